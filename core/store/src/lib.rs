@@ -1,1 +1,256 @@
+//! Persistence: atomic, durable state changes of the domain over an embedded sled database.
+//!
+//! A public operation is a whole state change with a typed outcome (`login_with_challenge`,
+//! `session_revoke`, ...), so that another engine can stand behind the same operations. Invariants:
+//!
+//! - **Answered means durable.** An operation that changes something answers after its change was flushed.
+//! - **One writer.** All changes run one after another on one thread and see each other (see `commit`), so an
+//!   operation needs no lock and cannot lose a race.
+//! - **All or nothing.** A change that fails leaves no trace; a batch of changes survives a crash whole or not
+//!   at all.
+//! - **Fail closed.** After an error while writing, nothing is written until the process starts again.
+//!
+//! Reads go straight to the database. They may see a change that is applied but not flushed yet, and a read of
+//! several keys may fall between two of one change's writes; operations here are laid out so that neither
+//! matters. Reads can touch the disk, but are not worth a blocking pool: the working set is cached.
+//!
+//! Not here: rules (lengths, lifetimes, who may do what: see `chelseru-domain`), HMAC and token keys, and any
+//! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `commit`, `txn`,
+//! `challenge`.
 
+mod types;
+
+mod challenge;
+mod session;
+mod user;
+
+mod commit;
+mod error;
+mod keys;
+mod record;
+mod txn;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
+pub use commit::{CommitStats, Health};
+pub use error::StoreError;
+pub use session::{Session, SessionDraft, SessionGate};
+pub use types::{SessionId, Timestamp, UserId};
+pub use user::User;
+
+use commit::Committer;
+use record::{decode_u64, encode_u64};
+use txn::Txn;
+
+/// The layout of keys and records as a whole. A store with a higher number is refused, one with a lower number
+/// is migrated when it is opened.
+const FORMAT: u64 = 1;
+
+/// Step `n` brings format `n + 1` to format `n + 2`, within one transaction of its own that also raises the
+/// stored number, so that an interrupted migration continues where it stopped.
+const MIGRATIONS: [fn(&mut Txn) -> Result<(), StoreError>; FORMAT as usize - 1] = [];
+
+/// Name of the file, inside the store's folder, whose lock says that a process uses the store.
+const LOCK_FILE: &str = "lock";
+
+/// Against what an answered change is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Against the end of the process in any way, `kill -9` included: written to the operating system and on its
+    /// way to the disk. What sled's own flush gives on Linux, where it uses `sync_file_range`.
+    Process,
+    /// Also against a power cut or an operating system crash: one `fdatasync` more per batch.
+    Disk,
+}
+
+/// How a store is opened. Every field has a default that suits a gateway on a small machine.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Memory for cached pages, in bytes. Default 64 MiB, at least 1 MiB is used.
+    pub cache_bytes: u64,
+    /// Changes that share one flush at most. Default 512, at least 1 is used.
+    pub batch_max: usize,
+    /// Changes that may wait for the writer; one more is refused with [`StoreError::Busy`]. Default 8192, at
+    /// least 1 is used.
+    pub queue_max: usize,
+    /// Default [`Durability::Disk`].
+    pub durability: Durability,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            cache_bytes: 64 * 1024 * 1024,
+            batch_max: 512,
+            queue_max: 8192,
+            durability: Durability::Disk,
+        }
+    }
+}
+
+/// A handle to an open store; clones share it. The last one to go closes it.
+#[derive(Clone)]
+pub struct Store {
+    // Declared before the lock, so that the lock is released last.
+    committer: Arc<Committer>,
+    tree: sled::Tree,
+    _lock: Arc<File>,
+}
+
+impl Store {
+    /// Opens the store in a folder, which is made when it is missing. Blocks while a store that was not closed
+    /// is recovered.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreError::Locked`] while another process (or another handle) has it open.
+    /// - [`StoreError::FormatNewer`] when a newer version wrote it; nothing is changed.
+    /// - [`StoreError::Foreign`] when the folder holds a database that is not a store.
+    /// - [`StoreError::Open`] when the folder cannot be used or the database is damaged.
+    pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, StoreError> {
+        let path = path.as_ref();
+        let open_error = |source: std::io::Error| StoreError::Open { path: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(open_error)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK_FILE))
+            .map_err(open_error)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::Locked { path: path.to_owned() },
+            TryLockError::Error(source) => open_error(source),
+        })?;
+
+        let database = path.join("sled");
+        let db = sled::Config::new()
+            .path(&database)
+            .cache_capacity(options.cache_bytes.max(1024 * 1024))
+            // The writer thread flushes. Sled's own flusher would end for ever at its first error.
+            .flush_every_ms(None)
+            .open()
+            .map_err(|error| open_error(error::engine_io(error)))?;
+        let sync = match options.durability {
+            Durability::Process => None,
+            Durability::Disk => Some(File::open(database.join("db")).map_err(open_error)?),
+        };
+        let tree: sled::Tree = (*db).clone();
+
+        let target = tree.clone();
+        let sink: commit::Sink = Box::new(move |batch| {
+            target.apply_batch(batch).map_err(error::engine_io)?;
+            target.flush().map_err(error::engine_io)?;
+            sync.as_ref().map_or(Ok(()), File::sync_data)
+        });
+        let committer =
+            Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
+                .map_err(open_error)?;
+        let store = Store { committer: Arc::new(committer), tree, _lock: Arc::new(lock) };
+        store.format_check(path)?;
+        Ok(store)
+    }
+
+    /// Finishes the changes that were accepted, flushes, and ends the writer thread. Later changes answer
+    /// [`StoreError::Closed`]; reads keep working while a handle is left. Blocks for about one flush. Dropping
+    /// the last handle does the same.
+    pub fn close(&self) {
+        self.committer.close();
+    }
+
+    /// Whether changes can be written.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.committer.health()
+    }
+
+    /// What the writer has done since the store was opened.
+    #[must_use]
+    pub fn commit_stats(&self) -> CommitStats {
+        self.committer.stats()
+    }
+
+    /// Durably stores a value under a key of the prefix set aside for measuring; nothing else reads it. One
+    /// smallest possible state change, for the commit bench.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn probe_put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let key = keys::probe(key);
+        let value = sled::IVec::from(value);
+        self.change(move |txn| {
+            txn.put(key, value);
+            Ok(())
+        })
+        .await
+    }
+
+    /// What [`Store::probe_put`] stored under a key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.tree.get(keys::probe(key)).map_err(error::read)?.map(|value| value.to_vec()))
+    }
+
+    /// Runs one state change on the writer thread and returns what it made, once that is durable. When the
+    /// caller goes away the change is carried out all the same.
+    async fn change<T, F>(&self, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.committer.submit(change)?.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
+    fn format_check(&self, path: &Path) -> Result<(), StoreError> {
+        let found = match self.tree.get(keys::FORMAT).map_err(error::read)? {
+            Some(bytes) => decode_u64("store format", &bytes)?,
+            None if self.tree.iter().next().is_some() => {
+                return Err(StoreError::Foreign { path: path.to_owned() });
+            }
+            None => {
+                return self.change_blocking(|txn| {
+                    txn.put(keys::FORMAT.into(), encode_u64(FORMAT));
+                    Ok(())
+                });
+            }
+        };
+        if found > FORMAT {
+            return Err(StoreError::FormatNewer { path: path.to_owned(), found, supported: FORMAT });
+        }
+        for (next, migrate) in (2..).zip(MIGRATIONS).skip(found.saturating_sub(1) as usize) {
+            tracing::info!(store.format = next, "migrating the store");
+            self.change_blocking(move |txn| {
+                migrate(txn)?;
+                txn.put(keys::FORMAT.into(), encode_u64(next));
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// [`Store::change`] for opening, where no runtime may be running yet. Polls nothing, waits on the thread.
+    fn change_blocking<F>(&self, change: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(&mut Txn) -> Result<(), StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.committer.submit_with(change, move |result| {
+            // The receiver waits below for as long as this sender lives.
+            let _ = sender.send(result);
+        })?;
+        receiver.recv().unwrap_or(Err(StoreError::Failed))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("health", &self.health()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,276 @@
+//! One-time codes: opened, guessed at, and turned into a login.
+//!
+//! A number has at most one challenge. It moves Open -> Consumed | Burned | Expired | Released, never back; a
+//! consumed or released one is removed, a burned or expired one stays until it is replaced or purged. Invariants:
+//! a code is one login at most, whatever runs in parallel; no guess is answered before its count is durable, so
+//! a crash cannot give guesses back; the code itself never comes here, only its keyed MAC.
+//!
+//! Login is here and not beside sessions because consuming the code, finding or making the user and opening the
+//! session are one change: a crash between two of them would lose a code or leave a user without a session.
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::record::{Record, decode};
+use crate::session::{self, Session, SessionDraft};
+use crate::txn::Txn;
+use crate::user::{self, User};
+use crate::{Store, StoreError, Timestamp, error, keys};
+
+/// A code that is about to be sent.
+#[derive(Clone)]
+pub struct ChallengeDraft {
+    /// Canonical phone number.
+    pub number: String,
+    /// Names this challenge among those of its number, so that a late report about an older one changes nothing.
+    pub id: u64,
+    /// Keyed MAC over number and code.
+    pub mac: [u8; 32],
+    pub created_at: Timestamp,
+    /// From this instant on the code is refused.
+    pub expires_at: Timestamp,
+    /// Wrong guesses that burn the code, at least 1.
+    pub attempts_max: u32,
+    /// From this instant on another code may be opened.
+    pub resend_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChallengeOpened {
+    Opened,
+    /// A code that still works was sent; another may be opened from `retry_at` on.
+    Pending { retry_at: Timestamp },
+}
+
+/// A guess, and the session to open when it is right.
+#[derive(Clone)]
+pub struct LoginDraft {
+    /// Canonical phone number.
+    pub number: String,
+    /// Keyed MAC over number and guessed code.
+    pub mac: [u8; 32],
+    /// Which of the number's accounts: the pair (number, group) is an account.
+    pub group: u32,
+    /// User name of the account when it has to be made; a number is added to it while it is taken.
+    pub username: String,
+    /// Whether an account may be made when there is none.
+    pub create: bool,
+    pub now: Timestamp,
+    pub session: SessionDraft,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoginOutcome {
+    LoggedIn { user: User, session: Session, new_user: bool },
+    /// Counted. With none left the code is burned.
+    Wrong { attempts_left: u32 },
+    /// Guessed wrong too often; the guess was not looked at.
+    Burned,
+    Expired,
+    /// No code was sent, or it was used.
+    Missing,
+    /// Right, and used up; the account is switched off.
+    UserInactive,
+    /// Right, and still good for another account: this one does not exist and may not be made.
+    CreationRefused,
+}
+
+impl Store {
+    /// Opens a challenge unless one is pending. A pending one is neither expired nor burned, and its `resend_at`
+    /// is still to come (compared with the draft's `created_at`). Any other is replaced: its code is dead.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn challenge_open(&self, draft: ChallengeDraft) -> Result<ChallengeOpened, StoreError> {
+        self.change(move |txn| {
+            let key = keys::challenge(&draft.number);
+            if let Some(old) = txn.get_record::<Challenge>(&key)? {
+                let now = draft.created_at;
+                if !old.expired(now) && !old.burned() && now < old.resend_at {
+                    return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
+                }
+                txn.delete(keys::challenge_expiry(old.expires_at, &draft.number));
+            }
+            txn.put(keys::challenge_expiry(draft.expires_at, &draft.number), Default::default());
+            txn.put_record(
+                key,
+                &Challenge {
+                    id: draft.id,
+                    mac: draft.mac,
+                    created_at: draft.created_at,
+                    expires_at: draft.expires_at,
+                    resend_at: draft.resend_at,
+                    attempts: 0,
+                    attempts_max: draft.attempts_max.max(1),
+                },
+            );
+            Ok(ChallengeOpened::Opened)
+        })
+        .await
+    }
+
+    /// Removes a challenge whose code was certainly not sent, so that another may be opened at once. False when
+    /// the number's challenge is another one by now.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn challenge_release(&self, number: &str, id: u64) -> Result<bool, StoreError> {
+        let number = number.to_owned();
+        self.change(move |txn| {
+            let found = txn.get_record::<Challenge>(&keys::challenge(&number))?;
+            let Some(challenge) = found.filter(|challenge| challenge.id == id) else { return Ok(false) };
+            remove(txn, &number, &challenge);
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Lets another code be opened from `now` on, while this one keeps working: for a code that may or may not
+    /// have been sent. False when the number's challenge is another one by now.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn challenge_allow_resend(
+        &self,
+        number: &str,
+        id: u64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let number = number.to_owned();
+        self.change(move |txn| {
+            let key = keys::challenge(&number);
+            let found = txn.get_record::<Challenge>(&key)?;
+            let Some(mut challenge) = found.filter(|challenge| challenge.id == id) else {
+                return Ok(false);
+            };
+            challenge.resend_at = challenge.resend_at.min(now);
+            txn.put_record(key, &challenge);
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Counts a guess, compares it in constant time and, when it is right, uses the code up, finds or makes the
+    /// account and opens a session: one change. The count is written before the comparison and answered only
+    /// when durable.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn login_with_challenge(&self, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
+        self.change(move |txn| login(txn, draft)).await
+    }
+
+    /// Removes challenges that expired at or before `now`, at most `limit`; says how many it removed.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn challenges_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        // Looked up outside the change, so that a purge with nothing to do does not wait for the writer.
+        if !expired_before(&self.tree, keys::CHALLENGE_EXPIRY, now)? {
+            return Ok(0);
+        }
+        self.change(move |txn| {
+            let mut removed = 0;
+            for (key, _) in txn.scan(keys::CHALLENGE_EXPIRY, limit)? {
+                let Some((expires_at, number)) = keys::expiry(&key) else { continue };
+                if expires_at > now {
+                    break;
+                }
+                if let Ok(number) = std::str::from_utf8(number) {
+                    txn.delete(keys::challenge(number));
+                }
+                txn.delete(key);
+                removed += 1;
+            }
+            Ok(removed)
+        })
+        .await
+    }
+}
+
+/// Whether the first entry of an expiry index is due.
+pub(crate) fn expired_before(tree: &sled::Tree, index: &[u8], now: Timestamp) -> Result<bool, StoreError> {
+    match tree.scan_prefix(index).next() {
+        Some(entry) => {
+            let (key, _) = entry.map_err(error::read)?;
+            Ok(keys::expiry(&key).is_some_and(|(expires_at, _)| expires_at <= now))
+        }
+        None => Ok(false),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Challenge {
+    id: u64,
+    mac: [u8; 32],
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    resend_at: Timestamp,
+    /// Guesses so far.
+    attempts: u32,
+    attempts_max: u32,
+}
+
+impl Record for Challenge {
+    const KIND: &'static str = "challenge";
+    const SCHEMA: u8 = 1;
+}
+
+impl Challenge {
+    fn expired(&self, now: Timestamp) -> bool {
+        self.expires_at <= now
+    }
+
+    fn burned(&self) -> bool {
+        self.attempts >= self.attempts_max
+    }
+}
+
+fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
+    let LoginDraft { number, mac, group, username, create, now, session } = draft;
+    let key = keys::challenge(&number);
+    let mut challenge: Challenge = match txn.get(&key)? {
+        Some(bytes) => decode(&bytes)?,
+        None => return Ok(LoginOutcome::Missing),
+    };
+    if challenge.expired(now) {
+        return Ok(LoginOutcome::Expired);
+    }
+    if challenge.burned() {
+        return Ok(LoginOutcome::Burned);
+    }
+
+    challenge.attempts += 1;
+    txn.put_record(key, &challenge);
+    if !bool::from(challenge.mac.ct_eq(&mac)) {
+        return Ok(LoginOutcome::Wrong { attempts_left: challenge.attempts_max - challenge.attempts });
+    }
+
+    let found = user::find_by_identity(txn, group, &number)?;
+    if found.is_none() && !create {
+        return Ok(LoginOutcome::CreationRefused);
+    }
+    remove(txn, &number, &challenge);
+    let new_user = found.is_none();
+    let mut user = match found {
+        Some(user) => user,
+        None => user::create(txn, &number, group, &username, now)?,
+    };
+    if !user.active {
+        return Ok(LoginOutcome::UserInactive);
+    }
+    user.last_login_at = Some(now);
+    user::put(txn, &user);
+    let session = session::create(txn, user.id, session, now)?;
+    Ok(LoginOutcome::LoggedIn { user, session, new_user })
+}
+
+fn remove(txn: &mut Txn, number: &str, challenge: &Challenge) {
+    txn.delete(keys::challenge_expiry(challenge.expires_at, number));
+    txn.delete(keys::challenge(number));
+}

@@ -1,0 +1,131 @@
+//! The map of the one tree: every key starts with a byte that says what it is.
+//!
+//! Numbers are big-endian, so that keys sort as the numbers do; a trailing part of variable length is the last
+//! one, so that no key needs an escape. One tree instead of one per table, because sled applies a batch
+//! atomically to one tree only.
+//!
+//! | byte | rest of the key | value |
+//! |---|---|---|
+//! | `m` | name | u64: the store's format, the sequences |
+//! | `c` | phone number | challenge |
+//! | `C` | expires_at, phone number | nothing: challenges by expiry |
+//! | `u` | user | user |
+//! | `n` | user name | user id |
+//! | `i` | group u32, phone number | user id: who logs in with this number |
+//! | `s` | session | session |
+//! | `S` | user, session | nothing: sessions by user |
+//! | `x` | expires_at, session | nothing: sessions by expiry |
+//! | `b` | anything | anything: for measuring |
+
+use sled::IVec;
+
+use crate::{SessionId, Timestamp, UserId};
+
+pub(crate) const FORMAT: &[u8] = b"mformat";
+pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
+pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
+
+/// All keys that index challenges and sessions by expiry.
+pub(crate) const CHALLENGE_EXPIRY: &[u8] = b"C";
+pub(crate) const SESSION_EXPIRY: &[u8] = b"x";
+
+pub(crate) fn challenge(number: &str) -> IVec {
+    joined(b'c', &[number.as_bytes()])
+}
+
+pub(crate) fn challenge_expiry(expires_at: Timestamp, number: &str) -> IVec {
+    joined(b'C', &[&be(expires_at.as_micros()), number.as_bytes()])
+}
+
+pub(crate) fn user(id: UserId) -> IVec {
+    joined(b'u', &[&be(id.0)])
+}
+
+pub(crate) fn user_name(name: &str) -> IVec {
+    joined(b'n', &[name.as_bytes()])
+}
+
+pub(crate) fn identity(group: u32, number: &str) -> IVec {
+    joined(b'i', &[&group.to_be_bytes(), number.as_bytes()])
+}
+
+pub(crate) fn session(id: SessionId) -> IVec {
+    joined(b's', &[&be(id.0)])
+}
+
+pub(crate) fn user_session(user: UserId, session: SessionId) -> IVec {
+    joined(b'S', &[&be(user.0), &be(session.0)])
+}
+
+/// What the keys of all sessions of a user begin with.
+pub(crate) fn user_sessions(user: UserId) -> IVec {
+    joined(b'S', &[&be(user.0)])
+}
+
+pub(crate) fn session_expiry(expires_at: Timestamp, session: SessionId) -> IVec {
+    joined(b'x', &[&be(expires_at.as_micros()), &be(session.0)])
+}
+
+pub(crate) fn probe(key: &[u8]) -> IVec {
+    joined(b'b', &[key])
+}
+
+/// The session that ends a key of the indexes `S` and `x`.
+pub(crate) fn last_session(key: &[u8]) -> Option<SessionId> {
+    key.last_chunk::<8>().map(|bytes| SessionId(u64::from_be_bytes(*bytes)))
+}
+
+/// The instant that follows the first byte of an expiry key, and what follows it.
+pub(crate) fn expiry(key: &[u8]) -> Option<(Timestamp, &[u8])> {
+    let (at, rest) = key.get(1..)?.split_first_chunk::<8>()?;
+    Some((Timestamp::from_micros(u64::from_be_bytes(*at)), rest))
+}
+
+fn be(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// Joins the parts on the stack when they fit, which all keys but long user names do.
+fn joined(prefix: u8, parts: &[&[u8]]) -> IVec {
+    let mut buffer = [0u8; 48];
+    buffer[0] = prefix;
+    let mut len = 1;
+    for part in parts {
+        let Some(slot) = buffer.get_mut(len..len + part.len()) else {
+            let mut long = vec![prefix];
+            parts.iter().for_each(|part| long.extend_from_slice(part));
+            return long.into();
+        };
+        slot.copy_from_slice(part);
+        len += part.len();
+    }
+    IVec::from(&buffer[..len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_sort_as_their_keys_do() {
+        let numbers = [0, 1, 255, 256, u64::MAX];
+        let keys: Vec<_> = numbers.iter().map(|n| session(SessionId(*n))).collect();
+        assert!(keys.is_sorted());
+    }
+
+    #[test]
+    fn a_long_name_is_kept_whole() {
+        let name = "x".repeat(150);
+        assert_eq!(user_name(&name).len(), 151);
+        assert!(user_name(&name).ends_with(name.as_bytes()));
+    }
+
+    #[test]
+    fn an_expiry_key_gives_back_its_parts() {
+        let at = Timestamp::from_micros(1_234_567);
+        let key = challenge_expiry(at, "+989121234567");
+        assert_eq!(expiry(&key), Some((at, b"+989121234567".as_slice())));
+        let key = session_expiry(at, SessionId(7));
+        assert_eq!(last_session(&key), Some(SessionId(7)));
+    }
+}

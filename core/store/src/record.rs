@@ -1,0 +1,114 @@
+//! Records: one byte of schema version, then postcard.
+//!
+//! A record's version goes up when its fields change; `decode` then learns the older shapes, so that records are
+//! rewritten when they are next changed and no start has to walk them all. What needs a walk is a migration of
+//! the store's format (see the crate root).
+
+use serde::{Serialize, de::DeserializeOwned};
+use sled::IVec;
+
+use crate::StoreError;
+
+/// A stored shape.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    /// What errors call it.
+    const KIND: &'static str;
+    /// Written in front of every record of this kind.
+    const SCHEMA: u8;
+}
+
+pub(crate) fn encode<R: Record>(record: &R) -> IVec {
+    // Records are a few hundred bytes at most; one that fits the buffer costs one allocation, not two.
+    let mut buffer = [0u8; 384];
+    buffer[0] = R::SCHEMA;
+    match postcard::to_slice(record, &mut buffer[1..]) {
+        Ok(used) => {
+            let len = 1 + used.len();
+            IVec::from(&buffer[..len])
+        }
+        Err(_) => {
+            let bytes = postcard::to_extend(record, vec![R::SCHEMA])
+                .expect("records are plain data, which postcard writes to a growing buffer");
+            bytes.into()
+        }
+    }
+}
+
+/// Reads a whole record.
+pub(crate) fn decode<R: Record>(bytes: &[u8]) -> Result<R, StoreError> {
+    decode_head::<R, R>(bytes)
+}
+
+/// Reads only the first field of a record, for paths that run on every request.
+pub(crate) fn decode_head<R: Record, H: DeserializeOwned>(bytes: &[u8]) -> Result<H, StoreError> {
+    let unreadable = |reason: String| StoreError::Record { kind: R::KIND, reason };
+    match bytes.split_first() {
+        Some((&schema, body)) if schema == R::SCHEMA => postcard::take_from_bytes(body)
+            .map(|(record, _)| record)
+            .map_err(|error| unreadable(error.to_string())),
+        Some((schema, _)) => {
+            Err(unreadable(format!("schema version {schema}, this version reads {}", R::SCHEMA)))
+        }
+        None => Err(unreadable("it is empty".to_owned())),
+    }
+}
+
+pub(crate) fn encode_u64(number: u64) -> IVec {
+    IVec::from(&number.to_be_bytes())
+}
+
+pub(crate) fn decode_u64(kind: &'static str, bytes: &[u8]) -> Result<u64, StoreError> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Record {
+        kind,
+        reason: format!("{} bytes instead of 8", bytes.len()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Note {
+        head: u64,
+        text: String,
+    }
+
+    impl Record for Note {
+        const KIND: &'static str = "note";
+        const SCHEMA: u8 = 3;
+    }
+
+    #[test]
+    fn a_record_of_any_size_comes_back() {
+        for len in [0, 10, 370, 380, 390, 10_000] {
+            let note = Note { head: 7, text: "x".repeat(len) };
+            assert_eq!(decode::<Note>(&encode(&note)).unwrap(), note);
+        }
+    }
+
+    #[test]
+    fn the_head_is_read_without_the_rest() {
+        let bytes = encode(&Note { head: 300, text: "long".to_owned() });
+        assert_eq!(decode_head::<Note, u64>(&bytes).unwrap(), 300);
+    }
+
+    #[test]
+    fn another_schema_version_is_refused_by_name() {
+        let mut bytes = encode(&Note { head: 1, text: String::new() }).to_vec();
+        bytes[0] = 4;
+        let error = decode::<Note>(&bytes).unwrap_err().to_string();
+        assert_eq!(error, "note record is not readable: schema version 4, this version reads 3");
+    }
+
+    #[test]
+    fn damaged_records_are_errors() {
+        let bytes = encode(&Note { head: 1, text: "abc".to_owned() });
+        for len in 0..bytes.len() {
+            assert!(decode::<Note>(&bytes[..len]).is_err(), "cut to {len} bytes");
+        }
+        assert!(decode_u64("n", &[1, 2]).is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! What a change works on: the database with the batch that is being gathered laid over it.
+//!
+//! Only the writer thread has one, and only it writes the tree, so what a change reads cannot move under it. The
+//! writes of the change that is running can be undone without those of the changes before it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use sled::{Batch, IVec, Tree};
+
+use crate::record::{Record, decode, decode_u64, encode, encode_u64};
+use crate::{StoreError, error};
+
+/// `None` in the overlay is a removal.
+type Overlay = BTreeMap<IVec, Option<IVec>>;
+
+pub(crate) struct Txn {
+    tree: Tree,
+    overlay: Overlay,
+    /// What the running change found in the overlay under the keys it wrote, oldest first.
+    undo: Vec<(IVec, Option<Option<IVec>>)>,
+}
+
+impl Txn {
+    pub(crate) fn new(tree: Tree) -> Self {
+        Txn { tree, overlay: Overlay::new(), undo: Vec::new() }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        match self.overlay.get(key) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.tree.get(key).map_err(error::read),
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: IVec, value: IVec) {
+        self.write(key, Some(value));
+    }
+
+    pub(crate) fn delete(&mut self, key: IVec) {
+        self.write(key, None);
+    }
+
+    /// The first `limit` entries whose key begins with `prefix`, in the order of their keys.
+    pub(crate) fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(IVec, IVec)>, StoreError> {
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let mut pending =
+            self.overlay.range::<[u8], _>(range).take_while(|(key, _)| key.starts_with(prefix)).peekable();
+        let mut stored = self.tree.scan_prefix(prefix).peekable();
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let take_pending = match (pending.peek(), stored.peek()) {
+                (None, None) => break,
+                (Some(_), None) => true,
+                (None, Some(_)) | (_, Some(Err(_))) => false,
+                (Some((pending, _)), Some(Ok((stored, _)))) => *pending <= stored,
+            };
+            if take_pending {
+                let Some((key, value)) = pending.next() else { break };
+                // The overlay speaks for a key that is in both.
+                if stored.peek().is_some_and(|entry| entry.as_ref().is_ok_and(|(stored, _)| stored == key)) {
+                    stored.next();
+                }
+                if let Some(value) = value {
+                    found.push((key.clone(), value.clone()));
+                }
+            } else if let Some(entry) = stored.next() {
+                found.push(entry.map_err(error::read)?);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn get_record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
+        self.get(key)?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    pub(crate) fn put_record<R: Record>(&mut self, key: IVec, record: &R) {
+        self.put(key, encode(record));
+    }
+
+    /// The next number of a sequence, from 1.
+    pub(crate) fn next(&mut self, sequence: &'static [u8]) -> Result<u64, StoreError> {
+        let last = self.get(sequence)?.map_or(Ok(0), |bytes| decode_u64("sequence", &bytes))?;
+        self.put(sequence.into(), encode_u64(last + 1));
+        Ok(last + 1)
+    }
+
+    /// Keeps the writes of the change that ended.
+    pub(crate) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back the writes of the change that ended.
+    pub(crate) fn undo(&mut self) {
+        while let Some((key, before)) = self.undo.pop() {
+            match before {
+                Some(pending) => self.overlay.insert(key, pending),
+                None => self.overlay.remove(&key),
+            };
+        }
+    }
+
+    /// Hands out everything that was written, and is empty afterwards; `None` when nothing was.
+    pub(crate) fn take_batch(&mut self) -> Option<Batch> {
+        if self.overlay.is_empty() {
+            return None;
+        }
+        let mut batch = Batch::default();
+        for (key, value) in std::mem::take(&mut self.overlay) {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Some(batch)
+    }
+
+    fn write(&mut self, key: IVec, value: Option<IVec>) {
+        let before = self.overlay.insert(key.clone(), value);
+        self.undo.push((key, before));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn txn(stored: &[&str]) -> Txn {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        for key in stored {
+            db.insert(key, "stored").unwrap();
+        }
+        Txn::new((*db).clone())
+    }
+
+    fn scanned(txn: &Txn, prefix: &str, limit: usize) -> Vec<String> {
+        let text = |bytes: &IVec| String::from_utf8(bytes.to_vec()).unwrap();
+        txn.scan(prefix.as_bytes(), limit)
+            .unwrap()
+            .iter()
+            .map(|(key, value)| format!("{}={}", text(key), text(value)))
+            .collect()
+    }
+
+    #[test]
+    fn a_scan_merges_the_pending_batch_with_what_is_stored() {
+        let mut txn = txn(&["a1", "a3", "a5", "b1"]);
+        txn.put("a2".into(), "new".into());
+        txn.put("a3".into(), "changed".into());
+        txn.delete("a5".into());
+        txn.put("a9".into(), "new".into());
+        assert_eq!(scanned(&txn, "a", 10), ["a1=stored", "a2=new", "a3=changed", "a9=new"]);
+        assert_eq!(scanned(&txn, "a", 2), ["a1=stored", "a2=new"]);
+        assert_eq!(scanned(&txn, "b", 10), ["b1=stored"]);
+        assert_eq!(scanned(&txn, "c", 10), [""; 0]);
+    }
+
+    #[test]
+    fn undo_takes_back_only_the_running_change() {
+        let mut txn = txn(&["k"]);
+        txn.put("k".into(), "first".into());
+        txn.keep();
+        txn.put("k".into(), "second".into());
+        txn.delete("k".into());
+        txn.put("other".into(), "x".into());
+        txn.undo();
+        assert_eq!(txn.get(b"k").unwrap().unwrap(), b"first");
+        assert_eq!(txn.get(b"other").unwrap(), None);
+    }
+
+    #[test]
+    fn a_change_that_was_undone_leaves_no_batch() {
+        let mut txn = txn(&[]);
+        txn.put("k".into(), "v".into());
+        txn.undo();
+        assert!(txn.take_batch().is_none());
+    }
+
+    #[test]
+    fn a_sequence_starts_at_one() {
+        let mut txn = txn(&[]);
+        assert_eq!(txn.next(b"mseq").unwrap(), 1);
+        assert_eq!(txn.next(b"mseq").unwrap(), 2);
+    }
+}
