@@ -1,1 +1,34 @@
+//! The gateway's rules: who may log in, with which code, for how long; how a message finds a provider.
+//!
+//! Everything here is plain code over the store and two ports: [`sms::SmsPort`] sends messages, [`clock::Clock`]
+//! tells the time. Nothing here knows HTTP, WebSocket, WASM or sled; the gateway converts at its edge and writes
+//! its answers from the typed outcomes. Invariants: the client's word changes no right; a missing check fails
+//! closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
+//!
+//! Reading order: `phone` and `clock` (words), `secret` (keys), `otp` (codes), `identity` (login and the check of
+//! every request), `token`, `sms` (the port) and `sms::route` (failover).
 
+pub mod clock;
+pub mod ids;
+pub mod phone;
+pub mod secret;
+
+pub mod otp;
+
+pub mod identity;
+
+pub mod token;
+
+pub mod group;
+pub mod user_agent;
+
+pub mod sms;
+
+mod error;
+mod last_seen;
+
+pub use clock::{Clock, Timestamp};
+pub use error::RuleError;
+pub use phone::PhoneNumber;
+
+pub use chelseru_store::StoreError;

@@ -39,7 +39,9 @@ pub struct ChallengeDraft {
 pub enum ChallengeOpened {
     Opened,
     /// A code that still works was sent; another may be opened from `retry_at` on.
-    Pending { retry_at: Timestamp },
+    Pending {
+        retry_at: Timestamp,
+    },
 }
 
 /// A guess, and the session to open when it is right.
@@ -61,9 +63,15 @@ pub struct LoginDraft {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum LoginOutcome {
-    LoggedIn { user: User, session: Session, new_user: bool },
+    LoggedIn {
+        user: User,
+        session: Session,
+        new_user: bool,
+    },
     /// Counted. With none left the code is burned.
-    Wrong { attempts_left: u32 },
+    Wrong {
+        attempts_left: u32,
+    },
     /// Guessed wrong too often; the guess was not looked at.
     Burned,
     Expired,

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::txn::Txn;
 use crate::StoreError;
+use crate::txn::Txn;
 
 /// A batch is never waited for longer than this, however slow the disk is.
 const GATHER_MAX: Duration = Duration::from_millis(1);
@@ -79,7 +79,10 @@ impl Committer {
 
     /// Queues a change. The receiver gets its result once that is durable; dropping the receiver does not stop
     /// the change.
-    pub(crate) fn submit<T, F>(&self, change: F) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    pub(crate) fn submit<T, F>(
+        &self,
+        change: F,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,

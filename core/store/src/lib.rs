@@ -145,9 +145,8 @@ impl Store {
             target.flush().map_err(error::engine_io)?;
             sync.as_ref().map_or(Ok(()), File::sync_data)
         });
-        let committer =
-            Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
-                .map_err(open_error)?;
+        let committer = Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
+            .map_err(open_error)?;
         let store = Store { committer: Arc::new(committer), tree, _lock: Arc::new(lock) };
         store.format_check(path)?;
         Ok(store)

@@ -58,10 +58,10 @@ pub(crate) fn encode_u64(number: u64) -> IVec {
 }
 
 pub(crate) fn decode_u64(kind: &'static str, bytes: &[u8]) -> Result<u64, StoreError> {
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Record {
-        kind,
-        reason: format!("{} bytes instead of 8", bytes.len()),
-    })
+    bytes
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| StoreError::Record { kind, reason: format!("{} bytes instead of 8", bytes.len()) })
 }
 
 #[cfg(test)]

@@ -1,0 +1,17 @@
+//! Why rules cannot be used as given. Errors of single actions stand beside the action.
+
+/// A rule whose value makes no sense: found when a part is built, before anything is served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{rule} must be {accepted}, not {found}")]
+pub struct RuleError {
+    /// The field's name in its rules struct.
+    pub rule: &'static str,
+    pub found: String,
+    pub accepted: &'static str,
+}
+
+impl RuleError {
+    pub(crate) fn new(rule: &'static str, found: impl ToString, accepted: &'static str) -> Self {
+        RuleError { rule, found: found.to_string(), accepted }
+    }
+}

@@ -1,0 +1,101 @@
+//! When sessions were last used: remembered here, written down now and then.
+//!
+//! A durable write per request would cost more than the request. Instants wait in a bounded map; [`LastSeen::flush`]
+//! writes them in steps, so that logins do not queue behind thousands of records. What a crash loses is
+//! how recently a session was used, nothing else.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chelseru_store::{Store, StoreError};
+
+use crate::Timestamp;
+use crate::ids::SessionId;
+
+/// Sessions remembered between two flushes: about 2 MiB. Those beyond it keep their old instant until the next
+/// flush made room.
+const SESSIONS_MAX: usize = 65_536;
+
+/// Records written in one change: about 2 ms of the writer's time.
+const CHANGE_MAX: usize = 512;
+
+pub(crate) struct LastSeen {
+    seen: Mutex<HashMap<SessionId, Timestamp>>,
+    sessions_max: usize,
+}
+
+impl Default for LastSeen {
+    fn default() -> Self {
+        LastSeen { seen: Mutex::default(), sessions_max: SESSIONS_MAX }
+    }
+}
+
+impl LastSeen {
+    pub(crate) fn note(&self, session: SessionId, now: Timestamp) {
+        let mut seen = self.lock();
+        if seen.len() < self.sessions_max || seen.contains_key(&session) {
+            let at = seen.entry(session).or_insert(now);
+            *at = now.max(*at);
+        }
+    }
+
+    pub(crate) fn get(&self, session: SessionId) -> Option<Timestamp> {
+        self.lock().get(&session).copied()
+    }
+
+    /// Writes what was noted; says how many sessions it wrote. What could not be written is noted again.
+    pub(crate) async fn flush(&self, store: &Store) -> Result<usize, StoreError> {
+        let noted: Vec<_> = self.lock().drain().collect();
+        let mut written = 0;
+        for (index, step) in noted.chunks(CHANGE_MAX).enumerate() {
+            match store.session_touch_many(step.to_vec()).await {
+                Ok(known) => written += known,
+                Err(error) => {
+                    for (session, at) in &noted[index * CHANGE_MAX..] {
+                        self.note(*session, *at);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// No code that can panic runs under the lock.
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Timestamp>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_stops_growing_at_its_bound() {
+        let seen = LastSeen { sessions_max: 2, ..LastSeen::default() };
+        let at = Timestamp::from_secs;
+        seen.note(SessionId(1), at(10));
+        seen.note(SessionId(2), at(10));
+        seen.note(SessionId(3), at(10));
+        seen.note(SessionId(1), at(20));
+        seen.note(SessionId(1), at(15));
+        assert_eq!(seen.get(SessionId(1)), Some(at(20)));
+        assert_eq!(seen.get(SessionId(2)), Some(at(10)));
+        assert_eq!(seen.get(SessionId(3)), None);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), chelseru_store::StoreOptions::default()).unwrap();
+        store.close();
+        let seen = LastSeen::default();
+        for id in 0..1000 {
+            seen.note(SessionId(id), Timestamp::from_secs(5));
+        }
+        assert!(seen.flush(&store).await.is_err());
+        assert_eq!(seen.get(SessionId(999)), Some(Timestamp::from_secs(5)));
+        assert_eq!(seen.lock().len(), 1000);
+    }
+}

@@ -1,0 +1,245 @@
+//! One-time codes: made, sent, and turned into what the store compares.
+//!
+//! A code is drawn from the operating system's randomness, every code as likely as any other, leading zeros kept.
+//! It leaves this module in a message only; the store gets HMAC-SHA256 over number and code, keyed with a key that
+//! is not in the store. Invariants: a number has one working code at most; a code that was certainly not sent does
+//! not make its owner wait; a code that may have been sent keeps working. Guesses are [`crate::identity`]'s.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chelseru_store::{ChallengeDraft, ChallengeOpened, Store, StoreError};
+use hmac::Mac;
+
+use crate::ids::LocalIds;
+use crate::phone::{ascii_digit, is_separator};
+use crate::secret::{SubKey, hmac_sha256};
+use crate::sms::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort};
+use crate::{Clock, PhoneNumber, RuleError};
+
+/// Stands for the code in [`OtpRules::text`].
+pub const CODE_PLACEHOLDER: &str = "{code}";
+
+/// How codes look, live and are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtpRules {
+    /// Digits, 4 to 10. Default 6.
+    pub length: u8,
+    /// From sending to refusal, 1 s to 10 min. Default 4 min.
+    pub ttl: Duration,
+    /// Wrong guesses that burn a code, 1 to 20. Default 5.
+    pub attempts_max: u32,
+    /// From one code to the next, at most `ttl`. Default `None`: as long as the code lives, like the original.
+    pub resend_after: Option<Duration>,
+    /// The message, with `{code}` in it, at most 300 characters.
+    pub text: String,
+    /// Logical name of a template to send instead; a provider without it sends the text.
+    pub template: Option<String>,
+    /// Time for sending over all providers, 1 to 60 s. Default 20 s.
+    pub send_timeout: Duration,
+}
+
+impl Default for OtpRules {
+    fn default() -> Self {
+        OtpRules {
+            length: 6,
+            ttl: Duration::from_secs(4 * 60),
+            attempts_max: 5,
+            resend_after: None,
+            text: format!("Your login code: {CODE_PLACEHOLDER}"),
+            template: None,
+            send_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl OtpRules {
+    /// # Errors
+    ///
+    /// The first rule that is out of its range.
+    pub fn check(&self) -> Result<(), RuleError> {
+        let seconds = |duration: Duration| format!("{duration:?}");
+        if !(4..=10).contains(&self.length) {
+            return Err(RuleError::new("length", self.length, "4 to 10 digits"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.ttl) {
+            return Err(RuleError::new("ttl", seconds(self.ttl), "1 s to 10 min"));
+        }
+        if !(1..=20).contains(&self.attempts_max) {
+            return Err(RuleError::new("attempts_max", self.attempts_max, "1 to 20"));
+        }
+        if let Some(resend_after) = self.resend_after.filter(|gap| *gap > self.ttl) {
+            return Err(RuleError::new("resend_after", seconds(resend_after), "at most ttl"));
+        }
+        if !self.text.contains(CODE_PLACEHOLDER) {
+            return Err(RuleError::new("text", "a text without it", "a text with {code} in it"));
+        }
+        let characters = self.text.chars().count();
+        if characters > 300 {
+            return Err(RuleError::new("text", format!("{characters} characters"), "at most 300 characters"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&self.send_timeout) {
+            return Err(RuleError::new("send_timeout", seconds(self.send_timeout), "1 s to 60 s"));
+        }
+        Ok(())
+    }
+}
+
+/// A code is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub expires_in: Duration,
+    /// The provider that took the message, for the log.
+    pub provider: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// A code that still works was sent; another one may be asked for after this time.
+    #[error("a code is pending")]
+    Pending { retry_after: Duration },
+    /// The providers did not certainly take the message. Another code may be asked for at once.
+    #[error(transparent)]
+    Sms(SmsError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system gave no randomness. Nothing was done.
+    #[error("no randomness from the operating system")]
+    Randomness(#[source] std::io::Error),
+}
+
+/// Makes and sends codes.
+pub struct OtpService {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    rules: OtpRules,
+    pepper: SubKey,
+    ids: LocalIds,
+}
+
+impl OtpService {
+    /// # Errors
+    ///
+    /// The first rule that is out of its range.
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        rules: OtpRules,
+        pepper: SubKey,
+    ) -> Result<Self, RuleError> {
+        rules.check()?;
+        Ok(OtpService { store, clock, rules, pepper, ids: LocalIds::default() })
+    }
+
+    #[must_use]
+    pub fn rules(&self) -> &OtpRules {
+        &self.rules
+    }
+
+    /// Opens a challenge and sends its code.
+    ///
+    /// Cancellation: must run to its end once begun, because a dropped call leaves a code that nobody may have got
+    /// pending until it expires. Callers spawn it, so that it outlives the client's connection.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]. When the message was certainly not sent the challenge is dropped; when that is unknown
+    /// its code keeps working, and another one may be asked for at once all the same.
+    pub async fn send(&self, number: &PhoneNumber, sms: &dyn SmsPort) -> Result<Sent, SendError> {
+        let code = random_code(self.rules.length).map_err(SendError::Randomness)?;
+        let now = self.clock.now();
+        let id = self.ids.next(now);
+        let opened = self
+            .store
+            .challenge_open(ChallengeDraft {
+                number: number.e164().to_owned(),
+                id,
+                mac: self.mac(number, &code),
+                created_at: now,
+                expires_at: now.plus(self.rules.ttl),
+                attempts_max: self.rules.attempts_max,
+                resend_at: now.plus(self.rules.resend_after.unwrap_or(self.rules.ttl)),
+            })
+            .await?;
+        if let ChallengeOpened::Pending { retry_at } = opened {
+            return Err(SendError::Pending { retry_after: retry_at.since(now) });
+        }
+
+        match sms.send(self.message(number, id, &code)).await {
+            Ok(receipt) => Ok(Sent { expires_in: self.rules.ttl, provider: receipt.provider }),
+            Err(error) => {
+                let undone = match error.disposition() {
+                    Disposition::Final | Disposition::TryNext => {
+                        self.store.challenge_release(number.e164(), id).await
+                    }
+                    Disposition::Unknown => {
+                        self.store.challenge_allow_resend(number.e164(), id, self.clock.now()).await
+                    }
+                };
+                if let Err(store_error) = undone {
+                    // The caller hears of the message; that a retry has to wait is the lesser news.
+                    tracing::warn!(error = %store_error, phone = %number, "a code that was not sent stays pending");
+                }
+                Err(SendError::Sms(error))
+            }
+        }
+    }
+
+    /// What the store keeps of a code and compares guesses with. Digits of any script are the same digits, and
+    /// separators do not count, because people copy codes from messages.
+    pub(crate) fn mac(&self, number: &PhoneNumber, code: &str) -> [u8; 32] {
+        let mut mac = hmac_sha256(self.pepper.expose());
+        // Neither a number nor this label holds a NUL, so no two different inputs are the same bytes.
+        mac.update(b"login\0");
+        mac.update(number.e164().as_bytes());
+        mac.update(b"\0");
+        for character in code.chars().filter(|character| !is_separator(*character)) {
+            let mut utf8 = [0; 4];
+            mac.update(ascii_digit(character).unwrap_or(character).encode_utf8(&mut utf8).as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    fn message(&self, number: &PhoneNumber, local_id: u64, code: &str) -> SmsMessage {
+        let text = self.rules.text.replace(CODE_PLACEHOLDER, code);
+        let body = match &self.rules.template {
+            None => SmsBody::Text { text },
+            Some(name) => SmsBody::Template {
+                name: name.clone(),
+                values: vec![("code".to_owned(), code.to_owned())],
+                fallback_text: Some(text),
+            },
+        };
+        SmsMessage {
+            to: number.clone(),
+            local_id,
+            body,
+            class: SmsClass::Otp,
+            deadline: Instant::now() + self.rules.send_timeout,
+        }
+    }
+}
+
+impl fmt::Debug for OtpService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtpService").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+/// `length` decimal digits, 1 to 19, all combinations equally likely.
+fn random_code(length: u8) -> std::io::Result<String> {
+    let codes = 10u64.pow(u32::from(length));
+    // Numbers above the last whole multiple would favour the low codes; they are drawn again (once in 1.8e9 draws
+    // for ten digits).
+    let fair = u64::MAX - u64::MAX % codes;
+    loop {
+        let drawn = getrandom::u64().map_err(std::io::Error::other)?;
+        if drawn < fair {
+            return Ok(format!("{:0width$}", drawn % codes, width = usize::from(length)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! The one secret an operator keeps, and the keys that are made from it.
+//!
+//! Every use has a key of its own, so that what one part signs means nothing to another. Derivation is
+//! HMAC-SHA256 over a fixed label, keyed with the master key: the expand step of HKDF for one block (RFC 5869,
+//! section 2.3; the extract step is for secrets that are not uniform, and this one is 32 random bytes).
+//! Changing a label changes the key: codes that are pending stop working, and everybody has to log in again.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// What a derived key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    /// Keys the MAC of one-time codes.
+    OtpPepper,
+    /// Signs tokens with HS256.
+    JwtHs256,
+}
+
+impl KeyUse {
+    fn label(self) -> &'static [u8] {
+        match self {
+            KeyUse::OtpPepper => b"chelseru/otp-pepper/1",
+            KeyUse::JwtHs256 => b"chelseru/jwt-hs256/1",
+        }
+    }
+}
+
+/// 32 random bytes from which all other keys are derived.
+#[derive(Clone)]
+pub struct MasterKey([u8; 32]);
+
+/// A key for one use.
+#[derive(Clone)]
+pub struct SubKey([u8; 32]);
+
+impl MasterKey {
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        MasterKey(bytes)
+    }
+
+    /// A new one from the operating system.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no randomness; it says why.
+    pub fn generate() -> std::io::Result<Self> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+        Ok(MasterKey(bytes))
+    }
+
+    /// The bytes, for keeping them in a file.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn derive(&self, key_use: KeyUse) -> SubKey {
+        let mut mac = hmac_sha256(&self.0);
+        mac.update(key_use.label());
+        // The block counter of HKDF's expand step.
+        mac.update(&[1]);
+        SubKey(mac.finalize().into_bytes().into())
+    }
+}
+
+impl SubKey {
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(..)")
+    }
+}
+
+impl fmt::Debug for SubKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubKey(..)")
+    }
+}
+
+pub(crate) fn hmac_sha256(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_depend_on_the_master_key_and_on_their_use() {
+        let key = |byte, key_use| *MasterKey::from_bytes([byte; 32]).derive(key_use).expose();
+        assert_eq!(key(1, KeyUse::OtpPepper), key(1, KeyUse::OtpPepper));
+        assert_ne!(key(1, KeyUse::OtpPepper), key(1, KeyUse::JwtHs256));
+        assert_ne!(key(1, KeyUse::OtpPepper), key(2, KeyUse::OtpPepper));
+        assert_ne!(key(1, KeyUse::OtpPepper), [1; 32]);
+    }
+
+    #[test]
+    fn a_derived_key_never_changes_between_versions() {
+        // Computed with: printf 'chelseru/jwt-hs256/1\x01' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0101...
+        let key = MasterKey::from_bytes([1; 32]).derive(KeyUse::JwtHs256);
+        let hex: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "b716590ad75b45bb1ced8724a0a85499494672250cba4423f4399734c6aa3935");
+    }
+
+    #[test]
+    fn generated_keys_differ() {
+        let (one, other) = (MasterKey::generate().unwrap(), MasterKey::generate().unwrap());
+        assert_ne!(one.expose(), other.expose());
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let key = MasterKey::from_bytes([7; 32]);
+        assert_eq!(format!("{key:?} {:?}", key.derive(KeyUse::OtpPepper)), "MasterKey(..) SubKey(..)");
+    }
+}

@@ -1,0 +1,231 @@
+//! Sending a message: the port that the gateway implements, and the words both sides share.
+//!
+//! The errors are those of the provider interface (`wit/v0.1/types.wit`) and two of the host's own, because what
+//! happens next is decided by the case: see [`SmsError::disposition`]. Invariant: a message that may have been sent
+//! is never sent again blindly. Not here: provider protocols (plugins) and who may send (the callers). Next:
+//! [`route`], the failover over several providers.
+
+pub mod route;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::PhoneNumber;
+
+/// Sends messages by whatever providers are configured.
+#[async_trait]
+pub trait SmsPort: Send + Sync {
+    /// Sends one message to one recipient, and returns at the message's deadline at the latest.
+    ///
+    /// Cancellation: when the returned future is dropped half way, the message may have been sent.
+    ///
+    /// # Errors
+    ///
+    /// See [`SmsError`].
+    async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError>;
+}
+
+/// One message to one recipient. `Debug` shows neither number nor content.
+#[derive(Clone)]
+pub struct SmsMessage {
+    pub to: PhoneNumber,
+    /// The same each time this message is tried again, never another message's; 1 to 2^53 - 1. The providers'
+    /// de-duplication key.
+    pub local_id: u64,
+    pub body: SmsBody,
+    pub class: SmsClass,
+    /// After this, nothing is tried any more.
+    pub deadline: Instant,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum SmsBody {
+    Text {
+        text: String,
+    },
+    /// A template by its logical name; each provider has its own id for it.
+    Template {
+        name: String,
+        /// Names and values in the template's order; the code comes first.
+        values: Vec<(String, String)>,
+        /// Sent as plain text by a provider that has no such template.
+        fallback_text: Option<String>,
+    },
+}
+
+/// What a message is for. Limits and lines may differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SmsClass {
+    Otp,
+    Notice,
+}
+
+/// A provider took the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmsReceipt {
+    /// The configured name of the provider that took it.
+    pub provider: String,
+    /// The provider's id of the message; empty when it gives none.
+    pub message_id: String,
+    /// The provider had taken this message before and does not send it again.
+    pub duplicate: bool,
+    /// Price in rial, when the provider says.
+    pub cost_rial: Option<u64>,
+}
+
+/// A provider's own refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The provider's code as text.
+    pub code: String,
+    /// The provider's words, for the log.
+    pub text: String,
+}
+
+/// Why a message was not certainly sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SmsError {
+    #[error("the provider cannot reach this recipient ({})", .0.code)]
+    InvalidRecipient(Rejection),
+    #[error("the provider refuses the message ({})", .0.code)]
+    InvalidMessage(Rejection),
+    /// The provider does not know the template, or has not approved it.
+    #[error("the provider refuses the template ({})", .0.code)]
+    InvalidTemplate(Rejection),
+    #[error("the provider refuses the account ({})", .0.code)]
+    Unauthorized(Rejection),
+    #[error("the account at the provider has no credit ({})", .0.code)]
+    InsufficientCredit(Rejection),
+    /// Too many requests; how long to wait, when the provider says so.
+    #[error("the provider was asked too often")]
+    Throttled(Option<Duration>),
+    #[error("the provider was unavailable: {0}")]
+    Unavailable(String),
+    /// Any other refusal.
+    #[error("the provider refused ({})", .0.code)]
+    Rejected(Rejection),
+    /// The request was sent and the answer is missing or unreadable.
+    #[error("whether the message was sent is unknown: {0}")]
+    UnknownOutcome(String),
+    /// A setting is unusable in a way that only a call shows.
+    #[error("the provider's settings are unusable: {0}")]
+    Misconfigured(String),
+    /// A limit of this gateway was reached before the provider was asked.
+    #[error("too many messages were being sent")]
+    Busy,
+    /// The plugin broke: it trapped, took too long or answered nonsense.
+    #[error("the provider's plugin failed: {reason}")]
+    PluginFault {
+        reason: String,
+        /// Whether a request had left before it broke.
+        request_sent: bool,
+    },
+}
+
+/// What a failure means for the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Not sent, and no other provider would do better.
+    Final,
+    /// Not sent; another provider may.
+    TryNext,
+    /// May have been sent: not tried again.
+    Unknown,
+}
+
+impl SmsError {
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            SmsError::InvalidRecipient(_) | SmsError::InvalidMessage(_) => Disposition::Final,
+            SmsError::InvalidTemplate(_)
+            | SmsError::Unauthorized(_)
+            | SmsError::InsufficientCredit(_)
+            | SmsError::Throttled(_)
+            | SmsError::Unavailable(_)
+            | SmsError::Rejected(_)
+            | SmsError::Misconfigured(_)
+            | SmsError::Busy
+            | SmsError::PluginFault { request_sent: false, .. } => Disposition::TryNext,
+            SmsError::UnknownOutcome(_) | SmsError::PluginFault { request_sent: true, .. } => {
+                Disposition::Unknown
+            }
+        }
+    }
+
+    /// The provider's own refusal, when that is what it was.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            SmsError::InvalidRecipient(rejection)
+            | SmsError::InvalidMessage(rejection)
+            | SmsError::InvalidTemplate(rejection)
+            | SmsError::Unauthorized(rejection)
+            | SmsError::InsufficientCredit(rejection)
+            | SmsError::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for SmsMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SmsMessage")
+            .field("to", &self.to)
+            .field("local_id", &self.local_id)
+            .field("body", &self.body)
+            .field("class", &self.class)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The content is a code as often as not.
+impl fmt::Debug for SmsBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SmsBody::Text { text } => write!(f, "Text({} characters)", text.chars().count()),
+            SmsBody::Template { name, values, .. } => {
+                write!(f, "Template({name:?}, {} values)", values.len())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_shown_without_number_and_content() {
+        let message = |body| SmsMessage {
+            to: PhoneNumber::parse("09121234567").unwrap(),
+            local_id: 7,
+            body,
+            class: SmsClass::Otp,
+            deadline: Instant::now(),
+        };
+        let text = format!("{:?}", message(SmsBody::Text { text: "code 123456".to_owned() }));
+        assert_eq!(
+            text,
+            "SmsMessage { to: PhoneNumber(0912***4567), local_id: 7, body: Text(11 characters), class: Otp, .. }"
+        );
+        let template = format!(
+            "{:?}",
+            message(SmsBody::Template {
+                name: "login".to_owned(),
+                values: vec![("code".to_owned(), "123456".to_owned())],
+                fallback_text: Some("code 123456".to_owned()),
+            })
+        );
+        assert!(template.contains("Template(\"login\", 1 values)") && !template.contains("123456"));
+    }
+
+    #[test]
+    fn a_broken_plugin_is_unknown_only_after_a_request_left() {
+        let fault = |request_sent| SmsError::PluginFault { reason: "trap".to_owned(), request_sent };
+        assert_eq!(fault(false).disposition(), Disposition::TryNext);
+        assert_eq!(fault(true).disposition(), Disposition::Unknown);
+    }
+}

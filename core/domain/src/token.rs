@@ -1,0 +1,310 @@
+//! Tokens: HS256 JWTs with the original's claims.
+//!
+//! Payload, in this order: `token_type` (`access` or `refresh`), `exp`, `iat` (seconds), `jti` (32 hex digits),
+//! `user_id` (a string; a number is accepted), then `iss`, `aud` and `sid`, which names the session. Invariants:
+//! the algorithm is pinned, whatever the header says; a token of another issuer, audience, type or key is refused;
+//! expiry has no leeway; nothing in a payload is looked at before the signature was checked.
+//!
+//! A token alone opens nothing: [`crate::identity`] also asks the store whether its session still stands.
+//!
+//! Checking runs on every request, so it is built for that (5 µs at most): our own header is compared as bytes and
+//! parsed only when it differs, keys are prepared once, the payload is decoded once. `jsonwebtoken::decode` parses
+//! header and claims twice each and reads the system clock, so its parts are used instead of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use jsonwebtoken::dangerous::insecure_decode_claims;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, decode_header};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::ids::{SessionId, UserId};
+use crate::secret::SubKey;
+use crate::{RuleError, Timestamp};
+
+/// Longer texts are refused unread; ours have about 350 bytes.
+const TOKEN_BYTES_MAX: usize = 4096;
+
+/// How tokens are issued and what is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRules {
+    /// `iss`. Default `chelseru`. Not empty.
+    pub issuer: String,
+    /// `aud`. Default `chelseru`. Not empty.
+    pub audience: String,
+    /// `kid` in the header, so that a client of a later key set can tell keys apart. Default `hs256-1`.
+    pub key_id: String,
+    /// Default 300 s, whole seconds, at least 1.
+    pub access_ttl: Duration,
+    /// Default 86400 s, whole seconds, not below `access_ttl`. Also the lifetime of the session.
+    pub refresh_ttl: Duration,
+}
+
+impl Default for TokenRules {
+    fn default() -> Self {
+        TokenRules {
+            issuer: "chelseru".to_owned(),
+            audience: "chelseru".to_owned(),
+            key_id: "hs256-1".to_owned(),
+            access_ttl: Duration::from_secs(300),
+            refresh_ttl: Duration::from_secs(86_400),
+        }
+    }
+}
+
+impl TokenRules {
+    fn check(&self) -> Result<(), RuleError> {
+        for (rule, text) in [("issuer", &self.issuer), ("audience", &self.audience), ("key_id", &self.key_id)]
+        {
+            if text.is_empty() {
+                return Err(RuleError::new(rule, "an empty text", "a text"));
+            }
+        }
+        if self.access_ttl.as_secs() == 0 {
+            let found = format!("{:?}", self.access_ttl);
+            return Err(RuleError::new("access_ttl", found, "at least 1 s"));
+        }
+        if self.refresh_ttl < self.access_ttl {
+            let found = format!("{:?}", self.refresh_ttl);
+            return Err(RuleError::new("refresh_ttl", found, "at least access_ttl"));
+        }
+        Ok(())
+    }
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenType {
+    Access,
+    Refresh,
+}
+
+impl TokenType {
+    /// The value of the claim `token_type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenType::Access => "access",
+            TokenType::Refresh => "refresh",
+        }
+    }
+}
+
+/// Why a bearer token opens nothing. The HTTP edge has an answer for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not one of ours: form, algorithm, key, signature, issuer, audience or a missing claim.
+    #[error("token is invalid")]
+    Invalid,
+    #[error("token is expired")]
+    Expired,
+    /// A refresh token where an access token belongs, or the other way round.
+    #[error("token has wrong type")]
+    WrongType,
+    #[error("token contained no recognizable user identification")]
+    NoUserId,
+    #[error("user not found")]
+    UserNotFound,
+    #[error("user is inactive")]
+    UserInactive,
+    /// The session was revoked, has expired, or gave way to a newer one.
+    #[error("session has ended")]
+    SessionEnded,
+    /// Whether the session stands could not be found out. Trying again can help.
+    #[error("the session could not be checked")]
+    Store,
+}
+
+/// Whom a valid token names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSubject {
+    pub user_id: UserId,
+    pub session_id: SessionId,
+}
+
+/// Issues and checks tokens with one key.
+pub struct Tokens {
+    rules: TokenRules,
+    header: Header,
+    /// The header as our tokens carry it.
+    header_encoded: String,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+}
+
+impl Tokens {
+    /// # Errors
+    ///
+    /// The first rule that makes no sense.
+    pub fn new(rules: TokenRules, key: &SubKey) -> Result<Self, RuleError> {
+        rules.check()?;
+        let signing = EncodingKey::from_secret(key.expose());
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(rules.key_id.clone());
+        let sample = jsonwebtoken::encode(&header, &Empty {}, &signing)
+            .map_err(|error| RuleError::new("key_id", error, "a text that fits a token's header"))?;
+        let header_encoded = sample.split('.').next().unwrap_or_default().to_owned();
+        let verifying = DecodingKey::from_secret(key.expose());
+        Ok(Tokens { rules, header, header_encoded, signing, verifying })
+    }
+
+    #[must_use]
+    pub fn rules(&self) -> &TokenRules {
+        &self.rules
+    }
+
+    /// A new token that is valid from `now` (whole seconds) for the lifetime of its type.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no randomness.
+    pub fn issue(
+        &self,
+        token_type: TokenType,
+        subject: TokenSubject,
+        now: Timestamp,
+    ) -> Result<String, std::io::Error> {
+        let ttl = match token_type {
+            TokenType::Access => self.rules.access_ttl,
+            TokenType::Refresh => self.rules.refresh_ttl,
+        };
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        let claims = IssuedClaims {
+            token_type: token_type.as_str(),
+            exp: now.as_secs().saturating_add(ttl.as_secs()),
+            iat: now.as_secs(),
+            jti: format!("{:032x}", u128::from_be_bytes(random)),
+            user_id: subject.user_id.to_string(),
+            iss: &self.rules.issuer,
+            aud: &self.rules.audience,
+            sid: subject.session_id.0,
+        };
+        jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(std::io::Error::other)
+    }
+
+    /// Whom a token names, when it is ours, of the wanted type and not expired at `now`. A token is expired from
+    /// the second `exp` on.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Invalid`], [`TokenError::Expired`], [`TokenError::WrongType`], [`TokenError::NoUserId`],
+    /// looked for in this order, as the original does.
+    pub fn verify(&self, token: &str, wanted: TokenType, now: Timestamp) -> Result<TokenSubject, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Invalid);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
+        let (header, _) = message.split_once('.').ok_or(TokenError::Invalid)?;
+        if header != self.header_encoded && !self.foreign_header_fits(token) {
+            return Err(TokenError::Invalid);
+        }
+        // The key is an HMAC key and the algorithm is given by us, so no header can turn it into another.
+        match crypto::verify(signature, message.as_bytes(), &self.verifying, Algorithm::HS256) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Err(TokenError::Invalid),
+        }
+        let claims: ReadClaims = insecure_decode_claims(token).map_err(|_| TokenError::Invalid)?;
+
+        if claims.iss != self.rules.issuer || !claims.aud.has(&self.rules.audience) {
+            return Err(TokenError::Invalid);
+        }
+        if now.as_secs() >= claims.exp {
+            return Err(TokenError::Expired);
+        }
+        if claims.jti.is_empty() {
+            return Err(TokenError::Invalid);
+        }
+        if claims.token_type != wanted.as_str() {
+            return Err(TokenError::WrongType);
+        }
+        let user_id = claims.user_id.ok_or(TokenError::NoUserId)?.0.ok_or(TokenError::NoUserId)?;
+        // A token without a session could not be revoked.
+        let session_id = claims.sid.map(SessionId).ok_or(TokenError::Invalid)?;
+        Ok(TokenSubject { user_id, session_id })
+    }
+
+    /// Whether a header that is not byte for byte ours says the same: tokens that a program of the operator signed
+    /// with our key. Off the fast path.
+    fn foreign_header_fits(&self, token: &str) -> bool {
+        let Ok(header) = decode_header(token) else { return false };
+        let kid_fits = header.kid.as_ref().is_none_or(|kid| *kid == self.rules.key_id);
+        let typ_fits = header.typ.as_ref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
+        // RFC 7515, section 4.1.11: what is critical and not understood must be refused. We understand nothing.
+        header.alg == Algorithm::HS256 && kid_fits && typ_fits && header.crit.is_none()
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct IssuedClaims<'a> {
+    token_type: &'static str,
+    exp: u64,
+    iat: u64,
+    jti: String,
+    user_id: String,
+    iss: &'a str,
+    aud: &'a str,
+    sid: u64,
+}
+
+#[derive(Deserialize)]
+struct ReadClaims {
+    token_type: String,
+    exp: u64,
+    jti: String,
+    #[serde(default)]
+    user_id: Option<ReadUserId>,
+    iss: String,
+    aud: Audience,
+    #[serde(default)]
+    sid: Option<u64>,
+}
+
+/// One audience or several, as RFC 7519, section 4.1.3 has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn has(&self, audience: &str) -> bool {
+        match self {
+            Audience::One(one) => one == audience,
+            Audience::Many(many) => many.iter().any(|one| one == audience),
+        }
+    }
+}
+
+/// A string of decimal digits or a number; nothing for any other value.
+struct ReadUserId(Option<UserId>);
+
+impl<'de> Deserialize<'de> for ReadUserId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+            Other(serde::de::IgnoredAny),
+        }
+        Ok(ReadUserId(match Written::deserialize(deserializer)? {
+            Written::Number(number) => Some(UserId(number)),
+            Written::Text(text) => text.parse().ok().map(UserId),
+            Written::Other(_) => None,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+use super::*;
+use crate::secret::{KeyUse, MasterKey};
+
+const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+const SUBJECT: TokenSubject = TokenSubject { user_id: UserId(12), session_id: SessionId(34) };
+
+fn key(byte: u8) -> SubKey {
+    MasterKey::from_bytes([byte; 32]).derive(KeyUse::JwtHs256)
+}
+
+fn tokens() -> Tokens {
+    Tokens::new(TokenRules::default(), &key(1)).unwrap()
+}
+
+fn later(secs: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(secs))
+}
+
+/// The payload of a token as JSON text.
+fn payload(token: &str) -> serde_json::Value {
+    insecure_decode_claims(token).unwrap()
+}
+
+/// A token with our key whose claims are those of a good access token after a change, and its header another.
+fn forged(alg: Algorithm, key: &SubKey, change: impl FnOnce(&mut serde_json::Value, &mut Header)) -> String {
+    let mut claims = payload(&tokens().issue(TokenType::Access, SUBJECT, NOW).unwrap());
+    let mut header = Header::new(alg);
+    change(&mut claims, &mut header);
+    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(key.expose())).unwrap()
+}
+
+#[track_caller]
+fn check(change: impl FnOnce(&mut serde_json::Value), expected: Result<TokenSubject, TokenError>) {
+    let token = forged(Algorithm::HS256, &key(1), |claims, _| change(claims));
+    assert_eq!(tokens().verify(&token, TokenType::Access, NOW), expected);
+}
+
+/// The keys of an object as they stand in the text; serde_json's own value sorts them.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> serde::de::Visitor<'de> for Collect {
+            type Value = Keys;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+#[test]
+fn claims_stand_in_the_originals_order() {
+    let token = tokens().issue(TokenType::Access, SUBJECT, NOW).unwrap();
+    let Keys(keys) = insecure_decode_claims(&token).unwrap();
+    assert_eq!(keys, ["token_type", "exp", "iat", "jti", "user_id", "iss", "aud", "sid"]);
+    let claims = payload(&token);
+    assert_eq!(claims["token_type"], "access");
+    assert_eq!(claims["user_id"], "12");
+    assert_eq!(claims["iat"], 1_800_000_000u64);
+    assert_eq!(claims["exp"], 1_800_000_300u64);
+    let jti = claims["jti"].as_str().unwrap();
+    assert!(jti.len() == 32 && jti.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
+    let header = decode_header(&token).unwrap();
+    assert_eq!(
+        (header.alg, header.typ.as_deref(), header.kid.as_deref()),
+        (Algorithm::HS256, Some("JWT"), Some("hs256-1"))
+    );
+}
+
+#[test]
+fn two_tokens_of_one_instant_differ() {
+    let issue = || tokens().issue(TokenType::Refresh, SUBJECT, NOW).unwrap();
+    assert_ne!(issue(), issue());
+}
+
+#[test]
+fn a_token_is_good_until_the_second_it_expires() {
+    let tokens = tokens();
+    let token = tokens.issue(TokenType::Access, SUBJECT, NOW).unwrap();
+    let at = |now| tokens.verify(&token, TokenType::Access, now);
+    assert_eq!(at(NOW), Ok(SUBJECT));
+    assert_eq!(at(later(299)), Ok(SUBJECT));
+    assert_eq!(at(Timestamp::from_micros(later(300).as_micros() - 1)), Ok(SUBJECT));
+    assert_eq!(at(later(300)), Err(TokenError::Expired));
+    assert_eq!(at(later(301)), Err(TokenError::Expired));
+}
+
+#[test]
+fn a_refresh_token_opens_nothing_and_outlives_the_access_token() {
+    let tokens = tokens();
+    let refresh = tokens.issue(TokenType::Refresh, SUBJECT, NOW).unwrap();
+    assert_eq!(tokens.verify(&refresh, TokenType::Access, NOW), Err(TokenError::WrongType));
+    assert_eq!(tokens.verify(&refresh, TokenType::Refresh, later(86_399)), Ok(SUBJECT));
+    assert_eq!(tokens.verify(&refresh, TokenType::Refresh, later(86_400)), Err(TokenError::Expired));
+    let access = tokens.issue(TokenType::Access, SUBJECT, NOW).unwrap();
+    assert_eq!(tokens.verify(&access, TokenType::Refresh, NOW), Err(TokenError::WrongType));
+}
+
+#[test]
+fn no_other_algorithm_or_key_is_accepted() {
+    let tokens = tokens();
+    let refused =
+        |token: &str| assert_eq!(tokens.verify(token, TokenType::Access, NOW), Err(TokenError::Invalid));
+    let good = tokens.issue(TokenType::Access, SUBJECT, NOW).unwrap();
+    let parts: Vec<&str> = good.split('.').collect();
+    // {"alg":"none","typ":"JWT"} and {"alg":"None"}, without and with a signature.
+    for header in ["eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0", "eyJhbGciOiJOb25lIn0"] {
+        refused(&format!("{header}.{}.", parts[1]));
+        refused(&format!("{header}.{}.{}", parts[1], parts[2]));
+    }
+    refused(&format!("{}.{}.", parts[0], parts[1]));
+    for alg in [Algorithm::HS384, Algorithm::HS512] {
+        refused(&forged(alg, &key(1), |_, _| ()));
+    }
+    refused(&forged(Algorithm::HS256, &key(2), |_, _| ()));
+    // A header that says HS256 over a signature made with HS384.
+    let hs384 = forged(Algorithm::HS384, &key(1), |_, _| ());
+    let mut mixed: Vec<&str> = hs384.split('.').collect();
+    mixed[0] = parts[0];
+    refused(&mixed.join("."));
+}
+
+#[test]
+fn changed_tokens_are_refused() {
+    let tokens = tokens();
+    let good = tokens.issue(TokenType::Access, SUBJECT, NOW).unwrap();
+    for index in 0..good.len() {
+        let mut bytes = good.clone().into_bytes();
+        bytes[index] = if bytes[index] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(bytes).unwrap();
+        assert_eq!(tokens.verify(&changed, TokenType::Access, NOW), Err(TokenError::Invalid), "{index}");
+    }
+    for token in ["", ".", "..", "...", "a.b", "a.b.c", "a.b.c.d", &format!("{good}.x"), &format!(" {good}")]
+    {
+        assert_eq!(tokens.verify(token, TokenType::Access, NOW), Err(TokenError::Invalid), "{token:?}");
+    }
+    for len in 0..good.len() {
+        assert!(tokens.verify(&good[..len], TokenType::Access, NOW).is_err(), "cut to {len}");
+    }
+}
+
+#[test]
+fn texts_beyond_the_bound_are_refused_unread() {
+    let padded =
+        |pad: usize| forged(Algorithm::HS256, &key(1), |claims, _| claims["pad"] = "x".repeat(pad).into());
+    let mut pad = 0;
+    while padded(pad + 1).len() <= TOKEN_BYTES_MAX {
+        pad += 1;
+    }
+    assert_eq!(tokens().verify(&padded(pad), TokenType::Access, NOW), Ok(SUBJECT));
+    assert_eq!(tokens().verify(&padded(pad + 1), TokenType::Access, NOW), Err(TokenError::Invalid));
+}
+
+#[test]
+fn headers_that_say_the_same_in_other_words_are_accepted() {
+    let verify = |change: fn(&mut Header)| {
+        let token = forged(Algorithm::HS256, &key(1), |_, header| change(header));
+        tokens().verify(&token, TokenType::Access, NOW)
+    };
+    assert_eq!(verify(|_| ()), Ok(SUBJECT));
+    assert_eq!(verify(|header| header.typ = None), Ok(SUBJECT));
+    assert_eq!(verify(|header| header.typ = Some("at+jwt".to_owned())), Err(TokenError::Invalid));
+    assert_eq!(verify(|header| header.kid = Some("other".to_owned())), Err(TokenError::Invalid));
+    assert_eq!(verify(|header| header.crit = Some(vec!["exp".to_owned()])), Err(TokenError::Invalid));
+}
+
+#[test]
+fn issuer_and_audience_must_be_ours() {
+    check(|claims| claims["iss"] = "other".into(), Err(TokenError::Invalid));
+    check(|claims| claims["aud"] = "other".into(), Err(TokenError::Invalid));
+    check(|claims| claims["aud"] = serde_json::json!(["other", "chelseru"]), Ok(SUBJECT));
+    check(|claims| claims["aud"] = serde_json::json!(["other"]), Err(TokenError::Invalid));
+    check(|claims| claims["aud"] = serde_json::json!([]), Err(TokenError::Invalid));
+    for claim in ["iss", "aud", "exp", "jti", "token_type", "sid"] {
+        check(|claims| drop(claims.as_object_mut().unwrap().remove(claim)), Err(TokenError::Invalid));
+    }
+}
+
+#[test]
+fn the_user_id_may_be_a_string_or_a_number() {
+    check(|claims| claims["user_id"] = 12.into(), Ok(SUBJECT));
+    check(|claims| claims["user_id"] = "12".into(), Ok(SUBJECT));
+    check(|claims| drop(claims.as_object_mut().unwrap().remove("user_id")), Err(TokenError::NoUserId));
+    for value in [
+        serde_json::json!(null),
+        serde_json::json!(""),
+        serde_json::json!("x"),
+        serde_json::json!(-1),
+        serde_json::json!(1.5),
+        serde_json::json!(true),
+        serde_json::json!([12]),
+        serde_json::json!({"id": 12}),
+        serde_json::json!("99999999999999999999999"),
+    ] {
+        check(|claims| claims["user_id"] = value, Err(TokenError::NoUserId));
+    }
+}
+
+#[test]
+fn odd_claims_are_refused_in_the_originals_order() {
+    check(|claims| claims["exp"] = "soon".into(), Err(TokenError::Invalid));
+    check(|claims| claims["exp"] = (-1).into(), Err(TokenError::Invalid));
+    check(|claims| claims["jti"] = "".into(), Err(TokenError::Invalid));
+    check(|claims| claims["token_type"] = "sliding".into(), Err(TokenError::WrongType));
+    let expired_refresh = |claims: &mut serde_json::Value| {
+        claims["token_type"] = "refresh".into();
+        claims["exp"] = 1.into();
+    };
+    check(expired_refresh, Err(TokenError::Expired));
+}
+
+#[test]
+fn rules_out_of_range_are_named() {
+    let named = |change: fn(&mut TokenRules)| {
+        let mut rules = TokenRules::default();
+        change(&mut rules);
+        Tokens::new(rules, &key(1)).err().map(|error| error.rule)
+    };
+    assert_eq!(named(|_| ()), None);
+    assert_eq!(named(|rules| rules.issuer.clear()), Some("issuer"));
+    assert_eq!(named(|rules| rules.audience.clear()), Some("audience"));
+    assert_eq!(named(|rules| rules.key_id.clear()), Some("key_id"));
+    assert_eq!(named(|rules| rules.access_ttl = Duration::from_millis(999)), Some("access_ttl"));
+    assert_eq!(named(|rules| rules.refresh_ttl = Duration::from_secs(299)), Some("refresh_ttl"));
+    assert_eq!(named(|rules| rules.refresh_ttl = Duration::from_secs(300)), None);
+}
