@@ -31,8 +31,10 @@ mod record;
 mod txn;
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
@@ -55,6 +57,10 @@ const MIGRATIONS: [fn(&mut Txn) -> Result<(), StoreError>; FORMAT as usize - 1] 
 
 /// Name of the file, inside the store's folder, whose lock says that a process uses the store.
 const LOCK_FILE: &str = "lock";
+
+/// How long opening waits for a lock. Sled's background jobs keep its own for some milliseconds after the last
+/// handle is gone, and a child process that is just being started holds a copy of every lock.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Against what an answered change is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +118,11 @@ impl Store {
     /// - [`StoreError::Open`] when the folder cannot be used or the database is damaged.
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, StoreError> {
         let path = path.as_ref();
-        let open_error = |source: std::io::Error| StoreError::Open { path: path.to_owned(), source };
+        let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
+        let lock_error = |error| match error {
+            TryLockError::WouldBlock => StoreError::Locked { path: path.to_owned() },
+            TryLockError::Error(source) => open_error(source),
+        };
         std::fs::create_dir_all(path).map_err(open_error)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -120,19 +130,22 @@ impl Store {
             .write(true)
             .open(path.join(LOCK_FILE))
             .map_err(open_error)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => StoreError::Locked { path: path.to_owned() },
-            TryLockError::Error(source) => open_error(source),
-        })?;
+        lock_patiently(|| lock.try_lock()).map_err(lock_error)?;
 
         let database = path.join("sled");
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(&database)
             .cache_capacity(options.cache_bytes.max(1024 * 1024))
             // The writer thread flushes. Sled's own flusher would end for ever at its first error.
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| open_error(error::engine_io(error)))?;
+            .flush_every_ms(None);
+        let db = lock_patiently(|| {
+            config.open().map_err(|error| match error::engine_io(error) {
+                // Sled has no error of its own for this.
+                error if error.to_string().starts_with("could not acquire lock") => TryLockError::WouldBlock,
+                error => TryLockError::Error(error),
+            })
+        })
+        .map_err(lock_error)?;
         let sync = match options.durability {
             Durability::Process => None,
             Durability::Disk => Some(File::open(database.join("db")).map_err(open_error)?),
@@ -245,6 +258,19 @@ impl Store {
             let _ = sender.send(result);
         })?;
         receiver.recv().unwrap_or(Err(StoreError::Failed))
+    }
+}
+
+/// Tries again while a lock is held, for [`LOCK_PATIENCE`].
+fn lock_patiently<T>(attempt: impl Fn() -> Result<T, TryLockError>) -> Result<T, TryLockError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
     }
 }
 

@@ -1,0 +1,127 @@
+use std::path::Path;
+
+use chelseru_store::{Health, SessionGate, StoreError};
+
+use super::*;
+
+/// The database as the engine sees it, in a folder whose store is closed; its jobs may hold the lock a little.
+fn raw(folder: &Path) -> sled::Db {
+    let start = std::time::Instant::now();
+    loop {
+        match sled::open(folder.join("sled")) {
+            Ok(db) => return db,
+            Err(error) if start.elapsed() > Duration::from_secs(5) => panic!("{error}"),
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn everything_answered_is_there_after_reopening() {
+    let store = TestStore::new();
+    let (user, session) = store.log_in(NUMBER, 100).await;
+    store.open_code(&number(1), 7, 100).await;
+    store.probe_put(b"k", b"v").await.unwrap();
+    let store = store.reopened();
+    assert_eq!(store.user_get(user.id).unwrap(), Some(user.clone()));
+    assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Open);
+    assert_eq!(store.probe_get(b"k").unwrap().as_deref(), Some(b"v".as_slice()));
+    assert!(matches!(store.open_code(&number(1), 8, 101).await, ChallengeOpened::Pending { .. }));
+}
+
+#[tokio::test]
+async fn a_second_handle_is_refused_while_the_first_is_open() {
+    let store = TestStore::new();
+    let again = Store::open(store.folder.path(), StoreOptions::default());
+    let Err(StoreError::Locked { path }) = again else { panic!("{again:?}") };
+    assert_eq!(path, store.folder.path());
+    let clone = store.store.clone();
+    let TestStore { store, folder } = store;
+    drop(store);
+    assert!(matches!(Store::open(folder.path(), StoreOptions::default()), Err(StoreError::Locked { .. })));
+    drop(clone);
+    Store::open(folder.path(), StoreOptions::default()).unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_and_left_alone() {
+    let TestStore { store, folder } = TestStore::new();
+    drop(store);
+    raw(folder.path()).insert("mformat", &2u64.to_be_bytes()).unwrap();
+    let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
+    assert!(matches!(refused, StoreError::FormatNewer { found: 2, supported: 1, .. }));
+    assert!(refused.to_string().ends_with("has format 2, this version reads up to format 1"), "{refused}");
+    assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 2u64.to_be_bytes());
+}
+
+#[tokio::test]
+async fn somebody_elses_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    raw(folder.path()).insert("theirs", "data").unwrap();
+    let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
+    assert!(matches!(refused, StoreError::Foreign { .. }));
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_schema_is_an_error_and_not_a_guess() {
+    let TestStore { store, folder } = TestStore::new();
+    drop(store);
+    let mut key = vec![b'u'];
+    key.extend_from_slice(&1u64.to_be_bytes());
+    raw(folder.path()).insert(key, &[9, 1, 2, 3]).unwrap();
+    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    let error = store.user_get(chelseru_store::UserId(1)).unwrap_err().to_string();
+    assert_eq!(error, "user record is not readable: schema version 9, this version reads 1");
+    let error = store.user_set_active(chelseru_store::UserId(1), false).await.unwrap_err();
+    assert!(matches!(error, StoreError::Record { kind: "user", .. }));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let error = Store::open(file.join("store"), StoreOptions::default()).unwrap_err();
+    assert!(matches!(error, StoreError::Open { .. }));
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_changes_and_still_reads() {
+    let store = TestStore::new();
+    let (user, _) = store.log_in(NUMBER, 100).await;
+    assert_eq!(store.health(), Health::Serving);
+    store.close();
+    store.close();
+    assert_eq!(store.health(), Health::Closed);
+    assert!(matches!(store.probe_put(b"k", b"v").await, Err(StoreError::Closed)));
+    assert!(store.user_get(user.id).unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_share_flushes() {
+    let store = TestStore::new();
+    let before = store.commit_stats();
+    let callers: Vec<_> = (0..64u64)
+        .map(|caller| {
+            let store = store.store.clone();
+            tokio::spawn(async move {
+                for n in 0..50u64 {
+                    let key = (caller << 32 | n).to_be_bytes();
+                    store.probe_put(&key, &key).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let after = store.commit_stats();
+    let (batches, changes) = (after.batches - before.batches, after.changes - before.changes);
+    assert_eq!(changes, 3200);
+    // 50 rounds of 64 would be 50 batches; one flush per change 3200.
+    assert!(batches <= 800, "{batches} batches for {changes} changes");
+    for caller in 0..64u64 {
+        let key = (caller << 32 | 49).to_be_bytes();
+        assert_eq!(store.probe_get(&key).unwrap().as_deref(), Some(key.as_slice()));
+    }
+}

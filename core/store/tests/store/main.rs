@@ -1,0 +1,106 @@
+//! The store's operations against a database in a temporary folder. No clock, no sleeping: every operation takes
+//! the instant it happens at.
+
+mod challenges;
+mod crash;
+mod durability;
+mod sessions;
+
+use std::time::Duration;
+
+use chelseru_store::{
+    ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome, Session, SessionDraft, Store, StoreOptions,
+    Timestamp, User,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+const NUMBER: &str = "+989121234567";
+const RIGHT: [u8; 32] = [1; 32];
+const WRONG: [u8; 32] = [2; 32];
+const TTL: u64 = 240;
+const SESSION_TTL: u64 = 86_400;
+
+/// A store that is gone after the test.
+struct TestStore {
+    store: Store,
+    folder: TempDir,
+}
+
+impl std::ops::Deref for TestStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl TestStore {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        TestStore { store: Store::open(folder.path(), StoreOptions::default()).unwrap(), folder }
+    }
+
+    /// Closes the store and opens it again.
+    fn reopened(self) -> Self {
+        let TestStore { store, folder } = self;
+        drop(store);
+        TestStore { store: Store::open(folder.path(), StoreOptions::default()).unwrap(), folder }
+    }
+
+    async fn open_code(&self, number: &str, id: u64, at_secs: u64) -> ChallengeOpened {
+        self.challenge_open(challenge(number, id, at_secs)).await.unwrap()
+    }
+
+    async fn guess(&self, mac: [u8; 32], at_secs: u64) -> LoginOutcome {
+        self.login_with_challenge(login(NUMBER, mac, at_secs)).await.unwrap()
+    }
+
+    /// A whole login that must work.
+    async fn log_in(&self, number: &str, at_secs: u64) -> (User, Session) {
+        self.open_code(number, at_secs, at_secs).await;
+        match self.login_with_challenge(login(number, RIGHT, at_secs)).await.unwrap() {
+            LoginOutcome::LoggedIn { user, session, .. } => (user, session),
+            other => panic!("not logged in: {other:?}"),
+        }
+    }
+}
+
+fn secs(secs: u64) -> Timestamp {
+    Timestamp::from_secs(secs)
+}
+
+/// Five guesses, pending for as long as it lives.
+fn challenge(number: &str, id: u64, at_secs: u64) -> ChallengeDraft {
+    ChallengeDraft {
+        number: number.to_owned(),
+        id,
+        mac: RIGHT,
+        created_at: secs(at_secs),
+        expires_at: secs(at_secs + TTL),
+        attempts_max: 5,
+        resend_at: secs(at_secs + TTL),
+    }
+}
+
+fn login(number: &str, mac: [u8; 32], at_secs: u64) -> LoginDraft {
+    LoginDraft {
+        number: number.to_owned(),
+        mac,
+        group: 0,
+        username: format!("G0-0{}", &number[3..]),
+        create: true,
+        now: secs(at_secs),
+        session: SessionDraft {
+            key: Uuid::from_u128(u128::from(at_secs)),
+            expires_at: secs(at_secs).plus(Duration::from_secs(SESSION_TTL)),
+            user_agent: "curl/8".to_owned(),
+            ip_address: "192.0.2.1".to_owned(),
+            per_user_max: 3,
+        },
+    }
+}
+
+fn number(n: usize) -> String {
+    format!("+98912{n:07}")
+}
