@@ -1,0 +1,518 @@
+//! Whole logins at the domain's boundary: a temporary store, a clock moved by hand, and a provider that does what
+//! the test says. No sockets, no sleeping.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_domain::group::{Group, GroupPolicy};
+use chelseru_domain::identity::{AuthenticateError, Caller, ClientInfo, Identity, IdentityRules, LoggedIn};
+use chelseru_domain::otp::{OtpRules, OtpService, SendError, Sent};
+use chelseru_domain::secret::{KeyUse, MasterKey};
+use chelseru_domain::sms::{Rejection, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
+use chelseru_domain::token::{TokenError, TokenRules, Tokens};
+use chelseru_domain::user_agent::{Agent, UserAgentParser};
+use chelseru_domain::{PhoneNumber, Timestamp};
+use chelseru_store::{Store, StoreOptions};
+
+const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+const TTL: Duration = Duration::from_secs(240);
+
+/// Keeps what it is asked to send, and fails when told to.
+#[derive(Default)]
+struct Handset {
+    inbox: Mutex<Vec<SmsMessage>>,
+    fail_next: Mutex<Option<SmsError>>,
+}
+
+#[async_trait]
+impl SmsPort for Handset {
+    async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError> {
+        self.inbox.lock().unwrap().push(message);
+        match self.fail_next.lock().unwrap().take() {
+            Some(error) => Err(error),
+            None => Ok(SmsReceipt {
+                provider: "TEST".to_owned(),
+                message_id: "1".to_owned(),
+                duplicate: false,
+                cost_rial: None,
+            }),
+        }
+    }
+}
+
+struct World {
+    otp: Arc<OtpService>,
+    identity: Identity,
+    store: Store,
+    clock: Arc<ManualClock>,
+    handset: Handset,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        World::with(OtpRules::default(), IdentityRules::default())
+    }
+
+    fn with(otp_rules: OtpRules, rules: IdentityRules) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let clock = Arc::new(ManualClock::at(START));
+        let master = MasterKey::from_bytes([3; 32]);
+        let pepper = master.derive(KeyUse::OtpPepper);
+        let otp = Arc::new(OtpService::new(store.clone(), clock.clone(), otp_rules, pepper).unwrap());
+        let tokens = Tokens::new(TokenRules::default(), &master.derive(KeyUse::JwtHs256)).unwrap();
+        let identity = Identity::new(store.clone(), clock.clone(), Arc::clone(&otp), tokens, rules).unwrap();
+        World { otp, identity, store, clock, handset: Handset::default(), _folder: folder }
+    }
+
+    async fn send(&self) -> Result<Sent, SendError> {
+        self.otp.send(&number(), &self.handset).await
+    }
+
+    /// The code in the newest message.
+    fn code(&self) -> String {
+        let inbox = self.handset.inbox.lock().unwrap();
+        let SmsBody::Text { text } = &inbox.last().expect("a message was sent").body else {
+            panic!("no text")
+        };
+        text.chars().filter(char::is_ascii_digit).collect()
+    }
+
+    async fn authenticate(&self, code: &str) -> Result<LoggedIn, AuthenticateError> {
+        let client = ClientInfo { ip: "192.0.2.7".parse().ok(), user_agent: "curl/8.4.0".to_owned() };
+        self.identity.authenticate(&number(), code, Group::default(), client).await
+    }
+
+    async fn log_in(&self) -> LoggedIn {
+        self.send().await.unwrap();
+        self.authenticate(&self.code()).await.unwrap()
+    }
+
+    fn inbox_len(&self) -> usize {
+        self.handset.inbox.lock().unwrap().len()
+    }
+}
+
+fn number() -> PhoneNumber {
+    PhoneNumber::parse("09121234567").unwrap()
+}
+
+/// A code of the same length that is not it.
+fn other_than(code: &str) -> String {
+    let first = if code.starts_with('1') { '2' } else { '1' };
+    format!("{first}{}", &code[1..])
+}
+
+#[track_caller]
+fn assert_wrong_code(result: Result<LoggedIn, AuthenticateError>) {
+    assert!(matches!(result, Err(AuthenticateError::WrongCode)), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_number_logs_in_and_is_known_again() {
+    let world = World::new();
+    let sent = world.send().await.unwrap();
+    assert_eq!(sent, Sent { expires_in: TTL, provider: "TEST".to_owned() });
+    let login = world.authenticate(&world.code()).await.unwrap();
+    assert!(login.new_user);
+    let caller = world.identity.caller(&login.access).unwrap();
+    assert_eq!(caller, Caller { user_id: login.user_id, session_id: login.session_id });
+    let user = world.store.user_by_name("G0-09121234567").unwrap().unwrap();
+    assert_eq!((user.id, user.number.as_str()), (login.user_id, "+989121234567"));
+    assert_wrong_code(world.authenticate(&world.code()).await);
+}
+
+#[tokio::test]
+async fn a_second_login_is_the_same_user_in_another_session() {
+    let world = World::new();
+    let first = world.log_in().await;
+    let second = world.log_in().await;
+    assert_eq!(first.user_id, second.user_id);
+    assert_ne!(first.session_id, second.session_id);
+    assert!(!second.new_user);
+    assert!(world.identity.caller(&first.access).is_ok());
+}
+
+#[tokio::test]
+async fn the_message_carries_the_code_an_id_and_the_class() {
+    let rules = OtpRules { length: 10, text: "{code} is it: {code}".to_owned(), ..OtpRules::default() };
+    let world = World::with(rules, IdentityRules::default());
+    world.send().await.unwrap();
+    let message = world.handset.inbox.lock().unwrap()[0].clone();
+    assert_eq!((message.to, message.class), (number(), SmsClass::Otp));
+    assert_eq!(message.local_id, START.as_micros());
+    let SmsBody::Text { text } = message.body else { panic!("no text") };
+    let (code, rest) = text.split_at(10);
+    assert_eq!(rest, format!(" is it: {code}"));
+    assert!(world.authenticate(code).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_template_carries_the_code_and_the_text_to_fall_back_on() {
+    let rules = OtpRules { template: Some("otp-login".to_owned()), ..OtpRules::default() };
+    let world = World::with(rules, IdentityRules::default());
+    world.send().await.unwrap();
+    let body = world.handset.inbox.lock().unwrap()[0].body.clone();
+    let SmsBody::Template { name, values, fallback_text } = body else { panic!("no template") };
+    assert_eq!((name.as_str(), values.len(), values[0].0.as_str()), ("otp-login", 1, "code"));
+    assert_eq!(fallback_text, Some(format!("Your login code: {}", values[0].1)));
+    assert!(world.authenticate(&values[0].1).await.is_ok());
+}
+
+#[tokio::test]
+async fn codes_are_taken_as_people_type_them() {
+    let world = World::new();
+    world.send().await.unwrap();
+    let persian: String = world
+        .code()
+        .chars()
+        .map(|digit| char::from_u32(u32::from(digit) - u32::from('0') + 0x06f0).unwrap())
+        .collect();
+    let (left, right) = persian.split_at(persian.len() / 2);
+    assert!(world.authenticate(&format!("\u{200e} {left}-{right} ")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_pending_code_holds_up_the_next_for_its_remaining_time() {
+    let world = World::new();
+    world.send().await.unwrap();
+    let code = world.code();
+    for (advance, left) in [(0, 240), (100, 140), (139, 1)] {
+        world.clock.advance(Duration::from_secs(advance));
+        let pending = world.send().await;
+        let Err(SendError::Pending { retry_after }) = pending else { panic!("{pending:?}") };
+        assert_eq!(retry_after, Duration::from_secs(left));
+    }
+    assert_eq!(world.inbox_len(), 1);
+    world.clock.advance(Duration::from_secs(1));
+    assert_wrong_code(world.authenticate(&code).await);
+    assert!(world.send().await.is_ok());
+}
+
+#[tokio::test]
+async fn after_the_resend_gap_a_new_code_kills_the_old() {
+    let rules = OtpRules { resend_after: Some(Duration::from_secs(60)), ..OtpRules::default() };
+    let world = World::with(rules, IdentityRules::default());
+    world.send().await.unwrap();
+    let old = world.code();
+    world.clock.advance(Duration::from_micros(59_999_999));
+    assert!(matches!(world.send().await, Err(SendError::Pending { .. })));
+    world.clock.advance(Duration::from_micros(1));
+    world.send().await.unwrap();
+    let new = world.code();
+    if old != new {
+        assert_wrong_code(world.authenticate(&old).await);
+    }
+    assert!(world.authenticate(&new).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_eight_parallel_sends_one_message_goes_out() {
+    let world = Arc::new(World::new());
+    let sends: Vec<_> = (0..8)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.send().await.is_ok() })
+        })
+        .collect();
+    let mut sent = 0;
+    for send in sends {
+        sent += usize::from(send.await.unwrap());
+    }
+    assert_eq!((sent, world.inbox_len()), (1, 1));
+    assert!(world.authenticate(&world.code()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_parallel_verifies_one_is_a_login() {
+    let world = Arc::new(World::new());
+    world.send().await.unwrap();
+    let code = world.code();
+    let verifies: Vec<_> = (0..50)
+        .map(|_| {
+            let (world, code) = (Arc::clone(&world), code.clone());
+            tokio::spawn(async move { world.authenticate(&code).await.ok() })
+        })
+        .collect();
+    let mut logins = Vec::new();
+    for verify in verifies {
+        logins.extend(verify.await.unwrap());
+    }
+    assert_eq!(logins.len(), 1);
+    let caller = world.identity.caller(&logins[0].access).unwrap();
+    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn five_wrong_guesses_burn_the_code_and_cannot_be_told_from_the_sixth() {
+    let world = World::new();
+    world.send().await.unwrap();
+    let code = world.code();
+    for _ in 0..4 {
+        assert_wrong_code(world.authenticate(&other_than(&code)).await);
+    }
+    assert_wrong_code(world.authenticate("not even digits").await);
+    assert_wrong_code(world.authenticate(&code).await);
+    // A burned code does not hold up the next one.
+    world.send().await.unwrap();
+    assert!(world.authenticate(&world.code()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_code_of_one_number_is_wrong_for_another() {
+    let world = World::new();
+    world.send().await.unwrap();
+    let code = world.code();
+    let other = PhoneNumber::parse("09127654321").unwrap();
+    let stranger = world.identity.authenticate(&other, &code, Group::default(), ClientInfo::default()).await;
+    assert_wrong_code(stranger);
+    world.otp.send(&other, &world.handset).await.unwrap();
+    if world.code() != code {
+        let crossed =
+            world.identity.authenticate(&other, &code, Group::default(), ClientInfo::default()).await;
+        assert_wrong_code(crossed);
+    }
+    assert!(world.authenticate(&code).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_message_that_was_not_sent_leaves_no_code_behind() {
+    let rejection = Rejection { code: "418".to_owned(), text: "credit".to_owned() };
+    for error in [
+        SmsError::InvalidRecipient(rejection.clone()),
+        SmsError::InsufficientCredit(rejection),
+        SmsError::Unavailable("down".to_owned()),
+    ] {
+        let world = World::new();
+        *world.handset.fail_next.lock().unwrap() = Some(error.clone());
+        let Err(SendError::Sms(told)) = world.send().await else { panic!("sent") };
+        assert_eq!(told, error);
+        assert_wrong_code(world.authenticate(&world.code()).await);
+        assert!(world.send().await.is_ok(), "a retry is possible at once");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_may_have_been_sent_keeps_its_code_and_allows_another() {
+    let unknown = SmsError::UnknownOutcome("cut off".to_owned());
+    let world = World::new();
+    *world.handset.fail_next.lock().unwrap() = Some(unknown.clone());
+    assert!(matches!(world.send().await, Err(SendError::Sms(error)) if error == unknown));
+    assert!(world.authenticate(&world.code()).await.is_ok());
+
+    *world.handset.fail_next.lock().unwrap() = Some(unknown);
+    assert!(world.send().await.is_err());
+    assert!(world.send().await.is_ok(), "another may be asked for at once");
+    let ids: Vec<_> = world.handset.inbox.lock().unwrap().iter().map(|message| message.local_id).collect();
+    assert_eq!(BTreeSet::from_iter(&ids).len(), ids.len(), "each message has an id of its own");
+}
+
+#[tokio::test]
+async fn a_revoked_session_opens_nothing_from_then_on() {
+    let world = World::new();
+    let login = world.log_in().await;
+    let other = world.log_in().await;
+    let caller = world.identity.caller(&login.access).unwrap();
+    assert!(world.identity.logout(&caller).await.unwrap());
+    assert_eq!(world.identity.caller(&login.access), Err(TokenError::SessionEnded));
+    assert!(world.identity.caller(&other.access).is_ok());
+    assert!(!world.identity.logout(&caller).await.unwrap());
+}
+
+#[tokio::test]
+async fn expired_refresh_and_foreign_tokens_open_nothing() {
+    let world = World::new();
+    let login = world.log_in().await;
+    assert_eq!(world.identity.caller(&login.refresh), Err(TokenError::WrongType));
+    assert_eq!(world.identity.caller("rubbish"), Err(TokenError::Invalid));
+    // The same numbers, signed by another gateway.
+    let elsewhere =
+        Tokens::new(TokenRules::default(), &MasterKey::from_bytes([4; 32]).derive(KeyUse::JwtHs256)).unwrap();
+    let subject =
+        chelseru_domain::token::TokenSubject { user_id: login.user_id, session_id: login.session_id };
+    let foreign = elsewhere.issue(chelseru_domain::token::TokenType::Access, subject, START).unwrap();
+    assert_eq!(world.identity.caller(&foreign), Err(TokenError::Invalid));
+    world.clock.advance(Duration::from_secs(299));
+    assert!(world.identity.caller(&login.access).is_ok());
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.identity.caller(&login.access), Err(TokenError::Expired));
+}
+
+#[tokio::test]
+async fn an_inactive_user_is_told_so_and_gets_nothing() {
+    let world = World::new();
+    let login = world.log_in().await;
+    world.store.user_set_active(login.user_id, false).await.unwrap();
+    assert_eq!(world.identity.caller(&login.access), Err(TokenError::UserInactive));
+    world.send().await.unwrap();
+    let refused = world.authenticate(&world.code()).await;
+    assert!(matches!(refused, Err(AuthenticateError::UserInactive)), "{refused:?}");
+    world.store.user_set_active(login.user_id, true).await.unwrap();
+    assert_eq!(world.identity.caller(&login.access), Err(TokenError::SessionEnded));
+}
+
+#[tokio::test]
+async fn a_token_for_a_user_that_is_not_there_names_that() {
+    let world = World::new();
+    let login = world.log_in().await;
+    let tokens =
+        Tokens::new(TokenRules::default(), &MasterKey::from_bytes([3; 32]).derive(KeyUse::JwtHs256)).unwrap();
+    let subject = chelseru_domain::token::TokenSubject {
+        user_id: chelseru_domain::ids::UserId(999),
+        session_id: login.session_id,
+    };
+    let token = tokens.issue(chelseru_domain::token::TokenType::Access, subject, START).unwrap();
+    assert_eq!(world.identity.caller(&token), Err(TokenError::UserNotFound));
+}
+
+#[tokio::test]
+async fn a_caller_sees_only_own_sessions_and_which_one_is_current() {
+    let world = World::new();
+    let first = world.log_in().await;
+    world.clock.advance(Duration::from_secs(10));
+    let second = world.log_in().await;
+    let other = PhoneNumber::parse("09127654321").unwrap();
+    world.otp.send(&other, &world.handset).await.unwrap();
+    let stranger = world
+        .identity
+        .authenticate(&other, &world.code(), Group::default(), ClientInfo::default())
+        .await
+        .unwrap();
+
+    let caller = world.identity.caller(&first.access).unwrap();
+    let sessions = world.identity.sessions(&caller).unwrap();
+    let seen: Vec<_> = sessions.iter().map(|session| (session.id, session.current)).collect();
+    assert_eq!(seen, [(second.session_id, false), (first.session_id, true)]);
+    let own = &sessions[1];
+    assert_eq!((own.user, own.created_at), (first.user_id, START));
+    assert_eq!((own.ip_address.as_str(), own.user_agent.as_str()), ("192.0.2.7", "curl/8.4.0"));
+    assert_eq!((own.device.as_str(), own.browser.as_str()), ("Other", "curl"));
+    assert_eq!(own.session_key.get_version_num(), 4);
+    assert_ne!(own.session_key, sessions[0].session_key);
+
+    let caller = world.identity.caller(&stranger.access).unwrap();
+    let sessions = world.identity.sessions(&caller).unwrap();
+    assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [stranger.session_id]);
+}
+
+#[tokio::test]
+async fn last_seen_is_shown_at_once_and_written_in_one_change() {
+    let world = World::new();
+    let login = world.log_in().await;
+    world.clock.advance(Duration::from_secs(100));
+    let before = world.store.commit_stats();
+    for _ in 0..50 {
+        world.identity.caller(&login.access).unwrap();
+    }
+    let now = world.clock.now();
+    let caller = world.identity.caller(&login.access).unwrap();
+    assert_eq!(world.identity.sessions(&caller).unwrap()[0].last_seen, now);
+    assert_eq!(world.store.session_get(login.session_id).unwrap().unwrap().last_seen_at, START);
+    assert_eq!(world.store.commit_stats(), before, "requests write nothing");
+
+    assert_eq!(world.identity.flush_last_seen().await.unwrap(), 1);
+    assert_eq!(world.store.session_get(login.session_id).unwrap().unwrap().last_seen_at, now);
+    assert_eq!(world.store.commit_stats().batches, before.batches + 1);
+    assert_eq!(world.identity.flush_last_seen().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn one_session_more_than_allowed_ends_the_oldest() {
+    let rules = IdentityRules { sessions_per_user_max: 2, ..IdentityRules::default() };
+    let world = World::with(OtpRules::default(), rules);
+    let logins = [world.log_in().await, world.log_in().await];
+    assert!(logins.iter().all(|login| world.identity.caller(&login.access).is_ok()));
+    let third = world.log_in().await;
+    assert_eq!(world.identity.caller(&logins[0].access), Err(TokenError::SessionEnded));
+    assert!(world.identity.caller(&logins[1].access).is_ok());
+    let caller = world.identity.caller(&third.access).unwrap();
+    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_refresh_token_and_is_purged() {
+    let world = World::new();
+    let login = world.log_in().await;
+    let caller = world.identity.caller(&login.access).unwrap();
+    world.clock.advance(Duration::from_secs(86_399));
+    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 1);
+    assert_eq!(world.identity.purge(10).await.unwrap(), 0);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 0);
+    assert_eq!(world.identity.purge(10).await.unwrap(), 1);
+    assert_eq!(world.store.session_get(login.session_id).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_group_is_another_account_and_only_configured_ones_take_new_users() {
+    let rules = |groups| IdentityRules { groups, ..IdentityRules::default() };
+    let five = Group::parse("5").unwrap();
+    let world = World::with(OtpRules::default(), rules(GroupPolicy::Only(BTreeSet::from([five]))));
+    let log_in = |code: String, group| {
+        let identity = &world.identity;
+        async move { identity.authenticate(&number(), &code, group, ClientInfo::default()).await }
+    };
+    world.send().await.unwrap();
+    let wrong = log_in(other_than(&world.code()), Group::default()).await;
+    assert_wrong_code(wrong);
+    let closed = log_in(world.code(), Group::default()).await;
+    assert!(matches!(closed, Err(AuthenticateError::GroupClosed)), "{closed:?}");
+    let login = log_in(world.code(), five).await.unwrap();
+    assert_eq!(world.store.user_get(login.user_id).unwrap().unwrap().username, "G5-09121234567");
+}
+
+#[tokio::test]
+async fn what_a_client_says_about_itself_is_cut_and_canonical() {
+    let world = World::new();
+    world.send().await.unwrap();
+    let client = ClientInfo { ip: "::ffff:192.0.2.1".parse().ok(), user_agent: "é".repeat(300) };
+    let login =
+        world.identity.authenticate(&number(), &world.code(), Group::default(), client).await.unwrap();
+    let session = world.store.session_get(login.session_id).unwrap().unwrap();
+    assert_eq!(session.user_agent, "é".repeat(256));
+    assert_eq!(session.ip_address, "192.0.2.1");
+}
+
+#[tokio::test]
+async fn another_parser_of_user_agents_can_be_used() {
+    struct Fixed;
+    impl UserAgentParser for Fixed {
+        fn parse(&self, user_agent: &str) -> Agent {
+            Agent { device: "d".to_owned(), browser: user_agent.to_uppercase(), platform: "p".to_owned() }
+        }
+    }
+    let mut world = World::new();
+    world.identity = world.identity.with_user_agent_parser(Box::new(Fixed));
+    let login = world.log_in().await;
+    let caller = world.identity.caller(&login.access).unwrap();
+    let session = world.identity.sessions(&caller).unwrap().remove(0);
+    assert_eq!((session.device.as_str(), session.browser.as_str()), ("d", "CURL/8.4.0"));
+}
+
+#[tokio::test]
+async fn a_closed_store_is_an_error_and_not_a_refusal() {
+    let world = World::new();
+    let login = world.log_in().await;
+    world.store.close();
+    assert!(matches!(world.send().await, Err(SendError::Store(_))));
+    assert!(matches!(world.authenticate("123456").await, Err(AuthenticateError::Store(_))));
+    assert!(world.identity.caller(&login.access).is_ok(), "reads go on");
+    assert_eq!(world.inbox_len(), 1, "no message without a challenge");
+}
+
+#[tokio::test]
+async fn session_bounds_out_of_range_are_refused() {
+    let world = World::new();
+    for (sessions_per_user_max, accepted) in [(0, false), (1, true), (1000, true), (1001, false)] {
+        let rules = IdentityRules { sessions_per_user_max, ..IdentityRules::default() };
+        let key = MasterKey::from_bytes([3; 32]).derive(KeyUse::JwtHs256);
+        let tokens = Tokens::new(TokenRules::default(), &key).unwrap();
+        let built =
+            Identity::new(world.store.clone(), Arc::new(SystemClock), Arc::clone(&world.otp), tokens, rules);
+        assert_eq!(built.is_ok(), accepted, "{sessions_per_user_max}");
+    }
+}
