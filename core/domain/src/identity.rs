@@ -204,7 +204,7 @@ impl Identity {
         let TokenSubject { user_id, session_id } = subject;
         match self.store.session_gate(user_id, session_id, now) {
             Ok(SessionGate::Open) => {
-                self.last_seen.note(session_id, now);
+                self.last_seen.note(user_id, session_id, now);
                 Ok(Caller { user_id, session_id })
             }
             Ok(SessionGate::UserMissing) => Err(TokenError::UserNotFound),
@@ -248,16 +248,32 @@ impl Identity {
         self.last_seen.flush(&self.store).await
     }
 
-    /// Removes expired codes and sessions, at most `limit` of each; says how many it removed. To be called now and
-    /// then, again at once while it says that there was more than it removed at a time.
+    /// Walks once through all codes and sessions and removes those that expired, in steps of `step` records so that
+    /// logins do not wait behind it; says how many it removed. To be called every few minutes by one task.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn purge(&self, limit: usize) -> Result<usize, StoreError> {
+    /// Those of every change: see [`StoreError`]. What was not removed is refused all the same.
+    pub async fn purge(&self, step: usize) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        let challenges = self.store.challenges_purge(now, limit).await?;
-        Ok(challenges + self.store.sessions_purge(now, limit).await?)
+        let mut removed = 0;
+        loop {
+            let purged = self.store.challenges_purge(now, step).await?;
+            removed += purged.removed;
+            if purged.finished {
+                break;
+            }
+            // A step that removes nothing does not wait for anything by itself.
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let purged = self.store.sessions_purge(now, step).await?;
+            removed += purged.removed;
+            if purged.finished {
+                return Ok(removed);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn view(&self, session: Session, caller: &Caller) -> SessionView {

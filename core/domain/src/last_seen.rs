@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chelseru_store::{Store, StoreError};
 
 use crate::Timestamp;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, UserId};
 
 /// Sessions remembered between two flushes: about 2 MiB. Those beyond it keep their old instant until the next
 /// flush made room.
@@ -20,7 +20,7 @@ const SESSIONS_MAX: usize = 65_536;
 const CHANGE_MAX: usize = 512;
 
 pub(crate) struct LastSeen {
-    seen: Mutex<HashMap<SessionId, Timestamp>>,
+    seen: Mutex<HashMap<SessionId, (UserId, Timestamp)>>,
     sessions_max: usize,
 }
 
@@ -31,28 +31,28 @@ impl Default for LastSeen {
 }
 
 impl LastSeen {
-    pub(crate) fn note(&self, session: SessionId, now: Timestamp) {
+    pub(crate) fn note(&self, user: UserId, session: SessionId, now: Timestamp) {
         let mut seen = self.lock();
         if seen.len() < self.sessions_max || seen.contains_key(&session) {
-            let at = seen.entry(session).or_insert(now);
+            let (_, at) = seen.entry(session).or_insert((user, now));
             *at = now.max(*at);
         }
     }
 
     pub(crate) fn get(&self, session: SessionId) -> Option<Timestamp> {
-        self.lock().get(&session).copied()
+        self.lock().get(&session).map(|(_, at)| *at)
     }
 
     /// Writes what was noted; says how many sessions it wrote. What could not be written is noted again.
     pub(crate) async fn flush(&self, store: &Store) -> Result<usize, StoreError> {
-        let noted: Vec<_> = self.lock().drain().collect();
+        let noted: Vec<_> = self.lock().drain().map(|(session, (user, at))| (user, session, at)).collect();
         let mut written = 0;
         for (index, step) in noted.chunks(CHANGE_MAX).enumerate() {
             match store.session_touch_many(step.to_vec()).await {
                 Ok(known) => written += known,
                 Err(error) => {
-                    for (session, at) in &noted[index * CHANGE_MAX..] {
-                        self.note(*session, *at);
+                    for (user, session, at) in &noted[index * CHANGE_MAX..] {
+                        self.note(*user, *session, *at);
                     }
                     return Err(error);
                 }
@@ -62,7 +62,7 @@ impl LastSeen {
     }
 
     /// No code that can panic runs under the lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Timestamp>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, (UserId, Timestamp)>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,11 +75,11 @@ mod tests {
     fn the_map_stops_growing_at_its_bound() {
         let seen = LastSeen { sessions_max: 2, ..LastSeen::default() };
         let at = Timestamp::from_secs;
-        seen.note(SessionId(1), at(10));
-        seen.note(SessionId(2), at(10));
-        seen.note(SessionId(3), at(10));
-        seen.note(SessionId(1), at(20));
-        seen.note(SessionId(1), at(15));
+        seen.note(UserId(1), SessionId(1), at(10));
+        seen.note(UserId(1), SessionId(2), at(10));
+        seen.note(UserId(1), SessionId(3), at(10));
+        seen.note(UserId(1), SessionId(1), at(20));
+        seen.note(UserId(1), SessionId(1), at(15));
         assert_eq!(seen.get(SessionId(1)), Some(at(20)));
         assert_eq!(seen.get(SessionId(2)), Some(at(10)));
         assert_eq!(seen.get(SessionId(3)), None);
@@ -92,7 +92,7 @@ mod tests {
         store.close();
         let seen = LastSeen::default();
         for id in 0..1000 {
-            seen.note(SessionId(id), Timestamp::from_secs(5));
+            seen.note(UserId(1), SessionId(id), Timestamp::from_secs(5));
         }
         assert!(seen.flush(&store).await.is_err());
         assert_eq!(seen.get(SessionId(999)), Some(Timestamp::from_secs(5)));

@@ -411,11 +411,14 @@ async fn last_seen_is_shown_at_once_and_written_in_one_change() {
     let now = world.clock.now();
     let caller = world.identity.caller(&login.access).unwrap();
     assert_eq!(world.identity.sessions(&caller).unwrap()[0].last_seen, now);
-    assert_eq!(world.store.session_get(login.session_id).unwrap().unwrap().last_seen_at, START);
+    assert_eq!(
+        world.store.session_get(login.user_id, login.session_id).unwrap().unwrap().last_seen_at,
+        START
+    );
     assert_eq!(world.store.commit_stats(), before, "requests write nothing");
 
     assert_eq!(world.identity.flush_last_seen().await.unwrap(), 1);
-    assert_eq!(world.store.session_get(login.session_id).unwrap().unwrap().last_seen_at, now);
+    assert_eq!(world.store.session_get(login.user_id, login.session_id).unwrap().unwrap().last_seen_at, now);
     assert_eq!(world.store.commit_stats().batches, before.batches + 1);
     assert_eq!(world.identity.flush_last_seen().await.unwrap(), 0);
 }
@@ -440,11 +443,23 @@ async fn a_session_ends_with_its_refresh_token_and_is_purged() {
     let caller = world.identity.caller(&login.access).unwrap();
     world.clock.advance(Duration::from_secs(86_399));
     assert_eq!(world.identity.sessions(&caller).unwrap().len(), 1);
-    assert_eq!(world.identity.purge(10).await.unwrap(), 0);
+    assert_eq!(world.identity.purge(1).await.unwrap(), 0);
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(world.identity.sessions(&caller).unwrap().len(), 0);
-    assert_eq!(world.identity.purge(10).await.unwrap(), 1);
-    assert_eq!(world.store.session_get(login.session_id).unwrap(), None);
+    assert_eq!(world.identity.purge(1).await.unwrap(), 1);
+    assert_eq!(world.store.session_get(login.user_id, login.session_id).unwrap(), None);
+}
+
+#[tokio::test]
+async fn sends_logins_and_upkeep_can_be_spawned() {
+    let world = Arc::new(World::new());
+    let run = Arc::clone(&world);
+    let code_and_upkeep = tokio::spawn(async move {
+        let login = run.log_in().await;
+        run.identity.caller(&login.access).unwrap();
+        (run.identity.purge(1).await.unwrap(), run.identity.flush_last_seen().await.unwrap())
+    });
+    assert_eq!(code_and_upkeep.await.unwrap(), (0, 1));
 }
 
 #[tokio::test]
@@ -472,7 +487,7 @@ async fn what_a_client_says_about_itself_is_cut_and_canonical() {
     let client = ClientInfo { ip: "::ffff:192.0.2.1".parse().ok(), user_agent: "é".repeat(300) };
     let login =
         world.identity.authenticate(&number(), &world.code(), Group::default(), client).await.unwrap();
-    let session = world.store.session_get(login.session_id).unwrap().unwrap();
+    let session = world.store.session_get(login.user_id, login.session_id).unwrap().unwrap();
     assert_eq!(session.user_agent, "é".repeat(256));
     assert_eq!(session.ip_address, "192.0.2.1");
 }

@@ -11,11 +11,12 @@
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use crate::purge::PurgeStep;
 use crate::record::{Record, decode};
 use crate::session::{self, Session, SessionDraft};
 use crate::txn::Txn;
 use crate::user::{self, User};
-use crate::{Store, StoreError, Timestamp, error, keys};
+use crate::{Store, StoreError, Timestamp, keys};
 
 /// A code that is about to be sent.
 #[derive(Clone)]
@@ -98,9 +99,7 @@ impl Store {
                 if !old.expired(now) && !old.burned() && now < old.resend_at {
                     return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
                 }
-                txn.delete(keys::challenge_expiry(old.expires_at, &draft.number));
             }
-            txn.put(keys::challenge_expiry(draft.expires_at, &draft.number), Default::default());
             txn.put_record(
                 key,
                 &Challenge {
@@ -127,10 +126,13 @@ impl Store {
     pub async fn challenge_release(&self, number: &str, id: u64) -> Result<bool, StoreError> {
         let number = number.to_owned();
         self.change(move |txn| {
-            let found = txn.get_record::<Challenge>(&keys::challenge(&number))?;
-            let Some(challenge) = found.filter(|challenge| challenge.id == id) else { return Ok(false) };
-            remove(txn, &number, &challenge);
-            Ok(true)
+            let key = keys::challenge(&number);
+            let found = txn.get_record::<Challenge>(&key)?;
+            let ours = found.is_some_and(|challenge| challenge.id == id);
+            if ours {
+                txn.delete(key);
+            }
+            Ok(ours)
         })
         .await
     }
@@ -172,43 +174,14 @@ impl Store {
         self.change(move |txn| login(txn, draft)).await
     }
 
-    /// Removes challenges that expired at or before `now`, at most `limit`; says how many it removed.
+    /// Walks on through the challenges, at most `limit` of them, and removes those that expired at or before `now`.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn challenges_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        // Looked up outside the change, so that a purge with nothing to do does not wait for the writer.
-        if !expired_before(&self.tree, keys::CHALLENGE_EXPIRY, now)? {
-            return Ok(0);
-        }
-        self.change(move |txn| {
-            let mut removed = 0;
-            for (key, _) in txn.scan(keys::CHALLENGE_EXPIRY, limit)? {
-                let Some((expires_at, number)) = keys::expiry(&key) else { continue };
-                if expires_at > now {
-                    break;
-                }
-                if let Ok(number) = std::str::from_utf8(number) {
-                    txn.delete(keys::challenge(number));
-                }
-                txn.delete(key);
-                removed += 1;
-            }
-            Ok(removed)
-        })
-        .await
-    }
-}
-
-/// Whether the first entry of an expiry index is due.
-pub(crate) fn expired_before(tree: &sled::Tree, index: &[u8], now: Timestamp) -> Result<bool, StoreError> {
-    match tree.scan_prefix(index).next() {
-        Some(entry) => {
-            let (key, _) = entry.map_err(error::read)?;
-            Ok(keys::expiry(&key).is_some_and(|(expires_at, _)| expires_at <= now))
-        }
-        None => Ok(false),
+    /// [`StoreError::Read`], and those of every change; the next call then starts over.
+    pub async fn challenges_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
+        let due = move |bytes: &[u8]| Ok(decode::<Challenge>(bytes)?.expired(now));
+        self.purge_step(keys::CHALLENGES, &self.purge.challenges, limit, due).await
     }
 }
 
@@ -254,7 +227,7 @@ fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
     }
 
     challenge.attempts += 1;
-    txn.put_record(key, &challenge);
+    txn.put_record(key.clone(), &challenge);
     if !bool::from(challenge.mac.ct_eq(&mac)) {
         return Ok(LoginOutcome::Wrong { attempts_left: challenge.attempts_max - challenge.attempts });
     }
@@ -263,7 +236,7 @@ fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
     if found.is_none() && !create {
         return Ok(LoginOutcome::CreationRefused);
     }
-    remove(txn, &number, &challenge);
+    txn.delete(key);
     let new_user = found.is_none();
     let mut user = match found {
         Some(user) => user,
@@ -276,9 +249,4 @@ fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
     user::put(txn, &user);
     let session = session::create(txn, user.id, session, now)?;
     Ok(LoginOutcome::LoggedIn { user, session, new_user })
-}
-
-fn remove(txn: &mut Txn, number: &str, challenge: &Challenge) {
-    txn.delete(keys::challenge_expiry(challenge.expires_at, number));
-    txn.delete(keys::challenge(number));
 }

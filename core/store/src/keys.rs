@@ -8,33 +8,29 @@
 //! |---|---|---|
 //! | `m` | name | u64: the store's format, the sequences |
 //! | `c` | phone number | challenge |
-//! | `C` | expires_at, phone number | nothing: challenges by expiry |
 //! | `u` | user | user |
 //! | `n` | user name | user id |
 //! | `i` | group u32, phone number | user id: who logs in with this number |
-//! | `s` | session | session |
-//! | `S` | user, session | nothing: sessions by user |
-//! | `x` | expires_at, session | nothing: sessions by expiry |
+//! | `s` | user, session | session |
 //! | `b` | anything | anything: for measuring |
+//!
+//! There is no index by expiry: it would cost two writes more for each code and each session, while a purge that
+//! walks the records in bounded steps costs reads, now and then.
 
 use sled::IVec;
 
-use crate::{SessionId, Timestamp, UserId};
+use crate::{SessionId, UserId};
 
 pub(crate) const FORMAT: &[u8] = b"mformat";
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
 
-/// All keys that index challenges and sessions by expiry.
-pub(crate) const CHALLENGE_EXPIRY: &[u8] = b"C";
-pub(crate) const SESSION_EXPIRY: &[u8] = b"x";
+/// What the keys of all challenges, and of all sessions, begin with.
+pub(crate) const CHALLENGES: &[u8] = b"c";
+pub(crate) const SESSIONS: &[u8] = b"s";
 
 pub(crate) fn challenge(number: &str) -> IVec {
     joined(b'c', &[number.as_bytes()])
-}
-
-pub(crate) fn challenge_expiry(expires_at: Timestamp, number: &str) -> IVec {
-    joined(b'C', &[&be(expires_at.as_micros()), number.as_bytes()])
 }
 
 pub(crate) fn user(id: UserId) -> IVec {
@@ -49,36 +45,22 @@ pub(crate) fn identity(group: u32, number: &str) -> IVec {
     joined(b'i', &[&group.to_be_bytes(), number.as_bytes()])
 }
 
-pub(crate) fn session(id: SessionId) -> IVec {
-    joined(b's', &[&be(id.0)])
-}
-
-pub(crate) fn user_session(user: UserId, session: SessionId) -> IVec {
-    joined(b'S', &[&be(user.0), &be(session.0)])
+pub(crate) fn session(user: UserId, session: SessionId) -> IVec {
+    joined(b's', &[&be(user.0), &be(session.0)])
 }
 
 /// What the keys of all sessions of a user begin with.
-pub(crate) fn user_sessions(user: UserId) -> IVec {
-    joined(b'S', &[&be(user.0)])
-}
-
-pub(crate) fn session_expiry(expires_at: Timestamp, session: SessionId) -> IVec {
-    joined(b'x', &[&be(expires_at.as_micros()), &be(session.0)])
+pub(crate) fn sessions(user: UserId) -> IVec {
+    joined(b's', &[&be(user.0)])
 }
 
 pub(crate) fn probe(key: &[u8]) -> IVec {
     joined(b'b', &[key])
 }
 
-/// The session that ends a key of the indexes `S` and `x`.
-pub(crate) fn last_session(key: &[u8]) -> Option<SessionId> {
+/// The session whose key this is.
+pub(crate) fn session_id(key: &[u8]) -> Option<SessionId> {
     key.last_chunk::<8>().map(|bytes| SessionId(u64::from_be_bytes(*bytes)))
-}
-
-/// The instant that follows the first byte of an expiry key, and what follows it.
-pub(crate) fn expiry(key: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (at, rest) = key.get(1..)?.split_first_chunk::<8>()?;
-    Some((Timestamp::from_micros(u64::from_be_bytes(*at)), rest))
 }
 
 fn be(number: u64) -> [u8; 8] {
@@ -109,7 +91,7 @@ mod tests {
     #[test]
     fn numbers_sort_as_their_keys_do() {
         let numbers = [0, 1, 255, 256, u64::MAX];
-        let keys: Vec<_> = numbers.iter().map(|n| session(SessionId(*n))).collect();
+        let keys: Vec<_> = numbers.iter().map(|n| session(UserId(*n), SessionId(1))).collect();
         assert!(keys.is_sorted());
     }
 
@@ -121,11 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_key_gives_back_its_parts() {
-        let at = Timestamp::from_micros(1_234_567);
-        let key = challenge_expiry(at, "+989121234567");
-        assert_eq!(expiry(&key), Some((at, b"+989121234567".as_slice())));
-        let key = session_expiry(at, SessionId(7));
-        assert_eq!(last_session(&key), Some(SessionId(7)));
+    fn a_session_key_gives_back_the_session() {
+        let key = session(UserId(1), SessionId(7));
+        assert_eq!(session_id(&key), Some(SessionId(7)));
+        assert!(key.starts_with(&sessions(UserId(1))));
     }
 }

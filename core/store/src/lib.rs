@@ -27,6 +27,7 @@ mod user;
 mod commit;
 mod error;
 mod keys;
+mod purge;
 mod record;
 mod txn;
 
@@ -39,11 +40,13 @@ use std::time::{Duration, Instant};
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;
+pub use purge::PurgeStep;
 pub use session::{Session, SessionDraft, SessionGate};
 pub use types::{SessionId, Timestamp, UserId};
 pub use user::User;
 
 use commit::Committer;
+use purge::PurgeWalks;
 use record::{decode_u64, encode_u64};
 use txn::Txn;
 
@@ -103,6 +106,7 @@ pub struct Store {
     // Declared before the lock, so that the lock is released last.
     committer: Arc<Committer>,
     tree: sled::Tree,
+    purge: Arc<PurgeWalks>,
     _lock: Arc<File>,
 }
 
@@ -160,7 +164,8 @@ impl Store {
         });
         let committer = Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
             .map_err(open_error)?;
-        let store = Store { committer: Arc::new(committer), tree, _lock: Arc::new(lock) };
+        let store =
+            Store { committer: Arc::new(committer), tree, purge: Arc::default(), _lock: Arc::new(lock) };
         store.format_check(path)?;
         Ok(store)
     }

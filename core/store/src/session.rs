@@ -1,13 +1,13 @@
 //! Login sessions: looked up on every request, listed, touched, revoked, purged.
 //!
 //! A session exists or it does not: revoking removes it, so no path can forget to look at a flag. Invariants: a
-//! session belongs to one user for ever; the record and its two index entries (by user, by expiry) are written
-//! and removed in one change; a user has at most as many sessions as the draft allows, the oldest goes first.
+//! session belongs to one user for ever, whose id is the first part of its key, so that no operation can reach a
+//! session by its number alone; a user has at most as many sessions as the draft allows, the oldest goes first.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::challenge::expired_before;
+use crate::purge::PurgeStep;
 use crate::record::{Record, decode, decode_head};
 use crate::txn::Txn;
 use crate::user::UserRecord;
@@ -69,21 +69,21 @@ impl Store {
         if !decode_head::<UserRecord, bool>(&bytes)? {
             return Ok(SessionGate::UserInactive);
         }
-        let Some(bytes) = self.tree.get(keys::session(session)).map_err(error::read)? else {
+        let Some(bytes) = self.tree.get(keys::session(user, session)).map_err(error::read)? else {
             return Ok(SessionGate::Ended);
         };
-        let head: SessionHead = decode_head::<SessionRecord, _>(&bytes)?;
-        Ok(if head.user == user && now < head.expires_at { SessionGate::Open } else { SessionGate::Ended })
+        let expires_at: Timestamp = decode_head::<SessionRecord, _>(&bytes)?;
+        Ok(if now < expires_at { SessionGate::Open } else { SessionGate::Ended })
     }
 
-    /// A session, expired or not.
+    /// A user's session, expired or not.
     ///
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn session_get(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let bytes = self.tree.get(keys::session(id)).map_err(error::read)?;
-        bytes.map(|bytes| Ok(decode::<SessionRecord>(&bytes)?.with_id(id))).transpose()
+    pub fn session_get(&self, user: UserId, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let bytes = self.tree.get(keys::session(user, id)).map_err(error::read)?;
+        bytes.map(|bytes| Ok(decode::<SessionRecord>(&bytes)?.with_ids(user, id))).transpose()
     }
 
     /// A user's sessions, newest first, at most `limit`; with `before`, those that are older than it. Expired
@@ -98,22 +98,16 @@ impl Store {
         before: Option<SessionId>,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        let first = keys::user_session(user, SessionId(0));
+        let first = keys::session(user, SessionId(0));
         let entries = match before {
-            Some(before) => self.tree.range(first..keys::user_session(user, before)),
-            None => self.tree.range(first..=keys::user_session(user, SessionId(u64::MAX))),
+            Some(before) => self.tree.range(first..keys::session(user, before)),
+            None => self.tree.range(first..=keys::session(user, SessionId(u64::MAX))),
         };
         let mut sessions = Vec::new();
-        for entry in entries.rev() {
-            if sessions.len() >= limit {
-                break;
-            }
-            let (key, _) = entry.map_err(error::read)?;
-            // A session that is revoked meanwhile is gone while its index entry was still seen.
-            if let Some(id) = keys::last_session(&key)
-                && let Some(session) = self.session_get(id)?
-            {
-                sessions.push(session);
+        for entry in entries.rev().take(limit) {
+            let (key, value) = entry.map_err(error::read)?;
+            if let Some(id) = keys::session_id(&key) {
+                sessions.push(decode::<SessionRecord>(&value)?.with_ids(user, id));
             }
         }
         Ok(sessions)
@@ -127,12 +121,12 @@ impl Store {
     /// Those of every change: see [`StoreError`].
     pub async fn session_touch_many(
         &self,
-        touches: Vec<(SessionId, Timestamp)>,
+        touches: Vec<(UserId, SessionId, Timestamp)>,
     ) -> Result<usize, StoreError> {
         self.change(move |txn| {
             let mut known = 0;
-            for (id, at) in touches {
-                let key = keys::session(id);
+            for (user, id, at) in touches {
+                let key = keys::session(user, id);
                 let Some(mut record) = txn.get_record::<SessionRecord>(&key)? else { continue };
                 known += 1;
                 if record.last_seen_at < at {
@@ -152,14 +146,12 @@ impl Store {
     /// Those of every change: see [`StoreError`].
     pub async fn session_revoke(&self, user: UserId, id: SessionId) -> Result<bool, StoreError> {
         self.change(move |txn| {
-            let Some(record) = txn.get_record::<SessionRecord>(&keys::session(id))? else {
-                return Ok(false);
-            };
-            if record.head.user != user {
-                return Ok(false);
+            let key = keys::session(user, id);
+            let found = txn.get(&key)?.is_some();
+            if found {
+                txn.delete(key);
             }
-            remove(txn, id, record.head);
-            Ok(true)
+            Ok(found)
         })
         .await
     }
@@ -177,45 +169,21 @@ impl Store {
         self.change(move |txn| revoke_all(txn, user, except)).await
     }
 
-    /// Removes sessions that expired at or before `now`, at most `limit`; says how many it removed.
+    /// Walks on through the sessions, at most `limit` of them, and removes those that expired at or before `now`.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn sessions_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        if !expired_before(&self.tree, keys::SESSION_EXPIRY, now)? {
-            return Ok(0);
-        }
-        self.change(move |txn| {
-            let mut removed = 0;
-            for (key, _) in txn.scan(keys::SESSION_EXPIRY, limit)? {
-                if keys::expiry(&key).is_none_or(|(expires_at, _)| expires_at > now) {
-                    break;
-                }
-                if let Some(id) = keys::last_session(&key)
-                    && let Some(record) = txn.get_record::<SessionRecord>(&keys::session(id))?
-                {
-                    remove(txn, id, record.head);
-                }
-                txn.delete(key);
-                removed += 1;
-            }
-            Ok(removed)
-        })
-        .await
+    /// [`StoreError::Read`], and those of every change; the next call then starts over.
+    pub async fn sessions_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
+        let due = move |bytes: &[u8]| Ok(decode_head::<SessionRecord, Timestamp>(bytes)? <= now);
+        self.purge_step(keys::SESSIONS, &self.purge.sessions, limit, due).await
     }
-}
-
-/// What every request needs of a session; the first field of the record, so that it is read alone.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct SessionHead {
-    user: UserId,
-    expires_at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SessionRecord {
-    head: SessionHead,
+    /// First, because every request reads it alone.
+    expires_at: Timestamp,
     key: u128,
     created_at: Timestamp,
     last_seen_at: Timestamp,
@@ -229,16 +197,16 @@ impl Record for SessionRecord {
 }
 
 impl SessionRecord {
-    fn with_id(self, id: SessionId) -> Session {
+    fn with_ids(self, user: UserId, id: SessionId) -> Session {
         Session {
             id,
-            user: self.head.user,
+            user,
             key: Uuid::from_u128(self.key),
             user_agent: self.user_agent,
             ip_address: self.ip_address,
             created_at: self.created_at,
             last_seen_at: self.last_seen_at,
-            expires_at: self.head.expires_at,
+            expires_at: self.expires_at,
         }
     }
 }
@@ -252,30 +220,23 @@ pub(crate) fn create(
 ) -> Result<Session, StoreError> {
     let others_max = draft.per_user_max.max(1) - 1;
     // A bound that was lowered is reached in steps of 64 a login, so that no login pays for all of it.
-    let existing = txn.scan(&keys::user_sessions(user), others_max.saturating_add(64))?;
+    let existing = txn.scan(&keys::sessions(user), others_max.saturating_add(64))?;
     let surplus = existing.len().saturating_sub(others_max);
-    for (key, _) in &existing[..surplus] {
-        if let Some(id) = keys::last_session(key)
-            && let Some(record) = txn.get_record::<SessionRecord>(&keys::session(id))?
-        {
-            remove(txn, id, record.head);
-        }
+    for (key, _) in existing.into_iter().take(surplus) {
+        txn.delete(key);
     }
 
     let id = SessionId(txn.next(keys::SESSION_SEQUENCE)?);
-    let head = SessionHead { user, expires_at: draft.expires_at };
     let record = SessionRecord {
-        head,
+        expires_at: draft.expires_at,
         key: draft.key.as_u128(),
         created_at: now,
         last_seen_at: now,
         user_agent: draft.user_agent,
         ip_address: draft.ip_address,
     };
-    txn.put_record(keys::session(id), &record);
-    txn.put(keys::user_session(user, id), Default::default());
-    txn.put(keys::session_expiry(head.expires_at, id), Default::default());
-    Ok(record.with_id(id))
+    txn.put_record(keys::session(user, id), &record);
+    Ok(record.with_ids(user, id))
 }
 
 pub(crate) fn revoke_all(
@@ -285,18 +246,11 @@ pub(crate) fn revoke_all(
 ) -> Result<usize, StoreError> {
     let mut ended = 0;
     // As many as the bound per user allows: every login keeps to it.
-    for (key, _) in txn.scan(&keys::user_sessions(user), usize::MAX)? {
-        let Some(id) = keys::last_session(&key).filter(|id| Some(*id) != except) else { continue };
-        if let Some(record) = txn.get_record::<SessionRecord>(&keys::session(id))? {
-            remove(txn, id, record.head);
+    for (key, _) in txn.scan(&keys::sessions(user), usize::MAX)? {
+        if except.is_none() || keys::session_id(&key) != except {
+            txn.delete(key);
             ended += 1;
         }
     }
     Ok(ended)
-}
-
-fn remove(txn: &mut Txn, id: SessionId, head: SessionHead) {
-    txn.delete(keys::session(id));
-    txn.delete(keys::user_session(head.user, id));
-    txn.delete(keys::session_expiry(head.expires_at, id));
 }

@@ -18,8 +18,8 @@ async fn a_right_code_is_one_login_and_then_missing() {
     assert_eq!((user.created_at, user.last_login_at), (secs(101), Some(secs(101))));
     assert_eq!(store.guess(RIGHT, 101).await, LoginOutcome::Missing);
     assert_eq!(store.user_by_name("G0-09121234567").unwrap(), Some(user.clone()));
+    assert_eq!(store.session_get(user.id, session.id).unwrap(), Some(session));
     assert_eq!(store.user_get(user.id).unwrap(), Some(user));
-    assert_eq!(store.session_get(session.id).unwrap(), Some(session));
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn an_inactive_user_spends_the_code_and_gets_no_session() {
     let store = TestStore::new();
     let (user, session) = store.log_in(NUMBER, 100).await;
     assert!(store.user_set_active(user.id, false).await.unwrap());
-    assert_eq!(store.session_get(session.id).unwrap(), None);
+    assert_eq!(store.session_get(user.id, session.id).unwrap(), None);
     store.open_code(NUMBER, 2, 200).await;
     assert_eq!(store.guess(RIGHT, 200).await, LoginOutcome::UserInactive);
     assert_eq!(store.guess(RIGHT, 200).await, LoginOutcome::Missing);
@@ -274,14 +274,29 @@ async fn expired_codes_are_purged_in_bounded_steps() {
     for n in 0..10 {
         store.open_code(&number(n), 1, 100 + n as u64).await;
     }
-    assert_eq!(store.challenges_purge(secs(99 + TTL), 100).await.unwrap(), 0);
-    assert_eq!(store.challenges_purge(secs(104 + TTL), 3).await.unwrap(), 3);
-    assert_eq!(store.challenges_purge(secs(104 + TTL), 3).await.unwrap(), 2);
-    assert_eq!(store.challenges_purge(secs(104 + TTL), 3).await.unwrap(), 0);
+    let step = |now, limit| {
+        let store = &store;
+        async move {
+            let step = store.challenges_purge(secs(now), limit).await.unwrap();
+            (step.removed, step.finished)
+        }
+    };
+    assert_eq!(step(99 + TTL, 100).await, (0, true));
+    assert_eq!(step(104 + TTL, 3).await, (3, false));
+    assert_eq!(step(104 + TTL, 3).await, (2, false));
+    assert_eq!(step(104 + TTL, 10).await, (0, true));
     let gone = store.login_with_challenge(login(&number(0), RIGHT, 101)).await.unwrap();
     assert_eq!(gone, LoginOutcome::Missing);
     let kept = store.login_with_challenge(login(&number(9), RIGHT, 110)).await.unwrap();
     assert!(matches!(kept, LoginOutcome::LoggedIn { .. }));
+}
+
+#[tokio::test]
+async fn purging_an_empty_store_finishes_at_once() {
+    let store = TestStore::new();
+    let nothing = chelseru_store::PurgeStep { removed: 0, finished: true };
+    assert_eq!(store.challenges_purge(secs(1), 0).await.unwrap(), nothing);
+    assert_eq!(store.sessions_purge(secs(1), 0).await.unwrap(), nothing);
 }
 
 #[tokio::test]
@@ -290,7 +305,6 @@ async fn a_replaced_code_is_not_purged_at_its_predecessors_expiry() {
     store.open_code(NUMBER, 1, 100).await;
     store.challenge_allow_resend(NUMBER, 1, secs(150)).await.unwrap();
     store.open_code(NUMBER, 2, 150).await;
-    assert_eq!(store.challenges_purge(secs(100 + TTL), 10).await.unwrap(), 0);
+    assert_eq!(store.challenges_purge(secs(100 + TTL), 10).await.unwrap().removed, 0);
     assert!(matches!(store.guess(RIGHT, 100 + TTL).await, LoginOutcome::LoggedIn { .. }));
-    assert_eq!(store.challenges_purge(secs(1_000_000), 10).await.unwrap(), 0);
 }

@@ -96,7 +96,7 @@ async fn all_sessions_but_one_are_revoked() {
     let (other, others) = store.log_in(&number(1), 300).await;
     assert_eq!(store.sessions_revoke_all(user.id, Some(kept.id)).await.unwrap(), 2);
     assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), [kept]);
-    assert_eq!(store.session_get(first.id).unwrap(), None);
+    assert_eq!(store.session_get(user.id, first.id).unwrap(), None);
     assert_eq!(store.sessions_revoke_all(user.id, None).await.unwrap(), 1);
     assert_eq!(store.session_gate(other.id, others.id, secs(301)).unwrap(), SessionGate::Open);
 }
@@ -107,24 +107,36 @@ async fn touches_move_forward_and_bring_nothing_back() {
     let (user, session) = store.log_in(NUMBER, 100).await;
     let (_, revoked) = store.log_in(NUMBER, 200).await;
     store.session_revoke(user.id, revoked.id).await.unwrap();
-    let touches = vec![(session.id, secs(150)), (revoked.id, secs(250)), (SessionId(99), secs(250))];
+    let touches = vec![
+        (user.id, session.id, secs(150)),
+        (user.id, revoked.id, secs(250)),
+        (UserId(9), session.id, secs(250)),
+    ];
     assert_eq!(store.session_touch_many(touches).await.unwrap(), 1);
-    store.session_touch_many(vec![(session.id, secs(120))]).await.unwrap();
-    assert_eq!(store.session_get(session.id).unwrap().unwrap().last_seen_at, secs(150));
-    assert_eq!(store.session_get(revoked.id).unwrap(), None);
+    store.session_touch_many(vec![(user.id, session.id, secs(120))]).await.unwrap();
+    assert_eq!(store.session_get(user.id, session.id).unwrap().unwrap().last_seen_at, secs(150));
+    assert_eq!(store.session_get(user.id, revoked.id).unwrap(), None);
 }
 
 #[tokio::test]
-async fn expired_sessions_are_purged_in_bounded_steps_with_their_index() {
+async fn expired_sessions_are_purged_in_bounded_steps() {
     let store = TestStore::new();
     let mut users = Vec::new();
     for n in 0..5 {
         users.push(store.log_in(&number(n), 100 + n as u64).await.0.id);
     }
-    assert_eq!(store.sessions_purge(secs(99 + SESSION_TTL), 10).await.unwrap(), 0);
-    assert_eq!(store.sessions_purge(secs(103 + SESSION_TTL), 3).await.unwrap(), 3);
-    assert_eq!(store.sessions_purge(secs(103 + SESSION_TTL), 3).await.unwrap(), 1);
-    assert_eq!(store.sessions_purge(secs(103 + SESSION_TTL), 3).await.unwrap(), 0);
+    let step = |now, limit| {
+        let store = &store;
+        async move {
+            let step = store.sessions_purge(secs(now), limit).await.unwrap();
+            (step.removed, step.finished)
+        }
+    };
+    assert_eq!(step(99 + SESSION_TTL, 10).await, (0, true));
+    assert_eq!(step(103 + SESSION_TTL, 3).await, (3, false));
+    assert_eq!(step(103 + SESSION_TTL, 3).await, (1, true));
+    assert_eq!(step(103 + SESSION_TTL, 1).await, (0, false));
+    assert_eq!(step(103 + SESSION_TTL, 1).await, (0, true));
     let left: Vec<_> = users.iter().map(|user| store.sessions_of(*user, None, 9).unwrap().len()).collect();
     assert_eq!(left, [0, 0, 0, 0, 1]);
 }
