@@ -1,0 +1,192 @@
+//! A guest's standard output and error, on their way to the log.
+//!
+//! Both streams of a call share one budget; what is above it is dropped and one line says so. A line goes out
+//! when it ends, when it grows past `LINE_BYTES_MAX`, or with the call. Control characters are escaped and the
+//! values of secret settings are masked, because a plugin's debug print is the likeliest place for a key to leak.
+//! The stream always accepts: a guest that floods is not slowed down or told, it is not heard.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// Longest line in the log, in bytes before escaping.
+const LINE_BYTES_MAX: usize = 1024;
+/// Shorter secrets are not masked: replacing them would tear ordinary words apart.
+const SECRET_BYTES_MIN: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Out,
+    Err,
+}
+
+/// What one call has printed and may still print.
+pub(crate) struct GuestOutput {
+    provider: Arc<str>,
+    secrets: Arc<[String]>,
+    limit: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    left: usize,
+    cut: bool,
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl GuestOutput {
+    pub(crate) fn new(provider: Arc<str>, secrets: Arc<[String]>, limit: usize) -> Arc<GuestOutput> {
+        let state = Mutex::new(State { left: limit, cut: false, out: Vec::new(), err: Vec::new() });
+        Arc::new(GuestOutput { provider, secrets, limit, state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic inside the lock leaves at worst a half-written log line.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, stream: Stream, bytes: &[u8]) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let taken = &bytes[..bytes.len().min(state.left)];
+        state.left -= taken.len();
+        let line = match stream {
+            Stream::Out => &mut state.out,
+            Stream::Err => &mut state.err,
+        };
+        for piece in taken.split_inclusive(|b| *b == b'\n') {
+            for part in piece.chunks(LINE_BYTES_MAX) {
+                if line.len() + part.len() > LINE_BYTES_MAX {
+                    self.emit(stream, line);
+                }
+                line.extend_from_slice(part);
+            }
+            if line.ends_with(b"\n") {
+                self.emit(stream, line);
+            }
+        }
+        if taken.len() < bytes.len() && !state.cut {
+            state.cut = true;
+            self.emit(Stream::Out, &mut state.out);
+            self.emit(Stream::Err, &mut state.err);
+            tracing::warn!(
+                target: "plugin",
+                { plugin.id = %self.provider },
+                "output cut after {} bytes in one call",
+                self.limit
+            );
+        }
+    }
+
+    fn emit(&self, stream: Stream, line: &mut Vec<u8>) {
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end();
+        if !text.is_empty() {
+            let masked = mask(text, &self.secrets);
+            let stream = if stream == Stream::Out { "stdout" } else { "stderr" };
+            tracing::info!(target: "plugin", { plugin.id = %self.provider, stream }, "{}", masked.escape_debug());
+        }
+        line.clear();
+    }
+}
+
+impl Drop for GuestOutput {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (mut out, mut err) = (std::mem::take(&mut state.out), std::mem::take(&mut state.err));
+        self.emit(Stream::Out, &mut out);
+        self.emit(Stream::Err, &mut err);
+    }
+}
+
+pub(crate) fn mask(text: &str, secrets: &[String]) -> String {
+    let mut masked = text.to_owned();
+    for secret in secrets.iter().filter(|s| s.len() >= SECRET_BYTES_MIN) {
+        if masked.contains(secret.as_str()) {
+            masked = masked.replace(secret.as_str(), "***");
+        }
+    }
+    masked
+}
+
+/// One of the two streams, as WASI wants it.
+#[derive(Clone)]
+pub(crate) struct GuestStream {
+    pub(crate) output: Arc<GuestOutput>,
+    pub(crate) stream: Stream,
+}
+
+impl IsTerminal for GuestStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestStream {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for this form, and it is not linked.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for GuestStream {
+    async fn ready(&mut self) {}
+}
+
+#[async_trait]
+impl OutputStream for GuestStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.output.write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    /// Also bounds what the host allocates for `write-zeroes`.
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(4096)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_wherever_they_stand() {
+        let secrets = ["s3cret-key".to_owned(), "ab".to_owned()];
+        assert_eq!(mask("key=s3cret-key&x=s3cret-key about", &secrets), "key=***&x=*** about");
+    }
+
+    #[test]
+    fn the_budget_is_shared_by_both_streams_and_never_exceeded() {
+        let output = GuestOutput::new("x".into(), Arc::from([]), 10);
+        output.write(Stream::Out, b"123456");
+        output.write(Stream::Err, b"789");
+        assert!(!output.state().cut);
+        output.write(Stream::Err, b"0");
+        assert_eq!((output.state().left, output.state().cut), (0, false));
+        output.write(Stream::Out, b"x");
+        assert_eq!((output.state().left, output.state().cut), (0, true));
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_grow() {
+        let output = GuestOutput::new("x".into(), Arc::from([]), 1 << 20);
+        for _ in 0..100 {
+            output.write(Stream::Out, &[b'a'; 700]);
+            assert!(output.state().out.len() <= LINE_BYTES_MAX);
+        }
+    }
+}

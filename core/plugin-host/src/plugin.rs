@@ -1,0 +1,577 @@
+//! A loaded plugin: what it is, what it exports, and every check between bytes and a plugin that may be bound.
+//!
+//! A [`Plugin`] is immutable and holds compiled code with its imports linked, never an instance. Before anything
+//! of it runs, its kind and interface version are read from its exports and its imports are compared with what
+//! the host serves; then it runs once, without settings or network, to describe itself, and the description is
+//! checked as hostile input.
+//! Not here: compiling and the cache (see `host`, `cache`), and calls (see `provider`).
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+use serde::Serialize;
+use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
+
+use crate::binding::{SettingValue, setting_text};
+use crate::grants::HostGrant;
+use crate::state::CallState;
+use crate::wit::exports::chelseru::provider::plugin as wit;
+
+/// A kind of plugin that the embedder can use.
+///
+/// A component is of this kind when it exports one of `any_of` from `package` in one of `versions`.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// For listings and errors: `sms`.
+    pub name: &'static str,
+    /// Where the interfaces are: `chelseru:provider`.
+    pub package: &'static str,
+    /// Supported `(major, minor)` versions of the package.
+    pub versions: &'static [(u64, u64)],
+    /// At least one of these interfaces must be exported.
+    pub any_of: &'static [&'static str],
+    /// Interfaces that may be exported as well.
+    pub optional: &'static [&'static str],
+}
+
+/// What a setting holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SettingKind {
+    /// Any text that is not empty.
+    Text,
+    /// A whole number that is not negative.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// An absolute http or https URL, whose host needs a grant.
+    Url,
+}
+
+impl SettingKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            SettingKind::Text => "text that is not empty",
+            SettingKind::Integer => "a whole number that is not negative",
+            SettingKind::Boolean => "true or false",
+            SettingKind::Url => "an absolute http or https URL",
+        }
+    }
+}
+
+/// One setting that a plugin knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SettingSpec {
+    /// Lower-case letters, digits and underscores.
+    pub key: String,
+    /// What it holds.
+    pub kind: SettingKind,
+    /// The plugin cannot work without it; then it has no default.
+    pub required: bool,
+    /// Never shown.
+    pub secret: bool,
+    /// Used when the operator gives none; always of the setting's kind.
+    pub default: Option<String>,
+    /// One sentence for the operator.
+    pub help: String,
+}
+
+/// What a plugin says of itself, checked: sizes, names and values are within bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// In kebab-case.
+    pub name: String,
+    /// The plugin's own version.
+    pub version: Version,
+    /// One sentence for the operator.
+    pub summary: String,
+    /// The settings it knows.
+    pub settings: Vec<SettingSpec>,
+    /// The hosts it asks to call.
+    pub hosts: Vec<HostGrant>,
+}
+
+/// Bounds of a description. Generous for a person, small for a host that keeps many.
+const NAME_CHARS_MAX: usize = 64;
+const TEXT_CHARS_MAX: usize = 512;
+const SETTINGS_MAX: usize = 64;
+const HOSTS_MAX: usize = 32;
+
+impl Description {
+    /// Checks what a guest returned.
+    ///
+    /// # Errors
+    /// A sentence that names the first thing that is wrong.
+    pub(crate) fn parse(raw: wit::Description) -> Result<Description, String> {
+        let kebab = |text: &str| {
+            text.len() <= NAME_CHARS_MAX
+                && text.starts_with(|c: char| c.is_ascii_lowercase())
+                && text.split('-').all(|word| {
+                    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                })
+        };
+        if !kebab(&raw.name) {
+            return Err(format!(
+                "name {:?} is not kebab-case of at most {NAME_CHARS_MAX} characters",
+                shortened(&raw.name)
+            ));
+        }
+        if raw.version.len() > NAME_CHARS_MAX {
+            return Err(format!("the version has more than {NAME_CHARS_MAX} characters"));
+        }
+        let version = Version::parse(&raw.version)
+            .map_err(|e| format!("version {:?} is not a semantic version: {e}", shortened(&raw.version)))?;
+        sentence_check("the summary", &raw.summary)?;
+        if raw.settings.len() > SETTINGS_MAX {
+            return Err(format!("more than {SETTINGS_MAX} settings"));
+        }
+        let mut settings: Vec<SettingSpec> = Vec::with_capacity(raw.settings.len());
+        for setting in raw.settings {
+            let spec = setting_parse(setting)?;
+            if settings.iter().any(|other| other.key == spec.key) {
+                return Err(format!("setting \"{}\" is described twice", spec.key));
+            }
+            settings.push(spec);
+        }
+        if raw.hosts.len() > HOSTS_MAX {
+            return Err(format!("more than {HOSTS_MAX} hosts"));
+        }
+        let hosts = raw
+            .hosts
+            .iter()
+            .map(|entry| entry.parse().map_err(|reason| format!("host {:?}: {reason}", shortened(entry))))
+            .collect::<Result<Vec<HostGrant>, String>>()?;
+        Ok(Description { name: raw.name, version, summary: raw.summary, settings, hosts })
+    }
+}
+
+fn setting_parse(raw: wit::Setting) -> Result<SettingSpec, String> {
+    let key_bytes = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if raw.key.is_empty() || raw.key.len() > NAME_CHARS_MAX || !raw.key.bytes().all(key_bytes) {
+        return Err(format!(
+            "setting key {:?} is not of lower-case letters, digits and underscores",
+            shortened(&raw.key)
+        ));
+    }
+    let key = raw.key;
+    sentence_check(&format!("the help of setting \"{key}\""), &raw.help)?;
+    let kind = match raw.kind {
+        wit::SettingKind::Text => SettingKind::Text,
+        wit::SettingKind::Integer => SettingKind::Integer,
+        wit::SettingKind::Boolean => SettingKind::Boolean,
+        wit::SettingKind::Url => SettingKind::Url,
+    };
+    let default = match raw.default {
+        None => None,
+        Some(_) if raw.required => return Err(format!("setting \"{key}\" is required and has a default")),
+        Some(text) if text.chars().count() > TEXT_CHARS_MAX => {
+            return Err(format!(
+                "the default of setting \"{key}\" has more than {TEXT_CHARS_MAX} characters"
+            ));
+        }
+        Some(text) => Some(
+            setting_text(kind, &SettingValue::Text(text))
+                .map_err(|_| format!("the default of setting \"{key}\" is not {}", kind.name()))?,
+        ),
+    };
+    Ok(SettingSpec { key, kind, required: raw.required, secret: raw.secret, default, help: raw.help })
+}
+
+/// One line of bounded length without control characters, because it goes to terminals and logs.
+fn sentence_check(what: &str, text: &str) -> Result<(), String> {
+    if text.chars().count() > TEXT_CHARS_MAX || text.chars().any(char::is_control) {
+        return Err(format!("{what} is not one line of at most {TEXT_CHARS_MAX} characters"));
+    }
+    Ok(())
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(NAME_CHARS_MAX).collect()
+}
+
+/// Why bytes did not become a plugin. None of these goes away by trying the same bytes again, except `Host`.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// More bytes than the host accepts.
+    #[error("{found} bytes are more than the {limit} that are accepted")]
+    FileTooLarge {
+        /// In bytes.
+        found: u64,
+        /// In bytes.
+        limit: u64,
+    },
+    /// Not a whole, valid component: another format, truncated, or using features that are off.
+    #[error("not a valid component: {0}")]
+    Malformed(String),
+    /// A valid component of another kind.
+    #[error("wrong kind: exports {found}, accepted is {accepted}")]
+    WrongKind {
+        /// The interfaces it exports.
+        found: String,
+        /// What any accepted kind needs.
+        accepted: String,
+    },
+    /// The right kind, made for another version of the interfaces.
+    #[error("world \"{interface}\" is {} than this host ({supported})", if *newer { "newer" } else { "older" })]
+    Version {
+        /// The interface with its version.
+        interface: String,
+        /// Whether the host is the older one.
+        newer: bool,
+        /// The versions that the host serves.
+        supported: String,
+    },
+    /// An interface that every plugin exports is missing.
+    #[error("does not export \"{0}\"")]
+    MissingExport(String),
+    /// It imports what the host does not serve.
+    #[error("import \"{name}\" is not served by this host ({reason})")]
+    UnknownImport {
+        /// The import.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// It failed while describing itself.
+    #[error("describe failed: {0}")]
+    Describe(String),
+    /// It described itself outside the bounds.
+    #[error("description: {0}")]
+    Description(String),
+    /// The host could not do its part (memory, threads).
+    #[error("host: {0}")]
+    Host(String),
+}
+
+impl LoadError {
+    /// Whether the bytes may be half of a file that is still being written.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, LoadError::Malformed(_))
+    }
+}
+
+/// The protocol that every plugin speaks, whatever its kind.
+const PROTOCOL: &str = "chelseru:provider";
+const PROTOCOL_VERSIONS: &[(u64, u64)] = &[(0, 1)];
+
+/// Interfaces that the linker serves.
+const SERVED: &[&str] = &[
+    "chelseru:provider/http",
+    "chelseru:provider/settings",
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// A name such as `chelseru:provider/http@0.1.0`, taken apart.
+struct InterfaceName<'a> {
+    /// `chelseru:provider/http`.
+    path: &'a str,
+    /// `chelseru:provider`.
+    package: &'a str,
+    /// `http`.
+    interface: &'a str,
+    version: Version,
+}
+
+impl<'a> InterfaceName<'a> {
+    fn parse(name: &'a str) -> Option<InterfaceName<'a>> {
+        let (path, version) = name.split_once('@')?;
+        let (package, interface) = path.split_once('/')?;
+        Some(InterfaceName { path, package, interface, version: Version::parse(version).ok()? })
+    }
+}
+
+fn version_check(full: &str, found: &Version, supported: &[(u64, u64)]) -> Result<(), LoadError> {
+    let found = (found.major, found.minor);
+    if supported.contains(&found) {
+        return Ok(());
+    }
+    let list: Vec<String> = supported.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+    Err(LoadError::Version {
+        interface: full.to_owned(),
+        newer: supported.iter().all(|known| *known < found),
+        supported: list.join(", "),
+    })
+}
+
+/// A component that may be instantiated: its kind and its imports are right. It has not run yet.
+pub(crate) struct Checked {
+    pub(crate) kind: &'static str,
+    pub(crate) interface_version: Version,
+    pub(crate) pre: InstancePre<CallState>,
+    pub(crate) describe: ComponentExportIndex,
+    functions: BTreeMap<String, BTreeMap<String, ComponentExportIndex>>,
+}
+
+/// Reads kind, version, exports and imports from a component's type.
+pub(crate) fn check(
+    engine: &Engine,
+    linker: &Linker<CallState>,
+    component: &Component,
+    kinds: &[Kind],
+) -> Result<Checked, LoadError> {
+    let ty = component.component_type();
+    let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    let exports: Vec<(&str, InterfaceName<'_>)> =
+        names.iter().filter_map(|name| Some((*name, InterfaceName::parse(name)?))).collect();
+
+    let is_of = |kind: &&Kind| {
+        exports.iter().any(|(_, e)| e.package == kind.package && kind.any_of.contains(&e.interface))
+    };
+    let Some(kind) = kinds.iter().find(is_of) else {
+        return Err(LoadError::WrongKind { found: found_text(&names), accepted: accepted_text(kinds) });
+    };
+    let mut functions = BTreeMap::new();
+    let mut interface_version: Option<Version> = None;
+    for (full, export) in exports.iter().filter(|(_, e)| e.package == kind.package) {
+        let interface = export.interface;
+        let required = kind.any_of.contains(&interface);
+        if !required && !kind.optional.contains(&interface) {
+            continue;
+        }
+        version_check(full, &export.version, kind.versions)?;
+        if required {
+            interface_version = interface_version.max(Some(export.version.clone()));
+        }
+        functions.insert(interface.to_owned(), functions_of(engine, component, full));
+    }
+    let plugin = exports.iter().find(|(_, e)| e.package == PROTOCOL && e.interface == "plugin");
+    let missing = || LoadError::MissingExport(format!("{PROTOCOL}/plugin"));
+    let (plugin, export) = plugin.ok_or_else(missing)?;
+    version_check(plugin, &export.version, PROTOCOL_VERSIONS)?;
+    let describe = functions_of(engine, component, plugin).remove("describe").ok_or_else(missing)?;
+
+    let pre = linker.instantiate_pre(component).map_err(|e| unknown_import(engine, component, &e))?;
+    let interface_version = interface_version.ok_or_else(missing)?;
+    Ok(Checked { kind: kind.name, interface_version, pre, describe, functions })
+}
+
+fn found_text(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    let shown: Vec<String> = names.iter().take(8).map(|n| format!("\"{}\"", shortened(n))).collect();
+    shown.join(", ")
+}
+
+fn accepted_text(kinds: &[Kind]) -> String {
+    let one = |kind: &Kind| format!("{}: {}/{}", kind.name, kind.package, kind.any_of.join(" or "));
+    kinds.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn functions_of(
+    engine: &Engine,
+    component: &Component,
+    full: &str,
+) -> BTreeMap<String, ComponentExportIndex> {
+    let Some((ComponentItem::ComponentInstance(instance), index)) = component.get_export(None, full) else {
+        return BTreeMap::new();
+    };
+    instance
+        .exports(engine)
+        .filter(|(_, export)| matches!(export.ty, ComponentItem::ComponentFunc(_)))
+        .filter_map(|(name, _)| Some((name.to_owned(), component.get_export_index(Some(&index), name)?)))
+        .collect()
+}
+
+/// Finds the import that the linker could not serve.
+fn unknown_import(engine: &Engine, component: &Component, error: &wasmtime::Error) -> LoadError {
+    let ty = component.component_type();
+    for (name, import) in ty.imports(engine) {
+        // An import of types only needs nobody to serve it.
+        let needs_host = match &import.ty {
+            ComponentItem::ComponentInstance(instance) => {
+                instance.exports(engine).any(|(_, export)| !matches!(export.ty, ComponentItem::Type(_)))
+            }
+            ComponentItem::Type(_) => false,
+            _ => true,
+        };
+        let served = InterfaceName::parse(name).is_some_and(|import| {
+            let minor = if import.package == PROTOCOL { (0, 1) } else { (0, 2) };
+            (import.version.major, import.version.minor) == minor && SERVED.contains(&import.path)
+        });
+        if needs_host && !served {
+            return LoadError::UnknownImport {
+                name: shortened(name),
+                reason: format!("{PROTOCOL}/http and /settings 0.1 and WASI 0.2 are"),
+            };
+        }
+    }
+    LoadError::UnknownImport { name: "?".to_owned(), reason: crate::state::error_text(error) }
+}
+
+/// A loaded plugin. Immutable; shared by every provider that is bound to it.
+pub struct Plugin {
+    checked: Checked,
+    description: Description,
+    digest: String,
+    from_cache: bool,
+    memory_bytes_initial: usize,
+}
+
+impl Plugin {
+    pub(crate) fn new(
+        checked: Checked,
+        description: Description,
+        digest: String,
+        from_cache: bool,
+    ) -> Plugin {
+        let pages = checked.pre.component().resources_required().and_then(|r| r.max_initial_memory_size);
+        let memory_bytes_initial =
+            usize::try_from(pages.unwrap_or(0).saturating_mul(64 << 10)).unwrap_or(usize::MAX);
+        Plugin { checked, description, digest, from_cache, memory_bytes_initial }
+    }
+
+    /// What the plugin says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// BLAKE3 of the component's bytes, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The name of the [`Kind`] it was accepted as.
+    pub fn kind(&self) -> &'static str {
+        self.checked.kind
+    }
+
+    /// The version of the interfaces it exports.
+    pub fn interface_version(&self) -> Version {
+        self.checked.interface_version.clone()
+    }
+
+    /// Whether it exports an interface of its kind, named without package and version: `sms-credit`.
+    pub fn exports(&self, interface: &str) -> bool {
+        self.checked.functions.contains_key(interface)
+    }
+
+    /// The interfaces of its kind that it exports, in alphabetical order.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        self.checked.functions.keys().map(String::as_str)
+    }
+
+    /// Whether the compiled code came from the cache.
+    pub fn from_cache(&self) -> bool {
+        self.from_cache
+    }
+
+    pub(crate) fn memory_bytes_initial(&self) -> usize {
+        self.memory_bytes_initial
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<CallState> {
+        &self.checked.pre
+    }
+
+    pub(crate) fn function(&self, interface: &str, function: &str) -> Option<&ComponentExportIndex> {
+        self.checked.functions.get(interface)?.get(function)
+    }
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin")
+            .field("name", &self.description.name)
+            .field("version", &self.description.version)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> wit::Description {
+        wit::Description {
+            name: "sample-2".to_owned(),
+            version: "1.2.3-rc.1".to_owned(),
+            summary: "A sample.".to_owned(),
+            settings: vec![wit::Setting {
+                key: "base_url".to_owned(),
+                kind: wit::SettingKind::Url,
+                required: false,
+                secret: false,
+                default: Some("https://a.com".to_owned()),
+                help: "Where.".to_owned(),
+            }],
+            hosts: vec!["a.com".to_owned()],
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut wit::Description)) -> String {
+        let mut raw = raw();
+        change(&mut raw);
+        Description::parse(raw).expect_err("must be refused")
+    }
+
+    #[test]
+    fn a_description_within_bounds_is_taken() {
+        assert!(Description::parse(raw()).is_ok());
+        let mut at_the_bound = raw();
+        at_the_bound.summary = "é".repeat(TEXT_CHARS_MAX);
+        at_the_bound.hosts = vec!["a.com".to_owned(); HOSTS_MAX];
+        assert!(Description::parse(at_the_bound).is_ok());
+    }
+
+    #[test]
+    fn a_description_outside_bounds_is_refused_by_name() {
+        assert!(refused(|d| d.name = "Sample".to_owned()).contains("kebab-case"));
+        assert!(refused(|d| d.name = "a--b".to_owned()).contains("kebab-case"));
+        assert!(refused(|d| d.name = "a".repeat(65)).contains("kebab-case"));
+        assert!(refused(|d| d.version = "1.2".to_owned()).contains("semantic version"));
+        assert!(refused(|d| d.summary = "x".repeat(TEXT_CHARS_MAX + 1)).contains("summary"));
+        assert!(refused(|d| d.summary = "a\u{1b}[31m".to_owned()).contains("summary"));
+        assert!(refused(|d| d.hosts = vec!["a.com".to_owned(); HOSTS_MAX + 1]).contains("hosts"));
+        assert!(refused(|d| d.hosts = vec!["https://a.com".to_owned()]).contains("http://"));
+        assert!(refused(|d| d.settings[0].key = "Base".to_owned()).contains("setting key"));
+        assert!(refused(|d| d.settings[0].default = Some("a.com".to_owned())).contains("default"));
+        assert!(refused(|d| d.settings[0].required = true).contains("required"));
+        assert!(refused(|d| d.settings.push(d.settings[0].clone())).contains("twice"));
+        assert!(refused(|d| d.settings = vec![d.settings[0].clone(); SETTINGS_MAX + 1]).contains("settings"));
+    }
+
+    #[test]
+    fn a_version_error_says_which_side_is_older() {
+        let check =
+            |text: &str| version_check("a:b/c@x", &Version::parse(text).expect("a version"), &[(0, 1)]);
+        assert!(check("0.1.7").is_ok());
+        assert_eq!(
+            check("0.2.0").expect_err("newer").to_string(),
+            "world \"a:b/c@x\" is newer than this host (0.1)"
+        );
+        assert_eq!(
+            check("0.0.9").expect_err("older").to_string(),
+            "world \"a:b/c@x\" is older than this host (0.1)"
+        );
+    }
+}

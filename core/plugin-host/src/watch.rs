@@ -1,0 +1,255 @@
+//! Notices that plugins or single files changed.
+//!
+//! Whatever the system reports, the answer is the same: wait until it is quiet, look at everything that is watched,
+//! and compare contents. So a lost or doubled event, a rename over a file, a symbolic link that turns elsewhere and
+//! an overflow of the event queue need no case of their own, and a touch without a change says nothing.
+//! Files are watched through their folder, because an editor replaces the file itself.
+//! Contents are only read when size, time or identity changed. A slow look every `POLL_TIME` covers file systems
+//! that report nothing.
+//! Not here: whether what changed is usable (see `registry`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecursiveMode, Watcher as _};
+
+/// No event for this long means that the writer is done.
+const QUIET_TIME: Duration = Duration::from_millis(50);
+/// Somebody who never stops writing is looked at this often anyway.
+const QUIET_TIME_MAX: Duration = Duration::from_secs(1);
+const POLL_TIME: Duration = Duration::from_secs(5);
+/// Changes that wait for the embedder. With more the watcher waits, and what happens meanwhile becomes one change.
+const CHANGES_MAX: usize = 16;
+/// Plugins in one folder that are looked at.
+const FILES_MAX: usize = 1024;
+
+/// What to watch.
+#[derive(Clone, Debug, Default)]
+pub struct WatchPaths {
+    /// Folders whose `*.wasm` files are plugins; not their subfolders.
+    pub dirs: Vec<PathBuf>,
+    /// Single files. They need not exist, their folders must.
+    pub files: Vec<PathBuf>,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Plugins that are new, have other contents, or are gone; in alphabetical order.
+    Plugins(Vec<PathBuf>),
+    /// A single file that is new, has other contents, or is gone.
+    File(PathBuf),
+}
+
+/// Why nothing is watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// A folder cannot be watched.
+    #[error("folder {path:?} cannot be watched: {reason}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The system has no more watches or threads.
+    #[error("watching: {0}")]
+    System(String),
+}
+
+/// Watches until it is dropped.
+pub struct Watcher {
+    /// Ends the thread by closing its channel.
+    _notify: notify::RecommendedWatcher,
+    wake: SyncSender<Signal>,
+}
+
+enum Signal {
+    Look,
+    Stop,
+}
+
+impl Watcher {
+    /// Starts watching; the contents that are there now are the known state.
+    ///
+    /// # Errors
+    /// A folder does not exist or the system refuses to watch it.
+    pub fn new(paths: WatchPaths) -> Result<(Watcher, tokio::sync::mpsc::Receiver<Change>), WatchError> {
+        // One place is enough: a look that is already asked for sees everything.
+        let (wake, woken) = sync_channel(1);
+        let signal = wake.clone();
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // Reading a file must not look like a change of it: the look itself would cause the next one.
+            let reading = matches!(
+                event.as_ref().map(|e| &e.kind),
+                Ok(EventKind::Access(kind)) if *kind != AccessKind::Close(AccessMode::Write)
+            );
+            if !reading {
+                let _ = signal.try_send(Signal::Look);
+            }
+        };
+        let mut notify =
+            notify::recommended_watcher(on_event).map_err(|e| WatchError::System(e.to_string()))?;
+        for folder in folders(&paths) {
+            let failed = |reason: String| WatchError::Folder { path: folder.clone(), reason };
+            if !folder.is_dir() {
+                return Err(failed("not a folder".to_owned()));
+            }
+            notify.watch(&folder, RecursiveMode::NonRecursive).map_err(|e| failed(e.to_string()))?;
+        }
+        let mut seen = Seen::default();
+        seen.look(&paths);
+        let (changes, receiver) = tokio::sync::mpsc::channel(CHANGES_MAX);
+        let run = move || watch(&paths, &mut seen, &woken, &changes);
+        std::thread::Builder::new()
+            .name("plugin-watch".to_owned())
+            .spawn(run)
+            .map_err(|e| WatchError::System(e.to_string()))?;
+        Ok((Watcher { _notify: notify, wake }, receiver))
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // When the place is taken the thread is about to look, and then finds the embedder's end closed or polls.
+        let _ = self.wake.try_send(Signal::Stop);
+    }
+}
+
+fn folders(paths: &WatchPaths) -> BTreeSet<PathBuf> {
+    let parent = |file: &PathBuf| match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    paths.dirs.iter().cloned().chain(paths.files.iter().map(parent)).collect()
+}
+
+fn watch(
+    paths: &WatchPaths,
+    seen: &mut Seen,
+    woken: &Receiver<Signal>,
+    changes: &tokio::sync::mpsc::Sender<Change>,
+) {
+    loop {
+        match woken.recv_timeout(POLL_TIME) {
+            Ok(Signal::Look) => {
+                if !quiet(woken) {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if changes.is_closed() {
+            return;
+        }
+        for change in seen.look(paths) {
+            if changes.blocking_send(change).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until no event comes any more. False when the watcher was dropped.
+fn quiet(woken: &Receiver<Signal>) -> bool {
+    let since = Instant::now();
+    while since.elapsed() < QUIET_TIME_MAX {
+        match woken.recv_timeout(QUIET_TIME) {
+            Ok(Signal::Look) => {}
+            Err(RecvTimeoutError::Timeout) => return true,
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+/// What tells without reading that a file is the same.
+#[derive(Clone, PartialEq, Eq)]
+struct Mark {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    identity: (u64, u64, i64, i64),
+}
+
+impl Mark {
+    fn of(path: &Path) -> Option<Mark> {
+        let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some(Mark {
+            bytes: meta.len(),
+            modified: meta.modified().ok(),
+            #[cfg(unix)]
+            identity: {
+                use std::os::unix::fs::MetadataExt;
+                (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec())
+            },
+        })
+    }
+}
+
+/// The known contents, by file.
+#[derive(Default)]
+struct Seen {
+    plugins: BTreeMap<PathBuf, (Mark, blake3::Hash)>,
+    files: BTreeMap<PathBuf, (Mark, blake3::Hash)>,
+}
+
+impl Seen {
+    /// Looks at everything and returns what is different from the last look.
+    fn look(&mut self, paths: &WatchPaths) -> Vec<Change> {
+        let mut plugins: Vec<PathBuf> = paths.dirs.iter().flat_map(|dir| plugins_in(dir)).collect();
+        plugins.sort();
+        let mut out = Vec::new();
+        let changed = compare(&mut self.plugins, &plugins);
+        if !changed.is_empty() {
+            out.push(Change::Plugins(changed));
+        }
+        out.extend(compare(&mut self.files, &paths.files).into_iter().map(Change::File));
+        out
+    }
+}
+
+fn plugins_in(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "wasm"))
+        .take(FILES_MAX)
+        .collect()
+}
+
+fn compare(known: &mut BTreeMap<PathBuf, (Mark, blake3::Hash)>, paths: &[PathBuf]) -> Vec<PathBuf> {
+    let mut changed = BTreeSet::new();
+    for path in paths {
+        let Some(mark) = Mark::of(path) else { continue };
+        if known.get(path).is_some_and(|(old, _)| *old == mark) {
+            continue;
+        }
+        // The mark is older than the contents: a write in between shows at the next look.
+        let Ok(hash) = content_hash(path) else { continue };
+        let old = known.insert(path.clone(), (mark, hash));
+        if old.is_none_or(|(_, old)| old != hash) {
+            changed.insert(path.clone());
+        }
+    }
+    known.retain(|path, _| {
+        let there = paths.contains(path) && fs::metadata(path).is_ok_and(|m| m.is_file());
+        if !there {
+            changed.insert(path.clone());
+        }
+        there
+    });
+    changed.into_iter().collect()
+}
+
+fn content_hash(path: &Path) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize())
+}
