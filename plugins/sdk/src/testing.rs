@@ -1,0 +1,89 @@
+//! A scripted gateway for native unit tests: settings, answers in order, and the requests that were made.
+//!
+//! ```
+//! use chelseru_plugin_sdk::{http::Request, testing::Script};
+//!
+//! let script = Script::new().setting("api_key", "k").reply(200, r#"{"ok":true}"#);
+//! let answer = Request::post("https://api.example/send").form(&[("to", "0912")]).act(&script)?;
+//! assert!(answer.is_success());
+//! assert_eq!(script.form(0), [("to".to_owned(), "0912".to_owned())]);
+//! # Ok::<(), chelseru_plugin_sdk::Error>(())
+//! ```
+
+use std::cell::{Ref, RefCell};
+use std::collections::VecDeque;
+
+use crate::context::Context;
+use crate::http::{HttpError, HttpRequest, HttpResponse};
+use crate::{Plugin, encode};
+
+/// A [`Context`] that answers from a script.
+#[derive(Default)]
+pub struct Script {
+    settings: Vec<(String, String)>,
+    replies: RefCell<VecDeque<Result<HttpResponse, HttpError>>>,
+    requests: RefCell<Vec<HttpRequest>>,
+}
+
+impl Script {
+    /// A script without settings or answers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A script with the default settings of a plugin's own description.
+    pub fn for_plugin<P: Plugin>() -> Self {
+        let settings = P::describe().settings.into_iter();
+        let settings = settings.filter_map(|setting| Some((setting.key, setting.default?))).collect();
+        Self { settings, ..Self::default() }
+    }
+
+    /// Sets or replaces a setting.
+    pub fn setting(mut self, key: &str, value: &str) -> Self {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Answers the next request with a status and a body.
+    pub fn reply(self, status: u16, body: impl Into<Vec<u8>>) -> Self {
+        self.respond(HttpResponse { status, headers: Vec::new(), body: body.into() })
+    }
+
+    /// Answers the next request.
+    pub fn respond(self, response: HttpResponse) -> Self {
+        self.replies.borrow_mut().push_back(Ok(response));
+        self
+    }
+
+    /// Fails the next request.
+    pub fn fail(self, error: HttpError) -> Self {
+        self.replies.borrow_mut().push_back(Err(error));
+        self
+    }
+
+    /// The requests so far.
+    pub fn requests(&self) -> Ref<'_, Vec<HttpRequest>> {
+        self.requests.borrow()
+    }
+
+    /// The form fields of the request with this index; empty when there was none.
+    pub fn form(&self, index: usize) -> Vec<(String, String)> {
+        let requests = self.requests.borrow();
+        requests.get(index).map_or_else(Vec::new, |r| encode::form_decode(&String::from_utf8_lossy(&r.body)))
+    }
+}
+
+impl Context for Script {
+    fn setting(&self, key: &str) -> Option<String> {
+        let (_, value) = self.settings.iter().find(|(known, _)| known == key)?;
+        Some(value.clone())
+    }
+
+    /// A request beyond the script is `not-sent`, and is recorded all the same.
+    fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.requests.borrow_mut().push(request);
+        let reply = self.replies.borrow_mut().pop_front();
+        reply.unwrap_or_else(|| Err(HttpError::NotSent("the script has no answer left".to_owned())))
+    }
+}
