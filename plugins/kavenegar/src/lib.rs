@@ -14,12 +14,10 @@ mod template;
 mod text;
 
 use chelseru_plugin_sdk::http::{Answer, Request};
-use chelseru_plugin_sdk::json::{Loose, OneOrMany};
+use chelseru_plugin_sdk::json::Node;
 use chelseru_plugin_sdk::sms::credit::Credit;
 use chelseru_plugin_sdk::sms::{Accepted, Limits};
 use chelseru_plugin_sdk::{Context, Description, Error, Plugin, Setting, SmsCredit, encode, export_sms};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 /// The plugin.
 pub struct Kavenegar;
@@ -55,110 +53,55 @@ impl Plugin for Kavenegar {
 
 impl SmsCredit for Kavenegar {
     fn credit(context: &dyn Context) -> Result<Credit, Error> {
-        let answer = request(context, "account/info", &[] as &[(&str, &str)])?.ask(context)?;
-        let accounts: Vec<Account> = entries(&answer)?;
-        let credit = accounts.first().and_then(|account| account.remaincredit.integer());
+        let answer = request(context, "account/info", &[])?.ask(context)?;
+        let credit =
+            entries(&answer)?.items().first().and_then(|account| account.get("remaincredit").integer());
         credit.map(Credit::Rial).ok_or_else(|| answer.unclear_because("no remaincredit"))
     }
 }
 
-#[derive(Deserialize)]
-struct Account {
-    #[serde(default)]
-    remaincredit: Loose,
-}
-
 /// A request to `METHOD.json` with form fields. POST, so that neither text nor number is in a URL.
-fn request<K: AsRef<str>, V: AsRef<str>>(
-    context: &dyn Context,
-    method: &str,
-    fields: &[(K, V)],
-) -> Result<Request, Error> {
+fn request(context: &dyn Context, method: &str, fields: &[(&str, &str)]) -> Result<Request, Error> {
     let (base, key) = (context.base_url()?, context.required("api_key")?);
     let url = [&base, "/v1/", &encode::segment(key.trim()), "/", method, ".json"].concat();
     Ok(Request::post(url).header("accept", "application/json").form(fields))
 }
 
-#[derive(Deserialize)]
-struct Envelope<T> {
-    #[serde(rename = "return")]
-    result: Return,
-    #[serde(default = "OneOrMany::default")]
-    entries: OneOrMany<T>,
-}
-
-#[derive(Deserialize)]
-struct Return {
-    status: Loose,
-    #[serde(default)]
-    message: Loose,
-}
-
-/// The envelope alone, for an answer whose entries are not what a success has.
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(rename = "return")]
-    result: Return,
-}
-
-/// The entries of a successful answer.
+/// The `entries` of a successful answer: an array, one object, or nothing.
 ///
 /// # Errors
-/// The typed error of the return code; `unclear` when there is no return code or the entries are unreadable.
-fn entries<T: DeserializeOwned>(answer: &Answer) -> Result<Vec<T>, Error> {
-    let (result, entries) = match answer.json::<Envelope<T>>() {
-        Ok(envelope) => (envelope.result, Some(envelope.entries.0)),
-        Err(_) => (answer.json::<Refusal>()?.result, None),
-    };
-    let Some(status) = result.status.integer() else {
-        return Err(answer.unclear_because("no return status"));
-    };
-    if status == code::OK {
-        return entries.ok_or_else(|| answer.unclear_because("return status 200 and unreadable entries"));
+/// The typed error of the return code; `unclear` when there is no return code.
+fn entries(answer: &Answer) -> Result<Node<'_>, Error> {
+    let mut envelope = answer.json()?;
+    let result = envelope.get("return");
+    match result.get("status").integer() {
+        Some(code::OK) => Ok(envelope.take("entries")),
+        Some(status) => Err(code::error(status, result.get("message").text(), answer)),
+        None => Err(answer.unclear_because("no return status")),
     }
-    Err(code::error(status, result.message.as_str(), answer))
 }
 
-/// What the provider says of one message it took (or refused) in a send.
-#[derive(Deserialize)]
-struct SentEntry {
-    #[serde(default)]
-    messageid: Loose,
-    #[serde(default)]
-    status: Loose,
-    #[serde(default)]
-    statustext: Loose,
-    #[serde(default)]
-    receptor: Loose,
-    #[serde(default)]
-    localid: Loose,
-    #[serde(default)]
-    cost: Loose,
-}
-
-impl SentEntry {
-    /// The provider's id; its ids are positive, so zero is none.
-    fn message_id(&self) -> String {
-        let id = self.messageid.as_str();
-        if id == "0" { String::new() } else { id.to_owned() }
-    }
-
-    /// The message's own outcome: one entry may be refused where others are accepted.
-    fn outcome(&self) -> Result<Accepted, Error> {
-        let status = self.status.integer();
-        match status {
-            // Queued, scheduled, handed to the carrier (twice), delivered.
-            Some(1 | 2 | 4 | 5 | 10) => Ok(Accepted {
-                message_id: self.message_id(),
-                // For a known localid the stored record is returned and looks like a new one, unless it has
-                // gone so far that it cannot be.
-                duplicate: status == Some(10),
-                cost_rial: self.cost.integer().and_then(|cost| u64::try_from(cost).ok()),
-            }),
-            // Failed at the line, undelivered, cancelled (refunded), blocked by the recipient, unknown id.
-            Some(failed @ (6 | 11 | 13 | 14 | 100)) => Err(Error::rejected(failed, self.statustext.as_str())),
-            _ => Err(Error::unknown_outcome("an entry with an unknown status")),
+/// What became of one entry of a send: one may be refused where others are accepted.
+fn outcome(entry: &Node) -> Result<Accepted, Error> {
+    let status = entry.get("status").integer();
+    match status {
+        // Queued, scheduled, handed to the carrier (twice), delivered.
+        Some(1 | 2 | 4 | 5 | 10) => Ok(Accepted {
+            // The provider's ids are positive, so zero is none.
+            message_id: Some(entry.get("messageid").text())
+                .filter(|id| *id != "0")
+                .unwrap_or_default()
+                .to_owned(),
+            // For a known localid the stored record is returned and looks like a new one, unless it has gone so
+            // far that it cannot be.
+            duplicate: status == Some(10),
+            cost_rial: entry.get("cost").integer().and_then(|cost| u64::try_from(cost).ok()),
+        }),
+        // Failed at the line, undelivered, cancelled (refunded), blocked by the recipient, unknown id.
+        Some(failed @ (6 | 11 | 13 | 14 | 100)) => {
+            Err(Error::rejected(failed, entry.get("statustext").text()))
         }
+        _ => Err(Error::unknown_outcome("an entry with an unknown status")),
     }
 }
 

@@ -4,11 +4,10 @@
 //! `status` are taken from the query, then from a form body, without regard to case. A push of an incoming
 //! message (with `from` or `message` and no status) holds no report and is no error.
 
-use chelseru_plugin_sdk::json::Loose;
+use chelseru_plugin_sdk::json::Node;
 use chelseru_plugin_sdk::sms::push::Delivery;
 use chelseru_plugin_sdk::sms::{Report, State, status};
 use chelseru_plugin_sdk::{Context, Error, SmsPush, SmsStatus, encode, number};
-use serde::Deserialize;
 
 use crate::{Kavenegar, entries, request};
 
@@ -18,16 +17,6 @@ const IDS_MAX: u32 = 500;
 /// The provider forgets a message after 48 hours and then answers status 100.
 const AGE_SECONDS_MAX: u64 = 48 * 60 * 60;
 
-#[derive(Deserialize)]
-struct StatusEntry {
-    #[serde(default)]
-    messageid: Loose,
-    #[serde(default)]
-    status: Loose,
-    #[serde(default)]
-    statustext: Loose,
-}
-
 impl SmsStatus for Kavenegar {
     const STATUS_LIMITS: status::Limits =
         status::Limits { ids_max: IDS_MAX, age_seconds_max: AGE_SECONDS_MAX };
@@ -36,27 +25,27 @@ impl SmsStatus for Kavenegar {
         // An id that is no number was never the provider's, and a comma in it would shift the list.
         let ours = |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
         let asked: Vec<&str> = message_ids.iter().map(String::as_str).filter(ours).collect();
-        let mut known: Vec<StatusEntry> = Vec::new();
-        if !asked.is_empty() {
-            known =
-                entries(&request(context, "sms/status", &[("messageid", asked.join(","))])?.ask(context)?)?;
-        }
-        known.sort_by(|a, b| a.messageid.as_str().cmp(b.messageid.as_str()));
-        let report = |message_id: String| {
-            let found = known.binary_search_by(|entry| entry.messageid.as_str().cmp(&message_id));
-            match found.ok().and_then(|index| known.get(index)) {
-                Some(entry) => {
-                    let detail = [entry.status.as_str(), " ", entry.statustext.as_str()].concat();
-                    Report {
-                        state: state(entry.status.integer()),
-                        detail: detail.trim().to_owned(),
-                        message_id,
-                    }
-                }
-                None => Report { message_id, state: State::Unknown, detail: "not in the answer".to_owned() },
+        let asked = asked.join(",");
+        let answer = match asked.as_str() {
+            "" => None,
+            ids => Some(request(context, "sms/status", &[("messageid", ids)])?.ask(context)?),
+        };
+        let known = answer.as_ref().map(entries).transpose()?.unwrap_or_default();
+        let report = |(index, message_id): (usize, String)| {
+            let of_id = |entry: &&Node| entry.get("messageid").text() == message_id;
+            // The answer usually keeps the order; a search for each of 500 ids is a fallback that costs no table.
+            let found = known.items().get(index).filter(of_id).or_else(|| known.items().iter().find(of_id));
+            let Some(entry) = found else {
+                return Report { message_id, state: State::Unknown, detail: "not in the answer".to_owned() };
+            };
+            let detail = [entry.get("status").text(), " ", entry.get("statustext").text()].concat();
+            Report {
+                state: state(entry.get("status").integer()),
+                detail: detail.trim().to_owned(),
+                message_id,
             }
         };
-        Ok(message_ids.into_iter().map(report).collect())
+        Ok(message_ids.into_iter().enumerate().map(report).collect())
     }
 }
 

@@ -8,11 +8,13 @@
 //! Source: the manual's page on lookup (at most 100 characters; no space, line break or underscore in `token`,
 //! `token2`, `token3`; at most 5 spaces in `token10` and 8 in `token20`).
 
+use std::borrow::Cow;
+
 use chelseru_plugin_sdk::sms::template::{Message, Value};
 use chelseru_plugin_sdk::sms::{Accepted, Limits};
 use chelseru_plugin_sdk::{Context, Error, SmsTemplate, number};
 
-use crate::{Kavenegar, SentEntry, code, entries, request};
+use crate::{Kavenegar, code, entries, outcome, request};
 
 /// Characters in one value.
 const VALUE_CHARACTERS_MAX: usize = 100;
@@ -30,24 +32,25 @@ impl SmsTemplate for Kavenegar {
 
     fn send_template(context: &dyn Context, message: Message) -> Result<Accepted, Error> {
         let fields = fields(&message)?;
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_ref())).collect();
         let answer = request(context, "verify/lookup", &fields)?.act(context)?;
-        let sent: Vec<SentEntry> = entries(&answer)?;
-        sent.first().ok_or_else(|| answer.unclear_because("no entry"))?.outcome()
+        let sent = entries(&answer)?;
+        sent.items().first().map_or_else(|| Err(answer.unclear_because("no entry")), outcome)
     }
 }
 
 /// The form fields of a message that obeys the rules.
-fn fields(message: &Message) -> Result<Vec<(&str, String)>, Error> {
+fn fields(message: &Message) -> Result<Vec<(&str, Cow<'_, str>)>, Error> {
     let receptor = number::national_or_00(&message.recipient.number)
         .ok_or_else(|| Error::invalid_recipient("", "not a phone number"))?;
     if message.template.trim().is_empty() {
         return Err(Error::invalid_template("", "the template has no name"));
     }
-    let mut fields = vec![("receptor", receptor), ("template", message.template.trim().to_owned())];
+    let mut fields = vec![("receptor", receptor.into()), ("template", message.template.trim().into())];
     for (place, value) in PLACES.iter().zip(placed(&message.values)?) {
         if let Some(value) = value {
             check(*place, value)?;
-            fields.push((place.0, value.to_owned()));
+            fields.push((place.0, value.into()));
         }
     }
     Ok(fields)

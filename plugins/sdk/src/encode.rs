@@ -29,15 +29,15 @@ pub fn segment(text: &str) -> String {
 }
 
 /// `application/x-www-form-urlencoded`: UTF-8, a space as `+`.
-pub fn form<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> String {
-    let mut out = String::with_capacity(pairs.iter().map(|(_, value)| value.as_ref().len() * 2 + 16).sum());
+pub fn form(pairs: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(pairs.iter().map(|(_, value)| value.len() * 2 + 16).sum());
     for (key, value) in pairs {
         if !out.is_empty() {
             out.push('&');
         }
-        push_encoded(&mut out, key.as_ref(), "+");
+        push_encoded(&mut out, key, "+");
         out.push('=');
-        push_encoded(&mut out, value.as_ref(), "+");
+        push_encoded(&mut out, value, "+");
     }
     out
 }

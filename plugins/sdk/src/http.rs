@@ -10,10 +10,9 @@
 
 use std::borrow::Cow;
 
-use serde::de::DeserializeOwned;
-
 use crate::context::Context;
 use crate::error::log_text;
+use crate::json::Node;
 use crate::{Error, encode};
 
 pub use crate::wit::base::chelseru::provider::http::{
@@ -50,21 +49,21 @@ impl Request {
     }
 
     /// Appends form-encoded pairs to the URL's query.
-    pub fn query<K: AsRef<str>, V: AsRef<str>>(mut self, pairs: &[(K, V)]) -> Self {
+    pub fn query(mut self, pairs: &[(&str, &str)]) -> Self {
         self.inner.url.push(if self.inner.url.contains('?') { '&' } else { '?' });
         self.inner.url.push_str(&encode::form(pairs));
         self
     }
 
     /// Sets a form body and its content type.
-    pub fn form<K: AsRef<str>, V: AsRef<str>>(self, pairs: &[(K, V)]) -> Self {
+    pub fn form(self, pairs: &[(&str, &str)]) -> Self {
         let body = encode::form(pairs);
         self.body("application/x-www-form-urlencoded", body.into_bytes())
     }
 
     /// Sets a JSON body and its content type.
-    pub fn json(self, value: &serde_json::Value) -> Self {
-        self.body("application/json", value.to_string().into_bytes())
+    pub fn json(self, object: crate::json::Object) -> Self {
+        self.body("application/json", object.finish())
     }
 
     /// Sets the body and its content type.
@@ -198,10 +197,10 @@ impl Answer {
     /// Reads the body as JSON, whatever the HTTP status says. A byte order mark is skipped.
     ///
     /// # Errors
-    /// [`Self::unclear`] when it is not such JSON.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+    /// [`Self::unclear`] when it is not JSON.
+    pub fn json(&self) -> Result<Node<'_>, Error> {
         let body = self.response.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.response.body);
-        serde_json::from_slice(body).map_err(|_| self.unclear())
+        Node::parse(body).map_err(|_| self.unclear())
     }
 
     /// The error for an answer that does not say what was done: `unknown-outcome` for a deed, `unavailable`
@@ -287,8 +286,8 @@ mod tests {
             .act(&script)
             .expect("answered");
         Request::post("http://a").form(&[("k", "+")]).act(&script).expect("answered");
-        let value = serde_json::json!({"to": "0912"});
-        Request::post("http://a").json(&value).act(&script).expect("answered");
+        let object = crate::json::Object::new().text("to", "0912");
+        Request::post("http://a").json(object).act(&script).expect("answered");
         let requests = script.requests();
         assert_eq!(requests[0].url, "http://a/b?a=1+2&b=%26");
         assert_eq!(requests[1].body, b"k=%2B");
@@ -306,7 +305,7 @@ mod tests {
             ("{", "an unreadable body"),
         ] {
             let answer = Request::get(URL).act(&Script::new().reply(502, body)).expect("answered");
-            let error = answer.json::<serde_json::Value>().expect_err("not JSON");
+            let error = answer.json().expect_err("not JSON");
             assert_eq!(error, Error::unknown_outcome(&format!("HTTP 502 with {kind}")));
             let asked = Request::get(URL).ask(&Script::new().reply(502, body)).expect("answered");
             assert!(matches!(asked.unclear(), Error::Unavailable(_)));
@@ -322,6 +321,6 @@ mod tests {
         });
         let answer = Request::get(URL).act(&script).expect("answered");
         assert_eq!(answer.retry_after_secs(), Some(7));
-        assert_eq!(answer.json::<serde_json::Value>(), Ok(serde_json::json!({"a": 1})));
+        assert_eq!(answer.json().map(|node| node.get("a").integer()), Ok(Some(1)));
     }
 }

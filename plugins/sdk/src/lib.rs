@@ -28,7 +28,7 @@
 //!             let to = number::national(number).ok_or_else(|| Error::invalid_recipient("", "not an Iranian number"))?;
 //!             let answer = Request::post([&url, "/send"].concat())
 //!                 .header("authorization", &key)
-//!                 .form(&[("to", to.as_str()), ("text", message.text.as_str())])
+//!                 .form(&[("to", &to), ("text", &message.text)])
 //!                 .act(context)?;
 //!             match answer.text().trim().split_once(' ') {
 //!                 Some(("ok", id)) => Ok(Accepted { message_id: id.to_owned(), duplicate: false, cost_rial: None }),
@@ -82,7 +82,6 @@ pub mod testing;
 pub mod wit;
 
 pub use context::{Context, Gateway};
-pub use serde_json;
 pub use wit::base::chelseru::provider::types::{Error, Rejection};
 pub use wit::base::exports::chelseru::provider::plugin::{Description, Setting, SettingKind};
 
