@@ -52,6 +52,12 @@ impl<'a> Node<'a> {
         self.entries().iter().find_map(|(name, node)| (name == key).then_some(node)).unwrap_or(&NULL)
     }
 
+    /// [`Self::get`] without regard to the case of ASCII letters, for providers whose spelling is not certain.
+    pub fn get_any_case(&self, key: &str) -> &Node<'a> {
+        let mut entries = self.entries().iter();
+        entries.find_map(|(name, node)| name.eq_ignore_ascii_case(key).then_some(node)).unwrap_or(&NULL)
+    }
+
     /// Takes the value of a key out of an object, as [`Self::get`] finds it.
     pub fn take(&mut self, key: &str) -> Node<'a> {
         let Node::Object(entries) = self else { return Node::Null };
@@ -307,6 +313,8 @@ mod tests {
         assert_eq!(node(json).get("c").get("d"), &Node::Null);
         assert_eq!(node(json).get("c").items()[0].get("d").text(), "x");
         assert_eq!(node(json).get("x").get("y").get("z").integer(), None);
+        assert_eq!(node(r#"{"SmsID":5}"#).get_any_case("smsId").text(), "5");
+        assert_eq!(node(r#"{"SmsID":5}"#).get("smsId").text(), "");
         let mut taken = node(json);
         assert_eq!(taken.take("a").get("b").text(), "1");
         assert_eq!((taken.take("a"), taken.take("x")), (Node::Null, Node::Null));

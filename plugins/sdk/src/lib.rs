@@ -161,6 +161,11 @@ pub trait SmsStatus: Plugin {
     /// How many ids one call takes and how old they may be.
     const STATUS_LIMITS: sms::status::Limits;
 
+    /// [`Self::STATUS_LIMITS`], unless they depend on a setting (one of the provider's APIs takes batches).
+    fn status_limits(_context: &dyn Context) -> sms::status::Limits {
+        Self::STATUS_LIMITS
+    }
+
     /// One report per id, in their order.
     ///
     /// # Errors
@@ -242,7 +247,7 @@ macro_rules! __export_sms_ability {
     ($plugin:ty, status) => {
         impl $crate::wit::status::exports::chelseru::provider::sms_status::Guest for __Exports {
             fn get_limits() -> $crate::sms::status::Limits {
-                <$plugin as $crate::SmsStatus>::STATUS_LIMITS
+                <$plugin as $crate::SmsStatus>::status_limits(&$crate::Gateway)
             }
 
             fn get(message_ids: Vec<String>) -> Result<Vec<$crate::sms::Report>, $crate::Error> {
