@@ -1,1 +1,163 @@
+//! Stand-in SMS providers with scripted faults, for tests: the network is real, nobody receives anything.
+//!
+//! A [`Simulator`] listens on a loopback address and answers as the documented providers do, each under its
+//! own path, so a test overrides `base_url` and nothing else. Tests in Rust start one in process and talk to
+//! it through methods; the program `chelseru-simulator` offers the same over HTTP under `/_sim/`.
+//! What always holds: a message is in [`Simulator::messages`] exactly when a provider would have sent it, and
+//! no credential is in [`Simulator::requests`]. Everything kept is bounded by [`Limits`].
+//!
+//! ```
+//! use chelseru_simulator::{Fault, Simulator};
+//!
+//! let simulator = Simulator::start(([127, 0, 0, 1], 0).into())?;
+//! simulator.fault(Fault::code("kavenegar", 418).times(1))?; // the next call finds no credit
+//! println!("base_url = {:?}", simulator.url());
+//! assert_eq!(simulator.accepted("kavenegar"), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Reading order: `server` (the order of a request), `provider` (what a stand-in has to do), `kavenegar`, `fault`.
 
+mod server;
+
+mod provider;
+
+mod kavenegar;
+
+mod fault;
+
+mod ledger;
+mod log;
+
+mod request;
+
+mod control;
+mod world;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+pub use fault::{Fault, FaultKind};
+pub use kavenegar::{ErrorEntries, KavenegarSettings, LookupEntries};
+pub use ledger::Message;
+pub use log::Record;
+pub use request::Fields;
+pub use world::{Limits, Settings};
+
+use world::World;
+
+/// A running simulator. It lives on a thread of its own and ends, with all its connections, when dropped.
+pub struct Simulator {
+    /// Where it listens; the port is the real one when port 0 was asked for.
+    pub addr: SocketAddr,
+    world: Arc<World>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Simulator {
+    /// Starts with the default [`Limits`]. May be called with or without a runtime around it.
+    ///
+    /// Errors: the address cannot be bound, or the system refuses a thread.
+    pub fn start(addr: SocketAddr) -> io::Result<Self> {
+        Self::start_with(addr, Limits::default())
+    }
+
+    /// Starts with bounds of its own.
+    pub fn start_with(addr: SocketAddr, limits: Limits) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let world = Arc::new(World::new(limits));
+        let (stop, stopped) = oneshot::channel();
+        let shared = Arc::clone(&world);
+        let serve = async move {
+            // Registering the socket needs the runtime. The sender gone without a word means stop, too.
+            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                tokio::select! {
+                    _ = server::run(listener, shared) => {}
+                    _ = stopped => {}
+                }
+            }
+        };
+        let thread =
+            std::thread::Builder::new().name("simulator".into()).spawn(move || runtime.block_on(serve))?;
+        Ok(Self { addr, world, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Base address for a provider's `base_url`, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Scripts a fault behind those that still wait.
+    ///
+    /// Errors: an unknown provider or code, or 1,000 faults waiting already.
+    pub fn fault(&self, fault: Fault) -> Result<(), String> {
+        self.world.faults.add(fault)
+    }
+
+    /// Drops every fault that still waits.
+    pub fn faults_clear(&self) {
+        self.world.faults.clear();
+    }
+
+    /// Changes how the providers behave, from the next request on.
+    pub fn settings(&self, change: impl FnOnce(&mut Settings)) {
+        self.world.settings_change(change);
+    }
+
+    /// Requests since the last reset, oldest first, as far as the log keeps them.
+    pub fn requests(&self) -> Vec<Record> {
+        self.requests_since(0)
+    }
+
+    /// Requests after the one with this `seq`.
+    pub fn requests_since(&self, seq: u64) -> Vec<Record> {
+        self.world.log().since(seq).cloned().collect()
+    }
+
+    /// Accepted messages, oldest first, as far as they are kept.
+    pub fn messages(&self) -> Vec<Message> {
+        self.world.ledger().messages().cloned().collect()
+    }
+
+    /// How many messages a provider has accepted since the last reset.
+    pub fn accepted(&self, provider: &str) -> u64 {
+        self.world.ledger().accepted(provider)
+    }
+
+    /// Sets the delivery state that status calls answer for a message; `false` when there is no such message.
+    pub fn status_set(&self, provider: &str, id: &str, status: i64) -> bool {
+        let Some(provider) = provider::by_name(provider) else { return false };
+        let mut ledger = self.world.ledger();
+        ledger.by_id(provider.name(), id).map(|message| message.status = status).is_some()
+    }
+
+    /// No faults, default settings, empty log and no messages.
+    pub fn reset(&self) {
+        self.world.reset();
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The thread may have ended by itself; then nobody listens.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the program prints for `--help`: the providers and the control API.
+pub fn help() -> String {
+    control::help()
+}

@@ -1,0 +1,108 @@
+//! The providers the simulator stands in for: one module each behind [`Provider`], found by path prefix.
+//!
+//! A provider answers as its documented original would: it checks the request, enters what it accepts in the
+//! ledger and puts the answer into its own shape. It knows nothing of faults, logs or sockets. The path
+//! prefixes of the five providers do not overlap, so one address serves them all and a test only overrides
+//! `base_url`. To add one: write its module, give it a line in [`PROVIDERS`] and a section in `Settings`.
+//! Next: `kavenegar` is the shortest complete example.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::kavenegar::Kavenegar;
+use crate::request::Request;
+use crate::world::World;
+
+/// Every provider, in the order in which their prefixes are tried.
+pub(crate) static PROVIDERS: &[&dyn Provider] = &[&Kavenegar];
+
+/// One stand-in. All functions are pure but for [`Provider::answer`], which may enter messages.
+pub(crate) trait Provider: Send + Sync {
+    /// Name in faults, logs and settings.
+    fn name(&self) -> &'static str;
+
+    /// The calls it imitates, one line for the help text.
+    fn summary(&self) -> &'static str;
+
+    /// Whether a path belongs to this provider.
+    fn claims(&self, path: &str) -> bool;
+
+    /// The provider's own name of the call, such as `sms/send`.
+    fn call<'a>(&self, request: &'a Request) -> Cow<'a, str>;
+
+    /// The path with the part that authenticates replaced by `***`.
+    fn masked_path(&self, path: &str) -> String;
+
+    /// Names of fields that authenticate, compared without case.
+    fn secret_fields(&self) -> &'static [&'static str];
+
+    /// Documented error codes that a fault may ask for.
+    fn codes(&self) -> &'static [i64];
+
+    /// Recipients as they were sent, for faults that name one.
+    fn numbers(&self, request: &Request) -> Vec<String>;
+
+    /// Does the provider's work.
+    fn answer(&self, world: &World, request: &Request) -> Reply;
+
+    /// Answers with one of [`Provider::codes`] in the shape that this call uses for errors.
+    /// `status_follows` overrides the provider's setting whether the HTTP status is the code.
+    fn refuse(&self, world: &World, request: &Request, code: i64, status_follows: Option<bool>) -> Reply;
+}
+
+/// A provider's answer and, for the log, what it means.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Bytes,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// At least one message was entered in the ledger.
+    Accepted,
+    /// Every message had been accepted before under the same local id.
+    Repeated,
+    /// A question was answered: status, credit, time.
+    Answered,
+    /// Refused with the provider's code.
+    Refused(i64),
+}
+
+impl Reply {
+    pub(crate) fn json(status: u16, body: &Value, outcome: Outcome) -> Self {
+        Self {
+            status,
+            content_type: "application/json; charset=utf-8",
+            body: body.to_string().into(),
+            outcome,
+        }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Repeated => f.write_str("repeated"),
+            Self::Answered => f.write_str("answered"),
+            Self::Refused(code) => write!(f, "refused {code}"),
+        }
+    }
+}
+
+pub(crate) fn by_name(name: &str) -> Option<&'static dyn Provider> {
+    PROVIDERS.iter().copied().find(|provider| provider.name() == name)
+}
+
+pub(crate) fn by_path(path: &str) -> Option<&'static dyn Provider> {
+    PROVIDERS.iter().copied().find(|provider| provider.claims(path))
+}
+
+/// Names of all providers, for messages.
+pub(crate) fn names() -> String {
+    PROVIDERS.iter().map(|provider| provider.name()).collect::<Vec<_>>().join(", ")
+}

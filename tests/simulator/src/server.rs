@@ -1,0 +1,322 @@
+//! The HTTP side: accepts connections, reads a request whole, applies a scripted fault, answers, logs.
+//!
+//! One order for every provider request: read (at most 1 MiB), find the provider by path, take a fault, let
+//! the provider work unless the fault says otherwise, enter the log, answer. A cut connection is a service
+//! error: hyper then closes the socket without a byte. A client that goes away during a scripted delay
+//! drops the request's future; what it had not reached is not done, and the log says so.
+//! Not here: the control API (see `control`), what a provider answers (see its module).
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::control;
+use crate::fault::{Fault, FaultKind};
+use crate::log::{Record, unix_ms};
+use crate::provider::{self, Outcome, Provider, Reply};
+use crate::request::Request;
+use crate::world::World;
+
+/// Largest request body, in bytes: 200 recipients with 900 characters each, in escaped UTF-8, fit.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Pause after a failed accept (out of descriptors), so that the loop does not spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Accepts for ever; dropping the future ends it, dropping the runtime ends the connections.
+pub(crate) async fn run(listener: TcpListener, world: Arc<World>) -> Infallible {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        // Small answers must not wait for an acknowledgement; failing to say so costs speed only.
+        let _ = stream.set_nodelay(true);
+        let world = Arc::clone(&world);
+        tokio::spawn(async move {
+            let service = service_fn(|request| serve(Arc::clone(&world), request));
+            // The error is a scripted cut or a client that went away; both are in the log.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn serve(world: Arc<World>, request: hyper::Request<Incoming>) -> Result<Response<Answer>, Cut> {
+    let (parts, body) = request.into_parts();
+    let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let text = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+            return Ok(error_response(StatusCode::PAYLOAD_TOO_LARGE, &text));
+        }
+        Err(_) => return Err(Cut),
+    };
+    if parts.uri.path().starts_with(control::PREFIX) {
+        return Ok(control::answer(&world, &parts.method, parts.uri.path(), parts.uri.query(), &body));
+    }
+    let request = Request::new(parts, body);
+    match provider::by_path(&request.path) {
+        Some(provider) => {
+            let fault =
+                world.faults.take(provider.name(), &provider.call(&request), || provider.numbers(&request));
+            let entry = Entry::new(&world, Some(provider), &request);
+            match fault {
+                None => Ok(entry.finish(provider.answer(&world, &request))),
+                Some(fault) => faulty(&world, provider, &request, fault, entry).await,
+            }
+        }
+        None => {
+            let mut entry = Entry::new(&world, None, &request);
+            entry.record.outcome = "no provider".into();
+            entry.record.status = Some(404);
+            let text = format!(
+                "no provider serves {:?}; GET {}/ lists what is served",
+                request.path,
+                control::PREFIX
+            );
+            Ok(error_response(StatusCode::NOT_FOUND, &text))
+        }
+    }
+}
+
+/// Answers a request that a fault has struck.
+async fn faulty(
+    world: &World,
+    provider: &dyn Provider,
+    request: &Request,
+    fault: Fault,
+    mut entry: Entry<'_>,
+) -> Result<Response<Answer>, Cut> {
+    let early = fault.accepts().then(|| provider.answer(world, request));
+    if let Some(reply) = &early {
+        entry.record.accepted = reply.outcome == Outcome::Accepted;
+    }
+    if fault.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
+    }
+    entry.record.outcome = format!("fault {}", fault.kind_name());
+    // The kinds that spoil a real answer have one: `Fault::accepts` says so for them.
+    let real = |early: Option<Reply>| early.unwrap_or_else(|| provider.answer(world, request));
+    let (status, content_type, answer) = match fault.kind {
+        FaultKind::Delay => return Ok(entry.finish(real(early))),
+        FaultKind::Code { code, http_status_follows_code } => {
+            let reply = provider.refuse(world, request, code, http_status_follows_code);
+            (reply.status, reply.content_type, Answer::whole(reply.body))
+        }
+        FaultKind::Status { code, body } => {
+            let body = body.unwrap_or_else(|| "scripted fault".into());
+            let json = serde_json::from_str::<Value>(&body).is_ok();
+            (code, if json { JSON } else { "text/plain" }, Answer::whole(body.into()))
+        }
+        FaultKind::Html => (200, "text/html", Answer::whole(Bytes::from_static(PAGE.as_bytes()))),
+        FaultKind::Empty => (200, JSON, Answer::whole(Bytes::new())),
+        FaultKind::CutBefore | FaultKind::CutAfter => return Err(Cut),
+        FaultKind::CutBody => {
+            let reply = real(early);
+            let half = reply.body.len() / 2;
+            (
+                reply.status,
+                reply.content_type,
+                Answer::Torn { whole_len: reply.body.len() as u64, half: Some(reply.body.slice(..half)) },
+            )
+        }
+        FaultKind::TruncatedJson => {
+            let reply = real(early);
+            let half = reply.body.len() / 2;
+            (reply.status, reply.content_type, Answer::whole(reply.body.slice(..half)))
+        }
+        FaultKind::WrongType => {
+            let reply = real(early);
+            let body = match serde_json::from_slice(&reply.body) {
+                Ok(document) => wrapped(document).to_string(),
+                // Not JSON (SOAP): an answer of another format altogether.
+                Err(_) => r#"{"d":[null]}"#.into(),
+            };
+            (reply.status, JSON, Answer::whole(body.into()))
+        }
+        FaultKind::Huge { bytes } => (200, JSON, Answer::Huge { left: bytes }),
+    };
+    entry.record.status = Some(status);
+    Ok(response(status, content_type, answer))
+}
+
+const JSON: &str = "application/json; charset=utf-8";
+const PAGE: &str = "<!DOCTYPE html><html><head><title>Service unavailable</title></head>\
+                    <body><h1>We will be back soon</h1></body></html>";
+
+/// The same document with every plain value put into an array of one.
+fn wrapped(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(name, value)| (name, wrapped(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(wrapped).collect()),
+        plain => Value::Array(vec![plain]),
+    }
+}
+
+/// A log record in the making. Dropped without an answer, it says that the client went away.
+struct Entry<'a> {
+    world: &'a World,
+    record: Record,
+    started: Instant,
+}
+
+impl<'a> Entry<'a> {
+    fn new(world: &'a World, provider: Option<&dyn Provider>, request: &Request) -> Self {
+        let secret = provider.map_or(&[] as &[_], |provider| provider.secret_fields());
+        let record = Record {
+            at_ms: unix_ms(),
+            provider: provider.map_or("-", |provider| provider.name()),
+            call: provider.map_or_else(String::new, |provider| provider.call(request).into_owned()),
+            method: request.http_method.to_string(),
+            path: match provider {
+                Some(provider) => provider.masked_path(&request.path),
+                None => request.path.clone(),
+            },
+            query: request.query.clone().masked(secret),
+            headers: request.headers.clone(),
+            fields: request.body_fields.clone().masked(secret),
+            outcome: "client went away".into(),
+            ..Record::default()
+        };
+        Self { world, record, started: Instant::now() }
+    }
+
+    fn finish(mut self, reply: Reply) -> Response<Answer> {
+        self.record.outcome = reply.outcome.to_string();
+        self.record.accepted |= reply.outcome == Outcome::Accepted;
+        self.record.status = Some(reply.status);
+        response(reply.status, reply.content_type, Answer::whole(reply.body))
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let mut record = std::mem::take(&mut self.record);
+        record.took_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.world.log().enter(record);
+    }
+}
+
+/// Ends the connection without an answer.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("connection cut on purpose")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+/// The body of an answer.
+pub(crate) enum Answer {
+    Whole(Option<Bytes>),
+    /// Announces the whole length, sends a half, and fails.
+    Torn {
+        whole_len: u64,
+        half: Option<Bytes>,
+    },
+    /// So many more bytes of spaces: legal before JSON, so that a reader cannot refuse it early.
+    Huge {
+        left: u64,
+    },
+}
+
+impl Answer {
+    pub(crate) fn whole(body: Bytes) -> Self {
+        Self::Whole((!body.is_empty()).then_some(body))
+    }
+}
+
+static SPACES: [u8; 64 * 1024] = [b' '; 64 * 1024];
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        Poll::Ready(match self.get_mut() {
+            Self::Whole(body) => body.take().map(|bytes| Ok(Frame::data(bytes))),
+            Self::Torn { half, .. } => Some(half.take().map(Frame::data).ok_or(Cut)),
+            Self::Huge { left: 0 } => None,
+            Self::Huge { left } => {
+                let chunk = usize::try_from(*left).map_or(SPACES.len(), |left| left.min(SPACES.len()));
+                *left -= chunk as u64;
+                Some(Ok(Frame::data(Bytes::from_static(&SPACES[..chunk]))))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None) | Self::Huge { left: 0 })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            Self::Whole(body) => body.as_ref().map_or(0, |body| body.len() as u64),
+            Self::Torn { whole_len, .. } => *whole_len,
+            Self::Huge { left } => *left,
+        })
+    }
+}
+
+fn response(status: u16, content_type: &'static str, answer: Answer) -> Response<Answer> {
+    let mut response = Response::new(answer);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer of the simulator itself, not of a provider.
+pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Answer> {
+    response(status.as_u16(), JSON, Answer::whole(body.to_string().into()))
+}
+
+pub(crate) fn text_response(body: String) -> Response<Answer> {
+    response(200, "text/plain; charset=utf-8", Answer::whole(body.into()))
+}
+
+pub(crate) fn error_response(status: StatusCode, text: &str) -> Response<Answer> {
+    json_response(status, &json!({"error": text}))
+}
+
+pub(crate) fn method_refused(method: &Method, accepted: &str) -> Response<Answer> {
+    error_response(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &format!("{method} is not accepted here; accepted: {accepted}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_type_keeps_the_shape_and_wraps_every_plain_value() {
+        let document = json!({"return": {"status": 200}, "entries": [{"messageid": 5, "message": null}]});
+        assert_eq!(
+            wrapped(document),
+            json!({"return": {"status": [200]}, "entries": [{"messageid": [5], "message": [null]}]})
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! What all connections share: settings, faults, request log and ledger.
+//!
+//! Each part has its own lock, held for one look-up or one insertion and never while a request is read,
+//! delayed or answered. Settings are handed out as a snapshot and may be read under the ledger's lock; log and
+//! ledger are never locked together.
+
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::fault::Faults;
+use crate::kavenegar::KavenegarSettings;
+use crate::ledger::Ledger;
+use crate::log::Log;
+
+/// How the stand-ins behave when no fault strikes. Every key may be changed while running
+/// (`POST /_sim/settings` merges a partial document into these).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub kavenegar: KavenegarSettings,
+}
+
+/// Bounds of what the simulator remembers.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests kept in the log; past it the oldest is dropped. Default 10,000, about 2 KiB each.
+    pub requests_max: usize,
+    /// Accepted messages kept; past it the oldest is forgotten, with its local id. Default 200,000, about
+    /// 0.5 KiB each, so that a queue of 100,000 can be checked whole.
+    pub messages_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_max: 10_000, messages_max: 200_000 }
+    }
+}
+
+pub(crate) struct World {
+    limits: Limits,
+    settings: RwLock<Arc<Settings>>,
+    pub(crate) faults: Faults,
+    log: Mutex<Log>,
+    ledger: Mutex<Ledger>,
+}
+
+impl World {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            settings: RwLock::default(),
+            faults: Faults::default(),
+            log: Mutex::new(Log::new(limits.requests_max)),
+            ledger: Mutex::new(Ledger::new(limits.messages_max)),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    pub(crate) fn settings_change(&self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = self.settings.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        change(Arc::make_mut(&mut settings));
+    }
+
+    /// Merges a partial document: objects member by member, anything else as a whole; `null` goes back to
+    /// the default.
+    ///
+    /// Errors: a sentence that names the unknown key or the wrong value; nothing is changed then.
+    pub(crate) fn settings_merge(&self, text: &[u8]) -> Result<(), String> {
+        let patch: Value = serde_json::from_slice(text).map_err(|error| format!("settings: {error}"))?;
+        if !patch.is_object() {
+            return Err("settings: accepted: a JSON object, see GET /_sim/settings".into());
+        }
+        let mut settings = self.settings.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut document = serde_json::to_value(&**settings).map_err(|error| error.to_string())?;
+        merge(&mut document, patch);
+        let merged: Settings =
+            serde_json::from_value(document).map_err(|error| format!("settings: {error}"))?;
+        *settings = Arc::new(merged);
+        Ok(())
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Back to the state right after the start: no faults, default settings, empty log and ledger.
+    pub(crate) fn reset(&self) {
+        self.faults.clear();
+        self.settings_change(|settings| *settings = Settings::default());
+        *self.log() = Log::new(self.limits.requests_max);
+        *self.ledger() = Ledger::new(self.limits.messages_max);
+    }
+}
+
+fn merge(document: &mut Value, patch: Value) {
+    match (document, patch) {
+        (Value::Object(members), Value::Object(patch)) => {
+            for (name, value) in patch {
+                if value.is_null() {
+                    members.remove(&name);
+                } else {
+                    merge(members.entry(name).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (document, patch) => *document = patch,
+    }
+}
