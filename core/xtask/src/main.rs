@@ -1,1 +1,181 @@
-fn main() {}
+//! `cargo xtask COMMAND`: everything a contributor or a newcomer does with this repository.
+//!
+//! Depends on the standard library only, so that the first command of a fresh clone builds in a second. A
+//! command is a line in [`COMMANDS`]: its name, what it does, its help and its function. Exit status: 0
+//! done, 1 failed, 2 wrong usage; every error says what would help.
+//! Reading order: this file, `workspace` (where things are, how cargo is run), then one file per command.
+
+mod workspace;
+
+mod plugins;
+mod start;
+
+mod check;
+mod test;
+
+mod bench;
+mod dist;
+mod simulator;
+
+mod manifest;
+mod tidy;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+/// Why a command ended without success.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// The work could not be done; exit status 1.
+    Failed(String),
+    /// The command line is wrong; exit status 2.
+    Usage(String),
+}
+
+type Done = Result<(), Failure>;
+
+struct Command {
+    name: &'static str,
+    summary: &'static str,
+    help: &'static str,
+    run: fn(&Workspace, Vec<String>) -> Done,
+}
+
+/// In the order in which a newcomer meets them.
+static COMMANDS: &[Command] = &[
+    Command {
+        name: "start",
+        summary: "build everything, install the plugins and serve on 127.0.0.1:8000",
+        help: start::HELP,
+        run: start::run,
+    },
+    Command { name: "test", summary: "run every test there is", help: test::HELP, run: test::run },
+    Command {
+        name: "plugins",
+        summary: "build the plugins, and install them with --install",
+        help: plugins::HELP,
+        run: plugins::run,
+    },
+    Command {
+        name: "simulator",
+        summary: "run the stand-in providers with scripted faults",
+        help: simulator::HELP,
+        run: simulator::run,
+    },
+    Command {
+        name: "bench",
+        summary: "measure, each number beside its baseline",
+        help: bench::HELP,
+        run: bench::run,
+    },
+    Command {
+        name: "check",
+        summary: "formatting and lints, warnings denied (what .ci/run asks first)",
+        help: check::HELP,
+        run: check::run,
+    },
+    Command {
+        name: "tidy",
+        summary: "hold the repository's own rules: arrows, module docs, bans",
+        help: tidy::HELP,
+        run: tidy::run,
+    },
+    Command { name: "dist", summary: "build what is shipped", help: dist::HELP, run: dist::run },
+];
+
+fn main() -> ExitCode {
+    match dispatch(std::env::args().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(mut arguments: Vec<String>) -> Done {
+    if arguments.is_empty() || matches!(arguments[0].as_str(), "--help" | "-h" | "help") {
+        println!("{}", overview());
+        return Ok(());
+    }
+    let name = arguments.remove(0);
+    let command = COMMANDS.iter().find(|command| command.name == name).ok_or_else(|| {
+        let names: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
+        Failure::Usage(format!("no command {name:?}; accepted: {}", names.join(", ")))
+    })?;
+    // What stands behind `--` belongs to the program that the command runs.
+    let own = arguments.iter().take_while(|argument| *argument != "--");
+    if own.clone().any(|argument| argument == "--help" || argument == "-h") {
+        println!("cargo xtask {}: {}\n\n{}", command.name, command.summary, command.help.trim());
+        return Ok(());
+    }
+    (command.run)(&Workspace::find()?, arguments)
+}
+
+fn overview() -> String {
+    let mut text = "cargo xtask COMMAND [ARGUMENTS]\n\n".to_owned();
+    for command in COMMANDS {
+        text.push_str(&format!("  {:10} {}\n", command.name, command.summary));
+    }
+    text.push_str("\ncargo xtask COMMAND --help says more. New here? cargo xtask start");
+    text
+}
+
+/// Refuses what a command does not take.
+fn no_more(command: &str, mut arguments: impl Iterator<Item = String>, accepted: &str) -> Done {
+    match arguments.next() {
+        None => Ok(()),
+        Some(unknown) => {
+            Err(Failure::Usage(format!("{command}: {unknown:?} is not known; accepted: {accepted}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(arguments: &[&str]) -> String {
+        match dispatch(arguments.iter().map(|&argument| argument.to_owned()).collect()) {
+            Err(Failure::Usage(text)) => text,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_is_told_all_commands() {
+        let text = usage(&["strat"]);
+        assert!(COMMANDS.iter().all(|command| text.contains(command.name)), "{text}");
+    }
+
+    #[test]
+    fn every_command_refuses_an_unknown_option_and_names_what_it_takes() {
+        for (command, accepted) in [
+            ("start", "--release"),
+            ("test", "FILTER"),
+            ("plugins", "--install"),
+            ("bench", "NAME"),
+            ("check", "no arguments"),
+            ("tidy", "no arguments"),
+            ("dist", "no arguments"),
+        ] {
+            let text = usage(&[command, "--nonsense"]);
+            assert!(text.contains("--nonsense") && text.contains(accepted), "{text}");
+        }
+    }
+
+    #[test]
+    fn help_exists_for_every_command_and_runs_nothing() {
+        assert_eq!(dispatch(Vec::new()), Ok(()));
+        for command in COMMANDS {
+            assert!(command.help.contains("cargo xtask"), "{} shows no use", command.name);
+            assert_eq!(dispatch(vec![command.name.into(), "--help".into()]), Ok(()));
+            assert!(overview().contains(command.summary));
+        }
+    }
+}

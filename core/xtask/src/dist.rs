@@ -1,0 +1,51 @@
+//! `cargo xtask dist`: what is shipped, as a folder and, where `tar` exists, as an archive.
+//!
+//! The folder serves as it lies: program, configuration, plugins in `data/plugins`, licence and texts.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::workspace::{Workspace, ensure_wasm_target, file_error, host_target, run as run_command, shown};
+use crate::{Done, no_more, plugins};
+
+pub(crate) const HELP: &str = "
+cargo xtask dist    target/dist/chelseru-VERSION-TARGET/ and the same as .tar.gz
+
+Optimised across crates (profile dist): slow to build, about ten minutes the first time.";
+
+/// Files from the root of the checkout that belong beside the program, where they exist.
+const TEXTS: &[&str] = &["config.toml", "README.md", "CHANGELOG.md", "LICENSE"];
+
+pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
+    no_more("dist", arguments.into_iter(), "no arguments")?;
+    ensure_wasm_target(workspace)?;
+    let name = format!("chelseru-{}-{}", env!("CARGO_PKG_VERSION"), host_target()?);
+    println!("[1/3] building the plugins");
+    let built = plugins::build(workspace)?;
+    println!("[2/3] building the gateway");
+    run_command(&mut workspace.cargo(&["build", "--profile", "dist", "--package", "chelseru", "--bins"]))?;
+    println!("[3/3] collecting {name}");
+    let dist = workspace.target.join("dist");
+    let folder = dist.join(&name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(|error| file_error("cannot empty", &folder, &error))?;
+    }
+    plugins::install(&built, &folder.join("data/plugins"))?;
+    let program = workspace.program("dist", "chelseru");
+    copy(&program, &folder.join(program.file_name().unwrap_or_default()))?;
+    for text in TEXTS.iter().filter(|text| workspace.root.join(text).is_file()) {
+        copy(&workspace.root.join(text), &folder.join(text))?;
+    }
+    let archive = dist.join(format!("{name}.tar.gz"));
+    let tar = Command::new("tar").arg("-C").arg(&dist).arg("-czf").arg(&archive).arg(&name).status();
+    match tar {
+        Ok(status) if status.success() => println!("{}", shown(workspace, &archive)),
+        _ => println!("{} (no archive: tar could not be run)", shown(workspace, &folder)),
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Done {
+    fs::copy(from, to).map(drop).map_err(|error| file_error("cannot copy", from, &error))
+}

@@ -1,0 +1,130 @@
+//! `cargo xtask start`: from a clone to a serving gateway.
+//!
+//! Builds what is missing, installs the plugins beside the configuration, lets the gateway check that
+//! configuration, and then becomes the gateway, so that signals and the exit status are its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::workspace::{Workspace, become_program, ensure_wasm_target, run as run_command, shown};
+use crate::{Done, Failure, plugins};
+
+pub(crate) const HELP: &str = "
+cargo xtask start [--release] [--config FILE] [-- ARGUMENTS]
+
+Needs Rust by rustup and a C compiler, nothing else. Serves with config.toml: an embedded database and
+sandbox providers, so that a login can be tried at once. Ends with Ctrl-C.
+
+  --release        optimise; the first such build takes longer
+  --config FILE    another configuration; plugins go into data/plugins beside it
+  -- ARGUMENTS     for chelseru serve";
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    release: bool,
+    config: Option<PathBuf>,
+    serve: Vec<String>,
+}
+
+fn options(arguments: Vec<String>) -> Result<Options, Failure> {
+    let mut options = Options { release: false, config: None, serve: Vec::new() };
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--release" => options.release = true,
+            "--config" => {
+                let file =
+                    arguments.next().ok_or_else(|| Failure::Usage("start: --config needs a file".into()))?;
+                options.config = Some(file.into());
+            }
+            "--" => options.serve = arguments.by_ref().collect(),
+            _ => {
+                crate::no_more("start", std::iter::once(argument), "--release, --config FILE, -- ARGUMENTS")?
+            }
+        }
+    }
+    Ok(options)
+}
+
+pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
+    let options = options(arguments)?;
+    let config = match &options.config {
+        Some(file) => std::path::absolute(file)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?,
+        None => workspace.root.join("config.toml"),
+    };
+    if !config.is_file() {
+        return Err(Failure::Failed(format!(
+            "no configuration at {}; give one with --config FILE",
+            config.display()
+        )));
+    }
+    let profile = if options.release { "release" } else { "debug" };
+    let gateway = workspace.program(profile, "chelseru");
+    if !gateway.is_file() {
+        println!(
+            "The first build compiles the WebAssembly engine: several minutes, later ones take seconds."
+        );
+    }
+
+    step(1, "WASM target");
+    ensure_wasm_target(workspace)?;
+    step(2, "building the plugins");
+    let built = plugins::build(workspace)?;
+    step(3, "building the gateway");
+    run_command(&mut workspace.cargo(&build_arguments(options.release)))?;
+    step(4, "installing the plugins");
+    plugins::install(&built, &config.parent().unwrap_or(Path::new(".")).join("data/plugins"))?;
+    step(5, &format!("checking {} and serving", shown(workspace, &config)));
+    let gateway_command = |name: &str| {
+        let mut command = Command::new(&gateway);
+        command.arg(name).arg("--config").arg(&config).current_dir(&workspace.root);
+        command
+    };
+    run_command(&mut gateway_command("check"))?;
+    Err(become_program(gateway_command("serve").args(&options.serve)))
+}
+
+/// The one way in which the programs are built; see `workspace` for why it is always the whole workspace.
+pub(crate) fn build_arguments(release: bool) -> Vec<&'static str> {
+    let mut arguments = vec!["build", "--workspace", "--bins"];
+    if release {
+        arguments.push("--release");
+    }
+    arguments
+}
+
+fn step(number: u32, what: &str) {
+    println!("[{number}/5] {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_belongs_to_the_gateway() {
+        let read = options(words("--release --config x.toml -- --release --flag")).unwrap();
+        assert_eq!(
+            read,
+            Options { release: true, config: Some("x.toml".into()), serve: words("--release --flag") }
+        );
+        assert_eq!(options(Vec::new()).unwrap(), Options { release: false, config: None, serve: Vec::new() });
+    }
+
+    #[test]
+    fn an_option_without_its_value_is_wrong_usage() {
+        assert!(matches!(options(words("--config")), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn a_missing_configuration_is_told_before_anything_is_built() {
+        let workspace = Workspace::find().unwrap();
+        let result = run(&workspace, words("--config no/such/file.toml"));
+        assert!(matches!(result, Err(Failure::Failed(text)) if text.contains("no/such/file.toml")));
+    }
+}

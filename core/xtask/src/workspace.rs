@@ -1,0 +1,218 @@
+//! Where things are, and how cargo is run.
+//!
+//! Two workspaces: the root one and `plugins/`, which is built for another target and has folders of its
+//! own. `CARGO_TARGET_DIR` is respected: the plugins then use a folder inside it. Cargo is always run with
+//! the same flags (`--workspace`), because another choice of packages unites features differently and would
+//! compile the largest dependencies again.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Failure;
+
+/// Target of the plugins.
+pub(crate) const WASM_TARGET: &str = "wasm32-wasip2";
+
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    /// Build folder of the root workspace.
+    pub(crate) target: PathBuf,
+    /// Build folder of the plugins.
+    pub(crate) plugins_target: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace that this program was built from.
+    pub(crate) fn find() -> Result<Self, Failure> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .nth(2)
+            .filter(|root| root.join("Cargo.lock").is_file())
+            .ok_or_else(|| Failure::Failed("the checkout was moved; run cargo clean -p xtask".into()))?;
+        let here = std::env::current_dir()
+            .map_err(|error| Failure::Failed(format!("the current folder cannot be read: {error}")))?;
+        let chosen = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+        Ok(Self::at(root, chosen.map(|dir| here.join(dir))))
+    }
+
+    fn at(root: &Path, target: Option<PathBuf>) -> Self {
+        let plugins_target = match &target {
+            Some(target) => target.join("plugins"),
+            None => root.join("plugins/target"),
+        };
+        Self { root: root.to_owned(), target: target.unwrap_or_else(|| root.join("target")), plugins_target }
+    }
+
+    /// Cargo in the root workspace.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        self.cargo_in(&self.root, &self.target, arguments)
+    }
+
+    /// Cargo in the plugins' workspace. It must run in that folder: its settings (target, stack size) are
+    /// found from there.
+    pub(crate) fn plugins_cargo(&self, arguments: &[&str]) -> Command {
+        self.cargo_in(&self.root.join("plugins"), &self.plugins_target, arguments)
+    }
+
+    fn cargo_in(&self, folder: &Path, target: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", target);
+        // `cargo run` describes this package to its child; another cargo must not inherit that, or build
+        // scripts that look at these variables would run again.
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+
+    /// Built programs of a profile.
+    pub(crate) fn program(&self, profile: &str, name: &str) -> PathBuf {
+        self.target.join(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    }
+}
+
+/// Shows a path from the root of the checkout where it lies inside.
+pub(crate) fn shown<'a>(workspace: &Workspace, path: &'a Path) -> std::path::Display<'a> {
+    path.strip_prefix(&workspace.root).unwrap_or(path).display()
+}
+
+/// Runs with the terminal passed on.
+///
+/// Errors: the program is missing or ends with another status than 0; the text names the command line.
+pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::Failed(format!("{} ended with {status}", line(command)))),
+        Err(error) => Err(not_started(command, &error)),
+    }
+}
+
+/// Runs and hands each line of the standard output to `see` while passing it on; the answer tells whether
+/// the program succeeded.
+pub(crate) fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool, Failure> {
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| not_started(command, &error))?;
+    let output = child.stdout.take().expect("the output was asked for as a pipe");
+    let mut out = std::io::stdout().lock();
+    // Tests may print bytes that are no text; those are shown as they are and seen as replacements.
+    for bytes in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+        see(&String::from_utf8_lossy(&bytes));
+        // A reader that went away (`| head`) must not end the tests.
+        let _ = out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    }
+    match child.wait() {
+        Ok(status) => Ok(status.success()),
+        Err(error) => Err(not_started(command, &error)),
+    }
+}
+
+/// The standard output of a short question, trimmed.
+pub(crate) fn ask(command: &mut Command) -> Result<String, Failure> {
+    let output = command.output().map_err(|error| not_started(command, &error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Failure::Failed(format!("{} ended with {}: {error}", line(command), output.status)))
+}
+
+/// Replaces this program by another; on systems that cannot, runs it and passes its status on.
+pub(crate) fn become_program(command: &mut Command) -> Failure {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        let error = command.exec();
+        not_started(command, &error)
+    }
+    #[cfg(not(unix))]
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => not_started(command, &error),
+    }
+}
+
+/// Adds the plugins' target to the toolchain when it is missing.
+///
+/// Errors: it is missing and cannot be added; the text gives the command that would.
+pub(crate) fn ensure_wasm_target(workspace: &Workspace) -> Result<(), Failure> {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", WASM_TARGET]).current_dir(&workspace.root);
+    if Path::new(&ask(&mut rustc)?).is_dir() {
+        return Ok(());
+    }
+    println!("      the target {WASM_TARGET} is missing; adding it with rustup");
+    run(Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(&workspace.root)).map_err(
+        |_| {
+            Failure::Failed(format!(
+                "the target {WASM_TARGET} is missing and could not be added; with rustup and a network, \
+             this adds it: rustup target add {WASM_TARGET}"
+            ))
+        },
+    )
+}
+
+/// The machine's own target, such as `x86_64-unknown-linux-gnu`.
+pub(crate) fn host_target() -> Result<String, Failure> {
+    let version = ask(Command::new("rustc").arg("-vV"))?;
+    version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::Failed("rustc -vV names no host".into()))
+}
+
+/// An error about a file, with its path.
+pub(crate) fn file_error(doing: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("{doing} {}: {error}", path.display()))
+}
+
+fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let mut words = vec![program.to_string_lossy().into_owned()];
+    words.extend(command.get_args().map(OsStr::to_string_lossy).map(std::borrow::Cow::into_owned));
+    words.join(" ")
+}
+
+fn not_started(command: &Command, error: &std::io::Error) -> Failure {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound => "; is it installed and in PATH?",
+        _ => "",
+    };
+    Failure::Failed(format!("{} could not be run: {error}{hint}", line(command)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_target_folder_holds_the_plugins_too() {
+        let chosen = Workspace::at(Path::new("/repo"), Some("/cache/target".into()));
+        assert_eq!(chosen.target, Path::new("/cache/target"));
+        assert_eq!(chosen.plugins_target, Path::new("/cache/target/plugins"));
+        let default = Workspace::at(Path::new("/repo"), None);
+        assert_eq!(default.target, Path::new("/repo/target"));
+        assert_eq!(default.plugins_target, Path::new("/repo/plugins/target"));
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_its_arguments() {
+        let error = run(Command::new("no-such-program-here").arg("--flag")).unwrap_err();
+        let Failure::Failed(text) = error else { panic!("{error:?}") };
+        assert!(text.contains("no-such-program-here --flag") && text.contains("PATH"), "{text}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn seen_lines_arrive_whole_and_the_status_is_told() {
+        let mut lines = Vec::new();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; printf two; exit 3"]);
+        assert_eq!(run_seeing(&mut command, |line| lines.push(line.to_owned())), Ok(false));
+        assert_eq!(lines, ["one", "two"]);
+    }
+}
