@@ -21,6 +21,9 @@ pub(crate) fn run(workspace: &Workspace, names: Vec<String>) -> Done {
         return Err(Failure::Usage(format!("bench: {option:?} is not known; accepted: NAME...")));
     }
     let known = list(&workspace.root.join("tests/benches"));
+    if known.is_empty() {
+        return Err(Failure::Failed("tests/benches holds no bench".into()));
+    }
     if names.is_empty() {
         for (name, summary) in &known {
             println!("  {name:14} {summary}");

@@ -23,6 +23,8 @@ mod server;
 mod provider;
 
 mod kavenegar;
+mod meli_payamak;
+mod parsian_webco;
 
 mod fault;
 
@@ -45,6 +47,8 @@ pub use fault::{Fault, FaultKind};
 pub use kavenegar::{ErrorEntries, KavenegarSettings, LookupEntries};
 pub use ledger::Message;
 pub use log::Record;
+pub use meli_payamak::MeliPayamakSettings;
+pub use parsian_webco::ParsianWebcoSettings;
 pub use request::Fields;
 pub use world::{Limits, Settings};
 

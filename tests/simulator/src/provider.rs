@@ -4,7 +4,7 @@
 //! ledger and puts the answer into its own shape. It knows nothing of faults, logs or sockets. The path
 //! prefixes of the five providers do not overlap, so one address serves them all and a test only overrides
 //! `base_url`. To add one: write its module, give it a line in [`PROVIDERS`] and a section in `Settings`.
-//! Next: `kavenegar` is the shortest complete example.
+//! Next: `parsian_webco` is the shortest complete example.
 
 use std::borrow::Cow;
 
@@ -12,11 +12,13 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::kavenegar::Kavenegar;
+use crate::meli_payamak::MeliPayamak;
+use crate::parsian_webco::ParsianWebco;
 use crate::request::Request;
 use crate::world::World;
 
 /// Every provider, in the order in which their prefixes are tried.
-pub(crate) static PROVIDERS: &[&dyn Provider] = &[&Kavenegar];
+pub(crate) static PROVIDERS: &[&dyn Provider] = &[&Kavenegar, &MeliPayamak, &ParsianWebco];
 
 /// One stand-in. All functions are pure but for [`Provider::answer`], which may enter messages.
 pub(crate) trait Provider: Send + Sync {

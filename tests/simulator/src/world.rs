@@ -13,6 +13,8 @@ use crate::fault::Faults;
 use crate::kavenegar::KavenegarSettings;
 use crate::ledger::Ledger;
 use crate::log::Log;
+use crate::meli_payamak::MeliPayamakSettings;
+use crate::parsian_webco::ParsianWebcoSettings;
 
 /// How the stand-ins behave when no fault strikes. Every key may be changed while running
 /// (`POST /_sim/settings` merges a partial document into these).
@@ -20,6 +22,8 @@ use crate::log::Log;
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub kavenegar: KavenegarSettings,
+    pub meli_payamak: MeliPayamakSettings,
+    pub parsian_webco: ParsianWebcoSettings,
 }
 
 /// Bounds of what the simulator remembers.

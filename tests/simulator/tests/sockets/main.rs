@@ -6,3 +6,5 @@ mod client;
 
 mod faults;
 mod kavenegar;
+mod meli_payamak;
+mod parsian_webco;
