@@ -88,7 +88,8 @@ pub trait Transport: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressOptions {
     /// For DNS, TCP and TLS together. Default 3 s: shorter than a request's own limit, so that a host that is
-    /// down is *not sent* instead of *unanswered*.
+    /// down is *not sent* instead of *unanswered*. A request with a shorter limit of its own is *unanswered* when
+    /// that runs out, because it cannot be seen how far it came.
     pub connect_timeout: Duration,
     /// How long an idle connection is kept. Default 30 s.
     pub idle_timeout: Duration,

@@ -246,9 +246,10 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Whether the bytes may be half of a file that is still being written.
-    pub fn is_malformed(&self) -> bool {
-        matches!(self, LoadError::Malformed(_))
+    /// Whether the bytes may be the first part of a file that is still being written. A component that ends between
+    /// two of its sections is valid and only lacks exports.
+    pub fn may_be_unfinished(&self) -> bool {
+        matches!(self, LoadError::Malformed(_) | LoadError::WrongKind { .. } | LoadError::MissingExport(_))
     }
 }
 

@@ -450,7 +450,7 @@ impl Work<'_> {
                 Err(source) => source,
             };
             tries += 1;
-            if source.is_malformed() && tries <= SETTLE_TRIES {
+            if source.may_be_unfinished() && tries <= SETTLE_TRIES {
                 tokio::time::sleep(SETTLE_TIME).await;
                 let again = read().await.map_err(file_error)?;
                 if again.1 != digest {

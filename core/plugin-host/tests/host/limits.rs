@@ -1,0 +1,392 @@
+//! Every limit of a call, driven to its stop.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use chelseru_plugin_host::{CallError, Host, HostOptions, HttpError, Limits, Provider};
+
+use crate::kit::*;
+
+const GROW: &str = "(loop $l (drop (call $alloc (i32.const 65536))) (br $l)) (unreachable)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_comes_back_from_a_fresh_instance() {
+    let host = host();
+    // Counts in linear memory: a reused instance would answer with more than one byte.
+    let count = "(i32.store (i32.const 600) (i32.add (i32.load (i32.const 600)) (i32.const 1)))
+                 (call $ret (local.get $in) (i32.load (i32.const 600)))";
+    let provider = provider(&host, count, Limits::default()).await;
+    for _ in 0..3 {
+        assert_eq!(run(&provider, "abc").await, Ok("a".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_is_ended_in_time_and_other_calls_do_not_notice() {
+    let host = host();
+    let looping = Arc::new(provider(&host, LOOP, Limits::default()).await);
+    let echo = provider(&host, ECHO, Limits::default()).await;
+    // As many as there are threads: only their stepping aside lets anything else run.
+    let loops: Vec<_> = (0..2)
+        .map(|_| {
+            let looping = Arc::clone(&looping);
+            tokio::spawn(async move {
+                let begun = Instant::now();
+                (run(&looping, "").await, begun.elapsed())
+            })
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    let mut calls = 0;
+    while loops.iter().any(|l| !l.is_finished()) {
+        let begun = Instant::now();
+        assert_eq!(run(&echo, "x").await, Ok("x".to_owned()));
+        slowest = slowest.max(begun.elapsed());
+        calls += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(calls > 3, "only {calls} calls got through beside the loops");
+    assert!(slowest < Duration::from_millis(150), "a call took {slowest:?} beside the loops");
+    for ended in loops {
+        let (result, took) = ended.await.expect("no panic");
+        let limit = Limits::default().cpu_time_max;
+        assert_eq!(result, Err(CallError::CpuExceeded { limit, may_have_sent: false }));
+        // 200 ms of CPU; two loops, this test and the machine's other work share the cores.
+        assert!(took >= limit && took < limit * 5, "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_loop_on_a_single_thread_is_ended_too() {
+    let host = host();
+    let limits = Limits { wall_time_max: Duration::from_millis(60), ..Limits::default() };
+    let by_wall = provider(&host, LOOP, limits).await;
+    let begun = Instant::now();
+    assert_eq!(run(&by_wall, "").await.map_err(|e| e.code()), Err("timeout"));
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn allocating_without_end_exceeds_the_memory_limit() {
+    let host = host();
+    let limits = Limits { memory_bytes_max: 4 << 20, ..Limits::default() };
+    let provider = provider(&host, GROW, limits).await;
+    let error = CallError::MemoryExceeded { limit_bytes: 4 << 20, may_have_sent: false };
+    assert_eq!(run(&provider, "").await, Err(error));
+}
+
+#[tokio::test]
+async fn memory_is_granted_to_the_last_byte_and_not_one_more() {
+    let host = host();
+    let to = |run| Guest { pages: 1, run, ..Guest::default() };
+    let limits = Limits { memory_bytes_max: 4 * 65536, ..Limits::default() };
+    let bind = |plugin| Provider::bind(&host, plugin, binding(&[], None, limits.clone())).expect("binds");
+    let at = bind(
+        load(&host, &to("(drop (memory.grow (i32.const 3))) (call $ret (local.get $in) (local.get $len))"))
+            .await,
+    );
+    // One page to start with, one more for the input: two of the four are left.
+    assert_eq!(run(&at, "x").await.map_err(|e| e.code()), Err("memory_exceeded"));
+    let at = bind(
+        load(&host, &to("(drop (memory.grow (i32.const 2))) (call $ret (local.get $in) (local.get $len))"))
+            .await,
+    );
+    assert_eq!(run(&at, "x").await, Ok("x".to_owned()));
+}
+
+#[tokio::test]
+async fn a_trap_ends_one_call_and_the_next_one_works() {
+    let host = host();
+    // Traps on an empty input only.
+    let provider = provider(
+        &host,
+        "(if (i32.eqz (local.get $len)) (then (unreachable))) (call $ret (local.get $in) (local.get $len))",
+        Limits::default(),
+    )
+    .await;
+    for _ in 0..3 {
+        match run(&provider, "").await {
+            Err(CallError::Trap { message, may_have_sent: false }) => {
+                assert!(message.contains("unreachable"), "{message}")
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(run(&provider, "y").await, Ok("y".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_deep_recursion_is_a_trap() {
+    let host = host();
+    // Closes `run` and opens a function of its own, which the frame closes.
+    let provider = provider(&host, "(call $deep (local.get $in))) (func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (i32.add (local.get 0) (i32.const 1))))", Limits::default()).await;
+    match run(&provider, "").await {
+        Err(CallError::Trap { message, .. }) => assert!(message.contains("stack"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(run(&provider, "").await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_is_copied_out_up_to_the_limit_and_not_above() {
+    let host = host();
+    let limits = Limits { output_bytes_max: 100, ..Limits::default() };
+    let provider = provider(&host, ECHO, limits).await;
+    assert_eq!(run(&provider, &"x".repeat(100)).await.map(|a| a.len()), Ok(100));
+    let error = CallError::OutputTooLarge { limit_bytes: 100, may_have_sent: false };
+    assert_eq!(run(&provider, &"x".repeat(101)).await, Err(error));
+}
+
+#[tokio::test]
+async fn an_honest_answer_of_100_mb_does_not_fit() {
+    let host = host();
+    let honest = "(call $ret (call $alloc (i32.const 104857600)) (i32.const 104857600))";
+    let small = provider(&host, honest, Limits::default()).await;
+    assert_eq!(run(&small, "").await.map_err(|e| e.code()), Err("memory_exceeded"));
+    let roomy =
+        Host::new(HostOptions { calls_max: 2, memory_bytes_max: 256 << 20, ..HostOptions::default() })
+            .expect("a host");
+    let large = provider(&roomy, honest, Limits { memory_bytes_max: 256 << 20, ..Limits::default() }).await;
+    assert_eq!(run(&large, "").await.map_err(|e| e.code()), Err("output_too_large"));
+}
+
+#[tokio::test]
+async fn many_strings_that_share_one_big_one_do_not_fit() {
+    let host = host();
+    // 1000 strings of 100,000 bytes each, all at the same place: 100 MB out of one.
+    let many = "(local.set $i (i32.const 0))
+      (loop $l
+        (i32.store (i32.add (i32.const 8192) (i32.mul (local.get $i) (i32.const 8))) (i32.const 20000))
+        (i32.store (i32.add (i32.const 8196) (i32.mul (local.get $i) (i32.const 8))) (i32.const 100000))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $l (i32.lt_u (local.get $i) (i32.const 1000))))
+      (call $ret (i32.const 8192) (i32.const 1000))";
+    let plugin = load(&host, &Guest { many, ..Guest::default() }).await;
+    let provider = Provider::bind(&host, plugin, binding(&[], None, Limits::default())).expect("binds");
+    let answer = provider.call::<_, (Vec<String>,)>("probe", "many", ()).await;
+    assert_eq!(answer.map_err(|e| e.code()), Err("output_too_large"));
+}
+
+#[tokio::test]
+async fn sleeping_on_the_clock_ends_with_the_wall_time() {
+    let host = host();
+    let limits = Limits { wall_time_max: Duration::from_millis(80), ..Limits::default() };
+    let provider = provider(&host, "(call $sleep (i64.const 60000000000)) (unreachable)", limits).await;
+    let begun = Instant::now();
+    let after = Duration::from_millis(80);
+    assert_eq!(run(&provider, "").await, Err(CallError::Timeout { after, may_have_sent: false }));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn waiting_for_http_ends_with_the_wall_time_and_says_that_it_may_have_sent() {
+    let host = host();
+    let limits = Limits { wall_time_max: Duration::from_millis(80), ..Limits::default() };
+    let plugin = load(&host, &guest(FETCH)).await;
+    let slow = Arc::new(Scripted { delay_ms: 300, ..Scripted::default() });
+    let provider = Provider::bind(&host, plugin, binding(&[], Some(&["a.com"]), limits))
+        .expect("binds")
+        .with_transport(slow.clone());
+    let error = run(&provider, "https://a.com/").await.expect_err("times out");
+    assert_eq!((error.code(), error.may_have_sent()), ("timeout", true));
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(slow.requests.load(Ordering::SeqCst), 1);
+    assert_eq!(slow.ended.load(Ordering::SeqCst), 0, "the request goes on after its call ended");
+}
+
+#[tokio::test]
+async fn waiting_for_http_is_not_cpu() {
+    let host = host();
+    let limits = Limits { cpu_time_max: Duration::from_millis(10), ..Limits::default() };
+    let plugin = load(&host, &guest("(drop (call $fetch (local.get $in) (local.get $len))) (drop (call $fetch (local.get $in) (local.get $len))) (drop (call $fetch (local.get $in) (local.get $len))) (call $fetch (local.get $in) (local.get $len))")).await;
+    let slow = Arc::new(Scripted { delay_ms: 60, body: b"ok".to_vec(), ..Scripted::default() });
+    let provider = Provider::bind(&host, plugin, binding(&[], Some(&["a.com"]), limits))
+        .expect("binds")
+        .with_transport(slow);
+    assert_eq!(run(&provider, "https://a.com/").await, Ok("ok".to_owned()));
+}
+
+#[tokio::test]
+async fn a_trap_after_a_request_says_whether_it_may_have_left() {
+    let host = host();
+    let plugin =
+        load(&host, &guest("(drop (call $fetch (local.get $in) (local.get $len))) (unreachable)")).await;
+    let with = |error: Option<HttpError>| {
+        let transport = Arc::new(Scripted { error, ..Scripted::default() });
+        Provider::bind(&host, plugin.clone(), binding(&[], Some(&["a.com"]), Limits::default()))
+            .expect("binds")
+            .with_transport(transport)
+    };
+    for (error, sent) in [
+        (None, true),
+        (Some(HttpError::Unanswered(String::new())), true),
+        (Some(HttpError::TooLarge(1)), true),
+        (Some(HttpError::NotSent(String::new())), false),
+        (Some(HttpError::NotGranted(String::new())), false),
+        (Some(HttpError::InvalidRequest(String::new())), false),
+    ] {
+        let ended = run(&with(error.clone()), "https://a.com/").await.expect_err("traps");
+        assert_eq!((ended.code(), ended.may_have_sent()), ("trap", sent), "{error:?}");
+    }
+    let ungranted = run(&with(None), "https://b.com/").await.expect_err("traps");
+    assert!(!ungranted.may_have_sent());
+}
+
+#[tokio::test]
+async fn requests_and_their_bytes_are_counted() {
+    let host = host();
+    let five = "(loop $l (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (drop (call $fetch (local.get $in) (local.get $len))) (br_if $l (i32.lt_u (local.get $i) (i32.const 4))))
+        (call $fetch (local.get $in) (local.get $len))";
+    let plugin = load(&host, &guest(five)).await;
+    let with = |limits| {
+        let transport = Arc::new(Scripted { body: vec![b'x'; 100], ..Scripted::default() });
+        Provider::bind(&host, plugin.clone(), binding(&[], Some(&["a.com"]), limits))
+            .expect("binds")
+            .with_transport(transport)
+    };
+    let url = "https://a.com/"; // 14 bytes
+    let body = Ok("x".repeat(100));
+    let limits = |http_requests_max| Limits { http_requests_max, ..Limits::default() };
+    assert_eq!(run(&with(limits(5)), url).await, body);
+    assert_eq!(run(&with(limits(4)), url).await, Ok("invalid-request".to_owned()));
+    let limits = |host_call_bytes_max| Limits { host_call_bytes_max, ..Limits::default() };
+    assert_eq!(run(&with(limits(5 * 114)), url).await, body);
+    assert_eq!(run(&with(limits(5 * 114 - 1)), url).await, Ok("too-large".to_owned()));
+    assert_eq!(run(&with(limits(4 * 114 + 13)), url).await, Ok("invalid-request".to_owned()));
+    let limits = |http_response_bytes_max| Limits { http_response_bytes_max, ..Limits::default() };
+    assert_eq!(run(&with(limits(100)), url).await, body);
+    assert_eq!(run(&with(limits(99)), url).await, Ok("too-large".to_owned()));
+}
+
+#[tokio::test]
+async fn requests_that_are_not_granted_or_not_http_never_reach_the_transport() {
+    let host = host();
+    let plugin = load(&host, &guest(FETCH)).await;
+    let transport = Arc::new(Scripted::default());
+    let provider = Provider::bind(&host, plugin, binding(&[], Some(&["a.com"]), Limits::default()))
+        .expect("binds")
+        .with_transport(transport.clone());
+    for (url, error) in [
+        ("https://b.com/", "not-granted"),
+        ("https://a.com.b.com/", "not-granted"),
+        ("http://127.0.0.1/", "not-granted"),
+        ("file:///etc/passwd", "invalid-request"),
+        ("not a url", "invalid-request"),
+        ("https://user:password@a.com/", "invalid-request"),
+    ] {
+        assert_eq!(run(&provider, url).await, Ok(error.to_owned()), "{url}");
+    }
+    let pure = provider.call_pure::<_, (String,)>("probe", "run", ("https://a.com/".to_owned(),)).await;
+    assert_eq!(pure, Ok(("not-granted".to_owned(),)));
+    assert_eq!(transport.requests.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn handles_are_limited() {
+    let host = host();
+    let hoard = "(loop $l (drop (call $stdout)) (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $l (i32.lt_u (local.get $i) (local.get $len)))) (call $ret (local.get $in) (i32.const 1))";
+    let limits = Limits { handles_max: 20, ..Limits::default() };
+    let provider = provider(&host, hoard, limits).await;
+    assert_eq!(run(&provider, &"x".repeat(20)).await, Ok("x".to_owned()));
+    let error = CallError::HandlesExceeded { limit: 20, may_have_sent: false };
+    assert_eq!(run(&provider, &"x".repeat(21)).await, Err(error));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_above_the_concurrency_wait_then_are_refused_then_work_again() {
+    let host = host();
+    let limits = Limits {
+        concurrency_max: 2,
+        queue_time_max: Duration::from_millis(50),
+        queue_calls_max: 1,
+        ..Limits::default()
+    };
+    let plugin = load(
+        &host,
+        &guest("(call $sleep (i64.const 300000000)) (call $ret (local.get $in) (local.get $len))"),
+    )
+    .await;
+    let provider = Arc::new(Provider::bind(&host, plugin, binding(&[], None, limits)).expect("binds"));
+    let spawn = || {
+        let provider = Arc::clone(&provider);
+        tokio::spawn(async move { run(&provider, "x").await })
+    };
+    let first = [spawn(), spawn()];
+    while host.calls_running() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let begun = Instant::now();
+    let waiting = spawn();
+    while provider.in_flight() < 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The queue has one place, which is taken: at once.
+    assert_eq!(run(&provider, "x").await, Err(CallError::Busy));
+    assert!(begun.elapsed() < Duration::from_millis(45), "{:?}", begun.elapsed());
+    assert_eq!(waiting.await.expect("no panic"), Err(CallError::Busy));
+    assert!(begun.elapsed() >= Duration::from_millis(50));
+    for call in first {
+        assert_eq!(call.await.expect("no panic"), Ok("x".to_owned()));
+    }
+    assert_eq!(run(&provider, "x").await, Ok("x".to_owned()));
+    assert_eq!((host.calls_running(), provider.in_flight()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_call_frees_its_place_and_its_memory() {
+    // One place in the whole host: if anything were kept, the next call could not run.
+    let host = Host::new(HostOptions { calls_max: 1, ..HostOptions::default() }).expect("a host");
+    let limits = Limits { queue_time_max: Duration::from_millis(200), ..Limits::default() };
+    let asleep = "(if (i32.eqz (local.get $len)) (then (call $sleep (i64.const 60000000000)))) (call $ret (local.get $in) (local.get $len))";
+    let provider = Arc::new(provider(&host, asleep, limits).await);
+    for _ in 0..20 {
+        let call = tokio::spawn({
+            let provider = Arc::clone(&provider);
+            async move { run(&provider, "").await }
+        });
+        while host.calls_running() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(run(&provider, "x").await, Err(CallError::Busy));
+        call.abort();
+        assert!(call.await.expect_err("cancelled").is_cancelled());
+        assert_eq!((host.calls_running(), provider.in_flight()), (0, 0));
+        assert_eq!(run(&provider, "x").await, Ok("x".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_exported_or_of_another_type_is_named() {
+    let host = host();
+    let provider = provider(&host, ECHO, Limits::default()).await;
+    let missing = provider.call::<(), (String,)>("probe", "walk", ()).await.expect_err("is missing");
+    assert_eq!(missing.to_string(), "function \"probe.walk\" is not exported");
+    let mismatch = provider.call::<_, (u32,)>("probe", "run", ("x".to_owned(),)).await.expect_err("mismatch");
+    assert_eq!(mismatch.code(), "type_mismatch");
+    assert!(mismatch.to_string().starts_with("function \"probe.run\" has another type: "), "{mismatch}");
+}
+
+#[tokio::test]
+async fn settings_are_read_by_key_and_no_other() {
+    let host = host();
+    let setting = |key, secret, default| Setting { key, kind: 0, required: false, secret, default };
+    let guest = Guest {
+        settings: vec![
+            setting("api_key", true, None),
+            setting("sender", false, Some("3000")),
+            setting("line", false, None),
+        ],
+        run: "(call $setting (local.get $in) (local.get $len))",
+        ..Guest::default()
+    };
+    let plugin = load(&host, &guest).await;
+    let settings = [("api_key", "s3cret".into())];
+    let provider = Provider::bind(&host, plugin, binding(&settings, None, Limits::default())).expect("binds");
+    for (key, value) in [("api_key", "s3cret"), ("sender", "3000"), ("line", ""), ("PATH", "")] {
+        assert_eq!(run(&provider, key).await, Ok(value.to_owned()), "{key}");
+    }
+    assert_eq!((provider.setting("api_key"), provider.setting("sender")), (None, Some("3000")));
+}

@@ -1,0 +1,283 @@
+//! From bytes to a plugin: what is refused, and the compiled-code cache.
+
+use std::fs;
+use std::path::Path;
+
+use chelseru_plugin_host::{Allocation, Host, HostOptions, Limits, LoadError, Provider};
+
+use crate::kit::*;
+
+async fn refused(guest: &Guest) -> String {
+    host().load(guest.bytes(), &[PROBE]).await.expect_err("must be refused").to_string()
+}
+
+#[tokio::test]
+async fn a_plugin_says_what_it_is() {
+    let host = host();
+    assert_eq!(host.allocation(), Allocation::Pooling);
+    let guest = Guest { version: "1.2.3".to_owned(), hosts: vec!["api.example.com"], ..Guest::default() };
+    let plugin = load(&host, &guest).await;
+    assert_eq!((plugin.kind(), plugin.interface_version().to_string()), ("probe", "1.0.0".to_owned()));
+    assert_eq!(plugin.description().version.to_string(), "1.2.3");
+    assert_eq!(plugin.digest(), blake3::hash(&guest.bytes()).to_hex().as_str());
+    assert!(plugin.exports("probe") && !plugin.exports("extra") && !plugin.from_cache());
+    assert_eq!(plugin.interfaces().collect::<Vec<_>>(), ["probe"]);
+}
+
+#[tokio::test]
+async fn a_wrong_kind_names_found_and_accepted() {
+    let text = refused(&Guest { export: "test:other/thing@1.0.0", ..Guest::default() }).await;
+    let found = "wrong kind: exports \"chelseru:provider/plugin@0.1.0\", \"test:other/thing@1.0.0\"";
+    assert_eq!(text, format!("{found}, accepted is probe: test:probe/probe or probe-other"));
+}
+
+#[tokio::test]
+async fn a_wrong_version_says_which_side_is_older() {
+    for (export, text) in [
+        ("test:probe/probe@1.1.0", "world \"test:probe/probe@1.1.0\" is newer than this host (1.0)"),
+        ("test:probe/probe@2.0.0", "world \"test:probe/probe@2.0.0\" is newer than this host (1.0)"),
+        ("test:probe/probe@0.9.0", "world \"test:probe/probe@0.9.0\" is older than this host (1.0)"),
+    ] {
+        assert_eq!(refused(&Guest { export, ..Guest::default() }).await, text);
+    }
+    let plugin = "chelseru:provider/plugin@0.2.0";
+    let text = refused(&Guest { plugin, ..Guest::default() }).await;
+    assert_eq!(text, "world \"chelseru:provider/plugin@0.2.0\" is newer than this host (0.1)");
+    // A patch release of the interfaces is the same version.
+    let patch = Guest { export: "test:probe/probe@1.0.7", ..Guest::default() };
+    assert!(host().load(patch.bytes(), &[PROBE]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_plugin_without_the_protocol_is_refused() {
+    let text = refused(&Guest { plugin: "test:probe/plugin@1.0.0", ..Guest::default() }).await;
+    assert_eq!(text, "does not export \"chelseru:provider/plugin\"");
+}
+
+#[tokio::test]
+async fn an_import_that_is_not_served_is_named() {
+    for (imports, name) in [
+        (
+            r#"(import "wasi:http/outgoing-handler@0.2.0" (instance (export "handle" (func))))"#,
+            "wasi:http/outgoing-handler@0.2.0",
+        ),
+        (
+            r#"(import "chelseru:provider/database@0.1.0" (instance (export "get" (func))))"#,
+            "chelseru:provider/database@0.1.0",
+        ),
+        (r#"(import "backdoor" (func))"#, "backdoor"),
+        (
+            r#"(import "wasi:cli/environment@0.3.0" (instance (export "get-environment" (func))))"#,
+            "wasi:cli/environment@0.3.0",
+        ),
+    ] {
+        let text = refused(&Guest { imports, ..Guest::default() }).await;
+        assert!(text.starts_with(&format!("import \"{name}\" is not served by this host")), "{text}");
+    }
+    // A served interface with a function that it does not have.
+    let imports = r#"(import "wasi:random/random@0.2.0" (instance (export "get-dice" (func))))"#;
+    let text = refused(&Guest { imports, ..Guest::default() }).await;
+    assert!(text.contains("is not served by this host"), "{text}");
+    // Types only need nobody to serve them.
+    let imports =
+        r#"(import "test:probe/types@1.0.0" (instance (type $t (enum "a")) (export "t" (type (eq $t)))))"#;
+    assert!(host().load(Guest { imports, ..Guest::default() }.bytes(), &[PROBE]).await.is_ok());
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_whole_component_are_refused_as_perhaps_unfinished() {
+    let host = host();
+    let whole = guest(ECHO).bytes();
+    let mut inputs = vec![
+        Vec::new(),
+        b"hello".to_vec(),
+        wat::parse_str("(module)").expect("a module"),
+        b"(component)".to_vec(),
+    ];
+    for at in [1, 8, 100, whole.len() / 2, whole.len() - 1] {
+        inputs.push(whole[..at].to_vec());
+    }
+    for input in inputs {
+        let bytes = input.len();
+        let error = host.load(input, &[PROBE]).await.expect_err("must be refused");
+        assert!(error.may_be_unfinished(), "{bytes} bytes: {error}");
+    }
+}
+
+#[tokio::test]
+async fn random_damage_never_panics() {
+    let host = host();
+    let whole = guest(ECHO).bytes();
+    // A fixed linear congruential generator (constants of Knuth's MMIX): the same damage every time.
+    let mut seed: u64 = 20_261_122;
+    for _ in 0..60 {
+        let mut bytes = whole.clone();
+        for _ in 0..3 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = (seed >> 33) as usize % bytes.len();
+            bytes[at] ^= (seed >> 24) as u8;
+        }
+        // Accepted or refused, it ends.
+        let _ = host.load(bytes, &[PROBE]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_accepted_up_to_the_limit() {
+    let whole = guest(ECHO).bytes();
+    let load = |plugin_bytes_max| {
+        let host = Host::new(HostOptions { calls_max: 1, plugin_bytes_max, ..HostOptions::default() })
+            .expect("a host");
+        let whole = whole.clone();
+        async move { host.load(whole, &[PROBE]).await.map(drop) }
+    };
+    let bytes = whole.len() as u64;
+    assert!(load(bytes).await.is_ok());
+    assert!(
+        matches!(load(bytes - 1).await, Err(LoadError::FileTooLarge { found, limit }) if found == bytes && limit == bytes - 1)
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_that_cannot_describe_itself_is_not_loaded() {
+    let text = |describe| async move { refused(&Guest { describe, ..Guest::default() }).await };
+    assert!(text("(unreachable)").await.starts_with("describe failed: "));
+    assert_eq!(text("(loop $l (br $l))").await, "describe failed: CPU limit");
+    assert_eq!(
+        text("(loop $l (drop (call $alloc (i32.const 65536))) (br $l))").await,
+        "describe failed: memory limit"
+    );
+    assert_eq!(text("(call $sleep (i64.const 60000000000))").await, "describe failed: no answer in 2 s");
+    let named = refused(&Guest { name: "Not Kebab", ..Guest::default() }).await;
+    assert!(named.starts_with("description: name \"Not Kebab\""), "{named}");
+}
+
+#[tokio::test]
+async fn network_and_settings_are_denied_while_a_plugin_describes_itself() {
+    // Traps unless the request is refused as not granted (case 0 of the error).
+    let describe = r#"(drop (call $fetch (i32.const 256) (i32.const 0)))
+        (if (i32.ne (i32.load8_u (i32.const 768)) (i32.const 1)) (then (unreachable)))
+        (if (i32.ne (i32.load8_u (i32.const 776)) (i32.const 0)) (then (unreachable)))
+        (drop (call $setting (i32.const 256) (i32.const 11)))
+        (if (i32.load8_u (i32.const 640)) (then (unreachable)))"#;
+    let guest = Guest { describe, hosts: vec!["a.com"], ..Guest::default() };
+    assert!(host().load(guest.bytes(), &[PROBE]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_plugin_that_starts_with_more_memory_than_its_limit_does_not_bind() {
+    let host = host();
+    let plugin = load(&host, &Guest { pages: 4, ..Guest::default() }).await;
+    let bind = |memory_bytes_max| {
+        let limits = Limits { memory_bytes_max, ..Limits::default() };
+        Provider::bind(&host, plugin.clone(), binding(&[], None, limits)).map(drop)
+    };
+    assert!(bind(4 * 65536).is_ok());
+    let error = bind(4 * 65536 - 1).expect_err("too little").to_string();
+    assert_eq!(
+        error,
+        "provider \"PROBE\": limit memory_bytes_max is below the 262144 bytes that the plugin starts with"
+    );
+}
+
+fn caching(dir: &Path) -> Host {
+    Host::new(HostOptions { calls_max: 2, cache_dir: Some(dir.to_owned()), ..HostOptions::default() })
+        .expect("a host")
+}
+
+fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
+    fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").path()).collect()
+}
+
+#[tokio::test]
+async fn compiled_code_is_taken_from_the_cache_and_made_again_when_damaged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("deep/cache");
+    let bytes = guest(ECHO).bytes();
+    let load = || async {
+        let host = caching(&dir);
+        let plugin = host.load(bytes.clone(), &[PROBE]).await.expect("loads");
+        let from_cache = plugin.from_cache();
+        let provider = Provider::bind(&host, plugin, binding(&[], None, Limits::default())).expect("binds");
+        assert_eq!(run(&provider, "x").await, Ok("x".to_owned()));
+        from_cache
+    };
+    assert!(!load().await);
+    assert!(load().await);
+    let [entry] = &entries(&dir)[..] else { panic!("one entry: {:?}", entries(&dir)) };
+    let whole = fs::read(entry).expect("readable");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for damaged in [&flipped[..], &whole[..whole.len() - 1], b"", b"short"] {
+        fs::write(entry, damaged).expect("writable");
+        assert!(!load().await, "{} bytes", damaged.len());
+        assert!(load().await, "the entry was not replaced");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&dir).expect("there").permissions().mode() & 0o777, 0o700);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_cache_that_others_can_write_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes = guest(ECHO).bytes();
+    let chmod =
+        |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("own folder");
+    let load = |host: Host| {
+        let bytes = bytes.clone();
+        async move { host.load(bytes, &[PROBE]).await.expect("loads all the same").from_cache() }
+    };
+    for mode in [0o777, 0o770, 0o702] {
+        chmod(mode);
+        assert!(!load(caching(folder.path())).await);
+        assert!(entries(folder.path()).is_empty());
+    }
+    // Opened to others later: what is there is not trusted any more.
+    chmod(0o700);
+    let host = caching(folder.path());
+    assert!(!load(host.clone()).await);
+    assert!(load(host.clone()).await);
+    chmod(0o720);
+    assert!(!load(host).await);
+}
+
+/// Runs itself again with 4 GiB of address space, where the pool (terabytes) cannot be reserved.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_address_space_for_the_pool_memory_is_allocated_on_demand() {
+    const INSIDE: &str = "PLUGIN_HOST_TEST_LIMITED";
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let host = Host::new(HostOptions::default()).expect("falls back");
+            assert_eq!(host.allocation(), Allocation::OnDemand);
+            let echo = provider(&host, ECHO, Limits::default()).await;
+            assert_eq!(run(&echo, "x").await, Ok("x".to_owned()));
+            let grow = "(loop $l (drop (call $alloc (i32.const 65536))) (br $l)) (unreachable)";
+            let grow = provider(&host, grow, Limits::default()).await;
+            assert_eq!(run(&grow, "").await.map_err(|e| e.code()), Err("memory_exceeded"));
+            let looping = provider(&host, LOOP, Limits::default()).await;
+            assert_eq!(run(&looping, "").await.map_err(|e| e.code()), Err("cpu_exceeded"));
+        });
+        return;
+    }
+    let test = "load::without_address_space_for_the_pool_memory_is_allocated_on_demand";
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 4194304 && exec \"$0\" --exact \"$1\" --nocapture"])
+        .arg(std::env::current_exe().expect("this test"))
+        .arg(test)
+        .env(INSIDE, "1")
+        .output()
+        .expect("sh runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

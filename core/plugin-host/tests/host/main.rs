@@ -1,0 +1,10 @@
+//! The host from outside, with components written in the text format.
+
+mod kit;
+
+mod egress;
+mod limits;
+mod load;
+mod output;
+mod registry;
+mod watch;
