@@ -40,6 +40,15 @@ impl Default for IdentityRules {
     }
 }
 
+impl IdentityRules {
+    fn check(&self) -> Result<(), RuleError> {
+        if (1..=1000).contains(&self.sessions_per_user_max) {
+            return Ok(());
+        }
+        Err(RuleError::new("sessions_per_user_max", self.sessions_per_user_max, "1 to 1000"))
+    }
+}
+
 /// What is known of the client that logs in. Shown to the user, never decided by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientInfo {
@@ -108,8 +117,8 @@ pub struct Identity {
     otp: Arc<OtpService>,
     tokens: Tokens,
     rules: IdentityRules,
-    agents: CachedAgents,
-    last_seen: LastSeen,
+    agents: Arc<CachedAgents>,
+    last_seen: Arc<LastSeen>,
 }
 
 impl Identity {
@@ -123,18 +132,32 @@ impl Identity {
         tokens: Tokens,
         rules: IdentityRules,
     ) -> Result<Self, RuleError> {
-        if !(1..=1000).contains(&rules.sessions_per_user_max) {
-            let found = rules.sessions_per_user_max;
-            return Err(RuleError::new("sessions_per_user_max", found, "1 to 1000"));
-        }
-        let agents = CachedAgents::new(Box::new(CommonAgents));
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen: LastSeen::default() })
+        rules.check()?;
+        let agents = Arc::new(CachedAgents::new(Box::new(CommonAgents)));
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen: Arc::default() })
+    }
+
+    /// The same identity under other rules: what it noted and cached is shared with this one.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is out of its range.
+    pub fn with_rules(
+        &self,
+        otp: Arc<OtpService>,
+        tokens: Tokens,
+        rules: IdentityRules,
+    ) -> Result<Self, RuleError> {
+        rules.check()?;
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let (agents, last_seen) = (Arc::clone(&self.agents), Arc::clone(&self.last_seen));
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen })
     }
 
     /// Uses another parser of `User-Agent` headers.
     #[must_use]
     pub fn with_user_agent_parser(mut self, parser: Box<dyn UserAgentParser>) -> Self {
-        self.agents = CachedAgents::new(parser);
+        self.agents = Arc::new(CachedAgents::new(parser));
         self
     }
 

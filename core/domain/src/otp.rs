@@ -115,7 +115,7 @@ pub struct OtpService {
     clock: Arc<dyn Clock>,
     rules: OtpRules,
     pepper: SubKey,
-    ids: LocalIds,
+    ids: Arc<LocalIds>,
 }
 
 impl OtpService {
@@ -129,7 +129,18 @@ impl OtpService {
         pepper: SubKey,
     ) -> Result<Self, RuleError> {
         rules.check()?;
-        Ok(OtpService { store, clock, rules, pepper, ids: LocalIds::default() })
+        Ok(OtpService { store, clock, rules, pepper, ids: Arc::default() })
+    }
+
+    /// The same service under other rules; message ids go on where this one's stand.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is out of its range.
+    pub fn with_rules(&self, rules: OtpRules) -> Result<Self, RuleError> {
+        rules.check()?;
+        let (store, clock, pepper) = (self.store.clone(), Arc::clone(&self.clock), self.pepper.clone());
+        Ok(OtpService { store, clock, rules, pepper, ids: Arc::clone(&self.ids) })
     }
 
     #[must_use]
