@@ -1,1 +1,256 @@
+//! What the journeys share: a whole gateway in this process, on a free port, with a folder of its own.
+//!
+//! [`TestGateway::start`] takes the text of a configuration and returns when the gateway listens; dropping it
+//! stops the gateway and removes the folder. Time is moved by hand where a test passes a [`ManualClock`].
+//! Plugins come from the plugins workspace; `cargo xtask test` builds them first.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chelseru::app::{App, Gateway, GatewayOptions};
+use chelseru::config::{Config, Log, LogLevel};
+use chelseru::logging;
+use chelseru_domain::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub mod process;
+
+/// How long a test waits for something that must happen; far above what it takes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A gateway in this process.
+pub struct TestGateway {
+    /// Base address of the API, without a slash at the end.
+    pub url: String,
+    pub dir: tempfile::TempDir,
+    pub client: reqwest::Client,
+    /// The gateway's inside, for what no route does.
+    pub app: Arc<App>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+/// The tokens of a login.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub access: String,
+    pub refresh: String,
+}
+
+impl TestGateway {
+    /// Starts a gateway with the given configuration on a free port, with every built plugin installed.
+    pub async fn start(config: &str) -> TestGateway {
+        TestGateway::start_at(config, Arc::new(SystemClock)).await
+    }
+
+    pub async fn start_at(config: &str, clock: Arc<dyn Clock>) -> TestGateway {
+        let dir = folder(config);
+        TestGateway::start_in(dir, clock).await
+    }
+
+    /// Starts a gateway in a prepared folder.
+    pub async fn start_in(dir: tempfile::TempDir, clock: Arc<dyn Clock>) -> TestGateway {
+        let file = dir.path().join("config.toml");
+        let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() });
+        let options = GatewayOptions { clock, print_sandbox: false };
+        let gateway = Gateway::open(loaded, log, options).await.unwrap_or_else(|reason| panic!("{reason}"));
+        let (url, stop) = (gateway.url(), gateway.stop_token());
+        let app = gateway.app().clone();
+        let task = tokio::spawn(gateway.run());
+        TestGateway { url, dir, client: client(), app, stop, task: Some(task) }
+    }
+
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
+    }
+
+    pub fn plugins_dir(&self) -> PathBuf {
+        self.dir.path().join("data/plugins")
+    }
+
+    /// Replaces the configuration as an editor does: written aside, renamed.
+    pub fn edit_config(&self, text: &str) {
+        replace(&self.config_file(), listening_anywhere(text).as_bytes());
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        Answer::of(self.client.post(self.at(path)).json(&body)).await
+    }
+
+    pub async fn get(&self, path: &str, access: Option<&str>) -> Answer {
+        let request = self.client.get(self.at(path));
+        Answer::of(match access {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+        .await
+    }
+
+    pub async fn status(&self) -> Value {
+        self.get("/status/", None).await.body
+    }
+
+    /// The status of one provider entry.
+    pub async fn provider(&self, name: &str) -> Value {
+        let status = self.status().await;
+        let providers = status["providers"].as_array().cloned().unwrap_or_default();
+        providers.into_iter().find(|provider| provider["name"] == name).unwrap_or(Value::Null)
+    }
+
+    /// Waits until the status is as wanted; panics with the last one seen.
+    pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status().await;
+            if wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < until, "{what} did not come; last status: {status:#}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The newest code the sandbox was asked to send to a number.
+    pub async fn sandbox_code(&self, number: &str) -> String {
+        let inbox = self.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;
+        code_in(inbox.body["results"][0]["text"].as_str().unwrap_or_else(|| panic!("no message: {inbox:?}")))
+    }
+
+    /// Logs a number in through the sandbox.
+    pub async fn login(&self, number: &str) -> Login {
+        let sent = self.post("/otp/send/", json!({"mobile_number": number})).await;
+        assert_eq!(sent.status, 200, "{sent:?}");
+        let code = self.sandbox_code(number).await;
+        let answer = self.post("/authenticate/", json!({"mobile_number": number, "code": code})).await;
+        answer.login()
+    }
+
+    /// Stops the gateway in peace and returns its folder.
+    pub async fn stop(mut self) -> tempfile::TempDir {
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            task.await.expect("the gateway ends without a panic");
+        }
+        let empty = tempfile::tempdir().expect("a folder");
+        std::mem::replace(&mut self.dir, empty)
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A reply with its body read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    /// `Null` when the body is empty or no JSON.
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    pub async fn of(request: reqwest::RequestBuilder) -> Answer {
+        Answer::try_of(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
+    }
+
+    pub async fn try_of(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok(Answer { status, headers, body, text })
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    pub fn login(&self) -> Login {
+        assert_eq!(self.status, 200, "{self:?}");
+        let token =
+            |key: &str| self.body[key].as_str().unwrap_or_else(|| panic!("no {key}: {self:?}")).to_owned();
+        Login { access: token("access"), refresh: token("refresh") }
+    }
+}
+
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .expect("a client without options that can fail")
+}
+
+/// The digits of a message.
+pub fn code_in(text: &str) -> String {
+    let code: String = text.chars().filter(char::is_ascii_digit).collect();
+    assert!(!code.is_empty(), "no code in {text:?}");
+    code
+}
+
+/// A folder with a configuration (on a free port) and every built plugin installed.
+pub fn folder(config: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let plugins = dir.path().join("data/plugins");
+    std::fs::create_dir_all(&plugins).expect("a folder");
+    for (name, path) in built_plugins() {
+        std::fs::copy(&path, plugins.join(name)).expect("a plugin is copied");
+    }
+    std::fs::write(dir.path().join("config.toml"), listening_anywhere(config)).expect("a file");
+    dir
+}
+
+/// The configuration with `listen` on a free port, unless it says where to listen.
+fn listening_anywhere(config: &str) -> String {
+    match config.contains("listen =") {
+        true => config.to_owned(),
+        false if config.contains("[server]") => {
+            config.replace("[server]", "[server]\nlisten = \"127.0.0.1:0\"")
+        }
+        false => format!("{config}\n[server]\nlisten = \"127.0.0.1:0\"\n"),
+    }
+}
+
+/// Writes aside and renames, as editors and installers do.
+pub fn replace(path: &Path, bytes: &[u8]) {
+    let aside = path.with_extension("aside");
+    std::fs::write(&aside, bytes).expect("a file");
+    std::fs::rename(&aside, path).expect("renamed");
+}
+
+/// The built plugins, file name and path: from the folder that `cargo xtask test` names, or from where `cargo
+/// xtask plugins` leaves them.
+pub fn built_plugins() -> Vec<(String, PathBuf)> {
+    let folder = match std::env::var_os("CHELSERU_PLUGINS_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => root().join("plugins/target/wasm32-wasip2/release"),
+    };
+    let entries = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins` first", folder.display()));
+    let wasm = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let name = path.file_name()?.to_str()?.replace('_', "-");
+        name.ends_with(".wasm").then_some((name, path))
+    };
+    let plugins: Vec<_> = entries.filter_map(wasm).collect();
+    assert!(!plugins.is_empty(), "{} holds no plugin; run `cargo xtask plugins` first", folder.display());
+    plugins
+}
+
+/// The root of the checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
+}

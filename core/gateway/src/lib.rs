@@ -1,1 +1,24 @@
+//! chelseru: a self-hosted, plugin-extensible gateway.
+//!
+//! This crate is the outermost: the only one that knows HTTP, the configuration file and the command line, and
+//! the place where domain, store and plugin host meet. Suggested reading order: `app` (the wiring), `http` (a
+//! request's life), `reload` (a change's life), `providers` (from a rule to a plugin), `config`.
+//!
+//! Invariants: rules live in `chelseru-domain`, never in a handler; provider protocols live in plugins, never
+//! here; nothing that is refused changes what is served.
 
+pub mod app;
+pub mod http;
+pub mod reload;
+
+pub mod bindings;
+pub mod plugins;
+pub mod providers;
+mod rules;
+pub mod sandbox;
+
+pub mod cli;
+pub mod config;
+mod keys;
+pub mod logging;
+pub mod metrics;

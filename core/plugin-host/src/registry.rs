@@ -308,13 +308,12 @@ impl Registry {
         serving
     }
 
-    /// Drops what was prepared: nobody is replaced, and the entries that failed say so.
+    /// Drops what was prepared: nobody is replaced, and the entries that failed say so. The caller, who knows
+    /// what was refused as a whole, logs it.
     pub fn refuse(&self, prepared: Prepared) {
         let mut entries = self.entries();
         for (name, error) in &prepared.failures {
-            let entry = entries.get_mut(name);
-            log_refused(name, error, entry.as_ref().is_some_and(|e| e.serving.is_some()));
-            if let Some(entry) = entry {
+            if let Some(entry) = entries.get_mut(name) {
                 entry.fail(error);
             }
         }

@@ -1,0 +1,272 @@
+//! The wiring: the one place where the parts of the gateway meet.
+//!
+//! [`Gateway::open`] builds everything from a checked configuration, in the order in which things may fail:
+//! keys, store, plugins, listener. [`App`] is what requests share; [`Live`] is the part of it that a reload
+//! replaces, as one `Arc`, so that a request sees one configuration from start to end.
+//!
+//! Not here: rules (domain), protocols (plugins), routes (`http`), transactions of a reload (`reload`).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::identity::Identity;
+use chelseru_domain::otp::OtpService;
+use chelseru_domain::secret::MasterKey;
+use chelseru_plugin_host::{Desired, Registry};
+use chelseru_store::{Health, Store, StoreOptions};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Config, Loaded, Server};
+use crate::http::{Router, server};
+use crate::logging::LogHandle;
+use crate::metrics::Metrics;
+use crate::providers::{Providers, SmsRoute};
+use crate::reload::{self, ReloadStatus};
+
+use crate::rules::Services;
+use crate::sandbox::Inbox;
+use crate::{keys, plugins};
+
+/// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// Expired records removed in one step, so that a step never holds up the writer.
+const PURGE_STEP: usize = 500;
+
+/// What requests share.
+pub struct App {
+    pub store: Store,
+    pub registry: Registry,
+    pub router: Router,
+    pub limits: Server,
+    pub metrics: Metrics,
+    pub inbox: Arc<Inbox>,
+    pub plugins_dir: PathBuf,
+    pub log: LogHandle,
+    /// Work that outlives its client, finished before the gateway stops.
+    pub detached: TaskTracker,
+    key: MasterKey,
+    live: ArcSwap<Live>,
+    desired: Mutex<Vec<Desired>>,
+    reload: Mutex<ReloadStatus>,
+    started: (Instant, u64),
+}
+
+/// What a reload replaces.
+pub struct Live {
+    pub config: Config,
+    pub identity: Identity,
+    pub otp: Arc<OtpService>,
+    pub sms: SmsRoute,
+}
+
+impl App {
+    /// The configuration and providers that serve now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Lets a new configuration and its providers take over.
+    ///
+    /// Errors: a sentence, when the domain refuses a rule; nothing has changed then.
+    pub fn install(
+        &self,
+        config: Config,
+        desired: Vec<Desired>,
+        providers: &Providers,
+    ) -> Result<(), String> {
+        let before = self.live();
+        let Services { otp, identity } = Services::again(&config, &before.otp, &before.identity, &self.key)?;
+        if before.config.sandbox_selected() && !config.sandbox_selected() {
+            self.inbox.clear();
+        }
+        let sms = SmsRoute::new(&config, providers, &self.inbox, &self.metrics);
+        self.live.store(Arc::new(Live { config, identity, otp, sms }));
+        *lock(&self.desired) = desired;
+        Ok(())
+    }
+
+    /// What the plugin host shall load, as of the serving configuration.
+    pub fn desired(&self) -> Vec<Desired> {
+        lock(&self.desired).clone()
+    }
+
+    pub fn reload_status(&self) -> MutexGuard<'_, ReloadStatus> {
+        lock(&self.reload)
+    }
+
+    /// Whether durable writes are possible.
+    pub fn is_healthy(&self) -> bool {
+        self.store.health() == Health::Serving
+    }
+
+    /// What `status/` answers.
+    pub fn status(&self) -> Value {
+        let live = self.live();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "started_at": self.started.1,
+            "uptime_seconds": self.started.0.elapsed().as_secs(),
+            "store": {"healthy": self.is_healthy()},
+            "config": &*self.reload_status(),
+            "sms": {"service": live.config.sms.service.names()},
+            "providers": self.registry.status(),
+        })
+    }
+}
+
+/// Now, in Unix milliseconds, for what is shown to operators.
+pub fn unix_millis() -> u64 {
+    SystemClock.now().as_micros() / 1000
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a caller of [`Gateway::open`] chooses and a configuration does not.
+pub struct GatewayOptions {
+    pub clock: Arc<dyn Clock>,
+    /// Print the sandbox's messages to standard output.
+    pub print_sandbox: bool,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        GatewayOptions { clock: Arc::new(SystemClock), print_sandbox: true }
+    }
+}
+
+/// A gateway that is ready to serve: its socket is open.
+pub struct Gateway {
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: CancellationToken,
+}
+
+impl Gateway {
+    /// Builds a gateway from a checked configuration.
+    ///
+    /// Errors: a text for the operator; nothing listens then.
+    pub async fn open(loaded: Loaded, log: LogHandle, options: GatewayOptions) -> Result<Gateway, String> {
+        let config_file = loaded.source.path.clone();
+        let data_dir = config::data_dir(&loaded.config, &config_file);
+        let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
+        std::fs::create_dir_all(&plugins_dir)
+            .map_err(|error| format!("{}: cannot be made: {error}", plugins_dir.display()))?;
+
+        let key = keys::master(&data_dir)?;
+        let store = open_store(&loaded.config, &data_dir)?;
+
+        let registry = plugins::registry(&loaded.config, &data_dir)?;
+        let desired = plugins::desired(&loaded, &plugins_dir).map_err(|problems| problems.to_string())?;
+        let prepared = registry.prepare(&desired).await;
+        if !prepared.failures().is_empty() {
+            return Err(plugins::problems(&loaded.source, prepared.failures()).to_string());
+        }
+        let providers = registry.commit(prepared);
+        for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &registry)) {
+            tracing::warn!("{warning}");
+        }
+
+        let config = loaded.config;
+        let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
+            format!("server.listen = {}: cannot be listened on: {error}", config.server.listen)
+        })?;
+
+        let metrics = Metrics::new();
+        let inbox = Arc::new(Inbox::new(options.print_sandbox));
+        let Services { otp, identity } = Services::new(&config, &store, &key, &options.clock)?;
+        let sms = SmsRoute::new(&config, &providers, &inbox, &metrics);
+        let live = Live { config: config.clone(), identity, otp, sms };
+        let now = unix_millis();
+        let app = Arc::new(App {
+            store,
+            registry,
+            router: Router::new(&config.server.base_path),
+            limits: config.server,
+            metrics,
+            inbox,
+            plugins_dir,
+            log,
+            detached: TaskTracker::new(),
+            key,
+            live: ArcSwap::from_pointee(live),
+            desired: Mutex::new(desired),
+            reload: Mutex::new(ReloadStatus {
+                file: config_file.clone(),
+                generation: 1,
+                loaded_at: now,
+                ..ReloadStatus::default()
+            }),
+            started: (Instant::now(), now),
+        });
+        let stop = CancellationToken::new();
+        reload::watch(app.clone(), &config_file, stop.clone())?;
+        tokio::spawn(upkeep(app.clone(), stop.clone()));
+        Ok(Gateway { app, listener, stop })
+    }
+
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// The base address of the API, without a slash at the end.
+    pub fn url(&self) -> String {
+        let address = self.listener.local_addr().unwrap_or(self.app.limits.listen);
+        format!("http://{address}{}", self.app.limits.base_path)
+    }
+
+    /// Cancelling it ends [`Gateway::run`] in peace.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Serves until the stop token is cancelled; returns when everything in flight is done and stored.
+    pub async fn run(self) {
+        let Gateway { app, listener, stop } = self;
+        let limits = app.limits.clone();
+        let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
+        server::serve(listener, app.clone(), limits, stop).await;
+        app.detached.close();
+        if tokio::time::timeout(grace, app.detached.wait()).await.is_err() {
+            tracing::warn!(tasks = app.detached.len(), "work still running after the grace time is dropped");
+        }
+        if let Err(error) = app.live().identity.flush_last_seen().await {
+            tracing::warn!(%error, "last-seen times could not be stored");
+        }
+        app.store.close();
+        tracing::info!("stopped");
+    }
+}
+
+fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {
+    let options =
+        StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };
+    Store::open(data_dir.join("db"), options).map_err(|error| error.to_string())
+}
+
+/// Folds, writes and removes what piles up.
+async fn upkeep(app: Arc<App>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        app.metrics.upkeep();
+        if let Err(error) = app.live().identity.flush_last_seen().await {
+            tracing::warn!(%error, "last-seen times could not be stored");
+        }
+        // What is left over is removed in the next rounds.
+        if let Err(error) = app.live().identity.purge(PURGE_STEP).await {
+            tracing::warn!(%error, "expired records could not be removed");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The command line: `chelseru serve | check | plugin ...`.
+//!
+//! Exit status: 0 done, 1 failed (the reason on standard error), 2 used wrongly. Results go to standard
+//! output, everything else to standard error.
+
+mod plugin;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Loaded};
+
+const AFTER_HELP: &str = "\
+Examples:
+  chelseru serve                          serve with ./config.toml
+  chelseru check --config /etc/chelseru/config.toml
+  chelseru plugin list                    what the running gateway serves, and what it refused
+  chelseru plugin inspect kavenegar       a plugin's settings, hosts and abilities
+
+Exit status: 0 done, 1 failed, 2 used wrongly.
+Relative paths inside the configuration are relative to its file; the data folder is data/ beside it.";
+
+/// A self-hosted gateway for phone login, SMS, payments and chat. Every SMS provider is a WebAssembly plugin
+/// that is chosen in the configuration file and can be replaced while the gateway serves.
+#[derive(Parser)]
+#[command(name = "chelseru", version, after_help = AFTER_HELP, subcommand_required = true)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "PATH", default_value = "config.toml", env = "CHELSERU_CONFIG")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve. Refuses to start on a configuration that `check` rejects.
+    ///
+    /// Watches the configuration file and the plugins folder: what can change live, changes without a dropped
+    /// request; what is wrong is refused, and the old one keeps serving. SIGINT or SIGTERM ends it after the
+    /// requests in flight.
+    Serve,
+    /// Check the configuration and every plugin it uses, without serving.
+    ///
+    /// Reports every problem with file, line, key, the value found and what is accepted.
+    Check,
+    /// Look at plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// List provider entries: state, version, digest, generation, last error.
+    ///
+    /// Asks the gateway that runs with this configuration; when none runs, loads the plugins to say what it
+    /// would serve.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one plugin: its settings, the hosts it asks for, its abilities.
+    Inspect {
+        /// A file, or a name in the plugins folder: `kavenegar`.
+        plugin: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(format!("the runtime cannot start: {error}")),
+    };
+    let result = runtime.block_on(async {
+        match &cli.command {
+            Command::Serve => serve::serve(&cli.config).await,
+            Command::Check => serve::check(&cli.config).await,
+            Command::Plugin(PluginCommand::List { json }) => plugin::list(&cli.config, *json).await,
+            Command::Plugin(PluginCommand::Inspect { plugin, json }) => {
+                plugin::inspect(&cli.config, plugin, *json).await
+            }
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => failed(reason),
+    }
+}
+
+fn failed(reason: String) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::FAILURE
+}
+
+fn load(config: &std::path::Path) -> Result<Loaded, String> {
+    Config::load(config).map_err(|problems| problems.to_string())
+}

@@ -1,0 +1,209 @@
+//! `chelseru plugin list` and `chelseru plugin inspect`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chelseru_plugin_host::{Description, Host, HostOptions, Plugin, SettingKind};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+
+use crate::config::{self, Loaded};
+use crate::plugins;
+use crate::providers::KINDS;
+
+/// How long a running gateway may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of its status at most.
+const STATUS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
+    let loaded = super::load(config_file)?;
+    let (providers, running) = match ask(&loaded).await {
+        Ok(mut status) => (status["providers"].take(), true),
+        Err(reason) => {
+            eprintln!(
+                "no gateway answers at {} ({reason}); this is what it would load:",
+                loaded.config.server.listen
+            );
+            (load_status(&loaded, config_file).await?, false)
+        }
+    };
+    if json {
+        println!("{:#}", json!({"running": running, "providers": providers}));
+        return Ok(());
+    }
+    let rows: Vec<[String; 8]> = providers.as_array().into_iter().flatten().map(row).collect();
+    print_table(["NAME", "STATE", "KIND", "PLUGIN", "VERSION", "INTERFACE", "GENERATION", "BLAKE3"], &rows);
+    for provider in providers.as_array().into_iter().flatten() {
+        if let Some(error) = provider["last_error"].as_str() {
+            println!("{}: last error: {error}", provider["name"].as_str().unwrap_or(""));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn inspect(config_file: &Path, plugin: &str, as_json: bool) -> Result<(), String> {
+    let path = if plugin.ends_with(".wasm") || plugin.contains(std::path::MAIN_SEPARATOR) {
+        PathBuf::from(plugin)
+    } else {
+        let loaded = super::load(config_file)?;
+        let data_dir = config::data_dir(&loaded.config, config_file);
+        data_dir.join(plugins::PLUGINS_DIR).join(format!("{plugin}.wasm"))
+    };
+    let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let size = bytes.len();
+    let host = Host::new(HostOptions { pooling: false, ..HostOptions::default() })
+        .map_err(|error| error.to_string())?;
+    let loaded = host.load(bytes, KINDS).await.map_err(|error| format!("{}: {error}", path.display()))?;
+    if as_json {
+        println!("{:#}", describe_json(&loaded, size));
+    } else {
+        print!("{}", describe_text(&loaded, size));
+    }
+    Ok(())
+}
+
+/// Asks the gateway that listens where the configuration says.
+async fn ask(loaded: &Loaded) -> Result<Value, String> {
+    let server = &loaded.config.server;
+    let exchange = async {
+        let mut address = server.listen;
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        let request = Request::get(format!("{}/status/", server.base_path))
+            .header(header::HOST, "localhost")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("it answers {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), STATUS_BYTES_MAX);
+        let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    };
+    tokio::time::timeout(ASK_TIMEOUT, exchange)
+        .await
+        .unwrap_or_else(|_| Err("it does not answer in time".into()))
+}
+
+async fn load_status(loaded: &Loaded, config_file: &Path) -> Result<Value, String> {
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    let registry = plugins::registry(&loaded.config, &data_dir)?;
+    let desired = plugins::desired(loaded, &data_dir.join(plugins::PLUGINS_DIR))
+        .map_err(|problems| problems.to_string())?;
+    let prepared = registry.prepare(&desired).await;
+    registry.commit(prepared);
+    serde_json::to_value(registry.status()).map_err(|error| error.to_string())
+}
+
+fn row(provider: &Value) -> [String; 8] {
+    let text = |key: &str| match &provider[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    };
+    let digest = text("blake3").chars().take(16).collect();
+    [
+        text("name"),
+        text("state"),
+        text("kind"),
+        text("plugin"),
+        text("version"),
+        text("interface_version"),
+        text("generation"),
+        digest,
+    ]
+}
+
+fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
+    let mut widths = head.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(head);
+    for row in rows {
+        line(row.each_ref().map(String::as_str));
+    }
+}
+
+fn abilities(plugin: &Plugin) -> Vec<&'static str> {
+    let names = KINDS.iter().flat_map(|kind| kind.any_of.iter().chain(kind.optional));
+    names.copied().filter(|name| plugin.exports(name)).collect()
+}
+
+fn hosts(description: &Description) -> Vec<String> {
+    description.hosts.iter().map(ToString::to_string).collect()
+}
+
+fn kind_word(kind: SettingKind) -> &'static str {
+    match kind {
+        SettingKind::Text => "text",
+        SettingKind::Integer => "integer",
+        SettingKind::Boolean => "boolean",
+        SettingKind::Url => "url",
+    }
+}
+
+fn describe_json(plugin: &Plugin, size: usize) -> Value {
+    let description = plugin.description();
+    let settings = description.settings.iter().map(|setting| {
+        json!({
+            "key": setting.key, "kind": kind_word(setting.kind), "required": setting.required,
+            "secret": setting.secret, "default": setting.default, "help": setting.help,
+        })
+    });
+    json!({
+        "name": description.name, "version": description.version, "summary": description.summary,
+        "kind": plugin.kind(), "interface_version": plugin.interface_version().to_string(),
+        "blake3": plugin.digest(), "bytes": size, "hosts": hosts(description), "abilities": abilities(plugin),
+        "settings": settings.collect::<Vec<_>>(),
+    })
+}
+
+fn describe_text(plugin: &Plugin, size: usize) -> String {
+    use std::fmt::Write;
+
+    let description = plugin.description();
+    let mut text = format!(
+        "{} {}: {}\nkind {}, interface {}, {size} bytes, blake3 {}\nabilities: {}\nhosts: {}\nsettings:\n",
+        description.name,
+        description.version,
+        description.summary,
+        plugin.kind(),
+        plugin.interface_version(),
+        plugin.digest(),
+        abilities(plugin).join(", "),
+        if description.hosts.is_empty() { "none".to_owned() } else { hosts(description).join(", ") },
+    );
+    for setting in &description.settings {
+        let mut marks = vec![kind_word(setting.kind).to_owned()];
+        if setting.required {
+            marks.push("required".into());
+        }
+        if setting.secret {
+            marks.push("secret".into());
+        }
+        if let Some(default) = &setting.default {
+            marks.push(format!("default {default}"));
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {} ({}): {}", setting.key, marks.join(", "), setting.help);
+    }
+    text
+}

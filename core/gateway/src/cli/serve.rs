@@ -1,0 +1,90 @@
+//! `chelseru serve` and `chelseru check`.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::app::{Gateway, GatewayOptions};
+use crate::config::{self, Config};
+use crate::{logging, plugins};
+
+pub(crate) async fn serve(config_file: &Path) -> Result<(), String> {
+    let loaded = super::load(config_file)?;
+    let log = logging::start(&loaded.config.log);
+    let gateway = Gateway::open(loaded, log, GatewayOptions::default()).await?;
+    let config = gateway.app().live().config.clone();
+    print_welcome(&config, &gateway.url(), config_file);
+    let stop = gateway.stop_token();
+    tokio::spawn(async move {
+        stop_signal().await;
+        tracing::info!("stopping: no new connections, requests in flight finish");
+        stop.cancel();
+    });
+    gateway.run().await;
+    Ok(())
+}
+
+/// Reports every problem; succeeds when `serve` would start.
+pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
+    let loaded = super::load(config_file)?;
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    let registry = plugins::registry(&loaded.config, &data_dir)?;
+    let desired = plugins::desired(&loaded, &data_dir.join(plugins::PLUGINS_DIR))
+        .map_err(|problems| problems.to_string())?;
+    let prepared = registry.prepare(&desired).await;
+    if !prepared.failures().is_empty() {
+        return Err(plugins::problems(&loaded.source, prepared.failures()).to_string());
+    }
+    let providers = registry.commit(prepared);
+    for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &registry)) {
+        eprintln!("warning: {warning}");
+    }
+    println!("{}: ok", config_file.display());
+    for (name, provider) in providers.iter() {
+        let description = provider.plugin().description();
+        println!("  {name}: {} {}", description.name, description.version);
+    }
+    Ok(())
+}
+
+fn print_welcome(config: &Config, url: &str, config_file: &Path) {
+    let mut out = std::io::stdout().lock();
+    let providers = config.sms.service.names().join(", ");
+    let text = if config.sandbox_selected() {
+        format!(
+            "\
+chelseru serves on {url}/ with SMS by {providers}.
+
+Log a number in:
+  curl -s {url}/otp/send/ -d mobile_number=09120000000
+  curl -s {url}/sandbox/inbox/     # the sandbox shows what it would send: read the code
+  curl -s {url}/authenticate/ -d mobile_number=09120000000 -d code=CODE
+
+Next: {url}/status/ says what is loaded; edit {config} (it is read again when you save it);
+README.md takes a tour. Ctrl-C stops.
+",
+            config = config_file.display()
+        )
+    } else {
+        format!("chelseru serves on {url}/ with SMS by {providers}; {url}/status/ says what is loaded.\n")
+    };
+    // Nobody may be reading; serving goes on.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            },
+            Err(_) => {
+                let _ = tokio::signal::ctrl_c().await;
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = tokio::signal::ctrl_c().await;
+}

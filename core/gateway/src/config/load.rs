@@ -1,0 +1,496 @@
+//! Reading, locating and checking a configuration file.
+//!
+//! Every problem names file, line, key, the value that was found and what is accepted. Shape errors (TOML
+//! syntax, unknown keys, wrong types) come from the parser one at a time; the checks of values report all of
+//! theirs together. A secret's value never appears in a problem.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{Config, Groups, SettingSource};
+
+/// The text of a configuration file, kept to find the line of a key.
+pub struct Source {
+    pub path: PathBuf,
+    text: String,
+    document: Option<toml_edit::Document<String>>,
+}
+
+/// A configuration that passed every check that needs no plugin.
+pub struct Loaded {
+    pub config: Config,
+    pub source: Source,
+    pub warnings: Vec<Problem>,
+}
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    pub file: PathBuf,
+    /// Counted from 1; `None` when the key is not in the file.
+    pub line: Option<usize>,
+    /// Dotted: `auth.otp_length`.
+    pub key: String,
+    /// As found; `None` when it is missing or secret.
+    pub found: Option<String>,
+    /// What is wrong and what would be accepted.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        if let Some(found) = &self.found {
+            write!(f, " = {found}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Everything that is wrong with a file: at least one problem.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// Errors: [`Problems`], when it cannot be read, is not TOML, has a key that is not known, or a value that
+    /// is not accepted.
+    pub fn load(path: &Path) -> Result<Loaded, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Problems(vec![Problem {
+                file: path.to_owned(),
+                line: None,
+                key: String::new(),
+                found: None,
+                message: format!("cannot be read: {error}; name another file with --config PATH"),
+            }])
+        })?;
+        Config::parse(path, text)
+    }
+
+    /// [`Config::load`] on a text that was already read.
+    pub fn parse(path: &Path, text: String) -> Result<Loaded, Problems> {
+        let source =
+            Source { path: path.to_owned(), document: toml_edit::Document::parse(text.clone()).ok(), text };
+        let config: Config =
+            toml::from_str(&source.text).map_err(|error| Problems(vec![source.shape_problem(&error)]))?;
+        let mut checker = Checker { source: &source, problems: Vec::new(), warnings: Vec::new() };
+        checker.check(&config);
+        let Checker { problems, warnings, .. } = checker;
+        if problems.is_empty() { Ok(Loaded { config, source, warnings }) } else { Err(Problems(problems)) }
+    }
+}
+
+impl Source {
+    /// A problem at a dotted key; the nearest table that exists gives the line when the key itself is not in
+    /// the file.
+    pub fn problem(&self, key: &str, found: Option<String>, message: impl Into<String>) -> Problem {
+        Problem {
+            file: self.path.clone(),
+            line: self.line_of_key(key),
+            key: key.to_owned(),
+            found,
+            message: message.into(),
+        }
+    }
+
+    fn line_of_key(&self, key: &str) -> Option<usize> {
+        let document = self.document.as_ref()?;
+        let mut item: &toml_edit::Item = document.as_item();
+        let mut span = None;
+        for part in key.split('.') {
+            let table = item.as_table_like()?;
+            let Some((name, next)) = table.get_key_value(part) else { break };
+            span = name.span().or_else(|| next.span()).or(span);
+            item = next;
+        }
+        span.map(|span| self.line_at(span.start))
+    }
+
+    fn line_at(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// Turns a parser's error into a problem: its span gives the line, the line gives the key.
+    fn shape_problem(&self, error: &toml::de::Error) -> Problem {
+        let line = error.span().map(|span| self.line_at(span.start));
+        let (mut key, mut found) = (String::new(), None);
+        if let Some(line) = line {
+            let lines: Vec<&str> = self.text.lines().collect();
+            let table = lines[..line.min(lines.len())]
+                .iter()
+                .rev()
+                .map(|line| line.trim())
+                .find(|line| line.starts_with('['))
+                .map(|line| line.trim_start_matches('[').split(']').next().unwrap_or("").trim().to_owned());
+            let text = lines.get(line - 1).copied().unwrap_or("").trim();
+            let table = table.unwrap_or_default();
+            key = match text.split_once('=') {
+                Some((name, value)) if !text.starts_with('[') && !text.starts_with('#') => {
+                    // A value under `settings` may be a secret: it is never repeated.
+                    if !table.contains("settings") && !table.starts_with("provider") {
+                        found = Some(value.split(" #").next().unwrap_or(value).trim().to_owned());
+                    }
+                    if table.is_empty() { name.trim().to_owned() } else { format!("{table}.{}", name.trim()) }
+                }
+                _ => table,
+            };
+        }
+        Problem { file: self.path.clone(), line, key, found, message: error.message().replace('\n', "; ") }
+    }
+}
+
+struct Checker<'a> {
+    source: &'a Source,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn check(&mut self, config: &Config) {
+        let server = &config.server;
+        let base = &server.base_path;
+        let well_formed = base.is_empty()
+            || (base.starts_with('/')
+                && !base.ends_with('/')
+                && !base.contains("//")
+                && base.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte)));
+        if !well_formed {
+            self.refuse(
+                "server.base_path",
+                format!("{base:?}"),
+                "must be empty or start with a slash, not end with one, and hold only letters, digits and -_.~/",
+            );
+        }
+        self.range("server.connections_max", u64::from(server.connections_max), 1, 1_000_000);
+        self.range("server.header_read_timeout_seconds", server.header_read_timeout_seconds, 1, 3600);
+        self.range("server.headers_max", server.headers_max as u64, 8, 1024);
+        self.range("server.header_bytes_max", server.header_bytes_max as u64, 8192, 1024 * 1024);
+        self.range("server.body_bytes_max", server.body_bytes_max as u64, 1024, 1024 * 1024 * 1024);
+        self.range("server.body_read_timeout_seconds", server.body_read_timeout_seconds, 1, 3600);
+        self.range("server.shutdown_timeout_seconds", server.shutdown_timeout_seconds, 0, 3600);
+        self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
+
+        let auth = &config.auth;
+        self.range("auth.otp_length", u64::from(auth.otp_length), 4, 10);
+        self.range("auth.otp_expire_minutes", auth.otp_expire_minutes, 1, 10);
+        self.range("auth.otp_attempts_max", u64::from(auth.otp_attempts_max), 1, 10);
+        self.range("auth.otp_resend_seconds", auth.otp_resend_seconds, 0, auth.otp_expire_minutes * 60);
+        self.range("auth.access_token_seconds", auth.access_token_seconds, 30, 86_400);
+        self.range("auth.refresh_token_seconds", auth.refresh_token_seconds, 300, 31_536_000);
+        self.range("auth.sessions_per_user_max", u64::from(auth.sessions_per_user_max), 1, 1000);
+        if !auth.otp_text.contains("{code}") {
+            self.refuse(
+                "auth.otp_text",
+                format!("{:?}", auth.otp_text),
+                "must contain {code}, which stands for the code",
+            );
+        }
+        for (key, value) in
+            [("auth.token_issuer", &auth.token_issuer), ("auth.token_audience", &auth.token_audience)]
+        {
+            if value.is_empty() {
+                self.refuse(key, "\"\"".into(), "must not be empty");
+            }
+        }
+        if let Groups::List(groups) = &auth.groups {
+            if groups.is_empty() || groups.iter().any(|group| *group > i32::MAX as u32) {
+                self.refuse(
+                    "auth.groups",
+                    format!("{groups:?}"),
+                    "must name at least one group from 0 to 2147483647, or be \"any\"",
+                );
+            }
+        }
+
+        let plugins = &config.plugins;
+        self.range("plugins.calls_max", u64::from(plugins.calls_max), 1, 4096);
+        self.range("plugins.calls_per_provider_max", u64::from(plugins.calls_per_provider_max), 1, 4096);
+        self.range("plugins.queue_timeout_ms", plugins.queue_timeout_ms, 0, 60_000);
+        self.range("plugins.wall_time_seconds", plugins.wall_time_seconds, 1, 120);
+        self.range("plugins.cpu_time_ms", plugins.cpu_time_ms, 20, 10_000);
+        self.range("plugins.memory_mib", u64::from(plugins.memory_mib), 1, 64);
+        self.range(
+            "plugins.http_response_bytes_max",
+            plugins.http_response_bytes_max,
+            1024,
+            16 * 1024 * 1024,
+        );
+        self.check_sms(config);
+        self.check_providers(config);
+    }
+
+    fn check_sms(&mut self, config: &Config) {
+        let names = config.sms.service.names();
+        let known = || {
+            let mut known: Vec<&str> = config.provider.keys().map(String::as_str).collect();
+            known.extend(super::KNOWN_PROVIDERS.iter().map(|(name, _)| *name));
+            known.sort_unstable();
+            known.dedup();
+            known.join(", ")
+        };
+        if names.is_empty() {
+            self.refuse("sms.service", "[]".into(), &format!("must name at least one of {}", known()));
+        }
+        for (index, name) in names.iter().enumerate() {
+            if config.plugin_of(name).is_none() {
+                self.refuse(
+                    "sms.service",
+                    format!("{name:?}"),
+                    &format!(
+                        "is not a provider; accepted are {} and any [provider.NAME] of this file",
+                        known()
+                    ),
+                );
+            } else if names[..index].contains(name) {
+                self.refuse("sms.service", format!("{name:?}"), "is listed twice");
+            }
+        }
+        for (template, ids) in &config.sms.templates {
+            for name in ids.keys() {
+                if config.plugin_of(name).is_none() {
+                    self.refuse(
+                        &format!("sms.templates.{template}.{name}"),
+                        format!("{name:?}"),
+                        &format!("is not a provider; accepted are {}", known()),
+                    );
+                }
+            }
+        }
+        let wanted = &config.auth.otp_template;
+        if wanted.is_empty() {
+            return;
+        }
+        let Some(ids) = config.sms.templates.get(wanted) else {
+            let known = config.sms.templates.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            self.refuse(
+                "auth.otp_template",
+                format!("{wanted:?}"),
+                &format!(
+                    "has no table [sms.templates.{wanted}]; known templates: [{known}]; \"\" sends otp_text"
+                ),
+            );
+            return;
+        };
+        for name in names {
+            if !ids.contains_key(name) {
+                self.refuse(
+                    &format!("sms.templates.{wanted}"),
+                    format!("{ids:?}"),
+                    &format!("has no id for {name}, which sms.service may use"),
+                );
+            }
+        }
+    }
+
+    fn check_providers(&mut self, config: &Config) {
+        for (name, entry) in &config.provider {
+            let key = format!("provider.{name}");
+            if name.is_empty()
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+            {
+                self.refuse(
+                    &key,
+                    format!("{name:?}"),
+                    "a provider's name holds letters, digits, _ and - only",
+                );
+            }
+            match config.plugin_of(name) {
+                None => self.refuse(
+                    &key,
+                    format!("{name:?}"),
+                    "needs `plugin`, the name of a file in the plugins folder without .wasm",
+                ),
+                Some(plugin)
+                    if plugin.is_empty()
+                        || !plugin
+                            .bytes()
+                            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) =>
+                {
+                    self.refuse(
+                        &format!("{key}.plugin"),
+                        format!("{plugin:?}"),
+                        "must be a file name in the plugins folder without .wasm: letters, digits, _ and -",
+                    );
+                }
+                Some(_) => {}
+            }
+            for (setting, value) in &entry.settings {
+                let key = format!("{key}.settings.{setting}");
+                if let Err(message) = resolve_setting(value, &self.source.path) {
+                    self.problems.push(self.source.problem(&key, Some(format!("{value:?}")), message));
+                }
+            }
+        }
+    }
+
+    fn range(&mut self, key: &str, found: u64, least: u64, most: u64) {
+        if !(least..=most).contains(&found) {
+            self.refuse(key, found.to_string(), &format!("must be {least} to {most}"));
+        }
+    }
+
+    fn refuse(&mut self, key: &str, found: String, message: &str) {
+        self.problems.push(self.source.problem(key, Some(found), message));
+    }
+}
+
+/// The value of a setting, read from where the file says.
+///
+/// Errors: a sentence for the operator, when the variable or file is missing or empty.
+pub(crate) fn resolve_setting(source: &SettingSource, config_file: &Path) -> Result<String, String> {
+    let value = match source {
+        SettingSource::Text(text) => text.clone(),
+        SettingSource::Integer(number) => number.to_string(),
+        SettingSource::Boolean(fact) => fact.to_string(),
+        SettingSource::Env { env } => std::env::var(env)
+            .map_err(|_| format!("the environment variable {env} is not set (or not text)"))?,
+        SettingSource::File { file } => {
+            let base = config_file.parent().unwrap_or(Path::new(""));
+            let path = base.join(file);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+    };
+    match (source, value.is_empty()) {
+        (SettingSource::Env { env }, true) => Err(format!("the environment variable {env} is empty")),
+        (SettingSource::File { file }, true) => Err(format!("the file {} is empty", file.display())),
+        _ => Ok(value),
+    }
+}
+
+impl Loaded {
+    pub fn resolve(&self, source: &SettingSource) -> Result<String, String> {
+        resolve_setting(source, &self.source.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        match Config::parse(Path::new("config.toml"), text.into()) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.0.iter().map(Problem::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let loaded = Config::parse(Path::new("config.toml"), String::new()).expect("defaults are accepted");
+        assert_eq!(loaded.config, Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_accepted_ones() {
+        let found = problems("[server]\nlisten = \"127.0.0.1:1\"\nlisten_on = 3\n");
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].starts_with("config.toml:3: server.listen_on = 3: unknown field `listen_on`"),
+            "{found:?}"
+        );
+        assert!(found[0].contains("`base_path`"), "{found:?}");
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_line_key_and_value() {
+        let found = problems("[auth]\notp_length = \"six\" # digits\n");
+        assert!(
+            found[0].starts_with(
+                "config.toml:2: auth.otp_length = \"six\": invalid type: string \"six\", expected"
+            ),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn values_out_of_range_are_reported_together() {
+        let found =
+            problems("[auth]\notp_length = 3\notp_expire_minutes = 11\n\n[plugins]\nmemory_mib = 65\n");
+        assert_eq!(
+            found,
+            [
+                "config.toml:2: auth.otp_length = 3: must be 4 to 10",
+                "config.toml:3: auth.otp_expire_minutes = 11: must be 1 to 10",
+                "config.toml:6: plugins.memory_mib = 65: must be 1 to 64",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_service_that_is_no_provider_lists_the_known_ones() {
+        let found = problems("[sms]\nservice = [\"KAVENEGAR\"]\n");
+        assert!(
+            found[0].starts_with("config.toml:2: sms.service = \"KAVENEGAR\": is not a provider"),
+            "{found:?}"
+        );
+        assert!(found[0].contains("KAVENEGAR_COM"), "{found:?}");
+    }
+
+    #[test]
+    fn a_template_in_use_needs_an_id_for_every_selected_provider() {
+        let found = problems(
+            "[auth]\notp_template = \"login\"\n[sms]\nservice = [\"KAVENEGAR_COM\", \"SANDBOX_SMS\"]\n\
+             [sms.templates.login]\nKAVENEGAR_COM = \"x\"\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("has no id for SANDBOX_SMS"), "{found:?}");
+    }
+
+    #[test]
+    fn a_missing_variable_is_named_and_a_literal_is_never_repeated() {
+        let found = problems(
+            "[provider.KAVENEGAR_COM.settings]\napi_key = { env = \"CHELSERU_TEST_NOT_SET\" }\nsender = \"s3cret\"\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("config.toml:2: provider.KAVENEGAR_COM.settings.api_key"), "{found:?}");
+        assert!(found[0].contains("CHELSERU_TEST_NOT_SET is not set"), "{found:?}");
+        assert!(!found[0].contains("s3cret"));
+    }
+
+    #[test]
+    fn a_broken_secret_line_is_not_repeated() {
+        let found = problems("[provider.KAVENEGAR_COM.settings]\napi_key = [\"s3cret\"]\n");
+        assert_eq!(found.len(), 1);
+        assert!(!found[0].contains("s3cret"), "{found:?}");
+        assert!(found[0].starts_with("config.toml:2: provider.KAVENEGAR_COM.settings.api_key"), "{found:?}");
+    }
+
+    #[test]
+    fn syntax_errors_name_their_line() {
+        let found = problems("[server]\nlisten = \n");
+        assert!(found[0].starts_with("config.toml:2: "), "{found:?}");
+    }
+
+    #[test]
+    fn keys_that_wait_for_a_restart_are_named() {
+        let mut next = Config::default();
+        next.server.body_bytes_max += 1;
+        next.plugins.calls_max += 1;
+        next.auth.otp_length = 8;
+        assert_eq!(Config::default().restart_keys(&next), ["server.body_bytes_max", "plugins.calls_max"]);
+    }
+}

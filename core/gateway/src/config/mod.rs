@@ -1,0 +1,442 @@
+//! The configuration: every key, its meaning, unit and default.
+//!
+//! `config.toml` is read whole and checked whole before any part of the gateway builds itself from its own
+//! section. Unknown keys are errors. The structs here are the only list of keys; the `config.toml` at the
+//! root of the project shows the same keys with the same defaults, and a test holds the two equal.
+//!
+//! What an edit changes while the gateway runs: everything except the keys in [`Config::restart_keys`].
+//!
+//! Not here: reading, locating and checking (see `load`), and what a plugin's own settings mean (the plugin
+//! says; see `crate::providers`).
+
+mod load;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::{Error as _, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use load::{Loaded, Problem, Problems, Source};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub log: Log,
+    pub data: Data,
+    pub auth: Auth,
+    pub sms: Sms,
+    pub plugins: Plugins,
+    /// One entry per provider account; the name is free, several entries may use one plugin.
+    pub provider: BTreeMap<String, ProviderEntry>,
+}
+
+/// `[server]`: the listener and the bounds of a connection. All of it is read at start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Prefix of every route, without a slash at the end.
+    pub base_path: String,
+    /// Connections open at once; further ones wait in the kernel's queue.
+    pub connections_max: u32,
+    /// Seconds a client may take to send a request's head; also how long a kept-alive connection may idle.
+    pub header_read_timeout_seconds: u64,
+    /// Headers in one request; more answer 431.
+    pub headers_max: usize,
+    /// Bytes of one request's head; more answer 431. At least 8192.
+    pub header_bytes_max: usize,
+    /// Bytes of one request's body; more answer 413.
+    pub body_bytes_max: usize,
+    /// Seconds a client may take to send a request's body; longer answers 408.
+    pub body_read_timeout_seconds: u64,
+    /// Seconds given to requests in flight when the gateway is told to stop.
+    pub shutdown_timeout_seconds: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            base_path: "/drfchelseru".into(),
+            connections_max: 10_000,
+            header_read_timeout_seconds: 30,
+            headers_max: 64,
+            header_bytes_max: 16 * 1024,
+            body_bytes_max: 1024 * 1024,
+            body_read_timeout_seconds: 15,
+            shutdown_timeout_seconds: 20,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: LogLevel,
+    /// `text` for people, `json` for machines. Read at start.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `[data]`: where the gateway keeps what it writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The data folder, relative to the configuration file: database, plugins, cache, keys. Read at start.
+    pub dir: PathBuf,
+    /// Memory for the database's page cache, in MiB. Read at start.
+    pub cache_mib: u64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data { dir: "data".into(), cache_mib: 128 }
+    }
+}
+
+/// `[auth]`: login by one-time password, tokens and sessions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// How people log in.
+    pub method: AuthMethod,
+    /// Digits of a code: 4 to 10.
+    pub otp_length: u8,
+    /// Minutes a code is valid: 1 to 10.
+    pub otp_expire_minutes: u64,
+    /// Seconds before another code may be asked for; 0 means until the pending code expires.
+    pub otp_resend_seconds: u64,
+    /// Wrong guesses that burn a code: 1 to 10.
+    pub otp_attempts_max: u32,
+    /// The message, when no template is used; `{code}` stands for the code.
+    pub otp_text: String,
+    /// Logical template name under `[sms.templates]`; empty sends `otp_text`.
+    pub otp_template: String,
+    /// Which values of `group` a client may name: a list of numbers, or `"any"`.
+    pub groups: Groups,
+    /// Seconds an access token is valid: 30 to 86400.
+    pub access_token_seconds: u64,
+    /// Seconds a refresh token, and so an unused session, is valid: 300 to 31536000.
+    pub refresh_token_seconds: u64,
+    /// The `iss` claim.
+    pub token_issuer: String,
+    /// The `aud` claim.
+    pub token_audience: String,
+    /// Sessions of one user; the oldest goes when a new one would exceed it. 1 to 1000.
+    pub sessions_per_user_max: u32,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            method: AuthMethod::Otp,
+            otp_length: 6,
+            otp_expire_minutes: 4,
+            otp_resend_seconds: 0,
+            otp_attempts_max: 5,
+            otp_text: "Your code: {code}".into(),
+            otp_template: String::new(),
+            groups: Groups::List(vec![0]),
+            access_token_seconds: 300,
+            refresh_token_seconds: 86_400,
+            token_issuer: "chelseru".into(),
+            token_audience: "chelseru".into(),
+            sessions_per_user_max: 50,
+        }
+    }
+}
+
+impl Auth {
+    pub fn otp_ttl(&self) -> Duration {
+        Duration::from_secs(self.otp_expire_minutes * 60)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuthMethod {
+    #[serde(rename = "OTP")]
+    Otp,
+}
+
+/// The groups a client may name when it logs in. A group is part of an account's key, never a right.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a list of whole numbers, or \"any\"")]
+pub enum Groups {
+    List(Vec<u32>),
+    Any(AnyWord),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnyWord {
+    #[serde(rename = "any")]
+    Any,
+}
+
+/// `[sms]`: which providers carry messages, in which order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sms {
+    /// A provider entry's name, or a list that is tried in order.
+    pub service: OneOrMany,
+    /// Logical template name -> provider entry name -> the provider's own template id.
+    pub templates: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Default for Sms {
+    fn default() -> Self {
+        Sms { service: OneOrMany::One("SANDBOX_SMS".into()), templates: BTreeMap::new() }
+    }
+}
+
+/// `"A"` or `["A", "B"]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a name, or a list of names")]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub fn names(&self) -> &[String] {
+        match self {
+            OneOrMany::One(name) => std::slice::from_ref(name),
+            OneOrMany::Many(names) => names,
+        }
+    }
+}
+
+/// `[plugins]`: what one call of a plugin may use. Applies to every provider entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plugins {
+    /// Calls of all plugins running at once, and the size of the instance pool. Read at start.
+    pub calls_max: u32,
+    /// Calls of one provider entry running at once.
+    pub calls_per_provider_max: u32,
+    /// Milliseconds a call waits for its turn before it fails as busy.
+    pub queue_timeout_ms: u64,
+    /// Seconds one call may take, its HTTP requests included.
+    pub wall_time_seconds: u64,
+    /// Milliseconds of computing one call may use.
+    pub cpu_time_ms: u64,
+    /// Memory of one call, in MiB: 1 to 64.
+    pub memory_mib: u32,
+    /// Bytes of one HTTP answer from a provider.
+    pub http_response_bytes_max: u64,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins {
+            calls_max: 256,
+            calls_per_provider_max: 128,
+            queue_timeout_ms: 5_000,
+            wall_time_seconds: 15,
+            cpu_time_ms: 200,
+            memory_mib: 16,
+            http_response_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+/// `[provider.NAME]`: one account at a provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderEntry {
+    /// File name in `data/plugins/` without `.wasm`. May be left out for the names in [`KNOWN_PROVIDERS`].
+    pub plugin: Option<String>,
+    /// Granted hosts, `name` or `name:port`. Left out: what the plugin asks for, public addresses only.
+    /// A loopback or private address must be granted as that very address.
+    pub hosts: Option<Vec<String>>,
+    /// The plugin's own settings; `chelseru plugin inspect` lists them.
+    pub settings: BTreeMap<String, SettingSource>,
+}
+
+/// A setting's value: in the file, in the environment, or in a file of its own.
+#[derive(Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum SettingSource {
+    /// `{ env = "NAME" }`: a variable of the gateway's environment.
+    Env {
+        env: String,
+    },
+    /// `{ file = "path" }`: relative to the configuration file; a last line break does not count.
+    File {
+        file: PathBuf,
+    },
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+}
+
+impl<'de> Deserialize<'de> for SettingSource {
+    /// By hand, because a derived untagged enum also reads lists, and its error would repeat what may be a secret.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SourceVisitor;
+        impl<'de> Visitor<'de> for SourceVisitor {
+            type Value = SettingSource;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text, a whole number, true, false, { env = \"NAME\" } or { file = \"path\" }")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<SettingSource, E> {
+                Ok(SettingSource::Text(text.to_owned()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<SettingSource, E> {
+                Ok(SettingSource::Integer(number))
+            }
+
+            fn visit_bool<E>(self, fact: bool) -> Result<SettingSource, E> {
+                Ok(SettingSource::Boolean(fact))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SettingSource, A::Error> {
+                let key: Option<String> = map.next_key()?;
+                let source = match key.as_deref() {
+                    Some("env") => SettingSource::Env { env: map.next_value()? },
+                    Some("file") => SettingSource::File { file: map.next_value()? },
+                    _ => return Err(A::Error::invalid_type(Unexpected::Map, &self)),
+                };
+                match map.next_key::<String>()? {
+                    None => Ok(source),
+                    Some(_) => Err(A::Error::invalid_type(Unexpected::Map, &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+impl std::fmt::Debug for SettingSource {
+    /// Names the source, never the value.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SettingSource::Env { env } => write!(f, "env {env}"),
+            SettingSource::File { file } => write!(f, "file {}", file.display()),
+            SettingSource::Text(_) => f.write_str("text"),
+            SettingSource::Integer(_) => f.write_str("integer"),
+            SettingSource::Boolean(_) => f.write_str("boolean"),
+        }
+    }
+}
+
+/// Provider names of the original and of the trial providers, with the plugin each one means.
+pub const KNOWN_PROVIDERS: &[(&str, &str)] = &[
+    ("SANDBOX_SMS", "sandbox-sms"),
+    ("KAVENEGAR_COM", "kavenegar"),
+    ("MELI_PAYAMAK_COM", "meli-payamak"),
+    ("PARSIAN_WEBCO_IR", "parsian-webco"),
+];
+
+/// The trial SMS provider's plugin: its messages are shown instead of sent.
+pub const SANDBOX_SMS_PLUGIN: &str = "sandbox-sms";
+
+impl Config {
+    /// The plugin file of a provider entry, without `.wasm`; `None` when neither the entry nor its name says.
+    pub fn plugin_of(&self, name: &str) -> Option<&str> {
+        let known = || KNOWN_PROVIDERS.iter().find(|(known, _)| *known == name).map(|(_, plugin)| *plugin);
+        match self.provider.get(name) {
+            Some(ProviderEntry { plugin: Some(plugin), .. }) => Some(plugin),
+            _ => known(),
+        }
+    }
+
+    /// Every provider entry that must load: the ones in the file, and a selected trial provider without one.
+    pub fn provider_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.provider.keys().cloned().collect();
+        for name in self.sms.service.names() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// Whether a message to a selected provider is shown instead of sent.
+    pub fn sandbox_selected(&self) -> bool {
+        self.sms.service.names().iter().any(|name| self.plugin_of(name) == Some(SANDBOX_SMS_PLUGIN))
+    }
+
+    /// The keys in which `self` and `next` differ although an edit cannot change them while the gateway runs.
+    pub fn restart_keys(&self, next: &Config) -> Vec<String> {
+        let mut keys = Vec::new();
+        let before = serde_json::to_value(&self.server).unwrap_or_default();
+        let after = serde_json::to_value(&next.server).unwrap_or_default();
+        if let (Some(before), Some(after)) = (before.as_object(), after.as_object()) {
+            keys.extend(
+                before
+                    .iter()
+                    .filter(|(key, value)| after.get(*key) != Some(value))
+                    .map(|(key, _)| format!("server.{key}")),
+            );
+        }
+        let mut note = |differs: bool, key: &str| {
+            if differs {
+                keys.push(key.to_owned());
+            }
+        };
+        note(self.log.format != next.log.format, "log.format");
+        note(self.data.dir != next.data.dir, "data.dir");
+        note(self.data.cache_mib != next.data.cache_mib, "data.cache_mib");
+        note(self.plugins.calls_max != next.plugins.calls_max, "plugins.calls_max");
+        keys
+    }
+
+    /// Takes over the keys that only a restart changes from the running configuration.
+    pub fn keep_restart_keys(&mut self, running: &Config) {
+        self.server = running.server.clone();
+        self.log.format = running.log.format;
+        self.data = running.data.clone();
+        self.plugins.calls_max = running.plugins.calls_max;
+    }
+}
+
+/// The data folder of a configuration file.
+pub fn data_dir(config: &Config, file: &Path) -> PathBuf {
+    let base = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    base.join(&config.data.dir)
+}

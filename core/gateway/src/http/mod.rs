@@ -1,0 +1,271 @@
+//! HTTP: the only place, with its submodules, that knows requests and replies.
+//!
+//! [`handle`] shows the order of every request: id, route, content negotiation, credentials, permission,
+//! method, body, handler, headers, log. Handlers (`auth`, `operator`) translate between fields and the
+//! domain, and each domain error to its status in one function.
+//!
+//! Not here: the rules themselves (`chelseru-domain`), the listener's bounds (`server`), the error shapes
+//! (`reply`).
+
+mod auth;
+pub mod fields;
+mod operator;
+pub mod reply;
+mod route;
+pub mod server;
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use chelseru_domain::identity::Caller;
+use futures_util::FutureExt;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Body;
+
+use crate::app::{App, Live};
+use fields::Fields;
+use reply::{Failure, Reply};
+pub use route::Router;
+use route::{Access, Found, Operation, Route};
+
+/// What a handler knows of the request it serves.
+pub struct Context {
+    pub app: Arc<App>,
+    /// The configuration and providers this request started with; a reload does not change them half way.
+    pub live: Arc<Live>,
+    pub request_id: String,
+    pub peer: SocketAddr,
+    pub head: Parts,
+    /// Who is calling; `None` on open routes without credentials.
+    pub caller: Option<Caller>,
+}
+
+impl Context {
+    pub fn client_ip(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    /// A header's text; `""` when it is absent or not text.
+    pub fn header(&self, name: header::HeaderName) -> &str {
+        header_text(&self.head.headers, name)
+    }
+
+    /// The caller of a route that is for users only.
+    pub fn user(&self) -> Result<&Caller, Failure> {
+        self.caller.as_ref().ok_or_else(no_credentials)
+    }
+}
+
+/// Answers one request. Never panics, whatever the client sends; a defect in a handler answers 500.
+pub async fn handle<B>(app: &Arc<App>, peer: SocketAddr, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let started = Instant::now();
+    let request_id = uuid::Uuid::now_v7().simple().to_string();
+    let (head, body) = request.into_parts();
+    let method = head.method.clone();
+    let path = head.uri.path().to_owned();
+
+    let answered = AssertUnwindSafe(answer(app, &request_id, peer, head, body))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            tracing::error!(request.id = %request_id, "a handler panicked; this is a defect");
+            Err(Failure::internal())
+        });
+    let code = answered.as_ref().err().map(|failure| failure.code);
+    let reply = answered.unwrap_or_else(|failure| failure.into_reply(&request_id));
+    let mut response = reply.into_response(&request_id);
+    if method == Method::HEAD {
+        *response.body_mut() = Full::default();
+    }
+    app.metrics.request(response.status());
+    log(&request_id, &method, &path, peer, response.status(), code, started);
+    response
+}
+
+async fn answer<B>(
+    app: &Arc<App>,
+    request_id: &str,
+    peer: SocketAddr,
+    head: Parts,
+    body: B,
+) -> Result<Reply, Failure>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let live = app.live();
+    let route = match app.router.find(&head.uri, &live) {
+        Found::Route(route) => route,
+        Found::MissingSlash(location) => return Ok(Reply::moved(&location)),
+        Found::Nothing => return Err(not_found()),
+    };
+    if route.access == Access::Loopback && !operator::is_local(peer, &head.headers) {
+        return Err(not_found());
+    }
+    let allow = route.allow();
+    match serve(app, live, route, request_id, peer, head, body).await {
+        Ok(reply) => Ok(reply.with(header::ALLOW, allow)),
+        Err(failure) => Err(failure.allow(allow)),
+    }
+}
+
+/// The order from here on is the original's: a wrong token is refused before a wrong method.
+async fn serve<B>(
+    app: &Arc<App>,
+    live: Arc<Live>,
+    route: &Route,
+    request_id: &str,
+    peer: SocketAddr,
+    head: Parts,
+    body: B,
+) -> Result<Reply, Failure>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    negotiate(&head)?;
+    let caller = credentials(&live, &head.headers)?;
+    if route.access == Access::User && caller.is_none() {
+        return Err(no_credentials());
+    }
+    if head.method == Method::OPTIONS {
+        return Ok(route.describe());
+    }
+    let Some(operation) = route.operation(&head.method) else {
+        let text = format!("Method \"{}\" not allowed.", head.method);
+        return Err(Failure::detail(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text));
+    };
+
+    let limits = &app.limits;
+    let fields = if operation.reads_body() {
+        let timeout = std::time::Duration::from_secs(limits.body_read_timeout_seconds);
+        Some(fields::read(&head.headers, body, limits.body_bytes_max, timeout).await?)
+    } else {
+        None
+    };
+    let context = Context { app: app.clone(), live, request_id: request_id.to_owned(), peer, head, caller };
+    run(operation, context, fields).await
+}
+
+/// Where each operation is carried out.
+async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> Result<Reply, Failure> {
+    let body = |fields: Option<Fields>| fields.ok_or_else(Failure::internal);
+    match operation {
+        Operation::OtpSend => auth::otp_send(context, body(fields)?).await,
+        Operation::Authenticate => auth::authenticate(context, body(fields)?).await,
+        Operation::SessionList => auth::session_list(&context),
+        Operation::SandboxInbox => operator::sandbox_inbox(&context),
+        Operation::Status => operator::status(&context),
+        Operation::Metrics => operator::metrics(&context),
+        Operation::Health => operator::health(&context),
+    }
+}
+
+/// The reply is always JSON. As in the original, an `Accept` that excludes it answers 406 and an unknown
+/// `?format=` 404. A browser's `text/html` gets JSON too: there is no browsable page.
+fn negotiate(head: &Parts) -> Result<(), Failure> {
+    let query = head.uri.query().unwrap_or("");
+    if !query.is_empty() {
+        let format = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "format");
+        if format.is_some_and(|(_, value)| value != "json" && value != "api") {
+            return Err(not_found());
+        }
+    }
+    let mut accepts = head.headers.get_all(header::ACCEPT).iter().peekable();
+    if accepts.peek().is_none() {
+        return Ok(());
+    }
+    let accepted =
+        accepts.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
+            let essence = range.split(';').next().unwrap_or("").trim();
+            ["*/*", "application/*", "application/json", "text/html", "text/*", "text/plain", ""]
+                .contains(&essence)
+        });
+    if accepted {
+        return Ok(());
+    }
+    Err(Failure::detail(
+        StatusCode::NOT_ACCEPTABLE,
+        "not_acceptable",
+        "Could not satisfy the request Accept header.",
+    ))
+}
+
+/// The caller named by `Authorization: Bearer`. As in the original, a bad token is refused on open routes too,
+/// and the scheme is case sensitive.
+fn credentials(live: &Live, headers: &HeaderMap) -> Result<Option<Caller>, Failure> {
+    let value = header_text(headers, header::AUTHORIZATION);
+    let mut words = value.split_ascii_whitespace();
+    if words.next() != Some("Bearer") {
+        return Ok(None);
+    }
+    let (Some(token), None) = (words.next(), words.next()) else {
+        return Err(Failure::detail(
+            StatusCode::UNAUTHORIZED,
+            "bad_authorization_header",
+            "Authorization header must contain two space-delimited values",
+        )
+        .challenge());
+    };
+    live.identity.caller(token).map(Some).map_err(auth::token_failure)
+}
+
+fn header_text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+fn not_found() -> Failure {
+    Failure::detail(StatusCode::NOT_FOUND, "not_found", "Not found.")
+}
+
+fn no_credentials() -> Failure {
+    Failure::detail(
+        StatusCode::UNAUTHORIZED,
+        "not_authenticated",
+        "Authentication credentials were not provided.",
+    )
+    .challenge()
+}
+
+/// One line per request: failures of the gateway as errors, refusals and changes as information, reads as
+/// detail. The query is never logged; it may hold a token.
+fn log(
+    request_id: &str,
+    method: &Method,
+    path: &str,
+    peer: SocketAddr,
+    status: StatusCode,
+    code: Option<&'static str>,
+    started: Instant,
+) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                request.id = %request_id,
+                http.method = %method,
+                http.path = %path,
+                http.status = status.as_u16(),
+                error.code = code,
+                client.ip = %peer.ip(),
+                duration_ms = started.elapsed().as_micros() as f64 / 1000.0,
+                "request"
+            )
+        };
+    }
+    if status.is_server_error() {
+        line!(error);
+    } else if status.is_client_error() || !method.is_safe() {
+        line!(info);
+    } else {
+        line!(debug);
+    }
+}

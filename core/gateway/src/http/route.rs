@@ -1,0 +1,172 @@
+//! Which path and method mean which operation.
+//!
+//! One table. Every path ends in a slash; the same path without it answers 301 with a relative location, for
+//! any method, as in the original.
+
+use http::header::HeaderValue;
+use http::{Method, StatusCode, Uri};
+use serde_json::json;
+
+use super::reply::Reply;
+use crate::app::Live;
+
+/// `noun_verb`, the same pair as the handler and the domain function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    OtpSend,
+    Authenticate,
+    SessionList,
+    SandboxInbox,
+    Status,
+    Metrics,
+    Health,
+}
+
+impl Operation {
+    pub fn reads_body(self) -> bool {
+        matches!(self, Operation::OtpSend | Operation::Authenticate)
+    }
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Open,
+    /// A valid access token.
+    User,
+    /// A client on this machine, not by way of a proxy; for others the route does not exist.
+    Loopback,
+}
+
+pub struct Route {
+    pub path: &'static str,
+    /// As `OPTIONS` names it.
+    name: &'static str,
+    pub access: Access,
+    methods: &'static [(Method, Operation)],
+    /// When the route exists at all.
+    exists: fn(&Live) -> bool,
+}
+
+const ALWAYS: fn(&Live) -> bool = |_| true;
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/otp/send/",
+        name: "Otp Code Send",
+        access: Access::Open,
+        methods: &[(Method::POST, Operation::OtpSend)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/authenticate/",
+        name: "Authentication",
+        access: Access::Open,
+        methods: &[(Method::POST, Operation::Authenticate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/sessions/",
+        name: "Session List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::SessionList)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/sandbox/inbox/",
+        name: "Sandbox Inbox",
+        access: Access::Loopback,
+        methods: &[(Method::GET, Operation::SandboxInbox)],
+        exists: |live| live.config.sandbox_selected(),
+    },
+    Route {
+        path: "/status/",
+        name: "Status",
+        access: Access::Loopback,
+        methods: &[(Method::GET, Operation::Status)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/metrics/",
+        name: "Metrics",
+        access: Access::Loopback,
+        methods: &[(Method::GET, Operation::Metrics)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/health/",
+        name: "Health",
+        access: Access::Open,
+        methods: &[(Method::GET, Operation::Health)],
+        exists: ALWAYS,
+    },
+];
+
+/// What a path leads to.
+pub enum Found {
+    Route(&'static Route),
+    /// The path lacks its last slash; this is where it would be.
+    MissingSlash(String),
+    Nothing,
+}
+
+/// The routes under a base path.
+pub struct Router {
+    routes: matchit::Router<&'static Route>,
+}
+
+impl Router {
+    pub fn new(base_path: &str) -> Router {
+        let mut routes = matchit::Router::new();
+        for route in ROUTES {
+            routes
+                .insert(format!("{base_path}{}", route.path), route)
+                .expect("the table's paths differ and the base path was checked");
+        }
+        Router { routes }
+    }
+
+    pub fn find(&self, uri: &Uri, live: &Live) -> Found {
+        let path = uri.path();
+        let lookup = |path: &str| self.routes.at(path).ok().map(|found| *found.value);
+        if let Some(route) = lookup(path).filter(|route| (route.exists)(live)) {
+            return Found::Route(route);
+        }
+        let with_slash = format!("{path}/");
+        // `//host/..` as a location would lead to another host.
+        if path.starts_with("//") || !lookup(&with_slash).is_some_and(|route| (route.exists)(live)) {
+            return Found::Nothing;
+        }
+        Found::MissingSlash(match uri.query() {
+            Some(query) => format!("{with_slash}?{query}"),
+            None => with_slash,
+        })
+    }
+}
+
+impl Route {
+    pub fn operation(&self, method: &Method) -> Option<Operation> {
+        let asked = if *method == Method::HEAD { &Method::GET } else { method };
+        self.methods.iter().find(|(method, _)| method == asked).map(|(_, operation)| *operation)
+    }
+
+    /// The `Allow` header.
+    pub fn allow(&self) -> HeaderValue {
+        let reads = self.methods.iter().any(|(method, _)| *method == Method::GET);
+        let writes = self.methods.iter().any(|(method, _)| *method == Method::POST);
+        HeaderValue::from_static(match (reads, writes) {
+            (true, false) => "GET, HEAD, OPTIONS",
+            (false, true) => "POST, OPTIONS",
+            _ => "GET, POST, HEAD, OPTIONS",
+        })
+    }
+
+    /// The answer to `OPTIONS`.
+    pub fn describe(&self) -> Reply {
+        let parses = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"];
+        Reply::json(
+            StatusCode::OK,
+            &json!({"name": self.name, "description": "", "renders": ["application/json"], "parses": parses}),
+        )
+    }
+}

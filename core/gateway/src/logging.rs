@@ -1,0 +1,54 @@
+//! The log: structured lines on standard error, as text or JSON, with a level that a reload can change.
+//!
+//! Standard output is left to what a command prints for its user. Phone numbers reach the log masked (their
+//! type prints itself so); codes, tokens, keys and bodies never do.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Changes the level while the gateway runs.
+#[derive(Clone)]
+pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+
+/// Starts logging for the whole process; only the first call has an effect.
+pub fn start(log: &Log) -> LogHandle {
+    let (filter, handle) = reload::Layer::new(filter(log.level));
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    // An error means that logging was started before, by a test harness for instance.
+    let _ = match log.format {
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    };
+    LogHandle(handle)
+}
+
+impl LogHandle {
+    pub fn set_level(&self, level: LogLevel) {
+        // The handle fails only when the subscriber is gone, and then nobody reads the log.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+/// `RUST_LOG` overrides the configuration, for debugging. Libraries below us are quieter by a level, and the
+/// chattiest of them (their detail is about bytes, not about the gateway) by more.
+fn filter(level: LogLevel) -> EnvFilter {
+    let own = level.as_str();
+    let others = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn | LogLevel::Info => "warn",
+        LogLevel::Debug | LogLevel::Trace => "info",
+    };
+    let configured = format!(
+        "{others},chelseru={own},chelseru_domain={own},chelseru_store={own},chelseru_plugin_host={own},plugin={own}"
+    );
+    match std::env::var("RUST_LOG") {
+        Ok(directives) if !directives.is_empty() => EnvFilter::new(directives),
+        _ => EnvFilter::new(configured),
+    }
+}

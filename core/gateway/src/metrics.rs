@@ -1,0 +1,122 @@
+//! Counters and histograms, rendered in the Prometheus text format at `{base}/metrics/`.
+//!
+//! Each gateway owns its registry: nothing here is global, so two gateways in one process (tests) do not mix.
+//! Labels are bounded by construction: status classes, provider names from the configuration, words from
+//! fixed lists. No number, code, token or address ever becomes a label.
+
+use http::StatusCode;
+use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+const METADATA: Metadata<'static> = Metadata::new("chelseru", Level::INFO, None);
+
+/// Seconds; chosen around the wall-time limits of provider calls (15 s by default).
+const SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
+
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// By status class, 1xx to 5xx.
+    requests: [Counter; 5],
+    reloads: Counter,
+    reload_failures: Counter,
+    logins: Counter,
+    login_refusals: Counter,
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
+            .expect("the list of buckets is not empty")
+            .build_recorder();
+        let describe = |name: &'static str, text: &'static str| {
+            recorder.describe_counter(KeyName::from_const_str(name), Some(Unit::Count), text.into());
+        };
+        describe("chelseru_requests_total", "HTTP requests answered, by status class");
+        describe("chelseru_reloads_total", "configuration and plugin changes that took effect");
+        describe(
+            "chelseru_reload_failures_total",
+            "changes refused; the old configuration or plugin serves on",
+        );
+        describe("chelseru_logins_total", "logins that succeeded");
+        describe("chelseru_login_refusals_total", "logins refused for a wrong, used, burned or expired code");
+        describe("chelseru_sms_total", "messages handed to a provider, by provider and outcome");
+        recorder.describe_histogram(
+            KeyName::from_const_str("chelseru_sms_seconds"),
+            Some(Unit::Seconds),
+            "time a provider took for one message".into(),
+        );
+        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let class = |class: &'static str| {
+            let key = Key::from_parts("chelseru_requests_total", vec![Label::new("class", class)]);
+            recorder.register_counter(&key, &METADATA)
+        };
+        Metrics {
+            requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
+            reloads: counter("chelseru_reloads_total"),
+            reload_failures: counter("chelseru_reload_failures_total"),
+            logins: counter("chelseru_logins_total"),
+            login_refusals: counter("chelseru_login_refusals_total"),
+            handle: recorder.handle(),
+            recorder,
+        }
+    }
+
+    pub fn request(&self, status: StatusCode) {
+        if let Some(counter) = self.requests.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
+            counter.increment(1);
+        }
+    }
+
+    pub fn reload(&self, succeeded: bool) {
+        if succeeded { &self.reloads } else { &self.reload_failures }.increment(1);
+    }
+
+    pub fn login(&self, succeeded: bool) {
+        if succeeded { &self.logins } else { &self.login_refusals }.increment(1);
+    }
+
+    /// What one provider did with messages; made once per provider and kept.
+    pub fn sms(&self, provider: &str) -> SmsMetrics {
+        let provider = || Label::new("provider", SharedString::from(provider.to_owned()));
+        let counter = |outcome: &'static str| {
+            let labels = vec![provider(), Label::new("outcome", outcome)];
+            self.recorder.register_counter(&Key::from_parts("chelseru_sms_total", labels), &METADATA)
+        };
+        SmsMetrics {
+            accepted: counter("accepted"),
+            refused: counter("refused"),
+            unknown: counter("unknown"),
+            seconds: self
+                .recorder
+                .register_histogram(&Key::from_parts("chelseru_sms_seconds", vec![provider()]), &METADATA),
+        }
+    }
+
+    /// The Prometheus text format.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// Folds recorded samples together, so that memory stays bounded while nobody reads the metrics. Call it
+    /// every few seconds.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+#[derive(Clone)]
+pub struct SmsMetrics {
+    pub accepted: Counter,
+    pub refused: Counter,
+    pub unknown: Counter,
+    pub seconds: Histogram,
+}

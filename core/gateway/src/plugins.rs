@@ -1,0 +1,118 @@
+//! From provider entries of the configuration to what the plugin host shall load.
+//!
+//! Here the words of the configuration become those of the host: settings are resolved from where the file
+//! says, limits are set, failures get the line of their entry.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chelseru_plugin_host::{
+    BindProblem, Desired, Host, HostOptions, Limits, Registry, RegistryError, SettingValue,
+};
+
+use crate::config::{Config, Loaded, Plugins, Problem, Problems, SettingSource, Source};
+use crate::providers::KINDS;
+
+/// Folders below the data folder.
+pub const PLUGINS_DIR: &str = "plugins";
+pub const CACHE_DIR: &str = "cache";
+
+/// A registry whose host has this configuration's bounds and keeps compiled code in the data folder.
+///
+/// Errors: a sentence, when the engine cannot be made.
+pub fn registry(config: &Config, data_dir: &Path) -> Result<Registry, String> {
+    let options = HostOptions {
+        cache_dir: Some(data_dir.join(CACHE_DIR)),
+        calls_max: config.plugins.calls_max,
+        ..HostOptions::default()
+    };
+    let host = Host::new(options).map_err(|error| error.to_string())?;
+    Ok(Registry::new(host, KINDS))
+}
+
+/// Every provider entry that must load, with its settings resolved.
+pub fn desired(loaded: &Loaded, plugins_dir: &Path) -> Result<Vec<Desired>, Problems> {
+    let config = &loaded.config;
+    let (mut desired, mut problems) = (Vec::new(), Vec::new());
+    for name in config.provider_names() {
+        let entry = config.provider.get(&name).cloned().unwrap_or_default();
+        let Some(plugin) = config.plugin_of(&name) else { continue };
+        let mut settings = std::collections::BTreeMap::new();
+        for (key, source) in &entry.settings {
+            match loaded.resolve(source) {
+                Ok(value) => {
+                    settings.insert(key.clone(), SettingValue::from(value));
+                }
+                Err(message) => {
+                    let key = format!("provider.{name}.settings.{key}");
+                    problems.push(loaded.source.problem(&key, Some(format!("{source:?}")), message));
+                }
+            }
+        }
+        desired.push(Desired {
+            name,
+            kind: KINDS[0].name,
+            file: plugins_dir.join(format!("{plugin}.wasm")),
+            settings,
+            hosts: entry.hosts,
+            limits: limits(&config.plugins),
+        });
+    }
+    if problems.is_empty() { Ok(desired) } else { Err(Problems(problems)) }
+}
+
+fn limits(plugins: &Plugins) -> Limits {
+    Limits {
+        memory_bytes_max: plugins.memory_mib as usize * 1024 * 1024,
+        cpu_time_max: Duration::from_millis(plugins.cpu_time_ms),
+        wall_time_max: Duration::from_secs(plugins.wall_time_seconds),
+        http_response_bytes_max: plugins.http_response_bytes_max as usize,
+        concurrency_max: plugins.calls_per_provider_max,
+        queue_time_max: Duration::from_millis(plugins.queue_timeout_ms),
+        ..Limits::default()
+    }
+}
+
+/// The host's refusals, each at the line of the key it is about.
+pub fn problems(source: &Source, failures: &[(String, RegistryError)]) -> Problems {
+    let mut problems = Vec::new();
+    for (name, error) in failures {
+        let entry = format!("provider.{name}");
+        match error {
+            RegistryError::Bind(error) => problems.extend(error.problems.iter().map(|problem| {
+                let key = match problem {
+                    BindProblem::MissingSetting { key, .. }
+                    | BindProblem::UnknownSetting { key, .. }
+                    | BindProblem::WrongKind { key, .. }
+                    | BindProblem::UrlHostNotGranted { key, .. } => format!("{entry}.settings.{key}"),
+                    BindProblem::InvalidHost { .. } | BindProblem::HostNotGranted { .. } => {
+                        format!("{entry}.hosts")
+                    }
+                    BindProblem::Limit { .. } => "plugins".to_owned(),
+                };
+                source.problem(&key, None, problem.to_string())
+            })),
+            other => problems.push(source.problem(&entry, None, other.to_string())),
+        }
+    }
+    Problems(problems)
+}
+
+/// Settings that a plugin calls secret and that stand in the file in clear: worth a warning each.
+pub fn literal_secrets(loaded: &Loaded, registry: &Registry) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for (name, provider) in registry.snapshot().iter() {
+        let Some(entry) = loaded.config.provider.get(name) else { continue };
+        for setting in provider.plugin().description().settings.iter().filter(|setting| setting.secret) {
+            let literal = entry.settings.get(&setting.key).is_some_and(|source| {
+                !matches!(source, SettingSource::Env { .. } | SettingSource::File { .. })
+            });
+            if literal {
+                let key = format!("provider.{name}.settings.{}", setting.key);
+                let message = "a secret stands in the file in clear; { env = \"NAME\" } or { file = \"path\" } keeps it out";
+                warnings.push(loaded.source.problem(&key, None, message));
+            }
+        }
+    }
+    warnings
+}

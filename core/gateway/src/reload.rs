@@ -1,0 +1,126 @@
+//! Hot reload: one task turns changes of files into transactions.
+//!
+//! A change of the configuration file is taken whole or not at all: the file is read and checked, every
+//! provider entry is prepared, and only when nothing failed do the new configuration and the new providers
+//! take over, in one swap. A change in the plugins folder is taken per provider: what loads takes over, what
+//! does not leaves its old self serving.
+//!
+//! Invariants: a request sees one configuration from start to end; nothing that is refused changes what is
+//! served; a refusal is in the log, in `chelseru_reload_failures_total` and in the status.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chelseru_plugin_host::{Change, WatchPaths, Watcher};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, unix_millis};
+use crate::config::Config;
+use crate::plugins;
+
+/// What `status/` says of the configuration.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ReloadStatus {
+    pub file: PathBuf,
+    /// 1 at start, one more with every configuration that took over.
+    pub generation: u64,
+    /// When the serving configuration took over, in Unix milliseconds.
+    pub loaded_at: u64,
+    /// Why the newest change of the file was refused; `None` when it was taken.
+    pub last_error: Option<String>,
+    /// Keys of the file whose values wait for a restart.
+    pub restart_keys: Vec<String>,
+}
+
+/// Watches and applies until `stop` is cancelled.
+///
+/// Errors: a sentence, when the folders cannot be watched.
+pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Result<(), String> {
+    let paths = WatchPaths { dirs: vec![app.plugins_dir.clone()], files: vec![config_file.to_owned()] };
+    let (watcher, mut changes) = Watcher::new(paths).map_err(|error| error.to_string())?;
+    let file = config_file.to_owned();
+    tokio::spawn(async move {
+        // Dropping the watcher ends the events.
+        let _watcher = watcher;
+        loop {
+            let change = tokio::select! {
+                () = stop.cancelled() => return,
+                change = changes.recv() => change,
+            };
+            match change {
+                Some(Change::File(_)) => apply_config(&app, &file).await,
+                Some(Change::Plugins(_)) => apply_plugins(&app).await,
+                None => {
+                    tracing::error!("the file watcher ended; changes need a restart from here on");
+                    return;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Reads the configuration file again and takes it whole or not at all.
+pub async fn apply_config(app: &App, file: &Path) {
+    match try_config(app, file).await {
+        Ok(restart_keys) => {
+            app.metrics.reload(true);
+            if !restart_keys.is_empty() {
+                tracing::warn!(keys = restart_keys.join(", "), "these keys wait for a restart");
+            }
+            let mut status = app.reload_status();
+            status.generation += 1;
+            status.loaded_at = unix_millis();
+            status.last_error = None;
+            status.restart_keys = restart_keys;
+            tracing::info!(generation = status.generation, "configuration reloaded");
+        }
+        Err(reason) => {
+            app.metrics.reload(false);
+            tracing::error!(%reason, "configuration refused; the old one keeps serving");
+            app.reload_status().last_error = Some(reason);
+        }
+    }
+}
+
+async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
+    let mut loaded = Config::load(file).map_err(|problems| problems.to_string())?;
+    let running = app.live();
+    let restart_keys = running.config.restart_keys(&loaded.config);
+    loaded.config.keep_restart_keys(&running.config);
+    let desired = plugins::desired(&loaded, &app.plugins_dir).map_err(|problems| problems.to_string())?;
+    let prepared = app.registry.prepare(&desired).await;
+    if !prepared.failures().is_empty() {
+        let reasons = plugins::problems(&loaded.source, prepared.failures());
+        app.registry.refuse(prepared);
+        return Err(reasons.to_string());
+    }
+    for warning in loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let providers = app.registry.commit(prepared);
+    app.log.set_level(loaded.config.log.level);
+    app.install(loaded.config, desired, &providers)?;
+    Ok(restart_keys)
+}
+
+/// Loads changed plugin files; each provider entry by itself. The registry logs what serves and what it refused.
+pub async fn apply_plugins(app: &App) {
+    let desired = app.desired();
+    let prepared = app.registry.prepare(&desired).await;
+    for _ in prepared.failures() {
+        app.metrics.reload(false);
+    }
+    let before = app.registry.snapshot();
+    let providers = app.registry.commit(prepared);
+    let same = |name: &String, new| before.get(name).is_some_and(|old| Arc::ptr_eq(old, new));
+    let changed = providers.iter().filter(|(name, provider)| !same(name, provider)).count();
+    if changed == 0 {
+        return;
+    }
+    match app.install(app.live().config.clone(), desired, &providers) {
+        Ok(()) => (0..changed).for_each(|_| app.metrics.reload(true)),
+        Err(reason) => tracing::error!(%reason, "reloaded plugins could not take over"),
+    }
+}

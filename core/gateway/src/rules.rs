@@ -1,0 +1,95 @@
+//! From the configuration's `[auth]` to the domain's rules.
+//!
+//! The configuration's check has refused what is out of range; a rule the domain refuses all the same is an error
+//! of the whole configuration, never a silent default.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chelseru_domain::clock::Clock;
+use chelseru_domain::group::{Group, GroupPolicy};
+use chelseru_domain::identity::{Identity, IdentityRules};
+use chelseru_domain::otp::{OtpRules, OtpService};
+use chelseru_domain::secret::{KeyUse, MasterKey};
+use chelseru_domain::token::{TokenRules, Tokens};
+use chelseru_store::Store;
+
+use crate::config::{Config, Groups};
+
+/// The domain's services as a configuration wants them.
+pub(crate) struct Services {
+    pub otp: Arc<OtpService>,
+    pub identity: Identity,
+}
+
+impl Services {
+    pub(crate) fn new(
+        config: &Config,
+        store: &Store,
+        key: &MasterKey,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Services, String> {
+        let pepper = key.derive(KeyUse::OtpPepper);
+        let otp = OtpService::new(store.clone(), clock.clone(), otp_rules(config), pepper).map_err(text)?;
+        let otp = Arc::new(otp);
+        let tokens = tokens(config, key)?;
+        let identity =
+            Identity::new(store.clone(), clock.clone(), otp.clone(), tokens, identity_rules(config))
+                .map_err(text)?;
+        Ok(Services { otp, identity })
+    }
+
+    /// The same services under another configuration; what they remember goes on.
+    pub(crate) fn again(
+        config: &Config,
+        otp: &OtpService,
+        identity: &Identity,
+        key: &MasterKey,
+    ) -> Result<Services, String> {
+        let otp = Arc::new(otp.with_rules(otp_rules(config)).map_err(text)?);
+        let tokens = tokens(config, key)?;
+        let identity = identity.with_rules(otp.clone(), tokens, identity_rules(config)).map_err(text)?;
+        Ok(Services { otp, identity })
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    format!("[auth]: {error}")
+}
+
+fn otp_rules(config: &Config) -> OtpRules {
+    let auth = &config.auth;
+    OtpRules {
+        length: auth.otp_length,
+        ttl: auth.otp_ttl(),
+        attempts_max: auth.otp_attempts_max,
+        resend_after: (auth.otp_resend_seconds > 0).then(|| Duration::from_secs(auth.otp_resend_seconds)),
+        text: auth.otp_text.clone(),
+        template: (!auth.otp_template.is_empty()).then(|| auth.otp_template.clone()),
+        ..OtpRules::default()
+    }
+}
+
+fn identity_rules(config: &Config) -> IdentityRules {
+    let groups = match &config.auth.groups {
+        Groups::Any(_) => GroupPolicy::Any,
+        Groups::List(list) => {
+            let groups = list.iter().filter_map(|number| Group::from_number(i64::from(*number)).ok());
+            GroupPolicy::Only(groups.collect::<BTreeSet<_>>())
+        }
+    };
+    IdentityRules { groups, sessions_per_user_max: config.auth.sessions_per_user_max as usize }
+}
+
+fn tokens(config: &Config, key: &MasterKey) -> Result<Tokens, String> {
+    let auth = &config.auth;
+    let rules = TokenRules {
+        issuer: auth.token_issuer.clone(),
+        audience: auth.token_audience.clone(),
+        access_ttl: Duration::from_secs(auth.access_token_seconds),
+        refresh_ttl: Duration::from_secs(auth.refresh_token_seconds),
+        ..TokenRules::default()
+    };
+    Tokens::new(rules, &key.derive(KeyUse::JwtHs256)).map_err(text)
+}

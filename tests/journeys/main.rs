@@ -1,0 +1,7 @@
+//! Journeys: whole gateways, real sockets, real plugins.
+
+mod contract;
+mod crash;
+mod limits;
+mod login;
+mod reload;

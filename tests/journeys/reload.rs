@@ -1,0 +1,294 @@
+//! Providers and configuration change while 200 requests a second are served, and nothing fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chelseru_simulator::{Fault, Simulator};
+use chelseru_tests::{PATIENCE, TestGateway, process, replace};
+use serde_json::{Value, json};
+use tokio::task::{JoinHandle, JoinSet};
+
+const CONFIG: &str = r#"
+[sms]
+service = "KAVENEGAR_COM"
+[provider.KAVENEGAR_COM]
+hosts = ["SIMULATOR"]
+[provider.KAVENEGAR_COM.settings]
+api_key = "test-key"
+base_url = "http://SIMULATOR"
+"#;
+
+fn config(simulator: &Simulator) -> String {
+    CONFIG.replace("SIMULATOR", &simulator.addr.to_string())
+}
+
+/// 200 codes a second to ever new numbers, until told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    task: JoinHandle<Vec<String>>,
+}
+
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+impl Load {
+    fn start(gateway: &TestGateway) -> Load {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (client, url) = (gateway.client.clone(), gateway.at("/otp/send/"));
+        let task = tokio::spawn({
+            let (stop, sent) = (stop.clone(), sent.clone());
+            async move {
+                let mut interval = tokio::time::interval(Duration::from_millis(5));
+                let (mut requests, mut failures) = (JoinSet::new(), Vec::new());
+                while !stop.load(Ordering::Relaxed) {
+                    interval.tick().await;
+                    let number = format!("0935{:07}", NUMBER.fetch_add(1, Ordering::Relaxed));
+                    let request = client.post(&url).json(&json!({"mobile_number": number}));
+                    requests.spawn(async move {
+                        match chelseru_tests::Answer::try_of(request).await {
+                            Ok(answer) if answer.status == 200 => None,
+                            other => Some(format!("{other:?}")),
+                        }
+                    });
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    while let Some(Ok(done)) = requests.try_join_next() {
+                        failures.extend(done);
+                    }
+                }
+                while let Some(done) = requests.join_next().await {
+                    failures.extend(done.expect("no panic"));
+                }
+                failures
+            }
+        });
+        Load { stop, sent, task }
+    }
+
+    /// Waits for the answers of everything sent; panics unless each was 200.
+    async fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let failures = self.task.await.expect("no panic");
+        assert!(failures.is_empty(), "{} requests failed, the first: {}", failures.len(), failures[0]);
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    started.elapsed()
+}
+
+/// The installed Kavenegar plugin with another version and another path on the wire: new code, same shape.
+fn changed_plugin(gateway: &TestGateway) -> Vec<u8> {
+    let file = gateway.plugins_dir().join("kavenegar.wasm");
+    let bytes = std::fs::read(file).expect("installed");
+    let changed = patched(&bytes, b"sms/send", b"sms/senX");
+    assert!(bytes != changed, "the plugin's code does not hold the path in one piece");
+    changed
+}
+
+fn patched(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = bytes.to_vec();
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(from.len()).position(|window| window == from) {
+        bytes[at + found..at + found + to.len()].copy_from_slice(to);
+        at += found + from.len();
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switching_the_provider_takes_effect_within_2_s_without_a_failed_request() {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+    let gateway = TestGateway::start(&config(&simulator)).await;
+    let load = Load::start(&gateway);
+    until("messages by Kavenegar", || simulator.accepted("kavenegar") >= 200).await;
+
+    let saved = Instant::now();
+    gateway
+        .edit_config(&config(&simulator).replace("service = \"KAVENEGAR_COM\"", "service = \"SANDBOX_SMS\""));
+    gateway.wait_for("the sandbox", |status| status["sms"]["service"] == json!(["SANDBOX_SMS"])).await;
+    let effect = saved.elapsed();
+    assert!(effect < Duration::from_secs(2), "it took {effect:?}");
+    // Requests that began before the change may still be with Kavenegar; none that begin now are.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = simulator.accepted("kavenegar");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(simulator.accepted("kavenegar"), before);
+
+    gateway.edit_config(&config(&simulator));
+    gateway.wait_for("Kavenegar", |status| status["sms"]["service"] == json!(["KAVENEGAR_COM"])).await;
+    until("messages by Kavenegar again", || simulator.accepted("kavenegar") >= before + 100).await;
+    let sent = load.finish().await;
+    assert!(sent > 400, "only {sent} requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_plugin_serves_the_next_call_and_calls_in_flight_finish_on_the_old() {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+    let gateway = TestGateway::start(&config(&simulator)).await;
+    let load = Load::start(&gateway);
+    until("messages", || simulator.accepted("kavenegar") >= 100).await;
+    let old = gateway.provider("KAVENEGAR_COM").await;
+
+    // One call is held by the provider while the plugin is replaced under it.
+    let held_number = "09129999999";
+    simulator.fault(Fault::delay("kavenegar", 3000).number(held_number).times(1)).expect("a fault");
+    let held = tokio::spawn({
+        let request =
+            gateway.client.post(gateway.at("/otp/send/")).json(&json!({"mobile_number": held_number}));
+        chelseru_tests::Answer::of(request)
+    });
+    let asked = |number: &str| {
+        let number = number.to_owned();
+        let requests = simulator.requests();
+        requests
+            .into_iter()
+            .filter(move |request| format!("{request:?}").contains(&number))
+            .collect::<Vec<_>>()
+    };
+    until("the held call", || !asked(held_number).is_empty()).await;
+    replace(&gateway.plugins_dir().join("kavenegar.wasm"), &changed_plugin(&gateway));
+    gateway
+        .wait_for("the new generation", |status| {
+            let providers = status["providers"].as_array().expect("providers");
+            providers
+                .iter()
+                .any(|provider| provider["name"] == "KAVENEGAR_COM" && provider["generation"] == json!(2))
+        })
+        .await;
+    let new = gateway.provider("KAVENEGAR_COM").await;
+    assert_ne!(old["blake3"], new["blake3"]);
+    assert_eq!(new["state"], "serving");
+
+    // The simulator knows no `senX`: the new code is what the next call runs.
+    let failures = load.task;
+    load.stop.store(true, Ordering::Relaxed);
+    let _ = failures.await.expect("no panic");
+    let next = gateway.post("/otp/send/", json!({"mobile_number": "09128888888"})).await;
+    assert_ne!(next.status, 200, "{next:?}");
+    let on_the_wire = asked("09128888888").iter().map(|request| format!("{request:?}")).collect::<String>();
+    assert!(on_the_wire.contains("senX"), "{on_the_wire}");
+    assert_eq!(held.await.expect("no panic").status, 200, "the call in flight finished on the old code");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_refused_and_the_old_one_serves_on() {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+    let gateway = TestGateway::start(&config(&simulator)).await;
+    let load = Load::start(&gateway);
+    let file = gateway.plugins_dir().join("kavenegar.wasm");
+    let good = std::fs::read(&file).expect("installed");
+    let digest = gateway.provider("KAVENEGAR_COM").await["blake3"].clone();
+
+    let wrong_version =
+        patched(&good, b"chelseru:provider/sms-text@0.1.0", b"chelseru:provider/sms-text@0.9.0");
+    let empty_component = b"\0asm\x0d\0\x01\0".to_vec();
+    for (what, bytes, reason) in [
+        ("a truncated file", good[..good.len() / 2].to_vec(), ""),
+        ("no component", b"not wasm at all".to_vec(), ""),
+        ("a component of another kind", empty_component, "chelseru:provider"),
+        ("another version", wrong_version, "0.9"),
+    ] {
+        let failures =
+            gateway.provider("KAVENEGAR_COM").await["reload_failures"].as_u64().expect("a counter");
+        replace(&file, &bytes);
+        let refused = |status: &Value| {
+            let providers = status["providers"].as_array().expect("providers");
+            providers.iter().any(|provider| {
+                provider["name"] == "KAVENEGAR_COM" && provider["reload_failures"].as_u64() > Some(failures)
+            })
+        };
+        gateway.wait_for(what, refused).await;
+        let provider = gateway.provider("KAVENEGAR_COM").await;
+        assert_eq!(provider["state"], "serving-old", "{what}: {provider:#}");
+        assert_eq!(provider["blake3"], digest, "{what}");
+        let error = provider["last_error"].as_str().expect("an error");
+        assert!(error.contains(reason), "{what}: {error}");
+    }
+    replace(&file, &good);
+    gateway
+        .wait_for("serving again", |status| {
+            let providers = status["providers"].as_array().expect("providers");
+            providers
+                .iter()
+                .all(|provider| provider["state"] == "serving" && provider["last_error"].is_null())
+        })
+        .await;
+
+    let text = config(&simulator);
+    for (what, edited, reason) in [
+        ("a missing setting", text.replace("api_key = \"test-key\"", ""), "api_key"),
+        ("an unknown setting", format!("{text}\nsender_name = \"x\"\n"), "sender_name"),
+        (
+            "an ungranted host",
+            text.replace("base_url = \"http://", "base_url = \"http://other.example/"),
+            "other.example",
+        ),
+        ("an unknown key", format!("{text}\n[nonsense]\n"), "nonsense"),
+        ("broken syntax", format!("{text}\n[auth\n"), "config.toml:"),
+        (
+            "a plugin that is not there",
+            text.replace("[provider.KAVENEGAR_COM]", "[provider.KAVENEGAR_COM]\nplugin = \"absent\""),
+            "absent",
+        ),
+    ] {
+        let generation = gateway.status().await["config"]["generation"].clone();
+        gateway.edit_config(&edited);
+        let status = gateway.wait_for(what, |status| !status["config"]["last_error"].is_null()).await;
+        let error = status["config"]["last_error"].as_str().expect("an error");
+        assert!(error.contains(reason), "{what}: {error}");
+        assert_eq!(status["config"]["generation"], generation, "{what}");
+        // Each refusal is undone before the next, so that the next one is seen.
+        gateway.edit_config(&format!("{text}\n# after {what}\n"));
+        gateway.wait_for("the old text", |status| status["config"]["last_error"].is_null()).await;
+    }
+    let sent = load.finish().await;
+    assert!(sent > 200, "only {sent} requests");
+    let metrics = gateway.get("/metrics/", None).await.text;
+    assert!(metrics.contains("chelseru_reload_failures_total 10"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_changes_limits_live_and_names_the_keys_that_wait() {
+    let gateway = TestGateway::start("[auth]\notp_length = 6\n").await;
+    assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": "09120000030"})).await.status, 200);
+    assert_eq!(gateway.sandbox_code("09120000030").await.len(), 6);
+    gateway.edit_config("[auth]\notp_length = 8\n[server]\nbody_bytes_max = 2048\n");
+    let status =
+        gateway.wait_for("the new configuration", |status| status["config"]["generation"] == json!(2)).await;
+    let waiting = status["config"]["restart_keys"].as_array().expect("a list");
+    assert!(waiting.contains(&json!("server.body_bytes_max")), "{waiting:?}");
+    assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": "09120000031"})).await.status, 200);
+    assert_eq!(gateway.sandbox_code("09120000031").await.len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plugin_list_asks_the_running_gateway_and_loads_when_none_runs() {
+    let dir = chelseru_tests::folder("");
+    let served = process::Served::start(dir.path());
+    let address = served.url.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
+    // `plugin list` finds the gateway where the configuration says it listens.
+    std::fs::write(dir.path().join("asking.toml"), format!("[server]\nlisten = \"{address}\"\n"))
+        .expect("a file");
+    let ask = || {
+        let output = process::run(dir.path(), &["plugin", "list", "--json", "--config", "asking.toml"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let running = ask();
+    assert_eq!(running["running"], true);
+    let provider = &running["providers"][0];
+    for key in ["name", "kind", "version", "interface_version", "blake3", "generation", "state"] {
+        assert!(!provider[key].is_null(), "{key}: {provider:#}");
+    }
+    assert_eq!(provider["name"], "SANDBOX_SMS");
+    served.kill();
+    assert_eq!(ask()["running"], false);
+}
