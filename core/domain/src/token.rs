@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, decode_header};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::{SessionId, UserId};
@@ -218,7 +219,7 @@ impl Tokens {
         if claims.token_type != wanted.as_str() {
             return Err(TokenError::WrongType);
         }
-        let user_id = claims.user_id.ok_or(TokenError::NoUserId)?.0.ok_or(TokenError::NoUserId)?;
+        let user_id = claims.user_id.0.ok_or(TokenError::NoUserId)?;
         // A token without a session could not be revoked.
         let session_id = claims.sid.map(SessionId).ok_or(TokenError::Invalid)?;
         Ok(TokenSubject { user_id, session_id })
@@ -261,48 +262,106 @@ struct ReadClaims {
     token_type: String,
     exp: u64,
     jti: String,
-    #[serde(default)]
-    user_id: Option<ReadUserId>,
+    #[serde(default = "ReadUserId::missing")]
+    user_id: ReadUserId,
     iss: String,
     aud: Audience,
     #[serde(default)]
     sid: Option<u64>,
 }
 
-/// One audience or several, as RFC 7519, section 4.1.3 has it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
+/// One audience or several, as RFC 7519, section 4.1.3 has it. Read by hand, like [`ReadUserId`]: serde's untagged
+/// enums copy the value first and cost as much as the rest of the claims together.
+struct Audience(Vec<String>);
 
 impl Audience {
     fn has(&self, audience: &str) -> bool {
-        match self {
-            Audience::One(one) => one == audience,
-            Audience::Many(many) => many.iter().any(|one| one == audience),
+        self.0.iter().any(|one| one == audience)
+    }
+}
+
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Audience;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, one: &str) -> Result<Audience, E> {
+                Ok(Audience(vec![one.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut many: A) -> Result<Audience, A::Error> {
+                let mut audiences = Vec::new();
+                while let Some(one) = many.next_element()? {
+                    audiences.push(one);
+                }
+                Ok(Audience(audiences))
+            }
         }
+        deserializer.deserialize_any(OneOrMany)
     }
 }
 
 /// A string of decimal digits or a number; nothing for any other value.
 struct ReadUserId(Option<UserId>);
 
+impl ReadUserId {
+    fn missing() -> Self {
+        ReadUserId(None)
+    }
+}
+
 impl<'de> Deserialize<'de> for ReadUserId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-            Other(serde::de::IgnoredAny),
+        struct NumberOrDigits;
+        impl<'de> Visitor<'de> for NumberOrDigits {
+            type Value = ReadUserId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a user id")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ReadUserId, E> {
+                Ok(ReadUserId(Some(UserId(number))))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ReadUserId, E> {
+                // `parse` also takes a leading plus sign, which no token of anybody's has.
+                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                Ok(ReadUserId(text.parse().ok().filter(|_| digits).map(UserId)))
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<ReadUserId, E> {
+                Ok(ReadUserId(None))
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<ReadUserId, E> {
+                Ok(ReadUserId(None))
+            }
+
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<ReadUserId, E> {
+                Ok(ReadUserId(None))
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<ReadUserId, E> {
+                Ok(ReadUserId(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ReadUserId, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(ReadUserId(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<ReadUserId, A::Error> {
+                while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(ReadUserId(None))
+            }
         }
-        Ok(ReadUserId(match Written::deserialize(deserializer)? {
-            Written::Number(number) => Some(UserId(number)),
-            Written::Text(text) => text.parse().ok().map(UserId),
-            Written::Other(_) => None,
-        }))
+        deserializer.deserialize_any(NumberOrDigits)
     }
 }
 

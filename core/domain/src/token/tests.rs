@@ -195,6 +195,7 @@ fn the_user_id_may_be_a_string_or_a_number() {
         serde_json::json!(null),
         serde_json::json!(""),
         serde_json::json!("x"),
+        serde_json::json!("+12"),
         serde_json::json!(-1),
         serde_json::json!(1.5),
         serde_json::json!(true),
