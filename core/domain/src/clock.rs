@@ -54,8 +54,11 @@ impl Clock for ManualClock {
 pub fn rest_format(at: Timestamp) -> String {
     let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
     let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
-    let format =
-        if at.as_micros() % 1_000_000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S.%6fZ" };
+    let format = if at.as_micros().is_multiple_of(1_000_000) {
+        "%Y-%m-%dT%H:%M:%SZ"
+    } else {
+        "%Y-%m-%dT%H:%M:%S.%6fZ"
+    };
     instant.strftime(format).to_string()
 }
 

@@ -12,11 +12,11 @@ use chelseru_store::{Store, StoreError};
 use crate::Timestamp;
 use crate::ids::{SessionId, UserId};
 
-/// Sessions remembered between two flushes: about 2 MiB. Those beyond it keep their old instant until the next
+/// Sessions remembered between two flushes: about 3 MiB. Those beyond it keep their old instant until the next
 /// flush made room.
 const SESSIONS_MAX: usize = 65_536;
 
-/// Records written in one change: about 2 ms of the writer's time.
+/// Records written in one change, as many as some hundred logins write.
 const CHANGE_MAX: usize = 512;
 
 pub(crate) struct LastSeen {

@@ -7,9 +7,8 @@
 //!
 //! Not here: numbers of other countries, landlines, and whether a number is in use.
 //!
-//! Source: the national numbering plan gives mobile subscribers 9 and nine more digits after the country code 98
-//! (ITU-T E.129 entry for Iran); all operators' codes begin with 9, and none is singled out here, because number
-//! portability and new operators change what lies behind a code.
+//! Mobile numbers are 9 and nine more digits after the country code. No operator's code is singled out, because
+//! number portability and new operators change what lies behind one.
 
 use std::fmt;
 
@@ -158,13 +157,10 @@ pub(crate) fn is_separator(character: char) -> bool {
 fn subscriber(digits: &str, plus: bool) -> Result<&str, PhoneNumberError> {
     let international = if plus { Some(digits) } else { digits.strip_prefix("00") };
     if let Some(international) = international {
-        let national = international.strip_prefix("98").ok_or_else(|| {
-            if international.len() < 2 {
-                PhoneNumberError::TooShort
-            } else {
-                PhoneNumberError::ForeignCountry
-            }
-        })?;
+        let Some(national) = international.strip_prefix("98") else {
+            let begun = international.len() < 2;
+            return Err(if begun { PhoneNumberError::TooShort } else { PhoneNumberError::ForeignCountry });
+        };
         return Ok(national.strip_prefix('0').unwrap_or(national));
     }
     if let Some(national) = digits.strip_prefix('0') {

@@ -50,13 +50,13 @@ use purge::PurgeWalks;
 use record::{decode_u64, encode_u64};
 use txn::Txn;
 
-/// The layout of keys and records as a whole. A store with a higher number is refused, one with a lower number
-/// is migrated when it is opened.
-const FORMAT: u64 = 1;
+/// One step from a format of the store to the next. Runs in one change, together with writing the new number, so
+/// that an interrupted migration continues where it stopped.
+type Migration = fn(&mut Txn) -> Result<(), StoreError>;
 
-/// Step `n` brings format `n + 1` to format `n + 2`, within one transaction of its own that also raises the
-/// stored number, so that an interrupted migration continues where it stopped.
-const MIGRATIONS: [fn(&mut Txn) -> Result<(), StoreError>; FORMAT as usize - 1] = [];
+/// The steps from format 1 on. The layout of keys and records as a whole has the number of the last step's result;
+/// a store with a higher number is refused, one with a lower number is migrated when it is opened.
+const MIGRATIONS: &[Migration] = &[];
 
 /// Name of the file, inside the store's folder, whose lock says that a process uses the store.
 const LOCK_FILE: &str = "lock";
@@ -166,7 +166,7 @@ impl Store {
             .map_err(open_error)?;
         let store =
             Store { committer: Arc::new(committer), tree, purge: Arc::default(), _lock: Arc::new(lock) };
-        store.format_check(path)?;
+        store.format_check(path, MIGRATIONS)?;
         Ok(store)
     }
 
@@ -225,27 +225,31 @@ impl Store {
     }
 
     /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
-    fn format_check(&self, path: &Path) -> Result<(), StoreError> {
+    fn format_check(&self, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
+        let supported = 1 + migrations.len() as u64;
         let found = match self.tree.get(keys::FORMAT).map_err(error::read)? {
             Some(bytes) => decode_u64("store format", &bytes)?,
             None if self.tree.iter().next().is_some() => {
                 return Err(StoreError::Foreign { path: path.to_owned() });
             }
             None => {
-                return self.change_blocking(|txn| {
-                    txn.put(keys::FORMAT.into(), encode_u64(FORMAT));
+                return self.change_blocking(move |txn| {
+                    txn.put(keys::FORMAT.into(), encode_u64(supported));
                     Ok(())
                 });
             }
         };
-        if found > FORMAT {
-            return Err(StoreError::FormatNewer { path: path.to_owned(), found, supported: FORMAT });
+        if found > supported {
+            return Err(StoreError::FormatNewer { path: path.to_owned(), found, supported });
         }
-        for (next, migrate) in (2..).zip(MIGRATIONS).skip(found.saturating_sub(1) as usize) {
-            tracing::info!(store.format = next, "migrating the store");
+        for (format, migrate) in (1..).zip(migrations.iter().copied()) {
+            if format < found {
+                continue;
+            }
+            tracing::info!(store.format = format + 1, "migrating the store");
             self.change_blocking(move |txn| {
                 migrate(txn)?;
-                txn.put(keys::FORMAT.into(), encode_u64(next));
+                txn.put(keys::FORMAT.into(), encode_u64(format + 1));
                 Ok(())
             })?;
         }
@@ -282,5 +286,53 @@ fn lock_patiently<T>(attempt: impl Fn() -> Result<T, TryLockError>) -> Result<T,
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADD: Migration = |txn| {
+        txn.put("badded".into(), "1".into());
+        Ok(())
+    };
+    const CHANGE: Migration = |txn| {
+        let before = txn.get(b"badded")?.expect("the step before added it");
+        txn.put("badded".into(), [before.as_ref(), b"2"].concat().into());
+        Ok(())
+    };
+    const FAIL: Migration = |txn| {
+        txn.delete("badded".into());
+        Err(StoreError::Closed)
+    };
+
+    #[test]
+    fn an_old_store_is_migrated_step_by_step_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let check = |migrations: &[Migration]| store.format_check(folder.path(), migrations);
+        let added = || store.probe_get(b"added").unwrap();
+        check(&[]).unwrap();
+        assert_eq!(added(), None);
+        check(&[ADD]).unwrap();
+        check(&[ADD]).unwrap();
+        assert_eq!(added().unwrap(), b"1");
+        check(&[ADD, CHANGE]).unwrap();
+        check(&[ADD, CHANGE]).unwrap();
+        assert_eq!(added().unwrap(), b"12");
+        // And back again is refused.
+        assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 3, supported: 2, .. })));
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_store_at_the_step_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let check = |migrations: &[Migration]| store.format_check(folder.path(), migrations);
+        assert!(matches!(check(&[ADD, FAIL, CHANGE]), Err(StoreError::Closed)));
+        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"1");
+        check(&[ADD, CHANGE]).unwrap();
+        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"12");
     }
 }
