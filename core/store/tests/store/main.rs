@@ -4,6 +4,7 @@
 mod challenges;
 mod crash;
 mod durability;
+mod history;
 mod sessions;
 
 use std::time::Duration;
