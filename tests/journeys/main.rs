@@ -1,5 +1,6 @@
 //! Journeys: whole gateways, real sockets, real plugins.
 
+mod cli;
 mod contract;
 mod crash;
 mod limits;

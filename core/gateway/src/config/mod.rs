@@ -440,3 +440,34 @@ pub fn data_dir(config: &Config, file: &Path) -> PathBuf {
     let base = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     base.join(&config.data.dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../../config.toml");
+
+    #[test]
+    fn the_shipped_file_is_the_built_in_default() {
+        let loaded = Config::parse(Path::new("config.toml"), SHIPPED.into()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(loaded.config, Config::default());
+    }
+
+    #[test]
+    fn the_shipped_file_shows_every_key() {
+        let shown: toml::Table = toml::from_str(SHIPPED).expect("it is TOML");
+        let defaults = toml::Table::try_from(Config::default()).expect("a table");
+        let mut missing = Vec::new();
+        for (section, keys) in defaults.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?))) {
+            let shown = shown.get(section).and_then(toml::Value::as_table);
+            // A table of tables has no keys of its own; the file shows an example in a comment.
+            let scalars = keys.iter().filter(|(_, value)| !value.is_table());
+            missing.extend(
+                scalars
+                    .filter(|(key, _)| !shown.is_some_and(|shown| shown.contains_key(*key)))
+                    .map(|(key, _)| format!("{section}.{key}")),
+            );
+        }
+        assert!(missing.is_empty(), "config.toml does not show {missing:?}");
+    }
+}

@@ -1,0 +1,99 @@
+//! The command line as an operator meets it: what it prints and how it exits.
+
+use std::path::Path;
+use std::process::Output;
+
+use chelseru_tests::{folder, process};
+
+fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = process::run(dir, arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().expect("it exits"), text(stdout), text(stderr))
+}
+
+#[test]
+fn check_exits_0_and_lists_what_would_serve() {
+    let dir = folder("");
+    let (code, stdout, stderr) = run(dir.path(), &["check"]);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    assert!(stdout.contains("config.toml: ok") && stdout.contains("SANDBOX_SMS: sandbox-sms 0.1.0"), "{stdout}");
+}
+
+#[test]
+fn check_exits_1_and_names_file_line_key_value_and_what_is_accepted() {
+    for (config, expected) in [
+        ("[auth]\notp_length = 11\n", "config.toml:2: auth.otp_length = 11: must be 4 to 10"),
+        ("[auth]\notp_lenght = 6\n", "config.toml:2: auth.otp_lenght = 6: unknown field `otp_lenght`, expected one of"),
+        ("[sms]\nservice = \"KAVENEGAR\"\n", "config.toml:2: sms.service = \"KAVENEGAR\": is not a provider; accepted are"),
+        (
+            "[sms]\nservice = \"KAVENEGAR_COM\"\n[provider.KAVENEGAR_COM.settings]\nsendr = \"1\"\napi_key = \"k\"\n",
+            "config.toml:4: provider.KAVENEGAR_COM.settings.sendr: setting \"sendr\" is unknown, accepted are: api_key,",
+        ),
+        (
+            "[sms]\nservice = \"KAVENEGAR_COM\"\n",
+            "provider.KAVENEGAR_COM.settings.api_key: setting \"api_key\" is missing",
+        ),
+        (
+            "[provider.OWN]\nplugin = \"not-there\"\n",
+            "config.toml:1: provider.OWN: plugin \"not-there.wasm\":",
+        ),
+        (
+            "[sms]\nservice = \"KAVENEGAR_COM\"\n[provider.KAVENEGAR_COM.settings]\napi_key = \"k\"\nbase_url = \"http://127.0.0.1:1\"\n",
+            "config.toml:5: provider.KAVENEGAR_COM.settings.base_url: setting \"base_url\":",
+        ),
+    ] {
+        let dir = folder(config);
+        let (code, stdout, stderr) = run(dir.path(), &["check"]);
+        assert_eq!(code, 1, "{config}: {stdout}");
+        assert!(stderr.contains(expected), "{config}\nexpected: {expected}\nfound: {stderr}");
+        // What check rejects never serves.
+        let (code, stdout, stderr) = run(dir.path(), &["serve"]);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains(expected), "{config}: {stderr}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_file_is_a_warning_that_does_not_repeat_it() {
+    let dir = folder("[provider.KAVENEGAR_COM.settings]\napi_key = \"s3cret-value\"\n");
+    let (code, stdout, stderr) = run(dir.path(), &["check"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("config.toml:2: provider.KAVENEGAR_COM.settings.api_key: a secret stands"), "{stderr}");
+    assert!(!format!("{stdout}{stderr}").contains("s3cret-value"));
+}
+
+#[test]
+fn wrong_use_exits_2_and_says_what_is_accepted() {
+    let dir = folder("");
+    for arguments in [&["serv"][..], &["check", "--confg", "x"], &[], &["plugin", "inspect"]] {
+        let (code, _, stderr) = run(dir.path(), arguments);
+        assert_eq!(code, 2, "{arguments:?}: {stderr}");
+        assert!(stderr.contains("Usage: chelseru"), "{arguments:?}: {stderr}");
+    }
+    let (code, _, stderr) = run(dir.path(), &["check", "--config", "absent.toml"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("absent.toml: cannot be read"), "{stderr}");
+}
+
+#[test]
+fn inspect_shows_settings_hosts_and_abilities() {
+    let dir = folder("");
+    let (code, stdout, stderr) = run(dir.path(), &["plugin", "inspect", "kavenegar"]);
+    assert_eq!(code, 0, "{stderr}");
+    for text in ["api_key (text, required, secret)", "hosts: api.kavenegar.com", "sms-text, sms-template", "interface 0.1.0"] {
+        assert!(stdout.contains(text), "{text}: {stdout}");
+    }
+    let (code, _, stderr) = run(dir.path(), &["plugin", "inspect", "absent"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("absent.wasm"), "{stderr}");
+}
+
+#[test]
+fn a_second_gateway_on_the_same_data_is_refused() {
+    let dir = folder("");
+    let served = process::Served::start(dir.path());
+    let (code, stdout, stderr) = run(dir.path(), &["serve"]);
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.contains("another process") || stderr.contains("in use"), "{stderr}");
+    drop(served);
+}
