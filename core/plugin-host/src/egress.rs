@@ -159,7 +159,10 @@ impl Transport for Egress {
         let mut headers = HeaderMap::with_capacity(request.headers.len());
         for (name, value) in &request.headers {
             let (name, value) = header_parse(name, value)?;
-            headers.append(name, value);
+            // Not `append`, which panics above some 30,000 headers.
+            headers
+                .try_append(name, value)
+                .map_err(|_| HttpError::InvalidRequest("too many headers".to_owned()))?;
         }
         let bytes_max = request.response_bytes_max;
         let sending = self

@@ -40,6 +40,7 @@
 //! # Ok(()) }
 //! ```
 //!
+//! It runs inside a tokio runtime with time and I/O enabled, of either flavour.
 //! With many providers that change while they serve, a [`Registry`] holds them and a [`Watcher`] says when to look.
 //!
 //! # What always holds

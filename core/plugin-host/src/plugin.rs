@@ -89,8 +89,8 @@ pub struct Description {
     pub summary: String,
     /// The settings it knows.
     pub settings: Vec<SettingSpec>,
-    /// The hosts it asks to call.
-    pub hosts: Vec<HostGrant>,
+    /// The hosts it asks to call: entries of an allow-list, in their canonical form.
+    pub hosts: Vec<String>,
 }
 
 /// Bounds of a description. Generous for a person, small for a host that keeps many.
@@ -141,8 +141,11 @@ impl Description {
         let hosts = raw
             .hosts
             .iter()
-            .map(|entry| entry.parse().map_err(|reason| format!("host {:?}: {reason}", shortened(entry))))
-            .collect::<Result<Vec<HostGrant>, String>>()?;
+            .map(|entry| match entry.parse::<HostGrant>() {
+                Ok(grant) => Ok(grant.to_string()),
+                Err(reason) => Err(format!("host {:?}: {reason}", shortened(entry))),
+            })
+            .collect::<Result<Vec<String>, String>>()?;
         Ok(Description { name: raw.name, version, summary: raw.summary, settings, hosts })
     }
 }

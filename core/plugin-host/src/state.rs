@@ -21,6 +21,8 @@ use crate::wit::chelseru::provider::http as wit;
 
 /// Random bytes that a guest may ask for at once.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Headers of one request.
+const HEADERS_MAX: usize = 64;
 /// Bytes of a table's element, as counted against the memory limit.
 const TABLE_ELEMENT_BYTES: usize = 8;
 /// Core instances, memories and tables in one component: several times what a Rust guest with its adapters has.
@@ -284,6 +286,9 @@ fn request_in(state: &mut CallState, request: wit::Request) -> Result<HttpReques
         return invalid("the URL holds a user or password; use a header".to_owned());
     }
     state.grant.hosts.check(&url).map_err(HttpError::NotGranted)?;
+    if request.headers.len() > HEADERS_MAX {
+        return invalid(format!("more than {HEADERS_MAX} headers"));
+    }
     for header in &request.headers {
         header_parse(&header.name, &header.value)?;
     }

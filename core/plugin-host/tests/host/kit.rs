@@ -54,8 +54,10 @@ pub(crate) struct Guest {
     pub many: &'static str,
     /// Put at the start of `describe`.
     pub describe: &'static str,
-    /// Further imports of the component.
+    /// Further imports of the component, and other definitions at its beginning.
     pub imports: &'static str,
+    /// A further host function for the hole, as `$extra`: how it is lowered, and its core type.
+    pub(crate) extra: Option<(&'static str, &'static str)>,
     /// Name of the exported interface.
     pub export: &'static str,
     /// Name of the exported plugin interface.
@@ -75,6 +77,7 @@ impl Default for Guest {
             many: "(call $ret (i32.const 0) (i32.const 0))",
             describe: "",
             imports: "",
+            extra: None,
             export: "test:probe/probe@1.0.0",
             plugin: "chelseru:provider/plugin@0.1.0",
             pages: 2,
@@ -121,12 +124,23 @@ impl Guest {
 
         let Guest { run, many, describe, imports, export, plugin, pages, .. } = self;
         let data = data.literal();
+        let (lowered, core_import, with) = match self.extra {
+            None => (String::new(), String::new(), ""),
+            Some((lower, ty)) => (
+                format!("(core func $extra (canon lower {lower} (memory $memory) (realloc $realloc)))"),
+                format!("(import \"host\" \"extra\" (func $extra {ty}))"),
+                "(export \"extra\" (func $extra))",
+            ),
+        };
         FRAME
             .replace("%record%", &record.to_string())
             .replace("%data%", &data)
             .replace("%base%", &DATA.to_string())
             .replace("%heap%", &HEAP.to_string())
             .replace("%pages%", &pages.to_string())
+            .replace("%lowered%", &lowered)
+            .replace("%core-import%", &core_import)
+            .replace("%with%", with)
             .replace("%run%", run)
             .replace("%many%", many)
             .replace("%describe%", describe)
@@ -229,6 +243,7 @@ const FRAME: &str = r#"
   (core func $get-stdout (canon lower (func $stdout "get-stdout")))
   (core func $subscribe (canon lower (func $clock "subscribe-duration")))
   (core func $block (canon lower (func $poll "[method]pollable.block")))
+  %lowered%
 
   (core module $main
     (import "libc" "memory" (memory 1))
@@ -239,6 +254,7 @@ const FRAME: &str = r#"
     (import "host" "stdout" (func $stdout (result i32)))
     (import "host" "subscribe" (func $subscribe (param i64) (result i32)))
     (import "host" "block" (func $block (param i32)))
+    %core-import%
     (data (i32.const 256) "not-granted     invalid-request not-sent        unanswered      too-large       ")
     (data (i32.const %base%) "%data%")
     (func $ret (param $ptr i32) (param $len i32) (result i32)
@@ -272,7 +288,7 @@ const FRAME: &str = r#"
     (with "libc" (instance $libc))
     (with "host" (instance
       (export "send" (func $send)) (export "get" (func $get)) (export "write" (func $write))
-      (export "stdout" (func $get-stdout)) (export "subscribe" (func $subscribe)) (export "block" (func $block))))))
+      (export "stdout" (func $get-stdout)) (export "subscribe" (func $subscribe)) (export "block" (func $block)) %with%))))
 
   (type $kind0 (enum "text" "integer" "boolean" "url"))
   (type $setting0 (record (field "key" string) (field "kind" $kind0) (field "required" bool)

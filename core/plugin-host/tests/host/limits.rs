@@ -25,7 +25,9 @@ async fn an_answer_comes_back_from_a_fresh_instance() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loop_is_ended_in_time_and_other_calls_do_not_notice() {
     let host = host();
-    let looping = Arc::new(provider(&host, LOOP, Limits::default()).await);
+    let limit = Duration::from_secs(1);
+    let limits = Limits { cpu_time_max: limit, ..Limits::default() };
+    let looping = Arc::new(provider(&host, LOOP, limits).await);
     let echo = provider(&host, ECHO, Limits::default()).await;
     // As many as there are threads: only their stepping aside lets anything else run.
     let loops: Vec<_> = (0..2)
@@ -46,15 +48,25 @@ async fn a_loop_is_ended_in_time_and_other_calls_do_not_notice() {
         calls += 1;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert!(calls > 3, "only {calls} calls got through beside the loops");
-    assert!(slowest < Duration::from_millis(150), "a call took {slowest:?} beside the loops");
+    assert!(calls > 20, "only {calls} calls got through beside the loops");
+    assert!(slowest < limit / 2, "a call took {slowest:?} beside the loops");
     for ended in loops {
         let (result, took) = ended.await.expect("no panic");
-        let limit = Limits::default().cpu_time_max;
         assert_eq!(result, Err(CallError::CpuExceeded { limit, may_have_sent: false }));
-        // 200 ms of CPU; two loops, this test and the machine's other work share the cores.
+        // Two loops, this test and the machine's other work share the cores.
         assert!(took >= limit && took < limit * 5, "{took:?}");
     }
+}
+
+#[tokio::test]
+async fn a_loop_is_ended_by_its_cpu_limit_and_one_tick() {
+    let host = host();
+    let provider = provider(&host, LOOP, Limits::default()).await;
+    let begun = Instant::now();
+    assert_eq!(run(&provider, "").await.map_err(|e| e.code()), Err("cpu_exceeded"));
+    // 200 ms, a tick of 10 ms, and a step aside of 1 ms and more after each tick; the rest is for a busy machine,
+    // where a tick that passes while somebody else has the core is not counted.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -389,4 +401,98 @@ async fn settings_are_read_by_key_and_no_other() {
         assert_eq!(run(&provider, key).await, Ok(value.to_owned()), "{key}");
     }
     assert_eq!((provider.setting("api_key"), provider.setting("sender")), (None, Some("3000")));
+}
+
+#[tokio::test]
+async fn tables_count_as_memory() {
+    let host = host();
+    // Grows a table by the length of its input.
+    let grow =
+        "(drop (table.grow $t (ref.null func) (local.get $len))) (call $ret (local.get $in) (i32.const 1)))
+        (table $t 0 funcref) (func $unused";
+    let limits = Limits { memory_bytes_max: 2 * 65536 + 8 * 1000, ..Limits::default() };
+    let provider = provider(&host, grow, limits).await;
+    // Two pages of memory from the start, in which the input finds room.
+    assert_eq!(run(&provider, &"x".repeat(1000)).await, Ok("x".to_owned()));
+    assert_eq!(run(&provider, &"x".repeat(1001)).await.map_err(|e| e.code()), Err("memory_exceeded"));
+}
+
+#[tokio::test]
+async fn headers_of_a_request_are_counted() {
+    let host = host();
+    // As many headers `not: not` as the input is long, to the URL that is the input.
+    let many = "(loop $l
+        (i32.store (i32.add (i32.const 8192) (i32.mul (local.get $i) (i32.const 16))) (i32.const 256))
+        (i32.store (i32.add (i32.const 8196) (i32.mul (local.get $i) (i32.const 16))) (i32.const 3))
+        (i32.store (i32.add (i32.const 8200) (i32.mul (local.get $i) (i32.const 16))) (i32.const 256))
+        (i32.store (i32.add (i32.const 8204) (i32.mul (local.get $i) (i32.const 16))) (i32.const 3))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $l (i32.lt_u (local.get $i) (local.get $len))))
+      (call $send (i32.const 0) (local.get $in) (local.get $len) (i32.const 8192) (local.get $len) (i32.const 0)
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 768))
+      (if (i32.load8_u (i32.const 768)) (then (return (call $ret (i32.const 272) (i32.const 15)))))
+      (call $ret (local.get $in) (i32.const 5))";
+    let plugin = load(&host, &guest(many)).await;
+    let provider = Provider::bind(&host, plugin, binding(&[], Some(&["a.com"]), Limits::default()))
+        .expect("binds")
+        .with_transport(Arc::new(Scripted::default()));
+    let url = |bytes: usize| format!("{:x<bytes$}", "https://a.com/");
+    assert_eq!(run(&provider, &url(64)).await, Ok("https".to_owned()));
+    assert_eq!(run(&provider, &url(65)).await, Ok("invalid-request".to_owned()));
+}
+
+#[tokio::test]
+async fn wasi_holds_no_environment_arguments_or_files() {
+    const LISTS: [(&str, &str); 3] = [
+        (
+            r#"(import "wasi:cli/environment@0.2.0" (instance $x
+                (export "get" (func (result (list (tuple string string)))))))"#,
+            "get-environment",
+        ),
+        (
+            r#"(import "wasi:cli/environment@0.2.0" (instance $x (export "get" (func (result (list string))))))"#,
+            "get-arguments",
+        ),
+        (
+            r#"(import "wasi:filesystem/types@0.2.0" (instance $fs (export "descriptor" (type (sub resource)))))
+            (alias export $fs "descriptor" (type $descriptor))
+            (import "wasi:filesystem/preopens@0.2.0" (instance $x
+                (alias outer 1 $descriptor (type $d))
+                (export "descriptor" (type $own (eq $d)))
+                (export "get" (func (result (list (tuple (own $own) string)))))))"#,
+            "get-directories",
+        ),
+    ];
+    let host = host();
+    for (imports, function) in LISTS {
+        let imports: &'static str = imports.replace("\"get\"", &format!("\"{function}\"")).leak();
+        let lower: &'static str = format!("(func $x \"{function}\")").leak();
+        let guest = Guest {
+            imports,
+            extra: Some((lower, "(param i32)")),
+            // The list's length, which must be 0, is how much of the input comes back.
+            run: "(i32.store (i32.const 904) (i32.const 1)) (call $extra (i32.const 900))
+                  (call $ret (local.get $in) (i32.load (i32.const 904)))",
+            ..Guest::default()
+        };
+        let plugin = load(&host, &guest).await;
+        let provider = Provider::bind(&host, plugin, binding(&[], None, Limits::default())).expect("binds");
+        assert_eq!(run(&provider, "abc").await, Ok(String::new()), "{function}");
+    }
+}
+
+#[tokio::test]
+async fn random_bytes_are_given_up_to_a_bound() {
+    let host = host();
+    let guest = Guest {
+        imports: r#"(import "wasi:random/random@0.2.0" (instance $x
+            (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))"#,
+        extra: Some(("(func $x \"get-random-bytes\")", "(param i64 i32)")),
+        run: "(call $extra (i64.extend_i32_u (local.get $len)) (i32.const 900)) (call $ret (local.get $in) (i32.const 1))",
+        ..Guest::default()
+    };
+    let plugin = load(&host, &guest).await;
+    let provider = Provider::bind(&host, plugin, binding(&[], None, Limits::default())).expect("binds");
+    assert_eq!(run(&provider, &"x".repeat(65536)).await, Ok("x".to_owned()));
+    assert_eq!(run(&provider, &"x".repeat(65537)).await.map_err(|e| e.code()), Err("trap"));
 }

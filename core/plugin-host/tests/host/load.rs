@@ -281,3 +281,20 @@ fn without_address_space_for_the_pool_memory_is_allocated_on_demand() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[tokio::test]
+async fn a_component_made_of_too_many_parts_is_refused() {
+    let parts = |part: &str, count: usize| -> &'static str {
+        format!("(core module $part {part}) {}", "(core instance (instantiate $part))".repeat(count)).leak()
+    };
+    let load = |imports| async move {
+        host().load(Guest { imports, ..Guest::default() }.bytes(), &[PROBE]).await.map(drop)
+    };
+    // The frame itself has three core instances (one of them only lists host functions), one memory and no table.
+    assert!(load(parts("(memory 1)", 1)).await.is_ok());
+    assert!(load(parts("(memory 1)", 2)).await.is_err());
+    assert!(load(parts("(table 1 funcref)", 6)).await.is_ok());
+    assert!(load(parts("(table 1 funcref)", 7)).await.is_err());
+    assert!(load(parts("", 10)).await.is_ok());
+    assert!(load(parts("", 11)).await.is_err());
+}
