@@ -117,6 +117,11 @@ mod tests {
     }
 
     #[test]
+    fn the_description_obeys_the_rules() {
+        chelseru_plugin_sdk::testing::check_description::<Kavenegar>();
+    }
+
+    #[test]
     fn credit_is_rial_from_an_object_or_an_array() {
         for entries in [r#"{"remaincredit":-1500000,"type":"master"}"#, r#"[{"remaincredit":"-1500000"}]"#] {
             let script = script().reply(200, format!(r#"{{"return":{{"status":200}},"entries":{entries}}}"#));

@@ -298,6 +298,11 @@ mod tests {
     }
 
     #[test]
+    fn the_description_obeys_the_rules() {
+        chelseru_plugin_sdk::testing::check_description::<MeliPayamak>();
+    }
+
+    #[test]
     fn the_interface_follows_the_settings() {
         let url_of = |script: Script| {
             let script = script.fail(HttpError::NotSent("x".into()));

@@ -221,6 +221,11 @@ mod tests {
     }
 
     #[test]
+    fn the_description_obeys_the_rules() {
+        chelseru_plugin_sdk::testing::check_description::<ParsianWebco>();
+    }
+
+    #[test]
     fn the_request_is_a_form_with_ordered_values() {
         let script = script().reply(200, r#"{"status":200}"#).reply(200, r#"{"status":200}"#);
         ParsianWebco::send_template(&script, message(&["482913", "سلام"])).expect("accepted");

@@ -124,6 +124,11 @@ mod tests {
     }
 
     #[test]
+    fn the_description_obeys_the_rules() {
+        chelseru_plugin_sdk::testing::check_description::<SandboxSms>();
+    }
+
+    #[test]
     fn messages_are_accepted_under_their_local_id_without_a_request() {
         let script = Script::for_plugin::<SandboxSms>();
         let receipts = SandboxSms::send_text(&script, text_to(&[1, 2])).expect("accepted");

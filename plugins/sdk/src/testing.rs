@@ -15,7 +15,40 @@ use std::collections::VecDeque;
 
 use crate::context::Context;
 use crate::http::{HttpError, HttpRequest, HttpResponse};
-use crate::{Plugin, encode};
+use crate::{Plugin, SettingKind, encode};
+
+/// Checks a plugin's description against the rules of `wit/v0.1/plugin.wit`.
+///
+/// # Panics
+/// Names the first broken rule; for use in a unit test of every plugin.
+pub fn check_description<P: Plugin>() {
+    let described = P::describe();
+    let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    assert!(!described.name.is_empty() && described.name.chars().all(kebab), "name {:?}", described.name);
+    assert_eq!(described.version.split('.').count(), 3, "version {:?}", described.version);
+    assert!(described.summary.ends_with('.'), "summary {:?} is no sentence", described.summary);
+    for host in &described.hosts {
+        assert!(
+            !host.is_empty() && !host.contains(['/', ' ', '@']),
+            "host {host:?} is not name or name:port"
+        );
+    }
+    for (index, setting) in described.settings.iter().enumerate() {
+        let key = setting.key.as_str();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        assert!(!key.is_empty() && key.chars().all(plain), "key {key:?}");
+        assert!(described.settings[..index].iter().all(|other| other.key != key), "key {key} twice");
+        assert!(setting.help.ends_with('.'), "help of {key} is no sentence");
+        assert!(!(setting.required && setting.default.is_some()), "{key} is required and has a default");
+        let fits = setting.default.as_deref().is_none_or(|default| match setting.kind {
+            SettingKind::Text => !default.is_empty(),
+            SettingKind::Integer => default.parse::<u64>().is_ok(),
+            SettingKind::Boolean => default.parse::<bool>().is_ok(),
+            SettingKind::Url => default.starts_with("https://") || default.starts_with("http://"),
+        });
+        assert!(fits, "default of {key} is not of its kind");
+    }
+}
 
 /// A [`Context`] that answers from a script.
 #[derive(Default)]
@@ -85,5 +118,33 @@ impl Context for Script {
         self.requests.borrow_mut().push(request);
         let reply = self.replies.borrow_mut().pop_front();
         reply.unwrap_or_else(|| Err(HttpError::NotSent("the script has no answer left".to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Description, Setting};
+
+    struct Wrong;
+
+    impl Plugin for Wrong {
+        fn describe() -> Description {
+            Description::new("wrong", "1.0.0", "Wrong.").setting(Setting::integer("a", "A.").default("x"))
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "default of a is not of its kind")]
+    fn a_broken_rule_of_a_description_is_named() {
+        check_description::<Wrong>();
+    }
+
+    #[test]
+    fn a_request_beyond_the_script_is_not_sent_and_recorded() {
+        let script = Script::for_plugin::<Wrong>().setting("a", "1");
+        let error = crate::http::Request::get("http://x").ask(&script).expect_err("no answer left");
+        assert!(matches!(error, crate::Error::Unavailable(_)));
+        assert_eq!(script.requests().len(), 1);
     }
 }
