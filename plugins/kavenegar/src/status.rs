@@ -180,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_push_never_panics() {
+        for bytes in chelseru_plugin_sdk::testing::mutations("messageid=1,2&status=%DB%B1,11&from=a+b") {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            for (query, body) in [(text.as_str(), ""), ("", text.as_str())] {
+                if let Ok(reports) = push(query, body) {
+                    assert!(reports.len() <= 3, "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_push_without_a_report_is_empty_and_a_broken_one_is_named() {
         assert_eq!(push("", ""), Ok(Vec::new()));
         assert_eq!(push("messageid=1&from=09120000001&to=1000&message=hi", ""), Ok(Vec::new()));

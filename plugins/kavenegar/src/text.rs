@@ -88,6 +88,7 @@ mod tests {
     use crate::tests::{API_KEY, script};
     use chelseru_plugin_sdk::http::HttpError;
     use chelseru_plugin_sdk::sms::Recipient;
+    use chelseru_plugin_sdk::testing;
 
     fn message(recipients: &[(&str, u64)]) -> Message {
         let recipient = |&(number, local_id): &(&str, u64)| Recipient { number: number.to_owned(), local_id };
@@ -248,6 +249,28 @@ mod tests {
         let receipts = Kavenegar::send_text(&script().reply(200, body), message(TWO))
             .expect("an answer without entries");
         assert!(receipts.iter().all(|r| matches!(r.outcome, Err(Error::UnknownOutcome(_)))));
+    }
+
+    #[test]
+    fn a_broken_answer_never_panics_and_a_cut_one_is_never_a_success() {
+        let whole = envelope(
+            r#"[{"messageid":8792343001,"message":"سلام","status":1,"statustext":"در صف","receptor":"09120000001",
+                "localid":"11","cost":1200.5}]"#,
+        );
+        let sent = |body: Vec<u8>, status: u16| {
+            Kavenegar::send_text(&script().reply(status, body), message(&TWO[..1]))
+        };
+        assert_eq!(ids(&sent(whole.clone().into_bytes(), 200).expect("accepted")), [Ok("8792343001")]);
+        for body in testing::truncations(&whole) {
+            for status in [200, 404, 503] {
+                assert!(matches!(sent(body.clone(), status), Err(Error::UnknownOutcome(_))));
+            }
+        }
+        for body in testing::mutations(&whole) {
+            if let Ok(receipts) = sent(body, 200) {
+                assert_eq!(receipts.len(), 1);
+            }
+        }
     }
 
     #[test]

@@ -264,7 +264,7 @@ mod tests {
     use super::*;
     use chelseru_plugin_sdk::http::HttpError;
     use chelseru_plugin_sdk::sms::{Recipient, template::Value};
-    use chelseru_plugin_sdk::testing::Script;
+    use chelseru_plugin_sdk::testing::{self, Script};
 
     pub(crate) const ONE: &[&str] = &["+989120000001"];
     pub(crate) const TWO: &[&str] = &["+989120000001", "+989120000002"];
@@ -421,6 +421,31 @@ mod tests {
                 let template = MeliPayamak::send_template(&script(api).reply(status, body), filled(&["1"]));
                 assert!(matches!(text, Err(Error::UnknownOutcome(_))), "{api} {body}: {text:?}");
                 assert!(matches!(template, Err(Error::UnknownOutcome(_))), "{api} {body}: {template:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_answer_never_panics_and_a_cut_one_is_never_a_success() {
+        let soap = format!("<e:E><r:SendSimpleSMS2Result a=\"b\">{ID}</r:SendSimpleSMS2Result></e:E>");
+        let rest = format!(r#"{{"Value":"{ID}","RetStatus":1,"StrRetStatus":"Ok"}}"#);
+        let console = format!(r#"{{"recId":{ID},"resultsAsCode":[1],"amount":1.5,"status":""}}"#);
+        for (api, whole, end) in
+            [("rest", &rest, "}"), ("soap", &soap, "</r:SendSimpleSMS2Result"), ("console", &console, "}")]
+        {
+            let sent = |body: Vec<u8>| MeliPayamak::send_text(&script(api).reply(200, body), texts(ONE));
+            assert_eq!(ids(&sent(whole.clone().into_bytes()).expect("accepted")), [ID], "{api}");
+            let result_ends = whole.rfind(end).expect("the end is part of the answer") + end.len();
+            for body in testing::truncations(&whole[..result_ends]) {
+                assert!(matches!(sent(body), Err(Error::UnknownOutcome(_))), "{api}");
+            }
+            for body in testing::mutations(whole) {
+                let script = script(api).reply(200, body.clone()).reply(200, body.clone()).reply(200, body);
+                // What they make of it is their own business, as long as they return.
+                let _ = MeliPayamak::send_text(&script, texts(TWO));
+                let _ = MeliPayamak::status(&script, vec![ID.to_owned()]);
+                let _ = MeliPayamak::credit(&script);
+                assert_eq!(script.requests().len(), 3);
             }
         }
     }

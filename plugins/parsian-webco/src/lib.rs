@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use chelseru_plugin_sdk::http::HttpError;
     use chelseru_plugin_sdk::sms::{Recipient, template::Value};
-    use chelseru_plugin_sdk::testing::Script;
+    use chelseru_plugin_sdk::testing::{self, Script};
 
     fn script() -> Script {
         Script::for_plugin::<ParsianWebco>().setting("api_key", "0a1b-secret")
@@ -300,6 +300,23 @@ mod tests {
         let cut = script().fail(HttpError::Unanswered("timed out".into()));
         let error = ParsianWebco::send_template(&cut, message(&["1"]));
         assert!(matches!(error, Err(Error::UnknownOutcome(_))));
+    }
+
+    #[test]
+    fn a_broken_answer_never_panics_and_a_cut_one_is_never_a_success() {
+        let whole = r#"{"status":"۲۰۰","data":[{"smsID":5461268677656004204,"text":"سلام"}],"credit":1.5}"#;
+        for body in testing::truncations(whole) {
+            let sent = ParsianWebco::send_template(&script().reply(200, body), message(&["1"]));
+            assert!(matches!(sent, Err(Error::UnknownOutcome(_))));
+        }
+        for body in testing::mutations(whole) {
+            let script = script().reply(200, body.clone()).reply(200, body.clone()).reply(200, body);
+            // Each in turn; what they make of it is their own business, as long as they return.
+            let _ = ParsianWebco::send_template(&script, message(&["1"]));
+            let _ = ParsianWebco::status(&script, vec!["7".to_owned()]);
+            let _ = ParsianWebco::credit(&script);
+            assert_eq!(script.requests().len(), 3);
+        }
     }
 
     #[test]

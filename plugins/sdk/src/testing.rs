@@ -50,6 +50,24 @@ pub fn check_description<P: Plugin>() {
     }
 }
 
+/// Broken forms of an answer: cut after each byte, and each byte replaced in turn by one that breaks UTF-8, a
+/// string, a number or a nesting. A mapping must survive all of them; see [`truncations`] for more.
+pub fn mutations(body: &str) -> impl Iterator<Item = Vec<u8>> {
+    let replaced = |body: &str, at: usize, with: u8| {
+        let mut bytes = body.as_bytes().to_vec();
+        bytes[at] = with;
+        bytes
+    };
+    let places =
+        (0..body.len()).flat_map(|at| [0xFF, 0, b'"', b'9', b'[', b'}', b',', b'<'].map(|with| (at, with)));
+    truncations(body).chain(places.map(move |(at, with)| replaced(body, at, with)))
+}
+
+/// An answer cut after each byte, the whole one left out. None of them may be read as a success.
+pub fn truncations(body: &str) -> impl Iterator<Item = Vec<u8>> {
+    (0..body.len()).map(|end| body.as_bytes()[..end].to_vec())
+}
+
 /// A [`Context`] that answers from a script.
 #[derive(Default)]
 pub struct Script {
