@@ -65,7 +65,8 @@ pub(crate) struct Ledger {
     /// Number of messages that were forgotten; the first one kept has this position.
     forgotten: u64,
     by_id: HashMap<(&'static str, u64), u64>,
-    by_localid: HashMap<(&'static str, String, i64), u64>,
+    /// By provider, account and local id; nested, so that a look-up copies no account name.
+    by_localid: HashMap<&'static str, HashMap<String, HashMap<i64, u64>>>,
     accepted: HashMap<&'static str, u64>,
     spent: HashMap<&'static str, i64>,
     messages_max: usize,
@@ -92,10 +93,8 @@ impl Ledger {
         id_first: u64,
         draft: Draft,
     ) -> (&mut Message, bool) {
-        let known = draft
-            .localid
-            .and_then(|localid| self.by_localid.get(&(provider, draft.account.clone(), localid)))
-            .copied();
+        let known =
+            draft.localid.and_then(|localid| self.localid_position(provider, &draft.account, localid));
         if let Some(position) = known {
             let message = self.at(position).expect("the index holds only kept messages");
             message.times_asked += 1;
@@ -110,7 +109,11 @@ impl Ledger {
         let position = self.forgotten + self.messages.len() as u64;
         self.by_id.insert((provider, id), position);
         if let Some(localid) = draft.localid {
-            self.by_localid.insert((provider, draft.account.clone(), localid), position);
+            let accounts = self.by_localid.entry(provider).or_default();
+            match accounts.get_mut(&draft.account) {
+                Some(localids) => drop(localids.insert(localid, position)),
+                None => drop(accounts.insert(draft.account.clone(), HashMap::from([(localid, position)]))),
+            }
         }
         self.messages.push_back(Message {
             id: id.to_string(),
@@ -132,7 +135,7 @@ impl Ledger {
 
     /// Whether the account has used this local id before.
     pub(crate) fn knows_localid(&self, provider: &'static str, account: &str, localid: i64) -> bool {
-        self.by_localid.contains_key(&(provider, account.to_owned(), localid))
+        self.localid_position(provider, account, localid).is_some()
     }
 
     pub(crate) fn by_id(&mut self, provider: &'static str, id: &str) -> Option<&mut Message> {
@@ -146,7 +149,7 @@ impl Ledger {
         account: &str,
         localid: i64,
     ) -> Option<&mut Message> {
-        let position = *self.by_localid.get(&(provider, account.to_owned(), localid))?;
+        let position = self.localid_position(provider, account, localid)?;
         self.at(position)
     }
 
@@ -173,6 +176,10 @@ impl Ledger {
         self.forgotten
     }
 
+    fn localid_position(&self, provider: &'static str, account: &str, localid: i64) -> Option<u64> {
+        self.by_localid.get(provider)?.get(account)?.get(&localid).copied()
+    }
+
     fn at(&mut self, position: u64) -> Option<&mut Message> {
         self.messages.get_mut(usize::try_from(position.checked_sub(self.forgotten)?).ok()?)
     }
@@ -184,7 +191,10 @@ impl Ledger {
             self.by_id.remove(&(message.provider, id));
         }
         if let Some(Ok(localid)) = message.localid.as_deref().map(str::parse) {
-            self.by_localid.remove(&(message.provider, message.account, localid));
+            let accounts = self.by_localid.get_mut(message.provider);
+            if let Some(localids) = accounts.and_then(|accounts| accounts.get_mut(&message.account)) {
+                localids.remove(&localid);
+            }
         }
     }
 }

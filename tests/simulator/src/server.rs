@@ -72,27 +72,22 @@ async fn serve(world: Arc<World>, request: hyper::Request<Incoming>) -> Result<R
         return Ok(control::answer(&world, &parts.method, parts.uri.path(), parts.uri.query(), &body));
     }
     let request = Request::new(parts, body);
-    match provider::by_path(&request.path) {
-        Some(provider) => {
-            let fault =
-                world.faults.take(provider.name(), &provider.call(&request), || provider.numbers(&request));
-            let entry = Entry::new(&world, Some(provider), &request);
-            match fault {
-                None => Ok(entry.finish(provider.answer(&world, &request))),
-                Some(fault) => faulty(&world, provider, &request, fault, entry).await,
-            }
-        }
+    let Some(provider) = provider::by_path(&request.path) else {
+        let text =
+            format!("no provider serves {:?}; GET {}/ lists what is served", request.path, control::PREFIX);
+        let mut entry = Entry::new(&world, None, request);
+        entry.record.outcome = "no provider".into();
+        entry.record.status = Some(404);
+        return Ok(error_response(StatusCode::NOT_FOUND, &text));
+    };
+    let entry = Entry::new(&world, Some(provider), request);
+    let fault = world.faults.take(provider.name(), &entry.record.call, || provider.numbers(&entry.request));
+    match fault {
         None => {
-            let mut entry = Entry::new(&world, None, &request);
-            entry.record.outcome = "no provider".into();
-            entry.record.status = Some(404);
-            let text = format!(
-                "no provider serves {:?}; GET {}/ lists what is served",
-                request.path,
-                control::PREFIX
-            );
-            Ok(error_response(StatusCode::NOT_FOUND, &text))
+            let reply = provider.answer(&world, &entry.request);
+            Ok(entry.finish(reply))
         }
+        Some(fault) => faulty(&world, provider, fault, entry).await,
     }
 }
 
@@ -100,11 +95,10 @@ async fn serve(world: Arc<World>, request: hyper::Request<Incoming>) -> Result<R
 async fn faulty(
     world: &World,
     provider: &dyn Provider,
-    request: &Request,
     fault: Fault,
     mut entry: Entry<'_>,
 ) -> Result<Response<Answer>, Cut> {
-    let early = fault.accepts().then(|| provider.answer(world, request));
+    let early = fault.accepts().then(|| provider.answer(world, &entry.request));
     if let Some(reply) = &early {
         entry.record.accepted = reply.outcome == Outcome::Accepted;
     }
@@ -113,11 +107,14 @@ async fn faulty(
     }
     entry.record.outcome = format!("fault {}", fault.kind_name());
     // The kinds that spoil a real answer have one: `Fault::accepts` says so for them.
-    let real = |early: Option<Reply>| early.unwrap_or_else(|| provider.answer(world, request));
+    let real = |early: Option<Reply>| early.unwrap_or_else(|| provider.answer(world, &entry.request));
     let (status, content_type, answer) = match fault.kind {
-        FaultKind::Delay => return Ok(entry.finish(real(early))),
+        FaultKind::Delay => {
+            let reply = real(early);
+            return Ok(entry.finish(reply));
+        }
         FaultKind::Code { code, http_status_follows_code } => {
-            let reply = provider.refuse(world, request, code, http_status_follows_code);
+            let reply = provider.refuse(world, &entry.request, code, http_status_follows_code);
             (reply.status, reply.content_type, Answer::whole(reply.body))
         }
         FaultKind::Status { code, body } => {
@@ -172,32 +169,25 @@ fn wrapped(value: Value) -> Value {
     }
 }
 
-/// A log record in the making. Dropped without an answer, it says that the client went away.
+/// A request and its log record in the making. Dropped without an answer, it says that the client went away.
 struct Entry<'a> {
     world: &'a World,
+    provider: Option<&'static dyn Provider>,
+    request: Request,
     record: Record,
     started: Instant,
 }
 
 impl<'a> Entry<'a> {
-    fn new(world: &'a World, provider: Option<&dyn Provider>, request: &Request) -> Self {
-        let secret = provider.map_or(&[] as &[_], |provider| provider.secret_fields());
+    fn new(world: &'a World, provider: Option<&'static dyn Provider>, request: Request) -> Self {
         let record = Record {
             at_ms: unix_ms(),
             provider: provider.map_or("-", |provider| provider.name()),
-            call: provider.map_or_else(String::new, |provider| provider.call(request).into_owned()),
-            method: request.http_method.to_string(),
-            path: match provider {
-                Some(provider) => provider.masked_path(&request.path),
-                None => request.path.clone(),
-            },
-            query: request.query.clone().masked(secret),
-            headers: request.headers.clone(),
-            fields: request.body_fields.clone().masked(secret),
+            call: provider.map_or_else(String::new, |provider| provider.call(&request).into_owned()),
             outcome: "client went away".into(),
             ..Record::default()
         };
-        Self { world, record, started: Instant::now() }
+        Self { world, provider, request, record, started: Instant::now() }
     }
 
     fn finish(mut self, reply: Reply) -> Response<Answer> {
@@ -209,8 +199,19 @@ impl<'a> Entry<'a> {
 }
 
 impl Drop for Entry<'_> {
+    /// Moves what the request carried into the record, without its credentials, and enters it.
     fn drop(&mut self) {
+        let secret = self.provider.map_or(&[] as &[_], |provider| provider.secret_fields());
+        let request = &mut self.request;
         let mut record = std::mem::take(&mut self.record);
+        record.method = request.http_method.to_string();
+        record.path = match self.provider {
+            Some(provider) => provider.masked_path(&request.path),
+            None => std::mem::take(&mut request.path),
+        };
+        record.query = std::mem::take(&mut request.query).masked(secret);
+        record.fields = std::mem::take(&mut request.body_fields).masked(secret);
+        record.headers = std::mem::take(&mut request.headers);
         record.took_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.world.log().enter(record);
     }
