@@ -79,7 +79,8 @@ impl Reply {
         Self {
             status,
             content_type: "application/json; charset=utf-8",
-            body: body.to_string().into(),
+            // Writing a document whose keys are text into memory cannot go wrong.
+            body: serde_json::to_vec(body).unwrap_or_default().into(),
             outcome,
         }
     }
