@@ -1,3 +1,23 @@
-//! Runs the benches that are named on the command line; see `cargo xtask bench`.
+//! Runs the benches that are named on the command line, one after another; `cargo xtask bench` lists them.
+//!
+//! Every bench prints its numbers beside a bare baseline that was measured in the same run, because absolute
+//! numbers wander on shared machines. Each figure is the median of several runs. Nothing fails on a number.
 
-fn main() {}
+mod commit;
+mod http;
+mod measure;
+mod plugin_call;
+mod reload;
+
+fn main() {
+    for name in std::env::args().skip(1) {
+        println!("== {name}");
+        match name.as_str() {
+            "commit" => commit::run(),
+            "http" => http::run(),
+            "plugin-call" => plugin_call::run(),
+            "reload" => reload::run(),
+            other => panic!("no bench {other:?}; `cargo xtask bench` lists them"),
+        }
+    }
+}

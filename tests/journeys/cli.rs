@@ -16,15 +16,24 @@ fn check_exits_0_and_lists_what_would_serve() {
     let dir = folder("");
     let (code, stdout, stderr) = run(dir.path(), &["check"]);
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
-    assert!(stdout.contains("config.toml: ok") && stdout.contains("SANDBOX_SMS: sandbox-sms 0.1.0"), "{stdout}");
+    assert!(
+        stdout.contains("config.toml: ok") && stdout.contains("SANDBOX_SMS: sandbox-sms 0.1.0"),
+        "{stdout}"
+    );
 }
 
 #[test]
 fn check_exits_1_and_names_file_line_key_value_and_what_is_accepted() {
     for (config, expected) in [
         ("[auth]\notp_length = 11\n", "config.toml:2: auth.otp_length = 11: must be 4 to 10"),
-        ("[auth]\notp_lenght = 6\n", "config.toml:2: auth.otp_lenght = 6: unknown field `otp_lenght`, expected one of"),
-        ("[sms]\nservice = \"KAVENEGAR\"\n", "config.toml:2: sms.service = \"KAVENEGAR\": is not a provider; accepted are"),
+        (
+            "[auth]\notp_lenght = 6\n",
+            "config.toml:2: auth.otp_lenght = 6: unknown field `otp_lenght`, expected one of",
+        ),
+        (
+            "[sms]\nservice = \"KAVENEGAR\"\n",
+            "config.toml:2: sms.service = \"KAVENEGAR\": is not a provider; accepted are",
+        ),
         (
             "[sms]\nservice = \"KAVENEGAR_COM\"\n[provider.KAVENEGAR_COM.settings]\nsendr = \"1\"\napi_key = \"k\"\n",
             "config.toml:4: provider.KAVENEGAR_COM.settings.sendr: setting \"sendr\" is unknown, accepted are: api_key,",
@@ -58,7 +67,10 @@ fn a_secret_in_the_file_is_a_warning_that_does_not_repeat_it() {
     let dir = folder("[provider.KAVENEGAR_COM.settings]\napi_key = \"s3cret-value\"\n");
     let (code, stdout, stderr) = run(dir.path(), &["check"]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("config.toml:2: provider.KAVENEGAR_COM.settings.api_key: a secret stands"), "{stderr}");
+    assert!(
+        stderr.contains("config.toml:2: provider.KAVENEGAR_COM.settings.api_key: a secret stands"),
+        "{stderr}"
+    );
     assert!(!format!("{stdout}{stderr}").contains("s3cret-value"));
 }
 
@@ -80,7 +92,12 @@ fn inspect_shows_settings_hosts_and_abilities() {
     let dir = folder("");
     let (code, stdout, stderr) = run(dir.path(), &["plugin", "inspect", "kavenegar"]);
     assert_eq!(code, 0, "{stderr}");
-    for text in ["api_key (text, required, secret)", "hosts: api.kavenegar.com", "sms-text, sms-template", "interface 0.1.0"] {
+    for text in [
+        "api_key (text, required, secret)",
+        "hosts: api.kavenegar.com",
+        "sms-text, sms-template",
+        "interface 0.1.0",
+    ] {
         assert!(stdout.contains(text), "{text}: {stdout}");
     }
     let (code, _, stderr) = run(dir.path(), &["plugin", "inspect", "absent"]);

@@ -74,7 +74,7 @@ pub use egress::{Egress, EgressOptions, HttpError, HttpRequest, HttpResponse, Me
 pub use grants::{Grants, HostGrant, is_public};
 pub use host::{Allocation, Host, HostError, HostOptions};
 pub use plugin::{Description, Kind, LoadError, Plugin, SettingKind, SettingSpec};
-pub use provider::{CallError, Provider};
+pub use provider::{CallError, Held, Provider};
 pub use registry::{Desired, Prepared, ProviderStatus, Registry, RegistryError};
 /// The engine, for the derive macros of an embedder's parameter and result types.
 pub use wasmtime;

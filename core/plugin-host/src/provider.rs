@@ -16,7 +16,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use crate::binding::{self, BindError, Binding, Limits};
 use crate::egress::{Egress, Transport};
-use crate::host::{Host, ticks};
+use crate::host::{Host, Running, ticks};
 use crate::plugin::Plugin;
 use crate::state::{CallState, Exceeded, Grant, Network, error_text};
 
@@ -242,6 +242,22 @@ impl Provider {
         self.run(interface, function, params, Network::Denied("this function may not use the network")).await
     }
 
+    /// Keeps one instance for several calls. For measuring what a fresh instance costs: state survives from call
+    /// to call, and the limits count over all of them, so nothing should be served this way.
+    ///
+    /// # Errors
+    /// Those of a call that comes to instantiation.
+    pub async fn hold(&self) -> Result<Held<'_>, CallError> {
+        let places = self.enter().await?;
+        let running = self.host.inner.run();
+        let transport = Some(Arc::clone(&self.transport));
+        let mut store = CallState::store(&self.host.inner.engine, &self.grant, transport, Network::Granted);
+        match self.plugin.pre().instantiate_async(&mut store).await {
+            Ok(instance) => Ok(Held { provider: self, store, instance, _running: running, _places: places }),
+            Err(error) => Err(self.error_sort(&error, store.data().may_have_sent())),
+        }
+    }
+
     async fn run<P, R>(
         &self,
         interface: &str,
@@ -377,6 +393,39 @@ impl std::fmt::Debug for Provider {
             .field("name", &self.name())
             .field("plugin", &self.plugin)
             .finish_non_exhaustive()
+    }
+}
+
+/// See [`Provider::hold`].
+pub struct Held<'a> {
+    provider: &'a Provider,
+    store: wasmtime::Store<CallState>,
+    instance: wasmtime::component::Instance,
+    _running: Running<'a>,
+    _places: (SemaphorePermit<'a>, SemaphorePermit<'a>),
+}
+
+impl Held<'_> {
+    /// As [`Provider::call`], in the instance that is kept.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call<P, R>(&mut self, interface: &str, function: &str, params: P) -> Result<R, CallError>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let named = || (interface.to_owned(), function.to_owned());
+        let Some(index) = self.provider.plugin.function(interface, function) else {
+            let (interface, function) = named();
+            return Err(CallError::NoSuchExport { interface, function });
+        };
+        let function = self.instance.get_typed_func::<P, R>(&mut self.store, index).map_err(|error| {
+            let (interface, function) = named();
+            CallError::TypeMismatch { interface, function, message: error_text(&error) }
+        })?;
+        let answer = function.call_async(&mut self.store, params).await;
+        answer.map_err(|error| self.provider.error_sort(&error, self.store.data().may_have_sent()))
     }
 }
 

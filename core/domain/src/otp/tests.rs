@@ -1,3 +1,5 @@
+//! Codes at the domain's boundary: a temporary store, a clock moved by hand, a scripted SMS port.
+
 use super::*;
 
 use std::collections::HashSet;

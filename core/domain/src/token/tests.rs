@@ -1,3 +1,5 @@
+//! Tokens: what is issued, and every forgery and mistake that must open nothing.
+
 use super::*;
 use crate::secret::{KeyUse, MasterKey};
 

@@ -449,7 +449,8 @@ mod tests {
 
     #[test]
     fn the_shipped_file_is_the_built_in_default() {
-        let loaded = Config::parse(Path::new("config.toml"), SHIPPED.into()).unwrap_or_else(|error| panic!("{error}"));
+        let loaded =
+            Config::parse(Path::new("config.toml"), SHIPPED.into()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(loaded.config, Config::default());
     }
 
@@ -458,7 +459,8 @@ mod tests {
         let shown: toml::Table = toml::from_str(SHIPPED).expect("it is TOML");
         let defaults = toml::Table::try_from(Config::default()).expect("a table");
         let mut missing = Vec::new();
-        for (section, keys) in defaults.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?))) {
+        for (section, keys) in defaults.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?)))
+        {
             let shown = shown.get(section).and_then(toml::Value::as_table);
             // A table of tables has no keys of its own; the file shows an example in a comment.
             let scalars = keys.iter().filter(|(_, value)| !value.is_table());

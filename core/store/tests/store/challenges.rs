@@ -1,3 +1,5 @@
+//! Codes in the store: one pending per number, guesses counted, one code one login.
+
 use chelseru_store::{ChallengeOpened, LoginOutcome, Timestamp};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What was answered is there after reopening, after `kill -9`, and in an older format.
+
 use std::path::Path;
 
 use chelseru_store::{Health, SessionGate, StoreError};

@@ -1,3 +1,5 @@
+//! Sessions in the store: the gate, the bound per user, revocation, purging.
+
 use chelseru_store::{SessionGate, SessionId, UserId};
 
 use super::*;

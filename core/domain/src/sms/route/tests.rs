@@ -1,3 +1,5 @@
+//! Failover with scripted providers: who is asked, in which order, and when it stops.
+
 use std::sync::Mutex;
 use std::time::Duration;
 
