@@ -91,7 +91,7 @@ impl SmsPush for Kavenegar {
             if !id.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err("messageid is not a number".to_owned());
             }
-            Ok(Report { message_id: id, state: state(Some(code)), detail: code.to_string() })
+            Ok(Report { message_id: id.into_owned(), state: state(Some(code)), detail: code.to_string() })
         };
         ids.into_iter().zip(statuses).map(report).collect()
     }

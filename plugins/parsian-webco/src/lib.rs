@@ -138,7 +138,7 @@ fn fields(message: &Message) -> Result<Fields, Error> {
         return Err(Error::invalid_message("", "a value has a comma or a line break"));
     }
     let values: Vec<&str> = message.values.iter().map(|value| value.value.as_str()).collect();
-    Ok(Fields { receiver, template, values: values.join(",") })
+    Ok(Fields { receiver, template: template.into_owned(), values: values.join(",") })
 }
 
 impl SmsStatus for ParsianWebco {

@@ -30,7 +30,9 @@ pub fn segment(text: &str) -> String {
 
 /// `application/x-www-form-urlencoded`: UTF-8, a space as `+`.
 pub fn form(pairs: &[(&str, &str)]) -> String {
-    let mut out = String::with_capacity(pairs.iter().map(|(_, value)| value.len() * 2 + 16).sum());
+    // At worst every byte becomes three.
+    let mut out =
+        String::with_capacity(pairs.iter().map(|(key, value)| 3 * (key.len() + value.len()) + 2).sum());
     for (key, value) in pairs {
         if !out.is_empty() {
             out.push('&');

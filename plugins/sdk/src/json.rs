@@ -6,7 +6,7 @@
 //! from the body. Ids beyond 2^53 stay exact, because whole numbers do not pass through a float.
 //!
 //! One tree instead of derived structs, because every derived struct is another copy of the parser in the
-//! component (measured: 260 KiB against 150 KiB for the Kavenegar plugin).
+//! component (measured: 300 KB against 198 KB for the Kavenegar plugin).
 
 use std::borrow::Cow;
 use std::fmt;

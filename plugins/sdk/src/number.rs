@@ -4,6 +4,8 @@
 //! two zeros before the country code. A number that is not E.164 yields `None` and never reaches a request, so
 //! that a comma or a space in it cannot become a second, paid recipient.
 
+use std::borrow::Cow;
+
 /// The value of a Latin, Persian (`۰`-`۹`) or Arabic (`٠`-`٩`) digit.
 pub fn digit(c: char) -> Option<u8> {
     let zero = match c {
@@ -16,7 +18,10 @@ pub fn digit(c: char) -> Option<u8> {
 }
 
 /// The text with Persian and Arabic digits as Latin ones.
-pub fn fold_digits(text: &str) -> String {
+pub fn fold_digits(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
     text.chars().map(|c| digit(c).map_or(c, |value| char::from(b'0' + value))).collect()
 }
 
