@@ -73,7 +73,7 @@ fn key(caller: u64, number: u64) -> [u8; 16] {
     key
 }
 
-pub fn run() {
+pub(crate) fn run() {
     let runtime = runtime();
     for (durability, what) in
         [(Durability::Process, "flush"), (Durability::Disk, "flush and fdatasync (the default)")]

@@ -105,7 +105,7 @@ fn bare(head: Vec<(String, String)>, body: Bytes) -> SocketAddr {
     receiver.recv().expect("bare hyper listens")
 }
 
-pub fn run() {
+pub(crate) fn run() {
     let server = runtime();
     let (gateway, login) = server.block_on(async {
         let config = "[auth]\naccess_token_seconds = 86400\n";

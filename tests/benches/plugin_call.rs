@@ -103,7 +103,7 @@ fn p50(mut samples: Vec<Duration>) -> f64 {
     micros(percentile(&samples, 0.5))
 }
 
-pub fn run() {
+pub(crate) fn run() {
     let native = native();
     let runtime = runtime();
     let provider = runtime.block_on(provider());

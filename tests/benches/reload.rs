@@ -19,7 +19,7 @@ fn variant(bytes: &[u8], number: u32) -> Vec<u8> {
     changed
 }
 
-pub fn run() {
+pub(crate) fn run() {
     let runtime = runtime();
     for (file, bytes) in
         built_plugins().into_iter().map(|(name, path)| (name, std::fs::read(path).expect("a built plugin")))

@@ -1,3 +1,5 @@
+//! Group commit with a gated writer: batching, bounds, failing and panicking changes, a failed disk.
+
 use std::sync::mpsc;
 
 use super::*;
