@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chelseru_simulator::{Fault, FaultKind, Simulator};
-use chelseru_tests::{TestGateway, code_in};
+use chelseru_tests::{Answer, TestGateway, code_in, process::Served};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,4 +218,36 @@ async fn a_code_stays_valid_when_its_client_goes_away() {
     }
     let code = code_in(simulator.messages()[0].text.as_deref().expect("a text"));
     gateway.post("/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_has_request_ids_and_neither_numbers_nor_codes_nor_tokens() {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+    let config = KAVENEGAR.replace("SIMULATOR", &simulator.addr.to_string());
+    let dir = chelseru_tests::folder(&format!("{config}\n[log]\nlevel = \"trace\"\nformat = \"json\"\n"));
+    let log = dir.path().join("log");
+    let served = Served::start_logging(dir.path(), &log);
+    let client = chelseru_tests::client();
+    let post = |path: &str, body: Value| Answer::of(client.post(format!("{}{path}", served.url)).json(&body));
+
+    let number = "09127654321";
+    simulator.fault(Fault::code("kavenegar", 418).times(1)).expect("a fault");
+    assert_eq!(post("/otp/send/", json!({"mobile_number": number})).await.status, 502);
+    let sent = post("/otp/send/", json!({"mobile_number": number})).await;
+    assert_eq!(sent.status, 200);
+    let code = code_in(simulator.messages()[0].text.as_deref().expect("a text"));
+    assert_eq!(post("/authenticate/", json!({"mobile_number": number, "code": "000"})).await.status, 401);
+    let login = post("/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+    served.kill();
+
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(log.contains(sent.header("x-request-id")), "{log}");
+    assert!(log.contains("0912***4321"), "{log}");
+    for line in log.lines() {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+    for secret in [number, "+989127654321", &code, &login.access, &login.refresh, "test-key"] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is in the log");
+    }
 }

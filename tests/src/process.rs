@@ -28,11 +28,20 @@ pub struct Served {
 impl Served {
     /// Returns when it says where it listens.
     pub fn start(dir: &Path) -> Served {
+        Served::start_with(dir, Stdio::inherit())
+    }
+
+    /// As [`Served::start`], with its log in a file.
+    pub fn start_logging(dir: &Path, log: &Path) -> Served {
+        Served::start_with(dir, std::fs::File::create(log).expect("a file").into())
+    }
+
+    fn start_with(dir: &Path, stderr: Stdio) -> Served {
         let mut child = Command::new(binary())
             .arg("serve")
             .current_dir(dir)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(stderr)
             .spawn()
             .expect("the command starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();

@@ -86,7 +86,7 @@ mod tests {
         master(dir.path()).expect("made");
         let path = dir.path().join(FILE);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("changed");
-        let error = master(dir.path()).err().expect("refused");
+        let error = master(dir.path()).expect_err("refused");
         assert!(error.contains("chmod 600"), "{error}");
     }
 

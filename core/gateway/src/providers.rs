@@ -223,7 +223,7 @@ fn provider_error(error: types::Error) -> SmsError {
 /// What the host reported of a call that gave no answer.
 fn call_error(error: CallError) -> SmsError {
     match error {
-        CallError::Busy { .. } => SmsError::Busy,
+        CallError::Busy => SmsError::Busy,
         other => SmsError::PluginFault { request_sent: other.may_have_sent(), reason: other.to_string() },
     }
 }

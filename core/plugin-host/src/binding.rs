@@ -446,7 +446,8 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in_and_values_become_text() {
-        let bound = bind(&[("api_key", "k".into()), ("sandbox", true.into())], None).ok().expect("binds");
+        let bound = bind(&[("api_key", "k".into()), ("sandbox", true.into())], None)
+            .unwrap_or_else(|error| panic!("{error:?}"));
         let settings: Vec<(&str, &str)> =
             bound.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let expected = [
@@ -484,7 +485,7 @@ mod tests {
         let key = ("api_key", SettingValue::from("k"));
         assert!(bind(&[key.clone(), ("retries", SettingValue::Integer(-1))], None).is_err());
         assert!(bind(&[key.clone(), ("retries", SettingValue::Integer(0))], None).is_ok());
-        let bound = bind(&[key, ("retries", "07".into())], None).ok().expect("binds");
+        let bound = bind(&[key, ("retries", "07".into())], None).unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(bound.settings["retries"], "7");
     }
 

@@ -206,6 +206,8 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+// One line per entry of the registry reads better than one pattern.
+#[allow(clippy::match_like_matches_macro)]
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = match (a, b, c) {

@@ -382,11 +382,13 @@ fn log_refused(name: &str, error: &RegistryError, serving_old: bool) {
     tracing::warn!(plugin.id = name, %error, "provider refused, {kept}");
 }
 
-/// What one preparation has already loaded.
+type Loaded = Result<Arc<Plugin>, Arc<LoadError>>;
+
+/// What one preparation has already loaded, by digest and kind.
 struct Work<'a> {
     host: &'a Host,
     kinds: &'static [Kind],
-    loaded: BTreeMap<(String, &'static str), Result<Arc<Plugin>, Arc<LoadError>>>,
+    loaded: BTreeMap<(String, &'static str), Loaded>,
 }
 
 impl Work<'_> {

@@ -214,14 +214,14 @@ impl Checker<'_> {
                 self.refuse(key, "\"\"".into(), "must not be empty");
             }
         }
-        if let Groups::List(groups) = &auth.groups {
-            if groups.is_empty() || groups.iter().any(|group| *group > i32::MAX as u32) {
-                self.refuse(
-                    "auth.groups",
-                    format!("{groups:?}"),
-                    "must name at least one group from 0 to 2147483647, or be \"any\"",
-                );
-            }
+        if let Groups::List(groups) = &auth.groups
+            && (groups.is_empty() || groups.iter().any(|group| *group > i32::MAX as u32))
+        {
+            self.refuse(
+                "auth.groups",
+                format!("{groups:?}"),
+                "must name at least one group from 0 to 2147483647, or be \"any\"",
+            );
         }
 
         let plugins = &config.plugins;
