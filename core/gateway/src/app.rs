@@ -156,6 +156,8 @@ impl Gateway {
     pub async fn open(loaded: Loaded, log: LogHandle, options: GatewayOptions) -> Result<Gateway, String> {
         let config_file = loaded.source.path.clone();
         let data_dir = config::data_dir(&loaded.config, &config_file);
+        make_private(&data_dir)
+            .map_err(|error| format!("{}: cannot be made: {error}", data_dir.display()))?;
         let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
         std::fs::create_dir_all(&plugins_dir)
             .map_err(|error| format!("{}: cannot be made: {error}", plugins_dir.display()))?;
@@ -243,6 +245,16 @@ impl Gateway {
         app.store.close();
         tracing::info!("stopped");
     }
+}
+
+/// Makes the data folder for its owner alone: it holds numbers, sessions and the key. A folder that exists keeps
+/// the permissions its operator gave it.
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
 }
 
 fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {

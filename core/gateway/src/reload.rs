@@ -96,10 +96,10 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
         app.registry.refuse(prepared);
         return Err(reasons.to_string());
     }
-    for warning in loaded.warnings {
+    let providers = app.registry.commit(prepared);
+    for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &app.registry)) {
         tracing::warn!("{warning}");
     }
-    let providers = app.registry.commit(prepared);
     app.log.set_level(loaded.config.log.level);
     app.install(loaded.config, desired, &providers)?;
     Ok(restart_keys)
