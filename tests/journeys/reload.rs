@@ -270,6 +270,32 @@ async fn an_edit_changes_limits_live_and_names_the_keys_that_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_emptied_and_written_slowly_is_read_when_it_is_whole() {
+    use std::io::Write;
+
+    let gateway = TestGateway::start("[auth]\notp_length = 8\n[log]\nlevel = \"warn\"\n").await;
+    let text = std::fs::read_to_string(gateway.config_file()).expect("read");
+    let text = text.replace("otp_length = 8", "otp_length = 9");
+    let mut file = std::fs::File::create(gateway.config_file()).expect("emptied");
+    let half = text.find("9").expect("a digit");
+    for part in [&text[..half], &text[half..]] {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        file.write_all(part.as_bytes()).expect("written");
+        file.sync_all().expect("written");
+    }
+    let status =
+        gateway.wait_for("the whole file", |status| status["config"]["generation"] == json!(2)).await;
+    assert_eq!(status["config"]["last_error"], Value::Null);
+    assert_eq!(gateway.app.live().config.auth.otp_length, 9);
+
+    // Emptied for good: the defaults would be a surprise, so the old configuration serves on.
+    std::fs::write(gateway.config_file(), "").expect("emptied");
+    let status = gateway.wait_for("a refusal", |status| !status["config"]["last_error"].is_null()).await;
+    assert!(status["config"]["last_error"].as_str().expect("a text").contains("is empty"), "{status:#}");
+    assert_eq!(gateway.app.live().config.auth.otp_length, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plugin_list_asks_the_running_gateway_and_loads_when_none_runs() {
     let dir = chelseru_tests::folder("");
     let served = process::Served::start(dir.path());

@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chelseru_plugin_host::{Change, WatchPaths, Watcher};
 use serde::Serialize;
@@ -18,6 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, unix_millis};
 use crate::config::Config;
 use crate::plugins;
+
+/// How long a saved file must keep still before it is read, and how long that is waited for.
+const SETTLE_STEP: Duration = Duration::from_millis(50);
+const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 /// What `status/` says of the configuration.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -85,7 +90,8 @@ pub async fn apply_config(app: &App, file: &Path) {
 }
 
 async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
-    let mut loaded = Config::load(file).map_err(|problems| problems.to_string())?;
+    let text = settled(file).await?;
+    let mut loaded = Config::parse(file, text).map_err(|problems| problems.to_string())?;
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
@@ -103,6 +109,33 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
     app.log.set_level(loaded.config.log.level);
     app.install(loaded.config, desired, &providers)?;
     Ok(restart_keys)
+}
+
+/// The file's text once it stopped changing. Some editors empty a file and then write it, and half a file may
+/// well be valid: an empty one means the built-in defaults, which nobody means by saving.
+async fn settled(file: &Path) -> Result<String, String> {
+    let read = || {
+        std::fs::read_to_string(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))
+    };
+    let until = tokio::time::Instant::now() + SETTLE_MAX;
+    let mut text = read();
+    loop {
+        tokio::time::sleep(SETTLE_STEP).await;
+        let again = read();
+        let finished = again == text && again.as_ref().is_ok_and(|text| !text.trim().is_empty());
+        if finished {
+            return again;
+        }
+        if tokio::time::Instant::now() >= until {
+            return match again {
+                Ok(text) if text.trim().is_empty() => {
+                    Err(format!("{}: is empty; a comment is enough to mean the defaults", file.display()))
+                }
+                other => other,
+            };
+        }
+        text = again;
+    }
 }
 
 /// Loads changed plugin files; each provider entry by itself. The registry logs what serves and what it refused.
