@@ -4,13 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// The built `chelseru` command, beside the test's own program.
+/// The built `chelseru` command: beside the bench program, or one folder above a test program.
 pub fn binary() -> PathBuf {
-    let own = std::env::current_exe().expect("the test's own path");
-    let target = own.parent().and_then(Path::parent).expect("tests run in target/PROFILE/deps");
-    let binary = target.join(format!("chelseru{}", std::env::consts::EXE_SUFFIX));
-    assert!(binary.exists(), "{} is not built; run `cargo build --workspace` first", binary.display());
+    let own = std::env::current_exe().expect("the program's own path");
+    let name = format!("chelseru{}", std::env::consts::EXE_SUFFIX);
+    let places: Vec<PathBuf> = own.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).collect();
+    let binary = places.iter().find(|place| place.is_file());
     binary
+        .unwrap_or_else(|| panic!("none of {places:?} is built; run `cargo build --workspace` first"))
+        .clone()
 }
 
 /// Runs a command of `chelseru` to its end, in a folder.

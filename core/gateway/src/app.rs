@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Loaded, Server};
-use crate::http::{Router, server};
+use crate::http::{RequestIds, Router, server};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::providers::{Providers, SmsRoute};
@@ -43,6 +43,7 @@ pub struct App {
     pub store: Store,
     pub registry: Registry,
     pub router: Router,
+    pub request_ids: RequestIds,
     pub limits: Server,
     pub metrics: Metrics,
     pub inbox: Arc<Inbox>,
@@ -191,6 +192,7 @@ impl Gateway {
             store,
             registry,
             router: Router::new(&config.server.base_path),
+            request_ids: RequestIds::new(),
             limits: config.server,
             metrics,
             inbox,
