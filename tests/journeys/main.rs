@@ -6,3 +6,4 @@ mod crash;
 mod limits;
 mod login;
 mod reload;
+mod sessions;

@@ -10,20 +10,28 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chelseru_store::{LoginDraft, LoginOutcome, Session, SessionDraft, SessionGate, Store, StoreError};
+use chelseru_store::{
+    LoginDraft, LoginOutcome, RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate, Store,
+    StoreError,
+};
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::group::{Group, GroupPolicy};
 use crate::ids::{SessionId, UserId};
 use crate::last_seen::LastSeen;
 use crate::otp::OtpService;
-use crate::token::{TokenError, TokenSubject, TokenType, Tokens};
+use crate::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
 use crate::user_agent::{CachedAgents, CommonAgents, UserAgentParser};
 use crate::{Clock, PhoneNumber, RuleError, Timestamp};
 
 /// Characters of a `User-Agent` header that are kept with a session; the rest is cut off.
 pub const USER_AGENT_CHARS_MAX: usize = 256;
+
+/// Ends of sessions that a subscriber may lag behind before it is told that it missed some.
+const ENDED_MAX: usize = 1024;
 
 /// How sessions are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,20 +40,34 @@ pub struct IdentityRules {
     pub groups: GroupPolicy,
     /// Sessions a user may have at once, 1 to 1000; one more ends the oldest. Default 20.
     pub sessions_per_user_max: usize,
+    /// From login to the end of a session, however often it is refreshed. Default 90 days.
+    pub session_absolute_max: Duration,
+    /// For how long a refresh token that was just replaced may be presented again, because the answer was lost;
+    /// after it, presenting it ends the session. Default 60 s.
+    pub refresh_repeat_max: Duration,
 }
 
 impl Default for IdentityRules {
     fn default() -> Self {
-        IdentityRules { groups: GroupPolicy::default(), sessions_per_user_max: 20 }
+        IdentityRules {
+            groups: GroupPolicy::default(),
+            sessions_per_user_max: 20,
+            session_absolute_max: Duration::from_secs(90 * 86_400),
+            refresh_repeat_max: Duration::from_secs(60),
+        }
     }
 }
 
 impl IdentityRules {
     fn check(&self) -> Result<(), RuleError> {
-        if (1..=1000).contains(&self.sessions_per_user_max) {
-            return Ok(());
+        if !(1..=1000).contains(&self.sessions_per_user_max) {
+            return Err(RuleError::new("sessions_per_user_max", self.sessions_per_user_max, "1 to 1000"));
         }
-        Err(RuleError::new("sessions_per_user_max", self.sessions_per_user_max, "1 to 1000"))
+        if self.session_absolute_max < Duration::from_secs(1) {
+            let found = format!("{:?}", self.session_absolute_max);
+            return Err(RuleError::new("session_absolute_max", found, "at least 1 s"));
+        }
+        Ok(())
     }
 }
 
@@ -84,6 +106,18 @@ pub enum AuthenticateError {
     Randomness(#[source] std::io::Error),
 }
 
+/// Why a refresh token gets no new ones.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The refresh was made; presenting the same token again gets its answer.
+    #[error("the tokens could not be signed")]
+    Signing(#[source] std::io::Error),
+}
+
 /// A user with a session that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
@@ -110,6 +144,21 @@ pub struct SessionView {
     pub current: bool,
 }
 
+/// Sessions ended before their time: what holds a connection open for one of them must close it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionsEnded {
+    One(UserId, SessionId),
+    /// All of a user's.
+    All(UserId),
+}
+
+/// The good tokens of a session.
+#[derive(Clone)]
+pub struct TokenPair {
+    pub access: String,
+    pub refresh: String,
+}
+
 /// Logs users in and knows them again.
 pub struct Identity {
     store: Store,
@@ -119,6 +168,7 @@ pub struct Identity {
     rules: IdentityRules,
     agents: Arc<CachedAgents>,
     last_seen: Arc<LastSeen>,
+    ended: broadcast::Sender<SessionsEnded>,
 }
 
 impl Identity {
@@ -134,7 +184,8 @@ impl Identity {
     ) -> Result<Self, RuleError> {
         rules.check()?;
         let agents = Arc::new(CachedAgents::new(Box::new(CommonAgents)));
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen: Arc::default() })
+        let (ended, _) = broadcast::channel(ENDED_MAX);
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen: Arc::default(), ended })
     }
 
     /// The same identity under other rules: what it noted and cached is shared with this one.
@@ -151,7 +202,8 @@ impl Identity {
         rules.check()?;
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let (agents, last_seen) = (Arc::clone(&self.agents), Arc::clone(&self.last_seen));
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen })
+        let ended = self.ended.clone();
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended })
     }
 
     /// Uses another parser of `User-Agent` headers.
@@ -184,16 +236,13 @@ impl Identity {
             username: format!("G{group}-{}", number.local()),
             create: self.rules.groups.may_create(group),
             now,
-            session: SessionDraft {
-                key: random_uuid().map_err(AuthenticateError::Randomness)?,
-                expires_at: now.plus(self.tokens.rules().refresh_ttl),
-                user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
-                ip_address: client.ip.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
-                per_user_max: self.rules.sessions_per_user_max,
-            },
+            session: self.session_draft(client, now).map_err(AuthenticateError::Randomness)?,
         };
-        let (user, session, new_user) = match self.store.login_with_challenge(draft).await? {
-            LoginOutcome::LoggedIn { user, session, new_user } => (user, session, new_user),
+        let (session, new_user) = match self.store.login_with_challenge(draft).await? {
+            LoginOutcome::LoggedIn { session, new_user, ended, .. } => {
+                self.announce_ended(session.user, ended);
+                (session, new_user)
+            }
             LoginOutcome::UserInactive => return Err(AuthenticateError::UserInactive),
             LoginOutcome::CreationRefused => return Err(AuthenticateError::GroupClosed),
             refused @ (LoginOutcome::Wrong { .. }
@@ -204,16 +253,59 @@ impl Identity {
                 return Err(AuthenticateError::WrongCode);
             }
         };
-        let subject = TokenSubject { user_id: user.id, session_id: session.id };
-        let issue =
-            |token_type| self.tokens.issue(token_type, subject, now).map_err(AuthenticateError::Randomness);
-        Ok(LoggedIn {
-            access: issue(TokenType::Access)?,
-            refresh: issue(TokenType::Refresh)?,
-            user_id: user.id,
-            session_id: session.id,
-            new_user,
-        })
+        let TokenPair { access, refresh } =
+            self.token_pair(&session, now).map_err(AuthenticateError::Randomness)?;
+        Ok(LoggedIn { access, refresh, user_id: session.user, session_id: session.id, new_user })
+    }
+
+    /// New tokens for a refresh token, which is good no longer. Presented again while its successor was not used,
+    /// it gets the same successor, so that a client whose answer was lost, or that asked twenty times at once,
+    /// stays logged in; an older one ends the session, because two hold a copy.
+    ///
+    /// # Errors
+    ///
+    /// See [`RefreshError`].
+    pub async fn refresh(&self, refresh_token: &str) -> Result<TokenPair, RefreshError> {
+        let now = self.clock.now();
+        let RefreshSubject { subject, generation } = self.tokens.verify_refresh(refresh_token, now)?;
+        let TokenSubject { user_id, session_id } = subject;
+        let draft = RefreshDraft {
+            user: user_id,
+            session: session_id,
+            generation,
+            now,
+            idle_max: self.tokens.rules().refresh_ttl,
+            absolute_max: self.rules.session_absolute_max,
+            repeat_max: self.rules.refresh_repeat_max,
+        };
+        match self.store.refresh_rotate(draft).await? {
+            RefreshOutcome::Rotated(session) | RefreshOutcome::Repeated(session) => {
+                self.token_pair(&session, now).map_err(RefreshError::Signing)
+            }
+            RefreshOutcome::Reused => {
+                tracing::warn!(
+                    user.id = user_id.0,
+                    session.id = session_id.0,
+                    "a refresh token was used again after its successor; its session was ended"
+                );
+                self.announce_ended(user_id, vec![session_id]);
+                Err(TokenError::SessionEnded.into())
+            }
+            RefreshOutcome::Ended => Err(TokenError::SessionEnded.into()),
+            RefreshOutcome::UserMissing => Err(TokenError::UserNotFound.into()),
+            RefreshOutcome::UserInactive => Err(TokenError::UserInactive.into()),
+        }
+    }
+
+    /// Whom a token of either type names, when it is good and its session stands.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`].
+    pub fn token_verify(&self, token: &str) -> Result<Caller, TokenError> {
+        let now = self.clock.now();
+        let RefreshSubject { subject, .. } = self.tokens.verify_any(token, None, now)?;
+        self.standing(subject, now)
     }
 
     /// The caller that a bearer token names, when its session stands. Notes that the session was used, in memory.
@@ -224,20 +316,9 @@ impl Identity {
     pub fn caller(&self, access_token: &str) -> Result<Caller, TokenError> {
         let now = self.clock.now();
         let subject = self.tokens.verify(access_token, TokenType::Access, now)?;
-        let TokenSubject { user_id, session_id } = subject;
-        match self.store.session_gate(user_id, session_id, now) {
-            Ok(SessionGate::Open) => {
-                self.last_seen.note(user_id, session_id, now);
-                Ok(Caller { user_id, session_id })
-            }
-            Ok(SessionGate::UserMissing) => Err(TokenError::UserNotFound),
-            Ok(SessionGate::UserInactive) => Err(TokenError::UserInactive),
-            Ok(SessionGate::Ended) => Err(TokenError::SessionEnded),
-            Err(error) => {
-                tracing::error!(error = %error, user.id = user_id.0, "session could not be checked");
-                Err(TokenError::Store)
-            }
-        }
+        let caller = self.standing(subject, now)?;
+        self.last_seen.note(caller.user_id, caller.session_id, now);
+        Ok(caller)
     }
 
     /// The caller's own sessions that stand, newest first.
@@ -258,7 +339,50 @@ impl Identity {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn logout(&self, caller: &Caller) -> Result<bool, StoreError> {
-        self.store.session_revoke(caller.user_id, caller.session_id).await
+        self.session_end(caller, caller.session_id).await
+    }
+
+    /// Ends one of the caller's own sessions; false when the caller has no such session.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn session_end(&self, caller: &Caller, session: SessionId) -> Result<bool, StoreError> {
+        let ended = self.store.session_revoke(caller.user_id, session).await?;
+        if ended {
+            self.announce_ended(caller.user_id, vec![session]);
+        }
+        Ok(ended)
+    }
+
+    /// Ends all sessions of the caller but the one that asks; says how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn sessions_end_others(&self, caller: &Caller) -> Result<usize, StoreError> {
+        let ended = self.store.sessions_revoke_all(caller.user_id, Some(caller.session_id)).await?;
+        let count = ended.len();
+        self.announce_ended(caller.user_id, ended);
+        Ok(count)
+    }
+
+    /// Sessions as they end, for whoever keeps a connection in a session's name. A subscriber that is told it
+    /// lagged has to check each of its sessions with [`Identity::stands`]. A session whose time is up is not
+    /// announced.
+    #[must_use]
+    pub fn sessions_ended(&self) -> broadcast::Receiver<SessionsEnded> {
+        self.ended.subscribe()
+    }
+
+    /// Whether a caller that was known before is still one.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`]; only [`TokenError::Store`] can be helped by trying again.
+    pub fn stands(&self, caller: &Caller) -> Result<(), TokenError> {
+        let Caller { user_id, session_id } = *caller;
+        self.standing(TokenSubject { user_id, session_id }, self.clock.now()).map(drop)
     }
 
     /// Writes down when sessions were last used; says how many it wrote. To be called every few seconds and at
@@ -299,6 +423,47 @@ impl Identity {
         }
     }
 
+    /// The caller that a checked token names, when its session stands.
+    fn standing(&self, subject: TokenSubject, now: Timestamp) -> Result<Caller, TokenError> {
+        let TokenSubject { user_id, session_id } = subject;
+        match self.store.session_gate(user_id, session_id, now) {
+            Ok(SessionGate::Open) => Ok(Caller { user_id, session_id }),
+            Ok(SessionGate::UserMissing) => Err(TokenError::UserNotFound),
+            Ok(SessionGate::UserInactive) => Err(TokenError::UserInactive),
+            Ok(SessionGate::Ended) => Err(TokenError::SessionEnded),
+            Err(error) => {
+                tracing::error!(error = %error, user.id = user_id.0, "session could not be checked");
+                Err(TokenError::Store)
+            }
+        }
+    }
+
+    fn session_draft(&self, client: ClientInfo, now: Timestamp) -> std::io::Result<SessionDraft> {
+        let lifetime = self.tokens.rules().refresh_ttl.min(self.rules.session_absolute_max);
+        Ok(SessionDraft {
+            key: random_uuid()?,
+            expires_at: now.plus(lifetime),
+            user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
+            ip_address: client.ip.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
+            per_user_max: self.rules.sessions_per_user_max,
+        })
+    }
+
+    fn token_pair(&self, session: &Session, now: Timestamp) -> std::io::Result<TokenPair> {
+        let subject = TokenSubject { user_id: session.user, session_id: session.id };
+        Ok(TokenPair {
+            access: self.tokens.issue(TokenType::Access, subject, now)?,
+            refresh: self.tokens.refresh(session)?,
+        })
+    }
+
+    fn announce_ended(&self, user: UserId, sessions: Vec<SessionId>) {
+        for session in sessions {
+            // Nobody may be listening.
+            let _ = self.ended.send(SessionsEnded::One(user, session));
+        }
+    }
+
     fn view(&self, session: Session, caller: &Caller) -> SessionView {
         let agent = self.agents.get(&session.user_agent);
         let noted = self.last_seen.get(session.id).unwrap_or_default();
@@ -326,6 +491,13 @@ impl fmt::Debug for LoggedIn {
             .field("session_id", &self.session_id)
             .field("new_user", &self.new_user)
             .finish_non_exhaustive()
+    }
+}
+
+/// Without the tokens.
+impl fmt::Debug for TokenPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenPair").finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tokens: HS256 JWTs with the original's claims.
 //!
 //! Payload, in this order: `token_type` (`access` or `refresh`), `exp`, `iat` (seconds), `jti` (32 hex digits),
-//! `user_id` (a string; a number is accepted), then `iss`, `aud` and `sid`, which names the session. Invariants:
+//! `user_id` (a string; a number is accepted), then `iss`, `aud`, `sid`, which names the session, and in a refresh
+//! token `gen`, its number in the session. Invariants:
 //! the algorithm is pinned, whatever the header says; a token of another issuer, audience, type or key is refused;
 //! expiry has no leeway; nothing in a payload is looked at before the signature was checked.
 //!
@@ -14,10 +15,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use chelseru_store::Session;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, decode_header};
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::ids::{SessionId, UserId};
 use crate::secret::SubKey;
@@ -37,7 +40,7 @@ pub struct TokenRules {
     pub key_id: String,
     /// Default 300 s, whole seconds, at least 1.
     pub access_ttl: Duration,
-    /// Default 86400 s, whole seconds, not below `access_ttl`. Also the lifetime of the session.
+    /// Default 86400 s, whole seconds, not below `access_ttl`. Also how long a session lives without a refresh.
     pub refresh_ttl: Duration,
 }
 
@@ -123,6 +126,14 @@ pub struct TokenSubject {
     pub session_id: SessionId,
 }
 
+/// What a refresh token says beside whom it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshSubject {
+    pub subject: TokenSubject,
+    /// The token's number among those of its session.
+    pub generation: u32,
+}
+
 /// Issues and checks tokens with one key.
 pub struct Tokens {
     rules: TokenRules,
@@ -154,7 +165,8 @@ impl Tokens {
         &self.rules
     }
 
-    /// A new token that is valid from `now` (whole seconds) for the lifetime of its type.
+    /// A new token that is valid from `now` (whole seconds) for the lifetime of its type. A refresh token made
+    /// here is its session's first; see [`Tokens::refresh`] for the others.
     ///
     /// # Errors
     ///
@@ -171,17 +183,46 @@ impl Tokens {
         };
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(std::io::Error::other)?;
-        let claims = IssuedClaims {
+        self.sign(&IssuedClaims {
             token_type: token_type.as_str(),
             exp: now.as_secs().saturating_add(ttl.as_secs()),
             iat: now.as_secs(),
-            jti: format!("{:032x}", u128::from_be_bytes(random)),
+            jti: hex(random),
             user_id: subject.user_id.to_string(),
             iss: &self.rules.issuer,
             aud: &self.rules.audience,
             sid: subject.session_id.0,
-        };
-        jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(std::io::Error::other)
+            generation: None,
+        })
+    }
+
+    /// The refresh token that is good for a session: for one generation always the same one, so that a client
+    /// whose answer was lost gets it again, and those that refresh at once all hold the good one.
+    ///
+    /// # Errors
+    ///
+    /// When the token cannot be signed.
+    pub fn refresh(&self, session: &Session) -> Result<String, std::io::Error> {
+        let mut digest = Sha256::new();
+        digest.update(session.key.as_bytes());
+        digest.update(session.generation.to_be_bytes());
+        let digest: [u8; 32] = digest.finalize().into();
+        let (jti, _) = digest.split_first_chunk::<16>().expect("32 bytes begin with 16");
+        self.sign(&IssuedClaims {
+            token_type: TokenType::Refresh.as_str(),
+            exp: session.expires_at.as_secs(),
+            iat: session.rotated_at.as_secs(),
+            jti: hex(*jti),
+            user_id: session.user.to_string(),
+            iss: &self.rules.issuer,
+            aud: &self.rules.audience,
+            sid: session.id.0,
+            generation: Some(session.generation),
+        })
+    }
+
+    fn sign(&self, claims: &IssuedClaims<'_>) -> Result<String, std::io::Error> {
+        jsonwebtoken::encode(&self.header, claims, &self.signing).map_err(std::io::Error::other)
     }
 
     /// Whom a token names, when it is ours, of the wanted type and not expired at `now`. A token is expired from
@@ -192,6 +233,29 @@ impl Tokens {
     /// [`TokenError::Invalid`], [`TokenError::Expired`], [`TokenError::WrongType`], [`TokenError::NoUserId`],
     /// looked for in this order, as the original does.
     pub fn verify(&self, token: &str, wanted: TokenType, now: Timestamp) -> Result<TokenSubject, TokenError> {
+        self.verify_any(token, Some(wanted), now).map(|RefreshSubject { subject, .. }| subject)
+    }
+
+    /// [`Tokens::verify`] for a refresh token, whose number it also tells.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Tokens::verify`].
+    pub fn verify_refresh(&self, token: &str, now: Timestamp) -> Result<RefreshSubject, TokenError> {
+        self.verify_any(token, Some(TokenType::Refresh), now)
+    }
+
+    /// [`Tokens::verify`] for a token of the wanted type, or of any.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Tokens::verify`].
+    pub fn verify_any(
+        &self,
+        token: &str,
+        wanted: Option<TokenType>,
+        now: Timestamp,
+    ) -> Result<RefreshSubject, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Invalid);
         }
@@ -216,13 +280,17 @@ impl Tokens {
         if claims.jti.is_empty() {
             return Err(TokenError::Invalid);
         }
-        if claims.token_type != wanted.as_str() {
+        let known = [TokenType::Access, TokenType::Refresh].map(TokenType::as_str);
+        if !wanted.map_or(known.contains(&&*claims.token_type), |wanted| claims.token_type == wanted.as_str())
+        {
             return Err(TokenError::WrongType);
         }
         let user_id = claims.user_id.0.ok_or(TokenError::NoUserId)?;
         // A token without a session could not be revoked.
         let session_id = claims.sid.map(SessionId).ok_or(TokenError::Invalid)?;
-        Ok(TokenSubject { user_id, session_id })
+        let subject = TokenSubject { user_id, session_id };
+        // Tokens from before the first rotation carry no number.
+        Ok(RefreshSubject { subject, generation: claims.generation.unwrap_or(0) })
     }
 
     /// Whether a header that is not byte for byte ours says the same: tokens that a program of the operator signed
@@ -255,6 +323,12 @@ struct IssuedClaims<'a> {
     iss: &'a str,
     aud: &'a str,
     sid: u64,
+    #[serde(rename = "gen", skip_serializing_if = "Option::is_none")]
+    generation: Option<u32>,
+}
+
+fn hex(bytes: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 #[derive(Deserialize)]
@@ -268,6 +342,8 @@ struct ReadClaims {
     aud: Audience,
     #[serde(default)]
     sid: Option<u64>,
+    #[serde(default, rename = "gen")]
+    generation: Option<u32>,
 }
 
 /// One audience or several, as RFC 7519, section 4.1.3 has it. Read by hand, like [`ReadUserId`]: serde's untagged

@@ -79,7 +79,13 @@ fn identity_rules(config: &Config) -> IdentityRules {
             GroupPolicy::Only(groups.collect::<BTreeSet<_>>())
         }
     };
-    IdentityRules { groups, sessions_per_user_max: config.auth.sessions_per_user_max as usize }
+    let auth = &config.auth;
+    IdentityRules {
+        groups,
+        sessions_per_user_max: auth.sessions_per_user_max as usize,
+        session_absolute_max: Duration::from_secs(auth.session_absolute_seconds),
+        refresh_repeat_max: Duration::from_secs(auth.refresh_repeat_seconds),
+    }
 }
 
 fn tokens(config: &Config, key: &MasterKey) -> Result<Tokens, String> {

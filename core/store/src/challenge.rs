@@ -16,7 +16,7 @@ use crate::record::{Record, decode};
 use crate::session::{self, Session, SessionDraft};
 use crate::txn::Txn;
 use crate::user::{self, User};
-use crate::{Store, StoreError, Timestamp, keys};
+use crate::{SessionId, Store, StoreError, Timestamp, keys};
 
 /// A code that is about to be sent.
 #[derive(Clone)]
@@ -68,6 +68,8 @@ pub enum LoginOutcome {
         user: User,
         session: Session,
         new_user: bool,
+        /// The user's oldest sessions, which gave way to this one.
+        ended: Vec<SessionId>,
     },
     /// Counted. With none left the code is burned.
     Wrong {
@@ -247,6 +249,6 @@ fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
     }
     user.last_login_at = Some(now);
     user::put(txn, &user);
-    let session = session::create(txn, user.id, session, now)?;
-    Ok(LoginOutcome::LoggedIn { user, session, new_user })
+    let (session, ended) = session::create(txn, user.id, session, now)?;
+    Ok(LoginOutcome::LoggedIn { user, session, new_user, ended })
 }

@@ -41,7 +41,7 @@ pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;
 pub use purge::PurgeStep;
-pub use session::{Session, SessionDraft, SessionGate};
+pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
 pub use types::{SessionId, Timestamp, UserId};
 pub use user::User;
 

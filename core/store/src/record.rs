@@ -15,6 +15,13 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
     const KIND: &'static str;
     /// Written in front of every record of this kind.
     const SCHEMA: u8;
+    /// The oldest version that is still read. All from it on begin with the same field.
+    const SCHEMA_OLDEST: u8 = Self::SCHEMA;
+
+    /// Reads a record of a version from [`Record::SCHEMA_OLDEST`] to the one before [`Record::SCHEMA`].
+    fn decode_older(_schema: u8, _body: &[u8]) -> Result<Self, postcard::Error> {
+        Err(postcard::Error::DeserializeBadEncoding)
+    }
 }
 
 pub(crate) fn encode<R: Record>(record: &R) -> IVec {
@@ -36,14 +43,24 @@ pub(crate) fn encode<R: Record>(record: &R) -> IVec {
 
 /// Reads a whole record.
 pub(crate) fn decode<R: Record>(bytes: &[u8]) -> Result<R, StoreError> {
-    decode_head::<R, R>(bytes)
+    match bytes.split_first() {
+        Some((&schema, body)) if (R::SCHEMA_OLDEST..R::SCHEMA).contains(&schema) => {
+            R::decode_older(schema, body)
+                .map_err(|error| StoreError::Record { kind: R::KIND, reason: error.to_string() })
+        }
+        _ => decode_versioned::<R, R>(bytes, R::SCHEMA),
+    }
 }
 
 /// Reads only the first field of a record, for paths that run on every request.
 pub(crate) fn decode_head<R: Record, H: DeserializeOwned>(bytes: &[u8]) -> Result<H, StoreError> {
+    decode_versioned::<R, H>(bytes, R::SCHEMA_OLDEST)
+}
+
+fn decode_versioned<R: Record, H: DeserializeOwned>(bytes: &[u8], oldest: u8) -> Result<H, StoreError> {
     let unreadable = |reason: String| StoreError::Record { kind: R::KIND, reason };
     match bytes.split_first() {
-        Some((&schema, body)) if schema == R::SCHEMA => postcard::take_from_bytes(body)
+        Some((schema, body)) if (oldest..=R::SCHEMA).contains(schema) => postcard::take_from_bytes(body)
             .map(|(record, _)| record)
             .map_err(|error| unreadable(error.to_string())),
         Some((schema, _)) => {
@@ -101,6 +118,39 @@ mod tests {
         bytes[0] = 4;
         let error = decode::<Note>(&bytes).unwrap_err().to_string();
         assert_eq!(error, "note record is not readable: schema version 4, this version reads 3");
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Longer {
+        head: u64,
+        text: String,
+        flag: bool,
+    }
+
+    impl Record for Longer {
+        const KIND: &'static str = "note";
+        const SCHEMA: u8 = 4;
+        const SCHEMA_OLDEST: u8 = 3;
+
+        fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+            let Note { head, text } = postcard::from_bytes(body)?;
+            Ok(Longer { head, text, flag: true })
+        }
+    }
+
+    #[test]
+    fn an_older_record_is_read_as_the_newest() {
+        let old = encode(&Note { head: 300, text: "abc".to_owned() });
+        let longer = Longer { head: 300, text: "abc".to_owned(), flag: true };
+        assert_eq!(decode::<Longer>(&old).unwrap(), longer);
+        assert_eq!(decode_head::<Longer, u64>(&old).unwrap(), 300);
+        assert_eq!(decode::<Longer>(&encode(&longer)).unwrap(), longer);
+        let mut foreign = old.to_vec();
+        foreign[0] = 2;
+        assert!(decode::<Longer>(&foreign).is_err() && decode_head::<Longer, u64>(&foreign).is_err());
+        for len in 0..old.len() {
+            assert!(decode::<Longer>(&old[..len]).is_err(), "cut to {len} bytes");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! session belongs to one user for ever, whose id is the first part of its key, so that no operation can reach a
 //! session by its number alone; a user has at most as many sessions as the draft allows, the oldest goes first.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -38,6 +40,39 @@ pub struct Session {
     pub created_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub expires_at: Timestamp,
+    /// How often the refresh token was replaced: the number of the one that is good.
+    pub generation: u32,
+    /// When the good refresh token was issued.
+    pub rotated_at: Timestamp,
+}
+
+/// A refresh token that was presented, and how long a session may live with the next one.
+#[derive(Debug, Clone)]
+pub struct RefreshDraft {
+    pub user: UserId,
+    pub session: SessionId,
+    /// The presented token's number.
+    pub generation: u32,
+    pub now: Timestamp,
+    /// From this refresh to the session's end, when no other refresh comes.
+    pub idle_max: Duration,
+    /// From the login to the session's end, whatever comes.
+    pub absolute_max: Duration,
+    /// For how long after a token was replaced presenting it again means that the answer was lost.
+    pub repeat_max: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshOutcome {
+    /// The token was the good one; the session's new generation is the next one's number.
+    Rotated(Session),
+    /// The token was replaced a moment ago and its successor was not used yet: the session as it stands.
+    Repeated(Session),
+    /// The token was replaced before: somebody has a copy. The session was ended.
+    Reused,
+    UserMissing,
+    UserInactive,
+    Ended,
 }
 
 /// Whether a request may go on in a session's name.
@@ -139,6 +174,18 @@ impl Store {
         .await
     }
 
+    /// Replaces a session's refresh token: what is good after it is the next generation. The token before the
+    /// good one is taken as the repeat of a refresh whose answer was lost, as long as nobody has used the good
+    /// one; any older one ends the session. A number that was not given out yet (the store was restored from an
+    /// older copy) is refused and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn refresh_rotate(&self, draft: RefreshDraft) -> Result<RefreshOutcome, StoreError> {
+        self.change(move |txn| rotate(txn, &draft)).await
+    }
+
     /// Ends one session of a user; false when the user has no such session.
     ///
     /// # Errors
@@ -156,7 +203,7 @@ impl Store {
         .await
     }
 
-    /// Ends all sessions of a user but one; says how many it ended.
+    /// Ends all sessions of a user but one; says which it ended.
     ///
     /// # Errors
     ///
@@ -165,7 +212,7 @@ impl Store {
         &self,
         user: UserId,
         except: Option<SessionId>,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Vec<SessionId>, StoreError> {
         self.change(move |txn| revoke_all(txn, user, except)).await
     }
 
@@ -189,11 +236,39 @@ pub(crate) struct SessionRecord {
     last_seen_at: Timestamp,
     user_agent: String,
     ip_address: String,
+    generation: u32,
+    rotated_at: Timestamp,
+}
+
+/// Before refresh tokens were replaced.
+#[derive(Serialize, Deserialize)]
+struct SessionRecord1 {
+    expires_at: Timestamp,
+    key: u128,
+    created_at: Timestamp,
+    last_seen_at: Timestamp,
+    user_agent: String,
+    ip_address: String,
 }
 
 impl Record for SessionRecord {
     const KIND: &'static str = "session";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        let old: SessionRecord1 = postcard::from_bytes(body)?;
+        Ok(SessionRecord {
+            expires_at: old.expires_at,
+            key: old.key,
+            created_at: old.created_at,
+            last_seen_at: old.last_seen_at,
+            user_agent: old.user_agent,
+            ip_address: old.ip_address,
+            generation: 0,
+            rotated_at: old.created_at,
+        })
+    }
 }
 
 impl SessionRecord {
@@ -207,22 +282,26 @@ impl SessionRecord {
             created_at: self.created_at,
             last_seen_at: self.last_seen_at,
             expires_at: self.expires_at,
+            generation: self.generation,
+            rotated_at: self.rotated_at,
         }
     }
 }
 
-/// Opens a session within a change, and ends the oldest ones of the user beyond the draft's bound.
+/// Opens a session within a change, and ends the oldest ones of the user beyond the draft's bound; says which.
 pub(crate) fn create(
     txn: &mut Txn,
     user: UserId,
     draft: SessionDraft,
     now: Timestamp,
-) -> Result<Session, StoreError> {
+) -> Result<(Session, Vec<SessionId>), StoreError> {
     let others_max = draft.per_user_max.max(1) - 1;
     // A bound that was lowered is reached in steps of 64 a login, so that no login pays for all of it.
     let existing = txn.scan(&keys::sessions(user), others_max.saturating_add(64))?;
     let surplus = existing.len().saturating_sub(others_max);
+    let mut ended = Vec::new();
     for (key, _) in existing.into_iter().take(surplus) {
+        ended.extend(keys::session_id(&key));
         txn.delete(key);
     }
 
@@ -234,22 +313,51 @@ pub(crate) fn create(
         last_seen_at: now,
         user_agent: draft.user_agent,
         ip_address: draft.ip_address,
+        generation: 0,
+        rotated_at: now,
     };
     txn.put_record(keys::session(user, id), &record);
-    Ok(record.with_ids(user, id))
+    Ok((record.with_ids(user, id), ended))
+}
+
+fn rotate(txn: &mut Txn, draft: &RefreshDraft) -> Result<RefreshOutcome, StoreError> {
+    let RefreshDraft { user, session: id, now, .. } = *draft;
+    let Some(bytes) = txn.get(&keys::user(user))? else { return Ok(RefreshOutcome::UserMissing) };
+    if !decode_head::<UserRecord, bool>(&bytes)? {
+        return Ok(RefreshOutcome::UserInactive);
+    }
+    let key = keys::session(user, id);
+    let Some(mut record) = txn.get_record::<SessionRecord>(&key)? else { return Ok(RefreshOutcome::Ended) };
+    let ends_at = record.created_at.plus(draft.absolute_max);
+    if record.expires_at <= now || ends_at <= now || record.generation < draft.generation {
+        return Ok(RefreshOutcome::Ended);
+    }
+    if record.generation == draft.generation {
+        record.generation += 1;
+        record.rotated_at = now;
+        record.last_seen_at = record.last_seen_at.max(now);
+        record.expires_at = now.plus(draft.idle_max).min(ends_at);
+        txn.put_record(key, &record);
+        return Ok(RefreshOutcome::Rotated(record.with_ids(user, id)));
+    }
+    if record.generation == draft.generation + 1 && now.since(record.rotated_at) <= draft.repeat_max {
+        return Ok(RefreshOutcome::Repeated(record.with_ids(user, id)));
+    }
+    txn.delete(key);
+    Ok(RefreshOutcome::Reused)
 }
 
 pub(crate) fn revoke_all(
     txn: &mut Txn,
     user: UserId,
     except: Option<SessionId>,
-) -> Result<usize, StoreError> {
-    let mut ended = 0;
+) -> Result<Vec<SessionId>, StoreError> {
+    let mut ended = Vec::new();
     // As many as the bound per user allows: every login keeps to it.
     for (key, _) in txn.scan(&keys::sessions(user), usize::MAX)? {
         if except.is_none() || keys::session_id(&key) != except {
+            ended.extend(keys::session_id(&key));
             txn.delete(key);
-            ended += 1;
         }
     }
     Ok(ended)

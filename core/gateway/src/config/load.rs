@@ -198,7 +198,10 @@ impl Checker<'_> {
         self.range("auth.otp_attempts_max", u64::from(auth.otp_attempts_max), 1, 10);
         self.range("auth.otp_resend_seconds", auth.otp_resend_seconds, 0, auth.otp_expire_minutes * 60);
         self.range("auth.access_token_seconds", auth.access_token_seconds, 30, 86_400);
-        self.range("auth.refresh_token_seconds", auth.refresh_token_seconds, 300, 31_536_000);
+        let refresh_least = auth.access_token_seconds.clamp(300, 86_400);
+        self.range("auth.refresh_token_seconds", auth.refresh_token_seconds, refresh_least, 31_536_000);
+        self.range("auth.refresh_repeat_seconds", auth.refresh_repeat_seconds, 0, 86_400);
+        self.range("auth.session_absolute_seconds", auth.session_absolute_seconds, 300, 315_360_000);
         self.range("auth.sessions_per_user_max", u64::from(auth.sessions_per_user_max), 1, 1000);
         if !auth.otp_text.contains("{code}") {
             self.refuse(

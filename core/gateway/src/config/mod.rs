@@ -158,8 +158,12 @@ pub struct Auth {
     pub groups: Groups,
     /// Seconds an access token is valid: 30 to 86400.
     pub access_token_seconds: u64,
-    /// Seconds a refresh token, and so an unused session, is valid: 300 to 31536000.
+    /// Seconds a refresh token is valid, and so how long a session lives without a refresh: 300 to 31536000.
     pub refresh_token_seconds: u64,
+    /// Seconds a replaced refresh token may be presented again, for a lost answer; later ends the session: 0 to 86400.
+    pub refresh_repeat_seconds: u64,
+    /// Seconds from login to the end of a session, however often it is refreshed: 300 to 315360000.
+    pub session_absolute_seconds: u64,
     /// The `iss` claim.
     pub token_issuer: String,
     /// The `aud` claim.
@@ -181,6 +185,8 @@ impl Default for Auth {
             groups: Groups::List(vec![0]),
             access_token_seconds: 300,
             refresh_token_seconds: 86_400,
+            refresh_repeat_seconds: 60,
+            session_absolute_seconds: 7_776_000,
             token_issuer: "chelseru".into(),
             token_audience: "chelseru".into(),
             sessions_per_user_max: 50,

@@ -13,6 +13,7 @@ mod operator;
 pub mod reply;
 mod route;
 pub mod server;
+mod session;
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -54,6 +55,15 @@ impl Context {
     /// A header's text; `""` when it is absent or not text.
     pub fn header(&self, name: header::HeaderName) -> &str {
         header_text(&self.head.headers, name)
+    }
+
+    /// The number that is the path's last part: the `{id}` of a route that ends with it.
+    ///
+    /// Failures: 404 for anything that is no number.
+    pub fn path_id(&self) -> Result<u64, Failure> {
+        let text = self.head.uri.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| digits).ok_or_else(not_found)
     }
 
     /// The caller of a route that is for users only.
@@ -160,7 +170,10 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     negotiate(&head)?;
-    let caller = credentials(&live, &head.headers)?;
+    let caller = match route.access {
+        Access::Tokenless => None,
+        _ => credentials(&live, &head.headers)?,
+    };
     if route.access == Access::User && caller.is_none() {
         return Err(no_credentials());
     }
@@ -189,7 +202,12 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
     match operation {
         Operation::OtpSend => auth::otp_send(context, body(fields)?).await,
         Operation::Authenticate => auth::authenticate(context, body(fields)?).await,
+        Operation::TokenRefresh => session::token_refresh(context, body(fields)?).await,
+        Operation::TokenVerify => session::token_verify(&context, body(fields)?),
+        Operation::Logout => session::logout(&context).await,
         Operation::SessionList => auth::session_list(&context),
+        Operation::SessionEnd => session::end(&context).await,
+        Operation::SessionEndOthers => session::end_others(&context).await,
         Operation::SandboxInbox => operator::sandbox_inbox(&context),
         Operation::Status => operator::status(&context),
         Operation::Metrics => operator::metrics(&context),

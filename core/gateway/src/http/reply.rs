@@ -43,6 +43,11 @@ impl Reply {
         Reply { status, headers: vec![(header::CONTENT_TYPE, content_type)], body: body.into() }
     }
 
+    /// 204: done, and nothing to say. No body and no content type.
+    pub fn empty() -> Reply {
+        Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
+    }
+
     /// 301 to a path on this host.
     pub fn moved(location: &str) -> Reply {
         let headers = HeaderValue::from_str(location).map(|value| vec![(header::LOCATION, value)]);

@@ -15,7 +15,12 @@ use crate::app::Live;
 pub enum Operation {
     OtpSend,
     Authenticate,
+    TokenRefresh,
+    TokenVerify,
+    Logout,
     SessionList,
+    SessionEnd,
+    SessionEndOthers,
     SandboxInbox,
     Status,
     Metrics,
@@ -24,7 +29,10 @@ pub enum Operation {
 
 impl Operation {
     pub fn reads_body(self) -> bool {
-        matches!(self, Operation::OtpSend | Operation::Authenticate)
+        matches!(
+            self,
+            Operation::OtpSend | Operation::Authenticate | Operation::TokenRefresh | Operation::TokenVerify
+        )
     }
 }
 
@@ -32,6 +40,8 @@ impl Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Open,
+    /// Anyone, and `Authorization` is not looked at: who comes with what has run out comes here.
+    Tokenless,
     /// A valid access token.
     User,
     /// A client on this machine, not by way of a proxy; for others the route does not exist.
@@ -69,7 +79,35 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/sessions/",
         name: "Session List",
         access: Access::User,
-        methods: &[(Method::GET, Operation::SessionList)],
+        methods: &[(Method::GET, Operation::SessionList), (Method::DELETE, Operation::SessionEndOthers)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/sessions/{id}/",
+        name: "Session",
+        access: Access::User,
+        methods: &[(Method::DELETE, Operation::SessionEnd)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/token/refresh/",
+        name: "Token Refresh",
+        access: Access::Tokenless,
+        methods: &[(Method::POST, Operation::TokenRefresh)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/token/verify/",
+        name: "Token Verify",
+        access: Access::Tokenless,
+        methods: &[(Method::POST, Operation::TokenVerify)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/logout/",
+        name: "Logout",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::Logout)],
         exists: ALWAYS,
     },
     Route {
@@ -150,15 +188,17 @@ impl Route {
         self.methods.iter().find(|(method, _)| method == asked).map(|(_, operation)| *operation)
     }
 
-    /// The `Allow` header.
+    /// The `Allow` header, in the original's order.
     pub fn allow(&self) -> HeaderValue {
-        let reads = self.methods.iter().any(|(method, _)| *method == Method::GET);
-        let writes = self.methods.iter().any(|(method, _)| *method == Method::POST);
-        HeaderValue::from_static(match (reads, writes) {
-            (true, false) => "GET, HEAD, OPTIONS",
-            (false, true) => "POST, OPTIONS",
-            _ => "GET, POST, HEAD, OPTIONS",
-        })
+        let mut methods: Vec<&str> = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+            .into_iter()
+            .filter(|name| self.methods.iter().any(|(method, _)| method.as_str() == *name))
+            .collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        methods.push("OPTIONS");
+        HeaderValue::from_str(&methods.join(", ")).expect("methods are plain words")
     }
 
     /// The answer to `OPTIONS`.

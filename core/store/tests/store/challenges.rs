@@ -13,7 +13,7 @@ async fn a_right_code_is_one_login_and_then_missing() {
     let store = TestStore::new();
     store.open_code(NUMBER, 1, 100).await;
     let outcome = store.guess(RIGHT, 101).await;
-    let LoginOutcome::LoggedIn { user, session, new_user } = outcome else { panic!("{outcome:?}") };
+    let LoginOutcome::LoggedIn { user, session, new_user, .. } = outcome else { panic!("{outcome:?}") };
     assert!(new_user && user.active);
     assert_eq!((user.username.as_str(), user.number.as_str(), user.group), ("G0-09121234567", NUMBER, 0));
     assert_eq!((user.id.0, session.id.0, session.user), (1, 1, user.id));

@@ -5,6 +5,7 @@ mod challenges;
 mod crash;
 mod durability;
 mod history;
+mod refresh;
 mod sessions;
 
 use std::time::Duration;
