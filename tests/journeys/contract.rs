@@ -19,7 +19,13 @@ use chelseru_tests::{Answer, TestGateway, root};
 use serde_json::{Value, json};
 
 /// The paths that this gateway serves so far.
-const AREA: [&str; 3] = ["/drfchelseru/otp/", "/drfchelseru/authenticate", "/drfchelseru/sessions"];
+const AREA: [&str; 5] = [
+    "/drfchelseru/otp/",
+    "/drfchelseru/authenticate",
+    "/drfchelseru/sessions",
+    "/drfchelseru/register/",
+    "/drfchelseru/login/",
+];
 
 /// Case, our status, and why it differs: a defect's number or the reason.
 const DIFFERENCES: &[(&str, u16, &str)] = &[
@@ -56,6 +62,11 @@ const DIFFERENCES: &[(&str, u16, &str)] = &[
         "status 4 is handed to the carrier (Kavenegar, section 7)",
     ),
     ("otp_send.provider_slow_20s", 500, "25: a slow provider held the request; now there is a deadline"),
+    ("login_refresh_does_not_exist", 404, "the same status as JSON; the route is token/refresh/"),
+    ("register.without_email_500", 201, "27: a missing mail address was a crash; it is optional"),
+    ("register.squat_otp_username", 400, "14: the names of the login by code cannot be chosen"),
+    ("otp_send.when_method_is_passwd", 403, "33: a method that is switched off was a crash"),
+    ("authenticate.when_method_is_passwd", 403, "33: a method that is switched off was a crash"),
     ("otp_send.client_chooses_template", 200, "9: the client chose the template; the configuration does"),
 ];
 
@@ -63,7 +74,7 @@ const DIFFERENCES: &[(&str, u16, &str)] = &[
 const ELSEWHERE: &[(&str, &str)] = &[
     ("parsian", "the Parsian Webco plugin"),
     ("melipayamak", "the Meli Payamak plugin"),
-    ("passwd method", "the PASSWD method"),
+    ("passwd method", "replayed in `with_passwords_only_the_code_routes_are_switched_off`"),
     ("README-literal (no REST_FRAMEWORK setting)", "settings of the original's framework; defect 3"),
     ("DEBUG=1", "the original's debug pages"),
     ("phone home slow", "defect 25: nothing is sent home, so there is nothing to wait for"),
@@ -102,6 +113,7 @@ fn cases() -> BTreeMap<String, Vec<Case>> {
 
 const CONFIG: &str = r#"
 [auth]
+method = ["OTP", "PASSWD"]
 otp_length = 8
 otp_template = "otp"
 groups = "any"
@@ -466,6 +478,19 @@ async fn without_a_template_the_text_is_sent() {
         assert_eq!(message.template, None, "{message:?}");
         assert!(message.text.as_ref().is_some_and(|text| text.starts_with("Your code: ")), "{message:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_passwords_only_the_code_routes_are_switched_off() {
+    let cases = cases().remove("passwd method").expect("recorded");
+    let config = CONFIG.replace("method = [\"OTP\", \"PASSWD\"]", "method = \"PASSWD\"");
+    let replay = Replay::start(&config).await;
+    let mut failures = Vec::new();
+    for case in &cases {
+        judge(case, &replay.send(case, None).await, &mut failures);
+    }
+    assert_eq!(cases.len(), 4);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

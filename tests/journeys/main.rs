@@ -5,5 +5,6 @@ mod contract;
 mod crash;
 mod limits;
 mod login;
+mod password;
 mod reload;
 mod sessions;

@@ -5,7 +5,11 @@
 //! be told apart by the answer; a session that was revoked opens nothing from then on, however long its tokens
 //! live; a caller sees sessions of nobody else; requests cost no durable write.
 //!
-//! Not here: sending codes ([`crate::otp`]), the form of tokens ([`crate::token`]), limits per address.
+//! Not here: sending codes ([`crate::otp`]), the form of tokens ([`crate::token`]), hashing passwords
+//! ([`crate::password`]), limits per address. Login by password is in `password`, accounts are in `users`.
+
+mod password;
+mod users;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,10 +26,14 @@ use uuid::Uuid;
 use crate::group::{Group, GroupPolicy};
 use crate::ids::{SessionId, UserId};
 use crate::last_seen::LastSeen;
-use crate::otp::OtpService;
+use crate::otp::{OtpService, Purpose};
+use crate::password::PasswordHashes;
 use crate::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
 use crate::user_agent::{CachedAgents, CommonAgents, UserAgentParser};
 use crate::{Clock, PhoneNumber, RuleError, Timestamp};
+
+pub use password::{PasswordError, PasswordRules, RegisterError};
+pub use users::USERS_PAGE_MAX;
 
 /// Characters of a `User-Agent` header that are kept with a session; the rest is cut off.
 pub const USER_AGENT_CHARS_MAX: usize = 256;
@@ -45,6 +53,7 @@ pub struct IdentityRules {
     /// For how long a refresh token that was just replaced may be presented again, because the answer was lost;
     /// after it, presenting it ends the session. Default 60 s.
     pub refresh_repeat_max: Duration,
+    pub passwords: PasswordRules,
 }
 
 impl Default for IdentityRules {
@@ -54,6 +63,7 @@ impl Default for IdentityRules {
             sessions_per_user_max: 20,
             session_absolute_max: Duration::from_secs(90 * 86_400),
             refresh_repeat_max: Duration::from_secs(60),
+            passwords: PasswordRules::default(),
         }
     }
 }
@@ -67,7 +77,7 @@ impl IdentityRules {
             let found = format!("{:?}", self.session_absolute_max);
             return Err(RuleError::new("session_absolute_max", found, "at least 1 s"));
         }
-        Ok(())
+        self.passwords.check()
     }
 }
 
@@ -169,6 +179,7 @@ pub struct Identity {
     agents: Arc<CachedAgents>,
     last_seen: Arc<LastSeen>,
     ended: broadcast::Sender<SessionsEnded>,
+    hashes: PasswordHashes,
 }
 
 impl Identity {
@@ -185,7 +196,9 @@ impl Identity {
         rules.check()?;
         let agents = Arc::new(CachedAgents::new(Box::new(CommonAgents)));
         let (ended, _) = broadcast::channel(ENDED_MAX);
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen: Arc::default(), ended })
+        let hashes = PasswordHashes::new(rules.passwords.hashes);
+        let last_seen = Arc::default();
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes })
     }
 
     /// The same identity under other rules: what it noted and cached is shared with this one.
@@ -203,7 +216,11 @@ impl Identity {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let (agents, last_seen) = (Arc::clone(&self.agents), Arc::clone(&self.last_seen));
         let ended = self.ended.clone();
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended })
+        let hashes = match self.hashes.limits() == rules.passwords.hashes {
+            true => self.hashes.clone(),
+            false => PasswordHashes::new(rules.passwords.hashes),
+        };
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes })
     }
 
     /// Uses another parser of `User-Agent` headers.
@@ -231,7 +248,7 @@ impl Identity {
         let now = self.clock.now();
         let draft = LoginDraft {
             number: number.e164().to_owned(),
-            mac: self.otp.mac(number, code),
+            mac: self.otp.mac(Purpose::Login, number, code),
             group: group.number(),
             username: format!("G{group}-{}", number.local()),
             create: self.rules.groups.may_create(group),
@@ -395,7 +412,7 @@ impl Identity {
         self.last_seen.flush(&self.store).await
     }
 
-    /// Walks once through all codes and sessions and removes those that expired, in steps of `step` records so that
+    /// Walks once through all codes, sessions and password guards and removes those that expired, in steps of `step` records so that
     /// logins do not wait behind it; says how many it removed. To be called every few minutes by one task.
     ///
     /// # Errors
@@ -415,6 +432,14 @@ impl Identity {
         }
         loop {
             let purged = self.store.sessions_purge(now, step).await?;
+            removed += purged.removed;
+            if purged.finished {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let purged = self.store.guards_purge(now, step).await?;
             removed += purged.removed;
             if purged.finished {
                 return Ok(removed);

@@ -15,6 +15,9 @@ pub mod secret;
 
 pub mod otp;
 
+pub mod account;
+pub mod password;
+
 pub mod identity;
 
 pub mod token;
@@ -31,4 +34,4 @@ pub use clock::{Clock, Timestamp};
 pub use error::RuleError;
 pub use phone::PhoneNumber;
 
-pub use chelseru_store::StoreError;
+pub use chelseru_store::{StoreError, UserChange};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use chelseru_store::{ChallengeDraft, ChallengeOpened, Store, StoreError};
 use hmac::Mac;
 
+use crate::group::Group;
 use crate::ids::LocalIds;
 use crate::phone::{ascii_digit, is_separator};
 use crate::secret::{SubKey, hmac_sha256};
@@ -86,6 +87,31 @@ impl OtpRules {
     }
 }
 
+/// What a code is good for. A number has one working code of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Login,
+    PasswordReset,
+}
+
+impl Purpose {
+    fn label(self) -> &'static str {
+        match self {
+            Purpose::Login => "login",
+            Purpose::PasswordReset => "password-reset",
+        }
+    }
+
+    /// Under which name the store keeps the number's code.
+    pub(crate) fn challenge(self, number: &PhoneNumber) -> String {
+        match self {
+            Purpose::Login => number.e164().to_owned(),
+            // No number holds a slash.
+            Purpose::PasswordReset => format!("{}/reset", number.e164()),
+        }
+    }
+}
+
 /// A code is on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
@@ -148,7 +174,7 @@ impl OtpService {
         &self.rules
     }
 
-    /// Opens a challenge and sends its code.
+    /// Opens a challenge for a login and sends its code.
     ///
     /// Cancellation: must run to its end once begun, because a dropped call leaves a code that nobody may have got
     /// pending until it expires. Callers spawn it, so that it outlives the client's connection.
@@ -158,34 +184,44 @@ impl OtpService {
     /// See [`SendError`]. When the message was certainly not sent the challenge is dropped; when that is unknown
     /// its code keeps working, and another one may be asked for at once all the same.
     pub async fn send(&self, number: &PhoneNumber, sms: &dyn SmsPort) -> Result<Sent, SendError> {
-        let code = random_code(self.rules.length).map_err(SendError::Randomness)?;
-        let now = self.clock.now();
-        let id = self.ids.next(now);
-        let opened = self
-            .store
-            .challenge_open(ChallengeDraft {
-                number: number.e164().to_owned(),
-                id,
-                mac: self.mac(number, &code),
-                created_at: now,
-                expires_at: now.plus(self.rules.ttl),
-                attempts_max: self.rules.attempts_max,
-                resend_at: now.plus(self.rules.resend_after.unwrap_or(self.rules.ttl)),
-            })
-            .await?;
-        if let ChallengeOpened::Pending { retry_at } = opened {
-            return Err(SendError::Pending { retry_after: retry_at.since(now) });
-        }
+        self.send_for(Purpose::Login, number, sms).await
+    }
 
+    /// [`OtpService::send`] for a code to reset the password of the number's account in a group. Without such an
+    /// account the same is written and nothing is sent, so that neither the store nor the next guess tells.
+    ///
+    /// # Errors
+    ///
+    /// As for [`OtpService::send`]; callers answer before they know, so that it cannot tell either.
+    pub async fn send_reset(
+        &self,
+        number: &PhoneNumber,
+        group: Group,
+        sms: &dyn SmsPort,
+    ) -> Result<(), SendError> {
+        if self.store.user_by_identity(group.number(), number.e164())?.is_some_and(|user| user.active) {
+            return self.send_for(Purpose::PasswordReset, number, sms).await.map(drop);
+        }
+        self.open(Purpose::PasswordReset, number).await.map(drop)
+    }
+
+    async fn send_for(
+        &self,
+        purpose: Purpose,
+        number: &PhoneNumber,
+        sms: &dyn SmsPort,
+    ) -> Result<Sent, SendError> {
+        let (id, code) = self.open(purpose, number).await?;
         match sms.send(self.message(number, id, &code)).await {
             Ok(receipt) => Ok(Sent { expires_in: self.rules.ttl, provider: receipt.provider }),
             Err(error) => {
+                let challenge = purpose.challenge(number);
                 let undone = match error.disposition() {
                     Disposition::Final | Disposition::TryNext => {
-                        self.store.challenge_release(number.e164(), id).await
+                        self.store.challenge_release(&challenge, id).await
                     }
                     Disposition::Unknown => {
-                        self.store.challenge_allow_resend(number.e164(), id, self.clock.now()).await
+                        self.store.challenge_allow_resend(&challenge, id, self.clock.now()).await
                     }
                 };
                 if let Err(store_error) = undone {
@@ -197,18 +233,53 @@ impl OtpService {
         }
     }
 
+    /// Opens a challenge; gives its id and its code.
+    async fn open(&self, purpose: Purpose, number: &PhoneNumber) -> Result<(u64, String), SendError> {
+        let code = random_code(self.rules.length).map_err(SendError::Randomness)?;
+        let now = self.clock.now();
+        let id = self.ids.next(now);
+        let opened = self
+            .store
+            .challenge_open(ChallengeDraft {
+                number: purpose.challenge(number),
+                id,
+                mac: self.mac(purpose, number, &code),
+                created_at: now,
+                expires_at: now.plus(self.rules.ttl),
+                attempts_max: self.rules.attempts_max,
+                resend_at: now.plus(self.rules.resend_after.unwrap_or(self.rules.ttl)),
+            })
+            .await?;
+        match opened {
+            ChallengeOpened::Opened => Ok((id, code)),
+            ChallengeOpened::Pending { retry_at } => {
+                Err(SendError::Pending { retry_after: retry_at.since(now) })
+            }
+        }
+    }
+
     /// What the store keeps of a code and compares guesses with. Digits of any script are the same digits, and
     /// separators do not count, because people copy codes from messages.
-    pub(crate) fn mac(&self, number: &PhoneNumber, code: &str) -> [u8; 32] {
+    pub(crate) fn mac(&self, purpose: Purpose, number: &PhoneNumber, code: &str) -> [u8; 32] {
         let mut mac = hmac_sha256(self.pepper.expose());
-        // Neither a number nor this label holds a NUL, so no two different inputs are the same bytes.
-        mac.update(b"login\0");
+        // Neither a number nor a label holds a NUL, so no two different inputs are the same bytes.
+        mac.update(purpose.label().as_bytes());
+        mac.update(b"\0");
         mac.update(number.e164().as_bytes());
         mac.update(b"\0");
         for character in code.chars().filter(|character| !is_separator(*character)) {
             let mut utf8 = [0; 4];
             mac.update(ascii_digit(character).unwrap_or(character).encode_utf8(&mut utf8).as_bytes());
         }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// A keyed MAC of a text for another use than codes; the label must be none of theirs.
+    pub(crate) fn labelled_mac(&self, label: &'static str, text: &str) -> [u8; 32] {
+        let mut mac = hmac_sha256(self.pepper.expose());
+        mac.update(label.as_bytes());
+        mac.update(b"\0");
+        mac.update(text.as_bytes());
         mac.finalize().into_bytes().into()
     }
 

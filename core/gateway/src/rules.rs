@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use chelseru_domain::clock::Clock;
 use chelseru_domain::group::{Group, GroupPolicy};
-use chelseru_domain::identity::{Identity, IdentityRules};
+use chelseru_domain::identity::{Identity, IdentityRules, PasswordRules};
 use chelseru_domain::otp::{OtpRules, OtpService};
+use chelseru_domain::password::HashLimits;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::token::{TokenRules, Tokens};
 use chelseru_store::Store;
@@ -85,6 +86,15 @@ fn identity_rules(config: &Config) -> IdentityRules {
         sessions_per_user_max: auth.sessions_per_user_max as usize,
         session_absolute_max: Duration::from_secs(auth.session_absolute_seconds),
         refresh_repeat_max: Duration::from_secs(auth.refresh_repeat_seconds),
+        passwords: PasswordRules {
+            attempts_max: auth.password_attempts_max,
+            lockout_first: Duration::from_secs(auth.password_lockout_seconds),
+            lockout_max: Duration::from_secs(auth.password_lockout_seconds_max),
+            hashes: HashLimits {
+                running_max: auth.password_hashes_max as usize,
+                waiting_max: auth.password_hashes_queue_max as usize,
+            },
+        },
     }
 }
 

@@ -214,31 +214,56 @@ impl Challenge {
     }
 }
 
-fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
-    let LoginDraft { number, mac, group, username, create, now, session } = draft;
-    let key = keys::challenge(&number);
+/// What a guess came to. A right one is counted too, and does not use the code up by itself.
+pub(crate) enum Guess {
+    Right,
+    Wrong { attempts_left: u32 },
+    Burned,
+    Expired,
+    Missing,
+}
+
+/// Counts a guess, then compares it in constant time.
+pub(crate) fn guess(
+    txn: &mut Txn,
+    number: &str,
+    mac: &[u8; 32],
+    now: Timestamp,
+) -> Result<Guess, StoreError> {
+    let key = keys::challenge(number);
     let mut challenge: Challenge = match txn.get(&key)? {
         Some(bytes) => decode(&bytes)?,
-        None => return Ok(LoginOutcome::Missing),
+        None => return Ok(Guess::Missing),
     };
     if challenge.expired(now) {
-        return Ok(LoginOutcome::Expired);
+        return Ok(Guess::Expired);
     }
     if challenge.burned() {
-        return Ok(LoginOutcome::Burned);
+        return Ok(Guess::Burned);
     }
-
     challenge.attempts += 1;
-    txn.put_record(key.clone(), &challenge);
-    if !bool::from(challenge.mac.ct_eq(&mac)) {
-        return Ok(LoginOutcome::Wrong { attempts_left: challenge.attempts_max - challenge.attempts });
+    txn.put_record(key, &challenge);
+    if !bool::from(challenge.mac.ct_eq(mac)) {
+        return Ok(Guess::Wrong { attempts_left: challenge.attempts_max - challenge.attempts });
+    }
+    Ok(Guess::Right)
+}
+
+fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
+    let LoginDraft { number, mac, group, username, create, now, session } = draft;
+    match guess(txn, &number, &mac, now)? {
+        Guess::Right => {}
+        Guess::Wrong { attempts_left } => return Ok(LoginOutcome::Wrong { attempts_left }),
+        Guess::Burned => return Ok(LoginOutcome::Burned),
+        Guess::Expired => return Ok(LoginOutcome::Expired),
+        Guess::Missing => return Ok(LoginOutcome::Missing),
     }
 
     let found = user::find_by_identity(txn, group, &number)?;
     if found.is_none() && !create {
         return Ok(LoginOutcome::CreationRefused);
     }
-    txn.delete(key);
+    txn.delete(keys::challenge(&number));
     let new_user = found.is_none();
     let mut user = match found {
         Some(user) => user,

@@ -12,6 +12,8 @@
 //! | `n` | user name | user id |
 //! | `i` | group u32, phone number | user id: who logs in with this number |
 //! | `s` | user, session | session |
+//! | `h` | user | what is kept of the password |
+//! | `g` | MAC of a user name | guesses at the password of that name |
 //! | `b` | anything | anything: for measuring |
 //!
 //! There is no index by expiry: it would cost two writes more for each code and each session, while a purge that
@@ -28,6 +30,7 @@ pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
 /// What the keys of all challenges, and of all sessions, begin with.
 pub(crate) const CHALLENGES: &[u8] = b"c";
 pub(crate) const SESSIONS: &[u8] = b"s";
+pub(crate) const GUARDS: &[u8] = b"g";
 
 pub(crate) fn challenge(number: &str) -> IVec {
     joined(b'c', &[number.as_bytes()])
@@ -52,6 +55,14 @@ pub(crate) fn session(user: UserId, session: SessionId) -> IVec {
 /// What the keys of all sessions of a user begin with.
 pub(crate) fn sessions(user: UserId) -> IVec {
     joined(b's', &[&be(user.0)])
+}
+
+pub(crate) fn password(user: UserId) -> IVec {
+    joined(b'h', &[&be(user.0)])
+}
+
+pub(crate) fn guard(name: &[u8; 32]) -> IVec {
+    joined(b'g', &[name])
 }
 
 pub(crate) fn probe(key: &[u8]) -> IVec {

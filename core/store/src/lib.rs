@@ -21,6 +21,7 @@
 mod types;
 
 mod challenge;
+mod password;
 mod session;
 mod user;
 
@@ -40,10 +41,13 @@ use std::time::{Duration, Instant};
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;
+pub use password::{
+    GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
+};
 pub use purge::PurgeStep;
 pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
 pub use types::{SessionId, Timestamp, UserId};
-pub use user::User;
+pub use user::{User, UserChange, UserDraft, UserMade};
 
 use commit::Committer;
 use purge::PurgeWalks;

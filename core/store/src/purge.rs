@@ -24,6 +24,7 @@ pub struct PurgeStep {
 pub(crate) struct PurgeWalks {
     pub(crate) challenges: Mutex<Option<IVec>>,
     pub(crate) sessions: Mutex<Option<IVec>>,
+    pub(crate) guards: Mutex<Option<IVec>>,
 }
 
 impl Store {

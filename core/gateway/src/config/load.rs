@@ -203,6 +203,16 @@ impl Checker<'_> {
         self.range("auth.refresh_repeat_seconds", auth.refresh_repeat_seconds, 0, 86_400);
         self.range("auth.session_absolute_seconds", auth.session_absolute_seconds, 300, 315_360_000);
         self.range("auth.sessions_per_user_max", u64::from(auth.sessions_per_user_max), 1, 1000);
+        self.range("auth.password_attempts_max", u64::from(auth.password_attempts_max), 1, 100);
+        self.range("auth.password_lockout_seconds", auth.password_lockout_seconds, 1, 86_400);
+        let first = auth.password_lockout_seconds.min(86_400);
+        self.range("auth.password_lockout_seconds_max", auth.password_lockout_seconds_max, first, 86_400);
+        self.range("auth.password_hashes_max", u64::from(auth.password_hashes_max), 1, 64);
+        self.range("auth.password_hashes_queue_max", u64::from(auth.password_hashes_queue_max), 0, 4096);
+        let methods = auth.method.list();
+        if methods.is_empty() || methods.iter().enumerate().any(|(at, one)| methods[..at].contains(one)) {
+            self.refuse("auth.method", "a list".into(), "must name \"OTP\", \"PASSWD\" or both, each once");
+        }
         if !auth.otp_text.contains("{code}") {
             self.refuse(
                 "auth.otp_text",

@@ -140,8 +140,8 @@ impl Default for Data {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// How people log in.
-    pub method: AuthMethod,
+    /// How people log in: `"OTP"`, `"PASSWD"`, or a list of both.
+    pub method: AuthMethods,
     /// Digits of a code: 4 to 10.
     pub otp_length: u8,
     /// Minutes a code is valid: 1 to 10.
@@ -170,12 +170,22 @@ pub struct Auth {
     pub token_audience: String,
     /// Sessions of one user; the oldest goes when a new one would exceed it. 1 to 1000.
     pub sessions_per_user_max: u32,
+    /// Guesses at a user name's password before each further one has to wait: 1 to 100.
+    pub password_attempts_max: u32,
+    /// Seconds of the first wait; it doubles with each further guess: 1 to 86400.
+    pub password_lockout_seconds: u64,
+    /// Seconds of the longest wait: `password_lockout_seconds` to 86400.
+    pub password_lockout_seconds_max: u64,
+    /// Passwords hashed at once, each with 19 MiB and one core: 1 to 64.
+    pub password_hashes_max: u32,
+    /// Requests that wait for their turn to hash; one more answers 503: 0 to 4096.
+    pub password_hashes_queue_max: u32,
 }
 
 impl Default for Auth {
     fn default() -> Self {
         Auth {
-            method: AuthMethod::Otp,
+            method: AuthMethods::One(AuthMethod::Otp),
             otp_length: 6,
             otp_expire_minutes: 4,
             otp_resend_seconds: 0,
@@ -190,6 +200,11 @@ impl Default for Auth {
             token_issuer: "chelseru".into(),
             token_audience: "chelseru".into(),
             sessions_per_user_max: 50,
+            password_attempts_max: 5,
+            password_lockout_seconds: 30,
+            password_lockout_seconds_max: 900,
+            password_hashes_max: 2,
+            password_hashes_queue_max: 64,
         }
     }
 }
@@ -202,8 +217,33 @@ impl Auth {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthMethod {
+    /// A code by SMS.
     #[serde(rename = "OTP")]
     Otp,
+    /// A user name and a password.
+    #[serde(rename = "PASSWD")]
+    Password,
+}
+
+/// `"OTP"` or `["OTP", "PASSWD"]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "\"OTP\", \"PASSWD\", or a list of both")]
+pub enum AuthMethods {
+    One(AuthMethod),
+    Many(Vec<AuthMethod>),
+}
+
+impl AuthMethods {
+    pub fn has(&self, method: AuthMethod) -> bool {
+        self.list().contains(&method)
+    }
+
+    pub fn list(&self) -> &[AuthMethod] {
+        match self {
+            AuthMethods::One(method) => std::slice::from_ref(method),
+            AuthMethods::Many(methods) => methods,
+        }
+    }
 }
 
 /// The groups a client may name when it logs in. A group is part of an account's key, never a right.

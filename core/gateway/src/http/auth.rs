@@ -17,13 +17,16 @@ use serde_json::json;
 
 use super::Context;
 use super::fields::{Fields, Text};
+use super::password::require_method;
 use super::reply::{Failure, Reply};
+use crate::config::AuthMethod;
 
 /// Characters of a number as typed: 11 digits, a country prefix, spaces and direction marks.
 const NUMBER: Text = Text { chars_max: 32 };
 
 /// `POST otp/send/`. The work goes on when the client goes away: a code that was sent must stay valid.
 pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
+    require_method(&context, AuthMethod::Otp)?;
     let number = mobile_number(&mut fields);
     fields.finish()?;
     let number = number.ok_or_else(Failure::internal)?;
@@ -45,6 +48,7 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
 
 /// `POST authenticate/`.
 pub(crate) async fn authenticate(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
+    require_method(&context, AuthMethod::Otp)?;
     let number = mobile_number(&mut fields);
     // A code that is no text or number is a wrong code, as in the original; only a missing one is an error.
     let code = match fields.value("code") {
@@ -56,19 +60,10 @@ pub(crate) async fn authenticate(context: Context, mut fields: Fields) -> Result
         Some(serde_json::Value::Number(number)) => Some(number.to_string()),
         Some(_) => Some(String::new()),
     };
-    let group = match group(&fields) {
-        Ok(group) => group,
-        Err(text) => {
-            fields.refuse("group", text);
-            Group::default()
-        }
-    };
+    let group = group_or_refuse(&mut fields);
     fields.finish()?;
     let (Some(number), Some(code)) = (number, code) else { return Err(Failure::internal()) };
-    let client = ClientInfo {
-        ip: Some(context.client_ip()),
-        user_agent: context.header(header::USER_AGENT).to_owned(),
-    };
+    let client = client_info(&context);
     let result = context.live.identity.authenticate(&number, &code, group, client).await;
     context.app.metrics.login(result.is_ok());
     match result {
@@ -120,7 +115,12 @@ fn session_json(session: &SessionView) -> impl Serialize + '_ {
     }
 }
 
-fn mobile_number(fields: &mut Fields) -> Option<PhoneNumber> {
+/// What is kept of the client that logs in.
+pub(crate) fn client_info(context: &Context) -> ClientInfo {
+    ClientInfo { ip: Some(context.client_ip()), user_agent: context.header(header::USER_AGENT).to_owned() }
+}
+
+pub(crate) fn mobile_number(fields: &mut Fields) -> Option<PhoneNumber> {
     let text = fields.required("mobile_number", NUMBER)?;
     match PhoneNumber::parse(&text) {
         Ok(number) => Some(number),
@@ -137,6 +137,14 @@ fn sentence(text: &str) -> String {
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let stop = if text.ends_with('.') { "" } else { "." };
     format!("{first}{}{stop}", chars.as_str())
+}
+
+/// The group a client names; group 0 when it is refused.
+pub(crate) fn group_or_refuse(fields: &mut Fields) -> Group {
+    group(fields).unwrap_or_else(|text| {
+        fields.refuse("group", text);
+        Group::default()
+    })
 }
 
 /// The group a client names: a number or its text; absent or null is group 0.
@@ -217,7 +225,7 @@ fn sms_failure(error: &SmsError) -> Failure {
     }
 }
 
-fn log_send_error(request_id: &str, number: &PhoneNumber, error: &SendError) {
+pub(crate) fn log_send_error(request_id: &str, number: &PhoneNumber, error: &SendError) {
     match error {
         SendError::Pending { .. } => {}
         SendError::Sms(cause) if cause.disposition() == Disposition::Final => {

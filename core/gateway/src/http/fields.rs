@@ -164,6 +164,23 @@ impl Fields {
         }
     }
 
+    /// A text that may be absent or empty; null and absent are the same.
+    pub fn optional(&mut self, name: &'static str, rule: Text) -> Option<String> {
+        match self.values.get(name)? {
+            Value::Null => None,
+            Value::String(text) if text.trim().is_empty() => Some(String::new()),
+            _ => self.text(name, rule),
+        }
+    }
+
+    /// A required text that is not trimmed: a password. Its length is the rules' to judge.
+    pub fn required_as_typed(&mut self, name: &'static str) -> Option<String> {
+        match self.values.get(name) {
+            Some(Value::String(text)) if !text.is_empty() && !text.contains('\0') => Some(text.clone()),
+            _ => self.required(name, Text { chars_max: usize::MAX }),
+        }
+    }
+
     /// The raw value of a field, for rules that are not text.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.values.get(name)

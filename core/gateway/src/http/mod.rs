@@ -10,10 +10,12 @@
 mod auth;
 pub mod fields;
 mod operator;
+mod password;
 pub mod reply;
 mod route;
 pub mod server;
 mod session;
+mod user;
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -202,6 +204,13 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
     match operation {
         Operation::OtpSend => auth::otp_send(context, body(fields)?).await,
         Operation::Authenticate => auth::authenticate(context, body(fields)?).await,
+        Operation::Register => password::register(context, body(fields)?).await,
+        Operation::Login => password::login(context, body(fields)?).await,
+        Operation::PasswordChange => password::change(context, body(fields)?).await,
+        Operation::PasswordResetSend => password::reset_send(context, body(fields)?).await,
+        Operation::PasswordReset => password::reset(context, body(fields)?).await,
+        Operation::Me => user::me(&context),
+        Operation::MeUpdate => user::me_update(context, body(fields)?).await,
         Operation::TokenRefresh => session::token_refresh(context, body(fields)?).await,
         Operation::TokenVerify => session::token_verify(&context, body(fields)?),
         Operation::Logout => session::logout(&context).await,

@@ -15,6 +15,13 @@ use crate::app::Live;
 pub enum Operation {
     OtpSend,
     Authenticate,
+    Register,
+    Login,
+    PasswordChange,
+    PasswordResetSend,
+    PasswordReset,
+    Me,
+    MeUpdate,
     TokenRefresh,
     TokenVerify,
     Logout,
@@ -31,7 +38,16 @@ impl Operation {
     pub fn reads_body(self) -> bool {
         matches!(
             self,
-            Operation::OtpSend | Operation::Authenticate | Operation::TokenRefresh | Operation::TokenVerify
+            Operation::OtpSend
+                | Operation::Authenticate
+                | Operation::Register
+                | Operation::Login
+                | Operation::PasswordChange
+                | Operation::PasswordResetSend
+                | Operation::PasswordReset
+                | Operation::MeUpdate
+                | Operation::TokenRefresh
+                | Operation::TokenVerify
         )
     }
 }
@@ -87,6 +103,48 @@ pub(crate) const ROUTES: &[Route] = &[
         name: "Session",
         access: Access::User,
         methods: &[(Method::DELETE, Operation::SessionEnd)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/register/",
+        name: "Register",
+        access: Access::Tokenless,
+        methods: &[(Method::POST, Operation::Register)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/login/",
+        name: "Token Obtain Pair",
+        access: Access::Tokenless,
+        methods: &[(Method::POST, Operation::Login)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/password/change/",
+        name: "Password Change",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::PasswordChange)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/password/reset/send/",
+        name: "Password Reset Code Send",
+        access: Access::Tokenless,
+        methods: &[(Method::POST, Operation::PasswordResetSend)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/password/reset/",
+        name: "Password Reset",
+        access: Access::Tokenless,
+        methods: &[(Method::POST, Operation::PasswordReset)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/me/",
+        name: "Me",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::Me), (Method::PATCH, Operation::MeUpdate)],
         exists: ALWAYS,
     },
     Route {

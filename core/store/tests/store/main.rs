@@ -5,6 +5,7 @@ mod challenges;
 mod crash;
 mod durability;
 mod history;
+mod passwords;
 mod refresh;
 mod sessions;
 

@@ -1,0 +1,146 @@
+//! The words of an account that people choose: user name, mail address, first and last name.
+//!
+//! A user name is 1 to 150 letters, digits and `@.+-_`, compared character by character, as in the original. Names
+//! that look like those the login by code makes (`G<group>-...`) cannot be chosen: whoever took the one of a
+//! number would be in its owner's way, and being told that it is taken would tell which numbers have accounts.
+
+use chelseru_store::{Timestamp, User};
+
+use crate::ids::UserId;
+
+pub const USERNAME_CHARS_MAX: usize = 150;
+pub const NAME_CHARS_MAX: usize = 150;
+/// RFC 5321, section 4.5.3.1.3: a path is at most 256 characters with its brackets.
+pub const EMAIL_CHARS_MAX: usize = 254;
+
+/// Why a user name cannot be chosen. The texts are the original's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UsernameFault {
+    #[error(
+        "Enter a valid username. This value may contain only letters, numbers, and @/./+/-/_ characters."
+    )]
+    Invalid,
+    /// Also for names that the login by code makes, whether an account has it or not.
+    #[error("A user with that username already exists.")]
+    Taken,
+}
+
+/// # Errors
+///
+/// [`UsernameFault`]; whether somebody has the name is not looked at.
+pub fn username_check(name: &str) -> Result<(), UsernameFault> {
+    let fits = |character: char| character.is_alphanumeric() || "@.+-_".contains(character);
+    if name.is_empty() || name.chars().count() > USERNAME_CHARS_MAX || !name.chars().all(fits) {
+        return Err(UsernameFault::Invalid);
+    }
+    if is_reserved(name) {
+        return Err(UsernameFault::Taken);
+    }
+    Ok(())
+}
+
+/// `G`, digits, `-`: in any case and any digits, because people cannot tell them apart.
+fn is_reserved(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(['G', 'g']) else { return false };
+    let group = rest.trim_start_matches(|character: char| character.is_numeric());
+    group.len() < rest.len() && group.starts_with('-')
+}
+
+/// Whether a text looks like a mail address: enough to find slips of the finger; that it arrives only a message
+/// could show.
+#[must_use]
+pub fn email_fits(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let label_fits = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|character| character.is_alphanumeric() || character == '-')
+    };
+    let sign = |character: char| character.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~.-".contains(character);
+    text.chars().count() <= EMAIL_CHARS_MAX
+        && (1..=64).contains(&local.len())
+        && local.chars().all(sign)
+        && !local.starts_with('.')
+        && !local.ends_with('.')
+        && !local.contains("..")
+        && domain.contains('.')
+        && domain.split('.').all(label_fits)
+}
+
+/// An account as its user and operators may see it: nothing here is secret to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserView {
+    pub id: UserId,
+    pub username: String,
+    /// As written locally (`0912...`); empty for an account without a number.
+    pub mobile_number: String,
+    pub group: u32,
+    pub first_name: String,
+    pub last_name: String,
+    pub email: String,
+    pub active: bool,
+    pub staff: bool,
+    pub superuser: bool,
+    pub has_password: bool,
+    pub date_joined: Timestamp,
+    pub last_login: Option<Timestamp>,
+}
+
+impl UserView {
+    pub(crate) fn new(user: User, has_password: bool) -> Self {
+        let local = crate::PhoneNumber::parse(&user.number).map(|number| number.local());
+        UserView {
+            id: user.id,
+            username: user.username,
+            mobile_number: local.unwrap_or(user.number),
+            group: user.group,
+            first_name: user.first_name,
+            last_name: user.last_name,
+            email: user.email,
+            active: user.active,
+            staff: user.staff,
+            superuser: user.superuser,
+            has_password,
+            date_joined: user.created_at,
+            last_login: user.last_login_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_names_are_letters_digits_and_a_few_signs() {
+        for name in ["alice", "a", "A.b+c-d_e@f", "علی", "G0", "g-0", "Gx-1", "0912", &"u".repeat(150)] {
+            assert_eq!(username_check(name), Ok(()), "{name}");
+        }
+        for name in ["", "a b!", "a\u{0}", "a/b", "a\u{200f}b", &"u".repeat(151)] {
+            assert_eq!(username_check(name), Err(UsernameFault::Invalid), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_login_by_code_cannot_be_chosen() {
+        for name in ["G0-09120000004", "G12-x", "g0-09120000004", "G0-", "G۰-09120000004"] {
+            assert_eq!(username_check(name), Err(UsernameFault::Taken), "{name}");
+        }
+    }
+
+    #[test]
+    fn mail_addresses_are_recognised() {
+        let longest = format!("{}@{}.example", "l".repeat(64), "d".repeat(63));
+        for text in ["a@b.co", "x.y+z@mail.example.com", "علی@نمونه.ایران", &longest] {
+            assert!(email_fits(text), "{text}");
+        }
+        for text in
+            ["", "nope", "@b.co", "a@", "a@b", "a b@c.de", "a@b..co", ".a@b.co", "a@-b.co", "a@b.co\n"]
+        {
+            assert!(!email_fits(text), "{text}");
+        }
+        assert!(!email_fits(&format!("l{longest}")));
+    }
+}

@@ -1,0 +1,320 @@
+//! Login by user name and password: registering, logging in, changing and resetting.
+//!
+//! Invariants: a guess is counted, durably, before the password is looked at; a name nobody has is answered like a
+//! wrong password, after as much work and the same writes; a new password ends the sessions of the old one. What
+//! cannot be hidden is that a user name is taken, which registering has to say (account names of the login by
+//! code cannot be chosen, so that no phone number is told by it).
+
+use std::time::Duration;
+
+use chelseru_store::{
+    GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
+    StoreError, UserDraft, UserMade,
+};
+
+use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
+use crate::account::{UserView, UsernameFault, username_check};
+use crate::group::Group;
+use crate::ids::UserId;
+use crate::otp::Purpose;
+use crate::password::{HashError, HashLimits, Password, PasswordFault};
+use crate::{PhoneNumber, RuleError, Timestamp};
+
+/// How passwords are guarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordRules {
+    /// Guesses at a name's password without a wait, 1 to 100. Default 5.
+    pub attempts_max: u32,
+    /// The wait after the last of them, doubled with each further guess, 1 s to a day. Default 30 s.
+    pub lockout_first: Duration,
+    /// The longest wait, not below the first, at most a day. Default 15 min.
+    pub lockout_max: Duration,
+    /// The pool that hashes.
+    pub hashes: HashLimits,
+}
+
+impl Default for PasswordRules {
+    fn default() -> Self {
+        PasswordRules {
+            attempts_max: 5,
+            lockout_first: Duration::from_secs(30),
+            lockout_max: Duration::from_secs(15 * 60),
+            hashes: HashLimits::default(),
+        }
+    }
+}
+
+impl PasswordRules {
+    pub(super) fn check(&self) -> Result<(), RuleError> {
+        let day = Duration::from_secs(86_400);
+        if !(1..=100).contains(&self.attempts_max) {
+            return Err(RuleError::new("passwords.attempts_max", self.attempts_max, "1 to 100"));
+        }
+        if !(Duration::from_secs(1)..=day).contains(&self.lockout_first) {
+            let found = format!("{:?}", self.lockout_first);
+            return Err(RuleError::new("passwords.lockout_first", found, "1 s to a day"));
+        }
+        if !(self.lockout_first..=day).contains(&self.lockout_max) {
+            let found = format!("{:?}", self.lockout_max);
+            return Err(RuleError::new("passwords.lockout_max", found, "lockout_first to a day"));
+        }
+        if !(1..=64).contains(&self.hashes.running_max) {
+            return Err(RuleError::new("passwords.hashes.running_max", self.hashes.running_max, "1 to 64"));
+        }
+        if self.hashes.waiting_max > 4096 {
+            return Err(RuleError::new(
+                "passwords.hashes.waiting_max",
+                self.hashes.waiting_max,
+                "at most 4096",
+            ));
+        }
+        Ok(())
+    }
+
+    fn guard(&self) -> GuardRules {
+        GuardRules {
+            free: self.attempts_max,
+            wait_first: self.lockout_first,
+            wait_max: self.lockout_max,
+            // Longer than any wait, so that waiting it out does not begin anew.
+            forget_after: self.lockout_max.max(Duration::from_secs(3600)),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error(transparent)]
+    Username(#[from] UsernameFault),
+    #[error("the password is not accepted: {0:?}")]
+    Password(Vec<PasswordFault>),
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// Wrong name or password, no password, account switched off: the client must not learn which.
+    #[error("user name and password do not open a session")]
+    Wrong,
+    /// Too many guesses at this name; the next one is looked at after this time.
+    #[error("too many guesses at the password")]
+    Waiting { retry_after: Duration },
+    /// The new password is not one that may be set.
+    #[error("the password is not accepted: {0:?}")]
+    Faults(Vec<PasswordFault>),
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no randomness from the operating system")]
+    Randomness(#[source] std::io::Error),
+}
+
+impl Identity {
+    /// Makes an account with a password. The password is hashed before the name is looked for, so that a taken
+    /// name takes as long as a free one.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegisterError`].
+    pub async fn register(
+        &self,
+        username: &str,
+        password: &Password,
+        email: &str,
+    ) -> Result<UserView, RegisterError> {
+        username_check(username)?;
+        self.user_create(username, password, email, false).await
+    }
+
+    /// Makes an account with all rights; for operators only.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegisterError`].
+    pub async fn superuser_create(
+        &self,
+        username: &str,
+        password: &Password,
+        email: &str,
+    ) -> Result<UserView, RegisterError> {
+        username_check(username)?;
+        self.user_create(username, password, email, true).await
+    }
+
+    /// Opens a session for a name and its password.
+    ///
+    /// # Errors
+    ///
+    /// See [`PasswordError`].
+    pub async fn login(
+        &self,
+        username: &str,
+        password: &Password,
+        client: ClientInfo,
+    ) -> Result<LoggedIn, PasswordError> {
+        let guard = self.guard(username);
+        self.guess_allowed(guard).await?;
+        let now = self.clock.now();
+        let user = self.store.user_by_name(username)?;
+        let kept = match &user {
+            Some(user) => self.store.password_of(user.id)?,
+            None => None,
+        };
+        let right = self.hashes.verify(password, kept.clone()).await?;
+        let (Some(user), Some(checked), true) = (user, kept, right) else { return Err(PasswordError::Wrong) };
+        let draft = PasswordLoginDraft {
+            user: user.id,
+            checked,
+            guard,
+            now,
+            session: self.session_draft(client, now).map_err(PasswordError::Randomness)?,
+        };
+        match self.store.login_with_password(draft).await? {
+            PasswordLogin::Refused => Err(PasswordError::Wrong),
+            PasswordLogin::LoggedIn { session, ended, .. } => {
+                self.announce_ended(session.user, ended);
+                let TokenPair { access, refresh } =
+                    self.token_pair(&session, now).map_err(PasswordError::Randomness)?;
+                let (user_id, session_id) = (session.user, session.id);
+                Ok(LoggedIn { access, refresh, user_id, session_id, new_user: false })
+            }
+        }
+    }
+
+    /// Replaces the caller's password by one that is not the old one's guesser's: the old one has to be told, and
+    /// is guarded like at a login. Ends the caller's other sessions; says how many.
+    ///
+    /// # Errors
+    ///
+    /// See [`PasswordError`]. An account without a password has no old one to tell; a reset by code sets its first.
+    pub async fn password_change(
+        &self,
+        caller: &Caller,
+        old: &Password,
+        new: &Password,
+    ) -> Result<usize, PasswordError> {
+        let Some(user) = self.store.user_get(caller.user_id)? else { return Err(PasswordError::Wrong) };
+        let faults = new.faults(&user.username);
+        if !faults.is_empty() {
+            return Err(PasswordError::Faults(faults));
+        }
+        let guard = self.guard(&user.username);
+        self.guess_allowed(guard).await?;
+        let kept = self.store.password_of(user.id)?;
+        if !self.hashes.verify(old, kept.clone()).await? {
+            return Err(PasswordError::Wrong);
+        }
+        let hash = self.hashes.hash(new).await?;
+        let now = self.clock.now();
+        match self.store.password_set(user.id, kept, hash, Some(caller.session_id), now).await? {
+            PasswordSet::Refused => Err(PasswordError::Wrong),
+            PasswordSet::Set(ended) => {
+                let count = ended.len();
+                self.announce_ended(user.id, ended);
+                self.store.guard_clear(guard).await?;
+                Ok(count)
+            }
+        }
+    }
+
+    /// Sets the password of a number's account, for whoever has the code that was sent to it for this. Ends all
+    /// sessions of the account. A number without an account is answered like a wrong code, after as much work.
+    ///
+    /// # Errors
+    ///
+    /// See [`PasswordError`].
+    pub async fn password_reset(
+        &self,
+        number: &PhoneNumber,
+        code: &str,
+        group: Group,
+        new: &Password,
+    ) -> Result<UserId, PasswordError> {
+        let faults = new.faults(&format!("G{group}-{}", number.local()));
+        if !faults.is_empty() {
+            return Err(PasswordError::Faults(faults));
+        }
+        let draft = ResetDraft {
+            number: number.e164().to_owned(),
+            group: group.number(),
+            challenge: Purpose::PasswordReset.challenge(number),
+            mac: self.otp.mac(Purpose::PasswordReset, number, code),
+            hash: self.hashes.hash(new).await?,
+            now: self.clock.now(),
+        };
+        match self.store.password_reset(draft).await? {
+            ResetOutcome::Refused => Err(PasswordError::Wrong),
+            ResetOutcome::Reset(user, _) => {
+                let _ = self.ended.send(SessionsEnded::All(user.id));
+                self.store.guard_clear(self.guard(&user.username)).await?;
+                Ok(user.id)
+            }
+        }
+    }
+
+    /// Sets a user's password without asking for the old one and ends all sessions; for operators only.
+    ///
+    /// # Errors
+    ///
+    /// See [`PasswordError`]; [`PasswordError::Wrong`] when there is no such user.
+    pub async fn password_override(&self, user: UserId, new: &Password) -> Result<(), PasswordError> {
+        let Some(found) = self.store.user_get(user)? else { return Err(PasswordError::Wrong) };
+        let faults = new.faults(&found.username);
+        if !faults.is_empty() {
+            return Err(PasswordError::Faults(faults));
+        }
+        let hash = self.hashes.hash(new).await?;
+        match self.store.password_set(user, None, hash, None, self.clock.now()).await? {
+            PasswordSet::Refused => Err(PasswordError::Wrong),
+            PasswordSet::Set(_) => {
+                let _ = self.ended.send(SessionsEnded::All(user));
+                self.store.guard_clear(self.guard(&found.username)).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn user_create(
+        &self,
+        username: &str,
+        password: &Password,
+        email: &str,
+        all_rights: bool,
+    ) -> Result<UserView, RegisterError> {
+        let faults = password.faults(username);
+        if !faults.is_empty() {
+            return Err(RegisterError::Password(faults));
+        }
+        let draft = UserDraft {
+            username: username.to_owned(),
+            email: email.to_owned(),
+            password_hash: self.hashes.hash(password).await?,
+            staff: all_rights,
+            superuser: all_rights,
+            now: self.clock.now(),
+        };
+        match self.store.user_register(draft).await? {
+            UserMade::Made(user) => Ok(UserView::new(user, true)),
+            UserMade::NameTaken => Err(UsernameFault::Taken.into()),
+        }
+    }
+
+    async fn guess_allowed(&self, guard: [u8; 32]) -> Result<(), PasswordError> {
+        let now: Timestamp = self.clock.now();
+        match self.store.password_guard(guard, self.rules.passwords.guard(), now).await? {
+            GuardOutcome::Open => Ok(()),
+            GuardOutcome::Waiting { retry_at } => {
+                Err(PasswordError::Waiting { retry_after: retry_at.since(now) })
+            }
+        }
+    }
+
+    /// The name under which guesses are counted: a MAC, so that the store lists no names that were tried.
+    fn guard(&self, username: &str) -> [u8; 32] {
+        self.otp.labelled_mac("guard", username)
+    }
+}

@@ -1,0 +1,90 @@
+//! Users: what they see and change of themselves, and what operators do with them.
+
+use chelseru_store::{StoreError, User, UserChange};
+
+use super::{Caller, Identity, SessionsEnded};
+use crate::PhoneNumber;
+use crate::account::UserView;
+use crate::ids::UserId;
+
+/// Users in one page of a list.
+pub const USERS_PAGE_MAX: usize = 200;
+
+impl Identity {
+    /// The caller's own account; nothing when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn me(&self, caller: &Caller) -> Result<Option<UserView>, StoreError> {
+        self.user(caller.user_id)
+    }
+
+    /// Changes what the caller tells of themselves. Texts were checked by the caller of this.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn me_update(
+        &self,
+        caller: &Caller,
+        change: UserChange,
+    ) -> Result<Option<UserView>, StoreError> {
+        let user = self.store.user_update(caller.user_id, change).await?;
+        user.map(|user| self.user_view(user)).transpose()
+    }
+
+    /// An account by its number.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn user(&self, id: UserId) -> Result<Option<UserView>, StoreError> {
+        self.store.user_get(id)?.map(|user| self.user_view(user)).transpose()
+    }
+
+    /// An account by user name, else by phone number (of group 0), else by its own number.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn user_find(&self, text: &str) -> Result<Option<UserView>, StoreError> {
+        let mut found = self.store.user_by_name(text)?;
+        if let (None, Ok(number)) = (&found, PhoneNumber::parse(text)) {
+            found = self.store.user_by_identity(0, number.e164())?;
+        }
+        if let (None, Ok(id)) = (&found, text.parse()) {
+            found = self.store.user_get(UserId(id))?;
+        }
+        found.map(|user| self.user_view(user)).transpose()
+    }
+
+    /// Accounts in the order of their numbers, at most [`USERS_PAGE_MAX`], those after `after`.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn users(&self, after: Option<UserId>) -> Result<Vec<UserView>, StoreError> {
+        let users = self.store.users_list(after, USERS_PAGE_MAX)?;
+        users.into_iter().map(|user| self.user_view(user)).collect()
+    }
+
+    /// Switches an account on or off; off ends its sessions at once. False when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn user_set_active(&self, id: UserId, active: bool) -> Result<bool, StoreError> {
+        let known = self.store.user_set_active(id, active).await?;
+        if known && !active {
+            // Nobody may be listening.
+            let _ = self.ended.send(SessionsEnded::All(id));
+        }
+        Ok(known)
+    }
+
+    fn user_view(&self, user: User) -> Result<UserView, StoreError> {
+        let has_password = self.store.password_of(user.id)?.is_some();
+        Ok(UserView::new(user, has_password))
+    }
+}

@@ -1,0 +1,299 @@
+//! Passwords: which are taken, and how they are kept.
+//!
+//! A password is 8 to 128 characters of any kind and not one that everybody tries first; nothing else is asked of
+//! it (NIST SP 800-63B, section 3.1.1: length and a blocklist, no rules of composition). It is kept as Argon2id
+//! with 19 MiB, 2 passes and 1 lane (OWASP Password Storage Cheat Sheet) in the PHC text form, which names its
+//! own cost, so that the cost can rise later without a migration.
+//!
+//! One hash takes tens of milliseconds and 19 MiB, so hashing runs on the blocking pool, so many at once, with a
+//! bounded queue before them; past it the answer is [`HashError::Busy`], at once. Invariants: a password is in no
+//! `Debug` text; a check against an account that does not exist costs as much as one that does.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use tokio::sync::Semaphore;
+
+mod common;
+
+/// Characters of a new password.
+pub const CHARS_MIN: usize = 8;
+pub const CHARS_MAX: usize = 128;
+
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// A password as it was typed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Password(text.into())
+    }
+
+    /// Why this may not be the password of an account with this user name; nothing when it may.
+    #[must_use]
+    pub fn faults(&self, username: &str) -> Vec<PasswordFault> {
+        let mut faults = Vec::new();
+        let characters = self.0.chars().count();
+        if characters < CHARS_MIN {
+            faults.push(PasswordFault::TooShort);
+        }
+        if characters > CHARS_MAX {
+            faults.push(PasswordFault::TooLong);
+            return faults;
+        }
+        if self.0.eq_ignore_ascii_case(username) {
+            faults.push(PasswordFault::LikeUsername);
+        }
+        if common::is_common(&self.0) {
+            faults.push(PasswordFault::Common);
+        }
+        faults
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// Why a password is not taken. The texts of the first and the last are the original's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordFault {
+    #[error("This password is too short. It must contain at least {} characters.", CHARS_MIN)]
+    TooShort,
+    #[error("This password is too long. It must contain at most {} characters.", CHARS_MAX)]
+    TooLong,
+    #[error("The password is too similar to the username.")]
+    LikeUsername,
+    #[error("This password is too common.")]
+    Common,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// Too many wait already. Trying again in a second can help.
+    #[error("too many passwords wait to be hashed")]
+    Busy,
+    #[error("no randomness from the operating system")]
+    Randomness(#[source] std::io::Error),
+    /// A stored hash is damaged, or memory ran out.
+    #[error("a password could not be hashed: {0}")]
+    Failed(String),
+}
+
+/// How many hashes run and wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashLimits {
+    /// Hashes running at once, 1 to 64, each with 19 MiB. Default 2.
+    pub running_max: usize,
+    /// Hashes waiting for their turn, 0 to 4096. Default 64.
+    pub waiting_max: usize,
+}
+
+impl Default for HashLimits {
+    fn default() -> Self {
+        HashLimits { running_max: 2, waiting_max: 64 }
+    }
+}
+
+/// The pool that hashes; clones share it.
+#[derive(Clone)]
+pub struct PasswordHashes {
+    turns: Arc<Semaphore>,
+    /// Running and waiting.
+    present: Arc<AtomicUsize>,
+    limits: HashLimits,
+}
+
+impl PasswordHashes {
+    #[must_use]
+    pub fn new(limits: HashLimits) -> Self {
+        let turns = Arc::new(Semaphore::new(limits.running_max.max(1)));
+        PasswordHashes { turns, present: Arc::default(), limits }
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> HashLimits {
+        self.limits
+    }
+
+    /// The text to keep of a password.
+    ///
+    /// # Errors
+    ///
+    /// See [`HashError`].
+    pub async fn hash(&self, password: &Password) -> Result<String, HashError> {
+        let password = password.clone();
+        self.run(move || hash_now(&password)).await
+    }
+
+    /// Whether a password is the one whose kept text is given. Without a text (no such account, or one without a
+    /// password) the answer is no, after as much work.
+    ///
+    /// # Errors
+    ///
+    /// See [`HashError`].
+    pub async fn verify(&self, password: &Password, kept: Option<String>) -> Result<bool, HashError> {
+        let password = password.clone();
+        self.run(move || {
+            let known = kept.is_some();
+            let kept = kept.as_deref().unwrap_or(&DECOY);
+            match hasher().verify_password(password.0.as_bytes(), kept) {
+                Ok(()) => Ok(known),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(HashError::Failed(error.to_string())),
+            }
+        })
+        .await
+    }
+
+    /// Runs one hash when its turn comes. The turn belongs to the work, not to the caller: a caller that goes away
+    /// does not let more hashes run than may.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
+    ) -> Result<T, HashError> {
+        let present = Present::enter(&self.present, self.limits.running_max + self.limits.waiting_max)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| HashError::Busy)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _held = (turn, present);
+            work()
+        });
+        done.await.map_err(|error| HashError::Failed(error.to_string()))?
+    }
+}
+
+impl fmt::Debug for PasswordHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswordHashes").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// One among those that run or wait.
+struct Present(Arc<AtomicUsize>);
+
+impl Present {
+    fn enter(present: &Arc<AtomicUsize>, max: usize) -> Result<Present, HashError> {
+        if present.fetch_add(1, Ordering::SeqCst) >= max {
+            present.fetch_sub(1, Ordering::SeqCst);
+            return Err(HashError::Busy);
+        }
+        Ok(Present(Arc::clone(present)))
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What passwords of accounts that do not exist are compared with: nobody's, at the cost of everybody's.
+static DECOY: LazyLock<String> = LazyLock::new(|| {
+    let hash = hasher().hash_password_with_salt(b"nobody's", b"chelseru decoy salt");
+    hash.expect("constant input that was tried by a test").to_string()
+});
+
+fn hash_now(password: &Password) -> Result<String, HashError> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| HashError::Randomness(std::io::Error::other(error)))?;
+    let hash = hasher().hash_password_with_salt(password.0.as_bytes(), &salt);
+    Ok(hash.map_err(|error| HashError::Failed(error.to_string()))?.to_string())
+}
+
+fn hasher() -> Argon2<'static> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("constant parameters that a test tried");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn faults(password: &str) -> Vec<PasswordFault> {
+        Password::new(password).faults("alice")
+    }
+
+    #[test]
+    fn eight_to_128_characters_of_any_kind_are_taken() {
+        assert_eq!(faults("kq3 vzu"), [PasswordFault::TooShort]);
+        assert_eq!(faults("kq3 vzux"), []);
+        assert_eq!(faults("رمز من ۸"), []);
+        assert_eq!(faults("\u{1F40E}\u{1F50B}\u{1F4CE}\u{2702}\u{1F40E}\u{1F50B}\u{1F4CE}\u{2708}"), []);
+        assert_eq!(faults("83019274"), []);
+        let long = "staple horse battery ".repeat(7);
+        assert_eq!(faults(&long[..128]), []);
+        assert_eq!(faults(&long[..129]), [PasswordFault::TooLong]);
+        assert_eq!(faults("123"), [PasswordFault::TooShort, PasswordFault::Common]);
+        assert_eq!(Password::new("Alice.Lidell").faults("alice.lidell"), [PasswordFault::LikeUsername]);
+    }
+
+    #[tokio::test]
+    async fn a_password_is_kept_as_argon2id_at_the_recommended_cost() {
+        let hashes = PasswordHashes::new(HashLimits::default());
+        let kept = hashes.hash(&Password::new("right horse")).await.unwrap();
+        assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
+        assert_ne!(kept, hashes.hash(&Password::new("right horse")).await.unwrap());
+        assert!(hashes.verify(&Password::new("right horse"), Some(kept.clone())).await.unwrap());
+        assert!(!hashes.verify(&Password::new("right horsf"), Some(kept)).await.unwrap());
+        assert!(!hashes.verify(&Password::new("nobody's"), None).await.unwrap());
+        assert!(hashes.verify(&Password::new("x"), Some("$argon2id$broken".to_owned())).await.is_err());
+        assert_eq!(format!("{:?}", Password::new("right horse")), "Password(..)");
+    }
+
+    #[tokio::test]
+    async fn an_account_that_does_not_exist_costs_as_much() {
+        let hashes = PasswordHashes::new(HashLimits { running_max: 1, waiting_max: 1 });
+        let kept = hashes.hash(&Password::new("right horse")).await.unwrap();
+        let time = async |kept: Option<String>| {
+            let mut times = Vec::new();
+            for _ in 0..9 {
+                let start = Instant::now();
+                assert!(!hashes.verify(&Password::new("wrong horse"), kept.clone()).await.unwrap());
+                times.push(start.elapsed());
+            }
+            times.sort();
+            times[2]
+        };
+        time(None).await;
+        let (known, unknown) = (time(Some(kept)).await, time(None).await);
+        let ratio = known.as_secs_f64() / unknown.as_secs_f64();
+        assert!((0.5..2.0).contains(&ratio), "{known:?} for a known account, {unknown:?} for an unknown one");
+        assert!(known > Duration::from_millis(1), "{known:?} is no work at all");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_hash_more_than_may_wait_is_refused_at_once() {
+        let limits = HashLimits { running_max: 1, waiting_max: 2 };
+        let hashes = PasswordHashes::new(limits);
+        let password = Password::new("right horse");
+        let calls = (0..4).map(|_| {
+            let (hashes, password) = (hashes.clone(), password.clone());
+            async move { hashes.hash(&password).await }
+        });
+        let mut set = tokio::task::JoinSet::new();
+        // One after another, so that it is known which comes last.
+        for call in calls {
+            let present = hashes.present.load(Ordering::SeqCst);
+            set.spawn(call);
+            while present < 3 && hashes.present.load(Ordering::SeqCst) <= present {
+                tokio::task::yield_now().await;
+            }
+        }
+        let results = set.join_all().await;
+        let busy = results.iter().filter(|result| matches!(result, Err(HashError::Busy))).count();
+        assert_eq!((results.len(), busy), (4, 1), "{results:?}");
+        assert!(hashes.hash(&password).await.is_ok(), "its turn is given back");
+        assert_eq!(hashes.present.load(Ordering::SeqCst), 0);
+    }
+}

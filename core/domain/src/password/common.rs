@@ -1,0 +1,196 @@
+//! Passwords that everybody tries first: a list of words, and what people do to them.
+//!
+//! Lists of leaked passwords are mostly a few hundred words in a few disguises. So the list holds the words alone
+//! (`common.txt`, one per line, lower case, sorted) and the check takes the disguises off: case, letters written
+//! as digits or signs, up to four digits or signs before and after. Beside words it knows runs over the alphabet,
+//! the digits and the keyboard, and one short piece repeated. It never refuses for what a password lacks.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+/// Digits and signs around a word that do not make it another one.
+const DECORATION_MAX: usize = 4;
+/// A piece up to this long that is only repeated is no password.
+const REPEATED_MAX: usize = 4;
+/// Fewer characters in a row are no run.
+const RUN_MIN: usize = 3;
+
+/// Rows and columns of the common keyboard, the alphabet, the digits; looked for in both directions.
+const RUNS: [&str; 8] = [
+    "abcdefghijklmnopqrstuvwxyz",
+    "01234567890",
+    "qwertyuiop",
+    "asdfghjkl",
+    "zxcvbnm",
+    "1qaz2wsx3edc4rfv5tgb6yhn7ujm",
+    "1q2w3e4r5t6y7u8i9o0p",
+    "qazwsxedcrfvtgbyhnujm",
+];
+
+static WORDS: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("common.txt").lines().collect());
+
+pub(super) fn is_common(password: &str) -> bool {
+    let folded: String = password.to_lowercase().chars().map(ascii_digit).collect();
+    is_repeated(&folded) || is_runs(&folded) || is_decorated_word(&folded)
+}
+
+/// Persian and Arabic digits as ASCII ones.
+fn ascii_digit(character: char) -> char {
+    crate::phone::ascii_digit(character).unwrap_or(character)
+}
+
+fn is_repeated(text: &str) -> bool {
+    let characters: Vec<char> = text.chars().collect();
+    (1..=REPEATED_MAX.min(characters.len() / 2))
+        .any(|period| characters.iter().zip(&characters[period..]).all(|(one, next)| one == next))
+}
+
+/// Whether the text is nothing but runs: `12345678`, `abcd1234`, `1q2w3e4r`.
+fn is_runs(text: &str) -> bool {
+    let is_run = |part: &str| {
+        let reversed: String = part.chars().rev().collect();
+        part.len() >= RUN_MIN && RUNS.iter().any(|run| run.contains(part) || run.contains(&reversed))
+    };
+    let between = |pair: [char; 2]| pair[0].is_ascii_digit() != pair[1].is_ascii_digit();
+    let mut parts = vec![String::new()];
+    let mut last = None;
+    for character in text.chars() {
+        if last.is_some_and(|last| between([last, character])) {
+            parts.push(String::new());
+        }
+        parts.last_mut().expect("begins with one").push(character);
+        last = Some(character);
+    }
+    is_run(text) || parts.iter().all(|part| is_run(part))
+}
+
+fn is_decorated_word(text: &str) -> bool {
+    let is_word = |text: &str| WORDS.contains(text) || WORDS.contains(plain(text).as_str());
+    if is_word(text) {
+        return true;
+    }
+    let decoration = |character: char| !character.is_alphabetic();
+    let characters: Vec<char> = text.chars().collect();
+    let before = characters.iter().take_while(|character| decoration(**character)).count();
+    let after = characters.iter().rev().take_while(|character| decoration(**character)).count();
+    for first in 0..=before.min(DECORATION_MAX) {
+        for last in 0..=after.min(DECORATION_MAX - first) {
+            let Some(core) = characters.get(first..characters.len() - last) else { continue };
+            if is_word(&core.iter().collect::<String>()) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Letters for the digits and signs that stand in for them.
+fn plain(text: &str) -> String {
+    let letter = |character| match character {
+        '0' => 'o',
+        '1' | '!' => 'i',
+        '3' => 'e',
+        '4' | '@' => 'a',
+        '5' | '$' => 's',
+        '7' => 't',
+        other => other,
+    };
+    text.chars().map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sorted_lower_case_and_without_repeats() {
+        let words: Vec<&str> = include_str!("common.txt").lines().collect();
+        assert!(words.len() > 400);
+        assert!(words.is_sorted() && WORDS.len() == words.len());
+        for word in words {
+            assert!(word.len() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'0'), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_first_guesses_of_everybody_are_common() {
+        for password in [
+            "password",
+            "Password1",
+            "P@ssw0rd",
+            "passw0rd!",
+            "PASSWORD123",
+            "12345678",
+            "123456789",
+            "87654321",
+            "11111111",
+            "00000000",
+            "qwertyui",
+            "qwertyuiop",
+            "Qwerty123",
+            "1q2w3e4r",
+            "1qaz2wsx",
+            "asdfghjkl",
+            "abcd1234",
+            "abcdefgh",
+            "iloveyou",
+            "iloveyou!",
+            "sunshine1",
+            "Football1",
+            "princess",
+            "superman",
+            "letmein123",
+            "welcome1",
+            "Welcome2024",
+            "admin123",
+            "administrator",
+            "trustno1",
+            "dragon12",
+            "baseball",
+            "starwars",
+            "computer",
+            "michelle",
+            "jennifer",
+            "12121212",
+            "abcabcabc",
+            "passpass",
+            "salamsalam",
+            "perspolis",
+            "mohammad123",
+            "iran1234",
+            "esteghlal",
+            "۱۲۳۴۵۶۷۸",
+            "123password",
+            "aaaaaaaaaa",
+            "changeme",
+            "zaq12wsx1qaz2wsx",
+        ] {
+            let expected = password != "zaq12wsx1qaz2wsx";
+            assert_eq!(is_common(password), expected, "{password}");
+        }
+    }
+
+    #[test]
+    fn others_are_not() {
+        for password in [
+            "S3cure-pass-77",
+            "correct horse battery",
+            "dragon8374926194",
+            "xkq92vzu",
+            "81640293",
+            "mypassword2b",
+            "13700512",
+            "kavir va darya",
+            "رمز عبور خوب",
+            "qwertyhorse",
+            "",
+            "a",
+            "1",
+            "12",
+        ] {
+            let expected = false;
+            assert_eq!(is_common(password), expected, "{password}");
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! User names and passwords: registered, logged in, guessed at, changed, reset; and one's own account.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_tests::{Answer, Login, TestGateway};
+use serde_json::{Value, json};
+
+const BOTH: &str = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n";
+const PASSWORD: &str = "S3cure-pass-77";
+
+async fn register(gateway: &TestGateway, name: &str) {
+    let body = json!({"username": name, "password": PASSWORD, "password2": PASSWORD});
+    let answer = gateway.post("/register/", body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+async fn login(gateway: &TestGateway, name: &str, password: &str) -> Answer {
+    gateway.post("/login/", json!({"username": name, "password": password})).await
+}
+
+async fn post_as(gateway: &TestGateway, path: &str, login: &Login, body: Value) -> Answer {
+    Answer::of(gateway.client.post(gateway.at(path)).bearer_auth(&login.access).json(&body)).await
+}
+
+async fn opens(gateway: &TestGateway, login: &Login) -> bool {
+    gateway.get("/sessions/", Some(&login.access)).await.status == 200
+}
+
+/// What a client sees of an answer that must not tell two cases apart.
+fn seen(answer: &Answer) -> (u16, Value, Vec<String>) {
+    let mut body = answer.body.clone();
+    if let Some(body) = body.as_object_mut() {
+        body.remove("request_id");
+    }
+    let mut names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+    names.sort();
+    (answer.status, body, names)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_and_a_password_open_a_session_like_a_code_does() {
+    let gateway = TestGateway::start(BOTH).await;
+    register(&gateway, "alice").await;
+    let session = login(&gateway, "alice", PASSWORD).await.login();
+    let me = gateway.get("/me/", Some(&session.access)).await.body;
+    assert_eq!(
+        (&me["username"], &me["mobile_number"], &me["has_password"]),
+        (&json!("alice"), &json!(""), &json!(true))
+    );
+    let refreshed = gateway.post("/token/refresh/", json!({"refresh": session.refresh})).await.login();
+    assert!(opens(&gateway, &refreshed).await);
+    // What was typed is the password, white space and all.
+    let spaced = json!({"username": "bob", "password": "  kavir dur  ", "password2": "  kavir dur  "});
+    assert_eq!(gateway.post("/register/", spaced).await.status, 201);
+    assert_eq!(login(&gateway, "bob", "kavir dur").await.status, 401);
+    assert_eq!(login(&gateway, "bob", "  kavir dur  ").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_of_8_to_128_characters_are_taken_unless_everybody_has_them() {
+    let gateway = TestGateway::start(BOTH).await;
+    let long = "staple horse battery ".repeat(7);
+    for (number, (password, status)) in [
+        ("kq3 vzu", 400),
+        ("kq3 vzux", 201),
+        (&long[..128], 201),
+        (&long[..129], 400),
+        ("Password123", 400),
+        ("12345678", 400),
+        ("رمزعبور", 400),
+        ("رمز عبور", 201),
+        ("user8-user8", 201),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("user{number}");
+        let body = json!({"username": name, "password": password, "password2": password});
+        let answer = gateway.post("/register/", body).await;
+        assert_eq!(answer.status, status, "{password:?}: {answer:?}");
+        if status == 400 {
+            assert!(answer.body["password"][0].is_string(), "{answer:?}");
+        } else {
+            assert_eq!(login(&gateway, &name, password).await.status, 200, "{password:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_is_not_configured_answers_403() {
+    let calls = [
+        ("/register/", json!({"username": "a", "password": PASSWORD, "password2": PASSWORD})),
+        ("/login/", json!({"username": "a", "password": PASSWORD})),
+        ("/password/reset/send/", json!({"mobile_number": "09120002000"})),
+        ("/password/reset/", json!({"mobile_number": "09120002000", "code": "1", "new_password": PASSWORD})),
+        ("/otp/send/", json!({"mobile_number": "09120002000"})),
+        ("/authenticate/", json!({"mobile_number": "09120002000", "code": "1"})),
+    ];
+    for (config, otp) in [("", true), ("[auth]\nmethod = \"PASSWD\"\n", false)] {
+        let gateway = TestGateway::start(config).await;
+        for (path, body) in &calls {
+            let answer = gateway.post(path, body.clone()).await;
+            let expected = otp == (path.contains("otp") || path.contains("authenticate"));
+            assert_eq!(answer.status != 403, expected, "{config:?} {path}: {answer:?}");
+            if !expected {
+                assert_eq!(answer.body["code"], "auth_method_disabled");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guessed_account_waits_for_its_password_and_not_for_its_code() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let config = format!(
+        "{BOTH}password_attempts_max = 3\npassword_lockout_seconds = 10\npassword_lockout_seconds_max = 15\n"
+    );
+    let gateway = TestGateway::start_at(&config, clock.clone()).await;
+    // An account with a number and a password.
+    let number = "09120002001";
+    gateway.login(number).await;
+    set_by_code(&gateway, number, PASSWORD).await;
+    let name = format!("G0-{number}");
+    let mut unknown = Vec::new();
+    let mut known = Vec::new();
+    for _ in 0..4 {
+        known.push(seen(&login(&gateway, &name, "a wrong one").await));
+        unknown.push(seen(&login(&gateway, "nobody.at.all", "a wrong one").await));
+    }
+    assert_eq!(known.iter().map(|(status, ..)| *status).collect::<Vec<_>>(), [401, 401, 401, 429]);
+    assert_eq!(known, unknown, "the lockout tells nothing either");
+    let locked = login(&gateway, &name, PASSWORD).await;
+    assert_eq!((locked.status, locked.header("retry-after")), (429, "10"), "{locked:?}");
+    assert_eq!(locked.body["code"], "password_locked");
+    // The code still works.
+    gateway.login(number).await;
+    clock.advance(Duration::from_secs(9));
+    assert_eq!(login(&gateway, &name, PASSWORD).await.status, 429);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(login(&gateway, &name, "a wrong one").await.status, 401);
+    let locked = login(&gateway, &name, PASSWORD).await;
+    assert_eq!((locked.status, locked.header("retry-after")), (429, "15"), "20 s is above the longest wait");
+    clock.advance(Duration::from_secs(15));
+    login(&gateway, &name, PASSWORD).await.login();
+    for _ in 0..3 {
+        assert_eq!(login(&gateway, &name, "a wrong one").await.status, 401, "a right password begins anew");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn known_and_unknown_accounts_are_answered_alike() {
+    let gateway =
+        TestGateway::start(&format!("{BOTH}password_attempts_max = 100\notp_resend_seconds = 1\n")).await;
+    let known = "09120002002";
+    let unknown = "09120002003";
+    gateway.login(known).await;
+    set_by_code(&gateway, known, PASSWORD).await;
+    let wrong = |name: &str| login_body(name);
+    let reset = |number: &str| json!({"mobile_number": number, "code": "000000", "new_password": PASSWORD});
+    let cases = [
+        ("/login/", wrong(&format!("G0-{known}")), wrong(&format!("G0-{unknown}"))),
+        ("/otp/send/", json!({"mobile_number": known}), json!({"mobile_number": unknown})),
+        (
+            "/authenticate/",
+            json!({"mobile_number": known, "code": "x"}),
+            json!({"mobile_number": unknown, "code": "x"}),
+        ),
+        ("/password/reset/send/", json!({"mobile_number": known}), json!({"mobile_number": unknown})),
+        ("/password/reset/", reset(known), reset(unknown)),
+        (
+            "/register/",
+            json!({"username": format!("G0-{known}"), "password": PASSWORD, "password2": PASSWORD}),
+            json!({"username": format!("G0-{unknown}"), "password": PASSWORD, "password2": PASSWORD}),
+        ),
+    ];
+    for (path, known, unknown) in cases {
+        let (one, other) =
+            (gateway.post(path, known.clone()).await, gateway.post(path, unknown.clone()).await);
+        assert_eq!(seen(&one), seen(&other), "{path}");
+        assert!(path != "/register/" || one.status == 400, "{one:?}");
+    }
+}
+
+fn login_body(name: &str) -> Value {
+    json!({"username": name, "password": "a wrong one"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn known_and_unknown_accounts_take_the_same_time() {
+    let gateway = TestGateway::start(&format!("{BOTH}password_attempts_max = 100\n")).await;
+    let known = "09120002100";
+    gateway.login(known).await;
+    set_by_code(&gateway, known, PASSWORD).await;
+    let name = format!("G0-{known}");
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for _ in 0..12 {
+        for (at, name) in [&name, "nobody.at.all"].into_iter().enumerate() {
+            let start = Instant::now();
+            assert_eq!(login(&gateway, name, "a wrong one").await.status, 401);
+            times[at].push(start.elapsed());
+        }
+    }
+    alike("login/", &mut times);
+
+    // Numbers that have an account and numbers that have none, in turn.
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    let number = |n: usize| format!("0912000{:04}", 3000 + n);
+    for n in (0..24).step_by(2) {
+        gateway.login(&number(n)).await;
+    }
+    for n in 0..24 {
+        let start = Instant::now();
+        let sent = gateway.post("/otp/send/", json!({"mobile_number": number(n)})).await;
+        assert_eq!(sent.status, 200);
+        times[n % 2].push(start.elapsed());
+    }
+    alike("otp/send/", &mut times);
+}
+
+/// The quicker half of both must not differ by as much as a store write or a hash would.
+fn alike(what: &str, times: &mut [Vec<Duration>; 2]) {
+    let quick = times.each_mut().map(|times| {
+        times.sort();
+        times[times.len() / 4]
+    });
+    let ratio = quick[0].as_secs_f64() / quick[1].as_secs_f64();
+    assert!((0.5..2.0).contains(&ratio), "{what}: {:?} for known, {:?} for unknown", quick[0], quick[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_password_ends_the_other_sessions() {
+    let gateway = TestGateway::start(BOTH).await;
+    register(&gateway, "alice").await;
+    let here = login(&gateway, "alice", PASSWORD).await.login();
+    let there = login(&gateway, "alice", PASSWORD).await.login();
+    let change = |old: &str, new: &str| json!({"old_password": old, "new_password": new});
+
+    let wrong = post_as(&gateway, "/password/change/", &here, change("not it", "another horse")).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body["old_password"][0].is_string(), "{wrong:?}");
+    let weak = post_as(&gateway, "/password/change/", &here, change(PASSWORD, "12345678")).await;
+    assert_eq!((weak.status, &weak.body["new_password"][0]), (400, &json!("This password is too common.")));
+    assert!(opens(&gateway, &there).await);
+
+    let changed = post_as(&gateway, "/password/change/", &here, change(PASSWORD, "another horse")).await;
+    assert_eq!((changed.status, &changed.body["ended"]), (200, &json!(1)), "{changed:?}");
+    assert!(opens(&gateway, &here).await && !opens(&gateway, &there).await);
+    let stolen = gateway.post("/token/refresh/", json!({"refresh": there.refresh})).await;
+    assert_eq!(stolen.status, 401);
+    assert_eq!(login(&gateway, "alice", PASSWORD).await.status, 401);
+    login(&gateway, "alice", "another horse").await.login();
+    let open = gateway.post("/password/change/", change("a", "b")).await;
+    assert_eq!(open.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_the_old_password_wait_too() {
+    let gateway = TestGateway::start(&format!("{BOTH}password_attempts_max = 2\n")).await;
+    register(&gateway, "alice").await;
+    let session = login(&gateway, "alice", PASSWORD).await.login();
+    let guess = json!({"old_password": "not it", "new_password": "another horse"});
+    for status in [400, 400, 429] {
+        let answer = post_as(&gateway, "/password/change/", &session, guess.clone()).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+}
+
+/// Sets the password of a number's account by code.
+async fn set_by_code(gateway: &TestGateway, number: &str, password: &str) {
+    let sent = gateway.post("/password/reset/send/", json!({"mobile_number": number})).await;
+    assert_eq!(sent.status, 200, "{sent:?}");
+    let body =
+        json!({"mobile_number": number, "code": reset_code(gateway, number).await, "new_password": password});
+    let answer = gateway.post("/password/reset/", body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// The newest code to a number, once the work that goes on without the client is done.
+async fn reset_code(gateway: &TestGateway, number: &str) -> String {
+    let until = Instant::now() + chelseru_tests::PATIENCE;
+    while !gateway.app.detached.is_empty() {
+        assert!(Instant::now() < until, "the message was never sent");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    gateway.sandbox_code(number).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_set_and_reset_by_code_and_all_sessions_end() {
+    let gateway = TestGateway::start(BOTH).await;
+    let number = "09120002004";
+    let first = gateway.login(number).await;
+    set_by_code(&gateway, number, PASSWORD).await;
+    assert!(!opens(&gateway, &first).await);
+    let second = login(&gateway, &format!("G0-{number}"), PASSWORD).await.login();
+    set_by_code(&gateway, number, "another horse").await;
+    assert!(!opens(&gateway, &second).await);
+    assert_eq!(login(&gateway, &format!("G0-{number}"), PASSWORD).await.status, 401);
+    login(&gateway, &format!("G0-{number}"), "another horse").await.login();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_for_login_and_for_reset_are_not_each_others() {
+    let gateway = TestGateway::start(BOTH).await;
+    let number = "09120002005";
+    gateway.login(number).await;
+    let with = |code: &str| json!({"mobile_number": number, "code": code, "new_password": "another horse"});
+    assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": number})).await.status, 200);
+    let login_code = gateway.sandbox_code(number).await;
+    assert_eq!(gateway.post("/password/reset/", with(&login_code)).await.status, 401);
+    gateway.post("/password/reset/send/", json!({"mobile_number": number})).await;
+    let reset = reset_code(&gateway, number).await;
+    if reset != login_code {
+        let crossed = gateway.post("/authenticate/", json!({"mobile_number": number, "code": reset})).await;
+        assert_eq!(crossed.status, 401);
+    }
+    gateway.post("/authenticate/", json!({"mobile_number": number, "code": login_code})).await.login();
+    // A weak password does not use the code up.
+    let weak = json!({"mobile_number": number, "code": reset, "new_password": "12345678"});
+    assert_eq!(gateway.post("/password/reset/", weak).await.status, 400);
+    assert_eq!(gateway.post("/password/reset/", with(&reset)).await.status, 200);
+    assert_eq!(gateway.post("/password/reset/", with(&reset)).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_without_an_account_gets_no_message_and_its_code_cannot_be_guessed_for_ever() {
+    let gateway = TestGateway::start(BOTH).await;
+    let number = "09120002006";
+    assert_eq!(gateway.post("/password/reset/send/", json!({"mobile_number": number})).await.status, 200);
+    while !gateway.app.detached.is_empty() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let inbox = gateway.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;
+    assert_eq!(inbox.body["results"], json!([]));
+    for n in 0..7 {
+        let body =
+            json!({"mobile_number": number, "code": format!("00000{n}"), "new_password": "another horse"});
+        assert_eq!(gateway.post("/password/reset/", body).await.status, 401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_hashes_than_may_wait_are_refused_with_503() {
+    let config = format!(
+        "{BOTH}password_hashes_max = 1\npassword_hashes_queue_max = 0\npassword_attempts_max = 100\n"
+    );
+    let gateway = TestGateway::start(&config).await;
+    let calls = (0..12).map(|_| login(&gateway, "nobody", "a wrong one"));
+    let answers = futures_util::future::join_all(calls).await;
+    let busy: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(!busy.is_empty() && busy.len() < 12, "{answers:?}");
+    assert!(answers.iter().all(|answer| [401, 503].contains(&answer.status)), "{answers:?}");
+    assert_eq!((&busy[0].body["code"], busy[0].header("retry-after")), (&json!("busy"), "1"));
+    assert_eq!(login(&gateway, "nobody", "a wrong one").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_change_what_is_theirs_to_change_and_nothing_else() {
+    let gateway = TestGateway::start(BOTH).await;
+    let session = gateway.login("09120002007").await;
+    let before = gateway.get("/me/", Some(&session.access)).await;
+    assert_eq!(before.status, 200);
+    assert_eq!(before.body["mobile_number"], "09120002007");
+    let text = before.text.clone();
+    assert!(!text.contains("argon2") && !text.contains("\"password\""), "{text}");
+
+    let patch = async |body: Value| {
+        let request = gateway.client.patch(gateway.at("/me/")).bearer_auth(&session.access);
+        Answer::of(request.json(&body)).await
+    };
+    let changed = patch(json!({
+        "first_name": " آلیس ", "email": "a@example.com", "is_staff": true, "is_superuser": true,
+        "group": 5, "username": "root", "mobile_number": "09120000000", "id": 9,
+    }))
+    .await;
+    assert_eq!(changed.status, 200);
+    let mut expected = before.body.clone();
+    expected["first_name"] = "آلیس".into();
+    expected["email"] = "a@example.com".into();
+    assert_eq!(changed.body, expected);
+    assert_eq!(patch(json!({"last_name": "ل", "first_name": ""})).await.body["last_name"], "ل");
+    assert_eq!(gateway.get("/me/", Some(&session.access)).await.body["first_name"], "");
+
+    for (body, field) in [
+        (json!({"email": "nope"}), "email"),
+        (json!({"first_name": "x".repeat(151)}), "first_name"),
+        (json!({"last_name": ["x"]}), "last_name"),
+    ] {
+        let refused = patch(body).await;
+        assert_eq!(refused.status, 400);
+        assert!(refused.body[field][0].is_string(), "{refused:?}");
+    }
+    assert_eq!(patch(json!({"first_name": "x".repeat(150)})).await.status, 200);
+    assert_eq!(gateway.get("/me/", None).await.status, 401);
+    assert_eq!(gateway.post("/me/", json!({})).await.status, 401);
+}
