@@ -20,8 +20,10 @@
 
 mod types;
 
+mod api_key;
 mod challenge;
 mod password;
+mod message;
 mod session;
 mod user;
 
@@ -38,11 +40,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use api_key::{ApiKey, ApiKeyDraft};
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;
 pub use password::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
+};
+pub use message::{
+    Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
+    MessageInserted, MessagePage, MessageRange, MessageStatus, Progress, Quota, Recovered, Reported,
+    TRIED_MAX, Tried,
 };
 pub use purge::PurgeStep;
 pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};

@@ -7,6 +7,7 @@ mod durability;
 mod history;
 mod passwords;
 mod refresh;
+mod messages;
 mod sessions;
 
 use std::time::Duration;
