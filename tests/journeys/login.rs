@@ -172,8 +172,9 @@ async fn a_refused_message_frees_the_number_and_an_unknown_outcome_keeps_the_cod
     let refused = gateway.post("/otp/send/", body.clone()).await;
     assert_eq!((refused.status, &refused.body["code"]), (502, &json!("sms_refused")), "{refused:?}");
 
-    // Accepted, then the connection is cut: nobody knows, so nothing is sent a second time by itself.
-    simulator.fault(Fault::new("kavenegar", FaultKind::CutAfter).times(1)).expect("a fault");
+    // Accepted, then the connection is cut, also when asked again with the same id: nobody knows, so nothing is
+    // sent a second time by itself.
+    simulator.fault(Fault::new("kavenegar", FaultKind::CutAfter).times(2)).expect("a fault");
     let unknown = gateway.post("/otp/send/", body.clone()).await;
     assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
     let messages = simulator.messages();

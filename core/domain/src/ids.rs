@@ -19,6 +19,12 @@ pub struct LocalIds {
 }
 
 impl LocalIds {
+    /// Ids that go on after `last`.
+    #[must_use]
+    pub fn after(last: u64) -> Self {
+        LocalIds { last: AtomicU64::new(last) }
+    }
+
     /// The next id, at least 1 and at most [`LOCAL_ID_MAX`].
     pub fn next(&self, now: Timestamp) -> u64 {
         let advance = |last: u64| Some(now.as_micros().max(last + 1).min(LOCAL_ID_MAX));

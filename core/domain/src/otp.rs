@@ -169,6 +169,13 @@ impl OtpService {
         Ok(OtpService { store, clock, rules, pepper, ids: Arc::clone(&self.ids) })
     }
 
+    /// Takes message ids from where all other messages take theirs.
+    #[must_use]
+    pub fn with_ids(mut self, ids: Arc<LocalIds>) -> Self {
+        self.ids = ids;
+        self
+    }
+
     #[must_use]
     pub fn rules(&self) -> &OtpRules {
         &self.rules

@@ -15,8 +15,9 @@ use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
 use chelseru_domain::otp::OtpService;
 use chelseru_domain::secret::MasterKey;
+use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
 use chelseru_plugin_host::{Desired, Registry};
-use chelseru_store::{Health, Store, StoreOptions};
+use chelseru_store::{Health, Recovered, Store, StoreOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -26,12 +27,12 @@ use crate::config::{self, Config, Loaded, Server};
 use crate::http::{RequestIds, Router, server};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
-use crate::providers::{Providers, SmsRoute};
+use crate::providers::{Gates, Providers, sms_route};
 use crate::reload::{self, ReloadStatus};
 
 use crate::rules::Services;
 use crate::sandbox::Inbox;
-use crate::{keys, plugins};
+use crate::{keys, messages, plugins};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -51,6 +52,9 @@ pub struct App {
     pub log: LogHandle,
     /// Work that outlives its client, finished before the gateway stops.
     pub detached: TaskTracker,
+    pub sms_queue: SmsQueue,
+    gates: Gates,
+    pub clock: Arc<dyn Clock>,
     key: MasterKey,
     live: ArcSwap<Live>,
     desired: Mutex<Vec<Desired>>,
@@ -63,7 +67,7 @@ pub struct Live {
     pub config: Config,
     pub identity: Identity,
     pub otp: Arc<OtpService>,
-    pub sms: SmsRoute,
+    pub sms: Arc<SmsRoute>,
 }
 
 impl App {
@@ -86,7 +90,8 @@ impl App {
         if before.config.sandbox_selected() && !config.sandbox_selected() {
             self.inbox.clear();
         }
-        let sms = SmsRoute::new(&config, providers, &self.inbox, &self.metrics);
+        let (queue, gates) = (&self.sms_queue, &self.gates);
+        let sms = Arc::new(sms_route(&config, providers, queue, gates, &self.inbox, &self.metrics));
         self.live.store(Arc::new(Live { config, identity, otp, sms }));
         *lock(&self.desired) = desired;
         Ok(())
@@ -108,14 +113,13 @@ impl App {
 
     /// What `status/` answers.
     pub fn status(&self) -> Value {
-        let live = self.live();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started.1,
             "uptime_seconds": self.started.0.elapsed().as_secs(),
             "store": {"healthy": self.is_healthy()},
             "config": &*self.reload_status(),
-            "sms": {"service": live.config.sms.service.names()},
+            "sms": messages::status(self),
             "providers": self.registry.status(),
         })
     }
@@ -184,8 +188,21 @@ impl Gateway {
 
         let metrics = Metrics::new();
         let inbox = Arc::new(Inbox::new(options.print_sandbox));
-        let Services { otp, identity } = Services::new(&config, &store, &key, &options.clock)?;
-        let sms = SmsRoute::new(&config, &providers, &inbox, &metrics);
+        let (sms_queue, recovered) =
+            SmsQueue::open(store.clone(), options.clock.clone(), metrics.message_observer())
+                .await
+                .map_err(|error| error.to_string())?;
+        if recovered != Recovered::default() {
+            tracing::warn!(
+                resumed = recovered.resumed,
+                unknown = recovered.unknown,
+                "messages that were being sent when the gateway ended"
+            );
+        }
+        let Services { otp, identity } =
+            Services::new(&config, &store, &key, &options.clock, sms_queue.ids())?;
+        let gates = Gates::default();
+        let sms = Arc::new(sms_route(&config, &providers, &sms_queue, &gates, &inbox, &metrics));
         let live = Live { config: config.clone(), identity, otp, sms };
         let now = unix_millis();
         let app = Arc::new(App {
@@ -199,6 +216,9 @@ impl Gateway {
             plugins_dir,
             log,
             detached: TaskTracker::new(),
+            sms_queue,
+            gates,
+            clock: options.clock,
             key,
             live: ArcSwap::from_pointee(live),
             desired: Mutex::new(desired),
@@ -213,6 +233,7 @@ impl Gateway {
         let stop = CancellationToken::new();
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep(app.clone(), stop.clone()));
+        tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
         Ok(Gateway { app, listener, stop })
     }
 
@@ -278,6 +299,7 @@ async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
         }
+        messages::upkeep(&app).await;
         // What is left over is removed in the next rounds.
         if let Err(error) = app.live().identity.purge(PURGE_STEP).await {
             tracing::warn!(%error, "expired records could not be removed");

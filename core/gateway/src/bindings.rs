@@ -9,4 +9,4 @@ wasmtime::component::bindgen!({
 });
 
 pub use self::chelseru::provider::{sms_types, types};
-pub use self::exports::chelseru::provider::{sms_template, sms_text};
+pub use self::exports::chelseru::provider::{sms_push, sms_status, sms_template, sms_text};

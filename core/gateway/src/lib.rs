@@ -12,6 +12,7 @@ pub mod http;
 pub mod reload;
 
 pub mod bindings;
+pub mod messages;
 pub mod plugins;
 pub mod providers;
 mod rules;

@@ -4,6 +4,8 @@
 //! Labels are bounded by construction: status classes, provider names from the configuration, words from
 //! fixed lists. No number, code, token or address ever becomes a label.
 
+use chelseru_domain::sms::queue::Observer;
+use chelseru_store::MessageStatus;
 use http::StatusCode;
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -42,6 +44,7 @@ impl Metrics {
         describe("chelseru_logins_total", "logins that succeeded");
         describe("chelseru_login_refusals_total", "logins refused for a wrong, used, burned or expired code");
         describe("chelseru_sms_total", "messages handed to a provider, by provider and outcome");
+        describe("chelseru_messages_total", "rounds over the providers, by the state they left a message in");
         recorder.describe_histogram(
             KeyName::from_const_str("chelseru_sms_seconds"),
             Some(Unit::Seconds),
@@ -92,6 +95,39 @@ impl Metrics {
                 .recorder
                 .register_histogram(&Key::from_parts("chelseru_sms_seconds", vec![provider()]), &METADATA),
         }
+    }
+
+    /// Counts messages by the state in which a round over the providers left them.
+    pub fn message_observer(&self) -> Observer {
+        let counter = |state: &'static str| {
+            let key = Key::from_parts("chelseru_messages_total", vec![Label::new("state", state)]);
+            self.recorder.register_counter(&key, &METADATA)
+        };
+        let states = ["accepted", "failed", "unknown", "expired", "retried"].map(counter);
+        Box::new(move |message| {
+            let [accepted, failed, unknown, expired, retried] = &states;
+            match message.status {
+                MessageStatus::Accepted | MessageStatus::Delivered => accepted,
+                MessageStatus::Failed => failed,
+                MessageStatus::Unknown => unknown,
+                MessageStatus::Expired => expired,
+                MessageStatus::Queued | MessageStatus::Sending => retried,
+            }
+            .increment(1);
+        })
+    }
+
+    /// A number that is set, by name and one label.
+    pub fn gauge(&self, name: &'static str, label: Option<(&'static str, &str)>, value: f64) {
+        let labels = label.map(|(key, value)| Label::new(key, SharedString::from(value.to_owned())));
+        let key = Key::from_parts(name, labels.into_iter().collect::<Vec<_>>());
+        self.recorder.register_gauge(&key, &METADATA).set(value);
+    }
+
+    /// Counts one of something, by name and one label from a fixed list.
+    pub fn count(&self, name: &'static str, label: (&'static str, &'static str)) {
+        let key = Key::from_parts(name, vec![Label::new(label.0, label.1)]);
+        self.recorder.register_counter(&key, &METADATA).increment(1);
     }
 
     /// The Prometheus text format.

@@ -10,22 +10,27 @@
 //! Not here: loading and limits (`chelseru-plugin-host`), order and failover (`chelseru-domain::sms`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chelseru_domain::clock::{Clock, SystemClock};
-use chelseru_domain::sms::route::{self, SmsProvider};
-use chelseru_domain::sms::{Rejection, SmsBody, SmsError, SmsMessage, SmsPort, SmsReceipt};
+use chelseru_domain::sms::gate::{Gate, GateRules};
+use chelseru_domain::sms::queue::{SmsQueue, SmsRoute, SmsRules};
+use chelseru_domain::sms::route::{Candidate, SmsProvider};
+use chelseru_domain::sms::{Progress, Rejection, SmsBody, SmsError, SmsMessage, SmsReceipt};
 use chelseru_plugin_host::{CallError, Kind, Provider};
+use tokio::sync::OnceCell;
 
-use crate::bindings::{sms_template, sms_text, sms_types, types};
+use crate::bindings::{sms_status, sms_template, sms_text, sms_types, types};
 use crate::config::{Config, SANDBOX_SMS_PLUGIN};
 use crate::metrics::{Metrics, SmsMetrics};
 use crate::sandbox::Inbox;
 
 pub const SMS_TEXT: &str = "sms-text";
 pub const SMS_TEMPLATE: &str = "sms-template";
+pub const SMS_STATUS: &str = "sms-status";
+pub const SMS_PUSH: &str = "sms-push";
 
 /// The kinds of plugin this gateway loads.
 pub const KINDS: &[Kind] = &[Kind {
@@ -33,31 +38,61 @@ pub const KINDS: &[Kind] = &[Kind {
     package: "chelseru:provider",
     versions: &[(0, 1)],
     any_of: &[SMS_TEXT, SMS_TEMPLATE],
-    optional: &["sms-status", "sms-credit", "sms-push"],
+    optional: &[SMS_STATUS, "sms-credit", SMS_PUSH],
 }];
 
-/// The selected providers in their order: the domain's port.
-pub struct SmsRoute(Vec<Arc<dyn SmsProvider>>);
+/// The selected providers in their order, with the rules of a configuration: what messages are sent by.
+pub fn sms_route(
+    config: &Config,
+    providers: &Providers,
+    queue: &SmsQueue,
+    gates: &Gates,
+    inbox: &Arc<Inbox>,
+    metrics: &Metrics,
+) -> SmsRoute {
+    let candidates = PluginSms::selected(config, providers, inbox, metrics);
+    let candidate = |provider: Arc<dyn SmsProvider>| {
+        let gate = gates.of(provider.name(), gate_rules(config, provider.name()));
+        Candidate { provider, gate }
+    };
+    let sms = &config.sms;
+    let rules = SmsRules {
+        notice_lifetime: Duration::from_secs(sms.notice_minutes * 60),
+        round_timeout: Duration::from_secs(sms.round_seconds),
+        retry_min: Duration::from_secs(sms.retry_seconds_min),
+        retry_max: Duration::from_secs(sms.retry_seconds_max),
+        workers_max: sms.workers_max,
+        queue_max: sms.queue_max,
+        idempotency_keys_max: sms.idempotency_keys_max,
+        ..SmsRules::default()
+    };
+    SmsRoute::new(queue.clone(), candidates.into_iter().map(candidate).collect(), rules)
+}
 
-impl SmsRoute {
-    pub fn new(config: &Config, providers: &Providers, inbox: &Arc<Inbox>, metrics: &Metrics) -> SmsRoute {
-        SmsRoute(PluginSms::selected(config, providers, inbox, metrics))
+fn gate_rules(config: &Config, name: &str) -> GateRules {
+    let entry = config.provider.get(name);
+    GateRules {
+        failures: config.sms.circuit_failures,
+        open_for: Duration::from_secs(config.sms.circuit_open_seconds),
+        concurrency_max: entry.map_or(0, |entry| entry.concurrency_max),
+        rate_per_second: entry.map_or(0, |entry| entry.rate_per_second),
     }
 }
 
-#[async_trait]
-impl SmsPort for SmsRoute {
-    async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError> {
-        let routed = route::send(&self.0, &message).await;
-        for failure in &routed.failures {
-            let (provider, error) = (&failure.provider, &failure.error);
-            let text = error.rejection().map_or("", |rejection| rejection.text.as_str());
-            tracing::warn!(plugin.id = %provider, phone = %message.to, %error, text, "a provider did not send");
+/// The gates of all provider entries that were ever selected; they go on across reloads.
+#[derive(Default)]
+pub struct Gates(Mutex<BTreeMap<String, Arc<Gate>>>);
+
+impl Gates {
+    fn of(&self, name: &str, rules: GateRules) -> Arc<Gate> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(name) {
+            gate.set_rules(rules);
+            return Arc::clone(gate);
         }
-        if let Ok(receipt) = &routed.result {
-            tracing::debug!(plugin.id = %receipt.provider, phone = %message.to, "message accepted");
-        }
-        routed.result
+        let gate = Arc::new(Gate::new(rules));
+        gates.insert(name.to_owned(), Arc::clone(&gate));
+        gate
     }
 }
 
@@ -73,6 +108,16 @@ struct PluginSms {
     /// Set for the trial provider: its messages are shown.
     inbox: Option<Arc<Inbox>>,
     metrics: SmsMetrics,
+    /// What the plugin says of texts, templates and questions; asked for once.
+    text_limits: OnceCell<Option<sms_types::Limits>>,
+    template_limits: OnceCell<Option<sms_types::Limits>>,
+    status_limits: OnceCell<Option<sms_status::Limits>>,
+}
+
+/// How one provider would send a message.
+enum Way<'a> {
+    Text(&'a str),
+    Template { id: &'a str, values: &'a [(String, String)] },
 }
 
 impl PluginSms {
@@ -95,6 +140,9 @@ impl PluginSms {
                 templates: own.collect(),
                 inbox: sandbox.then(|| inbox.clone()),
                 metrics: metrics.sms(name),
+                text_limits: OnceCell::new(),
+                template_limits: OnceCell::new(),
+                status_limits: OnceCell::new(),
             }) as Arc<dyn SmsProvider>
         };
         loaded.map(bridge).collect()
@@ -113,44 +161,44 @@ impl PluginSms {
         receipt.outcome.map(|accepted| self.receipt(accepted)).map_err(provider_error)
     }
 
-    async fn send_template(
-        &self,
-        message: &SmsMessage,
-        template: &str,
-        values: &[(String, String)],
-    ) -> Result<SmsReceipt, SmsError> {
-        let value = |(name, value): &(String, String)| sms_template::Value {
-            name: name.clone(),
-            value: value.clone(),
-        };
-        let outgoing = sms_template::Message {
-            recipient: recipient(message),
-            template: template.to_owned(),
-            values: values.iter().map(value).collect(),
-        };
+    async fn send_template(&self, outgoing: sms_template::Message) -> Result<SmsReceipt, SmsError> {
         let (answer,): (Result<sms_types::Accepted, types::Error>,) =
             self.provider.call(SMS_TEMPLATE, "send", (outgoing,)).await.map_err(call_error)?;
         answer.map(|accepted| self.receipt(accepted)).map_err(provider_error)
     }
 
-    async fn send_body(&self, message: &SmsMessage) -> Result<SmsReceipt, SmsError> {
+    /// By its template when there is an id for it, else by its text.
+    fn way<'a>(&'a self, body: &'a SmsBody) -> Option<Way<'a>> {
         let plugin = self.provider.plugin();
-        let fallback = match &message.body {
+        let text = match body {
             SmsBody::Text { text } => Some(text),
             SmsBody::Template { name, values, fallback_text } => match self.templates.get(name) {
-                Some(id) if plugin.exports(SMS_TEMPLATE) => {
-                    return self.send_template(message, id, values).await;
-                }
+                Some(id) if plugin.exports(SMS_TEMPLATE) => return Some(Way::Template { id, values }),
                 _ => fallback_text.as_ref(),
             },
         };
-        match fallback {
-            Some(text) if plugin.exports(SMS_TEXT) => self.send_text(message, text).await,
-            _ => Err(SmsError::InvalidTemplate(Rejection {
-                code: "no-mapping".into(),
-                text: format!("{} has no id for this template, or cannot send such a message", self.name),
-            })),
+        text.filter(|_| plugin.exports(SMS_TEXT)).map(|text| Way::Text(text))
+    }
+
+    async fn send_body(&self, message: &SmsMessage) -> Result<SmsReceipt, SmsError> {
+        match self.way(&message.body) {
+            None => Err(SmsError::NotMapped),
+            Some(Way::Text(text)) => self.send_text(message, text).await,
+            Some(Way::Template { id, values }) => {
+                self.send_template(template_message(message, id, values)).await
+            }
         }
+    }
+
+    /// What an interface says of itself; `None` when it cannot be asked, which is no error of a message.
+    async fn limits(&self, interface: &str) -> Option<sms_types::Limits> {
+        let cell = if interface == SMS_TEXT { &self.text_limits } else { &self.template_limits };
+        let ask = || async {
+            let answer: Result<(sms_types::Limits,), _> =
+                self.provider.call_pure(interface, "get-limits", ()).await;
+            answer.ok().map(|(limits,)| limits)
+        };
+        *cell.get_or_init(ask).await
     }
 
     fn receipt(&self, accepted: sms_types::Accepted) -> SmsReceipt {
@@ -167,6 +215,59 @@ impl PluginSms {
 impl SmsProvider for PluginSms {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    async fn deduplicates(&self, message: &SmsMessage) -> bool {
+        let interface = match self.way(&message.body) {
+            Some(Way::Text(_)) => SMS_TEXT,
+            Some(Way::Template { .. }) => SMS_TEMPLATE,
+            None => return false,
+        };
+        self.limits(interface).await.is_some_and(|limits| limits.deduplicates)
+    }
+
+    async fn check(&self, message: &SmsMessage) -> Result<(), SmsError> {
+        match self.way(&message.body) {
+            None => Err(SmsError::NotMapped),
+            Some(Way::Text(text)) => {
+                let max = self.limits(SMS_TEXT).await.map_or(0, |limits| limits.characters_max as usize);
+                let characters = text.chars().count();
+                if max == 0 || characters <= max {
+                    return Ok(());
+                }
+                let text = format!("{characters} characters; at most {max} are sent");
+                Err(SmsError::InvalidMessage(Rejection { code: "too_long".into(), text }))
+            }
+            Some(Way::Template { id, values }) => {
+                let outgoing = template_message(message, id, values);
+                let (answer,): (Result<(), types::Error>,) =
+                    self.provider.call_pure(SMS_TEMPLATE, "check", (outgoing,)).await.map_err(call_error)?;
+                answer.map_err(provider_error)
+            }
+        }
+    }
+
+    fn reports(&self) -> bool {
+        self.provider.plugin().exports(SMS_STATUS)
+    }
+
+    async fn ask(&self, message_ids: Vec<String>) -> Result<Vec<(String, Progress)>, SmsError> {
+        let limits = self
+            .status_limits
+            .get_or_init(|| async {
+                let answer: Result<(sms_status::Limits,), _> =
+                    self.provider.call_pure(SMS_STATUS, "get-limits", ()).await;
+                answer.ok().map(|(limits,)| limits)
+            })
+            .await;
+        let ids_max = limits.map_or(1, |limits| limits.ids_max.max(1)) as usize;
+        let mut reports = Vec::with_capacity(message_ids.len());
+        for ids in message_ids.chunks(ids_max) {
+            let (answer,): (Result<Vec<sms_types::Report>, types::Error>,) =
+                self.provider.call(SMS_STATUS, "get", (ids.to_vec(),)).await.map_err(call_error)?;
+            reports.extend(answer.map_err(provider_error)?.into_iter().map(report));
+        }
+        Ok(reports)
     }
 
     async fn send(&self, message: &SmsMessage) -> Result<SmsReceipt, SmsError> {
@@ -195,6 +296,27 @@ fn shown(body: &SmsBody) -> String {
             format!("template {name}: {}", values.join(", "))
         }
     }
+}
+
+fn template_message(message: &SmsMessage, id: &str, values: &[(String, String)]) -> sms_template::Message {
+    let value =
+        |(name, value): &(String, String)| sms_template::Value { name: name.clone(), value: value.clone() };
+    sms_template::Message {
+        recipient: recipient(message),
+        template: id.to_owned(),
+        values: values.iter().map(value).collect(),
+    }
+}
+
+/// What a provider says of one message, in the domain's words.
+pub(crate) fn report(report: sms_types::Report) -> (String, Progress) {
+    let progress = match report.state {
+        sms_types::State::Queued | sms_types::State::Sent => Progress::Underway,
+        sms_types::State::Delivered => Progress::Delivered,
+        sms_types::State::Failed => Progress::Failed,
+        sms_types::State::Unknown => Progress::NotKnown,
+    };
+    (report.message_id, progress)
 }
 
 fn recipient(message: &SmsMessage) -> sms_types::Recipient {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chelseru_domain::clock::Clock;
 use chelseru_domain::group::{Group, GroupPolicy};
 use chelseru_domain::identity::{Identity, IdentityRules, PasswordRules};
+use chelseru_domain::ids::LocalIds;
 use chelseru_domain::otp::{OtpRules, OtpService};
 use chelseru_domain::password::HashLimits;
 use chelseru_domain::secret::{KeyUse, MasterKey};
@@ -30,10 +31,11 @@ impl Services {
         store: &Store,
         key: &MasterKey,
         clock: &Arc<dyn Clock>,
+        ids: Arc<LocalIds>,
     ) -> Result<Services, String> {
         let pepper = key.derive(KeyUse::OtpPepper);
         let otp = OtpService::new(store.clone(), clock.clone(), otp_rules(config), pepper).map_err(text)?;
-        let otp = Arc::new(otp);
+        let otp = Arc::new(otp.with_ids(ids));
         let tokens = tokens(config, key)?;
         let identity =
             Identity::new(store.clone(), clock.clone(), otp.clone(), tokens, identity_rules(config))

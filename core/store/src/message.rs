@@ -149,6 +149,8 @@ pub struct MessageDraft {
     pub deadline: Timestamp,
     /// The first attempt, when it begins at once; else the message waits from now on.
     pub begun: Option<Begun>,
+    /// Providers that were passed over before it.
+    pub tried: Vec<Tried>,
     pub idempotency: Option<IdempotencyDraft>,
     pub quota: Option<Quota>,
     /// Messages that may wait; one more is refused. Counts only those that wait from the start.
@@ -639,7 +641,7 @@ impl Store {
 }
 
 fn insert(txn: &mut Txn, draft: MessageDraft) -> Result<MessageInserted, StoreError> {
-    let MessageDraft { id, number, content, class, owner, created_at, deadline, begun, .. } = draft;
+    let MessageDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
     // What stands under the client's key, also when its day is over and it was not purged yet.
     let mut known = None;
     if let Some(idempotency) = draft.idempotency {
@@ -717,7 +719,7 @@ fn insert(txn: &mut Txn, draft: MessageDraft) -> Result<MessageInserted, StoreEr
         provider_message_id: String::new(),
         cost_rial: None,
         error: String::new(),
-        tried: Vec::new(),
+        tried,
         poll_at: Timestamp::default(),
         polls: 0,
     };

@@ -3,14 +3,17 @@
 //! The errors are those of the provider interface (`wit/v0.1/types.wit`) and two of the host's own, because what
 //! happens next is decided by the case: see [`SmsError::disposition`]. Invariant: a message that may have been sent
 //! is never sent again blindly. Not here: provider protocols (plugins) and who may send (the callers). Next:
-//! [`route`], the failover over several providers.
+//! [`route`], the failover over several providers, and [`queue`], which keeps a record of each message.
 
+pub mod gate;
+pub mod queue;
 pub mod route;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+pub use chelseru_store::Progress;
 
 use crate::PhoneNumber;
 
@@ -115,6 +118,12 @@ pub enum SmsError {
     /// A limit of this gateway was reached before the provider was asked.
     #[error("too many messages were being sent")]
     Busy,
+    /// The provider failed again and again and is not asked for a while.
+    #[error("the provider failed repeatedly and is not asked for a while")]
+    CircuitOpen,
+    /// The provider has no id for this template and cannot send the text instead. It was not asked.
+    #[error("the provider has no id for this template")]
+    NotMapped,
     /// The plugin broke: it trapped, took too long or answered nonsense.
     #[error("the provider's plugin failed: {reason}")]
     PluginFault {
@@ -139,8 +148,11 @@ impl SmsError {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
-            SmsError::InvalidRecipient(_) | SmsError::InvalidMessage(_) => Disposition::Final,
-            SmsError::InvalidTemplate(_)
+            SmsError::InvalidRecipient(_) | SmsError::InvalidMessage(_) | SmsError::InvalidTemplate(_) => {
+                Disposition::Final
+            }
+            SmsError::NotMapped
+            | SmsError::CircuitOpen
             | SmsError::Unauthorized(_)
             | SmsError::InsufficientCredit(_)
             | SmsError::Throttled(_)
@@ -152,6 +164,40 @@ impl SmsError {
             SmsError::UnknownOutcome(_) | SmsError::PluginFault { request_sent: true, .. } => {
                 Disposition::Unknown
             }
+        }
+    }
+
+    /// Whether the same may work a little later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            SmsError::Throttled(_)
+                | SmsError::Unavailable(_)
+                | SmsError::Busy
+                | SmsError::CircuitOpen
+                | SmsError::PluginFault { request_sent: false, .. }
+        )
+    }
+
+    /// A stable word, for records, replies and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            SmsError::InvalidRecipient(_) => "invalid_recipient",
+            SmsError::InvalidMessage(_) => "invalid_message",
+            SmsError::InvalidTemplate(_) => "invalid_template",
+            SmsError::NotMapped => "not_mapped",
+            SmsError::Unauthorized(_) => "unauthorized",
+            SmsError::InsufficientCredit(_) => "insufficient_credit",
+            SmsError::Throttled(_) => "throttled",
+            SmsError::Unavailable(_) => "unavailable",
+            SmsError::Rejected(_) => "rejected",
+            SmsError::UnknownOutcome(_) => "unknown_outcome",
+            SmsError::Misconfigured(_) => "misconfigured",
+            SmsError::Busy => "busy",
+            SmsError::CircuitOpen => "circuit_open",
+            SmsError::PluginFault { .. } => "plugin_fault",
         }
     }
 

@@ -4,14 +4,17 @@
 //! ends it; an unknown outcome ends it too, because the next provider would send the same code twice. The one
 //! exception is a provider that keeps our id as a de-duplication key: the same provider, and only that one, is
 //! asked once more. Invariants: nothing is tried after the message's deadline; a provider that does not answer by
-//! then counts as unknown.
+//! then counts as unknown; no provider is asked before its attempt is recorded (see [`AttemptLog`]).
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use chelseru_store::Progress;
 
+use super::gate::Gate;
 use super::{Disposition, SmsError, SmsMessage, SmsReceipt};
+use crate::Clock;
 
 /// One configured provider.
 #[async_trait]
@@ -19,15 +22,53 @@ pub trait SmsProvider: Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &str;
 
-    /// Whether asking again with the same local id cannot send twice.
-    fn deduplicates(&self) -> bool {
+    /// Whether asking again for this message with the same local id cannot send twice.
+    async fn deduplicates(&self, _message: &SmsMessage) -> bool {
         false
+    }
+
+    /// Checks what can be known without the network.
+    ///
+    /// # Errors
+    ///
+    /// See [`SmsError`].
+    async fn check(&self, _message: &SmsMessage) -> Result<(), SmsError> {
+        Ok(())
+    }
+
+    /// Whether the provider can be asked what became of a message.
+    fn reports(&self) -> bool {
+        false
+    }
+
+    /// Asks what became of messages, by the provider's ids. Ids it says nothing of are left out.
+    ///
+    /// # Errors
+    ///
+    /// See [`SmsError`].
+    async fn ask(&self, _message_ids: Vec<String>) -> Result<Vec<(String, Progress)>, SmsError> {
+        Ok(Vec::new())
     }
 
     /// # Errors
     ///
     /// See [`SmsError`]; its disposition decides what happens next.
     async fn send(&self, message: &SmsMessage) -> Result<SmsReceipt, SmsError>;
+}
+
+/// A provider and the gate in front of it.
+#[derive(Clone)]
+pub struct Candidate {
+    pub provider: Arc<dyn SmsProvider>,
+    pub gate: Arc<Gate>,
+}
+
+/// Where attempts are recorded before they begin.
+#[async_trait]
+pub trait AttemptLog: Send + Sync {
+    /// Makes durable that a provider is about to be asked, and why those since the last call did not send.
+    /// False: it must not be asked, and no other.
+    async fn begin(&self, provider: &str, deduplicates: bool, failures: &[Failure]) -> bool;
 }
 
 /// One attempt that did not send, or not certainly.
@@ -50,29 +91,52 @@ pub struct Routed {
 ///
 /// With no provider the result is [`SmsError::Misconfigured`]; with a deadline that has passed before anything was
 /// tried, [`SmsError::Unavailable`].
-pub async fn send(providers: &[Arc<dyn SmsProvider>], message: &SmsMessage) -> Routed {
+pub async fn send(
+    candidates: &[Candidate],
+    message: &SmsMessage,
+    clock: &dyn Clock,
+    log: &dyn AttemptLog,
+) -> Routed {
     let mut failures: Vec<Failure> = Vec::new();
-    for provider in providers {
-        let mut again = provider.deduplicates();
-        loop {
-            let error = match attempt(provider.as_ref(), message).await {
-                None => return ended(failures, "the time for sending ran out"),
-                Some(Ok(receipt)) => return Routed { result: Ok(receipt), failures },
-                Some(Err(error)) => error,
-            };
-            failures.push(Failure { provider: provider.name().to_owned(), error: error.clone() });
-            match error.disposition() {
-                Disposition::TryNext => {
-                    // When the first of two tries is unknown, a refusal of the second says nothing about it.
-                    if failures.iter().any(|failure| failure.error.disposition() == Disposition::Unknown) {
-                        return ended(failures, "");
-                    }
-                    break;
-                }
-                Disposition::Final => return ended(failures, ""),
-                Disposition::Unknown if again => again = false,
-                Disposition::Unknown => return ended(failures, ""),
+    let mut recorded = 0;
+    for Candidate { provider, gate } in candidates {
+        if Instant::now() >= message.deadline {
+            return ended(failures, "the time for sending ran out");
+        }
+        let failed = |error| Failure { provider: provider.name().to_owned(), error };
+        let pass = match gate.enter(clock.now()).await {
+            Ok(pass) => pass,
+            Err(error) => {
+                failures.push(failed(error));
+                continue;
             }
+        };
+        let deduplicates = provider.deduplicates(message).await;
+        if !log.begin(provider.name(), deduplicates, &failures[recorded..]).await {
+            return ended(failures, "the attempt could not be recorded");
+        }
+        recorded = failures.len();
+        let mut result = attempt(provider.as_ref(), message).await;
+        if deduplicates
+            && let Err(error) = &result
+            && error.disposition() == Disposition::Unknown
+            && Instant::now() < message.deadline
+        {
+            failures.push(failed(error.clone()));
+            result = attempt(provider.as_ref(), message).await;
+        }
+        pass.end(&result, clock.now());
+        let error = match result {
+            Ok(receipt) => return Routed { result: Ok(receipt), failures },
+            Err(error) => error,
+        };
+        // When the first of two tries is unknown, a refusal of the second says nothing about it.
+        let unknown_before =
+            failures[recorded..].iter().any(|failure| failure.error.disposition() == Disposition::Unknown);
+        let disposition = error.disposition();
+        failures.push(failed(error));
+        if unknown_before || disposition != Disposition::TryNext {
+            return ended(failures, "");
         }
     }
     let reason = "no SMS provider is configured".to_owned();
@@ -90,13 +154,10 @@ fn ended(failures: Vec<Failure>, reason: &str) -> Routed {
     Routed { result: Err(error), failures }
 }
 
-/// Asks one provider; `None` when it is too late for that.
-async fn attempt(provider: &dyn SmsProvider, message: &SmsMessage) -> Option<Result<SmsReceipt, SmsError>> {
-    if Instant::now() >= message.deadline {
-        return None;
-    }
+/// Asks one provider, until the message's deadline.
+async fn attempt(provider: &dyn SmsProvider, message: &SmsMessage) -> Result<SmsReceipt, SmsError> {
     let answer = tokio::time::timeout_at(message.deadline.into(), provider.send(message)).await;
-    Some(answer.unwrap_or_else(|_| Err(SmsError::UnknownOutcome("no answer before the deadline".to_owned()))))
+    answer.unwrap_or_else(|_| Err(SmsError::UnknownOutcome("no answer before the deadline".to_owned())))
 }
 
 #[cfg(test)]

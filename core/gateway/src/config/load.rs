@@ -254,7 +254,42 @@ impl Checker<'_> {
         self.check_providers(config);
     }
 
+    fn check_sms_limits(&mut self, config: &Config) {
+        let sms = &config.sms;
+        self.range("sms.notice_minutes", sms.notice_minutes, 1, 1440);
+        self.range("sms.round_seconds", sms.round_seconds, 1, 60);
+        self.range("sms.retry_seconds_min", sms.retry_seconds_min, 1, 3600);
+        self.range("sms.retry_seconds_max", sms.retry_seconds_max, sms.retry_seconds_min, 3600);
+        self.range("sms.workers_max", sms.workers_max as u64, 1, 1024);
+        self.range("sms.queue_max", sms.queue_max, 1, 10_000_000);
+        self.range("sms.idempotency_keys_max", sms.idempotency_keys_max, 1, 10_000_000);
+        self.range("sms.keep_days", sms.keep_days, 1, 3650);
+        self.range("sms.circuit_failures", u64::from(sms.circuit_failures), 1, 1000);
+        self.range("sms.circuit_open_seconds", sms.circuit_open_seconds, 1, 3600);
+        let shield = &sms.shield;
+        self.range("sms.shield.number_gap_seconds", shield.number_gap_seconds, 0, 3600);
+        self.range("sms.shield.number_per_hour_max", u64::from(shield.number_per_hour_max), 1, 1000);
+        self.range("sms.shield.number_per_day_max", u64::from(shield.number_per_day_max), 1, 1000);
+        for (key, value) in [
+            ("sms.shield.address_per_hour_max", shield.address_per_hour_max),
+            ("sms.shield.network_per_hour_max", shield.network_per_hour_max),
+            ("sms.shield.prefix_per_hour_max", shield.prefix_per_hour_max),
+            ("sms.shield.ratio_codes_min", shield.ratio_codes_min),
+        ] {
+            self.range(key, u64::from(value), 1, 10_000_000);
+        }
+        self.range("sms.shield.total_per_hour_max", u64::from(shield.total_per_hour_max), 1, 10_000_000);
+        self.range("sms.shield.ratio_percent_min", u64::from(shield.ratio_percent_min), 0, 100);
+        self.range("sms.shield.slow_gap_seconds", shield.slow_gap_seconds, 1, 3600);
+        for (name, entry) in &config.provider {
+            let (at_once, rate) = (u64::from(entry.concurrency_max), u64::from(entry.rate_per_second));
+            self.range(&format!("provider.{name}.concurrency_max"), at_once, 0, 4096);
+            self.range(&format!("provider.{name}.rate_per_second"), rate, 0, 100_000);
+        }
+    }
+
     fn check_sms(&mut self, config: &Config) {
+        self.check_sms_limits(config);
         let names = config.sms.service.names();
         let known = || {
             let mut known: Vec<&str> = config.provider.keys().map(String::as_str).collect();

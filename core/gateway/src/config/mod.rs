@@ -266,13 +266,94 @@ pub enum AnyWord {
 pub struct Sms {
     /// A provider entry's name, or a list that is tried in order.
     pub service: OneOrMany,
+    /// Minutes a notice is worth sending; after that it expires. 1 to 1440.
+    pub notice_minutes: u64,
+    /// Seconds of one round over the providers, which is how long `message/send/` waits: 1 to 60.
+    pub round_seconds: u64,
+    /// Seconds before a message that could not be sent is tried again; doubles each time. 1 to 3600.
+    pub retry_seconds_min: u64,
+    /// The longest such delay: 1 to 3600.
+    pub retry_seconds_max: u64,
+    /// Waiting messages sent at once: 1 to 1024.
+    pub workers_max: usize,
+    /// Messages that may wait; one more answers 503. 1 to 10000000.
+    pub queue_max: u64,
+    /// Idempotency keys remembered, each for 24 hours; one more answers 503. 1 to 10000000.
+    pub idempotency_keys_max: u64,
+    /// Days a message stays on record after it was made: 1 to 3650.
+    pub keep_days: u64,
+    /// Failures of a provider in a row that open its circuit: 1 to 1000.
+    pub circuit_failures: u32,
+    /// Seconds an open circuit keeps a provider from being asked; doubles up to eightfold while it goes on
+    /// failing. 1 to 3600.
+    pub circuit_open_seconds: u64,
+    /// Caps on codes, against SMS bombing.
+    pub shield: Shield,
     /// Logical template name -> provider entry name -> the provider's own template id.
     pub templates: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Default for Sms {
     fn default() -> Self {
-        Sms { service: OneOrMany::One("SANDBOX_SMS".into()), templates: BTreeMap::new() }
+        Sms {
+            service: OneOrMany::One("SANDBOX_SMS".into()),
+            notice_minutes: 60,
+            round_seconds: 20,
+            retry_seconds_min: 5,
+            retry_seconds_max: 300,
+            workers_max: 32,
+            queue_max: 200_000,
+            idempotency_keys_max: 100_000,
+            keep_days: 30,
+            circuit_failures: 5,
+            circuit_open_seconds: 15,
+            shield: Shield::default(),
+            templates: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[sms.shield]`: caps on the codes that anybody may ask for with `otp/send/`; one more answers 429. An hour and a
+/// day are the last 60 minutes and 24 hours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shield {
+    /// Seconds between two codes to one number; a login in between ends the wait. 0 to 3600.
+    pub number_gap_seconds: u64,
+    /// Codes to one number in an hour: 1 to 1000.
+    pub number_per_hour_max: u32,
+    /// Codes to one number in a day: 1 to 1000.
+    pub number_per_day_max: u32,
+    /// Codes asked for by one address in an hour. Mobile networks put many people behind one.
+    pub address_per_hour_max: u32,
+    /// Codes asked for by one network (/24, /64) in an hour.
+    pub network_per_hour_max: u32,
+    /// Codes to numbers that differ in their last four digits only, in an hour.
+    pub prefix_per_hour_max: u32,
+    /// Codes in an hour, over all.
+    pub total_per_hour_max: u32,
+    /// Codes to a prefix in an hour from which its share of logins is looked at.
+    pub ratio_codes_min: u32,
+    /// Percent of a prefix's codes that must lead to a login; below it the prefix is slowed. 0 to 100; 0: never.
+    pub ratio_percent_min: u32,
+    /// Seconds between two codes to a slowed prefix.
+    pub slow_gap_seconds: u64,
+}
+
+impl Default for Shield {
+    fn default() -> Self {
+        Shield {
+            number_gap_seconds: 60,
+            number_per_hour_max: 5,
+            number_per_day_max: 10,
+            address_per_hour_max: 300,
+            network_per_hour_max: 1500,
+            prefix_per_hour_max: 200,
+            total_per_hour_max: 10_000,
+            ratio_codes_min: 30,
+            ratio_percent_min: 10,
+            slow_gap_seconds: 60,
+        }
     }
 }
 
@@ -336,6 +417,10 @@ pub struct ProviderEntry {
     /// Granted hosts, `name` or `name:port`. Left out: what the plugin asks for, public addresses only.
     /// A loopback or private address must be granted as that very address.
     pub hosts: Option<Vec<String>>,
+    /// Messages handed to it at once; 0: only `plugins.calls_per_provider_max` bounds them.
+    pub concurrency_max: u32,
+    /// Messages handed to it in a second; 0: no bound.
+    pub rate_per_second: u32,
     /// The plugin's own settings; `chelseru plugin inspect` lists them.
     pub settings: BTreeMap<String, SettingSource>,
 }

@@ -33,7 +33,7 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
     let request_id = context.request_id.clone();
     let live = context.live.clone();
     let sent = context.app.detached.spawn(async move {
-        let sent = live.otp.send(&number, &live.sms).await;
+        let sent = live.otp.send(&number, live.sms.as_ref()).await;
         if let Err(error) = &sent {
             log_send_error(&request_id, &number, error);
         }

@@ -17,6 +17,7 @@ fn draft(id: u64, begun: Option<Begun>) -> MessageDraft {
         created_at: Timestamp::from_micros(id),
         deadline: secs(3600),
         begun,
+        tried: Vec::new(),
         idempotency: None,
         quota: None,
         queue_max: 10,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::PhoneNumber;
+use crate::clock::SystemClock;
+use crate::sms::gate::GateRules;
 use crate::sms::{Rejection, SmsBody, SmsClass};
 
 /// Answers with the script's errors in turn, then takes the message; counts what it was asked.
@@ -21,7 +23,7 @@ impl SmsProvider for Scripted {
         self.name
     }
 
-    fn deduplicates(&self) -> bool {
+    async fn deduplicates(&self, _: &SmsMessage) -> bool {
         self.deduplicates
     }
 
@@ -59,10 +61,24 @@ fn message(timeout: Duration) -> SmsMessage {
     }
 }
 
+fn candidate(provider: Arc<dyn SmsProvider>) -> Candidate {
+    Candidate { provider, gate: Arc::new(Gate::new(GateRules::default())) }
+}
+
+/// Records nothing and allows everything.
+struct NoLog;
+
+#[async_trait]
+impl AttemptLog for NoLog {
+    async fn begin(&self, _: &str, _: bool, _: &[Failure]) -> bool {
+        true
+    }
+}
+
 /// Sends by the providers; says who took it or the error, who failed before, and how often each was asked.
 async fn check(providers: &[Arc<Scripted>]) -> (Result<String, SmsError>, Vec<String>, Vec<usize>) {
-    let list: Vec<Arc<dyn SmsProvider>> = providers.iter().map(|p| Arc::clone(p) as _).collect();
-    let routed = send(&list, &message(Duration::from_secs(60))).await;
+    let list: Vec<_> = providers.iter().map(|p| candidate(Arc::clone(p) as _)).collect();
+    let routed = send(&list, &message(Duration::from_secs(60)), &SystemClock, &NoLog).await;
     let failed = routed.failures.iter().map(|failure| failure.provider.clone()).collect();
     let asked = providers.iter().map(|provider| provider.asked.lock().unwrap().len()).collect();
     (routed.result.map(|receipt| receipt.provider), failed, asked)
@@ -85,7 +101,7 @@ async fn the_first_provider_that_takes_it_is_the_only_one_asked() {
 #[tokio::test]
 async fn every_failure_that_sent_nothing_makes_room_for_the_next() {
     for error in [
-        SmsError::InvalidTemplate(rejection()),
+        SmsError::NotMapped,
         SmsError::Unauthorized(rejection()),
         SmsError::InsufficientCredit(rejection()),
         SmsError::Throttled(None),
@@ -107,7 +123,11 @@ async fn every_failure_that_sent_nothing_makes_room_for_the_next() {
 
 #[tokio::test]
 async fn a_final_refusal_ends_it() {
-    for error in [SmsError::InvalidRecipient(rejection()), SmsError::InvalidMessage(rejection())] {
+    for error in [
+        SmsError::InvalidRecipient(rejection()),
+        SmsError::InvalidMessage(rejection()),
+        SmsError::InvalidTemplate(rejection()),
+    ] {
         let (result, _, asked) =
             check(&[provider("a", std::slice::from_ref(&error)), provider("b", &[])]).await;
         assert_eq!((result, asked), (Err(error), vec![1, 0]));
@@ -161,7 +181,8 @@ async fn without_a_provider_it_is_misconfigured() {
 #[tokio::test]
 async fn nothing_is_tried_after_the_deadline() {
     let late = provider("a", &[]);
-    let routed = send(&[Arc::clone(&late) as _], &message(Duration::ZERO)).await;
+    let list = [candidate(Arc::clone(&late) as _)];
+    let routed = send(&list, &message(Duration::ZERO), &SystemClock, &NoLog).await;
     assert!(matches!(routed.result, Err(SmsError::Unavailable(_))));
     assert!(late.asked.lock().unwrap().is_empty());
 }
@@ -179,8 +200,38 @@ async fn a_provider_that_never_answers_is_unknown_at_the_deadline() {
         }
     }
     let next = provider("b", &[]);
-    let routed =
-        send(&[Arc::new(Silent) as _, Arc::clone(&next) as _], &message(Duration::from_millis(20))).await;
+    let list = [candidate(Arc::new(Silent)), candidate(Arc::clone(&next) as _)];
+    let routed = send(&list, &message(Duration::from_millis(20)), &SystemClock, &NoLog).await;
     assert!(matches!(routed.result, Err(SmsError::UnknownOutcome(_))));
     assert!(next.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn no_provider_is_asked_when_the_attempt_cannot_be_recorded() {
+    struct Full;
+    #[async_trait]
+    impl AttemptLog for Full {
+        async fn begin(&self, _: &str, _: bool, _: &[Failure]) -> bool {
+            false
+        }
+    }
+    let ready = provider("a", &[]);
+    let list = [candidate(Arc::clone(&ready) as _), candidate(provider("b", &[]) as _)];
+    let routed = send(&list, &message(Duration::from_secs(60)), &SystemClock, &Full).await;
+    assert!(matches!(routed.result, Err(SmsError::Unavailable(_))));
+    assert!(ready.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_provider_whose_circuit_is_open_is_passed_over() {
+    let down = provider("a", &vec![SmsError::Unavailable("down".to_owned()); 20]);
+    let list = [candidate(Arc::clone(&down) as _), candidate(provider("b", &[]) as _)];
+    let mut failures = Vec::new();
+    for _ in 0..8 {
+        let routed = send(&list, &message(Duration::from_secs(60)), &SystemClock, &NoLog).await;
+        assert!(routed.result.is_ok());
+        failures.push(routed.failures[0].error.code());
+    }
+    assert_eq!((failures[4], failures[5]), ("unavailable", "circuit_open"));
+    assert_eq!(down.asked.lock().unwrap().len(), 5);
 }

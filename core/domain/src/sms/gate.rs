@@ -1,0 +1,352 @@
+//! What stands in front of a provider: a circuit, a rate and a number of messages at once.
+//!
+//! The circuit opens after repeated failure of the provider (not of a message), so that nobody waits for what is
+//! known to be down; after a while one message tries it again (half open), and its fate closes or reopens it, each
+//! time for twice as long. Invariants: a message that a gate refuses was not handed to the provider; a gate goes
+//! on across reloads, because a failing provider does not recover by an edit of the configuration.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{SmsError, SmsReceipt};
+use crate::Timestamp;
+
+/// How long a message waits for one of the places before the gate is busy.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A circuit that keeps failing opens for at most this many times its first duration.
+const OPEN_GROWTH_MAX: u32 = 8;
+
+/// Bounds of one provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateRules {
+    /// Failures in a row that open the circuit, at least 1. Default 5.
+    pub failures: u32,
+    /// For how long it opens first. Default 15 s.
+    pub open_for: Duration,
+    /// Messages handed over at once; 0: no bound here.
+    pub concurrency_max: u32,
+    /// Messages handed over in a second; 0: no bound.
+    pub rate_per_second: u32,
+}
+
+impl Default for GateRules {
+    fn default() -> Self {
+        GateRules { failures: 5, open_for: Duration::from_secs(15), concurrency_max: 0, rate_per_second: 0 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Circuit {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+impl Circuit {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Circuit::Closed => "closed",
+            Circuit::Open => "open",
+            Circuit::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// One provider's gate.
+#[derive(Debug)]
+pub struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    rules: GateRules,
+    /// Failures in a row.
+    failures: u32,
+    /// Set while the circuit is open or half open.
+    open_until: Option<Timestamp>,
+    /// Times it opened in a row.
+    opened: u32,
+    /// A message tries the provider while the circuit is half open; since when.
+    probing: Option<Timestamp>,
+    /// When the message after the next may go at the earliest (a leaky bucket of one second's messages).
+    rate_at: Timestamp,
+    places: Option<Arc<Semaphore>>,
+}
+
+/// A message's way through; says how it went with [`Pass::end`].
+#[derive(Debug)]
+pub struct Pass {
+    gate: Arc<Gate>,
+    probe: bool,
+    ended: bool,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Gate {
+    #[must_use]
+    pub fn new(rules: GateRules) -> Self {
+        Gate {
+            state: Mutex::new(State {
+                rules,
+                failures: 0,
+                open_until: None,
+                opened: 0,
+                probing: None,
+                rate_at: Timestamp::default(),
+                places: places(rules),
+            }),
+        }
+    }
+
+    /// Other bounds from now on.
+    pub fn set_rules(&self, rules: GateRules) {
+        let mut state = self.lock();
+        if state.rules.concurrency_max != rules.concurrency_max {
+            state.places = places(rules);
+        }
+        state.rules = rules;
+    }
+
+    #[must_use]
+    pub fn circuit(&self, now: Timestamp) -> Circuit {
+        let state = self.lock();
+        match state.open_until {
+            None => Circuit::Closed,
+            Some(until) if now < until => Circuit::Open,
+            Some(_) => Circuit::HalfOpen,
+        }
+    }
+
+    /// How long until a message may pass; `None` when one may pass now, as far as can be known.
+    #[must_use]
+    pub fn wait(&self, now: Timestamp) -> Option<Duration> {
+        let state = self.lock();
+        if let Some(until) = state.open_until {
+            if now < until {
+                return Some(until.since(now));
+            }
+            if state.probing.is_some_and(|since| now < since.plus(state.rules.open_for)) {
+                return Some(Duration::from_millis(100));
+            }
+        }
+        let wait = state.rate_wait(now);
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Lets a message through.
+    ///
+    /// # Errors
+    ///
+    /// [`SmsError::CircuitOpen`] while the provider is not asked, [`SmsError::Busy`] past the rate or when no
+    /// place was free in time.
+    pub async fn enter(self: &Arc<Self>, now: Timestamp) -> Result<Pass, SmsError> {
+        let (probe, places) = {
+            let mut state = self.lock();
+            let mut probe = false;
+            if let Some(until) = state.open_until {
+                let probing = state.probing.is_some_and(|since| now < since.plus(state.rules.open_for));
+                if now < until || probing {
+                    return Err(SmsError::CircuitOpen);
+                }
+                state.probing = Some(now);
+                probe = true;
+            }
+            if !state.rate_take(now) {
+                if probe {
+                    state.probing = None;
+                }
+                return Err(SmsError::Busy);
+            }
+            (probe, state.places.clone())
+        };
+        let mut pass = Pass { gate: Arc::clone(self), probe, ended: false, _place: None };
+        if let Some(places) = places {
+            match tokio::time::timeout(PLACE_TIMEOUT, places.acquire_owned()).await {
+                Ok(Ok(place)) => pass._place = Some(place),
+                _ => return Err(SmsError::Busy),
+            }
+        }
+        Ok(pass)
+    }
+
+    /// No code that can panic runs under the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn rate_wait(&self, now: Timestamp) -> Duration {
+        // One second's messages may go at once.
+        self.rate_at.since(now).saturating_sub(Duration::from_secs(1))
+    }
+
+    fn rate_take(&mut self, now: Timestamp) -> bool {
+        let Some(gap_micros) = 1_000_000u64.checked_div(u64::from(self.rules.rate_per_second)) else {
+            return true;
+        };
+        let after = self.rate_at.max(now).plus(Duration::from_micros(gap_micros));
+        if after.since(now) > Duration::from_secs(1) {
+            return false;
+        }
+        self.rate_at = after;
+        true
+    }
+}
+
+impl Pass {
+    /// Says how it went with the provider.
+    pub fn end(mut self, result: &Result<SmsReceipt, SmsError>, now: Timestamp) {
+        self.ended = true;
+        let verdict = verdict(result);
+        let mut state = self.gate.lock();
+        if self.probe {
+            state.probing = None;
+        }
+        match verdict {
+            Verdict::Works => {
+                state.failures = 0;
+                state.opened = 0;
+                state.open_until = None;
+            }
+            Verdict::Fails => {
+                state.failures = state.failures.saturating_add(1);
+                let reopens =
+                    self.probe || (state.open_until.is_none() && state.failures >= state.rules.failures);
+                if reopens {
+                    let growth = 1u32.checked_shl(state.opened).unwrap_or(u32::MAX).min(OPEN_GROWTH_MAX);
+                    state.open_until = Some(now.plus(state.rules.open_for * growth));
+                    state.opened = (state.opened + 1).min(OPEN_GROWTH_MAX);
+                }
+            }
+            Verdict::SaysNothing => {}
+        }
+    }
+}
+
+impl Drop for Pass {
+    /// A message that was dropped half way says nothing; another may probe.
+    fn drop(&mut self) {
+        if self.probe && !self.ended {
+            self.gate.lock().probing = None;
+        }
+    }
+}
+
+enum Verdict {
+    Works,
+    Fails,
+    SaysNothing,
+}
+
+/// Whether an outcome is about the provider or about the message.
+fn verdict(result: &Result<SmsReceipt, SmsError>) -> Verdict {
+    match result {
+        Ok(_) | Err(SmsError::InvalidRecipient(_) | SmsError::InvalidMessage(_)) => Verdict::Works,
+        Err(
+            SmsError::Unauthorized(_)
+            | SmsError::InsufficientCredit(_)
+            | SmsError::Throttled(_)
+            | SmsError::Unavailable(_)
+            | SmsError::Misconfigured(_)
+            | SmsError::UnknownOutcome(_)
+            | SmsError::PluginFault { .. },
+        ) => Verdict::Fails,
+        Err(
+            SmsError::InvalidTemplate(_)
+            | SmsError::NotMapped
+            | SmsError::Rejected(_)
+            | SmsError::Busy
+            | SmsError::CircuitOpen,
+        ) => Verdict::SaysNothing,
+    }
+}
+
+fn places(rules: GateRules) -> Option<Arc<Semaphore>> {
+    (rules.concurrency_max > 0).then(|| Arc::new(Semaphore::new(rules.concurrency_max as usize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOWN: Result<SmsReceipt, SmsError> = Err(SmsError::Throttled(None));
+    const BAD_NUMBER: fn() -> Result<SmsReceipt, SmsError> =
+        || Err(SmsError::InvalidRecipient(crate::sms::Rejection { code: "411".into(), text: String::new() }));
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(1000 + secs)
+    }
+
+    fn gate(rules: GateRules) -> Arc<Gate> {
+        Arc::new(Gate::new(rules))
+    }
+
+    async fn fail(gate: &Arc<Gate>, now: Timestamp) {
+        gate.enter(now).await.expect("let through").end(&DOWN, now);
+    }
+
+    #[tokio::test]
+    async fn a_circuit_opens_after_failures_in_a_row_and_one_probe_closes_it() {
+        let gate = gate(GateRules { failures: 3, open_for: Duration::from_secs(10), ..GateRules::default() });
+        fail(&gate, at(0)).await;
+        fail(&gate, at(0)).await;
+        // A refused number is the message's fault and shows that the provider works.
+        gate.enter(at(0)).await.unwrap().end(&BAD_NUMBER(), at(0));
+        for _ in 0..3 {
+            assert_eq!(gate.circuit(at(0)), Circuit::Closed);
+            fail(&gate, at(0)).await;
+        }
+        assert_eq!(gate.circuit(at(9)), Circuit::Open);
+        assert_eq!(gate.enter(at(9)).await.unwrap_err(), SmsError::CircuitOpen);
+        assert_eq!(gate.wait(at(9)), Some(Duration::from_secs(1)));
+        assert_eq!(gate.circuit(at(10)), Circuit::HalfOpen);
+        let probe = gate.enter(at(10)).await.unwrap();
+        assert_eq!(gate.enter(at(10)).await.unwrap_err(), SmsError::CircuitOpen, "one probe at a time");
+        probe.end(&BAD_NUMBER(), at(11));
+        assert_eq!(gate.circuit(at(11)), Circuit::Closed);
+        assert!(gate.enter(at(11)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_failed_probe_opens_for_twice_as_long_up_to_a_bound() {
+        let gate = gate(GateRules { failures: 1, open_for: Duration::from_secs(1), ..GateRules::default() });
+        let mut now = at(0);
+        for wait in [1, 2, 4, 8, 8, 8] {
+            fail(&gate, now).await;
+            assert_eq!(gate.wait(now), Some(Duration::from_secs(wait)));
+            now = now.plus(Duration::from_secs(wait));
+        }
+        // A probe that is dropped half way makes room for another.
+        drop(gate.enter(now).await.unwrap());
+        assert!(gate.enter(now).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_rate_lets_one_seconds_messages_through_at_once() {
+        let gate = gate(GateRules { rate_per_second: 4, ..GateRules::default() });
+        for _ in 0..4 {
+            assert!(gate.enter(at(0)).await.is_ok());
+        }
+        assert_eq!(gate.enter(at(0)).await.unwrap_err(), SmsError::Busy);
+        let quarter = at(0).plus(Duration::from_millis(250));
+        assert!(gate.enter(quarter).await.is_ok());
+        assert_eq!(gate.enter(quarter).await.unwrap_err(), SmsError::Busy);
+        gate.set_rules(GateRules::default());
+        assert!(gate.enter(quarter).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_message_past_the_places_waits_for_one() {
+        let gate = gate(GateRules { concurrency_max: 1, ..GateRules::default() });
+        let held = gate.enter(at(0)).await.unwrap();
+        let waiting = tokio::time::timeout(Duration::from_millis(50), gate.enter(at(0))).await;
+        assert!(waiting.is_err(), "the second went through beside the first");
+        drop(held);
+        assert!(gate.enter(at(0)).await.is_ok());
+    }
+}

@@ -1,0 +1,73 @@
+//! What goes on with messages beside requests: sending those that wait, asking what became of those that were
+//! accepted, forgetting old ones, and what `status/` and the metrics say of it all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chelseru_domain::sms::gate::Circuit;
+use chelseru_store::StoreError;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+/// Records looked at in one step of forgetting.
+const PURGE_STEP: usize = 500;
+
+/// Sends waiting messages until the gateway stops; those being sent then are finished.
+pub(crate) async fn carry_on(app: Arc<App>, stop: CancellationToken) {
+    let (routes, tasks) = (app.clone(), app.detached.clone());
+    let spawn = Box::new(move |work| drop(tasks.spawn(work)));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = app.sms_queue.run(move || routes.live().sms.clone(), spawn) => {}
+    }
+}
+
+/// One round of what is done every few seconds.
+pub(crate) async fn upkeep(app: &App) {
+    if let Err(error) = round(app).await {
+        tracing::warn!(%error, "upkeep of messages failed");
+    }
+}
+
+async fn round(app: &App) -> Result<(), StoreError> {
+    let live = app.live();
+    app.sms_queue.poll(&live.sms).await?;
+    let now = app.clock.now();
+    let keep = Duration::from_secs(live.config.sms.keep_days * 24 * 60 * 60);
+    app.store.messages_purge(now.minus(keep), PURGE_STEP).await?;
+    app.store.idempotency_purge(now, PURGE_STEP).await?;
+    Ok(())
+}
+
+/// The part of `status/` about messages.
+pub(crate) fn status(app: &App) -> Value {
+    let live = app.live();
+    let now = app.clock.now();
+    let circuits = live.sms.candidates().iter().map(|candidate| {
+        let circuit = candidate.gate.circuit(now).as_str();
+        (candidate.provider.name().to_owned(), json!({"circuit": circuit}))
+    });
+    json!({
+        "service": live.config.sms.service.names(),
+        "waiting": app.store.messages_waiting().ok(),
+        "providers": circuits.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// Sets the gauges about messages.
+pub(crate) fn measure(app: &App) {
+    let now = app.clock.now();
+    if let Ok(waiting) = app.store.messages_waiting() {
+        app.metrics.gauge("chelseru_messages_waiting", None, waiting as f64);
+    }
+    for candidate in app.live().sms.candidates() {
+        let value = match candidate.gate.circuit(now) {
+            Circuit::Closed => 0.0,
+            Circuit::HalfOpen => 1.0,
+            Circuit::Open => 2.0,
+        };
+        app.metrics.gauge("chelseru_sms_circuit", Some(("provider", candidate.provider.name())), value);
+    }
+}
