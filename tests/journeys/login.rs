@@ -137,6 +137,23 @@ async fn codes_differ_and_may_begin_with_a_zero() {
     assert!(codes.iter().any(|code| code.starts_with('0')));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_sent_as_a_number_keeps_the_zeros_it_begins_with() {
+    let gateway = TestGateway::start("[auth]\notp_length = 4\n").await;
+    for n in 0..500 {
+        let number = format!("0914000{n:04}");
+        assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": number})).await.status, 200);
+        let code = gateway.sandbox_code(&number).await;
+        if code.starts_with('0') {
+            let code: u64 = code.parse().expect("digits");
+            gateway.post("/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+            return;
+        }
+    }
+    // One code in ten begins with a zero: this has a chance below 10^-22.
+    panic!("no code of 500 began with a zero");
+}
+
 const KAVENEGAR: &str = r#"
 [sms]
 service = "KAVENEGAR_COM"

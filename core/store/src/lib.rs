@@ -22,8 +22,8 @@ mod types;
 
 mod api_key;
 mod challenge;
-mod password;
 mod message;
+mod password;
 mod session;
 mod user;
 
@@ -44,13 +44,13 @@ pub use api_key::{ApiKey, ApiKeyDraft};
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;
-pub use password::{
-    GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
-};
 pub use message::{
     Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
     MessageInserted, MessagePage, MessageRange, MessageStatus, Progress, Quota, Recovered, Reported,
     TRIED_MAX, Tried,
+};
+pub use password::{
+    GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };
 pub use purge::PurgeStep;
 pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};

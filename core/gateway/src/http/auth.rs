@@ -57,7 +57,11 @@ pub(crate) async fn authenticate(context: Context, mut fields: Fields) -> Result
             None
         }
         Some(serde_json::Value::String(text)) => Some(text.trim().to_owned()),
-        Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+        // A number has lost the zeros a code may begin with.
+        Some(serde_json::Value::Number(number)) => {
+            let length = usize::from(context.live.config.auth.otp_length);
+            Some(format!("{:0>length$}", number.to_string()))
+        }
         Some(_) => Some(String::new()),
     };
     let group = group_or_refuse(&mut fields);

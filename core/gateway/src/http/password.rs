@@ -106,7 +106,7 @@ pub(crate) async fn reset_send(context: Context, mut fields: Fields) -> Result<R
     }
     let (request_id, live) = (context.request_id.clone(), context.live.clone());
     context.app.detached.spawn(async move {
-        if let Err(error) = live.otp.send_reset(&number, group, &live.sms).await {
+        if let Err(error) = live.otp.send_reset(&number, group, live.sms.as_ref()).await {
             log_send_error(&request_id, &number, &error);
         }
     });

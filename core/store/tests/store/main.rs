@@ -5,9 +5,9 @@ mod challenges;
 mod crash;
 mod durability;
 mod history;
+mod messages;
 mod passwords;
 mod refresh;
-mod messages;
 mod sessions;
 
 use std::time::Duration;
