@@ -6,7 +6,7 @@
 //! closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
 //!
 //! Reading order: `phone` and `clock` (words), `secret` (keys), `otp` (codes), `identity` (login and the check of
-//! every request), `token`, `sms` (the port) and `sms::route` (failover).
+//! every request), `token`, `sms` (the port) and `sms::route` (failover); `money`, `payment`, `wallet`.
 
 pub mod clock;
 pub mod ids;
@@ -26,6 +26,12 @@ pub mod group;
 pub mod user_agent;
 
 pub mod sms;
+
+pub mod money;
+
+pub mod payment;
+
+pub mod wallet;
 
 mod error;
 mod last_seen;

@@ -16,6 +16,7 @@
 //! | `g` | MAC of a user name | guesses at the password of that name |
 //! | `b` | anything | anything: for measuring |
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
+//! | `$` | see `money_keys` | money |
 //!
 //! There is no index by expiry: it would cost two writes more for each code and each session, while a purge that
 //! walks the records in bounded steps costs reads, now and then.

@@ -27,9 +27,15 @@ mod password;
 mod session;
 mod user;
 
+mod idempotency;
+mod ledger;
+mod payment;
+mod spend;
+
 mod commit;
 mod error;
 mod keys;
+mod money_keys;
 mod purge;
 mod record;
 mod txn;
@@ -54,6 +60,16 @@ pub use password::{
 };
 pub use purge::PurgeStep;
 pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
+pub use idempotency::Once;
+pub use ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
+pub use payment::{
+    Currency, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt,
+    PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, Refund, RefundDraft,
+    RefundTo,
+};
+pub use purge::PurgeStep;
+pub use session::{Session, SessionDraft, SessionGate};
+pub use spend::{Spend, SpendDraft, SpendEnded, SpendId, SpendMade, SpendState};
 pub use types::{SessionId, Timestamp, UserId};
 pub use user::{User, UserChange, UserDraft, UserMade};
 

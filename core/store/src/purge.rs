@@ -25,6 +25,7 @@ pub(crate) struct PurgeWalks {
     pub(crate) challenges: Mutex<Option<IVec>>,
     pub(crate) sessions: Mutex<Option<IVec>>,
     pub(crate) guards: Mutex<Option<IVec>>,
+    pub(crate) idempotency: Mutex<Option<IVec>>,
 }
 
 impl Store {

@@ -86,6 +86,11 @@ impl Txn {
         Ok(last + 1)
     }
 
+    /// What [`Txn::next`] would give, without taking it.
+    pub(crate) fn peek_next(&self, sequence: &'static [u8]) -> Result<u64, StoreError> {
+        Ok(1 + self.get(sequence)?.map_or(Ok(0), |bytes| decode_u64("sequence", &bytes))?)
+    }
+
     /// Keeps the writes of the change that ended.
     pub(crate) fn keep(&mut self) {
         self.undo.clear();

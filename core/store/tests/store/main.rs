@@ -8,6 +8,7 @@ mod history;
 mod messages;
 mod passwords;
 mod refresh;
+mod ledger;
 mod sessions;
 
 use std::time::Duration;

@@ -1,0 +1,162 @@
+//! Wallets: what a user has, what was spent, what is held.
+//!
+//! A wallet is charged by payments (see [`crate::payment`]) and emptied by spends, refunds included. The rules are
+//! the store's: no overdraft, each change once. Here is who may do what: a user spends and holds his own money;
+//! held money goes to the merchant or back only by the staff's order, because the shop delivers against it, and only
+//! the staff refunds.
+
+use std::sync::Arc;
+
+use chelseru_store::{
+    PaymentId, PaymentRefunded, RefundDraft, RefundTo, Spend, SpendDraft, SpendEnded, SpendId, SpendMade,
+    Store, StoreError, WalletBalance, WalletEntry,
+};
+
+use crate::Clock;
+use crate::ids::UserId;
+use crate::money::Money;
+use crate::payment::once;
+
+/// Who orders it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Actor {
+    pub user: UserId,
+    pub staff: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpendRequest {
+    pub user: UserId,
+    pub amount: Money,
+    /// Set aside only.
+    pub hold: bool,
+    pub order: String,
+    pub description: String,
+    pub idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundRequest {
+    pub payment: PaymentId,
+    /// `None`: all that is left.
+    pub amount: Option<Money>,
+    pub to: RefundTo,
+    pub note: String,
+    pub idempotency_key: Option<String>,
+}
+
+/// The order was not this actor's to give, or there is no such thing for him.
+#[derive(Debug, thiserror::Error)]
+pub enum WalletError {
+    #[error("only the staff may do this")]
+    StaffOnly,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Wallets and what moves them.
+pub struct Wallets {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Wallets {
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Wallets { store, clock }
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
+        self.store.wallet_balance(user)
+    }
+
+    /// A page of a wallet's lines, newest first, and where the next page begins.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn entries(
+        &self,
+        user: UserId,
+        from: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<WalletEntry>, Option<u64>), StoreError> {
+        self.store.wallet_entries(user, from, limit)
+    }
+
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn spend(&self, request: SpendRequest) -> Result<SpendMade, StoreError> {
+        let now = self.clock.now();
+        let SpendRequest { user, amount, hold, order, description, idempotency_key } = request;
+        let once = idempotency_key.map(|key| {
+            let amount = amount.rial().to_be_bytes();
+            let parts: [&[u8]; 4] = [&amount, &[u8::from(hold)], order.as_bytes(), description.as_bytes()];
+            once("spend", &key, &parts, now)
+        });
+        let draft = SpendDraft { user, amount: amount.rial(), hold, order, description, now, once };
+        self.store.spend_create(draft).await
+    }
+
+    /// A spend that the actor may see: his own, or any for the staff.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn spend_get(&self, actor: Actor, id: SpendId) -> Result<Option<Spend>, StoreError> {
+        Ok(self.store.spend_get(id)?.filter(|spend| actor.staff || spend.user == actor.user))
+    }
+
+    /// Gives held money, or a part of it, to the merchant.
+    ///
+    /// # Errors
+    ///
+    /// See [`WalletError`].
+    pub async fn capture(
+        &self,
+        actor: Actor,
+        id: SpendId,
+        amount: Option<Money>,
+    ) -> Result<SpendEnded, WalletError> {
+        staff_only(actor)?;
+        Ok(self.store.spend_capture(id, amount.map(Money::rial), self.clock.now()).await?)
+    }
+
+    /// Gives held money back to its user.
+    ///
+    /// # Errors
+    ///
+    /// See [`WalletError`].
+    pub async fn void(&self, actor: Actor, id: SpendId) -> Result<SpendEnded, WalletError> {
+        staff_only(actor)?;
+        Ok(self.store.spend_void(id, self.clock.now()).await?)
+    }
+
+    /// Gives a part or all of a payment back.
+    ///
+    /// # Errors
+    ///
+    /// See [`WalletError`].
+    pub async fn refund(&self, actor: Actor, request: RefundRequest) -> Result<PaymentRefunded, WalletError> {
+        staff_only(actor)?;
+        let now = self.clock.now();
+        let RefundRequest { payment, amount, to, note, idempotency_key } = request;
+        let once = idempotency_key.map(|key| {
+            let amount = amount.map_or(0, Money::rial).to_be_bytes();
+            let to = format!("{to:?}");
+            let id = payment.0.to_be_bytes();
+            once("refund", &key, &[&id, &amount, to.as_bytes(), note.as_bytes()], now)
+        });
+        let amount = amount.map(Money::rial);
+        let draft = RefundDraft { payment, amount, to, by: actor.user, note, now, once };
+        Ok(self.store.payment_refund(draft).await?)
+    }
+}
+
+fn staff_only(actor: Actor) -> Result<(), WalletError> {
+    if actor.staff { Ok(()) } else { Err(WalletError::StaffOnly) }
+}

@@ -1,0 +1,301 @@
+//! A bank with books of its own and faults that are ordered.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chelseru_domain::clock::ManualClock;
+use chelseru_domain::payment::gateway::{
+    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason,
+    Unconfirmed, Verdict, VerifyQuestion,
+};
+use chelseru_domain::{Clock, Timestamp};
+use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
+
+pub(crate) const WINDOW: Duration = Duration::from_secs(15 * 60);
+pub(crate) const RETURN: Duration = Duration::from_secs(10 * 60);
+
+/// What goes wrong with the next request, once each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Refused,
+    /// Not reached.
+    Down,
+    /// The request never arrives, and nobody learns that.
+    LostRequest,
+    /// Carried out, and the answer is lost.
+    LostAnswer,
+    /// Paid, but nothing final yet.
+    Processing,
+    /// Confirmed with another amount.
+    WrongAmount,
+    /// The process dies before the request arrives.
+    CrashBefore,
+    /// The process dies after the request was carried out.
+    CrashAfter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Money {
+    /// The payer is at the bank.
+    Waiting,
+    Cancelled,
+    Paid(Timestamp),
+    /// Paid and confirmed: the shop's.
+    Confirmed,
+    /// Paid, never confirmed, given back.
+    Returned,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) local_id: u64,
+    pub(crate) amount: u64,
+    pub(crate) money: Money,
+    pub(crate) receipt: u64,
+    /// A lie was told about it.
+    pub(crate) lied: bool,
+}
+
+pub(crate) struct Bank {
+    name: String,
+    clock: Arc<ManualClock>,
+    pub(crate) rules: Mutex<GatewayRules>,
+    pub(crate) sessions: Mutex<BTreeMap<String, Session>>,
+    pub(crate) faults: Mutex<VecDeque<Fault>>,
+    pub(crate) crash: tokio::sync::Notify,
+    pub(crate) questions: AtomicUsize,
+    pub(crate) same_receipt: Mutex<Option<u64>>,
+}
+
+impl Bank {
+    pub(crate) fn new(name: &str, clock: Arc<ManualClock>) -> Arc<Bank> {
+        let rules = GatewayRules {
+            amount_min: 1000,
+            amount_max: 1_000_000_000,
+            unit_rial: 1,
+            window: WINDOW,
+            unconfirmed: Unconfirmed::ReturnedAfter(RETURN),
+            lists_unverified: false,
+        };
+        Arc::new(Bank {
+            name: name.to_owned(),
+            clock,
+            rules: Mutex::new(rules),
+            sessions: Mutex::default(),
+            faults: Mutex::default(),
+            crash: tokio::sync::Notify::new(),
+            questions: AtomicUsize::new(0),
+            same_receipt: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().push_back(fault);
+    }
+
+    fn next_fault(&self) -> Option<Fault> {
+        self.faults.lock().unwrap().pop_front()
+    }
+
+    /// The payer pays, if the bank's page still takes money; says whether.
+    pub(crate) fn pay(&self, reference: &str) -> bool {
+        let now = self.clock.now();
+        let mut sessions = self.sessions.lock().unwrap();
+        let session = sessions.get_mut(reference).unwrap();
+        let pays = session.money == Money::Waiting;
+        if pays {
+            session.money = Money::Paid(now);
+        }
+        pays
+    }
+
+    pub(crate) fn cancel(&self, reference: &str) {
+        let mut sessions = self.sessions.lock().unwrap();
+        let session = sessions.get_mut(reference).unwrap();
+        if session.money == Money::Waiting {
+            session.money = Money::Cancelled;
+        }
+    }
+
+    pub(crate) fn money(&self, reference: &str) -> Money {
+        self.tick();
+        self.sessions.lock().unwrap()[reference].money
+    }
+
+    /// Gives back what was not confirmed in time.
+    pub(crate) fn tick(&self) {
+        let now = self.clock.now();
+        let Unconfirmed::ReturnedAfter(after) = self.rules.lock().unwrap().unconfirmed else { return };
+        for session in self.sessions.lock().unwrap().values_mut() {
+            if let Money::Paid(at) = session.money
+                && at.plus(after) <= now
+            {
+                session.money = Money::Returned;
+            }
+        }
+    }
+
+    async fn die(&self) -> ! {
+        self.crash.notify_one();
+        std::future::pending().await
+    }
+
+    fn answer(&self, question: &VerifyQuestion) -> Verdict {
+        self.tick();
+        let mut sessions = self.sessions.lock().unwrap();
+        let Some(session) = sessions.get_mut(&question.reference) else { return Verdict::UnknownReference };
+        if session.amount != question.amount {
+            return Verdict::Mismatch("amount".into());
+        }
+        let before = session.money == Money::Confirmed;
+        match session.money {
+            Money::Waiting | Money::Returned => Verdict::NotPaid(Reason::default()),
+            Money::Cancelled => Verdict::Cancelled(Reason::default()),
+            Money::Paid(_) | Money::Confirmed => {
+                session.money = Money::Confirmed;
+                let number = self.same_receipt.lock().unwrap().unwrap_or(session.receipt).to_string();
+                let receipt = PaymentReceipt {
+                    number,
+                    card_pan: "603799******1234".into(),
+                    card_hash: String::new(),
+                    fee_rial: None,
+                    code: if before { "101" } else { "100" }.into(),
+                    message: "Paid".into(),
+                };
+                Verdict::Paid { receipt, amount: Some(session.amount), before }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl PaymentGateway for Bank {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn digest(&self) -> &str {
+        "digest"
+    }
+
+    fn rules(&self) -> GatewayRules {
+        *self.rules.lock().unwrap()
+    }
+
+    async fn create(&self, payment: NewPayment) -> Result<PaymentStart, GatewayError> {
+        let fault = self.next_fault();
+        match fault {
+            Some(Fault::Refused) => {
+                return Err(GatewayError::Refused(Reason { code: "-9".into(), text: "no".into() }));
+            }
+            Some(Fault::Down) => return Err(GatewayError::Unavailable("down".into())),
+            Some(Fault::LostRequest) => return Err(GatewayError::Unknown("silence".into())),
+            Some(Fault::CrashBefore) => self.die().await,
+            _ => {}
+        }
+        let reference = {
+            let mut sessions = self.sessions.lock().unwrap();
+            let reference = format!("{}-{}", self.name, sessions.len() + 1);
+            let receipt = 500 + sessions.len() as u64;
+            let (local_id, amount) = (payment.local_id, payment.amount);
+            let session = Session { local_id, amount, money: Money::Waiting, receipt, lied: false };
+            sessions.insert(reference.clone(), session);
+            reference
+        };
+        match fault {
+            Some(Fault::LostAnswer) => return Err(GatewayError::Unknown("silence".into())),
+            Some(Fault::CrashAfter) => self.die().await,
+            _ => {}
+        }
+        let redirect =
+            Redirect { post: false, url: format!("https://bank.example/{reference}"), fields: Vec::new() };
+        Ok(PaymentStart { reference, redirect, state: b"opaque".to_vec(), message: "Success".into() })
+    }
+
+    async fn decode(&self, callback: &Callback) -> Result<Option<Claim>, GatewayError> {
+        let Some((reference, status)) = callback.query.split_once(' ') else { return Ok(None) };
+        if !reference.starts_with(&format!("{}-", self.name)) {
+            return Ok(None);
+        }
+        let claim = PaymentClaim { cancelled: status == "NOK", receipt: None, data: Vec::new() };
+        Ok(Some(Claim { reference: reference.to_owned(), claim }))
+    }
+
+    async fn verify(&self, question: VerifyQuestion) -> Result<Verdict, GatewayError> {
+        assert_eq!(question.state, b"opaque", "the plugin's state comes back");
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        // Others get a chance to ask meanwhile.
+        tokio::task::yield_now().await;
+        match self.next_fault() {
+            None => Ok(self.answer(&question)),
+            Some(Fault::Refused | Fault::Down) => Err(GatewayError::Unavailable("down".into())),
+            Some(Fault::LostRequest) => Err(GatewayError::Unknown("silence".into())),
+            Some(Fault::LostAnswer) => {
+                self.answer(&question);
+                Err(GatewayError::Unknown("silence".into()))
+            }
+            Some(Fault::Processing) => Ok(Verdict::Pending(None)),
+            Some(Fault::WrongAmount) => match self.answer(&question) {
+                Verdict::Paid { receipt, before, .. } => {
+                    self.sessions.lock().unwrap().get_mut(&question.reference).unwrap().lied = true;
+                    Ok(Verdict::Paid { receipt, amount: Some(1), before })
+                }
+                other => Ok(other),
+            },
+            Some(Fault::CrashBefore) => self.die().await,
+            Some(Fault::CrashAfter) => {
+                self.answer(&question);
+                self.die().await
+            }
+        }
+    }
+
+    async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
+        self.tick();
+        let sessions = self.sessions.lock().unwrap();
+        let paid = sessions.iter().filter(|(_, session)| matches!(session.money, Money::Paid(_)));
+        Ok(paid.map(|(reference, _)| reference.clone()).collect())
+    }
+}
+
+/// The configured banks; which one is selected can change.
+pub(crate) struct Banks {
+    all: Mutex<Vec<Arc<Bank>>>,
+    first: Arc<Bank>,
+}
+
+impl Banks {
+    pub(crate) fn of(all: Vec<Arc<Bank>>) -> Banks {
+        Banks { first: all[0].clone(), all: Mutex::new(all) }
+    }
+
+    /// The bank that was selected at first.
+    pub(crate) fn first(&self) -> &Arc<Bank> {
+        &self.first
+    }
+
+    pub(crate) fn select_next(&self) {
+        self.all.lock().unwrap().rotate_left(1);
+    }
+
+    pub(crate) fn remove_all(&self) {
+        self.all.lock().unwrap().clear();
+    }
+}
+
+impl PaymentGateways for Banks {
+    fn selected(&self) -> Option<Arc<dyn PaymentGateway>> {
+        self.all().into_iter().next()
+    }
+
+    fn by_name(&self, name: &str) -> Option<Arc<dyn PaymentGateway>> {
+        self.all().into_iter().find(|bank| bank.name() == name)
+    }
+
+    fn all(&self) -> Vec<Arc<dyn PaymentGateway>> {
+        self.all.lock().unwrap().iter().map(|bank| bank.clone() as Arc<dyn PaymentGateway>).collect()
+    }
+}

@@ -1,0 +1,332 @@
+//! Random histories of payments and spends with faults, lost, doubled and reordered callbacks and crashes, against
+//! the bank's own books. A failure names its seed; `CHELSERU_SEED=n` runs that one alone, `CHELSERU_HISTORIES=n`
+//! another number of them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use chelseru_domain::payment::verdict::RETURN_MARGIN;
+use chelseru_domain::wallet::{Actor, RefundRequest, SpendRequest};
+use chelseru_store::{PaymentId, PaymentRefunded, PaymentState, RefundTo, SpendEnded, SpendId, SpendMade};
+
+use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};
+use super::*;
+
+const HISTORIES: u64 = 2000;
+/// Histories that share a store, so that the ledger of one goes on in the next.
+const PER_STORE: u64 = 40;
+const STEPS: u64 = 14;
+
+/// xorshift64*: any numbers will do, the same ones for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
+
+/// What a user should have.
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
+struct Purse {
+    available: i64,
+    held: i64,
+}
+
+#[derive(Default)]
+struct Totals {
+    paid: u64,
+    crashes: u64,
+    spends: u64,
+    overdrafts: u64,
+    refunds: u64,
+    ends: BTreeMap<String, u64>,
+}
+
+#[test]
+fn any_history_settles_each_paid_payment_once_and_nothing_else() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seeds: Vec<u64> = match number("CHELSERU_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("CHELSERU_HISTORIES").unwrap_or(HISTORIES)).collect(),
+    };
+    // Two at once: half of a history is waiting for the disk.
+    let (left, right) = seeds.split_at(seeds.len() / 2);
+    let totals = std::thread::scope(|scope| {
+        let halves = [left, right].map(|seeds| scope.spawn(move || run(seeds)));
+        halves.map(|half| half.join().expect("a history failed; its seed is above"))
+    });
+    if seeds.len() > 100 {
+        for total in [
+            |t: &Totals| t.paid,
+            |t: &Totals| t.crashes,
+            |t: &Totals| t.spends,
+            |t: &Totals| t.overdrafts,
+            |t: &Totals| t.refunds,
+        ] {
+            assert!(totals.iter().map(total).sum::<u64>() > 50, "the histories do too little");
+        }
+        for end in [
+            "Paid",
+            "Cancelled ",
+            "Failed mismatch:amount",
+            "Failed interrupted",
+            "Expired not_paid",
+            "Failed not_paid",
+            "Expired returned",
+        ] {
+            let seen = totals.iter().any(|totals| totals.ends.keys().any(|seen| seen.starts_with(end)));
+            assert!(seen, "no history ends a payment as {end}: {:?}", totals[0].ends);
+        }
+    }
+}
+
+fn run(seeds: &[u64]) -> Totals {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut totals = Totals::default();
+    for chunk in seeds.chunks(PER_STORE as usize) {
+        let mut world = World::new();
+        for seed in chunk {
+            let name = format!("seed {seed} of {chunk:?}: CHELSERU_SEED={seed} runs it");
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                runtime.block_on(history(world, *seed, &mut totals))
+            }));
+            world = match result {
+                Ok(world) => world,
+                Err(panic) => {
+                    eprintln!("{name}");
+                    std::panic::resume_unwind(panic);
+                }
+            };
+        }
+    }
+    totals
+}
+
+/// Runs to the end, or until the bank says that the process died; `None` then.
+async fn alive<T>(world: &World, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = world.bank().crash.notified() => None,
+    }
+}
+
+async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    // Users of this history alone, so that what they have is what it did.
+    let users = [UserId(seed * 10), UserId(seed * 10 + 1)];
+    let staff = Actor { user: UserId(1), staff: true };
+    let mut purses: BTreeMap<UserId, Purse> = users.iter().map(|user| (*user, Purse::default())).collect();
+    let mut holds: Vec<SpendId> = Vec::new();
+    let mut spent: BTreeMap<(UserId, SpendId), (i64, i64)> = BTreeMap::new();
+    let mut refunded: BTreeMap<PaymentId, i64> = BTreeMap::new();
+    let first_session = world.bank().sessions.lock().unwrap().len();
+    world.bank().rules.lock().unwrap().lists_unverified = random.below(2) == 0;
+    let first = world.store.payments_due(Timestamp::from_secs(u64::MAX / 2_000_000), usize::MAX).unwrap();
+    assert!(first.is_empty(), "the history before left open payments");
+
+    let references = |world: &World| -> Vec<String> {
+        let sessions = world.bank().sessions.lock().unwrap();
+        let mine = sessions.iter().filter(|(_, session)| {
+            world
+                .store
+                .payment_get(PaymentId(session.local_id))
+                .unwrap()
+                .is_some_and(|p| users.contains(&p.user))
+        });
+        mine.map(|(reference, _)| reference.clone()).collect()
+    };
+    // What the bank took before this history is settled and stays as it is.
+    let faults = [
+        Fault::Refused,
+        Fault::Down,
+        Fault::LostRequest,
+        Fault::LostAnswer,
+        Fault::Processing,
+        Fault::WrongAmount,
+        Fault::CrashBefore,
+        Fault::CrashAfter,
+    ];
+    for _ in 0..STEPS {
+        if random.below(3) == 0 {
+            world.bank().fault(faults[random.below(faults.len() as u64) as usize]);
+        }
+        let mine = references(&world);
+        let some = |random: &mut Random| mine.get(random.below(mine.len().max(1) as u64) as usize).cloned();
+        let user = users[random.below(2) as usize];
+        let mut crashed = false;
+        match random.below(13) {
+            0..=2 => {
+                let mut request = request(1000 + random.below(5) * 500);
+                request.user = user;
+                request.order = ["", "a", "b"][random.below(3) as usize].to_owned();
+                request.mode = if random.below(5) == 0 { PayMode::Direct } else { PayMode::Charge };
+                request.idempotency_key = (random.below(2) == 0).then(|| format!("k{}", random.below(3)));
+                crashed = alive(&world, world.payments.create(world.banks.as_ref(), request)).await.is_none();
+            }
+            3..=5 => {
+                if let Some(reference) = some(&mut random) {
+                    world.bank().pay(&reference);
+                }
+            }
+            6 => {
+                if let Some(reference) = some(&mut random) {
+                    world.bank().cancel(&reference);
+                }
+            }
+            7..=8 => {
+                // Lost when it is never drawn, doubled when it is drawn twice, in any order, true or not.
+                if let Some(reference) = some(&mut random) {
+                    let callback = callback(&reference, random.below(4) != 0);
+                    for _ in 0..=random.below(2) {
+                        let called = world.payments.callback(world.banks.as_ref(), &callback);
+                        crashed |= alive(&world, called).await.is_none();
+                    }
+                }
+            }
+            9 => {
+                let steps = [1, 30, 61, 300, 601];
+                world.clock.advance(Duration::from_secs(steps[random.below(5) as usize]));
+                crashed = alive(&world, world.payments.reconcile(world.banks.as_ref())).await.is_none();
+            }
+            10 | 11 => {
+                let amount = 1 + random.below(3000);
+                let hold = random.below(2) == 0;
+                let key = (random.below(2) == 0).then(|| format!("s{}", random.below(2)));
+                let request = SpendRequest {
+                    user,
+                    amount: Money::from_rial(amount).unwrap(),
+                    hold,
+                    order: String::new(),
+                    description: String::new(),
+                    idempotency_key: key,
+                };
+                match world.wallets.spend(request).await.unwrap() {
+                    SpendMade::Done(spend) => {
+                        totals.spends += 1;
+                        let amount = amount as i64;
+                        spent.insert((user, spend.id), if hold { (amount, amount) } else { (amount, 0) });
+                        holds.extend(hold.then_some(spend.id));
+                    }
+                    SpendMade::Overdraft { available } => {
+                        totals.overdrafts += 1;
+                        assert!(available < amount);
+                    }
+                    SpendMade::Repeated(spend) => assert!(spent.contains_key(&(user, spend.id))),
+                    SpendMade::KeyReused => {}
+                    SpendMade::TooLarge => panic!("nothing here is large"),
+                }
+                if let Some(&id) = holds.get(random.below(6) as usize) {
+                    let part = Money::from_rial(1 + random.below(3000)).unwrap();
+                    let ended = if random.below(2) == 0 {
+                        world.wallets.capture(staff, id, Some(part)).await.unwrap()
+                    } else {
+                        world.wallets.void(staff, id).await.unwrap()
+                    };
+                    if let SpendEnded::Done(spend) = ended {
+                        spent.insert((spend.user, id), (spend.captured as i64, 0));
+                    }
+                }
+            }
+            _ => {
+                let paid: Vec<_> = users
+                    .iter()
+                    .flat_map(|user| world.payments.list(*user, None, 50).unwrap())
+                    .filter(|payment| payment.state == PaymentState::Paid && payment.mode == PayMode::Charge)
+                    .collect();
+                if let Some(payment) = paid.get(random.below(paid.len().max(1) as u64) as usize) {
+                    let amount = Some(Money::from_rial(1 + random.below(2000)).unwrap());
+                    let request = RefundRequest {
+                        payment: payment.id,
+                        amount,
+                        to: RefundTo::Gateway,
+                        note: String::new(),
+                        idempotency_key: None,
+                    };
+                    if let PaymentRefunded::Done(_, refund) =
+                        world.wallets.refund(staff, request).await.unwrap()
+                    {
+                        totals.refunds += 1;
+                        *refunded.entry(payment.id).or_default() += refund.amount as i64;
+                    }
+                }
+            }
+        }
+        if crashed || random.below(12) == 0 {
+            totals.crashes += 1;
+            world = world.restarted();
+        }
+    }
+
+    // The bank is reachable from here on: within two minutes all that it can confirm is settled.
+    world.bank().faults.lock().unwrap().clear();
+    if random.below(8) == 0 {
+        // Or it is not, until the money has gone back by itself.
+        for _ in 0..(WINDOW + RETURN + RETURN_MARGIN).as_secs() / 60 + 1 {
+            for _ in 0..20 {
+                world.bank().fault(Fault::Down);
+            }
+            world.pass(Duration::from_secs(60)).await;
+        }
+        world.bank().faults.lock().unwrap().clear();
+    }
+    for _ in 0..=2 {
+        world.reconcile().await;
+        world.clock.advance(Duration::from_secs(60));
+    }
+    for reference in references(&world) {
+        let session = world.bank().sessions.lock().unwrap()[&reference].clone();
+        let payment = world.payments.get(PaymentId(session.local_id)).unwrap().unwrap();
+        let open = payment.state.is_open();
+        match session.money {
+            BankMoney::Confirmed => assert!(!open, "{reference} is confirmed and still {payment:?}"),
+            BankMoney::Paid(_) => assert!(!open, "{reference} is paid and nobody asked: {payment:?}"),
+            _ => {}
+        }
+    }
+    for _ in 0..WINDOW.as_secs() / 60 + 2 {
+        world.pass(Duration::from_secs(60)).await;
+    }
+    world.clock.advance(RETURN);
+    world.bank().tick();
+
+    for (reference, session) in world.bank().sessions.lock().unwrap().iter().skip(0) {
+        let payment = world.payments.get(PaymentId(session.local_id)).unwrap().unwrap();
+        if !users.contains(&payment.user) {
+            continue;
+        }
+        let settled = matches!(payment.state, PaymentState::Paid | PaymentState::Refunded);
+        let known = payment.start.as_ref().is_some_and(|start| start.reference == *reference);
+        let confirmed = session.money == BankMoney::Confirmed;
+        assert!(!payment.state.is_open(), "{reference} never ends: {payment:?}");
+        assert_eq!(settled, known && confirmed && !session.lied, "{reference}: {session:?}, {payment:?}");
+        assert!(!matches!(session.money, BankMoney::Paid(_)), "{reference}: money is nobody's");
+    }
+    for (user, purse) in &mut purses {
+        for payment in world.payments.list(*user, None, 1000).unwrap() {
+            *totals.ends.entry(format!("{:?} {}", payment.state, payment.reason)).or_default() += 1;
+            if matches!(payment.state, PaymentState::Paid | PaymentState::Refunded) {
+                totals.paid += 1;
+                assert!(world.store.posting_by_key(&format!("payment:{}", payment.id)).unwrap().is_some());
+                if payment.mode == PayMode::Charge {
+                    purse.available += payment.amount as i64;
+                }
+            }
+            purse.available -= refunded.get(&payment.id).copied().unwrap_or(0);
+        }
+        for ((_, _), (gone, held)) in spent.iter().filter(|((owner, _), _)| owner == user) {
+            purse.available -= gone;
+            purse.held += held;
+        }
+        let balance = world.wallets.balance(*user).unwrap();
+        let stored = Purse { available: balance.available as i64, held: balance.held as i64 };
+        assert_eq!(stored, *purse, "user {user}");
+    }
+    assert!(world.bank().sessions.lock().unwrap().len() >= first_session);
+    world.check_ledger();
+    world
+}

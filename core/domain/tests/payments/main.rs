@@ -1,0 +1,137 @@
+//! Payments and wallets against a bank that keeps its own books, with a hand-moved clock and a store in a temporary
+//! folder. No sockets, no sleeping.
+
+mod bank;
+mod history;
+mod rules;
+mod wallets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bank::{Bank, Banks};
+use chelseru_domain::clock::ManualClock;
+use chelseru_domain::ids::UserId;
+use chelseru_domain::money::{Currency, Money};
+use chelseru_domain::payment::gateway::Callback;
+use chelseru_domain::payment::{PaymentRequest, Payments};
+use chelseru_domain::wallet::Wallets;
+use chelseru_domain::{Clock, Timestamp};
+use chelseru_store::{Durability, PayMode, Payment, Store, StoreOptions};
+use tempfile::TempDir;
+
+const USER: UserId = UserId(7);
+const START_SECS: u64 = 1_000_000;
+
+/// A process that can crash: everything but the folder, the clock and the bank is gone then.
+struct World {
+    folder: TempDir,
+    clock: Arc<ManualClock>,
+    store: Store,
+    payments: Arc<Payments>,
+    wallets: Arc<Wallets>,
+    banks: Arc<Banks>,
+}
+
+impl World {
+    fn new() -> World {
+        World::with_banks(|clock| Banks::of(vec![Bank::new("BANK", clock)]))
+    }
+
+    fn with_banks(banks: impl FnOnce(Arc<ManualClock>) -> Banks) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(START_SECS)));
+        let store = open(&folder);
+        let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
+        let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
+        let banks = Arc::new(banks(clock.clone()));
+        World { folder, clock, store, payments, wallets, banks }
+    }
+
+    /// The process ends and starts again.
+    fn restarted(self) -> World {
+        let World { folder, clock, store, payments, wallets, banks } = self;
+        drop((store, payments, wallets));
+        let store = open(&folder);
+        let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
+        let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
+        World { folder, clock, store, payments, wallets, banks }
+    }
+
+    fn bank(&self) -> &Arc<Bank> {
+        self.banks.first()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn create(&self, amount_rial: u64) -> Payment {
+        self.payments.create(self.banks.as_ref(), request(amount_rial)).await.unwrap()
+    }
+
+    async fn callback(&self, payment: &Payment, ok: bool) -> Payment {
+        self.payments.callback(self.banks.as_ref(), &callback(reference(payment), ok)).await.unwrap()
+    }
+
+    async fn reconcile(&self) {
+        self.payments.reconcile(self.banks.as_ref()).await.unwrap();
+    }
+
+    fn payment(&self, payment: &Payment) -> Payment {
+        self.payments.get(payment.id).unwrap().unwrap()
+    }
+
+    fn available(&self) -> u64 {
+        self.wallets.balance(USER).unwrap().available
+    }
+
+    fn check_ledger(&self) {
+        let report = self.store.ledger_verify().unwrap();
+        assert_eq!(report.difference, None);
+    }
+
+    /// Money in the wallet, paid in at the bank.
+    async fn charge(&self, rial: u64) -> Payment {
+        let payment = self.create(rial).await;
+        self.bank().pay(reference(&payment));
+        self.callback(&payment, true).await
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.reconcile().await;
+    }
+}
+
+fn open(folder: &TempDir) -> Store {
+    // Crashes are of the process here; the disk's part is the store's own test.
+    let options =
+        StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, ..StoreOptions::default() };
+    Store::open(folder.path(), options).unwrap()
+}
+
+fn request(amount_rial: u64) -> PaymentRequest {
+    PaymentRequest {
+        user: USER,
+        amount: Money::from_rial(amount_rial).unwrap(),
+        currency: Currency::Irt,
+        mode: PayMode::Charge,
+        order: String::new(),
+        description: "a test".to_owned(),
+        callback_url: "https://shop.example/back".to_owned(),
+        frontend_url: None,
+        mobile: None,
+        email: None,
+        idempotency_key: None,
+    }
+}
+
+fn reference(payment: &Payment) -> &str {
+    &payment.start.as_ref().unwrap().reference
+}
+
+fn callback(reference: &str, ok: bool) -> Callback {
+    let status = if ok { "OK" } else { "NOK" };
+    Callback { method: "GET".into(), query: format!("{reference} {status}"), ..Callback::default() }
+}

@@ -1,0 +1,133 @@
+//! The map of what belongs to money: every key starts with `$` and a second byte that says what it is.
+//!
+//! | bytes | rest of the key | value |
+//! |---|---|---|
+//! | `$p` | number u64 | posting |
+//! | `$k` | posting key | u64: the posting's number |
+//! | `$a` | account | balance |
+//! | `$h` | | number and hash of the last posting |
+//! | `$P` | payment | payment |
+//! | `$u` | user, payment | nothing: a user's payments |
+//! | `$o` | user, order | u64: the open payment of an order |
+//! | `$g` | gateway, NUL, payment | nothing: the open payments of a gateway |
+//! | `$r` | gateway, NUL, reference | u64: the payment a gateway calls so |
+//! | `$x` | gateway, NUL, receipt number | u64: the payment it was used for |
+//! | `$d` | instant, payment | nothing: when to look at an open payment next |
+//! | `$f` | payment, number u32 | refund |
+//! | `$s` | spend | spend |
+//! | `$S` | user, spend | nothing: a user's spends |
+//! | `$i` | user, 32 bytes | idempotency record |
+//!
+//! A gateway's name holds no NUL (the configuration's names are words), so no two keys mix.
+
+use sled::IVec;
+
+use crate::{PaymentId, SpendId, Timestamp, UserId};
+
+pub(crate) const PAYMENT_SEQUENCE: &[u8] = b"mseq-payment";
+pub(crate) const SPEND_SEQUENCE: &[u8] = b"mseq-spend";
+
+pub(crate) const POSTINGS: &[u8] = b"$p";
+pub(crate) const POSTING_KEYS: &[u8] = b"$k";
+pub(crate) const ACCOUNTS: &[u8] = b"$a";
+pub(crate) const LEDGER_HEAD: &[u8] = b"$h";
+pub(crate) const PAYMENTS: &[u8] = b"$P";
+pub(crate) const DUE: &[u8] = b"$d";
+pub(crate) const SPENDS: &[u8] = b"$s";
+pub(crate) const IDEMPOTENCY: &[u8] = b"$i";
+
+pub(crate) fn posting(number: u64) -> IVec {
+    joined(POSTINGS, &[&number.to_be_bytes()])
+}
+
+pub(crate) fn posting_key(key: &str) -> IVec {
+    joined(POSTING_KEYS, &[key.as_bytes()])
+}
+
+pub(crate) fn account(bytes: &[u8]) -> IVec {
+    joined(ACCOUNTS, &[bytes])
+}
+
+pub(crate) fn payment(id: PaymentId) -> IVec {
+    joined(PAYMENTS, &[&id.0.to_be_bytes()])
+}
+
+pub(crate) fn payment_of(user: UserId, id: PaymentId) -> IVec {
+    joined(b"$u", &[&user.0.to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+pub(crate) fn order(user: UserId, order: &str) -> IVec {
+    joined(b"$o", &[&user.0.to_be_bytes(), order.as_bytes()])
+}
+
+pub(crate) fn open(gateway: &str, id: PaymentId) -> IVec {
+    joined(b"$g", &[gateway.as_bytes(), &[0], &id.0.to_be_bytes()])
+}
+
+/// What the keys of a gateway's open payments begin with.
+pub(crate) fn open_of(gateway: &str) -> IVec {
+    joined(b"$g", &[gateway.as_bytes(), &[0]])
+}
+
+pub(crate) fn reference(gateway: &str, reference: &str) -> IVec {
+    joined(b"$r", &[gateway.as_bytes(), &[0], reference.as_bytes()])
+}
+
+pub(crate) fn receipt(gateway: &str, number: &str) -> IVec {
+    joined(b"$x", &[gateway.as_bytes(), &[0], number.as_bytes()])
+}
+
+pub(crate) fn due(at: Timestamp, id: PaymentId) -> IVec {
+    joined(DUE, &[&at.as_micros().to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+pub(crate) fn refund(id: PaymentId, number: u32) -> IVec {
+    joined(b"$f", &[&id.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+pub(crate) fn spend(id: SpendId) -> IVec {
+    joined(SPENDS, &[&id.0.to_be_bytes()])
+}
+
+pub(crate) fn spend_of(user: UserId, id: SpendId) -> IVec {
+    joined(b"$S", &[&user.0.to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+pub(crate) fn idempotency(user: UserId, key: &[u8; 32]) -> IVec {
+    joined(IDEMPOTENCY, &[&user.0.to_be_bytes(), key])
+}
+
+/// The number a key ends with.
+pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+fn joined(prefix: &[u8], parts: &[&[u8]]) -> IVec {
+    let mut key = Vec::with_capacity(prefix.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.extend_from_slice(prefix);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_sort_as_their_keys_do() {
+        let numbers = [0, 1, 255, 256, u64::MAX];
+        assert!(numbers.map(posting).is_sorted());
+        assert!(numbers.map(|n| due(Timestamp::from_micros(n), PaymentId(1))).is_sorted());
+        assert!(
+            due(Timestamp::from_micros(1), PaymentId(u64::MAX))
+                < due(Timestamp::from_micros(2), PaymentId(0))
+        );
+    }
+
+    #[test]
+    fn one_gateways_keys_do_not_mix_with_anothers() {
+        assert!(!open("ZARINPAL_COM_2", PaymentId(1)).starts_with(&open_of("ZARINPAL_COM")));
+        assert!(open("ZARINPAL_COM", PaymentId(1)).starts_with(&open_of("ZARINPAL_COM")));
+        assert_eq!(last_number(&open("X", PaymentId(7))), Some(7));
+    }
+}

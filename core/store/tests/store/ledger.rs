@@ -1,0 +1,159 @@
+//! The ledger's proof: whatever is changed behind its back is found and named.
+
+use std::path::Path;
+
+use chelseru_store::{Account, StoreError};
+
+use super::*;
+
+const ALICE: UserId = UserId(1);
+const BOB: UserId = UserId(2);
+
+use chelseru_store::UserId;
+
+async fn with_postings() -> TestStore {
+    let store = TestStore::new();
+    for n in 1..=4u64 {
+        let user = if n % 2 == 0 { BOB } else { ALICE };
+        assert!(store.ledger_probe(format!("test:{n}"), user, n * 1000, secs(n)).await.unwrap());
+    }
+    store
+}
+
+/// Changes the database behind the store's back, and says what the ledger's check makes of it.
+async fn after(change: impl FnOnce(&sled::Db)) -> Option<String> {
+    let TestStore { store, folder } = with_postings().await;
+    store.close();
+    drop(store);
+    let db = open_engine(folder.path());
+    change(&db);
+    db.flush().unwrap();
+    drop(db);
+    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    store.ledger_verify().unwrap().difference
+}
+
+/// The engine lets go of its lock a moment after its last handle is gone.
+fn open_engine(folder: &Path) -> sled::Db {
+    for _ in 0..200 {
+        if let Ok(db) = sled::open(folder.join("sled")) {
+            return db;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the engine stays locked")
+}
+
+fn posting(number: u64) -> Vec<u8> {
+    [b"$p", number.to_be_bytes().as_slice()].concat()
+}
+
+fn wallet(user: UserId) -> Vec<u8> {
+    [b"$aw", user.0.to_be_bytes().as_slice()].concat()
+}
+
+/// Replaces the first occurrence of some bytes in a value.
+fn patch(db: &sled::Db, key: &[u8], from: &[u8], to: &[u8]) {
+    let mut value = db.get(key).unwrap().expect("the key is there").to_vec();
+    let at = value.windows(from.len()).position(|window| window == from).expect("the bytes are there");
+    value[at..at + from.len()].copy_from_slice(to);
+    db.insert(key, value).unwrap();
+}
+
+#[tokio::test]
+async fn an_untouched_ledger_proves_itself() {
+    let store = with_postings().await;
+    let report = store.ledger_verify().unwrap();
+    assert_eq!(report.difference, None);
+    assert_eq!((report.postings, report.accounts, report.users_total), (4, 3, 10_000));
+    assert_eq!(store.account_balance(&Account::Merchant).unwrap(), -10_000);
+    let again = store.reopened();
+    assert_eq!(again.ledger_verify().unwrap(), report);
+    assert_eq!(TestStore::new().ledger_verify().unwrap().difference, None);
+}
+
+#[tokio::test]
+async fn a_key_is_posted_once() {
+    let store = with_postings().await;
+    assert!(!store.ledger_probe("test:1".into(), ALICE, 1000, secs(9)).await.unwrap());
+    assert_eq!(store.wallet_balance(ALICE).unwrap().available, 4000);
+    let calls = (0..50).map(|_| store.ledger_probe("test:9".into(), ALICE, 1, secs(9)));
+    let mut done = 0;
+    for call in calls.collect::<Vec<_>>() {
+        done += usize::from(call.await.unwrap());
+    }
+    assert_eq!(done, 1);
+}
+
+#[tokio::test]
+async fn a_posting_that_moves_nothing_is_a_defect_that_leaves_no_trace() {
+    let store = with_postings().await;
+    let result = store.ledger_probe("test:9".into(), ALICE, 0, secs(9)).await;
+    assert!(matches!(result, Err(StoreError::Panicked)));
+    assert_eq!(store.ledger_verify().unwrap().postings, 4);
+}
+
+#[tokio::test]
+async fn a_balance_past_its_range_is_refused() {
+    let store = with_postings().await;
+    assert!(!store.ledger_probe("test:9".into(), ALICE, i64::MAX as u64, secs(9)).await.unwrap());
+    assert_eq!(store.ledger_verify().unwrap().difference, None);
+}
+
+#[tokio::test]
+async fn a_changed_text_breaks_the_hash() {
+    let found = after(|db| patch(db, &posting(2), b"test:2", b"test:3")).await;
+    assert_eq!(found.unwrap(), "posting 2 (test:3): its hash is not that of its content");
+}
+
+#[tokio::test]
+async fn a_posting_that_is_gone_is_missed() {
+    let found = after(|db| drop(db.remove(posting(2)).unwrap())).await;
+    assert_eq!(found.unwrap(), "posting 2 is missing");
+    let found = after(|db| drop(db.remove(posting(4)).unwrap())).await;
+    assert_eq!(found.unwrap(), "the last posting should be 4, found 3");
+}
+
+#[tokio::test]
+async fn swapped_postings_do_not_follow_each_other() {
+    let found = after(|db| {
+        let (two, three) = (db.get(posting(2)).unwrap().unwrap(), db.get(posting(3)).unwrap().unwrap());
+        db.insert(posting(2), three).unwrap();
+        db.insert(posting(3), two).unwrap();
+    })
+    .await;
+    assert_eq!(found.unwrap(), "posting 2 (test:3): calls itself 3");
+}
+
+#[tokio::test]
+async fn a_changed_balance_is_named() {
+    let found = after(|db| {
+        let merchant_like = db.get(wallet(BOB)).unwrap().unwrap();
+        db.insert(wallet(ALICE), merchant_like).unwrap();
+    })
+    .await;
+    assert_eq!(found.unwrap(), "the wallet of user 1 is kept with 6000 rial, its postings sum to 4000");
+}
+
+#[tokio::test]
+async fn an_account_or_key_from_nowhere_is_counted() {
+    let found = after(|db| {
+        let balance = db.get(wallet(BOB)).unwrap().unwrap();
+        db.insert(wallet(UserId(3)), balance).unwrap();
+    })
+    .await;
+    assert_eq!(found.unwrap(), "4 accounts are kept, postings name 3");
+    let found = after(|db| drop(db.insert(b"$ktest:77", &77u64.to_be_bytes()).unwrap())).await;
+    assert_eq!(found.unwrap(), "5 posting keys for 4 postings");
+    let found = after(|db| drop(db.insert(b"$ktest:2", &3u64.to_be_bytes()).unwrap())).await;
+    assert_eq!(found.unwrap(), "posting 2 (test:2): its key does not lead to it");
+}
+
+#[tokio::test]
+async fn a_payment_that_calls_itself_paid_needs_its_credit() {
+    let found = after(|db| drop(db.insert(b"$kpayment:1", &1u64.to_be_bytes()).unwrap())).await;
+    assert_eq!(found.unwrap(), "5 posting keys for 4 postings");
+    let found =
+        after(|db| drop(db.insert([b"$P", 1u64.to_be_bytes().as_slice()].concat(), b"x").unwrap())).await;
+    assert!(found.unwrap().starts_with("a payment record is not readable: schema version"), "it is named");
+}
