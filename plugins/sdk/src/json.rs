@@ -200,6 +200,21 @@ impl Object {
         self
     }
 
+    /// Adds `true` or `false`.
+    pub fn boolean(mut self, key: &str, value: bool) -> Self {
+        self.key(key);
+        self.0.push_str(if value { "true" } else { "false" });
+        self
+    }
+
+    /// Adds an object.
+    pub fn object(mut self, key: &str, value: Object) -> Self {
+        self.key(key);
+        self.0.push_str(if value.0.is_empty() { "{" } else { &value.0 });
+        self.0.push('}');
+        self
+    }
+
     /// Adds an array of strings.
     pub fn texts<'s>(mut self, key: &str, values: impl IntoIterator<Item = &'s str>) -> Self {
         self.list(key, values, push_string);
@@ -362,5 +377,12 @@ mod tests {
         });
         assert_eq!(read, expected);
         assert_eq!(Object::new().finish(), b"{}");
+    }
+
+    #[test]
+    fn objects_nest() {
+        let inner = Object::new().text("a", "\"").boolean("b", false);
+        let written = Object::new().object("empty", Object::new()).object("inner", inner).number("n", 1).finish();
+        assert_eq!(String::from_utf8_lossy(&written), r#"{"empty":{},"inner":{"a":"\"","b":false},"n":1}"#);
     }
 }

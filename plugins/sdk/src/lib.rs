@@ -78,6 +78,7 @@ pub mod error;
 pub mod http;
 pub mod json;
 pub mod number;
+pub mod callback;
 pub mod testing;
 #[doc(hidden)]
 pub mod wit;
@@ -116,6 +117,16 @@ pub mod sms {
         pub use super::Report;
         pub use crate::wit::push::exports::chelseru::provider::sms_push::Delivery;
     }
+}
+
+/// The records of the payment interfaces.
+pub mod payment {
+    pub use crate::wit::base::chelseru::provider::payment_types::{Receipt, Rules, Stored, Unconfirmed};
+    pub use crate::wit::payment::exports::chelseru::provider::payment_gateway::{
+        Callback, Claim, Field, Order, Redirect, Started, Verdict,
+    };
+    pub use crate::wit::payment_inquiry::exports::chelseru::provider::payment_inquiry::Standing;
+    pub use crate::wit::payment_unverified::exports::chelseru::provider::payment_unverified::Unverified;
 }
 
 /// What every plugin must be.
@@ -190,6 +201,134 @@ pub trait SmsPush: Plugin {
     /// # Errors
     /// Names what is not understood, without numbers or texts of messages.
     fn parse_push(delivery: sms::push::Delivery) -> Result<Vec<sms::Report>, String>;
+}
+
+/// Taking payments: what every payment plugin does.
+pub trait Payment: Plugin {
+    /// How the provider settles, as data.
+    fn rules(context: &dyn Context) -> payment::Rules;
+
+    /// Makes a payment known to the provider.
+    ///
+    /// # Errors
+    /// See [`Error`]; `unknown-outcome` whenever the provider may have taken it.
+    fn create(context: &dyn Context, order: payment::Order) -> Result<payment::Started, Error>;
+
+    /// Understands a callback, without any request; `None` when it is not this provider's.
+    fn decode_callback(callback: &payment::Callback) -> Option<payment::Claim>;
+
+    /// Asks whether a payment is paid, and confirms it when it is.
+    ///
+    /// # Errors
+    /// See [`Error`]: nothing is known then. `unknown-outcome` whenever it may have been confirmed.
+    fn verify(
+        context: &dyn Context,
+        payment: payment::Stored,
+        claim: Option<payment::Claim>,
+    ) -> Result<payment::Verdict, Error>;
+}
+
+/// The ability `unverified`: listing payments that wait for a confirmation.
+pub trait PaymentUnverified: Payment {
+    /// The newest ones.
+    ///
+    /// # Errors
+    /// See [`Error`]; a question is never `unknown-outcome`.
+    fn list_unverified(context: &dyn Context) -> Result<Vec<payment::Unverified>, Error>;
+}
+
+/// The ability `reverse`: giving a payment back as a whole.
+pub trait PaymentReverse: Payment {
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// See [`Error`]; `unknown-outcome` whenever it may have been given back.
+    fn reverse(context: &dyn Context, payment: payment::Stored, receipt_number: String) -> Result<(), Error>;
+}
+
+/// The ability `inquiry`: asking how a payment stands without confirming it.
+pub trait PaymentInquiry: Payment {
+    /// How it stands.
+    ///
+    /// # Errors
+    /// See [`Error`]; a question is never `unknown-outcome`.
+    fn inquire(context: &dyn Context, payment: payment::Stored) -> Result<payment::Standing, Error>;
+}
+
+/// Makes the component of a payment provider: `export_payment!(MyPlugin);`, or with the optional abilities the type
+/// implements: `export_payment!(MyPlugin: unverified, reverse, inquiry);`.
+#[macro_export]
+macro_rules! export_payment {
+    ($plugin:ty $(: $($ability:ident),+ $(,)?)?) => {
+        // Only in a component: the names of the exports are nothing a native linker takes.
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            struct __Exports;
+
+            impl $crate::wit::base::exports::chelseru::provider::plugin::Guest for __Exports {
+                fn describe() -> $crate::Description {
+                    <$plugin as $crate::Plugin>::describe()
+                }
+            }
+            $crate::wit::base::export!(__Exports with_types_in $crate::wit::base);
+
+            impl $crate::wit::payment::exports::chelseru::provider::payment_gateway::Guest for __Exports {
+                fn get_rules() -> $crate::payment::Rules {
+                    <$plugin as $crate::Payment>::rules(&$crate::Gateway)
+                }
+
+                fn create(order: $crate::payment::Order) -> Result<$crate::payment::Started, $crate::Error> {
+                    <$plugin as $crate::Payment>::create(&$crate::Gateway, order)
+                }
+
+                fn decode_callback(callback: $crate::payment::Callback) -> Option<$crate::payment::Claim> {
+                    <$plugin as $crate::Payment>::decode_callback(&callback)
+                }
+
+                fn verify(
+                    payment: $crate::payment::Stored,
+                    claim: Option<$crate::payment::Claim>,
+                ) -> Result<$crate::payment::Verdict, $crate::Error> {
+                    <$plugin as $crate::Payment>::verify(&$crate::Gateway, payment, claim)
+                }
+            }
+            $crate::wit::payment::export!(__Exports with_types_in $crate::wit::payment);
+
+            $($($crate::__export_payment_ability!($plugin, $ability);)+)?
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_payment_ability {
+    ($plugin:ty, unverified) => {
+        impl $crate::wit::payment_unverified::exports::chelseru::provider::payment_unverified::Guest for __Exports {
+            fn list_unverified() -> Result<Vec<$crate::payment::Unverified>, $crate::Error> {
+                <$plugin as $crate::PaymentUnverified>::list_unverified(&$crate::Gateway)
+            }
+        }
+        $crate::wit::payment_unverified::export!(__Exports with_types_in $crate::wit::payment_unverified);
+    };
+    ($plugin:ty, reverse) => {
+        impl $crate::wit::payment_reverse::exports::chelseru::provider::payment_reverse::Guest for __Exports {
+            fn reverse(payment: $crate::payment::Stored, receipt_number: String) -> Result<(), $crate::Error> {
+                <$plugin as $crate::PaymentReverse>::reverse(&$crate::Gateway, payment, receipt_number)
+            }
+        }
+        $crate::wit::payment_reverse::export!(__Exports with_types_in $crate::wit::payment_reverse);
+    };
+    ($plugin:ty, inquiry) => {
+        impl $crate::wit::payment_inquiry::exports::chelseru::provider::payment_inquiry::Guest for __Exports {
+            fn inquire(payment: $crate::payment::Stored) -> Result<$crate::payment::Standing, $crate::Error> {
+                <$plugin as $crate::PaymentInquiry>::inquire(&$crate::Gateway, payment)
+            }
+        }
+        $crate::wit::payment_inquiry::export!(__Exports with_types_in $crate::wit::payment_inquiry);
+    };
+    ($plugin:ty, $other:ident) => {
+        compile_error!(concat!("unknown ability: ", stringify!($other), "; use unverified, reverse, inquiry"));
+    };
 }
 
 /// Makes the component: `export_sms!(MyPlugin: text, template, status, credit, push);` with the abilities the

@@ -14,6 +14,7 @@ pub mod base {
                 include chelseru:provider/base@0.1.0;
                 import chelseru:provider/types@0.1.0;
                 import chelseru:provider/sms-types@0.1.0;
+                import chelseru:provider/payment-types@0.1.0;
             }",
         pub_export_macro: true,
         default_bindings_module: "chelseru_plugin_sdk::wit::base",
@@ -79,5 +80,41 @@ ability!(
     {
         "chelseru:provider/http@0.1.0": crate::wit::base::chelseru::provider::http,
         "chelseru:provider/sms-types@0.1.0": crate::wit::base::chelseru::provider::sms_types,
+    }
+);
+ability!(
+    payment,
+    "chelseru_plugin_sdk::wit::payment",
+    "package chelseru:sdk-payment; world sdk-payment { export chelseru:provider/payment-gateway@0.1.0; }",
+    {
+        "chelseru:provider/http@0.1.0": crate::wit::base::chelseru::provider::http,
+        "chelseru:provider/types@0.1.0": crate::wit::base::chelseru::provider::types,
+        "chelseru:provider/payment-types@0.1.0": crate::wit::base::chelseru::provider::payment_types,
+    }
+);
+ability!(
+    payment_unverified,
+    "chelseru_plugin_sdk::wit::payment_unverified",
+    "package chelseru:sdk-payment-unverified; world sdk-payment-unverified { export chelseru:provider/payment-unverified@0.1.0; }",
+    {
+        "chelseru:provider/types@0.1.0": crate::wit::base::chelseru::provider::types,
+    }
+);
+ability!(
+    payment_reverse,
+    "chelseru_plugin_sdk::wit::payment_reverse",
+    "package chelseru:sdk-payment-reverse; world sdk-payment-reverse { export chelseru:provider/payment-reverse@0.1.0; }",
+    {
+        "chelseru:provider/types@0.1.0": crate::wit::base::chelseru::provider::types,
+        "chelseru:provider/payment-types@0.1.0": crate::wit::base::chelseru::provider::payment_types,
+    }
+);
+ability!(
+    payment_inquiry,
+    "chelseru_plugin_sdk::wit::payment_inquiry",
+    "package chelseru:sdk-payment-inquiry; world sdk-payment-inquiry { export chelseru:provider/payment-inquiry@0.1.0; }",
+    {
+        "chelseru:provider/types@0.1.0": crate::wit::base::chelseru::provider::types,
+        "chelseru:provider/payment-types@0.1.0": crate::wit::base::chelseru::provider::payment_types,
     }
 );

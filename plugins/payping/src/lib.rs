@@ -1,0 +1,408 @@
+//! PayPing, payment API v3.
+//!
+//! The provider counts toman: amounts are divided by ten here, which the rules make exact. The browser posts a form
+//! whose field `data` is a JSON text; it is a hint only. `verify` needs the receipt number from that form; when the
+//! form never came, the report of the payment names it. What the answer says about code, amount, our number and
+//! receipt is compared before anything counts as paid, also when the answer is "confirmed before" (409 with 110).
+//! Source: the v1-v2-v3 documentation and the official WooCommerce plugin, as collected in 2026.
+
+use chelseru_plugin_sdk::callback::Fields;
+use chelseru_plugin_sdk::encode;
+use chelseru_plugin_sdk::http::{Answer, Request};
+use chelseru_plugin_sdk::json::{Node, Object};
+use chelseru_plugin_sdk::payment::{
+    Callback, Claim, Order, Receipt, Redirect, Rules, Started, Stored, Unconfirmed, Verdict,
+};
+use chelseru_plugin_sdk::{
+    Context, Description, Error, Payment, Plugin, Rejection, Setting, export_payment, number,
+};
+
+/// The provider.
+pub struct Payping;
+
+export_payment!(Payping);
+
+const RIAL_PER_TOMAN: u64 = 10;
+const ALREADY: &str = "110";
+
+impl Plugin for Payping {
+    fn describe() -> Description {
+        Description::new("payping", env!("CARGO_PKG_VERSION"), "PayPing, payment API v3.")
+            .setting(Setting::secret("api_key", "The token from the PayPing panel, with the right pay:write."))
+            .base_url("https://api.payping.ir", 15_000)
+    }
+}
+
+impl Payment for Payping {
+    fn rules(_: &dyn Context) -> Rules {
+        Rules {
+            // 1,000 to 50,000,000 toman in the official sample.
+            amount_min: 10_000,
+            amount_max: 500_000_000,
+            unit_rial: RIAL_PER_TOMAN,
+            window_seconds: 20 * 60,
+            // Ten minutes by the documentation, fifteen by the help page.
+            unconfirmed: Unconfirmed::ReturnedAfter(15 * 60),
+            reverse_seconds: 0,
+            already_code: ALREADY.to_owned(),
+        }
+    }
+
+    fn create(context: &dyn Context, order: Order) -> Result<Started, Error> {
+        if !order.amount_rial.is_multiple_of(RIAL_PER_TOMAN) {
+            return Err(Error::rejected("101", "the amount is no whole toman"));
+        }
+        let mut body = Object::new()
+            .number("amount", order.amount_rial / RIAL_PER_TOMAN)
+            .text("returnUrl", &order.callback_url)
+            .text("description", &order.description)
+            .text("clientRefId", &order.local_id.to_string());
+        let mobile = order.mobile.as_deref().and_then(number::national);
+        if let Some(identity) = mobile.as_ref().or(order.email.as_ref()) {
+            body = body.text("payerIdentity", identity);
+        }
+        let url = [&context.base_url()?, "/v3/pay"].concat();
+        let answer = authorized(context, Request::post(url).json(body))?.act(context)?;
+        if answer.is_success() {
+            let node = answer.json()?;
+            let (code, url) = (node.get_any_case("paymentCode").text(), node.get_any_case("url").text());
+            if code.is_empty() {
+                return Err(answer.unclear_because("no paymentCode"));
+            }
+            let url = match url {
+                "" => [&context.base_url()?, "/v3/pay/start/", &encode::segment(code)].concat(),
+                url => url.to_owned(),
+            };
+            return Ok(Started {
+                reference: code.to_owned(),
+                redirect: Redirect::Get(url),
+                state: Vec::new(),
+                message: String::new(),
+            });
+        }
+        Err(failure(&answer))
+    }
+
+    fn decode_callback(callback: &Callback) -> Option<Claim> {
+        let mut fields = Fields::read(callback);
+        let data = fields.get("data").to_owned();
+        if !data.is_empty() {
+            fields.add_json(data.as_bytes());
+        }
+        let names = ["paymentCode", "code", "authority"];
+        // A query of another provider's callback may well have a `code`; PayPing's browsers post.
+        let names = if callback.method == "GET" { &names[..1] } else { &names[..] };
+        let reference = names.iter().map(|name| fields.get(name)).find(|value| !value.is_empty())?;
+        let receipt = [fields.get("paymentRefId"), fields.get("refid")]
+            .into_iter()
+            .find(|number| number.parse::<u64>().is_ok_and(|number| number > 0));
+        let cancelled = receipt.is_none() && matches!(fields.get("status"), "0" | "-1");
+        let (reference, receipt) = (reference.to_owned(), receipt.map(str::to_owned));
+        Some(Claim { reference, cancelled, receipt, data: Vec::new() })
+    }
+
+    fn verify(context: &dyn Context, payment: Stored, claim: Option<Claim>) -> Result<Verdict, Error> {
+        let receipt = match claim.and_then(|claim| claim.receipt) {
+            Some(receipt) => receipt,
+            None => match find_receipt(context, &payment)? {
+                Found::Receipt(receipt) => receipt,
+                Found::Verdict(verdict) => return Ok(verdict),
+            },
+        };
+        let Ok(receipt_number) = receipt.parse::<u64>() else {
+            return Ok(Verdict::Mismatch("paymentRefId".to_owned()));
+        };
+        let body = Object::new()
+            .number("paymentRefId", receipt_number)
+            .text("paymentCode", &payment.reference)
+            .number("amount", payment.amount_rial / RIAL_PER_TOMAN);
+        let url = [&context.base_url()?, "/v3/pay/verify"].concat();
+        let answer = authorized(context, Request::post(url).json(body))?.act(context)?;
+        if matches!(answer.status(), 202 | 502) {
+            return Ok(Verdict::Pending(answer.retry_after_secs()));
+        }
+        if answer.status() == 200 {
+            return Ok(compare(&answer.json()?, &payment, &receipt, "200").unwrap_or_else(Verdict::Paid));
+        }
+        let node = answer.json().unwrap_or_default();
+        let (code, text) = error(&node);
+        Ok(match code.as_str() {
+            ALREADY | "123" => {
+                let known = node.get_any_case("metaData").get_any_case("message");
+                if known.entries().is_empty() {
+                    return Err(answer.unclear_because("confirmed before, without saying what"));
+                }
+                compare(known, &payment, &receipt, &code).unwrap_or_else(Verdict::PaidBefore)
+            }
+            "109" | "126" | "155" => Verdict::Pending(answer.retry_after_secs()),
+            "121" | "122" | "133" => Verdict::NotPaid(Rejection { code, text }),
+            "127" => Verdict::Cancelled(Rejection { code, text }),
+            "137" => Verdict::Mismatch("amount".to_owned()),
+            _ => return Err(failure(&answer)),
+        })
+    }
+}
+
+enum Found {
+    Receipt(String),
+    Verdict(Verdict),
+}
+
+/// The receipt number of a payment whose callback never came.
+fn find_receipt(context: &dyn Context, payment: &Stored) -> Result<Found, Error> {
+    let url = [&context.base_url()?, "/v1/report/", &encode::segment(&payment.reference)].concat();
+    let answer = authorized(context, Request::get(url))?.ask(context)?;
+    if answer.status() == 404 {
+        return Ok(Found::Verdict(Verdict::UnknownReference));
+    }
+    if !answer.is_success() {
+        return Err(failure(&answer));
+    }
+    let node = answer.json()?;
+    let status = node.get_any_case("paymentStatus").text();
+    let receipt = node.get_any_case("refId").text();
+    let reason = |text: &str| Rejection { code: status.to_owned(), text: text.to_owned() };
+    Ok(match status {
+        // Paid and confirmed, or paid and waiting for us.
+        "1" | "5" if receipt.parse::<u64>().is_ok_and(|number| number > 0) => Found::Receipt(receipt.to_owned()),
+        "0" | "2" => Found::Verdict(Verdict::NotPaid(reason("not paid yet"))),
+        "3" => Found::Verdict(Verdict::Cancelled(reason("cancelled"))),
+        "4" => Found::Verdict(Verdict::NotPaid(reason("refused by the bank"))),
+        _ => return Err(answer.unclear_because("a payment status nobody described")),
+    })
+}
+
+/// The receipt, when it is about what was asked; else what differs.
+fn compare<'a>(node: &Node<'a>, payment: &Stored, receipt: &str, code: &str) -> Result<Verdict, Receipt> {
+    let get = |name: &str| node.get_any_case(name).text().to_owned();
+    let differs = |field: &str| Ok(Verdict::Mismatch(field.to_owned()));
+    if get("code") != payment.reference {
+        return differs("code");
+    }
+    let amount = node.get_any_case("amount").integer().and_then(|toman| u64::try_from(toman).ok());
+    let Some(amount) = amount.and_then(|toman| toman.checked_mul(RIAL_PER_TOMAN)) else { return differs("amount") };
+    if amount != payment.amount_rial {
+        return differs("amount");
+    }
+    if get("clientRefId") != payment.local_id.to_string() {
+        return differs("clientRefId");
+    }
+    if get("paymentRefId") != receipt {
+        return differs("paymentRefId");
+    }
+    Err(Receipt {
+        number: receipt.to_owned(),
+        card_pan: get("cardNumber"),
+        card_hash: get("cardHashPan"),
+        fee_rial: None,
+        amount_rial: Some(amount),
+        code: code.to_owned(),
+        text: String::new(),
+    })
+}
+
+fn authorized(context: &dyn Context, request: Request) -> Result<Request, Error> {
+    let token = ["Bearer ", &context.required("api_key")?].concat();
+    Ok(request.header("authorization", &token).header("accept", "application/json"))
+}
+
+/// The code and words of an error body.
+fn error(node: &Node) -> (String, String) {
+    let meta = node.get_any_case("metaData");
+    let text = meta.get_any_case("errors").items().first().map_or("", |error| error.get_any_case("message").text());
+    (meta.get_any_case("code").text().to_owned(), text.to_owned())
+}
+
+fn failure(answer: &Answer) -> Error {
+    let node = answer.json().unwrap_or_default();
+    let (code, text) = error(&node);
+    match (answer.status(), code.as_str()) {
+        (401 | 403, _) | (_, "102" | "103" | "104" | "111" | "112" | "166") => Error::unauthorized(code, &text),
+        (429, _) => Error::Throttled(answer.retry_after_secs()),
+        (500.., _) | (_, "" | "106" | "108" | "114") => answer.unclear(),
+        _ => Error::rejected(code, &text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chelseru_plugin_sdk::http::{Header, HttpError};
+    use chelseru_plugin_sdk::testing::{self, Script};
+
+    const STARTED: &str = r#"{"paymentCode":"Vw3kD1Gr","url":"https://api.payping.ir/v3/pay/start/Vw3kD1Gr","amount":50000,"payerWage":0,"businessWage":500,"gatewayAmount":50000,"paypingVat":45}"#;
+    const VERIFIED: &str = r#"{"amount":50000,"cardNumber":"603799******1234","cardHashPan":"8F2C","clientRefId":"17","paymentRefId":123456789,"code":"Vw3kD1Gr","payedDate":"2026-01-01T10:00:00Z","payerWage":0,"businessWage":500,"gatewayAmount":50000,"paypingVat":45,"sharedPaymentItems":null}"#;
+    const BEFORE: &str = r#"{"type":"x","title":"Conflict","status":409,"paypingTraceId":"t","metaData":{"code":110,"message":{"Amount":50000,"PayerWage":0,"BusinessWage":500,"GatewayAmount":50000,"CardNumber":"603799******1234","CardHashPan":"8F2C","ClientRefId":"17","PaymentRefId":123456789,"Code":"Vw3kD1Gr","PayedDate":"2026-01-01T10:00:00Z"},"errors":[{"message":"done"}]}}"#;
+
+    fn script() -> Script {
+        Script::for_plugin::<Payping>().setting("api_key", "token-secret")
+    }
+
+    fn order(amount_rial: u64) -> Order {
+        Order {
+            local_id: 17,
+            amount_rial,
+            callback_url: "https://shop.example/back".into(),
+            description: "d".into(),
+            order: "o-1".into(),
+            mobile: Some("+989121234567".into()),
+            email: Some("a@b.example".into()),
+        }
+    }
+
+    fn stored() -> Stored {
+        Stored {
+            local_id: 17,
+            reference: "Vw3kD1Gr".into(),
+            amount_rial: 500_000,
+            order: "o-1".into(),
+            state: Vec::new(),
+        }
+    }
+
+    fn claim(receipt: Option<&str>) -> Option<Claim> {
+        let receipt = receipt.map(str::to_owned);
+        Some(Claim { reference: "Vw3kD1Gr".into(), cancelled: false, receipt, data: Vec::new() })
+    }
+
+    fn verdict(status: u16, body: &str) -> Result<Verdict, Error> {
+        Payping::verify(&script().reply(status, body), stored(), claim(Some("123456789")))
+    }
+
+    fn problem(code: u32) -> String {
+        format!(r#"{{"title":"x","status":400,"metaData":{{"code":{code},"errors":[{{"message":"m"}}]}}}}"#)
+    }
+
+    fn callback(content_type: &str, body: &str) -> Option<Claim> {
+        let headers = vec![Header { name: "content-type".into(), value: content_type.into() }];
+        Payping::decode_callback(&Callback {
+            method: "POST".into(),
+            query: String::new(),
+            headers,
+            body: body.into(),
+        })
+    }
+
+    #[test]
+    fn the_description_obeys_the_rules() {
+        testing::check_description::<Payping>();
+    }
+
+    #[test]
+    fn requests_are_json_in_toman_with_our_number() {
+        let script = script().reply(200, STARTED).reply(200, VERIFIED);
+        let started = Payping::create(&script, order(500_000)).expect("started");
+        assert_eq!(started.reference, "Vw3kD1Gr");
+        Payping::verify(&script, stored(), claim(Some("123456789"))).expect("verified");
+        let requests = script.requests();
+        let body = |index: usize| String::from_utf8_lossy(&requests[index].body).into_owned();
+        assert_eq!(
+            body(0),
+            r#"{"amount":50000,"returnUrl":"https://shop.example/back","description":"d","clientRefId":"17","payerIdentity":"09121234567"}"#
+        );
+        assert_eq!(body(1), r#"{"paymentRefId":123456789,"paymentCode":"Vw3kD1Gr","amount":50000}"#);
+        let bearer = |h: &Header| h.name == "authorization" && h.value == "Bearer token-secret";
+        assert!(requests.iter().all(|request| request.headers.iter().any(bearer)));
+    }
+
+    #[test]
+    fn a_part_of_a_toman_is_refused_and_not_rounded() {
+        let script = script().reply(200, STARTED);
+        assert!(matches!(Payping::create(&script, order(500_005)), Err(Error::Rejected(_))));
+        assert!(script.requests().is_empty());
+    }
+
+    #[test]
+    fn paid_now_and_paid_before_are_compared_field_by_field() {
+        assert!(matches!(verdict(200, VERIFIED), Ok(Verdict::Paid(r)) if r.number == "123456789" && r.amount_rial == Some(500_000)));
+        assert!(matches!(verdict(409, BEFORE), Ok(Verdict::PaidBefore(r)) if r.number == "123456789"));
+        for (body, status) in [(VERIFIED, 200), (BEFORE, 409)] {
+            for (from, to, field) in [
+                ("mount\":50000,\"", "mount\":50001,\"", "amount"),
+                ("Vw3kD1Gr", "XXXXXXXX", "code"),
+                ("RefId\":\"17\"", "RefId\":\"18\"", "clientRefId"),
+                ("123456789", "123456780", "paymentRefId"),
+            ] {
+                assert!(body.contains(from), "{from}");
+                assert_eq!(verdict(status, &body.replace(from, to)), Ok(Verdict::Mismatch(field.into())));
+            }
+        }
+        let bare = r#"{"metaData":{"code":110}}"#;
+        assert!(matches!(verdict(409, bare), Err(Error::UnknownOutcome(_))));
+    }
+
+    #[test]
+    fn what_is_not_final_is_pending_or_unknown() {
+        for (status, body) in [(202, ""), (502, "<html>")] {
+            assert_eq!(verdict(status, body), Ok(Verdict::Pending(None)));
+        }
+        for code in [109, 126, 155] {
+            assert_eq!(verdict(409, &problem(code)), Ok(Verdict::Pending(None)));
+        }
+        for (status, body) in [(500, ""), (503, "<html>"), (400, ""), (200, "<html>"), (200, "")] {
+            assert!(matches!(verdict(status, body), Err(Error::UnknownOutcome(_))), "{status} {body}");
+        }
+        let silent = script().fail(HttpError::Unanswered("x".into()));
+        let silent = Payping::verify(&silent, stored(), claim(Some("1")));
+        assert!(matches!(silent, Err(Error::UnknownOutcome(_))));
+        assert!(matches!(verdict(401, ""), Err(Error::Unauthorized(_))));
+    }
+
+    #[test]
+    fn a_no_is_a_no() {
+        for code in [121, 122, 133] {
+            assert!(matches!(verdict(409, &problem(code)), Ok(Verdict::NotPaid(_))));
+        }
+        assert!(matches!(verdict(400, &problem(127)), Ok(Verdict::Cancelled(_))));
+        assert_eq!(verdict(400, &problem(137)), Ok(Verdict::Mismatch("amount".into())));
+    }
+
+    #[test]
+    fn a_lost_callback_is_found_in_the_report() {
+        let paid = r#"{"isPaid":true,"refId":123456789,"paymentStatus":5}"#;
+        for claim in [None, claim(None)] {
+            let script = script().reply(200, paid).reply(200, VERIFIED);
+            assert!(matches!(Payping::verify(&script, stored(), claim), Ok(Verdict::Paid(_))));
+            assert_eq!(script.requests()[0].url, "https://api.payping.ir/v1/report/Vw3kD1Gr");
+        }
+        let report = |status: u16, body: &str| Payping::verify(&script().reply(status, body), stored(), None);
+        for status in [0, 2, 4] {
+            let body = format!(r#"{{"paymentStatus":{status}}}"#);
+            assert!(matches!(report(200, &body), Ok(Verdict::NotPaid(_))));
+        }
+        assert!(matches!(report(200, r#"{"paymentStatus":3}"#), Ok(Verdict::Cancelled(_))));
+        assert_eq!(report(404, ""), Ok(Verdict::UnknownReference));
+        assert!(matches!(report(200, r#"{"paymentStatus":9}"#), Err(Error::Unavailable(_))));
+        assert!(matches!(report(200, r#"{"paymentStatus":5,"refId":0}"#), Err(Error::Unavailable(_))));
+    }
+
+    #[test]
+    fn the_real_callback_has_its_fields_inside_data() {
+        let form = "application/x-www-form-urlencoded";
+        let data = r#"{"clientRefId":"17","paymentCode":"Vw3kD1Gr","paymentRefId":123456789,"amount":50000}"#;
+        let body = encode::form(&[("status", "1"), ("errorCode", ""), ("data", data)]);
+        let claim = callback(form, &body).expect("a claim");
+        assert_eq!((claim.reference.as_str(), claim.cancelled), ("Vw3kD1Gr", false));
+        assert_eq!(claim.receipt.as_deref(), Some("123456789"));
+        let data = r#"{"clientRefId":"17","paymentCode":"Vw3kD1Gr","amount":50000}"#;
+        let body = encode::form(&[("status", "0"), ("errorCode", "127"), ("data", data)]);
+        let claim = callback(form, &body).expect("a claim");
+        assert!(claim.cancelled && claim.receipt.is_none());
+    }
+
+    #[test]
+    fn flat_fields_work_too() {
+        let json = r#"{"paymentCode":"c","paymentRefId":"12"}"#;
+        for claim in [
+            callback("application/json", json),
+            callback("application/json", r#"{"data":{"paymentCode":"c","paymentRefId":12}}"#),
+            callback("application/x-www-form-urlencoded", "PaymentCode=c&PaymentRefId=12"),
+            callback("application/x-www-form-urlencoded", "code=c&refid=12"),
+        ] {
+            let claim = claim.expect("a claim");
+            assert_eq!((claim.reference.as_str(), claim.receipt.as_deref()), ("c", Some("12")));
+        }
+        assert_eq!(callback("application/json", "{}"), None);
+        assert_eq!(callback("application/x-www-form-urlencoded", "data={"), None);
+    }
+}
