@@ -7,6 +7,7 @@
 //!
 //! Reading order: `phone` and `clock` (words), `secret` (keys), `otp` (codes), `identity` (login and the check of
 //! every request), `token`, `sms` (the port) and `sms::route` (failover); `money`, `payment`, `wallet`.
+//! every request), `token`, `sms` (the port), `sms::route` (failover) and `chat`.
 
 pub mod clock;
 pub mod ids;
@@ -19,6 +20,8 @@ pub mod account;
 pub mod password;
 
 pub mod identity;
+
+pub mod chat;
 
 pub mod token;
 

@@ -14,6 +14,7 @@
 //! | `s` | user, session | session |
 //! | `h` | user | what is kept of the password |
 //! | `g` | MAC of a user name | guesses at the password of that name |
+//! | `C` | see `chat::key` | chat: rooms, members, messages, files |
 //! | `b` | anything | anything: for measuring |
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
 //! | `$` | see `money_keys` | money |

@@ -16,7 +16,7 @@
 //!
 //! Not here: rules (lengths, lifetimes, who may do what: see `chelseru-domain`), HMAC and token keys, and any
 //! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `commit`, `txn`,
-//! `challenge`.
+//! `challenge`, `chat`.
 
 mod types;
 
@@ -24,6 +24,7 @@ mod api_key;
 mod challenge;
 mod message;
 mod password;
+pub mod chat;
 mod session;
 mod user;
 

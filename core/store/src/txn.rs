@@ -71,6 +71,45 @@ impl Txn {
         Ok(found)
     }
 
+    /// The last key that begins with `prefix`.
+    pub(crate) fn last_key(&self, prefix: &[u8]) -> Result<Option<IVec>, StoreError> {
+        // Keys after the prefix's own; all prefixes end in a number that is not the largest.
+        let mut end = prefix.to_vec();
+        while end.last() == Some(&u8::MAX) {
+            end.pop();
+        }
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        let range = (Bound::Included(prefix), Bound::Excluded(end.as_slice()));
+        let removed = |key: &[u8]| self.overlay.get(key).is_some_and(Option::is_none);
+        let pending = self.overlay.range::<[u8], _>(range).rev().find(|(_, value)| value.is_some());
+        let mut stored =
+            self.tree.range::<&[u8], _>((Bound::Included(prefix), Bound::Excluded(end.as_slice())));
+        let stored = loop {
+            match stored.next_back().transpose().map_err(error::read)? {
+                Some((key, _)) if removed(&key) => {}
+                other => break other.map(|(key, _)| key),
+            }
+        };
+        Ok(pending.map(|(key, _)| key.clone()).max(stored))
+    }
+
+    /// How many entries have a key from `first` to `last`, both included.
+    pub(crate) fn count_between(&self, first: &[u8], last: &[u8]) -> Result<u64, StoreError> {
+        if first > last {
+            return Ok(0);
+        }
+        let range = (Bound::Included(first), Bound::Included(last));
+        let mut count = 0;
+        for key in self.tree.range::<&[u8], _>((Bound::Included(first), Bound::Included(last))).keys() {
+            // The overlay speaks for a key that is in both.
+            count += u64::from(!self.overlay.contains_key(&key.map_err(error::read)?));
+        }
+        let pending = self.overlay.range::<[u8], _>(range).filter(|(_, value)| value.is_some()).count();
+        Ok(count + pending as u64)
+    }
+
     pub(crate) fn get_record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
         self.get(key)?.map(|bytes| decode(&bytes)).transpose()
     }
@@ -159,6 +198,25 @@ mod tests {
         assert_eq!(scanned(&txn, "a", 2), ["a1=stored", "a2=new"]);
         assert_eq!(scanned(&txn, "b", 10), ["b1=stored"]);
         assert_eq!(scanned(&txn, "c", 10), [""; 0]);
+    }
+
+    #[test]
+    fn the_last_key_and_a_count_see_the_pending_batch() {
+        let mut txn = txn(&["a1", "a3", "b1"]);
+        let last = |txn: &Txn, prefix: &str| {
+            txn.last_key(prefix.as_bytes()).unwrap().map(|key| String::from_utf8(key.to_vec()).unwrap())
+        };
+        assert_eq!(last(&txn, "a").as_deref(), Some("a3"));
+        txn.put("a2".into(), "new".into());
+        assert_eq!(last(&txn, "a").as_deref(), Some("a3"));
+        txn.delete("a3".into());
+        assert_eq!(last(&txn, "a").as_deref(), Some("a2"));
+        txn.put("a7".into(), "new".into());
+        assert_eq!(last(&txn, "a").as_deref(), Some("a7"));
+        assert_eq!(last(&txn, "c"), None);
+        assert_eq!(txn.count_between(b"a1", b"a7").unwrap(), 3);
+        assert_eq!(txn.count_between(b"a2", b"a6").unwrap(), 1);
+        assert_eq!(txn.count_between(b"a9", b"a1").unwrap(), 0);
     }
 
     #[test]

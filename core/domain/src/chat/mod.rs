@@ -1,0 +1,203 @@
+//! Chat: who may do what in a room, and the way of a message from its sender to those who see it.
+//!
+//! Every change goes to the store together with its judge ([`rights::permit`]); what was stored comes back, in the
+//! order of storing, through one publisher task that hands it to a [`ChatPort`] and only then answers whoever
+//! asked. Invariants: nothing is seen before it is durable; what a room's members see is in the order of its
+//! numbers; no route and no frame decides a right by itself.
+//!
+//! Nothing here knows sockets or JSON: the port is the gateway's. Reading order: `rights`, `service`.
+
+pub mod rights;
+mod service;
+
+use std::sync::Arc;
+
+use chelseru_store::StoreError;
+pub use chelseru_store::chat::{
+    Edited, FileDraft, FileId, FileKept, Member, Message, MessageBody, MessageEdit, MessagePage,
+    Organization, OrganizationId, OrganizationMade, ROOMS_MAX, Room, RoomChange, RoomChanged, RoomFacts,
+    RoomId, RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
+};
+
+pub use rights::{Access, Action, Denied, Rights, effective, permit};
+pub use service::{ChatService, Post, PublicUser, RoomEdit, RoomRequest, Stored};
+
+use crate::ids::UserId;
+
+/// Bounds of chat. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatRules {
+    /// Characters of a message's text.
+    pub text_chars_max: usize,
+    pub members_max: u32,
+    pub bans_max: u32,
+    pub rooms_per_user_max: usize,
+    pub organizations_per_user_max: usize,
+    /// Messages, and as many edits, that a resume may bring; a longer gap is a reset.
+    pub resume_max: u64,
+}
+
+impl Default for ChatRules {
+    fn default() -> Self {
+        ChatRules {
+            text_chars_max: 4096,
+            members_max: 1000,
+            bans_max: 1000,
+            rooms_per_user_max: 1000,
+            organizations_per_user_max: 20,
+            resume_max: 1000,
+        }
+    }
+}
+
+/// The kinds of messages that are stored, as the API names them.
+pub const KINDS: [&str; 4] = ["text", "image", "file", "location"];
+
+/// Characters of a room's name, as in the original.
+pub const NAME_CHARS_MAX: usize = 45;
+
+/// Characters of a room's description.
+pub const DESCRIPTIONS_CHARS_MAX: usize = 2000;
+
+/// Characters of a client's own id of a message.
+pub const CLIENT_ID_CHARS_MAX: usize = 64;
+
+/// A message with its sender's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageView {
+    pub message: Message,
+    pub sender_name: Arc<str>,
+}
+
+/// The public number of a message: room and number in 53 bits, so that no index is needed to find it.
+#[must_use]
+pub fn message_id(room: RoomId, seq: u64) -> u64 {
+    (room.0 << 26) | (seq & SEQ_MAX)
+}
+
+/// Room and number of a public message id.
+#[must_use]
+pub fn message_of(id: u64) -> (RoomId, u64) {
+    (RoomId(id >> 26), id & SEQ_MAX)
+}
+
+/// Something that was stored and may be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChatEvent {
+    Posted(MessageView),
+    /// An edit or, when the message says so, a deletion.
+    Edited {
+        view: MessageView,
+        revision: u64,
+        by: UserId,
+    },
+    Read {
+        user: UserId,
+        seq: u64,
+    },
+    Made {
+        room: Room,
+        members: Vec<UserId>,
+    },
+    Updated {
+        room: Room,
+        by: UserId,
+    },
+    Joined {
+        room: Room,
+        user: UserId,
+    },
+    /// The user's rights are others now.
+    Rights {
+        user: UserId,
+        rights: Rights,
+    },
+    Removed {
+        user: UserId,
+        why: Removal,
+    },
+    Deleted {
+        former: Vec<UserId>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    Left,
+    Kicked,
+    Banned,
+}
+
+/// Shows events to those who watch a room. Called by one task, in the order of storing; must not wait.
+pub trait ChatPort: Send + Sync {
+    fn publish(&self, room: RoomId, events: &[ChatEvent]);
+}
+
+/// Why chat did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    #[error("there is no such room")]
+    RoomMissing,
+    #[error("there is no such message")]
+    MessageMissing,
+    #[error("there is no such user")]
+    UserMissing,
+    #[error("there is no such organization of the user")]
+    OrganizationMissing,
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// A field's value: its name and a sentence.
+    #[error("{field}: {reason}")]
+    Invalid { field: &'static str, reason: String },
+    #[error("the file is not yours, not of this room, or already sent")]
+    FileUnusable,
+    #[error("a bound is reached: {0}")]
+    Full(&'static str),
+    /// Too many changes wait; trying again later helps.
+    #[error("too many changes wait")]
+    Busy,
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for ChatError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => ChatError::Busy,
+            other => ChatError::Store(other),
+        }
+    }
+}
+
+/// A message that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    pub view: MessageView,
+    /// The client id was known: the message was there before.
+    pub duplicate: bool,
+}
+
+/// What somebody who was away missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gap {
+    Whole {
+        messages: Vec<MessageView>,
+        edits: Vec<(u64, MessageView)>,
+    },
+    /// The gap is longer than may be sent.
+    Reset,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_holds_room_and_number() {
+        for (room, seq) in [(1, 1), (ROOMS_MAX, SEQ_MAX), (7, 12_345)] {
+            let id = message_id(RoomId(room), seq);
+            assert!(id < 1 << 53);
+            assert_eq!(message_of(id), (RoomId(room), seq));
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The permission matrix: one pure function that every route and every frame asks.
+//!
+//! The owner has every right for ever. Others have what was granted to them; a member with any right of
+//! management is an admin. Nobody grants what they do not have, nobody acts upon the owner, and acting against
+//! an admin takes [`Access::KickAdmin`]. A closed room takes nothing new from anybody; a room on hold takes
+//! messages only from those who could reopen it. Anything not allowed here is refused.
+
+use std::fmt;
+
+use chelseru_store::chat::{Member, RoomFacts, RoomStatus};
+
+use crate::ids::UserId;
+
+/// The original's levels of access, with their numbers in the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// May read and nothing else, whatever else is granted.
+    ReadOnly = 1,
+    Member = 2,
+    Add = 3,
+    Kick = 4,
+    Ban = 5,
+    Grant = 6,
+    Revoke = 7,
+    KickAdmin = 8,
+    Close = 9,
+    Reopen = 10,
+    Rename = 11,
+    Avatar = 12,
+    /// Of the room, and of other people's messages.
+    Delete = 13,
+}
+
+impl Access {
+    pub const ALL: [Access; 13] = [
+        Access::ReadOnly,
+        Access::Member,
+        Access::Add,
+        Access::Kick,
+        Access::Ban,
+        Access::Grant,
+        Access::Revoke,
+        Access::KickAdmin,
+        Access::Close,
+        Access::Reopen,
+        Access::Rename,
+        Access::Avatar,
+        Access::Delete,
+    ];
+
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Access> {
+        Access::ALL.into_iter().find(|access| access.number() == number)
+    }
+
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self as u64
+    }
+}
+
+/// A set of levels of access.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rights(u16);
+
+impl Rights {
+    pub const NONE: Rights = Rights(0);
+
+    #[must_use]
+    pub fn of(access: &[Access]) -> Rights {
+        access.iter().fold(Rights::NONE, |rights, access| rights.with(*access))
+    }
+
+    /// What a member starts with.
+    #[must_use]
+    pub fn member() -> Rights {
+        Rights::of(&[Access::Member])
+    }
+
+    /// Everything that can be granted.
+    #[must_use]
+    pub fn owner() -> Rights {
+        Access::ALL.into_iter().filter(|access| *access != Access::ReadOnly).fold(Rights::NONE, Rights::with)
+    }
+
+    /// What the second user of a pair starts with.
+    #[must_use]
+    pub fn partner() -> Rights {
+        Rights::of(&[Access::Member, Access::Rename])
+    }
+
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Rights {
+        Rights(bits)
+    }
+
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    #[must_use]
+    pub fn with(self, access: Access) -> Rights {
+        Rights(self.0 | 1 << access as u16)
+    }
+
+    #[must_use]
+    pub fn without(self, other: Rights) -> Rights {
+        Rights(self.0 & !other.0)
+    }
+
+    #[must_use]
+    pub fn and(self, other: Rights) -> Rights {
+        Rights(self.0 | other.0)
+    }
+
+    #[must_use]
+    pub fn has(self, access: Access) -> bool {
+        self.0 & 1 << access as u16 != 0
+    }
+
+    #[must_use]
+    pub fn has_all(self, other: Rights) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Has a right of management.
+    #[must_use]
+    pub fn is_admin(self) -> bool {
+        self.without(Rights::of(&[Access::ReadOnly, Access::Member, Access::Rename])).0 != 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Access> {
+        Access::ALL.into_iter().filter(move |access| self.has(*access))
+    }
+}
+
+impl fmt::Debug for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// What somebody wants to do in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// See the room, its members, messages and files; hold a socket; mark as read; pin.
+    See,
+    /// Send a message, a file, a signal, or the sign of typing.
+    Post,
+    EditMessage {
+        own: bool,
+    },
+    DeleteMessage {
+        own: bool,
+    },
+    Add,
+    Leave,
+    Kick,
+    Ban,
+    Unban,
+    Grant(Rights),
+    Revoke(Rights),
+    Close,
+    Hold,
+    Reopen,
+    Rename,
+    Avatar,
+    DeleteRoom,
+}
+
+/// Why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Told as if there were no such room.
+    #[error("not a member of the room")]
+    NotMember,
+    #[error("banned from the room")]
+    Banned,
+    #[error("may only read in this room")]
+    ReadOnly,
+    #[error("this needs a right that was not granted")]
+    NoRight,
+    #[error("the room is closed")]
+    RoomClosed,
+    #[error("the room is on hold")]
+    RoomOnHold,
+    #[error("the owner of a room cannot be acted upon")]
+    OwnerProtected,
+    #[error("that user is not a member of the room")]
+    TargetNotMember,
+    #[error("that user is banned from the room")]
+    TargetBanned,
+    #[error("there is no such user")]
+    TargetMissing,
+    #[error("a pair's room keeps its two users")]
+    PairRoom,
+    #[error("the owner cannot leave; delete the room instead")]
+    OwnerStays,
+}
+
+/// Whether the actor of these facts may do this.
+///
+/// # Errors
+///
+/// The first rule against it.
+pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
+    if facts.actor_banned {
+        return Err(Denied::Banned);
+    }
+    let Some(actor) = facts.actor else { return Err(Denied::NotMember) };
+    let rights = rights_of(&actor, facts);
+    if rights.has(Access::ReadOnly) && !matches!(action, Action::See | Action::Leave) {
+        return Err(Denied::ReadOnly);
+    }
+    let needs = |access| if rights.has(access) { Ok(()) } else { Err(Denied::NoRight) };
+    match action {
+        Action::See => Ok(()),
+        Action::Post | Action::EditMessage { own: true } => {
+            needs(Access::Member)?;
+            match facts.room.status {
+                RoomStatus::Open => Ok(()),
+                RoomStatus::Hold if rights.has(Access::Reopen) => Ok(()),
+                RoomStatus::Hold => Err(Denied::RoomOnHold),
+                RoomStatus::Closed => Err(Denied::RoomClosed),
+            }
+        }
+        // Nobody puts words into another's mouth.
+        Action::EditMessage { own: false } => Err(Denied::NoRight),
+        Action::DeleteMessage { own: true } => needs(Access::Member),
+        Action::DeleteMessage { own: false } | Action::DeleteRoom => needs(Access::Delete),
+        Action::Leave if actor.user == facts.room.owner => Err(Denied::OwnerStays),
+        Action::Leave => Ok(()),
+        Action::Add => {
+            needs(Access::Add)?;
+            if facts.room.pair {
+                return Err(Denied::PairRoom);
+            }
+            if facts.target_banned {
+                return Err(Denied::TargetBanned);
+            }
+            if facts.target_exists { Ok(()) } else { Err(Denied::TargetMissing) }
+        }
+        Action::Kick => {
+            needs(Access::Kick)?;
+            upon(target(facts)?, rights, facts)
+        }
+        Action::Ban => {
+            needs(Access::Ban)?;
+            match facts.target {
+                Some(target) => upon(target, rights, facts),
+                None if facts.target_exists => Ok(()),
+                None => Err(Denied::TargetMissing),
+            }
+        }
+        Action::Unban => needs(Access::Ban),
+        Action::Grant(granted) => {
+            // Making somebody a mere reader takes something away.
+            if granted.has(Access::ReadOnly) {
+                needs(Access::Revoke)?;
+                return upon(target(facts)?, rights, facts);
+            }
+            needs(Access::Grant)?;
+            let target = target(facts)?;
+            if target.user == facts.room.owner {
+                return Err(Denied::OwnerProtected);
+            }
+            if rights.has_all(granted) { Ok(()) } else { Err(Denied::NoRight) }
+        }
+        Action::Revoke(revoked) => {
+            let target = target(facts)?;
+            if revoked == Rights::of(&[Access::ReadOnly]) {
+                needs(Access::Grant)?;
+                return if target.user == facts.room.owner { Err(Denied::OwnerProtected) } else { Ok(()) };
+            }
+            needs(Access::Revoke)?;
+            upon(target, rights, facts)
+        }
+        Action::Close | Action::Hold => needs(Access::Close),
+        Action::Reopen => needs(Access::Reopen),
+        Action::Rename => needs(Access::Rename),
+        Action::Avatar => needs(Access::Avatar),
+    }
+}
+
+/// What a member may do in a room.
+#[must_use]
+pub fn rights_of(member: &Member, facts: &RoomFacts) -> Rights {
+    effective(member, facts.room.owner)
+}
+
+/// What a member may do in a room with this owner.
+#[must_use]
+pub fn effective(member: &Member, owner: UserId) -> Rights {
+    if member.user == owner { Rights::owner() } else { Rights::from_bits(member.rights) }
+}
+
+fn target(facts: &RoomFacts) -> Result<Member, Denied> {
+    facts.target.ok_or(Denied::TargetNotMember)
+}
+
+/// Whether something may be done against a member.
+fn upon(target: Member, actor: Rights, facts: &RoomFacts) -> Result<(), Denied> {
+    if target.user == facts.room.owner {
+        return Err(Denied::OwnerProtected);
+    }
+    if rights_of(&target, facts).is_admin() && !actor.has(Access::KickAdmin) {
+        return Err(Denied::NoRight);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

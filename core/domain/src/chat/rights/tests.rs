@@ -1,0 +1,194 @@
+use chelseru_store::Timestamp;
+use chelseru_store::chat::{Room, RoomId};
+
+use super::*;
+
+const OWNER: UserId = UserId(1);
+const ACTOR: UserId = UserId(2);
+const TARGET: UserId = UserId(3);
+
+fn member(user: UserId, rights: Rights) -> Member {
+    Member {
+        user,
+        rights: rights.bits(),
+        read_seq: 0,
+        deleted_unread: 0,
+        pinned: false,
+        joined_at: Timestamp::default(),
+    }
+}
+
+fn facts(actor: Option<Member>) -> RoomFacts {
+    RoomFacts {
+        room: Room {
+            id: RoomId(1),
+            pair: false,
+            owner: OWNER,
+            name: None,
+            descriptions: None,
+            avatar: None,
+            status: RoomStatus::Open,
+            organization: None,
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+            members: 3,
+            bans: 0,
+            revision: 0,
+        },
+        actor,
+        actor_banned: false,
+        target: Some(member(TARGET, Rights::member())),
+        target_banned: false,
+        target_exists: true,
+        target_rooms: 1,
+    }
+}
+
+/// Every action once.
+fn actions() -> Vec<Action> {
+    let right = Rights::of(&[Access::Kick]);
+    let reader = Rights::of(&[Access::ReadOnly]);
+    vec![
+        Action::See,
+        Action::Post,
+        Action::EditMessage { own: true },
+        Action::EditMessage { own: false },
+        Action::DeleteMessage { own: true },
+        Action::DeleteMessage { own: false },
+        Action::Add,
+        Action::Leave,
+        Action::Kick,
+        Action::Ban,
+        Action::Unban,
+        Action::Grant(right),
+        Action::Grant(reader),
+        Action::Revoke(right),
+        Action::Revoke(reader),
+        Action::Close,
+        Action::Hold,
+        Action::Reopen,
+        Action::Rename,
+        Action::Avatar,
+        Action::DeleteRoom,
+    ]
+}
+
+fn allowed(facts: &RoomFacts) -> Vec<Action> {
+    actions().into_iter().filter(|action| permit(*action, facts).is_ok()).collect()
+}
+
+#[test]
+fn outsiders_and_banned_users_may_nothing() {
+    assert!(allowed(&facts(None)).is_empty());
+    let banned = RoomFacts { actor_banned: true, ..facts(Some(member(ACTOR, Rights::owner()))) };
+    assert!(allowed(&banned).is_empty());
+}
+
+#[test]
+fn a_reader_sees_and_leaves_whatever_else_is_granted() {
+    let rights = Rights::owner().with(Access::ReadOnly);
+    assert_eq!(allowed(&facts(Some(member(ACTOR, rights)))), [Action::See, Action::Leave]);
+}
+
+#[test]
+fn a_member_talks_and_keeps_to_own_messages() {
+    assert_eq!(
+        allowed(&facts(Some(member(ACTOR, Rights::member())))),
+        [
+            Action::See,
+            Action::Post,
+            Action::EditMessage { own: true },
+            Action::DeleteMessage { own: true },
+            Action::Leave
+        ]
+    );
+}
+
+#[test]
+fn the_owner_may_everything_but_edit_others_messages_and_leave() {
+    let all = allowed(&facts(Some(member(OWNER, Rights::NONE))));
+    let refused: Vec<_> = actions().into_iter().filter(|action| !all.contains(action)).collect();
+    assert_eq!(refused, [Action::EditMessage { own: false }, Action::Leave]);
+}
+
+#[test]
+fn each_right_opens_its_own_actions_and_no_other() {
+    let plain = allowed(&facts(Some(member(ACTOR, Rights::member()))));
+    let right = Rights::of(&[Access::Kick]);
+    let reader = Rights::of(&[Access::ReadOnly]);
+    let table: [(Access, &[Action]); 11] = [
+        (Access::Add, &[Action::Add]),
+        (Access::Kick, &[Action::Kick]),
+        (Access::Ban, &[Action::Ban, Action::Unban]),
+        // Only what one has can be granted.
+        (Access::Grant, &[Action::Revoke(reader)]),
+        (Access::Revoke, &[Action::Grant(reader), Action::Revoke(right)]),
+        (Access::KickAdmin, &[]),
+        (Access::Close, &[Action::Close, Action::Hold]),
+        (Access::Reopen, &[Action::Reopen]),
+        (Access::Rename, &[Action::Rename]),
+        (Access::Avatar, &[Action::Avatar]),
+        (Access::Delete, &[Action::DeleteMessage { own: false }, Action::DeleteRoom]),
+    ];
+    for (access, opens) in table {
+        let rights = Rights::member().with(access);
+        let mut more = allowed(&facts(Some(member(ACTOR, rights))));
+        more.retain(|action| !plain.contains(action));
+        assert_eq!(more, opens, "{access:?}");
+    }
+    let both = Rights::of(&[Access::Member, Access::Grant, Access::Kick]);
+    assert_eq!(permit(Action::Grant(right), &facts(Some(member(ACTOR, both)))), Ok(()));
+}
+
+#[test]
+fn admins_are_safe_from_those_who_may_not_kick_admins_and_the_owner_from_all() {
+    let strong = Rights::owner().without(Rights::of(&[Access::KickAdmin]));
+    let against = [Action::Kick, Action::Ban, Action::Revoke(Rights::of(&[Access::Kick]))];
+    for action in against {
+        let mut facts = facts(Some(member(ACTOR, strong)));
+        facts.target = Some(member(TARGET, Rights::of(&[Access::Member, Access::Add])));
+        assert_eq!(permit(action, &facts), Err(Denied::NoRight), "{action:?}");
+        facts.actor = Some(member(ACTOR, Rights::owner()));
+        assert_eq!(permit(action, &facts), Ok(()), "{action:?}");
+        facts.target = Some(member(OWNER, Rights::NONE));
+        assert_eq!(permit(action, &facts), Err(Denied::OwnerProtected), "{action:?}");
+    }
+}
+
+#[test]
+fn closed_takes_nothing_new_and_hold_only_from_those_who_could_reopen() {
+    let post = |status, rights| {
+        let mut facts = facts(Some(member(ACTOR, rights)));
+        facts.room.status = status;
+        permit(Action::Post, &facts)
+    };
+    let reopener = Rights::member().with(Access::Reopen);
+    assert_eq!(post(RoomStatus::Closed, Rights::owner()), Err(Denied::RoomClosed));
+    assert_eq!(post(RoomStatus::Hold, Rights::member()), Err(Denied::RoomOnHold));
+    assert_eq!(post(RoomStatus::Hold, reopener), Ok(()));
+    assert_eq!(post(RoomStatus::Open, Rights::member()), Ok(()));
+    assert_eq!(post(RoomStatus::Open, Rights::NONE), Err(Denied::NoRight));
+}
+
+#[test]
+fn targets_must_fit_the_deed() {
+    let owner = Some(member(OWNER, Rights::NONE));
+    let nobody = RoomFacts { target: None, target_exists: false, ..facts(owner) };
+    assert_eq!(permit(Action::Add, &nobody), Err(Denied::TargetMissing));
+    assert_eq!(permit(Action::Kick, &nobody), Err(Denied::TargetNotMember));
+    assert_eq!(permit(Action::Ban, &nobody), Err(Denied::TargetMissing));
+    let banned = RoomFacts { target: None, target_banned: true, ..facts(owner) };
+    assert_eq!(permit(Action::Add, &banned), Err(Denied::TargetBanned));
+    let mut pair = facts(owner);
+    pair.room.pair = true;
+    assert_eq!(permit(Action::Add, &pair), Err(Denied::PairRoom));
+}
+
+#[test]
+fn numbers_name_the_levels() {
+    for access in Access::ALL {
+        assert_eq!(Access::from_number(access.number()), Some(access));
+    }
+    assert_eq!(Access::from_number(0), None);
+    assert_eq!(Access::from_number(14), None);
+}

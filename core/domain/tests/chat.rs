@@ -1,0 +1,424 @@
+//! Rooms at the domain's boundary: a temporary store, a clock moved by hand, and a port that notes what it is
+//! shown. A failure of a random history prints its seed; set `CHELSERU_SEED` to run that one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use chelseru_domain::Timestamp;
+use chelseru_domain::chat::{
+    ChatError, ChatEvent, ChatPort, ChatRules, ChatService, Denied, Gap, MessageBody, MessageEdit, Post,
+    RoomEdit, RoomId, RoomRequest,
+};
+use chelseru_domain::clock::ManualClock;
+use chelseru_domain::ids::UserId;
+use chelseru_store::{ChallengeDraft, LoginDraft, LoginOutcome, SessionDraft, Store, StoreOptions};
+
+const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+#[derive(Default)]
+struct Watcher {
+    seen: Mutex<Vec<(RoomId, ChatEvent)>>,
+}
+
+impl ChatPort for Watcher {
+    fn publish(&self, room: RoomId, events: &[ChatEvent]) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.extend(events.iter().map(|event| (room, event.clone())));
+    }
+}
+
+impl Watcher {
+    /// Numbers of the messages seen, by room, in the order of seeing.
+    fn seqs(&self, room: RoomId) -> Vec<u64> {
+        let seen = self.seen.lock().unwrap();
+        let of = |(at, event): &(RoomId, ChatEvent)| match event {
+            ChatEvent::Posted(view) if *at == room => Some(view.message.seq),
+            _ => None,
+        };
+        seen.iter().filter_map(of).collect()
+    }
+}
+
+struct World {
+    chat: Arc<ChatService>,
+    watcher: Arc<Watcher>,
+    folder: tempfile::TempDir,
+    rules: ChatRules,
+}
+
+impl World {
+    async fn new(users: u64) -> World {
+        World::with(users, ChatRules::default()).await
+    }
+
+    async fn with(users: u64, rules: ChatRules) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let world = World::open(folder, rules, Arc::default());
+        for user in 1..=users {
+            assert_eq!(log_in(world.chat.store(), &format!("+98912000{user:04}")).await, UserId(user));
+        }
+        world
+    }
+
+    fn open(folder: tempfile::TempDir, rules: ChatRules, watcher: Arc<Watcher>) -> World {
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let (chat, queue) = ChatService::new(store, Arc::new(ManualClock::at(START)), rules.clone());
+        tokio::spawn(ChatService::publish_all(queue, watcher.clone()));
+        World { chat: Arc::new(chat), watcher, folder, rules }
+    }
+
+    /// As after an end of the process.
+    async fn restarted(self) -> World {
+        let World { chat, watcher, folder, rules } = self;
+        chat.store().close();
+        drop(chat);
+        // The publisher's last handle goes with its task.
+        tokio::task::yield_now().await;
+        World::open(folder, rules, watcher)
+    }
+
+    async fn group(&self, owner: u64, members: &[u64]) -> RoomId {
+        let members = members.iter().map(|id| UserId(*id)).collect();
+        self.chat.group_create(UserId(owner), members, None, RoomEdit::default()).await.unwrap().id
+    }
+
+    async fn post(
+        &self,
+        room: RoomId,
+        sender: u64,
+        text: &str,
+        client_id: Option<&str>,
+    ) -> Result<u64, ChatError> {
+        self.chat
+            .post_and_wait(post(room, sender, text, client_id))
+            .await
+            .map(|posted| posted.view.message.seq)
+    }
+
+    async fn ask(&self, room: RoomId, actor: u64, request: RoomRequest) -> Result<(), ChatError> {
+        self.chat.room_change(room, UserId(actor), request).await.map(drop)
+    }
+}
+
+fn post(room: RoomId, sender: u64, text: &str, client_id: Option<&str>) -> Post {
+    Post {
+        room,
+        sender: UserId(sender),
+        sender_name: format!("user{sender}").into(),
+        body: MessageBody { kind: "text".into(), text: text.into(), ..MessageBody::default() },
+        file: None,
+        client_id: client_id.map(str::to_owned),
+    }
+}
+
+async fn log_in(store: &Store, number: &str) -> UserId {
+    let draft = ChallengeDraft {
+        number: number.to_owned(),
+        id: 1,
+        mac: [1; 32],
+        created_at: START,
+        expires_at: START.plus(std::time::Duration::from_secs(60)),
+        attempts_max: 5,
+        resend_at: START,
+    };
+    store.challenge_open(draft).await.unwrap();
+    let login = LoginDraft {
+        number: number.to_owned(),
+        mac: [1; 32],
+        group: 0,
+        username: format!("G0-{number}"),
+        create: true,
+        now: START,
+        session: SessionDraft {
+            key: uuid::Uuid::from_u128(1),
+            expires_at: START.plus(std::time::Duration::from_secs(3600)),
+            user_agent: String::new(),
+            ip_address: String::new(),
+            per_user_max: 5,
+        },
+    };
+    match store.login_with_challenge(login).await.unwrap() {
+        LoginOutcome::LoggedIn { user, .. } => user.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_second_room_of_a_pair_is_the_first() {
+    let world = World::new(2).await;
+    let (room, new) = world.chat.pair_open(UserId(1), UserId(2), RoomEdit::default()).await.unwrap();
+    assert!(new);
+    let (again, new) = world.chat.pair_open(UserId(2), UserId(1), RoomEdit::default()).await.unwrap();
+    assert_eq!((again.id, new), (room.id, false));
+    let missing = world.chat.pair_open(UserId(1), UserId(9), RoomEdit::default()).await;
+    assert!(matches!(missing, Err(ChatError::UserMissing)));
+    let (own, _) = world.chat.pair_open(UserId(1), UserId(1), RoomEdit::default()).await.unwrap();
+    assert_eq!(own.members, 1);
+}
+
+#[tokio::test]
+async fn a_deleted_pair_can_begin_anew_and_its_messages_are_swept() {
+    let world = World::new(2).await;
+    let (room, _) = world.chat.pair_open(UserId(1), UserId(2), RoomEdit::default()).await.unwrap();
+    for _ in 0..3 {
+        world.post(room.id, 1, "x", None).await.unwrap();
+    }
+    assert!(matches!(
+        world.ask(room.id, 2, RoomRequest::Delete).await,
+        Err(ChatError::Denied(Denied::NoRight))
+    ));
+    world.ask(room.id, 1, RoomRequest::Delete).await.unwrap();
+    assert!(matches!(world.post(room.id, 1, "x", None).await, Err(ChatError::RoomMissing)));
+    world.chat.sweep(room.id).await.unwrap();
+    assert_eq!(world.chat.store().chat_last_seq(room.id).unwrap(), 0);
+    let (next, new) = world.chat.pair_open(UserId(2), UserId(1), RoomEdit::default()).await.unwrap();
+    assert!(new && next.id != room.id);
+}
+
+#[tokio::test]
+async fn a_client_id_is_one_message_however_often_it_is_sent_and_wherever() {
+    let world = World::new(2).await;
+    let room = world.group(1, &[2]).await;
+    let other = world.group(1, &[2]).await;
+    assert_eq!(world.post(room, 1, "a", Some("id-1")).await.unwrap(), 1);
+    assert_eq!(world.post(room, 1, "b", Some("id-1")).await.unwrap(), 1);
+    // Another user's, or another room's, is another message.
+    assert_eq!(world.post(room, 2, "c", Some("id-1")).await.unwrap(), 2);
+    assert_eq!(world.post(other, 1, "d", Some("id-1")).await.unwrap(), 1);
+    // A message that was taken stays taken when the room is closed before it is sent again.
+    let close = RoomEdit { status: Some(chelseru_domain::chat::RoomStatus::Closed), ..RoomEdit::default() };
+    world.ask(room, 1, RoomRequest::Edit(close)).await.unwrap();
+    assert_eq!(world.post(room, 1, "a", Some("id-1")).await.unwrap(), 1);
+    let refused = world.post(room, 1, "a", Some("id-2")).await;
+    assert!(matches!(refused, Err(ChatError::Denied(Denied::RoomClosed))));
+    let world = world.restarted().await;
+    assert_eq!(world.post(room, 2, "c", Some("id-1")).await.unwrap(), 2);
+    assert_eq!(world.watcher.seqs(room), [1, 2]);
+    for id in ["", "a b", &"x".repeat(65), "ü"] {
+        let refused = world.post(other, 1, "a", Some(id)).await;
+        assert!(matches!(refused, Err(ChatError::Invalid { field: "client_id", .. })), "{id:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_order_is_seen_order_under_64_senders() {
+    let world = Arc::new(World::new(64).await);
+    let room = world.group(1, &(2..=64).collect::<Vec<_>>()).await;
+    let tasks: Vec<_> = (1..=64)
+        .map(|sender| {
+            let world = world.clone();
+            tokio::spawn(async move {
+                let mut last = 0;
+                for index in 0..20 {
+                    let seq = world.post(room, sender, &format!("{index}"), None).await.unwrap();
+                    assert!(seq > last, "a sender's own order");
+                    last = seq;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(world.watcher.seqs(room), (1..=1280).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_gap_is_whole_or_a_reset() {
+    let world = World::with(2, ChatRules { resume_max: 5, ..ChatRules::default() }).await;
+    let room = world.group(1, &[2]).await;
+    for index in 1..=6 {
+        world.post(room, 1, &format!("{index}"), None).await.unwrap();
+    }
+    world.chat.message_change(room, 2, UserId(1), MessageEdit::Delete).await.unwrap();
+    let heads = world.chat.heads(room).await.unwrap();
+    assert_eq!(heads, (6, 1));
+    let Gap::Whole { messages, edits } = world.chat.gap(room, (1, 0), heads).unwrap() else {
+        panic!("a reset")
+    };
+    assert_eq!(messages.iter().map(|view| view.message.seq).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+    assert!(messages[0].message.deleted && messages[0].message.body.text.is_empty());
+    assert_eq!(edits.len(), 1);
+    assert_eq!(world.chat.gap(room, (0, 1), heads).unwrap(), Gap::Reset);
+    assert_eq!(world.chat.gap(room, (7, 1), heads).unwrap(), Gap::Reset);
+    assert!(
+        matches!(world.chat.gap(room, (6, 1), heads).unwrap(), Gap::Whole { messages, .. } if messages.is_empty())
+    );
+}
+
+#[tokio::test]
+async fn bounds_stop_members_bans_rooms_and_organizations() {
+    let rules = ChatRules {
+        members_max: 2,
+        bans_max: 1,
+        rooms_per_user_max: 2,
+        organizations_per_user_max: 1,
+        text_chars_max: 3,
+        ..ChatRules::default()
+    };
+    let world = World::with(4, rules).await;
+    let room = world.group(1, &[]).await;
+    world.ask(room, 1, RoomRequest::Add(UserId(2))).await.unwrap();
+    assert!(matches!(
+        world.ask(room, 1, RoomRequest::Add(UserId(3))).await,
+        Err(ChatError::Full("members of a room"))
+    ));
+    world.ask(room, 1, RoomRequest::Ban(UserId(2))).await.unwrap();
+    assert!(matches!(
+        world.ask(room, 1, RoomRequest::Ban(UserId(3))).await,
+        Err(ChatError::Full("bans of a room"))
+    ));
+    let members = vec![UserId(2), UserId(3)];
+    let refused = world.chat.group_create(UserId(1), members, None, RoomEdit::default()).await;
+    assert!(matches!(refused, Err(ChatError::Full("members of a room"))));
+    world.group(1, &[]).await;
+    let refused = world.chat.group_create(UserId(1), vec![], None, RoomEdit::default()).await;
+    assert!(matches!(refused, Err(ChatError::Full("rooms of a user"))));
+    let refused = world.chat.pair_open(UserId(2), UserId(1), RoomEdit::default()).await;
+    assert!(matches!(refused, Err(ChatError::Full("rooms of a user"))));
+    let own = world.group(4, &[]).await;
+    let refused = world.ask(own, 4, RoomRequest::Add(UserId(1))).await;
+    assert!(matches!(refused, Err(ChatError::Full("rooms of a user"))));
+    world.chat.organization_create(UserId(1), "One".into(), "one".into()).await.unwrap();
+    let refused = world.chat.organization_create(UserId(1), "Two".into(), "two".into()).await;
+    assert!(matches!(refused, Err(ChatError::Full(_))));
+    let refused = world.chat.organization_create(UserId(2), "One".into(), "one".into()).await;
+    assert!(matches!(refused, Err(ChatError::Invalid { field: "uname", .. })));
+    assert!(world.post(room, 1, "abc", None).await.is_ok());
+    assert!(matches!(world.post(room, 1, "abcd", None).await, Err(ChatError::Invalid { field: "text", .. })));
+}
+
+/// A small generator, so that a history is its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// What must hold whatever happened.
+#[derive(Default)]
+struct Model {
+    /// Messages of the room: sender, text; `None` when deleted.
+    messages: Vec<(u64, Option<String>)>,
+    sent: BTreeMap<(u64, String), u64>,
+    /// Members and what they have read.
+    read: BTreeMap<u64, u64>,
+    banned: Vec<u64>,
+}
+
+async fn check(world: &World, room: RoomId, model: &Model) {
+    let store = world.chat.store();
+    for (user, read) in &model.read {
+        let expected = model.messages.iter().enumerate().skip(*read as usize);
+        let expected = expected.filter(|(_, (sender, text))| text.is_some() && sender != user).count() as u64;
+        let summary = world.chat.room(room, UserId(*user)).unwrap();
+        assert_eq!(summary.member.read_seq, *read, "marker of {user}");
+        assert_eq!(summary.unread, expected, "unread of {user}");
+        assert_eq!(store.chat_unread_recount(room, UserId(*user)).unwrap(), Some(expected));
+    }
+    assert_eq!(world.chat.members(room).unwrap().len(), model.read.len());
+    let stored = store.chat_gap(room, 0, u64::MAX).unwrap();
+    assert_eq!(stored.len(), model.messages.len());
+    for (index, (message, (sender, text))) in stored.iter().zip(&model.messages).enumerate() {
+        assert_eq!(message.seq, index as u64 + 1, "numbers have no gap");
+        assert_eq!(message.sender.0, *sender);
+        assert_eq!((!message.deleted).then_some(&message.body.text), text.as_ref());
+    }
+    assert_eq!(world.watcher.seqs(room), (1..=stored.len() as u64).collect::<Vec<_>>(), "seen as stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_keep_counts_numbers_and_order() {
+    let given = std::env::var("CHELSERU_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let fresh =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    let seeds = given.map_or(vec![1, 2, 3, fresh], |seed| vec![seed]);
+    for seed in seeds {
+        let run = tokio::spawn(history(seed));
+        assert!(run.await.is_ok(), "failed with CHELSERU_SEED={seed}");
+    }
+}
+
+async fn history(seed: u64) {
+    const USERS: u64 = 5;
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut world = World::new(USERS).await;
+    let room = world.group(1, &[2, 3]).await;
+    let mut model = Model { read: BTreeMap::from([(1, 0), (2, 0), (3, 0)]), ..Model::default() };
+    for step in 0..250 {
+        let user = 1 + random.below(USERS);
+        let member = model.read.contains_key(&user);
+        let last = model.messages.len() as u64;
+        match random.below(20) {
+            0..=8 => {
+                let id = (random.below(3) == 0).then(|| format!("c{}", random.below(4)));
+                let result = world.post(room, user, &format!("s{step}"), id.as_deref()).await;
+                assert_eq!(result.is_ok(), member, "{result:?}");
+                let Ok(seq) = result else { continue };
+                let known = id.clone().and_then(|id| model.sent.get(&(user, id)).copied());
+                assert_eq!(seq, known.unwrap_or(last + 1));
+                if known.is_none() {
+                    model.messages.push((user, Some(format!("s{step}"))));
+                    model.read.insert(user, seq);
+                    id.map(|id| model.sent.insert((user, id), seq));
+                }
+            }
+            9..=11 => {
+                let seq = random.below(last + 3);
+                assert_eq!(world.ask(room, user, RoomRequest::Read(seq)).await.is_ok(), member);
+                if let Some(read) = model.read.get_mut(&user) {
+                    *read = seq.min(last).max(*read);
+                }
+            }
+            12..=13 if last > 0 => {
+                let seq = 1 + random.below(last);
+                let (sender, text) = model.messages[seq as usize - 1].clone();
+                let delete = random.below(2) == 0;
+                let edit = match delete {
+                    true => MessageEdit::Delete,
+                    false => MessageEdit::Body(post(room, user, &format!("e{step}"), None).body),
+                };
+                let result = world.chat.message_change(room, seq, UserId(user), edit).await;
+                let may = member && text.is_some() && (sender == user || (delete && user == 1));
+                assert_eq!(result.is_ok(), may, "{result:?}");
+                if may {
+                    model.messages[seq as usize - 1].1 = (!delete).then(|| format!("e{step}"));
+                }
+            }
+            14 => {
+                let result = world.ask(room, 1, RoomRequest::Add(UserId(user))).await;
+                assert_eq!(result.is_ok(), !model.banned.contains(&user), "{result:?}");
+                if result.is_ok() {
+                    model.read.entry(user).or_insert(last);
+                }
+            }
+            15 => {
+                let result = world.ask(room, 1, RoomRequest::Remove(UserId(user))).await;
+                assert_eq!(result.is_ok(), member && user != 1, "{result:?}");
+                if result.is_ok() {
+                    model.read.remove(&user);
+                }
+            }
+            16 if user != 1 => {
+                world.ask(room, 1, RoomRequest::Ban(UserId(user))).await.unwrap();
+                model.read.remove(&user);
+                model.banned.push(user);
+            }
+            17 => {
+                world.ask(room, 1, RoomRequest::Unban(UserId(user))).await.unwrap();
+                model.banned.retain(|banned| *banned != user);
+            }
+            18 if random.below(4) == 0 => world = world.restarted().await,
+            _ => {}
+        }
+        if step % 10 == 0 {
+            check(&world, room, &model).await;
+        }
+    }
+    check(&world, room, &model).await;
+}
