@@ -64,7 +64,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and those of every change; the next call then starts over.
-    pub async fn idempotency_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
+    pub async fn once_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
         let due = move |bytes: &[u8]| Ok(decode::<Kept>(bytes)?.keep_until <= now);
         self.purge_step(keys::IDEMPOTENCY, &self.purge.idempotency, limit, due).await
     }

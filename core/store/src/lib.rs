@@ -22,9 +22,9 @@ mod types;
 
 mod api_key;
 mod challenge;
+pub mod chat;
 mod message;
 mod password;
-pub mod chat;
 mod session;
 mod user;
 
@@ -51,6 +51,8 @@ pub use api_key::{ApiKey, ApiKeyDraft};
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;
+pub use idempotency::Once;
+pub use ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
 pub use message::{
     Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
     MessageInserted, MessagePage, MessageRange, MessageStatus, Progress, Quota, Recovered, Reported,
@@ -59,17 +61,13 @@ pub use message::{
 pub use password::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };
-pub use purge::PurgeStep;
-pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
-pub use idempotency::Once;
-pub use ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
 pub use payment::{
     Currency, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt,
     PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, Refund, RefundDraft,
     RefundTo,
 };
 pub use purge::PurgeStep;
-pub use session::{Session, SessionDraft, SessionGate};
+pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
 pub use spend::{Spend, SpendDraft, SpendEnded, SpendId, SpendMade, SpendState};
 pub use types::{SessionId, Timestamp, UserId};
 pub use user::{User, UserChange, UserDraft, UserMade};

@@ -21,7 +21,16 @@ cargo xtask tidy    prints file, line and rule of every finding; exit status 1 w
 const FILE_LINES_MAX: usize = 700;
 
 /// Files that may be longer, with the reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[
+    (
+        "core/domain/src/chat/service.rs",
+        "every change of a room goes through one judge; the calls stand beside it",
+    ),
+    ("core/domain/src/sms/queue.rs", "one worker: claiming, sending and ending a message change together"),
+    ("core/store/src/chat/room.rs", "one record, a room, with all that changes it"),
+    ("core/store/src/message.rs", "one record, a message, with all that changes it and its indexes"),
+    ("core/store/src/payment.rs", "one record, a payment, with every move between its states"),
+];
 
 /// Which of this repository's crates each crate may depend on. A crate that is missing here is a finding.
 const ARROWS: &[(&str, &[&str])] = &[

@@ -324,7 +324,7 @@ async fn an_idempotency_key_gives_the_same_answer_for_a_day() {
     world.clock.advance(Duration::from_secs(1));
     assert_ne!(create(keyed(50_000)).await.unwrap().id, first.id);
     world.clock.advance(Duration::from_secs(24 * 3600));
-    assert_eq!(world.store.idempotency_purge(world.now(), 10).await.unwrap().removed, 2);
+    assert_eq!(world.store.once_purge(world.now(), 10).await.unwrap().removed, 2);
 }
 
 #[tokio::test]

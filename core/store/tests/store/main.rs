@@ -5,10 +5,10 @@ mod challenges;
 mod crash;
 mod durability;
 mod history;
+mod ledger;
 mod messages;
 mod passwords;
 mod refresh;
-mod ledger;
 mod sessions;
 
 use std::time::Duration;

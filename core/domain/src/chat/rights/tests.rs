@@ -1,3 +1,5 @@
+//! The matrix of rights: every role, every action, every state of a room.
+
 use chelseru_store::Timestamp;
 use chelseru_store::chat::{Room, RoomId};
 
