@@ -8,3 +8,4 @@ mod login;
 mod password;
 mod reload;
 mod sessions;
+mod sms;

@@ -213,10 +213,26 @@ pub fn folder(config: &str) -> tempfile::TempDir {
     dir
 }
 
-/// The configuration with `listen` on a free port, unless it says where to listen.
+/// What a test needs that asks for many codes from one machine. A test about the shield has a table of its own.
+const OPEN_SHIELD: &str = "
+[sms.shield]
+number_gap_seconds = 0
+number_per_hour_max = 1000
+number_per_day_max = 1000
+address_per_hour_max = 10000000
+network_per_hour_max = 10000000
+prefix_per_hour_max = 10000000
+total_per_hour_max = 10000000
+ratio_percent_min = 0
+";
+
+/// The configuration with `listen` on a free port, unless it says where to listen, and with the shield open, unless
+/// it says how far.
 fn listening_anywhere(config: &str) -> String {
+    let shield = if config.contains("[sms.shield]") { "" } else { OPEN_SHIELD };
+    let config = format!("{config}\n{shield}");
     match config.contains("listen =") {
-        true => config.to_owned(),
+        true => config,
         false if config.contains("[server]") => {
             config.replace("[server]", "[server]\nlisten = \"127.0.0.1:0\"")
         }

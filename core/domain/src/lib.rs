@@ -28,6 +28,7 @@ pub mod token;
 pub mod group;
 pub mod user_agent;
 
+pub mod api_key;
 pub mod sms;
 
 pub mod money;

@@ -182,6 +182,16 @@ impl OtpService {
     }
 
     /// Opens a challenge for a login and sends its code.
+    /// Whether a code is pending, so that [`OtpService::send`] would send none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn is_pending(&self, number: &PhoneNumber) -> Result<bool, StoreError> {
+        self.store.challenge_pending(number.e164(), self.clock.now())
+    }
+
+    /// Opens a challenge and sends its code.
     ///
     /// Cancellation: must run to its end once begun, because a dropped call leaves a code that nobody may have got
     /// pending until it expires. Callers spawn it, so that it outlives the client's connection.

@@ -17,6 +17,8 @@ pub enum KeyUse {
     OtpPepper,
     /// Signs tokens with HS256.
     JwtHs256,
+    /// Makes the addresses that delivery reports are sent to.
+    SmsReports,
 }
 
 impl KeyUse {
@@ -24,6 +26,7 @@ impl KeyUse {
         match self {
             KeyUse::OtpPepper => b"chelseru/otp-pepper/1",
             KeyUse::JwtHs256 => b"chelseru/jwt-hs256/1",
+            KeyUse::SmsReports => b"chelseru/sms-reports/1",
         }
     }
 }

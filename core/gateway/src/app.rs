@@ -14,8 +14,9 @@ use arc_swap::ArcSwap;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
 use chelseru_domain::otp::OtpService;
-use chelseru_domain::secret::MasterKey;
+use chelseru_domain::secret::{KeyUse, MasterKey, SubKey};
 use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
+use chelseru_domain::sms::shield::Shield;
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_store::{Health, Recovered, Store, StoreOptions};
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::providers::{Gates, Providers, sms_route};
 use crate::reload::{self, ReloadStatus};
 
+use crate::keys::OperatorToken;
 use crate::rules::Services;
 use crate::sandbox::Inbox;
 use crate::{keys, messages, plugins};
@@ -53,6 +55,9 @@ pub struct App {
     /// Work that outlives its client, finished before the gateway stops.
     pub detached: TaskTracker,
     pub sms_queue: SmsQueue,
+    pub shield: Shield,
+    pub operator_token: OperatorToken,
+    report_key: SubKey,
     gates: Gates,
     pub clock: Arc<dyn Clock>,
     key: MasterKey,
@@ -95,6 +100,13 @@ impl App {
         self.live.store(Arc::new(Live { config, identity, otp, sms }));
         *lock(&self.desired) = desired;
         Ok(())
+    }
+
+    /// The unguessable part of the address that a provider sends delivery reports to.
+    pub fn report_secret(&self, provider: &str) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(self.report_key.expose());
+        hasher.update(provider.as_bytes());
+        hasher.finalize().to_hex()[..32].to_owned()
     }
 
     /// What the plugin host shall load, as of the serving configuration.
@@ -169,6 +181,7 @@ impl Gateway {
 
         let key = keys::master(&data_dir)?;
         let store = open_store(&loaded.config, &data_dir)?;
+        let operator_token = OperatorToken::create(&data_dir)?;
 
         let registry = plugins::registry(&loaded.config, &data_dir)?;
         let desired = plugins::desired(&loaded, &plugins_dir).map_err(|problems| problems.to_string())?;
@@ -217,6 +230,9 @@ impl Gateway {
             log,
             detached: TaskTracker::new(),
             sms_queue,
+            shield: Shield::default(),
+            operator_token,
+            report_key: key.derive(KeyUse::SmsReports),
             gates,
             clock: options.clock,
             key,
@@ -281,6 +297,7 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
 }
 
 fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {
+pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {
     let options =
         StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };
     Store::open(data_dir.join("db"), options).map_err(|error| error.to_string())

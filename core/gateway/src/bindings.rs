@@ -8,5 +8,5 @@ wasmtime::component::bindgen!({
     additional_derives: [Clone],
 });
 
-pub use self::chelseru::provider::{sms_types, types};
+pub use self::chelseru::provider::{http, sms_types, types};
 pub use self::exports::chelseru::provider::{sms_push, sms_status, sms_template, sms_text};

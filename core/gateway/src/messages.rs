@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::providers::SMS_PUSH;
 
 /// Records looked at in one step of forgetting.
 const PURGE_STEP: usize = 500;
@@ -47,7 +48,12 @@ pub(crate) fn status(app: &App) -> Value {
     let now = app.clock.now();
     let circuits = live.sms.candidates().iter().map(|candidate| {
         let circuit = candidate.gate.circuit(now).as_str();
-        (candidate.provider.name().to_owned(), json!({"circuit": circuit}))
+        let name = candidate.provider.name();
+        let pushes = app.registry.get(name).is_some_and(|provider| provider.plugin().exports(SMS_PUSH));
+        // Whoever may read the status is an operator of this machine, who has to hand the address to the provider.
+        let report_path = pushes
+            .then(|| format!("{}/message/report/{name}/{}/", app.limits.base_path, app.report_secret(name)));
+        (name.to_owned(), json!({"circuit": circuit, "report_path": report_path}))
     });
     json!({
         "service": live.config.sms.service.names(),
@@ -62,6 +68,8 @@ pub(crate) fn measure(app: &App) {
     if let Ok(waiting) = app.store.messages_waiting() {
         app.metrics.gauge("chelseru_messages_waiting", None, waiting as f64);
     }
+    let rules = crate::rules::shield_rules(&app.live().config);
+    app.metrics.gauge("chelseru_sms_prefixes_slowed", None, app.shield.slowed(&rules, now) as f64);
     for candidate in app.live().sms.candidates() {
         let value = match candidate.gate.circuit(now) {
             Circuit::Closed => 0.0,

@@ -14,6 +14,7 @@ use chelseru_domain::ids::LocalIds;
 use chelseru_domain::otp::{OtpRules, OtpService};
 use chelseru_domain::password::HashLimits;
 use chelseru_domain::secret::{KeyUse, MasterKey};
+use chelseru_domain::sms::shield::ShieldRules;
 use chelseru_domain::token::{TokenRules, Tokens};
 use chelseru_store::Store;
 
@@ -110,4 +111,20 @@ fn tokens(config: &Config, key: &MasterKey) -> Result<Tokens, String> {
         ..TokenRules::default()
     };
     Tokens::new(rules, &key.derive(KeyUse::JwtHs256)).map_err(text)
+}
+
+pub(crate) fn shield_rules(config: &Config) -> ShieldRules {
+    let shield = &config.sms.shield;
+    ShieldRules {
+        number_gap: Duration::from_secs(shield.number_gap_seconds),
+        number_per_hour_max: shield.number_per_hour_max,
+        number_per_day_max: shield.number_per_day_max,
+        address_per_hour_max: shield.address_per_hour_max,
+        network_per_hour_max: shield.network_per_hour_max,
+        prefix_per_hour_max: shield.prefix_per_hour_max,
+        total_per_hour_max: shield.total_per_hour_max,
+        ratio_codes_min: shield.ratio_codes_min,
+        ratio_percent_min: shield.ratio_percent_min,
+        slow_gap: Duration::from_secs(shield.slow_gap_seconds),
+    }
 }

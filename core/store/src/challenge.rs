@@ -17,6 +17,7 @@ use crate::session::{self, Session, SessionDraft};
 use crate::txn::Txn;
 use crate::user::{self, User};
 use crate::{SessionId, Store, StoreError, Timestamp, keys};
+use crate::{Store, StoreError, Timestamp, error, keys};
 
 /// A code that is about to be sent.
 #[derive(Clone)]
@@ -97,8 +98,7 @@ impl Store {
         self.change(move |txn| {
             let key = keys::challenge(&draft.number);
             if let Some(old) = txn.get_record::<Challenge>(&key)? {
-                let now = draft.created_at;
-                if !old.expired(now) && !old.burned() && now < old.resend_at {
+                if old.pending(draft.created_at) {
                     return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
                 }
             }
@@ -117,6 +117,16 @@ impl Store {
             Ok(ChallengeOpened::Opened)
         })
         .await
+    }
+
+    /// Whether [`Store::challenge_open`] would find a pending challenge.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn challenge_pending(&self, number: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let bytes = self.tree.get(keys::challenge(number)).map_err(error::read)?;
+        Ok(bytes.map(|bytes| decode::<Challenge>(&bytes)).transpose()?.is_some_and(|old| old.pending(now)))
     }
 
     /// Removes a challenge whose code was certainly not sent, so that another may be opened at once. False when
@@ -207,6 +217,10 @@ impl Record for Challenge {
 impl Challenge {
     fn expired(&self, now: Timestamp) -> bool {
         self.expires_at <= now
+    }
+
+    fn pending(&self, now: Timestamp) -> bool {
+        !self.expired(now) && !self.burned() && now < self.resend_at
     }
 
     fn burned(&self) -> bool {

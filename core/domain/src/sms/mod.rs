@@ -6,8 +6,10 @@
 //! [`route`], the failover over several providers, and [`queue`], which keeps a record of each message.
 
 pub mod gate;
+pub mod parts;
 pub mod queue;
 pub mod route;
+pub mod shield;
 
 use std::fmt;
 use std::time::{Duration, Instant};

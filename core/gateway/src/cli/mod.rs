@@ -1,8 +1,10 @@
-//! The command line: `chelseru serve | check | plugin ...`.
+//! The command line: `chelseru serve | check | plugin ... | apikey ...`.
 //!
 //! Exit status: 0 done, 1 failed (the reason on standard error), 2 used wrongly. Results go to standard
 //! output, everything else to standard error.
 
+mod apikey;
+mod ask;
 mod plugin;
 mod serve;
 
@@ -50,6 +52,36 @@ enum Command {
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Make, list and revoke API keys. Works while a gateway runs, and while none does.
+    #[command(subcommand)]
+    Apikey(ApiKeyCommand),
+}
+
+#[derive(Subcommand)]
+enum ApiKeyCommand {
+    /// Make a key and print it. It is stored as a hash and never shown again.
+    Create {
+        /// What the key is for: sms.
+        #[arg(long)]
+        scope: String,
+        /// A name for people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Messages a day (UTC); without it there is no cap.
+        #[arg(long)]
+        daily_cap: Option<u64>,
+    },
+    /// List keys, revoked ones included.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a key, from its next request on.
+    Revoke {
+        /// The key's number, as `list` shows it.
+        id: u64,
+    },
 }
 
 #[derive(Subcommand)]
@@ -88,6 +120,11 @@ pub fn main() -> ExitCode {
             Command::Plugin(PluginCommand::Inspect { plugin, json }) => {
                 plugin::inspect(&cli.config, plugin, *json).await
             }
+            Command::Apikey(ApiKeyCommand::Create { scope, name, daily_cap }) => {
+                apikey::create(&cli.config, scope, name, *daily_cap).await
+            }
+            Command::Apikey(ApiKeyCommand::List { json }) => apikey::list(&cli.config, *json).await,
+            Command::Apikey(ApiKeyCommand::Revoke { id }) => apikey::revoke(&cli.config, *id).await,
         }
     });
     match result {

@@ -190,6 +190,15 @@ impl Checker<'_> {
         self.range("server.body_bytes_max", server.body_bytes_max as u64, 1024, 1024 * 1024 * 1024);
         self.range("server.body_read_timeout_seconds", server.body_read_timeout_seconds, 1, 3600);
         self.range("server.shutdown_timeout_seconds", server.shutdown_timeout_seconds, 0, 3600);
+        for proxy in &server.trusted_proxies {
+            if crate::http::client::Network::parse(proxy).is_none() {
+                self.refuse(
+                    "server.trusted_proxies",
+                    format!("{proxy:?}"),
+                    "must be an address or a network such as 10.0.0.0/8",
+                );
+            }
+        }
         self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
 
         let auth = &config.auth;
@@ -326,11 +335,21 @@ impl Checker<'_> {
                 }
             }
         }
+        // Every template may be asked for by its name, so each needs every provider that may carry it.
+        for (template, ids) in &config.sms.templates {
+            for name in names.iter().filter(|name| !ids.contains_key(*name)) {
+                self.refuse(
+                    &format!("sms.templates.{template}"),
+                    format!("{ids:?}"),
+                    &format!("has no id for {name}, which sms.service may use"),
+                );
+            }
+        }
         let wanted = &config.auth.otp_template;
         if wanted.is_empty() {
             return;
         }
-        let Some(ids) = config.sms.templates.get(wanted) else {
+        if !config.sms.templates.contains_key(wanted) {
             let known = config.sms.templates.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             self.refuse(
                 "auth.otp_template",
@@ -339,16 +358,6 @@ impl Checker<'_> {
                     "has no table [sms.templates.{wanted}]; known templates: [{known}]; \"\" sends otp_text"
                 ),
             );
-            return;
-        };
-        for name in names {
-            if !ids.contains_key(name) {
-                self.refuse(
-                    &format!("sms.templates.{wanted}"),
-                    format!("{ids:?}"),
-                    &format!("has no id for {name}, which sms.service may use"),
-                );
-            }
         }
     }
 

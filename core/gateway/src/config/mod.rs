@@ -57,6 +57,8 @@ pub struct Server {
     pub body_read_timeout_seconds: u64,
     /// Seconds given to requests in flight when the gateway is told to stop.
     pub shutdown_timeout_seconds: u64,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for Server {
@@ -71,6 +73,7 @@ impl Default for Server {
             body_bytes_max: 1024 * 1024,
             body_read_timeout_seconds: 15,
             shutdown_timeout_seconds: 20,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -28,13 +28,20 @@ const NUMBER: Text = Text { chars_max: 32 };
 pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     require_method(&context, AuthMethod::Otp)?;
     let number = mobile_number(&mut fields);
+    let number = mobile_number(&mut fields, NUMBER);
     fields.finish()?;
     let number = number.ok_or_else(Failure::internal)?;
+    admit(&context, &number)?;
     let request_id = context.request_id.clone();
-    let live = context.live.clone();
+    let (app, live) = (context.app.clone(), context.live.clone());
     let sent = context.app.detached.spawn(async move {
         let sent = live.otp.send(&number, live.sms.as_ref()).await;
         if let Err(error) = &sent {
+            if let SendError::Sms(cause) = error
+                && cause.disposition() != Disposition::Unknown
+            {
+                app.shield.not_sent(&number);
+            }
             log_send_error(&request_id, &number, error);
         }
         sent
@@ -46,10 +53,34 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
     }
 }
 
+/// Asks the shield. A number with a pending code gets the original's 409 from the domain, which sends nothing and
+/// so is no matter of caps on messages.
+fn admit(context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
+    let rules = crate::rules::shield_rules(&context.live.config);
+    let now = context.app.clock.now();
+    if context.live.otp.is_pending(number).unwrap_or(false) {
+        return Ok(());
+    }
+    context.app.shield.admit(&rules, number, context.client_ip(), now).map_err(|refusal| {
+        context.app.metrics.count("chelseru_sms_shield_refusals_total", ("cap", refusal.cap.as_str()));
+        tracing::warn!(
+            request.id = %context.request_id, phone = %number, client.ip = %context.client_ip(),
+            cap = refusal.cap.as_str(), "code refused by the shield"
+        );
+        Failure::details(
+            StatusCode::TOO_MANY_REQUESTS,
+            "sms_limited",
+            "Too many codes were asked for. Please try again later.",
+        )
+        .retry_after(refusal.retry_after.as_secs().max(1))
+    })
+}
+
 /// `POST authenticate/`.
 pub(crate) async fn authenticate(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     require_method(&context, AuthMethod::Otp)?;
     let number = mobile_number(&mut fields);
+    let number = mobile_number(&mut fields, NUMBER);
     // A code that is no text or number is a wrong code, as in the original; only a missing one is an error.
     let code = match fields.value("code") {
         None => {
@@ -72,6 +103,7 @@ pub(crate) async fn authenticate(context: Context, mut fields: Fields) -> Result
     context.app.metrics.login(result.is_ok());
     match result {
         Ok(tokens) => {
+            context.app.shield.verified(&number, context.app.clock.now());
             let body = json!({"access": tokens.access, "refresh": tokens.refresh});
             Ok(Reply::json(StatusCode::OK, &body))
         }
@@ -126,6 +158,8 @@ pub(crate) fn client_info(context: &Context) -> ClientInfo {
 
 pub(crate) fn mobile_number(fields: &mut Fields) -> Option<PhoneNumber> {
     let text = fields.required("mobile_number", NUMBER)?;
+pub(crate) fn mobile_number(fields: &mut Fields, rule: Text) -> Option<PhoneNumber> {
+    let text = fields.required("mobile_number", rule)?;
     match PhoneNumber::parse(&text) {
         Ok(number) => Some(number),
         Err(error) => {
@@ -136,7 +170,7 @@ pub(crate) fn mobile_number(fields: &mut Fields) -> Option<PhoneNumber> {
 }
 
 /// An error's text as a field error: a capital first, a full stop last.
-fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let stop = if text.ends_with('.') { "" } else { "." };

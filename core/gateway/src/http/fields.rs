@@ -72,7 +72,7 @@ where
     Ok(Fields { values, errors: BTreeMap::new() })
 }
 
-async fn read_bytes<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Bytes, Failure>
+pub async fn read_bytes<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Bytes, Failure>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -8,7 +8,9 @@
 //! (`reply`).
 
 mod auth;
+pub(crate) mod client;
 pub mod fields;
+mod message;
 mod operator;
 mod password;
 pub mod reply;
@@ -33,6 +35,7 @@ use hyper::body::Body;
 
 use crate::app::{App, Live};
 use fields::Fields;
+pub(crate) use operator::api_key_json;
 use reply::{Failure, Reply};
 pub use route::Router;
 use route::{Access, Found, Operation, Route};
@@ -51,7 +54,7 @@ pub struct Context {
 
 impl Context {
     pub fn client_ip(&self) -> IpAddr {
-        self.peer.ip()
+        client::address(self.peer.ip(), &self.head.headers, &self.app.limits.trusted_proxies)
     }
 
     /// A header's text; `""` when it is absent or not text.
@@ -110,7 +113,7 @@ where
     let request_id = app.request_ids.next();
     let (head, body) = request.into_parts();
     let method = head.method.clone();
-    let path = head.uri.path().to_owned();
+    let path = message::logged_path(head.uri.path());
 
     let answered = AssertUnwindSafe(answer(app, &request_id, peer, head, body))
         .catch_unwind()
@@ -188,6 +191,13 @@ where
     };
 
     let limits = &app.limits;
+    if operation.reads_bytes() {
+        let timeout = std::time::Duration::from_secs(limits.body_read_timeout_seconds);
+        let bytes = fields::read_bytes(body, limits.body_bytes_max, timeout).await?;
+        let context =
+            Context { app: app.clone(), live, request_id: request_id.to_owned(), peer, head, caller };
+        return run_bytes(operation, context, bytes).await;
+    }
     let fields = if operation.reads_body() {
         let timeout = std::time::Duration::from_secs(limits.body_read_timeout_seconds);
         Some(fields::read(&head.headers, body, limits.body_bytes_max, timeout).await?)
@@ -196,6 +206,14 @@ where
     };
     let context = Context { app: app.clone(), live, request_id: request_id.to_owned(), peer, head, caller };
     run(operation, context, fields).await
+}
+
+/// Operations that take their body as it comes.
+async fn run_bytes(operation: Operation, context: Context, body: Bytes) -> Result<Reply, Failure> {
+    match operation {
+        Operation::MessageReport => message::message_report(context, body).await,
+        _ => Err(Failure::internal()),
+    }
 }
 
 /// Where each operation is carried out.
@@ -217,6 +235,13 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::SessionList => auth::session_list(&context),
         Operation::SessionEnd => session::end(&context).await,
         Operation::SessionEndOthers => session::end_others(&context).await,
+        Operation::MessageSend => message::message_send(context, body(fields)?).await,
+        Operation::MessageList => message::message_list(&context),
+        Operation::MessageGet => message::message_get(&context),
+        Operation::MessageReport => Err(Failure::internal()),
+        Operation::ApiKeyList => operator::api_key_list(&context),
+        Operation::ApiKeyCreate => operator::api_key_create(context, body(fields)?).await,
+        Operation::ApiKeyRevoke => operator::api_key_revoke(context, body(fields)?).await,
         Operation::SandboxInbox => operator::sandbox_inbox(&context),
         Operation::Status => operator::status(&context),
         Operation::Metrics => operator::metrics(&context),

@@ -6,9 +6,13 @@
 
 use std::net::SocketAddr;
 
+use chelseru_domain::api_key::{self, ApiKeyError};
+use chelseru_domain::clock::rest_format;
+use chelseru_store::ApiKey;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::fields::{Fields, Text};
 use super::reply::{Failure, Reply};
 use super::{Context, header_text};
 
@@ -43,6 +47,67 @@ pub(crate) fn sandbox_inbox(context: &Context) -> Result<Reply, Failure> {
         },
     };
     Ok(Reply::json(StatusCode::OK, &json!({"results": context.app.inbox.list(number.as_deref())})))
+}
+
+/// Whoever can read the data folder: the file's token stands in `Authorization: Operator`.
+fn operator(context: &Context) -> Result<(), Failure> {
+    let token = context.header(header::AUTHORIZATION).strip_prefix("Operator ").unwrap_or("");
+    if context.app.operator_token.matches(token.trim()) { Ok(()) } else { Err(super::not_found()) }
+}
+
+/// `GET operator/apikeys/`.
+pub(crate) fn api_key_list(context: &Context) -> Result<Reply, Failure> {
+    operator(context)?;
+    let keys = context.app.store.api_keys().map_err(|error| {
+        tracing::error!(%error, "API keys could not be read");
+        Failure::internal()
+    })?;
+    let results: Vec<_> = keys.iter().map(api_key_json).collect();
+    Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
+}
+
+/// `POST operator/apikeys/`: `scope`, `name`, `daily_cap`.
+pub(crate) async fn api_key_create(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
+    operator(&context)?;
+    let scope = fields.required("scope", Text { chars_max: 20 });
+    fields.finish()?;
+    let name = fields.value("name").and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
+    let daily_cap = fields.value("daily_cap").and_then(serde_json::Value::as_u64);
+    let (store, now) = (&context.app.store, context.app.clock.now());
+    match api_key::create(store, now, &name, &scope.unwrap_or_default(), daily_cap).await {
+        Ok(new) => {
+            let mut body = api_key_json(&new.key);
+            body["token"] = new.token.into();
+            Ok(Reply::json(StatusCode::CREATED, &body))
+        }
+        Err(error @ (ApiKeyError::Store(_) | ApiKeyError::Randomness(_))) => {
+            tracing::error!(%error, "an API key could not be made");
+            Err(Failure::internal())
+        }
+        Err(error) => Err(Failure::details(StatusCode::BAD_REQUEST, "invalid_api_key", error.to_string())),
+    }
+}
+
+/// `POST operator/apikeys/revoke/`: `id`.
+pub(crate) async fn api_key_revoke(context: Context, fields: Fields) -> Result<Reply, Failure> {
+    operator(&context)?;
+    let id = fields.value("id").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    match context.app.store.api_key_revoke(id, context.app.clock.now()).await {
+        Ok(true) => Ok(Reply::json(StatusCode::OK, &json!({"details": "revoked"}))),
+        Ok(false) => Err(super::not_found()),
+        Err(error) => {
+            tracing::error!(%error, "an API key could not be revoked");
+            Err(Failure::internal())
+        }
+    }
+}
+
+/// A key as operators see it; never its hash.
+pub(crate) fn api_key_json(key: &ApiKey) -> serde_json::Value {
+    json!({
+        "id": key.id, "name": key.name, "scope": key.scope, "daily_cap": key.daily_cap,
+        "created_at": rest_format(key.created_at), "revoked_at": key.revoked_at.map(rest_format),
+    })
 }
 
 /// `GET status/`: what runs, since when, and what was refused.

@@ -28,6 +28,13 @@ pub enum Operation {
     SessionList,
     SessionEnd,
     SessionEndOthers,
+    MessageSend,
+    MessageList,
+    MessageGet,
+    MessageReport,
+    ApiKeyList,
+    ApiKeyCreate,
+    ApiKeyRevoke,
     SandboxInbox,
     Status,
     Metrics,
@@ -49,6 +56,14 @@ impl Operation {
                 | Operation::TokenRefresh
                 | Operation::TokenVerify
         )
+        use Operation::{ApiKeyCreate, ApiKeyRevoke, MessageSend};
+        matches!(self, Operation::OtpSend | Operation::Authenticate)
+            || matches!(self, MessageSend | ApiKeyCreate | ApiKeyRevoke)
+    }
+
+    /// Takes the body as it comes, of any media type.
+    pub fn reads_bytes(self) -> bool {
+        matches!(self, Operation::MessageReport)
     }
 }
 
@@ -166,6 +181,49 @@ pub(crate) const ROUTES: &[Route] = &[
         name: "Logout",
         access: Access::User,
         methods: &[(Method::POST, Operation::Logout)],
+        exists: ALWAYS,
+    },
+    // Who may use these is decided by `message::may_send`: an API key is no user.
+    Route {
+        path: "/message/send/",
+        name: "Message Send",
+        access: Access::Open,
+        methods: &[(Method::POST, Operation::MessageSend)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/message/",
+        name: "Message List",
+        access: Access::Open,
+        methods: &[(Method::GET, Operation::MessageList)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/message/{id}/",
+        name: "Message",
+        access: Access::Open,
+        methods: &[(Method::GET, Operation::MessageGet)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/message/report/{provider}/{secret}/",
+        name: "Message Report",
+        access: Access::Open,
+        methods: &[(Method::GET, Operation::MessageReport), (Method::POST, Operation::MessageReport)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/operator/apikeys/",
+        name: "API Keys",
+        access: Access::Loopback,
+        methods: &[(Method::GET, Operation::ApiKeyList), (Method::POST, Operation::ApiKeyCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/operator/apikeys/revoke/",
+        name: "API Key Revoke",
+        access: Access::Loopback,
+        methods: &[(Method::POST, Operation::ApiKeyRevoke)],
         exists: ALWAYS,
     },
     Route {

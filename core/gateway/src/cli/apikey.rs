@@ -1,0 +1,127 @@
+//! `chelseru apikey create | list | revoke`.
+//!
+//! The store belongs to one process. While a gateway runs on it, the command asks that gateway, on this machine
+//! and with the token that it left in its data folder; otherwise the command opens the store itself.
+
+use std::path::Path;
+
+use chelseru_domain::api_key;
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_store::{Store, StoreError, StoreOptions};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::ask;
+use crate::config::{self, Loaded};
+use crate::http::api_key_json;
+use crate::keys::OperatorToken;
+
+pub(crate) async fn create(
+    config_file: &Path,
+    scope: &str,
+    name: &str,
+    daily_cap: Option<u64>,
+) -> Result<(), String> {
+    let wanted = json!({"scope": scope, "name": name, "daily_cap": daily_cap});
+    let made = match open(config_file)? {
+        Way::Store(store) => {
+            let made = api_key::create(&store, SystemClock.now(), name, scope, daily_cap).await;
+            let made = made.map_err(|error| error.to_string())?;
+            let mut key = api_key_json(&made.key);
+            key["token"] = made.token.into();
+            store.close();
+            key
+        }
+        Way::Gateway(gateway) => gateway.ask(Method::POST, "/operator/apikeys/", Some(wanted)).await?,
+    };
+    println!("{}", made["token"].as_str().unwrap_or_default());
+    eprintln!(
+        "API key {} for {scope}. It is shown this once; send it as: Authorization: Api-Key TOKEN",
+        made["id"]
+    );
+    Ok(())
+}
+
+pub(crate) async fn list(config_file: &Path, as_json: bool) -> Result<(), String> {
+    let keys = match open(config_file)? {
+        Way::Store(store) => {
+            let keys = store.api_keys().map_err(|error| error.to_string())?;
+            store.close();
+            keys.iter().map(api_key_json).collect()
+        }
+        Way::Gateway(gateway) => {
+            let mut answer = gateway.ask(Method::GET, "/operator/apikeys/", None).await?;
+            answer["results"].as_array_mut().map(std::mem::take).unwrap_or_default()
+        }
+    };
+    if as_json {
+        println!("{:#}", Value::Array(keys));
+        return Ok(());
+    }
+    println!("ID  SCOPE  DAILY CAP  CREATED  REVOKED  NAME");
+    for key in &keys {
+        let text = |name: &str| match &key[name] {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let cells = ["id", "scope", "daily_cap", "created_at", "revoked_at", "name"].map(text);
+        println!("{}", cells.join("  "));
+    }
+    Ok(())
+}
+
+pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
+    let gone = || format!("there is no API key {id}, or it was revoked before");
+    match open(config_file)? {
+        Way::Store(store) => {
+            let revoked = store.api_key_revoke(id, SystemClock.now()).await;
+            store.close();
+            if !revoked.map_err(|error| error.to_string())? {
+                return Err(gone());
+            }
+        }
+        Way::Gateway(gateway) => {
+            let wanted = json!({"id": id});
+            gateway.ask(Method::POST, "/operator/apikeys/revoke/", Some(wanted)).await.map_err(|_| gone())?;
+        }
+    }
+    eprintln!("API key {id} is revoked");
+    Ok(())
+}
+
+enum Way {
+    Store(Store),
+    Gateway(Running),
+}
+
+/// A gateway that runs with this configuration.
+struct Running {
+    loaded: Loaded,
+    token: String,
+}
+
+impl Running {
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
+        let (status, answer) = ask::gateway(&self.loaded, method, path, Some(&self.token), body).await?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = answer["details"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
+        Err(format!("the running gateway answers {status}: {text}"))
+    }
+}
+
+fn open(config_file: &Path) -> Result<Way, String> {
+    let loaded = super::load(config_file)?;
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
+    match Store::open(data_dir.join("db"), StoreOptions::default()) {
+        Ok(store) => Ok(Way::Store(store)),
+        Err(StoreError::Locked { .. }) => {
+            let token = OperatorToken::read(&data_dir)?;
+            Ok(Way::Gateway(Running { loaded, token }))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
