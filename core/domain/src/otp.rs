@@ -181,7 +181,6 @@ impl OtpService {
         &self.rules
     }
 
-    /// Opens a challenge for a login and sends its code.
     /// Whether a code is pending, so that [`OtpService::send`] would send none.
     ///
     /// # Errors
@@ -191,7 +190,7 @@ impl OtpService {
         self.store.challenge_pending(number.e164(), self.clock.now())
     }
 
-    /// Opens a challenge and sends its code.
+    /// Opens a challenge for a login and sends its code.
     ///
     /// Cancellation: must run to its end once begun, because a dropped call leaves a code that nobody may have got
     /// pending until it expires. Callers spawn it, so that it outlives the client's connection.

@@ -296,7 +296,6 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
     builder.create(dir)
 }
 
-fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {
     let options =
         StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };

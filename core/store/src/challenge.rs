@@ -16,8 +16,7 @@ use crate::record::{Record, decode};
 use crate::session::{self, Session, SessionDraft};
 use crate::txn::Txn;
 use crate::user::{self, User};
-use crate::{SessionId, Store, StoreError, Timestamp, keys};
-use crate::{Store, StoreError, Timestamp, error, keys};
+use crate::{SessionId, Store, StoreError, Timestamp, error, keys};
 
 /// A code that is about to be sent.
 #[derive(Clone)]

@@ -29,6 +29,7 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("core/domain/src/sms/queue.rs", "one worker: claiming, sending and ending a message change together"),
     ("core/store/src/chat/room.rs", "one record, a room, with all that changes it"),
     ("core/store/src/message.rs", "one record, a message, with all that changes it and its indexes"),
+    ("tests/journeys/sms.rs", "one area, one set-up; a test a point of it"),
     ("core/store/src/payment.rs", "one record, a payment, with every move between its states"),
 ];
 

@@ -22,16 +22,19 @@ use super::reply::{Failure, Reply};
 use crate::config::AuthMethod;
 
 /// Characters of a number as typed: 11 digits, a country prefix, spaces and direction marks.
-const NUMBER: Text = Text { chars_max: 32 };
+pub(crate) const NUMBER: Text = Text { chars_max: 32 };
 
 /// `POST otp/send/`. The work goes on when the client goes away: a code that was sent must stay valid.
 pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     require_method(&context, AuthMethod::Otp)?;
-    let number = mobile_number(&mut fields);
     let number = mobile_number(&mut fields, NUMBER);
     fields.finish()?;
     let number = number.ok_or_else(Failure::internal)?;
-    admit(&context, &number)?;
+    // A number with a pending code gets the original's 409 from the domain, which sends nothing and so is no
+    // matter of caps on messages.
+    if !context.live.otp.is_pending(&number).unwrap_or(false) {
+        pass_shield(&context, &number)?;
+    }
     let request_id = context.request_id.clone();
     let (app, live) = (context.app.clone(), context.live.clone());
     let sent = context.app.detached.spawn(async move {
@@ -53,14 +56,10 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
     }
 }
 
-/// Asks the shield. A number with a pending code gets the original's 409 from the domain, which sends nothing and
-/// so is no matter of caps on messages.
-fn admit(context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
+/// Asks the shield whether a message may be sent to a number at this client's wish.
+pub(crate) fn pass_shield(context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
     let rules = crate::rules::shield_rules(&context.live.config);
     let now = context.app.clock.now();
-    if context.live.otp.is_pending(number).unwrap_or(false) {
-        return Ok(());
-    }
     context.app.shield.admit(&rules, number, context.client_ip(), now).map_err(|refusal| {
         context.app.metrics.count("chelseru_sms_shield_refusals_total", ("cap", refusal.cap.as_str()));
         tracing::warn!(
@@ -79,7 +78,6 @@ fn admit(context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
 /// `POST authenticate/`.
 pub(crate) async fn authenticate(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     require_method(&context, AuthMethod::Otp)?;
-    let number = mobile_number(&mut fields);
     let number = mobile_number(&mut fields, NUMBER);
     // A code that is no text or number is a wrong code, as in the original; only a missing one is an error.
     let code = match fields.value("code") {
@@ -156,8 +154,6 @@ pub(crate) fn client_info(context: &Context) -> ClientInfo {
     ClientInfo { ip: Some(context.client_ip()), user_agent: context.header(header::USER_AGENT).to_owned() }
 }
 
-pub(crate) fn mobile_number(fields: &mut Fields) -> Option<PhoneNumber> {
-    let text = fields.required("mobile_number", NUMBER)?;
 pub(crate) fn mobile_number(fields: &mut Fields, rule: Text) -> Option<PhoneNumber> {
     let text = fields.required("mobile_number", rule)?;
     match PhoneNumber::parse(&text) {

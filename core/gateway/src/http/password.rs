@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::Context;
-use super::auth::{client_info, group_or_refuse, log_send_error, mobile_number};
+use super::auth::{NUMBER, client_info, group_or_refuse, log_send_error, mobile_number, pass_shield};
 use super::fields::{Fields, Text};
 use super::reply::{Failure, Reply};
 use crate::config::AuthMethod;
@@ -97,10 +97,12 @@ pub(crate) async fn change(context: Context, mut fields: Fields) -> Result<Reply
 /// `POST password/reset/send/`: a code for `password/reset/`, when the number has an account.
 pub(crate) async fn reset_send(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     require_method(&context, AuthMethod::Password)?;
-    let number = mobile_number(&mut fields);
+    let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     fields.finish()?;
     let number = number.ok_or_else(Failure::internal)?;
+    // Whether the number has an account or not: the caps must not tell.
+    pass_shield(&context, &number)?;
     if context.app.detached.len() >= DETACHED_MAX {
         return Err(hash_failure(&context, &HashError::Busy));
     }
@@ -117,7 +119,7 @@ pub(crate) async fn reset_send(context: Context, mut fields: Fields) -> Result<R
 /// `POST password/reset/`: sets the password of a number's account by code; ends its sessions.
 pub(crate) async fn reset(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     require_method(&context, AuthMethod::Password)?;
-    let number = mobile_number(&mut fields);
+    let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     let code = fields.required("code", CODE);
     let new = fields.required_as_typed("new_password");

@@ -55,10 +55,10 @@ impl Operation {
                 | Operation::MeUpdate
                 | Operation::TokenRefresh
                 | Operation::TokenVerify
+                | Operation::MessageSend
+                | Operation::ApiKeyCreate
+                | Operation::ApiKeyRevoke
         )
-        use Operation::{ApiKeyCreate, ApiKeyRevoke, MessageSend};
-        matches!(self, Operation::OtpSend | Operation::Authenticate)
-            || matches!(self, MessageSend | ApiKeyCreate | ApiKeyRevoke)
     }
 
     /// Takes the body as it comes, of any media type.
