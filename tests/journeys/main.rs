@@ -6,6 +6,7 @@ mod crash;
 mod limits;
 mod login;
 mod password;
+mod payments;
 mod reload;
 mod sessions;
 mod sms;

@@ -65,8 +65,11 @@ impl Money {
         };
         let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
-            let exponent = whole.starts_with(|first: char| first.is_ascii_digit())
-                && text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
+            let exponent = text.split_once(['e', 'E']).is_some_and(|(mantissa, power)| {
+                let power = power.trim_start_matches(['+', '-']);
+                let number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+                number(mantissa) && number(power) && is_digits(power)
+            });
             return Err(if exponent { MoneyError::Exponent } else { MoneyError::NotANumber });
         }
         let decimals = match unit {

@@ -66,6 +66,15 @@ impl Wallets {
         Wallets { store, clock }
     }
 
+    /// Removes idempotency records that are kept no longer, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn purge(&self, limit: usize) -> Result<usize, StoreError> {
+        Ok(self.store.idempotency_purge(self.clock.now(), limit).await?.removed)
+    }
+
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].

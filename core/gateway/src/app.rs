@@ -17,6 +17,9 @@ use chelseru_domain::otp::OtpService;
 use chelseru_domain::secret::{KeyUse, MasterKey, SubKey};
 use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
 use chelseru_domain::sms::shield::Shield;
+use chelseru_domain::payment::Payments;
+use chelseru_domain::secret::MasterKey;
+use chelseru_domain::wallet::Wallets;
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_store::{Health, Recovered, Store, StoreOptions};
 use serde_json::{Value, json};
@@ -29,12 +32,16 @@ use crate::http::{RequestIds, Router, server};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::providers::{Gates, Providers, sms_route};
+use crate::payments::{self, Gateways};
+use crate::providers::{Providers, SmsRoute};
 use crate::reload::{self, ReloadStatus};
 
 use crate::keys::OperatorToken;
 use crate::rules::Services;
 use crate::sandbox::Inbox;
 use crate::{keys, messages, plugins};
+use crate::sandbox_pay::SandboxBank;
+use crate::{keys, plugins};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -50,6 +57,9 @@ pub struct App {
     pub limits: Server,
     pub metrics: Metrics,
     pub inbox: Arc<Inbox>,
+    pub payments: Arc<Payments>,
+    pub wallets: Arc<Wallets>,
+    pub sandbox_bank: Arc<SandboxBank>,
     pub plugins_dir: PathBuf,
     pub log: LogHandle,
     /// Work that outlives its client, finished before the gateway stops.
@@ -73,6 +83,8 @@ pub struct Live {
     pub identity: Identity,
     pub otp: Arc<OtpService>,
     pub sms: Arc<SmsRoute>,
+    pub sms: SmsRoute,
+    pub gateways: Arc<Gateways>,
 }
 
 impl App {
@@ -89,6 +101,7 @@ impl App {
         config: Config,
         desired: Vec<Desired>,
         providers: &Providers,
+        gateways: Gateways,
     ) -> Result<(), String> {
         let before = self.live();
         let Services { otp, identity } = Services::again(&config, &before.otp, &before.identity, &self.key)?;
@@ -98,6 +111,8 @@ impl App {
         let (queue, gates) = (&self.sms_queue, &self.gates);
         let sms = Arc::new(sms_route(&config, providers, queue, gates, &self.inbox, &self.metrics));
         self.live.store(Arc::new(Live { config, identity, otp, sms }));
+        let sms = SmsRoute::new(&config, providers, &self.inbox, &self.metrics);
+        self.live.store(Arc::new(Live { config, identity, otp, sms, gateways: Arc::new(gateways) }));
         *lock(&self.desired) = desired;
         Ok(())
     }
@@ -132,6 +147,8 @@ impl App {
             "store": {"healthy": self.is_healthy()},
             "config": &*self.reload_status(),
             "sms": messages::status(self),
+            "sms": {"service": live.config.sms.service.names()},
+            "payment": {"gateway": live.config.payment.gateway},
             "providers": self.registry.status(),
         })
     }
@@ -217,7 +234,14 @@ impl Gateway {
         let gates = Gates::default();
         let sms = Arc::new(sms_route(&config, &providers, &sms_queue, &gates, &inbox, &metrics));
         let live = Live { config: config.clone(), identity, otp, sms };
+        let Services { otp, identity } = Services::new(&config, &store, &key, &options.clock)?;
+        let sms = SmsRoute::new(&config, &providers, &inbox, &metrics);
+        let sandbox_bank = Arc::new(SandboxBank::new(&config.server.base_path));
+        let gateways = Gateways::load(&config, &providers, &sandbox_bank).await?;
+        payments::warn_of_orphans(&gateways, &store);
+        let live = Live { config: config.clone(), identity, otp, sms, gateways: Arc::new(gateways) };
         let now = unix_millis();
+        let open = store.clone();
         let app = Arc::new(App {
             store,
             registry,
@@ -226,6 +250,9 @@ impl Gateway {
             limits: config.server,
             metrics,
             inbox,
+            payments: Arc::new(Payments::new(open.clone(), options.clock.clone())),
+            wallets: Arc::new(Wallets::new(open, options.clock.clone())),
+            sandbox_bank,
             plugins_dir,
             log,
             detached: TaskTracker::new(),
@@ -250,6 +277,7 @@ impl Gateway {
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep(app.clone(), stop.clone()));
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
+        app.detached.spawn(payments::reconcile(app.clone(), stop.clone()));
         Ok(Gateway { app, listener, stop })
     }
 
@@ -319,6 +347,9 @@ async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         // What is left over is removed in the next rounds.
         if let Err(error) = app.live().identity.purge(PURGE_STEP).await {
             tracing::warn!(%error, "expired records could not be removed");
+        }
+        if let Err(error) = app.wallets.purge(PURGE_STEP).await {
+            tracing::warn!(%error, "idempotency records could not be removed");
         }
     }
 }

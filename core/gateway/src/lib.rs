@@ -13,10 +13,12 @@ pub mod reload;
 
 pub mod bindings;
 pub mod messages;
+pub mod payments;
 pub mod plugins;
 pub mod providers;
 mod rules;
 pub mod sandbox;
+pub mod sandbox_pay;
 
 pub mod cli;
 pub mod config;

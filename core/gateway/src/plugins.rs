@@ -49,9 +49,10 @@ pub fn desired(loaded: &Loaded, plugins_dir: &Path) -> Result<Vec<Desired>, Prob
                 }
             }
         }
+        let kind = config.kind_of(&name);
         desired.push(Desired {
             name,
-            kind: KINDS[0].name,
+            kind,
             file: plugins_dir.join(format!("{plugin}.wasm")),
             settings,
             hosts: entry.hosts,

@@ -33,13 +33,17 @@ pub const SMS_STATUS: &str = "sms-status";
 pub const SMS_PUSH: &str = "sms-push";
 
 /// The kinds of plugin this gateway loads.
-pub const KINDS: &[Kind] = &[Kind {
+pub const KINDS: &[Kind] = &[SMS, crate::payments::KIND];
+
+const SMS: Kind = Kind {
     name: "sms",
     package: "chelseru:provider",
     versions: &[(0, 1)],
     any_of: &[SMS_TEXT, SMS_TEMPLATE],
     optional: &[SMS_STATUS, "sms-credit", SMS_PUSH],
 }];
+    optional: &["sms-status", "sms-credit", "sms-push"],
+};
 
 /// The selected providers in their order, with the rules of a configuration: what messages are sent by.
 pub fn sms_route(

@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, unix_millis};
 use crate::config::Config;
+use crate::payments::Gateways;
 use crate::plugins;
+use crate::providers::Providers;
 
 /// How long a saved file must keep still before it is read, and how long that is waited for.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -104,10 +106,18 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
     }
     let providers = app.registry.commit(prepared);
     for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &app.registry)) {
+    let gateways = match gateways(app, &loaded.config, prepared.providers()).await {
+        Ok(gateways) => gateways,
+        Err(reason) => {
+            app.registry.refuse(prepared);
+            return Err(reason);
+        }
+    };
+    for warning in loaded.warnings {
         tracing::warn!("{warning}");
     }
     app.log.set_level(loaded.config.log.level);
-    app.install(loaded.config, desired, &providers)?;
+    app.install(loaded.config, desired, &providers, gateways)?;
     Ok(restart_keys)
 }
 
@@ -136,6 +146,11 @@ async fn settled(file: &Path) -> Result<String, String> {
         }
         text = again;
     }
+/// The payment gateways of a new state, unless it would leave open payments alone.
+async fn gateways(app: &App, config: &Config, providers: &Providers) -> Result<Gateways, String> {
+    let gateways = Gateways::load(config, providers, &app.sandbox_bank).await?;
+    gateways.keeps_open_payments(&app.live().gateways, &app.store)?;
+    Ok(gateways)
 }
 
 /// Loads changed plugin files; each provider entry by itself. The registry logs what serves and what it refused.
@@ -145,6 +160,16 @@ pub async fn apply_plugins(app: &App) {
     for _ in prepared.failures() {
         app.metrics.reload(false);
     }
+    let config = app.live().config.clone();
+    let gateways = match gateways(app, &config, prepared.providers()).await {
+        Ok(gateways) => gateways,
+        Err(reason) => {
+            app.metrics.reload(false);
+            tracing::error!(%reason, "changed plugins refused; the old ones keep serving");
+            app.registry.refuse(prepared);
+            return;
+        }
+    };
     let before = app.registry.snapshot();
     let providers = app.registry.commit(prepared);
     let same = |name: &String, new| before.get(name).is_some_and(|old| Arc::ptr_eq(old, new));
@@ -152,7 +177,7 @@ pub async fn apply_plugins(app: &App) {
     if changed == 0 {
         return;
     }
-    match app.install(app.live().config.clone(), desired, &providers) {
+    match app.install(config, desired, &providers, gateways) {
         Ok(()) => (0..changed).for_each(|_| app.metrics.reload(true)),
         Err(reason) => tracing::error!(%reason, "reloaded plugins could not take over"),
     }

@@ -158,6 +158,7 @@ pub struct Payment {
     pub frontend_url: Option<String>,
     pub created_at: Timestamp,
     pub window_ends_at: Timestamp,
+    pub paid_at: Option<Timestamp>,
     /// When it came to its present end.
     pub ended_at: Option<Timestamp>,
     pub start: Option<PaymentStart>,
@@ -578,6 +579,7 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
         frontend_url: draft.frontend_url,
         created_at: now,
         window_ends_at: draft.window_ends_at,
+        paid_at: None,
         ended_at: None,
         start: None,
         claim: None,
@@ -637,6 +639,7 @@ fn settle(
         }
     }
     payment.receipt = Some(receipt);
+    payment.paid_at = Some(now);
     end(txn, &mut payment, PaymentState::Paid, "", now);
     Ok(PaymentSettled::Now(payment))
 }

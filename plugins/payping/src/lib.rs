@@ -89,9 +89,9 @@ impl Payment for Payping {
         if !data.is_empty() {
             fields.add_json(data.as_bytes());
         }
-        let names = ["paymentCode", "code", "authority"];
+        let names = ["paymentCode", "authority", "code"];
         // A query of another provider's callback may well have a `code`; PayPing's browsers post.
-        let names = if callback.method == "GET" { &names[..1] } else { &names[..] };
+        let names = if callback.method == "GET" { &names[..2] } else { &names[..] };
         let reference = names.iter().map(|name| fields.get(name)).find(|value| !value.is_empty())?;
         let receipt = [fields.get("paymentRefId"), fields.get("refid")]
             .into_iter()

@@ -25,6 +25,8 @@ pub trait PaymentGateways: Send + Sync {
 #[async_trait]
 pub trait PaymentGateway: Send + Sync {
     fn name(&self) -> &str;
+    /// The name of the plugin behind it: another one speaks another protocol.
+    fn plugin(&self) -> &str;
     /// Names the plugin's very bytes.
     fn digest(&self) -> &str;
     fn rules(&self) -> GatewayRules;
@@ -93,7 +95,7 @@ pub struct NewPayment {
     pub callback_url: String,
     pub description: String,
     pub order: String,
-    /// Local form, `0912...`.
+    /// E.164 with a leading plus.
     pub mobile: Option<String>,
     pub email: Option<String>,
 }

@@ -54,7 +54,7 @@ pub struct PaymentRequest {
     pub description: String,
     pub callback_url: String,
     pub frontend_url: Option<String>,
-    /// Local form.
+    /// E.164 with a leading plus.
     pub mobile: Option<String>,
     pub email: Option<String>,
     pub idempotency_key: Option<String>,

@@ -177,6 +177,10 @@ impl PaymentGateway for Bank {
         &self.name
     }
 
+    fn plugin(&self) -> &str {
+        "bank"
+    }
+
     fn digest(&self) -> &str {
         "digest"
     }

@@ -5,6 +5,7 @@
 
 mod apikey;
 mod ask;
+mod ledger;
 mod plugin;
 mod serve;
 
@@ -82,6 +83,15 @@ enum ApiKeyCommand {
         /// The key's number, as `list` shows it.
         id: u64,
     },
+    /// Look at the money.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Recompute every balance from every posting, and say the first difference. The gateway must not run.
+    Verify,
 }
 
 #[derive(Subcommand)]
@@ -116,6 +126,7 @@ pub fn main() -> ExitCode {
         match &cli.command {
             Command::Serve => serve::serve(&cli.config).await,
             Command::Check => serve::check(&cli.config).await,
+            Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config),
             Command::Plugin(PluginCommand::List { json }) => plugin::list(&cli.config, *json).await,
             Command::Plugin(PluginCommand::Inspect { plugin, json }) => {
                 plugin::inspect(&cli.config, plugin, *json).await

@@ -260,6 +260,7 @@ impl Checker<'_> {
             16 * 1024 * 1024,
         );
         self.check_sms(config);
+        self.check_payment(config);
         self.check_providers(config);
     }
 
@@ -358,6 +359,51 @@ impl Checker<'_> {
                     "has no table [sms.templates.{wanted}]; known templates: [{known}]; \"\" sends otp_text"
                 ),
             );
+        }
+    }
+
+    fn check_payment(&mut self, config: &Config) {
+        let payment = &config.payment;
+        let gateway = &payment.gateway;
+        if gateway != super::SANDBOX_PAY && config.plugin_of(gateway).is_none() {
+            let mut known: Vec<&str> = config.provider.keys().map(String::as_str).collect();
+            known.extend([super::SANDBOX_PAY, "ZARINPAL_COM", "PAYPING_IR"]);
+            self.refuse(
+                "payment.gateway",
+                format!("{gateway:?}"),
+                &format!("is not a payment gateway; accepted are {}", known.join(", ")),
+            );
+        }
+        if config.provider.contains_key(super::SANDBOX_PAY) {
+            self.refuse(
+                &format!("provider.{}", super::SANDBOX_PAY),
+                "a table".into(),
+                "is built in and has no entry; name yours otherwise",
+            );
+        }
+        self.range("payment.reconcile_seconds", payment.reconcile_seconds, 1, 60);
+        if !payment.callback_url.is_empty() && super::payment_parts(&payment.callback_url).is_none() {
+            self.refuse(
+                "payment.callback_url",
+                format!("{:?}", payment.callback_url),
+                "must be an absolute http or https address, or \"\"",
+            );
+        }
+        if payment.callback_urls.len() > super::payment::CALLBACK_URLS_MAX {
+            self.refuse(
+                "payment.callback_urls",
+                format!("{} addresses", payment.callback_urls.len()),
+                &format!("takes at most {}", super::payment::CALLBACK_URLS_MAX),
+            );
+        }
+        for url in &payment.callback_urls {
+            if super::payment_parts(url).is_none() {
+                self.refuse(
+                    "payment.callback_urls",
+                    format!("{url:?}"),
+                    "must hold absolute http or https addresses",
+                );
+            }
         }
     }
 

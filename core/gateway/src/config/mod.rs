@@ -10,6 +10,7 @@
 //! says; see `crate::providers`).
 
 mod load;
+mod payment;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use serde::de::{Error as _, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use load::{Loaded, Problem, Problems, Source};
+pub use payment::{Payment, SANDBOX_PAY, Unit, is_allowed as payment_url_allowed, parts as payment_parts};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -30,6 +32,7 @@ pub struct Config {
     pub data: Data,
     pub auth: Auth,
     pub sms: Sms,
+    pub payment: Payment,
     pub plugins: Plugins,
     /// One entry per provider account; the name is free, several entries may use one plugin.
     pub provider: BTreeMap<String, ProviderEntry>,
@@ -417,6 +420,9 @@ impl Default for Plugins {
 pub struct ProviderEntry {
     /// File name in `data/plugins/` without `.wasm`. May be left out for the names in [`KNOWN_PROVIDERS`].
     pub plugin: Option<String>,
+    /// `sms` or `payment`. May be left out where `sms.service` or `payment.gateway` selects it, and for the names in
+    /// [`KNOWN_PROVIDERS`].
+    pub kind: Option<ProviderKind>,
     /// Granted hosts, `name` or `name:port`. Left out: what the plugin asks for, public addresses only.
     /// A loopback or private address must be granted as that very address.
     pub hosts: Option<Vec<String>>,
@@ -426,6 +432,14 @@ pub struct ProviderEntry {
     pub rate_per_second: u32,
     /// The plugin's own settings; `chelseru plugin inspect` lists them.
     pub settings: BTreeMap<String, SettingSource>,
+}
+
+/// What a provider entry is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    Sms,
+    Payment,
 }
 
 /// A setting's value: in the file, in the environment, or in a file of its own.
@@ -504,7 +518,12 @@ pub const KNOWN_PROVIDERS: &[(&str, &str)] = &[
     ("KAVENEGAR_COM", "kavenegar"),
     ("MELI_PAYAMAK_COM", "meli-payamak"),
     ("PARSIAN_WEBCO_IR", "parsian-webco"),
+    ("ZARINPAL_COM", "zarinpal"),
+    ("PAYPING_IR", "payping"),
 ];
+
+/// The known plugins that take payments.
+const PAYMENT_PLUGINS: [&str; 2] = ["zarinpal", "payping"];
 
 /// The trial SMS provider's plugin: its messages are shown instead of sent.
 pub const SANDBOX_SMS_PLUGIN: &str = "sandbox-sms";
@@ -519,6 +538,19 @@ impl Config {
         }
     }
 
+    /// The kind of plugin a provider entry must be.
+    pub fn kind_of(&self, name: &str) -> &'static str {
+        let entry = self.provider.get(name).and_then(|entry| entry.kind);
+        let payment = match entry {
+            Some(kind) => kind == ProviderKind::Payment,
+            None => {
+                name == self.payment.gateway
+                    || PAYMENT_PLUGINS.iter().any(|plugin| self.plugin_of(name) == Some(plugin))
+            }
+        };
+        if payment { "payment" } else { "sms" }
+    }
+
     /// Every provider entry that must load: the ones in the file, and a selected trial provider without one.
     pub fn provider_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.provider.keys().cloned().collect();
@@ -526,6 +558,10 @@ impl Config {
             if !names.contains(name) {
                 names.push(name.clone());
             }
+        }
+        let gateway = &self.payment.gateway;
+        if gateway != SANDBOX_PAY && !names.contains(gateway) {
+            names.push(gateway.clone());
         }
         names
     }

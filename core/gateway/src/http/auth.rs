@@ -167,6 +167,7 @@ pub(crate) fn mobile_number(fields: &mut Fields, rule: Text) -> Option<PhoneNumb
 
 /// An error's text as a field error: a capital first, a full stop last.
 pub(crate) fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let stop = if text.ends_with('.') { "" } else { "." };

@@ -24,6 +24,9 @@ const FIELDS_MAX: usize = 100;
 pub struct Fields {
     values: Map<String, Value>,
     errors: BTreeMap<&'static str, Vec<String>>,
+    /// The whole body as it came.
+    body: Bytes,
+    is_json: bool,
 }
 
 /// What a text field may hold.
@@ -57,7 +60,7 @@ where
             .take(FIELDS_MAX + 1)
             .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
             .collect(),
-        "multipart/form-data" => parse_multipart(content_type, bytes).await?,
+        "multipart/form-data" => parse_multipart(content_type, bytes.clone()).await?,
         _ => {
             return Err(Failure::detail(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -69,7 +72,20 @@ where
     if values.len() > FIELDS_MAX {
         return Err(Failure::field("non_field_errors", format!("A body has at most {FIELDS_MAX} fields.")));
     }
-    Ok(Fields { values, errors: BTreeMap::new() })
+    let is_json = essence == "application/json";
+    Ok(Fields { values, errors: BTreeMap::new(), body: bytes, is_json })
+}
+
+/// Reads a body without parsing it, for callbacks that a plugin understands.
+///
+/// Failures: 413 past `bytes_max`, 408 past `timeout`.
+pub async fn read_raw<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Fields, Failure>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let body = read_bytes(body, bytes_max, timeout).await?;
+    Ok(Fields { values: Map::new(), errors: BTreeMap::new(), body, is_json: false })
 }
 
 pub async fn read_bytes<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Bytes, Failure>
@@ -146,7 +162,7 @@ impl Fields {
     #[cfg(test)]
     fn of(value: Value) -> Fields {
         let Value::Object(values) = value else { panic!("an object") };
-        Fields { values, errors: BTreeMap::new() }
+        Fields { values, errors: BTreeMap::new(), body: Bytes::new(), is_json: false }
     }
 
     /// A required text.
@@ -186,6 +202,47 @@ impl Fields {
         self.values.get(name)
     }
 
+    /// The body as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// A text that may be missing, null or blank, which is all the same.
+    pub fn optional(&mut self, name: &'static str, rule: Text) -> Option<String> {
+        match self.values.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.trim().is_empty() => None,
+            Some(_) => self.text(name, rule),
+        }
+    }
+
+    /// `true` or `false`, also as the texts forms have; absent is false.
+    pub fn flag(&mut self, name: &'static str) -> bool {
+        match self.values.get(name) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(flag)) => *flag,
+            Some(Value::String(text)) if ["true", "1", "on"].contains(&text.trim()) => true,
+            Some(Value::String(text)) if ["false", "0", "off", ""].contains(&text.trim()) => false,
+            Some(_) => {
+                self.refuse(name, "Must be a valid boolean.");
+                false
+            }
+        }
+    }
+
+    /// A number as the characters the client wrote: a JSON number before any parser could round it, or a text.
+    /// Absent and null are `None`; what is neither is an empty text, which is no number.
+    pub fn number_text(&self, name: &str) -> Option<String> {
+        match self.values.get(name)? {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) if self.is_json => {
+                Some(raw_number(&self.body, name).unwrap_or_default().to_owned())
+            }
+            _ => Some(String::new()),
+        }
+    }
+
     /// Notes a field error; [`Fields::finish`] reports it.
     pub fn refuse(&mut self, name: &'static str, text: impl Into<String>) {
         self.errors.entry(name).or_default().push(text.into());
@@ -216,6 +273,40 @@ impl Fields {
         }
         None
     }
+}
+
+/// The characters of a number under a top-level key of a JSON object that was found to be well-formed; the last one
+/// when a key is there twice, as the parser takes it.
+fn raw_number<'a>(body: &'a [u8], wanted: &str) -> Option<&'a str> {
+    let (mut at, mut depth, mut key, mut found) = (0, 0u32, None, None);
+    while let Some(&byte) = body.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b',' => key = None,
+            b'"' => {
+                while *body.get(at)? != b'"' {
+                    at += if body[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+                if depth == 1 && key.is_none() {
+                    key = serde_json::from_slice::<String>(body.get(start..at)?).ok();
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                while body.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)) {
+                    at += 1;
+                }
+                if depth == 1 && key.as_deref() == Some(wanted) {
+                    found = std::str::from_utf8(&body[start..at]).ok();
+                }
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -260,6 +351,21 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, content_type.parse().expect("a header value"));
         read(&headers, Full::new(Bytes::from(body)), 100, Duration::from_secs(1)).await
+    }
+
+    #[test]
+    fn a_number_is_found_as_it_was_written() {
+        let raw = |body: &'static str| raw_number(body.as_bytes(), "amount");
+        assert_eq!(raw(r#"{"amount":1000.50000000000000000001}"#), Some("1000.50000000000000000001"));
+        assert_eq!(raw(r#" { "x" : "amount" , "amount" : 1e3 } "#), Some("1e3"));
+        assert_eq!(raw(r#"{"a":{"amount":1},"b":[{"amount":2}],"\u0061mount":-3}"#), Some("-3"));
+        assert_eq!(raw(r#"{"amount":1,"amount":2}"#), Some("2"));
+        assert_eq!(
+            raw(r#"{"a\"":"\\\"amount\":9,","amount":18446744073709551616}"#),
+            Some("18446744073709551616")
+        );
+        assert_eq!(raw(r#"{"x":"amount"}"#), None);
+        assert_eq!(raw(r#"{"amount":"7"}"#), None);
     }
 
     #[tokio::test]

@@ -13,11 +13,14 @@ pub mod fields;
 mod message;
 mod operator;
 mod password;
+mod payment;
 pub mod reply;
 mod route;
+mod sandbox_pay;
 pub mod server;
 mod session;
 mod user;
+mod wallet;
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -200,7 +203,12 @@ where
     }
     let fields = if operation.reads_body() {
         let timeout = std::time::Duration::from_secs(limits.body_read_timeout_seconds);
-        Some(fields::read(&head.headers, body, limits.body_bytes_max, timeout).await?)
+        let bytes_max = limits.body_bytes_max;
+        Some(if operation.keeps_body_raw() {
+            fields::read_raw(body, bytes_max, timeout).await?
+        } else {
+            fields::read(&head.headers, body, bytes_max, timeout).await?
+        })
     } else {
         None
     };
@@ -242,6 +250,20 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::ApiKeyList => operator::api_key_list(&context),
         Operation::ApiKeyCreate => operator::api_key_create(context, body(fields)?).await,
         Operation::ApiKeyRevoke => operator::api_key_revoke(context, body(fields)?).await,
+        Operation::PaymentCreate => payment::create(context, body(fields)?).await,
+        Operation::PaymentVerify => payment::verify(context, None).await,
+        Operation::PaymentCallback => payment::verify(context, Some(body(fields)?)).await,
+        Operation::PaymentList => payment::list(&context),
+        Operation::PaymentGet => payment::get(&context),
+        Operation::PaymentRefund => wallet::refund(context, body(fields)?).await,
+        Operation::WalletGet => wallet::get(&context),
+        Operation::WalletEntries => wallet::entries(&context),
+        Operation::SpendCreate => wallet::spend(context, body(fields)?).await,
+        Operation::SpendGet => wallet::spend_get(&context),
+        Operation::SpendCapture => wallet::capture(context, body(fields)?).await,
+        Operation::SpendVoid => wallet::void(context, body(fields)?).await,
+        Operation::SandboxBankPage => sandbox_pay::page(&context),
+        Operation::SandboxBankDecide => sandbox_pay::decide(&context, &body(fields)?),
         Operation::SandboxInbox => operator::sandbox_inbox(&context),
         Operation::Status => operator::status(&context),
         Operation::Metrics => operator::metrics(&context),

@@ -35,6 +35,20 @@ pub enum Operation {
     ApiKeyList,
     ApiKeyCreate,
     ApiKeyRevoke,
+    PaymentCreate,
+    PaymentVerify,
+    PaymentCallback,
+    PaymentList,
+    PaymentGet,
+    PaymentRefund,
+    WalletGet,
+    WalletEntries,
+    SpendCreate,
+    SpendGet,
+    SpendCapture,
+    SpendVoid,
+    SandboxBankPage,
+    SandboxBankDecide,
     SandboxInbox,
     Status,
     Metrics,
@@ -64,6 +78,19 @@ impl Operation {
     /// Takes the body as it comes, of any media type.
     pub fn reads_bytes(self) -> bool {
         matches!(self, Operation::MessageReport)
+                | Operation::PaymentCreate
+                | Operation::PaymentCallback
+                | Operation::PaymentRefund
+                | Operation::SpendCreate
+                | Operation::SpendCapture
+                | Operation::SpendVoid
+                | Operation::SandboxBankDecide
+        )
+    }
+
+    /// The body is for a provider's plugin to understand: read, and not parsed here.
+    pub fn keeps_body_raw(self) -> bool {
+        self == Operation::PaymentCallback
     }
 }
 
@@ -225,6 +252,90 @@ pub(crate) const ROUTES: &[Route] = &[
         access: Access::Loopback,
         methods: &[(Method::POST, Operation::ApiKeyRevoke)],
         exists: ALWAYS,
+    },
+    Route {
+        path: "/payment/create/",
+        name: "Payment Create",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::PaymentCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/payment/verify/",
+        name: "Payment Verify",
+        access: Access::Open,
+        methods: &[(Method::GET, Operation::PaymentVerify), (Method::POST, Operation::PaymentCallback)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/payment/",
+        name: "Payment List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::PaymentList)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/payment/{id}/",
+        name: "Payment Instance",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::PaymentGet)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/payment/{id}/refund/",
+        name: "Payment Refund",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::PaymentRefund)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/wallet/",
+        name: "Wallet",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::WalletGet)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/wallet/entries/",
+        name: "Wallet Entries",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::WalletEntries)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/wallet/spend/",
+        name: "Wallet Spend",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::SpendCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/wallet/spend/{id}/",
+        name: "Wallet Spend Instance",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::SpendGet)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/wallet/spend/{id}/capture/",
+        name: "Wallet Spend Capture",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::SpendCapture)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/wallet/spend/{id}/void/",
+        name: "Wallet Spend Void",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::SpendVoid)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/sandbox/pay/{reference}/",
+        name: "Sandbox Bank",
+        access: Access::Loopback,
+        methods: &[(Method::GET, Operation::SandboxBankPage), (Method::POST, Operation::SandboxBankDecide)],
+        exists: |live| live.config.payment.gateway == crate::config::SANDBOX_PAY,
     },
     Route {
         path: "/sandbox/inbox/",

@@ -1,0 +1,409 @@
+//! Payments over the API: from a client's order to a credited wallet, in the built-in bank and behind simulated ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_tests::{Answer, Login, PATIENCE, TestGateway};
+use serde_json::{Value, json};
+
+const NUMBER: &str = "09121234567";
+
+const CONFIG: &str = r#"
+[payment]
+callback_urls = ["https://shop.example/pay"]
+staff_users = [1]
+reconcile_seconds = 1
+"#;
+
+/// A gateway, and somebody who is logged in.
+struct Shop {
+    gateway: TestGateway,
+    login: Login,
+}
+
+impl Shop {
+    async fn open(config: &str) -> Shop {
+        Shop::open_at(config, Arc::new(SystemClock)).await
+    }
+
+    async fn open_at(config: &str, clock: Arc<dyn Clock>) -> Shop {
+        let gateway = TestGateway::start_at(config, clock).await;
+        let login = gateway.login(NUMBER).await;
+        Shop { gateway, login }
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.post_with(path, body, &[]).await
+    }
+
+    async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.gateway.client.post(self.gateway.at(path)).json(&body);
+        request = request.bearer_auth(&self.login.access);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::of(request).await
+    }
+
+    async fn raw(&self, path: &str, body: &'static str) -> Answer {
+        let request = self.gateway.client.post(self.gateway.at(path)).bearer_auth(&self.login.access);
+        Answer::of(request.header("content-type", "application/json").body(body)).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.gateway.get(path, Some(&self.login.access)).await
+    }
+
+    async fn balance(&self) -> Value {
+        let wallet = self.get("/wallet/").await;
+        assert_eq!(wallet.body["currency"], "IRT", "{wallet:?}");
+        wallet.body["balance"].clone()
+    }
+
+    /// A started payment's details.
+    async fn create(&self, body: Value) -> Value {
+        let created = self.post("/payment/create/", body).await;
+        assert_eq!(created.status, 200, "{created:?}");
+        created.body["details"].clone()
+    }
+
+    /// The payer's decision on the built-in bank's page, and where the bank sends him then.
+    async fn decide(&self, details: &Value, action: &str) -> Answer {
+        let url = details["gateway_url"].as_str().expect("an address");
+        Answer::of(self.gateway.client.post(url).form(&[("action", action)])).await
+    }
+
+    async fn pay(&self, details: &Value) -> Answer {
+        let back = self.decide(details, "pay").await;
+        assert_eq!(back.status, 303, "{back:?}");
+        Answer::of(self.gateway.client.get(back.header("location"))).await
+    }
+
+    async fn charge(&self, toman: u64) -> Value {
+        let details = self.create(json!({"amount": toman})).await;
+        let paid = self.pay(&details).await;
+        assert_eq!(paid.body["details"]["is_pay"], 1, "{paid:?}");
+        details
+    }
+
+    async fn state(&self, details: &Value) -> String {
+        let payment = self.get(&format!("/payment/{}/", details["id"])).await;
+        payment.body["state"].as_str().unwrap_or_else(|| panic!("{payment:?}")).to_owned()
+    }
+
+    async fn wait_for_state(&self, details: &Value, wanted: &str) {
+        let until = std::time::Instant::now() + PATIENCE;
+        while self.state(details).await != wanted {
+            assert!(std::time::Instant::now() < until, "it never is {wanted}: {}", self.state(details).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn check_ledger(&self) {
+        let report = self.gateway.app.store.ledger_verify().expect("readable");
+        assert_eq!(report.difference, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_pays_at_once() {
+    let shop = Shop::open("").await;
+    let details = shop.create(json!({"amount": 1000.0, "currency": "IRT", "order_id": "o-1"})).await;
+    assert_eq!(details["gateway_title"], "SANDBOX_PAY");
+    let page = Answer::of(shop.gateway.client.get(details["gateway_url"].as_str().expect("text"))).await;
+    assert!(page.text.contains("10000 rial"), "{page:?}");
+    let paid = shop.pay(&details).await;
+    assert_eq!((paid.status, &paid.body["details"]["is_pay"]), (200, &json!(1)), "{paid:?}");
+    assert_eq!(shop.balance().await, 1000);
+    let lines = shop.get("/wallet/entries/").await;
+    let line = &lines.body["results"][0];
+    assert_eq!(
+        (&line["kind"], &line["amount"], &line["balance"]),
+        (&json!("payment"), &json!(1000), &json!(1000))
+    );
+    assert_eq!(shop.state(&details).await, "paid");
+    // And the same callback again changes nothing and is answered alike.
+    let url =
+        format!("/payment/verify/?Authority={}&Status=OK", details["authority"].as_str().expect("text"));
+    assert_eq!(shop.gateway.get(&url, None).await.body, paid.body);
+    assert_eq!(shop.balance().await, 1000);
+    shop.check_ledger();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_payment_credits_nothing() {
+    let shop = Shop::open("").await;
+    let details = shop.create(json!({"amount": 1000})).await;
+    let back = shop.decide(&details, "cancel").await;
+    assert!(back.header("location").ends_with("&Status=NOK"), "{back:?}");
+    let answer = Answer::of(shop.gateway.client.get(back.header("location"))).await;
+    assert_eq!((answer.status, &answer.body["details"]["is_pay"]), (200, &json!(0)));
+    assert_eq!(shop.state(&details).await, "cancelled");
+    assert_eq!(shop.balance().await, 0);
+    assert_eq!(shop.decide(&details, "pay").await.status, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_callback_is_settled_by_itself() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let shop = Shop::open_at(CONFIG, clock.clone()).await;
+    let details = shop.create(json!({"amount": 1000})).await;
+    assert_eq!(shop.decide(&details, "pay_lost").await.status, 200);
+    clock.advance(Duration::from_secs(61));
+    shop.wait_for_state(&details, "paid").await;
+    assert_eq!(shop.balance().await, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_no_payment_and_credits_none_twice() {
+    let shop = Shop::open(CONFIG).await;
+    shop.charge(1000).await;
+    let Shop { gateway, login } = shop;
+    let dir = gateway.stop().await;
+    let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
+    let shop = Shop { gateway, login };
+    assert_eq!(shop.balance().await, 1000);
+    shop.check_ledger();
+}
+
+/// Defect 15, and the answer is one for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_callbacks_charge_the_wallet_once() {
+    let shop = Shop::open("").await;
+    let details = shop.create(json!({"amount": 5000})).await;
+    let back = shop.decide(&details, "pay").await;
+    let location = back.header("location").to_owned();
+    let calls = (0..100).map(|n| {
+        let (client, location) = (shop.gateway.client.clone(), location.clone());
+        tokio::spawn(async move {
+            // Half of them as forms.
+            let (url, query) = location.split_once('?').expect("a query");
+            let request = match n % 2 {
+                0 => client.get(&location),
+                _ => client
+                    .post(url)
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .body(query.to_owned()),
+            };
+            Answer::of(request).await.body
+        })
+    });
+    let mut bodies = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        bodies.push(call.await.expect("answered"));
+    }
+    assert_eq!(bodies[0]["details"]["is_pay"], 1);
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    assert_eq!(shop.balance().await, 5000);
+    shop.check_ledger();
+}
+
+/// Defect 16.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_word_about_money_is_checked() {
+    let shop = Shop::open("").await;
+    for body in [
+        r#"{"amount": -3000}"#,
+        r#"{"amount": 0}"#,
+        r#"{"amount": 1000.99}"#,
+        r#"{"amount": 1000.0000000000000000000000001}"#,
+        r#"{"amount": 1e4}"#,
+        r#"{"amount": "1e4"}"#,
+        r#"{"amount": 18446744073709551616}"#,
+        r#"{"amount": "abc"}"#,
+        r#"{"amount": true}"#,
+        r#"{"amount": [1000]}"#,
+    ] {
+        let refused = shop.raw("/payment/create/", body).await;
+        assert_eq!(refused.status, 400, "{body}: {refused:?}");
+        assert!(refused.body["amount"][0].is_string(), "{body}: {refused:?}");
+    }
+    for (field, value) in [
+        ("currency", json!("IRR")),
+        ("currency", json!("USD")),
+        ("pay_mode", json!("abc")),
+        ("pay_mode", json!(99)),
+        ("mobile", json!("12")),
+    ] {
+        let refused = shop.post("/payment/create/", json!({"amount": 1000, field: value})).await;
+        assert_eq!(refused.status, 400, "{field}: {refused:?}");
+        assert!(refused.body[field][0].is_string(), "{field}: {refused:?}");
+    }
+    for absent in [json!({}), json!({"amount": null})] {
+        let refused = shop.post("/payment/create/", absent).await;
+        assert_eq!((refused.status, &refused.body["error"]), (400, &json!("amount is required.")));
+    }
+    // Half a toman is five rial, exactly.
+    let details = shop.create(json!({"amount": 1000.5})).await;
+    assert_eq!(details["amount"], 1000.5);
+    shop.pay(&details).await;
+    assert_eq!(shop.balance().await, 1000.5);
+    let payment = shop.get(&format!("/payment/{}/", details["id"])).await;
+    assert_eq!(payment.body["amount_rial"], 10_005);
+}
+
+/// Defect 22.
+#[tokio::test(flavor = "multi_thread")]
+async fn payers_are_sent_to_listed_addresses_only() {
+    let shop = Shop::open(CONFIG).await;
+    for field in ["callback_url", "frontend_callback_url"] {
+        for url in [
+            "https://evil.example/phish",
+            "javascript:alert(1)",
+            "https://shop.example.evil.example/pay",
+            "//x",
+        ] {
+            let refused = shop.post("/payment/create/", json!({"amount": 1000, field: url})).await;
+            assert_eq!(refused.status, 400, "{refused:?}");
+            assert!(refused.body[field][0].is_string(), "{refused:?}");
+        }
+    }
+    let target = "https://shop.example/pay/done?x=1#top";
+    let details =
+        shop.create(json!({"amount": 1000, "order_id": "o-2", "frontend_callback_url": target})).await;
+    let paid = shop.pay(&details).await;
+    assert_eq!(paid.status, 302);
+    let authority = details["authority"].as_str().expect("text");
+    let expected = format!(
+        "https://shop.example/pay/done?x=1&status=paid&order_id=o-2&authority={authority}&ref_id=1&amount=1000.0&message=Paid&state=paid&currency=IRT#top"
+    );
+    assert_eq!(paid.header("location"), expected);
+}
+
+/// Defect 19: a body without a reference selects nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_about_nothing_touches_nothing() {
+    let shop = Shop::open("").await;
+    let details = shop.create(json!({"amount": 1000})).await;
+    shop.decide(&details, "pay_lost").await;
+    for body in [
+        json!({}),
+        json!({"x": 1}),
+        json!({"authority": ""}),
+        json!({"paymentCode": "P1", "paymentRefId": "1"}),
+    ] {
+        let refused = shop.gateway.post("/payment/verify/", body).await;
+        assert_eq!((refused.status, &refused.body["error"]), (404, &json!("payment not found.")));
+    }
+    for query in ["", "?Authority=S1", "?Status=OK"] {
+        let refused = shop.gateway.get(&format!("/payment/verify/{query}"), None).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+    }
+    let unknown = shop.gateway.get("/payment/verify/?Authority=A0&Status=OK", None).await;
+    assert!([400, 404].contains(&unknown.status), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_makes_one_payment_and_one_spend() {
+    let shop = Shop::open("").await;
+    let key = [("Idempotency-Key", "k-1")];
+    let first = shop.post_with("/payment/create/", json!({"amount": 1000}), &key).await;
+    let again = shop.post_with("/payment/create/", json!({"amount": 1000}), &key).await;
+    assert_eq!((first.status, &first.body), (200, &again.body));
+    let other = shop.post_with("/payment/create/", json!({"amount": 1001}), &key).await;
+    assert_eq!((other.status, &other.body["code"]), (422, &json!("idempotency_key_reused")));
+    let long = "k".repeat(256);
+    for bad in ["", " ", long.as_str()] {
+        let refused =
+            shop.post_with("/payment/create/", json!({"amount": 1000}), &[("Idempotency-Key", bad)]).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+    }
+    let longest = "k".repeat(255);
+    let taken =
+        shop.post_with("/payment/create/", json!({"amount": 1000}), &[("Idempotency-Key", &longest)]).await;
+    assert_eq!(taken.status, 200);
+
+    shop.charge(1000).await;
+    let spend = json!({"amount": 300, "order_id": "o"});
+    let first = shop.post_with("/wallet/spend/", spend.clone(), &key).await;
+    assert_eq!((first.status, &first.body["balance_after"]), (201, &json!(700)), "{first:?}");
+    assert_eq!(shop.post_with("/wallet/spend/", spend, &key).await.body, first.body);
+    let other = shop.post_with("/wallet/spend/", json!({"amount": 301}), &key).await;
+    assert_eq!(other.status, 422);
+    assert_eq!(shop.balance().await, 700);
+    shop.check_ledger();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_are_captured_voided_and_refunds_bounded_by_the_staff() {
+    let shop = Shop::open(CONFIG).await;
+    let paid = shop.charge(1000).await;
+    let held = shop.post("/wallet/spend/", json!({"amount": 400, "hold": true})).await;
+    assert_eq!((held.status, &held.body["state"]), (201, &json!("held")), "{held:?}");
+    let wallet = shop.get("/wallet/").await;
+    assert_eq!((&wallet.body["balance"], &wallet.body["held"]), (&json!(600), &json!(400)));
+    let path = |what: &str| format!("/wallet/spend/{}/{what}", held.body["id"]);
+
+    let stranger = shop.gateway.login("09120000002").await;
+    let as_stranger = |path: String| {
+        let request =
+            shop.gateway.client.post(shop.gateway.at(&path)).bearer_auth(&stranger.access).json(&json!({}));
+        Answer::of(request)
+    };
+    assert_eq!(as_stranger(path("capture/")).await.status, 404, "another's spend does not exist for him");
+    assert_eq!(as_stranger(format!("/payment/{}/refund/", paid["id"])).await.status, 403);
+    let seen = shop.gateway.get(&format!("/payment/{}/", paid["id"]), Some(&stranger.access)).await;
+    assert_eq!(seen.status, 404);
+
+    assert_eq!(shop.post(&path("capture/"), json!({"amount": 401})).await.status, 400);
+    let captured = shop.post(&path("capture/"), json!({"amount": 100})).await;
+    assert_eq!((captured.status, &captured.body["captured"]), (200, &json!(100)), "{captured:?}");
+    assert_eq!(shop.post(&path("void/"), json!({})).await.status, 409);
+    assert_eq!(shop.balance().await, 900);
+    assert_eq!(shop.post("/wallet/spend/", json!({"amount": 900.1})).await.status, 409);
+
+    let refund = format!("/payment/{}/refund/", paid["id"]);
+    assert_eq!(shop.post(&refund, json!({"amount": 1000.1})).await.status, 400);
+    assert_eq!(shop.post(&refund, json!({})).await.body["code"], "insufficient_funds");
+    let part = shop.post(&refund, json!({"amount": 250, "note": "broken"})).await;
+    assert_eq!((part.status, &part.body["payment"]["refunded"]), (201, &json!(250)), "{part:?}");
+    assert_eq!(shop.post(&refund, json!({"amount": 750.1})).await.status, 400);
+    assert_eq!(shop.balance().await, 650);
+    shop.check_ledger();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_payments_and_lines_are_followed_by_their_next() {
+    let shop = Shop::open("").await;
+    shop.charge(100_000).await;
+    for n in 1..=45 {
+        assert_eq!(shop.post("/wallet/spend/", json!({"amount": n})).await.status, 201);
+    }
+    let mut url = shop.gateway.at("/wallet/entries/");
+    let mut seen = 0;
+    loop {
+        let page = Answer::of(shop.gateway.client.get(&url).bearer_auth(&shop.login.access)).await;
+        seen += page.body["results"].as_array().expect("results").len();
+        match page.body["next"].as_str() {
+            Some(next) => url = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 46);
+    let payments = shop.get("/payment/").await;
+    assert_eq!(payments.body["results"][0]["state"], "paid");
+    for bad in
+        ["/payment/?cursor=x", "/wallet/entries/?cursor=-1", "/payment/99/", "/payment/x/", "/payment/01/"]
+    {
+        assert_eq!(shop.get(bad).await.status, 404, "{bad}");
+    }
+    for closed in ["/payment/", "/payment/1/", "/wallet/", "/wallet/entries/"] {
+        assert_eq!(shop.gateway.get(closed, None).await.status, 401, "{closed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_virtual_bank_is_for_clients_of_this_machine_and_only_while_selected() {
+    let shop = Shop::open("").await;
+    let details = shop.create(json!({"amount": 1000})).await;
+    let url = details["gateway_url"].as_str().expect("text");
+    let forwarded = shop.gateway.client.get(url).header("x-forwarded-for", "192.0.2.1");
+    assert_eq!(Answer::of(forwarded).await.status, 404);
+    let nonsense = Answer::of(shop.gateway.client.post(url).form(&[("action", "steal")])).await;
+    assert_eq!(nonsense.status, 400);
+    let refused = shop
+        .post_with("/payment/create/", json!({"amount": 1000}), &[("x-forwarded-for", "192.0.2.1")])
+        .await;
+    assert_eq!(refused.status, 400, "a forwarded client has no address to come back to: {refused:?}");
+}
