@@ -25,9 +25,12 @@ mod provider;
 mod kavenegar;
 mod meli_payamak;
 mod parsian_webco;
+mod payping;
+mod zarinpal;
 
 mod fault;
 
+mod bank;
 mod ledger;
 mod log;
 
@@ -43,14 +46,17 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use bank::{Paid, Session};
 pub use fault::{Fault, FaultKind};
 pub use kavenegar::{ErrorEntries, KavenegarSettings, LookupEntries};
 pub use ledger::Message;
 pub use log::Record;
 pub use meli_payamak::MeliPayamakSettings;
 pub use parsian_webco::ParsianWebcoSettings;
+pub use payping::PaypingSettings;
 pub use request::Fields;
 pub use world::{Limits, Settings};
+pub use zarinpal::ZarinpalSettings;
 
 use world::World;
 
@@ -141,6 +147,30 @@ impl Simulator {
         let Some(provider) = provider::by_name(provider) else { return false };
         let mut ledger = self.world.ledger();
         ledger.by_id(provider.name(), id).map(|message| message.status = status).is_some()
+    }
+
+    /// Payments at the stand-in gateways, oldest first.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.world.bank().sessions().cloned().collect()
+    }
+
+    /// The payer pays; `false` when there is no such session, or it was decided before.
+    pub fn pay(&self, reference: &str) -> bool {
+        self.decide(reference, Paid::Unverified)
+    }
+
+    /// The payer cancels; `false` when there is no such session, or it was decided before.
+    pub fn cancel(&self, reference: &str) -> bool {
+        self.decide(reference, Paid::Cancelled)
+    }
+
+    fn decide(&self, reference: &str, paid: Paid) -> bool {
+        let mut bank = self.world.bank();
+        let found = provider::PROVIDERS.iter().find_map(|provider| {
+            let waiting = bank.get(provider.name(), reference)?.paid == Paid::Waiting;
+            waiting.then_some(provider.name())
+        });
+        found.and_then(|provider| bank.get(provider, reference)).map(|session| session.paid = paid).is_some()
     }
 
     /// No faults, default settings, empty log and no messages.

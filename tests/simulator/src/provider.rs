@@ -14,11 +14,14 @@ use serde_json::Value;
 use crate::kavenegar::Kavenegar;
 use crate::meli_payamak::MeliPayamak;
 use crate::parsian_webco::ParsianWebco;
+use crate::payping::Payping;
 use crate::request::Request;
 use crate::world::World;
+use crate::zarinpal::Zarinpal;
 
 /// Every provider, in the order in which their prefixes are tried.
-pub(crate) static PROVIDERS: &[&dyn Provider] = &[&Kavenegar, &MeliPayamak, &ParsianWebco];
+pub(crate) static PROVIDERS: &[&dyn Provider] =
+    &[&Kavenegar, &MeliPayamak, &ParsianWebco, &Zarinpal, &Payping];
 
 /// One stand-in. All functions are pure but for [`Provider::answer`], which may enter messages.
 pub(crate) trait Provider: Send + Sync {

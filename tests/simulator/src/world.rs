@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bank::Bank;
 use crate::fault::Faults;
 use crate::kavenegar::KavenegarSettings;
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::meli_payamak::MeliPayamakSettings;
 use crate::parsian_webco::ParsianWebcoSettings;
+use crate::payping::PaypingSettings;
+use crate::zarinpal::ZarinpalSettings;
 
 /// How the stand-ins behave when no fault strikes. Every key may be changed while running
 /// (`POST /_sim/settings` merges a partial document into these).
@@ -24,6 +27,8 @@ pub struct Settings {
     pub kavenegar: KavenegarSettings,
     pub meli_payamak: MeliPayamakSettings,
     pub parsian_webco: ParsianWebcoSettings,
+    pub zarinpal: ZarinpalSettings,
+    pub payping: PaypingSettings,
 }
 
 /// Bounds of what the simulator remembers.
@@ -48,6 +53,7 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     log: Mutex<Log>,
     ledger: Mutex<Ledger>,
+    bank: Mutex<Bank>,
 }
 
 impl World {
@@ -58,6 +64,7 @@ impl World {
             faults: Faults::default(),
             log: Mutex::new(Log::new(limits.requests_max)),
             ledger: Mutex::new(Ledger::new(limits.messages_max)),
+            bank: Mutex::new(Bank::new(limits.messages_max)),
         }
     }
 
@@ -96,12 +103,17 @@ impl World {
         self.ledger.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    pub(crate) fn bank(&self) -> MutexGuard<'_, Bank> {
+        self.bank.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Back to the state right after the start: no faults, default settings, empty log and ledger.
     pub(crate) fn reset(&self) {
         self.faults.clear();
         self.settings_change(|settings| *settings = Settings::default());
         *self.log() = Log::new(self.limits.requests_max);
         *self.ledger() = Ledger::new(self.limits.messages_max);
+        *self.bank() = Bank::new(self.limits.messages_max);
     }
 }
 

@@ -1,0 +1,189 @@
+//! PayPing v3: pay, verify, report; JSON bodies in toman, a bearer token in the header.
+//!
+//! Request names are matched without case. A second verify answers 409 with 110 and the payment inside, in Pascal
+//! case; a payment without money 121; another amount 137. Errors have the shape of RFC 7807 with `metaData`.
+//! Source: `shared` reference of the v3 API, read 2026-11.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::bank::{Paid, Session};
+use crate::provider::{Outcome, Provider, Reply};
+use crate::request::Request;
+use crate::world::World;
+
+const NAME: &str = "payping";
+
+pub(crate) struct Payping;
+
+/// How the PayPing stand-in behaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaypingSettings {
+    /// Verify answers that the payment is another one, as a confused or hostile gateway would. Default false.
+    pub wrong_amount: bool,
+    /// How many times verify answers 202 before it is done. Default 0.
+    pub processing: u32,
+}
+
+impl Provider for Payping {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "/v3/pay /v3/pay/verify /v1/report/CODE"
+    }
+
+    fn claims(&self, path: &str) -> bool {
+        path.starts_with("/v3/pay") || path.starts_with("/v1/report/")
+    }
+
+    fn call<'a>(&self, request: &'a Request) -> Cow<'a, str> {
+        match request.path.trim_end_matches('/') {
+            "/v3/pay" => "pay",
+            "/v3/pay/verify" => "verify",
+            path if path.starts_with("/v1/report/") => "report",
+            _ => "unknown",
+        }
+        .into()
+    }
+
+    fn masked_path(&self, path: &str) -> String {
+        path.to_owned()
+    }
+
+    fn secret_fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn codes(&self) -> &'static [i64] {
+        &[101, 102, 103, 105, 109, 110, 111, 121, 122, 126, 127, 133, 137, 155]
+    }
+
+    fn numbers(&self, _: &Request) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn answer(&self, world: &World, request: &Request) -> Reply {
+        match answer(world, request) {
+            Ok(reply) => reply,
+            Err(code) => self.refuse(world, request, code, None),
+        }
+    }
+
+    fn refuse(&self, _: &World, _: &Request, code: i64, _: Option<bool>) -> Reply {
+        let status = match code {
+            103 => 401,
+            122 => 404,
+            109 | 110 | 126 | 133 | 155 => 409,
+            _ => 400,
+        };
+        Reply::json(status, &problem(status, code, Value::Null), Outcome::Refused(code))
+    }
+}
+
+fn problem(status: u16, code: i64, message: Value) -> Value {
+    let mut meta = json!({"code": code, "errors": [{"message": "refused"}]});
+    if !message.is_null() {
+        meta["message"] = message;
+    }
+    json!({"type": "about:blank", "title": "error", "status": status, "instance": "/", "paypingTraceId": "t", "metaData": meta})
+}
+
+fn answer(world: &World, request: &Request) -> Result<Reply, i64> {
+    let bearer =
+        request.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let token = bearer.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token = token.map(|(_, token)| token).filter(|token| !token.is_empty()).ok_or(103)?;
+    let settings = world.settings();
+    let mut bank = world.bank();
+    let call = Payping.call(request);
+    if call == "report" {
+        let code = request.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let session = bank.get(NAME, code).filter(|session| session.account == token).ok_or(122)?;
+        let (status, paid) = match session.paid {
+            Paid::Waiting => (2, false),
+            Paid::Cancelled => (3, false),
+            Paid::Unverified => (5, true),
+            Paid::Verified => (1, true),
+        };
+        let receipt = if paid { session.receipt } else { 0 };
+        let body =
+            json!({"isPaid": paid, "refId": receipt, "paymentStatus": status, "amount": session.amount});
+        return Ok(Reply::json(200, &body, Outcome::Answered));
+    }
+    if request.http_method != Method::POST || !request.json.as_ref().is_some_and(Value::is_object) {
+        return Err(101);
+    }
+    let text = |name: &str| request.get_caseless(name).unwrap_or_default();
+    let amount = text("amount").parse::<u64>().map_err(|_| 101)?;
+    match call.as_ref() {
+        "pay" => {
+            if !(1000..=50_000_000).contains(&amount) {
+                return Err(101);
+            }
+            if text("returnUrl").is_empty() {
+                return Err(105);
+            }
+            let session = Session {
+                provider: NAME,
+                reference: String::new(),
+                amount,
+                callback_url: text("returnUrl").into(),
+                client_ref: text("clientRefId").into(),
+                receipt: 0,
+                paid: Paid::Waiting,
+                account: token.into(),
+            };
+            let code = bank.open(session, |number| format!("PP{number:06}")).reference.clone();
+            let body = json!({
+                "paymentCode": code, "url": format!("https://api.payping.ir/v3/pay/start/{code}"),
+                "amount": amount, "payerWage": 0, "businessWage": 0, "gatewayAmount": amount, "paypingVat": 0,
+            });
+            Ok(Reply::json(200, &body, Outcome::Accepted))
+        }
+        "verify" => {
+            let session = bank.get(NAME, text("paymentCode")).filter(|session| session.account == token);
+            let session = session.ok_or(122)?;
+            if text("paymentRefId").parse() != Ok(session.receipt) {
+                return Err(133);
+            }
+            if amount != session.amount {
+                return Err(137);
+            }
+            let before = match session.paid {
+                Paid::Waiting | Paid::Cancelled => return Err(121),
+                Paid::Unverified => false,
+                Paid::Verified => true,
+            };
+            if settings.payping.processing > 0 {
+                drop(bank);
+                world.settings_change(|settings| settings.payping.processing -= 1);
+                return Ok(Reply::json(202, &json!({}), Outcome::Answered));
+            }
+            session.paid = Paid::Verified;
+            let amount = if settings.payping.wrong_amount { 1 } else { session.amount };
+            let (status, body) = if before {
+                let known = json!({
+                    "Amount": amount, "CardNumber": "603799******1234", "CardHashPan": "BE7E",
+                    "ClientRefId": session.client_ref, "PaymentRefId": session.receipt,
+                    "Code": session.reference, "PayedDate": "2026-01-01T10:00:00Z",
+                });
+                (409, problem(409, 110, known))
+            } else {
+                let body = json!({
+                    "amount": amount, "cardNumber": "603799******1234", "cardHashPan": "BE7E",
+                    "clientRefId": session.client_ref, "paymentRefId": session.receipt,
+                    "code": session.reference, "payedDate": "2026-01-01T10:00:00Z",
+                });
+                (200, body)
+            };
+            Ok(Reply::json(status, &body, Outcome::Answered))
+        }
+        _ => Err(101),
+    }
+}
