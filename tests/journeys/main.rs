@@ -3,10 +3,12 @@
 mod cli;
 mod contract;
 mod crash;
+mod gateways;
 mod limits;
 mod login;
 mod password;
 mod payments;
+mod recorded_payments;
 mod reload;
 mod sessions;
 mod sms;

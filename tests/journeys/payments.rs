@@ -17,27 +17,27 @@ reconcile_seconds = 1
 "#;
 
 /// A gateway, and somebody who is logged in.
-struct Shop {
-    gateway: TestGateway,
-    login: Login,
+pub(crate) struct Shop {
+    pub(crate) gateway: TestGateway,
+    pub(crate) login: Login,
 }
 
 impl Shop {
-    async fn open(config: &str) -> Shop {
+    pub(crate) async fn open(config: &str) -> Shop {
         Shop::open_at(config, Arc::new(SystemClock)).await
     }
 
-    async fn open_at(config: &str, clock: Arc<dyn Clock>) -> Shop {
+    pub(crate) async fn open_at(config: &str, clock: Arc<dyn Clock>) -> Shop {
         let gateway = TestGateway::start_at(config, clock).await;
         let login = gateway.login(NUMBER).await;
         Shop { gateway, login }
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.post_with(path, body, &[]).await
     }
 
-    async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
         let mut request = self.gateway.client.post(self.gateway.at(path)).json(&body);
         request = request.bearer_auth(&self.login.access);
         for (name, value) in headers {
@@ -51,18 +51,18 @@ impl Shop {
         Answer::of(request.header("content-type", "application/json").body(body)).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.gateway.get(path, Some(&self.login.access)).await
     }
 
-    async fn balance(&self) -> Value {
+    pub(crate) async fn balance(&self) -> Value {
         let wallet = self.get("/wallet/").await;
         assert_eq!(wallet.body["currency"], "IRT", "{wallet:?}");
         wallet.body["balance"].clone()
     }
 
     /// A started payment's details.
-    async fn create(&self, body: Value) -> Value {
+    pub(crate) async fn create(&self, body: Value) -> Value {
         let created = self.post("/payment/create/", body).await;
         assert_eq!(created.status, 200, "{created:?}");
         created.body["details"].clone()
@@ -87,12 +87,12 @@ impl Shop {
         details
     }
 
-    async fn state(&self, details: &Value) -> String {
+    pub(crate) async fn state(&self, details: &Value) -> String {
         let payment = self.get(&format!("/payment/{}/", details["id"])).await;
         payment.body["state"].as_str().unwrap_or_else(|| panic!("{payment:?}")).to_owned()
     }
 
-    async fn wait_for_state(&self, details: &Value, wanted: &str) {
+    pub(crate) async fn wait_for_state(&self, details: &Value, wanted: &str) {
         let until = std::time::Instant::now() + PATIENCE;
         while self.state(details).await != wanted {
             assert!(std::time::Instant::now() < until, "it never is {wanted}: {}", self.state(details).await);
@@ -100,7 +100,7 @@ impl Shop {
         }
     }
 
-    fn check_ledger(&self) {
+    pub(crate) fn check_ledger(&self) {
         let report = self.gateway.app.store.ledger_verify().expect("readable");
         assert_eq!(report.difference, None);
     }

@@ -52,6 +52,9 @@ impl Money {
     pub fn parse(text: &str, unit: Currency) -> Result<Money, MoneyError> {
         let text = text.trim();
         if let Some(magnitude) = text.strip_prefix('-') {
+            if !magnitude.starts_with(|first: char| first.is_ascii_digit()) {
+                return Err(MoneyError::NotANumber);
+            }
             // Said as what it is when the rest is a number.
             return Err(Money::parse(magnitude, unit).err().unwrap_or(MoneyError::NotPositive));
         }
@@ -183,6 +186,8 @@ mod tests {
         }
         assert_eq!(rial("922337203685477580.8", Irt), Err(MoneyError::TooLarge));
         assert_eq!(rial(&"9".repeat(10_000), Irt), Err(MoneyError::TooLarge));
+        assert_eq!(rial(&"-".repeat(1_000_000), Irt), Err(MoneyError::NotANumber));
+        assert_eq!(rial(&"- ".repeat(1_000_000), Irt), Err(MoneyError::NotANumber));
     }
 
     #[test]

@@ -28,7 +28,10 @@ const ALREADY: &str = "110";
 impl Plugin for Payping {
     fn describe() -> Description {
         Description::new("payping", env!("CARGO_PKG_VERSION"), "PayPing, payment API v3.")
-            .setting(Setting::secret("api_key", "The token from the PayPing panel, with the right pay:write."))
+            .setting(Setting::secret(
+                "api_key",
+                "The token from the PayPing panel, with the right pay:write.",
+            ))
             .base_url("https://api.payping.ir", 15_000)
     }
 }
@@ -89,9 +92,13 @@ impl Payment for Payping {
         if !data.is_empty() {
             fields.add_json(data.as_bytes());
         }
-        let names = ["paymentCode", "authority", "code"];
-        // A query of another provider's callback may well have a `code`; PayPing's browsers post.
-        let names = if callback.method == "GET" { &names[..2] } else { &names[..] };
+        // A query of another provider's callback may well have a `code`; PayPing's browsers post. A client that asks by
+        // `authority` brings a `status` with it, as everywhere.
+        let names: &[&str] = match (callback.method.as_str(), fields.get("status")) {
+            ("GET", "") => &["paymentCode"],
+            ("GET", _) => &["paymentCode", "authority"],
+            _ => &["paymentCode", "authority", "code"],
+        };
         let reference = names.iter().map(|name| fields.get(name)).find(|value| !value.is_empty())?;
         let receipt = [fields.get("paymentRefId"), fields.get("refid")]
             .into_iter()
@@ -164,7 +171,9 @@ fn find_receipt(context: &dyn Context, payment: &Stored) -> Result<Found, Error>
     let reason = |text: &str| Rejection { code: status.to_owned(), text: text.to_owned() };
     Ok(match status {
         // Paid and confirmed, or paid and waiting for us.
-        "1" | "5" if receipt.parse::<u64>().is_ok_and(|number| number > 0) => Found::Receipt(receipt.to_owned()),
+        "1" | "5" if receipt.parse::<u64>().is_ok_and(|number| number > 0) => {
+            Found::Receipt(receipt.to_owned())
+        }
         "0" | "2" => Found::Verdict(Verdict::NotPaid(reason("not paid yet"))),
         "3" => Found::Verdict(Verdict::Cancelled(reason("cancelled"))),
         "4" => Found::Verdict(Verdict::NotPaid(reason("refused by the bank"))),
@@ -180,7 +189,9 @@ fn compare<'a>(node: &Node<'a>, payment: &Stored, receipt: &str, code: &str) -> 
         return differs("code");
     }
     let amount = node.get_any_case("amount").integer().and_then(|toman| u64::try_from(toman).ok());
-    let Some(amount) = amount.and_then(|toman| toman.checked_mul(RIAL_PER_TOMAN)) else { return differs("amount") };
+    let Some(amount) = amount.and_then(|toman| toman.checked_mul(RIAL_PER_TOMAN)) else {
+        return differs("amount");
+    };
     if amount != payment.amount_rial {
         return differs("amount");
     }
@@ -209,7 +220,8 @@ fn authorized(context: &dyn Context, request: Request) -> Result<Request, Error>
 /// The code and words of an error body.
 fn error(node: &Node) -> (String, String) {
     let meta = node.get_any_case("metaData");
-    let text = meta.get_any_case("errors").items().first().map_or("", |error| error.get_any_case("message").text());
+    let text =
+        meta.get_any_case("errors").items().first().map_or("", |error| error.get_any_case("message").text());
     (meta.get_any_case("code").text().to_owned(), text.to_owned())
 }
 
@@ -217,7 +229,9 @@ fn failure(answer: &Answer) -> Error {
     let node = answer.json().unwrap_or_default();
     let (code, text) = error(&node);
     match (answer.status(), code.as_str()) {
-        (401 | 403, _) | (_, "102" | "103" | "104" | "111" | "112" | "166") => Error::unauthorized(code, &text),
+        (401 | 403, _) | (_, "102" | "103" | "104" | "111" | "112" | "166") => {
+            Error::unauthorized(code, &text)
+        }
         (429, _) => Error::Throttled(answer.retry_after_secs()),
         (500.., _) | (_, "" | "106" | "108" | "114") => answer.unclear(),
         _ => Error::rejected(code, &text),
@@ -314,7 +328,9 @@ mod tests {
 
     #[test]
     fn paid_now_and_paid_before_are_compared_field_by_field() {
-        assert!(matches!(verdict(200, VERIFIED), Ok(Verdict::Paid(r)) if r.number == "123456789" && r.amount_rial == Some(500_000)));
+        assert!(
+            matches!(verdict(200, VERIFIED), Ok(Verdict::Paid(r)) if r.number == "123456789" && r.amount_rial == Some(500_000))
+        );
         assert!(matches!(verdict(409, BEFORE), Ok(Verdict::PaidBefore(r)) if r.number == "123456789"));
         for (body, status) in [(VERIFIED, 200), (BEFORE, 409)] {
             for (from, to, field) in [

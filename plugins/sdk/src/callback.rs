@@ -17,7 +17,8 @@ impl Fields {
     /// The fields of a callback's body and query. A body that is neither a form nor a JSON object has none. A JSON
     /// value that is an object itself is one level of fields: `{"data": {"a": 1}}` has `a`.
     pub fn read(callback: &Callback) -> Self {
-        let content_type = callback.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-type"));
+        let content_type =
+            callback.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-type"));
         let content_type = content_type.map_or("", |header| header.value.as_str()).to_ascii_lowercase();
         let mut fields = Self::default();
         if content_type.contains("json") {

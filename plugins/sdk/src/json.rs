@@ -382,7 +382,8 @@ mod tests {
     #[test]
     fn objects_nest() {
         let inner = Object::new().text("a", "\"").boolean("b", false);
-        let written = Object::new().object("empty", Object::new()).object("inner", inner).number("n", 1).finish();
+        let written =
+            Object::new().object("empty", Object::new()).object("inner", inner).number("n", 1).finish();
         assert_eq!(String::from_utf8_lossy(&written), r#"{"empty":{},"inner":{"a":"\"","b":false},"n":1}"#);
     }
 }

@@ -71,6 +71,7 @@
 //! Rules that keep a plugin fast and safe: no `std::collections::HashMap` (its random seed is drawn anew in the
 //! fresh instance of every call), no panics on a provider's answer, no secret, code or number in an error.
 
+pub mod callback;
 pub mod context;
 pub mod describe;
 pub mod encode;
@@ -78,7 +79,6 @@ pub mod error;
 pub mod http;
 pub mod json;
 pub mod number;
-pub mod callback;
 pub mod testing;
 #[doc(hidden)]
 pub mod wit;

@@ -12,7 +12,8 @@ use chelseru_plugin_sdk::payment::{
     Callback, Claim, Order, Receipt, Redirect, Rules, Started, Stored, Unconfirmed, Unverified, Verdict,
 };
 use chelseru_plugin_sdk::{
-    Context, Description, Error, Payment, PaymentUnverified, Plugin, Rejection, Setting, export_payment, number,
+    Context, Description, Error, Payment, PaymentUnverified, Plugin, Rejection, Setting, export_payment,
+    number,
 };
 
 /// The provider.
@@ -29,9 +30,11 @@ const DESCRIPTION_MAX: usize = 500;
 impl Plugin for Zarinpal {
     fn describe() -> Description {
         Description::new("zarinpal", env!("CARGO_PKG_VERSION"), "Zarinpal, payment API v4.")
-            .setting(Setting::secret("merchant_id", "The 36 characters of the terminal, from the Zarinpal panel."))
+            .setting(Setting::secret(
+                "merchant_id",
+                "The 36 characters of the terminal, from the Zarinpal panel.",
+            ))
             .base_url("https://payment.zarinpal.com", 15_000)
-            .host("sandbox.zarinpal.com")
     }
 }
 
@@ -184,10 +187,12 @@ fn error(node: &Node) -> (String, String) {
 fn failure(answer: &Answer, node: &Node) -> Error {
     let (code, text) = error(node);
     match code.as_str() {
-        "-10" | "-11" | "-13" | "-14" | "-15" | "-16" | "-17" | "-18" | "-19" => Error::unauthorized(code, &text),
+        "-10" | "-11" | "-13" | "-14" | "-15" | "-16" | "-17" | "-18" | "-19" => {
+            Error::unauthorized(code, &text)
+        }
         "-12" => Error::Throttled(answer.retry_after_secs()),
-        // An unexpected error at the provider: what it did is not known.
-        "-52" | "" => answer.unclear(),
+        // An unexpected error at the provider, or a success without what makes one: what it did is not known.
+        "-52" | "" | PAID | PAID_BEFORE => answer.unclear(),
         _ if answer.status() == 429 => Error::Throttled(answer.retry_after_secs()),
         _ if answer.status() >= 500 => answer.unclear(),
         _ => Error::rejected(code, &text),
@@ -236,7 +241,12 @@ mod tests {
 
     fn callback(method: &str, query: &str, content_type: &str, body: &str) -> Option<Claim> {
         let headers = vec![Header { name: "content-type".into(), value: content_type.into() }];
-        Zarinpal::decode_callback(&Callback { method: method.into(), query: query.into(), headers, body: body.into() })
+        Zarinpal::decode_callback(&Callback {
+            method: method.into(),
+            query: query.into(),
+            headers,
+            body: body.into(),
+        })
     }
 
     #[test]
@@ -249,7 +259,10 @@ mod tests {
         let script = script().reply(200, STARTED).reply(200, VERIFIED);
         let started = Zarinpal::create(&script, order()).expect("started");
         assert_eq!(started.reference, AUTHORITY);
-        assert_eq!(started.redirect, Redirect::Get(["https://payment.zarinpal.com/pg/StartPay/", AUTHORITY].concat()));
+        assert_eq!(
+            started.redirect,
+            Redirect::Get(["https://payment.zarinpal.com/pg/StartPay/", AUTHORITY].concat())
+        );
         Zarinpal::verify(&script, stored(), None).expect("verified");
         let requests = script.requests();
         let bodies: Vec<_> = requests.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
@@ -279,13 +292,15 @@ mod tests {
 
     #[test]
     fn a_paid_answer_without_a_receipt_is_not_believed() {
-        let error = verdict(200, r#"{"data":{"code":100,"message":"Paid"},"errors":[]}"#).expect_err("unclear");
+        let error =
+            verdict(200, r#"{"data":{"code":100,"message":"Paid"},"errors":[]}"#).expect_err("unclear");
         assert!(matches!(error, Error::UnknownOutcome(_)));
     }
 
     #[test]
     fn codes_decide_whatever_the_http_status() {
-        let body = |code: i64| format!(r#"{{"data":[],"errors":{{"code":{code},"message":"m","validations":[]}}}}"#);
+        let body =
+            |code: i64| format!(r#"{{"data":[],"errors":{{"code":{code},"message":"m","validations":[]}}}}"#);
         for status in [200, 401, 422] {
             assert!(matches!(verdict(status, &body(-51)), Ok(Verdict::NotPaid(r)) if r.code == "-51"));
             assert_eq!(verdict(status, &body(-50)), Ok(Verdict::Mismatch("amount".into())));
@@ -336,7 +351,10 @@ mod tests {
         assert_eq!(callback("GET", "Status=OK", "", ""), None);
         let form = "application/x-www-form-urlencoded";
         assert_eq!(callback("POST", "", form, "authority=A1").expect("a claim").reference, "A1");
-        assert_eq!(callback("POST", "", "application/json", r#"{"authority":"A1"}"#).expect("a claim").reference, "A1");
+        assert_eq!(
+            callback("POST", "", "application/json", r#"{"authority":"A1"}"#).expect("a claim").reference,
+            "A1"
+        );
         assert_eq!(callback("POST", "", "application/json", "{}"), None);
     }
 

@@ -1,0 +1,373 @@
+//! Payments at Zarinpal and PayPing, as the simulator plays them, with everything that goes wrong on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_simulator::{Fault, FaultKind, Paid, Simulator};
+use chelseru_tests::Answer;
+use serde_json::{Value, json};
+
+use crate::payments::Shop;
+
+const CONFIG: &str = r#"
+[auth]
+access_token_seconds = 86400
+
+[payment]
+gateway = "ZARINPAL_COM"
+callback_urls = ["https://shop.example/pay"]
+staff_users = [1]
+reconcile_seconds = 1
+
+[plugins]
+wall_time_seconds = 3
+
+[provider.ZARINPAL_COM]
+hosts = ["SIMULATOR"]
+[provider.ZARINPAL_COM.settings]
+merchant_id = "00000000-0000-0000-0000-000000000000"
+base_url = "http://SIMULATOR"
+request_timeout_ms = 1500
+
+[provider.PAYPING_IR]
+hosts = ["SIMULATOR"]
+[provider.PAYPING_IR.settings]
+api_key = "payping-token"
+base_url = "http://SIMULATOR"
+request_timeout_ms = 1500
+"#;
+
+/// A shop with a gateway that is played.
+pub(crate) struct Street {
+    pub(crate) shop: Shop,
+    pub(crate) simulator: Simulator,
+    clock: Arc<ManualClock>,
+    config: String,
+}
+
+impl Street {
+    async fn open(gateway: &str) -> Street {
+        Street::open_with(gateway, |config| config).await
+    }
+
+    pub(crate) async fn open_with(gateway: &str, change: impl FnOnce(String) -> String) -> Street {
+        let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+        let config = CONFIG.replace("SIMULATOR", &simulator.addr.to_string());
+        let config = config.replace("gateway = \"ZARINPAL_COM\"", &format!("gateway = \"{gateway}\""));
+        let config = change(config);
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let shop = Shop::open_at(&config, clock.clone()).await;
+        Street { shop, simulator, clock, config }
+    }
+
+    async fn create(&self, toman: u64) -> Value {
+        self.shop.create(json!({"amount": toman, "order_id": format!("o-{toman}")})).await
+    }
+
+    async fn zarinpal_back(&self, details: &Value, status: &str) -> Answer {
+        let path = format!("/payment/verify/?Authority={}&Status={status}", authority(details));
+        self.shop.gateway.get(&path, None).await
+    }
+
+    /// PayPing's form, as its browsers post it.
+    async fn payping_back(&self, details: &Value) -> Answer {
+        let sessions = self.simulator.sessions();
+        let session = sessions.iter().find(|session| session.reference == authority(details)).expect("known");
+        let paid = session.paid != Paid::Waiting && session.paid != Paid::Cancelled;
+        let mut data = json!({
+            "clientRefId": session.client_ref, "paymentCode": session.reference,
+            "amount": session.amount, "gatewayAmount": session.amount,
+        });
+        if paid {
+            data["paymentRefId"] = session.receipt.into();
+        }
+        let form = [
+            ("status", if paid { "1" } else { "0" }),
+            ("errorCode", if paid { "" } else { "127" }),
+            ("data", &data.to_string()),
+        ];
+        let url = self.shop.gateway.at("/payment/verify/");
+        Answer::of(self.shop.gateway.client.post(url).form(&form)).await
+    }
+
+    async fn settles(&self, details: &Value) {
+        self.clock.advance(Duration::from_secs(61));
+        self.shop.wait_for_state(details, "paid").await;
+    }
+}
+
+fn authority(details: &Value) -> &str {
+    details["authority"].as_str().expect("an authority")
+}
+
+fn is_pay(answer: &Answer) -> &Value {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    &answer.body["details"]["is_pay"]
+}
+
+/// Defect 21: the bodies are JSON, in rial, in both calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn zarinpal_is_paid_and_the_wallet_charged() {
+    let street = Street::open("ZARINPAL_COM").await;
+    let details = street.create(5000).await;
+    assert_eq!(
+        details["gateway_url"],
+        format!("{}/pg/StartPay/{}", street.simulator.url(), authority(&details))
+    );
+    assert!(street.simulator.pay(authority(&details)));
+    let paid = street.zarinpal_back(&details, "OK").await;
+    assert_eq!(is_pay(&paid), 1);
+    let body = &paid.body["details"];
+    assert_eq!((&body["status_code"], &body["card_pan"]), (&json!(100), &json!("502229******5995")));
+    assert!(body["ref_id"].is_u64(), "{paid:?}");
+    // The client asks again, and gets the answer of then: the gateway is not asked again.
+    assert_eq!(street.zarinpal_back(&details, "OK").await.body, paid.body);
+    assert_eq!(street.shop.balance().await, 5000);
+    let amounts: Vec<_> = street
+        .simulator
+        .requests()
+        .iter()
+        .filter(|request| request.provider == "zarinpal" && request.call != "unVerified")
+        .map(|request| (request.call.clone(), request.fields.get("amount").map(str::to_owned)))
+        .collect();
+    let rial = Some("50000".to_owned());
+    assert_eq!(amounts, [("request".to_owned(), rial.clone()), ("verify".to_owned(), rial)]);
+    street.shop.check_ledger();
+}
+
+/// Defect 17.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nok_callback_cancels_and_a_false_one_does_not_hide_money() {
+    let street = Street::open("ZARINPAL_COM").await;
+    let details = street.create(5000).await;
+    street.simulator.cancel(authority(&details));
+    assert_eq!(is_pay(&street.zarinpal_back(&details, "NOK").await), 0);
+    assert_eq!(street.shop.state(&details).await, "cancelled");
+    let details = street.create(6000).await;
+    street.simulator.pay(authority(&details));
+    assert_eq!(is_pay(&street.zarinpal_back(&details, "NOK").await), 1);
+    assert_eq!(street.shop.balance().await, 6000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_after_paying_is_pending_and_settles_once() {
+    for (gateway, provider) in [("ZARINPAL_COM", "zarinpal"), ("PAYPING_IR", "payping")] {
+        let street = Street::open(gateway).await;
+        let kinds = [
+            FaultKind::CutAfter,
+            FaultKind::CutBefore,
+            FaultKind::CutBody,
+            FaultKind::Html,
+            FaultKind::Empty,
+            FaultKind::TruncatedJson,
+            FaultKind::Status { code: 500, body: None },
+            FaultKind::Status { code: 503, body: Some("<html>".into()) },
+        ];
+        for (before, kind) in (0..).zip(kinds) {
+            let details = street.create(5000).await;
+            street.simulator.pay(authority(&details));
+            let fault = Fault::new(provider, kind.clone()).method("verify").times(1);
+            street.simulator.fault(fault).expect("a fault");
+            let back = if provider == "zarinpal" {
+                street.zarinpal_back(&details, "OK").await
+            } else {
+                street.payping_back(&details).await
+            };
+            assert_eq!(is_pay(&back), 0, "{gateway} {kind:?}");
+            assert_eq!(back.body["details"]["state"], "pending", "{gateway} {kind:?}");
+            assert_eq!(street.shop.balance().await, 5000 * before, "{gateway} {kind:?}");
+            street.settles(&details).await;
+            assert_eq!(street.shop.balance().await, 5000 * (before + 1), "{gateway} {kind:?}");
+            street.shop.check_ledger();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_callback_settles_at_both_gateways() {
+    for gateway in ["ZARINPAL_COM", "PAYPING_IR"] {
+        let street = Street::open(gateway).await;
+        let details = street.create(5000).await;
+        street.simulator.pay(authority(&details));
+        street.settles(&details).await;
+        assert_eq!(street.shop.balance().await, 5000, "{gateway}");
+        assert_eq!(street.simulator.sessions()[0].paid, Paid::Verified);
+    }
+}
+
+/// Defect 20.
+#[tokio::test(flavor = "multi_thread")]
+async fn paypings_real_callback_is_understood_and_its_answer_compared() {
+    let street = Street::open("PAYPING_IR").await;
+    let details = street.create(5000).await;
+    assert_eq!(street.simulator.sessions()[0].client_ref, details["id"].to_string(), "clientRefId is sent");
+    assert_eq!(street.simulator.sessions()[0].amount, 5000, "toman");
+    street.simulator.pay(authority(&details));
+    let paid = street.payping_back(&details).await;
+    assert_eq!(is_pay(&paid), 1, "{paid:?}");
+    assert_eq!(street.payping_back(&details).await.body, paid.body);
+    // As the README has it: JSON, flat.
+    let other = street.create(6000).await;
+    street.simulator.pay(authority(&other));
+    let receipt = street.simulator.sessions()[1].receipt.to_string();
+    let body = json!({"paymentCode": authority(&other), "paymentRefId": receipt});
+    assert_eq!(is_pay(&street.shop.gateway.post("/payment/verify/", body).await), 1);
+    assert_eq!(street.shop.balance().await, 11_000);
+    // And a cancelled one, which has no receipt.
+    let cancelled = street.create(7000).await;
+    street.simulator.cancel(authority(&cancelled));
+    assert_eq!(is_pay(&street.payping_back(&cancelled).await), 0);
+    assert_eq!(street.shop.state(&cancelled).await, "cancelled");
+}
+
+/// Defect 18.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_about_another_amount_or_receipt_is_not_credited() {
+    let street = Street::open("PAYPING_IR").await;
+    street.simulator.settings(|settings| settings.payping.wrong_amount = true);
+    let details = street.create(5000).await;
+    street.simulator.pay(authority(&details));
+    assert_eq!(is_pay(&street.payping_back(&details).await), 0);
+    let payment = street.shop.get(&format!("/payment/{}/", details["id"])).await;
+    assert_eq!((&payment.body["state"], &payment.body["reason"]), (&json!("failed"), &json!("mismatch")));
+    assert_eq!(street.shop.balance().await, 0);
+
+    let street = Street::open("ZARINPAL_COM").await;
+    street.simulator.settings(|settings| settings.zarinpal.same_receipt = Some(77));
+    for (toman, paid) in [(5000, 1), (6000, 0)] {
+        let details = street.create(toman).await;
+        street.simulator.pay(authority(&details));
+        assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), paid);
+    }
+    assert_eq!(street.shop.balance().await, 5000);
+    street.shop.check_ledger();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payping_still_working_on_it_is_pending() {
+    let street = Street::open("PAYPING_IR").await;
+    street.simulator.settings(|settings| settings.payping.processing = 1);
+    let details = street.create(5000).await;
+    street.simulator.pay(authority(&details));
+    let back = street.payping_back(&details).await;
+    assert_eq!((is_pay(&back), &back.body["details"]["state"]), (&json!(0), &json!("pending")));
+    street.settles(&details).await;
+    assert_eq!(street.shop.balance().await, 5000);
+}
+
+/// Defects 20 and 21: a gateway that fails is no success and no crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_does_not_take_it_is_a_502() {
+    for (gateway, provider) in [("ZARINPAL_COM", "zarinpal"), ("PAYPING_IR", "payping")] {
+        let street = Street::open(gateway).await;
+        let code = if provider == "zarinpal" { -9 } else { 101 };
+        for (fault, expected) in [
+            (Fault::code(provider, code), "payment_refused"),
+            (Fault::code(provider, if provider == "zarinpal" { -10 } else { 103 }), "payment_misconfigured"),
+            (Fault::status(provider, 503), "payment_outcome_unknown"),
+            (Fault::new(provider, FaultKind::Html), "payment_outcome_unknown"),
+            (Fault::new(provider, FaultKind::CutBefore), "payment_outcome_unknown"),
+            (Fault::delay(provider, 2500), "payment_outcome_unknown"),
+        ] {
+            let call = if provider == "zarinpal" { "request" } else { "pay" };
+            street.simulator.fault(fault.clone().method(call).times(1)).expect("a fault");
+            let refused =
+                street.shop.post("/payment/create/", json!({"amount": 5000, "order_id": "o"})).await;
+            assert_eq!(
+                (refused.status, refused.header("x-error-code")),
+                (502, expected),
+                "{gateway} {fault:?}"
+            );
+            let details = &refused.body["details"];
+            assert!(
+                details.get("gateway_url").is_none() && details["callback_url"].is_string(),
+                "{refused:?}"
+            );
+        }
+        // None of them is in the way of the next.
+        street.shop.create(json!({"amount": 5000, "order_id": "o"})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switched_gateway_leaves_open_payments_where_they_began() {
+    let street = Street::open("ZARINPAL_COM").await;
+    let details = street.create(5000).await;
+    let switched = street.config.replace("gateway = \"ZARINPAL_COM\"", "gateway = \"PAYPING_IR\"");
+    street.shop.gateway.edit_config(&switched);
+    street.shop.gateway.wait_for("the switch", |status| status["payment"]["gateway"] == "PAYPING_IR").await;
+    let other = street.create(6000).await;
+    assert_eq!(other["gateway_title"], "PAYPING_IR");
+    street.simulator.pay(authority(&details));
+    assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1);
+    street.simulator.pay(authority(&other));
+    assert_eq!(is_pay(&street.payping_back(&other).await), 1);
+    assert_eq!(street.shop.balance().await, 11_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_open_payments_cannot_be_removed() {
+    let street = Street::open("ZARINPAL_COM").await;
+    let details = street.create(5000).await;
+    street.create(6000).await;
+    let start = street.config.find("[provider.ZARINPAL_COM]").expect("there");
+    let end = street.config.find("[provider.PAYPING_IR]").expect("there");
+    let without = format!("{}{}", &street.config[..start], &street.config[end..]);
+    let without = without.replace("gateway = \"ZARINPAL_COM\"", "gateway = \"PAYPING_IR\"");
+    let refused = |status: &Value, what: &str| {
+        status["config"]["last_error"].as_str().is_some_and(|error| error.contains(what))
+    };
+    street.shop.gateway.edit_config(&without);
+    let wanted = "provider.ZARINPAL_COM: cannot be removed while it has 2 open payments";
+    street.shop.gateway.wait_for("the refusal", |status| refused(status, wanted)).await;
+    // Nor may its name become another gateway's.
+    let changed =
+        street.config.replace("[provider.ZARINPAL_COM]\n", "[provider.ZARINPAL_COM]\nplugin = \"payping\"\n");
+    let changed = changed.replace("merchant_id", "api_key");
+    street.shop.gateway.edit_config(&changed);
+    let wanted = "cannot change its plugin from zarinpal to payping while it has 2 open payments";
+    street.shop.gateway.wait_for("the refusal", |status| refused(status, wanted)).await;
+    street.simulator.pay(authority(&details));
+    assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1, "it still serves");
+    // When the last one has ended, it can go.
+    for session in street.simulator.sessions() {
+        street.simulator.cancel(&session.reference);
+    }
+    street.clock.advance(Duration::from_secs(31 * 60));
+    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    while street.shop.gateway.app.store.payments_open("ZARINPAL_COM", 9).expect("readable") > 0 {
+        assert!(std::time::Instant::now() < until, "a payment stays open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    street.shop.gateway.edit_config(&without);
+    street.shop.gateway.wait_for("the removal", |status| status["payment"]["gateway"] == "PAYPING_IR").await;
+}
+
+/// A closed browser stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_does_not_stop_the_settling() {
+    let street = Street::open("ZARINPAL_COM").await;
+    let details = street.create(5000).await;
+    street.simulator.pay(authority(&details));
+    street.simulator.fault(Fault::delay("zarinpal", 600).method("verify").times(1)).expect("a fault");
+    let path = format!("/payment/verify/?Authority={}&Status=OK", authority(&details));
+    let request =
+        street.shop.gateway.client.get(street.shop.gateway.at(&path)).timeout(Duration::from_millis(100));
+    assert!(request.send().await.is_err(), "it went away");
+    street.shop.wait_for_state(&details, "paid").await;
+    let verifies = street.simulator.requests().iter().filter(|request| request.call == "verify").count();
+    assert_eq!(verifies, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_or_card_is_in_what_clients_and_operators_see() {
+    let street = Street::open("PAYPING_IR").await;
+    street.simulator.fault(Fault::status("payping", 401).times(1)).expect("a fault");
+    let refused = street.shop.post("/payment/create/", json!({"amount": 5000})).await;
+    let status = street.shop.gateway.status().await.to_string();
+    let metrics = street.shop.gateway.get("/metrics/", None).await.text;
+    for text in [refused.text, status, metrics] {
+        assert!(!text.contains("payping-token"), "{text}");
+    }
+}

@@ -1,0 +1,307 @@
+//! Replays what the original was asked about payments, at Zarinpal and PayPing: see `contract` for the manner.
+//!
+//! A recorded authority stands for a payment of ours that is made when it is first named, in the state in which the
+//! recording's was. An answer is the same when its status is, when every key the original gave is there (ours may
+//! add some), and when it says the same about being paid. What differs on purpose is in [`DIFFERENCES`].
+
+use std::collections::BTreeMap;
+
+use chelseru_simulator::{Fault, FaultKind};
+use chelseru_tests::{Answer, root};
+use serde_json::{Value, json};
+
+use crate::gateways::Street;
+
+/// Case, our status, and why it differs: a defect's number or the reason.
+const DIFFERENCES: &[(&str, u16, &str)] = &[
+    ("payment_create.amount_text_500", 400, "27: a text amount was a crash"),
+    ("payment_create.amount_null_500", 400, "27: a text amount was a crash"),
+    ("payment_create.amount_negative", 400, "16: any amount was taken"),
+    ("payment_create.amount_zero", 400, "16: any amount was taken"),
+    ("payment_create.bad_pay_mode_text", 400, "16: pay_mode was not checked"),
+    ("payment_create.unknown_pay_mode_99", 400, "16: pay_mode was not checked"),
+    ("payment_create.callback_not_a_url", 400, "22: payers were sent anywhere"),
+    ("payment_create.body_array", 400, "a list is no body, on every route"),
+    ("payment_create.gateway_error_in_200", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.gateway_http_422", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.gateway_down", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.gateway_html", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.gateway_no_authority", 502, "21: payers were sent to StartPay/None"),
+    ("payment_create.currency_from_client", 400, "16: the client chose the unit of the same number"),
+    ("payment_verify_get.open_redirect_302", 200, "22: such a payment cannot be made"),
+    ("payment_verify_get.redirect_javascript", 200, "22: such a payment cannot be made"),
+    ("payment_verify_post.json_body_many_null_rows_500", 404, "19: JSON was not read"),
+    (
+        "payment_verify_post.anonymous_empty_json_hits_null_row",
+        404,
+        "19: a body without a reference selected a failed payment",
+    ),
+    ("payment_create.payping_400", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.payping_401", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.payping_403", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.payping_404", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.payping_500", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.payping_503", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.payping_401_empty_body_500", 502, "20: an empty answer was a crash"),
+    ("payment_create.payping_429_unlisted", 502, "21: a gateway's failure was a 200"),
+    ("payment_create.payping_down_500", 502, "20: a gateway that is down was a crash"),
+    ("payment_verify_post.payping_real_v3_callback_shape", 200, "20: the real callback was not understood"),
+    (
+        "payment_verify_post.payping_real_v3_callback_shape_no_null_rows",
+        200,
+        "20: the real callback was not understood",
+    ),
+    ("payment_verify_post.payping_json_as_in_readme", 200, "19: JSON was not read"),
+    ("payment_verify_post.payping_502_html_500", 200, "20: an answer that is no JSON was a crash"),
+    ("payment_verify_post.payping_amount_mismatch_not_checked", 200, "18: amount and code were not compared"),
+];
+
+struct Case {
+    name: String,
+    request: Value,
+    response: Value,
+}
+
+fn cases(group: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(root().join("tests/contract/transcripts.json")).expect("recorded");
+    let all: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    let mine = all.into_iter().filter(|case| {
+        let path = case["request"]["path"].as_str().unwrap_or_default();
+        case["group"] == group && path.starts_with("/drfchelseru/payment/")
+    });
+    mine.map(|mut case| Case {
+        name: case["name"].as_str().expect("a name").to_owned(),
+        request: case["request"].take(),
+        response: case["response"].take(),
+    })
+    .collect()
+}
+
+/// A replay and the payments its recording names.
+struct Replay {
+    street: Street,
+    /// Recorded authority -> ours.
+    payments: BTreeMap<String, String>,
+    /// Authorities that were paid when the recording was made.
+    paid: Vec<String>,
+}
+
+impl Replay {
+    async fn open(gateway: &str, cases: &[Case]) -> Replay {
+        let street = Street::open_with(gateway, |config| {
+            let urls = "callback_url = \"http://shop.example/drfchelseru/payment/verify/\"\n\
+                        callback_urls = [\"http://example.com/callback\", \"https://app.example/done\"]";
+            config.replace("callback_urls = [\"https://shop.example/pay\"]", urls)
+        })
+        .await;
+        let said_paid = |case: &&Case| {
+            let location = case.response["headers"]["location"].as_str().unwrap_or_default();
+            case.response["body"]["details"]["is_pay"] == 1 || location.contains("status=paid")
+        };
+        let paid = cases.iter().filter(said_paid).flat_map(|case| authorities(&case.request)).collect();
+        Replay { street, payments: BTreeMap::new(), paid }
+    }
+
+    /// Our payment for a recorded authority, paid when the recording says that it was.
+    async fn payment(&mut self, case: &Case, recorded: &str) -> String {
+        // The recording put its one payment back between these.
+        let again = fault(&case.name).is_some()
+            || case.name.contains("mismatch")
+            || case.name.ends_with("payping_get");
+        if let Some(known) = self.payments.get(recorded).filter(|_| !again) {
+            return known.clone();
+        }
+        let mut order = json!({"amount": 1000});
+        let location = case.response["headers"]["location"].as_str().unwrap_or_default();
+        if location.starts_with("https://app.example/") {
+            let target = location.split("?status").next().unwrap_or_default();
+            order["frontend_callback_url"] = target.into();
+            order["order_id"] = if case.name.ends_with("with_query") { "o-2" } else { "o-3" }.into();
+        }
+        let details = self.street.shop.create(order).await;
+        let ours = details["authority"].as_str().expect("text").to_owned();
+        if self.paid.iter().any(|paid| paid == recorded) || case.name.contains("payping") {
+            assert!(self.street.simulator.pay(&ours));
+        }
+        self.payments.insert(recorded.to_owned(), ours.clone());
+        ours
+    }
+
+    async fn send(&mut self, case: &Case) -> Answer {
+        let mut text = case.request.to_string();
+        // The authority of a recording, wherever it is named.
+        if !case.name.starts_with("payment_create") {
+            for recorded in authorities(&case.request) {
+                let ours = self.payment(case, &recorded).await;
+                text = text.replace(&recorded, &ours);
+            }
+        }
+        let request: Value = serde_json::from_str(&text).expect("JSON");
+        let method = request["method"].as_str().expect("a method").parse().expect("a method");
+        let path = request["path"].as_str().expect("a path").trim_start_matches("/drfchelseru");
+        let shop = &self.street.shop;
+        let mut builder = shop.gateway.client.request(method, shop.gateway.at(path));
+        for (name, value) in request["headers"].as_object().into_iter().flatten() {
+            let value = value.as_str().expect("text").replace("<jwt>", &shop.login.access);
+            builder = builder.header(name, value);
+        }
+        let mut body = request["body"].clone();
+        // Receipt numbers are the bank's own.
+        let receipt = |reference: &str| {
+            let sessions = self.street.simulator.sessions();
+            sessions
+                .iter()
+                .find(|session| session.reference == reference)
+                .map(|session| session.receipt.to_string())
+        };
+        if let Some(form) = body.get_mut("form").and_then(Value::as_object_mut) {
+            let code = form.get("paymentCode").and_then(Value::as_str).and_then(&receipt);
+            if let Some(receipt) = code {
+                form.insert("paymentRefId".into(), receipt.into());
+            }
+            if let Some(mut data) = form
+                .get("data")
+                .and_then(Value::as_str)
+                .and_then(|data| serde_json::from_str::<Value>(data).ok())
+            {
+                if let Some(receipt) = data["paymentCode"].as_str().and_then(&receipt) {
+                    data["paymentRefId"] = receipt.parse::<u64>().expect("a number").into();
+                }
+                form.insert("data".into(), data.to_string().into());
+            }
+        } else if let Some(receipt) = body.get("paymentCode").and_then(Value::as_str).and_then(&receipt) {
+            body["paymentRefId"] = receipt.into();
+        }
+        builder = if let Some(raw) = body.get("raw").and_then(Value::as_str) {
+            builder.body(raw.to_owned())
+        } else if let Some(form) = body.get("form").and_then(Value::as_object) {
+            let pairs: Vec<_> = form
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+                .collect();
+            builder.form(&pairs)
+        } else if !body.is_null() {
+            builder.body(body.to_string())
+        } else {
+            builder
+        };
+        Answer::of(builder).await
+    }
+}
+
+/// The gateways' names of payments in a recorded request.
+fn authorities(request: &Value) -> Vec<String> {
+    let text = request.to_string();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let named = words.filter(|word| word.len() > 20 && (word.starts_with("A0") || word.starts_with("PP0")));
+    let mut named: Vec<String> = named.map(str::to_owned).collect();
+    named.dedup();
+    named
+}
+
+/// What the gateway did in a recorded case.
+fn fault(name: &str) -> Option<Fault> {
+    let status = |provider: &str, code: u16| Fault::status(provider, code);
+    Some(match name {
+        "payment_create.gateway_error_in_200" => Fault::code("zarinpal", -9),
+        "payment_create.gateway_http_422" | "payment_verify_get.gateway_422" => status("zarinpal", 422),
+        "payment_create.gateway_down" | "payment_verify_get.gateway_down" => {
+            Fault::new("zarinpal", FaultKind::CutBefore)
+        }
+        "payment_create.gateway_html" => Fault::new("zarinpal", FaultKind::Html),
+        "payment_create.gateway_no_authority" => {
+            let body = Some(r#"{"data":{"code":100,"message":"Success"},"errors":[]}"#.to_owned());
+            Fault::new("zarinpal", FaultKind::Status { code: 200, body })
+        }
+        "payment_create.payping_400" | "payment_verify_post.payping_400" => Fault::code("payping", 101),
+        "payment_create.payping_down_500" => Fault::new("payping", FaultKind::CutBefore),
+        "payment_verify_post.payping_502_html_500" => {
+            Fault::new("payping", FaultKind::Status { code: 502, body: Some("<html>".into()) })
+        }
+        _ => {
+            let code = name.rsplit_once("payping_")?.1.get(..3)?.parse().ok()?;
+            status("payping", code)
+        }
+    })
+}
+
+fn difference(recorded: &Value, answer: &Answer) -> Option<String> {
+    let status = recorded["status"].as_u64().expect("a status");
+    if status != u64::from(answer.status) {
+        return Some(format!("status {status} became {}", answer.status));
+    }
+    if let Some(location) = recorded["headers"]["location"].as_str() {
+        // Authority and receipt are the bank's; the rest of the original's query comes first and is as it was.
+        let names = |url: &str| -> Vec<String> {
+            let query = url.rsplit_once('?').map_or("", |(_, query)| query);
+            query.split('&').map(|pair| pair.split('=').next().unwrap_or_default().to_owned()).collect()
+        };
+        let (old, ours) = (names(location), names(answer.header("location")));
+        return (!old.iter().all(|name| ours.contains(name))).then(|| format!("{old:?} became {ours:?}"));
+    }
+    let (old, ours) = (&recorded["body"], &answer.body);
+    for (key, value) in old.as_object().into_iter().flatten() {
+        let Some(our) = ours.get(key) else { return Some(format!("{key} is missing")) };
+        for (inner, value) in value.as_object().into_iter().flatten() {
+            match our.get(inner) {
+                None => return Some(format!("{key}.{inner} is missing")),
+                Some(our) if inner == "is_pay" && our != value => {
+                    return Some(format!("is_pay {value} became {our}"));
+                }
+                _ => {}
+            }
+        }
+        if value.is_string() && key != "detail" && value != our {
+            return Some(format!("{key}: {value} became {our}"));
+        }
+    }
+    None
+}
+
+async fn replay(gateway: &str, group: &str, at_least: usize) {
+    let cases = cases(group);
+    let mut replay = Replay::open(gateway, &cases).await;
+    let mut failures = Vec::new();
+    for case in &cases {
+        replay.street.simulator.faults_clear();
+        replay.street.simulator.settings(|settings| {
+            settings.payping.wrong_amount =
+                case.name == "payment_verify_post.payping_amount_mismatch_not_checked";
+        });
+        // A payment a fault is about has to be there before.
+        if let Some(fault) = fault(&case.name) {
+            let call = match (gateway, case.name.starts_with("payment_create")) {
+                ("ZARINPAL_COM", true) => "request",
+                (_, true) => "pay",
+                _ => "verify",
+            };
+            replay.street.simulator.fault(fault.method(call).times(1)).expect("a fault");
+        }
+        let answer = replay.send(case).await;
+        let found = difference(&case.response, &answer);
+        let listed = DIFFERENCES.iter().find(|(name, ..)| *name == case.name);
+        match (found, listed) {
+            (None, None) => {}
+            (Some(_), Some((_, status, _))) if *status == answer.status => {}
+            (Some(found), _) => {
+                failures.push(format!("{}: {found}: {} {}", case.name, answer.status, answer.text))
+            }
+            (None, Some((_, _, why))) => {
+                failures.push(format!("{}: listed ({why}), but it is the same", case.name))
+            }
+        }
+    }
+    assert!(cases.len() >= at_least, "only {} cases were found", cases.len());
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    replay.street.shop.check_ledger();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_zarinpal_requests_are_answered_as_the_original_did() {
+    replay("ZARINPAL_COM", "zarinpal", 45).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_payping_requests_are_answered_as_the_original_did() {
+    replay("PAYPING_IR", "payping", 20).await;
+}
