@@ -500,7 +500,8 @@ async fn ask(shop: &Shop, number: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_cap_of_the_shield_stops() {
     let open = "number_gap_seconds = 0\nnumber_per_hour_max = 1000\nnumber_per_day_max = 1000\n";
-    let cases: [(&str, &str, fn(u32) -> String, u32); 7] = [
+    type Case = (&'static str, &'static str, fn(u32) -> String, u32);
+    let cases: [Case; 7] = [
         ("number_gap", "number_gap_seconds = 60\n", |_| "09120000001".into(), 1),
         ("number_hour", "number_gap_seconds = 0\nnumber_per_hour_max = 2\n", |_| "09120000001".into(), 2),
         (

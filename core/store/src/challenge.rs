@@ -96,10 +96,9 @@ impl Store {
     pub async fn challenge_open(&self, draft: ChallengeDraft) -> Result<ChallengeOpened, StoreError> {
         self.change(move |txn| {
             let key = keys::challenge(&draft.number);
-            if let Some(old) = txn.get_record::<Challenge>(&key)? {
-                if old.pending(draft.created_at) {
-                    return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
-                }
+            let old = txn.get_record::<Challenge>(&key)?;
+            if let Some(old) = old.filter(|old| old.pending(draft.created_at)) {
+                return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
             }
             txn.put_record(
                 key,

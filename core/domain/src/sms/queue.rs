@@ -97,7 +97,7 @@ pub struct SmsRequest {
 pub enum Submitted {
     /// Stored, and after the first round (or without one) in this state.
     New {
-        message: Message,
+        message: Box<Message>,
         /// Why the last provider did not send; `None` when one did, or none was asked yet.
         error: Option<SmsError>,
     },
@@ -387,7 +387,10 @@ impl SmsRoute {
         };
         match carried {
             Ok(error) => match inner.store.message_get(id)? {
-                Some(message) => Ok(Submitted::New { message, error: error.and_then(Result::err) }),
+                Some(message) => {
+                    let message = Box::new(message);
+                    Ok(Submitted::New { message, error: error.and_then(Result::err) })
+                }
                 // Purged within the same second by a clock that jumped: it was stored and has ended.
                 None => Ok(Submitted::Repeated(None)),
             },

@@ -92,7 +92,7 @@ pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
 
 enum Way {
     Store(Store),
-    Gateway(Running),
+    Gateway(Box<Running>),
 }
 
 /// A gateway that runs with this configuration.
@@ -120,7 +120,7 @@ fn open(config_file: &Path) -> Result<Way, String> {
         Ok(store) => Ok(Way::Store(store)),
         Err(StoreError::Locked { .. }) => {
             let token = OperatorToken::read(&data_dir)?;
-            Ok(Way::Gateway(Running { loaded, token }))
+            Ok(Way::Gateway(Box::new(Running { loaded, token })))
         }
         Err(error) => Err(error.to_string()),
     }

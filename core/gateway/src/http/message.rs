@@ -248,12 +248,10 @@ fn dry_run(asked: &Asked) -> Reply {
     Reply::json(StatusCode::OK, &body)
 }
 
-/// The hashes of the caller's key and of what it asks for.
-fn idempotency(
-    context: &Context,
-    sender: &Sender,
-    asked: &Asked,
-) -> Result<Option<([u8; 32], [u8; 32])>, Failure> {
+/// Of the caller's key, and of what it asks for.
+type Hashes = ([u8; 32], [u8; 32]);
+
+fn idempotency(context: &Context, sender: &Sender, asked: &Asked) -> Result<Option<Hashes>, Failure> {
     let Some(value) = context.head.headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().unwrap_or("").trim();
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX {

@@ -1,0 +1,229 @@
+//! Messages accepted (durable) a second through the whole path with a provider that answers at once, beside the bare
+//! commit baseline; and how soon a gateway sends again that starts on 100,000 waiting messages.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chelseru_domain::api_key;
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_simulator::{Fault, Simulator};
+use chelseru_store::{
+    MessageClass, MessageContent, MessageDraft, MessageInserted, Store, StoreOptions, Timestamp,
+};
+use chelseru_tests::{PATIENCE, TestGateway, folder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::measure::{median, runtime};
+
+const CALLERS: usize = 64;
+const RUNS: usize = 3;
+const RUN_TIME: Duration = Duration::from_secs(3);
+const WAITING: u64 = 100_000;
+
+const KAVENEGAR: &str = r#"
+[sms]
+service = "KAVENEGAR_COM"
+[provider.KAVENEGAR_COM]
+hosts = ["SIMULATOR"]
+[provider.KAVENEGAR_COM.settings]
+api_key = "test-key"
+base_url = "http://SIMULATOR"
+"#;
+
+fn config(simulator: &Simulator) -> String {
+    KAVENEGAR.replace("SIMULATOR", &simulator.addr.to_string())
+}
+
+/// Smallest durable changes a second by as many callers.
+async fn commits() -> f64 {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path(), StoreOptions::default()).expect("open");
+    let started = Instant::now();
+    let callers: Vec<_> = (0..CALLERS as u64)
+        .map(|caller| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut done = 0_u64;
+                while started.elapsed() < RUN_TIME {
+                    let key = [caller.to_be_bytes(), done.to_be_bytes()].concat();
+                    store.probe_put(&key, &[7; 100]).await.expect("stored");
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    rate(callers, started).await
+}
+
+async fn rate(callers: Vec<tokio::task::JoinHandle<u64>>, started: Instant) -> f64 {
+    let mut sum = 0;
+    for caller in callers {
+        sum += caller.await.expect("no panic");
+    }
+    sum as f64 / started.elapsed().as_secs_f64()
+}
+
+/// `message/send/` answered 200 (or 202 when nobody waits), a second, over kept-alive connections.
+async fn sends(gateway: &TestGateway, token: &str, callers: usize, wait: bool) -> f64 {
+    let address: SocketAddr =
+        gateway.url.trim_start_matches("http://").split('/').next().expect("one").parse().expect("one");
+    let started = Instant::now();
+    let callers: Vec<_> = (0..callers)
+        .map(|caller| {
+            let token = token.to_owned();
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await.expect("connected");
+                stream.set_nodelay(true).expect("set");
+                let mut buffer = vec![0; 8192];
+                let mut done = 0_u64;
+                while started.elapsed() < RUN_TIME {
+                    let body = format!(
+                        r#"{{"mobile_number":"0912{:07}","message_text":"hello","wait":{wait}}}"#,
+                        (caller as u64 * 100_000 + done) % 10_000_000
+                    );
+                    let request = format!(
+                        "POST /drfchelseru/message/send/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nauthorization: Api-Key {token}\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
+                    stream.write_all(request.as_bytes()).await.expect("sent");
+                    read_answer(&mut stream, &mut buffer).await;
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    rate(callers, started).await
+}
+
+async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await.expect("answered");
+        assert!(read > 0, "closed");
+        filled += read;
+        let text = String::from_utf8_lossy(&buffer[..filled]);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let lower = head.to_ascii_lowercase();
+        let length: usize = lower
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|rest| rest.split("\r\n").next())
+            .and_then(|length| length.parse().ok())
+            .expect("a length");
+        if body.len() >= length {
+            assert!(head.starts_with("HTTP/1.1 20"), "{text}");
+            return;
+        }
+    }
+}
+
+async fn open(config: &str) -> (TestGateway, String) {
+    let gateway = TestGateway::start(config).await;
+    let key = api_key::create(&gateway.app.store, SystemClock.now(), "bench", "sms", None).await;
+    (gateway, key.expect("a key").token)
+}
+
+/// Fills a data folder with waiting messages.
+async fn fill(dir: &Path) {
+    let store = Store::open(dir.join("data/db"), StoreOptions::default()).expect("open");
+    let now = SystemClock.now();
+    let draft = |n: u64| {
+        let at = Timestamp::from_micros(now.as_micros() + n);
+        MessageDraft {
+            id: at.as_micros(),
+            number: format!("+98912{:07}", n % 10_000_000),
+            content: MessageContent::Text("hello".into()),
+            class: MessageClass::Notice,
+            owner: 1,
+            created_at: at,
+            deadline: at.plus(Duration::from_secs(3600)),
+            begun: None,
+            tried: Vec::new(),
+            idempotency: None,
+            quota: None,
+            queue_max: WAITING,
+        }
+    };
+    for first in (0..WAITING).step_by(4000) {
+        let inserts = (first..first + 4000).map(|n| store.message_insert(draft(n)));
+        for inserted in futures_util::future::join_all(inserts).await {
+            assert_eq!(inserted.expect("stored"), MessageInserted::Inserted);
+        }
+    }
+    store.close();
+}
+
+/// Resident memory of this process in MiB, from `/proc/self/statm` with pages of 4 KiB.
+fn memory_mib() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok()).expect("a number") / 256.0
+}
+
+async fn restart() {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+    let dir = folder(&config(&simulator));
+    fill(dir.path()).await;
+    // The provider is slow, so that the queue stays long while memory is looked at.
+    simulator.fault(Fault::delay("kavenegar", 20).accept(true)).expect("a fault");
+    let before = memory_mib();
+    let started = Instant::now();
+    let gateway = TestGateway::start_in(dir, std::sync::Arc::new(SystemClock)).await;
+    let listening = started.elapsed();
+    while simulator.accepted("kavenegar") == 0 {
+        assert!(started.elapsed() < PATIENCE, "nothing was sent");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let sending = started.elapsed();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (sent, memory) = (simulator.accepted("kavenegar"), memory_mib());
+    println!(
+        "restart on {WAITING} waiting messages: listening after {listening:.0?}, sending after {sending:.0?} (reach: 2 s); {sent} sent in 3 s; memory {before:.0} -> {memory:.0} MiB (page cache of 128 MiB included)"
+    );
+    drop(gateway);
+}
+
+pub(crate) fn run() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+        let (gateway, token) = open(&config(&simulator)).await;
+        let (sandbox, sandbox_token) = open("").await;
+        let (mut bares, mut rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut stored, mut without_http) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            let bare = commits().await;
+            let rate = sends(&gateway, &token, CALLERS, true).await;
+            bares.push(bare);
+            rates.push(rate);
+            ratios.push(rate / bare);
+            without_http.push(sends(&sandbox, &sandbox_token, CALLERS, true).await);
+            // Stored for the queue to send, with nobody waiting.
+            stored.push(sends(&sandbox, &sandbox_token, CALLERS, false).await);
+        }
+        let (rate, bare) = (median(rates), median(bares));
+        println!(
+            "message/send/ through Kavenegar's stand-in: {rate:.0} messages/s; bare commits {bare:.0}/s; ratio {:.2}; reach: 0.50 ({CALLERS} callers)",
+            median(ratios)
+        );
+        let without_http = median(without_http);
+        println!(
+            "without HTTP client and provider (sandbox plugin): {without_http:.0} messages/s; so client and provider cost {:.0} us of a message",
+            1e6 / rate - 1e6 / without_http
+        );
+        println!("only stored (wait false), sent beside: {:.0} messages/s", median(stored));
+        // One caller: what a message takes from end to end.
+        let alone = sends(&gateway, &token, 1, true).await;
+        let alone_without = sends(&sandbox, &sandbox_token, 1, true).await;
+        println!(
+            "one caller: {:.2} ms a message, {:.2} ms without HTTP client and provider",
+            1e3 / alone,
+            1e3 / alone_without
+        );
+        drop((gateway, sandbox, simulator));
+        restart().await;
+    });
+}
