@@ -5,6 +5,7 @@
 //! section 2.3; the extract step is for secrets that are not uniform, and this one is 32 random bytes).
 //! Changing a label changes the key: codes that are pending stop working, and everybody has to log in again.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -19,14 +20,19 @@ pub enum KeyUse {
     JwtHs256,
     /// Makes the addresses that delivery reports are sent to.
     SmsReports,
+    /// Signs tokens with HS256 from the second rotation on: the number, from 2.
+    JwtHs256Later(u32),
 }
 
 impl KeyUse {
-    fn label(self) -> &'static [u8] {
+    fn label(self) -> Cow<'static, str> {
         match self {
             KeyUse::OtpPepper => b"chelseru/otp-pepper/1",
             KeyUse::JwtHs256 => b"chelseru/jwt-hs256/1",
             KeyUse::SmsReports => b"chelseru/sms-reports/1",
+            KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),
+            KeyUse::JwtHs256 => "chelseru/jwt-hs256/1".into(),
+            KeyUse::JwtHs256Later(number) => format!("chelseru/jwt-hs256/{number}").into(),
         }
     }
 }
@@ -65,7 +71,7 @@ impl MasterKey {
     #[must_use]
     pub fn derive(&self, key_use: KeyUse) -> SubKey {
         let mut mac = hmac_sha256(&self.0);
-        mac.update(key_use.label());
+        mac.update(key_use.label().as_bytes());
         // The block counter of HKDF's expand step.
         mac.update(&[1]);
         SubKey(mac.finalize().into_bytes().into())

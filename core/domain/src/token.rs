@@ -1,23 +1,27 @@
-//! Tokens: HS256 JWTs with the original's claims.
+//! Tokens: JWTs with the original's claims, signed with HS256, EdDSA or ES256.
 //!
 //! Payload, in this order: `token_type` (`access` or `refresh`), `exp`, `iat` (seconds), `jti` (32 hex digits),
 //! `user_id` (a string; a number is accepted), then `iss`, `aud`, `sid`, which names the session, and in a refresh
 //! token `gen`, its number in the session. Invariants:
-//! the algorithm is pinned, whatever the header says; a token of another issuer, audience, type or key is refused;
+//! the algorithm is the key's, whatever the header says; a token of another issuer, audience, type or key is refused;
 //! expiry has no leeway; nothing in a payload is looked at before the signature was checked.
 //!
 //! A token alone opens nothing: [`crate::identity`] also asks the store whether its session still stands.
 //!
 //! Checking runs on every request, so it is built for that (5 µs at most): our own header is compared as bytes and
-//! parsed only when it differs, keys are prepared once, the payload is decoded once. `jsonwebtoken::decode` parses
+//! parsed only when it differs from every key's, keys are prepared once, the payload is decoded once. `jsonwebtoken::decode` parses
 //! header and claims twice each and reads the system clock, so its parts are used instead of it.
 
+mod keys;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_store::Session;
 use jsonwebtoken::dangerous::insecure_decode_claims;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, decode_header};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{crypto, decode_header};
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
@@ -25,6 +29,8 @@ use sha2::{Digest, Sha256};
 use crate::ids::{SessionId, UserId};
 use crate::secret::SubKey;
 use crate::{RuleError, Timestamp};
+
+pub use keys::{KeyFault, TokenKey};
 
 /// Longer texts are refused unread; ours have about 350 bytes.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -134,14 +140,12 @@ pub struct RefreshSubject {
     pub generation: u32,
 }
 
-/// Issues and checks tokens with one key.
+/// Issues tokens with one key and checks them with it and with those before it; clones share the keys.
+#[derive(Clone)]
 pub struct Tokens {
     rules: TokenRules,
-    header: Header,
-    /// The header as our tokens carry it.
-    header_encoded: String,
-    signing: EncodingKey,
-    verifying: DecodingKey,
+    /// The first signs.
+    keys: Arc<[TokenKey]>,
 }
 
 impl Tokens {
@@ -149,15 +153,39 @@ impl Tokens {
     ///
     /// The first rule that makes no sense.
     pub fn new(rules: TokenRules, key: &SubKey) -> Result<Self, RuleError> {
+        let fits = |fault| RuleError::new("key_id", fault, "a text that fits a token's header");
+        let key = TokenKey::hs256(&rules.key_id, key).map_err(fits)?;
+        Tokens::with_keys(rules, key, Vec::new())
+    }
+
+    /// Tokens that one key signs, and that are good under that key and the older ones.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that makes no sense.
+    pub fn with_keys(rules: TokenRules, signing: TokenKey, older: Vec<TokenKey>) -> Result<Self, RuleError> {
         rules.check()?;
-        let signing = EncodingKey::from_secret(key.expose());
-        let mut header = Header::new(Algorithm::HS256);
-        header.kid = Some(rules.key_id.clone());
-        let sample = jsonwebtoken::encode(&header, &Empty {}, &signing)
-            .map_err(|error| RuleError::new("key_id", error, "a text that fits a token's header"))?;
-        let header_encoded = sample.split('.').next().unwrap_or_default().to_owned();
-        let verifying = DecodingKey::from_secret(key.expose());
-        Ok(Tokens { rules, header, header_encoded, signing, verifying })
+        if !signing.can_sign() {
+            return Err(RuleError::new("key", KeyFault::CannotSign, "a key that can sign"));
+        }
+        Ok(Tokens { rules, keys: [vec![signing], older].concat().into() })
+    }
+
+    /// The same keys under other rules.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that makes no sense.
+    pub fn with_rules(&self, rules: TokenRules) -> Result<Self, RuleError> {
+        rules.check()?;
+        Ok(Tokens { rules, keys: Arc::clone(&self.keys) })
+    }
+
+    /// The public halves of the keys, newest first, for programs that check tokens themselves. HS256 keys have
+    /// none and are never listed.
+    #[must_use]
+    pub fn jwks(&self) -> JwkSet {
+        JwkSet { keys: self.keys.iter().filter_map(|key| key.public.clone()).collect() }
     }
 
     #[must_use]
@@ -222,7 +250,9 @@ impl Tokens {
     }
 
     fn sign(&self, claims: &IssuedClaims<'_>) -> Result<String, std::io::Error> {
-        jsonwebtoken::encode(&self.header, claims, &self.signing).map_err(std::io::Error::other)
+        let key = &self.keys[0];
+        let signing = key.signing.as_ref().expect("the first key was checked to sign");
+        jsonwebtoken::encode(&key.header, claims, signing).map_err(std::io::Error::other)
     }
 
     /// Whom a token names, when it is ours, of the wanted type and not expired at `now`. A token is expired from
@@ -261,11 +291,10 @@ impl Tokens {
         }
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
         let (header, _) = message.split_once('.').ok_or(TokenError::Invalid)?;
-        if header != self.header_encoded && !self.foreign_header_fits(token) {
-            return Err(TokenError::Invalid);
-        }
-        // The key is an HMAC key and the algorithm is given by us, so no header can turn it into another.
-        match crypto::verify(signature, message.as_bytes(), &self.verifying, Algorithm::HS256) {
+        let ours = self.keys.iter().find(|key| key.header_encoded == header);
+        let key = ours.or_else(|| self.key_of_foreign_header(token)).ok_or(TokenError::Invalid)?;
+        // Both the key and the algorithm are ours, so no header can turn one into another.
+        match crypto::verify(signature, message.as_bytes(), &key.verifying, key.algorithm) {
             Ok(true) => {}
             Ok(false) | Err(_) => return Err(TokenError::Invalid),
         }
@@ -293,14 +322,19 @@ impl Tokens {
         Ok(RefreshSubject { subject, generation: claims.generation.unwrap_or(0) })
     }
 
-    /// Whether a header that is not byte for byte ours says the same: tokens that a program of the operator signed
-    /// with our key. Off the fast path.
-    fn foreign_header_fits(&self, token: &str) -> bool {
-        let Ok(header) = decode_header(token) else { return false };
-        let kid_fits = header.kid.as_ref().is_none_or(|kid| *kid == self.rules.key_id);
+    /// The key that a header names which is not byte for byte ours: of tokens that a program of the operator
+    /// signed with our key, or under a key that only checks. Without a key id, the newest of its algorithm. Off
+    /// the fast path.
+    fn key_of_foreign_header(&self, token: &str) -> Option<&TokenKey> {
+        let header = decode_header(token).ok()?;
         let typ_fits = header.typ.as_ref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
         // RFC 7515, section 4.1.11: what is critical and not understood must be refused. We understand nothing.
-        header.alg == Algorithm::HS256 && kid_fits && typ_fits && header.crit.is_none()
+        if !typ_fits || header.crit.is_some() {
+            return None;
+        }
+        self.keys
+            .iter()
+            .find(|key| key.algorithm == header.alg && header.kid.as_ref().is_none_or(|kid| *kid == key.id))
     }
 }
 
@@ -309,9 +343,6 @@ impl fmt::Debug for Tokens {
         f.debug_struct("Tokens").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
-
-#[derive(Serialize)]
-struct Empty {}
 
 #[derive(Serialize)]
 struct IssuedClaims<'a> {

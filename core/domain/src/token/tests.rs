@@ -1,4 +1,5 @@
 //! Tokens: what is issued, and every forgery and mistake that must open nothing.
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use super::*;
 use crate::secret::{KeyUse, MasterKey};
@@ -236,4 +237,169 @@ fn rules_out_of_range_are_named() {
     assert_eq!(named(|rules| rules.access_ttl = Duration::from_millis(999)), Some("access_ttl"));
     assert_eq!(named(|rules| rules.refresh_ttl = Duration::from_secs(299)), Some("refresh_ttl"));
     assert_eq!(named(|rules| rules.refresh_ttl = Duration::from_secs(300)), None);
+}
+
+/// An Ed25519 key of the given seed as PKCS#8 in PEM.
+fn ed25519(seed: &str) -> String {
+    format!("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI{seed}\n-----END PRIVATE KEY-----\n")
+}
+
+const ED_ONE: &str = "KTnu6QYMrfb1OGrxHVAeeZSFl+38pFdWOMxLGfE03gs";
+const ED_OTHER: &str = "KTnu6QYMrfb1OGrxHVAeeZSFl+38pFdWOMxLGfE03gt";
+/// P-256, made for these tests.
+const EC_ONE: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgW98cTIqEzN4/+iOD
+y+yMwDdkfyOBM1gkbjnJJv0fSr+hRANCAAT9QNFbvI6wgJsihCjTEwzXQgnoGsG+
+IFlvsiqgXj/Dv0uEuFYl7yPNZx62ZS6A3Gt10/+fsqxnYFm8+ZvfvPN0
+-----END PRIVATE KEY-----
+";
+/// P-384, which no token is signed with.
+const EC_LARGE: &str = "-----BEGIN PRIVATE KEY-----
+MIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDBkidhp9thYa1BGCKIa
+DxiQMa7eZlvuDNJaHWd8bb+Z6rmT64W4lIejRnnOKLjgfVmhZANiAARBiGHrc4J2
+NqVcDbcohpKL5JAE76B2043tJBzT83d2FVvE4fb3+R3mJaF7juTCSOVgR6YHNMNI
+bjZwV6ztZk03h2NzKv509fudBc2QceRmMSlK7VfD1fcplKzXptj4tHY=
+-----END PRIVATE KEY-----
+";
+
+fn signed_by(key: &str, older: &[&str]) -> Tokens {
+    let pem = |text: &str| TokenKey::from_pem(text).unwrap();
+    let older = older.iter().map(|text| pem(text)).collect();
+    Tokens::with_keys(TokenRules::default(), pem(key), older).unwrap()
+}
+
+#[test]
+fn public_keys_sign_check_and_are_listed_without_their_private_half() {
+    for (pem, algorithm, listed) in [
+        (ed25519(ED_ONE), Algorithm::EdDSA, ("EdDSA", "OKP", "Ed25519")),
+        (EC_ONE.to_owned(), Algorithm::ES256, ("ES256", "EC", "P-256")),
+    ] {
+        let tokens = signed_by(&pem, &[]);
+        let token = tokens.issue(TokenType::Access, SUBJECT, NOW).unwrap();
+        assert_eq!(tokens.verify(&token, TokenType::Access, NOW), Ok(SUBJECT));
+        let header = decode_header(&token).unwrap();
+        assert_eq!(header.alg, algorithm);
+        let set = serde_json::to_value(tokens.jwks()).unwrap();
+        let key = &set["keys"][0];
+        assert_eq!((key["alg"].as_str(), key["kty"].as_str(), key["crv"].as_str()), {
+            let (alg, kty, crv) = listed;
+            (Some(alg), Some(kty), Some(crv))
+        });
+        assert_eq!((key["kid"].as_str(), key["use"].as_str()), (header.kid.as_deref(), Some("sig")));
+        assert!(key["d"].is_null(), "{key}");
+        // What is listed is enough to check with.
+        let foreign = jsonwebtoken::DecodingKey::from_jwk(&tokens.jwks().keys[0]).unwrap();
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        assert!(crypto::verify(signature, message.as_bytes(), &foreign, algorithm).unwrap());
+    }
+    assert!(self::tokens().jwks().keys.is_empty(), "an HMAC key is never listed");
+}
+
+#[test]
+fn an_older_key_checks_and_signs_no_more() {
+    let (one, other) = (ed25519(ED_ONE), ed25519(ED_OTHER));
+    let before = signed_by(&one, &[]);
+    let old_token = before.issue(TokenType::Access, SUBJECT, NOW).unwrap();
+    for newer in [signed_by(&other, &[&one]), signed_by(EC_ONE, &[&other, &one])] {
+        assert_eq!(newer.verify(&old_token, TokenType::Access, NOW), Ok(SUBJECT));
+        assert_eq!(newer.verify(&old_token, TokenType::Access, later(300)), Err(TokenError::Expired));
+        let new_token = newer.issue(TokenType::Access, SUBJECT, NOW).unwrap();
+        assert_eq!(before.verify(&new_token, TokenType::Access, NOW), Err(TokenError::Invalid));
+    }
+    assert_eq!(signed_by(&other, &[]).verify(&old_token, TokenType::Access, NOW), Err(TokenError::Invalid));
+    assert_eq!(signed_by(EC_ONE, &[&one]).jwks().keys.len(), 2);
+    // From HS256 to a public key and back.
+    let hs = TokenKey::hs256("hs256-1", &key(1)).unwrap();
+    let hs_token = tokens().issue(TokenType::Refresh, SUBJECT, NOW).unwrap();
+    let moved =
+        Tokens::with_keys(TokenRules::default(), TokenKey::from_pem(&one).unwrap(), vec![hs]).unwrap();
+    assert_eq!(moved.verify(&hs_token, TokenType::Refresh, NOW), Ok(SUBJECT));
+    assert_eq!(moved.jwks().keys.len(), 1);
+}
+
+#[test]
+fn a_public_half_checks_and_cannot_be_told_to_sign() {
+    // The public half of EC_ONE, by: openssl pkey -pubout
+    let public = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/UDRW7yOsICbIoQo0xMM10IJ6BrB
+viBZb7IqoF4/w79LhLhWJe8jzWcetmUugNxrddP/n7KsZ2BZvPmb37zzdA==
+-----END PUBLIC KEY-----
+";
+    let token = signed_by(EC_ONE, &[]).issue(TokenType::Access, SUBJECT, NOW).unwrap();
+    let checking = signed_by(&ed25519(ED_ONE), &[public]);
+    assert_eq!(checking.verify(&token, TokenType::Access, NOW), Ok(SUBJECT));
+    let alone = Tokens::with_keys(TokenRules::default(), TokenKey::from_pem(public).unwrap(), vec![]);
+    assert!(alone.is_err());
+}
+
+#[test]
+fn no_header_turns_one_key_into_another() {
+    let pem = ed25519(ED_ONE);
+    let hs = TokenKey::hs256("hs256-1", &key(1)).unwrap();
+    let tokens =
+        Tokens::with_keys(TokenRules::default(), TokenKey::from_pem(&pem).unwrap(), vec![hs]).unwrap();
+    let kid = tokens.jwks().keys[0].common.key_id.clone();
+    let public = serde_json::to_value(tokens.jwks()).unwrap()["keys"][0]["x"].as_str().unwrap().to_owned();
+    let claims = payload(&tokens.issue(TokenType::Access, SUBJECT, NOW).unwrap());
+    // The public half as an HMAC secret, in every form somebody might try, under every key id.
+    for secret in
+        [public.as_bytes().to_vec(), pem.clone().into_bytes(), serde_json::to_vec(&tokens.jwks()).unwrap()]
+    {
+        for kid in [None, kid.clone(), Some("hs256-1".to_owned()), Some("hs256-2".to_owned())] {
+            let mut header = Header::new(Algorithm::HS256);
+            header.kid = kid;
+            let forged = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).unwrap();
+            assert_eq!(tokens.verify(&forged, TokenType::Access, NOW), Err(TokenError::Invalid));
+        }
+    }
+    // Another key of the same kind under our key id.
+    let mut header = Header::new(Algorithm::EdDSA);
+    header.kid = kid;
+    let foreign = EncodingKey::from_ed_pem(ed25519(ED_OTHER).as_bytes()).unwrap();
+    let forged = jsonwebtoken::encode(&header, &claims, &foreign).unwrap();
+    assert_eq!(tokens.verify(&forged, TokenType::Access, NOW), Err(TokenError::Invalid));
+    // Our own key brought along in the header of a token, as some libraries believe it.
+    header.kid = None;
+    header.jwk = Some(signed_by(&ed25519(ED_OTHER), &[]).jwks().keys[0].clone());
+    let forged = jsonwebtoken::encode(&header, &claims, &foreign).unwrap();
+    assert_eq!(tokens.verify(&forged, TokenType::Access, NOW), Err(TokenError::Invalid));
+}
+
+#[test]
+fn other_keys_are_refused_without_being_repeated() {
+    for text in ["", "s3cret", EC_LARGE, "-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n"] {
+        let fault = TokenKey::from_pem(text).unwrap_err();
+        assert_eq!(fault, KeyFault::NoKey);
+        assert!(!fault.to_string().contains("s3cret"));
+    }
+    let shown = format!("{:?}", TokenKey::from_pem(&ed25519(ED_ONE)).unwrap());
+    assert!(!shown.contains("secret") && !shown.contains("signing"), "{shown}");
+}
+
+#[test]
+fn every_generation_has_one_refresh_token() {
+    let session = |generation| Session {
+        id: SessionId(34),
+        user: UserId(12),
+        key: uuid::Uuid::from_u128(7),
+        user_agent: String::new(),
+        ip_address: String::new(),
+        created_at: NOW,
+        last_seen_at: NOW,
+        expires_at: later(1000),
+        generation,
+        rotated_at: later(5),
+    };
+    let tokens = tokens();
+    let first = tokens.refresh(&session(1)).unwrap();
+    assert_eq!(first, tokens.refresh(&session(1)).unwrap());
+    assert_ne!(payload(&first)["jti"], payload(&tokens.refresh(&session(2)).unwrap())["jti"]);
+    let expected = RefreshSubject { subject: SUBJECT, generation: 1 };
+    assert_eq!(tokens.verify_refresh(&first, later(999)), Ok(expected));
+    assert_eq!(tokens.verify_refresh(&first, later(1000)), Err(TokenError::Expired));
+    assert_eq!(tokens.verify_any(&first, None, NOW), Ok(expected));
+    assert_eq!(payload(&first)["iat"], payload(&first)["exp"].as_u64().unwrap() - 995);
+    // One from before rotation has no number and is the first.
+    let old = tokens.issue(TokenType::Refresh, SUBJECT, NOW).unwrap();
+    assert_eq!(tokens.verify_refresh(&old, NOW).unwrap().generation, 0);
 }
