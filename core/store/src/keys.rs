@@ -15,6 +15,7 @@
 //! | `h` | user | what is kept of the password |
 //! | `g` | MAC of a user name | guesses at the password of that name |
 //! | `C` | see `chat::key` | chat: rooms, members, messages, files |
+//! | `a` | number of an audit entry | audit entry |
 //! | `b` | anything | anything: for measuring |
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
 //! | `$` | see `money_keys` | money |
@@ -29,11 +30,13 @@ use crate::{SessionId, UserId};
 pub(crate) const FORMAT: &[u8] = b"mformat";
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
+pub(crate) const AUDIT_SEQUENCE: &[u8] = b"mseq-audit";
 
 /// What the keys of all challenges, and of all sessions, begin with.
 pub(crate) const CHALLENGES: &[u8] = b"c";
 pub(crate) const SESSIONS: &[u8] = b"s";
 pub(crate) const GUARDS: &[u8] = b"g";
+pub(crate) const AUDIT: &[u8] = b"a";
 
 pub(crate) fn challenge(number: &str) -> IVec {
     joined(b'c', &[number.as_bytes()])
@@ -66,6 +69,15 @@ pub(crate) fn password(user: UserId) -> IVec {
 
 pub(crate) fn guard(name: &[u8; 32]) -> IVec {
     joined(b'g', &[name])
+}
+
+pub(crate) fn audit(id: u64) -> IVec {
+    joined(b'a', &[&be(id)])
+}
+
+/// The audit entry whose key this is.
+pub(crate) fn audit_id(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 pub(crate) fn probe(key: &[u8]) -> IVec {

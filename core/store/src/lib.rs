@@ -21,6 +21,7 @@
 mod types;
 
 mod api_key;
+mod audit;
 mod challenge;
 pub mod chat;
 mod message;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use api_key::{ApiKey, ApiKeyDraft};
+pub use audit::{AuditDraft, AuditEntry, AuditPage, AuditQuery};
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;

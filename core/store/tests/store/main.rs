@@ -1,6 +1,7 @@
 //! The store's operations against a database in a temporary folder. No clock, no sleeping: every operation takes
 //! the instant it happens at.
 
+mod audit;
 mod challenges;
 mod crash;
 mod durability;
