@@ -6,6 +6,7 @@ mod crash;
 mod gateways;
 mod limits;
 mod login;
+mod operator;
 mod password;
 mod payments;
 mod recorded_payments;

@@ -23,6 +23,7 @@ use chelseru_store::{
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use crate::audit::{Audit, AuditEvent, AuditKind};
 use crate::group::{Group, GroupPolicy};
 use crate::ids::{SessionId, UserId};
 use crate::last_seen::LastSeen;
@@ -180,6 +181,7 @@ pub struct Identity {
     last_seen: Arc<LastSeen>,
     ended: broadcast::Sender<SessionsEnded>,
     hashes: PasswordHashes,
+    audit: Audit,
 }
 
 impl Identity {
@@ -198,7 +200,8 @@ impl Identity {
         let (ended, _) = broadcast::channel(ENDED_MAX);
         let hashes = PasswordHashes::new(rules.passwords.hashes);
         let last_seen = Arc::default();
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes })
+        let audit = Audit::lines_only(store.clone(), Arc::clone(&clock));
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit })
     }
 
     /// The same identity under other rules: what it noted and cached is shared with this one.
@@ -220,7 +223,27 @@ impl Identity {
             true => self.hashes.clone(),
             false => PasswordHashes::new(rules.passwords.hashes),
         };
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes })
+        let audit = self.audit.clone();
+        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit })
+    }
+
+    /// Records what happens in this log; lines only, when this is not called.
+    #[must_use]
+    pub fn with_audit(mut self, audit: Audit) -> Self {
+        self.audit = audit;
+        self
+    }
+
+    /// The log that this and others record in.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// The keys and rules of tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// Uses another parser of `User-Agent` headers.
@@ -246,6 +269,8 @@ impl Identity {
         client: ClientInfo,
     ) -> Result<LoggedIn, AuthenticateError> {
         let now = self.clock.now();
+        let ip = client.ip;
+        let event = |kind| AuditEvent::new(kind).ip(ip).subject(number);
         let draft = LoginDraft {
             number: number.e164().to_owned(),
             mac: self.otp.mac(Purpose::Login, number, code),
@@ -260,16 +285,31 @@ impl Identity {
                 self.announce_ended(session.user, ended);
                 (session, new_user)
             }
-            LoginOutcome::UserInactive => return Err(AuthenticateError::UserInactive),
-            LoginOutcome::CreationRefused => return Err(AuthenticateError::GroupClosed),
+            LoginOutcome::UserInactive => {
+                self.audit.record(event(AuditKind::OtpFailed).detail("the account is switched off"));
+                return Err(AuthenticateError::UserInactive);
+            }
+            LoginOutcome::CreationRefused => {
+                self.audit.record(event(AuditKind::OtpFailed).detail("no account may be made in this group"));
+                return Err(AuthenticateError::GroupClosed);
+            }
             refused @ (LoginOutcome::Wrong { .. }
             | LoginOutcome::Burned
             | LoginOutcome::Expired
             | LoginOutcome::Missing) => {
-                tracing::debug!(phone = %number, outcome = ?refused, "login refused");
+                let (kind, detail) = match refused {
+                    LoginOutcome::Wrong { attempts_left: 0 } => (AuditKind::OtpBurned, "the last guess"),
+                    LoginOutcome::Wrong { .. } => (AuditKind::OtpFailed, "a wrong code"),
+                    LoginOutcome::Burned => (AuditKind::OtpFailed, "the code was burned before"),
+                    LoginOutcome::Expired => (AuditKind::OtpFailed, "the code has expired"),
+                    _ => (AuditKind::OtpFailed, "no code is pending"),
+                };
+                self.audit.record(event(kind).detail(detail));
                 return Err(AuthenticateError::WrongCode);
             }
         };
+        let login = event(AuditKind::Login).user(session.user).session(session.id);
+        self.audit.record(login.detail(if new_user { "by code, a new account" } else { "by code" }));
         let TokenPair { access, refresh } =
             self.token_pair(&session, now).map_err(AuthenticateError::Randomness)?;
         Ok(LoggedIn { access, refresh, user_id: session.user, session_id: session.id, new_user })
@@ -282,7 +322,7 @@ impl Identity {
     /// # Errors
     ///
     /// See [`RefreshError`].
-    pub async fn refresh(&self, refresh_token: &str) -> Result<TokenPair, RefreshError> {
+    pub async fn refresh(&self, refresh_token: &str, ip: Option<IpAddr>) -> Result<TokenPair, RefreshError> {
         let now = self.clock.now();
         let RefreshSubject { subject, generation } = self.tokens.verify_refresh(refresh_token, now)?;
         let TokenSubject { user_id, session_id } = subject;
@@ -305,6 +345,8 @@ impl Identity {
                     session.id = session_id.0,
                     "a refresh token was used again after its successor; its session was ended"
                 );
+                let event = AuditEvent::new(AuditKind::RefreshReused).user(user_id).session(session_id);
+                self.audit.record(event.ip(ip));
                 self.announce_ended(user_id, vec![session_id]);
                 Err(TokenError::SessionEnded.into())
             }
@@ -355,8 +397,8 @@ impl Identity {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn logout(&self, caller: &Caller) -> Result<bool, StoreError> {
-        self.session_end(caller, caller.session_id).await
+    pub async fn logout(&self, caller: &Caller, ip: Option<IpAddr>) -> Result<bool, StoreError> {
+        self.session_end(caller, caller.session_id, ip).await
     }
 
     /// Ends one of the caller's own sessions; false when the caller has no such session.
@@ -364,9 +406,17 @@ impl Identity {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn session_end(&self, caller: &Caller, session: SessionId) -> Result<bool, StoreError> {
+    pub async fn session_end(
+        &self,
+        caller: &Caller,
+        session: SessionId,
+        ip: Option<IpAddr>,
+    ) -> Result<bool, StoreError> {
         let ended = self.store.session_revoke(caller.user_id, session).await?;
         if ended {
+            let own = if session == caller.session_id { "its own" } else { "another" };
+            let event = AuditEvent::new(AuditKind::SessionRevoked).user(caller.user_id).session(session);
+            self.audit.record(event.ip(ip).detail(own));
             self.announce_ended(caller.user_id, vec![session]);
         }
         Ok(ended)
@@ -377,9 +427,15 @@ impl Identity {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn sessions_end_others(&self, caller: &Caller) -> Result<usize, StoreError> {
+    pub async fn sessions_end_others(
+        &self,
+        caller: &Caller,
+        ip: Option<IpAddr>,
+    ) -> Result<usize, StoreError> {
         let ended = self.store.sessions_revoke_all(caller.user_id, Some(caller.session_id)).await?;
         let count = ended.len();
+        let event = AuditEvent::new(AuditKind::SessionRevoked).user(caller.user_id);
+        self.audit.record(event.ip(ip).detail(format!("all others: {count}")));
         self.announce_ended(caller.user_id, ended);
         Ok(count)
     }

@@ -17,6 +17,7 @@ pub mod secret;
 pub mod otp;
 
 pub mod account;
+pub mod audit;
 pub mod password;
 
 pub mod identity;

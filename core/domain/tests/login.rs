@@ -317,10 +317,10 @@ async fn a_revoked_session_opens_nothing_from_then_on() {
     let login = world.log_in().await;
     let other = world.log_in().await;
     let caller = world.identity.caller(&login.access).unwrap();
-    assert!(world.identity.logout(&caller).await.unwrap());
+    assert!(world.identity.logout(&caller, None).await.unwrap());
     assert_eq!(world.identity.caller(&login.access), Err(TokenError::SessionEnded));
     assert!(world.identity.caller(&other.access).is_ok());
-    assert!(!world.identity.logout(&caller).await.unwrap());
+    assert!(!world.identity.logout(&caller, None).await.unwrap());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use chelseru_domain::audit::AuditEvent;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
 use chelseru_domain::otp::OtpService;
@@ -22,6 +23,9 @@ use chelseru_domain::secret::MasterKey;
 use chelseru_domain::wallet::Wallets;
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_store::{Health, Recovered, Store, StoreOptions};
+use chelseru_domain::token::Tokens;
+use chelseru_plugin_host::{Desired, Registry};
+use chelseru_store::{Health, Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Loaded, Server};
 use crate::http::{RequestIds, Router, server};
+use crate::http::{Proxies, Router, server};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::providers::{Gates, Providers, sms_route};
@@ -42,6 +47,8 @@ use crate::sandbox::Inbox;
 use crate::{keys, messages, plugins};
 use crate::sandbox_pay::SandboxBank;
 use crate::{keys, plugins};
+use crate::users::OperatorDoor;
+use crate::{keys, plugins, rules};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -70,6 +77,10 @@ pub struct App {
     report_key: SubKey,
     gates: Gates,
     pub clock: Arc<dyn Clock>,
+    /// Whose word on a client's address is taken.
+    pub proxies: Proxies,
+    /// How commands of this machine are known.
+    pub door: OperatorDoor,
     key: MasterKey,
     live: ArcSwap<Live>,
     desired: Mutex<Vec<Desired>>,
@@ -95,16 +106,17 @@ impl App {
 
     /// Lets a new configuration and its providers take over.
     ///
-    /// Errors: a sentence, when the domain refuses a rule; nothing has changed then.
+    /// Without tokens, the keys stay. Errors: a sentence, when the domain refuses a rule; nothing has changed then.
     pub fn install(
         &self,
         config: Config,
+        tokens: Option<Tokens>,
         desired: Vec<Desired>,
         providers: &Providers,
         gateways: Gateways,
     ) -> Result<(), String> {
         let before = self.live();
-        let Services { otp, identity } = Services::again(&config, &before.otp, &before.identity, &self.key)?;
+        let Services { otp, identity } = Services::again(&config, tokens, &before.otp, &before.identity)?;
         if before.config.sandbox_selected() && !config.sandbox_selected() {
             self.inbox.clear();
         }
@@ -122,6 +134,14 @@ impl App {
         let mut hasher = blake3::Hasher::new_keyed(self.report_key.expose());
         hasher.update(provider.as_bytes());
         hasher.finalize().to_hex()[..32].to_owned()
+    /// The tokens that a configuration wants. Errors: a text for the operator.
+    pub fn tokens_for(&self, loaded: &Loaded) -> Result<Tokens, String> {
+        rules::tokens(loaded, &self.key)
+    }
+
+    /// Records a security event.
+    pub fn audit(&self, event: AuditEvent) {
+        self.live().identity.audit().record(event);
     }
 
     /// What the plugin host shall load, as of the serving configuration.
@@ -199,6 +219,7 @@ impl Gateway {
         let key = keys::master(&data_dir)?;
         let store = open_store(&loaded.config, &data_dir)?;
         let operator_token = OperatorToken::create(&data_dir)?;
+        let store = open_store(&loaded.config, &data_dir).map_err(|error| error.to_string())?;
 
         let registry = plugins::registry(&loaded.config, &data_dir)?;
         let desired = plugins::desired(&loaded, &plugins_dir).map_err(|problems| problems.to_string())?;
@@ -210,6 +231,8 @@ impl Gateway {
         for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &registry)) {
             tracing::warn!("{warning}");
         }
+
+        let Services { otp, identity } = Services::new(&loaded, &store, &key, &options.clock)?;
 
         let config = loaded.config;
         let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
@@ -235,6 +258,8 @@ impl Gateway {
         let sms = Arc::new(sms_route(&config, &providers, &sms_queue, &gates, &inbox, &metrics));
         let live = Live { config: config.clone(), identity, otp, sms };
         let Services { otp, identity } = Services::new(&config, &store, &key, &options.clock)?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let door = OperatorDoor::open(&data_dir, address, &config.server.base_path)?;
         let sms = SmsRoute::new(&config, &providers, &inbox, &metrics);
         let sandbox_bank = Arc::new(SandboxBank::new(&config.server.base_path));
         let gateways = Gateways::load(&config, &providers, &sandbox_bank).await?;
@@ -247,6 +272,8 @@ impl Gateway {
             registry,
             router: Router::new(&config.server.base_path),
             request_ids: RequestIds::new(),
+            proxies: Proxies::new(&config.server.trusted_proxies),
+            door,
             limits: config.server,
             metrics,
             inbox,
@@ -309,6 +336,7 @@ impl Gateway {
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
         }
+        app.live().identity.audit().flush().await;
         app.store.close();
         tracing::info!("stopped");
     }
@@ -325,9 +353,10 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
 }
 
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {
+pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
     let options =
         StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };
-    Store::open(data_dir.join("db"), options).map_err(|error| error.to_string())
+    Store::open(data_dir.join("db"), options)
 }
 
 /// Folds, writes and removes what piles up.

@@ -19,6 +19,7 @@ pub mod providers;
 mod rules;
 pub mod sandbox;
 pub mod sandbox_pay;
+pub mod users;
 
 pub mod cli;
 pub mod config;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_plugin_host::{Change, WatchPaths, Watcher};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -82,11 +83,16 @@ pub async fn apply_config(app: &App, file: &Path) {
             status.last_error = None;
             status.restart_keys = restart_keys;
             tracing::info!(generation = status.generation, "configuration reloaded");
+            let detail = format!("generation {}", status.generation);
+            drop(status);
+            app.audit(AuditEvent::new(AuditKind::ConfigChanged).subject(file.display()).detail(detail));
         }
         Err(reason) => {
             app.metrics.reload(false);
             tracing::error!(%reason, "configuration refused; the old one keeps serving");
             app.reload_status().last_error = Some(reason);
+            // The reason is in the log and the status; it may be longer than a record should be.
+            app.audit(AuditEvent::new(AuditKind::ConfigRefused).subject(file.display()));
         }
     }
 }
@@ -97,6 +103,7 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
+    let tokens = app.tokens_for(&loaded)?;
     let desired = plugins::desired(&loaded, &app.plugins_dir).map_err(|problems| problems.to_string())?;
     let prepared = app.registry.prepare(&desired).await;
     if !prepared.failures().is_empty() {
@@ -118,6 +125,7 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
     }
     app.log.set_level(loaded.config.log.level);
     app.install(loaded.config, desired, &providers, gateways)?;
+    app.install(loaded.config, Some(tokens), desired, &providers)?;
     Ok(restart_keys)
 }
 
@@ -157,8 +165,9 @@ async fn gateways(app: &App, config: &Config, providers: &Providers) -> Result<G
 pub async fn apply_plugins(app: &App) {
     let desired = app.desired();
     let prepared = app.registry.prepare(&desired).await;
-    for _ in prepared.failures() {
+    for (name, _) in prepared.failures() {
         app.metrics.reload(false);
+        app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name));
     }
     let config = app.live().config.clone();
     let gateways = match gateways(app, &config, prepared.providers()).await {
@@ -173,12 +182,24 @@ pub async fn apply_plugins(app: &App) {
     let before = app.registry.snapshot();
     let providers = app.registry.commit(prepared);
     let same = |name: &String, new| before.get(name).is_some_and(|old| Arc::ptr_eq(old, new));
-    let changed = providers.iter().filter(|(name, provider)| !same(name, provider)).count();
+    let names: Vec<String> = providers
+        .iter()
+        .filter(|(name, provider)| !same(name, provider))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let changed = names.len();
     if changed == 0 {
         return;
     }
     match app.install(config, desired, &providers, gateways) {
         Ok(()) => (0..changed).for_each(|_| app.metrics.reload(true)),
+    match app.install(app.live().config.clone(), None, desired, &providers) {
+        Ok(()) => {
+            for name in names {
+                app.metrics.reload(true);
+                app.audit(AuditEvent::new(AuditKind::PluginChanged).subject(name));
+            }
+        }
         Err(reason) => tracing::error!(%reason, "reloaded plugins could not take over"),
     }
 }

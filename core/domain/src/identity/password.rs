@@ -5,6 +5,7 @@
 //! cannot be hidden is that a user name is taken, which registering has to say (account names of the login by
 //! code cannot be chosen, so that no phone number is told by it).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use chelseru_store::{
@@ -14,6 +15,7 @@ use chelseru_store::{
 
 use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
 use crate::account::{UserView, UsernameFault, username_check};
+use crate::audit::{AuditEvent, AuditKind, mask_name};
 use crate::group::Group;
 use crate::ids::UserId;
 use crate::otp::Purpose;
@@ -125,9 +127,10 @@ impl Identity {
         username: &str,
         password: &Password,
         email: &str,
+        ip: Option<IpAddr>,
     ) -> Result<UserView, RegisterError> {
         username_check(username)?;
-        self.user_create(username, password, email, false).await
+        self.user_create(username, password, email, ip, false).await
     }
 
     /// Makes an account with all rights; for operators only.
@@ -142,7 +145,7 @@ impl Identity {
         email: &str,
     ) -> Result<UserView, RegisterError> {
         username_check(username)?;
-        self.user_create(username, password, email, true).await
+        self.user_create(username, password, email, None, true).await
     }
 
     /// Opens a session for a name and its password.
@@ -156,8 +159,15 @@ impl Identity {
         password: &Password,
         client: ClientInfo,
     ) -> Result<LoggedIn, PasswordError> {
+        let ip = client.ip;
+        let event = |kind| AuditEvent::new(kind).ip(ip).subject(mask_name(username));
         let guard = self.guard(username);
-        self.guess_allowed(guard).await?;
+        if let Err(error) = self.guess_allowed(guard).await {
+            if matches!(error, PasswordError::Waiting { .. }) {
+                self.audit.record(event(AuditKind::LoginLocked));
+            }
+            return Err(error);
+        }
         let now = self.clock.now();
         let user = self.store.user_by_name(username)?;
         let kept = match &user {
@@ -165,7 +175,11 @@ impl Identity {
             None => None,
         };
         let right = self.hashes.verify(password, kept.clone()).await?;
-        let (Some(user), Some(checked), true) = (user, kept, right) else { return Err(PasswordError::Wrong) };
+        let (Some(user), Some(checked), true) = (user, kept, right) else {
+            // Without the account's number, so that the record is the same whether there is one.
+            self.audit.record(event(AuditKind::LoginFailed));
+            return Err(PasswordError::Wrong);
+        };
         let draft = PasswordLoginDraft {
             user: user.id,
             checked,
@@ -174,8 +188,13 @@ impl Identity {
             session: self.session_draft(client, now).map_err(PasswordError::Randomness)?,
         };
         match self.store.login_with_password(draft).await? {
-            PasswordLogin::Refused => Err(PasswordError::Wrong),
+            PasswordLogin::Refused => {
+                self.audit.record(event(AuditKind::LoginFailed));
+                Err(PasswordError::Wrong)
+            }
             PasswordLogin::LoggedIn { session, ended, .. } => {
+                let login = event(AuditKind::Login).user(session.user).session(session.id);
+                self.audit.record(login.detail("by password"));
                 self.announce_ended(session.user, ended);
                 let TokenPair { access, refresh } =
                     self.token_pair(&session, now).map_err(PasswordError::Randomness)?;
@@ -196,6 +215,7 @@ impl Identity {
         caller: &Caller,
         old: &Password,
         new: &Password,
+        ip: Option<IpAddr>,
     ) -> Result<usize, PasswordError> {
         let Some(user) = self.store.user_get(caller.user_id)? else { return Err(PasswordError::Wrong) };
         let faults = new.faults(&user.username);
@@ -214,6 +234,8 @@ impl Identity {
             PasswordSet::Refused => Err(PasswordError::Wrong),
             PasswordSet::Set(ended) => {
                 let count = ended.len();
+                let event = AuditEvent::new(AuditKind::PasswordChanged).user(user.id);
+                self.audit.record(event.session(caller.session_id).ip(ip));
                 self.announce_ended(user.id, ended);
                 self.store.guard_clear(guard).await?;
                 Ok(count)
@@ -233,6 +255,7 @@ impl Identity {
         code: &str,
         group: Group,
         new: &Password,
+        ip: Option<IpAddr>,
     ) -> Result<UserId, PasswordError> {
         let faults = new.faults(&format!("G{group}-{}", number.local()));
         if !faults.is_empty() {
@@ -247,8 +270,14 @@ impl Identity {
             now: self.clock.now(),
         };
         match self.store.password_reset(draft).await? {
-            ResetOutcome::Refused => Err(PasswordError::Wrong),
+            ResetOutcome::Refused => {
+                let event = AuditEvent::new(AuditKind::PasswordResetFailed).ip(ip);
+                self.audit.record(event.subject(number));
+                Err(PasswordError::Wrong)
+            }
             ResetOutcome::Reset(user, _) => {
+                let event = AuditEvent::new(AuditKind::PasswordReset).user(user.id).ip(ip);
+                self.audit.record(event.subject(number));
                 let _ = self.ended.send(SessionsEnded::All(user.id));
                 self.store.guard_clear(self.guard(&user.username)).await?;
                 Ok(user.id)
@@ -271,6 +300,7 @@ impl Identity {
         match self.store.password_set(user, None, hash, None, self.clock.now()).await? {
             PasswordSet::Refused => Err(PasswordError::Wrong),
             PasswordSet::Set(_) => {
+                self.audit.record(AuditEvent::new(AuditKind::PasswordOverridden).user(user));
                 let _ = self.ended.send(SessionsEnded::All(user));
                 self.store.guard_clear(self.guard(&found.username)).await?;
                 Ok(())
@@ -283,6 +313,7 @@ impl Identity {
         username: &str,
         password: &Password,
         email: &str,
+        ip: Option<IpAddr>,
         all_rights: bool,
     ) -> Result<UserView, RegisterError> {
         let faults = password.faults(username);
@@ -298,7 +329,14 @@ impl Identity {
             now: self.clock.now(),
         };
         match self.store.user_register(draft).await? {
-            UserMade::Made(user) => Ok(UserView::new(user, true)),
+            UserMade::Made(user) => {
+                let kind = match all_rights {
+                    true => AuditKind::SuperuserCreated,
+                    false => AuditKind::UserRegistered,
+                };
+                self.audit.record(AuditEvent::new(kind).user(user.id).ip(ip).subject(mask_name(username)));
+                Ok(UserView::new(user, true))
+            }
             UserMade::NameTaken => Err(UsernameFault::Taken.into()),
         }
     }

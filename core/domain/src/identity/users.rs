@@ -5,6 +5,7 @@ use chelseru_store::{StoreError, User, UserChange};
 use super::{Caller, Identity, SessionsEnded};
 use crate::PhoneNumber;
 use crate::account::UserView;
+use crate::audit::{AuditEvent, AuditKind};
 use crate::ids::UserId;
 
 /// Users in one page of a list.
@@ -76,6 +77,10 @@ impl Identity {
     /// Those of every change: see [`StoreError`].
     pub async fn user_set_active(&self, id: UserId, active: bool) -> Result<bool, StoreError> {
         let known = self.store.user_set_active(id, active).await?;
+        if known {
+            let kind = if active { AuditKind::UserEnabled } else { AuditKind::UserDisabled };
+            self.audit.record(AuditEvent::new(kind).user(id));
+        }
         if known && !active {
             // Nobody may be listening.
             let _ = self.ended.send(SessionsEnded::All(id));

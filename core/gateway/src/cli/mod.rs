@@ -1,4 +1,5 @@
 //! The command line: `chelseru serve | check | plugin ... | apikey ...`.
+//! The command line: `chelseru serve | check | plugin ... | user ...`.
 //!
 //! Exit status: 0 done, 1 failed (the reason on standard error), 2 used wrongly. Results go to standard
 //! output, everything else to standard error.
@@ -8,6 +9,7 @@ mod ask;
 mod ledger;
 mod plugin;
 mod serve;
+mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +23,7 @@ Examples:
   chelseru serve                          serve with ./config.toml
   chelseru check --config /etc/chelseru/config.toml
   chelseru plugin list                    what the running gateway serves, and what it refused
+  chelseru user create-superuser root     an account with all rights; its password is printed last
   chelseru plugin inspect kavenegar       a plugin's settings, hosts and abilities
 
 Exit status: 0 done, 1 failed, 2 used wrongly.
@@ -92,6 +95,12 @@ enum ApiKeyCommand {
 enum LedgerCommand {
     /// Recompute every balance from every posting, and say the first difference. The gateway must not run.
     Verify,
+    /// Look after accounts.
+    ///
+    /// Works on the store when no gateway runs; when one does, it is asked to do it, and the change takes effect
+    /// there at once. USER is a user name, a phone number or an account's number.
+    #[command(subcommand)]
+    User(user::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -136,6 +145,7 @@ pub fn main() -> ExitCode {
             }
             Command::Apikey(ApiKeyCommand::List { json }) => apikey::list(&cli.config, *json).await,
             Command::Apikey(ApiKeyCommand::Revoke { id }) => apikey::revoke(&cli.config, *id).await,
+            Command::User(arguments) => user::run(&cli.config, arguments).await,
         }
     });
     match result {

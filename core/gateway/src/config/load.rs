@@ -199,6 +199,13 @@ impl Checker<'_> {
                 );
             }
         }
+        for text in &server.trusted_proxies {
+            if crate::http::network(text).is_none() {
+                let accepted = "must hold networks such as \"10.0.0.0/8\" or addresses";
+                self.refuse("server.trusted_proxies", format!("{text:?}"), accepted);
+            }
+        }
+        self.range("audit.records_max", config.audit.records_max, 1000, 10_000_000);
         self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
 
         let auth = &config.auth;
@@ -218,6 +225,15 @@ impl Checker<'_> {
         self.range("auth.password_lockout_seconds_max", auth.password_lockout_seconds_max, first, 86_400);
         self.range("auth.password_hashes_max", u64::from(auth.password_hashes_max), 1, 64);
         self.range("auth.password_hashes_queue_max", u64::from(auth.password_hashes_queue_max), 0, 4096);
+        if !auth.otp_domain.is_empty() && !chelseru_domain::otp::domain_fits(&auth.otp_domain) {
+            let accepted = "must be a host's name such as example.com, or empty";
+            self.refuse("auth.otp_domain", format!("{:?}", auth.otp_domain), accepted);
+        }
+        self.check_test_numbers(auth);
+        if auth.token_keys_old.len() > 16 {
+            let found = format!("{} keys", auth.token_keys_old.len());
+            self.refuse("auth.token_keys_old", found, "must hold at most 16 keys");
+        }
         let methods = auth.method.list();
         if methods.is_empty() || methods.iter().enumerate().any(|(at, one)| methods[..at].contains(one)) {
             self.refuse("auth.method", "a list".into(), "must name \"OTP\", \"PASSWD\" or both, each once");
@@ -295,6 +311,28 @@ impl Checker<'_> {
             let (at_once, rate) = (u64::from(entry.concurrency_max), u64::from(entry.rate_per_second));
             self.range(&format!("provider.{name}.concurrency_max"), at_once, 0, 4096);
             self.range(&format!("provider.{name}.rate_per_second"), rate, 0, 100_000);
+    fn check_test_numbers(&mut self, auth: &super::Auth) {
+        let length = usize::from(auth.otp_length);
+        for (number, code) in &auth.otp_test_numbers {
+            let key = format!("auth.otp_test_numbers.{number}");
+            if let Err(error) = chelseru_domain::PhoneNumber::parse(number) {
+                self.refuse(&key, format!("{number:?}"), &error.to_string());
+            }
+            if code.len() != length || !code.bytes().all(|byte| byte.is_ascii_digit()) {
+                self.problems.push(self.source.problem(
+                    &key,
+                    None,
+                    format!("must be a code of {length} digits, as auth.otp_length says"),
+                ));
+            }
+        }
+        if !auth.otp_test_numbers.is_empty() {
+            let text = format!(
+                "ANYBODY who knows a test number logs in as it: {} of them have a fixed code; \
+                 remove them before real users come",
+                auth.otp_test_numbers.len()
+            );
+            self.warnings.push(self.source.problem("auth.otp_test_numbers", None, text));
         }
     }
 
@@ -541,6 +579,44 @@ mod tests {
                 "config.toml:6: plugins.memory_mib = 65: must be 1 to 64",
             ]
         );
+    }
+
+    #[test]
+    fn values_of_auth_and_proxies_are_checked_and_no_fixed_code_is_repeated() {
+        let found = problems(
+            "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"proxy\"]\n[auth]\nmethod = []\notp_domain = \"a b\"\n\
+             otp_test_numbers = { \"0912\" = \"918273\", \"09120000000\" = \"91827\" }\n\
+             password_lockout_seconds = 10\npassword_lockout_seconds_max = 9\nrefresh_repeat_seconds = 86401\n\
+             session_absolute_seconds = 299\npassword_hashes_max = 65\n[audit]\nrecords_max = 999\n",
+        );
+        for key in [
+            "config.toml:2: server.trusted_proxies = \"proxy\"",
+            "config.toml:4: auth.method",
+            "config.toml:5: auth.otp_domain",
+            "auth.otp_test_numbers.0912 ",
+            "auth.otp_test_numbers.09120000000",
+            "config.toml:8: auth.password_lockout_seconds_max = 9: must be 10 to 86400",
+            "config.toml:9: auth.refresh_repeat_seconds = 86401: must be 0 to 86400",
+            "config.toml:10: auth.session_absolute_seconds = 299: must be 300",
+            "config.toml:11: auth.password_hashes_max = 65: must be 1 to 64",
+            "config.toml:13: audit.records_max = 999: must be 1000",
+        ] {
+            assert!(found.iter().any(|problem| problem.contains(key)), "{key} is not in {found:#?}");
+        }
+        assert_eq!(found.len(), 10, "{found:#?}");
+        assert!(!found.join("").contains("91827"), "{found:#?}");
+        assert!(!problems("[auth]\nmethod = [\"OTP\", \"OTP\"]\n").is_empty());
+        assert!(problems("[auth]\nmethod = \"SMS\"\n")[0].contains("\"OTP\", \"PASSWD\", or a list of both"));
+        assert!(problems("[auth]\nmethod = [\"PASSWD\", \"OTP\"]\n").is_empty());
+    }
+
+    #[test]
+    fn test_numbers_are_warned_of() {
+        let text = "[auth]\notp_test_numbers = { \"09120000000\" = \"123456\" }\n";
+        let loaded = Config::parse(Path::new("config.toml"), text.into()).expect("accepted");
+        assert_eq!(loaded.warnings.len(), 1);
+        let warning = loaded.warnings[0].to_string();
+        assert!(warning.contains("ANYBODY") && !warning.contains("123456"), "{warning}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub struct Config {
     pub log: Log,
     pub data: Data,
     pub auth: Auth,
+    pub audit: Audit,
     pub sms: Sms,
     pub payment: Payment,
     pub plugins: Plugins,
@@ -61,6 +62,7 @@ pub struct Server {
     /// Seconds given to requests in flight when the gateway is told to stop.
     pub shutdown_timeout_seconds: u64,
     /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
+    /// Networks or addresses of proxies whose `Forwarded` and `X-Forwarded-For` name the client. Empty: nobody's.
     pub trusted_proxies: Vec<String>,
 }
 
@@ -160,6 +162,10 @@ pub struct Auth {
     pub otp_text: String,
     /// Logical template name under `[sms.templates]`; empty sends `otp_text`.
     pub otp_template: String,
+    /// The site that codes are for, `example.com`: the text then ends with `@example.com #code`. Empty: none.
+    pub otp_domain: String,
+    /// Numbers with a code that is always the same, and to which nothing is sent. For trying out only.
+    pub otp_test_numbers: BTreeMap<String, String>,
     /// Which values of `group` a client may name: a list of numbers, or `"any"`.
     pub groups: Groups,
     /// Seconds an access token is valid: 30 to 86400.
@@ -170,6 +176,11 @@ pub struct Auth {
     pub refresh_repeat_seconds: u64,
     /// Seconds from login to the end of a session, however often it is refreshed: 300 to 315360000.
     pub session_absolute_seconds: u64,
+    /// The key that signs tokens: `hs256-1`, `hs256-2`, ... are made by the gateway; `{ file = "path" }` is an
+    /// Ed25519 or P-256 key as PEM, whose public half is then listed at `.well-known/jwks.json`.
+    pub token_key: SettingSource,
+    /// Keys whose tokens stay valid until they expire.
+    pub token_keys_old: Vec<SettingSource>,
     /// The `iss` claim.
     pub token_issuer: String,
     /// The `aud` claim.
@@ -198,11 +209,15 @@ impl Default for Auth {
             otp_attempts_max: 5,
             otp_text: "Your code: {code}".into(),
             otp_template: String::new(),
+            otp_domain: String::new(),
+            otp_test_numbers: BTreeMap::new(),
             groups: Groups::List(vec![0]),
             access_token_seconds: 300,
             refresh_token_seconds: 86_400,
             refresh_repeat_seconds: 60,
             session_absolute_seconds: 7_776_000,
+            token_key: SettingSource::Text("hs256-1".into()),
+            token_keys_old: Vec::new(),
             token_issuer: "chelseru".into(),
             token_audience: "chelseru".into(),
             sessions_per_user_max: 50,
@@ -249,6 +264,20 @@ impl AuthMethods {
             AuthMethods::One(method) => std::slice::from_ref(method),
             AuthMethods::Many(methods) => methods,
         }
+    }
+}
+
+/// `[audit]`: the log of security events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Records kept; the oldest go first. 1000 to 10000000.
+    pub records_max: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { records_max: 100_000 }
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`authenticate_failure`]. A wrong, used, burned or expired code and an unknown number are one and the same
 //! answer.
 
+use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::group::Group;
 use chelseru_domain::identity::{AuthenticateError, ClientInfo, SessionView};
@@ -46,6 +47,23 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
                 app.shield.not_sent(&number);
             }
             log_send_error(&request_id, &number, error);
+    let live = context.live.clone();
+    let ip = Some(context.client_ip());
+    let sent = context.app.detached.spawn(async move {
+        let sent = live.otp.send(&number, &live.sms).await;
+        let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
+        match &sent {
+            Ok(sent) => {
+                live.identity
+                    .audit()
+                    .record(event(AuditKind::OtpSent).detail(format!("by {}", sent.provider)));
+            }
+            // Nothing happened: a code is pending.
+            Err(SendError::Pending { .. }) => {}
+            Err(error) => {
+                live.identity.audit().record(event(AuditKind::OtpSendFailed));
+                log_send_error(&request_id, &number, error);
+            }
         }
         sent
     });

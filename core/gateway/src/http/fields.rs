@@ -241,6 +241,9 @@ impl Fields {
             }
             _ => Some(String::new()),
         }
+    /// The whole body, for commands that check it themselves.
+    pub fn into_object(self) -> Value {
+        Value::Object(self.values)
     }
 
     /// Notes a field error; [`Fields::finish`] reports it.

@@ -7,6 +7,7 @@
 //! Not here: the rules themselves (`chelseru-domain`), the listener's bounds (`server`), the error shapes
 //! (`reply`).
 
+mod audit;
 mod auth;
 pub(crate) mod client;
 pub mod fields;
@@ -14,6 +15,7 @@ mod message;
 mod operator;
 mod password;
 mod payment;
+mod proxy;
 pub mod reply;
 mod route;
 mod sandbox_pay;
@@ -39,9 +41,11 @@ use hyper::body::Body;
 use crate::app::{App, Live};
 use fields::Fields;
 pub(crate) use operator::api_key_json;
+pub use proxy::{Proxies, network};
 use reply::{Failure, Reply};
 pub use route::Router;
 use route::{Access, Found, Operation, Route};
+pub use user::{OPERATOR_TOKEN, user_json};
 
 /// What a handler knows of the request it serves.
 pub struct Context {
@@ -56,8 +60,10 @@ pub struct Context {
 }
 
 impl Context {
+    /// The client's address: the peer's own, or what trusted proxies say it is.
     pub fn client_ip(&self) -> IpAddr {
         client::address(self.peer.ip(), &self.head.headers, &self.app.limits.trusted_proxies)
+        self.app.proxies.client(self.peer.ip(), &self.head.headers)
     }
 
     /// A header's text; `""` when it is absent or not text.
@@ -117,6 +123,8 @@ where
     let (head, body) = request.into_parts();
     let method = head.method.clone();
     let path = message::logged_path(head.uri.path());
+    let path = head.uri.path().to_owned();
+    let client = app.proxies.client(peer.ip(), &head.headers);
 
     let answered = AssertUnwindSafe(answer(app, &request_id, peer, head, body))
         .catch_unwind()
@@ -132,7 +140,7 @@ where
         *response.body_mut() = Full::default();
     }
     app.metrics.request(response.status());
-    log(&request_id, &method, &path, peer, response.status(), code, started);
+    log(&request_id, &method, &path, client, response.status(), code, started);
     response
 }
 
@@ -237,6 +245,9 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::PasswordReset => password::reset(context, body(fields)?).await,
         Operation::Me => user::me(&context),
         Operation::MeUpdate => user::me_update(context, body(fields)?).await,
+        Operation::OperatorUsers => user::operator(context, body(fields)?).await,
+        Operation::AuditList => audit::list(&context),
+        Operation::Jwks => session::jwks(&context),
         Operation::TokenRefresh => session::token_refresh(context, body(fields)?).await,
         Operation::TokenVerify => session::token_verify(&context, body(fields)?),
         Operation::Logout => session::logout(&context).await,
@@ -343,7 +354,7 @@ fn log(
     request_id: &str,
     method: &Method,
     path: &str,
-    peer: SocketAddr,
+    client: IpAddr,
     status: StatusCode,
     code: Option<&'static str>,
     started: Instant,
@@ -356,7 +367,7 @@ fn log(
                 http.path = %path,
                 http.status = status.as_u16(),
                 error.code = code,
-                client.ip = %peer.ip(),
+                client.ip = %client,
                 duration_ms = started.elapsed().as_micros() as f64 / 1000.0,
                 "request"
             )

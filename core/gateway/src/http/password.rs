@@ -41,7 +41,8 @@ pub(crate) async fn register(context: Context, mut fields: Fields) -> Result<Rep
     if password != password2 {
         return Err(Failure::field("password", "رمز عبور و تکرار آن یکسان نیستند."));
     }
-    match context.live.identity.register(&username, &Password::new(password), &email).await {
+    let ip = Some(context.client_ip());
+    match context.live.identity.register(&username, &Password::new(password), &email, ip).await {
         Ok(user) => {
             Ok(Reply::json(StatusCode::CREATED, &json!({"username": user.username, "email": user.email})))
         }
@@ -83,7 +84,8 @@ pub(crate) async fn change(context: Context, mut fields: Fields) -> Result<Reply
     fields.finish()?;
     let (Some(old), Some(new)) = (old, new) else { return Err(Failure::internal()) };
     let (old, new) = (Password::new(old), Password::new(new));
-    match context.live.identity.password_change(context.user()?, &old, &new).await {
+    let ip = Some(context.client_ip());
+    match context.live.identity.password_change(context.user()?, &old, &new, ip).await {
         Ok(ended) => {
             Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was changed.", "ended": ended})))
         }
@@ -128,7 +130,8 @@ pub(crate) async fn reset(context: Context, mut fields: Fields) -> Result<Reply,
         return Err(Failure::internal());
     };
     let identity = &context.live.identity;
-    match identity.password_reset(&number, &code, group, &Password::new(new)).await {
+    let ip = Some(context.client_ip());
+    match identity.password_reset(&number, &code, group, &Password::new(new), ip).await {
         Ok(_) => Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was set."}))),
         Err(error) => Err(password_failure(&context, error, || {
             let text = "The code sent to this mobile number was not found.";

@@ -22,6 +22,9 @@ pub enum Operation {
     PasswordReset,
     Me,
     MeUpdate,
+    OperatorUsers,
+    AuditList,
+    Jwks,
     TokenRefresh,
     TokenVerify,
     Logout,
@@ -67,6 +70,7 @@ impl Operation {
                 | Operation::PasswordResetSend
                 | Operation::PasswordReset
                 | Operation::MeUpdate
+                | Operation::OperatorUsers
                 | Operation::TokenRefresh
                 | Operation::TokenVerify
                 | Operation::MessageSend
@@ -188,6 +192,27 @@ pub(crate) const ROUTES: &[Route] = &[
         access: Access::User,
         methods: &[(Method::GET, Operation::Me), (Method::PATCH, Operation::MeUpdate)],
         exists: ALWAYS,
+    },
+    Route {
+        path: "/operator/users/",
+        name: "Operator Users",
+        access: Access::Loopback,
+        methods: &[(Method::POST, Operation::OperatorUsers)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/audit/",
+        name: "Audit Log",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::AuditList)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/.well-known/jwks.json",
+        name: "Token Keys",
+        access: Access::Tokenless,
+        methods: &[(Method::GET, Operation::Jwks)],
+        exists: |live| !live.identity.tokens().jwks().keys.is_empty(),
     },
     Route {
         path: "/token/refresh/",

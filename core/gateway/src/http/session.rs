@@ -21,7 +21,7 @@ pub(crate) async fn token_refresh(context: Context, mut fields: Fields) -> Resul
     let token = fields.required("refresh", TOKEN);
     fields.finish()?;
     let token = token.ok_or_else(Failure::internal)?;
-    match context.live.identity.refresh(&token).await {
+    match context.live.identity.refresh(&token, Some(context.client_ip())).await {
         Ok(tokens) => {
             let body = json!({"access": tokens.access, "refresh": tokens.refresh});
             Ok(Reply::json(StatusCode::OK, &body))
@@ -47,14 +47,19 @@ pub(crate) fn token_verify(context: &Context, mut fields: Fields) -> Result<Repl
 pub(crate) async fn logout(context: &Context) -> Result<Reply, Failure> {
     let caller = context.user()?;
     // One that ended meanwhile is as good.
-    context.live.identity.logout(caller).await.map_err(|error| failed(context, &error))?;
+    context
+        .live
+        .identity
+        .logout(caller, Some(context.client_ip()))
+        .await
+        .map_err(|error| failed(context, &error))?;
     Ok(Reply::json(StatusCode::OK, &json!({"details": "Logged out."})))
 }
 
 /// `DELETE sessions/{id}/`: 404 for a session of another user as for one that never was.
 pub(crate) async fn end(context: &Context) -> Result<Reply, Failure> {
     let session = SessionId(context.path_id()?);
-    let ended = context.live.identity.session_end(context.user()?, session).await;
+    let ended = context.live.identity.session_end(context.user()?, session, Some(context.client_ip())).await;
     match ended.map_err(|error| failed(context, &error))? {
         true => Ok(Reply::empty()),
         false => Err(not_found()),
@@ -63,9 +68,14 @@ pub(crate) async fn end(context: &Context) -> Result<Reply, Failure> {
 
 /// `DELETE sessions/`: all of the caller's but the one that asks.
 pub(crate) async fn end_others(context: &Context) -> Result<Reply, Failure> {
-    let ended = context.live.identity.sessions_end_others(context.user()?).await;
+    let ended = context.live.identity.sessions_end_others(context.user()?, Some(context.client_ip())).await;
     let ended = ended.map_err(|error| failed(context, &error))?;
     Ok(Reply::json(StatusCode::OK, &json!({"ended": ended})))
+}
+
+/// `GET .well-known/jwks.json`: the public halves of the token keys, for programs that check tokens themselves.
+pub(crate) fn jwks(context: &Context) -> Result<Reply, Failure> {
+    Ok(Reply::json(StatusCode::OK, &context.live.identity.tokens().jwks()))
 }
 
 fn failed(context: &Context, error: &dyn std::fmt::Display) -> Failure {

@@ -6,13 +6,14 @@
 use chelseru_domain::UserChange;
 use chelseru_domain::account::{NAME_CHARS_MAX, UserView};
 use chelseru_domain::clock::rest_format;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
 
 use super::fields::{Fields, Text};
 use super::password::email;
 use super::reply::{Failure, Reply};
 use super::{Context, auth};
+use crate::users::{self, UserCommand};
 
 const NAME: Text = Text { chars_max: NAME_CHARS_MAX };
 
@@ -34,8 +35,24 @@ pub(crate) async fn me_update(context: Context, mut fields: Fields) -> Result<Re
     answer(user.map_err(|error| failed(&context, &error))?)
 }
 
+/// What a command of this machine shows to be one.
+pub const OPERATOR_TOKEN: HeaderName = HeaderName::from_static("x-operator-token");
+
+/// `POST operator/users/`: a command of `chelseru user`, from this machine and with the token of the data folder.
+pub(crate) async fn operator(context: Context, fields: Fields) -> Result<Reply, Failure> {
+    if !context.app.door.knows(context.header(OPERATOR_TOKEN)) {
+        let text = "The operator token is missing or wrong.";
+        return Err(Failure::error(StatusCode::FORBIDDEN, "operator_token_wrong", text));
+    }
+    let refuse = |reason: String| Failure::error(StatusCode::BAD_REQUEST, "operator_command_refused", reason);
+    let command: UserCommand =
+        serde_json::from_value(fields.into_object()).map_err(|error| refuse(error.to_string()))?;
+    let done = users::run(&context.live.identity, command).await.map_err(refuse)?;
+    Ok(Reply::json(StatusCode::OK, &done))
+}
+
 /// The account as its own user and operators may see it.
-pub(crate) fn user_json(user: &UserView) -> Value {
+pub fn user_json(user: &UserView) -> Value {
     json!({
         "id": user.id.0,
         "username": user.username,

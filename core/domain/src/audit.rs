@@ -1,0 +1,370 @@
+//! The audit log: every security event as a log line at once and as a durable record a moment later.
+//!
+//! Events go through a bounded queue to one task that writes what has gathered as one change, so that no request
+//! waits for its own record: a crash can lose the records of its last milliseconds, while the log line is out.
+//! When the queue is full, because the store fails or cannot keep up, the record is dropped, counted, and said so
+//! as an error. Invariant: an event holds no code, token, key, password or whole phone number; [`PhoneNumber`]
+//! masks itself, and names that were typed are cut by [`mask_name`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chelseru_store::{AuditDraft, Store, StoreError};
+pub use chelseru_store::{AuditPage, AuditQuery};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Clock;
+use crate::ids::{SessionId, UserId};
+#[cfg(doc)]
+use crate::phone::PhoneNumber;
+
+/// Events waiting to be written: about 2 MiB.
+const QUEUE_MAX: usize = 8192;
+/// Events written in one change.
+const BATCH_MAX: usize = 256;
+/// Entries kept when nothing else is said.
+pub const RECORDS_MAX_DEFAULT: u64 = 100_000;
+/// Entries that one page is looked for among: some milliseconds of reading.
+const LOOK_MAX: usize = 20_000;
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What happened.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum AuditKind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl AuditKind {
+            /// All of them, for a client that lists what can be asked for.
+            pub const ALL: &[AuditKind] = &[$(AuditKind::$name,)*];
+
+            /// The stable word in records and log lines.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(AuditKind::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+events! {
+    /// A code was handed to a provider.
+    OtpSent = "otp_sent",
+    /// A code was not sent, or nobody knows.
+    OtpSendFailed = "otp_send_failed",
+    /// A wrong, expired, burned or used code.
+    OtpFailed = "otp_failed",
+    /// The guess that burned a code.
+    OtpBurned = "otp_burned",
+    /// A session was opened: by code or by password.
+    Login = "login",
+    /// A wrong name or password.
+    LoginFailed = "login_failed",
+    /// A guess at a password that had to wait.
+    LoginLocked = "login_locked",
+    UserRegistered = "user_registered",
+    SuperuserCreated = "superuser_created",
+    UserDisabled = "user_disabled",
+    UserEnabled = "user_enabled",
+    PasswordChanged = "password_changed",
+    PasswordResetFailed = "password_reset_failed",
+    PasswordReset = "password_reset",
+    /// By an operator.
+    PasswordOverridden = "password_overridden",
+    /// A replaced refresh token came again; its session was ended.
+    RefreshReused = "refresh_reused",
+    SessionRevoked = "session_revoked",
+    KeyCreated = "key_created",
+    KeyRevoked = "key_revoked",
+    ConfigChanged = "config_changed",
+    ConfigRefused = "config_refused",
+    PluginChanged = "plugin_changed",
+    PluginRefused = "plugin_refused",
+}
+
+/// One event. Made with [`AuditEvent::new`] and filled in.
+#[derive(Debug, Clone)]
+pub struct AuditEvent {
+    pub kind: AuditKind,
+    pub user: Option<UserId>,
+    pub session: Option<SessionId>,
+    pub ip: Option<IpAddr>,
+    /// A masked number or name, a provider's or a file's name.
+    pub subject: String,
+    pub detail: String,
+}
+
+impl AuditEvent {
+    #[must_use]
+    pub fn new(kind: AuditKind) -> Self {
+        AuditEvent {
+            kind,
+            user: None,
+            session: None,
+            ip: None,
+            subject: String::new(),
+            detail: String::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn user(mut self, user: UserId) -> Self {
+        self.user = Some(user);
+        self
+    }
+
+    #[must_use]
+    pub fn session(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    #[must_use]
+    pub fn ip(mut self, ip: Option<IpAddr>) -> Self {
+        self.ip = ip;
+        self
+    }
+
+    #[must_use]
+    pub fn subject(mut self, subject: impl ToString) -> Self {
+        self.subject = subject.to_string();
+        self
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl ToString) -> Self {
+        self.detail = detail.to_string();
+        self
+    }
+}
+
+enum Message {
+    Record(AuditDraft),
+    Flush(oneshot::Sender<()>),
+}
+
+/// A handle to the log; clones share it.
+#[derive(Clone)]
+pub struct Audit {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    /// `None` in a log that only writes lines.
+    queue: Option<mpsc::Sender<Message>>,
+    records_max: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Audit {
+    /// A log whose events are lines and nothing else, for parts that are used alone.
+    #[must_use]
+    pub fn lines_only(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Audit { shared: Arc::new(Shared::new(store, clock, None)) }
+    }
+
+    /// A log that keeps at most `records_max` records. Must be called in a runtime, whose task writes until the
+    /// last handle is gone.
+    #[must_use]
+    pub fn start(store: Store, clock: Arc<dyn Clock>, records_max: u64) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        let shared = Arc::new(Shared::new(store.clone(), clock, Some(sender)));
+        shared.records_max.store(records_max, Ordering::Relaxed);
+        // Not the shared state itself, which holds the sender: the task would wait for itself for ever.
+        let weak = Arc::downgrade(&shared);
+        tokio::spawn(async move {
+            let keep = move || weak.upgrade().map(|shared| shared.records_max.load(Ordering::Relaxed));
+            write(store, receiver, keep).await;
+        });
+        Audit { shared }
+    }
+
+    /// Changes how many records are kept.
+    pub fn records_max_set(&self, records_max: u64) {
+        self.shared.records_max.store(records_max, Ordering::Relaxed);
+    }
+
+    /// Records that were dropped because too many waited.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes the line and queues the record. Never waits.
+    pub fn record(&self, event: AuditEvent) {
+        let AuditEvent { kind, user, session, ip, subject, detail } = event;
+        let ip_address = ip.map(|ip| ip.to_canonical().to_string()).unwrap_or_default();
+        tracing::info!(
+            target: "chelseru::audit",
+            event = kind.as_str(),
+            user.id = user.map(|user| user.0),
+            session.id = session.map(|session| session.0),
+            client.ip = ip_address,
+            subject,
+            detail,
+            "audit"
+        );
+        let Some(queue) = &self.shared.queue else { return };
+        let event = kind.as_str().to_owned();
+        let at = self.shared.clock.now();
+        let draft = AuditDraft { at, event, user, session, ip_address, subject, detail };
+        if queue.try_send(Message::Record(draft)).is_err() {
+            // Said once per doubling, so that a store that fails does not flood the log as well.
+            let dropped = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                tracing::error!(dropped, "audit records are dropped: too many wait to be written");
+            }
+        }
+    }
+
+    /// Waits until what was recorded before is written, or could not be.
+    pub async fn flush(&self) {
+        let Some(queue) = &self.shared.queue else { return };
+        let (done, wait) = oneshot::channel();
+        if queue.send(Message::Flush(done)).await.is_ok() {
+            // A task that ended has nothing left to write.
+            let _ = wait.await;
+        }
+    }
+
+    /// A page of the records; `query.look_max` is bounded here.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        self.shared.store.audit_page(&AuditQuery { look_max: LOOK_MAX, ..query })
+    }
+}
+
+impl Shared {
+    fn new(store: Store, clock: Arc<dyn Clock>, queue: Option<mpsc::Sender<Message>>) -> Self {
+        let records_max = AtomicU64::new(RECORDS_MAX_DEFAULT);
+        Shared { store, clock, queue, records_max, dropped: AtomicU64::new(0) }
+    }
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audit").field("dropped", &self.dropped()).finish_non_exhaustive()
+    }
+}
+
+async fn write(store: Store, mut queue: mpsc::Receiver<Message>, keep: impl Fn() -> Option<u64>) {
+    let mut messages = Vec::with_capacity(BATCH_MAX);
+    let mut records_max = RECORDS_MAX_DEFAULT;
+    while queue.recv_many(&mut messages, BATCH_MAX).await > 0 {
+        // The last handle may be gone while its events still wait.
+        records_max = keep().unwrap_or(records_max);
+        let mut drafts = Vec::new();
+        let mut flushes = Vec::new();
+        for message in messages.drain(..) {
+            match message {
+                Message::Record(draft) => drafts.push(draft),
+                Message::Flush(done) => flushes.push(done),
+            }
+        }
+        let count = drafts.len();
+        if count > 0
+            && let Err(error) = store.audit_append(drafts, records_max).await
+        {
+            tracing::error!(%error, records = count, "audit records could not be written");
+        }
+        for done in flushes {
+            // Whoever waited may have gone away.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// A name as somebody typed it, which may hold a phone number or, by mistake, a password: its first two characters.
+#[must_use]
+pub fn mask_name(name: &str) -> String {
+    let start: String = name.chars().filter(|character| !character.is_control()).take(2).collect();
+    format!("{start}***")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chelseru_store::StoreOptions;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn parts() -> (tempfile::TempDir, Store, Arc<ManualClock>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        (folder, store, Arc::default())
+    }
+
+    fn events(audit: &Audit) -> Vec<String> {
+        let page = audit.page(AuditQuery { limit: 100_000, ..AuditQuery::default() }).unwrap();
+        page.entries.into_iter().map(|entry| entry.draft.event).collect()
+    }
+
+    #[tokio::test]
+    async fn events_are_durable_once_flushed_and_bounded() {
+        let (_folder, store, clock) = parts();
+        clock.advance(Duration::from_secs(7));
+        let audit = Audit::start(store.clone(), clock, 300);
+        let login = AuditEvent::new(AuditKind::Login).user(UserId(3)).ip("192.0.2.1".parse().ok());
+        audit.record(login.subject("0912***4567").detail("by code"));
+        audit.flush().await;
+        let page = audit.page(AuditQuery { limit: 10, ..AuditQuery::default() }).unwrap();
+        let draft = &page.entries[0].draft;
+        assert_eq!((draft.event.as_str(), draft.user, draft.at.as_secs()), ("login", Some(UserId(3)), 7));
+        assert_eq!((draft.ip_address.as_str(), draft.subject.as_str()), ("192.0.2.1", "0912***4567"));
+        for _ in 0..1000 {
+            audit.record(AuditEvent::new(AuditKind::OtpSent));
+        }
+        audit.flush().await;
+        assert_eq!(events(&audit), vec!["otp_sent"; 300]);
+        audit.records_max_set(10);
+        for _ in 0..10 {
+            audit.record(AuditEvent::new(AuditKind::Login));
+            audit.flush().await;
+        }
+        assert_eq!(events(&audit), vec!["login"; 10]);
+        assert_eq!(audit.dropped(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_counts_and_never_waits() {
+        let (_folder, store, clock) = parts();
+        let audit = Audit::start(store, clock, 1_000_000);
+        // Nothing here lets the writing task run.
+        for _ in 0..QUEUE_MAX + 5 {
+            audit.record(AuditEvent::new(AuditKind::Login));
+        }
+        assert_eq!(audit.dropped(), 5);
+        audit.flush().await;
+        assert_eq!(events(&audit).len(), QUEUE_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_failed_store_does_not_stop_the_caller() {
+        let (_folder, store, clock) = parts();
+        let audit = Audit::start(store.clone(), clock, 10);
+        store.close();
+        audit.record(AuditEvent::new(AuditKind::Login));
+        audit.flush().await;
+        assert_eq!(events(&audit), [""; 0]);
+    }
+
+    #[test]
+    fn words_differ_and_names_are_masked() {
+        let words: std::collections::BTreeSet<_> = AuditKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(words.len(), AuditKind::ALL.len());
+        assert_eq!(mask_name("G0-09121234567"), "G0***");
+        assert_eq!(mask_name("\u{0}\na"), "a***");
+        assert_eq!(mask_name(""), "***");
+    }
+}

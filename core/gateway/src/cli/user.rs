@@ -1,0 +1,249 @@
+//! `chelseru user ...`: on the store when no gateway runs, through the gateway when one does.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_store::StoreError;
+use clap::Subcommand;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use crate::config::{self, Loaded};
+use crate::rules::Services;
+use crate::users::{self, OperatorDoor, UserCommand};
+use crate::{app, keys};
+
+/// A hash may wait behind others; a write waits for its flush.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Characters of a password that is made here: 20 of 32 different ones are 100 bits.
+const MADE_CHARS: usize = 20;
+const MADE_ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
+
+#[derive(Subcommand)]
+pub(crate) enum Arguments {
+    /// Make an account with all rights; prints its password last when none is given.
+    CreateSuperuser {
+        username: String,
+        #[arg(long, default_value = "")]
+        email: String,
+        /// Read the password from standard input instead of making one.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List accounts.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one account.
+    Show {
+        /// A user name, a phone number, or an account's number.
+        user: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Switch an account off: its sessions end at once and no login opens a new one.
+    Disable { user: String },
+    /// Switch an account on again.
+    Enable { user: String },
+    /// Set an account's password and end its sessions; prints it last when none is given.
+    SetPassword {
+        user: String,
+        /// Read the password from standard input instead of making one.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+pub(crate) async fn run(config_file: &Path, arguments: &Arguments) -> Result<(), String> {
+    let loaded = super::load(config_file)?;
+    let accounts = Accounts::open(&loaded, config_file)?;
+    let result = carry_out(&accounts, arguments).await;
+    accounts.close().await;
+    result
+}
+
+async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), String> {
+    match arguments {
+        Arguments::CreateSuperuser { username, email, password_stdin } => {
+            let (password, made) = password(*password_stdin)?;
+            let (username, email) = (username.clone(), email.clone());
+            let command = UserCommand::CreateSuperuser { username, email, password: password.clone() };
+            let user = accounts.run(command).await?;
+            print_done(&user, "was made with all rights", made.then_some(password));
+        }
+        Arguments::List { json } => list(accounts, *json).await?,
+        Arguments::Show { user, json } => {
+            let user = accounts.run(UserCommand::Show { user: user.clone() }).await?;
+            match json {
+                true => println!("{user:#}"),
+                false => show(&user),
+            }
+        }
+        Arguments::Disable { user } => {
+            let user = accounts.run(UserCommand::Disable { user: user.clone() }).await?;
+            print_done(&user, "is switched off; its sessions have ended", None);
+        }
+        Arguments::Enable { user } => {
+            let user = accounts.run(UserCommand::Enable { user: user.clone() }).await?;
+            print_done(&user, "is switched on", None);
+        }
+        Arguments::SetPassword { user, password_stdin } => {
+            let (password, made) = password(*password_stdin)?;
+            let command = UserCommand::SetPassword { user: user.clone(), password: password.clone() };
+            let user = accounts.run(command).await?;
+            let what = "has a new password; its sessions have ended";
+            print_done(&user, what, made.then_some(password));
+        }
+    }
+    Ok(())
+}
+
+/// Prints page after page, so that a million accounts need no more memory than one page.
+async fn list(accounts: &Accounts, json: bool) -> Result<(), String> {
+    let mut after = None;
+    if !json {
+        println!("{:>8}  {:<32}  {:<13}  {:<8}  RIGHTS", "ID", "USERNAME", "NUMBER", "STATE");
+    }
+    loop {
+        let page = accounts.run(UserCommand::List { after }).await?;
+        let Some(last) = page.as_array().and_then(|users| users.last()) else { return Ok(()) };
+        let next = last["id"].as_u64();
+        for user in page.as_array().into_iter().flatten() {
+            if json {
+                println!("{user}");
+                continue;
+            }
+            let text = |key: &str| user[key].as_str().unwrap_or("").to_owned();
+            let flag = |key: &str| user[key] == true;
+            let state = if flag("is_active") { "on" } else { "off" };
+            let rights = match (flag("is_superuser"), flag("is_staff")) {
+                (true, _) => "superuser",
+                (false, true) => "staff",
+                _ => "",
+            };
+            let (name, number) = (text("username"), text("mobile_number"));
+            println!("{:>8}  {name:<32}  {number:<13}  {state:<8}  {rights}", user["id"]);
+        }
+        if next.is_none() || next == after {
+            return Ok(());
+        }
+        after = next;
+    }
+}
+
+fn show(user: &Value) {
+    for (key, value) in user.as_object().into_iter().flatten() {
+        match value {
+            Value::String(text) => println!("{key}: {text}"),
+            other => println!("{key}: {other}"),
+        }
+    }
+}
+
+fn print_done(user: &Value, what: &str, secret: Option<String>) {
+    let name = user["username"].as_str().unwrap_or("");
+    match secret {
+        None => println!("user {name} {what}"),
+        Some(secret) => println!("user {name} {what}\npassword: {secret}"),
+    }
+}
+
+/// A password, and whether it was made here.
+fn password(from_stdin: bool) -> Result<(String, bool), String> {
+    if from_stdin {
+        let mut text = String::new();
+        // A password has at most 128 characters of at most 4 bytes.
+        std::io::stdin()
+            .take(1024)
+            .read_to_string(&mut text)
+            .map_err(|error| format!("standard input: {error}"))?;
+        return Ok((text.trim_end_matches(['\r', '\n']).to_owned(), false));
+    }
+    let mut random = [0; MADE_CHARS];
+    getrandom::fill(&mut random).map_err(|error| format!("no randomness for a password: {error}"))?;
+    let letter = |byte: &u8| char::from(MADE_ALPHABET[usize::from(byte % 32)]);
+    Ok((random.iter().map(letter).collect(), true))
+}
+
+/// Whoever has the accounts.
+enum Accounts {
+    Store { store: chelseru_store::Store, services: Box<Services> },
+    Gateway(OperatorDoor),
+}
+
+impl Accounts {
+    fn open(loaded: &Loaded, config_file: &Path) -> Result<Accounts, String> {
+        let data_dir = config::data_dir(&loaded.config, config_file);
+        match app::open_store(&loaded.config, &data_dir) {
+            Ok(store) => {
+                let key = keys::master(&data_dir)?;
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+                let services = Services::new(loaded, &store, &key, &clock)?;
+                Ok(Accounts::Store { store, services: Box::new(services) })
+            }
+            Err(StoreError::Locked { .. }) => match OperatorDoor::find(&data_dir) {
+                Ok(door) => Ok(Accounts::Gateway(door)),
+                Err(reason) => Err(format!(
+                    "a gateway uses {} and does not say how to reach it ({reason}); stop it and try again",
+                    data_dir.display()
+                )),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn run(&self, command: UserCommand) -> Result<Value, String> {
+        match self {
+            Accounts::Store { services, .. } => users::run(&services.identity, command).await,
+            Accounts::Gateway(door) => tokio::time::timeout(ASK_TIMEOUT, ask(door, &command))
+                .await
+                .unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+                .map_err(|reason| format!("through the gateway at {}: {reason}", door.address)),
+        }
+    }
+
+    async fn close(self) {
+        if let Accounts::Store { store, services } = self {
+            services.audit_close().await;
+            store.close();
+        }
+    }
+}
+
+async fn ask(door: &OperatorDoor, command: &UserCommand) -> Result<Value, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let stream = tokio::net::TcpStream::connect(door.address).await.map_err(|error| text(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
+    tokio::spawn(connection);
+    let body = serde_json::to_vec(command).map_err(|error| text(&error))?;
+    let request = Request::post(format!("{}/operator/users/", door.base_path))
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(crate::http::OPERATOR_TOKEN, &door.token)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| text(&error))?;
+    let response = sender.send_request(request).await.map_err(|error| text(&error))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+    let bytes = body.collect().await.map_err(|error| text(&error))?.to_bytes();
+    let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    match (status, answer["error"].as_str()) {
+        (StatusCode::OK, _) => Ok(answer),
+        (_, Some(reason)) => Err(reason.to_owned()),
+        (StatusCode::NOT_FOUND, None) => {
+            Err("it does not take this for a call from its own machine; stop it and try again".to_owned())
+        }
+        (status, None) => Err(format!("it answers {status}")),
+    }
+}
