@@ -27,9 +27,7 @@ pub enum KeyUse {
 impl KeyUse {
     fn label(self) -> Cow<'static, str> {
         match self {
-            KeyUse::OtpPepper => b"chelseru/otp-pepper/1",
-            KeyUse::JwtHs256 => b"chelseru/jwt-hs256/1",
-            KeyUse::SmsReports => b"chelseru/sms-reports/1",
+            KeyUse::SmsReports => "chelseru/sms-reports/1".into(),
             KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),
             KeyUse::JwtHs256 => "chelseru/jwt-hs256/1".into(),
             KeyUse::JwtHs256Later(number) => format!("chelseru/jwt-hs256/{number}").into(),

@@ -72,7 +72,7 @@ impl Wallets {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn purge(&self, limit: usize) -> Result<usize, StoreError> {
-        Ok(self.store.idempotency_purge(self.clock.now(), limit).await?.removed)
+        Ok(self.store.once_purge(self.clock.now(), limit).await?.removed)
     }
 
     /// # Errors

@@ -15,40 +15,31 @@ use chelseru_domain::audit::AuditEvent;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
 use chelseru_domain::otp::OtpService;
+use chelseru_domain::payment::Payments;
 use chelseru_domain::secret::{KeyUse, MasterKey, SubKey};
 use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
 use chelseru_domain::sms::shield::Shield;
-use chelseru_domain::payment::Payments;
-use chelseru_domain::secret::MasterKey;
+use chelseru_domain::token::Tokens;
 use chelseru_domain::wallet::Wallets;
 use chelseru_plugin_host::{Desired, Registry};
-use chelseru_store::{Health, Recovered, Store, StoreOptions};
-use chelseru_domain::token::Tokens;
-use chelseru_plugin_host::{Desired, Registry};
-use chelseru_store::{Health, Store, StoreError, StoreOptions};
+use chelseru_store::{Health, Recovered, Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config, Loaded, Server};
-use crate::http::{RequestIds, Router, server};
-use crate::http::{Proxies, Router, server};
+use crate::http::{Proxies, RequestIds, Router, server};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
-use crate::providers::{Gates, Providers, sms_route};
 use crate::payments::{self, Gateways};
-use crate::providers::{Providers, SmsRoute};
+use crate::providers::{Gates, Providers, sms_route};
 use crate::reload::{self, ReloadStatus};
-
-use crate::keys::OperatorToken;
 use crate::rules::Services;
 use crate::sandbox::Inbox;
-use crate::{keys, messages, plugins};
 use crate::sandbox_pay::SandboxBank;
-use crate::{keys, plugins};
 use crate::users::OperatorDoor;
-use crate::{keys, plugins, rules};
+use crate::{keys, messages, plugins, rules};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -73,7 +64,6 @@ pub struct App {
     pub detached: TaskTracker,
     pub sms_queue: SmsQueue,
     pub shield: Shield,
-    pub operator_token: OperatorToken,
     report_key: SubKey,
     gates: Gates,
     pub clock: Arc<dyn Clock>,
@@ -94,7 +84,6 @@ pub struct Live {
     pub identity: Identity,
     pub otp: Arc<OtpService>,
     pub sms: Arc<SmsRoute>,
-    pub sms: SmsRoute,
     pub gateways: Arc<Gateways>,
 }
 
@@ -122,8 +111,6 @@ impl App {
         }
         let (queue, gates) = (&self.sms_queue, &self.gates);
         let sms = Arc::new(sms_route(&config, providers, queue, gates, &self.inbox, &self.metrics));
-        self.live.store(Arc::new(Live { config, identity, otp, sms }));
-        let sms = SmsRoute::new(&config, providers, &self.inbox, &self.metrics);
         self.live.store(Arc::new(Live { config, identity, otp, sms, gateways: Arc::new(gateways) }));
         *lock(&self.desired) = desired;
         Ok(())
@@ -134,6 +121,8 @@ impl App {
         let mut hasher = blake3::Hasher::new_keyed(self.report_key.expose());
         hasher.update(provider.as_bytes());
         hasher.finalize().to_hex()[..32].to_owned()
+    }
+
     /// The tokens that a configuration wants. Errors: a text for the operator.
     pub fn tokens_for(&self, loaded: &Loaded) -> Result<Tokens, String> {
         rules::tokens(loaded, &self.key)
@@ -160,6 +149,7 @@ impl App {
 
     /// What `status/` answers.
     pub fn status(&self) -> Value {
+        let live = self.live();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started.1,
@@ -167,7 +157,6 @@ impl App {
             "store": {"healthy": self.is_healthy()},
             "config": &*self.reload_status(),
             "sms": messages::status(self),
-            "sms": {"service": live.config.sms.service.names()},
             "payment": {"gateway": live.config.payment.gateway},
             "providers": self.registry.status(),
         })
@@ -217,8 +206,6 @@ impl Gateway {
             .map_err(|error| format!("{}: cannot be made: {error}", plugins_dir.display()))?;
 
         let key = keys::master(&data_dir)?;
-        let store = open_store(&loaded.config, &data_dir)?;
-        let operator_token = OperatorToken::create(&data_dir)?;
         let store = open_store(&loaded.config, &data_dir).map_err(|error| error.to_string())?;
 
         let registry = plugins::registry(&loaded.config, &data_dir)?;
@@ -232,9 +219,7 @@ impl Gateway {
             tracing::warn!("{warning}");
         }
 
-        let Services { otp, identity } = Services::new(&loaded, &store, &key, &options.clock)?;
-
-        let config = loaded.config;
+        let config = loaded.config.clone();
         let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
             format!("server.listen = {}: cannot be listened on: {error}", config.server.listen)
         })?;
@@ -253,14 +238,11 @@ impl Gateway {
             );
         }
         let Services { otp, identity } =
-            Services::new(&config, &store, &key, &options.clock, sms_queue.ids())?;
+            Services::new(&loaded, &store, &key, &options.clock, sms_queue.ids())?;
         let gates = Gates::default();
         let sms = Arc::new(sms_route(&config, &providers, &sms_queue, &gates, &inbox, &metrics));
-        let live = Live { config: config.clone(), identity, otp, sms };
-        let Services { otp, identity } = Services::new(&config, &store, &key, &options.clock)?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let door = OperatorDoor::open(&data_dir, address, &config.server.base_path)?;
-        let sms = SmsRoute::new(&config, &providers, &inbox, &metrics);
         let sandbox_bank = Arc::new(SandboxBank::new(&config.server.base_path));
         let gateways = Gateways::load(&config, &providers, &sandbox_bank).await?;
         payments::warn_of_orphans(&gateways, &store);
@@ -285,7 +267,6 @@ impl Gateway {
             detached: TaskTracker::new(),
             sms_queue,
             shield: Shield::default(),
-            operator_token,
             report_key: key.derive(KeyUse::SmsReports),
             gates,
             clock: options.clock,
@@ -352,7 +333,6 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
     builder.create(dir)
 }
 
-pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, String> {
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
     let options =
         StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };

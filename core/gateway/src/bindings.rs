@@ -10,6 +10,7 @@ wasmtime::component::bindgen!({
 
 pub use self::chelseru::provider::{http, sms_types, types};
 pub use self::exports::chelseru::provider::{sms_push, sms_status, sms_template, sms_text};
+
 /// Those of payment providers. Their shared types are types of their own: no value crosses from one kind to another.
 pub mod payment {
     wasmtime::component::bindgen!({
@@ -21,6 +22,3 @@ pub mod payment {
     pub use self::chelseru::provider::{http, payment_types, types};
     pub use self::exports::chelseru::provider::{payment_gateway, payment_unverified};
 }
-
-pub use self::chelseru::provider::{sms_types, types};
-pub use self::exports::chelseru::provider::{sms_template, sms_text};

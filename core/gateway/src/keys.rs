@@ -35,41 +35,6 @@ pub(crate) fn master(data_dir: &Path) -> Result<MasterKey, String> {
     }
 }
 
-/// What a command on this machine shows to the running gateway: a file that only its owner may read, made anew at
-/// each start.
-pub struct OperatorToken(blake3::Hash);
-
-const OPERATOR_FILE: &str = "operator.token";
-
-impl OperatorToken {
-    /// Makes the token and leaves it in the data folder.
-    ///
-    /// Errors: a text for the operator.
-    pub(crate) fn create(data_dir: &Path) -> Result<OperatorToken, String> {
-        let path = data_dir.join(OPERATOR_FILE);
-        let fault = |what: String| format!("{}: {what}", path.display());
-        let mut bytes = [0; BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| fault(format!("no randomness: {error}")))?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        create(data_dir, &path, token.as_bytes())
-            .map_err(|error| fault(format!("cannot be written: {error}")))?;
-        Ok(OperatorToken(blake3::hash(token.as_bytes())))
-    }
-
-    /// Compares in constant time.
-    pub(crate) fn matches(&self, token: &str) -> bool {
-        self.0 == blake3::hash(token.as_bytes())
-    }
-
-    /// The token of the gateway that runs, or ran last, on a data folder.
-    ///
-    /// Errors: a text for the operator.
-    pub(crate) fn read(data_dir: &Path) -> Result<String, String> {
-        let path = data_dir.join(OPERATOR_FILE);
-        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
-    }
-}
-
 /// Written aside, flushed and renamed: a key is whole or absent.
 fn create(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let aside = path.with_extension("new");

@@ -41,8 +41,6 @@ const SMS: Kind = Kind {
     versions: &[(0, 1)],
     any_of: &[SMS_TEXT, SMS_TEMPLATE],
     optional: &[SMS_STATUS, "sms-credit", SMS_PUSH],
-}];
-    optional: &["sms-status", "sms-credit", "sms-push"],
 };
 
 /// The selected providers in their order, with the rules of a configuration: what messages are sent by.

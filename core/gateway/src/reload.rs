@@ -111,8 +111,6 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
         app.registry.refuse(prepared);
         return Err(reasons.to_string());
     }
-    let providers = app.registry.commit(prepared);
-    for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &app.registry)) {
     let gateways = match gateways(app, &loaded.config, prepared.providers()).await {
         Ok(gateways) => gateways,
         Err(reason) => {
@@ -120,12 +118,12 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
             return Err(reason);
         }
     };
-    for warning in loaded.warnings {
+    let providers = app.registry.commit(prepared);
+    for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &app.registry)) {
         tracing::warn!("{warning}");
     }
     app.log.set_level(loaded.config.log.level);
-    app.install(loaded.config, desired, &providers, gateways)?;
-    app.install(loaded.config, Some(tokens), desired, &providers)?;
+    app.install(loaded.config, Some(tokens), desired, &providers, gateways)?;
     Ok(restart_keys)
 }
 
@@ -154,6 +152,8 @@ async fn settled(file: &Path) -> Result<String, String> {
         }
         text = again;
     }
+}
+
 /// The payment gateways of a new state, unless it would leave open payments alone.
 async fn gateways(app: &App, config: &Config, providers: &Providers) -> Result<Gateways, String> {
     let gateways = Gateways::load(config, providers, &app.sandbox_bank).await?;
@@ -187,13 +187,10 @@ pub async fn apply_plugins(app: &App) {
         .filter(|(name, provider)| !same(name, provider))
         .map(|(name, _)| name.clone())
         .collect();
-    let changed = names.len();
-    if changed == 0 {
+    if names.is_empty() {
         return;
     }
-    match app.install(config, desired, &providers, gateways) {
-        Ok(()) => (0..changed).for_each(|_| app.metrics.reload(true)),
-    match app.install(app.live().config.clone(), None, desired, &providers) {
+    match app.install(config, None, desired, &providers, gateways) {
         Ok(()) => {
             for name in names {
                 app.metrics.reload(true);

@@ -17,7 +17,6 @@ use chelseru_domain::otp::{OtpRules, OtpService};
 use chelseru_domain::password::HashLimits;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::shield::ShieldRules;
-use chelseru_domain::token::{TokenRules, Tokens};
 use chelseru_domain::token::{TokenKey, TokenRules, Tokens};
 use chelseru_store::Store;
 
@@ -42,8 +41,6 @@ impl Services {
         let pepper = key.derive(KeyUse::OtpPepper);
         let otp = OtpService::new(store.clone(), clock.clone(), otp_rules(config), pepper).map_err(text)?;
         let otp = Arc::new(otp.with_ids(ids));
-        let tokens = tokens(config, key)?;
-        let otp = Arc::new(otp);
         let tokens = tokens(loaded, key)?;
         let audit = Audit::start(store.clone(), clock.clone(), config.audit.records_max);
         let identity =

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::ask;
 use crate::config::{self, Loaded};
 use crate::http::api_key_json;
-use crate::keys::OperatorToken;
+use crate::users::OperatorDoor;
 
 pub(crate) async fn create(
     config_file: &Path,
@@ -119,7 +119,7 @@ fn open(config_file: &Path) -> Result<Way, String> {
     match Store::open(data_dir.join("db"), StoreOptions::default()) {
         Ok(store) => Ok(Way::Store(store)),
         Err(StoreError::Locked { .. }) => {
-            let token = OperatorToken::read(&data_dir)?;
+            let token = OperatorDoor::find(&data_dir)?.token;
             Ok(Way::Gateway(Box::new(Running { loaded, token })))
         }
         Err(error) => Err(error.to_string()),

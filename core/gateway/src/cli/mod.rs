@@ -1,5 +1,4 @@
-//! The command line: `chelseru serve | check | plugin ... | apikey ...`.
-//! The command line: `chelseru serve | check | plugin ... | user ...`.
+//! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ...`.
 //!
 //! Exit status: 0 done, 1 failed (the reason on standard error), 2 used wrongly. Results go to standard
 //! output, everything else to standard error.
@@ -59,6 +58,15 @@ enum Command {
     /// Make, list and revoke API keys. Works while a gateway runs, and while none does.
     #[command(subcommand)]
     Apikey(ApiKeyCommand),
+    /// Look at the money.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Look after accounts.
+    ///
+    /// Works on the store when no gateway runs; when one does, it is asked to do it, and the change takes effect
+    /// there at once. USER is a user name, a phone number or an account's number.
+    #[command(subcommand)]
+    User(user::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -86,21 +94,12 @@ enum ApiKeyCommand {
         /// The key's number, as `list` shows it.
         id: u64,
     },
-    /// Look at the money.
-    #[command(subcommand)]
-    Ledger(LedgerCommand),
 }
 
 #[derive(Subcommand)]
 enum LedgerCommand {
     /// Recompute every balance from every posting, and say the first difference. The gateway must not run.
     Verify,
-    /// Look after accounts.
-    ///
-    /// Works on the store when no gateway runs; when one does, it is asked to do it, and the change takes effect
-    /// there at once. USER is a user name, a phone number or an account's number.
-    #[command(subcommand)]
-    User(user::Arguments),
 }
 
 #[derive(Subcommand)]

@@ -188,7 +188,7 @@ impl Accounts {
             Ok(store) => {
                 let key = keys::master(&data_dir)?;
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-                let services = Services::new(loaded, &store, &key, &clock)?;
+                let services = Services::new(loaded, &store, &key, &clock, Arc::default())?;
                 Ok(Accounts::Store { store, services: Box::new(services) })
             }
             Err(StoreError::Locked { .. }) => match OperatorDoor::find(&data_dir) {

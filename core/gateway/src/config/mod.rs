@@ -61,7 +61,6 @@ pub struct Server {
     pub body_read_timeout_seconds: u64,
     /// Seconds given to requests in flight when the gateway is told to stop.
     pub shutdown_timeout_seconds: u64,
-    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
     /// Networks or addresses of proxies whose `Forwarded` and `X-Forwarded-For` name the client. Empty: nobody's.
     pub trusted_proxies: Vec<String>,
 }

@@ -38,19 +38,9 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
     }
     let request_id = context.request_id.clone();
     let (app, live) = (context.app.clone(), context.live.clone());
-    let sent = context.app.detached.spawn(async move {
-        let sent = live.otp.send(&number, live.sms.as_ref()).await;
-        if let Err(error) = &sent {
-            if let SendError::Sms(cause) = error
-                && cause.disposition() != Disposition::Unknown
-            {
-                app.shield.not_sent(&number);
-            }
-            log_send_error(&request_id, &number, error);
-    let live = context.live.clone();
     let ip = Some(context.client_ip());
     let sent = context.app.detached.spawn(async move {
-        let sent = live.otp.send(&number, &live.sms).await;
+        let sent = live.otp.send(&number, live.sms.as_ref()).await;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
         match &sent {
             Ok(sent) => {
@@ -61,6 +51,11 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
             // Nothing happened: a code is pending.
             Err(SendError::Pending { .. }) => {}
             Err(error) => {
+                if let SendError::Sms(cause) = error
+                    && cause.disposition() != Disposition::Unknown
+                {
+                    app.shield.not_sent(&number);
+                }
                 live.identity.audit().record(event(AuditKind::OtpSendFailed));
                 log_send_error(&request_id, &number, error);
             }
@@ -185,7 +180,6 @@ pub(crate) fn mobile_number(fields: &mut Fields, rule: Text) -> Option<PhoneNumb
 
 /// An error's text as a field error: a capital first, a full stop last.
 pub(crate) fn sentence(text: &str) -> String {
-pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let stop = if text.ends_with('.') { "" } else { "." };

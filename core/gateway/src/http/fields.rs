@@ -208,7 +208,7 @@ impl Fields {
     }
 
     /// A text that may be missing, null or blank, which is all the same.
-    pub fn optional(&mut self, name: &'static str, rule: Text) -> Option<String> {
+    pub fn given(&mut self, name: &'static str, rule: Text) -> Option<String> {
         match self.values.get(name) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) if text.trim().is_empty() => None,
@@ -241,6 +241,8 @@ impl Fields {
             }
             _ => Some(String::new()),
         }
+    }
+
     /// The whole body, for commands that check it themselves.
     pub fn into_object(self) -> Value {
         Value::Object(self.values)

@@ -9,7 +9,6 @@
 
 mod audit;
 mod auth;
-pub(crate) mod client;
 pub mod fields;
 mod message;
 mod operator;
@@ -62,7 +61,6 @@ pub struct Context {
 impl Context {
     /// The client's address: the peer's own, or what trusted proxies say it is.
     pub fn client_ip(&self) -> IpAddr {
-        client::address(self.peer.ip(), &self.head.headers, &self.app.limits.trusted_proxies)
         self.app.proxies.client(self.peer.ip(), &self.head.headers)
     }
 
@@ -87,8 +85,8 @@ impl Context {
 }
 
 /// Gives every request an id that no other request of any gateway has: 16 random hexadecimal digits of this
-/// process, then a running number of at least 12. Not random itself, because asking the system for randomness costs more than
-/// the rest of the bookkeeping of a request.
+/// process, then a running number of at least 12. Not random itself, because asking the system for randomness
+/// costs more than the rest of the bookkeeping of a request.
 pub struct RequestIds {
     process: String,
     next: AtomicU64,
@@ -123,7 +121,6 @@ where
     let (head, body) = request.into_parts();
     let method = head.method.clone();
     let path = message::logged_path(head.uri.path());
-    let path = head.uri.path().to_owned();
     let client = app.proxies.client(peer.ip(), &head.headers);
 
     let answered = AssertUnwindSafe(answer(app, &request_id, peer, head, body))

@@ -52,7 +52,7 @@ pub(crate) fn sandbox_inbox(context: &Context) -> Result<Reply, Failure> {
 /// Whoever can read the data folder: the file's token stands in `Authorization: Operator`.
 fn operator(context: &Context) -> Result<(), Failure> {
     let token = context.header(header::AUTHORIZATION).strip_prefix("Operator ").unwrap_or("");
-    if context.app.operator_token.matches(token.trim()) { Ok(()) } else { Err(super::not_found()) }
+    if context.app.door.knows(token.trim()) { Ok(()) } else { Err(super::not_found()) }
 }
 
 /// `GET operator/apikeys/`.

@@ -39,12 +39,12 @@ pub(crate) async fn create(context: Context, mut fields: Fields) -> Result<Reply
     if amount.is_none() && fields.value("amount").is_none_or(Value::is_null) {
         return Err(Failure::error(StatusCode::BAD_REQUEST, "amount_required", "amount is required."));
     }
-    let order = fields.optional("order_id", ORDER).unwrap_or_default();
-    let description = fields.optional("description", DESCRIPTION);
-    let callback_url = fields.optional("callback_url", URL);
-    let frontend_url = fields.optional("frontend_callback_url", URL);
-    let email = fields.optional("email", EMAIL);
-    let mobile = match fields.optional("mobile", MOBILE).map(|text| PhoneNumber::parse(&text)) {
+    let order = fields.given("order_id", ORDER).unwrap_or_default();
+    let description = fields.given("description", DESCRIPTION);
+    let callback_url = fields.given("callback_url", URL);
+    let frontend_url = fields.given("frontend_callback_url", URL);
+    let email = fields.given("email", EMAIL);
+    let mobile = match fields.given("mobile", MOBILE).map(|text| PhoneNumber::parse(&text)) {
         Some(Ok(number)) => Some(number.e164().to_owned()),
         Some(Err(_)) => {
             fields.refuse("mobile", "Enter a valid mobile number.");
@@ -60,7 +60,7 @@ pub(crate) async fn create(context: Context, mut fields: Fields) -> Result<Reply
             PayMode::Charge
         }
     };
-    if let Some(currency) = fields.optional("currency", Text { chars_max: 10 })
+    if let Some(currency) = fields.given("currency", Text { chars_max: 10 })
         && currency != money::currency_name(unit)
     {
         let text = format!(

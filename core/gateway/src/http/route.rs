@@ -76,12 +76,6 @@ impl Operation {
                 | Operation::MessageSend
                 | Operation::ApiKeyCreate
                 | Operation::ApiKeyRevoke
-        )
-    }
-
-    /// Takes the body as it comes, of any media type.
-    pub fn reads_bytes(self) -> bool {
-        matches!(self, Operation::MessageReport)
                 | Operation::PaymentCreate
                 | Operation::PaymentCallback
                 | Operation::PaymentRefund
@@ -90,6 +84,11 @@ impl Operation {
                 | Operation::SpendVoid
                 | Operation::SandboxBankDecide
         )
+    }
+
+    /// Takes the body as it comes, of any media type.
+    pub fn reads_bytes(self) -> bool {
+        matches!(self, Operation::MessageReport)
     }
 
     /// The body is for a provider's plugin to understand: read, and not parsed here.

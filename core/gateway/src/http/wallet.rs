@@ -70,8 +70,8 @@ pub(crate) async fn spend(context: Context, mut fields: Fields) -> Result<Reply,
     let user = context.user()?.user_id;
     let amount = required_amount(&context, &mut fields)?;
     let hold = fields.flag("hold");
-    let order = fields.optional("order_id", ORDER).unwrap_or_default();
-    let description = fields.optional("description", DESCRIPTION).unwrap_or_default();
+    let order = fields.given("order_id", ORDER).unwrap_or_default();
+    let description = fields.given("description", DESCRIPTION).unwrap_or_default();
     let idempotency_key = idempotency_key(&context)?;
     fields.finish()?;
     let Some(amount) = amount else { return Err(Failure::internal()) };
@@ -141,8 +141,8 @@ fn ended_reply(context: &Context, ended: Result<SpendEnded, WalletError>) -> Res
 pub(crate) async fn refund(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     let actor = actor(&context)?;
     let amount = amount(&mut fields, "amount", unit(&context))?;
-    let note = fields.optional("note", DESCRIPTION).unwrap_or_default();
-    let to = match fields.optional("to", Text { chars_max: 20 }).as_deref() {
+    let note = fields.given("note", DESCRIPTION).unwrap_or_default();
+    let to = match fields.given("to", Text { chars_max: 20 }).as_deref() {
         None | Some("gateway") => RefundTo::Gateway,
         Some("wallet") => RefundTo::Wallet,
         Some(_) => {
