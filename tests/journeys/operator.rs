@@ -402,6 +402,7 @@ async fn test_numbers_have_a_fixed_code_only_when_configured() {
     assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": number})).await.status, 200);
     let inbox = gateway.get("/sandbox/inbox/", None).await;
     assert_eq!(inbox.body["results"], json!([]), "nothing is sent");
+    assert_eq!(gateway.status().await["auth"]["test_numbers"], 1);
     let wrong = gateway.post("/authenticate/", json!({"mobile_number": number, "code": "424243"})).await;
     assert_eq!(wrong.status, 401);
     gateway.post("/authenticate/", json!({"mobile_number": number, "code": "424242"})).await.login();
@@ -419,4 +420,44 @@ async fn test_numbers_have_a_fixed_code_only_when_configured() {
     gateway.wait_for("the reload", |status| status["config"]["generation"] == 2).await;
     assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": number})).await.status, 200);
     gateway.sandbox_code(number).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_keeps_as_many_records_as_configured() {
+    let gateway = TestGateway::start("[audit]\nrecords_max = 1000\n").await;
+    let live = gateway.app.live();
+    let log = live.identity.audit();
+    for _ in 0..1300 {
+        log.record(AuditEvent::new(AuditKind::KeyCreated));
+    }
+    log.flush().await;
+    let query = chelseru_domain::audit::AuditQuery { limit: 5000, ..Default::default() };
+    let page = log.page(query).expect("read");
+    assert_eq!((page.entries.len(), page.entries[0].id), (1000, 1300));
+}
+
+#[test]
+fn a_password_may_come_from_standard_input() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let dir = folder(BOTH);
+    let create = |password: &str| {
+        let mut child = Command::new(process::binary())
+            .args(["user", "create-superuser", "root", "--password-stdin"])
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        child.stdin.take().expect("piped").write_all(password.as_bytes()).expect("written");
+        child.wait_with_output().expect("it ends")
+    };
+    let weak = create("12345678\n");
+    assert_eq!(weak.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&weak.stderr).trim(), "This password is too common.");
+    let made = create("kavir darya 7\n");
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(String::from_utf8_lossy(&made.stdout).trim(), "user root was made with all rights");
 }

@@ -1,0 +1,299 @@
+//! Whole logins a second, the check of a request's token, and `sessions/` among a million.
+//!
+//! A login is a code sent by Kavenegar's plugin (in its own instance, against a stub in this process) and a session
+//! opened with it: two durable changes, beside which as many bare ones are measured in the same run. The other two
+//! have no baseline but their targets: 5 µs a check, and the same list among a thousand sessions.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chelseru::bindings::{sms_text, sms_types, types};
+use chelseru::providers::KINDS;
+use chelseru_domain::audit::Audit;
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::group::Group;
+use chelseru_domain::identity::{Caller, ClientInfo, Identity, IdentityRules};
+use chelseru_domain::otp::{OtpRules, OtpService};
+use chelseru_domain::secret::{KeyUse, MasterKey};
+use chelseru_domain::sms::{SmsBody, SmsError, SmsMessage, SmsPort, SmsReceipt};
+use chelseru_domain::token::{TokenRules, Tokens};
+use chelseru_domain::{PhoneNumber, Timestamp};
+use chelseru_plugin_host::{
+    Binding, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Limits, Provider, Transport,
+};
+use chelseru_store::{
+    PasswordLogin, PasswordLoginDraft, SessionDraft, Store, StoreOptions, UserDraft, UserMade,
+};
+use chelseru_tests::built_plugins;
+use uuid::Uuid;
+
+use crate::measure::{median, micros, percentile, runtime};
+
+const CALLERS: usize = 64;
+const RUNS: usize = 3;
+const RUN_TIME: Duration = Duration::from_secs(3);
+/// Durable changes of one login: the code, and the session it opens.
+const COMMITS: f64 = 2.0;
+const CHECKS: u32 = 200_000;
+const SESSIONS_PER_USER: usize = 50;
+const LISTS: usize = 20_000;
+
+const ANSWER: &str = r#"{"return":{"status":200,"message":"ok"},"entries":[{"messageid":8792343001,"message":"x","status":1,"statustext":"queued","sender":"10004346","receptor":"09121234567","date":1767256200,"cost":1200}]}"#;
+
+/// Answers at once, in this process.
+struct Stub;
+
+#[async_trait::async_trait]
+impl Transport for Stub {
+    async fn send(&self, _request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        Ok(HttpResponse { status: 200, headers: Vec::new(), body: ANSWER.as_bytes().to_vec() })
+    }
+}
+
+/// Sends through the plugin and keeps the text for whoever owns the number.
+struct Handset {
+    provider: Arc<Provider>,
+    text: Mutex<String>,
+}
+
+#[async_trait::async_trait]
+impl SmsPort for Handset {
+    async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError> {
+        let SmsBody::Text { text } = message.body else { panic!("no template is configured") };
+        let recipient =
+            sms_types::Recipient { number: message.to.e164().to_owned(), local_id: message.local_id };
+        let sent = sms_text::Message { recipients: vec![recipient], text: text.clone(), sender: None };
+        type Answer = (Result<Vec<sms_text::Receipt>, types::Error>,);
+        let answer: Answer = self.provider.call("sms-text", "send", (sent,)).await.expect("a call");
+        assert_eq!(answer.0.expect("the stub accepts everything").len(), 1);
+        *self.text.lock().expect("no panic") = text;
+        Ok(SmsReceipt { provider: "STUB".into(), message_id: "1".into(), duplicate: false, cost_rial: None })
+    }
+}
+
+async fn provider() -> Arc<Provider> {
+    let host = Host::new(HostOptions::default()).expect("a host");
+    let (_, path) =
+        built_plugins().into_iter().find(|(name, _)| name == "kavenegar.wasm").expect("the plugin is built");
+    let plugin = host.load(std::fs::read(path).expect("read"), KINDS).await.expect("loaded");
+    let binding = Binding {
+        name: "KAVENEGAR_COM".into(),
+        settings: [("api_key".to_owned(), "0123456789abcdef".into())].into(),
+        hosts: None,
+        limits: Limits::default(),
+    };
+    Arc::new(Provider::bind(&host, plugin, binding).expect("bound").with_transport(Arc::new(Stub)))
+}
+
+struct World {
+    store: Store,
+    otp: Arc<OtpService>,
+    identity: Arc<Identity>,
+    _folder: tempfile::TempDir,
+}
+
+/// The gateway's own services, with its audit log. Must be called in a runtime.
+fn world() -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = StoreOptions { cache_bytes: 128 * 1024 * 1024, ..StoreOptions::default() };
+    let store = Store::open(folder.path(), options).expect("open");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let master = MasterKey::from_bytes([3; 32]);
+    let pepper = master.derive(KeyUse::OtpPepper);
+    let otp = OtpService::new(store.clone(), clock.clone(), OtpRules::default(), pepper).expect("rules");
+    let otp = Arc::new(otp);
+    let tokens = Tokens::new(TokenRules::default(), &master.derive(KeyUse::JwtHs256)).expect("rules");
+    let rules = IdentityRules { sessions_per_user_max: SESSIONS_PER_USER, ..IdentityRules::default() };
+    let identity = Identity::new(store.clone(), clock.clone(), otp.clone(), tokens, rules).expect("rules");
+    let identity = identity.with_audit(Audit::start(store.clone(), clock, 100_000));
+    World { store, otp, identity: Arc::new(identity), _folder: folder }
+}
+
+/// Whole logins a second.
+async fn logins(provider: &Arc<Provider>) -> f64 {
+    let world = world();
+    let started = Instant::now();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let (otp, identity) = (world.otp.clone(), world.identity.clone());
+            let handset = Handset { provider: provider.clone(), text: Mutex::default() };
+            tokio::spawn(async move {
+                let mut done = 0_u32;
+                while started.elapsed() < RUN_TIME {
+                    let number = format!("09{:02}{:07}", 10 + caller % 30, caller as u32 * 100_000 + done);
+                    let number = PhoneNumber::parse(&number).expect("a number");
+                    otp.send(&number, &handset).await.expect("sent");
+                    let text = std::mem::take(&mut *handset.text.lock().expect("no panic"));
+                    let code: String = text.chars().filter(char::is_ascii_digit).collect();
+                    let client = ClientInfo::default();
+                    identity.authenticate(&number, &code, Group::default(), client).await.expect("logged in");
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    let mut sum = 0;
+    for caller in callers {
+        sum += caller.await.expect("no panic");
+    }
+    f64::from(sum) / started.elapsed().as_secs_f64()
+}
+
+/// Bare durable changes a second, with as many callers.
+async fn commits() -> f64 {
+    let world = world();
+    let started = Instant::now();
+    let callers: Vec<_> = (0..CALLERS as u64)
+        .map(|caller| {
+            let store = world.store.clone();
+            tokio::spawn(async move {
+                let mut done = 0_u64;
+                while started.elapsed() < RUN_TIME {
+                    let key = [caller.to_be_bytes(), done.to_be_bytes()].concat();
+                    store.probe_put(&key, &[7; 100]).await.expect("stored");
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    let mut sum = 0;
+    for caller in callers {
+        sum += caller.await.expect("no panic");
+    }
+    sum as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Makes users with [`SESSIONS_PER_USER`] sessions each, until there are so many; gives a caller of each.
+async fn seed(store: &Store, sessions: usize) -> Vec<Caller> {
+    let now = SystemClock.now();
+    let mut callers = Vec::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..sessions / SESSIONS_PER_USER {
+        let store = store.clone();
+        tasks.spawn(async move { seed_user(&store, number, now).await });
+        if tasks.len() >= 512 {
+            callers.extend(tasks.join_next().await.map(|done| done.expect("no panic")));
+        }
+    }
+    callers.extend(tasks.join_all().await);
+    callers
+}
+
+async fn seed_user(store: &Store, number: usize, now: Timestamp) -> Caller {
+    let draft = UserDraft {
+        username: format!("user{number}"),
+        email: String::new(),
+        password_hash: "kept".to_owned(),
+        staff: false,
+        superuser: false,
+        now,
+    };
+    let UserMade::Made(user) = store.user_register(draft).await.expect("stored") else {
+        panic!("the names differ")
+    };
+    let mut last = None;
+    for index in 0..SESSIONS_PER_USER {
+        let draft = PasswordLoginDraft {
+            user: user.id,
+            checked: "kept".to_owned(),
+            guard: [0; 32],
+            now,
+            session: SessionDraft {
+                key: Uuid::from_u128((number * SESSIONS_PER_USER + index) as u128),
+                expires_at: now.plus(Duration::from_secs(86_400)),
+                user_agent: "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/126.0 Safari/537.36".to_owned(),
+                ip_address: "203.0.113.7".to_owned(),
+                per_user_max: SESSIONS_PER_USER,
+            },
+        };
+        match store.login_with_password(draft).await.expect("stored") {
+            PasswordLogin::LoggedIn { session, .. } => last = Some(session.id),
+            PasswordLogin::Refused => panic!("the password is the kept one"),
+        }
+    }
+    Caller { user_id: user.id, session_id: last.expect("at least one session") }
+}
+
+/// p99 of `sessions/` among so many, and the memory the process has then.
+fn lists(runtime: &tokio::runtime::Runtime, sessions: usize) -> (Duration, f64) {
+    let world = {
+        let _inside = runtime.enter();
+        world()
+    };
+    let callers = runtime.block_on(seed(&world.store, sessions));
+    let mut samples = Vec::with_capacity(LISTS);
+    for index in 0..LISTS {
+        // Any order that visits all of them and is not the order they were made in.
+        let caller = &callers[(index * 7919) % callers.len()];
+        let started = Instant::now();
+        let list = world.identity.sessions(caller).expect("read");
+        samples.push(started.elapsed());
+        assert_eq!(list.len(), SESSIONS_PER_USER);
+    }
+    samples.sort();
+    (percentile(&samples, 0.99), resident_mib())
+}
+
+/// Resident memory, from `/proc/self/statm`, whose second field counts pages of 4 KiB.
+fn resident_mib() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: f64 = statm.split_whitespace().nth(1).and_then(|field| field.parse().ok()).expect("a number");
+    pages * 4096.0 / (1024.0 * 1024.0)
+}
+
+/// One check of a request's token, the session's look-up with it.
+fn check(runtime: &tokio::runtime::Runtime, provider: &Arc<Provider>) -> f64 {
+    let world = {
+        let _inside = runtime.enter();
+        world()
+    };
+    let number = PhoneNumber::parse("09121234567").expect("a number");
+    let handset = Handset { provider: provider.clone(), text: Mutex::default() };
+    let login = runtime.block_on(async {
+        seed(&world.store, 1000).await;
+        world.otp.send(&number, &handset).await.expect("sent");
+        let text = handset.text.lock().expect("no panic").clone();
+        let code: String = text.chars().filter(char::is_ascii_digit).collect();
+        let client = ClientInfo::default();
+        world.identity.authenticate(&number, &code, Group::default(), client).await.expect("logged in")
+    });
+    let run = || {
+        let started = Instant::now();
+        for _ in 0..CHECKS {
+            world.identity.caller(&login.access).expect("the caller");
+        }
+        micros(started.elapsed()) / f64::from(CHECKS)
+    };
+    run();
+    median((0..RUNS).map(|_| run()).collect())
+}
+
+pub(crate) fn run() {
+    let runtime = runtime();
+    let provider = runtime.block_on(provider());
+    let (mut ratios, mut rates, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let (rate, bare) = runtime.block_on(async { (logins(&provider).await, commits().await) });
+        ratios.push(rate / (bare / COMMITS));
+        rates.push(rate);
+        bares.push(bare);
+    }
+    println!(
+        "{:.0} logins/s with {CALLERS} callers; {:.0} bare changes/s, {COMMITS} a login; ratio {:.2}; reach: 0.40",
+        median(rates),
+        median(bares),
+        median(ratios)
+    );
+    println!("token check with its session {:.2} µs; reach: at most 5 µs", check(&runtime, &provider));
+    let (few, few_mib) = lists(&runtime, 1000);
+    let (many, many_mib) = lists(&runtime, 1_000_000);
+    println!(
+        "sessions/ of {SESSIONS_PER_USER}, p99: {:.1} µs among 1,000 ({few_mib:.0} MiB resident), {:.1} µs among \
+         1,000,000 ({many_mib:.0} MiB); ratio {:.2}; reach: 1.50",
+        micros(few),
+        micros(many),
+        many.as_secs_f64() / few.as_secs_f64()
+    );
+}
