@@ -27,7 +27,7 @@ use chelseru_store::{
 use chelseru_tests::built_plugins;
 use uuid::Uuid;
 
-use crate::measure::{median, micros, percentile, runtime};
+use crate::measure::{cpu_seconds, median, micros, percentile, runtime};
 
 const CALLERS: usize = 64;
 const RUNS: usize = 3;
@@ -109,9 +109,10 @@ fn world() -> World {
     World { store, otp, identity: Arc::new(identity), _folder: folder }
 }
 
-/// Whole logins a second.
-async fn logins(provider: &Arc<Provider>) -> f64 {
+/// Whole logins a second, and microseconds of CPU that one takes.
+async fn logins(provider: &Arc<Provider>) -> (f64, f64) {
     let world = world();
+    let cpu_before = cpu_seconds();
     let started = Instant::now();
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
@@ -137,7 +138,8 @@ async fn logins(provider: &Arc<Provider>) -> f64 {
     for caller in callers {
         sum += caller.await.expect("no panic");
     }
-    f64::from(sum) / started.elapsed().as_secs_f64()
+    let cpu = (cpu_seconds() - cpu_before) * 1e6 / f64::from(sum);
+    (f64::from(sum) / started.elapsed().as_secs_f64(), cpu)
 }
 
 /// Bare durable changes a second, with as many callers.
@@ -243,8 +245,9 @@ fn resident_mib() -> f64 {
     pages * 4096.0 / (1024.0 * 1024.0)
 }
 
-/// One check of a request's token, the session's look-up with it.
-fn check(runtime: &tokio::runtime::Runtime, provider: &Arc<Provider>) -> f64 {
+/// Microseconds of one check of a request's token, the session's look-up with it: by the clock, and of CPU, which
+/// is the same on a machine that does nothing else.
+fn check(runtime: &tokio::runtime::Runtime, provider: &Arc<Provider>) -> (f64, f64) {
     let world = {
         let _inside = runtime.enter();
         world()
@@ -260,33 +263,39 @@ fn check(runtime: &tokio::runtime::Runtime, provider: &Arc<Provider>) -> f64 {
         world.identity.authenticate(&number, &code, Group::default(), client).await.expect("logged in")
     });
     let run = || {
-        let started = Instant::now();
+        let (cpu, started) = (cpu_seconds(), Instant::now());
         for _ in 0..CHECKS {
             world.identity.caller(&login.access).expect("the caller");
         }
-        micros(started.elapsed()) / f64::from(CHECKS)
+        let wall = micros(started.elapsed()) / f64::from(CHECKS);
+        (wall, (cpu_seconds() - cpu) * 1e6 / f64::from(CHECKS))
     };
     run();
-    median((0..RUNS).map(|_| run()).collect())
+    let (walls, cpus) = (0..RUNS).map(|_| run()).unzip();
+    (median(walls), median(cpus))
 }
 
 pub(crate) fn run() {
     let runtime = runtime();
     let provider = runtime.block_on(provider());
-    let (mut ratios, mut rates, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut rates, mut bares, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        let (rate, bare) = runtime.block_on(async { (logins(&provider).await, commits().await) });
+        let ((rate, cpu), bare) = runtime.block_on(async { (logins(&provider).await, commits().await) });
+        cpus.push(cpu);
         ratios.push(rate / (bare / COMMITS));
         rates.push(rate);
         bares.push(bare);
     }
     println!(
-        "{:.0} logins/s with {CALLERS} callers; {:.0} bare changes/s, {COMMITS} a login; ratio {:.2}; reach: 0.40",
+        "{:.0} logins/s with {CALLERS} callers, {:.0} µs of CPU each; {:.0} bare changes/s, {COMMITS} a login; \
+         ratio {:.2}; reach: 0.40",
         median(rates),
+        median(cpus),
         median(bares),
         median(ratios)
     );
-    println!("token check with its session {:.2} µs; reach: at most 5 µs", check(&runtime, &provider));
+    let (wall, cpu) = check(&runtime, &provider);
+    println!("token check with its session {wall:.2} µs, {cpu:.2} µs of CPU; reach: at most 5 µs");
     let (few, few_mib) = lists(&runtime, 1000);
     let (many, many_mib) = lists(&runtime, 1_000_000);
     println!(
