@@ -3,20 +3,24 @@
 //! Every bench prints its numbers beside a bare baseline that was measured in the same run, because absolute
 //! numbers wander on shared machines. Each figure is the median of several runs. Nothing fails on a number.
 
+mod auth;
 mod commit;
 mod http;
 mod measure;
 mod plugin_call;
 mod reload;
+mod sms;
 
 fn main() {
     for name in std::env::args().skip(1) {
         println!("== {name}");
         match name.as_str() {
+            "auth" => auth::run(),
             "commit" => commit::run(),
             "http" => http::run(),
             "plugin-call" => plugin_call::run(),
             "reload" => reload::run(),
+            "sms" => sms::run(),
             other => panic!("no bench {other:?}; `cargo xtask bench` lists them"),
         }
     }
