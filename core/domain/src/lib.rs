@@ -6,8 +6,7 @@
 //! closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
 //!
 //! Reading order: `phone` and `clock` (words), `secret` (keys), `otp` (codes), `identity` (login and the check of
-//! every request), `token`, `sms` (the port) and `sms::route` (failover); `money`, `payment`, `wallet`.
-//! every request), `token`, `sms` (the port), `sms::route` (failover) and `chat`.
+//! every request), `token`, `sms` (the port), `sms::route` (failover); `money`, `payment`, `wallet`; `chat`.
 
 pub mod clock;
 pub mod ids;

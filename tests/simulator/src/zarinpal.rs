@@ -21,7 +21,7 @@ const PREFIX: &str = "/pg/v4/payment/";
 pub(crate) struct Zarinpal;
 
 /// How the Zarinpal stand-in behaves.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ZarinpalSettings {
     /// Whether errors have HTTP status 422 instead of 200. Default false.
@@ -30,12 +30,6 @@ pub struct ZarinpalSettings {
     pub paid_at_once: bool,
     /// A receipt number for every payment, to see that it is used once. Default none.
     pub same_receipt: Option<u64>,
-}
-
-impl Default for ZarinpalSettings {
-    fn default() -> Self {
-        Self { http_status_follows_code: false, paid_at_once: false, same_receipt: None }
-    }
 }
 
 impl Provider for Zarinpal {

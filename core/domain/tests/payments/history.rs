@@ -294,7 +294,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     world.clock.advance(RETURN);
     world.bank().tick();
 
-    for (reference, session) in world.bank().sessions.lock().unwrap().iter().skip(0) {
+    for (reference, session) in world.bank().sessions.lock().unwrap().iter() {
         let payment = world.payments.get(PaymentId(session.local_id)).unwrap().unwrap();
         if !users.contains(&payment.user) {
             continue;
