@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chelseru_domain::audit::AuditEvent;
+use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
 use chelseru_domain::otp::OtpService;
@@ -28,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::chat::Hub;
 use crate::config::{self, Config, Loaded, Server};
 use crate::http::{Proxies, RequestIds, Router, server};
 use crate::logging::LogHandle;
@@ -58,6 +60,9 @@ pub struct App {
     pub payments: Arc<Payments>,
     pub wallets: Arc<Wallets>,
     pub sandbox_bank: Arc<SandboxBank>,
+    pub chat: Arc<ChatService>,
+    /// The sockets that watch rooms.
+    pub hub: Arc<Hub>,
     pub plugins_dir: PathBuf,
     pub log: LogHandle,
     /// Work that outlives its client, finished before the gateway stops.
@@ -111,6 +116,7 @@ impl App {
         }
         let (queue, gates) = (&self.sms_queue, &self.gates);
         let sms = Arc::new(sms_route(&config, providers, queue, gates, &self.inbox, &self.metrics));
+        self.chat.set_rules(config.chat.rules());
         self.live.store(Arc::new(Live { config, identity, otp, sms, gateways: Arc::new(gateways) }));
         *lock(&self.desired) = desired;
         Ok(())
@@ -250,6 +256,9 @@ impl Gateway {
         let gateways = Gateways::load(&config, &providers, &sandbox_bank).await?;
         payments::warn_of_orphans(&gateways, &store);
         let live = Live { config: config.clone(), identity, otp, sms, gateways: Arc::new(gateways) };
+        let (chat, stored) = ChatService::new(store.clone(), options.clock.clone(), config.chat.rules());
+        let chat = Arc::new(chat);
+        let hub = Arc::new(Hub::new());
         let now = unix_millis();
         let open = store.clone();
         let app = Arc::new(App {
@@ -265,6 +274,8 @@ impl Gateway {
             payments: Arc::new(Payments::new(open.clone(), options.clock.clone())),
             wallets: Arc::new(Wallets::new(open, options.clock.clone())),
             sandbox_bank,
+            chat,
+            hub: hub.clone(),
             plugins_dir,
             log,
             detached: TaskTracker::new(),
@@ -287,6 +298,7 @@ impl Gateway {
         let stop = CancellationToken::new();
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep(app.clone(), stop.clone()));
+        tokio::spawn(ChatService::publish_all(stored, hub));
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
         app.detached.spawn(payments::reconcile(app.clone(), stop.clone()));
         Ok(Gateway { app, listener, stop })

@@ -12,6 +12,7 @@ pub mod http;
 pub mod reload;
 
 pub mod bindings;
+pub mod chat;
 pub mod messages;
 pub mod payments;
 pub mod plugins;

@@ -9,6 +9,7 @@
 //! Not here: reading, locating and checking (see `load`), and what a plugin's own settings mean (the plugin
 //! says; see `crate::providers`).
 
+mod chat;
 mod load;
 mod payment;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::de::{Error as _, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use chat::Chat;
 pub use load::{Loaded, Problem, Problems, Source};
 pub use payment::{Payment, SANDBOX_PAY, Unit, is_allowed as payment_url_allowed, parts as payment_parts};
 
@@ -34,6 +36,7 @@ pub struct Config {
     pub audit: Audit,
     pub sms: Sms,
     pub payment: Payment,
+    pub chat: Chat,
     pub plugins: Plugins,
     /// One entry per provider account; the name is free, several entries may use one plugin.
     pub provider: BTreeMap<String, ProviderEntry>,

@@ -1,0 +1,111 @@
+//! `[chat]`: the bounds of rooms, and of the sockets that watch them.
+
+use chelseru_domain::chat::ChatRules;
+use serde::{Deserialize, Serialize};
+
+/// All of it applies live; a socket that is open keeps the bounds it was opened with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Chat {
+    /// Characters of a message's text: 1 to 65536.
+    pub text_chars_max: usize,
+    /// Members of a room: 2 to 100000.
+    pub members_max: u32,
+    /// Users that are banned from a room: 1 to 100000.
+    pub bans_max: u32,
+    /// Rooms a user may be in: 1 to 10000.
+    pub rooms_per_user_max: usize,
+    /// Organisations a user may own: 1 to 1000.
+    pub organizations_per_user_max: usize,
+    /// Messages, and as many edits, that a resume may bring; a longer gap is a reset. 1 to 100000.
+    pub resume_max: u64,
+    /// Web sites whose pages may open sockets, `https://example.com`. Empty: any, since a page needs a token anyway.
+    /// A client without `Origin` is no browser and always may.
+    pub origins: Vec<String>,
+    /// Sockets open at once; one more is answered 503. 1 to 1000000.
+    pub sockets_max: usize,
+    /// Sockets of one user; one more is answered 429. 1 to 10000.
+    pub sockets_per_user_max: usize,
+    /// Bytes of one message from a client, all its frames together; more closes the socket. 1024 to 1048576.
+    pub frame_bytes_max: usize,
+    /// Frames that may wait for a slow reader before its socket is closed: 64 to 1000000.
+    pub queue_frames_max: usize,
+    /// And their bytes: 65536 to 67108864.
+    pub queue_bytes_max: usize,
+    /// Frames a client may send in a second, twice as many at once; more get an error frame, and as many again close
+    /// the socket. 1 to 1000000.
+    pub frames_per_second_max: u32,
+    /// Seconds of silence after which a client is pinged; after as many again its socket is closed. 1 to 3600.
+    pub heartbeat_seconds: u64,
+    /// Sockets on a room up to which others are told who comes and goes: 0 to 10000.
+    pub presence_sockets_max: usize,
+}
+
+impl Default for Chat {
+    fn default() -> Self {
+        let rules = ChatRules::default();
+        Chat {
+            text_chars_max: rules.text_chars_max,
+            members_max: rules.members_max,
+            bans_max: rules.bans_max,
+            rooms_per_user_max: rules.rooms_per_user_max,
+            organizations_per_user_max: rules.organizations_per_user_max,
+            resume_max: rules.resume_max,
+            origins: Vec::new(),
+            sockets_max: 50_000,
+            sockets_per_user_max: 20,
+            frame_bytes_max: 64 * 1024,
+            queue_frames_max: 4096,
+            queue_bytes_max: 1024 * 1024,
+            frames_per_second_max: 50,
+            heartbeat_seconds: 30,
+            presence_sockets_max: 100,
+        }
+    }
+}
+
+impl Chat {
+    /// What of it is the domain's.
+    pub fn rules(&self) -> ChatRules {
+        ChatRules {
+            text_chars_max: self.text_chars_max,
+            members_max: self.members_max,
+            bans_max: self.bans_max,
+            rooms_per_user_max: self.rooms_per_user_max,
+            organizations_per_user_max: self.organizations_per_user_max,
+            resume_max: self.resume_max,
+        }
+    }
+
+    /// Each number that has a range: key, value, least and greatest.
+    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 14] {
+        [
+            ("chat.text_chars_max", self.text_chars_max as u64, 1, 65_536),
+            ("chat.members_max", self.members_max.into(), 2, 100_000),
+            ("chat.bans_max", self.bans_max.into(), 1, 100_000),
+            ("chat.rooms_per_user_max", self.rooms_per_user_max as u64, 1, 10_000),
+            ("chat.organizations_per_user_max", self.organizations_per_user_max as u64, 1, 1000),
+            ("chat.resume_max", self.resume_max, 1, 100_000),
+            ("chat.sockets_max", self.sockets_max as u64, 1, 1_000_000),
+            ("chat.sockets_per_user_max", self.sockets_per_user_max as u64, 1, 10_000),
+            ("chat.frame_bytes_max", self.frame_bytes_max as u64, 1024, 1024 * 1024),
+            ("chat.queue_frames_max", self.queue_frames_max as u64, 64, 1_000_000),
+            ("chat.queue_bytes_max", self.queue_bytes_max as u64, 65_536, 64 * 1024 * 1024),
+            ("chat.frames_per_second_max", self.frames_per_second_max.into(), 1, 1_000_000),
+            ("chat.heartbeat_seconds", self.heartbeat_seconds, 1, 3600),
+            ("chat.presence_sockets_max", self.presence_sockets_max as u64, 0, 10_000),
+        ]
+    }
+}
+
+/// Whether a text is a web site's origin: a scheme, a host and maybe a port, nothing else.
+pub(super) fn is_origin(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let scheme_fits =
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let host_fits = !rest.is_empty()
+        && rest
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte));
+    scheme_fits && host_fits
+}
