@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows sockets or JSON: the port is the gateway's. Reading order: `rights`, `service`.
 
+mod public;
 pub mod rights;
 mod service;
 
@@ -19,8 +20,9 @@ pub use chelseru_store::chat::{
     RoomId, RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
 };
 
+pub use public::PublicUser;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
-pub use service::{ChatService, Post, PublicUser, RoomEdit, RoomRequest, Stored};
+pub use service::{ChatService, Post, RoomEdit, RoomRequest, Stored};
 
 use crate::ids::UserId;
 
@@ -62,7 +64,7 @@ pub const DESCRIPTIONS_CHARS_MAX: usize = 2000;
 /// Characters of a client's own id of a message.
 pub const CLIENT_ID_CHARS_MAX: usize = 64;
 
-/// A message with its sender's name.
+/// A message with its sender's name as others see it ([`PublicUser`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageView {
     pub message: Message,

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::rights::{Action, Denied, Rights, effective, permit};
 use super::{
     CLIENT_ID_CHARS_MAX, ChatError, ChatEvent, ChatPort, ChatRules, DESCRIPTIONS_CHARS_MAX, Gap, KINDS,
-    Member, Message, MessageView, NAME_CHARS_MAX, Organization, Posted, Removal,
+    Member, Message, MessageView, NAME_CHARS_MAX, Organization, Posted, PublicUser, Removal,
 };
 use crate::Clock;
 use crate::ids::UserId;
@@ -31,6 +31,7 @@ const PUBLISH_MAX: usize = 4096;
 pub struct Post {
     pub room: RoomId,
     pub sender: UserId,
+    /// As others see it: [`ChatService::name`].
     pub sender_name: Arc<str>,
     pub body: MessageBody,
     pub file: Option<FileId>,
@@ -74,13 +75,6 @@ impl RoomRequest {
             RoomRequest::Edit(_) | RoomRequest::Pin(_) | RoomRequest::Read(_) | RoomRequest::Delete => None,
         }
     }
-}
-
-/// A user as others see them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicUser {
-    pub id: UserId,
-    pub username: String,
 }
 
 enum Refusal {
@@ -500,7 +494,13 @@ impl ChatService {
     ///
     /// [`ChatError::Store`].
     pub fn user(&self, id: UserId) -> Result<Option<PublicUser>, ChatError> {
-        Ok(self.store.user_get(id)?.map(|user| PublicUser { id, username: user.username }))
+        Ok(self.store.user_get(id)?.as_ref().map(PublicUser::of))
+    }
+
+    /// A user's name as others see it; empty when there is none.
+    #[must_use]
+    pub fn name(&self, id: UserId) -> Arc<str> {
+        name_of(&self.store, id)
     }
 
     /// # Errors
@@ -785,7 +785,7 @@ async fn answer<T>(receiver: oneshot::Receiver<Result<T, ChatError>>) -> Result<
 
 fn name_of(store: &Store, user: UserId) -> Arc<str> {
     match store.user_get(user) {
-        Ok(Some(user)) => user.username.into(),
+        Ok(Some(user)) => PublicUser::of(&user).username.into(),
         _ => Arc::from(""),
     }
 }

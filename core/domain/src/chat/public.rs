@@ -1,0 +1,71 @@
+//! What others see of a user: one function, for replies and for frames.
+//!
+//! The name of an account made by the login by code, `G0-0912...`, holds its phone number. Others see the account's
+//! own number in its place: `G0-17`. Names of that form cannot be registered, so nobody can pass for another. What
+//! is not here (mail address, password, flags, phone number) no route and no frame of chat can show.
+
+use chelseru_store::User;
+
+use crate::ids::UserId;
+
+/// A user as others see them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUser {
+    pub id: UserId,
+    /// The name to show, which need not be the one to log in with.
+    pub username: String,
+    pub first_name: String,
+    pub last_name: String,
+}
+
+impl PublicUser {
+    #[must_use]
+    pub fn of(user: &User) -> PublicUser {
+        PublicUser {
+            id: user.id,
+            username: match user.number.is_empty() {
+                true => user.username.clone(),
+                false => format!("G{}-{}", user.group, user.id),
+            },
+            first_name: user.first_name.clone(),
+            last_name: user.last_name.clone(),
+        }
+    }
+
+    /// Of an account that is gone: what it said stays.
+    #[must_use]
+    pub fn gone(id: UserId) -> PublicUser {
+        PublicUser { id, username: String::new(), first_name: String::new(), last_name: String::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::username_check;
+
+    fn user(username: &str, number: &str) -> User {
+        User {
+            id: UserId(17),
+            active: true,
+            username: username.to_owned(),
+            number: number.to_owned(),
+            group: 3,
+            created_at: crate::Timestamp::default(),
+            last_login_at: None,
+            first_name: "Sara".to_owned(),
+            last_name: String::new(),
+            email: "sara@example.com".to_owned(),
+            staff: true,
+            superuser: false,
+        }
+    }
+
+    #[test]
+    fn a_phone_number_is_not_shown_and_the_name_in_its_place_cannot_be_taken() {
+        let seen = PublicUser::of(&user("G3-09121234567", "+989121234567"));
+        assert_eq!(seen.username, "G3-17");
+        assert!(username_check(&seen.username).is_err());
+        assert_eq!(PublicUser::of(&user("sara", "")).username, "sara");
+    }
+}
