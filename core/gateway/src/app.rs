@@ -164,7 +164,6 @@ impl App {
             "config": &*self.reload_status(),
             "sms": messages::status(self),
             "payment": {"gateway": live.config.payment.gateway},
-            "sms": {"service": live.config.sms.service.names()},
             // More than none is a hole on purpose; whoever looks here should see it.
             "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},
             "providers": self.registry.status(),
@@ -199,6 +198,8 @@ pub struct Gateway {
     app: Arc<App>,
     listener: TcpListener,
     stop: CancellationToken,
+    /// Work that goes on as long as the gateway does.
+    background: TaskTracker,
 }
 
 impl Gateway {
@@ -300,8 +301,9 @@ impl Gateway {
         tokio::spawn(upkeep(app.clone(), stop.clone()));
         tokio::spawn(ChatService::publish_all(stored, hub));
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
-        app.detached.spawn(payments::reconcile(app.clone(), stop.clone()));
-        Ok(Gateway { app, listener, stop })
+        let background = TaskTracker::new();
+        background.spawn(payments::reconcile(app.clone(), stop.clone()));
+        Ok(Gateway { app, listener, stop, background })
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -321,13 +323,16 @@ impl Gateway {
 
     /// Serves until the stop token is cancelled; returns when everything in flight is done and stored.
     pub async fn run(self) {
-        let Gateway { app, listener, stop } = self;
+        let Gateway { app, listener, stop, background } = self;
         let limits = app.limits.clone();
         let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
         server::serve(listener, app.clone(), limits, stop).await;
         app.detached.close();
-        if tokio::time::timeout(grace, app.detached.wait()).await.is_err() {
-            tracing::warn!(tasks = app.detached.len(), "work still running after the grace time is dropped");
+        background.close();
+        let finished = async { tokio::join!(app.detached.wait(), background.wait()) };
+        if tokio::time::timeout(grace, finished).await.is_err() {
+            let tasks = app.detached.len() + background.len();
+            tracing::warn!(tasks, "work still running after the grace time is dropped");
         }
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
