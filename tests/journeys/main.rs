@@ -9,6 +9,7 @@ mod login;
 mod operator;
 mod password;
 mod payments;
+mod recorded_chat;
 mod recorded_payments;
 mod reload;
 mod sessions;

@@ -415,6 +415,15 @@ impl ChatService {
         Ok(self.store.chat_members(room, self.rules().members_max as usize)?)
     }
 
+    /// Members by user number from `from` on, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn members_from(&self, room: RoomId, from: UserId, limit: usize) -> Result<Vec<Member>, ChatError> {
+        Ok(self.store.chat_members_from(room, from, limit)?)
+    }
+
     /// # Errors
     ///
     /// [`ChatError::Store`].
@@ -549,7 +558,37 @@ impl ChatService {
         }
     }
 
-    /// Removes what deleted rooms left behind.
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn file(&self, id: FileId) -> Result<Option<StoredFile>, ChatError> {
+        Ok(self.store.chat_file(id)?)
+    }
+
+    /// The file with this name in its link, if the user may have it: members have what a message (or the room, as its
+    /// avatar) has; what nobody sent yet is its uploader's.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::RoomMissing`], [`ChatError::Denied`], [`ChatError::Store`].
+    pub fn file_for(&self, file: StoredFile, user: UserId) -> Result<Option<StoredFile>, ChatError> {
+        self.check(file.room, user, Action::See)?;
+        Ok(Some(file).filter(|file| file.message.is_some() || file.uploader == user))
+    }
+
+    /// Removes what rooms left behind whose removal was cut short.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn sweep_all(&self) -> Result<(), ChatError> {
+        for room in self.store.chat_rooms_to_sweep(100)? {
+            self.sweep(room).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a deleted room left behind.
     ///
     /// # Errors
     ///

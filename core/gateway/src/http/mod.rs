@@ -9,6 +9,8 @@
 
 mod audit;
 mod auth;
+mod body;
+mod chat;
 pub mod fields;
 mod message;
 mod operator;
@@ -34,10 +36,10 @@ use chelseru_domain::identity::Caller;
 use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
 use hyper::body::Body;
 
 use crate::app::{App, Live};
+use body::ReplyBody;
 use fields::Fields;
 pub(crate) use operator::api_key_json;
 pub use proxy::{Proxies, network};
@@ -67,6 +69,20 @@ impl Context {
     /// A header's text; `""` when it is absent or not text.
     pub fn header(&self, name: header::HeaderName) -> &str {
         header_text(&self.head.headers, name)
+    }
+
+    /// A value of the query, the first of its name.
+    pub fn query(&self, name: &str) -> Option<String> {
+        let query = self.head.uri.query().unwrap_or("");
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// Scheme and host as the client wrote them, for absolute addresses.
+    pub fn origin(&self) -> String {
+        let https = self.app.proxies.is_https(self.peer.ip(), &self.head.headers);
+        let scheme = if https { "https" } else { "http" };
+        format!("{scheme}://{}", self.header(header::HOST))
     }
 
     /// The number that is the path's last part: the `{id}` of a route that ends with it.
@@ -111,9 +127,9 @@ impl Default for RequestIds {
 }
 
 /// Answers one request. Never panics, whatever the client sends; a defect in a handler answers 500.
-pub async fn handle<B>(app: &Arc<App>, peer: SocketAddr, request: Request<B>) -> Response<Full<Bytes>>
+pub async fn handle<B>(app: &Arc<App>, peer: SocketAddr, request: Request<B>) -> Response<ReplyBody>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let started = Instant::now();
@@ -134,7 +150,7 @@ where
     let reply = answered.unwrap_or_else(|failure| failure.into_reply(&request_id));
     let mut response = reply.into_response(&request_id);
     if method == Method::HEAD {
-        *response.body_mut() = Full::default();
+        *response.body_mut() = ReplyBody::default();
     }
     app.metrics.request(response.status());
     log(&request_id, &method, &path, client, response.status(), code, started);
@@ -149,7 +165,7 @@ async fn answer<B>(
     body: B,
 ) -> Result<Reply, Failure>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let live = app.live();
@@ -179,7 +195,7 @@ async fn serve<B>(
     body: B,
 ) -> Result<Reply, Failure>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     negotiate(&head)?;
@@ -264,6 +280,33 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::PaymentList => payment::list(&context),
         Operation::PaymentGet => payment::get(&context),
         Operation::PaymentRefund => wallet::refund(context, body(fields)?).await,
+        Operation::ChatRoot => Ok(chat::root(&context)),
+        Operation::RoomList => chat::room::list(&context),
+        Operation::RoomCreate => chat::room::create(context, body(fields)?).await,
+        Operation::RoomGet => chat::room::get(&context),
+        Operation::RoomUpdate => chat::room::update(context, body(fields)?).await,
+        Operation::RoomDelete => chat::room::delete(context).await,
+        Operation::RoomPin => chat::room::pin(context, true).await,
+        Operation::RoomUnpin => chat::room::pin(context, false).await,
+        Operation::RoomRead => chat::room::read(context, body(fields)?).await,
+        Operation::RoomLeave => chat::member::leave(context).await,
+        Operation::MemberList => chat::member::list(&context),
+        Operation::MemberAdd => chat::member::add(context, body(fields)?).await,
+        Operation::MemberGet => chat::member::get(&context),
+        Operation::MemberRemove => chat::member::remove(context).await,
+        Operation::MemberGrant => chat::member::grant(context, body(fields)?, true).await,
+        Operation::MemberRevoke => chat::member::grant(context, body(fields)?, false).await,
+        Operation::BanList => chat::member::bans(&context),
+        Operation::BanAdd => chat::member::ban(context, body(fields)?).await,
+        Operation::BanRemove => chat::member::unban(context).await,
+        Operation::ChatMessageList => chat::message::list(&context),
+        Operation::ChatMessageCreate => chat::message::create(context, body(fields)?).await,
+        Operation::ChatMessageGet => chat::message::get(&context),
+        Operation::ChatMessageUpdate => chat::message::update(context, body(fields)?).await,
+        Operation::ChatMessageDelete => chat::message::delete(context).await,
+        Operation::OrganizationList => chat::organization::list(&context),
+        Operation::OrganizationCreate => chat::organization::create(context, body(fields)?).await,
+        Operation::OrganizationGet => chat::organization::get(&context),
         Operation::WalletGet => wallet::get(&context),
         Operation::WalletEntries => wallet::entries(&context),
         Operation::SpendCreate => wallet::spend(context, body(fields)?).await,

@@ -249,7 +249,7 @@ fn redirect(url: &str, payment: &Payment) -> Reply {
     let joint = if address.contains('?') { '&' } else { '?' };
     let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
     let location = HeaderValue::from_str(&format!("{address}{joint}{query}{fragment}"));
-    let reply = Reply { status: StatusCode::FOUND, headers: Vec::new(), body: bytes::Bytes::new() };
+    let reply = Reply::bare(StatusCode::FOUND);
     match location {
         Ok(location) => reply.with(header::LOCATION, location),
         Err(_) => Reply::json(StatusCode::OK, &json!({"details": outcome(payment)})),

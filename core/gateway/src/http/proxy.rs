@@ -42,6 +42,12 @@ impl Proxies {
         }
     }
 
+    /// Whether the client came by TLS, which only a trusted proxy can say.
+    pub fn is_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let said = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).unwrap_or("");
+        said.trim().eq_ignore_ascii_case("https") && self.trusts(peer.to_canonical())
+    }
+
     fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }

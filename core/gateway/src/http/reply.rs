@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use super::body::{FileBody, ReplyBody};
 
 /// A reply before the headers that every response gets.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Reply {
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
+    /// Sent in the place of `body`.
+    pub file: Option<Box<FileBody>>,
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -31,31 +34,32 @@ impl Reply {
     /// A JSON body. A value that cannot be serialized is a defect and answers 500.
     pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
         match serde_json::to_vec(value) {
-            Ok(body) => Reply { status, headers: vec![(header::CONTENT_TYPE, JSON)], body: body.into() },
-            Err(_) => {
-                Reply { status: StatusCode::INTERNAL_SERVER_ERROR, headers: Vec::new(), body: Bytes::new() }
+            Ok(body) => {
+                Reply { status, headers: vec![(header::CONTENT_TYPE, JSON)], body: body.into(), file: None }
             }
+            Err(_) => Reply::bare(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 
     pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
         let content_type = HeaderValue::from_static(content_type);
-        Reply { status, headers: vec![(header::CONTENT_TYPE, content_type)], body: body.into() }
+        Reply { status, headers: vec![(header::CONTENT_TYPE, content_type)], body: body.into(), file: None }
+    }
+
+    /// A status and no body.
+    pub fn bare(status: StatusCode) -> Reply {
+        Reply { status, headers: Vec::new(), body: Bytes::new(), file: None }
     }
 
     /// 204: done, and nothing to say. No body and no content type.
     pub fn empty() -> Reply {
-        Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
+        Reply::bare(StatusCode::NO_CONTENT)
     }
 
     /// 301 to a path on this host.
     pub fn moved(location: &str) -> Reply {
         let headers = HeaderValue::from_str(location).map(|value| vec![(header::LOCATION, value)]);
-        Reply {
-            status: StatusCode::MOVED_PERMANENTLY,
-            headers: headers.unwrap_or_default(),
-            body: Bytes::new(),
-        }
+        Reply { headers: headers.unwrap_or_default(), ..Reply::bare(StatusCode::MOVED_PERMANENTLY) }
     }
 
     #[must_use]
@@ -65,8 +69,12 @@ impl Reply {
     }
 
     /// Adds the headers of every response.
-    pub fn into_response(self, request_id: &str) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body));
+    pub fn into_response(self, request_id: &str) -> Response<ReplyBody> {
+        let body = match self.file {
+            None => ReplyBody::whole(self.body),
+            Some(file) => ReplyBody::File(file),
+        };
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.reserve(self.headers.len() + 6);
@@ -104,6 +112,8 @@ enum Shape {
     Text(&'static str, String),
     Fields(BTreeMap<&'static str, Vec<String>>),
     Object(Map<String, Value>),
+    /// `[text]`, as the original's hand-written field rules answer.
+    List(String),
 }
 
 impl Failure {
@@ -145,6 +155,11 @@ impl Failure {
         Failure { status, code, shape: Shape::Object(object), headers: Vec::new() }
     }
 
+    /// `[text]`.
+    pub fn list(status: StatusCode, code: &'static str, text: impl Into<String>) -> Failure {
+        Failure { status, code, shape: Shape::List(text.into()), headers: Vec::new() }
+    }
+
     /// 500 that says nothing about the cause; the log does.
     pub fn internal() -> Failure {
         Failure::error(
@@ -181,6 +196,12 @@ impl Failure {
     }
 
     #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Failure {
+        self.headers.push((name, value));
+        self
+    }
+
+    #[must_use]
     pub fn allow(mut self, methods: HeaderValue) -> Failure {
         self.headers.push((header::ALLOW, methods));
         self
@@ -202,6 +223,7 @@ impl Failure {
                 Reply::json(self.status, &object)
             }
             Shape::Fields(fields) => Reply::json(self.status, &fields),
+            Shape::List(text) => Reply::json(self.status, &[text]),
         };
         reply.headers.extend(self.headers);
         reply.with(ERROR_CODE, HeaderValue::from_static(self.code))

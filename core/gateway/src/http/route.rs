@@ -44,6 +44,33 @@ pub enum Operation {
     PaymentList,
     PaymentGet,
     PaymentRefund,
+    ChatRoot,
+    RoomList,
+    RoomCreate,
+    RoomGet,
+    RoomUpdate,
+    RoomDelete,
+    RoomPin,
+    RoomUnpin,
+    RoomRead,
+    RoomLeave,
+    MemberList,
+    MemberAdd,
+    MemberGet,
+    MemberRemove,
+    MemberGrant,
+    MemberRevoke,
+    BanList,
+    BanAdd,
+    BanRemove,
+    ChatMessageList,
+    ChatMessageCreate,
+    ChatMessageGet,
+    ChatMessageUpdate,
+    ChatMessageDelete,
+    OrganizationList,
+    OrganizationCreate,
+    OrganizationGet,
     WalletGet,
     WalletEntries,
     SpendCreate,
@@ -79,6 +106,16 @@ impl Operation {
                 | Operation::PaymentCreate
                 | Operation::PaymentCallback
                 | Operation::PaymentRefund
+                | Operation::RoomCreate
+                | Operation::RoomUpdate
+                | Operation::RoomRead
+                | Operation::MemberAdd
+                | Operation::MemberGrant
+                | Operation::MemberRevoke
+                | Operation::BanAdd
+                | Operation::ChatMessageCreate
+                | Operation::ChatMessageUpdate
+                | Operation::OrganizationCreate
                 | Operation::SpendCreate
                 | Operation::SpendCapture
                 | Operation::SpendVoid
@@ -310,6 +347,142 @@ pub(crate) const ROUTES: &[Route] = &[
         name: "Payment Refund",
         access: Access::User,
         methods: &[(Method::POST, Operation::PaymentRefund)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/",
+        name: "Api Root",
+        access: Access::Open,
+        methods: &[(Method::GET, Operation::ChatRoot)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/",
+        name: "Chat Room List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::RoomList), (Method::POST, Operation::RoomCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms.json",
+        name: "Chat Room List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::RoomList), (Method::POST, Operation::RoomCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/",
+        name: "Chat Room Instance",
+        access: Access::User,
+        methods: &[
+            (Method::GET, Operation::RoomGet),
+            (Method::PUT, Operation::RoomUpdate),
+            (Method::PATCH, Operation::RoomUpdate),
+            (Method::DELETE, Operation::RoomDelete),
+        ],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/pin/",
+        name: "Chat Room Pin",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::RoomPin), (Method::DELETE, Operation::RoomUnpin)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/read/",
+        name: "Chat Room Read",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::RoomRead)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/leave/",
+        name: "Chat Room Leave",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::RoomLeave)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/members/",
+        name: "Member List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::MemberList), (Method::POST, Operation::MemberAdd)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/members/{user}/",
+        name: "Member Instance",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::MemberGet), (Method::DELETE, Operation::MemberRemove)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/members/{user}/grant/",
+        name: "Member Grant",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::MemberGrant)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/members/{user}/revoke/",
+        name: "Member Revoke",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::MemberRevoke)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/bans/",
+        name: "Ban List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::BanList), (Method::POST, Operation::BanAdd)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/chatrooms/{id}/bans/{user}/",
+        name: "Ban Instance",
+        access: Access::User,
+        methods: &[(Method::DELETE, Operation::BanRemove)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/messages/",
+        name: "Message List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::ChatMessageList), (Method::POST, Operation::ChatMessageCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/messages.json",
+        name: "Message List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::ChatMessageList), (Method::POST, Operation::ChatMessageCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/messages/{id}/",
+        name: "Message Instance",
+        access: Access::User,
+        methods: &[
+            (Method::GET, Operation::ChatMessageGet),
+            (Method::PUT, Operation::ChatMessageUpdate),
+            (Method::PATCH, Operation::ChatMessageUpdate),
+            (Method::DELETE, Operation::ChatMessageDelete),
+        ],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/organizations/",
+        name: "Organization List",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::OrganizationList), (Method::POST, Operation::OrganizationCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/organizations/{id}/",
+        name: "Organization Instance",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::OrganizationGet)],
         exists: ALWAYS,
     },
     Route {

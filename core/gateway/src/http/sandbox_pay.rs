@@ -49,7 +49,7 @@ pub(crate) fn decide(context: &Context, fields: &Fields) -> Result<Reply, Failur
     let url = &session.callback_url;
     let joint = if url.contains('?') { '&' } else { '?' };
     let location = HeaderValue::from_str(&format!("{url}{joint}Authority={reference}&Status={status}"));
-    let reply = Reply { status: StatusCode::SEE_OTHER, headers: Vec::new(), body: bytes::Bytes::new() };
+    let reply = Reply::bare(StatusCode::SEE_OTHER);
     location.map(|location| reply.with(header::LOCATION, location)).map_err(|_| Failure::internal())
 }
 

@@ -19,6 +19,8 @@ pub struct FileDraft {
     pub name: String,
     /// Where the link says it is, without the name.
     pub folder: String,
+    /// What its uploader calls it; for people only.
+    pub title: String,
     pub content_type: String,
     pub bytes: u64,
     pub text: Option<String>,
@@ -34,12 +36,22 @@ pub struct StoredFile {
     pub uploader: UserId,
     pub name: String,
     pub folder: String,
+    /// What its uploader calls it; for people only.
+    pub title: String,
     pub content_type: String,
     pub bytes: u64,
     pub text: Option<String>,
     pub created_at: Timestamp,
-    /// The message that has it.
+    /// The message that has it; 0: the room, as its avatar.
     pub message: Option<u64>,
+}
+
+impl StoredFile {
+    /// The end of its link.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}{}", self.folder, self.name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +78,7 @@ impl Store {
                 uploader: draft.uploader,
                 name: draft.name,
                 folder: draft.folder,
+                title: draft.title,
                 content_type: draft.content_type,
                 bytes: draft.bytes,
                 text: draft.text,
@@ -178,6 +191,7 @@ struct FileRecord {
     uploader: UserId,
     name: String,
     folder: String,
+    title: String,
     content_type: String,
     bytes: u64,
     text: Option<String>,
@@ -199,6 +213,7 @@ impl FileRecord {
             uploader: self.uploader,
             name: self.name,
             folder: self.folder,
+            title: self.title,
             content_type: self.content_type,
             bytes: self.bytes,
             text: self.text,

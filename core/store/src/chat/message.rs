@@ -90,9 +90,15 @@ pub struct Edited {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessagePage {
     pub messages: Vec<Message>,
-    /// There is at least one more in this direction.
+    /// There is more to look at in this direction.
     pub more: bool,
+    /// The last number that was looked at, when there was one.
+    pub end: u64,
 }
+
+/// Deleted messages that a page steps over; then it ends early, maybe empty, and says that there is more. Without it
+/// a long row of deletions would make every page at its end a long walk.
+const STEPS_MAX: usize = 1000;
 
 impl Store {
     /// Gives a message the next number of its room and keeps it.
@@ -230,19 +236,26 @@ fn page(
     limit: usize,
     skip_deleted: bool,
 ) -> Result<MessagePage, StoreError> {
-    let mut messages = Vec::new();
+    let (mut messages, mut end, mut steps) = (Vec::new(), 0, 0);
     for entry in entries {
         let (key, value) = entry.map_err(error::read)?;
         let record = decode::<MessageRecord>(&value)?;
         if skip_deleted && record.deleted {
+            // Without a limit nothing may be left out.
+            if steps >= STEPS_MAX && limit != usize::MAX {
+                return Ok(MessagePage { messages, more: true, end });
+            }
+            steps += 1;
+            end = key::last(&key);
             continue;
         }
         if messages.len() >= limit {
-            return Ok(MessagePage { messages, more: true });
+            return Ok(MessagePage { messages, more: true, end });
         }
-        messages.push(record.with_id(room, key::last(&key)));
+        end = key::last(&key);
+        messages.push(record.with_id(room, end));
     }
-    Ok(MessagePage { messages, more: false })
+    Ok(MessagePage { messages, more: false, end })
 }
 
 #[derive(Serialize, Deserialize)]

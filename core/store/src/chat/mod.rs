@@ -123,6 +123,7 @@ impl Store {
 /// | `Cf` | file | file |
 /// | `Cg` | stored name | file id |
 /// | `Cq` | user | u64: bytes of the user's files |
+/// | `Cz` | room | empty: deleted, and not swept yet |
 pub(crate) mod key {
     use super::{FileId, IVec, OrganizationId, RoomId, UserId};
 
@@ -130,6 +131,7 @@ pub(crate) mod key {
     pub(crate) const ORGANIZATION_SEQUENCE: &[u8] = b"mseq-organization";
     pub(crate) const FILE_SEQUENCE: &[u8] = b"mseq-file";
     pub(crate) const FILES: &[u8] = b"Cf";
+    pub(crate) const SWEEPS: &[u8] = b"Cz";
 
     pub(crate) fn room(room: RoomId) -> IVec {
         numbers(b"Cr", &[room.0])
@@ -221,6 +223,10 @@ pub(crate) mod key {
 
     pub(crate) fn file_bytes(user: UserId) -> IVec {
         numbers(b"Cq", &[user.0])
+    }
+
+    pub(crate) fn sweep(room: RoomId) -> IVec {
+        numbers(b"Cz", &[room.0])
     }
 
     /// The number a key ends with.

@@ -249,8 +249,24 @@ impl Store {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn chat_members(&self, room: RoomId, limit: usize) -> Result<Vec<Member>, StoreError> {
-        let entries = self.tree.scan_prefix(key::members(room)).take(limit);
-        entries
+        self.chat_members_from(room, UserId(0), limit)
+    }
+
+    /// [`Store::chat_members`], from a user number on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_members_from(
+        &self,
+        room: RoomId,
+        from: UserId,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        let range = key::member(room, from)..=key::member(room, UserId(u64::MAX));
+        self.tree
+            .range(range)
+            .take(limit)
             .map(|entry| {
                 let (key, value) = entry.map_err(error::read)?;
                 Ok(decode::<MemberRecord>(&value)?.with_id(UserId(key::last(&key))))
@@ -368,6 +384,16 @@ impl Store {
         Ok(found)
     }
 
+    /// Deleted rooms that left something behind, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn chat_rooms_to_sweep(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
+        let keys = self.tree.scan_prefix(key::SWEEPS).keys().take(limit);
+        keys.map(|key| Ok(RoomId(key::last(&key.map_err(error::read)?)))).collect()
+    }
+
     /// Removes what a deleted room left behind, at most `limit` records; says how many. Zero: nothing is left.
     ///
     /// # Errors
@@ -386,6 +412,9 @@ impl Store {
                     txn.delete(key);
                     swept += 1;
                 }
+            }
+            if swept == 0 {
+                txn.delete(key::sweep(room));
             }
             Ok(swept)
         })
@@ -795,5 +824,6 @@ fn delete(txn: &mut Txn, id: RoomId, room: &RoomRecord) -> Result<Vec<UserId>, S
         txn.delete(key::pair(room.owner, room.other));
     }
     txn.delete(key::room(id));
+    txn.put(key::sweep(id), sled::IVec::default());
     Ok(former)
 }

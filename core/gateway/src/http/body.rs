@@ -1,0 +1,121 @@
+//! The body of a reply: bytes that are there, or a file that is read while it is sent.
+//!
+//! Nearly every reply is small and whole, and costs what it did before there were files. A file is read by a task of
+//! its own, two pieces ahead of the client at most; a client that takes nothing for [`STALL_MAX`] is given up, so
+//! that it holds neither a file nor a connection for ever.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
+use tokio::sync::mpsc;
+
+/// Bytes read at once.
+const PIECE_BYTES: usize = 64 * 1024;
+const PIECES_AHEAD: usize = 2;
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// What is sent after the head.
+#[derive(Debug)]
+pub enum ReplyBody {
+    /// `None` when it was sent.
+    Whole(Option<Bytes>),
+    File(Box<FileBody>),
+}
+
+impl ReplyBody {
+    pub fn whole(bytes: Bytes) -> ReplyBody {
+        ReplyBody::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl Default for ReplyBody {
+    fn default() -> Self {
+        ReplyBody::Whole(None)
+    }
+}
+
+/// A part of a file on its way to a client.
+#[derive(Debug)]
+pub struct FileBody {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    left: u64,
+}
+
+impl FileBody {
+    /// Sends `bytes` bytes from `start` on. A file that turns out shorter breaks the connection off.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read there.
+    pub async fn open(mut file: File, start: u64, bytes: u64) -> io::Result<FileBody> {
+        file.seek(SeekFrom::Start(start)).await?;
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        tokio::spawn(async move {
+            let mut left = bytes;
+            while left > 0 {
+                let piece = read_piece(&mut file, left).await;
+                let read = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                // Gone, or stalled: dropping the sender ends the body short, which breaks the connection off.
+                if !matches!(tokio::time::timeout(STALL_MAX, sender.send(piece)).await, Ok(Ok(())))
+                    || read == 0
+                {
+                    return;
+                }
+                left -= read;
+            }
+        });
+        Ok(FileBody { pieces, left: bytes })
+    }
+}
+
+async fn read_piece(file: &mut File, left: u64) -> io::Result<Bytes> {
+    let size = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+    let mut piece = bytes::BytesMut::with_capacity(size);
+    while piece.len() < size {
+        let room = size - piece.len();
+        if file.take(room as u64).read_buf(&mut piece).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(piece.freeze())
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            ReplyBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            ReplyBody::File(file) if file.left == 0 => Poll::Ready(None),
+            ReplyBody::File(file) => match std::task::ready!(file.pieces.poll_recv(context)) {
+                Some(Ok(piece)) => {
+                    file.left = file.left.saturating_sub(piece.len() as u64);
+                    Poll::Ready(Some(Ok(Frame::data(piece))))
+                }
+                Some(Err(error)) => Poll::Ready(Some(Err(error))),
+                None => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ReplyBody::Whole(bytes) => bytes.is_none(),
+            ReplyBody::File(file) => file.left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            ReplyBody::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            ReplyBody::File(file) => file.left,
+        })
+    }
+}
