@@ -1,5 +1,6 @@
 //! Journeys: whole gateways, real sockets, real plugins.
 
+mod chat_socket;
 mod cli;
 mod contract;
 mod crash;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub mod process;
+pub mod socket;
 
 /// How long a test waits for something that must happen; far above what it takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,7 +57,7 @@ impl TestGateway {
         let file = dir.path().join("config.toml");
         let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
         let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() });
-        let options = GatewayOptions { clock, print_sandbox: false };
+        let options = GatewayOptions { clock, print_sandbox: false, test_routes: true };
         let gateway = Gateway::open(loaded, log, options).await.unwrap_or_else(|reason| panic!("{reason}"));
         let (url, stop) = (gateway.url(), gateway.stop_token());
         let app = gateway.app().clone();

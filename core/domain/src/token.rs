@@ -266,6 +266,13 @@ impl Tokens {
         self.verify_any(token, Some(wanted), now).map(|RefreshSubject { subject, .. }| subject)
     }
 
+    /// When a token that was checked runs out; the beginning of time for anything else.
+    #[must_use]
+    pub fn expires_at(&self, checked: &str) -> Timestamp {
+        insecure_decode_claims(checked)
+            .map_or(Timestamp::default(), |claims: ReadClaims| Timestamp::from_secs(claims.exp))
+    }
+
     /// [`Tokens::verify`] for a refresh token, whose number it also tells.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ use crate::rules::Services;
 use crate::sandbox::Inbox;
 use crate::sandbox_pay::SandboxBank;
 use crate::users::OperatorDoor;
-use crate::{keys, messages, plugins, rules};
+use crate::{chat, keys, messages, plugins, rules};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -63,6 +63,7 @@ pub struct App {
     pub chat: Arc<ChatService>,
     /// The sockets that watch rooms.
     pub hub: Arc<Hub>,
+    pub(crate) test_routes: bool,
     pub plugins_dir: PathBuf,
     pub log: LogHandle,
     /// Work that outlives its client, finished before the gateway stops.
@@ -185,11 +186,13 @@ pub struct GatewayOptions {
     pub clock: Arc<dyn Clock>,
     /// Print the sandbox's messages to standard output.
     pub print_sandbox: bool,
+    /// Routes for tests of the gateway itself; no configuration and no command opens them.
+    pub test_routes: bool,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        GatewayOptions { clock: Arc::new(SystemClock), print_sandbox: true }
+        GatewayOptions { clock: Arc::new(SystemClock), print_sandbox: true, test_routes: false }
     }
 }
 
@@ -257,8 +260,8 @@ impl Gateway {
         let gateways = Gateways::load(&config, &providers, &sandbox_bank).await?;
         payments::warn_of_orphans(&gateways, &store);
         let live = Live { config: config.clone(), identity, otp, sms, gateways: Arc::new(gateways) };
-        let (chat, stored) = ChatService::new(store.clone(), options.clock.clone(), config.chat.rules());
-        let chat = Arc::new(chat);
+        let (chat_service, stored) =
+            ChatService::new(store.clone(), options.clock.clone(), config.chat.rules());
         let hub = Arc::new(Hub::new());
         let now = unix_millis();
         let open = store.clone();
@@ -275,8 +278,9 @@ impl Gateway {
             payments: Arc::new(Payments::new(open.clone(), options.clock.clone())),
             wallets: Arc::new(Wallets::new(open, options.clock.clone())),
             sandbox_bank,
-            chat,
+            chat: Arc::new(chat_service),
             hub: hub.clone(),
+            test_routes: options.test_routes,
             plugins_dir,
             log,
             detached: TaskTracker::new(),
@@ -300,6 +304,7 @@ impl Gateway {
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep(app.clone(), stop.clone()));
         tokio::spawn(ChatService::publish_all(stored, hub));
+        tokio::spawn(chat::look_after(app.clone(), stop.clone()));
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
         background.spawn(payments::reconcile(app.clone(), stop.clone()));

@@ -54,7 +54,7 @@ impl Default for Chat {
             origins: Vec::new(),
             sockets_max: 50_000,
             sockets_per_user_max: 20,
-            frame_bytes_max: 64 * 1024,
+            frame_bytes_max: 128 * 1024,
             queue_frames_max: 4096,
             queue_bytes_max: 1024 * 1024,
             frames_per_second_max: 50,
@@ -108,4 +108,36 @@ pub(super) fn is_origin(text: &str) -> bool {
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte));
     scheme_fits && host_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    fn problems(text: &str) -> Vec<String> {
+        match Config::parse(Path::new("config.toml"), text.into()) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn values_of_chat_are_checked() {
+        let found = problems(
+            "[chat]\norigins = [\"https://example.com\", \"example.com\", \"https://example.com/\"]\n\
+             text_chars_max = 0\nsockets_max = 0\nheartbeat_seconds = 3601\n",
+        );
+        for key in [
+            "config.toml:2: chat.origins = \"example.com\"",
+            "config.toml:2: chat.origins = \"https://example.com/\"",
+            "config.toml:3: chat.text_chars_max = 0: must be 1 to 65536",
+            "config.toml:4: chat.sockets_max = 0: must be 1 to 1000000",
+            "config.toml:5: chat.heartbeat_seconds = 3601: must be 1 to 3600",
+        ] {
+            assert!(found.iter().any(|problem| problem.contains(key)), "{key} is not in {found:#?}");
+        }
+        assert_eq!(found.len(), 5, "{found:#?}");
+    }
 }

