@@ -186,20 +186,24 @@ async fn subscribe(
             // Who has seen more than there is comes from another past.
             let whole = |from: u64, head: u64| head.checked_sub(from).is_some_and(|gap| gap <= max);
             let reset = !(whole(from.0, heads.0) && whole(from.1, heads.1));
-            if peer.opened.form == Form::Extended {
-                let online = app.hub.online(room, peer.limits.presence_sockets_max);
-                let online: Vec<u64> = online.into_iter().map(|user| user.0).collect();
+            let extended = peer.opened.form == Form::Extended;
+            let admitted = app.hub.admit(room, peer, |online| {
+                let online: Vec<u64> = online.iter().map(|user| user.0).collect();
                 let told = json!({
                     "type": "subscribed",
                     "seq": heads.0,
                     "revision": heads.1,
                     "online": online,
                 });
-                peer.push(json::frame(&about.on(told)), 1);
-                if reset {
-                    let told = json!({"type": "reset", "room": room.0, "seq": heads.0, "revision": heads.1});
-                    peer.push(json::frame(&told), 1);
-                }
+                extended.then(|| json::frame(&about.on(told)))
+            });
+            if !admitted {
+                // It was removed meanwhile, and told so.
+                return Ok(());
+            }
+            if extended && reset {
+                let told = json!({"type": "reset", "room": room.0, "seq": heads.0, "revision": heads.1});
+                peer.push(json::frame(&told), 1);
             }
             let (seq, revision) = if reset { heads } else { from };
             peer.push_catch_up(CatchUp { room, seq, revision, heads });

@@ -4,8 +4,9 @@
 //! unread counts and of what becomes of the room. Events come from one task in the order of storing; a batch is
 //! encoded once per form, as frames that stand together, and every watcher's queue gets the same bytes.
 //!
-//! A watcher begins as one that is catching up: it reads the store from where its client was, and becomes live under
-//! the room's lock when nothing was published that it has not read. So it misses nothing and gets nothing twice.
+//! A watcher first asks; once it may watch, it reads the store from where its client was, and it becomes live under the
+//! room's lock when nothing was published that it has not read. So it misses nothing and gets nothing twice. What has
+//! no number (signals, typing, presence, markers) reaches it from the moment it may watch.
 //! Lock order: a room, then a peer's rooms, then a peer's queue.
 
 use std::collections::HashMap;
@@ -67,8 +68,17 @@ struct Watch {
 struct Watcher {
     peer: Arc<Peer>,
     user: UserId,
-    /// `None` while it catches up; then what it has read from the store.
-    live: Option<(u64, u64)>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Whether it may watch is being looked at; it gets nothing.
+    Asking,
+    /// It gets what has no number, and reads what has one from the store.
+    Reading,
+    /// It gets everything that is newer than what it has read: number and revision.
+    Live(u64, u64),
 }
 
 struct Follower {
@@ -213,7 +223,7 @@ impl Hub {
         }
     }
 
-    /// Adds a watcher that catches up. False when it watches already, or is gone.
+    /// Adds a watcher that asks. False when it watches already, or is gone.
     pub(crate) fn watch(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) -> bool {
         self.in_room(room, |watch| {
             let mut rooms = lock(&peer.rooms);
@@ -221,7 +231,7 @@ impl Hub {
                 return false;
             }
             rooms.watched.push(room);
-            watch.watchers.push(Watcher { peer: Arc::clone(peer), user, live: None });
+            watch.watchers.push(Watcher { peer: Arc::clone(peer), user, state: State::Asking });
             true
         })
     }
@@ -249,9 +259,7 @@ impl Hub {
             for follower in watch.followers.iter_mut().filter(|follower| follower.peer.id == peer.id) {
                 follower.watching = false;
             }
-            if watcher.live.is_some() {
-                watch.presence(room, &watcher, false);
-            }
+            watch.presence(room, &watcher, false);
         });
     }
 
@@ -281,13 +289,10 @@ impl Hub {
                     return Step::Gone;
                 }
             }
-            watch.watchers[at].live = Some((newest, newest_revision));
+            watch.watchers[at].state = State::Live(newest, newest_revision);
             for follower in watch.followers.iter_mut().filter(|follower| follower.peer.id == peer.id) {
                 follower.watching = true;
             }
-            let Watcher { peer, user, live } = &watch.watchers[at];
-            let watcher = Watcher { peer: Arc::clone(peer), user: *user, live: *live };
-            watch.presence(room, &watcher, true);
             Step::Live
         });
         step.unwrap_or(Step::Gone)
@@ -298,25 +303,35 @@ impl Hub {
         self.in_room(room, |watch| watch.follow(room, peer, user));
     }
 
-    /// Who of a room is here, at most `max` of them.
-    pub(crate) fn online(&self, room: RoomId, max: usize) -> Vec<UserId> {
-        let online = self.with_room(room, |watch| {
-            let mut users: Vec<UserId> = watch.watchers.iter().map(|watcher| watcher.user).collect();
-            users.sort_unstable();
-            users.dedup();
-            users.truncate(max);
-            users
+    /// Lets a watcher see what has no number, after the frame that `first` makes of who else is here. False when it
+    /// does not watch any more.
+    pub(crate) fn admit(
+        &self,
+        room: RoomId,
+        peer: &Arc<Peer>,
+        first: impl FnOnce(&[UserId]) -> Option<Bytes>,
+    ) -> bool {
+        let admitted = self.with_room(room, |watch| {
+            let at = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id)?;
+            watch.watchers[at].state = State::Reading;
+            let mut online: Vec<UserId> = watch.seeing().map(|watcher| watcher.user).collect();
+            online.sort_unstable();
+            online.dedup();
+            online.truncate(peer.limits.presence_sockets_max);
+            if let Some(frame) = first(&online) {
+                peer.push(frame, 1);
+            }
+            watch.presence(room, &watch.watchers[at], true);
+            Some(())
         });
-        online.unwrap_or_default()
+        admitted.flatten().is_some()
     }
 
     /// Shows what is not stored to those who watch a room, except the sockets of one user. `original` is for the
     /// original's clients, when it is for them at all.
     pub(crate) fn relay(&self, room: RoomId, from: UserId, extended: &Bytes, original: Option<&Bytes>) {
         self.with_room(room, |watch| {
-            for watcher in
-                watch.watchers.iter().filter(|watcher| watcher.live.is_some() && watcher.user != from)
-            {
+            for watcher in watch.seeing().filter(|watcher| watcher.user != from) {
                 match (watcher.peer.opened.form, original) {
                     (Form::Extended, _) => watcher.peer.push(extended.clone(), 1),
                     (Form::Original, Some(original)) => watcher.peer.push(original.clone(), 1),
@@ -561,8 +576,8 @@ impl Watch {
             return;
         }
         rooms.followed.push(room);
-        let watching = rooms.watched.contains(&room)
-            && self.watchers.iter().any(|watcher| watcher.peer.id == peer.id && watcher.live.is_some());
+        let live = |watcher: &Watcher| watcher.peer.id == peer.id && matches!(watcher.state, State::Live(..));
+        let watching = rooms.watched.contains(&room) && self.watchers.iter().any(live);
         self.followers.push(Follower { peer: Arc::clone(peer), user, watching });
     }
 
@@ -589,7 +604,12 @@ impl Watch {
         }
         let mut shared: [Option<(Bytes, usize)>; 2] = [None, None];
         for watcher in &self.watchers {
-            let Some((seq, revision)) = watcher.live else { continue };
+            let (seq, revision) = match watcher.state {
+                State::Asking => continue,
+                // Markers have no number of their own.
+                State::Reading => (u64::MAX, u64::MAX),
+                State::Live(seq, revision) => (seq, revision),
+            };
             let form = watcher.peer.opened.form;
             let (chunk, frames) = if seq < first_seq && revision < first_revision {
                 shared[form as usize].get_or_insert_with(|| encode(room, events, form, (0, 0))).clone()
@@ -615,12 +635,16 @@ impl Watch {
 
     /// Tells a user's sockets, or everybody's.
     fn tell_watchers(&self, frame: &Bytes, user: Option<UserId>) {
-        let wanted = |watcher: &&Watcher| user.is_none_or(|user| user == watcher.user);
-        for watcher in self.watchers.iter().filter(wanted) {
-            if watcher.live.is_some() && watcher.peer.opened.form == Form::Extended {
+        for watcher in self.seeing().filter(|watcher| user.is_none_or(|user| user == watcher.user)) {
+            if watcher.peer.opened.form == Form::Extended {
                 watcher.peer.push(frame.clone(), 1);
             }
         }
+    }
+
+    /// Those who may watch.
+    fn seeing(&self) -> impl Iterator<Item = &Watcher> {
+        self.watchers.iter().filter(|watcher| watcher.state != State::Asking)
     }
 
     /// Tells those who follow and do not watch.
@@ -668,13 +692,10 @@ impl Watch {
 
     /// Tells others that a user came, or went with the last of its sockets.
     fn presence(&self, room: RoomId, of: &Watcher, online: bool) {
-        if self.watchers.len() > of.peer.limits.presence_sockets_max {
+        if of.state == State::Asking || self.watchers.len() > of.peer.limits.presence_sockets_max {
             return;
         }
-        let another = |watcher: &Watcher| {
-            watcher.user == of.user && watcher.peer.id != of.peer.id && watcher.live.is_some()
-        };
-        if self.watchers.iter().any(another) {
+        if self.seeing().any(|watcher| watcher.user == of.user && watcher.peer.id != of.peer.id) {
             return;
         }
         let Some(who) = of.peer.who() else { return };
@@ -684,8 +705,8 @@ impl Watch {
             "user": {"id": who.user.0, "username": &*who.name},
             "online": online,
         }));
-        for watcher in self.watchers.iter().filter(|watcher| watcher.user != of.user) {
-            if watcher.live.is_some() && watcher.peer.opened.form == Form::Extended {
+        for watcher in self.seeing().filter(|watcher| watcher.user != of.user) {
+            if watcher.peer.opened.form == Form::Extended {
                 watcher.peer.push(frame.clone(), 1);
             }
         }
