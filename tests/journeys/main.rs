@@ -15,3 +15,4 @@ mod recorded_payments;
 mod reload;
 mod sessions;
 mod sms;
+mod webhooks;

@@ -80,7 +80,7 @@ impl Shop {
         Answer::of(self.gateway.client.get(back.header("location"))).await
     }
 
-    async fn charge(&self, toman: u64) -> Value {
+    pub(crate) async fn charge(&self, toman: u64) -> Value {
         let details = self.create(json!({"amount": toman})).await;
         let paid = self.pay(&details).await;
         assert_eq!(paid.body["details"]["is_pay"], 1, "{paid:?}");

@@ -6,7 +6,7 @@
 //! closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
 //!
 //! Reading order: `phone` and `clock` (words), `secret` (keys), `otp` (codes), `identity` (login and the check of
-//! every request), `token`, `sms` (the port), `sms::route` (failover); `money`, `payment`, `wallet`; `chat`.
+//! every request), `token`, `sms` (the port), `sms::route` (failover); `money`, `payment`, `wallet`, `webhook`; `chat`.
 
 pub mod clock;
 pub mod ids;
@@ -36,6 +36,8 @@ pub mod money;
 pub mod payment;
 
 pub mod wallet;
+
+pub mod webhook;
 
 mod error;
 mod last_seen;

@@ -22,6 +22,7 @@ use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
 use chelseru_domain::sms::shield::Shield;
 use chelseru_domain::token::Tokens;
 use chelseru_domain::wallet::Wallets;
+use chelseru_domain::webhook::Webhooks;
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_store::{Health, Recovered, Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
@@ -41,6 +42,7 @@ use crate::rules::Services;
 use crate::sandbox::Inbox;
 use crate::sandbox_pay::SandboxBank;
 use crate::users::OperatorDoor;
+use crate::webhooks::{self, Endpoints};
 use crate::{chat, keys, messages, plugins, rules};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
@@ -59,6 +61,7 @@ pub struct App {
     pub inbox: Arc<Inbox>,
     pub payments: Arc<Payments>,
     pub wallets: Arc<Wallets>,
+    pub webhooks: Webhooks,
     pub sandbox_bank: Arc<SandboxBank>,
     pub chat: Arc<ChatService>,
     /// The sockets that watch rooms.
@@ -91,6 +94,14 @@ pub struct Live {
     pub otp: Arc<OtpService>,
     pub sms: Arc<SmsRoute>,
     pub gateways: Arc<Gateways>,
+    /// Who is told of payments and wallets.
+    pub endpoints: Arc<Endpoints>,
+}
+
+/// What a configuration holds beyond its text: keys that were read, and what is made of them.
+pub struct Secrets {
+    tokens: Tokens,
+    endpoints: Endpoints,
 }
 
 impl App {
@@ -101,16 +112,21 @@ impl App {
 
     /// Lets a new configuration and its providers take over.
     ///
-    /// Without tokens, the keys stay. Errors: a sentence, when the domain refuses a rule; nothing has changed then.
+    /// Without `secrets`, those before stay. Errors: a sentence, when the domain refuses a rule; nothing has changed
+    /// then.
     pub fn install(
         &self,
         config: Config,
-        tokens: Option<Tokens>,
+        secrets: Option<Secrets>,
         desired: Vec<Desired>,
         providers: &Providers,
         gateways: Gateways,
     ) -> Result<(), String> {
         let before = self.live();
+        let (tokens, endpoints) = match secrets {
+            Some(Secrets { tokens, endpoints }) => (Some(tokens), Arc::new(endpoints)),
+            None => (None, before.endpoints.clone()),
+        };
         let Services { otp, identity } = Services::again(&config, tokens, &before.otp, &before.identity)?;
         if before.config.sandbox_selected() && !config.sandbox_selected() {
             self.inbox.clear();
@@ -118,7 +134,14 @@ impl App {
         let (queue, gates) = (&self.sms_queue, &self.gates);
         let sms = Arc::new(sms_route(&config, providers, queue, gates, &self.inbox, &self.metrics));
         self.chat.set_rules(config.chat.rules());
-        self.live.store(Arc::new(Live { config, identity, otp, sms, gateways: Arc::new(gateways) }));
+        self.live.store(Arc::new(Live {
+            config,
+            identity,
+            otp,
+            sms,
+            gateways: Arc::new(gateways),
+            endpoints,
+        }));
         *lock(&self.desired) = desired;
         Ok(())
     }
@@ -130,9 +153,9 @@ impl App {
         hasher.finalize().to_hex()[..32].to_owned()
     }
 
-    /// The tokens that a configuration wants. Errors: a text for the operator.
-    pub fn tokens_for(&self, loaded: &Loaded) -> Result<Tokens, String> {
-        rules::tokens(loaded, &self.key)
+    /// What a configuration refers to. Errors: a text for the operator.
+    pub fn secrets(&self, loaded: &Loaded) -> Result<Secrets, String> {
+        Ok(Secrets { tokens: rules::tokens(loaded, &self.key)?, endpoints: Endpoints::load(loaded)? })
     }
 
     /// Records a security event.
@@ -259,7 +282,10 @@ impl Gateway {
         let sandbox_bank = Arc::new(SandboxBank::new(&config.server.base_path));
         let gateways = Gateways::load(&config, &providers, &sandbox_bank).await?;
         payments::warn_of_orphans(&gateways, &store);
-        let live = Live { config: config.clone(), identity, otp, sms, gateways: Arc::new(gateways) };
+        let endpoints = Arc::new(Endpoints::load(&loaded)?);
+        store.events_want(!endpoints.is_empty()).await.map_err(|error| error.to_string())?;
+        let gateways = Arc::new(gateways);
+        let live = Live { config: config.clone(), identity, otp, sms, gateways, endpoints };
         let (chat_service, stored) =
             ChatService::new(store.clone(), options.clock.clone(), config.chat.rules());
         let hub = Arc::new(Hub::new());
@@ -276,7 +302,8 @@ impl Gateway {
             metrics,
             inbox,
             payments: Arc::new(Payments::new(open.clone(), options.clock.clone())),
-            wallets: Arc::new(Wallets::new(open, options.clock.clone())),
+            wallets: Arc::new(Wallets::new(open.clone(), options.clock.clone())),
+            webhooks: Webhooks::new(open, options.clock.clone()),
             sandbox_bank,
             chat: Arc::new(chat_service),
             hub: hub.clone(),
@@ -308,6 +335,7 @@ impl Gateway {
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
         background.spawn(payments::reconcile(app.clone(), stop.clone()));
+        background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
         Ok(Gateway { app, listener, stop, background })
     }
 
@@ -381,6 +409,11 @@ async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         // What is left over is removed in the next rounds.
         if let Err(error) = app.live().identity.purge(PURGE_STEP).await {
             tracing::warn!(%error, "expired records could not be removed");
+        }
+        let kept = app.live().config.webhooks.clone();
+        let keep = Duration::from_secs(kept.keep_days * 86_400);
+        if let Err(error) = app.webhooks.purge(keep, kept.events_max, PURGE_STEP).await {
+            tracing::warn!(%error, "old events could not be removed");
         }
         if let Err(error) = app.wallets.purge(PURGE_STEP).await {
             tracing::warn!(%error, "idempotency records could not be removed");

@@ -22,6 +22,7 @@ mod rules;
 pub mod sandbox;
 pub mod sandbox_pay;
 pub mod users;
+pub mod webhooks;
 
 pub mod cli;
 pub mod config;

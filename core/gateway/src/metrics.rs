@@ -130,6 +130,18 @@ impl Metrics {
         self.recorder.register_counter(&key, &METADATA).increment(1);
     }
 
+    /// Counts what became of events at one webhook.
+    pub fn webhook(&self, name: &str, outcome: &'static str, count: usize) {
+        if count > 0 {
+            let labels = vec![
+                Label::new("webhook", SharedString::from(name.to_owned())),
+                Label::new("outcome", outcome),
+            ];
+            let key = Key::from_parts("chelseru_webhooks_total", labels);
+            self.recorder.register_counter(&key, &METADATA).increment(count as u64);
+        }
+    }
+
     /// The Prometheus text format.
     pub fn render(&self) -> String {
         self.handle.run_upkeep();

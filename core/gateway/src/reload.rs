@@ -103,7 +103,7 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
-    let tokens = app.tokens_for(&loaded)?;
+    let secrets = app.secrets(&loaded)?;
     let desired = plugins::desired(&loaded, &app.plugins_dir).map_err(|problems| problems.to_string())?;
     let prepared = app.registry.prepare(&desired).await;
     if !prepared.failures().is_empty() {
@@ -123,7 +123,11 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
         tracing::warn!("{warning}");
     }
     app.log.set_level(loaded.config.log.level);
-    app.install(loaded.config, Some(tokens), desired, &providers, gateways)?;
+    let wanted = !loaded.config.webhooks.endpoints.is_empty();
+    app.install(loaded.config, Some(secrets), desired, &providers, gateways)?;
+    if let Err(error) = app.store.events_want(wanted).await {
+        tracing::error!(%error, "whether events are wanted could not be noted");
+    }
     Ok(restart_keys)
 }
 

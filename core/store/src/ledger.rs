@@ -15,6 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::outbox::{EventBody, emit};
 use crate::payment::{Payment, PaymentState};
 use crate::record::{Record, decode, decode_u64, encode_u64};
 use crate::spend::{Spend, SpendState};
@@ -222,6 +223,12 @@ pub(crate) fn post(
     txn.put_record(keys::posting(number), &posting);
     txn.put(posting_key, encode_u64(number));
     txn.put_record(keys::LEDGER_HEAD.into(), &Head { number, hash: posting.hash });
+    for Entry { account, amount, balance, .. } in &posting.entries {
+        if let Account::Wallet(user) = *account {
+            let (amount, balance, posting) = (*amount, *balance, posting.key.clone());
+            emit(txn, at, EventBody::WalletChanged { user, amount, balance, posting })?;
+        }
+    }
     Ok(Posted::Done { balance })
 }
 

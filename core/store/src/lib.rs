@@ -31,6 +31,7 @@ mod user;
 
 mod idempotency;
 mod ledger;
+mod outbox;
 mod payment;
 mod spend;
 
@@ -60,6 +61,7 @@ pub use message::{
     MessageInserted, MessagePage, MessageRange, MessageStatus, Progress, Quota, Recovered, Reported,
     TRIED_MAX, Tried,
 };
+pub use outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventId, EventReport, PaymentFacts};
 pub use password::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };

@@ -17,12 +17,18 @@
 //! | `$s` | spend | spend |
 //! | `$S` | user, spend | nothing: a user's spends |
 //! | `$i` | user, 32 bytes | idempotency record |
+//! | `$e` | event | event |
+//! | `$n` | event | nothing: events that were not routed yet |
+//! | `$E` | | nothing: events are wanted |
+//! | `$w` | event, endpoint | delivery |
+//! | `$W` | endpoint, NUL, instant, event | nothing: when to try a delivery next |
+//! | `$D` | event, endpoint | nothing: deliveries that were given up |
 //!
 //! A gateway's name holds no NUL (the configuration's names are words), so no two keys mix.
 
 use sled::IVec;
 
-use crate::{PaymentId, SpendId, Timestamp, UserId};
+use crate::{EventId, PaymentId, SpendId, Timestamp, UserId};
 
 pub(crate) const PAYMENT_SEQUENCE: &[u8] = b"mseq-payment";
 pub(crate) const SPEND_SEQUENCE: &[u8] = b"mseq-spend";
@@ -35,6 +41,14 @@ pub(crate) const PAYMENTS: &[u8] = b"$P";
 pub(crate) const DUE: &[u8] = b"$d";
 pub(crate) const SPENDS: &[u8] = b"$s";
 pub(crate) const IDEMPOTENCY: &[u8] = b"$i";
+pub(crate) const EVENT_SEQUENCE: &[u8] = b"mseq-event";
+pub(crate) const EVENTS: &[u8] = b"$e";
+pub(crate) const EVENTS_NEW: &[u8] = b"$n";
+pub(crate) const EVENTS_WANTED: &[u8] = b"$E";
+pub(crate) const DELIVERIES_DEAD: &[u8] = b"$D";
+
+/// Endpoints that one event may have had.
+pub(crate) const ENDPOINTS_MAX: usize = 1000;
 
 pub(crate) fn posting(number: u64) -> IVec {
     joined(POSTINGS, &[&number.to_be_bytes()])
@@ -95,6 +109,38 @@ pub(crate) fn spend_of(user: UserId, id: SpendId) -> IVec {
 
 pub(crate) fn idempotency(user: UserId, key: &[u8; 32]) -> IVec {
     joined(IDEMPOTENCY, &[&user.0.to_be_bytes(), key])
+}
+
+pub(crate) fn event(id: EventId) -> IVec {
+    joined(EVENTS, &[&id.0.to_be_bytes()])
+}
+
+pub(crate) fn event_new(id: EventId) -> IVec {
+    joined(EVENTS_NEW, &[&id.0.to_be_bytes()])
+}
+
+pub(crate) fn delivery(id: EventId, endpoint: &str) -> IVec {
+    joined(b"$w", &[&id.0.to_be_bytes(), endpoint.as_bytes()])
+}
+
+pub(crate) fn deliveries_of(id: EventId) -> IVec {
+    joined(b"$w", &[&id.0.to_be_bytes()])
+}
+
+pub(crate) fn delivery_due(endpoint: &str, at: Timestamp, id: EventId) -> IVec {
+    let (at, id) = (at.as_micros().to_be_bytes(), id.0.to_be_bytes());
+    joined(b"$W", &[endpoint.as_bytes(), &[0], &at, &id])
+}
+
+pub(crate) fn delivery_dead(id: EventId, endpoint: &str) -> IVec {
+    joined(DELIVERIES_DEAD, &[&id.0.to_be_bytes(), endpoint.as_bytes()])
+}
+
+/// The event and the endpoint of a delivery's key; the endpoint is empty in an event's own.
+pub(crate) fn delivery_parts(key: &[u8]) -> Option<(EventId, String)> {
+    let (number, endpoint) = key.get(2..)?.split_first_chunk::<8>()?;
+    let endpoint = std::str::from_utf8(endpoint).ok()?;
+    Some((EventId(u64::from_be_bytes(*number)), endpoint.to_owned()))
 }
 
 /// The number a key ends with.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::idempotency::{self, Once, Subject};
 use crate::ledger::{Account, Posted, payment_key, post, refund_key, signed};
+use crate::outbox::{EventBody, emit};
 use crate::record::{Record, decode, decode_u64, encode_u64};
 use crate::txn::Txn;
 use crate::{Store, StoreError, Timestamp, UserId, error, money_keys as keys};
@@ -302,7 +303,7 @@ impl Store {
             }
             let reference = keys::reference(&payment.gateway, &start.reference);
             if txn.get(&reference)?.is_some() {
-                end(txn, &mut payment, PaymentState::Failed, "reference_reused", now);
+                end(txn, &mut payment, PaymentState::Failed, "reference_reused", now)?;
                 return Ok(PaymentStep::Was(payment));
             }
             txn.put(reference, encode_u64(id.0));
@@ -387,7 +388,7 @@ impl Store {
             if !payment.state.is_open() {
                 return Ok(PaymentStep::Was(payment));
             }
-            end(txn, &mut payment, state, &reason, now);
+            end(txn, &mut payment, state, &reason, now)?;
             Ok(PaymentStep::Done(payment))
         })
         .await
@@ -616,7 +617,7 @@ fn settle(
     if !receipt.number.is_empty() {
         let key = keys::receipt(&payment.gateway, &receipt.number);
         if txn.get(&key)?.is_some() {
-            end(txn, &mut payment, PaymentState::Failed, "receipt_reused", now);
+            end(txn, &mut payment, PaymentState::Failed, "receipt_reused", now)?;
             return Ok(PaymentSettled::ReceiptReused(payment));
         }
         txn.put(key, encode_u64(id.0));
@@ -640,7 +641,7 @@ fn settle(
     }
     payment.receipt = Some(receipt);
     payment.paid_at = Some(now);
-    end(txn, &mut payment, PaymentState::Paid, "", now);
+    end(txn, &mut payment, PaymentState::Paid, "", now)?;
     Ok(PaymentSettled::Now(payment))
 }
 
@@ -693,6 +694,7 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
         payment.ended_at = Some(now);
     }
     put(txn, &payment);
+    emit(txn, now, EventBody::refunded(&payment, amount, number))?;
     if let Some(once) = once {
         idempotency::keep(txn, by, &once, u64::from(number));
     }
@@ -700,7 +702,13 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
 }
 
 /// Brings an open payment to its end and takes it out of everything that open ones are in.
-fn end(txn: &mut Txn, payment: &mut Payment, state: PaymentState, reason: &str, now: Timestamp) {
+fn end(
+    txn: &mut Txn,
+    payment: &mut Payment,
+    state: PaymentState,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     payment.state = state;
     reason.clone_into(&mut payment.reason);
     payment.ended_at = Some(now);
@@ -710,6 +718,7 @@ fn end(txn: &mut Txn, payment: &mut Payment, state: PaymentState, reason: &str, 
     txn.delete(keys::open(&payment.gateway, payment.id));
     txn.delete(keys::due(payment.check_at, payment.id));
     put(txn, payment);
+    emit(txn, now, EventBody::ended(payment))
 }
 
 fn reschedule(txn: &mut Txn, payment: &mut Payment, at: Timestamp) {

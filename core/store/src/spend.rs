@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::idempotency::{self, Once, Subject};
 use crate::ledger::{Account, Posted, post, signed, spend_key};
+use crate::outbox::{EventBody, emit};
 use crate::record::{Record, decode};
 use crate::txn::Txn;
 use crate::{Store, StoreError, Timestamp, UserId, error, money_keys as keys};
@@ -143,6 +144,7 @@ impl Store {
             }
             spend.captured = captured;
             end(txn, &mut spend, SpendState::Captured, now);
+            emit(txn, now, EventBody::captured(&spend))?;
             Ok(SpendEnded::Done(spend))
         })
         .await

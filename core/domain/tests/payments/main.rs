@@ -5,6 +5,7 @@ mod bank;
 mod history;
 mod rules;
 mod wallets;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

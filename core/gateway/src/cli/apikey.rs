@@ -7,14 +7,11 @@ use std::path::Path;
 
 use chelseru_domain::api_key;
 use chelseru_domain::clock::{Clock, SystemClock};
-use chelseru_store::{Store, StoreError, StoreOptions};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::ask;
-use crate::config::{self, Loaded};
+use super::ask::{Way, open};
 use crate::http::api_key_json;
-use crate::users::OperatorDoor;
 
 pub(crate) async fn create(
     config_file: &Path,
@@ -88,40 +85,4 @@ pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
     }
     eprintln!("API key {id} is revoked");
     Ok(())
-}
-
-enum Way {
-    Store(Store),
-    Gateway(Box<Running>),
-}
-
-/// A gateway that runs with this configuration.
-struct Running {
-    loaded: Loaded,
-    token: String,
-}
-
-impl Running {
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
-        let (status, answer) = ask::gateway(&self.loaded, method, path, Some(&self.token), body).await?;
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let text = answer["details"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
-        Err(format!("the running gateway answers {status}: {text}"))
-    }
-}
-
-fn open(config_file: &Path) -> Result<Way, String> {
-    let loaded = super::load(config_file)?;
-    let data_dir = config::data_dir(&loaded.config, config_file);
-    std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
-    match Store::open(data_dir.join("db"), StoreOptions::default()) {
-        Ok(store) => Ok(Way::Store(store)),
-        Err(StoreError::Locked { .. }) => {
-            let token = OperatorDoor::find(&data_dir)?.token;
-            Ok(Way::Gateway(Box::new(Running { loaded, token })))
-        }
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -1,35 +1,41 @@
 //! Asking the gateway that runs with a configuration.
+//!
+//! The store belongs to one process. While a gateway runs on it, a command asks that gateway, on this machine and
+//! with the token that it left in its data folder; otherwise it opens the store itself: [`open`].
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chelseru_store::{Store, StoreError, StoreOptions};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use crate::config::Loaded;
+use crate::config;
+use crate::users::OperatorDoor;
 
 /// How long a running gateway may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer at most.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// One request to where the configuration listens.
-pub(crate) async fn gateway(
-    loaded: &Loaded,
+/// One request to a gateway on this machine.
+async fn exchange(
+    mut address: SocketAddr,
+    base_path: &str,
     method: Method,
     path: &str,
     operator_token: Option<&str>,
     body: Option<Value>,
 ) -> Result<(StatusCode, Value), String> {
-    let server = &loaded.config.server;
-    let text = |error: &dyn std::fmt::Display| format!("no gateway answers at {}: {error}", server.listen);
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let text = |error: &dyn std::fmt::Display| format!("no gateway answers at {address}: {error}");
     let exchange = async {
-        let mut address = server.listen;
-        if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
         let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| text(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -37,7 +43,7 @@ pub(crate) async fn gateway(
         tokio::spawn(connection);
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", server.base_path))
+            .uri(format!("{base_path}{path}"))
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = operator_token {
@@ -52,4 +58,37 @@ pub(crate) async fn gateway(
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     };
     tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| Err("it does not answer in time".into()))
+}
+
+/// How a command reaches the store.
+pub(super) enum Way {
+    Store(Store),
+    Gateway(Box<Running>),
+}
+
+/// A gateway that runs on this store.
+pub(super) struct Running(OperatorDoor);
+
+impl Running {
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
+        let (status, answer) =
+            exchange(self.0.address, &self.0.base_path, method, path, Some(&self.0.token), body).await?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = answer["details"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
+        Err(format!("the running gateway answers {status}: {text}"))
+    }
+}
+
+/// The store itself, or the gateway that has it open. Errors: a text for the operator.
+pub(super) fn open(config_file: &Path) -> Result<Way, String> {
+    let loaded = super::load(config_file)?;
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
+    match Store::open(data_dir.join("db"), StoreOptions::default()) {
+        Ok(store) => Ok(Way::Store(store)),
+        Err(StoreError::Locked { .. }) => Ok(Way::Gateway(Box::new(Running(OperatorDoor::find(&data_dir)?)))),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -1,4 +1,4 @@
-//! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ...`.
+//! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ... | webhooks ...`.
 //!
 //! Exit status: 0 done, 1 failed (the reason on standard error), 2 used wrongly. Results go to standard
 //! output, everything else to standard error.
@@ -9,6 +9,7 @@ mod ledger;
 mod plugin;
 mod serve;
 mod user;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +62,9 @@ enum Command {
     /// Look at the money.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Look after the messages that tell others of payments and wallets.
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Look after accounts.
     ///
     /// Works on the store when no gateway runs; when one does, it is asked to do it, and the change takes effect
@@ -93,6 +97,33 @@ enum ApiKeyCommand {
     Revoke {
         /// The key's number, as `list` shows it.
         id: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum WebhooksCommand {
+    /// Make a signing secret and print it. Nothing is stored.
+    Secret,
+    /// List the newest events and what became of them at each endpoint.
+    List {
+        /// Only events that were given up at some endpoint.
+        #[arg(long)]
+        dead: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell an event again, or every one that was given up.
+    Replay {
+        /// The event's id, as `list` shows it.
+        #[arg(required_unless_present = "dead", conflicts_with = "dead")]
+        event: Option<String>,
+        /// Every event that was given up.
+        #[arg(long)]
+        dead: bool,
+        /// Only to this endpoint.
+        #[arg(long)]
+        endpoint: Option<String>,
     },
 }
 
@@ -135,6 +166,13 @@ pub fn main() -> ExitCode {
             Command::Serve => serve::serve(&cli.config).await,
             Command::Check => serve::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config),
+            Command::Webhooks(WebhooksCommand::Secret) => webhooks::secret(),
+            Command::Webhooks(WebhooksCommand::List { dead, json }) => {
+                webhooks::list(&cli.config, *dead, *json).await
+            }
+            Command::Webhooks(WebhooksCommand::Replay { event, endpoint, .. }) => {
+                webhooks::replay(&cli.config, event.as_deref(), endpoint.as_deref()).await
+            }
             Command::Plugin(PluginCommand::List { json }) => plugin::list(&cli.config, *json).await,
             Command::Plugin(PluginCommand::Inspect { plugin, json }) => {
                 plugin::inspect(&cli.config, plugin, *json).await

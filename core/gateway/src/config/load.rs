@@ -7,6 +7,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use chelseru_store::EventBody;
+
 use super::{Config, Groups, SettingSource};
 
 /// The text of a configuration file, kept to find the line of a key.
@@ -149,7 +151,10 @@ impl Source {
             key = match text.split_once('=') {
                 Some((name, value)) if !text.starts_with('[') && !text.starts_with('#') => {
                     // A value under `settings` may be a secret: it is never repeated.
-                    if !table.contains("settings") && !table.starts_with("provider") {
+                    if !table.contains("settings")
+                        && !table.starts_with("provider")
+                        && !table.starts_with("webhooks")
+                    {
                         found = Some(value.split(" #").next().unwrap_or(value).trim().to_owned());
                     }
                     if table.is_empty() { name.trim().to_owned() } else { format!("{table}.{}", name.trim()) }
@@ -269,6 +274,7 @@ impl Checker<'_> {
         self.check_sms(config);
         self.check_chat(config);
         self.check_payment(config);
+        self.check_webhooks(config);
         self.check_providers(config);
     }
 
@@ -446,6 +452,38 @@ impl Checker<'_> {
                     format!("{url:?}"),
                     "must hold absolute http or https addresses",
                 );
+            }
+        }
+    }
+
+    fn check_webhooks(&mut self, config: &Config) {
+        let webhooks = &config.webhooks;
+        self.range("webhooks.keep_days", webhooks.keep_days, 1, 365);
+        self.range("webhooks.events_max", webhooks.events_max, 1000, 100_000_000);
+        let most = super::webhooks::ENDPOINTS_MAX;
+        if webhooks.endpoints.len() > most {
+            let found = format!("{} endpoints", webhooks.endpoints.len());
+            self.refuse("webhooks.endpoints", found, &format!("takes at most {most}"));
+        }
+        for (name, endpoint) in &webhooks.endpoints {
+            let key = format!("webhooks.endpoints.{name}");
+            let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+            if !(1..=64).contains(&name.len()) || !name.bytes().all(word) {
+                let accepted = "a webhook's name has 1 to 64 letters, digits, _ and -";
+                self.refuse(&key, format!("{name:?}"), accepted);
+            }
+            if super::payment_parts(&endpoint.url).is_none() {
+                let accepted = "must be an absolute http or https address without a user name";
+                self.refuse(&format!("{key}.url"), format!("{:?}", endpoint.url), accepted);
+            }
+            for kind in endpoint.events.iter().filter(|kind| !EventBody::KINDS.contains(&kind.as_str())) {
+                let accepted = format!("holds kinds of events; accepted are {}", EventBody::KINDS.join(", "));
+                self.refuse(&format!("{key}.events"), format!("{kind:?}"), &accepted);
+            }
+            if matches!(endpoint.secret, SettingSource::Text(_)) {
+                let advice = "is a secret in the file; better is { env = \"NAME\" } or { file = \"path\" }";
+                let warning = self.source.problem(&format!("{key}.secret"), None, advice);
+                self.warnings.push(warning);
             }
         }
     }

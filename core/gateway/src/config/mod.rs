@@ -12,6 +12,7 @@
 mod chat;
 mod load;
 mod payment;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use chat::Chat;
 pub use load::{Loaded, Problem, Problems, Source};
 pub use payment::{Payment, SANDBOX_PAY, Unit, is_allowed as payment_url_allowed, parts as payment_parts};
+pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -36,6 +38,7 @@ pub struct Config {
     pub audit: Audit,
     pub sms: Sms,
     pub payment: Payment,
+    pub webhooks: Webhooks,
     pub chat: Chat,
     pub plugins: Plugins,
     /// One entry per provider account; the name is free, several entries may use one plugin.

@@ -43,6 +43,7 @@ use crate::app::{App, Live};
 use body::ReplyBody;
 use fields::Fields;
 pub(crate) use operator::api_key_json;
+pub(crate) use payment::{shown_amount, state_name};
 pub use proxy::{Proxies, network};
 use reply::{Failure, Reply};
 pub use route::Router;
@@ -277,6 +278,8 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::ApiKeyList => operator::api_key_list(&context),
         Operation::ApiKeyCreate => operator::api_key_create(context, body(fields)?).await,
         Operation::ApiKeyRevoke => operator::api_key_revoke(context, body(fields)?).await,
+        Operation::WebhookList => operator::webhook_list(&context),
+        Operation::WebhookReplay => operator::webhook_replay(context, body(fields)?).await,
         Operation::PaymentCreate => payment::create(context, body(fields)?).await,
         Operation::PaymentVerify => payment::verify(context, None).await,
         Operation::PaymentCallback => payment::verify(context, Some(body(fields)?)).await,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use chelseru_domain::api_key::{self, ApiKeyError};
 use chelseru_domain::clock::rest_format;
+use chelseru_domain::webhook;
 use chelseru_store::ApiKey;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -97,6 +98,54 @@ pub(crate) async fn api_key_revoke(context: Context, fields: Fields) -> Result<R
         Ok(false) => Err(super::not_found()),
         Err(error) => {
             tracing::error!(%error, "an API key could not be revoked");
+            Err(Failure::internal())
+        }
+    }
+}
+
+/// Events in one answer.
+const EVENTS_MAX: usize = 100;
+/// Dead events that one request replays.
+const REPLAY_MAX: usize = 10_000;
+
+/// `GET operator/webhooks/?before=&dead=`: events and what became of them, newest first.
+pub(crate) fn webhook_list(context: &Context) -> Result<Reply, Failure> {
+    operator(context)?;
+    let query = context.head.uri.query().unwrap_or("");
+    let asked = |name: &str| {
+        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
+    };
+    let before = asked("before").and_then(|text| webhook::event_of(&text));
+    let dead = asked("dead").is_some_and(|text| text == "true");
+    let events = context.app.webhooks.list(before, dead, EVENTS_MAX).map_err(|error| {
+        tracing::error!(%error, "events could not be read");
+        Failure::internal()
+    })?;
+    let results: Vec<_> = events.iter().map(crate::webhooks::report_json).collect();
+    Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
+}
+
+/// `POST operator/webhooks/`: tells `event` again, or every dead one without it; with `endpoint`, only there.
+pub(crate) async fn webhook_replay(context: Context, fields: Fields) -> Result<Reply, Failure> {
+    operator(&context)?;
+    let text = |name: &str| fields.value(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let endpoint = text("endpoint");
+    let known = |name: &String| context.live.config.webhooks.endpoints.contains_key(name);
+    if let Some(name) = endpoint.as_ref().filter(|name| !known(name)) {
+        return Err(Failure::field("endpoint", format!("\"{name}\" is not a configured endpoint.")));
+    }
+    let webhooks = &context.app.webhooks;
+    let replayed = match text("event") {
+        None => webhooks.replay_dead(endpoint, REPLAY_MAX).await,
+        Some(event) => match webhook::event_of(&event) {
+            None => return Err(Failure::field("event", "Not an event's id.")),
+            Some(id) => webhooks.replay(id, endpoint).await,
+        },
+    };
+    match replayed {
+        Ok(count) => Ok(Reply::json(StatusCode::OK, &json!({"replayed": count}))),
+        Err(error) => {
+            tracing::error!(%error, "events could not be replayed");
             Err(Failure::internal())
         }
     }

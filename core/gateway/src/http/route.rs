@@ -38,6 +38,8 @@ pub enum Operation {
     ApiKeyList,
     ApiKeyCreate,
     ApiKeyRevoke,
+    WebhookList,
+    WebhookReplay,
     PaymentCreate,
     PaymentVerify,
     PaymentCallback,
@@ -108,6 +110,7 @@ impl Operation {
                 | Operation::MessageSend
                 | Operation::ApiKeyCreate
                 | Operation::ApiKeyRevoke
+                | Operation::WebhookReplay
                 | Operation::PaymentCreate
                 | Operation::PaymentCallback
                 | Operation::PaymentRefund
@@ -317,6 +320,13 @@ pub(crate) const ROUTES: &[Route] = &[
         name: "API Key Revoke",
         access: Access::Loopback,
         methods: &[(Method::POST, Operation::ApiKeyRevoke)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/operator/webhooks/",
+        name: "Webhooks",
+        access: Access::Loopback,
+        methods: &[(Method::GET, Operation::WebhookList), (Method::POST, Operation::WebhookReplay)],
         exists: ALWAYS,
     },
     Route {

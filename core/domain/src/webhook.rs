@@ -1,0 +1,287 @@
+//! Webhooks: whoever was named in the configuration is told of payments and wallets.
+//!
+//! An event is told at least once, in the form of the Standard Webhooks specification: signed, with an id that stays
+//! the same when it is told again. A try that fails is repeated with growing delays ([`DELAYS`]); after the last one
+//! the delivery is dead, which a person sees and may replay. Invariants: an event that was written is told or dead,
+//! never forgotten before its time of keeping is over; one endpoint that does not answer holds up no other; a
+//! receiver's answer changes nothing but the delivery.
+//!
+//! Not here: how a body is written and sent (the port's), what is an event (`chelseru-store::outbox`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chelseru_store::{Attempt, Event, EventId, EventReport, Store, StoreError};
+use futures_util::StreamExt;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::{Clock, Timestamp};
+
+/// How long after each failed try the next one comes; a tenth more or less, so that many do not come at once.
+///
+/// Source: Standard Webhooks specification, "Deliverability and reliability", the schedule it gives as an example.
+pub const DELAYS: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+    Duration::from_secs(14 * 3600),
+    Duration::from_secs(20 * 3600),
+    Duration::from_secs(24 * 3600),
+];
+
+/// The longest wait that a receiver's `Retry-After` may ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Events routed in one step.
+const ROUTE_MAX: usize = 500;
+/// Deliveries to one endpoint in one step.
+const STEP_MAX: usize = 64;
+/// Deliveries to one endpoint at once.
+const PARALLEL: usize = 8;
+/// Characters of an error that are kept.
+const ERROR_CHARS_MAX: usize = 200;
+
+/// Bytes of a signing key. Source: Standard Webhooks specification, "Signature scheme".
+pub const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// What a receiver made of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It answered with success.
+    Accepted,
+    /// It may accept it later.
+    Failed { error: String, retry_after: Option<Duration> },
+    /// It wants no more of it.
+    Gone { error: String },
+}
+
+/// Those who are told.
+#[async_trait]
+pub trait Receivers: Send + Sync {
+    /// The names of the endpoints that want an event of this kind.
+    fn wanting(&self, kind: &str) -> Vec<String>;
+
+    /// Tells one endpoint.
+    async fn tell(&self, endpoint: &str, event: &Event) -> Told;
+}
+
+/// What a step over one endpoint did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Step {
+    pub delivered: usize,
+    pub failed: usize,
+    pub dead: usize,
+    /// More are due.
+    pub more: bool,
+}
+
+/// Tells what happened.
+#[derive(Clone)]
+pub struct Webhooks {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Webhooks {
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Webhooks { store, clock }
+    }
+
+    /// Gives new events to those who want them now; says how many there were. To be called by one task.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn route(&self, receivers: &dyn Receivers) -> Result<usize, StoreError> {
+        let wanting = |event: &Event| receivers.wanting(event.body.kind());
+        self.store.events_route(ROUTE_MAX, self.clock.now(), wanting).await
+    }
+
+    /// Tells one endpoint what is due for it, the oldest first, a few at a time. After a failure no more are begun:
+    /// a receiver that is down is not asked for each event that waits. To be called by one task per endpoint.
+    ///
+    /// Cancellation: what was told and not noted is told again.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn deliver(&self, receivers: &dyn Receivers, endpoint: &str) -> Result<Step, StoreError> {
+        let due = self.store.deliveries_due(endpoint, self.clock.now(), STEP_MAX)?;
+        let mut step = Step { more: due.len() == STEP_MAX, ..Step::default() };
+        let mut attempts = Vec::with_capacity(due.len());
+        let failing = AtomicBool::new(false);
+        let failing = &failing;
+        let mut tries = futures_util::stream::iter(due)
+            .map(|(event, delivery)| async move {
+                if failing.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let told = receivers.tell(endpoint, &event).await;
+                if told != Told::Accepted {
+                    failing.store(true, Ordering::Relaxed);
+                }
+                Some((event.id, delivery.attempts, told))
+            })
+            .buffer_unordered(PARALLEL);
+        while let Some(told) = tries.next().await {
+            let Some((id, before, told)) = told else { continue };
+            let attempt = match told {
+                Told::Accepted => Attempt::Delivered,
+                Told::Gone { error } => Attempt::Failed { error: cut(&error), again_at: None },
+                Told::Failed { error, retry_after } => {
+                    let again_at = delay(id, before, retry_after).map(|delay| self.clock.now().plus(delay));
+                    Attempt::Failed { error: cut(&error), again_at }
+                }
+            };
+            match &attempt {
+                Attempt::Delivered => step.delivered += 1,
+                Attempt::Failed { again_at: Some(_), .. } => step.failed += 1,
+                Attempt::Failed { error, again_at: None } => {
+                    step.dead += 1;
+                    tracing::error!(event.id = id.0, webhook = endpoint, %error, "an event was given up; it can be replayed");
+                }
+            }
+            attempts.push((id, attempt));
+        }
+        if !attempts.is_empty() {
+            self.store.deliveries_note(endpoint, attempts).await?;
+        }
+        Ok(step)
+    }
+
+    /// Events with what became of them, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn list(
+        &self,
+        before: Option<EventId>,
+        dead: bool,
+        limit: usize,
+    ) -> Result<Vec<EventReport>, StoreError> {
+        self.store.events_list(before, dead, limit)
+    }
+
+    /// Tells an event again; says how many endpoints.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn replay(&self, id: EventId, endpoint: Option<String>) -> Result<usize, StoreError> {
+        self.store.event_replay(id, endpoint, self.clock.now()).await
+    }
+
+    /// Tells dead events again, at most `limit`; says how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn replay_dead(&self, endpoint: Option<String>, limit: usize) -> Result<usize, StoreError> {
+        self.store.events_replay_dead(endpoint, limit, self.clock.now()).await
+    }
+
+    /// Removes events that were kept long enough, or are more than `count_max`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn purge(&self, keep: Duration, count_max: u64, limit: usize) -> Result<usize, StoreError> {
+        let since = self.clock.now().minus(keep);
+        let (removed, untold) = self.store.events_purge(since, count_max, limit).await?;
+        if untold > 0 {
+            tracing::error!(count = untold, "events were removed that not every webhook had been told of");
+        }
+        Ok(removed)
+    }
+}
+
+/// How long to wait after a try, the first being number 0; nothing after the last.
+fn delay(id: EventId, tries_before: u32, retry_after: Option<Duration>) -> Option<Duration> {
+    let base = *DELAYS.get(tries_before as usize)?;
+    // Spread by the event's number: nine to eleven tenths, the same every time.
+    let spread = (id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32 % 201;
+    let delay = base * (900 + spread) / 1000;
+    Some(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).max(delay))
+}
+
+/// The signature of a message: HMAC-SHA256 over id, time and body, which its header shows as `v1,` and Base64.
+///
+/// Source: Standard Webhooks specification, "Signature scheme".
+#[must_use]
+pub fn signature(secret: &[u8], id: &str, timestamp_secs: u64, body: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    mac.update(id.as_bytes());
+    mac.update(b".");
+    mac.update(timestamp_secs.to_string().as_bytes());
+    mac.update(b".");
+    mac.update(body);
+    mac.finalize().into_bytes().into()
+}
+
+/// The id of an event as receivers see it. The instant keeps events of two stores apart.
+#[must_use]
+pub fn public_id(event: &Event) -> String {
+    format!("evt_{:x}_{}", event.at.as_micros(), event.id.0)
+}
+
+/// The event that a public id, or the plain number, names.
+#[must_use]
+pub fn event_of(public_id: &str) -> Option<EventId> {
+    let number = public_id.rsplit('_').next()?;
+    number.parse().ok().map(EventId)
+}
+
+/// When an event happened, in whole seconds, for the header of a try made now.
+#[must_use]
+pub fn timestamp_secs(now: Timestamp) -> u64 {
+    now.as_micros() / 1_000_000
+}
+
+fn cut(error: &str) -> String {
+    error.chars().take(ERROR_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_and_end() {
+        let delays: Vec<_> = (0..).map_while(|tries| delay(EventId(7), tries, None)).collect();
+        assert_eq!(delays.len(), DELAYS.len());
+        assert!(delays.is_sorted());
+        for (delay, base) in delays.iter().zip(DELAYS) {
+            assert!(*delay >= base * 9 / 10 && *delay <= base * 11 / 10, "{delay:?} for {base:?}");
+        }
+        assert_ne!(delay(EventId(1), 8, None), delay(EventId(2), 8, None));
+        let asked = delay(EventId(1), 0, Some(Duration::from_secs(60)));
+        assert_eq!(asked, Some(Duration::from_secs(60)));
+        assert!(delay(EventId(1), 0, Some(Duration::MAX)).is_some_and(|delay| delay <= RETRY_AFTER_MAX));
+    }
+
+    /// A known answer, computed apart with `openssl dgst -sha256 -hmac`.
+    #[test]
+    fn a_signature_covers_id_time_and_body() {
+        let sign = |id: &str, at, body: &[u8]| signature(b"0123456789abcdef01234567", id, at, body);
+        let known = sign("evt_1", 1_700_000_000, b"{}");
+        let hex: String = known.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "34d13b97cc811942198b1f995a1bb0d62d1def21d5e7c7533e5a3031581d3130");
+        assert_ne!(sign("evt_2", 1_700_000_000, b"{}"), known);
+        assert_ne!(sign("evt_1", 1_700_000_001, b"{}"), known);
+        assert_ne!(sign("evt_1", 1_700_000_000, b"{ }"), known);
+    }
+
+    #[test]
+    fn a_public_id_names_its_event() {
+        assert_eq!(event_of("evt_5f5e100_12"), Some(EventId(12)));
+        assert_eq!(event_of("12"), Some(EventId(12)));
+        assert_eq!(event_of("evt_"), None);
+    }
+}

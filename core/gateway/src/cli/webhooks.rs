@@ -1,0 +1,98 @@
+//! `chelseru webhooks secret | list | replay`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chelseru_domain::clock::SystemClock;
+use chelseru_domain::webhook::{Webhooks, event_of};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::ask::{Way, open};
+use crate::webhooks::{report_json, secret_make};
+
+/// Events that are shown.
+const SHOWN_MAX: usize = 100;
+/// Dead events that are replayed at once.
+const REPLAY_MAX: usize = 10_000;
+
+pub(crate) fn secret() -> Result<(), String> {
+    let secret = secret_make().map_err(|error| format!("no randomness: {error}"))?;
+    eprintln!("give this to the receiver and to [webhooks.endpoints.NAME] secret = {{ env = \"...\" }}:");
+    println!("{secret}");
+    Ok(())
+}
+
+pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Result<(), String> {
+    let events: Vec<Value> = match open(config_file)? {
+        Way::Store(store) => {
+            let events = store.events_list(None, dead, SHOWN_MAX).map_err(|error| error.to_string())?;
+            store.close();
+            events.iter().map(report_json).collect()
+        }
+        Way::Gateway(gateway) => {
+            let path = if dead { "/operator/webhooks/?dead=true" } else { "/operator/webhooks/" };
+            let mut answer = gateway.ask(Method::GET, path, None).await?;
+            answer["results"].as_array_mut().map(std::mem::take).unwrap_or_default()
+        }
+    };
+    if as_json {
+        println!("{:#}", Value::Array(events));
+        return Ok(());
+    }
+    println!("EVENT  TYPE  TIME  DELIVERIES");
+    for event in &events {
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let deliveries: Vec<String> = event["deliveries"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|delivery| {
+                let (endpoint, state) = (text(&delivery["endpoint"]), text(&delivery["state"]));
+                match delivery["error"].as_str() {
+                    Some("") | None => format!("{endpoint}: {state}"),
+                    Some(error) => {
+                        format!("{endpoint}: {state} after {} tries ({error})", delivery["attempts"])
+                    }
+                }
+            })
+            .collect();
+        let told = if deliveries.is_empty() { "nobody".to_owned() } else { deliveries.join("; ") };
+        println!("{}  {}  {}  {told}", text(&event["id"]), text(&event["type"]), text(&event["timestamp"]));
+    }
+    Ok(())
+}
+
+pub(crate) async fn replay(
+    config_file: &Path,
+    event: Option<&str>,
+    endpoint: Option<&str>,
+) -> Result<(), String> {
+    let count = match open(config_file)? {
+        Way::Store(store) => {
+            let webhooks = Webhooks::new(store.clone(), Arc::new(SystemClock));
+            let endpoint = endpoint.map(str::to_owned);
+            let replayed = match event {
+                None => webhooks.replay_dead(endpoint, REPLAY_MAX).await,
+                Some(event) => {
+                    let id = event_of(event).ok_or_else(|| format!("{event}: not an event's id"))?;
+                    webhooks.replay(id, endpoint).await
+                }
+            };
+            store.close();
+            replayed.map_err(|error| error.to_string())? as u64
+        }
+        Way::Gateway(gateway) => {
+            let wanted = json!({"event": event, "endpoint": endpoint});
+            let answer = gateway.ask(Method::POST, "/operator/webhooks/", Some(wanted)).await?;
+            answer["replayed"].as_u64().unwrap_or(0)
+        }
+    };
+    if count == 0 && event.is_some() {
+        return Err(
+            "no such event is kept, or it was given to no endpoint; name one with --endpoint".to_owned()
+        );
+    }
+    eprintln!("{count} deliveries will be tried again");
+    Ok(())
+}
