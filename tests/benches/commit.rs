@@ -42,7 +42,7 @@ fn store(runtime: &tokio::runtime::Runtime, durability: Durability) -> (f64, f64
 }
 
 /// The same bytes by sled alone: one batch, one flush, again.
-fn bare(batch_size: usize, durability: Durability) -> f64 {
+pub(crate) fn bare(batch_size: usize, durability: Durability) -> f64 {
     let dir = tempfile::tempdir().expect("a folder");
     let db = sled::Config::new().path(dir.path()).flush_every_ms(None).open().expect("open");
     let file = std::fs::File::open(dir.path().join("db")).expect("sled's file");

@@ -4,6 +4,7 @@
 //! numbers wander on shared machines. Each figure is the median of several runs. Nothing fails on a number.
 
 mod auth;
+mod chat;
 mod commit;
 mod http;
 mod measure;
@@ -12,10 +13,15 @@ mod reload;
 mod sms;
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("chat-clients") {
+        // The process of the chat bench's clients; it says nothing but its outcome.
+        return chat::client::main();
+    }
     for name in std::env::args().skip(1) {
         println!("== {name}");
         match name.as_str() {
             "auth" => auth::run(),
+            "chat" => chat::run(),
             "commit" => commit::run(),
             "http" => http::run(),
             "plugin-call" => plugin_call::run(),

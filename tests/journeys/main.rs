@@ -1,5 +1,7 @@
 //! Journeys: whole gateways, real sockets, real plugins.
 
+mod chat_order;
+mod chat_rights;
 mod chat_socket;
 mod cli;
 mod contract;

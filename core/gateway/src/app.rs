@@ -331,7 +331,7 @@ impl Gateway {
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep(app.clone(), stop.clone()));
         tokio::spawn(ChatService::publish_all(stored, hub));
-        tokio::spawn(chat::look_after(app.clone(), stop.clone()));
+        app.detached.spawn(chat::look_after(app.clone(), stop.clone()));
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
         background.spawn(payments::reconcile(app.clone(), stop.clone()));

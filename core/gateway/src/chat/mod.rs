@@ -31,6 +31,9 @@ pub(crate) use socket::{Place, Purpose, serve};
 
 use crate::app::App;
 
+/// The same while the gateway stops, which waits for it.
+const STOPPING_TICK: Duration = Duration::from_millis(20);
+
 /// How often sockets are looked after: half of the second within which an expired token must act.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -45,6 +48,7 @@ pub async fn look_after(app: Arc<App>, stop: CancellationToken) {
             () = stop.cancelled(), if !stopping => {
                 app.hub.stop();
                 stopping = true;
+                interval = tokio::time::interval(STOPPING_TICK);
                 continue;
             }
             event = ended.recv() => match event {
