@@ -23,8 +23,6 @@ const CONFIG: &str = "
 [chat]
 frames_per_second_max = 1000000
 sockets_per_user_max = 10000
-queue_frames_max = 100000
-queue_bytes_max = 67108864
 [auth]
 access_token_seconds = 86400
 ";

@@ -1,5 +1,6 @@
 //! Journeys: whole gateways, real sockets, real plugins.
 
+mod chat_hostile;
 mod chat_order;
 mod chat_rights;
 mod chat_socket;
@@ -17,4 +18,5 @@ mod recorded_payments;
 mod reload;
 mod sessions;
 mod sms;
+mod socket_conformance;
 mod webhooks;

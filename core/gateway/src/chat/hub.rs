@@ -136,6 +136,12 @@ impl Hub {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Sockets that are being closed and have not ended yet.
+    pub fn closing(&self) -> usize {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.values().filter(|peer| peer.is_closing()).count()
+    }
+
     /// Milliseconds since the hub was made, from 1.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)

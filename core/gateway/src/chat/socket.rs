@@ -120,7 +120,9 @@ impl Socket {
             if self.peer().is_dead() {
                 return Ok(());
             }
-            self.take_queue();
+            if self.peer().is_closing() {
+                self.take_queue();
+            }
             let blocked = self.write_and_catch_up()?;
             if self.closing == Closing::Sending && self.writing.is_empty() {
                 self.closing = Closing::Sent;
@@ -144,14 +146,16 @@ impl Socket {
         &self.place.app.hub
     }
 
-    /// Moves what waits for this task to where it is written.
-    fn take_queue(&mut self) {
+    /// Moves what waits for this task to where it is written; false when there is nothing. Only when everything
+    /// before it is written, or the socket closes: until then it stays where it is counted.
+    fn take_queue(&mut self) -> bool {
         if self.closing != Closing::Open {
-            return;
+            return false;
         }
         let now_ms = self.hub().now_ms();
         let unread_due = self.peer().unread_due(now_ms);
         let queue = self.peer().take_queue(unread_due);
+        let any = !queue.chunks.is_empty() || !queue.catch_ups.is_empty() || !queue.unread.is_empty();
         self.catch_ups.extend(queue.catch_ups);
         if queue.close == Some(Close::SLOW) {
             // What is half written must be finished; the rest comes again after the resume.
@@ -164,7 +168,9 @@ impl Socket {
         }
         if let Some(close) = queue.close {
             self.begin_closing(close, now_ms);
+            return true;
         }
+        any
     }
 
     fn begin_closing(&mut self, close: Close, now_ms: u64) {
@@ -181,7 +187,7 @@ impl Socket {
             if self.write()? {
                 return Ok(true);
             }
-            if self.catch_ups.is_empty() || !self.catch_up() {
+            if !self.take_queue() && !self.catch_up() {
                 return Ok(false);
             }
         }

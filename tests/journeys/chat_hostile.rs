@@ -1,0 +1,226 @@
+//! Slow and hostile clients of chat: what they get, and that nobody else notices.
+
+use std::time::{Duration, Instant};
+
+use chelseru_domain::ids::UserId;
+use chelseru_tests::process::Served;
+use chelseru_tests::socket::{Event, Socket, frame};
+use chelseru_tests::{client, code_in, folder};
+use serde_json::{Value, json};
+
+use crate::chat_socket::Chat;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_frames_are_answered_or_close_with_their_code() {
+    let chat = Chat::start("", 2).await;
+    let room = chat.pair(1, 2).await;
+    let mut other = chat.open(room, 2).await;
+    // An error frame, and the socket goes on.
+    let mut socket = chat.open_extended(room, 1).await;
+    for (text, code) in [
+        ("{\"message\":", "invalid_json"),
+        ("{\"type\":\"dance\"}", "unknown_type"),
+        ("[]", "not_an_object"),
+        (&format!("{{\"message\":\"{}\"}}", "x".repeat(4097)), "invalid_fields"),
+        (&format!("{}1{}", "[".repeat(5000), "]".repeat(5000)), "invalid_json"),
+        (r#"{"message":"x","client_id":"has space"}"#, "invalid_fields"),
+        (r#"{"type":"read","seq":1e400}"#, "invalid_json"),
+        (r#"{"type":"edit","seq":99,"message":"x"}"#, "message_missing"),
+    ] {
+        socket.send_text(text).await;
+        assert_eq!(socket.json_of("error").await["code"], code, "{text:.60}");
+    }
+    socket.send(&json!({"message": "x".repeat(4096)})).await;
+    assert_eq!(socket.json_of("chat_message").await["seq"], 1);
+
+    // A close with a code, before anything large is held.
+    let mut huge = vec![0x81, 0xff];
+    huge.extend((10_u64 << 20).to_be_bytes());
+    huge.extend([1, 2, 3, 4]);
+    let endless =
+        [frame(0x01, &[b'x'; 60_000]), frame(0x00, &[b'x'; 60_000]), frame(0x00, &[b'x'; 60_000])].concat();
+    for (bytes, code) in [
+        (huge, 1009),
+        (endless, 1009),
+        (frame(0x81, &[b'{', 0xff, b'}']), 1007),
+        (vec![0x81, 2, b'{', b'}'], 1002),
+        (frame(0xc1, b"{}"), 1002),
+    ] {
+        let mut socket = chat.open(room, 1).await;
+        socket.send_bytes(&bytes).await;
+        assert_eq!(socket.closed().await, code);
+    }
+    // Empty fragments without end are frames like others.
+    let mut socket = chat.open(room, 1).await;
+    socket.send_bytes(&frame(0x01, b"")).await;
+    socket.send_bytes(&frame(0x00, b"").repeat(1000)).await;
+    assert_eq!(socket.closed().await, 4429);
+
+    other.send(&json!({"message": "still here"})).await;
+    assert_eq!(other.json().await["id"], other_id(room.0, 1));
+    assert_eq!(other.json().await["message"], "still here");
+}
+
+fn other_id(room: u64, seq: u64) -> u64 {
+    room << 26 | seq
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_is_refused_frame_by_frame_and_then_closed() {
+    let chat = Chat::start("", 2).await;
+    let room = chat.pair(1, 2).await;
+    let mut socket = chat.open_extended(room, 1).await;
+    // 1,000 frames a second.
+    let started = tokio::time::Instant::now();
+    let mut writer = {
+        use std::os::fd::AsFd;
+        let handle = socket.stream.as_fd().try_clone_to_owned().expect("a handle");
+        tokio::net::TcpStream::from_std(handle.into()).expect("a socket")
+    };
+    let flood = tokio::spawn(async move {
+        for number in 0_u32..5000 {
+            tokio::time::sleep_until(started + Duration::from_millis(1) * number).await;
+            let bytes = frame(0x81, format!("{{\"message\":\"{number}\"}}").as_bytes());
+            if tokio::io::AsyncWriteExt::write_all(&mut writer, &bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut stored, mut refused) = (0, 0);
+    let code = loop {
+        match socket.event().await {
+            Event::Text(text) if text.contains("rate_limited") => refused += 1,
+            Event::Text(text) if text.contains("\"ack\"") => stored += 1,
+            Event::Close(code, _) => break code,
+            Event::End => panic!("no close"),
+            _ => {}
+        }
+    };
+    flood.abort();
+    assert_eq!(code, 4429);
+    // Its burst of 100 and what its rate of 50 a second allowed meanwhile; 100 refusals, and the end.
+    let seconds = started.elapsed().as_secs_f64();
+    assert!(stored >= 100 && f64::from(stored) <= 101.0 + 50.0 * seconds, "{stored} in {seconds} s");
+    assert_eq!(refused, 100);
+    let kept = chat.gateway.app.store.chat_last_seq(room).expect("readable");
+    assert!(kept >= u64::try_from(stored).expect("few"), "what was acknowledged is kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_reader_is_closed_hinders_nobody_and_loses_nothing() {
+    let config = "[chat]\nqueue_bytes_max = 65536\nresume_max = 100000\nframes_per_second_max = 100000\n";
+    let chat = Chat::start(config, 3).await;
+    let room = chat.group(1, [2, 3]).await;
+    let mut slow = chat.try_open(room, 2, "&since=0").await.expect("open");
+    let mut reader = chat.open(room, 3).await;
+    let text = "x".repeat(4000);
+    let mut posted = 0_u64;
+    let mut slowest = Duration::ZERO;
+    // Until the connection and the queue are full.
+    while chat.gateway.app.hub.closing() == 0 {
+        let started = Instant::now();
+        chat.post(room, 1, &text).await;
+        posted += 1;
+        assert_eq!(reader.json().await["message"], text.as_str());
+        slowest = slowest.max(started.elapsed());
+        assert!(posted < 20_000, "80 MB are more than a connection holds");
+    }
+    assert!(slowest < Duration::from_secs(5), "others waited for {slowest:?}");
+    // It reads what is on its way, learns why, and comes back for the rest.
+    let mut seen = 0;
+    let code = loop {
+        match slow.event().await {
+            Event::Text(text) => {
+                let frame: Value = serde_json::from_str(&text).expect("JSON");
+                if frame["type"] == "chat_message" {
+                    assert_eq!(frame["seq"], seen + 1);
+                    seen += 1;
+                }
+            }
+            Event::Close(code, _) => break code,
+            Event::End => panic!("closed without a code"),
+            _ => {}
+        }
+    };
+    assert_eq!(code, 4420);
+    assert!(seen < posted, "{seen} of {posted}");
+    let mut again = chat.try_open(room, 2, &format!("&since={seen}")).await.expect("open");
+    for seq in seen + 1..=posted {
+        assert_eq!(again.json_of("chat_message").await["seq"], seq);
+    }
+    let members = chat.gateway.app.chat.room(room, UserId(2)).expect("a member");
+    assert_eq!(members.last_seq, posted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_stays_bounded_under_hostile_sockets() {
+    const SOCKETS: usize = 60;
+    let dir = folder("[chat]\nsockets_per_user_max = 1000\n");
+    let served = Served::start_logging(dir.path(), &dir.path().join("log"));
+    let token = log_in(&served.url).await;
+    let address = format!("{}/ws/?token={token}", served.url);
+    let opening = (0..SOCKETS).map(|_| Socket::open(&address, &[]));
+    let sockets: Vec<_> = futures_util::future::join_all(opening).await;
+    let before = memory_kib(served.child.id());
+    let hostile = sockets.into_iter().enumerate().map(|(index, socket)| {
+        let mut socket = socket.expect("open");
+        tokio::spawn(async move {
+            match index % 3 {
+                // A frame of 10 MB, as far as it is taken.
+                0 => socket.send_bytes(&frame(0x82, &vec![b'x'; 10 << 20])).await,
+                // Fragments without end.
+                1 => {
+                    for number in 0..5000 {
+                        let first = if number == 0 { 0x01 } else { 0x00 };
+                        socket.send_bytes(&frame(first, &[b'x'; 2000])).await;
+                    }
+                }
+                // Broken JSON, as fast as it goes.
+                _ => {
+                    let rubbish = frame(0x81, b"{\"broken\":").repeat(100);
+                    for _ in 0..1000 {
+                        socket.send_bytes(&rubbish).await;
+                    }
+                }
+            }
+            socket.closed().await
+        })
+    });
+    let codes: Vec<_> = futures_util::future::join_all(hostile)
+        .await
+        .into_iter()
+        .map(|code| code.expect("no panic"))
+        .collect();
+    let grown = memory_kib(served.child.id()).saturating_sub(before);
+    assert!(grown < 64 * 1024, "{grown} KiB more for {SOCKETS} hostile sockets");
+    for (index, code) in codes.iter().enumerate() {
+        // Who goes on sending may lose the close frame with the connection.
+        let expected = if index % 3 == 2 { 4429 } else { 1009 };
+        assert!(*code == expected || *code == 1006, "socket {index}: {code}");
+    }
+    let health = client().get(format!("{}/health/", served.url)).send().await.expect("up");
+    assert_eq!(health.status(), 200);
+    // The form of the token in the address reaches no log.
+    let log = std::fs::read_to_string(dir.path().join("log")).expect("a log");
+    assert!(!log.contains(&token[token.len() - 20..]), "a token in the log");
+}
+
+async fn log_in(url: &str) -> String {
+    let client = client();
+    let post = |path: &str, body: Value| client.post(format!("{url}{path}")).json(&body).send();
+    post("/otp/send/", json!({"mobile_number": "09120000001"})).await.expect("sent");
+    let inbox =
+        client.get(format!("{url}/sandbox/inbox/")).send().await.expect("sent").text().await.expect("text");
+    let inbox: Value = serde_json::from_str(&inbox).expect("JSON");
+    let code = code_in(inbox["results"][0]["text"].as_str().expect("a message"));
+    let login =
+        post("/authenticate/", json!({"mobile_number": "09120000001", "code": code})).await.expect("sent");
+    let login: Value = serde_json::from_str(&login.text().await.expect("text")).expect("JSON");
+    login["access"].as_str().expect("a token").to_owned()
+}
+
+fn memory_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a field");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
