@@ -2,7 +2,7 @@
 //!
 //! `CHAT.md` in this crate's folder is the protocol, frame by frame. Rules and rights are the domain's
 //! (`chelseru_domain::chat`); chat over plain requests, and the handshake that opens a socket, are in `crate::http`.
-//! Reading order: `hub` (who watches what), `peer` (one socket's queue), `socket` (its task), `codec` (frames),
+//! Reading order: `hub` (who watches what), `watch` (one room), `peer` (one socket's queue), `socket` (its task), `codec` (frames),
 //! `request` and `act` (what clients ask), `json` (what they are told), `close` (why it ends).
 
 pub mod close;
@@ -14,6 +14,7 @@ mod json;
 mod peer;
 mod request;
 mod socket;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

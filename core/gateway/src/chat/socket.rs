@@ -26,10 +26,11 @@ use tokio::net::TcpStream;
 use super::act;
 use super::close::Close;
 use super::codec::{self, Decoder, Incoming, Opcode};
-use super::hub::{CatchUp, Hub, Step, gap_chunk};
+use super::hub::{CatchUp, Hub, Step};
 use super::json::{self, About};
 use super::peer::Peer;
 use super::request;
+use super::watch::gap_chunk;
 use crate::app::App;
 
 /// Bytes read at once; one buffer for all sockets of a thread.
