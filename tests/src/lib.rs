@@ -55,10 +55,20 @@ impl TestGateway {
     /// Starts a gateway in a prepared folder.
     pub async fn start_in(dir: tempfile::TempDir, clock: Arc<dyn Clock>) -> TestGateway {
         let file = dir.path().join("config.toml");
-        let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
         let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() });
-        let options = GatewayOptions { clock, print_sandbox: false, test_routes: true };
-        let gateway = Gateway::open(loaded, log, options).await.unwrap_or_else(|reason| panic!("{reason}"));
+        let until = Instant::now() + PATIENCE;
+        let gateway = loop {
+            let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+            let options = GatewayOptions { clock: clock.clone(), print_sandbox: false, test_routes: true };
+            match Gateway::open(loaded, log.clone(), options).await {
+                Ok(gateway) => break gateway,
+                // The one before lets go of the store with its last task.
+                Err(reason) if reason.contains("in use by another") && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(reason) => panic!("{reason}"),
+            }
+        };
         let (url, stop) = (gateway.url(), gateway.stop_token());
         let app = gateway.app().clone();
         let task = tokio::spawn(gateway.run());

@@ -20,6 +20,8 @@ pub enum KeyUse {
     JwtHs256,
     /// Makes the addresses that delivery reports are sent to.
     SmsReports,
+    /// Signs links to uploaded files.
+    FileLinks,
     /// Signs tokens with HS256 from the second rotation on: the number, from 2.
     JwtHs256Later(u32),
 }
@@ -27,6 +29,7 @@ pub enum KeyUse {
 impl KeyUse {
     fn label(self) -> Cow<'static, str> {
         match self {
+            KeyUse::FileLinks => "chelseru/file-links/1".into(),
             KeyUse::SmsReports => "chelseru/sms-reports/1".into(),
             KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),
             KeyUse::JwtHs256 => "chelseru/jwt-hs256/1".into(),

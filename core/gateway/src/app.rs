@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::chat::Hub;
 use crate::config::{self, Config, Loaded, Server};
+use crate::files::Files;
 use crate::http::{Proxies, RequestIds, Router, server};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
@@ -64,6 +65,7 @@ pub struct App {
     pub webhooks: Webhooks,
     pub sandbox_bank: Arc<SandboxBank>,
     pub chat: Arc<ChatService>,
+    pub files: Files,
     /// The sockets that watch rooms.
     pub hub: Arc<Hub>,
     pub(crate) test_routes: bool,
@@ -288,6 +290,8 @@ impl Gateway {
         let live = Live { config: config.clone(), identity, otp, sms, gateways, endpoints };
         let (chat_service, stored) =
             ChatService::new(store.clone(), options.clock.clone(), config.chat.rules());
+        let chat_service = Arc::new(chat_service);
+        let files = Files::open(&data_dir, chat_service.clone(), key.derive(KeyUse::FileLinks))?;
         let hub = Arc::new(Hub::new());
         let now = unix_millis();
         let open = store.clone();
@@ -305,7 +309,8 @@ impl Gateway {
             wallets: Arc::new(Wallets::new(open.clone(), options.clock.clone())),
             webhooks: Webhooks::new(open, options.clock.clone()),
             sandbox_bank,
-            chat: Arc::new(chat_service),
+            chat: chat_service,
+            files,
             hub: hub.clone(),
             test_routes: options.test_routes,
             plugins_dir,
@@ -414,6 +419,12 @@ async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         let keep = Duration::from_secs(kept.keep_days * 86_400);
         if let Err(error) = app.webhooks.purge(keep, kept.events_max, PURGE_STEP).await {
             tracing::warn!(%error, "old events could not be removed");
+        }
+        if let Err(error) = app.files.collect(&app.live().config.files).await {
+            tracing::warn!(%error, "files that nobody has could not be removed");
+        }
+        if let Err(error) = app.chat.sweep_all().await {
+            tracing::warn!(%error, "what deleted rooms left could not be removed");
         }
         if let Err(error) = app.wallets.purge(PURGE_STEP).await {
             tracing::warn!(%error, "idempotency records could not be removed");

@@ -279,7 +279,7 @@ impl Checker<'_> {
     }
 
     fn check_chat(&mut self, config: &Config) {
-        for (key, value, least, greatest) in config.chat.ranges() {
+        for (key, value, least, greatest) in config.chat.ranges().into_iter().chain(config.files.ranges()) {
             self.range(key, value, least, greatest);
         }
         for origin in config.chat.origins.iter().filter(|origin| !super::chat::is_origin(origin)) {

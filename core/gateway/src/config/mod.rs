@@ -10,6 +10,7 @@
 //! says; see `crate::providers`).
 
 mod chat;
+mod files;
 mod load;
 mod payment;
 mod webhooks;
@@ -23,6 +24,7 @@ use serde::de::{Error as _, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use chat::Chat;
+pub use files::Files;
 pub use load::{Loaded, Problem, Problems, Source};
 pub use payment::{Payment, SANDBOX_PAY, Unit, is_allowed as payment_url_allowed, parts as payment_parts};
 pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};
@@ -40,6 +42,7 @@ pub struct Config {
     pub payment: Payment,
     pub webhooks: Webhooks,
     pub chat: Chat,
+    pub files: Files,
     pub plugins: Plugins,
     /// One entry per provider account; the name is free, several entries may use one plugin.
     pub provider: BTreeMap<String, ProviderEntry>,

@@ -12,6 +12,7 @@ mod auth;
 mod body;
 mod chat;
 pub mod fields;
+mod file;
 mod message;
 mod operator;
 mod password;
@@ -23,6 +24,7 @@ mod sandbox_pay;
 pub mod server;
 mod session;
 mod socket;
+mod tus;
 mod user;
 mod wallet;
 
@@ -202,7 +204,9 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    negotiate(&head)?;
+    if !route.is_file() {
+        negotiate(&head)?;
+    }
     let caller = match route.access {
         Access::Tokenless => None,
         _ => credentials(&live, &head.headers)?,
@@ -211,7 +215,8 @@ where
         return Err(no_credentials());
     }
     if head.method == Method::OPTIONS {
-        return Ok(route.describe());
+        let reply = route.describe();
+        return Ok(if tus::is_tus(route.path) { tus::describe(reply, &live) } else { reply });
     }
     let Some(operation) = route.operation(&head.method) else {
         let text = format!("Method \"{}\" not allowed.", head.method);
@@ -219,6 +224,15 @@ where
     };
 
     let limits = &app.limits;
+    if operation.streams_body() {
+        let body = file::request_body(body);
+        let context =
+            Context { app: app.clone(), live, request_id: request_id.to_owned(), peer, head, caller };
+        return match operation {
+            Operation::TusPatch => tus::patch(context, body).await,
+            _ => file::upload(context, body).await,
+        };
+    }
     if operation.reads_bytes() {
         let timeout = std::time::Duration::from_secs(limits.body_read_timeout_seconds);
         let bytes = fields::read_bytes(body, limits.body_bytes_max, timeout).await?;
@@ -313,6 +327,12 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::OrganizationList => chat::organization::list(&context),
         Operation::OrganizationCreate => chat::organization::create(context, body(fields)?).await,
         Operation::OrganizationGet => chat::organization::get(&context),
+        Operation::FileUpload | Operation::TusPatch => Err(Failure::internal()),
+        Operation::FileGet => file::get(&context),
+        Operation::FileDownload => file::download(context).await,
+        Operation::TusCreate => tus::create(context).await,
+        Operation::TusGet => tus::get(context).await,
+        Operation::TusDelete => tus::delete(context).await,
         Operation::WalletGet => wallet::get(&context),
         Operation::WalletEntries => wallet::entries(&context),
         Operation::SpendCreate => wallet::spend(context, body(fields)?).await,

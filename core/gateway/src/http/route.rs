@@ -73,6 +73,13 @@ pub enum Operation {
     OrganizationList,
     OrganizationCreate,
     OrganizationGet,
+    FileUpload,
+    FileGet,
+    FileDownload,
+    TusCreate,
+    TusGet,
+    TusPatch,
+    TusDelete,
     WalletGet,
     WalletEntries,
     SpendCreate,
@@ -134,6 +141,11 @@ impl Operation {
     /// Takes the body as it comes, of any media type.
     pub fn reads_bytes(self) -> bool {
         matches!(self, Operation::MessageReport)
+    }
+
+    /// Reads the body piece by piece: a file.
+    pub fn streams_body(self) -> bool {
+        matches!(self, Operation::FileUpload | Operation::TusPatch)
     }
 
     /// The body is for a provider's plugin to understand: read, and not parsed here.
@@ -501,6 +513,45 @@ pub(crate) const ROUTES: &[Route] = &[
         exists: ALWAYS,
     },
     Route {
+        path: "/message/file/upload/",
+        name: "Upload File",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::FileUpload)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/message/file/tus/",
+        name: "Resumable Upload List",
+        access: Access::User,
+        methods: &[(Method::POST, Operation::TusCreate)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/message/file/tus/{upload}/",
+        name: "Resumable Upload Instance",
+        access: Access::User,
+        methods: &[
+            (Method::GET, Operation::TusGet),
+            (Method::PATCH, Operation::TusPatch),
+            (Method::DELETE, Operation::TusDelete),
+        ],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/chat/files/{id}/",
+        name: "File Instance",
+        access: Access::User,
+        methods: &[(Method::GET, Operation::FileGet)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/media/uploads/chat_files/{year}/{month}/{day}/{name}",
+        name: "File",
+        access: Access::Open,
+        methods: &[(Method::GET, Operation::FileDownload)],
+        exists: ALWAYS,
+    },
+    Route {
         path: "/wallet/",
         name: "Wallet",
         access: Access::User,
@@ -609,7 +660,7 @@ pub enum Found {
     Nothing,
 }
 
-/// The routes under a base path.
+/// The routes under a base path, and those of files beside it.
 pub struct Router {
     routes: matchit::Router<&'static Route>,
 }
@@ -619,7 +670,7 @@ impl Router {
         let mut routes = matchit::Router::new();
         for route in ROUTES {
             routes
-                .insert(format!("{base_path}{}", route.path), route)
+                .insert(format!("{}{}", if route.is_file() { "" } else { base_path }, route.path), route)
                 .expect("the table's paths differ and the base path was checked");
         }
         Router { routes }
@@ -644,6 +695,11 @@ impl Router {
 }
 
 impl Route {
+    /// Answers with a file of whatever type it is.
+    pub fn is_file(&self) -> bool {
+        self.path.starts_with("/media/")
+    }
+
     pub fn operation(&self, method: &Method) -> Option<Operation> {
         let asked = if *method == Method::HEAD { &Method::GET } else { method };
         self.methods.iter().find(|(method, _)| method == asked).map(|(_, operation)| *operation)

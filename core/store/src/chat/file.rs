@@ -144,7 +144,11 @@ impl Store {
             }
             seen.push(FileId(key::last(&key)));
         }
-        let Some(last) = seen.last().copied() else { return Ok((Vec::new(), None)) };
+        // Fewer than were asked for: this is the end.
+        let last = seen.last().copied().filter(|_| seen.len() == limit);
+        if seen.is_empty() {
+            return Ok((Vec::new(), None));
+        }
         let doomed = self
             .change(move |txn| {
                 let mut doomed = Vec::new();
@@ -161,7 +165,7 @@ impl Store {
                 Ok(doomed)
             })
             .await?;
-        Ok((doomed, Some(last)))
+        Ok((doomed, last))
     }
 
     /// Forgets a doomed file whose bytes are gone.

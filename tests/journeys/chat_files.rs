@@ -1,0 +1,419 @@
+//! Files of rooms: who may upload and have them, what they are, and every bound at its edge.
+
+use std::time::Duration;
+
+use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_tests::{Answer, Login, TestGateway};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Bounds small enough to be reached.
+const TIGHT: &str = "
+[server]
+body_read_timeout_seconds = 1
+[files]
+file_bytes_max = 1000
+user_bytes_max = 2500
+uploads_per_user_max = 1
+resumable_per_user_max = 2
+";
+
+/// A gateway with a room: 1 owns it, 2 is in it, 3 is not.
+struct Street {
+    gateway: TestGateway,
+    clock: Arc<ManualClock>,
+    users: Vec<Login>,
+    room: u64,
+}
+
+impl Street {
+    async fn open(config: &str) -> Street {
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let gateway = TestGateway::start_at(config, clock.clone()).await;
+        let mut users = Vec::new();
+        for number in ["09120000001", "09120000002", "09120000003"] {
+            users.push(gateway.login(number).await);
+        }
+        let mut street = Street { gateway, clock, users, room: 0 };
+        let made = street.ask(1, "POST", "/chat/chatrooms/", json!({"users": [2]})).await;
+        street.room = made.body["id"].as_u64().expect("a room");
+        street
+    }
+
+    fn request(&self, user: usize, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method");
+        let url = if path.starts_with("http") { path.to_owned() } else { self.gateway.at(path) };
+        let request = self.gateway.client.request(method, url);
+        if user == 0 { request } else { request.bearer_auth(&self.users[user - 1].access) }
+    }
+
+    async fn ask(&self, user: usize, method: &str, path: &str, body: Value) -> Answer {
+        let request = self.request(user, method, path);
+        Answer::of(if body.is_null() { request } else { request.json(&body) }).await
+    }
+
+    async fn upload(&self, user: usize, name: &str, content: &[u8]) -> Answer {
+        let mut body = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"chatroom\"\r\n\r\n{}\r\n--x\r\n\
+             Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: image/png\r\n\r\n",
+            self.room
+        )
+        .into_bytes();
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n--x--\r\n");
+        let request = self.request(user, "POST", "/message/file/upload/");
+        Answer::of(request.header("content-type", "multipart/form-data; boundary=x").body(body)).await
+    }
+
+    /// Sends a file as a message; its link.
+    async fn send(&self, user: usize, file: &Value) -> String {
+        let body =
+            json!({"chat_room": self.room, "text": "", "message_type": "file", "attach_id": file["id"]});
+        let sent = self.ask(user, "POST", "/chat/messages/", body).await;
+        assert_eq!(sent.status, 201, "{sent:?}");
+        sent.body["file_url"].as_str().expect("a link").to_owned()
+    }
+
+    async fn tus(
+        &self,
+        user: usize,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request = self.request(user, method, path).header("tus-resumable", "1.0.0");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::of(request.body(body.to_vec())).await
+    }
+
+    async fn begin(&self, user: usize, length: usize) -> Answer {
+        use base64::Engine;
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let metadata = format!("filename {},chatroom {}", encode("film.bin"), encode(&self.room.to_string()));
+        let headers = [("upload-length", &*length.to_string()), ("upload-metadata", &*metadata)];
+        self.tus(user, "POST", "/message/file/tus/", &headers, b"").await
+    }
+
+    async fn piece(&self, user: usize, upload: &str, offset: usize, bytes: &[u8]) -> Answer {
+        let headers =
+            [("upload-offset", &*offset.to_string()), ("content-type", "application/offset+octet-stream")];
+        self.tus(user, "PATCH", upload, &headers, bytes).await
+    }
+
+    /// Files below the uploads' folder.
+    fn on_disk(&self) -> usize {
+        fn count(folder: &std::path::Path) -> usize {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()
+        }
+        count(&self.gateway.dir.path().join("data/uploads"))
+    }
+
+    /// Lets time pass, which ends sessions too.
+    async fn pass(&mut self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        for (at, login) in self.users.iter_mut().enumerate() {
+            *login = self.gateway.login(&format!("0912000000{}", at + 1)).await;
+        }
+    }
+
+    /// The files left after collecting.
+    async fn collected(&self) -> usize {
+        let app = &self.gateway.app;
+        app.files.collect(&app.live().config.files).await.expect("collected");
+        self.on_disk()
+    }
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR 0123456789";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_for_members_and_what_it_is_its_content_says() {
+    let street = Street::open("").await;
+    let outsider = street.upload(3, "a.png", PNG).await;
+    assert_eq!((outsider.status, street.on_disk()), (400, 0), "{outsider:?}");
+    let picture = street.upload(1, "../../my photo.html", PNG).await;
+    assert_eq!(picture.status, 201, "{picture:?}");
+    let path = picture.body["file"].as_str().expect("a path");
+    assert!(path.starts_with("/media/uploads/chat_files/"), "{path}");
+    assert!(path.ends_with(".png") && !path.contains("photo"), "{path}");
+    assert_eq!(picture.body["content_type"], "image/png");
+    assert_eq!(picture.body["name"], "my photo.html");
+
+    // Before it is sent it is its uploader's alone, and nobody else can send it (defect 6).
+    let origin = street.gateway.url.trim_end_matches("/drfchelseru").to_owned();
+    let link = format!("{origin}{path}");
+    for (user, status) in [(0, 401), (1, 200), (2, 404), (3, 404)] {
+        assert_eq!(street.ask(user, "GET", &link, Value::Null).await.status, status, "user {user}");
+    }
+    let body = json!({"chat_room": street.room, "text": "mine now", "attach_id": picture.body["id"]});
+    let stolen = street.ask(2, "POST", "/chat/messages/", body.clone()).await;
+    assert_eq!((stolen.status, stolen.text.contains("attach_id")), (400, true), "{stolen:?}");
+    assert_eq!(street.send(1, &picture.body).await, link);
+    let twice = street.ask(1, "POST", "/chat/messages/", body).await;
+    assert_eq!(twice.status, 400, "a file has one message: {twice:?}");
+    for (user, status) in [(0, 401), (1, 200), (2, 200), (3, 404)] {
+        assert_eq!(street.ask(user, "GET", &link, Value::Null).await.status, status, "user {user}");
+    }
+
+    let got = street.request(2, "GET", &link).header("accept", "image/png").send().await.expect("an answer");
+    let header = |name: &str| got.headers()[name].to_str().expect("text").to_owned();
+    assert_eq!(header("content-type"), "image/png");
+    assert!(header("content-disposition").starts_with("inline; "), "{got:?}");
+    assert!(header("content-disposition").ends_with("filename*=UTF-8''my%20photo.html"), "{got:?}");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert!(header("content-security-policy").starts_with("sandbox; default-src 'none'"));
+    assert_eq!(got.bytes().await.expect("bytes"), PNG);
+    let head = street.ask(2, "HEAD", &link, Value::Null).await;
+    assert_eq!((head.status, head.header("content-length")), (200, &*PNG.len().to_string()));
+
+    // A page called a picture is no picture, and is not shown in place.
+    let page = street.upload(2, "cat.png", b"<!DOCTYPE html><html><script>alert(1)</script></html>").await;
+    assert_eq!(page.body["content_type"], "text/html");
+    let page = street.ask(1, "GET", &street.send(2, &page.body).await, Value::Null).await;
+    assert_eq!(page.header("content-type"), "application/octet-stream");
+    assert!(page.header("content-disposition").starts_with("attachment; "), "{page:?}");
+
+    // Out of the room, out of its files.
+    assert_eq!(
+        street
+            .ask(1, "POST", &format!("/chat/chatrooms/{}/bans/", street.room), json!({"user_id": 2}))
+            .await
+            .status,
+        201
+    );
+    assert_eq!(street.ask(2, "GET", &link, Value::Null).await.status, 403);
+    assert_eq!(street.upload(2, "a.png", PNG).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_link_serves_a_member_for_a_while() {
+    let street = Street::open("").await;
+    let file = street.upload(1, "a.png", PNG).await.body;
+    street.send(1, &file).await;
+    let path = format!("/chat/files/{}/", file["id"]);
+    assert_eq!(street.ask(3, "GET", &path, Value::Null).await.status, 404);
+    let told = street.ask(2, "GET", &path, Value::Null).await;
+    let link = told.body["link"].as_str().expect("a link").to_owned();
+    assert_eq!(street.ask(0, "GET", &link, Value::Null).await.text.len(), PNG.len() - 1 + "\u{fffd}".len());
+    for wrong in [
+        link.replace("user=2", "user=1"),
+        link.replace("expires=", "expires=9"),
+        link[..link.len() - 1].to_owned(),
+    ] {
+        assert_eq!(street.ask(0, "GET", &wrong, Value::Null).await.status, 401, "{wrong}");
+    }
+    // A kick acts on links that are out.
+    let member = format!("/chat/chatrooms/{}/members/2/", street.room);
+    assert_eq!(street.ask(1, "DELETE", &member, Value::Null).await.status, 204);
+    assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 404);
+    let told = street.ask(1, "GET", &path, Value::Null).await;
+    let link = told.body["link"].as_str().expect("a link").to_owned();
+    street.clock.advance(Duration::from_secs(299));
+    assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 200);
+    street.clock.advance(Duration::from_secs(1));
+    assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_file_are_served() {
+    let street = Street::open("").await;
+    let content: Vec<u8> = (0..200_000u32).map(|number| (number % 251) as u8).collect();
+    let file = street.upload(1, "big.bin", &content).await.body;
+    let link = street.send(1, &file).await;
+    for (range, status, start, count) in [
+        ("bytes=0-9", 206, 0, 10),
+        ("bytes=65530-131080", 206, 65530, 65551),
+        ("bytes=-7", 206, 199_993, 7),
+        ("bytes=0-1,5-6", 200, 0, 200_000),
+        ("bytes=200000-", 416, 0, 0),
+    ] {
+        let got = street.request(2, "GET", &link).header("range", range).send().await.expect("an answer");
+        assert_eq!(got.status().as_u16(), status, "{range}");
+        if status != 416 {
+            let bytes = got.bytes().await.expect("bytes");
+            assert!(bytes == content[start..start + count], "{range}");
+        } else {
+            assert_eq!(got.headers()["content-range"], "bytes */200000");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_and_quota_have_edges() {
+    let street = Street::open(TIGHT).await;
+    for (size, status) in [(0, 400), (999, 201), (1000, 201), (1001, 413)] {
+        let answer = street.upload(1, "a.bin", &vec![7; size]).await;
+        assert_eq!(answer.status, status, "{size}: {answer:?}");
+    }
+    // 1,999 of 2,500 bytes are used, in two files.
+    assert_eq!(street.on_disk(), 2);
+    let over = street.upload(1, "a.bin", &[7; 502]).await;
+    assert_eq!((over.status, over.header("x-error-code")), (413, "quota_exceeded"), "{over:?}");
+    assert_eq!(street.upload(1, "a.bin", &[7; 501]).await.status, 201);
+    assert_eq!(street.upload(1, "a.bin", &[7; 1]).await.header("x-error-code"), "quota_exceeded");
+    assert_eq!(street.on_disk(), 3);
+    // Another user has a quota of his own.
+    assert_eq!(street.upload(2, "a.bin", &[7; 1000]).await.status, 201);
+
+    // What nobody sent goes after a day, and the quota with it.
+    street.clock.advance(Duration::from_secs(24 * 3600 - 1));
+    assert_eq!(street.collected().await, 4);
+    street.clock.advance(Duration::from_secs(2));
+    assert_eq!(street.collected().await, 0);
+    assert_eq!(street.gateway.app.store.chat_file_bytes(chelseru_domain::ids::UserId(1)).expect("read"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_message_and_a_deleted_room_lose_their_files() {
+    let mut street = Street::open("").await;
+    let (one, other) = (street.upload(1, "a.png", PNG).await.body, street.upload(2, "b.png", PNG).await.body);
+    let link = street.send(1, &one).await;
+    street.send(2, &other).await;
+    let page = street.ask(1, "GET", &format!("/chat/messages/?chat_room={}", street.room), Value::Null).await;
+    let id = &page.body["results"][1]["id"];
+    let path = format!("/chat/messages/{id}/?chat_room={}", street.room);
+    assert_eq!(street.ask(1, "DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(street.ask(2, "GET", &link, Value::Null).await.status, 404, "not a message's any more");
+    street.pass(25 * 3600).await;
+    assert_eq!(street.collected().await, 1);
+    let room = format!("/chat/chatrooms/{}/", street.room);
+    assert_eq!(street.ask(1, "DELETE", &room, Value::Null).await.status, 204);
+    assert_eq!(street.collected().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_upload_ends_and_leaves_nothing() {
+    let patient = TIGHT.replace("body_read_timeout_seconds = 1", "body_read_timeout_seconds = 3");
+    let street = Street::open(&patient).await;
+    let (sender, body) = fed_by_hand();
+    let request = street
+        .request(1, "POST", "/message/file/upload/")
+        .header("content-type", "multipart/form-data; boundary=x")
+        .body(body);
+    sender
+        .send(
+            Ok(b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nhalf".to_vec()),
+        )
+        .await
+        .expect("sent");
+    let running = tokio::spawn(Answer::of(request));
+    until(|| street.on_disk() > 0).await;
+    let second = street.upload(1, "b.bin", b"b").await;
+    assert_eq!((second.status, second.header("x-error-code")), (429, "too_many_uploads"), "{second:?}");
+    let answer = running.await.expect("an answer");
+    assert_eq!((answer.status, answer.header("x-error-code")), (408, "body_timeout"), "{answer:?}");
+    drop(sender);
+    assert_eq!(street.upload(1, "b.bin", b"b").await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_goes_on_after_a_cut_and_a_restart() {
+    let mut street = Street::open("").await;
+    let content: Vec<u8> = (0..300_000u32).map(|number| (number % 249) as u8).collect();
+    let options = street.tus(1, "OPTIONS", "/message/file/tus/", &[], b"").await;
+    assert_eq!(options.header("tus-extension"), "creation,expiration,termination");
+    assert_eq!(options.header("tus-max-size"), "20971520");
+    let begun = street.begin(1, content.len()).await;
+    assert_eq!(begun.status, 201, "{begun:?}");
+    let upload = begun.header("location").to_owned();
+    assert!(!begun.header("upload-expires").is_empty());
+    assert_eq!(street.piece(1, &upload, 0, &content[..100_000]).await.header("upload-offset"), "100000");
+    let elsewhere = street.piece(1, &upload, 5, &content[5..6]).await;
+    assert_eq!((elsewhere.status, elsewhere.header("upload-offset")), (409, "100000"));
+    assert_eq!(street.piece(2, &upload, 100_000, b"x").await.status, 404, "not theirs");
+
+    // A connection that breaks in the middle: what came stays.
+    let (sender, body) = fed_by_hand();
+    let request = street
+        .request(1, "PATCH", &upload)
+        .header("tus-resumable", "1.0.0")
+        .header("upload-offset", "100000")
+        .header("content-type", "application/offset+octet-stream")
+        .body(body);
+    let running = tokio::spawn(Answer::try_of(request));
+    sender.send(Ok(content[100_000..150_000].to_vec())).await.expect("sent");
+    let path = upload.trim_start_matches(&street.gateway.url).to_owned();
+    let part = std::fs::read_dir(street.gateway.dir.path().join("data/uploads/incoming")).expect("a folder");
+    let part =
+        part.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|e| e == "part"));
+    let part = part.expect("bytes");
+    until(|| std::fs::metadata(&part).expect("a file").len() == 150_000).await;
+    assert_eq!(street.piece(1, &upload, 100_000, b"x").await.status, 423, "another request is at it");
+    sender.send(Err(std::io::Error::other("cut"))).await.expect("sent");
+    assert!(running.await.expect("no panic").is_err());
+
+    let (users, room, clock) = (street.users.clone(), street.room, street.clock.clone());
+    let dir = street.gateway.stop().await;
+    street = Street { gateway: TestGateway::start_in(dir, clock.clone()).await, clock, users, room };
+    let upload = street.gateway.at(&path);
+    let head = street.tus(1, "HEAD", &upload, &[], b"").await;
+    assert_eq!((head.status, head.header("upload-offset")), (200, "150000"), "{head:?}");
+    let over = street.piece(1, &upload, 150_000, &vec![0; 150_001]).await;
+    assert_eq!(over.status, 413, "{over:?}");
+    let offset: usize =
+        street.tus(1, "HEAD", &upload, &[], b"").await.header("upload-offset").parse().expect("a number");
+    // What arrived before the first byte too many was refused stays too; here nothing may be wrong in it.
+    assert!(offset >= 150_000, "{offset}");
+    street.tus(1, "DELETE", &upload, &[], b"").await;
+    assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404);
+    assert_eq!(street.on_disk(), 0);
+
+    let upload = street.begin(1, content.len()).await.header("location").to_owned();
+    assert_eq!(street.piece(1, &upload, 0, &content[..150_000]).await.status, 204);
+    let last = street.piece(1, &upload, 150_000, &content[150_000..]).await;
+    assert_eq!((last.status, last.header("upload-offset")), (204, "300000"), "{last:?}");
+    let id = last.header("upload-file-id").to_owned();
+    let told = street.tus(1, "GET", &upload, &[], b"").await;
+    assert_eq!((told.body["file"]["id"].to_string(), &told.body["file"]["name"]), (id, &json!("film.bin")));
+    let link = street.send(1, &told.body["file"]).await;
+    let got = street.request(2, "GET", &link).send().await.expect("an answer").bytes().await.expect("bytes");
+    assert!(got == content, "the file is what was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resumable_uploads_have_bounds_and_an_end() {
+    let mut street = Street::open(TIGHT).await;
+    let no_version = street.request(1, "POST", "/message/file/tus/").header("upload-length", "5");
+    assert_eq!(Answer::of(no_version).await.status, 412);
+    assert_eq!(street.begin(3, 5).await.status, 400, "not in the room");
+    for (length, status) in [(0, 400), (1001, 413), (1000, 201), (999, 201), (1, 429)] {
+        let answer = street.begin(1, length).await;
+        assert_eq!(answer.status, status, "{length}: {answer:?}");
+    }
+    // Promised bytes count, and are free again when the uploads are given up.
+    street.pass(24 * 3600).await;
+    street.collected().await;
+    assert_eq!(street.upload(1, "a.bin", &[7; 1000]).await.status, 201);
+    let upload = street.begin(1, 1000).await.header("location").to_owned();
+    assert_eq!(street.begin(1, 501).await.header("x-error-code"), "quota_exceeded");
+    assert_eq!(street.begin(1, 500).await.status, 201);
+    assert_eq!(street.piece(1, &upload, 0, &[1; 10]).await.status, 204);
+    street.pass(24 * 3600 + 1).await;
+    street.collected().await;
+    assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404, "its time is over");
+    assert_eq!(street.on_disk(), 0);
+}
+
+/// Waits for something that must happen.
+async fn until(happened: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    while !happened() {
+        assert!(std::time::Instant::now() < end, "it did not happen");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A body that is fed by hand.
+fn fed_by_hand() -> (tokio::sync::mpsc::Sender<std::io::Result<Vec<u8>>>, reqwest::Body) {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<Vec<u8>>>(4);
+    let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let piece = receiver.recv().await?;
+        Some((piece.map(|bytes| hyper::body::Frame::data(bytes::Bytes::from(bytes))), receiver))
+    });
+    (sender, reqwest::Body::wrap(http_body_util::StreamBody::new(pieces)))
+}
