@@ -51,3 +51,23 @@ closes! {
     FLOOD = 4429 "flood";
     TOO_MANY = 4430 "too_many_sockets";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_protocol_page_lists_every_code() {
+        let page = include_str!("../../CHAT.md");
+        let listed: Vec<(u16, &str)> = page
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("| ")?.split('|').map(str::trim);
+                Some((cells.next()?.parse().ok()?, cells.next()?.trim_matches('`')))
+            })
+            .filter(|(code, _)| *code >= 1000)
+            .collect();
+        let known: Vec<(u16, &str)> = Close::ALL.iter().map(|close| (close.code, close.reason)).collect();
+        assert_eq!(listed, known);
+    }
+}
