@@ -420,6 +420,12 @@ async fn a_token_comes_by_header_subprotocol_query_or_first_frame() {
         assert_eq!((&answer["type"], &answer["ref"]), (&json!("authenticated"), &json!(7)));
         assert_eq!(socket.json().await["type"], first);
     }
+    // With a gap.
+    chat.post(room, 2, "missed").await;
+    let since = format!("{at}?since=0");
+    let mut socket = Socket::open(&since, &[("Sec-WebSocket-Protocol", "chelseru")]).await.expect("open");
+    socket.send(&json!({"type": "auth", "token": token})).await;
+    assert_eq!(socket.json_of("chat_message").await["message"], "missed");
     // Refused after it: an outsider, a bad token, something else than a token.
     for (frame, codes) in [
         (json!({"type": "auth", "token": chat.tokens[&3]}), (Some("room_missing"), 4403)),
@@ -671,4 +677,43 @@ async fn a_closing_room_and_a_stopping_gateway_close_sockets() {
     // The gateway waits a while for clients that do not answer a close.
     drop((one, two, all));
     drop(stopping.await.expect("stopped"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_and_sockets_share_messages_ids_and_bounds() {
+    let chat = Chat::start("", 2).await;
+    let room = chat.pair(1, 2).await;
+    let mut socket = chat.open_extended(room, 2).await;
+    let (mut all, _) = chat.open_all(1).await;
+    let post = async |text: &str, id: &str| {
+        let body = json!({"chat_room": room.0, "text": text, "client_id": id});
+        let request = chat.gateway.client.post(chat.gateway.at("/chat/messages/"));
+        chelseru_tests::Answer::of(request.bearer_auth(&chat.tokens[&1]).json(&body)).await
+    };
+    let answer = post("by request", "r-1").await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let message = socket.json_of("chat_message").await;
+    assert_eq!((&message["message"], &message["id"]), (&json!("by request"), &answer.body["id"]));
+    // The same id by socket, and one of a socket by request.
+    all.send(&json!({"type": "publish", "room": room.0, "message": "by request", "client_id": "r-1"})).await;
+    let ack = all.json_of("ack").await;
+    assert_eq!((&ack["id"], &ack["duplicate"]), (&answer.body["id"], &json!(true)));
+    all.send(&json!({"type": "publish", "room": room.0, "message": "by socket", "client_id": "s-1"})).await;
+    let ack = all.json_of("ack").await;
+    let again = post("by socket", "s-1").await;
+    assert_eq!((again.status, &again.body["id"]), (200, &ack["id"]), "{again:?}");
+    assert_eq!(socket.json_of("chat_message").await["message"], "by socket");
+    assert_eq!(chat.gateway.app.store.chat_last_seq(room).expect("readable"), 2);
+
+    // An edit of the configuration acts on what comes next.
+    chat.gateway.edit_config("[chat]\ntext_chars_max = 5\norigins = [\"https://app.example\"]\n");
+    chat.gateway.wait_for("the new bounds", |status| status["config"]["generation"] == 2).await;
+    all.send(&json!({"type": "publish", "room": room.0, "message": "123456"})).await;
+    assert_eq!(all.json_of("error").await["code"], "invalid_fields");
+    all.send(&json!({"type": "publish", "room": room.0, "message": "12345"})).await;
+    assert_eq!(socket.json_of("chat_message").await["message"], "12345");
+    let path = chat.gateway.at(&format!("/chat/{}/?token={}", room.0, chat.tokens[&1]));
+    let refused = Socket::open(&path, &[("Origin", "https://evil.example")]).await.err().expect("refused");
+    assert_eq!(refused.status, 403);
+    assert_eq!(chat.gateway.status().await["chat"]["sockets"], 2);
 }

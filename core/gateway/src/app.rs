@@ -190,6 +190,7 @@ impl App {
             "config": &*self.reload_status(),
             "sms": messages::status(self),
             "payment": {"gateway": live.config.payment.gateway},
+            "chat": {"sockets": self.hub.sockets()},
             // More than none is a hole on purpose; whoever looks here should see it.
             "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},
             "providers": self.registry.status(),

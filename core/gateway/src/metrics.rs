@@ -43,6 +43,7 @@ impl Metrics {
         );
         describe("chelseru_logins_total", "logins that succeeded");
         describe("chelseru_login_refusals_total", "logins refused for a wrong, used, burned or expired code");
+        describe("chelseru_chat_closes_total", "sockets that the gateway closed, by reason");
         describe("chelseru_sms_total", "messages handed to a provider, by provider and outcome");
         describe("chelseru_messages_total", "rounds over the providers, by the state they left a message in");
         recorder.describe_histogram(

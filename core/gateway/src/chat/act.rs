@@ -133,15 +133,18 @@ pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
 /// # Errors
 ///
 /// Why there is no such socket.
-pub(crate) async fn start(
-    app: &Arc<App>,
-    peer: &Arc<Peer>,
-    who: &Who,
-    since: Option<Since>,
-) -> Result<(), ChatError> {
+pub(crate) async fn start(app: &Arc<App>, peer: &Arc<Peer>, who: &Who) -> Result<(), ChatError> {
     match peer.opened.room {
         Some(room) => {
-            subscribe(app, peer, who, room, since, &About { room: Some(room), ..About::default() }).await
+            subscribe(
+                app,
+                peer,
+                who,
+                room,
+                peer.opened.since,
+                &About { room: Some(room), ..About::default() },
+            )
+            .await
         }
         None => {
             let mut rooms = Vec::new();
@@ -338,7 +341,7 @@ async fn first_token(app: Arc<App>, peer: Arc<Peer>, token: String, about: About
         return peer.close(Close::TOO_MANY);
     }
     peer.push(json::frame(&authenticated(&about, expires_at)), 1);
-    if let Err(error) = start(&app, &peer, &who, None).await {
+    if let Err(error) = start(&app, &peer, &who).await {
         refuse(&peer, &error, &about);
         peer.close(match error {
             ChatError::RoomMissing => Close::ROOM_MISSING,

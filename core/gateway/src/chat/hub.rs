@@ -152,6 +152,9 @@ impl Hub {
     /// Learns who holds a socket that was opened without a token.
     pub(crate) fn identify(&self, peer: &Arc<Peer>, who: Who, expires_at: Timestamp) -> Result<(), NoPlace> {
         let user = who.user;
+        if peer.user().is_some() {
+            return Ok(());
+        }
         peer.set_who(who, expires_at);
         self.unknown.fetch_sub(1, Ordering::AcqRel);
         self.add_to_user(peer, user)

@@ -69,6 +69,7 @@ pub async fn look_after(app: Arc<App>, stop: CancellationToken) {
                 false
             }
         };
+        app.metrics.gauge("chelseru_chat_sockets", None, app.hub.sockets() as f64);
         app.hub.tick(&app.live().identity, app.clock.now(), check_all);
     }
 }

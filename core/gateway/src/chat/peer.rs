@@ -18,6 +18,7 @@ use futures_util::task::AtomicWaker;
 use super::close::Close;
 use super::hub::CatchUp;
 use super::json::Form;
+use super::request::Since;
 use crate::config::Chat;
 
 /// Changes of one socket that may wait for the store; its frames are not read while as many do.
@@ -44,6 +45,8 @@ pub(crate) struct Opened {
     /// The room of a room's socket; `None` for one of all rooms.
     pub room: Option<RoomId>,
     pub form: Form,
+    /// What the client saw of the room before.
+    pub since: Option<Since>,
 }
 
 impl Opened {
@@ -279,7 +282,7 @@ mod tests {
 
     fn peer(frames: usize, bytes: usize) -> Peer {
         let limits = Chat { queue_frames_max: frames, queue_bytes_max: bytes, ..Chat::default() };
-        Peer::new(1, Opened { room: None, form: Form::Extended }, Arc::new(limits), 0)
+        Peer::new(1, Opened { room: None, form: Form::Extended, since: None }, Arc::new(limits), 0)
     }
 
     #[test]

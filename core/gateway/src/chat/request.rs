@@ -209,9 +209,9 @@ fn invalid<T>(field: &'static str, reason: &str) -> Result<T, Fault> {
 mod tests {
     use super::*;
 
-    const ORIGINAL: Opened = Opened { room: Some(RoomId(3)), form: Form::Original };
-    const ROOM: Opened = Opened { room: Some(RoomId(3)), form: Form::Extended };
-    const ALL: Opened = Opened { room: None, form: Form::Extended };
+    const ORIGINAL: Opened = Opened { room: Some(RoomId(3)), form: Form::Original, since: None };
+    const ROOM: Opened = Opened { room: Some(RoomId(3)), form: Form::Extended, since: None };
+    const ALL: Opened = Opened { room: None, form: Form::Extended, since: None };
 
     fn code(text: &str, opened: Opened) -> &'static str {
         parse(text, opened).map_or_else(|refused| refused.code, |parsed| panic!("accepted: {parsed:?}"))

@@ -42,6 +42,9 @@ const WRITE_CHUNKS: usize = 32;
 /// Messages or edits read from the store at once for one socket.
 const PAGE: u64 = 100;
 
+/// Turns of reading from the store or the queue, and writing, in one round.
+const STEPS: u32 = 8;
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
@@ -175,6 +178,9 @@ impl Socket {
     }
 
     fn begin_closing(&mut self, close: Close, now_ms: u64) {
+        if !close.reason.is_empty() {
+            self.place.app.metrics.count("chelseru_chat_closes_total", ("reason", close.reason));
+        }
         self.catch_ups = Vec::new();
         self.stash = Vec::new();
         self.writing.push_back(codec::close_frame(close));
@@ -184,11 +190,18 @@ impl Socket {
 
     /// Writes until the connection is full or nothing is left; true when it is full.
     fn write_and_catch_up(&mut self) -> io::Result<bool> {
+        let mut steps = 0;
         loop {
             if self.write()? {
                 return Ok(true);
             }
             if !self.take_queue() && !self.catch_up() {
+                return Ok(false);
+            }
+            // A long gap is read in several rounds, so that others get their turn.
+            steps += 1;
+            if steps == STEPS {
+                self.peer().signal();
                 return Ok(false);
             }
         }

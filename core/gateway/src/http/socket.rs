@@ -8,7 +8,8 @@
 
 use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use fastwebsockets::upgrade;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 
 use super::reply::{ERROR_CODE, Failure, Reply};
 use super::{Context, header_text, not_found};
@@ -39,16 +40,16 @@ pub(crate) async fn echo(context: Context) -> Result<Reply, Failure> {
     if !context.app.test_routes {
         return Err(not_found());
     }
-    check_upgrade(&context.head.headers)?;
+    check_upgrade(&context.head)?;
     let mut limits = context.live.config.chat.clone();
     (limits.queue_bytes_max, limits.queue_frames_max) = (4 * ECHO_BYTES_MAX, 1_000_000);
-    let opened = Opened { room: None, form: Form::Original };
+    let opened = Opened { room: None, form: Form::Original, since: None };
     let place = enter(&context, opened, &limits, None)?;
     accept(context, place, None, Purpose::Echo, ECHO_BYTES_MAX)
 }
 
 async fn open(context: Context, room: Option<RoomId>) -> Result<Reply, Failure> {
-    check_upgrade(&context.head.headers)?;
+    check_upgrade(&context.head)?;
     let limits = context.live.config.chat.clone();
     let origin = header_text(&context.head.headers, header::ORIGIN);
     if !origin.is_empty() && !limits.origins.is_empty() && !limits.origins.iter().any(|known| known == origin)
@@ -57,7 +58,7 @@ async fn open(context: Context, room: Option<RoomId>) -> Result<Reply, Failure> 
     }
     let asked = Asked::read(&context);
     let form = if room.is_none() || asked.extended { Form::Extended } else { Form::Original };
-    let opened = Opened { room, form };
+    let opened = Opened { room, form, since: asked.since };
     let who = match &asked.token {
         Some(token) => match holder(&context.app, token) {
             Ok(holder) => Some(holder),
@@ -69,7 +70,7 @@ async fn open(context: Context, room: Option<RoomId>) -> Result<Reply, Failure> 
     };
     let place = enter(&context, opened, &limits, who.clone())?;
     if let Some((who, _)) = &who
-        && let Err(error) = start(&context.app, &place.peer, who, asked.since).await
+        && let Err(error) = start(&context.app, &place.peer, who).await
     {
         return match error {
             ChatError::RoomMissing => Err(not_found()),
@@ -169,7 +170,8 @@ impl Asked {
 }
 
 /// Whether this is a handshake of the one version there is. The upgrade itself checks key and version once more.
-fn check_upgrade(headers: &HeaderMap) -> Result<(), Failure> {
+fn check_upgrade(head: &Parts) -> Result<(), Failure> {
+    let headers = &head.headers;
     let has = |name: HeaderName, wanted: &str| {
         let values = headers.get_all(name);
         let mut words =
@@ -177,7 +179,8 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), Failure> {
         words.any(|word| word.trim().eq_ignore_ascii_case(wanted))
     };
     let key = header_text(headers, header::SEC_WEBSOCKET_KEY);
-    let whole = has(header::CONNECTION, "upgrade")
+    let whole = head.method == Method::GET
+        && has(header::CONNECTION, "upgrade")
         && has(header::UPGRADE, "websocket")
         && has(header::SEC_WEBSOCKET_VERSION, "13");
     if !whole {
