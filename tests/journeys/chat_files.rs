@@ -187,7 +187,7 @@ async fn a_file_is_for_members_and_what_it_is_its_content_says() {
         201
     );
     assert_eq!(street.ask(2, "GET", &link, Value::Null).await.status, 403);
-    assert_eq!(street.upload(2, "a.png", PNG).await.status, 400);
+    assert_eq!(street.upload(2, "a.png", PNG).await.header("x-error-code"), "banned");
 }
 
 #[tokio::test(flavor = "multi_thread")]

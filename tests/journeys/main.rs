@@ -3,6 +3,7 @@
 mod chat_files;
 mod chat_hostile;
 mod chat_order;
+mod chat_rest;
 mod chat_rights;
 mod chat_socket;
 mod cli;

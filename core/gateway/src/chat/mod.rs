@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use act::{holder, start};
+pub(crate) use act::{failure as refusal, holder, start};
 pub use hub::Hub;
 pub(crate) use hub::NoPlace;
 pub(crate) use json::Form;

@@ -109,8 +109,11 @@ fn checked(context: &Context, user: UserId, form: Form) -> Result<(Incoming, Fil
         None => Err("This field is required.".to_owned()),
         Some("") => Err("This field may not be null.".to_owned()),
         Some(text) => match text.parse().map(RoomId) {
-            Ok(room) if context.app.chat.check(room, user, Action::See).is_ok() => Ok(room),
-            Ok(room) => Err(no_room(room)),
+            Ok(room) => match context.app.chat.check(room, user, Action::Post) {
+                Ok(_) => Ok(room),
+                Err(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => Err(no_room(room)),
+                Err(error) => return Err(chat_failure(context, error)),
+            },
             Err(_) => Err("Incorrect type. Expected pk value, received str.".to_owned()),
         },
     };

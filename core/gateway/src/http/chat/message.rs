@@ -105,7 +105,7 @@ pub(crate) async fn create(context: Context, mut fields: Fields) -> Result<Reply
         None | Some(Value::Null) => {
             fields.finish()?;
             let text = "فیلد chat_room اجباری است.";
-            return Err(Failure::list(StatusCode::BAD_REQUEST, "chat_room_missing", text));
+            return Err(Failure::list(StatusCode::BAD_REQUEST, "chat_room_required", text));
         }
         Some(_) => whole_number(&mut fields, "chat_room"),
     };
@@ -212,7 +212,7 @@ fn show(context: &Context, message: &Message, status: StatusCode) -> Result<Repl
 }
 
 fn no_room_to_post() -> Failure {
-    Failure::detail(StatusCode::NOT_FOUND, "room_not_found", "چت‌روم پیدا نشد.")
+    Failure::detail(StatusCode::NOT_FOUND, "room_missing", "چت‌روم پیدا نشد.")
 }
 
 fn invalid_cursor() -> Failure {

@@ -63,15 +63,15 @@ pub(super) fn named_user(fields: &mut Fields) -> Option<UserId> {
 
 /// 404 as for a room that is not among the caller's.
 pub(super) fn no_room() -> Failure {
-    Failure::detail(StatusCode::NOT_FOUND, "room_not_found", "No ChatRoom matches the given query.")
+    Failure::detail(StatusCode::NOT_FOUND, "room_missing", "No ChatRoom matches the given query.")
 }
 
 pub(super) fn no_message() -> Failure {
-    Failure::detail(StatusCode::NOT_FOUND, "message_not_found", "No MessageChat matches the given query.")
+    Failure::detail(StatusCode::NOT_FOUND, "message_missing", "No MessageChat matches the given query.")
 }
 
 pub(super) fn no_user() -> Failure {
-    Failure::detail(StatusCode::NOT_FOUND, "user_not_found", "کاربر مورد نظر یافت نشد.")
+    Failure::detail(StatusCode::NOT_FOUND, "user_missing", "کاربر مورد نظر یافت نشد.")
 }
 
 /// What the caller learns of a refusal. `missing` says what is not there when the room is not, or is not the
@@ -111,25 +111,9 @@ fn denied_failure(denied: Denied, missing: fn() -> Failure) -> Failure {
         | Denied::RoomOnHold
         | Denied::OwnerProtected => StatusCode::FORBIDDEN,
     };
-    Failure::detail(status, denied_code(denied), sentence(&denied))
-}
-
-/// Stable, for programs.
-fn denied_code(denied: Denied) -> &'static str {
-    match denied {
-        Denied::NotMember => "room_not_found",
-        Denied::Banned => "banned",
-        Denied::ReadOnly => "read_only",
-        Denied::NoRight => "no_right",
-        Denied::RoomClosed => "room_closed",
-        Denied::RoomOnHold => "room_on_hold",
-        Denied::OwnerProtected => "owner_protected",
-        Denied::TargetNotMember => "not_a_member",
-        Denied::TargetBanned => "user_banned",
-        Denied::TargetMissing => "user_not_found",
-        Denied::PairRoom => "pair_room",
-        Denied::OwnerStays => "owner_stays",
-    }
+    // The words of frames.
+    let (code, text) = crate::chat::refusal(&denied.into());
+    Failure::detail(status, code, sentence(&text))
 }
 
 fn sentence(error: &dyn std::fmt::Display) -> String {

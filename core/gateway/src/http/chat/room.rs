@@ -49,7 +49,7 @@ pub(crate) async fn create(context: Context, mut fields: Fields) -> Result<Reply
     fields.finish()?;
     let Some(other) = other else {
         let text = "user_id ارسال نشده است.";
-        return Err(Failure::detail(StatusCode::NOT_FOUND, "user_id_missing", text));
+        return Err(Failure::detail(StatusCode::NOT_FOUND, "user_id_required", text));
     };
     let opened = context.app.chat.pair_open(user, other, edit).await;
     let (room, new) = opened.map_err(|error| failure(&context, error, no_room))?;
