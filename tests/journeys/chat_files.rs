@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_domain::ids::UserId;
 use chelseru_tests::{Answer, Login, TestGateway};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -207,7 +208,12 @@ async fn a_signed_link_serves_a_member_for_a_while() {
     ] {
         assert_eq!(street.ask(0, "GET", &wrong, Value::Null).await.status, 401, "{wrong}");
     }
-    // A kick acts on links that are out.
+    // Switching the account off acts on links that are out, and so does a kick.
+    let identity = &street.gateway.app.live().identity;
+    for (active, status) in [(false, 401), (true, 200)] {
+        assert!(identity.user_set_active(UserId(2), active).await.expect("set"));
+        assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, status);
+    }
     let member = format!("/chat/chatrooms/{}/members/2/", street.room);
     assert_eq!(street.ask(1, "DELETE", &member, Value::Null).await.status, 204);
     assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 404);
@@ -265,7 +271,7 @@ async fn sizes_and_quota_have_edges() {
     assert_eq!(street.collected().await, 4);
     street.clock.advance(Duration::from_secs(2));
     assert_eq!(street.collected().await, 0);
-    assert_eq!(street.gateway.app.store.chat_file_bytes(chelseru_domain::ids::UserId(1)).expect("read"), 0);
+    assert_eq!(street.gateway.app.store.chat_file_bytes(UserId(1)).expect("read"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -397,6 +403,28 @@ async fn resumable_uploads_have_bounds_and_an_end() {
     street.collected().await;
     assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404, "its time is over");
     assert_eq!(street.on_disk(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_finishes_what_a_stop_cut_off() {
+    let mut street = Street::open("").await;
+    let file = street.upload(1, "a.png", PNG).await.body;
+    let link = street.send(1, &file).await;
+    let path = file["file"].as_str().expect("a path").trim_start_matches("/media/").to_owned();
+    let (users, room, clock) = (street.users.clone(), street.room, street.clock.clone());
+    let dir = street.gateway.stop().await;
+    // As after a crash between the record and the move, and with a half that nothing is known of.
+    let data = dir.path().join("data");
+    let incoming = data.join("uploads/incoming");
+    std::fs::rename(data.join(&path), incoming.join(path.rsplit('/').next().expect("a name")))
+        .expect("moved");
+    std::fs::write(incoming.join("half"), b"half").expect("a file");
+    street = Street { gateway: TestGateway::start_in(dir, clock.clone()).await, clock, users, room };
+    assert_eq!(street.on_disk(), 1);
+    let link = link.split_once("/media/").map(|(_, rest)| format!("/media/{rest}")).expect("a link");
+    let origin = street.gateway.url.trim_end_matches("/drfchelseru").to_owned();
+    let got = street.request(2, "GET", &format!("{origin}{link}")).send().await.expect("an answer");
+    assert_eq!(got.bytes().await.expect("bytes"), PNG);
 }
 
 /// Waits for something that must happen.

@@ -424,6 +424,15 @@ impl ChatService {
         Ok(self.store.chat_members_from(room, from, limit)?)
     }
 
+    /// Who is banned, by user number from `from` on, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn bans_from(&self, room: RoomId, from: UserId, limit: usize) -> Result<Vec<UserId>, ChatError> {
+        Ok(self.store.chat_bans_from(room, from, limit)?)
+    }
+
     /// # Errors
     ///
     /// [`ChatError::Store`].

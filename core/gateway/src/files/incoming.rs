@@ -42,7 +42,7 @@ pub struct Incoming {
 
 /// A whole file that is not where it belongs yet.
 pub(super) struct Received {
-    path: Doomed,
+    pub(super) path: PathBuf,
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) bytes: u64,
@@ -117,7 +117,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Flushes it and gives it its name.
+    /// Flushes it and gives it its name. From here on it stays until it is moved, or until a start finds that nothing is
+    /// known of it.
     pub(super) async fn finish(mut self, folder: &Path) -> Result<Received, FileError> {
         if self.bytes == 0 {
             return Err(FileError::Empty);
@@ -131,18 +132,7 @@ impl Incoming {
             tokio::fs::rename(path, &named).await?;
         }
         self.path.0 = None;
-        Ok(Received { path: Doomed(Some(named)), name, kind, bytes: self.bytes })
-    }
-}
-
-impl Received {
-    pub(super) fn path(&self) -> &Path {
-        self.path.0.as_deref().unwrap_or(Path::new(""))
-    }
-
-    /// It was moved away.
-    pub(super) fn done(mut self) {
-        self.path.0 = None;
+        Ok(Received { path: named, name, kind, bytes: self.bytes })
     }
 }
 

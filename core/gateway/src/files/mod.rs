@@ -129,6 +129,9 @@ impl Files {
 
     /// Makes a received file one of the room's.
     ///
+    /// Not to be dropped half way: a file whose record is stored would wait for the next start to be moved. Callers
+    /// run it detached from the connection.
+    ///
     /// # Errors
     ///
     /// See [`FileError`].
@@ -144,7 +147,7 @@ impl Files {
         let draft = FileDraft {
             room: words.room,
             uploader: words.uploader,
-            name: received.name.clone(),
+            name: received.name,
             folder: folder(now),
             title: title(&words.title),
             content_type: received.kind.mime.to_owned(),
@@ -153,13 +156,18 @@ impl Files {
             quota_bytes: limits.user_bytes_max,
             now,
         };
-        let kept = self.chat.file_keep(draft).await.map_err(|error| match error {
-            ChatError::Full(_) => FileError::QuotaExceeded(limits.user_bytes_max),
-            other => other.into(),
-        })?;
-        move_into(received.path(), &self.place(&kept)).await?;
-        received.done();
-        Ok(kept)
+        match self.chat.file_keep(draft).await {
+            Ok(kept) => {
+                move_into(&received.path, &self.place(&kept)).await?;
+                Ok(kept)
+            }
+            Err(ChatError::Full(_)) => {
+                tokio::fs::remove_file(&received.path).await?;
+                Err(FileError::QuotaExceeded(limits.user_bytes_max))
+            }
+            // Whether the record is stored is not known; the next start looks.
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Refuses early what would be refused in the end.

@@ -42,6 +42,10 @@ const FIELD_BYTES_MAX: u64 = 64 * 1024;
 /// What a body may hold beside its file.
 const OVERHEAD_BYTES_MAX: u64 = 1024 * 1024;
 const FIELDS_MAX: usize = 20;
+/// A body that comes slower than this, after a start of [`SLOW_START`], would keep others from uploading for little:
+/// the slowest phones send several times as much.
+const BYTES_PER_SECOND_MIN: u64 = 2048;
+const SLOW_START: Duration = Duration::from_secs(30);
 
 /// What was sent with a file.
 #[derive(Default)]
@@ -90,7 +94,9 @@ pub(crate) async fn upload(context: Context, body: RequestBody) -> Result<Reply,
     };
     let (incoming, words) = checked(&context, user, form)?;
     let room = words.room;
-    let kept = files.keep(incoming, words, limits).await;
+    let (app, limits) = (context.app.clone(), limits.clone());
+    let keeping = async move { app.files.keep(incoming, words, &limits).await };
+    let kept = context.app.detached.spawn(keeping).await.map_err(|_| Failure::internal())?;
     let kept = kept.map_err(|error| upload_failure(&context, error, room))?;
     Ok(Reply::json(StatusCode::CREATED, &file_json(&kept)))
 }
@@ -204,18 +210,23 @@ pub(crate) fn pieces(
     context: &Context,
     body: RequestBody,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let end = Instant::now() + Duration::from_secs(context.live.config.files.upload_seconds_max);
+    let start = Instant::now();
+    let end = start + Duration::from_secs(context.live.config.files.upload_seconds_max);
     let idle = Duration::from_secs(context.app.limits.body_read_timeout_seconds);
-    futures_util::stream::unfold(Some(body), move |body| async move {
-        let mut body = body?;
-        let until = end.min(Instant::now() + idle);
+    futures_util::stream::unfold(Some((body, 0)), move |state| async move {
+        let (mut body, received) = state?;
+        let paced = start + SLOW_START + Duration::from_secs(received / BYTES_PER_SECOND_MIN);
+        let until = end.min(Instant::now() + idle).min(paced);
         loop {
             return match tokio::time::timeout_at(until, body.frame()).await {
                 Err(_) => Some((Err(io::ErrorKind::TimedOut.into()), None)),
                 Ok(None) => None,
                 Ok(Some(Err(error))) => Some((Err(error), None)),
                 Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(piece) => Some((Ok(piece), Some(body))),
+                    Ok(piece) => {
+                        let received = received + piece.len() as u64;
+                        Some((Ok(piece), Some((body, received))))
+                    }
                     // Trailers say nothing here.
                     Err(_) => continue,
                 },
@@ -242,9 +253,10 @@ pub(crate) fn get(context: &Context) -> Result<Reply, Failure> {
 pub(crate) async fn download(context: Context) -> Result<Reply, Failure> {
     let app = &context.app;
     let file = app.files.find(context.head.uri.path()).map_err(|error| chat_failure(&context, error))?;
-    let by_link = file
-        .as_ref()
-        .and_then(|file| app.files.signer(file, context.head.uri.query().unwrap_or(""), app.clock.now()));
+    let by_link = match &file {
+        Some(file) => signer(&context, file)?,
+        None => None,
+    };
     // Without a word on who asks, nothing is said about the file either.
     let user = match (&context.caller, by_link) {
         (Some(caller), _) => caller.user_id,
@@ -257,6 +269,15 @@ pub(crate) async fn download(context: Context) -> Result<Reply, Failure> {
         Failure::internal()
     })?;
     send(&context, &file, bytes).await
+}
+
+/// Whom a signed link serves: a user whose account is active.
+fn signer(context: &Context, file: &StoredFile) -> Result<Option<UserId>, Failure> {
+    let app = &context.app;
+    let query = context.head.uri.query().unwrap_or("");
+    let Some(user) = app.files.signer(file, query, app.clock.now()) else { return Ok(None) };
+    let account = app.store.user_get(user).map_err(|error| chat_failure(context, error.into()))?;
+    Ok(account.filter(|account| account.active).map(|account| account.id))
 }
 
 async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> Result<Reply, Failure> {

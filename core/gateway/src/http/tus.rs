@@ -71,8 +71,7 @@ pub(crate) async fn create(context: Context) -> Result<Reply, Failure> {
 /// `HEAD` (and `GET`) on an upload: how far it is, and the file it became.
 pub(crate) async fn get(context: Context) -> Result<Reply, Failure> {
     check_version(&context)?;
-    let mut upload = locked(&context).await?;
-    let kept = complete(&context, &mut upload).await?;
+    let (upload, kept) = complete(&context, locked(&context).await?).await?;
     let offset = offset(&context, &upload).await?;
     let body = json!({
         "id": upload.id,
@@ -98,7 +97,7 @@ pub(crate) async fn patch(context: Context, body: RequestBody) -> Result<Reply, 
         return Err(refuse("upload_offset_missing", "Upload-Offset must be a whole number."));
     };
     let user = context.user()?.user_id;
-    let mut upload = locked(&context).await?;
+    let upload = locked(&context).await?;
     // Who was taken out of the room brings nothing more into it.
     let permitted = context.app.chat.check(upload.room, user, Action::Post);
     permitted.map_err(|error| super::chat::failure(&context, error, not_found).with(RESUMABLE, OURS))?;
@@ -111,7 +110,7 @@ pub(crate) async fn patch(context: Context, body: RequestBody) -> Result<Reply, 
     if there < upload.bytes {
         receive(&context, user, &upload, body).await?;
     }
-    let kept = complete(&context, &mut upload).await?;
+    let (upload, kept) = complete(&context, upload).await?;
     let offset = offset(&context, &upload).await?;
     Ok(state(Reply::empty(), &upload, offset, kept.as_ref()))
 }
@@ -146,10 +145,21 @@ async fn receive(context: &Context, user: UserId, upload: &Upload, body: Request
     fault.map_or(Ok(()), Err)
 }
 
-async fn complete(context: &Context, upload: &mut Upload) -> Result<Option<StoredFile>, Failure> {
+/// Makes a file of an upload that is all there, whether the client stays or not.
+async fn complete(
+    context: &Context,
+    mut upload: OwnedMutexGuard<Upload>,
+) -> Result<(OwnedMutexGuard<Upload>, Option<StoredFile>), Failure> {
     let room = upload.room;
-    let kept = context.app.files.complete(upload, &context.live.config.files).await;
-    kept.map_err(|error| file::upload_failure(context, error, room).with(RESUMABLE, OURS))
+    let (app, limits) = (context.app.clone(), context.live.config.files.clone());
+    let completing = async move {
+        let kept = app.files.complete(&mut upload, &limits).await;
+        (upload, kept)
+    };
+    let completed = context.app.detached.spawn(completing).await;
+    let (upload, kept) = completed.map_err(|_| Failure::internal())?;
+    let kept = kept.map_err(|error| file::upload_failure(context, error, room).with(RESUMABLE, OURS))?;
+    Ok((upload, kept))
 }
 
 async fn offset(context: &Context, upload: &Upload) -> Result<u64, Failure> {

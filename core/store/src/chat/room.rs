@@ -280,7 +280,22 @@ impl Store {
     ///
     /// [`StoreError::Read`].
     pub fn chat_bans(&self, room: RoomId, limit: usize) -> Result<Vec<UserId>, StoreError> {
-        let keys = self.tree.scan_prefix(key::bans(room)).keys().take(limit);
+        self.chat_bans_from(room, UserId(0), limit)
+    }
+
+    /// [`Store::chat_bans`], from a user number on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn chat_bans_from(
+        &self,
+        room: RoomId,
+        from: UserId,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let range = key::ban(room, from)..=key::ban(room, UserId(u64::MAX));
+        let keys = self.tree.range(range).keys().take(limit);
         keys.map(|key| Ok(UserId(key::last(&key.map_err(error::read)?)))).collect()
     }
 

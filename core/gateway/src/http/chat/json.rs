@@ -21,6 +21,8 @@ use crate::http::Context;
 
 /// Members (and bans) that a room shows of itself.
 pub(crate) const USERS_SHOWN: usize = 100;
+/// The same in a list of rooms, which may have a thousand.
+pub(crate) const USERS_LISTED: usize = 20;
 /// Members up to which a room says who has read a message.
 const READ_BY_MEMBERS: u32 = 50;
 
@@ -71,7 +73,6 @@ impl People {
 /// A room as one of its members sees it, with what it shows of others.
 pub(crate) struct RoomView {
     pub summary: RoomSummary,
-    /// The first [`USERS_SHOWN`].
     pub members: Vec<Member>,
     bans: Vec<UserId>,
     organization: Option<Organization>,
@@ -79,13 +80,14 @@ pub(crate) struct RoomView {
 }
 
 impl RoomView {
-    pub(crate) fn of(context: &Context, summary: RoomSummary) -> Result<RoomView, ChatError> {
+    /// With at most `shown` members and bans.
+    pub(crate) fn of(context: &Context, summary: RoomSummary, shown: usize) -> Result<RoomView, ChatError> {
         let chat = &context.app.chat;
         let room = &summary.room;
-        let members = chat.members_from(room.id, UserId(0), USERS_SHOWN)?;
+        let members = chat.members_from(room.id, UserId(0), shown)?;
         // Who may not ban need not know who is.
         let bans = match room.bans > 0 && may(&summary, Action::Unban) {
-            true => chat.bans(room.id)?.into_iter().take(USERS_SHOWN).collect(),
+            true => chat.bans_from(room.id, UserId(0), shown)?,
             false => Vec::new(),
         };
         let organization = room.organization.map(|id| chat.organization(id)).transpose()?.flatten();

@@ -77,20 +77,23 @@ pub(crate) async fn grant(context: Context, mut fields: Fields, granted: bool) -
     show_member(&context, user, StatusCode::OK)
 }
 
-/// `GET chat/chatrooms/{id}/bans/`: for those who may ban.
+/// `GET chat/chatrooms/{id}/bans/`: pages by user number, for those who may ban.
 pub(crate) fn bans(context: &Context) -> Result<Reply, Failure> {
     let (room, user) = (path_room(context)?, context.user()?.user_id);
+    let from = page_start(context)?;
     let chat = &context.app.chat;
     let body = || {
         chat.check(room, user, Action::Unban)?;
-        let bans = chat.bans(room)?;
+        let mut bans = chat.bans_from(room, UserId(from.unwrap_or(0)), PAGE + 1)?;
+        let next = bans.get(PAGE).map(|user| user.0);
+        bans.truncate(PAGE);
         let mut people = People::default();
         people.load(chat, bans.iter().copied())?;
-        let users: Vec<_> = bans.iter().filter_map(|user| people.get(*user)).cloned().collect();
-        Ok(users)
+        let results: Vec<Value> = bans.iter().map(|user| json!(people.get(*user))).collect();
+        Ok(page(context, next, &results))
     };
-    let users = body().map_err(|error| failure(context, error, no_room))?;
-    Ok(Reply::json(StatusCode::OK, &users))
+    let body = body().map_err(|error| failure(context, error, no_room))?;
+    Ok(Reply::json(StatusCode::OK, &body))
 }
 
 /// `POST chat/chatrooms/{id}/bans/`: takes `user_id` out and keeps it out.

@@ -11,7 +11,7 @@ use chelseru_domain::chat::{
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::json::{MessageJson, People, RoomView};
+use super::json::{MessageJson, People, RoomView, USERS_SHOWN};
 use super::{failure, no_message, whole_number};
 use crate::http::fields::{Fields, Text};
 use crate::http::reply::{Failure, Reply};
@@ -19,10 +19,10 @@ use crate::http::{Context, not_found};
 
 /// Messages on one page.
 const PAGE: usize = 30;
-/// The domain's bound is tighter, and says so in the original's words.
-const TEXT: Text = Text { chars_max: 1_000_000 };
+/// The domain's bound says so in the original's words.
+const TEXT: Text = Text { chars_max: usize::MAX };
 const KIND: Text = Text { chars_max: 45 };
-const CLIENT_ID: Text = Text { chars_max: 1000 };
+const CLIENT_ID: Text = Text { chars_max: usize::MAX };
 
 /// Where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) fn list(context: &Context) -> Result<Reply, Failure> {
     };
     let body = || {
         let chat = &context.app.chat;
-        let view = RoomView::of(context, chat.room(room, user)?)?;
+        let view = RoomView::of(context, chat.room(room, user)?, USERS_SHOWN)?;
         let (messages, next, previous) = match cursor {
             None | Some(Cursor::Before(_)) => {
                 let before = match cursor {
@@ -202,7 +202,7 @@ fn show(context: &Context, message: &Message, status: StatusCode) -> Result<Repl
     let body = || {
         let chat = &context.app.chat;
         chat.check(message.room, user, Action::See)?;
-        let view = RoomView::of(context, chat.room(message.room, user)?)?;
+        let view = RoomView::of(context, chat.room(message.room, user)?, USERS_SHOWN)?;
         let mut people = People::default();
         people.load(chat, view.readers(message).chain([message.sender]))?;
         let reference = view.reference();

@@ -5,14 +5,14 @@ use chelseru_domain::ids::UserId;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::json::{People, RoomView};
+use super::json::{People, RoomView, USERS_LISTED, USERS_SHOWN};
 use super::{failure, named_user, no_room, path_room, whole_number};
 use crate::http::Context;
 use crate::http::fields::{Fields, Text};
 use crate::http::reply::{Failure, Reply};
 
-/// The domain's bounds are tighter, and say so in the original's words.
-const TEXT: Text = Text { chars_max: 100_000 };
+/// The domain's bounds say so in the original's words.
+const TEXT: Text = Text { chars_max: usize::MAX };
 
 /// `GET chat/chatrooms/`: the caller's rooms, the one with the newest change first.
 pub(crate) fn list(context: &Context) -> Result<Reply, Failure> {
@@ -21,7 +21,7 @@ pub(crate) fn list(context: &Context) -> Result<Reply, Failure> {
         let mut people = People::default();
         let mut views = Vec::new();
         for summary in context.app.chat.rooms(user)? {
-            let view = RoomView::of(context, summary)?;
+            let view = RoomView::of(context, summary, USERS_LISTED)?;
             people.load(&context.app.chat, view.users())?;
             views.push(view);
         }
@@ -127,7 +127,7 @@ pub(super) async fn ask(context: &Context, room: RoomId, request: RoomRequest) -
 pub(super) fn show(context: &Context, room: RoomId, status: StatusCode) -> Result<Reply, Failure> {
     let user = context.user()?.user_id;
     let body = || {
-        let view = RoomView::of(context, context.app.chat.room(room, user)?)?;
+        let view = RoomView::of(context, context.app.chat.room(room, user)?, USERS_SHOWN)?;
         let mut people = People::default();
         people.load(&context.app.chat, view.users())?;
         Ok(view.json(&people))
