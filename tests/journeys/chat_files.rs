@@ -406,6 +406,30 @@ async fn resumable_uploads_have_bounds_and_an_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_drips_ends_and_others_wait_for_its_place() {
+    let street = Street::open("[files]\nuploads_max = 1\nupload_seconds_max = 2\n").await;
+    let (sender, body) = fed_by_hand();
+    let request = street
+        .request(1, "POST", "/message/file/upload/")
+        .header("content-type", "multipart/form-data; boundary=x")
+        .body(body);
+    let head = b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n".to_vec();
+    sender.send(Ok(head)).await.expect("sent");
+    let running = tokio::spawn(Answer::of(request));
+    until(|| street.on_disk() > 0).await;
+    let other = street.upload(2, "b.bin", b"b").await;
+    assert_eq!((other.status, other.header("x-error-code")), (503, "too_many_uploads"), "{other:?}");
+    // Always something, never enough.
+    while !running.is_finished() && sender.send(Ok(b"x".to_vec())).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let answer = running.await.expect("an answer");
+    assert_eq!((answer.status, answer.header("x-error-code")), (408, "body_timeout"), "{answer:?}");
+    assert_eq!(street.upload(2, "b.bin", b"b").await.status, 201);
+    assert_eq!(street.on_disk(), 1, "the half is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_finishes_what_a_stop_cut_off() {
     let mut street = Street::open("").await;
     let file = street.upload(1, "a.png", PNG).await.body;

@@ -387,6 +387,39 @@ async fn groups_belong_to_organizations_and_show_no_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bounds_stop_what_goes_past_them() {
+    let config = "[chat]\ntext_chars_max = 5\nrooms_per_user_max = 2\nmembers_max = 3\norganizations_per_user_max = 1\n";
+    let town = Town::build(5, config).await;
+    let outcome = |answer: &Answer| (answer.status, answer.header("x-error-code").to_owned());
+    let full = (409, "limit_reached".to_owned());
+    let room = town.ask(1, "POST", "/chat/chatrooms/", json!({"users": [2]})).await.body["id"].clone();
+    for (text, status) in [("سلام", 201), ("سلام!", 201), ("سلام!!", 400), ("", 400), ("a\u{0}", 400)]
+    {
+        let sent = town.ask(1, "POST", "/chat/messages/", json!({"chat_room": room, "text": text})).await;
+        assert_eq!(sent.status, status, "{text}: {sent:?}");
+    }
+    let id = |length: usize| json!({"chat_room": room, "text": "x", "client_id": "i".repeat(length)});
+    for (body, status) in [(id(63), 201), (id(64), 201), (id(64), 200), (id(65), 400)] {
+        assert_eq!(town.ask(1, "POST", "/chat/messages/", body).await.status, status);
+    }
+    let members = format!("/chat/chatrooms/{room}/members/");
+    assert_eq!(town.ask(1, "POST", &members, json!({"user_id": 3})).await.status, 201);
+    assert_eq!(outcome(&town.ask(1, "POST", &members, json!({"user_id": 4})).await), full);
+    assert_eq!(outcome(&town.ask(4, "POST", "/chat/chatrooms/", json!({"users": [1, 2, 3]})).await), full);
+    assert_eq!(town.ask(1, "POST", "/chat/chatrooms/", json!({"user_id": 5})).await.status, 201);
+    assert_eq!(outcome(&town.ask(1, "POST", "/chat/chatrooms/", json!({"user_id": 4})).await), full);
+    assert_eq!(outcome(&town.ask(4, "POST", "/chat/chatrooms/", json!({"user_id": 1})).await), full);
+    for (name, status) in [("one", 201), ("two", 409)] {
+        let made = town.ask(1, "POST", "/chat/organizations/", json!({"name": name, "uname": name})).await;
+        assert_eq!(made.status, status, "{made:?}");
+    }
+    for (length, status) in [(44, 200), (45, 200), (46, 400)] {
+        let body = json!({"name": "n".repeat(length)});
+        assert_eq!(town.ask(1, "PATCH", &format!("/chat/chatrooms/{room}/"), body).await.status, status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_show_every_message_once_both_ways() {
     let town = Town::build(2, "").await;
     let room = town.ask(1, "POST", "/chat/chatrooms/", json!({"user": 2})).await.body["id"].clone();

@@ -176,6 +176,57 @@ async fn a_deleted_pair_can_begin_anew_and_its_messages_are_swept() {
 }
 
 #[tokio::test]
+async fn a_room_whose_removal_was_cut_off_is_swept_later() {
+    let world = World::new(2).await;
+    let room = world.group(1, &[2]).await;
+    for _ in 0..20 {
+        world.post(room, 1, "kept for now", None).await.unwrap();
+    }
+    world.ask(room, 1, RoomRequest::Delete).await.unwrap();
+    let world = world.restarted().await;
+    assert_eq!(world.chat.store().chat_rooms_to_sweep(10).unwrap(), [room]);
+    world.chat.sweep_all().await.unwrap();
+    assert_eq!(world.chat.store().chat_last_seq(room).unwrap(), 0);
+    assert_eq!(world.chat.store().chat_rooms_to_sweep(10).unwrap(), []);
+}
+
+/// A row of deletions is stepped over in bounded pieces, and no page loses or doubles a message by it.
+#[tokio::test]
+async fn a_page_steps_over_a_bounded_number_of_deleted_messages() {
+    const DELETED: u64 = 1200;
+    let world = World::new(1).await;
+    let room = world.group(1, &[]).await;
+    let total = DELETED + 2;
+    let (sender, mut done) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..total {
+        let sender = sender.clone();
+        world.chat.post(post(room, 1, "x", None), move |result| drop(sender.send(result.unwrap()))).unwrap();
+    }
+    for _ in 0..total {
+        done.recv().await.unwrap();
+    }
+    let chat = &world.chat;
+    let deletions = (2..=DELETED + 1).map(|seq| {
+        let chat = chat.clone();
+        tokio::spawn(async move { chat.message_change(room, seq, UserId(1), MessageEdit::Delete).await })
+    });
+    for deletion in deletions.collect::<Vec<_>>() {
+        deletion.await.unwrap().unwrap();
+    }
+    let seqs = |page: &chelseru_domain::chat::MessagePage| -> Vec<u64> {
+        page.messages.iter().map(|message| message.seq).collect()
+    };
+    let first = chat.messages_before(room, u64::MAX, 30).unwrap();
+    assert_eq!((seqs(&first), first.more, first.end), (vec![total], true, total - 1000));
+    let second = chat.messages_before(room, first.end, 30).unwrap();
+    assert_eq!((seqs(&second), second.more), (vec![1], false));
+    let first = chat.messages_after(room, 0, 30).unwrap();
+    assert_eq!((seqs(&first), first.more, first.end), (vec![1], true, 1001));
+    let second = chat.messages_after(room, first.end, 30).unwrap();
+    assert_eq!((seqs(&second), second.more), (vec![total], false));
+}
+
+#[tokio::test]
 async fn a_client_id_is_one_message_however_often_it_is_sent_and_wherever() {
     let world = World::new(2).await;
     let room = world.group(1, &[2]).await;

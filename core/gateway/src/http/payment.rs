@@ -481,9 +481,8 @@ pub(crate) fn page_start(context: &Context) -> Result<Option<u64>, Failure> {
 
 /// A cursor page. There is no way back: a client has the pages it came from.
 pub(crate) fn page(context: &Context, next: Option<u64>, results: &[Value]) -> Value {
-    let host = context.header(header::HOST);
     let path = context.head.uri.path();
-    let next = next.map(|next| format!("http://{host}{path}?cursor={next}"));
+    let next = next.map(|next| format!("{}{path}?cursor={next}", context.origin()));
     json!({"next": next, "previous": null, "results": results})
 }
 

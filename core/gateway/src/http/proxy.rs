@@ -164,4 +164,17 @@ mod tests {
             assert!(network(text).is_none(), "{text}");
         }
     }
+
+    #[test]
+    fn only_a_trusted_proxy_says_that_the_client_came_by_tls() {
+        let proxies = Proxies::new(&["10.0.0.0/8".to_owned()]);
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-forwarded-proto"),
+            http::HeaderValue::from_static("https"),
+        )]);
+        for (peer, said) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("192.0.2.1", false)] {
+            assert_eq!(proxies.is_https(peer.parse().expect("an address"), &headers), said, "{peer}");
+        }
+        assert!(!proxies.is_https("10.1.2.3".parse().expect("an address"), &HeaderMap::new()));
+    }
 }
