@@ -8,6 +8,7 @@ mod chat;
 mod commit;
 mod http;
 mod measure;
+mod payments;
 mod plugin_call;
 mod reload;
 mod sms;
@@ -24,6 +25,7 @@ fn main() {
             "chat" => chat::run(),
             "commit" => commit::run(),
             "http" => http::run(),
+            "payments" => payments::run(),
             "plugin-call" => plugin_call::run(),
             "reload" => reload::run(),
             "sms" => sms::run(),

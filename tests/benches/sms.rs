@@ -37,7 +37,7 @@ fn config(simulator: &Simulator) -> String {
 }
 
 /// Smallest durable changes a second by as many callers.
-async fn commits() -> f64 {
+pub(crate) async fn commits() -> f64 {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path(), StoreOptions::default()).expect("open");
     let started = Instant::now();
@@ -58,7 +58,7 @@ async fn commits() -> f64 {
     rate(callers, started).await
 }
 
-async fn rate(callers: Vec<tokio::task::JoinHandle<u64>>, started: Instant) -> f64 {
+pub(crate) async fn rate(callers: Vec<tokio::task::JoinHandle<u64>>, started: Instant) -> f64 {
     let mut sum = 0;
     for caller in callers {
         sum += caller.await.expect("no panic");

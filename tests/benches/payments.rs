@@ -1,0 +1,210 @@
+//! Whole payments a second (create, callback, verify, credit) beside bare commits; ledger postings; balance reads.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::ids::UserId;
+use chelseru_simulator::Simulator;
+use chelseru_store::{Durability, Store, StoreOptions};
+use chelseru_tests::TestGateway;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::measure::{cpu_seconds, median, percentile, runtime};
+use crate::sms::{commits, rate};
+
+const CALLERS: usize = 64;
+const RUNS: usize = 3;
+const RUN_TIME: Duration = Duration::from_secs(3);
+/// Durable changes that a payment needs: made, started, asked, settled.
+const COMMITS_PER_PAYMENT: f64 = 4.0;
+/// Postings in a large ledger and in a small one.
+const POSTINGS: [u64; 2] = [1000, 1_000_000];
+const READS: usize = 20_000;
+
+const ZARINPAL: &str = r#"
+[auth]
+access_token_seconds = 86400
+[payment]
+gateway = "ZARINPAL_COM"
+callback_urls = ["https://shop.example/pay"]
+[provider.ZARINPAL_COM]
+hosts = ["SIMULATOR"]
+[provider.ZARINPAL_COM.settings]
+merchant_id = "00000000-0000-0000-0000-000000000000"
+base_url = "http://SIMULATOR"
+"#;
+
+/// One kept-alive connection.
+struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).await.expect("connected");
+        stream.set_nodelay(true).expect("set");
+        Client { stream, buffer: vec![0; 16 * 1024] }
+    }
+
+    /// The JSON of an answer that is 200.
+    async fn ask(&mut self, head: &str, body: &str) -> Value {
+        let length = body.len();
+        let request = format!(
+            "{head}\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        self.stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut filled = 0;
+        loop {
+            let read = self.stream.read(&mut self.buffer[filled..]).await.expect("answered");
+            assert!(read > 0, "closed");
+            filled += read;
+            let text = String::from_utf8_lossy(&self.buffer[..filled]);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.to_ascii_lowercase();
+            let length = length.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+            let length: usize = length.and_then(|length| length.parse().ok()).expect("a length");
+            if body.len() >= length {
+                assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+                return serde_json::from_str(body).expect("JSON");
+            }
+        }
+    }
+}
+
+/// Payments credited a second: each caller makes one, comes back from the bank, and begins anew.
+async fn payments(gateway: &TestGateway, access: &str) -> f64 {
+    let address: SocketAddr =
+        gateway.url.trim_start_matches("http://").split('/').next().expect("one").parse().expect("one");
+    let started = Instant::now();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let access = access.to_owned();
+            tokio::spawn(async move {
+                let mut client = Client::connect(address).await;
+                let mut done = 0_u64;
+                while started.elapsed() < RUN_TIME {
+                    let head = format!(
+                        "POST /drfchelseru/payment/create/ HTTP/1.1\r\nauthorization: Bearer {access}"
+                    );
+                    let body = r#"{"amount":1000,"callback_url":"https://shop.example/pay"}"#;
+                    let made = client.ask(&head, body).await;
+                    let authority = made["details"]["authority"].as_str().expect("an authority").to_owned();
+                    let head =
+                        format!("GET /drfchelseru/payment/verify/?Authority={authority}&Status=OK HTTP/1.1");
+                    let paid = client.ask(&head, "").await;
+                    assert_eq!(paid["details"]["is_pay"], 1, "{paid}");
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    rate(callers, started).await
+}
+
+/// Postings a second by the ledger alone.
+async fn postings() -> f64 {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path(), StoreOptions::default()).expect("open");
+    let started = Instant::now();
+    let callers: Vec<_> = (0..CALLERS as u64)
+        .map(|caller| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut done = 0_u64;
+                while started.elapsed() < RUN_TIME {
+                    let key = format!("bench:{caller}:{done}");
+                    let now = SystemClock.now();
+                    assert!(store.ledger_probe(key, UserId(caller), 1000, now).await.expect("stored"));
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    rate(callers, started).await
+}
+
+/// Median and 99th percentile of reading a balance in a ledger with so many postings.
+async fn balance_reads(count: u64) -> (Duration, Duration) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = StoreOptions { durability: Durability::Process, ..StoreOptions::default() };
+    let store = Store::open(dir.path(), options).expect("open");
+    const USERS: u64 = 1000;
+    const STEP: u64 = 4000;
+    for first in (0..count).step_by(STEP as usize) {
+        let last = (first + STEP).min(count);
+        let posts = (first..last)
+            .map(|n| store.ledger_probe(format!("bench:{n}"), UserId(n % USERS), 1000, SystemClock.now()));
+        for posted in futures_util::future::join_all(posts).await {
+            assert!(posted.expect("stored"));
+        }
+    }
+    let mut times: Vec<Duration> = (0..READS as u64)
+        .map(|n| {
+            // Users in an order that no cache foresees.
+            let user = UserId(n.wrapping_mul(0x9E37_79B9) % USERS);
+            let started = Instant::now();
+            let balance = store.wallet_balance(user).expect("readable");
+            let time = started.elapsed();
+            assert!(balance.available > 0);
+            time
+        })
+        .collect();
+    times.sort();
+    (percentile(&times, 0.5), percentile(&times, 0.99))
+}
+
+pub(crate) fn run() {
+    runtime().block_on(async {
+        let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+        simulator.settings(|settings| settings.zarinpal.paid_at_once = true);
+        let config = ZARINPAL.replace("SIMULATOR", &simulator.addr.to_string());
+        let gateway = TestGateway::start(&config).await;
+        let access = gateway.login("09121234567").await.access;
+        let (mut bares, mut rates, mut shares, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut posted, mut posted_shares) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            let bare = commits().await;
+            let before = cpu_seconds();
+            let rate = payments(&gateway, &access).await;
+            cpus.push((cpu_seconds() - before) / (rate * RUN_TIME.as_secs_f64()) * 1e6);
+            let ledger = postings().await;
+            bares.push(bare);
+            rates.push(rate);
+            shares.push(rate * COMMITS_PER_PAYMENT / bare);
+            posted.push(ledger);
+            posted_shares.push(ledger / bare);
+        }
+        println!(
+            "create + callback + verify + credit through Zarinpal's stand-in: {:.0} payments/s, {:.0} us of CPU each (client and stand-in included); bare commits {:.0}/s; {COMMITS_PER_PAYMENT} commits a payment, ratio {:.2} ({CALLERS} callers)",
+            median(rates),
+            median(cpus),
+            median(bares),
+            median(shares)
+        );
+        println!(
+            "ledger alone: {:.0} postings/s; ratio to bare commits {:.2}; reach: 0.60",
+            median(posted),
+            median(posted_shares)
+        );
+        let report = gateway.app.store.ledger_verify().expect("readable");
+        assert_eq!(report.difference, None);
+        println!("ledger verify afterwards: right, {} postings", report.postings);
+        drop((gateway, simulator));
+        let mut reads = Vec::new();
+        for count in POSTINGS {
+            let (half, most) = balance_reads(count).await;
+            println!("balance among {count} postings: p50 {half:.2?}, p99 {most:.2?}");
+            reads.push((half, most));
+        }
+        let ratio = |pick: fn(&(Duration, Duration)) -> Duration| {
+            pick(&reads[1]).as_secs_f64() / pick(&reads[0]).as_secs_f64()
+        };
+        println!("ratio: p50 {:.2}, p99 {:.2}; reach: 1.50", ratio(|read| read.0), ratio(|read| read.1));
+    });
+}
