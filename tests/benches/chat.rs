@@ -167,10 +167,12 @@ async fn pairs() {
         text_bytes: TEXT_BYTES,
         seconds: 3.0,
     };
-    let (mut rates, mut bares, mut ratios, mut sizes) = (vec![], vec![], vec![], vec![]);
+    let (mut rates, mut bares, mut ratios, mut sizes, mut cpu) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {
         let before = gateway.app.store.commit_stats();
+        let cpu_before = cpu_seconds();
         let outcome = job(all(2, 0.0)).await;
+        cpu.push((cpu_seconds() - cpu_before) * 1e6 / (outcome.messages * 3.75));
         let after = gateway.app.store.commit_stats();
         let size = (after.changes - before.changes) as f64 / (after.batches - before.batches).max(1) as f64;
         let bare = tokio::task::spawn_blocking(move || {
@@ -185,10 +187,11 @@ async fn pairs() {
     let rate = median(rates);
     println!(
         "{PAIRS} pairs: {rate:.0} messages/s stored and delivered, in batches of {:.0}; bare commits {:.0}/s; ratio {:.2}; \
-         reach: 0.50",
+         reach: 0.50; about {:.0} µs of server CPU a message",
         median(sizes),
         median(bares),
-        median(ratios)
+        median(ratios),
+        median(cpu)
     );
     let half = job(all(1, rate / 2.0)).await;
     println!(

@@ -116,8 +116,13 @@ async fn work(job: Job) -> Outcome {
         let mut waiting = Vec::new();
         for mut socket in sockets {
             waiting.push(tokio::spawn(async move {
-                while let chelseru_tests::socket::Event::Ping(payload) = socket.event_ever().await {
-                    socket.send_bytes(&frame(0x8a, &payload)).await;
+                use chelseru_tests::socket::Event;
+                loop {
+                    match socket.event_ever().await {
+                        Event::Ping(payload) => socket.send_bytes(&frame(0x8a, &payload)).await,
+                        Event::Close(..) | Event::End => return,
+                        _ => {}
+                    }
                 }
             }));
         }

@@ -14,13 +14,13 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
 use futures_util::FutureExt;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::act;
@@ -133,10 +133,12 @@ impl Socket {
                 // Nothing but the client's answer may follow.
                 self.stream.shutdown().await?;
             }
-            if self.read()? {
+            if !self.stash.is_empty() && !self.peer().is_busy() {
+                let stash = std::mem::take(&mut self.stash);
+                self.feed(&stash);
+            } else if self.turn(blocked).await? {
                 return Ok(());
             }
-            self.wait(blocked).await;
             // A socket that always has something to do leaves others their turn.
             tokio::task::consume_budget().await;
         }
@@ -285,44 +287,65 @@ impl Socket {
         true
     }
 
-    /// Reads once; true when the socket has ended.
-    fn read(&mut self) -> io::Result<bool> {
-        if self.closing == Closing::Open && !self.stash.is_empty() {
-            if self.peer().is_busy() {
-                return Ok(false);
+    /// Waits until there is something to read, to write or to take from the queue, and reads once; true when the
+    /// client is gone.
+    async fn turn(&mut self, blocked: bool) -> io::Result<bool> {
+        std::future::poll_fn(|context| {
+            // With too many changes waiting, what comes stays in the connection.
+            let hungry = self.closing != Closing::Open || self.stash.is_empty();
+            if hungry && let Poll::Ready(read) = self.poll_read(context) {
+                return Poll::Ready(read);
             }
-            let stash = std::mem::take(&mut self.stash);
-            return Ok(self.feed(&stash));
-        }
-        BUFFER.with_borrow_mut(|buffer| match self.stream.try_read(buffer) {
-            Ok(0) => Ok(true),
-            Ok(bytes) => {
-                self.peer().heard_at.store(self.hub().now_ms(), Ordering::Relaxed);
-                // After our close frame, what comes is thrown away until the client is gone.
-                Ok(self.closing == Closing::Open && self.feed(&buffer[..bytes]))
+            if self.peer().poll_work(context.waker()) {
+                return Poll::Ready(Ok(false));
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
-            Err(error) => Err(error),
+            // An error shows itself at the next write.
+            if blocked && self.stream.poll_write_ready(context).is_ready() {
+                return Poll::Ready(Ok(false));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads once and takes it in. This way of reading, unlike `try_read`, needs no second call to learn that nothing
+    /// is left.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(context, &mut read)) {
+                return Poll::Ready(Err(error));
+            }
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(true));
+            }
+            self.peer().heard_at.store(self.hub().now_ms(), Ordering::Relaxed);
+            // After our close frame, what comes is thrown away until the client is gone.
+            if self.closing == Closing::Open {
+                self.feed(bytes);
+            }
+            Poll::Ready(Ok(false))
         })
     }
 
-    /// Takes bytes from the client; true when the socket has ended.
-    fn feed(&mut self, mut input: &[u8]) -> bool {
+    /// Takes in bytes from the client.
+    fn feed(&mut self, mut input: &[u8]) {
         loop {
             let incoming = match self.decoder.decode(&mut input) {
                 Ok(incoming) => incoming,
                 Err(fault) => {
                     self.peer().close(fault);
-                    return false;
+                    return;
                 }
             };
             let frames = self.decoder.take_frames();
             let allowed = self.purpose == Purpose::Echo || self.charge(frames);
             if self.peer().is_closing() {
-                return false;
+                return;
             }
             match incoming {
-                None => return false,
+                None => return,
                 Some(Incoming::Text(text)) if allowed => self.text(&text),
                 Some(Incoming::Binary(payload)) if self.purpose == Purpose::Echo => {
                     self.peer().push(codec::frame(Opcode::Binary, &payload), 1);
@@ -341,12 +364,12 @@ impl Socket {
                 Some(Incoming::Ping(_) | Incoming::Pong) => {}
                 Some(Incoming::Close(code)) => {
                     self.peer().close(Close { code, reason: "" });
-                    return false;
+                    return;
                 }
             }
             if self.peer().is_busy() && !input.is_empty() {
                 self.stash = input.to_vec();
-                return false;
+                return;
             }
         }
     }
@@ -384,25 +407,6 @@ impl Socket {
                 }
             }
         }
-    }
-
-    /// Waits until there is something to read, to write or to take from the queue.
-    async fn wait(&self, blocked: bool) {
-        let hungry = self.closing != Closing::Open || self.stash.is_empty();
-        std::future::poll_fn(|context| {
-            if self.peer().poll_work(context.waker()) {
-                return Poll::Ready(());
-            }
-            // An error shows itself at the next read or write.
-            if blocked && self.stream.poll_write_ready(context).is_ready() {
-                return Poll::Ready(());
-            }
-            if hungry && self.stream.poll_read_ready(context).is_ready() {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        })
-        .await;
     }
 }
 
