@@ -150,6 +150,7 @@ async fn fan_out() {
 
 async fn pairs() {
     const PAIRS: u64 = 500;
+    const PAIR_WINDOW: u64 = 8;
     let gateway = TestGateway::start(CONFIG).await;
     let tokens = log_in(&gateway, 2 * PAIRS).await;
     let mut addresses = Vec::new();
@@ -171,7 +172,7 @@ async fn pairs() {
     for _ in 0..RUNS {
         let before = gateway.app.store.commit_stats();
         let cpu_before = cpu_seconds();
-        let outcome = job(all(2, 0.0)).await;
+        let outcome = job(all(PAIR_WINDOW, 0.0)).await;
         cpu.push((cpu_seconds() - cpu_before) * 1e6 / (outcome.messages * 3.75));
         let after = gateway.app.store.commit_stats();
         let size = (after.changes - before.changes) as f64 / (after.batches - before.batches).max(1) as f64;

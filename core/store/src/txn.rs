@@ -3,7 +3,7 @@
 //! Only the writer thread has one, and only it writes the tree, so what a change reads cannot move under it. The
 //! writes of the change that is running can be undone without those of the changes before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use sled::{Batch, IVec, Tree};
@@ -14,16 +14,21 @@ use crate::{StoreError, error};
 /// `None` in the overlay is a removal.
 type Overlay = BTreeMap<IVec, Option<IVec>>;
 
+/// Rooms whose newest number is kept; 16 bytes each.
+const NEWEST_MAX: usize = 16_384;
+
 pub(crate) struct Txn {
     tree: Tree,
     overlay: Overlay,
     /// What the running change found in the overlay under the keys it wrote, oldest first.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
+    /// Newest numbers of rooms that were written to lately; a scan finds the others.
+    newest: HashMap<u64, u64>,
 }
 
 impl Txn {
     pub(crate) fn new(tree: Tree) -> Self {
-        Txn { tree, overlay: Overlay::new(), undo: Vec::new() }
+        Txn { tree, overlay: Overlay::new(), undo: Vec::new(), newest: HashMap::new() }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
@@ -130,6 +135,19 @@ impl Txn {
         Ok(1 + self.get(sequence)?.map_or(Ok(0), |bytes| decode_u64("sequence", &bytes))?)
     }
 
+    /// The newest number of a room, when it is known without a look.
+    pub(crate) fn newest(&self, room: u64) -> Option<u64> {
+        self.newest.get(&room).copied()
+    }
+
+    /// Notes the newest number of a room. Numbers only grow, and an undone change forgets all of them.
+    pub(crate) fn note_newest(&mut self, room: u64, number: u64) {
+        if self.newest.len() >= NEWEST_MAX {
+            self.newest.clear();
+        }
+        self.newest.insert(room, number);
+    }
+
     /// Keeps the writes of the change that ended.
     pub(crate) fn keep(&mut self) {
         self.undo.clear();
@@ -137,6 +155,7 @@ impl Txn {
 
     /// Takes back the writes of the change that ended.
     pub(crate) fn undo(&mut self) {
+        self.newest.clear();
         while let Some((key, before)) = self.undo.pop() {
             match before {
                 Some(pending) => self.overlay.insert(key, pending),

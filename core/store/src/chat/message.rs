@@ -294,7 +294,10 @@ impl MessageRecord {
 
 /// The newest number of a room, as of the running change.
 pub(crate) fn last_seq(txn: &Txn, room: RoomId) -> Result<u64, StoreError> {
-    Ok(txn.last_key(&key::messages(room))?.map_or(0, |key| key::last(&key)))
+    match txn.newest(room.0) {
+        Some(newest) => Ok(newest),
+        None => Ok(txn.last_key(&key::messages(room))?.map_or(0, |key| key::last(&key))),
+    }
 }
 
 fn append<E>(
@@ -347,6 +350,7 @@ fn append<E>(
         edited_at: None,
     };
     txn.put_record(key::message(room, seq), &record);
+    txn.note_newest(room.0, seq);
     Ok(Judged::Done(Appended::New(record.with_id(room, seq))))
 }
 
