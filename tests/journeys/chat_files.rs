@@ -387,6 +387,19 @@ async fn resumable_uploads_have_bounds_and_an_end() {
     let no_version = street.request(1, "POST", "/message/file/tus/").header("upload-length", "5");
     assert_eq!(Answer::of(no_version).await.status, 412);
     assert_eq!(street.begin(3, 5).await.status, 400, "not in the room");
+    for headers in [
+        vec![("upload-length", "5")],
+        vec![("upload-length", "-5"), ("upload-metadata", "chatroom MQ==")],
+        vec![("upload-length", "5"), ("upload-metadata", "chatroom ***")],
+        vec![("upload-length", "99999999999999999999"), ("upload-metadata", "chatroom MQ==")],
+    ] {
+        let answer = street.tus(1, "POST", "/message/file/tus/", &headers, b"").await;
+        assert_eq!(
+            (answer.status, answer.header("tus-resumable")),
+            (400, "1.0.0"),
+            "{headers:?}: {answer:?}"
+        );
+    }
     for (length, status) in [(0, 400), (1001, 413), (1000, 201), (999, 201), (1, 429)] {
         let answer = street.begin(1, length).await;
         assert_eq!(answer.status, status, "{length}: {answer:?}");
@@ -398,6 +411,10 @@ async fn resumable_uploads_have_bounds_and_an_end() {
     let upload = street.begin(1, 1000).await.header("location").to_owned();
     assert_eq!(street.begin(1, 501).await.header("x-error-code"), "quota_exceeded");
     assert_eq!(street.begin(1, 500).await.status, 201);
+    let wrong_type = [("upload-offset", "0"), ("content-type", "application/json")];
+    assert_eq!(street.tus(1, "PATCH", &upload, &wrong_type, b"x").await.status, 415);
+    let no_offset = [("content-type", "application/offset+octet-stream")];
+    assert_eq!(street.tus(1, "PATCH", &upload, &no_offset, b"x").await.status, 400);
     assert_eq!(street.piece(1, &upload, 0, &[1; 10]).await.status, 204);
     street.pass(24 * 3600 + 1).await;
     street.collected().await;
@@ -449,6 +466,15 @@ async fn a_start_finishes_what_a_stop_cut_off() {
     let origin = street.gateway.url.trim_end_matches("/drfchelseru").to_owned();
     let got = street.request(2, "GET", &format!("{origin}{link}")).send().await.expect("an answer");
     assert_eq!(got.bytes().await.expect("bytes"), PNG);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_of_files_apply_when_the_configuration_is_saved() {
+    let street = Street::open("[files]\nfile_bytes_max = 10\n").await;
+    assert_eq!(street.upload(1, "a.bin", &[7; 11]).await.status, 413);
+    street.gateway.edit_config("[files]\nfile_bytes_max = 11\n");
+    street.gateway.wait_for("the edit", |status| status["config"]["generation"] == 2).await;
+    assert_eq!(street.upload(1, "a.bin", &[7; 11]).await.status, 201);
 }
 
 /// Waits for something that must happen.

@@ -419,6 +419,77 @@ async fn bounds_stop_what_goes_past_them() {
     }
 }
 
+/// Whatever a field holds, the answer is one of ours (defect 27).
+#[tokio::test(flavor = "multi_thread")]
+async fn no_value_of_a_field_is_a_crash() {
+    let town = Town::build(2, "").await;
+    let room = town.ask(1, "POST", "/chat/chatrooms/", json!({"users": [2]})).await.body["id"].clone();
+    let message = town.say(RoomId(room.as_u64().expect("a number")), 1, None).await;
+    let values = [
+        Value::Null,
+        json!(true),
+        json!(-1),
+        json!(1.5),
+        json!(1e300),
+        json!(u64::MAX),
+        json!("abc"),
+        json!(""),
+        json!("9".repeat(40)),
+        json!("\u{0}"),
+        json!([]),
+        json!([[1], {"a": null}, "x", u64::MAX]),
+        json!({"a": 1}),
+    ];
+    let room_path = format!("/chat/chatrooms/{room}");
+    let routes = [
+        ("POST", "/chat/chatrooms/".to_owned(), json!({"user_id": 2})),
+        ("POST", "/chat/chatrooms/".to_owned(), json!({"users": [2], "organization": 1})),
+        ("PATCH", format!("{room_path}/"), json!({"name": "", "descriptions": "", "status": 1, "avatar": 1})),
+        ("POST", format!("{room_path}/read/"), json!({"seq": 1, "message": message})),
+        ("POST", format!("{room_path}/members/"), json!({"user_id": 2, "user": 2})),
+        ("POST", format!("{room_path}/members/2/grant/"), json!({"access": 2})),
+        ("POST", format!("{room_path}/bans/"), json!({"user_id": 99})),
+        (
+            "POST",
+            "/chat/messages/".to_owned(),
+            json!({"chat_room": room, "text": "x", "message_type": "text", "lat": 1, "lng": 1, "attach_id": null, "client_id": "a"}),
+        ),
+        (
+            "PUT",
+            format!("/chat/messages/{message}/?chat_room={room}"),
+            json!({"text": "x", "message_type": "text", "lat": 1, "lng": 1}),
+        ),
+        ("POST", "/chat/organizations/".to_owned(), json!({"name": "x", "uname": "x"})),
+    ];
+    for (method, path, body) in &routes {
+        for key in body.as_object().expect("an object").keys() {
+            for value in &values {
+                let mut body = body.clone();
+                body[key] = value.clone();
+                let answer = town.ask(1, method, path, body.clone()).await;
+                assert!((200..500).contains(&answer.status), "{method} {path} {body}: {answer:?}");
+            }
+        }
+    }
+    for query in
+        ["chat_room=-1", "chat_room=", "chat_room=1&cursor=%ff", "chat_room=1&cursor=cD0tMQ==", "cursor=cD0x"]
+    {
+        let answer = town.ask(1, "GET", &format!("/chat/messages/?{query}"), Value::Null).await;
+        assert!((200..500).contains(&answer.status), "{query}: {answer:?}");
+    }
+    for path in [
+        "/chat/chatrooms/18446744073709551615/",
+        "/chat/chatrooms/18446744073709551616/",
+        "/chat/chatrooms/01/",
+        "/chat/messages/18446744073709551615/?chat_room=1",
+        "/chat/files/18446744073709551615/",
+        "/media/uploads/chat_files/../../../config.toml",
+        "/media/uploads/chat_files/2026/01/31/%2e%2e%2f%2e%2e",
+    ] {
+        assert_eq!(town.ask(1, "GET", path, Value::Null).await.status, 404, "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_show_every_message_once_both_ways() {
     let town = Town::build(2, "").await;

@@ -172,6 +172,13 @@ async fn receive(context: &Context, content_type: &str, body: RequestBody) -> Re
         let title = field.file_name().map(str::to_owned);
         match (name.as_str(), title) {
             ("file", Some(title)) => {
+                // Whose room is named first is refused before the file is received; the last word is said in the end.
+                if let Some(room) =
+                    form.chatroom.as_deref().and_then(|text| text.trim().parse().ok()).map(RoomId)
+                {
+                    let permitted = context.app.chat.check(room, context.user()?.user_id, Action::Post);
+                    permitted.map_err(|error| upload_failure(context, error.into(), room))?;
+                }
                 let taken = context.app.files.receive(limits.file_bytes_max).await;
                 let mut incoming = taken.map_err(|error| failure(context, error, "file"))?;
                 while let Some(piece) = field.chunk().await.map_err(broken)? {

@@ -140,6 +140,10 @@ pub(crate) async fn update(context: Context, mut fields: Fields) -> Result<Reply
     }
     take_rest(&mut fields, &mut body);
     fields.finish()?;
+    // What stays as it is is no edit.
+    if body == message.body {
+        return show(&context, &message, StatusCode::OK);
+    }
     let edit = MessageEdit::Body(body);
     let changed = context.app.chat.message_change(message.room, message.seq, user, edit).await;
     let (view, _) = changed.map_err(|error| failure(&context, error, no_message))?;
