@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
-use chelseru_tests::{Answer, Login, TestGateway};
+use chelseru_tests::{Answer, Login, PATIENCE, TestGateway};
 use serde_json::{Value, json};
 
 const BOTH: &str = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n";
@@ -329,7 +329,9 @@ async fn a_number_without_an_account_gets_no_message_and_its_code_cannot_be_gues
     let gateway = TestGateway::start(BOTH).await;
     let number = "09120002006";
     assert_eq!(gateway.post("/password/reset/send/", json!({"mobile_number": number})).await.status, 200);
+    let until = Instant::now() + PATIENCE;
     while !gateway.app.detached.is_empty() {
+        assert!(Instant::now() < until, "the work of a reset never ends");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let inbox = gateway.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;

@@ -73,6 +73,8 @@ pub struct App {
     pub log: LogHandle,
     /// Work that outlives its client, finished before the gateway stops.
     pub detached: TaskTracker,
+    /// Open sockets, told to end before the gateway stops.
+    pub sockets: TaskTracker,
     pub sms_queue: SmsQueue,
     pub shield: Shield,
     report_key: SubKey,
@@ -317,6 +319,7 @@ impl Gateway {
             plugins_dir,
             log,
             detached: TaskTracker::new(),
+            sockets: TaskTracker::new(),
             sms_queue,
             shield: Shield::default(),
             report_key: key.derive(KeyUse::SmsReports),
@@ -337,9 +340,9 @@ impl Gateway {
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep(app.clone(), stop.clone()));
         tokio::spawn(ChatService::publish_all(stored, hub));
-        app.detached.spawn(chat::look_after(app.clone(), stop.clone()));
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
+        background.spawn(chat::look_after(app.clone(), stop.clone()));
         background.spawn(payments::reconcile(app.clone(), stop.clone()));
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
         Ok(Gateway { app, listener, stop, background })
@@ -367,10 +370,11 @@ impl Gateway {
         let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
         server::serve(listener, app.clone(), limits, stop).await;
         app.detached.close();
+        app.sockets.close();
         background.close();
-        let finished = async { tokio::join!(app.detached.wait(), background.wait()) };
+        let finished = async { tokio::join!(app.detached.wait(), app.sockets.wait(), background.wait()) };
         if tokio::time::timeout(grace, finished).await.is_err() {
-            let tasks = app.detached.len() + background.len();
+            let tasks = app.detached.len() + app.sockets.len() + background.len();
             tracing::warn!(tasks, "work still running after the grace time is dropped");
         }
         if let Err(error) = app.live().identity.flush_last_seen().await {

@@ -3,8 +3,6 @@
 //! Providers send their fields in the query, in a form or as JSON, and do not agree with themselves on upper and
 //! lower case. [`Fields`] is all of them at once, found without regard to case; the body wins over the query.
 
-use std::borrow::Cow;
-
 use crate::encode::form_decode;
 use crate::json::Node;
 use crate::payment::Callback;
@@ -36,9 +34,11 @@ impl Fields {
         for (name, value) in node.entries() {
             match value {
                 Node::Object(inner) => {
-                    self.0.extend(inner.iter().map(|(name, value)| (plain(name), value.text().to_owned())));
+                    self.0.extend(
+                        inner.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())),
+                    );
                 }
-                value => self.0.push((plain(name), value.text().to_owned())),
+                value => self.0.push((name.to_string(), value.text().to_owned())),
             }
         }
     }
@@ -48,10 +48,6 @@ impl Fields {
         let named = self.0.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.trim()).find(|value| !value.is_empty()).unwrap_or("")
     }
-}
-
-fn plain(name: &Cow<'_, str>) -> String {
-    name.clone().into_owned()
 }
 
 #[cfg(test)]

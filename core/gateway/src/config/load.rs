@@ -7,8 +7,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use chelseru_store::EventBody;
-
 use super::{Config, Groups, SettingSource};
 
 /// The text of a configuration file, kept to find the line of a key.
@@ -166,10 +164,10 @@ impl Source {
     }
 }
 
-struct Checker<'a> {
-    source: &'a Source,
+pub(super) struct Checker<'a> {
+    pub(super) source: &'a Source,
     problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl Checker<'_> {
@@ -456,38 +454,6 @@ impl Checker<'_> {
         }
     }
 
-    fn check_webhooks(&mut self, config: &Config) {
-        let webhooks = &config.webhooks;
-        self.range("webhooks.keep_days", webhooks.keep_days, 1, 365);
-        self.range("webhooks.events_max", webhooks.events_max, 1000, 100_000_000);
-        let most = super::webhooks::ENDPOINTS_MAX;
-        if webhooks.endpoints.len() > most {
-            let found = format!("{} endpoints", webhooks.endpoints.len());
-            self.refuse("webhooks.endpoints", found, &format!("takes at most {most}"));
-        }
-        for (name, endpoint) in &webhooks.endpoints {
-            let key = format!("webhooks.endpoints.{name}");
-            let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-            if !(1..=64).contains(&name.len()) || !name.bytes().all(word) {
-                let accepted = "a webhook's name has 1 to 64 letters, digits, _ and -";
-                self.refuse(&key, format!("{name:?}"), accepted);
-            }
-            if super::payment_parts(&endpoint.url).is_none() {
-                let accepted = "must be an absolute http or https address without a user name";
-                self.refuse(&format!("{key}.url"), format!("{:?}", endpoint.url), accepted);
-            }
-            for kind in endpoint.events.iter().filter(|kind| !EventBody::KINDS.contains(&kind.as_str())) {
-                let accepted = format!("holds kinds of events; accepted are {}", EventBody::KINDS.join(", "));
-                self.refuse(&format!("{key}.events"), format!("{kind:?}"), &accepted);
-            }
-            if matches!(endpoint.secret, SettingSource::Text(_)) {
-                let advice = "is a secret in the file; better is { env = \"NAME\" } or { file = \"path\" }";
-                let warning = self.source.problem(&format!("{key}.secret"), None, advice);
-                self.warnings.push(warning);
-            }
-        }
-    }
-
     fn check_providers(&mut self, config: &Config) {
         for (name, entry) in &config.provider {
             let key = format!("provider.{name}");
@@ -529,13 +495,13 @@ impl Checker<'_> {
         }
     }
 
-    fn range(&mut self, key: &str, found: u64, least: u64, most: u64) {
+    pub(super) fn range(&mut self, key: &str, found: u64, least: u64, most: u64) {
         if !(least..=most).contains(&found) {
             self.refuse(key, found.to_string(), &format!("must be {least} to {most}"));
         }
     }
 
-    fn refuse(&mut self, key: &str, found: String, message: &str) {
+    pub(super) fn refuse(&mut self, key: &str, found: String, message: &str) {
         self.problems.push(self.source.problem(key, Some(found), message));
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use chelseru_store::EventBody;
 use serde::{Deserialize, Serialize};
 
-use super::SettingSource;
+use super::load::Checker;
+use super::{Config, SettingSource};
 
 /// `[webhooks]`: an edit applies to events from then on; what waits for an endpoint that was removed stays until it
 /// is too old.
@@ -42,4 +44,38 @@ pub struct Endpoint {
 }
 
 /// Endpoints that may be configured.
-pub(super) const ENDPOINTS_MAX: usize = 50;
+const ENDPOINTS_MAX: usize = 50;
+
+impl Checker<'_> {
+    pub(super) fn check_webhooks(&mut self, config: &Config) {
+        let webhooks = &config.webhooks;
+        self.range("webhooks.keep_days", webhooks.keep_days, 1, 365);
+        self.range("webhooks.events_max", webhooks.events_max, 1000, 100_000_000);
+        let most = ENDPOINTS_MAX;
+        if webhooks.endpoints.len() > most {
+            let found = format!("{} endpoints", webhooks.endpoints.len());
+            self.refuse("webhooks.endpoints", found, &format!("takes at most {most}"));
+        }
+        for (name, endpoint) in &webhooks.endpoints {
+            let key = format!("webhooks.endpoints.{name}");
+            let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+            if !(1..=64).contains(&name.len()) || !name.bytes().all(word) {
+                let accepted = "a webhook's name has 1 to 64 letters, digits, _ and -";
+                self.refuse(&key, format!("{name:?}"), accepted);
+            }
+            if super::payment_parts(&endpoint.url).is_none() {
+                let accepted = "must be an absolute http or https address without a user name";
+                self.refuse(&format!("{key}.url"), format!("{:?}", endpoint.url), accepted);
+            }
+            for kind in endpoint.events.iter().filter(|kind| !EventBody::KINDS.contains(&kind.as_str())) {
+                let accepted = format!("holds kinds of events; accepted are {}", EventBody::KINDS.join(", "));
+                self.refuse(&format!("{key}.events"), format!("{kind:?}"), &accepted);
+            }
+            if matches!(endpoint.secret, SettingSource::Text(_)) {
+                let advice = "is a secret in the file; better is { env = \"NAME\" } or { file = \"path\" }";
+                let warning = self.source.problem(&format!("{key}.secret"), None, advice);
+                self.warnings.push(warning);
+            }
+        }
+    }
+}

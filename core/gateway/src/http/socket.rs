@@ -121,7 +121,7 @@ fn accept(
     if let Some(protocol) = protocol {
         reply = reply.with(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    app.detached.spawn(serve(place, upgrade, purpose, bytes_max));
+    app.sockets.spawn(serve(place, upgrade, purpose, bytes_max));
     Ok(reply)
 }
 
