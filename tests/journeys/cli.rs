@@ -114,3 +114,16 @@ fn a_second_gateway_on_the_same_data_is_refused() {
     assert!(stderr.contains("another process") || stderr.contains("in use"), "{stderr}");
     drop(served);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_document_is_served_and_printed_alike() {
+    let gateway = chelseru_tests::TestGateway::start("").await;
+    let served = gateway.get("/openapi.json", None).await;
+    assert_eq!(served.status, 200, "{served:?}");
+    assert_eq!(served.body["openapi"], "3.1.0");
+    let send = &served.body["paths"]["/drfchelseru/otp/send/"]["post"];
+    assert_eq!(send["operationId"], "otp_send", "{send:#}");
+    let printed = process::run(gateway.dir.path(), &["openapi"]);
+    assert!(printed.status.success(), "{printed:?}");
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&printed.stdout).expect("JSON"), served.body);
+}

@@ -65,6 +65,8 @@ enum Command {
     /// Look after the messages that tell others of payments and wallets.
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
+    /// Print the OpenAPI document of every route, as `openapi.json` serves it.
+    Openapi,
     /// Look after accounts.
     ///
     /// Works on the store when no gateway runs; when one does, it is asked to do it, and the change takes effect
@@ -164,6 +166,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match &cli.command {
             Command::Serve => serve::serve(&cli.config).await,
+            Command::Openapi => openapi(&cli.config),
             Command::Check => serve::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config),
             Command::Webhooks(WebhooksCommand::Secret) => webhooks::secret(),
@@ -189,6 +192,12 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => failed(reason),
     }
+}
+
+fn openapi(config: &std::path::Path) -> Result<(), String> {
+    let loaded = load(config)?;
+    println!("{:#}", crate::http::openapi::document(&loaded.config.server.base_path));
+    Ok(())
 }
 
 fn failed(reason: String) -> ExitCode {

@@ -14,6 +14,7 @@ mod chat;
 pub mod fields;
 mod file;
 mod message;
+pub mod openapi;
 mod operator;
 mod password;
 mod payment;
@@ -348,6 +349,9 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::Status => operator::status(&context),
         Operation::Metrics => operator::metrics(&context),
         Operation::Health => operator::health(&context),
+        Operation::OpenApi => {
+            Ok(Reply::json(StatusCode::OK, &openapi::document(&context.app.limits.base_path)))
+        }
     }
 }
 

@@ -97,6 +97,7 @@ pub enum Operation {
     Status,
     Metrics,
     Health,
+    OpenApi,
 }
 
 impl Operation {
@@ -523,6 +524,13 @@ pub(crate) const ROUTES: &[Route] = &[
         methods: &[(Method::GET, Operation::Health)],
         exists: ALWAYS,
     },
+    Route {
+        path: "/openapi.json",
+        name: "OpenAPI Document",
+        access: Access::Tokenless,
+        methods: &[(Method::GET, Operation::OpenApi)],
+        exists: ALWAYS,
+    },
 ];
 
 /// What a path leads to.
@@ -571,6 +579,11 @@ impl Route {
     /// Answers with a file of whatever type it is.
     pub fn is_file(&self) -> bool {
         self.path.starts_with("/media/")
+    }
+
+    /// What it answers to, in the order of the table.
+    pub fn methods(&self) -> &'static [(Method, Operation)] {
+        self.methods
     }
 
     pub fn operation(&self, method: &Method) -> Option<Operation> {
