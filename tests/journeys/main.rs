@@ -17,6 +17,7 @@ mod password;
 mod payments;
 mod recorded_chat;
 mod recorded_payments;
+mod recorded_sockets;
 mod reload;
 mod sessions;
 mod sms;
