@@ -24,9 +24,13 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// The workspace that this program was built from.
+    /// The workspace that cargo runs this program for; without cargo, the one it was built from. They differ
+    /// when a checkout was copied or moved together with its target folder.
     pub(crate) fn find() -> Result<Self, Failure> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        let package = std::env::var_os("CARGO_MANIFEST_DIR");
+        let root = package
+            .as_deref()
+            .map_or(Path::new(env!("CARGO_MANIFEST_DIR")), Path::new)
             .ancestors()
             .nth(2)
             .filter(|root| root.join("Cargo.lock").is_file())
