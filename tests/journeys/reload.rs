@@ -154,28 +154,36 @@ async fn a_replaced_plugin_serves_the_next_call_and_calls_in_flight_finish_on_th
             .collect::<Vec<_>>()
     };
     until("the held call", || !asked(held_number).is_empty()).await;
-    replace(&gateway.plugins_dir().join("kavenegar.wasm"), &changed_plugin(&gateway));
-    gateway
-        .wait_for("the new generation", |status| {
+    let file = gateway.plugins_dir().join("kavenegar.wasm");
+    let bytes = std::fs::read(&file).expect("installed");
+    let newer = patched(&bytes, b"kavenegar0.1.0", b"kavenegar0.1.1");
+    assert!(bytes != newer, "the plugin does not hold its name and version in one piece");
+    replace(&file, &newer);
+    let generation = |generation: u64| {
+        move |status: &Value| {
             let providers = status["providers"].as_array().expect("providers");
-            providers
-                .iter()
-                .any(|provider| provider["name"] == "KAVENEGAR_COM" && provider["generation"] == json!(2))
-        })
-        .await;
+            providers.iter().any(|provider| {
+                provider["name"] == "KAVENEGAR_COM" && provider["generation"] == json!(generation)
+            })
+        }
+    };
+    gateway.wait_for("the new generation", generation(2)).await;
     let new = gateway.provider("KAVENEGAR_COM").await;
     assert_ne!(old["blake3"], new["blake3"]);
-    assert_eq!(new["state"], "serving");
+    assert_eq!((&new["state"], &new["version"]), (&json!("serving"), &json!("0.1.1")));
+    let before = simulator.accepted("kavenegar");
+    until("messages by the new plugin", || simulator.accepted("kavenegar") >= before + 100).await;
+    assert_eq!(held.await.expect("no panic").status, 200, "the call in flight finished on the old code");
+    let sent = load.finish().await;
+    assert!(sent > 200, "only {sent} requests");
 
-    // The simulator knows no `senX`: the new code is what the next call runs.
-    let failures = load.task;
-    load.stop.store(true, Ordering::Relaxed);
-    let _ = failures.await.expect("no panic");
+    // The simulator knows no `senX`: the next call runs the newest code.
+    replace(&file, &changed_plugin(&gateway));
+    gateway.wait_for("the third generation", generation(3)).await;
     let next = gateway.post("/otp/send/", json!({"mobile_number": "09128888888"})).await;
     assert_ne!(next.status, 200, "{next:?}");
     let on_the_wire = asked("09128888888").iter().map(|request| format!("{request:?}")).collect::<String>();
     assert!(on_the_wire.contains("senX"), "{on_the_wire}");
-    assert_eq!(held.await.expect("no panic").status, 200, "the call in flight finished on the old code");
 }
 
 #[tokio::test(flavor = "multi_thread")]

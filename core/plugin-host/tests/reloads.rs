@@ -4,6 +4,9 @@
 mod kit;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use chelseru_plugin_host::{Desired, Kind, Limits, Registry};
 
@@ -21,10 +24,10 @@ fn resident_kib() -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_reloads_leave_memory_flat() {
+async fn five_hundred_reloads_under_load_leave_memory_flat() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("a.wasm");
-    let registry = Registry::new(host(), KINDS);
+    let registry = Arc::new(Registry::new(host(), KINDS));
     let desired = [Desired {
         name: "A".to_owned(),
         kind: "probe",
@@ -33,6 +36,22 @@ async fn five_hundred_reloads_leave_memory_flat() {
         hosts: None,
         limits: Limits::default(),
     }];
+    // 200 calls a second all the while, each of which must be answered.
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = tokio::spawn({
+        let (registry, stop) = (registry.clone(), stop.clone());
+        async move {
+            let mut interval = tokio::time::interval(Duration::from_millis(5));
+            let mut answered = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                interval.tick().await;
+                let Some(provider) = registry.get("A") else { continue };
+                assert_eq!(run(&provider, "load").await, Ok("load".to_owned()));
+                answered += 1;
+            }
+            answered
+        }
+    });
     let mut after_100 = 0;
     for i in 1..=500 {
         // Other bytes every time, so that every reload compiles and swaps.
@@ -47,8 +66,11 @@ async fn five_hundred_reloads_leave_memory_flat() {
         }
     }
     let after_500 = resident_kib();
+    stop.store(true, Ordering::Relaxed);
+    let answered = callers.await.expect("every call was answered");
+    assert!(answered > 100, "only {answered} calls");
     assert_eq!(registry.status()[0].generation, 500);
-    println!("resident after 100: {after_100} KiB, after 500: {after_500} KiB");
+    println!("{answered} calls; resident after 100: {after_100} KiB, after 500: {after_500} KiB");
     // Kept components would cost about 100 KiB each: 40 MiB for 400 of them.
     assert!(after_500 < after_100 + 8 * 1024, "{after_100} KiB became {after_500} KiB");
 }
