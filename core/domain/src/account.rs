@@ -69,6 +69,27 @@ pub fn email_fits(text: &str) -> bool {
         && domain.split('.').all(label_fits)
 }
 
+/// What an account may do beside what is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    None,
+    /// The routes for staff.
+    Staff,
+    /// Everything.
+    Superuser,
+}
+
+impl Rights {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rights::None => "none",
+            Rights::Staff => "staff",
+            Rights::Superuser => "superuser",
+        }
+    }
+}
+
 /// An account as its user and operators may see it: nothing here is secret to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserView {

@@ -54,7 +54,7 @@ macro_rules! events {
 events! {
     /// A code was handed to a provider.
     OtpSent = "otp_sent",
-    /// A code was not sent, or nobody knows.
+    /// A code was not sent, or nobody knows; also a wish to reset the password of no account.
     OtpSendFailed = "otp_send_failed",
     /// A wrong, expired, burned or used code.
     OtpFailed = "otp_failed",
@@ -70,7 +70,10 @@ events! {
     SuperuserCreated = "superuser_created",
     UserDisabled = "user_disabled",
     UserEnabled = "user_enabled",
+    UserRightsChanged = "user_rights_changed",
     PasswordChanged = "password_changed",
+    /// The old password was told wrong.
+    PasswordChangeFailed = "password_change_failed",
     PasswordResetFailed = "password_reset_failed",
     PasswordReset = "password_reset",
     /// By an operator.
@@ -78,8 +81,12 @@ events! {
     /// A replaced refresh token came again; its session was ended.
     RefreshReused = "refresh_reused",
     SessionRevoked = "session_revoked",
+    /// An API key, a key of tokens, or the master key.
     KeyCreated = "key_created",
+    /// An API key, or a key of tokens whose tokens are good no longer.
     KeyRevoked = "key_revoked",
+    /// At a start; what changed while nothing ran is not seen otherwise.
+    ConfigLoaded = "config_loaded",
     ConfigChanged = "config_changed",
     ConfigRefused = "config_refused",
     PluginChanged = "plugin_changed",

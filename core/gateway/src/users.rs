@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use chelseru_domain::account::{UserView, email_fits};
+use chelseru_domain::account::{Rights, UserView, email_fits};
 use chelseru_domain::identity::{Identity, PasswordError, RegisterError};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::password::Password;
@@ -43,10 +43,35 @@ pub enum UserCommand {
     Enable {
         user: String,
     },
+    SetRights {
+        user: String,
+        rights: RightsName,
+    },
     SetPassword {
         user: String,
         password: String,
     },
+}
+
+/// What an account may do, as operators write it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum RightsName {
+    None,
+    /// The routes for staff.
+    Staff,
+    /// Everything.
+    Superuser,
+}
+
+impl From<RightsName> for Rights {
+    fn from(name: RightsName) -> Rights {
+        match name {
+            RightsName::None => Rights::None,
+            RightsName::Staff => Rights::Staff,
+            RightsName::Superuser => Rights::Superuser,
+        }
+    }
 }
 
 /// Does it. Errors: a sentence for the operator.
@@ -70,6 +95,12 @@ pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, Str
         UserCommand::Show { user } => Ok(user_json(&find(identity, &user)?)),
         UserCommand::Disable { user } => set_active(identity, &user, false).await,
         UserCommand::Enable { user } => set_active(identity, &user, true).await,
+        UserCommand::SetRights { user, rights } => {
+            let user = find(identity, &user)?;
+            let changed = identity.user_set_rights(user.id, rights.into()).await;
+            let changed = changed.map_err(|error| error.to_string())?;
+            changed.map(|user| user_json(&user)).ok_or_else(|| format!("user {} is gone", user.id))
+        }
         UserCommand::SetPassword { user, password } => {
             let user = find(identity, &user)?;
             identity.password_override(user.id, &Password::new(password)).await.map_err(

@@ -160,6 +160,26 @@ impl Store {
         .await
     }
 
+    /// Gives an account rights or takes them; the user as it is then, or nothing when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn user_set_rights(
+        &self,
+        id: UserId,
+        staff: bool,
+        superuser: bool,
+    ) -> Result<Option<User>, StoreError> {
+        self.change(move |txn| {
+            let Some(mut record) = txn.get_record::<UserRecord>(&keys::user(id))? else { return Ok(None) };
+            (record.staff, record.superuser) = (staff, superuser);
+            txn.put_record(keys::user(id), &record);
+            Ok(Some(record.with_id(id)))
+        })
+        .await
+    }
+
     /// Switches an account on or off; off ends all its sessions. False when there is no such account.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use chelseru_store::{StoreError, User, UserChange};
 
 use super::{Caller, Identity, SessionsEnded};
 use crate::PhoneNumber;
-use crate::account::UserView;
+use crate::account::{Rights, UserView};
 use crate::audit::{AuditEvent, AuditKind};
 use crate::ids::UserId;
 
@@ -86,6 +86,19 @@ impl Identity {
             let _ = self.ended.send(SessionsEnded::All(id));
         }
         Ok(known)
+    }
+
+    /// Sets an account's rights; for operators only. The account as it is then, or nothing when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn user_set_rights(&self, id: UserId, rights: Rights) -> Result<Option<UserView>, StoreError> {
+        let (staff, superuser) = (rights != Rights::None, rights == Rights::Superuser);
+        let Some(user) = self.store.user_set_rights(id, staff, superuser).await? else { return Ok(None) };
+        let event = AuditEvent::new(AuditKind::UserRightsChanged).user(id);
+        self.audit.record(event.detail(rights.as_str()));
+        self.user_view(user).map(Some)
     }
 
     fn user_view(&self, user: User) -> Result<UserView, StoreError> {

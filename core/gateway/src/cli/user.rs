@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chelseru_domain::account::Rights;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_store::StoreError;
 use clap::Subcommand;
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use crate::config::{self, Loaded};
 use crate::rules::Services;
-use crate::users::{self, OperatorDoor, UserCommand};
+use crate::users::{self, OperatorDoor, RightsName, UserCommand};
 use crate::{app, keys};
 
 /// A hash may wait behind others; a write waits for its flush.
@@ -55,6 +56,8 @@ pub(crate) enum Arguments {
     Disable { user: String },
     /// Switch an account on again.
     Enable { user: String },
+    /// Give an account rights, or take them: an account of the login by code, too.
+    SetRights { user: String, rights: RightsName },
     /// Set an account's password and end its sessions; prints it last when none is given.
     SetPassword {
         user: String,
@@ -96,6 +99,11 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
         Arguments::Enable { user } => {
             let user = accounts.run(UserCommand::Enable { user: user.clone() }).await?;
             print_done(&user, "is switched on", None);
+        }
+        Arguments::SetRights { user, rights } => {
+            let user = accounts.run(UserCommand::SetRights { user: user.clone(), rights: *rights }).await?;
+            let what = format!("has the rights {}", Rights::from(*rights).as_str());
+            print_done(&user, &what, None);
         }
         Arguments::SetPassword { user, password_stdin } => {
             let (password, made) = password(*password_stdin)?;
