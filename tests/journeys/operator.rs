@@ -177,6 +177,8 @@ async fn staff_read_what_happened_page_by_page() {
             "otp_sent",
             "login",
             "otp_sent",
+            "config_loaded",
+            "key_created",
         ]
     );
     for secret in ["09120004003", "9120004003", "a wrong one", "argon2", &root.access] {
@@ -193,7 +195,7 @@ async fn staff_read_what_happened_page_by_page() {
 
     // Three pages, there and back.
     for _ in 0..120 {
-        gateway.app.audit(AuditEvent::new(AuditKind::KeyCreated));
+        gateway.app.audit(AuditEvent::new(AuditKind::KeyRevoked));
     }
     let ids = |page: &Answer| {
         let results = page.body["results"].as_array().expect("a list").clone();
@@ -203,7 +205,7 @@ async fn staff_read_what_happened_page_by_page() {
         let url = page.body[key].as_str().unwrap_or_else(|| panic!("no {key}: {page:?}")).to_owned();
         Answer::of(gateway.client.get(url).bearer_auth(&root.access)).await
     };
-    let one = audit(&gateway, &root.access, "?event=key_created").await;
+    let one = audit(&gateway, &root.access, "?event=key_revoked").await;
     let two = follow(&one, "next").await;
     let three = follow(&two, "next").await;
     assert_eq!((ids(&one).len(), ids(&two).len(), ids(&three).len()), (50, 50, 20));
@@ -216,6 +218,172 @@ async fn staff_read_what_happened_page_by_page() {
     let dir = gateway.stop().await;
     let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
     assert_eq!(events(&audit(&gateway, &root.access, "?event=refresh_reused").await), ["refresh_reused"]);
+}
+
+/// Drives everything that is to be recorded and reads it back, each with its subject, masked.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_security_event_is_recorded() {
+    let config = format!(
+        "{BOTH}password_attempts_max = 2\npassword_lockout_seconds = 1\nsessions_per_user_max = 2\n\
+         otp_attempts_max = 1\n[sms.shield]\nnumber_gap_seconds = 0\n"
+    );
+    let gateway = TestGateway::start(&config).await;
+    let dir = gateway.dir.path().to_owned();
+    let made = user(&dir, &["create-superuser", "root"]);
+    let password = made.split_whitespace().last().expect("a password").to_owned();
+    let root = login(&gateway, "root", &password).await.login();
+
+    // Registering, guessing, waiting; changing a password, wrong and right.
+    let words = json!({"username": "alice", "password": "kavir dur 9", "password2": "kavir dur 9"});
+    assert_eq!(gateway.post("/register/", words).await.status, 201);
+    let alice = login(&gateway, "alice", "kavir dur 9").await.login();
+    let change = async |old: &str| {
+        let body = json!({"old_password": old, "new_password": "another horse"});
+        let request = gateway.client.post(gateway.at("/password/change/")).bearer_auth(&alice.access);
+        Answer::of(request.json(&body)).await.status
+    };
+    assert_eq!((change("wrong").await, change("kavir dur 9").await), (400, 200));
+    let wrong = async || login(&gateway, "alice", "wrong").await.status;
+    assert_eq!((wrong().await, wrong().await, wrong().await), (401, 401, 429));
+    // Codes: burned at a login and at a reset, a message that is for nobody, a password that is reset.
+    let number = "09120004020";
+    let phone = gateway.login(number).await;
+    assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": number})).await.status, 200);
+    let guess = json!({"mobile_number": number, "code": "x"});
+    assert_eq!(gateway.post("/authenticate/", guess.clone()).await.status, 401);
+    assert_eq!(gateway.post("/authenticate/", guess).await.status, 401);
+    let reset = async |number: &str, code: &str| {
+        let body = json!({"mobile_number": number, "code": code, "new_password": "kavir dur 9"});
+        gateway.post("/password/reset/", body).await.status
+    };
+    let reset_send = async |number: &str, detail: &str| {
+        let sent = gateway.post("/password/reset/send/", json!({"mobile_number": number})).await;
+        assert_eq!(sent.status, 200, "{sent:?}");
+        recorded(&gateway, "", detail).await;
+    };
+    reset_send("09120004021", "to reset a password of no account").await;
+    assert_eq!(reset("09120004021", "x").await, 401);
+    reset_send(number, "to reset a password, by").await;
+    assert_eq!(reset(number, &gateway.sandbox_code(number).await).await, 200);
+    assert_eq!(gateway.get("/me/", Some(&phone.access)).await.status, 401, "the reset ended it");
+    // A session more than may be, a logout, a refresh token that came again.
+    let other = "09120004022";
+    let mut logins = Vec::new();
+    for _ in 0..3 {
+        logins.push(gateway.login(other).await);
+    }
+    let logout = gateway.client.post(gateway.at("/logout/")).bearer_auth(&logins[1].access);
+    assert_eq!(Answer::of(logout).await.status, 200);
+    let refresh = async |token: &str| gateway.post("/token/refresh/", json!({"refresh": token})).await;
+    let second = refresh(&logins[2].refresh).await.login();
+    refresh(&second.refresh).await.login();
+    assert_eq!(refresh(&logins[2].refresh).await.status, 401);
+    // What operators do.
+    user(&dir, &["set-rights", other, "staff"]);
+    user(&dir, &["disable", other]);
+    user(&dir, &["enable", other]);
+    user(&dir, &["set-password", "alice"]);
+    for command in [&["apikey", "create", "--scope", "sms"][..], &["apikey", "revoke", "1"]] {
+        let output = process::run(&dir, command);
+        assert!(output.status.success(), "{command:?}: {output:?}");
+    }
+    // A provider that refuses, a key that changes, a configuration and a plugin that are refused.
+    let next =
+        format!("{}[sms]\nservice = \"GONE\"\n", config.replace("[auth]", "[auth]\ntoken_key = \"hs256-2\""));
+    let dead = "[provider.GONE]\nplugin = \"kavenegar\"\nhosts = [\"127.0.0.1\"]\n[provider.GONE.settings]\n\
+                api_key = \"x\"\nbase_url = \"http://127.0.0.1:9\"\n";
+    let next =
+        format!("{next}{dead}").replace("token_key = ", "token_keys_old = [\"hs256-1\"]\ntoken_key = ");
+    gateway.edit_config(&next);
+    gateway.wait_for("the second key", |status| status["config"]["generation"] == 2).await;
+    assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": "09120004023"})).await.status, 500);
+    gateway.edit_config(&next.replace("otp_attempts_max = 1", "otp_attempts_max = 99"));
+    gateway.wait_for("the refusal", |status| status["config"]["last_error"].is_string()).await;
+    let plugin = dir.join("data/plugins/kavenegar.wasm");
+    let good = std::fs::read(&plugin).expect("the plugin");
+    std::fs::write(&plugin, b"no component").expect("written");
+    recorded(&gateway, "plugin_refused", "").await;
+    let mut other_bytes = good;
+    // An empty custom section: the same program in other bytes.
+    other_bytes.extend([0, 2, 1, b'x']);
+    std::fs::write(&plugin, other_bytes).expect("written");
+    recorded(&gateway, "plugin_changed", "").await;
+    gateway.edit_config(&next.replace("token_keys_old = [\"hs256-1\"]", "token_keys_old = []"));
+    gateway.wait_for("the old key's end", |status| status["config"]["generation"] == 3).await;
+
+    gateway.app.live().identity.audit().flush().await;
+    let query = chelseru_domain::audit::AuditQuery { limit: 1000, ..Default::default() };
+    let entries = gateway.app.live().identity.audit().page(query).expect("read").entries;
+    let has = |event: &str, subject: &str, detail: &str| {
+        entries.iter().any(|entry| {
+            let draft = &entry.draft;
+            draft.event == event && draft.subject.contains(subject) && draft.detail.contains(detail)
+        })
+    };
+    let missing: Vec<_> = AuditKind::ALL.iter().filter(|kind| !has(kind.as_str(), "", "")).collect();
+    assert!(missing.is_empty(), "{missing:?} never happened");
+    for (event, subject, detail) in [
+        ("otp_sent", "0912***4020", "by SANDBOX_SMS"),
+        ("otp_sent", "0912***4020", "to reset a password, by SANDBOX_SMS"),
+        ("otp_send_failed", "0912***4021", "of no account"),
+        ("otp_send_failed", "0912***4023", ""),
+        ("otp_burned", "0912***4020", "the last guess"),
+        ("otp_burned", "0912***4021", "to reset a password"),
+        ("login", "0912***4022", "by code, a new account"),
+        ("login", "al***", "by password"),
+        ("login_locked", "al***", ""),
+        ("session_revoked", "", "gave way to a newer one"),
+        ("session_revoked", "", "its own"),
+        ("user_rights_changed", "", "staff"),
+        ("key_created", "master key", ""),
+        ("key_created", "API key 1", "sms"),
+        ("key_revoked", "API key 1", ""),
+        ("key_created", "token key hs256-2", "signs"),
+        ("key_revoked", "token key hs256-1", ""),
+        ("plugin_changed", "GONE", ""),
+    ] {
+        assert!(has(event, subject, detail), "no {event} of {subject:?} with {detail:?}: {entries:#?}");
+    }
+    let text = format!("{entries:?}");
+    for secret in ["0004020", "0004021", "0004022", "kavir", "another horse", "ck_", &password, &root.access]
+    {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+/// Waits until an event (any, when it is empty) with a detail was recorded.
+async fn recorded(gateway: &TestGateway, event: &str, detail: &str) {
+    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    loop {
+        let live = gateway.app.live();
+        live.identity.audit().flush().await;
+        let event = Some(event.to_owned()).filter(|event| !event.is_empty());
+        let query = chelseru_domain::audit::AuditQuery { event, limit: 1000, ..Default::default() };
+        let entries = live.identity.audit().page(query).expect("read").entries;
+        if entries.iter().any(|entry| entry.draft.detail.contains(detail)) {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "{detail:?} was never recorded: {entries:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_codes_alone_an_account_is_given_the_rights_to_read_the_log() {
+    let gateway = TestGateway::start("").await;
+    let phone = gateway.login("09120004030").await;
+    assert_eq!(audit(&gateway, &phone.access, "").await.status, 403);
+    let dir = gateway.dir.path().to_owned();
+    user(&dir, &["set-rights", "09120004030", "staff"]);
+    let me = gateway.get("/me/", Some(&phone.access)).await.body;
+    assert_eq!((&me["is_staff"], &me["is_superuser"]), (&json!(true), &json!(false)));
+    assert_eq!(audit(&gateway, &phone.access, "").await.status, 200);
+    user(&dir, &["set-rights", "09120004030", "superuser"]);
+    assert_eq!(gateway.get("/me/", Some(&phone.access)).await.body["is_superuser"], true);
+    user(&dir, &["set-rights", "09120004030", "none"]);
+    assert_eq!(audit(&gateway, &phone.access, "").await.status, 403);
+    let wrong = process::run(&dir, &["user", "set-rights", "09120004030", "root"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,6 +500,52 @@ async fn forged_tokens_are_401() {
     assert_eq!(gateway.get("/me/", Some(&login.refresh)).await.status, 401);
 }
 
+/// Whoever knows the public half of the key that signs must not be able to sign with it, whatever form of it they
+/// take for a secret and whatever the header says.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_public_half_of_a_key_signs_nothing() {
+    use jsonwebtoken::{Algorithm, EncodingKey, Header};
+
+    let dir = folder("[auth]\ntoken_key = { file = \"token.pem\" }\ntoken_keys_old = [\"hs256-1\"]\n");
+    std::fs::write(dir.path().join("token.pem"), PEM).expect("a file");
+    let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
+    let login = gateway.login("09120004040").await;
+    let set = gateway.get("/.well-known/jwks.json", None).await;
+    let x = set.body["keys"][0]["x"].as_str().expect("a public key").to_owned();
+    let kid = set.body["keys"][0]["kid"].as_str().expect("an id").to_owned();
+    let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(&login.access).expect("claims").claims;
+    let raw = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &x).expect("base64");
+    let secrets =
+        [raw, x.clone().into_bytes(), set.body["keys"][0].to_string().into_bytes(), PEM.into(), Vec::new()];
+    for secret in secrets {
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            for kid in [Some(kid.clone()), Some("hs256-1".to_owned()), Some("hs256-2".to_owned()), None] {
+                let header = Header { kid, ..Header::new(algorithm) };
+                let key = EncodingKey::from_secret(&secret);
+                let token = jsonwebtoken::encode(&header, &claims, &key).expect("signed");
+                let answer = gateway.get("/me/", Some(&token)).await;
+                assert_eq!(
+                    (answer.status, &answer.body["code"]),
+                    (401, &json!("token_not_valid")),
+                    "{header:?}"
+                );
+            }
+        }
+    }
+    // A good signature under another header's algorithm.
+    let parts: Vec<&str> = login.access.split('.').collect();
+    let with_header = |header: Header| {
+        let text = serde_json::to_vec(&header).expect("JSON");
+        let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+        format!("{header}.{}.{}", parts[1], parts[2])
+    };
+    for algorithm in [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::PS512] {
+        let token = with_header(Header { kid: Some(kid.clone()), ..Header::new(algorithm) });
+        assert_eq!(gateway.get("/me/", Some(&token)).await.status, 401, "{algorithm:?}");
+    }
+    assert_eq!(gateway.get("/me/", Some(&login.access)).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_trusted_proxies_say_who_the_client_is() {
     for (config, header, value, expected) in [
@@ -428,12 +642,12 @@ async fn the_audit_log_keeps_as_many_records_as_configured() {
     let live = gateway.app.live();
     let log = live.identity.audit();
     for _ in 0..1300 {
-        log.record(AuditEvent::new(AuditKind::KeyCreated));
+        log.record(AuditEvent::new(AuditKind::OtpSent));
     }
     log.flush().await;
     let query = chelseru_domain::audit::AuditQuery { limit: 5000, ..Default::default() };
     let page = log.page(query).expect("read");
-    assert_eq!((page.entries.len(), page.entries[0].id), (1000, 1300));
+    assert_eq!((page.entries.len(), page.entries[0].id), (1000, 1302), "two at the start");
 }
 
 #[test]

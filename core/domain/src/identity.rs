@@ -240,6 +240,12 @@ impl Identity {
         &self.audit
     }
 
+    /// The pool that hashes passwords.
+    #[must_use]
+    pub fn hashes(&self) -> &PasswordHashes {
+        &self.hashes
+    }
+
     /// The keys and rules of tokens.
     #[must_use]
     pub fn tokens(&self) -> &Tokens {
@@ -282,7 +288,7 @@ impl Identity {
         };
         let (session, new_user) = match self.store.login_with_challenge(draft).await? {
             LoginOutcome::LoggedIn { session, new_user, ended, .. } => {
-                self.announce_ended(session.user, ended);
+                self.give_way(session.user, ended, ip);
                 (session, new_user)
             }
             LoginOutcome::UserInactive => {
@@ -536,6 +542,15 @@ impl Identity {
             access: self.tokens.issue(TokenType::Access, subject, now)?,
             refresh: self.tokens.refresh(session)?,
         })
+    }
+
+    /// Says that a login ended the user's oldest sessions.
+    fn give_way(&self, user: UserId, ended: Vec<SessionId>, ip: Option<IpAddr>) {
+        for session in &ended {
+            let event = AuditEvent::new(AuditKind::SessionRevoked).user(user).session(*session);
+            self.audit.record(event.ip(ip).detail("gave way to a newer one"));
+        }
+        self.announce_ended(user, ended);
     }
 
     fn announce_ended(&self, user: UserId, sessions: Vec<SessionId>) {

@@ -241,7 +241,8 @@ impl OtpService {
     }
 
     /// [`OtpService::send`] for a code to reset the password of the number's account in a group. Without such an
-    /// account the same is written and nothing is sent, so that neither the store nor the next guess tells.
+    /// account (`None`) the same is written and nothing is sent, so that neither the store nor the next guess
+    /// tells.
     ///
     /// # Errors
     ///
@@ -251,11 +252,11 @@ impl OtpService {
         number: &PhoneNumber,
         group: Group,
         sms: &dyn SmsPort,
-    ) -> Result<(), SendError> {
+    ) -> Result<Option<Sent>, SendError> {
         if self.store.user_by_identity(group.number(), number.e164())?.is_some_and(|user| user.active) {
-            return self.send_for(Purpose::PasswordReset, number, sms).await.map(drop);
+            return self.send_for(Purpose::PasswordReset, number, sms).await.map(Some);
         }
-        self.open(Purpose::PasswordReset, number).await.map(drop)
+        self.open(Purpose::PasswordReset, number).await.map(|_| None)
     }
 
     async fn send_for(
@@ -273,11 +274,13 @@ impl OtpService {
             Ok(receipt) => Ok(Sent { expires_in: self.rules.ttl, provider: receipt.provider }),
             Err(error) => {
                 let challenge = purpose.challenge(number);
-                let undone = match error.disposition() {
-                    Disposition::Final | Disposition::TryNext => {
+                let undone = match (error.disposition(), purpose) {
+                    (Disposition::Final | Disposition::TryNext, Purpose::Login) => {
                         self.store.challenge_release(&challenge, id).await
                     }
-                    Disposition::Unknown => {
+                    // A challenge that vanished would tell, by the next guess's work, that a message was tried and
+                    // so that the number has an account.
+                    (Disposition::Unknown, _) | (_, Purpose::PasswordReset) => {
                         self.store.challenge_allow_resend(&challenge, id, self.clock.now()).await
                     }
                 };

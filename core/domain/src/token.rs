@@ -188,6 +188,11 @@ impl Tokens {
         JwkSet { keys: self.keys.iter().filter_map(|key| key.public.clone()).collect() }
     }
 
+    /// The names of the keys, the one that signs first.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(TokenKey::id)
+    }
+
     #[must_use]
     pub fn rules(&self) -> &TokenRules {
         &self.rules

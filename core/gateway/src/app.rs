@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use chelseru_domain::audit::AuditEvent;
+use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
@@ -246,6 +246,7 @@ impl Gateway {
         std::fs::create_dir_all(&plugins_dir)
             .map_err(|error| format!("{}: cannot be made: {error}", plugins_dir.display()))?;
 
+        let key_made = !keys::is_made(&data_dir);
         let key = keys::master(&data_dir)?;
         let store = open_store(&loaded.config, &data_dir).map_err(|error| error.to_string())?;
 
@@ -336,6 +337,10 @@ impl Gateway {
             }),
             started: (Instant::now(), now),
         });
+        if key_made {
+            app.audit(AuditEvent::new(AuditKind::KeyCreated).subject("master key"));
+        }
+        app.audit(AuditEvent::new(AuditKind::ConfigLoaded).subject(config_file.display()));
         let stop = CancellationToken::new();
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep(app.clone(), stop.clone()));

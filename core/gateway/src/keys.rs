@@ -11,6 +11,11 @@ use chelseru_domain::secret::MasterKey;
 const FILE: &str = "master.key";
 const BYTES: usize = 32;
 
+/// Whether a key was made before.
+pub(crate) fn is_made(data_dir: &Path) -> bool {
+    data_dir.join(FILE).exists()
+}
+
 /// Reads the key, or makes it when there is none.
 ///
 /// Errors: a text for the operator, when the file cannot be used or is not a key.

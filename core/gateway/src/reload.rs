@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::audit::{AuditEvent, AuditKind};
+use chelseru_domain::token::Tokens;
 use chelseru_plugin_host::{Change, WatchPaths, Watcher};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -125,10 +126,24 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
     app.log.set_level(loaded.config.log.level);
     let wanted = !loaded.config.webhooks.endpoints.is_empty();
     app.install(loaded.config, Some(secrets), desired, &providers, gateways)?;
+    for event in key_events(running.identity.tokens(), app.live().identity.tokens()) {
+        app.audit(event);
+    }
     if let Err(error) = app.store.events_want(wanted).await {
         tracing::error!(%error, "whether events are wanted could not be noted");
     }
     Ok(restart_keys)
+}
+
+/// Keys of tokens that came and went: with a key that went, its tokens went.
+fn key_events(before: &Tokens, after: &Tokens) -> Vec<AuditEvent> {
+    let event = |kind, id: &str| AuditEvent::new(kind).subject(format!("token key {id}"));
+    let (old, new): (Vec<_>, Vec<_>) = (before.key_ids().collect(), after.key_ids().collect());
+    let made = new.iter().filter(|id| !old.contains(id)).map(|id| {
+        event(AuditKind::KeyCreated, id).detail(if new.first() == Some(id) { "signs" } else { "checks" })
+    });
+    let gone = old.iter().filter(|id| !new.contains(id)).map(|id| event(AuditKind::KeyRevoked, id));
+    made.chain(gone).collect()
 }
 
 /// The file's text once it stopped changing. Some editors empty a file and then write it, and half a file may
@@ -179,6 +194,7 @@ pub async fn apply_plugins(app: &App) {
         Err(reason) => {
             app.metrics.reload(false);
             tracing::error!(%reason, "changed plugins refused; the old ones keep serving");
+            app.audit(AuditEvent::new(AuditKind::PluginRefused).detail("open payments need what would go"));
             app.registry.refuse(prepared);
             return;
         }

@@ -90,7 +90,9 @@ pub struct ResetDraft {
 pub enum ResetOutcome {
     /// The code was right and is used up; all sessions of the user ended.
     Reset(User, Vec<SessionId>),
-    /// Wrong, burned, expired, used, never sent, or there is no such account or it is switched off.
+    /// Wrong, and the last guess the code had.
+    Burned,
+    /// Wrong, burned before, expired, used, never sent, or there is no such account or it is switched off.
     Refused,
 }
 
@@ -211,8 +213,10 @@ impl Store {
     pub async fn password_reset(&self, draft: ResetDraft) -> Result<ResetOutcome, StoreError> {
         self.change(move |txn| {
             let ResetDraft { number, group, challenge, mac, hash, now } = draft;
-            if !matches!(guess(txn, &challenge, &mac, now)?, Guess::Right) {
-                return Ok(ResetOutcome::Refused);
+            match guess(txn, &challenge, &mac, now)? {
+                Guess::Right => {}
+                Guess::Wrong { attempts_left: 0 } => return Ok(ResetOutcome::Burned),
+                _ => return Ok(ResetOutcome::Refused),
             }
             txn.delete(keys::challenge(&challenge));
             match user::find_by_identity(txn, group, &number)?.filter(|user| user.active) {

@@ -195,7 +195,7 @@ impl Identity {
             PasswordLogin::LoggedIn { session, ended, .. } => {
                 let login = event(AuditKind::Login).user(session.user).session(session.id);
                 self.audit.record(login.detail("by password"));
-                self.announce_ended(session.user, ended);
+                self.give_way(session.user, ended, ip);
                 let TokenPair { access, refresh } =
                     self.token_pair(&session, now).map_err(PasswordError::Randomness)?;
                 let (user_id, session_id) = (session.user, session.id);
@@ -223,9 +223,16 @@ impl Identity {
             return Err(PasswordError::Faults(faults));
         }
         let guard = self.guard(&user.username);
-        self.guess_allowed(guard).await?;
+        let event = |kind| AuditEvent::new(kind).user(user.id).session(caller.session_id).ip(ip);
+        if let Err(error) = self.guess_allowed(guard).await {
+            if matches!(error, PasswordError::Waiting { .. }) {
+                self.audit.record(event(AuditKind::LoginLocked).detail("to change the password"));
+            }
+            return Err(error);
+        }
         let kept = self.store.password_of(user.id)?;
         if !self.hashes.verify(old, kept.clone()).await? {
+            self.audit.record(event(AuditKind::PasswordChangeFailed));
             return Err(PasswordError::Wrong);
         }
         let hash = self.hashes.hash(new).await?;
@@ -234,8 +241,7 @@ impl Identity {
             PasswordSet::Refused => Err(PasswordError::Wrong),
             PasswordSet::Set(ended) => {
                 let count = ended.len();
-                let event = AuditEvent::new(AuditKind::PasswordChanged).user(user.id);
-                self.audit.record(event.session(caller.session_id).ip(ip));
+                self.audit.record(event(AuditKind::PasswordChanged).detail(format!("ended: {count}")));
                 self.announce_ended(user.id, ended);
                 self.store.guard_clear(guard).await?;
                 Ok(count)
@@ -270,9 +276,13 @@ impl Identity {
             now: self.clock.now(),
         };
         match self.store.password_reset(draft).await? {
-            ResetOutcome::Refused => {
-                let event = AuditEvent::new(AuditKind::PasswordResetFailed).ip(ip);
-                self.audit.record(event.subject(number));
+            refused @ (ResetOutcome::Refused | ResetOutcome::Burned) => {
+                let event = |kind| AuditEvent::new(kind).ip(ip).subject(number);
+                self.audit.record(event(AuditKind::PasswordResetFailed));
+                if refused == ResetOutcome::Burned {
+                    let burned = event(AuditKind::OtpBurned);
+                    self.audit.record(burned.detail("the last guess, to reset a password"));
+                }
                 Err(PasswordError::Wrong)
             }
             ResetOutcome::Reset(user, _) => {

@@ -4,14 +4,17 @@
 //! and with the token that it left in its data folder; otherwise the command opens the store itself.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chelseru_domain::api_key;
+use chelseru_domain::audit::{Audit, AuditEvent, AuditKind};
 use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_store::Store;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::ask::{Way, open};
-use crate::http::api_key_json;
+use crate::http::{api_key_event, api_key_json};
 
 pub(crate) async fn create(
     config_file: &Path,
@@ -26,6 +29,8 @@ pub(crate) async fn create(
             let made = made.map_err(|error| error.to_string())?;
             let mut key = api_key_json(&made.key);
             key["token"] = made.token.into();
+            let event = api_key_event(AuditKind::KeyCreated, made.key.id).detail(scope);
+            record(config_file, &store, event).await?;
             store.close();
             key
         }
@@ -73,8 +78,11 @@ pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
     match open(config_file)? {
         Way::Store(store) => {
             let revoked = store.api_key_revoke(id, SystemClock.now()).await;
-            store.close();
-            if !revoked.map_err(|error| error.to_string())? {
+            if revoked.map_err(|error| error.to_string())? {
+                record(config_file, &store, api_key_event(AuditKind::KeyRevoked, id)).await?;
+                store.close();
+            } else {
+                store.close();
                 return Err(gone());
             }
         }
@@ -84,5 +92,14 @@ pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
         }
     }
     eprintln!("API key {id} is revoked");
+    Ok(())
+}
+
+/// Records what was done to the store itself.
+async fn record(config_file: &Path, store: &Store, event: AuditEvent) -> Result<(), String> {
+    let records_max = super::load(config_file)?.config.audit.records_max;
+    let audit = Audit::start(store.clone(), Arc::new(SystemClock), records_max);
+    audit.record(event);
+    audit.flush().await;
     Ok(())
 }

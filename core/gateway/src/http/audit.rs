@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use chelseru_domain::audit::AuditQuery;
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
-use http::{StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -117,7 +117,7 @@ fn url(context: &Context, cursor: &Cursor) -> String {
     pairs.push(("cursor".to_owned(), cursor.write()));
     pairs.sort();
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    format!("http://{}{}?{query}", context.header(header::HOST), uri.path())
+    format!("{}{}?{query}", context.origin(), uri.path())
 }
 
 #[cfg(test)]

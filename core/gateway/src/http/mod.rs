@@ -45,7 +45,7 @@ use hyper::body::Body;
 use crate::app::{App, Live};
 use body::ReplyBody;
 use fields::Fields;
-pub(crate) use operator::api_key_json;
+pub(crate) use operator::{api_key_event, api_key_json};
 pub(crate) use payment::{shown_amount, state_name};
 pub use proxy::{Proxies, network};
 use reply::{Failure, Reply};

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use chelseru_domain::api_key::{self, ApiKeyError};
+use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::webhook;
 use chelseru_store::ApiKey;
@@ -77,6 +78,7 @@ pub(crate) async fn api_key_create(context: Context, mut fields: Fields) -> Resu
     let (store, now) = (&context.app.store, context.app.clock.now());
     match api_key::create(store, now, &name, &scope.unwrap_or_default(), daily_cap).await {
         Ok(new) => {
+            context.app.audit(api_key_event(AuditKind::KeyCreated, new.key.id).detail(&new.key.scope));
             let mut body = api_key_json(&new.key);
             body["token"] = new.token.into();
             Ok(Reply::json(StatusCode::CREATED, &body))
@@ -94,7 +96,10 @@ pub(crate) async fn api_key_revoke(context: Context, fields: Fields) -> Result<R
     operator(&context)?;
     let id = fields.value("id").and_then(serde_json::Value::as_u64).unwrap_or(0);
     match context.app.store.api_key_revoke(id, context.app.clock.now()).await {
-        Ok(true) => Ok(Reply::json(StatusCode::OK, &json!({"details": "revoked"}))),
+        Ok(true) => {
+            context.app.audit(api_key_event(AuditKind::KeyRevoked, id));
+            Ok(Reply::json(StatusCode::OK, &json!({"details": "revoked"})))
+        }
         Ok(false) => Err(super::not_found()),
         Err(error) => {
             tracing::error!(%error, "an API key could not be revoked");
@@ -149,6 +154,11 @@ pub(crate) async fn webhook_replay(context: Context, fields: Fields) -> Result<R
             Err(Failure::internal())
         }
     }
+}
+
+/// What is recorded of an API key: its number, which is no secret.
+pub(crate) fn api_key_event(kind: AuditKind, id: u64) -> AuditEvent {
+    AuditEvent::new(kind).subject(format!("API key {id}"))
 }
 
 /// A key as operators see it; never its hash.

@@ -6,7 +6,9 @@
 //! number has an account.
 
 use chelseru_domain::account::{EMAIL_CHARS_MAX, USERNAME_CHARS_MAX, email_fits, username_check};
+use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::identity::{PasswordError, RegisterError};
+use chelseru_domain::otp::SendError;
 use chelseru_domain::password::{HashError, Password};
 use http::StatusCode;
 use serde_json::json;
@@ -109,10 +111,23 @@ pub(crate) async fn reset_send(context: Context, mut fields: Fields) -> Result<R
         return Err(hash_failure(&context, &HashError::Busy));
     }
     let (request_id, live) = (context.request_id.clone(), context.live.clone());
+    let ip = Some(context.client_ip());
     context.app.detached.spawn(async move {
-        if let Err(error) = live.otp.send_reset(&number, group, live.sms.as_ref()).await {
-            log_send_error(&request_id, &number, &error);
-        }
+        let sent = live.otp.send_reset(&number, group, live.sms.as_ref()).await;
+        let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
+        let event = match &sent {
+            Ok(Some(sent)) => {
+                event(AuditKind::OtpSent).detail(format!("to reset a password, by {}", sent.provider))
+            }
+            Ok(None) => event(AuditKind::OtpSendFailed).detail("to reset a password of no account"),
+            // Nothing happened: a code is pending.
+            Err(SendError::Pending { .. }) => return,
+            Err(error) => {
+                log_send_error(&request_id, &number, error);
+                event(AuditKind::OtpSendFailed).detail("to reset a password")
+            }
+        };
+        live.identity.audit().record(event);
     });
     let text = "If this number has an account, a code was sent to it.";
     Ok(Reply::json(StatusCode::OK, &json!({"details": text})))
