@@ -1,7 +1,10 @@
 //! A phone number logs in: through the sandbox, through Kavenegar, alone and in a crowd.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
+use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_simulator::{Fault, FaultKind, Simulator};
 use chelseru_tests::{Answer, TestGateway, code_in, process::Served};
 use serde_json::{Value, json};
@@ -91,6 +94,54 @@ async fn five_wrong_guesses_burn_a_code() {
         }
         let right = gateway.post("/authenticate/", json!({"mobile_number": number, "code": code})).await;
         assert_eq!(right.status, status, "after {wrong} wrong guesses: {right:?}");
+    }
+}
+
+/// Every limit of a code at both ends of what may be configured, driven to its stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_codes_hold_in_every_configuration() {
+    for (length, minutes, attempts, gap) in [(4, 1, 1, 1), (10, 10, 10, 0), (6, 3, 2, 180)] {
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let config = format!(
+            "[auth]\notp_length = {length}\notp_expire_minutes = {minutes}\notp_attempts_max = {attempts}\n\
+             otp_resend_seconds = {gap}\n[sms.shield]\nnumber_gap_seconds = 0\nnumber_per_hour_max = 100\n\
+             number_per_day_max = 100\n"
+        );
+        let gateway = TestGateway::start_at(&config, clock.clone()).await;
+        let send = async |number: &str| gateway.post("/otp/send/", json!({"mobile_number": number})).await;
+        let verify = async |number: &str, code: &str| {
+            gateway.post("/authenticate/", json!({"mobile_number": number, "code": code})).await.status
+        };
+        // Attempts: the last one may be right, and one wrong guess more leaves none.
+        for (number, wrong, status) in [("09120000060", attempts - 1, 200), ("09120000061", attempts, 401)] {
+            assert_eq!(send(number).await.status, 200);
+            let code = gateway.sandbox_code(number).await;
+            assert_eq!(code.len(), length);
+            for _ in 0..wrong {
+                assert_eq!(verify(number, "x").await, 401);
+            }
+            assert_eq!(verify(number, &code).await, status, "{wrong} of {attempts} guesses were wrong");
+        }
+        // A code that is burned holds up no other.
+        assert_eq!(send("09120000061").await.status, 200);
+        // Lifetime: good to its last second, dead from then on.
+        let lifetime = Duration::from_secs(minutes * 60);
+        for (number, age, status) in
+            [("09120000062", lifetime - Duration::from_secs(1), 200), ("09120000063", lifetime, 401)]
+        {
+            assert_eq!(send(number).await.status, 200);
+            let code = gateway.sandbox_code(number).await;
+            clock.advance(age);
+            assert_eq!(verify(number, &code).await, status, "{age:?} of {lifetime:?}");
+        }
+        // The gap: another code when it is over, not before; 0 is until the code expires.
+        let gap = if gap == 0 { lifetime } else { Duration::from_secs(gap) };
+        let number = "09120000064";
+        assert_eq!(send(number).await.status, 200);
+        clock.advance(gap - Duration::from_millis(1));
+        assert_eq!(send(number).await.status, 409, "1 ms before {gap:?}");
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(send(number).await.status, 200, "after {gap:?}");
     }
 }
 
