@@ -29,6 +29,8 @@ pub(crate) fn run() {
             "kavenegar.wasm" => "api_key = \"x\"",
             "parsian-webco.wasm" => "api_key = \"x\"",
             "meli-payamak.wasm" => "username = \"x\"\npassword = \"x\"\nsender = \"5000\"",
+            "payping.wasm" => "api_key = \"x\"",
+            "zarinpal.wasm" => "merchant_id = \"00000000-0000-0000-0000-000000000000\"",
             _ => "",
         };
         let plugin = file.trim_end_matches(".wasm");
