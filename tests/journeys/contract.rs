@@ -89,10 +89,8 @@ const DIFFERENCES: &[(&str, u16, &str)] = &[
     ("otp_send.client_chooses_template", 200, "9: the client chose the template; the configuration does"),
 ];
 
-/// Recorded cases that need another configuration, and the later work that replays them.
+/// Recorded groups that are replayed by a test of their own, or not at all, and why.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("parsian", "the Parsian Webco plugin"),
-    ("melipayamak", "the Meli Payamak plugin"),
     ("passwd method", "replayed in `with_passwords_only_the_code_routes_are_switched_off`"),
     ("README-literal (no REST_FRAMEWORK setting)", "settings of the original's framework; defect 3"),
     ("DEBUG=1", "the original's debug pages"),

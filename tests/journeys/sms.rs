@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chelseru_domain::api_key;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_simulator::{Fault, FaultKind, Simulator};
-use chelseru_store::{MessageContent, MessageFilter, MessageRange};
+use chelseru_store::{MessageContent, MessageFilter, MessageRange, Reported};
 use chelseru_tests::process::{self, Served};
 use chelseru_tests::{Answer, PATIENCE, TestGateway, code_in};
 use serde_json::{Value, json};
@@ -166,6 +166,7 @@ async fn a_repeated_idempotency_key_sends_nothing_and_answers_the_same() {
     assert_eq!(failed.status, 502, "{failed:?}");
     let again = send(hello("09120000002"), "order-2").await;
     assert_eq!((again.status, &again.body["id"]), (502, &failed.body["id"]));
+    assert_eq!((&again.body["errorcode"], &again.body["tried"]), (&json!(411), &failed.body["tried"]));
 
     // While the first one runs: whichever comes second.
     shop.simulator.fault(Fault::delay("kavenegar", 1000).times(1)).expect("a fault");
@@ -409,7 +410,10 @@ async fn providers_are_asked_what_became_of_messages() {
     let shop = Shop::open(KAVENEGAR).await;
     let sent = shop.send(hello("09120000001")).await;
     let app = &shop.gateway.app;
-    let poll = async || app.sms_queue.poll(&app.live().sms).await.expect("polled");
+    let poll = async || {
+        let reported = app.sms_queue.poll(&app.live().sms).await.expect("polled");
+        reported.iter().filter(|reported| **reported == Reported::Moved).count()
+    };
     assert_eq!(poll().await, 0, "too early");
     shop.simulator.settings(|settings| settings.kavenegar.delivery_status = 4);
     shop.clock.advance(Duration::from_secs(60));

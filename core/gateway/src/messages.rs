@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::sms::gate::Circuit;
-use chelseru_store::StoreError;
+use chelseru_store::{Reported, StoreError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -34,12 +34,24 @@ pub(crate) async fn upkeep(app: &App) {
 
 async fn round(app: &App) -> Result<(), StoreError> {
     let live = app.live();
-    app.sms_queue.poll(&live.sms).await?;
+    for reported in app.sms_queue.poll(&live.sms).await? {
+        count_report(app, reported);
+    }
     let now = app.clock.now();
     let keep = Duration::from_secs(live.config.sms.keep_days * 24 * 60 * 60);
     app.store.messages_purge(now.minus(keep), PURGE_STEP).await?;
     app.store.idempotency_purge(now, PURGE_STEP).await?;
     Ok(())
+}
+
+/// Counts a delivery report, whether the provider pushed it or was asked.
+pub(crate) fn count_report(app: &App, reported: Reported) {
+    let outcome = match reported {
+        Reported::Moved => "moved",
+        Reported::Unchanged => "unchanged",
+        Reported::UnknownId => "unknown_id",
+    };
+    app.metrics.count("chelseru_sms_reports_total", ("outcome", outcome));
 }
 
 /// The part of `status/` about messages.

@@ -63,6 +63,7 @@ pub fn sms_route(
         round_timeout: Duration::from_secs(sms.round_seconds),
         retry_min: Duration::from_secs(sms.retry_seconds_min),
         retry_max: Duration::from_secs(sms.retry_seconds_max),
+        otp_retry: Duration::from_secs(sms.otp_retry_seconds),
         workers_max: sms.workers_max,
         queue_max: sms.queue_max,
         idempotency_keys_max: sms.idempotency_keys_max,

@@ -1,8 +1,7 @@
 //! Messages: a durable record each, from before a provider is asked to its one final state.
 //!
 //! A message moves Queued <-> Sending -> Accepted -> Delivered, or ends Failed, Unknown or Expired; never back
-//! from an end, except that a delivery report moves Accepted (or Unknown, when the provider knows it after all)
-//! forward. Invariants: a provider is asked only after `message_insert` or `message_begin` has made the attempt
+//! from an end. A delivery report moves only forward: Accepted to Delivered or Failed, Failed to Delivered. Invariants: a provider is asked only after `message_insert` or `message_begin` has made the attempt
 //! durable; an attempt that a crash cut off is found again by [`Store::messages_recover`]; what waits can be
 //! taken in the order of its time without reading the rest.
 //!
@@ -97,6 +96,8 @@ pub struct Tried {
     pub provider: String,
     /// A stable word: `insufficient_credit`.
     pub code: String,
+    /// The provider's own code, where it gave one; else empty.
+    pub provider_code: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -417,7 +418,8 @@ impl Store {
                     begun.deduplicates && message.content != MessageContent::Hidden && now < message.deadline
                 });
                 let provider = message.begun.as_ref().map(|begun| begun.provider.clone()).unwrap_or_default();
-                let interrupted = vec![Tried { provider, code: "interrupted".to_owned() }];
+                let interrupted =
+                    vec![Tried { provider, code: "interrupted".to_owned(), provider_code: String::new() }];
                 let end = match resumable {
                     Some(begun) => {
                         recovered.resumed += 1;

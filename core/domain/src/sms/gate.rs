@@ -137,6 +137,18 @@ impl Gate {
         (!wait.is_zero()).then_some(wait)
     }
 
+    /// How many messages may pass now, one after another, as far as can be known; one while the circuit is half
+    /// open.
+    #[must_use]
+    pub fn room(&self, now: Timestamp) -> usize {
+        let state = self.lock();
+        if let Some(until) = state.open_until {
+            let probing = state.probing.is_some_and(|since| now < since.plus(state.rules.open_for));
+            return usize::from(now >= until && !probing);
+        }
+        state.rate_room(now)
+    }
+
     /// Lets a message through.
     ///
     /// # Errors
@@ -180,20 +192,30 @@ impl Gate {
 }
 
 impl State {
+    /// Between two messages; `None` without a rate.
+    fn rate_gap(&self) -> Option<Duration> {
+        let micros = 1_000_000u64.checked_div(u64::from(self.rules.rate_per_second))?;
+        Some(Duration::from_micros(micros.max(1)))
+    }
+
     fn rate_wait(&self, now: Timestamp) -> Duration {
+        let Some(gap) = self.rate_gap() else { return Duration::ZERO };
         // One second's messages may go at once.
-        self.rate_at.since(now).saturating_sub(Duration::from_secs(1))
+        (self.rate_at.max(now).since(now) + gap).saturating_sub(Duration::from_secs(1))
+    }
+
+    fn rate_room(&self, now: Timestamp) -> usize {
+        let Some(gap) = self.rate_gap() else { return usize::MAX };
+        let left = Duration::from_secs(1).saturating_sub(self.rate_at.since(now));
+        usize::try_from(left.as_micros() / gap.as_micros()).unwrap_or(usize::MAX)
     }
 
     fn rate_take(&mut self, now: Timestamp) -> bool {
-        let Some(gap_micros) = 1_000_000u64.checked_div(u64::from(self.rules.rate_per_second)) else {
-            return true;
-        };
-        let after = self.rate_at.max(now).plus(Duration::from_micros(gap_micros));
-        if after.since(now) > Duration::from_secs(1) {
+        let Some(gap) = self.rate_gap() else { return true };
+        if !self.rate_wait(now).is_zero() {
             return false;
         }
-        self.rate_at = after;
+        self.rate_at = self.rate_at.max(now).plus(gap);
         true
     }
 }
@@ -336,6 +358,12 @@ mod tests {
         let quarter = at(0).plus(Duration::from_millis(250));
         assert!(gate.enter(quarter).await.is_ok());
         assert_eq!(gate.enter(quarter).await.unwrap_err(), SmsError::Busy);
+        // What is said beforehand is what happens.
+        for (millis, room) in [(250, 0), (499, 0), (500, 1), (1000, 3), (1250, 4), (9000, 4)] {
+            let then = at(0).plus(Duration::from_millis(millis));
+            assert_eq!((gate.room(then), gate.wait(then).is_none()), (room, room > 0), "{millis} ms");
+        }
+        assert_eq!(gate.wait(quarter), Some(Duration::from_millis(250)));
         gate.set_rules(GateRules::default());
         assert!(gate.enter(quarter).await.is_ok());
     }

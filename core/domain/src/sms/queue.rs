@@ -2,13 +2,14 @@
 //!
 //! A request is carried out at once by its caller's task ([`SmsRoute::submit`]), or only stored (`wait` false). What
 //! could not be sent for a passing reason waits in the store and is taken up by [`SmsQueue::run`], with growing,
-//! jittered delays, until its deadline. Invariants: every message has a record before a provider is asked and ends
-//! in exactly one final state; no more than `workers_max` waiting messages are in memory; a one-time code is never
-//! in a record, so it is sent by the task that made it or not at all.
+//! jittered delays, until its deadline. A one-time code does not wait there: its text is in no record, so the task
+//! that made it tries again, for as long as its asker can be kept waiting, or nobody does. Invariants: every message
+//! has a record before a provider is asked and ends in exactly one final state; no more than `workers_max` waiting
+//! messages are in memory, and none is taken up that no provider would let through.
 //!
 //! Not here: who may send ([`crate::api_key`]), the order of providers ([`super::route`]), HTTP.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,8 +39,13 @@ const POLL_AFTER: [Duration; 6] = [
 ];
 /// Messages asked for in one step of polling.
 const POLL_STEP: usize = 500;
+/// Before the second round of a code; doubles with each further one.
+const OTP_RETRY_MIN: Duration = Duration::from_millis(400);
+/// Characters of a provider's own code that a record keeps.
+const PROVIDER_CODE_CHARS_MAX: usize = 32;
 /// The longest sleep of the worker: the clock may be moved.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+const SLEEP_MIN: Duration = Duration::from_millis(20);
 
 /// How messages are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +58,9 @@ pub struct SmsRules {
     pub retry_min: Duration,
     /// Default 5 min.
     pub retry_max: Duration,
+    /// How long a code that no provider took is tried again while its asker waits; never past the message's own
+    /// deadline. Zero: one round only. Default 5 s.
+    pub otp_retry: Duration,
     /// Waiting messages sent at once. Default 32.
     pub workers_max: usize,
     /// Messages that may wait. Default 200,000.
@@ -69,6 +78,7 @@ impl Default for SmsRules {
             round_timeout: Duration::from_secs(20),
             retry_min: Duration::from_secs(5),
             retry_max: Duration::from_secs(5 * 60),
+            otp_retry: Duration::from_secs(5),
             workers_max: 32,
             queue_max: 200_000,
             idempotency_keys_max: 100_000,
@@ -96,11 +106,7 @@ pub struct SmsRequest {
 #[derive(Debug)]
 pub enum Submitted {
     /// Stored, and after the first round (or without one) in this state.
-    New {
-        message: Box<Message>,
-        /// Why the last provider did not send; `None` when one did, or none was asked yet.
-        error: Option<SmsError>,
-    },
+    New(Box<Message>),
     /// The same request was made before; its message as it stands, unless it is too old to be remembered.
     Repeated(Option<Box<Message>>),
 }
@@ -129,8 +135,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     ids: Arc<LocalIds>,
     wake: Notify,
-    /// Waiting messages that are being carried.
-    active: Mutex<BTreeSet<u64>>,
+    /// Waiting messages that are being carried, and whether a gate has let each through.
+    active: Mutex<BTreeMap<u64, bool>>,
     observer: Observer,
 }
 
@@ -191,17 +197,24 @@ impl SmsQueue {
             self.expire(now)?;
             return Ok(wait.min(SLEEP_MAX));
         }
-        let free = route.rules.workers_max.saturating_sub(self.active().len());
+        let free = {
+            let active = self.active();
+            let entering = active.values().filter(|entered| !**entered).count();
+            // No more than the gates let through: a message past a rate would only be put back, for longer each time.
+            let room = route.room(now).saturating_sub(entering);
+            route.rules.workers_max.saturating_sub(active.len()).min(room)
+        };
+        let gates = |now| route.wait(now).unwrap_or(SLEEP_MAX).clamp(SLEEP_MIN, SLEEP_MAX);
         if free == 0 {
-            return Ok(SLEEP_MAX);
+            return Ok(gates(now));
         }
         let due = {
             let active = self.active();
-            self.0.store.messages_due(now, free, |id| active.contains(&id))?
+            self.0.store.messages_due(now, free, |id| active.contains_key(&id))?
         };
         let started = due.len();
         for message in due {
-            self.active().insert(message.id);
+            self.active().insert(message.id, false);
             let (queue, route) = (self.clone(), Arc::clone(route));
             spawn(Box::pin(async move {
                 let id = message.id;
@@ -213,11 +226,12 @@ impl SmsQueue {
             }));
         }
         if started == free {
-            return Ok(SLEEP_MAX);
+            // More may be due: when one ends, or the gates let more through.
+            return Ok(gates(self.0.clock.now()));
         }
         let next = self.0.store.message_next_due()?;
         let wait = next.map_or(SLEEP_MAX, |at| at.since(now));
-        Ok(wait.clamp(Duration::from_millis(20), SLEEP_MAX))
+        Ok(wait.clamp(SLEEP_MIN, SLEEP_MAX))
     }
 
     /// Ends waiting messages whose deadline passed while no provider could be asked, some at a time.
@@ -253,16 +267,16 @@ impl SmsQueue {
         self.0.store.message_report(provider, provider_message_id, progress, self.0.clock.now()).await
     }
 
-    /// Asks providers what became of messages they accepted, one bounded step; says how many moved.
+    /// Asks providers what became of messages they accepted, one bounded step; says what each answer did.
     ///
     /// # Errors
     ///
     /// Those of the store; a provider that does not answer is asked again later.
-    pub async fn poll(&self, route: &SmsRoute) -> Result<usize, StoreError> {
+    pub async fn poll(&self, route: &SmsRoute) -> Result<Vec<Reported>, StoreError> {
         let now = self.0.clock.now();
         let due = self.0.store.messages_to_poll(now, POLL_STEP)?;
         let mut next = Vec::with_capacity(due.len());
-        let mut moved = 0;
+        let mut reported = Vec::new();
         for Candidate { provider, .. } in &route.candidates {
             let asked: Vec<&Message> =
                 due.iter().filter(|message| message.provider == provider.name()).collect();
@@ -273,8 +287,7 @@ impl SmsQueue {
             match provider.ask(ids).await {
                 Ok(reports) => {
                     for (id, progress) in reports {
-                        let reported = self.report(provider.name(), &id, progress).await?;
-                        moved += usize::from(reported == Reported::Moved);
+                        reported.push(self.report(provider.name(), &id, progress).await?);
                     }
                 }
                 Err(error) => {
@@ -291,12 +304,12 @@ impl SmsQueue {
         if !next.is_empty() {
             self.0.store.messages_polled(next).await?;
         }
-        Ok(moved)
+        Ok(reported)
     }
 
     /// No code that can panic runs under the lock.
-    fn active(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.0.active.lock().unwrap_or_else(PoisonError::into_inner)
+    fn active(&self) -> MutexGuard<'_, BTreeMap<u64, bool>> {
+        lock(&self.0.active)
     }
 }
 
@@ -375,22 +388,19 @@ impl SmsRoute {
         let carried = if wait {
             let deadline = Instant::now() + self.rules.round_timeout;
             let message = SmsMessage { to, local_id: id, body, class: SmsClass::Notice, deadline };
-            self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await
+            self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await.map(drop)
         } else {
             match refusal(inner.store.message_insert(draft).await) {
                 Some(stopped) => Err(stopped),
                 None => {
                     inner.wake.notify_one();
-                    Ok(None)
+                    Ok(())
                 }
             }
         };
         match carried {
-            Ok(error) => match inner.store.message_get(id)? {
-                Some(message) => {
-                    let message = Box::new(message);
-                    Ok(Submitted::New { message, error: error.and_then(Result::err) })
-                }
+            Ok(()) => match inner.store.message_get(id)? {
+                Some(message) => Ok(Submitted::New(Box::new(message))),
                 // Purged within the same second by a clock that jumped: it was stored and has ended.
                 None => Ok(Submitted::Repeated(None)),
             },
@@ -406,6 +416,13 @@ impl SmsRoute {
             .iter()
             .map(|candidate| candidate.gate.wait(now))
             .min_by_key(|wait| wait.unwrap_or_default())?
+    }
+
+    /// Messages that the candidates would let through now, one after another.
+    fn room(&self, now: Timestamp) -> usize {
+        let rooms = self.candidates.iter().map(|candidate| candidate.gate.room(now));
+        // Without a candidate each message is taken up, to end.
+        rooms.reduce(usize::saturating_add).unwrap_or(usize::MAX)
     }
 
     /// Carries on a message that waited.
@@ -452,12 +469,12 @@ impl SmsRoute {
         }
     }
 
-    /// One round over the providers, recorded. `None` inside never happens for a message that was carried.
+    /// One round over the providers, or several for a code, recorded.
     async fn carry(
         &self,
         message: SmsMessage,
         carry: Carry,
-    ) -> Result<Option<Result<SmsReceipt, SmsError>>, Stopped> {
+    ) -> Result<Result<SmsReceipt, SmsError>, Stopped> {
         let inner = &self.queue.0;
         let (id, is_otp) = (message.local_id, message.class == SmsClass::Otp);
         let deadline =
@@ -467,26 +484,25 @@ impl SmsRoute {
             id,
             draft: Mutex::new(carry.draft),
             stopped: Mutex::default(),
+            unrecorded: Mutex::default(),
             recorded: AtomicUsize::new(0),
         };
-        let routed = match &carry.resume_with {
-            None => route::send(&self.candidates, &message, inner.clock.as_ref(), &log).await,
-            Some(name) => {
-                // Only a provider that still knows our id may be asked again.
-                let mut only = Vec::new();
-                for candidate in self.candidates.iter().filter(|candidate| candidate.provider.name() == name)
-                {
-                    if candidate.provider.deduplicates(&message).await {
-                        only.push(candidate.clone());
-                    }
-                }
-                route::send(&only, &message, inner.clock.as_ref(), &log).await
+        let retry_until = (Instant::now() + self.rules.otp_retry).min(message.deadline);
+        let mut rounds = carry.rounds;
+        let routed = loop {
+            let routed = self.round(&message, &carry.resume_with, &log).await;
+            log_failures(&message, &routed);
+            if let Some(stopped) = take(&log.stopped) {
+                return Err(stopped);
             }
+            let delay = if is_otp { self.delay_of_code(rounds, &routed, retry_until) } else { None };
+            log.round_ended(&routed.failures);
+            match delay {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => break routed,
+            }
+            rounds += 1;
         };
-        log_failures(&message, &routed);
-        if let Some(stopped) = take(&log.stopped) {
-            return Err(stopped);
-        }
         // No provider was asked: the record is made now.
         if let Some(mut draft) = take(&log.draft) {
             if is_otp {
@@ -498,18 +514,47 @@ impl SmsRoute {
             }
         }
         let now = inner.clock.now();
-        let end = self.end_of(&routed, &carry.resume_with, carry.rounds, deadline, now, is_otp);
-        let tried =
-            tried(&routed.failures[log.recorded.load(Ordering::Relaxed).min(routed.failures.len())..]);
+        let end = self.end_of(&routed, &carry.resume_with, rounds, deadline, now, is_otp);
         let retried = matches!(end, MessageEnd::Retry { .. });
-        let ended = inner.store.message_end(id, end, tried, now).await.map_err(SubmitError::Store)?;
-        if let Some(ended) = ended {
+        let ended = inner.store.message_end(id, end, log.unrecorded(), now).await;
+        if let Some(ended) = ended.map_err(SubmitError::Store)? {
             (inner.observer)(&ended);
         }
         if retried {
             inner.wake.notify_one();
         }
-        Ok(Some(routed.result))
+        Ok(routed.result)
+    }
+
+    async fn round(&self, message: &SmsMessage, resume_with: &Option<String>, log: &Log<'_>) -> Routed {
+        let clock = self.queue.0.clock.as_ref();
+        let Some(name) = resume_with else {
+            return route::send(&self.candidates, message, clock, log).await;
+        };
+        // Only a provider that still knows our id may be asked again.
+        let mut only = Vec::new();
+        for candidate in self.candidates.iter().filter(|candidate| candidate.provider.name() == name) {
+            if candidate.provider.deduplicates(message).await {
+                only.push(candidate.clone());
+            }
+        }
+        route::send(&only, message, clock, log).await
+    }
+
+    /// How long to wait before a code's next round; `None` when there is none: it was sent, or may have been, or
+    /// cannot be in time.
+    fn delay_of_code(&self, rounds: u32, routed: &Routed, until: Instant) -> Option<Duration> {
+        let error = routed.result.as_ref().err()?;
+        let passing = routed.failures.iter().any(|failure| failure.error.is_transient());
+        if error.disposition() != Disposition::TryNext || !passing {
+            return None;
+        }
+        let grown = OTP_RETRY_MIN.saturating_mul(1u32.checked_shl(rounds).unwrap_or(u32::MAX));
+        let told = told(&routed.failures).unwrap_or_default();
+        // Nobody is asked before a gate opens, so there is nothing to try before that.
+        let gates = self.wait(self.queue.0.clock.now()).unwrap_or_default();
+        let delay = jittered(grown).max(told).max(gates);
+        (Instant::now() + delay < until).then_some(delay)
     }
 
     fn end_of(
@@ -554,18 +599,11 @@ impl SmsRoute {
         }
     }
 
-    /// Doubles with each round; a half more or less, so that what failed together does not come back together.
+    /// Doubles with each round.
     fn delay(&self, rounds: u32, failures: &[Failure]) -> Duration {
         let growth = 1u32.checked_shl(rounds).unwrap_or(u32::MAX);
         let delay = self.rules.retry_min.saturating_mul(growth).min(self.rules.retry_max);
-        // Without randomness the delay is a fixed one, which is no reason to fail.
-        let percent = 50 + getrandom::u64().unwrap_or(50) % 101;
-        let jittered = delay.mul_f64(percent as f64 / 100.0);
-        let told = failures.iter().filter_map(|failure| match failure.error {
-            SmsError::Throttled(wait) => wait,
-            _ => None,
-        });
-        jittered.max(told.min().unwrap_or_default())
+        jittered(delay).max(told(failures).unwrap_or_default())
     }
 }
 
@@ -593,9 +631,9 @@ impl SmsPort for SmsRoute {
         };
         let carried = self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await;
         match carried {
-            Ok(Some(result)) => result,
+            Ok(result) => result,
             // Nothing was sent: the store refused the record.
-            Ok(None) | Err(_) => Err(SmsError::Unavailable("the message could not be recorded".to_owned())),
+            Err(_) => Err(SmsError::Unavailable("the message could not be recorded".to_owned())),
         }
     }
 }
@@ -641,45 +679,87 @@ struct Log<'a> {
     id: u64,
     draft: Mutex<Option<MessageDraft>>,
     stopped: Mutex<Option<Stopped>>,
-    /// Failures that are in the record.
+    /// Failures of the rounds before that are not in the record yet.
+    unrecorded: Mutex<Vec<Failure>>,
+    /// How many failures of this round are.
     recorded: AtomicUsize,
+}
+
+impl Log<'_> {
+    /// Keeps what the record does not hold yet for the next change of it.
+    fn round_ended(&self, failures: &[Failure]) {
+        let recorded = self.recorded.swap(0, Ordering::Relaxed).min(failures.len());
+        lock(&self.unrecorded).extend_from_slice(&failures[recorded..]);
+    }
+
+    fn unrecorded(&self) -> Vec<Tried> {
+        tried(&std::mem::take(&mut *lock(&self.unrecorded)))
+    }
 }
 
 #[async_trait]
 impl AttemptLog for Log<'_> {
     async fn begin(&self, provider: &str, deduplicates: bool, failures: &[Failure]) -> bool {
+        if let Some(entered) = lock(&self.inner.active).get_mut(&self.id) {
+            *entered = true;
+        }
         let begun = Begun { provider: provider.to_owned(), deduplicates };
         let store = &self.inner.store;
+        let mut failed = self.unrecorded();
+        failed.extend(tried(failures));
         let stopped = match take(&self.draft) {
             Some(draft) => {
-                let draft = MessageDraft { begun: Some(begun), tried: tried(failures), ..draft };
+                let draft = MessageDraft { begun: Some(begun), tried: failed, ..draft };
                 refusal(store.message_insert(draft).await)
             }
-            None => {
-                match store.message_begin(self.id, begun, tried(failures), self.inner.clock.now()).await {
-                    Ok(true) => None,
-                    Ok(false) => Some(Stopped::Gone),
-                    Err(error) => Some(SubmitError::Store(error).into()),
-                }
-            }
+            None => match store.message_begin(self.id, begun, failed, self.inner.clock.now()).await {
+                Ok(true) => None,
+                Ok(false) => Some(Stopped::Gone),
+                Err(error) => Some(SubmitError::Store(error).into()),
+            },
         };
         self.recorded.fetch_add(failures.len(), Ordering::Relaxed);
         let may_begin = stopped.is_none();
-        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = stopped;
+        *lock(&self.stopped) = stopped;
         may_begin
     }
 }
 
+/// No code that can panic runs under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(slot).take()
 }
 
 fn tried(failures: &[Failure]) -> Vec<Tried> {
-    let tried = |failure: &Failure| Tried {
-        provider: failure.provider.clone(),
-        code: failure.error.code().to_owned(),
+    let tried = |failure: &Failure| {
+        let code = failure.error.rejection().map_or("", |rejection| rejection.code.as_str());
+        Tried {
+            provider: failure.provider.clone(),
+            code: failure.error.code().to_owned(),
+            provider_code: code.chars().take(PROVIDER_CODE_CHARS_MAX).collect(),
+        }
     };
     failures.iter().map(tried).collect()
+}
+
+/// A half more or less, so that what failed together does not come back together.
+fn jittered(delay: Duration) -> Duration {
+    // Without randomness the delay is a fixed one, which is no reason to fail.
+    let percent = 50 + getrandom::u64().unwrap_or(50) % 101;
+    delay.mul_f64(percent as f64 / 100.0)
+}
+
+/// How long a provider told to wait, the shortest of them.
+fn told(failures: &[Failure]) -> Option<Duration> {
+    let told = failures.iter().filter_map(|failure| match failure.error {
+        SmsError::Throttled(wait) => wait,
+        _ => None,
+    });
+    told.min()
 }
 
 fn content(body: &SmsBody) -> MessageContent {

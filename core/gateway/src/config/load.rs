@@ -292,6 +292,7 @@ impl Checker<'_> {
         self.range("sms.round_seconds", sms.round_seconds, 1, 60);
         self.range("sms.retry_seconds_min", sms.retry_seconds_min, 1, 3600);
         self.range("sms.retry_seconds_max", sms.retry_seconds_max, sms.retry_seconds_min, 3600);
+        self.range("sms.otp_retry_seconds", sms.otp_retry_seconds, 0, 30);
         self.range("sms.workers_max", sms.workers_max as u64, 1, 1024);
         self.range("sms.queue_max", sms.queue_max, 1, 10_000_000);
         self.range("sms.idempotency_keys_max", sms.idempotency_keys_max, 1, 10_000_000);

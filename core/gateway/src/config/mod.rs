@@ -317,6 +317,9 @@ pub struct Sms {
     pub retry_seconds_min: u64,
     /// The longest such delay: 1 to 3600.
     pub retry_seconds_max: u64,
+    /// Seconds for which a code that no provider took is tried again while `otp/send/` waits; its text is in no
+    /// record, so nobody could do it later. 0 to 30; 0: not.
+    pub otp_retry_seconds: u64,
     /// Waiting messages sent at once: 1 to 1024.
     pub workers_max: usize,
     /// Messages that may wait; one more answers 503. 1 to 10000000.
@@ -344,6 +347,7 @@ impl Default for Sms {
             round_seconds: 20,
             retry_seconds_min: 5,
             retry_seconds_max: 300,
+            otp_retry_seconds: 5,
             workers_max: 32,
             queue_max: 200_000,
             idempotency_keys_max: 100_000,

@@ -11,9 +11,7 @@ use chelseru_domain::clock::rest_format;
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::queue::{SmsRequest, SmsRoute, SubmitError, Submitted, is_running};
 use chelseru_domain::sms::{SmsBody, SmsError, parts};
-use chelseru_store::{
-    Message, MessageClass, MessageContent, MessageFilter, MessageRange, MessageStatus, Reported,
-};
+use chelseru_store::{Message, MessageClass, MessageContent, MessageFilter, MessageRange, MessageStatus};
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
@@ -109,14 +107,14 @@ pub(crate) async fn message_send(context: Context, mut fields: Fields) -> Result
     };
     let submitted = context.app.detached.spawn(async move { route.submit(request).await }).await;
     match submitted.map_err(|_| Failure::internal())? {
-        Ok(Submitted::New { message, error }) => outcome(&context, &message, error.as_ref()),
+        Ok(Submitted::New(message)) => outcome(&context, &message),
         Ok(Submitted::Repeated(Some(message))) if is_running(&message) => Err(Failure::details(
             StatusCode::CONFLICT,
             "idempotency_running",
             "The request with this Idempotency-Key is still being carried out.",
         )
         .retry_after(1)),
-        Ok(Submitted::Repeated(Some(message))) => outcome(&context, &message, None),
+        Ok(Submitted::Repeated(Some(message))) => outcome(&context, &message),
         Ok(Submitted::Repeated(None)) => Err(Failure::details(
             StatusCode::CONFLICT,
             "idempotency_forgotten",
@@ -276,7 +274,7 @@ fn idempotency(context: &Context, sender: &Sender, asked: &Asked) -> Result<Opti
 }
 
 /// What a send answers: from the message as it stands, so that asking again with the same key says the same.
-fn outcome(context: &Context, message: &Message, error: Option<&SmsError>) -> Result<Reply, Failure> {
+fn outcome(context: &Context, message: &Message) -> Result<Reply, Failure> {
     let numeric = is_numeric(context, &message.provider);
     let mut object = Map::new();
     let mut add = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
@@ -307,7 +305,7 @@ fn outcome(context: &Context, message: &Message, error: Option<&SmsError>) -> Re
         }
         MessageStatus::Failed | MessageStatus::Expired => {
             let unavailable = ["unavailable", "busy", "circuit_open", "plugin_fault", "misconfigured"];
-            let reason = error.map_or(message.error.as_str(), |error| error.code());
+            let reason = message.error.as_str();
             if unavailable.contains(&reason) {
                 add("error", "An error occurred, please contact support.".into());
                 return Err(Failure::object(
@@ -322,8 +320,8 @@ fn outcome(context: &Context, message: &Message, error: Option<&SmsError>) -> Re
                 "throttled" => "sms_throttled",
                 _ => "sms_refused",
             };
-            let number = error.and_then(SmsError::rejection).and_then(|r| r.code.parse::<i64>().ok());
-            if let Some(number) = number {
+            let last = message.tried.last().map_or("", |tried| tried.provider_code.as_str());
+            if let Ok(number) = last.parse::<i64>() {
                 add("errorcode", number.into());
             }
             Err(Failure::object(StatusCode::BAD_GATEWAY, code, object.into()))
@@ -509,7 +507,7 @@ impl Query {
         pairs.push(("cursor".to_owned(), cursor.encode()));
         pairs.sort();
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        format!("http://{}{}?{query}", context.header(header::HOST), context.head.uri.path())
+        format!("{}{}?{query}", context.origin(), context.head.uri.path())
     }
 }
 
@@ -652,12 +650,7 @@ pub(crate) async fn message_report(context: Context, body: bytes::Bytes) -> Resu
             tracing::error!(request.id = %context.request_id, %error, "a delivery report could not be stored");
             Failure::internal()
         })?;
-        let outcome = match reported {
-            Reported::Moved => "moved",
-            Reported::Unchanged => "unchanged",
-            Reported::UnknownId => "unknown_id",
-        };
-        context.app.metrics.count("chelseru_sms_reports_total", ("outcome", outcome));
+        crate::messages::count_report(&context.app, reported);
     }
     Ok(Reply::json(StatusCode::OK, &json!({"details": "ok"})))
 }

@@ -29,7 +29,7 @@ fn begun(provider: &str) -> Begun {
 }
 
 fn tried(code: &str) -> Vec<Tried> {
-    vec![Tried { provider: "a".to_owned(), code: code.to_owned() }]
+    vec![Tried { provider: "a".to_owned(), code: code.to_owned(), provider_code: "418".to_owned() }]
 }
 
 fn accepted(provider_message_id: &str, poll_at: Option<Timestamp>) -> MessageEnd {
