@@ -142,6 +142,42 @@ async fn only_who_holds_a_key_may_send_and_it_is_not_an_open_relay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn staff_send_and_see_every_message_until_their_rights_end() {
+    let config = format!("[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n{KAVENEGAR}");
+    let shop = Shop::open(&config).await;
+    let by_key = shop.send(hello("09120000001")).await;
+    let live = shop.gateway.app.live();
+    let root = async |name: &str| {
+        let password = chelseru_domain::password::Password::new("kavir darya 7");
+        live.identity.superuser_create(name, &password, "").await.expect("made");
+        let login = json!({"username": name, "password": "kavir darya 7"});
+        shop.gateway.post("/login/", login).await.login().access
+    };
+    let (first, second) = (root("root").await, root("other").await);
+    let send = async |access: &str, key: &str| {
+        let request = shop.gateway.client.post(shop.gateway.at("/message/send/")).json(&hello("09120000002"));
+        Answer::of(request.bearer_auth(access).header("idempotency-key", key)).await
+    };
+    let sent = send(&first, "one").await;
+    assert_eq!((sent.status, &sent.body["receiver"]), (200, &json!("09120000002")), "{sent:?}");
+    assert_eq!(send(&first, "one").await.body, sent.body, "a repeat");
+    assert_ne!(send(&second, "one").await.body["id"], sent.body["id"], "keys are not shared by the staff");
+    assert_eq!(shop.simulator.accepted("kavenegar"), 3);
+
+    let list = shop.gateway.get("/message/", Some(&first)).await.body;
+    assert_eq!(list["results"].as_array().map(Vec::len), Some(3), "{list}");
+    let path = format!("/message/{}/", by_key.body["id"]);
+    assert_eq!(shop.gateway.get(&path, Some(&first)).await.status, 200);
+    // A key sees its own only, and the staff's are nobody's key's.
+    assert_eq!(shop.get("/message/").await.body["results"].as_array().map(Vec::len), Some(1));
+
+    let id = live.identity.user_find("root").expect("read").expect("known").id;
+    live.identity.user_set_active(id, false).await.expect("stored");
+    assert_eq!(send(&first, "two").await.status, 401);
+    assert_eq!(shop.gateway.get("/message/", Some(&first)).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_idempotency_key_sends_nothing_and_answers_the_same() {
     let shop = Shop::open(KAVENEGAR).await;
     let send = |body: Value, key: &str| Answer::of(shop.request(&body).header("idempotency-key", key));

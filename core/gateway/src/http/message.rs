@@ -42,9 +42,12 @@ pub(crate) struct Sender {
     /// The API key's number; 0 for staff, who see every message.
     owner: u64,
     daily_cap: Option<u64>,
+    /// Whose Idempotency-Keys these are: two members of the staff share no keys.
+    who: String,
 }
 
-/// Who may send and look at messages: an API key with the scope `sms`. Staff users come in here.
+/// Who may send and look at messages: an API key with the scope `sms`, or a user of the staff. The rights are read
+/// from the account each time, so that taking them away works at once.
 pub(crate) fn may_send(context: &Context) -> Result<Sender, Failure> {
     let mut words = context.header(header::AUTHORIZATION).split_ascii_whitespace();
     if let (Some("Api-Key"), Some(token), None) = (words.next(), words.next(), words.next()) {
@@ -53,7 +56,9 @@ pub(crate) fn may_send(context: &Context) -> Result<Sender, Failure> {
             Failure::internal()
         })?;
         return match key {
-            Some(key) if key.scope == "sms" => Ok(Sender { owner: key.id, daily_cap: key.daily_cap }),
+            Some(key) if key.scope == "sms" => {
+                Ok(Sender { owner: key.id, daily_cap: key.daily_cap, who: format!("key:{}", key.id) })
+            }
             Some(_) => Err(forbidden()),
             None => Err(Failure::detail(
                 StatusCode::UNAUTHORIZED,
@@ -63,9 +68,16 @@ pub(crate) fn may_send(context: &Context) -> Result<Sender, Failure> {
             .challenge()),
         };
     }
-    match context.user() {
-        Ok(_) => Err(forbidden()),
-        Err(failure) => Err(failure),
+    let id = context.user()?.user_id;
+    let user = context.live.identity.user(id).map_err(|error| {
+        tracing::error!(request.id = %context.request_id, %error, "a user could not be looked up");
+        Failure::internal()
+    })?;
+    match user {
+        Some(user) if user.staff || user.superuser => {
+            Ok(Sender { owner: 0, daily_cap: None, who: format!("user:{id}") })
+        }
+        _ => Err(forbidden()),
     }
 }
 
@@ -267,10 +279,9 @@ fn idempotency(context: &Context, sender: &Sender, asked: &Asked) -> Result<Opti
         }
         *hasher.finalize().as_bytes()
     };
-    let owner = sender.owner.to_string();
     let mut what = vec![asked.number.e164(), &asked.text, asked.template.as_deref().unwrap_or("")];
     what.extend(asked.tokens.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
-    Ok(Some((hash(&[&owner, key]), hash(&what))))
+    Ok(Some((hash(&[&sender.who, key]), hash(&what))))
 }
 
 /// What a send answers: from the message as it stands, so that asking again with the same key says the same.
