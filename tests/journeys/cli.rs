@@ -127,3 +127,42 @@ async fn the_openapi_document_is_served_and_printed_alike() {
     assert!(printed.status.success(), "{printed:?}");
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&printed.stdout).expect("JSON"), served.body);
 }
+
+#[test]
+fn every_shipped_plugin_passes_the_conformance_kit() {
+    let dir = folder("");
+    for entry in std::fs::read_dir(dir.path().join("data/plugins")).expect("a folder") {
+        let file = entry.expect("an entry").path();
+        let mut arguments = vec!["plugin", "test", file.to_str().expect("text")];
+        if file.ends_with("meli-payamak.wasm") {
+            let (status, _, err) = run(dir.path(), &arguments);
+            assert!(status == 1 && err.contains("--set"), "it asks nobody without an account: {err}");
+            arguments.extend(["--set", "username=u", "--set", "password=p-1234", "--set", "sender=50001234"]);
+        }
+        let (status, out, err) = run(dir.path(), &arguments);
+        assert_eq!(status, 0, "{}:\n{out}\n{err}", file.display());
+        assert!(out.contains("checks passed"), "{out}");
+    }
+}
+
+#[test]
+fn a_new_plugin_is_a_crate_that_names_the_sdk_and_overwrites_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let sdk = chelseru_tests::root().join("plugins/sdk");
+    let sdk = sdk.to_str().expect("text");
+    for (name, kind, export) in
+        [("my-sms", "sms", "export_sms!(MySms: text)"), ("my-bank", "payment", "export_payment!(MyBank)")]
+    {
+        let make = || run(dir.path(), &["plugin", "new", name, "--kind", kind, "--sdk", sdk]);
+        let (status, out, err) = make();
+        assert_eq!(status, 0, "{err}");
+        assert!(out.contains("chelseru plugin test"), "{out}");
+        let source = std::fs::read_to_string(dir.path().join(name).join("src/lib.rs")).expect("written");
+        assert!(source.contains(export) && !source.contains("Acme"), "{source}");
+        let manifest = std::fs::read_to_string(dir.path().join(name).join("Cargo.toml")).expect("written");
+        assert!(manifest.contains(sdk), "{manifest}");
+        assert_eq!(make().0, 1, "the second time the folder exists");
+    }
+    let (status, _, err) = run(dir.path(), &["plugin", "new", "My_Sms", "--kind", "sms", "--sdk", sdk]);
+    assert!(status == 1 && err.contains("lower-case"), "{err}");
+}

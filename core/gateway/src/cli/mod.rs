@@ -5,8 +5,10 @@
 
 mod apikey;
 mod ask;
+mod conformance;
 mod ledger;
 mod plugin;
+mod scaffold;
 mod serve;
 mod user;
 mod webhooks;
@@ -53,7 +55,7 @@ enum Command {
     ///
     /// Reports every problem with file, line, key, the value found and what is accepted.
     Check,
-    /// Look at plugins.
+    /// Look at plugins, test them, and make new ones.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Make, list and revoke API keys. Works while a gateway runs, and while none does.
@@ -146,6 +148,29 @@ enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make a crate that builds into a working plugin, to be changed into your provider's.
+    New {
+        /// The plugin's name, as the configuration will say it: `my-provider`.
+        name: String,
+        #[arg(long, value_enum)]
+        kind: scaffold::TemplateKind,
+        /// Where to; a folder that does not exist yet. Default: one with the plugin's name, here.
+        #[arg(long, value_name = "PATH")]
+        folder: Option<PathBuf>,
+        /// The SDK. Default: plugins/sdk of the repository this is called in.
+        #[arg(long, value_name = "PATH")]
+        sdk: Option<PathBuf>,
+    },
+    /// Let a component meet what providers really answer: silence, web pages, cut and broken bodies.
+    ///
+    /// Nothing leaves this machine. Every call must end with a typed error: no trap, no success, no secret in a text.
+    Test {
+        /// The component.
+        file: PathBuf,
+        /// A setting's value, where the kit's own does not suit the plugin; may come several times.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
     /// Show one plugin: its settings, the hosts it asks for, its abilities.
     Inspect {
         /// A file, or a name in the plugins folder: `kavenegar`.
@@ -177,6 +202,12 @@ pub fn main() -> ExitCode {
                 webhooks::replay(&cli.config, event.as_deref(), endpoint.as_deref()).await
             }
             Command::Plugin(PluginCommand::List { json }) => plugin::list(&cli.config, *json).await,
+            Command::Plugin(PluginCommand::New { name, kind, folder, sdk }) => {
+                scaffold::new(name, *kind, folder.as_deref(), sdk.as_deref())
+            }
+            Command::Plugin(PluginCommand::Test { file, settings }) => {
+                conformance::test(file, settings).await
+            }
             Command::Plugin(PluginCommand::Inspect { plugin, json }) => {
                 plugin::inspect(&cli.config, plugin, *json).await
             }

@@ -1,0 +1,134 @@
+//! `chelseru plugin new`: a crate that builds into a working provider plugin.
+//!
+//! The templates lie beside the SDK and are compiled and tested with it, so that they cannot rot. The new crate is a
+//! workspace of its own and names the SDK by path. Nothing that exists is overwritten.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+const SMS: &str = include_str!("../../../../plugins/sdk/templates/sms.rs");
+const PAYMENT: &str = include_str!("../../../../plugins/sdk/templates/payment.rs");
+/// The same as the shipped plugins have.
+const CARGO_CONFIG: &str = include_str!("../../../../plugins/.cargo/config.toml");
+const NAME_CHARS_MAX: usize = 40;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TemplateKind {
+    Sms,
+    Payment,
+}
+
+/// Writes the crate into `folder` (by default one with the plugin's name).
+pub(crate) fn new(
+    name: &str,
+    kind: TemplateKind,
+    folder: Option<&Path>,
+    sdk: Option<&Path>,
+) -> Result<(), String> {
+    let type_name = type_name(name)?;
+    let here = std::env::current_dir().map_err(|error| format!("the current folder: {error}"))?;
+    let sdk = match sdk {
+        Some(sdk) => sdk.to_owned(),
+        None => find_sdk(&here).ok_or(
+            "the SDK is not found from here upwards (plugins/sdk of chelseru's repository); name it with --sdk PATH",
+        )?,
+    };
+    let sdk = fs::canonicalize(&sdk).map_err(|error| format!("{}: {error}", sdk.display()))?;
+    if !sdk.join("Cargo.toml").is_file() {
+        return Err(format!("{} holds no Cargo.toml; --sdk takes the folder plugins/sdk", sdk.display()));
+    }
+    let folder = folder.map_or_else(|| here.join(name), |folder| here.join(folder));
+    fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let template = match kind {
+        TemplateKind::Sms => SMS,
+        TemplateKind::Payment => PAYMENT,
+    };
+    let source = template.replace("TITLE", &type_name).replace("Acme", &type_name).replace("acme", name);
+    for (file, text) in [
+        ("Cargo.toml", manifest(name, &sdk)),
+        (".cargo/config.toml", CARGO_CONFIG.to_owned()),
+        (".gitignore", "/target\n".to_owned()),
+        ("src/lib.rs", source),
+    ] {
+        let path = folder.join(file);
+        let parent = path.parent().unwrap_or(&folder);
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::write(&path, text))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let wasm = format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
+    println!(
+        "\
+{folder} is a working plugin for a provider that does not exist. Put yours in its place in src/lib.rs, then
+  cargo native-test                        unit tests, in {folder}
+  cargo build --release                    {wasm}
+  chelseru plugin test {wasm}
+and copy that file to data/plugins/{name}.wasm of a gateway.",
+        folder = folder.display()
+    );
+    Ok(())
+}
+
+/// `my-provider` as `MyProvider`.
+fn type_name(name: &str) -> Result<String, String> {
+    let words: Vec<&str> = name.split('-').collect();
+    let is_word = |word: &&str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if !starts_well || name.len() > NAME_CHARS_MAX || !words.iter().all(is_word) {
+        return Err(format!(
+            "{name:?} is no name for a plugin; accepted: lower-case letters, digits and single hyphens, a letter first, \
+             at most {NAME_CHARS_MAX} characters"
+        ));
+    }
+    Ok(words.iter().map(|word| word[..1].to_uppercase() + &word[1..]).collect())
+}
+
+fn find_sdk(from: &Path) -> Option<PathBuf> {
+    from.ancestors().map(|folder| folder.join("plugins/sdk")).find(|sdk| sdk.join("Cargo.toml").is_file())
+}
+
+fn manifest(name: &str, sdk: &Path) -> String {
+    // A literal string of TOML takes any path but one with a quote, which Debug's escapes cover.
+    let sdk = format!("{:?}", sdk.display().to_string());
+    format!(
+        "\
+[package]
+name = \"{name}\"
+version = \"0.1.0\"
+edition = \"2024\"
+
+[workspace]
+
+# cdylib is the component; rlib lets native tests call the same mapping.
+[lib]
+crate-type = [\"cdylib\", \"rlib\"]
+
+[dependencies]
+chelseru-plugin-sdk = {{ path = {sdk} }}
+
+[profile.release]
+opt-level = 3
+lto = \"fat\"
+codegen-units = 1
+panic = \"abort\"
+strip = \"debuginfo\"
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_becomes_a_type_or_is_refused() {
+        assert_eq!(type_name("my-provider2").as_deref(), Ok("MyProvider2"));
+        for wrong in ["", "-a", "a-", "a--b", "A", "1a", "a/b", "../x", "a_b", &"a".repeat(41)] {
+            assert!(type_name(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
