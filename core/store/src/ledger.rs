@@ -16,7 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::outbox::{EventBody, emit};
-use crate::payment::{Payment, PaymentState};
+use crate::payment::{PayMode, Payment, PaymentState};
 use crate::record::{Record, decode, decode_u64, encode_u64};
 use crate::spend::{Spend, SpendState};
 use crate::txn::Txn;
@@ -97,6 +97,12 @@ impl Record for Posting {
 }
 
 impl Posting {
+    /// Rial that it moved to an account; negative when it took them.
+    fn moved(&self, account: &Account) -> i64 {
+        let own = self.entries.iter().find(|entry| entry.account == *account);
+        own.map_or(0, |entry| entry.amount)
+    }
+
     fn computed_hash(&self) -> [u8; 32] {
         let hashed = (self.number, &self.key, self.at, &self.entries, self.previous_hash);
         let bytes = postcard::to_stdvec(&hashed)
@@ -492,6 +498,7 @@ impl Store {
 
     /// Each paid payment has its one credit, and each credit its payment.
     fn recompute_payments(&self, report: &mut LedgerReport, credited: &mut u64) -> Result<(), Stop> {
+        let mut refunds_noted = 0;
         for entry in self.tree.scan_prefix(keys::PAYMENTS) {
             let (key, value) = entry.map_err(error::read)?;
             let payment: Payment = decode(&value)?;
@@ -504,14 +511,21 @@ impl Store {
                 Some(_) if !settled => {
                     return differs(format!("payment {id} is credited without being paid"));
                 }
-                Some(posting)
-                    if posting.entries.iter().all(|entry| entry.amount != signed(payment.amount)) =>
-                {
-                    return differs(format!("payment {id} is credited with another amount"));
+                Some(posting) => {
+                    let to = match payment.mode {
+                        PayMode::Charge => Account::Wallet(payment.user),
+                        PayMode::Direct => Account::Merchant,
+                    };
+                    let credited = posting.moved(&to);
+                    if credited != signed(payment.amount) {
+                        let paid = payment.amount;
+                        return differs(format!("payment {id}: {paid} rial are paid, {credited} credited"));
+                    }
                 }
-                _ => {}
+                None => {}
             }
             *credited += u64::from(settled);
+            refunds_noted += u64::from(payment.refunds);
             let mut refunded = 0u64;
             for number in 1..=payment.refunds {
                 let posting = self.posting_by_key(&refund_key(id, number))?;
@@ -529,31 +543,76 @@ impl Store {
                 ));
             }
         }
-        let mut credits = 0;
-        for entry in self.tree.scan_prefix([keys::POSTING_KEYS, b"payment:"].concat()) {
-            entry.map_err(error::read)?;
-            credits += 1;
+        let refunds = self.posting_keys("refund:")?;
+        if refunds != refunds_noted {
+            return differs(format!("{refunds} refunds are posted, {refunds_noted} are noted"));
         }
+        let credits = self.posting_keys("payment:")?;
         if credits != *credited {
             return differs(format!("{credits} payments are credited, {credited} are paid"));
         }
         Ok(())
     }
 
-    /// What each user's open holds sum to.
+    /// What each user's open holds sum to; each spend has the postings its state tells of, and they no others.
     fn recompute_spends(&self) -> Result<HashMap<UserId, i64>, Stop> {
         let mut held: HashMap<UserId, i64> = HashMap::new();
+        let (mut spends, mut captures, mut voids) = (0, 0, 0);
         for entry in self.tree.scan_prefix(keys::SPENDS) {
             let (key, value) = entry.map_err(error::read)?;
             let spend: Spend = decode(&value)?;
             let id = SpendId(keys::last_number(&key).unwrap_or(0));
-            if self.posting_by_key(&spend_key(id))?.is_none() {
+            spends += 1;
+            let Some(posting) = self.posting_by_key(&spend_key(id))? else {
                 return differs(format!("spend {id} has no posting"));
+            };
+            let taken = -posting.moved(&Account::Wallet(spend.user));
+            if taken != signed(spend.amount) {
+                return differs(format!("spend {id}: {} rial by its record, {taken} taken", spend.amount));
             }
-            let open = if spend.state == SpendState::Held { signed(spend.amount) } else { 0 };
-            *held.entry(spend.user).or_default() += open;
+            match spend.state {
+                SpendState::Held => *held.entry(spend.user).or_default() += signed(spend.amount),
+                SpendState::Captured => {
+                    let posting = match spend.hold {
+                        true => self.posting_by_key(&capture_key(id))?,
+                        false => Some(posting),
+                    };
+                    captures += u64::from(spend.hold);
+                    let captured = posting.map_or(0, |posting| posting.moved(&Account::Merchant));
+                    if captured != signed(spend.captured) {
+                        let noted = spend.captured;
+                        return differs(format!(
+                            "spend {id}: {noted} rial are noted as captured, {captured} were"
+                        ));
+                    }
+                }
+                SpendState::Voided => {
+                    voids += 1;
+                    let posting = self.posting_by_key(&void_key(id))?;
+                    let back = posting.map_or(0, |posting| posting.moved(&Account::Wallet(spend.user)));
+                    if back != signed(spend.amount) {
+                        return differs(format!("spend {id}: voided, and {back} rial went back"));
+                    }
+                }
+            }
+        }
+        for (kind, known) in [("spend:", spends), ("capture:", captures), ("void:", voids)] {
+            let posted = self.posting_keys(kind)?;
+            if posted != known {
+                return differs(format!("{posted} postings are {kind}, {known} spends tell of one"));
+            }
         }
         Ok(held)
+    }
+
+    /// How many posting keys begin so.
+    fn posting_keys(&self, kind: &str) -> Result<u64, Stop> {
+        let mut count = 0;
+        for entry in self.tree.scan_prefix(keys::posting_key(kind)) {
+            entry.map_err(error::read)?;
+            count += 1;
+        }
+        Ok(count)
     }
 }
 
@@ -567,6 +626,14 @@ pub(crate) fn refund_key(id: PaymentId, number: u32) -> String {
 
 pub(crate) fn spend_key(id: SpendId) -> String {
     format!("spend:{id}")
+}
+
+pub(crate) fn capture_key(id: SpendId) -> String {
+    format!("capture:{id}")
+}
+
+pub(crate) fn void_key(id: SpendId) -> String {
+    format!("void:{id}")
 }
 
 /// Why recomputing ended early.

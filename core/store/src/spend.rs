@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::idempotency::{self, Once, Subject};
-use crate::ledger::{Account, Posted, post, signed, spend_key};
+use crate::ledger::{Account, Posted, capture_key, post, signed, spend_key, void_key};
 use crate::outbox::{EventBody, emit};
 use crate::record::{Record, decode};
 use crate::txn::Txn;
@@ -139,7 +139,7 @@ impl Store {
             if rest > 0 {
                 legs.push((Account::Wallet(spend.user), signed(rest)));
             }
-            if post(txn, format!("capture:{id}"), &legs, now)? == Posted::TooLarge {
+            if post(txn, capture_key(id), &legs, now)? == Posted::TooLarge {
                 return Ok(SpendEnded::TooLarge);
             }
             spend.captured = captured;
@@ -167,7 +167,7 @@ impl Store {
             }
             let amount = signed(spend.amount);
             let legs = [(Account::Wallet(spend.user), amount), (Account::Held(spend.user), -amount)];
-            if post(txn, format!("void:{id}"), &legs, now)? == Posted::TooLarge {
+            if post(txn, void_key(id), &legs, now)? == Posted::TooLarge {
                 return Ok(SpendEnded::TooLarge);
             }
             end(txn, &mut spend, SpendState::Voided, now);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chelseru_store::{Account, StoreError};
+use chelseru_store::{Account, SpendDraft, SpendEnded, SpendMade, StoreError};
 
 use super::*;
 
@@ -20,9 +20,32 @@ async fn with_postings() -> TestStore {
     store
 }
 
+/// Spend 1 was at once, 2 is captured in part, 3 is voided, 4 is held.
+async fn with_spends() -> TestStore {
+    let store = with_postings().await;
+    for n in 1..=4 {
+        let (order, description) = (String::new(), String::new());
+        let (now, amount) = (secs(10), 700 + n);
+        let draft = SpendDraft { user: ALICE, amount, hold: n > 1, order, description, now, once: None };
+        let SpendMade::Done(spend) = store.spend_create(draft).await.unwrap() else { panic!("not made") };
+        let ended = match n {
+            2 => store.spend_capture(spend.id, Some(500), now).await.unwrap(),
+            3 => store.spend_void(spend.id, now).await.unwrap(),
+            _ => continue,
+        };
+        assert!(matches!(ended, SpendEnded::Done(_)));
+    }
+    assert_eq!(store.ledger_verify().unwrap().difference, None);
+    store
+}
+
 /// Changes the database behind the store's back, and says what the ledger's check makes of it.
 async fn after(change: impl FnOnce(&sled::Db)) -> Option<String> {
-    let TestStore { store, folder } = with_postings().await;
+    changed(with_postings().await, change)
+}
+
+fn changed(store: TestStore, change: impl FnOnce(&sled::Db)) -> Option<String> {
+    let TestStore { store, folder } = store;
     store.close();
     drop(store);
     let db = open_engine(folder.path());
@@ -156,4 +179,22 @@ async fn a_payment_that_calls_itself_paid_needs_its_credit() {
     let found =
         after(|db| drop(db.insert([b"$P", 1u64.to_be_bytes().as_slice()].concat(), b"x").unwrap())).await;
     assert!(found.unwrap().starts_with("a payment record is not readable: schema version"), "it is named");
+}
+
+#[tokio::test]
+async fn a_spend_that_tells_of_other_postings_is_named() {
+    let spend = |id: u64| [b"$s", id.to_be_bytes().as_slice()].concat();
+    // Numbers are stored seven bits a byte: 500 is f4 03, 704 is c0 05.
+    let found = changed(with_spends().await, |db| patch(db, &spend(2), &[0xf4, 3], &[0xf5, 3]));
+    assert_eq!(found.unwrap(), "spend 2: 501 rial are noted as captured, 500 were");
+    let found = changed(with_spends().await, |db| patch(db, &spend(4), &[0xc0, 5], &[0xc1, 5]));
+    assert_eq!(found.unwrap(), "spend 4: 705 rial by its record, 704 taken");
+    let found = changed(with_spends().await, |db| drop(db.remove(spend(1)).unwrap()));
+    assert_eq!(found.unwrap(), "4 postings are spend:, 3 spends tell of one");
+    // One that was given back and says that it is held.
+    let found = changed(with_spends().await, |db| {
+        let held = db.get(spend(4)).unwrap().unwrap();
+        db.insert(spend(3), held).unwrap();
+    });
+    assert_eq!(found.unwrap(), "spend 3: 704 rial by its record, 703 taken");
 }
