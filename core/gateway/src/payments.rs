@@ -8,6 +8,7 @@
 //!
 //! Not here: what an answer means for a payment (`chelseru-domain::payment`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use chelseru_domain::payment::gateway::{
 };
 use chelseru_plugin_host::{CallError, Kind, Provider};
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect, Store};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -122,32 +124,58 @@ impl PaymentGateways for Gateways {
     }
 }
 
-/// Settles what is due until the gateway stops. A round goes on when the stop comes in the middle of it.
+/// Settles what is due until the gateway stops: one task per gateway with open payments, so that one that answers
+/// slowly or not at all holds up its own payments only. What a round began goes on when the stop comes.
 pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
-    loop {
-        let live = app.live();
-        let wait = Duration::from_secs(live.config.payment.reconcile_seconds);
-        let more = match app.payments.reconcile(live.gateways.as_ref()).await {
-            Ok(round) => round.more && round.settled + round.ended > 0,
-            Err(error) => {
-                tracing::error!(%error, "open payments could not be read");
-                false
+    let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
+    while !stop.is_cancelled() {
+        running.retain(|_, task| !task.is_finished());
+        match app.payments.open_gateways() {
+            Ok(names) => {
+                for name in names {
+                    let start = || tokio::spawn(reconcile_gateway(app.clone(), name.clone(), stop.clone()));
+                    running.entry(name.clone()).or_insert_with(start);
+                }
             }
-        };
-        drop(live);
-        let wait = if more { Duration::from_millis(10) } else { wait };
+            Err(error) => tracing::error!(%error, "open payments could not be read"),
+        }
+        let wait = Duration::from_secs(app.live().config.payment.reconcile_seconds);
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
+    for (_, task) in running {
+        // One that panicked was reported by the panic itself; its payments are still due.
+        let _ = task.await;
+    }
+}
+
+/// Rounds over one gateway's open payments while more are due than one takes.
+async fn reconcile_gateway(app: Arc<App>, name: String, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let live = app.live();
+        match app.payments.reconcile_gateway(live.gateways.as_ref(), &name).await {
+            Ok(round) if round.more && round.settled + round.ended > 0 => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::error!(plugin.id = %name, %error, "open payments could not be read");
+                return;
+            }
+        }
+    }
+}
+
+/// How many open payments a gateway has, as far as that is counted; 0 when it cannot be read, which is logged elsewhere.
+pub fn open_payments(store: &Store, name: &str) -> usize {
+    store.payments_open(name, COUNT_MAX).unwrap_or_default()
 }
 
 /// Says at start which open payments have no gateway.
 pub fn warn_of_orphans(gateways: &Gateways, store: &Store) {
     for name in store.payments_open_gateways().unwrap_or_default() {
         if gateways.by_name(&name).is_none() {
-            let count = store.payments_open(&name, COUNT_MAX).unwrap_or_default();
+            let count = open_payments(store, &name);
             tracing::error!(plugin.id = %name, count, "open payments wait for a gateway that is not configured");
         }
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, unix_millis};
 use crate::config::Config;
-use crate::payments::Gateways;
+use crate::payments::{Gateways, open_payments};
 use crate::plugins;
 use crate::providers::Providers;
 
@@ -187,6 +187,11 @@ pub async fn apply_plugins(app: &App) {
     for (name, _) in prepared.failures() {
         app.metrics.reload(false);
         app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name));
+        // The old one serves on, also when its file is gone; whoever took it away learns what hangs on it.
+        let open = open_payments(&app.store, name);
+        if open > 0 {
+            tracing::error!(plugin.id = %name, open, "its plugin cannot be removed or changed so while it has open payments");
+        }
     }
     let config = app.live().config.clone();
     let gateways = match gateways(app, &config, prepared.providers()).await {

@@ -12,7 +12,7 @@
 //! | `$g` | gateway, NUL, payment | nothing: the open payments of a gateway |
 //! | `$r` | gateway, NUL, reference | u64: the payment a gateway calls so |
 //! | `$x` | gateway, NUL, receipt number | u64: the payment it was used for |
-//! | `$d` | instant, payment | nothing: when to look at an open payment next |
+//! | `$d` | gateway, NUL, instant, payment | nothing: when to look at an open payment next |
 //! | `$f` | payment, number u32 | refund |
 //! | `$s` | spend | spend |
 //! | `$S` | user, spend | nothing: a user's spends |
@@ -38,7 +38,6 @@ pub(crate) const POSTING_KEYS: &[u8] = b"$k";
 pub(crate) const ACCOUNTS: &[u8] = b"$a";
 pub(crate) const LEDGER_HEAD: &[u8] = b"$h";
 pub(crate) const PAYMENTS: &[u8] = b"$P";
-pub(crate) const DUE: &[u8] = b"$d";
 pub(crate) const SPENDS: &[u8] = b"$s";
 pub(crate) const IDEMPOTENCY: &[u8] = b"$i";
 pub(crate) const EVENT_SEQUENCE: &[u8] = b"mseq-event";
@@ -91,8 +90,8 @@ pub(crate) fn receipt(gateway: &str, number: &str) -> IVec {
     joined(b"$x", &[gateway.as_bytes(), &[0], number.as_bytes()])
 }
 
-pub(crate) fn due(at: Timestamp, id: PaymentId) -> IVec {
-    joined(DUE, &[&at.as_micros().to_be_bytes(), &id.0.to_be_bytes()])
+pub(crate) fn due(gateway: &str, at: Timestamp, id: PaymentId) -> IVec {
+    joined(b"$d", &[gateway.as_bytes(), &[0], &at.as_micros().to_be_bytes(), &id.0.to_be_bytes()])
 }
 
 pub(crate) fn refund(id: PaymentId, number: u32) -> IVec {
@@ -163,10 +162,10 @@ mod tests {
     fn numbers_sort_as_their_keys_do() {
         let numbers = [0, 1, 255, 256, u64::MAX];
         assert!(numbers.map(posting).is_sorted());
-        assert!(numbers.map(|n| due(Timestamp::from_micros(n), PaymentId(1))).is_sorted());
+        assert!(numbers.map(|n| due("X", Timestamp::from_micros(n), PaymentId(1))).is_sorted());
         assert!(
-            due(Timestamp::from_micros(1), PaymentId(u64::MAX))
-                < due(Timestamp::from_micros(2), PaymentId(0))
+            due("X", Timestamp::from_micros(1), PaymentId(u64::MAX))
+                < due("X", Timestamp::from_micros(2), PaymentId(0))
         );
     }
 

@@ -6,9 +6,9 @@
 //! credited once, whatever repeats; an order of a user has one open payment; a gateway's reference belongs to one
 //! payment, and so does its receipt number; refunds never sum to more than was paid.
 //!
-//! An open payment is in a queue by the instant at which somebody should look at it next, so that a process that
-//! starts anew finds what the one before it left unfinished. Not here: what to ask a gateway and what an answer
-//! means (`chelseru-domain`), and any protocol.
+//! An open payment is in its gateway's queue by the instant at which somebody should look at it next, so that a
+//! process that starts anew finds what the one before it left unfinished, and no gateway stands in another's way.
+//! Not here: what to ask a gateway and what an answer means (`chelseru-domain`), and any protocol.
 
 use std::fmt;
 
@@ -479,15 +479,21 @@ impl Store {
         Ok(payments)
     }
 
-    /// Open payments that should be looked at by now, the longest overdue first, at most `limit`.
+    /// A gateway's open payments that should be looked at by now, the longest overdue first, at most `limit`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn payments_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Payment>, StoreError> {
-        let end = keys::due(now, PaymentId(u64::MAX));
+    pub fn payments_due(
+        &self,
+        gateway: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Payment>, StoreError> {
+        let first = keys::due(gateway, Timestamp::default(), PaymentId(0));
+        let last = keys::due(gateway, now, PaymentId(u64::MAX));
         let mut payments = Vec::new();
-        for entry in self.tree.range::<&[u8], _>(keys::DUE..=end.as_ref()).take(limit) {
+        for entry in self.tree.range(first..=last).take(limit) {
             let (key, _) = entry.map_err(error::read)?;
             if let Some(id) = keys::last_number(&key) {
                 payments.extend(self.payment_get(PaymentId(id))?);
@@ -716,15 +722,15 @@ fn end(
         txn.delete(keys::order(payment.user, &payment.order));
     }
     txn.delete(keys::open(&payment.gateway, payment.id));
-    txn.delete(keys::due(payment.check_at, payment.id));
+    txn.delete(keys::due(&payment.gateway, payment.check_at, payment.id));
     put(txn, payment);
     emit(txn, now, EventBody::ended(payment))
 }
 
 fn reschedule(txn: &mut Txn, payment: &mut Payment, at: Timestamp) {
-    txn.delete(keys::due(payment.check_at, payment.id));
+    txn.delete(keys::due(&payment.gateway, payment.check_at, payment.id));
     payment.check_at = at;
-    txn.put(keys::due(at, payment.id), sled::IVec::default());
+    txn.put(keys::due(&payment.gateway, at, payment.id), sled::IVec::default());
 }
 
 fn get(txn: &Txn, id: PaymentId) -> Result<Option<Payment>, StoreError> {

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod verdict;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -36,9 +37,12 @@ use verdict::{CREATE_LEASE, Next};
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Gateways a callback is shown to, the selected one first.
 const DECODERS_MAX: usize = 16;
-/// Payments one round of the reconciler looks at, and how many at once.
-const ROUND_MAX: usize = 256;
-const ROUND_PARALLEL: usize = 8;
+/// Payments one round of the reconciler looks at per gateway, and how many at once.
+pub const ROUND_MAX: usize = 256;
+pub const ROUND_PARALLEL: usize = 8;
+/// Questions in a row that a gateway leaves unanswered before its round ends: it is down, and each further one would
+/// only wait for another time-out. What was not looked at is still due.
+pub const ROUND_SILENT_MAX: usize = 8;
 /// From one look at a gateway's list of unverified payments to the next.
 const LIST_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -102,8 +106,21 @@ pub struct Round {
     pub looked_at: usize,
     pub settled: usize,
     pub ended: usize,
-    /// More were due than a round takes.
+    /// More were due than a round takes, and the gateway answers.
     pub more: bool,
+}
+
+/// A payment after somebody asked about it.
+struct Looked {
+    payment: Payment,
+    /// The gateway was asked and did not answer.
+    silent: bool,
+}
+
+impl Looked {
+    fn at(payment: Payment) -> Looked {
+        Looked { payment, silent: false }
+    }
 }
 
 /// Makes, confirms and settles payments.
@@ -211,28 +228,69 @@ impl Payments {
             };
             understood = true;
             if let Some(payment) = self.store.payment_by_reference(gateway.name(), &claim.reference)? {
-                return Ok(self.confirm(gateways, payment, Some(claim.claim)).await?);
+                return Ok(self.confirm(gateways, payment, Some(claim.claim)).await?.payment);
             }
         }
         Err(if understood { CallbackError::NotFound } else { CallbackError::NotUnderstood })
     }
 
-    /// One round over the open payments that are due, and over the gateways' lists of unverified ones.
+    /// One round over every gateway that has open payments, all of them at once: see [`Payments::reconcile_gateway`].
+    ///
+    /// # Errors
+    ///
+    /// Those of reading a queue. A single payment that fails is logged and looked at again.
+    pub async fn reconcile(&self, gateways: &dyn PaymentGateways) -> Result<Round, StoreError> {
+        let names = self.open_gateways()?;
+        let rounds = names.iter().map(|name| self.reconcile_gateway(gateways, name));
+        let mut all = Round::default();
+        for round in futures_util::future::join_all(rounds).await {
+            let Round { looked_at, settled, ended, more } = round?;
+            all.looked_at += looked_at;
+            all.settled += settled;
+            all.ended += ended;
+            all.more |= more;
+        }
+        Ok(all)
+    }
+
+    /// The gateways that have open payments, configured or not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn open_gateways(&self) -> Result<Vec<String>, StoreError> {
+        self.store.payments_open_gateways()
+    }
+
+    /// One round over a gateway's open payments that are due, and over its list of unverified ones. Callers run the
+    /// gateways beside each other, so that one that is slow or down delays nobody else's payments.
+    ///
+    /// Limits: [`ROUND_MAX`] payments, [`ROUND_PARALLEL`] at once; after [`ROUND_SILENT_MAX`] questions without an
+    /// answer no further one is begun.
     ///
     /// # Errors
     ///
     /// Those of reading the queue. A single payment that fails is logged and looked at again.
-    pub async fn reconcile(&self, gateways: &dyn PaymentGateways) -> Result<Round, StoreError> {
+    pub async fn reconcile_gateway(
+        &self,
+        gateways: &dyn PaymentGateways,
+        name: &str,
+    ) -> Result<Round, StoreError> {
         let now = self.clock.now();
-        let mut work = self.store.payments_due(now, ROUND_MAX)?;
-        let mut round = Round { more: work.len() == ROUND_MAX, ..Round::default() };
-        for payment in self.unverified(gateways, now).await? {
+        let mut work = self.unverified(gateways, name, now).await?;
+        let due = self.store.payments_due(name, now, ROUND_MAX)?;
+        let full = due.len() == ROUND_MAX;
+        for payment in due {
             if work.iter().all(|other| other.id != payment.id) {
                 work.push(payment);
             }
         }
-        round.looked_at = work.len();
+        let silent = AtomicUsize::new(0);
+        let answers = || silent.load(Ordering::Relaxed) < ROUND_SILENT_MAX;
+        let mut round = Round::default();
         let mut looks = futures_util::stream::iter(work)
+            // What was begun goes on to its end: a question that is dropped half way counts as asked for ever.
+            .take_while(|_| std::future::ready(answers()))
             .map(|payment| async move {
                 let id = payment.id;
                 let was_open = payment.state.is_open();
@@ -240,13 +298,27 @@ impl Payments {
             })
             .buffer_unordered(ROUND_PARALLEL);
         while let Some((id, was_open, looked)) = looks.next().await {
-            match looked {
-                Ok(payment) if was_open && payment.state == PaymentState::Paid => round.settled += 1,
-                Ok(payment) if was_open && !payment.state.is_open() => round.ended += 1,
-                Ok(_) => {}
-                Err(error) => tracing::error!(payment.id = id.0, %error, "a payment could not be reconciled"),
+            round.looked_at += 1;
+            let Looked { payment, silent: unanswered } = match looked {
+                Ok(looked) => looked,
+                Err(error) => {
+                    tracing::error!(payment.id = id.0, %error, "a payment could not be reconciled");
+                    continue;
+                }
+            };
+            if unanswered {
+                silent.fetch_add(1, Ordering::Relaxed);
+            } else {
+                silent.store(0, Ordering::Relaxed);
+            }
+            if was_open && payment.state == PaymentState::Paid {
+                round.settled += 1;
+            } else if was_open && !payment.state.is_open() {
+                round.ended += 1;
             }
         }
+        drop(looks);
+        round.more = full && answers();
         Ok(round)
     }
 
@@ -270,40 +342,36 @@ impl Payments {
     }
 
     /// A due payment: one that the gateway never answered about fails, one that is pending is asked about.
-    async fn look(&self, gateways: &dyn PaymentGateways, payment: Payment) -> Result<Payment, StoreError> {
+    async fn look(&self, gateways: &dyn PaymentGateways, payment: Payment) -> Result<Looked, StoreError> {
         if payment.state != PaymentState::Created {
             return self.confirm(gateways, payment, None).await;
         }
         let reason = "interrupted".to_owned();
         let step = self.store.payment_end(payment.id, PaymentState::Failed, reason, self.clock.now()).await?;
-        Ok(step_payment(step, payment))
+        Ok(Looked::at(step_payment(step, payment)))
     }
 
-    /// The pending payments that the gateways say are paid and unconfirmed.
+    /// The pending payments that a gateway says are paid and unconfirmed.
     async fn unverified(
         &self,
         gateways: &dyn PaymentGateways,
+        name: &str,
         now: Timestamp,
     ) -> Result<Vec<Payment>, StoreError> {
         let mut found = Vec::new();
-        for gateway in gateways.all() {
-            let name = gateway.name();
-            if !gateway.rules().lists_unverified || !self.list_is_due(name, now) {
-                continue;
-            }
-            if self.store.payments_open(name, 1)? == 0 {
-                continue;
-            }
-            match gateway.list_unverified().await {
-                Ok(references) => {
-                    for reference in references.into_iter().take(ROUND_MAX) {
-                        let payment = self.store.payment_by_reference(name, &reference)?;
-                        found.extend(payment.filter(|payment| payment.state == PaymentState::Pending));
-                    }
+        let Some(gateway) = gateways.by_name(name) else { return Ok(found) };
+        if !gateway.rules().lists_unverified || !self.list_is_due(name, now) {
+            return Ok(found);
+        }
+        match gateway.list_unverified().await {
+            Ok(references) => {
+                for reference in references.into_iter().take(ROUND_MAX) {
+                    let payment = self.store.payment_by_reference(name, &reference)?;
+                    found.extend(payment.filter(|payment| payment.state == PaymentState::Pending));
                 }
-                Err(error) => {
-                    tracing::warn!(plugin.id = name, %error, "the list of unverified payments could not be read")
-                }
+            }
+            Err(error) => {
+                tracing::warn!(plugin.id = name, %error, "the list of unverified payments could not be read")
             }
         }
         Ok(found)
@@ -327,28 +395,30 @@ impl Payments {
         gateways: &dyn PaymentGateways,
         payment: Payment,
         claim: Option<PaymentClaim>,
-    ) -> Result<Payment, StoreError> {
+    ) -> Result<Looked, StoreError> {
         if payment.state != PaymentState::Pending {
-            return Ok(payment);
+            return Ok(Looked::at(payment));
         }
         let flight = self.flights.of(payment.id);
         let _turn = flight.lock().await;
         // Whoever waited while somebody else asked takes that answer.
         let seen_attempts = payment.attempts;
-        let Some(payment) = self.store.payment_get(payment.id)? else { return Ok(payment) };
+        let Some(payment) = self.store.payment_get(payment.id)? else {
+            return Ok(Looked::at(payment));
+        };
         if payment.state != PaymentState::Pending || payment.attempts != seen_attempts {
-            return Ok(payment);
+            return Ok(Looked::at(payment));
         }
         let Some(gateway) = gateways.by_name(&payment.gateway) else {
             tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway of an open payment is not configured");
-            return self.ask_later(payment, None).await;
+            return Ok(Looked::at(self.ask_later(payment, None).await?));
         };
         let asked_before = payment.asked;
         let payment = match self.store.payment_asking(payment.id, claim).await? {
             PaymentStep::Done(payment) => payment,
-            other => return Ok(step_payment(other, payment)),
+            other => return Ok(Looked::at(step_payment(other, payment))),
         };
-        let Some(start) = payment.start.clone() else { return Ok(payment) };
+        let Some(start) = payment.start.clone() else { return Ok(Looked::at(payment)) };
         let question = VerifyQuestion {
             local_id: payment.id.0,
             reference: start.reference,
@@ -359,39 +429,41 @@ impl Payments {
         };
         let answer = gateway.verify(question).await;
         let nothing_done = answer.as_ref().is_err_and(GatewayError::nothing_done);
+        let silent = matches!(&answer, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
         if let Err(error) = &answer {
             tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays pending");
         }
         let now = self.clock.now();
-        match verdict::judge(&payment, &gateway.rules(), answer, asked_before, now) {
-            Next::AskAt(at) => self.ask_later(payment, Some((at, nothing_done && !asked_before))).await,
+        let payment = match verdict::judge(&payment, &gateway.rules(), answer, asked_before, now) {
+            Next::AskAt(at) => self.ask_later(payment, Some((at, nothing_done && !asked_before))).await?,
             Next::End { state, reason } => {
                 if reason.starts_with("mismatch") {
                     tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, %reason, "the gateway confirms something else than was asked; not credited");
                 }
                 let step = self.store.payment_end(payment.id, state, reason, now).await?;
-                Ok(step_payment(step, payment))
+                step_payment(step, payment)
             }
             Next::Settle(receipt) => match self.store.payment_settle(payment.id, receipt, now).await? {
                 PaymentSettled::Now(settled) => {
                     tracing::info!(payment.id = settled.id.0, plugin.id = %settled.gateway, "payment settled");
-                    Ok(settled)
+                    settled
                 }
-                PaymentSettled::Was(payment) => Ok(payment),
+                PaymentSettled::Was(payment) => payment,
                 PaymentSettled::ReceiptReused(payment) => {
                     tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway's receipt stands for another payment; not credited");
-                    Ok(payment)
+                    payment
                 }
                 PaymentSettled::TooLarge => {
                     tracing::error!(
                         payment.id = payment.id.0,
                         "the wallet cannot hold this payment; a person has to look"
                     );
-                    self.ask_later(payment, None).await
+                    self.ask_later(payment, None).await?
                 }
-                PaymentSettled::Missing => Ok(payment),
+                PaymentSettled::Missing => payment,
             },
-        }
+        };
+        Ok(Looked { payment, silent })
     }
 
     async fn ask_later(

@@ -1,7 +1,7 @@
 //! A bank with books of its own and faults that are ordered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ pub(crate) struct Bank {
     pub(crate) faults: Mutex<VecDeque<Fault>>,
     pub(crate) crash: tokio::sync::Notify,
     pub(crate) questions: AtomicUsize,
+    /// Answers nothing, as long as it is set.
+    pub(crate) down: AtomicBool,
     pub(crate) same_receipt: Mutex<Option<u64>>,
 }
 
@@ -88,6 +90,7 @@ impl Bank {
             faults: Mutex::default(),
             crash: tokio::sync::Notify::new(),
             questions: AtomicUsize::new(0),
+            down: AtomicBool::new(false),
             same_receipt: Mutex::default(),
         })
     }
@@ -233,6 +236,9 @@ impl PaymentGateway for Bank {
         self.questions.fetch_add(1, Ordering::SeqCst);
         // Others get a chance to ask meanwhile.
         tokio::task::yield_now().await;
+        if self.down.load(Ordering::SeqCst) {
+            return Err(GatewayError::Unknown("silence".into()));
+        }
         match self.next_fault() {
             None => Ok(self.answer(&question)),
             Some(Fault::Refused | Fault::Down) => Err(GatewayError::Unavailable("down".into())),
@@ -279,6 +285,10 @@ impl Banks {
     /// The bank that was selected at first.
     pub(crate) fn first(&self) -> &Arc<Bank> {
         &self.first
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Arc<Bank> {
+        self.all.lock().unwrap().iter().find(|bank| bank.name == name).unwrap().clone()
     }
 
     pub(crate) fn select_next(&self) {

@@ -126,7 +126,8 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     let mut refunded: BTreeMap<PaymentId, i64> = BTreeMap::new();
     let first_session = world.bank().sessions.lock().unwrap().len();
     world.bank().rules.lock().unwrap().lists_unverified = random.below(2) == 0;
-    let first = world.store.payments_due(Timestamp::from_secs(u64::MAX / 2_000_000), usize::MAX).unwrap();
+    let first =
+        world.store.payments_due("BANK", Timestamp::from_secs(u64::MAX / 2_000_000), usize::MAX).unwrap();
     assert!(first.is_empty(), "the history before left open payments");
 
     let references = |world: &World| -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use chelseru_domain::payment::gateway::{GatewayError, Unconfirmed};
-use chelseru_domain::payment::{CallbackError, CreateError};
+use chelseru_domain::payment::{CallbackError, CreateError, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX};
 use chelseru_store::{PaymentSettled, PaymentState, PaymentStep};
 
 use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};
@@ -382,6 +382,39 @@ async fn a_payment_stays_with_the_gateway_that_began_it() {
     let paid = world.callback(&payment, true).await;
     assert_eq!((paid.state, paid.gateway.as_str()), (PaymentState::Paid, "BANK"));
     assert_eq!(world.store.payments_open_gateways().unwrap(), ["OTHER"]);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_down_holds_up_no_other_and_is_asked_little() {
+    let world = World::with_banks(|clock| {
+        Banks::of(vec![Bank::new("BANK", clock.clone()), Bank::new("OTHER", clock)])
+    });
+    let bank = world.bank().clone();
+    let mut waiting = Vec::new();
+    // More than a round takes, and all of them overdue before the one below.
+    for _ in 0..ROUND_MAX + 44 {
+        let payment = world.create(50_000).await;
+        bank.pay(reference(&payment));
+        waiting.push(payment);
+    }
+    bank.down.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.clock.advance(Duration::from_secs(1));
+    world.banks.select_next();
+    let other = world.create(60_000).await;
+    world.banks.named("OTHER").pay(reference(&other));
+    world.pass(MINUTE).await;
+    assert_eq!(world.payment(&other).state, PaymentState::Paid);
+    let asked = bank.questions.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((1..=ROUND_SILENT_MAX + ROUND_PARALLEL).contains(&asked), "asked {asked} times");
+
+    // It is back: two minutes later nothing waits any more.
+    bank.down.store(false, std::sync::atomic::Ordering::SeqCst);
+    for _ in 0..2 {
+        world.clock.advance(MINUTE);
+        while world.payments.reconcile(world.banks.as_ref()).await.unwrap().more {}
+    }
+    assert!(waiting.iter().all(|payment| world.payment(payment).state == PaymentState::Paid));
+    world.check_ledger();
 }
 
 #[tokio::test]
