@@ -1,7 +1,6 @@
 //! The bank behind the stand-in payment gateways: sessions, what their payers did, and what was confirmed.
 //!
-//! A test plays the payer with [`crate::Simulator::pay`] and [`crate::Simulator::cancel`]; the gateways' modules do
-//! the rest. Invariant: money is confirmed in the same step in which an answer that says so is made, so that a cut
+//! What payers do is `payer`'s; the gateways' modules do the rest. Invariant: money is confirmed in the same step in which an answer that says so is made, so that a cut
 //! connection leaves it confirmed here. Bounded: past the bound the oldest session is forgotten.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +17,8 @@ pub enum Paid {
     /// Paid, not confirmed by the shop.
     Unverified,
     Verified,
+    /// Paid, never confirmed by the shop, and given back.
+    Returned,
 }
 
 /// A payment at a stand-in gateway.

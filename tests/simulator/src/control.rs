@@ -15,6 +15,8 @@ use crate::server::{Answer, error_response, json_response, method_refused, text_
 use crate::world::World;
 
 pub(crate) const PREFIX: &str = "/_sim";
+/// Answered by `payer` when it is posted to: its answer waits for the shop.
+pub(crate) const PAYMENTS: &str = "/_sim/payments";
 
 const HELP: &str = r#"Stand-in SMS providers for tests. Nothing is sent to anyone.
 
@@ -30,6 +32,9 @@ Control:
   GET    /_sim/settings                           how the providers behave
   POST   /_sim/settings                           change it: a part of that document; null is the default
   POST   /_sim/status                             {"provider":..,"id":..,"status":N} delivery state of a message
+  GET    /_sim/payments                           payments at the gateways: what is paid, confirmed, given back
+  POST   /_sim/payments                           {"reference":..,"do":"pay|cancel|give_back","callback":"once|lost|twice"}
+                                                  the payer decides and comes back; twice: as GET and POST at once
   POST   /_sim/reset                              no faults, default settings, empty log
 
 A fault: {"provider":"kavenegar","kind":"code","code":418,"times":2}
@@ -66,6 +71,7 @@ pub(crate) fn answer(
         ("", "GET") => text_response(help()),
         ("requests", "GET") => read(requests(world, &query)),
         ("messages", "GET") => read(messages(world, &query)),
+        ("payments", "GET") => read(Ok(json!({"payments": world.bank().sessions().collect::<Vec<_>>()}))),
         ("counters", "GET") => read(Ok(counters(world))),
         ("faults", "GET") => read(Ok(json!({"faults": world.faults.waiting()}))),
         ("faults", "POST") => done(Fault::from_json(body).and_then(|fault| world.faults.add(fault))),
@@ -82,6 +88,7 @@ pub(crate) fn answer(
         }),
         ("" | "requests" | "messages" | "counters", _) => method_refused(method, "GET"),
         ("faults", _) => method_refused(method, "GET, POST, DELETE"),
+        ("payments", _) => method_refused(method, "GET, POST"),
         ("settings", _) => method_refused(method, "GET, POST"),
         ("status" | "reset", _) => method_refused(method, "POST"),
         _ => error_response(

@@ -33,6 +33,7 @@ mod fault;
 mod bank;
 mod ledger;
 mod log;
+mod payer;
 
 mod request;
 
@@ -53,6 +54,7 @@ pub use ledger::Message;
 pub use log::Record;
 pub use meli_payamak::MeliPayamakSettings;
 pub use parsian_webco::ParsianWebcoSettings;
+pub use payer::{Act, Back, Callback};
 pub use payping::PaypingSettings;
 pub use request::Fields;
 pub use world::{Limits, Settings};
@@ -156,21 +158,24 @@ impl Simulator {
 
     /// The payer pays; `false` when there is no such session, or it was decided before.
     pub fn pay(&self, reference: &str) -> bool {
-        self.decide(reference, Paid::Unverified)
+        payer::act(&mut self.world.bank(), reference, Act::Pay)
     }
 
     /// The payer cancels; `false` when there is no such session, or it was decided before.
     pub fn cancel(&self, reference: &str) -> bool {
-        self.decide(reference, Paid::Cancelled)
+        payer::act(&mut self.world.bank(), reference, Act::Cancel)
     }
 
-    fn decide(&self, reference: &str, paid: Paid) -> bool {
-        let mut bank = self.world.bank();
-        let found = provider::PROVIDERS.iter().find_map(|provider| {
-            let waiting = bank.get(provider.name(), reference)?.paid == Paid::Waiting;
-            waiting.then_some(provider.name())
-        });
-        found.and_then(|provider| bank.get(provider, reference)).map(|session| session.paid = paid).is_some()
+    /// The gateway gives back what was paid and never confirmed; `false` when there is nothing to give.
+    pub fn give_back(&self, reference: &str) -> bool {
+        payer::act(&mut self.world.bank(), reference, Act::GiveBack)
+    }
+
+    /// The payer's browser brings the callback to the shop, or does not; what the shop answered.
+    ///
+    /// Errors: there is no such session, or the shop cannot be reached.
+    pub async fn come_back(&self, reference: &str, back: Back) -> Result<Vec<Callback>, String> {
+        payer::comes_back(&self.world, reference, back).await
     }
 
     /// No faults, default settings, empty log and no messages.

@@ -110,6 +110,8 @@ fn answer(world: &World, request: &Request) -> Result<Reply, i64> {
             Paid::Cancelled => (3, false),
             Paid::Unverified => (5, true),
             Paid::Verified => (1, true),
+            // No document names this one; the money is not ours, which is what 4 says.
+            Paid::Returned => (4, false),
         };
         let receipt = if paid { session.receipt } else { 0 };
         let body =
@@ -156,7 +158,7 @@ fn answer(world: &World, request: &Request) -> Result<Reply, i64> {
                 return Err(137);
             }
             let before = match session.paid {
-                Paid::Waiting | Paid::Cancelled => return Err(121),
+                Paid::Waiting | Paid::Cancelled | Paid::Returned => return Err(121),
                 Paid::Unverified => false,
                 Paid::Verified => true,
             };

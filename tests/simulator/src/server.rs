@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use crate::control;
 use crate::fault::{Fault, FaultKind};
 use crate::log::{Record, unix_ms};
+use crate::payer;
 use crate::provider::{self, Outcome, Provider, Reply};
 use crate::request::Request;
 use crate::world::World;
@@ -68,6 +69,9 @@ async fn serve(world: Arc<World>, request: hyper::Request<Incoming>) -> Result<R
         }
         Err(_) => return Err(Cut),
     };
+    if parts.uri.path().trim_end_matches('/') == control::PAYMENTS && parts.method == Method::POST {
+        return Ok(payer::answer(&world, &body).await);
+    }
     if parts.uri.path().starts_with(control::PREFIX) {
         return Ok(control::answer(&world, &parts.method, parts.uri.path(), parts.uri.query(), &body));
     }

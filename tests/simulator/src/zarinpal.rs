@@ -130,7 +130,7 @@ fn answer(world: &World, request: &Request) -> Result<(Value, Outcome), i64> {
                 return Err(-50);
             }
             let (code, message) = match session.paid {
-                Paid::Waiting | Paid::Cancelled => return Err(-51),
+                Paid::Waiting | Paid::Cancelled | Paid::Returned => return Err(-51),
                 Paid::Unverified => (100, "Paid"),
                 Paid::Verified => (101, "Verified"),
             };
@@ -149,6 +149,7 @@ fn answer(world: &World, request: &Request) -> Result<(Value, Outcome), i64> {
                 Paid::Cancelled => "FAILED",
                 Paid::Unverified => "PAID",
                 Paid::Verified => "VERIFIED",
+                Paid::Returned => "REVERSED",
             };
             Ok((json!({"status": status, "code": 100, "message": "Success"}), Outcome::Answered))
         }
