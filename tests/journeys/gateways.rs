@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
-use chelseru_simulator::{Fault, FaultKind, Paid, Simulator};
+use chelseru_simulator::{Back, Fault, FaultKind, Paid, Simulator};
 use chelseru_tests::Answer;
 use serde_json::{Value, json};
 
@@ -184,6 +184,66 @@ async fn silence_after_paying_is_pending_and_settles_once() {
     }
 }
 
+/// The browser brings the callback twice at the same moment, as a query and as a form.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubled_callback_credits_once_and_is_answered_alike() {
+    for gateway in ["ZARINPAL_COM", "PAYPING_IR"] {
+        let street = Street::open(gateway).await;
+        for (toman, balance) in [(5000, 5000), (6000, 11_000)] {
+            let details = street.create(toman).await;
+            street.simulator.pay(authority(&details));
+            let answers =
+                street.simulator.come_back(authority(&details), Back::Twice).await.expect("answered");
+            assert_eq!(answers.iter().map(|answer| answer.method).collect::<Vec<_>>(), ["GET", "POST"]);
+            assert!(answers.iter().all(|answer| answer.status == 200), "{gateway}: {answers:?}");
+            assert_eq!(answers[0].body, answers[1].body, "{gateway}");
+            assert_eq!(street.shop.balance().await, balance, "{gateway}");
+        }
+        street.shop.check_ledger();
+    }
+}
+
+/// The callback is lost and the gateway out of reach, until its rule has returned the money by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_a_gateway_returned_is_marked_and_never_credited() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    for (gateway, provider) in [("ZARINPAL_COM", "zarinpal"), ("PAYPING_IR", "payping")] {
+        // The gateway is back before the rule's time is over, and says that nothing is paid.
+        let street = Street::open(gateway).await;
+        let details = street.create(5000).await;
+        street.simulator.pay(authority(&details));
+        assert!(street.simulator.give_back(authority(&details)));
+        street.clock.advance(hours(1));
+        street.shop.wait_for_state(&details, "expired").await;
+        assert_eq!(street.shop.balance().await, 0, "{gateway}");
+        assert!(!street.simulator.pay(authority(&details)), "it was paid before");
+
+        // Nothing ever listens there again: no question arrives, so none can have confirmed it.
+        let details = street.create(6000).await;
+        street.simulator.pay(authority(&details));
+        let Street { mut shop, simulator, clock, .. } = street;
+        drop(simulator);
+        clock.advance(hours(1) / 60 * 2);
+        let asked = std::time::Instant::now();
+        let payments = &shop.gateway.app.store;
+        let id = chelseru_store::PaymentId(details["id"].as_u64().expect("a number"));
+        let attempts = || payments.payment_get(id).expect("readable").expect("there").attempts;
+        while attempts() == 0 {
+            assert!(asked.elapsed() < chelseru_tests::PATIENCE, "{provider}: nobody asks");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(shop.state(&details).await, "pending", "{gateway}");
+        clock.advance(hours(26));
+        // The token is a day old.
+        shop.login = shop.gateway.login("09121234567").await;
+        shop.wait_for_state(&details, "expired").await;
+        let payment = shop.get(&format!("/payment/{}/", details["id"])).await;
+        assert_eq!(payment.body["reason"], "returned", "{payment:?}");
+        assert_eq!(shop.balance().await, 0, "{gateway}");
+        shop.check_ledger();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_callback_settles_at_both_gateways() {
     for gateway in ["ZARINPAL_COM", "PAYPING_IR"] {
@@ -342,6 +402,18 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     }
     street.shop.gateway.edit_config(&without);
     street.shop.gateway.wait_for("the removal", |status| status["payment"]["gateway"] == "PAYPING_IR").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_file_that_is_gone_leaves_its_open_payments_served() {
+    let street = Street::open("ZARINPAL_COM").await;
+    let details = street.create(5000).await;
+    let file = street.shop.gateway.dir.path().join("data/plugins/zarinpal.wasm");
+    std::fs::remove_file(file).expect("it was there");
+    let refused = |status: &Value| status["providers"].to_string().contains("zarinpal.wasm");
+    street.shop.gateway.wait_for("the refusal", refused).await;
+    street.simulator.pay(authority(&details));
+    assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1, "it still serves");
 }
 
 /// A closed browser stops nothing.

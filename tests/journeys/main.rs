@@ -15,6 +15,7 @@ mod login;
 mod operator;
 mod password;
 mod payments;
+mod payments_crash;
 mod recorded_chat;
 mod recorded_payments;
 mod recorded_sockets;
