@@ -407,3 +407,31 @@ async fn the_virtual_bank_is_for_clients_of_this_machine_and_only_while_selected
         .await;
     assert_eq!(refused.status, 400, "a forwarded client has no address to come back to: {refused:?}");
 }
+
+/// Staff is who the account's own flag says, without a line in the configuration; a changed word changes no right.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_staff_refunds_and_no_other_does() {
+    let shop = Shop::open("[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n").await;
+    let paid = shop.charge(1000).await;
+    let refund = format!("/payment/{}/refund/", paid["id"]);
+    let refused = shop.post(&refund, json!({"amount": 10, "is_staff": true})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (403, &json!("staff_only")), "{refused:?}");
+
+    let password = chelseru_domain::password::Password::new("kavir darya 7");
+    shop.gateway.app.live().identity.superuser_create("root", &password, "").await.expect("made");
+    let body = json!({"username": "root", "password": "kavir darya 7"});
+    let root = shop.gateway.post("/login/", body).await.login();
+    let give = |amount: Value| {
+        let request = shop.gateway.client.post(shop.gateway.at(&refund)).bearer_auth(&root.access);
+        Answer::of(request.json(&json!({"amount": amount})))
+    };
+    let too_much = give(json!(1000.1)).await;
+    assert_eq!(too_much.status, 400);
+    assert!(too_much.text.contains("1000 IRT"), "the unit is named: {too_much:?}");
+    let given = give(json!(1000)).await;
+    assert_eq!((given.status, &given.body["payment"]["state"]), (201, &json!("refunded")), "{given:?}");
+    assert_eq!(given.body["refund"]["currency"], "IRT");
+    assert_eq!(give(json!(1)).await.status, 409, "all of it went back");
+    assert_eq!(shop.balance().await, 0);
+    shop.check_ledger();
+}

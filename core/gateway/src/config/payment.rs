@@ -15,7 +15,7 @@ pub struct Payment {
     pub callback_url: String,
     /// Allowed beginnings of `callback_url` and `frontend_callback_url`.
     pub callback_urls: Vec<String>,
-    /// Users who may capture and void holds and give payments back.
+    /// Users who may capture and void holds and give payments back, besides those whose account is staff.
     pub staff_users: Vec<u64>,
     /// Seconds between two looks at what is due, 1 to 60.
     pub reconcile_seconds: u64,

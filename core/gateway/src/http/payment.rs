@@ -324,18 +324,19 @@ pub(crate) fn state_name(state: PaymentState) -> &'static str {
 /// What a client learns of a payment that was not started. The provider's own words stay in the log.
 fn create_failure(context: &Context, callback_url: &str, error: &CreateError) -> Failure {
     let unit = unit(context);
-    let amount = |rial| money::format(rial, unit);
+    let (amount, name) = (|rial| money::format(rial, unit), money::currency_name(unit));
     match error {
         CreateError::NoGateway => Failure::error(
             StatusCode::SERVICE_UNAVAILABLE,
             "payment_unavailable",
             "No payment gateway is configured.",
         ),
-        CreateError::AmountOutOfRange { min, max } => {
-            Failure::field("amount", format!("The gateway takes {} to {}.", amount(*min), amount(*max)))
-        }
+        CreateError::AmountOutOfRange { min, max } => Failure::field(
+            "amount",
+            format!("The gateway takes {} to {} {name}.", amount(*min), amount(*max)),
+        ),
         CreateError::AmountNotWhole { unit } => {
-            Failure::field("amount", format!("The gateway takes multiples of {} only.", amount(*unit)))
+            Failure::field("amount", format!("The gateway takes multiples of {} {name} only.", amount(*unit)))
         }
         CreateError::KeyReused => key_reused(),
         CreateError::InFlight => Failure::detail(
@@ -405,10 +406,14 @@ pub(crate) fn read_failure(context: &Context, error: &StoreError) -> Failure {
     Failure::internal()
 }
 
-/// The caller and whether the configuration calls him staff.
+/// The caller and whether he is staff: by his account's flag, or because the configuration lists him.
 pub(crate) fn actor(context: &Context) -> Result<chelseru_domain::wallet::Actor, Failure> {
     let user = context.user()?.user_id;
-    let staff = context.live.config.payment.staff_users.contains(&user.0);
+    let listed = context.live.config.payment.staff_users.contains(&user.0);
+    let staff = listed || {
+        let account = context.app.store.user_get(user).map_err(|error| read_failure(context, &error))?;
+        account.is_some_and(|account| account.active && (account.staff || account.superuser))
+    };
     Ok(chelseru_domain::wallet::Actor { user, staff })
 }
 

@@ -46,9 +46,14 @@ pub(crate) fn decide(context: &Context, fields: &Fields) -> Result<Reply, Failur
     if lost {
         return Ok(html("<h1>Sandbox bank</h1><p>Paid, and the way back is lost.</p>"));
     }
-    let url = &session.callback_url;
+    // A fragment stays behind the query.
+    let (url, fragment) = match session.callback_url.split_once('#') {
+        Some((url, fragment)) => (url, format!("#{fragment}")),
+        None => (session.callback_url.as_str(), String::new()),
+    };
     let joint = if url.contains('?') { '&' } else { '?' };
-    let location = HeaderValue::from_str(&format!("{url}{joint}Authority={reference}&Status={status}"));
+    let location =
+        HeaderValue::from_str(&format!("{url}{joint}Authority={reference}&Status={status}{fragment}"));
     let reply = Reply::bare(StatusCode::SEE_OTHER);
     location.map(|location| reply.with(header::LOCATION, location)).map_err(|_| Failure::internal())
 }
@@ -67,6 +72,8 @@ fn html(body: &str) -> Reply {
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Sandbox bank</title>{body}</html>"
     );
-    Reply::text(StatusCode::OK, HTML, page)
-        .with(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"))
+    Reply::text(StatusCode::OK, HTML, page).with(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    )
 }

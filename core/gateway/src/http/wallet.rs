@@ -129,7 +129,8 @@ fn ended_reply(context: &Context, ended: Result<SpendEnded, WalletError>) -> Res
             json!({"detail": "This spend has ended otherwise.", "state": spend_state(spend.state)}),
         )),
         SpendEnded::TooMuch { held } => {
-            Err(Failure::field("amount", format!("Only {} is held.", money::format(held, unit))))
+            let (held, unit) = (money::format(held, unit), money::currency_name(unit));
+            Err(Failure::field("amount", format!("Only {held} {unit} is held.")))
         }
         SpendEnded::TooLarge => Err(too_large()),
         SpendEnded::Missing => Err(not_found()),
@@ -183,7 +184,8 @@ pub(crate) async fn refund(context: Context, mut fields: Fields) -> Result<Reply
             }),
         )),
         PaymentRefunded::TooMuch { left } => {
-            Err(Failure::field("amount", format!("Only {} is left of it.", money::format(left, unit))))
+            let (left, unit) = (money::format(left, unit), money::currency_name(unit));
+            Err(Failure::field("amount", format!("Only {left} {unit} is left of it.")))
         }
         PaymentRefunded::Overdraft { available } => Err(overdraft(&context, available)),
         PaymentRefunded::InWallet => Err(Failure::field("to", "What charged the wallet is in the wallet.")),
