@@ -37,6 +37,9 @@ const COMMITS: f64 = 2.0;
 const CHECKS: u32 = 200_000;
 const SESSIONS_PER_USER: usize = 50;
 const LISTS: usize = 20_000;
+/// The default of `data.cache_mib`, and one that holds a million sessions.
+const CACHE_MIB: u64 = 128;
+const CACHE_MIB_LARGE: u64 = 1024;
 
 const ANSWER: &str = r#"{"return":{"status":200,"message":"ok"},"entries":[{"messageid":8792343001,"message":"x","status":1,"statustext":"queued","sender":"10004346","receptor":"09121234567","date":1767256200,"cost":1200}]}"#;
 
@@ -94,8 +97,12 @@ struct World {
 
 /// The gateway's own services, with its audit log. Must be called in a runtime.
 fn world() -> World {
+    world_with(CACHE_MIB)
+}
+
+fn world_with(cache_mib: u64) -> World {
     let folder = tempfile::tempdir().expect("a folder");
-    let options = StoreOptions { cache_bytes: 128 * 1024 * 1024, ..StoreOptions::default() };
+    let options = StoreOptions { cache_bytes: cache_mib * 1024 * 1024, ..StoreOptions::default() };
     let store = Store::open(folder.path(), options).expect("open");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let master = MasterKey::from_bytes([3; 32]);
@@ -219,10 +226,10 @@ async fn seed_user(store: &Store, number: usize, now: Timestamp) -> Caller {
 }
 
 /// p99 of `sessions/` among so many, and the memory the process has then.
-fn lists(runtime: &tokio::runtime::Runtime, sessions: usize) -> (Duration, f64) {
+fn lists(runtime: &tokio::runtime::Runtime, sessions: usize, cache_mib: u64) -> (Duration, f64) {
     let world = {
         let _inside = runtime.enter();
-        world()
+        world_with(cache_mib)
     };
     let callers = runtime.block_on(seed(&world.store, sessions));
     let mut samples = Vec::with_capacity(LISTS);
@@ -296,13 +303,15 @@ pub(crate) fn run() {
     );
     let (wall, cpu) = check(&runtime, &provider);
     println!("token check with its session {wall:.2} µs, {cpu:.2} µs of CPU; reach: at most 5 µs");
-    let (few, few_mib) = lists(&runtime, 1000);
-    let (many, many_mib) = lists(&runtime, 1_000_000);
-    println!(
-        "sessions/ of {SESSIONS_PER_USER}, p99: {:.1} µs among 1,000 ({few_mib:.0} MiB resident), {:.1} µs among \
-         1,000,000 ({many_mib:.0} MiB); ratio {:.2}; reach: 1.50",
-        micros(few),
-        micros(many),
-        many.as_secs_f64() / few.as_secs_f64()
-    );
+    let (few, few_mib) = lists(&runtime, 1000, CACHE_MIB);
+    for cache_mib in [CACHE_MIB, CACHE_MIB_LARGE] {
+        let (many, many_mib) = lists(&runtime, 1_000_000, cache_mib);
+        println!(
+            "sessions/ of {SESSIONS_PER_USER}, p99: {:.1} µs among 1,000 ({few_mib:.0} MiB resident), {:.1} µs among \
+         1,000,000 ({many_mib:.0} MiB, data.cache_mib = {cache_mib}); ratio {:.2}; reach: 1.50",
+            micros(few),
+            micros(many),
+            many.as_secs_f64() / few.as_secs_f64()
+        );
+    }
 }
