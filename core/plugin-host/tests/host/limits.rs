@@ -58,6 +58,56 @@ async fn a_loop_is_ended_in_time_and_other_calls_do_not_notice() {
     }
 }
 
+/// What each hostile plugin ends with, by its input.
+const HOSTILE: [(&str, &str, &str, Result<&str, &str>); 6] = [
+    ("loops", LOOP, "", Err("cpu_exceeded")),
+    ("allocates", GROW, "", Err("memory_exceeded")),
+    ("traps", TRAP, "", Err("trap")),
+    (
+        "answers with 100 MB",
+        "(call $ret (call $alloc (i32.const 104857600)) (i32.const 104857600))",
+        "",
+        Err("memory_exceeded"),
+    ),
+    ("calls a host it was not granted", FETCH, "https://elsewhere.com/", Ok("not-granted")),
+    (
+        "floods its log",
+        "(loop $l (call $print (local.get $in) (local.get $len)) (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $l (i32.lt_u (local.get $i) (i32.const 100000)))) (call $ret (local.get $in) (i32.const 1))",
+        "x",
+        Err("handles_exceeded"),
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_hostile_plugin_is_noticed_by_anothers_calls() {
+    let host = host();
+    let echo = provider(&host, ECHO, Limits::default()).await;
+    for (what, guest, input, expected) in HOSTILE {
+        let limits = Limits { cpu_time_max: Duration::from_millis(300), ..Limits::default() };
+        let hostile = Arc::new(provider(&host, guest, limits).await);
+        let attack = tokio::spawn(async move {
+            for _ in 0..3 {
+                let begun = Instant::now();
+                let ended = run(&hostile, input).await.map_err(|error| error.code());
+                assert_eq!(ended, expected.map(str::to_owned), "{what}");
+                assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
+            }
+        });
+        let mut slowest = Duration::ZERO;
+        for calls in 0.. {
+            let begun = Instant::now();
+            assert_eq!(run(&echo, "x").await, Ok("x".to_owned()), "beside one that {what}");
+            slowest = slowest.max(begun.elapsed());
+            if calls >= 20 && attack.is_finished() {
+                break;
+            }
+        }
+        attack.await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(slowest < Duration::from_secs(1), "a call took {slowest:?} beside one that {what}");
+    }
+}
+
 #[tokio::test]
 async fn a_loop_is_ended_by_its_cpu_limit_and_one_tick() {
     let host = host();
