@@ -34,14 +34,15 @@ impl Record for Event {
     const SCHEMA: u8 = 1;
 }
 
-/// What happened, as it was then.
+/// What happened, as it was then. Amounts and balances are rial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventBody {
     /// Paid, failed, cancelled or expired.
     PaymentEnded(PaymentFacts),
     /// A part or all of it was given back.
     PaymentRefunded { payment: PaymentFacts, amount: u64, number: u32 },
-    /// What a user may spend is another amount now.
+    /// What a user may spend is another amount now: `amount` more, or less when negative. `posting` is the key of the
+    /// ledger's posting that moved it.
     WalletChanged { user: UserId, amount: i64, balance: i64, posting: String },
     /// Held money went to the merchant.
     SpendCaptured { spend: SpendId, user: UserId, held: u64, captured: u64, order: String },
