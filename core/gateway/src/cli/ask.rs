@@ -17,13 +17,13 @@ use serde_json::Value;
 use crate::config;
 use crate::users::OperatorDoor;
 
-/// How long a running gateway may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a running gateway may take to answer: a hash may wait behind others, a write waits for its flush.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer at most.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One request to a gateway on this machine.
-async fn exchange(
+pub(super) async fn exchange(
     mut address: SocketAddr,
     base_path: &str,
     method: Method,
@@ -47,7 +47,7 @@ async fn exchange(
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = operator_token {
-            request = request.header(header::AUTHORIZATION, format!("Operator {token}"));
+            request = request.header(crate::http::OPERATOR_TOKEN, token);
         }
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| text(&error))?;

@@ -3,26 +3,20 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use chelseru_domain::account::Rights;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_store::StoreError;
 use clap::Subcommand;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
 use serde_json::Value;
 
+use super::ask::exchange;
 use crate::config::{self, Loaded};
 use crate::rules::Services;
 use crate::users::{self, OperatorDoor, RightsName, UserCommand};
 use crate::{app, keys};
 
-/// A hash may wait behind others; a write waits for its flush.
-const ASK_TIMEOUT: Duration = Duration::from_secs(30);
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Characters of a password that is made here: 20 of 32 different ones are 100 bits.
 const MADE_CHARS: usize = 20;
 const MADE_ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
@@ -213,9 +207,8 @@ impl Accounts {
     async fn run(&self, command: UserCommand) -> Result<Value, String> {
         match self {
             Accounts::Store { services, .. } => users::run(&services.identity, command).await,
-            Accounts::Gateway(door) => tokio::time::timeout(ASK_TIMEOUT, ask(door, &command))
+            Accounts::Gateway(door) => ask(door, &command)
                 .await
-                .unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
                 .map_err(|reason| format!("through the gateway at {}: {reason}", door.address)),
         }
     }
@@ -229,23 +222,10 @@ impl Accounts {
 }
 
 async fn ask(door: &OperatorDoor, command: &UserCommand) -> Result<Value, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let stream = tokio::net::TcpStream::connect(door.address).await.map_err(|error| text(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
-    tokio::spawn(connection);
-    let body = serde_json::to_vec(command).map_err(|error| text(&error))?;
-    let request = Request::post(format!("{}/operator/users/", door.base_path))
-        .header(header::HOST, "localhost")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(crate::http::OPERATOR_TOKEN, &door.token)
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| text(&error))?;
-    let response = sender.send_request(request).await.map_err(|error| text(&error))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-    let bytes = body.collect().await.map_err(|error| text(&error))?.to_bytes();
-    let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let body = serde_json::to_value(command).map_err(|error| error.to_string())?;
+    let (address, token) = (door.address, Some(door.token.as_str()));
+    let path = "/operator/users/";
+    let (status, answer) = exchange(address, &door.base_path, Method::POST, path, token, Some(body)).await?;
     match (status, answer["error"].as_str()) {
         (StatusCode::OK, _) => Ok(answer),
         (_, Some(reason)) => Err(reason.to_owned()),

@@ -51,10 +51,13 @@ pub(crate) fn sandbox_inbox(context: &Context) -> Result<Reply, Failure> {
     Ok(Reply::json(StatusCode::OK, &json!({"results": context.app.inbox.list(number.as_deref())})))
 }
 
-/// Whoever can read the data folder: the file's token stands in `Authorization: Operator`.
+/// Whoever can read the data folder: the file's token stands in `X-Operator-Token`.
 fn operator(context: &Context) -> Result<(), Failure> {
-    let token = context.header(header::AUTHORIZATION).strip_prefix("Operator ").unwrap_or("");
-    if context.app.door.knows(token.trim()) { Ok(()) } else { Err(super::not_found()) }
+    if context.app.door.knows(context.header(super::OPERATOR_TOKEN)) {
+        Ok(())
+    } else {
+        Err(super::not_found())
+    }
 }
 
 /// `GET operator/apikeys/`.
