@@ -13,6 +13,10 @@ mod plugin_call;
 mod reload;
 mod sms;
 
+/// The allocator of the `chelseru` command; the baselines run on it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("chat-clients") {
         // The process of the chat bench's clients; it says nothing but its outcome.
