@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chelseru_store::{AuditDraft, Store, StoreError};
+use chelseru_store::{AuditDraft, AuditLog, Store, StoreError};
 pub use chelseru_store::{AuditPage, AuditQuery};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +23,7 @@ use crate::phone::PhoneNumber;
 const QUEUE_MAX: usize = 8192;
 /// Events written in one change.
 const BATCH_MAX: usize = 256;
-/// Entries kept when nothing else is said.
+/// Entries kept of each log when nothing else is said.
 pub const RECORDS_MAX_DEFAULT: u64 = 100_000;
 /// Entries that one page is looked for among: some milliseconds of reading.
 const LOOK_MAX: usize = 20_000;
@@ -93,6 +93,22 @@ events! {
     PluginRefused = "plugin_refused",
 }
 
+impl AuditKind {
+    /// What anybody can cause without limit is bounded apart, so that it pushes nothing else out.
+    fn log(self) -> AuditLog {
+        use AuditKind::*;
+        match self {
+            OtpSent | OtpSendFailed | OtpFailed | OtpBurned | Login | LoginFailed | LoginLocked
+            | UserRegistered | PasswordChangeFailed | PasswordResetFailed | SessionRevoked => {
+                AuditLog::Frequent
+            }
+            SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | PasswordChanged
+            | PasswordReset | PasswordOverridden | RefreshReused | KeyCreated | KeyRevoked | ConfigLoaded
+            | ConfigChanged | ConfigRefused | PluginChanged | PluginRefused => AuditLog::Lasting,
+        }
+    }
+}
+
 /// One event. Made with [`AuditEvent::new`] and filled in.
 #[derive(Debug, Clone)]
 pub struct AuditEvent {
@@ -150,7 +166,7 @@ impl AuditEvent {
 }
 
 enum Message {
-    Record(AuditDraft),
+    Record(AuditLog, AuditDraft),
     Flush(oneshot::Sender<()>),
 }
 
@@ -176,7 +192,7 @@ impl Audit {
         Audit { shared: Arc::new(Shared::new(store, clock, None)) }
     }
 
-    /// A log that keeps at most `records_max` records. Must be called in a runtime, whose task writes until the
+    /// A log that keeps at most `records_max` records of what anybody can cause, and as many of the rest. Must be called in a runtime, whose task writes until the
     /// last handle is gone.
     #[must_use]
     pub fn start(store: Store, clock: Arc<dyn Clock>, records_max: u64) -> Self {
@@ -221,7 +237,7 @@ impl Audit {
         let event = kind.as_str().to_owned();
         let at = self.shared.clock.now();
         let draft = AuditDraft { at, event, user, session, ip_address, subject, detail };
-        if queue.try_send(Message::Record(draft)).is_err() {
+        if queue.try_send(Message::Record(kind.log(), draft)).is_err() {
             // Said once per doubling, so that a store that fails does not flood the log as well.
             let dropped = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
@@ -273,7 +289,7 @@ async fn write(store: Store, mut queue: mpsc::Receiver<Message>, keep: impl Fn()
         let mut flushes = Vec::new();
         for message in messages.drain(..) {
             match message {
-                Message::Record(draft) => drafts.push(draft),
+                Message::Record(log, draft) => drafts.push((log, draft)),
                 Message::Flush(done) => flushes.push(done),
             }
         }
@@ -341,6 +357,24 @@ mod tests {
         }
         assert_eq!(events(&audit), vec!["login"; 10]);
         assert_eq!(audit.dropped(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_wrong_codes_pushes_no_key_out() {
+        let (_folder, store, clock) = parts();
+        let audit = Audit::start(store, clock, 100);
+        audit.record(AuditEvent::new(AuditKind::KeyCreated));
+        for n in 0..1000 {
+            audit.record(AuditEvent::new(AuditKind::OtpFailed));
+            if n % 250 == 0 {
+                audit.record(AuditEvent::new(AuditKind::RefreshReused));
+            }
+        }
+        audit.flush().await;
+        let events = events(&audit);
+        let count = |word: &str| events.iter().filter(|event| *event == word).count();
+        assert_eq!((count("otp_failed"), count("refresh_reused"), count("key_created")), (100, 4, 1));
+        assert_eq!((events.len(), events.last().unwrap().as_str()), (105, "key_created"));
     }
 
     #[tokio::test]

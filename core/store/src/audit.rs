@@ -1,15 +1,36 @@
 //! The audit log: what happened to accounts, sessions, keys and the configuration, newest kept, oldest dropped.
 //!
-//! Entries are numbered from 1 without gaps and never changed; writing past the bound removes the oldest in the
-//! same change, so that the log never holds more than it may, and a bound that was lowered is reached while
-//! writing. Entries hold what people may read: no code, token or key, and numbers and names masked by the caller.
+//! Entries are numbered from 1 without gaps and never changed. They are kept in two logs with a bound each, so that
+//! a flood of what anybody can cause (wrong codes, say) pushes nothing out of the log of what few can; a page shows
+//! both in the order of their numbers. Writing past the bound removes the oldest in the same change, so that no log
+//! ever holds more than it may, and a bound that was lowered is reached while writing. Entries hold what people may
+//! read: no code, token or key, and numbers and names masked by the caller.
+//!
+//! What is appended together is kept in chunks of up to [`CHUNK_ENTRIES`] under the number of the first, because the
+//! engine's work is per key and not per byte. An entry with a key of its own is from a version before chunks.
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Record, decode};
+use crate::record::{Record, decode, decode_u64, encode_u64};
+use crate::txn::Txn;
 use crate::{SessionId, Store, StoreError, Timestamp, UserId, error, keys};
+
+/// Entries under one key: some kilobytes, read as a whole.
+const CHUNK_ENTRIES: usize = 32;
+/// Chunks that one change removes beyond what it replaces, while a bound is lower than it was.
+const TRIM_STEP: usize = 64;
+
+/// Which bound an entry counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AuditLog {
+    /// What anybody can cause, as often as they like.
+    Frequent,
+    /// What takes rights, or a stolen credential.
+    Lasting,
+}
 
 /// What is written. `user` is who it happened to, `actor` whoever did it when that is somebody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,27 +78,27 @@ pub struct AuditPage {
 }
 
 impl Store {
-    /// Appends entries, and removes the oldest beyond `keep`.
+    /// Appends entries, numbered in the order given, and removes the oldest of each log beyond `keep`.
     ///
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn audit_append(&self, drafts: Vec<AuditDraft>, keep: u64) -> Result<(), StoreError> {
+    pub async fn audit_append(
+        &self,
+        drafts: Vec<(AuditLog, AuditDraft)>,
+        keep: u64,
+    ) -> Result<(), StoreError> {
         self.change(move |txn| {
-            let mut last = 0;
-            let added = drafts.len();
-            for draft in drafts {
-                last = txn.next(keys::AUDIT_SEQUENCE)?;
-                txn.put_record(keys::audit(last), &AuditRecord(draft));
-            }
-            // As many as were added, and some more while the bound is lower than it was.
-            for (key, _) in txn.scan(keys::AUDIT, added + 64)? {
-                match keys::audit_id(&key) {
-                    Some(id) if id + keep.max(1) <= last => txn.delete(key),
-                    _ => break,
+            let (mut frequent, mut lasting) = (Vec::new(), Vec::new());
+            for (log, draft) in drafts {
+                let entry = (txn.next(keys::AUDIT_SEQUENCE)?, draft);
+                match log {
+                    AuditLog::Frequent => frequent.push(entry),
+                    AuditLog::Lasting => lasting.push(entry),
                 }
             }
-            Ok(())
+            append(txn, AuditLog::Frequent, frequent, keep)?;
+            append(txn, AuditLog::Lasting, lasting, keep)
         })
         .await
     }
@@ -88,31 +109,24 @@ impl Store {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
-        let first = match query.after {
-            Some(after) => Bound::Excluded(keys::audit(after)),
-            None => Bound::Included(keys::audit(0)),
-        };
-        let last = match query.before {
-            Some(before) => Bound::Excluded(keys::audit(before)),
-            None => Bound::Included(keys::audit(u64::MAX)),
-        };
-        let range = self.tree.range((first, last));
-        let mut walk: Box<dyn Iterator<Item = _>> = match query.after {
-            Some(_) => Box::new(range),
-            None => Box::new(range.rev()),
-        };
+        let mut frequent = self.walk(AuditLog::Frequent, query)?;
+        let mut lasting = self.walk(AuditLog::Lasting, query)?;
         let mut page = AuditPage { entries: Vec::new(), more_at: None };
         let mut looked_at = None;
         for looked in 0.. {
-            let Some(entry) = walk.next() else { break };
+            let next = match (frequent.peek()?, lasting.peek()?) {
+                (None, None) => break,
+                (Some(_), None) => &mut frequent,
+                (None, Some(_)) => &mut lasting,
+                (Some(a), Some(b)) if (a < b) == query.after.is_some() => &mut frequent,
+                (Some(_), Some(_)) => &mut lasting,
+            };
             if page.entries.len() == query.limit || looked == query.look_max {
                 page.more_at = looked_at;
                 break;
             }
-            let (key, value) = entry.map_err(error::read)?;
-            let Some(id) = keys::audit_id(&key) else { continue };
+            let Some((id, draft)) = next.ready.pop_front() else { break };
             looked_at = Some(id);
-            let AuditRecord(draft) = decode(&value)?;
             let wanted = query.event.as_ref().is_none_or(|event| *event == draft.event)
                 && query.user.is_none_or(|user| draft.user == Some(user));
             if wanted {
@@ -124,12 +138,125 @@ impl Store {
         }
         Ok(page)
     }
+
+    /// A log's entries that a query asks for, in the query's direction.
+    fn walk(&self, log: AuditLog, query: &AuditQuery) -> Result<Walk, StoreError> {
+        let (mut first, mut last) = (keys::audit(log, 0), Bound::Included(keys::audit(log, u64::MAX)));
+        if let Some(after) = query.after {
+            // The chunk that begins before may hold entries behind.
+            let before = self.tree.range(first.clone()..=keys::audit(log, after)).next_back();
+            first = match before.transpose().map_err(error::read)? {
+                Some((key, _)) => key,
+                None => keys::audit(log, after),
+            };
+        }
+        if let Some(before) = query.before {
+            last = Bound::Excluded(keys::audit(log, before));
+        }
+        let chunks = self.tree.range((Bound::Included(first), last));
+        let ascending = query.after.is_some();
+        let (after, before) = (query.after.unwrap_or(0), query.before.unwrap_or(u64::MAX));
+        Ok(Walk { chunks, ascending, after, before, ready: VecDeque::new() })
+    }
 }
 
-#[derive(Serialize, Deserialize)]
-struct AuditRecord(AuditDraft);
+/// The entries of one log, in one direction.
+struct Walk {
+    chunks: sled::Iter,
+    ascending: bool,
+    /// Entries behind this one are wanted.
+    after: u64,
+    /// Entries in front of this one are wanted.
+    before: u64,
+    ready: VecDeque<(u64, AuditDraft)>,
+}
 
-impl Record for AuditRecord {
+impl Walk {
+    /// The number of the next entry.
+    fn peek(&mut self) -> Result<Option<u64>, StoreError> {
+        while self.ready.is_empty() {
+            let next = if self.ascending { self.chunks.next() } else { self.chunks.next_back() };
+            let Some(entry) = next else { return Ok(None) };
+            let (key, value) = entry.map_err(error::read)?;
+            let mut entries = Chunk::read(&key, &value)?.entries;
+            entries.retain(|(id, _)| self.after < *id && *id < self.before);
+            if !self.ascending {
+                entries.reverse();
+            }
+            self.ready = entries.into();
+        }
+        Ok(self.ready.front().map(|(id, _)| *id))
+    }
+}
+
+/// Entries of one log under the number of the first of them.
+#[derive(Serialize, Deserialize)]
+struct Chunk {
+    /// How many entries its log had before the first of these, ever.
+    before: u64,
+    entries: Vec<(u64, AuditDraft)>,
+}
+
+impl Record for Chunk {
     const KIND: &'static str = "audit entry";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    /// One entry, whose number is in its key alone.
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        Ok(Chunk { before: 0, entries: vec![(0, postcard::from_bytes(body)?)] })
+    }
+}
+
+impl Chunk {
+    fn read(key: &[u8], value: &[u8]) -> Result<Chunk, StoreError> {
+        let mut chunk: Chunk = decode(value)?;
+        if let (Some(id), [(number @ 0, _)]) = (keys::audit_id(key), chunk.entries.as_mut_slice()) {
+            (*number, chunk.before) = (id, id.saturating_sub(1));
+        }
+        Ok(chunk)
+    }
+}
+
+/// Appends to one log and removes its oldest entries beyond `keep`.
+fn append(
+    txn: &mut Txn,
+    log: AuditLog,
+    entries: Vec<(u64, AuditDraft)>,
+    keep: u64,
+) -> Result<(), StoreError> {
+    let Some((first, _)) = entries.first() else { return Ok(()) };
+    let added = entries.len();
+    let count_key = keys::audit_count(log);
+    let mut count = match (txn.get(count_key)?, log) {
+        (Some(bytes), _) => decode_u64("audit count", &bytes)?,
+        // Before there were two logs, all entries were in this one.
+        (None, AuditLog::Frequent) => first - 1,
+        (None, AuditLog::Lasting) => 0,
+    };
+    let mut entries = entries.into_iter().peekable();
+    while let Some((first, _)) = entries.peek() {
+        let key = keys::audit(log, *first);
+        let chunk = Chunk { before: count, entries: entries.by_ref().take(CHUNK_ENTRIES).collect() };
+        count += chunk.entries.len() as u64;
+        txn.put_record(key, &chunk);
+    }
+    txn.put(count_key.into(), encode_u64(count));
+
+    let gone = count.saturating_sub(keep.max(1));
+    for (key, value) in txn.scan(keys::audit_log(log), added + TRIM_STEP)? {
+        let mut chunk = Chunk::read(&key, &value)?;
+        let surplus = gone.saturating_sub(chunk.before).min(chunk.entries.len() as u64);
+        if surplus == 0 {
+            break;
+        }
+        txn.delete(key);
+        chunk.entries.drain(..surplus as usize);
+        chunk.before += surplus;
+        if let Some((first, _)) = chunk.entries.first() {
+            txn.put_record(keys::audit(log, *first), &chunk);
+            break;
+        }
+    }
+    Ok(())
 }

@@ -15,7 +15,8 @@
 //! | `h` | user | what is kept of the password |
 //! | `g` | MAC of a user name | guesses at the password of that name |
 //! | `C` | see `chat::key` | chat: rooms, members, messages, files |
-//! | `a` | number of an audit entry | audit entry |
+//! | `a` | number of an audit entry | audit entries that anybody can cause |
+//! | `A` | number of an audit entry | audit entries that take rights |
 //! | `b` | anything | anything: for measuring |
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
 //! | `$` | see `money_keys` | money |
@@ -25,7 +26,7 @@
 
 use sled::IVec;
 
-use crate::{SessionId, UserId};
+use crate::{AuditLog, SessionId, UserId};
 
 pub(crate) const FORMAT: &[u8] = b"mformat";
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
@@ -36,7 +37,6 @@ pub(crate) const AUDIT_SEQUENCE: &[u8] = b"mseq-audit";
 pub(crate) const CHALLENGES: &[u8] = b"c";
 pub(crate) const SESSIONS: &[u8] = b"s";
 pub(crate) const GUARDS: &[u8] = b"g";
-pub(crate) const AUDIT: &[u8] = b"a";
 
 pub(crate) fn challenge(number: &str) -> IVec {
     joined(b'c', &[number.as_bytes()])
@@ -71,8 +71,24 @@ pub(crate) fn guard(name: &[u8; 32]) -> IVec {
     joined(b'g', &[name])
 }
 
-pub(crate) fn audit(id: u64) -> IVec {
-    joined(b'a', &[&be(id)])
+/// What the keys of a log begin with.
+pub(crate) fn audit_log(log: AuditLog) -> &'static [u8] {
+    match log {
+        AuditLog::Frequent => b"a",
+        AuditLog::Lasting => b"A",
+    }
+}
+
+/// How many entries a log had, ever.
+pub(crate) fn audit_count(log: AuditLog) -> &'static [u8] {
+    match log {
+        AuditLog::Frequent => b"maudit-frequent",
+        AuditLog::Lasting => b"maudit-lasting",
+    }
+}
+
+pub(crate) fn audit(log: AuditLog, id: u64) -> IVec {
+    joined(audit_log(log)[0], &[&be(id)])
 }
 
 /// The audit entry whose key this is.

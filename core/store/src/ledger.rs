@@ -6,6 +6,10 @@
 //! account is a list that is walked backwards, without an index of its own. Balances are kept beside the postings
 //! and are provable from them: [`Store::ledger_verify`] recomputes everything and names the first difference.
 //!
+//! Postings are kept in blocks of [`BLOCK_POSTINGS`], because the engine's work is per key and not per byte: the
+//! number of the first one, then each posting's length (u32, big-endian) and its record. A posting with a key of
+//! its own is from a version before blocks and read where it is.
+//!
 //! Invariants: a user's wallet and held money are never negative; arithmetic that would overflow refuses the
 //! posting; a refused posting writes nothing. Posting is a part of larger changes (see `payment` and `spend`), so
 //! that a state and the money it stands for change together or not at all.
@@ -17,10 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::outbox::{EventBody, emit};
 use crate::payment::{PayMode, Payment, PaymentState};
-use crate::record::{Record, decode, decode_u64, encode_u64};
+use crate::record::{Record, decode, decode_u64, encode, encode_u64};
 use crate::spend::{Spend, SpendState};
 use crate::txn::Txn;
 use crate::{PaymentId, SpendId, Store, StoreError, Timestamp, UserId, error, money_keys as keys};
+
+/// Postings under one key: some kilobytes, which a lone posting has to write again.
+const BLOCK_POSTINGS: u64 = 16;
 
 /// Where money is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -226,7 +233,7 @@ pub(crate) fn post(
     let balance = entries[0].balance;
     let mut posting = Posting { number, key, at, entries, previous_hash: head.hash, hash: [0; 32] };
     posting.hash = posting.computed_hash();
-    txn.put_record(keys::posting(number), &posting);
+    block_append(txn, &posting)?;
     txn.put(posting_key, encode_u64(number));
     txn.put_record(keys::LEDGER_HEAD.into(), &Head { number, hash: posting.hash });
     for Entry { account, amount, balance, .. } in &posting.entries {
@@ -236,6 +243,45 @@ pub(crate) fn post(
         }
     }
     Ok(Posted::Done { balance })
+}
+
+fn block_append(txn: &mut Txn, posting: &Posting) -> Result<(), StoreError> {
+    let key = keys::posting_block(posting.number / BLOCK_POSTINGS);
+    let record = encode(posting);
+    let length = u32::try_from(record.len()).expect("a posting has a few legs and a short key");
+    let before = txn.get(&key)?;
+    let before: &[u8] = before.as_deref().unwrap_or(&[]);
+    let mut block = Vec::with_capacity(before.len() + 12 + record.len());
+    if before.is_empty() {
+        block.extend_from_slice(&posting.number.to_be_bytes());
+    }
+    block.extend_from_slice(before);
+    block.extend_from_slice(&length.to_be_bytes());
+    block.extend_from_slice(&record);
+    txn.put(key, block.into());
+    Ok(())
+}
+
+/// The records of a block with the numbers of their places.
+fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), StoreError>> {
+    let first = block.split_first_chunk::<8>();
+    let (mut number, mut rest) = first.map_or((0, block), |(first, rest)| (u64::from_be_bytes(*first), rest));
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let record = rest
+            .split_first_chunk::<4>()
+            .and_then(|(length, rest)| rest.split_at_checked(u32::from_be_bytes(*length) as usize));
+        let Some((record, after)) = record else {
+            rest = &[];
+            let reason = format!("it ends within posting {number}");
+            return Some(Err(StoreError::Record { kind: "posting block", reason }));
+        };
+        let place = number;
+        (number, rest) = (number.wrapping_add(1), after);
+        Some(Ok((place, record)))
+    })
 }
 
 /// An amount as a leg; amounts are checked when they come in.
@@ -288,10 +334,7 @@ impl Store {
         };
         let mut lines = Vec::new();
         while next != 0 && lines.len() < limit {
-            let Some(bytes) = self.tree.get(keys::posting(next)).map_err(error::read)? else {
-                return Ok((lines, None));
-            };
-            let posting: Posting = decode(&bytes)?;
+            let Some(posting) = self.posting(next)? else { return Ok((lines, None)) };
             let Some(entry) = posting.entries.iter().find(|entry| entry.account == wallet) else {
                 return Ok((lines, None));
             };
@@ -317,7 +360,20 @@ impl Store {
         let Some(bytes) = self.tree.get(keys::posting_key(key)).map_err(error::read)? else {
             return Ok(None);
         };
-        let number = decode_u64("posting key", &bytes)?;
+        self.posting(decode_u64("posting key", &bytes)?)
+    }
+
+    fn posting(&self, number: u64) -> Result<Option<Posting>, StoreError> {
+        if let Some(block) =
+            self.tree.get(keys::posting_block(number / BLOCK_POSTINGS)).map_err(error::read)?
+        {
+            for record in block_records(&block) {
+                let (place, record) = record?;
+                if place == number {
+                    return decode(record).map(Some);
+                }
+            }
+        }
         let bytes = self.tree.get(keys::posting(number)).map_err(error::read)?;
         bytes.map(|bytes| decode(&bytes)).transpose()
     }
@@ -400,54 +456,15 @@ impl Store {
     ) -> Result<BTreeMap<Account, AccountRecord>, Stop> {
         let mut accounts: BTreeMap<Account, AccountRecord> = BTreeMap::new();
         for entry in self.tree.scan_prefix(keys::POSTINGS) {
-            let (key, value) = entry.map_err(error::read)?;
-            let number = report.postings + 1;
-            if keys::last_number(&key) != Some(number) {
-                return differs(format!("posting {number} is missing"));
+            let (key, record) = entry.map_err(error::read)?;
+            self.recompute_posting(report, &mut accounts, keys::last_number(&key), &record)?;
+        }
+        for entry in self.tree.scan_prefix(keys::POSTING_BLOCKS) {
+            let (_, block) = entry.map_err(error::read)?;
+            for record in block_records(&block) {
+                let (place, record) = record?;
+                self.recompute_posting(report, &mut accounts, Some(place), record)?;
             }
-            let posting: Posting = decode(&value)?;
-            let name = format!("posting {number} ({})", posting.key);
-            if posting.number != number {
-                return differs(format!("{name}: calls itself {}", posting.number));
-            }
-            if posting.previous_hash != report.head {
-                return differs(format!("{name}: does not follow the posting before it"));
-            }
-            if posting.hash != posting.computed_hash() {
-                return differs(format!("{name}: its hash is not that of its content"));
-            }
-            let sum: i128 = posting.entries.iter().map(|entry| i128::from(entry.amount)).sum();
-            if sum != 0 {
-                return differs(format!("{name}: its entries sum to {sum} rial"));
-            }
-            for entry in &posting.entries {
-                let record = accounts.entry(entry.account.clone()).or_default();
-                if entry.previous != record.last {
-                    return differs(format!(
-                        "{name}: the {} was moved by posting {} before, not {}",
-                        entry.account, record.last, entry.previous
-                    ));
-                }
-                let balance = record.balance.checked_add(entry.amount);
-                if balance != Some(entry.balance) {
-                    return differs(format!(
-                        "{name}: the {} has {} rial after it, not {}",
-                        entry.account,
-                        balance.unwrap_or(i64::MAX),
-                        entry.balance
-                    ));
-                }
-                if entry.balance < 0 && !entry.account.may_be_negative() {
-                    return differs(format!("{name}: the {} is negative", entry.account));
-                }
-                *record = AccountRecord { balance: entry.balance, last: number };
-            }
-            let stored = self.tree.get(keys::posting_key(&posting.key)).map_err(error::read)?;
-            if stored.map(|bytes| decode_u64("posting key", &bytes)).transpose()? != Some(number) {
-                return differs(format!("{name}: its key does not lead to it"));
-            }
-            report.postings = number;
-            report.head = posting.hash;
         }
         let head = self.tree.get(keys::LEDGER_HEAD).map_err(error::read)?;
         let head: Head = head.map_or(Ok(Head::default()), |bytes| decode(&bytes))?;
@@ -463,6 +480,64 @@ impl Store {
             return differs(format!("{known_keys} posting keys for {} postings", report.postings));
         }
         Ok(accounts)
+    }
+
+    /// Checks the posting that follows those the report counts, and books it.
+    fn recompute_posting(
+        &self,
+        report: &mut LedgerReport,
+        accounts: &mut BTreeMap<Account, AccountRecord>,
+        place: Option<u64>,
+        record: &[u8],
+    ) -> Result<(), Stop> {
+        let number = report.postings + 1;
+        if place != Some(number) {
+            return differs(format!("posting {number} is missing"));
+        }
+        let posting: Posting = decode(record)?;
+        let name = format!("posting {number} ({})", posting.key);
+        if posting.number != number {
+            return differs(format!("{name}: calls itself {}", posting.number));
+        }
+        if posting.previous_hash != report.head {
+            return differs(format!("{name}: does not follow the posting before it"));
+        }
+        if posting.hash != posting.computed_hash() {
+            return differs(format!("{name}: its hash is not that of its content"));
+        }
+        let sum: i128 = posting.entries.iter().map(|entry| i128::from(entry.amount)).sum();
+        if sum != 0 {
+            return differs(format!("{name}: its entries sum to {sum} rial"));
+        }
+        for entry in &posting.entries {
+            let record = accounts.entry(entry.account.clone()).or_default();
+            if entry.previous != record.last {
+                return differs(format!(
+                    "{name}: the {} was moved by posting {} before, not {}",
+                    entry.account, record.last, entry.previous
+                ));
+            }
+            let balance = record.balance.checked_add(entry.amount);
+            if balance != Some(entry.balance) {
+                return differs(format!(
+                    "{name}: the {} has {} rial after it, not {}",
+                    entry.account,
+                    balance.unwrap_or(i64::MAX),
+                    entry.balance
+                ));
+            }
+            if entry.balance < 0 && !entry.account.may_be_negative() {
+                return differs(format!("{name}: the {} is negative", entry.account));
+            }
+            *record = AccountRecord { balance: entry.balance, last: number };
+        }
+        let stored = self.tree.get(keys::posting_key(&posting.key)).map_err(error::read)?;
+        if stored.map(|bytes| decode_u64("posting key", &bytes)).transpose()? != Some(number) {
+            return differs(format!("{name}: its key does not lead to it"));
+        }
+        report.postings = number;
+        report.head = posting.hash;
+        Ok(())
     }
 
     fn recompute_accounts(

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use api_key::{ApiKey, ApiKeyDraft};
-pub use audit::{AuditDraft, AuditEntry, AuditPage, AuditQuery};
+pub use audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
 pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use commit::{CommitStats, Health};
 pub use error::StoreError;

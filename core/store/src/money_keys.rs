@@ -2,7 +2,8 @@
 //!
 //! | bytes | rest of the key | value |
 //! |---|---|---|
-//! | `$p` | number u64 | posting |
+//! | `$b` | number of the block u64 | postings: see `ledger` |
+//! | `$p` | number u64 | posting, as the first versions stored it |
 //! | `$k` | posting key | u64: the posting's number |
 //! | `$a` | account | balance |
 //! | `$h` | | number and hash of the last posting |
@@ -33,6 +34,7 @@ use crate::{EventId, PaymentId, SpendId, Timestamp, UserId};
 pub(crate) const PAYMENT_SEQUENCE: &[u8] = b"mseq-payment";
 pub(crate) const SPEND_SEQUENCE: &[u8] = b"mseq-spend";
 
+pub(crate) const POSTING_BLOCKS: &[u8] = b"$b";
 pub(crate) const POSTINGS: &[u8] = b"$p";
 pub(crate) const POSTING_KEYS: &[u8] = b"$k";
 pub(crate) const ACCOUNTS: &[u8] = b"$a";
@@ -51,6 +53,10 @@ pub(crate) const ENDPOINTS_MAX: usize = 1000;
 
 pub(crate) fn posting(number: u64) -> IVec {
     joined(POSTINGS, &[&number.to_be_bytes()])
+}
+
+pub(crate) fn posting_block(block: u64) -> IVec {
+    joined(POSTING_BLOCKS, &[&block.to_be_bytes()])
 }
 
 pub(crate) fn posting_key(key: &str) -> IVec {

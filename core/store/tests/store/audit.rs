@@ -1,16 +1,21 @@
 //! The audit log: appended, paged in both directions, filtered, and never longer than it may be.
 
-use chelseru_store::{AuditDraft, AuditQuery, UserId};
+use chelseru_store::{AuditDraft, AuditLog, AuditQuery, UserId};
 
 use super::*;
 
-fn draft(event: &str, user: u64, at_secs: u64) -> AuditDraft {
-    AuditDraft {
+fn draft(event: &str, user: u64, at_secs: u64) -> (AuditLog, AuditDraft) {
+    let draft = AuditDraft {
         at: secs(at_secs),
         event: event.to_owned(),
         user: Some(UserId(user)),
         ..AuditDraft::default()
-    }
+    };
+    (AuditLog::Frequent, draft)
+}
+
+fn lasting(event: &str, at_secs: u64) -> (AuditLog, AuditDraft) {
+    (AuditLog::Lasting, draft(event, 1, at_secs).1)
 }
 
 fn page(store: &TestStore, query: AuditQuery) -> (Vec<u64>, Option<u64>) {
@@ -60,4 +65,74 @@ async fn the_oldest_go_when_the_log_is_full_and_when_its_bound_is_lowered() {
     assert_eq!(kept(&store), (2..=11).rev().collect::<Vec<_>>());
     store.audit_append(many(2), 3).await.unwrap();
     assert_eq!(kept(&store), [13, 12, 11]);
+}
+
+#[tokio::test]
+async fn a_flood_in_one_log_leaves_the_other_and_pages_keep_their_order() {
+    let store = TestStore::new();
+    for round in 0..30 {
+        let mut drafts = vec![lasting("key_created", round)];
+        drafts.extend((0..70).map(|n| draft("otp_failed", n, round)));
+        store.audit_append(drafts, 100).await.unwrap();
+    }
+    let store = store.reopened();
+    let all = store.audit_page(&AuditQuery { limit: 1000, look_max: 1000, ..query() }).unwrap().entries;
+    let keys = all.iter().filter(|entry| entry.draft.event == "key_created").count();
+    assert_eq!((all.len(), keys), (130, 30));
+    assert!(all.is_sorted_by(|newer, older| newer.id > older.id));
+    assert_eq!((all[0].id, all[129].id), (30 * 71, 1));
+
+    // Both directions visit the same, in steps that end anywhere.
+    let ids: Vec<u64> = all.iter().map(|entry| entry.id).collect();
+    for limit in [1, 7, 33, 64] {
+        let (mut down, mut before) = (Vec::new(), None);
+        loop {
+            let (ids, more) = page(&store, AuditQuery { before, limit, look_max: 1000, ..query() });
+            down.extend(ids);
+            before = more;
+            if more.is_none() {
+                break;
+            }
+        }
+        assert_eq!(down, ids, "{limit} at a time");
+        let (mut up, mut after) = (Vec::new(), 0);
+        loop {
+            let query = AuditQuery { after: Some(after), limit, look_max: 1000, ..query() };
+            let (ids, more) = page(&store, query);
+            up.extend(ids.into_iter().rev());
+            match more {
+                Some(last) => after = last,
+                None => break,
+            }
+        }
+        up.reverse();
+        assert_eq!(up, ids, "{limit} at a time");
+    }
+}
+
+/// As the version before stored them: one under each key, all in one log.
+#[tokio::test]
+async fn entries_from_before_chunks_are_read_and_go_first() {
+    let store = TestStore::new();
+    store.audit_append((0..5).map(|n| draft("login", 1, n)).collect(), 100).await.unwrap();
+    let TestStore { store, folder } = store;
+    store.close();
+    drop(store);
+    let db = open_engine(folder.path());
+    let key = |id: u64| [b"a", id.to_be_bytes().as_slice()].concat();
+    let chunk = db.remove(key(1)).unwrap().expect("the chunk is there");
+    // Schema, entries before, number of entries; then each entry behind its number.
+    let entry = (chunk.len() - 3) / 5;
+    for n in 0..5 {
+        let record = &chunk[3 + n * entry..][..entry];
+        db.insert(key(n as u64 + 1), [&[1], &record[1..]].concat()).unwrap();
+    }
+    db.remove(b"maudit-frequent").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let store = TestStore { store: Store::open(folder.path(), StoreOptions::default()).unwrap(), folder };
+    let all = AuditQuery { limit: 100, ..query() };
+    assert_eq!(page(&store, all.clone()), (vec![5, 4, 3, 2, 1], None));
+    store.audit_append(vec![draft("login", 1, 9), draft("login", 1, 9)], 4).await.unwrap();
+    assert_eq!(page(&store, all), (vec![7, 6, 5, 4], None));
 }

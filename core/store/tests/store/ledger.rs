@@ -1,7 +1,5 @@
 //! The ledger's proof: whatever is changed behind its back is found and named.
 
-use std::path::Path;
-
 use chelseru_store::{Account, SpendDraft, SpendEnded, SpendMade, StoreError};
 
 use super::*;
@@ -56,19 +54,28 @@ fn changed(store: TestStore, change: impl FnOnce(&sled::Db)) -> Option<String> {
     store.ledger_verify().unwrap().difference
 }
 
-/// The engine lets go of its lock a moment after its last handle is gone.
-fn open_engine(folder: &Path) -> sled::Db {
-    for _ in 0..200 {
-        if let Ok(db) = sled::open(folder.join("sled")) {
-            return db;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the engine stays locked")
+/// The first block: postings 1 to 15.
+fn block() -> Vec<u8> {
+    [b"$b", 0u64.to_be_bytes().as_slice()].concat()
 }
 
-fn posting(number: u64) -> Vec<u8> {
-    [b"$p", number.to_be_bytes().as_slice()].concat()
+/// Changes the records of the first block as a list.
+fn edit(db: &sled::Db, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+    let stored = db.get(block()).unwrap().expect("the block is there");
+    let (first, mut rest) = stored.split_at(8);
+    let mut records = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (record, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+        records.push(record.to_vec());
+        rest = after;
+    }
+    change(&mut records);
+    let mut changed = first.to_vec();
+    for record in records {
+        changed.extend_from_slice(&(record.len() as u32).to_be_bytes());
+        changed.extend_from_slice(&record);
+    }
+    db.insert(block(), changed).unwrap();
 }
 
 fn wallet(user: UserId) -> Vec<u8> {
@@ -125,26 +132,70 @@ async fn a_balance_past_its_range_is_refused() {
 
 #[tokio::test]
 async fn a_changed_text_breaks_the_hash() {
-    let found = after(|db| patch(db, &posting(2), b"test:2", b"test:3")).await;
+    let found = after(|db| patch(db, &block(), b"test:2", b"test:3")).await;
     assert_eq!(found.unwrap(), "posting 2 (test:3): its hash is not that of its content");
 }
 
 #[tokio::test]
 async fn a_posting_that_is_gone_is_missed() {
-    let found = after(|db| drop(db.remove(posting(2)).unwrap())).await;
-    assert_eq!(found.unwrap(), "posting 2 is missing");
-    let found = after(|db| drop(db.remove(posting(4)).unwrap())).await;
+    let found = after(|db| edit(db, |records| drop(records.remove(1)))).await;
+    assert_eq!(found.unwrap(), "posting 2 (test:3): calls itself 3");
+    let found = after(|db| edit(db, |records| drop(records.pop()))).await;
     assert_eq!(found.unwrap(), "the last posting should be 4, found 3");
+    let found = after(|db| drop(db.remove(block()).unwrap())).await;
+    assert_eq!(found.unwrap(), "the last posting should be 4, found 0");
+    let found = after(|db| {
+        let stored = db.get(block()).unwrap().expect("the block is there");
+        db.insert(block(), &stored[..stored.len() - 1]).unwrap();
+    })
+    .await;
+    assert_eq!(found.unwrap(), "a posting block record is not readable: it ends within posting 4",);
+}
+
+#[tokio::test]
+async fn a_block_that_is_gone_is_missed() {
+    let store = with_postings().await;
+    for n in 0..40 {
+        assert!(store.ledger_probe(format!("more:{n}"), ALICE, 1, secs(9)).await.unwrap());
+    }
+    assert_eq!(store.ledger_verify().unwrap().difference, None);
+    assert_eq!(store.posting_by_key("more:30").unwrap().unwrap().number, 35);
+    let found = changed(store, |db| {
+        drop(db.remove([b"$b", 1u64.to_be_bytes().as_slice()].concat()).unwrap());
+    });
+    assert_eq!(found.unwrap(), "posting 16 is missing");
+}
+
+/// As the first versions stored them: each under a key of its own.
+#[tokio::test]
+async fn postings_from_before_blocks_are_read_and_followed() {
+    let TestStore { store, folder } = with_postings().await;
+    let lines = store.wallet_entries(ALICE, None, 100).unwrap();
+    store.close();
+    drop(store);
+    let db = open_engine(folder.path());
+    edit(&db, |records| {
+        for (number, record) in (1u64..).zip(records.drain(..)) {
+            db.insert([b"$p", number.to_be_bytes().as_slice()].concat(), record).unwrap();
+        }
+    });
+    db.remove(block()).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    assert_eq!(store.wallet_entries(ALICE, None, 100).unwrap(), lines);
+    for n in 0..20 {
+        assert!(store.ledger_probe(format!("more:{n}"), ALICE, 1, secs(9)).await.unwrap());
+    }
+    assert_eq!(store.wallet_entries(ALICE, None, 100).unwrap().0.len(), lines.0.len() + 20);
+    assert_eq!(store.posting_by_key("test:2").unwrap().unwrap().number, 2);
+    let report = store.ledger_verify().unwrap();
+    assert_eq!((report.postings, report.difference), (24, None));
 }
 
 #[tokio::test]
 async fn swapped_postings_do_not_follow_each_other() {
-    let found = after(|db| {
-        let (two, three) = (db.get(posting(2)).unwrap().unwrap(), db.get(posting(3)).unwrap().unwrap());
-        db.insert(posting(2), three).unwrap();
-        db.insert(posting(3), two).unwrap();
-    })
-    .await;
+    let found = after(|db| edit(db, |records| records.swap(1, 2))).await;
     assert_eq!(found.unwrap(), "posting 2 (test:3): calls itself 3");
 }
 

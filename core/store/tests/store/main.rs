@@ -12,6 +12,7 @@ mod passwords;
 mod refresh;
 mod sessions;
 
+use std::path::Path;
 use std::time::Duration;
 
 use chelseru_store::{
@@ -70,6 +71,17 @@ impl TestStore {
             other => panic!("not logged in: {other:?}"),
         }
     }
+}
+
+/// The engine lets go of its lock a moment after its last handle is gone.
+fn open_engine(folder: &Path) -> sled::Db {
+    for _ in 0..200 {
+        if let Ok(db) = sled::open(folder.join("sled")) {
+            return db;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the engine stays locked")
 }
 
 fn secs(secs: u64) -> Timestamp {
