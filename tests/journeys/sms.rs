@@ -340,6 +340,30 @@ async fn the_reply_says_who_served_and_why_others_did_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is_not_believed() {
+    for status in [500, 503] {
+        let shop = Shop::open(TWO).await;
+        shop.simulator.fault(Fault::status("kavenegar", status)).expect("a fault");
+        let sent = shop.send(hello("09120000001")).await;
+        assert_eq!((sent.status, &sent.body["provider"]), (200, &json!("MELI_PAYAMAK_COM")), "{sent:?}");
+        assert_eq!(
+            sent.body["tried"],
+            json!([{"provider": "KAVENEGAR_COM", "reason": "unavailable"}]),
+            "{status}"
+        );
+        assert_eq!(shop.simulator.messages().len(), 1, "{status}");
+    }
+    // A template has no id of ours at this provider, so it is not asked again either.
+    let template = "[sms.templates.1]\nKAVENEGAR_COM = \"welcome\"\nMELI_PAYAMAK_COM = \"12345\"\n";
+    let shop = Shop::open(&format!("{TWO}{template}")).await;
+    shop.simulator.fault(Fault::status("kavenegar", 502)).expect("a fault");
+    let body = json!({"mobile_number": "09120000002", "message_text": "x", "template_id": "1"});
+    let unknown = shop.send(body).await;
+    assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
+    assert_eq!(shop.simulator.accepted("meli_payamak"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_passing_failure_is_tried_again_until_it_is_sent_or_expires() {
     let shop =
         Shop::open(&KAVENEGAR.replace("retry_seconds_min", "circuit_failures = 1000\nretry_seconds_min"))

@@ -35,8 +35,8 @@ pub(crate) fn error(code: i64, text: &str, answer: &Answer) -> Error {
         400 | 404 | 405 | 406 | 413 | 414 | 415 | 417 | 419 | 422 | 428 | TOKEN_CHARACTERS | 604 | 607 => {
             Error::invalid_message(code, text)
         }
-        // The provider broke down while it worked on the request.
-        500..=599 => answer.unclear_because(&["return status ", &code.to_string()].concat()),
+        // The provider broke down, or somebody in front of it.
+        500..=599 => answer.unclear_with(code as u16, &["return status ", &code.to_string()].concat()),
         // 412 sender line, 420 links (another provider may take them), and codes no source names.
         _ => Error::rejected(code, text),
     }
@@ -144,10 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn a_breakdown_of_the_provider_leaves_the_outcome_unknown() {
-        for code in [500, 502, 503, 599] {
+    fn a_breakdown_of_the_provider_is_left_to_the_next_one_and_of_its_proxy_unknown() {
+        for (code, own) in [(500, true), (502, false), (503, true), (504, false), (599, false)] {
             let error = lookup(200, format!(r#"{{"return":{{"status":{code},"message":"x"}}}}"#));
-            assert!(matches!(error, Error::UnknownOutcome(_)), "{code}: {error:?}");
+            assert_eq!(matches!(error, Error::Unavailable(_)), own, "{code}: {error:?}");
+            assert_eq!(matches!(error, Error::UnknownOutcome(_)), !own, "{code}: {error:?}");
         }
     }
 
@@ -159,7 +160,7 @@ mod tests {
             body: Vec::new(),
         };
         let script = script().respond(response);
-        let answer = Request::get("http://a").act(&script as &dyn Context).expect("answered");
+        let answer = Request::get("http://a").hand_over(&script as &dyn Context).expect("answered");
         assert_eq!(error(429, "", &answer), Error::Throttled(Some(12)));
     }
 }

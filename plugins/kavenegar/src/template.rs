@@ -33,7 +33,7 @@ impl SmsTemplate for Kavenegar {
     fn send_template(context: &dyn Context, message: Message) -> Result<Accepted, Error> {
         let fields = fields(&message)?;
         let fields: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_ref())).collect();
-        let answer = request(context, "verify/lookup", &fields)?.act(context)?;
+        let answer = request(context, "verify/lookup", &fields)?.hand_over(context)?;
         let sent = entries(&answer)?;
         sent.items().first().map_or_else(|| Err(answer.unclear_because("no entry")), outcome)
     }

@@ -32,7 +32,7 @@ impl SmsText for Kavenegar {
             if let Some(line) = &sender {
                 fields.push(("sender", line.trim()));
             }
-            Some(request(context, "sms/send", &fields)?.act(context)?)
+            Some(request(context, "sms/send", &fields)?.hand_over(context)?)
         } else {
             None
         };
@@ -236,7 +236,7 @@ mod tests {
             (200, ""),
             (200, "<html>ok</html>"),
             (502, "<html>bad gateway</html>"),
-            (500, "{}"),
+            (504, "{}"),
             (200, "[]"),
             (200, r#"{"return":{}}"#),
             (200, r#"{"return":{"status":"ok"}}"#),
@@ -262,9 +262,10 @@ mod tests {
         };
         assert_eq!(ids(&sent(whole.clone().into_bytes(), 200).expect("accepted")), [Ok("8792343001")]);
         for body in testing::truncations(&whole) {
-            for status in [200, 404, 503] {
+            for status in [200, 404, 502] {
                 assert!(matches!(sent(body.clone(), status), Err(Error::UnknownOutcome(_))));
             }
+            assert!(matches!(sent(body.clone(), 503), Err(Error::Unavailable(_))));
         }
         for body in testing::mutations(&whole) {
             if let Ok(receipts) = sent(body, 200) {

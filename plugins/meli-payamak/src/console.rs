@@ -67,13 +67,13 @@ fn outcome(id: &str, status: &str) -> Result<Accepted, Error> {
 pub(crate) fn send(context: &dyn Context, base: &str, token: &str, message: &Outgoing) -> Outcomes {
     let object_of = Object::new().text("from", message.from).text("text", message.text);
     if let [to] = message.to {
-        let answer = post(base, "send/simple", token, object_of.text("to", to)).act(context)?;
+        let answer = post(base, "send/simple", token, object_of.text("to", to)).hand_over(context)?;
         let node = object(&answer)?;
         return outcome(node.get("recId").text(), node.get("status").text())
             .map(|accepted| vec![Ok(accepted)]);
     }
     let request = object_of.texts("to", message.to.iter().copied()).text("udh", "");
-    let answer = post(base, "send/advanced", token, request).act(context)?;
+    let answer = post(base, "send/advanced", token, request).hand_over(context)?;
     let node = object(&answer)?;
     let status = node.get("status").text();
     let Node::List(ids) = node.get("recIds") else {
@@ -96,7 +96,7 @@ pub(crate) fn send_template(
         .number("bodyId", message.body_id)
         .text("to", message.to)
         .texts("args", message.values.iter().copied());
-    let answer = post(base, "send/shared", token, request).act(context)?;
+    let answer = post(base, "send/shared", token, request).hand_over(context)?;
     let node = object(&answer)?;
     outcome(node.get("recId").text(), node.get("status").text())
 }

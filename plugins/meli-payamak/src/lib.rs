@@ -408,13 +408,25 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_says_it_failed_is_left_to_the_next_provider() {
+        for api in ["rest", "soap", "console"] {
+            for (status, body) in [(500, "{}"), (503, "<html>"), (503, "")] {
+                let text = MeliPayamak::send_text(&script(api).reply(status, body), texts(ONE));
+                let template = MeliPayamak::send_template(&script(api).reply(status, body), filled(&["1"]));
+                assert!(matches!(text, Err(Error::Unavailable(_))), "{api} {body}: {text:?}");
+                assert!(matches!(template, Err(Error::Unavailable(_))), "{api} {body}: {template:?}");
+            }
+        }
+    }
+
+    #[test]
     fn an_unclear_answer_to_a_send_is_an_unknown_outcome_everywhere() {
         for api in ["rest", "soap", "console"] {
             for (status, body) in [
                 (200, ""),
                 (200, "<html>5461268677656004204</html>"),
                 (502, "<html>"),
-                (500, "{}"),
+                (504, "{}"),
                 (200, "{}"),
             ] {
                 let text = MeliPayamak::send_text(&script(api).reply(status, body), texts(ONE));

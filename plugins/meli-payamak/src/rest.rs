@@ -44,7 +44,8 @@ fn value(answer: &Answer) -> Result<String, Error> {
             Err(Error::unauthorized(words, "wrong user or password"))
         }
         "" => Err(answer.unclear_because("no Value")),
-        _ if !answer.is_success() => Err(answer.unclear_because("a Value")),
+        // It may be the id of a message that is on its way.
+        _ if !answer.is_success() => Err(Error::unknown_outcome("a Value in an answer that is not 2xx")),
         _ => Ok(value.to_owned()),
     }
 }
@@ -52,7 +53,7 @@ fn value(answer: &Answer) -> Result<String, Error> {
 pub(crate) fn send(context: &dyn Context, login: &Login, message: &Outgoing) -> Outcomes {
     let to = message.to.join(",");
     let fields = [("to", to.as_str()), ("from", message.from), ("text", message.text), ("isFlash", "false")];
-    let value = value(&request(login, "SendSMS", &fields).act(context)?)?;
+    let value = value(&request(login, "SendSMS", &fields).hand_over(context)?)?;
     match message.to {
         [_] => code::outcome(&value).map(|accepted| vec![Ok(accepted)]),
         to => one_each(to.len(), value.split(',').map(code::outcome).collect()),
@@ -66,7 +67,7 @@ pub(crate) fn send_template(
 ) -> Result<Accepted, Error> {
     let (text, body_id) = (message.joined(), message.body_id.to_string());
     let fields = [("text", text.as_str()), ("to", message.to), ("bodyId", &body_id)];
-    code::outcome(&value(&request(login, "BaseServiceNumber", &fields).act(context)?)?)
+    code::outcome(&value(&request(login, "BaseServiceNumber", &fields).hand_over(context)?)?)
 }
 
 /// The delivery code of one message.

@@ -106,7 +106,7 @@ impl SmsTemplate for ParsianWebco {
         }
         // Every known client of this form sends 1; what it delays is not known.
         form.extend([(name::RECEIVER, receiver.as_str()), (name::DELAY, "1")]);
-        let answer = request(context, name::SEND, &form)?.act(context)?;
+        let answer = request(context, name::SEND, &form)?.hand_over(context)?;
         let node = accepted(&answer)?;
         let id = Some(find(&node, &name::MESSAGE_IDS)).filter(|id| !id.is_empty());
         // A bare `"data": 123` is the only other shape that can be an id.
@@ -291,11 +291,16 @@ mod tests {
             (200, r#"{"status":201}"#),
             (200, r#"{"status":500}"#),
             (404, "<html>"),
-            (500, ""),
+            (504, ""),
             (502, "<html>"),
         ] {
             let error = send(status, body).expect_err(body);
             assert!(matches!(error, Error::UnknownOutcome(_)), "{status} {body}: {error:?}");
+        }
+        // A server that says it failed: the next provider.
+        for status in [500, 501, 503] {
+            let error = send(status, "<html>").expect_err("failed");
+            assert!(matches!(error, Error::Unavailable(_)), "{status}: {error:?}");
         }
         let cut = script().fail(HttpError::Unanswered("timed out".into()));
         let error = ParsianWebco::send_template(&cut, message(&["1"]));

@@ -1,9 +1,10 @@
 //! Requests to the provider and its answers.
 //!
-//! A [`Request`] is built in one expression and sent in one of two ways. [`Request::act`] is for what changes
-//! something (sending a message): a request that may have been carried out becomes `unknown-outcome`, which
-//! the gateway never repeats blindly. [`Request::ask`] is for questions (status, credit): an unanswered
-//! question changed nothing and becomes `unavailable`.
+//! A [`Request`] is built in one expression and sent in one of three ways. [`Request::act`] is for what changes
+//! something (making a payment): a request that may have been carried out becomes `unknown-outcome`, which
+//! the gateway never repeats blindly. [`Request::hand_over`] is for a message, which another provider can carry as
+//! well: a server that says it failed by itself ([`OWN_FAILURES`]) becomes `unavailable`. [`Request::ask`] is for
+//! questions (status, credit): an unanswered question changed nothing and becomes `unavailable`.
 //!
 //! Error texts name the provider's host only. The URL's path and query are removed from what the gateway
 //! reports, because some providers carry their API key there.
@@ -18,6 +19,10 @@ use crate::{Error, encode};
 pub use crate::wit::base::chelseru::provider::http::{
     Error as HttpError, Header, Method, Request as HttpRequest, Response as HttpResponse,
 };
+
+/// HTTP statuses by which the server itself says that it did not do its work: 500, 501 and 503 (RFC 9110, 15.6).
+/// The other 5xx are said by somebody in front of it, who does not know how far the server came.
+pub const OWN_FAILURES: [u16; 3] = [500, 501, 503];
 
 /// A request on its way to being sent.
 #[derive(Debug, Clone)]
@@ -87,6 +92,18 @@ impl Request {
         self.send(context, Purpose::Act)
     }
 
+    /// Sends a request that hands a message over to be sent.
+    ///
+    /// As [`Self::act`], but an answer that is unclear and whose HTTP status is one of [`OWN_FAILURES`] becomes
+    /// `unavailable`, and the gateway asks the next provider: a code that comes twice is a lesser evil than one that
+    /// never comes. A provider's own error in the body still goes first, if the plugin reads it.
+    ///
+    /// # Errors
+    /// As [`Self::act`].
+    pub fn hand_over(self, context: &dyn Context) -> Result<Answer, Error> {
+        self.send(context, Purpose::HandOver)
+    }
+
     /// Sends a request that only reads.
     ///
     /// # Errors
@@ -111,13 +128,14 @@ impl Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Act,
+    HandOver,
     Ask,
 }
 
 impl Purpose {
     fn unclear(self, text: String) -> Error {
         match self {
-            Self::Act => Error::UnknownOutcome(text),
+            Self::Act | Self::HandOver => Error::UnknownOutcome(text),
             Self::Ask => Error::Unavailable(text),
         }
     }
@@ -204,7 +222,7 @@ impl Answer {
     }
 
     /// The error for an answer that does not say what was done: `unknown-outcome` for a deed, `unavailable`
-    /// for a question. It tells the HTTP status and the kind of body, never the body.
+    /// for a question and for a message whose server failed by its own word ([`OWN_FAILURES`]). It tells the HTTP status and the kind of body, never the body.
     pub fn unclear(&self) -> Error {
         let kind = match self.response.body.trim_ascii() {
             [] => "an empty body",
@@ -216,8 +234,17 @@ impl Answer {
 
     /// [`Self::unclear`] with the reason in words: "HTTP 200 with REASON".
     pub fn unclear_because(&self, reason: &str) -> Error {
-        let status = self.response.status.to_string();
-        self.purpose.unclear(["HTTP ", &status, " with ", &log_text(reason)].concat())
+        self.unclear_with(self.response.status, reason)
+    }
+
+    /// [`Self::unclear_because`] for a provider that says a status of HTTP's kind within its answer; that one is
+    /// what counts.
+    pub fn unclear_with(&self, status: u16, reason: &str) -> Error {
+        let text = ["HTTP ", &self.response.status.to_string(), " with ", &log_text(reason)].concat();
+        if self.purpose == Purpose::HandOver && OWN_FAILURES.contains(&status) {
+            return Error::Unavailable(text);
+        }
+        self.purpose.unclear(text)
     }
 }
 
@@ -310,6 +337,21 @@ mod tests {
             let asked = Request::get(URL).ask(&Script::new().reply(502, body)).expect("answered");
             assert!(matches!(asked.unclear(), Error::Unavailable(_)));
         }
+    }
+
+    #[test]
+    fn only_a_messages_server_that_says_it_failed_lets_another_provider_try() {
+        for status in [200, 404, 500, 501, 502, 503, 504, 520] {
+            let script = || Script::new().reply(status, "<html>");
+            let handed_over = Request::post(URL).hand_over(&script()).expect("answered").unclear();
+            let own = matches!(status, 500 | 501 | 503);
+            assert_eq!(matches!(handed_over, Error::Unavailable(_)), own, "{status}");
+            assert_eq!(matches!(handed_over, Error::UnknownOutcome(_)), !own, "{status}");
+            let deed = Request::post(URL).act(&script()).expect("answered").unclear();
+            assert!(matches!(deed, Error::UnknownOutcome(_)), "{status}");
+        }
+        let unanswered = Script::new().fail(HttpError::Unanswered("timed out".into()));
+        assert!(matches!(Request::post(URL).hand_over(&unanswered), Err(Error::UnknownOutcome(_))));
     }
 
     #[test]

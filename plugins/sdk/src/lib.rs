@@ -29,7 +29,7 @@
 //!             let answer = Request::post([&url, "/send"].concat())
 //!                 .header("authorization", &key)
 //!                 .form(&[("to", &to), ("text", &message.text)])
-//!                 .act(context)?;
+//!                 .hand_over(context)?;
 //!             match answer.text().trim().split_once(' ') {
 //!                 Some(("ok", id)) => Ok(Accepted { message_id: id.to_owned(), duplicate: false, cost_rial: None }),
 //!                 Some(("error", "7")) => Err(Error::insufficient_credit(7, "no credit")),

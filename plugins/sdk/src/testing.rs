@@ -4,7 +4,7 @@
 //! use chelseru_plugin_sdk::{http::Request, testing::Script};
 //!
 //! let script = Script::new().setting("api_key", "k").reply(200, r#"{"ok":true}"#);
-//! let answer = Request::post("https://api.example/send").form(&[("to", "0912")]).act(&script)?;
+//! let answer = Request::post("https://api.example/send").form(&[("to", "0912")]).hand_over(&script)?;
 //! assert!(answer.is_success());
 //! assert_eq!(script.form(0), [("to".to_owned(), "0912".to_owned())]);
 //! # Ok::<(), chelseru_plugin_sdk::Error>(())

@@ -33,7 +33,7 @@ impl SmsText for Acme {
             let answer = Request::post([&url, "/send"].concat())
                 .header("authorization", &key)
                 .form(&[("to", &to), ("text", &message.text)])
-                .act(context)?;
+                .hand_over(context)?;
             receipts.push(text::Receipt { number: recipient.number, outcome: Ok(accepted(&answer)?) });
         }
         Ok(receipts)
