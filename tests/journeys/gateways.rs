@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_domain::audit::AuditQuery;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_simulator::{Back, Fault, FaultKind, Paid, Simulator};
 use chelseru_tests::Answer;
@@ -412,8 +413,21 @@ async fn a_plugin_file_that_is_gone_leaves_its_open_payments_served() {
     std::fs::remove_file(file).expect("it was there");
     let refused = |status: &Value| status["providers"].to_string().contains("zarinpal.wasm");
     street.shop.gateway.wait_for("the refusal", refused).await;
+    // What hangs on it is where operators look.
+    assert_eq!(street.shop.gateway.status().await["payment"]["open"], json!({"ZARINPAL_COM": 1}));
+    let metrics = street.shop.gateway.get("/metrics/", None).await.text;
+    assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 1"), "{metrics}");
+    let live = street.shop.gateway.app.live();
+    live.identity.audit().flush().await;
+    let refusals = AuditQuery { event: Some("plugin_refused".to_owned()), limit: 1, ..AuditQuery::default() };
+    let refusals = live.identity.audit().page(refusals).expect("read").entries;
+    let draft = &refusals[0].draft;
+    assert_eq!((draft.subject.as_str(), draft.detail.as_str()), ("ZARINPAL_COM", "it has 1 open payments"));
     street.simulator.pay(authority(&details));
     assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1, "it still serves");
+    assert_eq!(street.shop.gateway.status().await["payment"]["open"], json!({}));
+    let metrics = street.shop.gateway.get("/metrics/", None).await.text;
+    assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 0"), "{metrics}");
 }
 
 /// A closed browser stops nothing.

@@ -191,7 +191,7 @@ impl App {
             "store": {"healthy": self.is_healthy()},
             "config": &*self.reload_status(),
             "sms": messages::status(self),
-            "payment": {"gateway": live.config.payment.gateway},
+            "payment": payments::status(self),
             "chat": {"sockets": self.hub.sockets()},
             // More than none is a hole on purpose; whoever looks here should see it.
             "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},

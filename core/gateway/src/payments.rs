@@ -19,6 +19,7 @@ use chelseru_domain::payment::gateway::{
 };
 use chelseru_plugin_host::{CallError, Kind, Provider};
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect, Store};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -59,8 +60,8 @@ const URL_MAX: usize = 4096;
 const FIELDS_MAX: usize = 50;
 /// Characters of a provider's words.
 const TEXT_MAX: usize = 300;
-/// Open payments that a refusal counts up to.
-const COUNT_MAX: usize = 100_000;
+/// Open payments of a gateway that are counted, for a refusal and for the status.
+const COUNT_MAX: usize = 10_000;
 
 /// Every entry that takes payments, the selected one first.
 pub struct Gateways(Vec<Arc<dyn PaymentGateway>>);
@@ -169,6 +170,23 @@ async fn reconcile_gateway(app: Arc<App>, name: String, stop: CancellationToken)
 /// How many open payments a gateway has, as far as that is counted; 0 when it cannot be read, which is logged elsewhere.
 pub fn open_payments(store: &Store, name: &str) -> usize {
     store.payments_open(name, COUNT_MAX).unwrap_or_default()
+}
+
+/// What `status/` says of payments: the selected gateway, and the open ones of each that has some, also of one whose
+/// plugin's file is gone.
+pub(crate) fn status(app: &App) -> Value {
+    let names = app.store.payments_open_gateways().unwrap_or_default();
+    let open: serde_json::Map<String, Value> =
+        names.into_iter().map(|name| (name.clone(), open_payments(&app.store, &name).into())).collect();
+    json!({"gateway": app.live().config.payment.gateway, "open": open})
+}
+
+/// Sets the gauges of payments; called when metrics are read.
+pub(crate) fn measure(app: &App) {
+    for gateway in app.live().gateways.all() {
+        let open = open_payments(&app.store, gateway.name()) as f64;
+        app.metrics.gauge("chelseru_payments_open", Some(("gateway", gateway.name())), open);
+    }
 }
 
 /// Says at start which open payments have no gateway.

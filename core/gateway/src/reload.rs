@@ -186,9 +186,10 @@ pub async fn apply_plugins(app: &App) {
     let prepared = app.registry.prepare(&desired).await;
     for (name, _) in prepared.failures() {
         app.metrics.reload(false);
-        app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name));
         // The old one serves on, also when its file is gone; whoever took it away learns what hangs on it.
         let open = open_payments(&app.store, name);
+        let detail = if open > 0 { format!("it has {open} open payments") } else { String::new() };
+        app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(detail));
         if open > 0 {
             tracing::error!(plugin.id = %name, open, "its plugin cannot be removed or changed so while it has open payments");
         }

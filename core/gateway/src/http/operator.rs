@@ -181,6 +181,7 @@ pub(crate) fn status(context: &Context) -> Result<Reply, Failure> {
 pub(crate) fn metrics(context: &Context) -> Result<Reply, Failure> {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     crate::messages::measure(&context.app);
+    crate::payments::measure(&context.app);
     Ok(Reply::text(StatusCode::OK, content_type, context.app.metrics.render()))
 }
 
