@@ -364,6 +364,37 @@ async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_handed_no_more_than_its_entry_allows() {
+    let entry = "[provider.KAVENEGAR_COM]\n";
+    let served = |answers: &[Answer]| {
+        let by = |name: &str| answers.iter().filter(|answer| answer.body["provider"] == name).count();
+        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+        (by("KAVENEGAR_COM"), by("MELI_PAYAMAK_COM"))
+    };
+
+    // At once: they wait for each other, so that five take five times as long as one.
+    let shop = Shop::open(&TWO.replace(entry, &format!("{entry}concurrency_max = 1\n"))).await;
+    shop.simulator.fault(Fault::delay("kavenegar", 200).accept(true)).expect("a fault");
+    let started = Instant::now();
+    let sends = (0..5).map(|n| shop.send(hello(&format!("0912000000{n}"))));
+    let answers = futures_util::future::join_all(sends).await;
+    assert_eq!(served(&answers), (5, 0));
+    assert!(started.elapsed() >= Duration::from_millis(1000), "two at once: {:?}", started.elapsed());
+
+    // In a second, by the gateway's clock.
+    let shop = Shop::open(&TWO.replace(entry, &format!("{entry}rate_per_second = 2\n"))).await;
+    for _ in 0..2 {
+        let mut answers = Vec::new();
+        for n in 0..5 {
+            answers.push(shop.send(hello(&format!("0912000000{n}"))).await);
+        }
+        assert_eq!(served(&answers), (2, 3));
+        shop.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(shop.simulator.accepted("kavenegar"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_passing_failure_is_tried_again_until_it_is_sent_or_expires() {
     let shop =
         Shop::open(&KAVENEGAR.replace("retry_seconds_min", "circuit_failures = 1000\nretry_seconds_min"))
