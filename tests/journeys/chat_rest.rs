@@ -317,6 +317,9 @@ async fn every_route_needs_a_user() {
         ("DELETE", "/chat/messages/1/?chat_room=1"),
         ("POST", "/chat/organizations/"),
         ("GET", "/chat/organizations/1/"),
+        ("PATCH", "/chat/organizations/1/"),
+        ("DELETE", "/chat/organizations/1/"),
+        ("GET", "/chat/organizations/1/chatrooms/"),
         ("POST", "/message/file/upload/"),
         ("POST", "/message/file/tus/"),
         ("PATCH", "/message/file/tus/x/"),
@@ -384,6 +387,68 @@ async fn groups_belong_to_organizations_and_show_no_numbers() {
         .filter_map(|member| member["user"]["id"].as_u64())
         .collect();
     assert_eq!((ids, &members["next"]), (vec![1, 2, 3], &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_is_renamed_and_removed_by_its_owner_alone() {
+    let town = Town::build(4, "").await;
+    let make = |uname: &str| json!({"name": "Shop", "uname": uname});
+    let made = town.ask(1, "POST", "/chat/organizations/", make("one")).await.body;
+    town.ask(2, "POST", "/chat/organizations/", make("two")).await;
+    let path = format!("/chat/organizations/{}/", made["id"]);
+    let rooms = format!("{path}chatrooms/");
+    let mut groups = Vec::new();
+    for users in [json!([2]), json!([2, 3])] {
+        let body = json!({"users": users, "name": "Team", "organization": made["id"]});
+        groups.push(town.ask(1, "POST", "/chat/chatrooms/", body).await.body["id"].clone());
+    }
+    town.ask(1, "POST", "/chat/chatrooms/", json!({"users": [2, 3]})).await;
+
+    // Rooms: all for the owner, one's own for a member, none for an outsider.
+    let listed = |answer: Answer| -> Vec<Value> {
+        answer.body.as_array().expect("a list").iter().map(|room| room["id"].clone()).collect()
+    };
+    let newest_first: Vec<Value> = groups.iter().rev().cloned().collect();
+    assert_eq!(listed(town.ask(1, "GET", &rooms, Value::Null).await), newest_first);
+    assert_eq!(listed(town.ask(2, "GET", &rooms, Value::Null).await), newest_first);
+    assert_eq!(listed(town.ask(3, "GET", &rooms, Value::Null).await), newest_first[..1]);
+    assert_eq!(town.ask(4, "GET", &rooms, Value::Null).await.status, 404);
+
+    // Renaming: by the owner, to a name that nobody has.
+    for user in [2, 4] {
+        assert_eq!(town.ask(user, "PATCH", &path, json!({"name": "Mine"})).await.status, 404);
+        assert_eq!(town.ask(user, "DELETE", &path, Value::Null).await.status, 404);
+    }
+    let taken = town.ask(1, "PATCH", &path, json!({"uname": "TWO"})).await;
+    assert_eq!((taken.status, taken.text.contains("uname")), (400, true), "{taken:?}");
+    assert_eq!(town.ask(1, "PATCH", &path, json!({"uname": "a b"})).await.status, 400);
+    let renamed = town.ask(1, "PATCH", &path, json!({"uname": "Three", "name": "New"})).await;
+    assert_eq!(
+        (renamed.status, &renamed.body["uname"], &renamed.body["name"]),
+        (200, &json!("three"), &json!("New"))
+    );
+    let same = town.ask(1, "PATCH", &path, json!({"uname": "three"})).await;
+    assert_eq!((same.status, &same.body["name"]), (200, &json!("New")), "what is absent stays");
+    let freed = town.ask(3, "POST", "/chat/organizations/", make("one")).await;
+    assert_eq!(freed.status, 201, "its old name is free: {freed:?}");
+    assert_eq!(town.room(2, &groups[0]).await["organization"]["uname"], "three");
+
+    // Removing: only without rooms.
+    let refused = town.ask(1, "DELETE", &path, Value::Null).await;
+    assert_eq!(
+        (refused.status, refused.header("x-error-code")),
+        (409, "organization_has_rooms"),
+        "{refused:?}"
+    );
+    assert!(refused.text.contains("rooms: 2"), "{refused:?}");
+    for group in &groups {
+        town.ask(1, "DELETE", &format!("/chat/chatrooms/{group}/"), Value::Null).await;
+    }
+    assert_eq!(town.ask(1, "GET", &rooms, Value::Null).await.body, json!([]));
+    assert_eq!(town.ask(1, "DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(town.ask(1, "GET", &path, Value::Null).await.status, 404);
+    assert_eq!(town.ask(1, "GET", "/chat/organizations/", Value::Null).await.body, json!([]));
+    assert_eq!(town.ask(4, "POST", "/chat/organizations/", make("three")).await.status, 201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -460,6 +525,7 @@ async fn no_value_of_a_field_is_a_crash() {
             json!({"text": "x", "message_type": "text", "lat": 1, "lng": 1}),
         ),
         ("POST", "/chat/organizations/".to_owned(), json!({"name": "x", "uname": "x"})),
+        ("PATCH", "/chat/organizations/1/".to_owned(), json!({"name": "x", "uname": "x"})),
     ];
     for (method, path, body) in &routes {
         for key in body.as_object().expect("an object").keys() {

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use chelseru_store::StoreError;
 pub use chelseru_store::chat::{
     Edited, FileDraft, FileId, FileKept, Member, Message, MessageBody, MessageEdit, MessagePage,
-    Organization, OrganizationId, OrganizationMade, ROOMS_MAX, Room, RoomChange, RoomChanged, RoomFacts,
-    RoomId, RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
+    Organization, OrganizationChanged, OrganizationId, OrganizationMade, OrganizationRemoved, ROOMS_MAX,
+    Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
 };
 
 pub use public::PublicUser;
@@ -146,6 +146,8 @@ pub enum ChatError {
     UserMissing,
     #[error("there is no such organization of the user")]
     OrganizationMissing,
+    #[error("the organization has rooms: {0}; delete them first")]
+    OrganizationHasRooms(usize),
     #[error(transparent)]
     Denied(#[from] Denied),
     /// A field's value: its name and a sentence.

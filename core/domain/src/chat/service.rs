@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use chelseru_store::chat::{
     Appended, FileDraft, FileId, FileKept, Judged, MessageBody, MessageDraft, MessageEdit, MessagePage,
-    OrganizationId, OrganizationMade, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomId,
-    RoomLimits, RoomMade, RoomStatus, RoomSummary, StoredFile,
+    OrganizationChanged, OrganizationId, OrganizationMade, OrganizationRemoved, PairDraft, Room, RoomChange,
+    RoomChanged, RoomDraft, RoomFacts, RoomId, RoomLimits, RoomMade, RoomStatus, RoomSummary, StoredFile,
 };
 use chelseru_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -533,12 +533,58 @@ impl ChatService {
         let max = self.rules().organizations_per_user_max;
         match self.store.chat_organization_create(owner, name, uname, max, self.clock.now()).await? {
             OrganizationMade::New(organization) => Ok(organization),
-            OrganizationMade::NameTaken => Err(ChatError::Invalid {
-                field: "uname",
-                reason: "organization with this uname already exists.".to_owned(),
-            }),
+            OrganizationMade::NameTaken => Err(uname_taken()),
             OrganizationMade::TooMany => Err(ChatError::Full("organizations of a user")),
         }
+    }
+
+    /// Renames an organisation of a user; what is `None` stays.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::OrganizationMissing`], [`ChatError::Invalid`], [`ChatError::Store`].
+    pub async fn organization_update(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+        name: Option<String>,
+        uname: Option<String>,
+    ) -> Result<Organization, ChatError> {
+        match self.store.chat_organization_update(owner, id, name, uname).await? {
+            OrganizationChanged::Changed(organization) => Ok(organization),
+            OrganizationChanged::Missing => Err(ChatError::OrganizationMissing),
+            OrganizationChanged::NameTaken => Err(uname_taken()),
+        }
+    }
+
+    /// Removes an organisation of a user that has no rooms.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::OrganizationMissing`], [`ChatError::OrganizationHasRooms`], [`ChatError::Store`].
+    pub async fn organization_remove(&self, owner: UserId, id: OrganizationId) -> Result<(), ChatError> {
+        match self.store.chat_organization_remove(owner, id).await? {
+            OrganizationRemoved::Removed => Ok(()),
+            OrganizationRemoved::Missing => Err(ChatError::OrganizationMissing),
+            OrganizationRemoved::HasRooms(rooms) => Err(ChatError::OrganizationHasRooms(rooms)),
+        }
+    }
+
+    /// The rooms of an organisation that a user is in, the one with the newest change first: all of them for its
+    /// owner, who is in each.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::OrganizationMissing`] when there is none that the user could know of, [`ChatError::Store`].
+    pub fn organization_rooms(
+        &self,
+        user: UserId,
+        id: OrganizationId,
+    ) -> Result<Vec<RoomSummary>, ChatError> {
+        let mut rooms = self.rooms(user)?;
+        rooms.retain(|summary| summary.room.organization == Some(id));
+        let owns = || Ok::<_, ChatError>(self.organization(id)?.is_some_and(|found| found.owner == user));
+        if rooms.is_empty() && !owns()? { Err(ChatError::OrganizationMissing) } else { Ok(rooms) }
     }
 
     /// # Errors
@@ -829,6 +875,11 @@ fn made(
 /// A change whose answer never comes was begun when the store failed.
 async fn answer<T>(receiver: oneshot::Receiver<Result<T, ChatError>>) -> Result<T, ChatError> {
     receiver.await.unwrap_or(Err(ChatError::Store(StoreError::Failed)))
+}
+
+fn uname_taken() -> ChatError {
+    let reason = "organization with this uname already exists.".to_owned();
+    ChatError::Invalid { field: "uname", reason }
 }
 
 fn name_of(store: &Store, user: UserId) -> Arc<str> {

@@ -408,6 +408,7 @@ pub(crate) fn failure(error: &ChatError) -> (&'static str, String) {
         ChatError::MessageMissing => "message_missing",
         ChatError::UserMissing => "user_missing",
         ChatError::OrganizationMissing => "organization_missing",
+        ChatError::OrganizationHasRooms(_) => "organization_has_rooms",
         ChatError::Denied(denied) => match denied {
             Denied::NotMember => "room_missing",
             Denied::Banned => "banned",

@@ -73,6 +73,9 @@ pub enum Operation {
     OrganizationList,
     OrganizationCreate,
     OrganizationGet,
+    OrganizationUpdate,
+    OrganizationDelete,
+    OrganizationRooms,
     FileUpload,
     FileGet,
     FileDownload,
@@ -132,6 +135,7 @@ impl Operation {
                 | Operation::ChatMessageCreate
                 | Operation::ChatMessageUpdate
                 | Operation::OrganizationCreate
+                | Operation::OrganizationUpdate
                 | Operation::SpendCreate
                 | Operation::SpendCapture
                 | Operation::SpendVoid
@@ -413,7 +417,8 @@ pub(crate) const ROUTES: &[Route] = &[
     user_route!("/chat/messages.json", "Message List", GET => ChatMessageList, POST => ChatMessageCreate),
     user_route!("/chat/messages/{id}/", "Message Instance", GET => ChatMessageGet, PUT => ChatMessageUpdate, PATCH => ChatMessageUpdate, DELETE => ChatMessageDelete),
     user_route!("/chat/organizations/", "Organization List", GET => OrganizationList, POST => OrganizationCreate),
-    user_route!("/chat/organizations/{id}/", "Organization Instance", GET => OrganizationGet),
+    user_route!("/chat/organizations/{id}/", "Organization Instance", GET => OrganizationGet, PUT => OrganizationUpdate, PATCH => OrganizationUpdate, DELETE => OrganizationDelete),
+    user_route!("/chat/organizations/{id}/chatrooms/", "Organization Chat Room List", GET => OrganizationRooms),
     user_route!("/message/file/upload/", "Upload File", POST => FileUpload),
     user_route!("/message/file/tus/", "Resumable Upload List", POST => TusCreate),
     user_route!("/message/file/tus/{upload}/", "Resumable Upload Instance", GET => TusGet, PATCH => TusPatch, DELETE => TusDelete),

@@ -27,8 +27,8 @@ pub use message::{
     Appended, Edited, Message, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage,
 };
 pub use room::{
-    Member, OrganizationMade, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits,
-    RoomMade, RoomSummary,
+    Member, OrganizationChanged, OrganizationMade, OrganizationRemoved, PairDraft, Room, RoomChange,
+    RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade, RoomSummary,
 };
 
 /// Messages of one room; one more is refused. Room and number share the 53 bits of a public message id.

@@ -159,6 +159,23 @@ pub enum OrganizationMade {
     TooMany,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrganizationChanged {
+    Changed(Organization),
+    /// There is none with this number that the user owns.
+    Missing,
+    NameTaken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrganizationRemoved {
+    Removed,
+    /// There is none with this number that the user owns.
+    Missing,
+    /// It still has so many rooms.
+    HasRooms(usize),
+}
+
 /// A room in a user's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomSummary {
@@ -369,6 +386,69 @@ impl Store {
             txn.put(key::organization_of(owner, id), sled::IVec::default());
             txn.put_record(key::organization(id), &record);
             Ok(OrganizationMade::New(record.with_id(id)))
+        })
+        .await
+    }
+
+    /// Renames an organisation of a user; what is `None` stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_update(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+        name: Option<String>,
+        uname: Option<String>,
+    ) -> Result<OrganizationChanged, StoreError> {
+        self.change(move |txn| {
+            let Some(mut record) = organization_owned(txn, owner, id)? else {
+                return Ok(OrganizationChanged::Missing);
+            };
+            if let Some(uname) = uname.filter(|uname| *uname != record.uname) {
+                let key = key::organization_name(&uname);
+                if txn.get(&key)?.is_some() {
+                    return Ok(OrganizationChanged::NameTaken);
+                }
+                txn.delete(key::organization_name(&record.uname));
+                txn.put(key, encode_u64(id.0));
+                record.uname = uname;
+            }
+            record.name = name.unwrap_or(record.name);
+            txn.put_record(key::organization(id), &record);
+            Ok(OrganizationChanged::Changed(record.with_id(id)))
+        })
+        .await
+    }
+
+    /// Removes an organisation of a user, unless it has rooms; its unique name is free then.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_remove(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+    ) -> Result<OrganizationRemoved, StoreError> {
+        self.change(move |txn| {
+            let Some(record) = organization_owned(txn, owner, id)? else {
+                return Ok(OrganizationRemoved::Missing);
+            };
+            // Who owns an organisation owns its rooms and stays in them, so no index by organisation is needed.
+            let mut rooms = 0;
+            for (key, _) in txn.scan(&key::user_rooms(owner), usize::MAX)? {
+                let room = txn.get_record::<RoomRecord>(&key::room(RoomId(key::last(&key))))?;
+                rooms += usize::from(room.is_some_and(|room| room.organization == Some(id)));
+            }
+            if rooms > 0 {
+                return Ok(OrganizationRemoved::HasRooms(rooms));
+            }
+            txn.delete(key::organization_name(&record.uname));
+            txn.delete(key::organization_of(owner, id));
+            txn.delete(key::organization(id));
+            Ok(OrganizationRemoved::Removed)
         })
         .await
     }
@@ -604,8 +684,7 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
         return Ok(RoomMade::TooManyMembers);
     }
     if let Some(id) = draft.organization {
-        let found = txn.get_record::<OrganizationRecord>(&key::organization(id))?;
-        if found.is_none_or(|organization| organization.owner != owner) {
+        if organization_owned(txn, owner, id)?.is_none() {
             return Ok(RoomMade::OrganizationMissing);
         }
     }
@@ -642,6 +721,15 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
     }
     txn.put_record(key::room(id), &record);
     Ok(RoomMade::New(record.with_id(id)))
+}
+
+fn organization_owned(
+    txn: &Txn,
+    owner: UserId,
+    id: OrganizationId,
+) -> Result<Option<OrganizationRecord>, StoreError> {
+    let record = txn.get_record::<OrganizationRecord>(&key::organization(id))?;
+    Ok(record.filter(|record| record.owner == owner))
 }
 
 fn next_room(txn: &mut Txn) -> Result<Option<RoomId>, StoreError> {

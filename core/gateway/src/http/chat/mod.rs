@@ -82,6 +82,9 @@ pub(in crate::http) fn failure(context: &Context, error: ChatError, missing: fn(
         ChatError::MessageMissing => no_message(),
         ChatError::UserMissing => no_user(),
         ChatError::OrganizationMissing => Failure::field("organization", "There is no such organization."),
+        ChatError::OrganizationHasRooms(_) => {
+            Failure::detail(StatusCode::CONFLICT, "organization_has_rooms", sentence(&error))
+        }
         ChatError::Denied(denied) => denied_failure(denied, missing),
         ChatError::Invalid { field, reason } => Failure::field(field, reason),
         ChatError::FileUnusable => {

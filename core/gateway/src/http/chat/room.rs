@@ -1,6 +1,8 @@
 //! `chat/chatrooms/...`: rooms, and what a member does with a room for itself (pin, read).
 
-use chelseru_domain::chat::{FileId, OrganizationId, RoomEdit, RoomId, RoomRequest, RoomStatus, message_of};
+use chelseru_domain::chat::{
+    FileId, OrganizationId, RoomEdit, RoomId, RoomRequest, RoomStatus, RoomSummary, message_of,
+};
 use chelseru_domain::ids::UserId;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -16,11 +18,16 @@ const TEXT: Text = Text { chars_max: usize::MAX };
 
 /// `GET chat/chatrooms/`: the caller's rooms, the one with the newest change first.
 pub(crate) fn list(context: &Context) -> Result<Reply, Failure> {
-    let user = context.user()?.user_id;
+    let rooms = context.app.chat.rooms(context.user()?.user_id);
+    listed(context, rooms.map_err(|error| failure(context, error, no_room))?)
+}
+
+/// Rooms as a list shows them.
+pub(super) fn listed(context: &Context, rooms: Vec<RoomSummary>) -> Result<Reply, Failure> {
     let body = || {
         let mut people = People::default();
         let mut views = Vec::new();
-        for summary in context.app.chat.rooms(user)? {
+        for summary in rooms {
             let view = RoomView::of(context, summary, USERS_LISTED)?;
             people.load(&context.app.chat, view.users())?;
             views.push(view);

@@ -407,6 +407,24 @@ pub(super) fn about(operation: Operation) -> Option<About> {
             &[(201, "Organization")],
         ),
         O::OrganizationGet => about_of("One of one's organizations", &[], &[], &[(200, "Organization")]),
+        O::OrganizationUpdate => about_of(
+            "Rename one of one's organizations; what is absent stays",
+            &[],
+            &[
+                Field("name", MayText, "At most 100 characters."),
+                Field("uname", MayText, "Its unique name: at most 45 letters, digits, _ - and ."),
+            ],
+            &[(200, "Organization")],
+        ),
+        O::OrganizationDelete => about_of(
+            "Delete one of one's organizations",
+            &[],
+            &[],
+            &[(204, "It is done."), (409, "It has rooms.")],
+        ),
+        O::OrganizationRooms => {
+            about_of("An organization's rooms that one is in", &[], &[], &[(200, "Room[]")])
+        }
         O::FileUpload => about_of(
             "Upload a file to a room",
             &[],
