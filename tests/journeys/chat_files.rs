@@ -275,6 +275,33 @@ async fn sizes_and_quota_have_edges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_files_together_have_a_bound() {
+    let config = TIGHT.replace("user_bytes_max", "total_bytes_max = 3000\nuser_bytes_max");
+    let mut street = Street::open(&config).await;
+    let full = |answer: Answer| {
+        assert_eq!((answer.status, answer.header("x-error-code")), (507, "files_full"), "{answer:?}");
+    };
+    for (user, size) in [(1, 1000), (2, 999)] {
+        assert_eq!(street.upload(user, "a.bin", &vec![7; size]).await.status, 201);
+    }
+    // A resumable upload counts as a whole from the start, whoever began it.
+    assert_eq!(street.begin(1, 500).await.status, 201);
+    full(street.begin(2, 502).await);
+    assert_eq!(street.begin(2, 501).await.status, 201);
+    let metrics = street.gateway.get("/metrics/", None).await.text;
+    assert!(metrics.contains("chelseru_files_bytes 1999"), "{metrics}");
+
+    // What nobody sent goes after a day, and makes place.
+    street.pass(24 * 3600 + 1).await;
+    assert_eq!(street.collected().await, 0);
+    assert_eq!(street.gateway.app.store.chat_file_total().expect("read"), 0);
+    for (user, size) in [(1, 1000), (2, 1000), (2, 1000)] {
+        assert_eq!(street.upload(user, "a.bin", &vec![7; size]).await.status, 201);
+    }
+    full(street.upload(1, "a.bin", &[7; 1]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_message_and_a_deleted_room_lose_their_files() {
     let mut street = Street::open("").await;
     let (one, other) = (street.upload(1, "a.png", PNG).await.body, street.upload(2, "b.png", PNG).await.body);

@@ -148,9 +148,10 @@ impl Town {
             bytes: 1,
             text: None,
             quota_bytes: 1 << 30,
+            total_bytes: 1 << 30,
             now: self.gateway.app.clock.now(),
         };
-        let file = self.gateway.app.chat.file_keep(draft).await.expect("kept");
+        let file = self.gateway.app.chat.file_keep(draft).await.expect("stored").kept().expect("kept");
         let place = self.gateway.dir.path().join("data").join(file.path().trim_start_matches("/media/"));
         std::fs::create_dir_all(place.parent().expect("a folder")).expect("a folder");
         std::fs::write(place, b"x").expect("a file");

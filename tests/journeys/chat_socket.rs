@@ -107,9 +107,10 @@ impl Chat {
             bytes: 3,
             text: None,
             quota_bytes: 1000,
+            total_bytes: 1000,
             now: self.gateway.app.clock.now(),
         };
-        self.gateway.app.chat.file_keep(draft).await.expect("kept").id.0
+        self.gateway.app.chat.file_keep(draft).await.expect("stored").kept().expect("kept").id.0
     }
 }
 

@@ -601,16 +601,13 @@ impl ChatService {
         Ok(self.store.chat_organizations_of(owner, self.rules().organizations_per_user_max)?)
     }
 
-    /// Notes an uploaded file; the uploader was checked with [`Action::Post`].
+    /// Notes an uploaded file, unless a bound is reached; the uploader was checked with [`Action::Post`].
     ///
     /// # Errors
     ///
-    /// [`ChatError::Full`], [`ChatError::Store`].
-    pub async fn file_keep(&self, draft: FileDraft) -> Result<StoredFile, ChatError> {
-        match self.store.chat_file_keep(draft).await? {
-            FileKept::Kept(file) => Ok(file),
-            FileKept::QuotaExceeded => Err(ChatError::Full("bytes of a user's files")),
-        }
+    /// [`ChatError::Store`].
+    pub async fn file_keep(&self, draft: FileDraft) -> Result<FileKept, ChatError> {
+        Ok(self.store.chat_file_keep(draft).await?)
     }
 
     /// # Errors

@@ -10,6 +10,8 @@ pub struct Files {
     pub file_bytes_max: u64,
     /// Bytes that the files of one user may have together. 1 to 1099511627776.
     pub user_bytes_max: u64,
+    /// Bytes that the files of all users may have together; an upload past it is answered 507. 1 to 2^50.
+    pub total_bytes_max: u64,
     /// Uploads that are received at once; one more is answered 503. 1 to 10000.
     pub uploads_max: usize,
     /// Those of one user; one more is answered 429. 1 to 1000.
@@ -32,6 +34,7 @@ impl Default for Files {
         Files {
             file_bytes_max: 20 * 1024 * 1024,
             user_bytes_max: 1024 * 1024 * 1024,
+            total_bytes_max: 50 * 1024 * 1024 * 1024,
             uploads_max: 64,
             uploads_per_user_max: 4,
             upload_seconds_max: 600,
@@ -45,10 +48,11 @@ impl Default for Files {
 
 impl Files {
     /// Each number: key, value, least and greatest.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 9] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 10] {
         [
             ("files.file_bytes_max", self.file_bytes_max, 1, 1 << 32),
             ("files.user_bytes_max", self.user_bytes_max, 1, 1 << 40),
+            ("files.total_bytes_max", self.total_bytes_max, 1, 1 << 50),
             ("files.uploads_max", self.uploads_max as u64, 1, 10_000),
             ("files.uploads_per_user_max", self.uploads_per_user_max as u64, 1, 1000),
             ("files.upload_seconds_max", self.upload_seconds_max, 1, 86_400),

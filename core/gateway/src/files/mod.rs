@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chelseru_domain::chat::{Action, ChatError, ChatService, FileDraft, FileId, RoomId, StoredFile};
+use chelseru_domain::chat::{
+    Action, ChatError, ChatService, FileDraft, FileId, FileKept, RoomId, StoredFile,
+};
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::secret::SubKey;
@@ -54,6 +56,8 @@ pub enum FileError {
     Empty,
     #[error("the quota of {0} bytes is used up")]
     QuotaExceeded(u64),
+    #[error("all files together may have at most {0} bytes, which are used up")]
+    TotalExceeded(u64),
     /// Of the gateway (false) or of the user (true).
     #[error("too many uploads at once")]
     TooManyUploads { own: bool },
@@ -154,33 +158,44 @@ impl Files {
             bytes: received.bytes,
             text: words.text,
             quota_bytes: limits.user_bytes_max,
+            total_bytes: limits.total_bytes_max,
             now,
         };
-        match self.chat.file_keep(draft).await {
-            Ok(kept) => {
+        // After an error it is not known whether the record is stored; the next start looks.
+        let refused = match self.chat.file_keep(draft).await? {
+            FileKept::Kept(kept) => {
                 move_into(&received.path, &self.place(&kept)).await?;
-                Ok(kept)
+                return Ok(kept);
             }
-            Err(ChatError::Full(_)) => {
-                tokio::fs::remove_file(&received.path).await?;
-                Err(FileError::QuotaExceeded(limits.user_bytes_max))
-            }
-            // Whether the record is stored is not known; the next start looks.
-            Err(error) => Err(error.into()),
-        }
+            FileKept::QuotaExceeded => FileError::QuotaExceeded(limits.user_bytes_max),
+            FileKept::TotalExceeded => FileError::TotalExceeded(limits.total_bytes_max),
+        };
+        tokio::fs::remove_file(&received.path).await?;
+        Err(refused)
     }
 
-    /// Refuses early what would be refused in the end.
+    /// Refuses early what would be refused in the end: so many bytes more of a user, and of all users together.
     ///
     /// # Errors
     ///
-    /// [`FileError::QuotaExceeded`], [`FileError::Chat`].
-    pub fn check_quota(&self, user: UserId, bytes: u64, limits: &config::Files) -> Result<(), FileError> {
-        let used = self.chat.store().chat_file_bytes(user).map_err(ChatError::from)?;
-        match used.saturating_add(bytes) > limits.user_bytes_max {
-            true => Err(FileError::QuotaExceeded(limits.user_bytes_max)),
-            false => Ok(()),
+    /// [`FileError::QuotaExceeded`], [`FileError::TotalExceeded`], [`FileError::Chat`].
+    pub fn check_quota(
+        &self,
+        user: UserId,
+        own_bytes: u64,
+        all_bytes: u64,
+        limits: &config::Files,
+    ) -> Result<(), FileError> {
+        let store = self.chat.store();
+        let own = store.chat_file_bytes(user).map_err(ChatError::from)?;
+        if own.saturating_add(own_bytes) > limits.user_bytes_max {
+            return Err(FileError::QuotaExceeded(limits.user_bytes_max));
         }
+        let all = store.chat_file_total().map_err(ChatError::from)?;
+        if all.saturating_add(all_bytes) > limits.total_bytes_max {
+            return Err(FileError::TotalExceeded(limits.total_bytes_max));
+        }
+        Ok(())
     }
 
     /// Removes files that no message has, those of deleted rooms, and resumable uploads that were given up. One

@@ -238,13 +238,17 @@ impl Files {
     /// Takes an upload in, if its user's bounds leave room for it.
     fn reserve(&self, upload: &Upload, limits: &config::Files) -> Result<(), FileError> {
         let mut resumable = lock(&self.resumable);
-        let mine = resumable.values().filter(|begun| begun.user == upload.user);
-        let (count, promised) =
-            mine.fold((0, 0u64), |(count, sum), begun| (count + 1, sum.saturating_add(begun.promised)));
+        let (mut count, mut promised, mut promised_by_all) = (0, upload.bytes, upload.bytes);
+        for begun in resumable.values() {
+            promised_by_all = promised_by_all.saturating_add(begun.promised);
+            if begun.user == upload.user {
+                (count, promised) = (count + 1, promised.saturating_add(begun.promised));
+            }
+        }
         if count >= limits.resumable_per_user_max {
             return Err(FileError::TooManyResumable);
         }
-        self.check_quota(upload.user, promised.saturating_add(upload.bytes), limits)?;
+        self.check_quota(upload.user, promised, promised_by_all, limits)?;
         resumable.insert(upload.id.clone(), Begun::of(upload.clone()));
         Ok(())
     }

@@ -72,7 +72,7 @@ pub(crate) async fn upload(context: Context, body: RequestBody) -> Result<Reply,
             }
             let slot = files.slot(user, limits);
             let _slot = slot.map_err(|error| failure(&context, error, "file"))?;
-            files.check_quota(user, 1, limits).map_err(|error| failure(&context, error, "file"))?;
+            files.check_quota(user, 1, 1, limits).map_err(|error| failure(&context, error, "file"))?;
             receive(&context, &content_type, body).await?
         }
         // Has no place for a file, which is then missing.
@@ -411,6 +411,11 @@ pub(crate) fn failure(context: &Context, error: FileError, field: &'static str) 
         FileError::Empty => Failure::field(field, "The submitted file is empty."),
         FileError::TooLarge(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
         FileError::QuotaExceeded(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded"),
+        FileError::TotalExceeded(_) => {
+            // Only the operator can help.
+            tracing::error!(request.id = %context.request_id, "files.total_bytes_max is used up");
+            detail(StatusCode::INSUFFICIENT_STORAGE, "files_full")
+        }
         FileError::TooManyUploads { own: true } => {
             detail(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads").retry_after(1)
         }

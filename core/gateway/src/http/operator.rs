@@ -182,6 +182,9 @@ pub(crate) fn metrics(context: &Context) -> Result<Reply, Failure> {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     crate::messages::measure(&context.app);
     crate::payments::measure(&context.app);
+    if let Ok(bytes) = context.app.store.chat_file_total() {
+        context.app.metrics.gauge("chelseru_files_bytes", None, bytes as f64);
+    }
     Ok(Reply::text(StatusCode::OK, content_type, context.app.metrics.render()))
 }
 

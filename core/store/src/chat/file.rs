@@ -1,7 +1,7 @@
 //! Uploaded files: what is known of them. Their bytes are in a folder that the gateway keeps.
 //!
 //! A file belongs to a room and to the user who uploaded it; at most one message has it. Invariants: the bytes of
-//! a user's files are counted beside them and never pass the quota; a file that is about to be removed can no
+//! a user's files, and of all files, are counted beside them and never pass their bounds; a file that is about to be removed can no
 //! longer be taken by a message.
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub struct FileDraft {
     pub text: Option<String>,
     /// Bytes that the user's files may have together, this one included.
     pub quota_bytes: u64,
+    /// Bytes that all files may have together, this one included.
+    pub total_bytes: u64,
     pub now: Timestamp,
 }
 
@@ -58,10 +60,23 @@ impl StoredFile {
 pub enum FileKept {
     Kept(StoredFile),
     QuotaExceeded,
+    /// All files together would pass their bound.
+    TotalExceeded,
+}
+
+impl FileKept {
+    /// The file, when it was kept.
+    #[must_use]
+    pub fn kept(self) -> Option<StoredFile> {
+        match self {
+            FileKept::Kept(file) => Some(file),
+            FileKept::QuotaExceeded | FileKept::TotalExceeded => None,
+        }
+    }
 }
 
 impl Store {
-    /// Notes a file that was written, unless the user's quota is used up.
+    /// Notes a file that was written, unless the user's quota or the place for all files is used up.
     ///
     /// # Errors
     ///
@@ -71,6 +86,10 @@ impl Store {
             let used = bytes_of(txn, draft.uploader)?;
             if used.saturating_add(draft.bytes) > draft.quota_bytes {
                 return Ok(FileKept::QuotaExceeded);
+            }
+            let total = total_of(txn)?;
+            if total.saturating_add(draft.bytes) > draft.total_bytes {
+                return Ok(FileKept::TotalExceeded);
             }
             let id = FileId(txn.next(key::FILE_SEQUENCE)?);
             let record = FileRecord {
@@ -87,6 +106,7 @@ impl Store {
                 doomed: false,
             };
             txn.put(key::file_bytes(record.uploader), encode_u64(used + record.bytes));
+            txn.put(key::FILE_TOTAL.into(), encode_u64(total + record.bytes));
             txn.put(key::file_name(&record.name), encode_u64(id.0));
             txn.put_record(key::file(id), &record);
             Ok(FileKept::Kept(record.with_id(id)))
@@ -102,6 +122,18 @@ impl Store {
     pub fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
         let bytes = self.tree.get(key::file_bytes(user)).map_err(error::read)?;
         bytes.map_or(Ok(0), |bytes| decode_u64("file quota", &bytes))
+    }
+
+    /// Bytes that all files have together.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_file_total(&self) -> Result<u64, StoreError> {
+        if let Some(bytes) = self.tree.get(key::FILE_TOTAL).map_err(error::read)? {
+            return decode_u64("bytes of files", &bytes);
+        }
+        summed(self.tree.scan_prefix(key::FILE_BYTES).map(|entry| entry.map_err(error::read)))
     }
 
     /// # Errors
@@ -180,7 +212,9 @@ impl Store {
                 return Ok(false);
             };
             let used = bytes_of(txn, record.uploader)?;
+            let total = total_of(txn)?;
             txn.put(key::file_bytes(record.uploader), encode_u64(used.saturating_sub(record.bytes)));
+            txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_sub(record.bytes)));
             txn.delete(key::file_name(&record.name));
             txn.delete(key::file(id));
             Ok(true)
@@ -251,6 +285,20 @@ pub(crate) fn detach(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
         txn.put_record(key::file(id), &record);
     }
     Ok(())
+}
+
+/// Bytes of all files. A store from before they were counted together has the counts of its users.
+fn total_of(txn: &Txn) -> Result<u64, StoreError> {
+    match txn.get(key::FILE_TOTAL)? {
+        Some(bytes) => decode_u64("bytes of files", &bytes),
+        None => summed(txn.scan(key::FILE_BYTES, usize::MAX)?.into_iter().map(Ok)),
+    }
+}
+
+fn summed(
+    counts: impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>>,
+) -> Result<u64, StoreError> {
+    counts.map(|entry| decode_u64("file quota", &entry?.1)).sum()
 }
 
 fn bytes_of(txn: &Txn, user: UserId) -> Result<u64, StoreError> {

@@ -131,6 +131,9 @@ pub(crate) mod key {
     pub(crate) const ORGANIZATION_SEQUENCE: &[u8] = b"mseq-organization";
     pub(crate) const FILE_SEQUENCE: &[u8] = b"mseq-file";
     pub(crate) const FILES: &[u8] = b"Cf";
+    pub(crate) const FILE_BYTES: &[u8] = b"Cq";
+    /// Bytes of all files.
+    pub(crate) const FILE_TOTAL: &[u8] = b"mfile-bytes";
     pub(crate) const SWEEPS: &[u8] = b"Cz";
 
     pub(crate) fn room(room: RoomId) -> IVec {
