@@ -1,9 +1,10 @@
 //! Messages: a durable record each, from before a provider is asked to its one final state.
 //!
 //! A message moves Queued <-> Sending -> Accepted -> Delivered, or ends Failed, Unknown or Expired; never back
-//! from an end. A delivery report moves only forward: Accepted to Delivered or Failed, Failed to Delivered. Invariants: a provider is asked only after `message_insert` or `message_begin` has made the attempt
-//! durable; an attempt that a crash cut off is found again by [`Store::messages_recover`]; what waits can be
-//! taken in the order of its time without reading the rest.
+//! from an end. A delivery report moves only forward: Accepted to Delivered or Failed, Failed to Delivered.
+//! Invariants: a provider is asked only after `message_insert` or `message_begin` has made the attempt durable; an
+//! attempt that a crash cut off is found again by [`Store::messages_recover`]; what waits can be taken in the order
+//! of its time without reading the rest.
 //!
 //! Keys (all under `q`, see [`keys::sms`]): `m` records, `d` waiting ones by due time, `b` begun ones, `n` by
 //! number, `p` by the provider's id, `s` by the time to ask what became of them, `i` idempotency keys, `u` daily

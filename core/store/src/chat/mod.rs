@@ -9,10 +9,11 @@
 //! won between the look and the deed. Changes take a closure that runs on the writer thread once they are durable,
 //! in the order in which they were made: that is how the order of storing becomes the order of seeing.
 //!
-//! Keys: `C` and a second byte (see [`key`]). Reading order: this file, `room`, `message`, `file`.
+//! Keys: `C` and a second byte (see [`key`]). Reading order: this file, `room`, `message`, `organization`, `file`.
 
 mod file;
 mod message;
+mod organization;
 mod room;
 
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,9 @@ pub use file::{FileDraft, FileKept, StoredFile};
 pub use message::{
     Appended, Edited, Message, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage,
 };
+pub use organization::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
 pub use room::{
-    Member, OrganizationChanged, OrganizationMade, OrganizationRemoved, PairDraft, Room, RoomChange,
-    RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade, RoomSummary,
+    Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade, RoomSummary,
 };
 
 /// Messages of one room; one more is refused. Room and number share the 53 bits of a public message id.

@@ -1,4 +1,4 @@
-//! Rooms, their members, bans and organisations.
+//! Rooms, their members and bans.
 //!
 //! Invariants: a pair of users has one room at most; a member's entry and the user's list of rooms change
 //! together; a banned user is no member; unread counts are a subtraction (`last number - read up to - deleted
@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Judged, Organization, OrganizationId, ROOMS_MAX, RoomId, RoomStatus, key, message, message::MessageRecord,
+    Judged, OrganizationId, ROOMS_MAX, RoomId, RoomStatus, key, message, message::MessageRecord, organization,
 };
 use crate::chat::{FileId, file};
 use crate::record::{Record, decode, decode_u64, encode_u64};
@@ -150,30 +150,6 @@ pub enum RoomMade {
     OrganizationMissing,
     TooManyRooms,
     TooManyMembers,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrganizationMade {
-    New(Organization),
-    NameTaken,
-    TooMany,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrganizationChanged {
-    Changed(Organization),
-    /// There is none with this number that the user owns.
-    Missing,
-    NameTaken,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrganizationRemoved {
-    Removed,
-    /// There is none with this number that the user owns.
-    Missing,
-    /// It still has so many rooms.
-    HasRooms(usize),
 }
 
 /// A room in a user's list.
@@ -359,126 +335,6 @@ impl Store {
         }))
     }
 
-    /// Makes an organisation.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_organization_create(
-        &self,
-        owner: UserId,
-        name: String,
-        uname: String,
-        per_user_max: usize,
-        now: Timestamp,
-    ) -> Result<OrganizationMade, StoreError> {
-        self.change(move |txn| {
-            if txn.get(&key::organization_name(&uname))?.is_some() {
-                return Ok(OrganizationMade::NameTaken);
-            }
-            let owned = txn.scan(&key::organizations_of(owner), per_user_max)?;
-            if owned.len() >= per_user_max {
-                return Ok(OrganizationMade::TooMany);
-            }
-            let id = OrganizationId(txn.next(key::ORGANIZATION_SEQUENCE)?);
-            let record = OrganizationRecord { name, uname, owner, created_at: now };
-            txn.put(key::organization_name(&record.uname), encode_u64(id.0));
-            txn.put(key::organization_of(owner, id), sled::IVec::default());
-            txn.put_record(key::organization(id), &record);
-            Ok(OrganizationMade::New(record.with_id(id)))
-        })
-        .await
-    }
-
-    /// Renames an organisation of a user; what is `None` stays.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_organization_update(
-        &self,
-        owner: UserId,
-        id: OrganizationId,
-        name: Option<String>,
-        uname: Option<String>,
-    ) -> Result<OrganizationChanged, StoreError> {
-        self.change(move |txn| {
-            let Some(mut record) = organization_owned(txn, owner, id)? else {
-                return Ok(OrganizationChanged::Missing);
-            };
-            if let Some(uname) = uname.filter(|uname| *uname != record.uname) {
-                let key = key::organization_name(&uname);
-                if txn.get(&key)?.is_some() {
-                    return Ok(OrganizationChanged::NameTaken);
-                }
-                txn.delete(key::organization_name(&record.uname));
-                txn.put(key, encode_u64(id.0));
-                record.uname = uname;
-            }
-            record.name = name.unwrap_or(record.name);
-            txn.put_record(key::organization(id), &record);
-            Ok(OrganizationChanged::Changed(record.with_id(id)))
-        })
-        .await
-    }
-
-    /// Removes an organisation of a user, unless it has rooms; its unique name is free then.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_organization_remove(
-        &self,
-        owner: UserId,
-        id: OrganizationId,
-    ) -> Result<OrganizationRemoved, StoreError> {
-        self.change(move |txn| {
-            let Some(record) = organization_owned(txn, owner, id)? else {
-                return Ok(OrganizationRemoved::Missing);
-            };
-            // Who owns an organisation owns its rooms and stays in them, so no index by organisation is needed.
-            let mut rooms = 0;
-            for (key, _) in txn.scan(&key::user_rooms(owner), usize::MAX)? {
-                let room = txn.get_record::<RoomRecord>(&key::room(RoomId(key::last(&key))))?;
-                rooms += usize::from(room.is_some_and(|room| room.organization == Some(id)));
-            }
-            if rooms > 0 {
-                return Ok(OrganizationRemoved::HasRooms(rooms));
-            }
-            txn.delete(key::organization_name(&record.uname));
-            txn.delete(key::organization_of(owner, id));
-            txn.delete(key::organization(id));
-            Ok(OrganizationRemoved::Removed)
-        })
-        .await
-    }
-
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
-        let record = self.chat_record::<OrganizationRecord>(&key::organization(id))?;
-        Ok(record.map(|record| record.with_id(id)))
-    }
-
-    /// The organisations a user owns, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_organizations_of(
-        &self,
-        owner: UserId,
-        limit: usize,
-    ) -> Result<Vec<Organization>, StoreError> {
-        let mut found = Vec::new();
-        for key in self.tree.scan_prefix(key::organizations_of(owner)).keys().take(limit) {
-            let id = OrganizationId(key::last(&key.map_err(error::read)?));
-            found.extend(self.chat_organization(id)?);
-        }
-        Ok(found)
-    }
-
     /// Deleted rooms that left something behind, at most `limit`.
     ///
     /// # Errors
@@ -600,26 +456,6 @@ impl MemberRecord {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct OrganizationRecord {
-    name: String,
-    uname: String,
-    owner: UserId,
-    created_at: Timestamp,
-}
-
-impl Record for OrganizationRecord {
-    const KIND: &'static str = "organization";
-    const SCHEMA: u8 = 1;
-}
-
-impl OrganizationRecord {
-    fn with_id(self, id: OrganizationId) -> Organization {
-        let OrganizationRecord { name, uname, owner, created_at } = self;
-        Organization { id, name, uname, owner, created_at }
-    }
-}
-
 fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
     let PairDraft { user, other, name, descriptions, status, owner_rights, other_rights, limits, now } =
         draft;
@@ -683,10 +519,10 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
     if members.len() as u64 + 1 > u64::from(limits.members_max) {
         return Ok(RoomMade::TooManyMembers);
     }
-    if let Some(id) = draft.organization {
-        if organization_owned(txn, owner, id)?.is_none() {
-            return Ok(RoomMade::OrganizationMissing);
-        }
+    if let Some(id) = draft.organization
+        && organization::owned(txn, owner, id)?.is_none()
+    {
+        return Ok(RoomMade::OrganizationMissing);
     }
     if full(txn, owner, &limits)? {
         return Ok(RoomMade::TooManyRooms);
@@ -721,15 +557,6 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
     }
     txn.put_record(key::room(id), &record);
     Ok(RoomMade::New(record.with_id(id)))
-}
-
-fn organization_owned(
-    txn: &Txn,
-    owner: UserId,
-    id: OrganizationId,
-) -> Result<Option<OrganizationRecord>, StoreError> {
-    let record = txn.get_record::<OrganizationRecord>(&key::organization(id))?;
-    Ok(record.filter(|record| record.owner == owner))
 }
 
 fn next_room(txn: &mut Txn) -> Result<Option<RoomId>, StoreError> {
@@ -929,4 +756,18 @@ fn delete(txn: &mut Txn, id: RoomId, room: &RoomRecord) -> Result<Vec<UserId>, S
     txn.delete(key::room(id));
     txn.put(key::sweep(id), sled::IVec::default());
     Ok(former)
+}
+
+/// How many of a user's rooms an organisation has.
+pub(crate) fn of_organization(
+    txn: &Txn,
+    user: UserId,
+    organization: OrganizationId,
+) -> Result<usize, StoreError> {
+    let mut rooms = 0;
+    for (key, _) in txn.scan(&key::user_rooms(user), usize::MAX)? {
+        let room = txn.get_record::<RoomRecord>(&key::room(RoomId(key::last(&key))))?;
+        rooms += usize::from(room.is_some_and(|room| room.organization == Some(organization)));
+    }
+    Ok(rooms)
 }
