@@ -1,8 +1,8 @@
 //! The audit log: what happened to accounts, sessions, keys and the configuration, newest kept, oldest dropped.
 //!
-//! Entries are numbered from 1 without gaps and never changed. They are kept in two logs with a bound each, so that
-//! a flood of what anybody can cause (wrong codes, say) pushes nothing out of the log of what few can; a page shows
-//! both in the order of their numbers. Writing past the bound removes the oldest in the same change, so that no log
+//! Entries are numbered from 1 without gaps and never changed. They are kept in three logs with a bound each, so that
+//! a flood of what anybody can cause (wrong codes, say) pushes out nothing that takes an account, and one account
+//! nothing that takes an operator; a page shows all of them in the order of their numbers. Writing past the bound removes the oldest in the same change, so that no log
 //! ever holds more than it may, and a bound that was lowered is reached while writing. Entries hold what people may
 //! read: no code, token or key, and numbers and names masked by the caller.
 //!
@@ -27,9 +27,15 @@ const TRIM_STEP: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AuditLog {
     /// What anybody can cause, as often as they like.
-    Frequent,
-    /// What takes rights, or a stolen credential.
-    Lasting,
+    Anyone,
+    /// What takes an account or a part of it: a right code, a password, a token.
+    Account,
+    /// What takes an operator, or somebody with the rights of one.
+    Operator,
+}
+
+impl AuditLog {
+    pub(crate) const ALL: [AuditLog; 3] = [AuditLog::Anyone, AuditLog::Account, AuditLog::Operator];
 }
 
 /// What is written. `user` is who it happened to, `actor` whoever did it when that is somebody else.
@@ -89,16 +95,12 @@ impl Store {
         keep: u64,
     ) -> Result<(), StoreError> {
         self.change(move |txn| {
-            let (mut frequent, mut lasting) = (Vec::new(), Vec::new());
+            let mut sorted = AuditLog::ALL.map(|log| (log, Vec::new()));
             for (log, draft) in drafts {
                 let entry = (txn.next(keys::AUDIT_SEQUENCE)?, draft);
-                match log {
-                    AuditLog::Frequent => frequent.push(entry),
-                    AuditLog::Lasting => lasting.push(entry),
-                }
+                sorted[log as usize].1.push(entry);
             }
-            append(txn, AuditLog::Frequent, frequent, keep)?;
-            append(txn, AuditLog::Lasting, lasting, keep)
+            sorted.into_iter().try_for_each(|(log, entries)| append(txn, log, entries, keep))
         })
         .await
     }
@@ -109,23 +111,26 @@ impl Store {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
-        let mut frequent = self.walk(AuditLog::Frequent, query)?;
-        let mut lasting = self.walk(AuditLog::Lasting, query)?;
+        let mut walks = Vec::with_capacity(AuditLog::ALL.len());
+        for log in AuditLog::ALL {
+            walks.push(self.walk(log, query)?);
+        }
         let mut page = AuditPage { entries: Vec::new(), more_at: None };
         let mut looked_at = None;
         for looked in 0.. {
-            let next = match (frequent.peek()?, lasting.peek()?) {
-                (None, None) => break,
-                (Some(_), None) => &mut frequent,
-                (None, Some(_)) => &mut lasting,
-                (Some(a), Some(b)) if (a < b) == query.after.is_some() => &mut frequent,
-                (Some(_), Some(_)) => &mut lasting,
-            };
+            let mut next: Option<(u64, usize)> = None;
+            for (at, walk) in walks.iter_mut().enumerate() {
+                let Some(id) = walk.peek()? else { continue };
+                if next.is_none_or(|(best, _)| (id < best) == query.after.is_some()) {
+                    next = Some((id, at));
+                }
+            }
+            let Some((_, at)) = next else { break };
             if page.entries.len() == query.limit || looked == query.look_max {
                 page.more_at = looked_at;
                 break;
             }
-            let Some((id, draft)) = next.ready.pop_front() else { break };
+            let Some((id, draft)) = walks[at].ready.pop_front() else { break };
             looked_at = Some(id);
             let wanted = query.event.as_ref().is_none_or(|event| *event == draft.event)
                 && query.user.is_none_or(|user| draft.user == Some(user));
@@ -230,9 +235,9 @@ fn append(
     let count_key = keys::audit_count(log);
     let mut count = match (txn.get(count_key)?, log) {
         (Some(bytes), _) => decode_u64("audit count", &bytes)?,
-        // Before there were two logs, all entries were in this one.
-        (None, AuditLog::Frequent) => first - 1,
-        (None, AuditLog::Lasting) => 0,
+        // Before there were several logs, all entries were in this one.
+        (None, AuditLog::Anyone) => first - 1,
+        (None, AuditLog::Account | AuditLog::Operator) => 0,
     };
     let mut entries = entries.into_iter().peekable();
     while let Some((first, _)) = entries.peek() {

@@ -16,7 +16,8 @@
 //! | `g` | MAC of a user name | guesses at the password of that name |
 //! | `C` | see `chat::key` | chat: rooms, members, messages, files |
 //! | `a` | number of an audit entry | audit entries that anybody can cause |
-//! | `A` | number of an audit entry | audit entries that take rights |
+//! | `A` | number of an audit entry | audit entries that take an account |
+//! | `O` | number of an audit entry | audit entries that take an operator |
 //! | `b` | anything | anything: for measuring |
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
 //! | `$` | see `money_keys` | money |
@@ -74,16 +75,18 @@ pub(crate) fn guard(name: &[u8; 32]) -> IVec {
 /// What the keys of a log begin with.
 pub(crate) fn audit_log(log: AuditLog) -> &'static [u8] {
     match log {
-        AuditLog::Frequent => b"a",
-        AuditLog::Lasting => b"A",
+        AuditLog::Anyone => b"a",
+        AuditLog::Account => b"A",
+        AuditLog::Operator => b"O",
     }
 }
 
 /// How many entries a log had, ever.
 pub(crate) fn audit_count(log: AuditLog) -> &'static [u8] {
     match log {
-        AuditLog::Frequent => b"maudit-frequent",
-        AuditLog::Lasting => b"maudit-lasting",
+        AuditLog::Anyone => b"maudit-anyone",
+        AuditLog::Account => b"maudit-account",
+        AuditLog::Operator => b"maudit-operator",
     }
 }
 
