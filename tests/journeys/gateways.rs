@@ -422,7 +422,7 @@ async fn a_plugin_file_that_is_gone_leaves_its_open_payments_served() {
     let refusals = AuditQuery { event: Some("plugin_refused".to_owned()), limit: 1, ..AuditQuery::default() };
     let refusals = live.identity.audit().page(refusals).expect("read").entries;
     let draft = &refusals[0].draft;
-    assert_eq!((draft.subject.as_str(), draft.detail.as_str()), ("ZARINPAL_COM", "it has 1 open payments"));
+    assert_eq!((draft.subject.as_str(), draft.detail.as_str()), ("ZARINPAL_COM", "open payments: 1"));
     street.simulator.pay(authority(&details));
     assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1, "it still serves");
     assert_eq!(street.shop.gateway.status().await["payment"]["open"], json!({}));

@@ -8,7 +8,7 @@
 //!
 //! Not here: what an answer means for a payment (`chelseru-domain::payment`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use chelseru_domain::payment::gateway::{
     Unconfirmed, Verdict, VerifyQuestion,
 };
 use chelseru_plugin_host::{CallError, Kind, Provider};
-use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect, Store};
+use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect, Store, StoreError};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -167,33 +167,35 @@ async fn reconcile_gateway(app: Arc<App>, name: String, stop: CancellationToken)
     }
 }
 
-/// How many open payments a gateway has, as far as that is counted; 0 when it cannot be read, which is logged elsewhere.
-pub fn open_payments(store: &Store, name: &str) -> usize {
-    store.payments_open(name, COUNT_MAX).unwrap_or_default()
+/// How many open payments each gateway has that has some, loaded or not; each counted up to [`COUNT_MAX`].
+pub fn open_payments(store: &Store) -> Result<BTreeMap<String, usize>, StoreError> {
+    let counted = |name: String| Ok((name.clone(), store.payments_open(&name, COUNT_MAX)?));
+    store.payments_open_gateways()?.into_iter().map(counted).collect()
 }
 
-/// What `status/` says of payments: the selected gateway, and the open ones of each that has some, also of one whose
-/// plugin's file is gone.
+/// What `status/` says of payments: the selected gateway, and how many are open at each; null when the store cannot
+/// be read.
 pub(crate) fn status(app: &App) -> Value {
-    let names = app.store.payments_open_gateways().unwrap_or_default();
-    let open: serde_json::Map<String, Value> =
-        names.into_iter().map(|name| (name.clone(), open_payments(&app.store, &name).into())).collect();
-    json!({"gateway": app.live().config.payment.gateway, "open": open})
+    json!({"gateway": app.live().config.payment.gateway, "open": open_payments(&app.store).ok()})
 }
 
 /// Sets the gauges of payments; called when metrics are read.
 pub(crate) fn measure(app: &App) {
-    for gateway in app.live().gateways.all() {
-        let open = open_payments(&app.store, gateway.name()) as f64;
-        app.metrics.gauge("chelseru_payments_open", Some(("gateway", gateway.name())), open);
+    // What cannot be read keeps its last value: none would be a false all-clear.
+    let Ok(open) = open_payments(&app.store) else { return };
+    let loaded = app.live().gateways.all();
+    let idle = loaded.iter().map(|gateway| gateway.name()).filter(|name| !open.contains_key(*name));
+    for (name, count) in
+        idle.map(|name| (name, 0)).chain(open.iter().map(|(name, count)| (name.as_str(), *count)))
+    {
+        app.metrics.gauge("chelseru_payments_open", Some(("gateway", name)), count as f64);
     }
 }
 
 /// Says at start which open payments have no gateway.
 pub fn warn_of_orphans(gateways: &Gateways, store: &Store) {
-    for name in store.payments_open_gateways().unwrap_or_default() {
+    for (name, count) in open_payments(store).unwrap_or_default() {
         if gateways.by_name(&name).is_none() {
-            let count = open_payments(store, &name);
             tracing::error!(plugin.id = %name, count, "open payments wait for a gateway that is not configured");
         }
     }

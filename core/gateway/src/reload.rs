@@ -184,11 +184,12 @@ async fn gateways(app: &App, config: &Config, providers: &Providers) -> Result<G
 pub async fn apply_plugins(app: &App) {
     let desired = app.desired();
     let prepared = app.registry.prepare(&desired).await;
+    let open = open_payments(&app.store).unwrap_or_default();
     for (name, _) in prepared.failures() {
         app.metrics.reload(false);
         // The old one serves on, also when its file is gone; whoever took it away learns what hangs on it.
-        let open = open_payments(&app.store, name);
-        let detail = if open > 0 { format!("it has {open} open payments") } else { String::new() };
+        let open = open.get(name).copied().unwrap_or(0);
+        let detail = if open > 0 { format!("open payments: {open}") } else { String::new() };
         app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(detail));
         if open > 0 {
             tracing::error!(plugin.id = %name, open, "its plugin cannot be removed or changed so while it has open payments");
