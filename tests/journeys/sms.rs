@@ -353,6 +353,18 @@ async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is
         );
         assert_eq!(shop.simulator.messages().len(), 1, "{status}");
     }
+    // Where our id is not known each is asked once, and after the last nobody knows: never again by itself.
+    let turned = TWO.replace("[\"KAVENEGAR_COM\", \"MELI_PAYAMAK_COM\"]", "\"MELI_PAYAMAK_COM\"");
+    let shop = Shop::open(&turned).await;
+    shop.simulator.fault(Fault::status("meli_payamak", 503)).expect("a fault");
+    let unknown = shop.send(hello("09120000001")).await;
+    assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
+    shop.clock.advance(Duration::from_secs(600));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(shop.simulator.requests().len(), 1);
+    let stored = shop.get(&format!("/message/{}/", unknown.body["id"])).await.body;
+    assert_eq!((&stored["status"], &stored["tried"][0]["reason"]), (&json!("unknown"), &json!("broke_down")));
+
     // A template has no id of ours at this provider, so it is not asked again either.
     let template = "[sms.templates.1]\nKAVENEGAR_COM = \"welcome\"\nMELI_PAYAMAK_COM = \"12345\"\n";
     let shop = Shop::open(&format!("{TWO}{template}")).await;

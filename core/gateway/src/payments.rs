@@ -387,7 +387,9 @@ fn provider_error(error: types::Error) -> GatewayError {
         types::Error::Unavailable(text) | types::Error::Misconfigured(text) => {
             GatewayError::Unavailable(cut(&text))
         }
-        types::Error::UnknownOutcome(text) => GatewayError::Unknown(cut(&text)),
+        types::Error::UnknownOutcome(text) | types::Error::BrokeDown(text) => {
+            GatewayError::Unknown(cut(&text))
+        }
     }
 }
 

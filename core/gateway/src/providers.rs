@@ -341,6 +341,7 @@ fn provider_error(error: types::Error) -> SmsError {
         types::Error::Unavailable(text) => SmsError::Unavailable(text),
         types::Error::Rejected(rejection) => SmsError::Rejected(words(rejection)),
         types::Error::UnknownOutcome(text) => SmsError::UnknownOutcome(text),
+        types::Error::BrokeDown(text) => SmsError::BrokeDown(text),
         types::Error::Misconfigured(text) => SmsError::Misconfigured(text),
     }
 }

@@ -147,7 +147,7 @@ mod tests {
     fn a_breakdown_of_the_provider_is_left_to_the_next_one_and_of_its_proxy_unknown() {
         for (code, own) in [(500, true), (502, false), (503, true), (504, false), (599, false)] {
             let error = lookup(200, format!(r#"{{"return":{{"status":{code},"message":"x"}}}}"#));
-            assert_eq!(matches!(error, Error::Unavailable(_)), own, "{code}: {error:?}");
+            assert_eq!(matches!(error, Error::BrokeDown(_)), own, "{code}: {error:?}");
             assert_eq!(matches!(error, Error::UnknownOutcome(_)), !own, "{code}: {error:?}");
         }
     }

@@ -265,7 +265,7 @@ mod tests {
             for status in [200, 404, 502] {
                 assert!(matches!(sent(body.clone(), status), Err(Error::UnknownOutcome(_))));
             }
-            assert!(matches!(sent(body.clone(), 503), Err(Error::Unavailable(_))));
+            assert!(matches!(sent(body.clone(), 503), Err(Error::BrokeDown(_))));
         }
         for body in testing::mutations(&whole) {
             if let Ok(receipts) = sent(body, 200) {

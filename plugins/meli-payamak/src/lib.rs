@@ -413,8 +413,8 @@ mod tests {
             for (status, body) in [(500, "{}"), (503, "<html>"), (503, "")] {
                 let text = MeliPayamak::send_text(&script(api).reply(status, body), texts(ONE));
                 let template = MeliPayamak::send_template(&script(api).reply(status, body), filled(&["1"]));
-                assert!(matches!(text, Err(Error::Unavailable(_))), "{api} {body}: {text:?}");
-                assert!(matches!(template, Err(Error::Unavailable(_))), "{api} {body}: {template:?}");
+                assert!(matches!(text, Err(Error::BrokeDown(_))), "{api} {body}: {text:?}");
+                assert!(matches!(template, Err(Error::BrokeDown(_))), "{api} {body}: {template:?}");
             }
         }
     }

@@ -210,7 +210,7 @@ mod tests {
         let fault =
             "<s:Envelope><s:Body><s:Fault><faultcode>s:Server</faultcode></s:Fault></s:Body></s:Envelope>";
         let failed = MeliPayamak::send_text(&script("soap").reply(500, fault), texts(ONE));
-        assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
+        assert!(matches!(failed, Err(Error::BrokeDown(_))), "{failed:?}");
         for (status, body) in [
             (200, fault.to_owned()),
             (500, answer("SendSimpleSMS2", ID)),

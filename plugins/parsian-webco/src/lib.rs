@@ -300,7 +300,7 @@ mod tests {
         // A server that says it failed: the next provider.
         for status in [500, 501, 503] {
             let error = send(status, "<html>").expect_err("failed");
-            assert!(matches!(error, Error::Unavailable(_)), "{status}: {error:?}");
+            assert!(matches!(error, Error::BrokeDown(_)), "{status}: {error:?}");
         }
         let cut = script().fail(HttpError::Unanswered("timed out".into()));
         let error = ParsianWebco::send_template(&cut, message(&["1"]));

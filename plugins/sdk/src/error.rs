@@ -34,7 +34,7 @@ impl Error {
         Self::InvalidMessage(Rejection::new(code, text))
     }
 
-    /// The provider does not know or has not approved the template. Another provider may.
+    /// The provider does not know or has not approved the template. Final.
     pub fn invalid_template(code: impl ToString, text: &str) -> Self {
         Self::InvalidTemplate(Rejection::new(code, text))
     }

@@ -3,7 +3,7 @@
 //! A [`Request`] is built in one expression and sent in one of three ways. [`Request::act`] is for what changes
 //! something (making a payment): a request that may have been carried out becomes `unknown-outcome`, which
 //! the gateway never repeats blindly. [`Request::hand_over`] is for a message, which another provider can carry as
-//! well: a server that says it failed by itself ([`OWN_FAILURES`]) becomes `unavailable`. [`Request::ask`] is for
+//! well: a server that says it failed by itself ([`OWN_FAILURES`]) becomes `broke-down`. [`Request::ask`] is for
 //! questions (status, credit): an unanswered question changed nothing and becomes `unavailable`.
 //!
 //! Error texts name the provider's host only. The URL's path and query are removed from what the gateway
@@ -26,7 +26,7 @@ pub const OWN_FAILURES: [u16; 3] = [500, 501, 503];
 
 /// A request on its way to being sent.
 #[derive(Debug, Clone)]
-#[must_use = "a request does nothing until it is sent with `act` or `ask`"]
+#[must_use = "a request does nothing until it is sent with `act`, `hand_over` or `ask`"]
 pub struct Request {
     inner: HttpRequest,
 }
@@ -95,7 +95,7 @@ impl Request {
     /// Sends a request that hands a message over to be sent.
     ///
     /// As [`Self::act`], but an answer that is unclear and whose HTTP status is one of [`OWN_FAILURES`] becomes
-    /// `unavailable`, and the gateway asks the next provider: a code that comes twice is a lesser evil than one that
+    /// `broke-down`, and the gateway asks the next provider: a code that comes twice is a lesser evil than one that
     /// never comes. A provider's own error in the body still goes first, if the plugin reads it.
     ///
     /// # Errors
@@ -222,7 +222,8 @@ impl Answer {
     }
 
     /// The error for an answer that does not say what was done: `unknown-outcome` for a deed, `unavailable`
-    /// for a question and for a message whose server failed by its own word ([`OWN_FAILURES`]). It tells the HTTP status and the kind of body, never the body.
+    /// for a question, `broke-down` for a message whose server failed by its own word ([`OWN_FAILURES`]). It tells
+    /// the HTTP status and the kind of body, never the body.
     pub fn unclear(&self) -> Error {
         let kind = match self.response.body.trim_ascii() {
             [] => "an empty body",
@@ -242,7 +243,7 @@ impl Answer {
     pub fn unclear_with(&self, status: u16, reason: &str) -> Error {
         let text = ["HTTP ", &self.response.status.to_string(), " with ", &log_text(reason)].concat();
         if self.purpose == Purpose::HandOver && OWN_FAILURES.contains(&status) {
-            return Error::Unavailable(text);
+            return Error::BrokeDown(text);
         }
         self.purpose.unclear(text)
     }
@@ -345,7 +346,7 @@ mod tests {
             let script = || Script::new().reply(status, "<html>");
             let handed_over = Request::post(URL).hand_over(&script()).expect("answered").unclear();
             let own = matches!(status, 500 | 501 | 503);
-            assert_eq!(matches!(handed_over, Error::Unavailable(_)), own, "{status}");
+            assert_eq!(matches!(handed_over, Error::BrokeDown(_)), own, "{status}");
             assert_eq!(matches!(handed_over, Error::UnknownOutcome(_)), !own, "{status}");
             let deed = Request::post(URL).act(&script()).expect("answered").unclear();
             assert!(matches!(deed, Error::UnknownOutcome(_)), "{status}");

@@ -276,6 +276,7 @@ fn verdict(result: &Result<SmsReceipt, SmsError>) -> Verdict {
             | SmsError::Unavailable(_)
             | SmsError::Misconfigured(_)
             | SmsError::UnknownOutcome(_)
+            | SmsError::BrokeDown(_)
             | SmsError::PluginFault { .. },
         ) => Verdict::Fails,
         Err(

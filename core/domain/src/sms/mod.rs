@@ -114,6 +114,9 @@ pub enum SmsError {
     /// The request was sent and the answer is missing or unreadable.
     #[error("whether the message was sent is unknown: {0}")]
     UnknownOutcome(String),
+    /// The provider says by itself that it broke down; the message may have been sent.
+    #[error("the provider broke down: {0}")]
+    BrokeDown(String),
     /// A setting is unusable in a way that only a call shows.
     #[error("the provider's settings are unusable: {0}")]
     Misconfigured(String),
@@ -140,7 +143,7 @@ pub enum SmsError {
 pub enum Disposition {
     /// Not sent, and no other provider would do better.
     Final,
-    /// Not sent; another provider may.
+    /// Not sent, or so likely not that another provider may.
     TryNext,
     /// May have been sent: not tried again.
     Unknown,
@@ -159,6 +162,7 @@ impl SmsError {
             | SmsError::InsufficientCredit(_)
             | SmsError::Throttled(_)
             | SmsError::Unavailable(_)
+            | SmsError::BrokeDown(_)
             | SmsError::Rejected(_)
             | SmsError::Misconfigured(_)
             | SmsError::Busy
@@ -196,6 +200,7 @@ impl SmsError {
             SmsError::Unavailable(_) => "unavailable",
             SmsError::Rejected(_) => "rejected",
             SmsError::UnknownOutcome(_) => "unknown_outcome",
+            SmsError::BrokeDown(_) => "broke_down",
             SmsError::Misconfigured(_) => "misconfigured",
             SmsError::Busy => "busy",
             SmsError::CircuitOpen => "circuit_open",

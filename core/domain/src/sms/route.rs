@@ -125,6 +125,10 @@ pub async fn send(
             failures.push(failed(error.clone()));
             result = attempt(provider.as_ref(), message).await;
         }
+        if deduplicates && let Err(SmsError::BrokeDown(text)) = result {
+            // Our id makes it safe to ask again, now or in a later round.
+            result = Err(SmsError::Unavailable(text));
+        }
         pass.end(&result, clock.now());
         let error = match result {
             Ok(receipt) => return Routed { result: Ok(receipt), failures },
@@ -139,18 +143,23 @@ pub async fn send(
             return ended(failures, "");
         }
     }
-    let reason = "no SMS provider is configured".to_owned();
-    let last = failures.last().map_or(SmsError::Misconfigured(reason), |failure| failure.error.clone());
-    Routed { result: Err(last), failures }
+    if failures.is_empty() {
+        let error = SmsError::Misconfigured("no SMS provider is configured".to_owned());
+        return Routed { result: Err(error), failures };
+    }
+    ended(failures, "")
 }
 
-/// The end without a receipt: an unknown outcome if there was one, else the last error, else `reason`.
+/// The end without a receipt: an unknown outcome if there was one, else the last error, else `reason`. A provider
+/// that broke down may have sent the message; when none after it took it, nobody knows, and nobody is asked again.
 fn ended(failures: Vec<Failure>, reason: &str) -> Routed {
-    let unknown = failures.iter().find(|failure| failure.error.disposition() == Disposition::Unknown);
-    let error = match unknown.or(failures.last()) {
-        Some(failure) => failure.error.clone(),
-        None => SmsError::Unavailable(reason.to_owned()),
-    };
+    let unknown = failures.iter().find_map(|failure| match &failure.error {
+        SmsError::BrokeDown(text) => Some(SmsError::UnknownOutcome(text.clone())),
+        error if error.disposition() == Disposition::Unknown => Some(error.clone()),
+        _ => None,
+    });
+    let last = || failures.last().map(|failure| failure.error.clone());
+    let error = unknown.or_else(last).unwrap_or_else(|| SmsError::Unavailable(reason.to_owned()));
     Routed { result: Err(error), failures }
 }
 

@@ -276,6 +276,7 @@ fn sms_error(error: payment::types::Error) -> types::Error {
         Error::Unavailable(text) => types::Error::Unavailable(text),
         Error::Rejected(rejection) => types::Error::Rejected(words(rejection)),
         Error::UnknownOutcome(text) => types::Error::UnknownOutcome(text),
+        Error::BrokeDown(text) => types::Error::BrokeDown(text),
         Error::Misconfigured(text) => types::Error::Misconfigured(text),
     }
 }

@@ -106,6 +106,7 @@ async fn every_failure_that_sent_nothing_makes_room_for_the_next() {
         SmsError::InsufficientCredit(rejection()),
         SmsError::Throttled(None),
         SmsError::Unavailable("down".to_owned()),
+        SmsError::BrokeDown("HTTP 503".to_owned()),
         SmsError::Rejected(rejection()),
         SmsError::Misconfigured("sender".to_owned()),
         SmsError::Busy,
@@ -118,6 +119,17 @@ async fn every_failure_that_sent_nothing_makes_room_for_the_next() {
             (Ok("b".to_owned()), vec!["a".to_owned()], vec![1, 1]),
             "{error}"
         );
+    }
+}
+
+#[tokio::test]
+async fn who_broke_down_may_have_sent_it_when_nobody_after_it_did() {
+    let broke_down = SmsError::BrokeDown("HTTP 503".to_owned());
+    let unknown = Err(SmsError::UnknownOutcome("HTTP 503".to_owned()));
+    for last in [SmsError::Unavailable("down".to_owned()), SmsError::InvalidRecipient(rejection())] {
+        let providers = [provider("a", std::slice::from_ref(&broke_down)), provider("b", &[last])];
+        let (result, _, asked) = check(&providers).await;
+        assert_eq!((result, asked), (unknown.clone(), vec![1, 1]));
     }
 }
 
