@@ -276,6 +276,7 @@ impl Gateway {
             tracing::warn!(
                 resumed = recovered.resumed,
                 unknown = recovered.unknown,
+                failed = recovered.failed,
                 "messages that were being sent when the gateway ended"
             );
         }

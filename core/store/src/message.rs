@@ -236,9 +236,11 @@ pub enum Reported {
 /// What [`Store::messages_recover`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovered {
-    /// Asked again with the same id.
+    /// Waiting for another attempt: with the same id, or because nobody had the message.
     pub resumed: usize,
     pub unknown: usize,
+    /// Not sent, and not to be sent any more.
+    pub failed: usize,
 }
 
 /// Which messages to list, newest first.
@@ -330,6 +332,33 @@ impl Store {
         .await
     }
 
+    /// Makes durable that the attempts so far did not send, and that nobody is being asked now, although the message
+    /// does not wait in the queue. False when it has ended or is gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn message_rest(
+        &self,
+        id: u64,
+        failed: Vec<Tried>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            let Some(mut message) = txn.get_record::<Message>(&keys::message(id))? else { return Ok(false) };
+            if message.status != MessageStatus::Sending {
+                return Ok(false);
+            }
+            // Its key among the begun ones stays: that is how it is found after a stop.
+            message.begun = None;
+            message.updated_at = now;
+            note(&mut message, failed);
+            txn.put_record(keys::message(id), &message);
+            Ok(true)
+        })
+        .await
+    }
+
     /// Ends an attempt. A message that has ended stays as it is; the message as it stands is returned.
     ///
     /// # Errors
@@ -398,8 +427,9 @@ impl Store {
         self.counter(keys::WAITING)
     }
 
-    /// Settles the attempts that the last process left begun: one whose provider knows our id waits to be asked
-    /// again, and only that provider; any other has an unknown outcome. Call it before anything is sent.
+    /// Settles what the last process left being sent: an attempt whose provider knows our id waits to be asked again,
+    /// and only that provider; any other attempt has an unknown outcome. Between two attempts nobody has the message:
+    /// it waits for the next one, or, when its text is in no record, has failed. Call it before anything is sent.
     ///
     /// # Errors
     ///
@@ -414,23 +444,28 @@ impl Store {
                     txn.delete(key);
                     continue;
                 };
-                let begun = message.begun.clone();
-                let resumable = begun.filter(|begun| {
-                    begun.deduplicates && message.content != MessageContent::Hidden && now < message.deadline
-                });
-                let provider = message.begun.as_ref().map(|begun| begun.provider.clone()).unwrap_or_default();
-                let interrupted =
-                    vec![Tried { provider, code: "interrupted".to_owned(), provider_code: String::new() }];
-                let end = match resumable {
-                    Some(begun) => {
-                        recovered.resumed += 1;
-                        MessageEnd::Retry { due_at: now, resume_with: Some(begun.provider) }
+                let hidden = message.content == MessageContent::Hidden;
+                let again = !hidden && now < message.deadline;
+                let end = match &message.begun {
+                    Some(Begun { provider, deduplicates: true }) if again => {
+                        MessageEnd::Retry { due_at: now, resume_with: Some(provider.clone()) }
                     }
-                    None => {
-                        recovered.unknown += 1;
-                        MessageEnd::Unknown
-                    }
+                    Some(_) => MessageEnd::Unknown,
+                    None if again => MessageEnd::Retry { due_at: now, resume_with: None },
+                    None if hidden => MessageEnd::Failed,
+                    None => MessageEnd::Expired,
                 };
+                match &end {
+                    MessageEnd::Retry { .. } => recovered.resumed += 1,
+                    MessageEnd::Unknown => recovered.unknown += 1,
+                    _ => recovered.failed += 1,
+                }
+                let interrupted = message.begun.iter().map(|begun| Tried {
+                    provider: begun.provider.clone(),
+                    code: "interrupted".to_owned(),
+                    provider_code: String::new(),
+                });
+                let interrupted = interrupted.collect();
                 ended(txn, &mut message, end, interrupted, now)?;
             }
             Ok(recovered)

@@ -497,10 +497,9 @@ impl SmsRoute {
             }
             let delay = if is_otp { self.delay_of_code(rounds, &routed, retry_until) } else { None };
             log.round_ended(&routed.failures);
-            match delay {
-                Some(delay) => tokio::time::sleep(delay).await,
-                None => break routed,
-            }
+            let Some(delay) = delay else { break routed };
+            log.rest().await?;
+            tokio::time::sleep(delay).await;
             rounds += 1;
         };
         // No provider was asked: the record is made now.
@@ -582,15 +581,14 @@ impl SmsRoute {
         };
         // Nothing a provider says later undoes that it may have the message already.
         let given_up = if resume_with.is_some() { MessageEnd::Unknown } else { MessageEnd::Failed };
-        match error.disposition() {
-            Disposition::Unknown => return MessageEnd::Unknown,
-            Disposition::Final => return given_up,
-            Disposition::TryNext => {}
-        }
         let transient = routed.failures.iter().any(|failure| failure.error.is_transient());
-        if is_otp || !transient {
-            return given_up;
-        }
+        let resume_with = match error.disposition() {
+            // A provider that knows our id is asked until it says what became of the message.
+            Disposition::Unknown if routed.resume_with.is_some() && !is_otp => &routed.resume_with,
+            Disposition::Unknown => return MessageEnd::Unknown,
+            Disposition::TryNext if transient && !is_otp => resume_with,
+            Disposition::Final | Disposition::TryNext => return given_up,
+        };
         let due_at = now.plus(self.delay(rounds, &routed.failures));
         match (due_at < deadline, resume_with) {
             (true, _) => MessageEnd::Retry { due_at, resume_with: resume_with.clone() },
@@ -690,6 +688,16 @@ impl Log<'_> {
     fn round_ended(&self, failures: &[Failure]) {
         let recorded = self.recorded.swap(0, Ordering::Relaxed).min(failures.len());
         lock(&self.unrecorded).extend_from_slice(&failures[recorded..]);
+    }
+
+    /// Makes durable that nobody is being asked until the next round, so that a stop in between leaves no doubt.
+    async fn rest(&self) -> Result<(), Stopped> {
+        if lock(&self.draft).is_some() {
+            // Nobody was asked yet, and there is no record.
+            return Ok(());
+        }
+        let rested = self.inner.store.message_rest(self.id, self.unrecorded(), self.inner.clock.now()).await;
+        if rested.map_err(SubmitError::Store)? { Ok(()) } else { Err(Stopped::Gone) }
     }
 
     fn unrecorded(&self) -> Vec<Tried> {

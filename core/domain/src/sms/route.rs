@@ -3,7 +3,7 @@
 //! Providers are asked in their order. One that certainly did not send makes room for the next; a final refusal
 //! ends it; an unknown outcome ends it too, because the next provider would send the same code twice. The one
 //! exception is a provider that keeps our id as a de-duplication key: the same provider, and only that one, is
-//! asked once more. Invariants: nothing is tried after the message's deadline; a provider that does not answer by
+//! asked once more, and may be asked in later rounds. Invariants: nothing is tried after the message's deadline; a provider that does not answer by
 //! then counts as unknown; no provider is asked before its attempt is recorded (see [`AttemptLog`]).
 
 use std::sync::Arc;
@@ -85,6 +85,8 @@ pub struct Routed {
     pub result: Result<SmsReceipt, SmsError>,
     /// In the order of the attempts.
     pub failures: Vec<Failure>,
+    /// The provider that left the outcome unknown but knows our id: it alone may be asked again.
+    pub resume_with: Option<String>,
 }
 
 /// Sends a message by the first provider that takes it.
@@ -131,7 +133,7 @@ pub async fn send(
         }
         pass.end(&result, clock.now());
         let error = match result {
-            Ok(receipt) => return Routed { result: Ok(receipt), failures },
+            Ok(receipt) => return Routed { result: Ok(receipt), failures, resume_with: None },
             Err(error) => error,
         };
         // When the first of two tries is unknown, a refusal of the second says nothing about it.
@@ -140,12 +142,14 @@ pub async fn send(
         let disposition = error.disposition();
         failures.push(failed(error));
         if unknown_before || disposition != Disposition::TryNext {
-            return ended(failures, "");
+            let resumable = deduplicates && disposition != Disposition::Final;
+            let resume_with = resumable.then(|| provider.name().to_owned());
+            return Routed { resume_with, ..ended(failures, "") };
         }
     }
     if failures.is_empty() {
         let error = SmsError::Misconfigured("no SMS provider is configured".to_owned());
-        return Routed { result: Err(error), failures };
+        return Routed { result: Err(error), failures, resume_with: None };
     }
     ended(failures, "")
 }
@@ -160,7 +164,7 @@ fn ended(failures: Vec<Failure>, reason: &str) -> Routed {
     });
     let last = || failures.last().map(|failure| failure.error.clone());
     let error = unknown.or_else(last).unwrap_or_else(|| SmsError::Unavailable(reason.to_owned()));
-    Routed { result: Err(error), failures }
+    Routed { result: Err(error), failures, resume_with: None }
 }
 
 /// Asks one provider, until the message's deadline.

@@ -89,6 +89,31 @@ async fn a_message_that_expires_while_it_waits_leaves_the_queue() {
 }
 
 #[tokio::test]
+async fn what_a_crash_left_between_two_attempts_was_certainly_not_sent() {
+    let store = TestStore::new();
+    let hidden = MessageDraft { content: MessageContent::Hidden, ..draft(10, Some(begun("dedup"))) };
+    store.insert(hidden).await;
+    store.insert(draft(11, Some(begun("plain")))).await;
+    store.insert(draft(12, Some(begun("plain")))).await;
+    for id in [10, 11, 12] {
+        assert!(store.message_rest(id, tried("throttled"), secs(1)).await.unwrap());
+    }
+    // The next attempt of one had begun.
+    assert!(store.message_begin(12, begun("plain"), vec![], secs(2)).await.unwrap());
+    let store = store.reopened();
+    let recovered = store.messages_recover(secs(5)).await.unwrap();
+    assert_eq!(recovered, Recovered { resumed: 1, unknown: 1, failed: 1 });
+    let failed = store.message_get(10).unwrap().unwrap();
+    assert_eq!((failed.status, failed.error.as_str()), (MessageStatus::Failed, "throttled"));
+    let waiting = store.message_get(11).unwrap().unwrap();
+    assert_eq!((waiting.status, waiting.resume_with), (MessageStatus::Queued, None));
+    assert_eq!(store.status(12), MessageStatus::Unknown);
+    assert_eq!(store.messages_recover(secs(5)).await.unwrap(), Recovered::default());
+    // What has ended does not rest.
+    assert!(!store.message_rest(10, vec![], secs(6)).await.unwrap());
+}
+
+#[tokio::test]
 async fn what_a_crash_left_begun_is_resumed_by_its_id_or_unknown() {
     let store = TestStore::new();
     store.insert(draft(10, Some(begun("plain")))).await;
@@ -97,7 +122,7 @@ async fn what_a_crash_left_begun_is_resumed_by_its_id_or_unknown() {
     store.insert(draft(13, None)).await;
     let store = store.reopened();
     let recovered = store.messages_recover(secs(5)).await.unwrap();
-    assert_eq!(recovered, Recovered { resumed: 1, unknown: 2 });
+    assert_eq!(recovered, Recovered { resumed: 1, unknown: 2, failed: 0 });
     assert_eq!(store.status(10), MessageStatus::Unknown);
     assert_eq!(store.message_get(10).unwrap().unwrap().error, "interrupted");
     let resumed = store.message_get(11).unwrap().unwrap();
