@@ -13,6 +13,7 @@ mod start;
 mod check;
 mod test;
 
+mod autobahn;
 mod bench;
 mod dist;
 mod simulator;
@@ -68,6 +69,12 @@ static COMMANDS: &[Command] = &[
         summary: "measure, each number beside its baseline",
         help: bench::HELP,
         run: bench::run,
+    },
+    Command {
+        name: "autobahn",
+        summary: "run the Autobahn test suite (needs Python 2.7)",
+        help: autobahn::HELP,
+        run: autobahn::run,
     },
     Command {
         name: "check",

@@ -1,0 +1,66 @@
+//! `cargo xtask autobahn`: the Autobahn test suite against the hidden echo route.
+//!
+//! The suite is the field's judge of WebSocket servers and runs on Python 2.7 only, which most machines no longer
+//! have; so this is a command of its own, and the tests that always run hold the same cases written by hand.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::test::{PLUGINS_DIR, staged};
+use crate::workspace::{Workspace, ask, ensure_wasm_target, run as run_command, shown};
+use crate::{Done, Failure, plugins};
+
+pub(crate) const HELP: &str = "
+cargo xtask autobahn                     with python2.7 from PATH
+cargo xtask autobahn --python PROGRAM    with that one
+
+Installs the suite into the build folder (once, with pip, from the network), starts a gateway with its echo route and
+runs the cases of groups 1 to 7, 9 and 10. Every case must be OK or informational. Takes half a minute once built.
+Python 2.7: pyenv install 2.7.18, or a package python2 of your system.";
+
+/// Version of the suite on PyPI.
+const SUITE: &str = "autobahntestsuite==25.10.1";
+
+/// Starts the suite from the folder that it was installed to: it needs what `.pth` files there say.
+const START: &str = "import os, site, sys; folder = os.environ['AUTOBAHN_FOLDER']; site.addsitedir(folder); \
+                     sys.path.insert(0, folder); from autobahntestsuite.wstest import run; sys.exit(run())";
+
+pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
+    let python = match arguments.as_slice() {
+        [] => "python2.7",
+        [option, program] if option == "--python" => program.as_str(),
+        _ => return Err(Failure::Usage("autobahn: accepted: --python PROGRAM".to_owned())),
+    };
+    let version = "import sys; print('%d.%d' % sys.version_info[:2])";
+    match ask(Command::new(python).args(["-c", version])) {
+        Ok(version) if version == "2.7" => {}
+        Ok(version) => {
+            return Err(Failure::Failed(format!("{python} is Python {version}; the suite needs 2.7")));
+        }
+        Err(Failure::Failed(error) | Failure::Usage(error)) => {
+            return Err(Failure::Failed(format!("{error}; name a Python 2.7 with --python PROGRAM")));
+        }
+    }
+    let folder = workspace.target.join("autobahn");
+    let suite = folder.join("suite");
+    if !suite.join("autobahntestsuite").is_dir() {
+        println!("[1/2] {SUITE}");
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&suite).arg(SUITE);
+        run_command(&mut pip)?;
+    }
+    println!("[2/2] plugins, and the suite against the echo route");
+    ensure_wasm_target(workspace)?;
+    plugins::install(&plugins::build(workspace)?, &staged(workspace))?;
+    let report = folder.join("report");
+    let mut test = workspace.cargo(&["test", "--workspace", "--test", "journeys", "--"]);
+    test.args(["--ignored", "--exact", "socket_conformance::the_autobahn_test_suite_finds_nothing"])
+        .env(PLUGINS_DIR, staged(workspace))
+        .env("AUTOBAHN_PYTHON", python)
+        .env("AUTOBAHN_START", START)
+        .env("AUTOBAHN_FOLDER", &suite)
+        .env("AUTOBAHN_REPORT", &report);
+    run_command(&mut test)?;
+    println!("the report: {}", shown(workspace, Path::new(&report.join("index.html"))));
+    Ok(())
+}
