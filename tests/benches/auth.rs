@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chelseru::bindings::{sms_text, sms_types, types};
+use chelseru::bindings::{functions, sms_text, sms_types};
 use chelseru::providers::KINDS;
 use chelseru_domain::audit::Audit;
 use chelseru_domain::clock::{Clock, SystemClock};
@@ -66,9 +66,8 @@ impl SmsPort for Handset {
         let recipient =
             sms_types::Recipient { number: message.to.e164().to_owned(), local_id: message.local_id };
         let sent = sms_text::Message { recipients: vec![recipient], text: text.clone(), sender: None };
-        type Answer = (Result<Vec<sms_text::Receipt>, types::Error>,);
-        let answer: Answer = self.provider.call("sms-text", "send", (sent,)).await.expect("a call");
-        assert_eq!(answer.0.expect("the stub accepts everything").len(), 1);
+        let (answer,) = self.provider.call(functions::SEND_TEXT, (sent,)).await.expect("a call");
+        assert_eq!(answer.expect("the stub accepts everything").len(), 1);
         *self.text.lock().expect("no panic") = text;
         Ok(SmsReceipt { provider: "STUB".into(), message_id: "1".into(), duplicate: false, cost_rial: None })
     }

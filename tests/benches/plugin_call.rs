@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chelseru::bindings::{sms_text, sms_types, types};
+use chelseru::bindings::{functions, sms_text, sms_types, types};
 use chelseru::providers::KINDS;
 use chelseru_plugin_host::{
     Binding, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Limits, Provider, Transport,
@@ -65,7 +65,7 @@ fn accepted(answer: Answer) {
 
 async fn fresh(provider: &Provider) -> Duration {
     let started = Instant::now();
-    let answer: Answer = provider.call("sms-text", "send", (message(),)).await.expect("a call");
+    let answer: Answer = provider.call(functions::SEND_TEXT, (message(),)).await.expect("a call");
     let took = started.elapsed();
     accepted(answer);
     took
@@ -77,7 +77,7 @@ async fn held(provider: Arc<Provider>, calls: u32) -> Vec<Duration> {
         let mut held = provider.hold().await.expect("an instance");
         for _ in 0..HELD_CALLS {
             let started = Instant::now();
-            let answer: Answer = held.call("sms-text", "send", (message(),)).await.expect("a call");
+            let answer: Answer = held.call(functions::SEND_TEXT, (message(),)).await.expect("a call");
             samples.push(started.elapsed());
             accepted(answer);
         }

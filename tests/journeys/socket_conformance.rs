@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use chelseru_tests::TestGateway;
 use chelseru_tests::socket::{Event, Socket, frame};
-use serde_json::{Value, json};
 
 /// What must come of bytes that a client sends.
 #[derive(Debug, Clone)]
@@ -342,39 +341,4 @@ async fn group_6_takes_text_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_9_and_10_take_large_and_many_messages() {
     check_all(large()).await;
-}
-
-/// The suite itself, as `cargo xtask autobahn` has installed it; its report goes to `AUTOBAHN_REPORT`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the Autobahn test suite: cargo xtask autobahn"]
-async fn the_autobahn_test_suite_finds_nothing() {
-    let variable = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name}: run cargo xtask autobahn"));
-    let report = variable("AUTOBAHN_REPORT");
-    let gateway = TestGateway::start("").await;
-    let address = gateway.at("/ws/echo/").replace("http://", "ws://");
-    let spec = json!({
-        "outdir": report,
-        "servers": [{"agent": "chelseru", "url": address}],
-        // 12 and 13 are compression, 8 is empty, 11 is not there.
-        "cases": ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"],
-    });
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), spec.to_string()).expect("written");
-    let run = tokio::process::Command::new(variable("AUTOBAHN_PYTHON"))
-        .args(["-c", &variable("AUTOBAHN_START"), "--mode", "fuzzingclient", "--spec"])
-        .arg(file.path())
-        .status()
-        .await;
-    assert!(run.expect("the suite starts").success());
-    let index = std::fs::read(format!("{report}/index.json")).expect("a report");
-    let index: Value = serde_json::from_slice(&index).expect("JSON");
-    let cases = index["chelseru"].as_object().expect("cases");
-    assert!(cases.len() > 290, "{} cases", cases.len());
-    let ok = |verdict: &Value| ["OK", "INFORMATIONAL"].contains(&verdict.as_str().unwrap_or_default());
-    let failed: Vec<_> = cases
-        .iter()
-        .filter(|(_, case)| !ok(&case["behavior"]) || !ok(&case["behaviorClose"]))
-        .map(|(id, case)| format!("{id}: {} {}", case["behavior"], case["behaviorClose"]))
-        .collect();
-    assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -24,9 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::bindings::payment::{
-    http as wit_http, payment_gateway as wit, payment_types, payment_unverified, types,
-};
+use crate::bindings::payment::{functions, http as wit_http, payment_gateway as wit, payment_types, types};
 use crate::config::{Config, SANDBOX_PAY};
 use crate::providers::Providers;
 use crate::sandbox_pay::SandboxBank;
@@ -48,6 +46,7 @@ pub const KIND: Kind = Kind {
         "payment-inquiry",
         "payment-fee",
     ],
+    functions: functions::ALL,
 };
 
 /// Bytes of a plugin's own state, and of what it keeps of a callback.
@@ -210,8 +209,8 @@ struct PluginGateway {
 
 impl PluginGateway {
     async fn load(name: &str, provider: &Arc<Provider>) -> Result<PluginGateway, String> {
-        let (rules,): (payment_types::Rules,) =
-            provider.call_pure(PAYMENT, "get-rules", ()).await.map_err(|error| error.to_string())?;
+        let (rules,) =
+            provider.call_pure(functions::GET_RULES, ()).await.map_err(|error| error.to_string())?;
         let refuse = |what: &str| Err(format!("the plugin's rules make no sense: {what}"));
         if rules.unit_rial == 0 || rules.amount_min == 0 || rules.amount_min > rules.amount_max {
             return refuse("amounts");
@@ -264,8 +263,7 @@ impl PaymentGateway for PluginGateway {
             mobile: payment.mobile,
             email: payment.email,
         };
-        let (answer,): (Result<wit::Started, types::Error>,) =
-            self.provider.call(PAYMENT, "create", (order,)).await.map_err(call_error)?;
+        let (answer,) = self.provider.call(functions::CREATE, (order,)).await.map_err(call_error)?;
         let started = answer.map_err(provider_error)?;
         let redirect = match started.redirect {
             wit::Redirect::Get(url) => Redirect { post: false, url, fields: Vec::new() },
@@ -301,8 +299,8 @@ impl PaymentGateway for PluginGateway {
             headers: callback.headers.iter().map(header).collect(),
             body: callback.body.clone(),
         };
-        let (claim,): (Option<wit::Claim>,) =
-            self.provider.call_pure(PAYMENT, "decode-callback", (callback,)).await.map_err(call_error)?;
+        let (claim,) =
+            self.provider.call_pure(functions::DECODE_CALLBACK, (callback,)).await.map_err(call_error)?;
         let fits = |claim: &wit::Claim| {
             (1..=NAME_MAX).contains(&claim.reference.len())
                 && claim.receipt.as_ref().is_none_or(|receipt| receipt.len() <= NAME_MAX)
@@ -328,8 +326,7 @@ impl PaymentGateway for PluginGateway {
             order: question.order,
             state: question.state,
         };
-        let (answer,): (Result<wit::Verdict, types::Error>,) =
-            self.provider.call(PAYMENT, "verify", (stored, claim)).await.map_err(call_error)?;
+        let (answer,) = self.provider.call(functions::VERIFY, (stored, claim)).await.map_err(call_error)?;
         match answer.map_err(provider_error)? {
             wit::Verdict::Paid(receipt) => paid(receipt, false),
             wit::Verdict::PaidBefore(receipt) => paid(receipt, true),
@@ -344,8 +341,7 @@ impl PaymentGateway for PluginGateway {
     }
 
     async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
-        let (answer,): (Result<Vec<payment_unverified::Unverified>, types::Error>,) =
-            self.provider.call(PAYMENT_UNVERIFIED, "list-unverified", ()).await.map_err(call_error)?;
+        let (answer,) = self.provider.call(functions::LIST_UNVERIFIED, ()).await.map_err(call_error)?;
         Ok(answer.map_err(provider_error)?.into_iter().map(|item| item.reference).collect())
     }
 }

@@ -22,7 +22,7 @@ use chelseru_domain::sms::{Progress, Rejection, SmsBody, SmsError, SmsMessage, S
 use chelseru_plugin_host::{CallError, Kind, Provider};
 use tokio::sync::OnceCell;
 
-use crate::bindings::{sms_status, sms_template, sms_text, sms_types, types};
+use crate::bindings::{functions, sms_status, sms_template, sms_text, sms_types, types};
 use crate::config::{Config, SANDBOX_SMS_PLUGIN};
 use crate::metrics::{Metrics, SmsMetrics};
 use crate::sandbox::Inbox;
@@ -41,6 +41,7 @@ const SMS: Kind = Kind {
     versions: &[(0, 1)],
     any_of: &[SMS_TEXT, SMS_TEMPLATE],
     optional: &[SMS_STATUS, "sms-credit", SMS_PUSH],
+    functions: functions::ALL,
 };
 
 /// The selected providers in their order, with the rules of a configuration: what messages are sent by.
@@ -154,8 +155,7 @@ impl PluginSms {
     async fn send_text(&self, message: &SmsMessage, text: &str) -> Result<SmsReceipt, SmsError> {
         let outgoing =
             sms_text::Message { recipients: vec![recipient(message)], text: text.to_owned(), sender: None };
-        let (answer,): (Result<Vec<sms_text::Receipt>, types::Error>,) =
-            self.provider.call(SMS_TEXT, "send", (outgoing,)).await.map_err(call_error)?;
+        let (answer,) = self.provider.call(functions::SEND_TEXT, (outgoing,)).await.map_err(call_error)?;
         let mut receipts = answer.map_err(provider_error)?.into_iter();
         let (Some(receipt), None) = (receipts.next(), receipts.next()) else {
             // The provider was asked and the plugin cannot say what became of the message.
@@ -165,8 +165,8 @@ impl PluginSms {
     }
 
     async fn send_template(&self, outgoing: sms_template::Message) -> Result<SmsReceipt, SmsError> {
-        let (answer,): (Result<sms_types::Accepted, types::Error>,) =
-            self.provider.call(SMS_TEMPLATE, "send", (outgoing,)).await.map_err(call_error)?;
+        let (answer,) =
+            self.provider.call(functions::SEND_TEMPLATE, (outgoing,)).await.map_err(call_error)?;
         answer.map(|accepted| self.receipt(accepted)).map_err(provider_error)
     }
 
@@ -196,11 +196,9 @@ impl PluginSms {
     /// What an interface says of itself; `None` when it cannot be asked, which is no error of a message.
     async fn limits(&self, interface: &str) -> Option<sms_types::Limits> {
         let cell = if interface == SMS_TEXT { &self.text_limits } else { &self.template_limits };
-        let ask = || async {
-            let answer: Result<(sms_types::Limits,), _> =
-                self.provider.call_pure(interface, "get-limits", ()).await;
-            answer.ok().map(|(limits,)| limits)
-        };
+        let function =
+            if interface == SMS_TEXT { functions::TEXT_LIMITS } else { functions::TEMPLATE_LIMITS };
+        let ask = || async { self.provider.call_pure(function, ()).await.ok().map(|(limits,)| limits) };
         *cell.get_or_init(ask).await
     }
 
@@ -243,8 +241,11 @@ impl SmsProvider for PluginSms {
             }
             Some(Way::Template { id, values }) => {
                 let outgoing = template_message(message, id, values);
-                let (answer,): (Result<(), types::Error>,) =
-                    self.provider.call_pure(SMS_TEMPLATE, "check", (outgoing,)).await.map_err(call_error)?;
+                let (answer,) = self
+                    .provider
+                    .call_pure(functions::CHECK_TEMPLATE, (outgoing,))
+                    .await
+                    .map_err(call_error)?;
                 answer.map_err(provider_error)
             }
         }
@@ -258,16 +259,14 @@ impl SmsProvider for PluginSms {
         let limits = self
             .status_limits
             .get_or_init(|| async {
-                let answer: Result<(sms_status::Limits,), _> =
-                    self.provider.call_pure(SMS_STATUS, "get-limits", ()).await;
-                answer.ok().map(|(limits,)| limits)
+                self.provider.call_pure(functions::STATUS_LIMITS, ()).await.ok().map(|(limits,)| limits)
             })
             .await;
         let ids_max = limits.map_or(1, |limits| limits.ids_max.max(1)) as usize;
         let mut reports = Vec::with_capacity(message_ids.len());
         for ids in message_ids.chunks(ids_max) {
-            let (answer,): (Result<Vec<sms_types::Report>, types::Error>,) =
-                self.provider.call(SMS_STATUS, "get", (ids.to_vec(),)).await.map_err(call_error)?;
+            let (answer,) =
+                self.provider.call(functions::GET_STATUS, (ids.to_vec(),)).await.map_err(call_error)?;
             reports.extend(answer.map_err(provider_error)?.into_iter().map(report));
         }
         Ok(reports)

@@ -228,15 +228,18 @@ impl Host {
         });
         let network = Network::Denied("there is no network while a plugin describes itself");
         let mut store = CallState::store(&self.inner.engine, &grant, None, network);
+        let failed = |error: wasmtime::Error| LoadError::Describe(state::error_text(&error));
         let run = async {
-            let instance = checked.pre.instantiate_async(&mut store).await?;
-            let describe =
-                instance.get_typed_func::<(), (wit::Description,)>(&mut store, &checked.describe)?;
-            describe.call_async(&mut store, ()).await
+            let instance = checked.pre.instantiate_async(&mut store).await.map_err(failed)?;
+            checked.types_check(&mut store, &instance)?;
+            let describe = instance
+                .get_typed_func::<(), (wit::Description,)>(&mut store, &checked.describe)
+                .map_err(failed)?;
+            describe.call_async(&mut store, ()).await.map_err(failed)
         };
         match tokio::time::timeout(grant.limits.wall_time_max, run).await {
             Ok(Ok((raw,))) => Description::parse(raw).map_err(LoadError::Description),
-            Ok(Err(error)) => Err(LoadError::Describe(state::error_text(&error))),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(LoadError::Describe("no answer in 2 s".to_owned())),
         }
     }

@@ -6,7 +6,7 @@
 //! ```no_run
 //! use std::collections::BTreeMap;
 //! use std::time::Duration;
-//! use chelseru_plugin_host::{Binding, Host, HostOptions, Kind, Limits, Provider};
+//! use chelseru_plugin_host::{Binding, Function, Host, HostOptions, Kind, Limits, Provider};
 //!
 //! /// What this program can use: components that export `greeter` or `greeter-formal` of `acme:greeting` 1.0.
 //! const GREETING: Kind = Kind {
@@ -15,13 +15,17 @@
 //!     versions: &[(1, 0)],
 //!     any_of: &["greeter", "greeter-formal"],
 //!     optional: &["farewell"],
+//!     functions: &[&GREET],
 //! };
+//!
+//! /// `greet: func(name: string) -> result<string, string>`.
+//! const GREET: Function<(String,), (Result<String, String>,)> = Function::new("greeter", "greet");
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
 //! // One host for the whole program.
 //! let host = Host::new(HostOptions { cache_dir: Some("data/cache".into()), ..HostOptions::default() })?;
 //!
-//! // Compiles, checks kind, version and imports, and lets the plugin describe itself.
+//! // Compiles, checks kind, version, imports and types, and lets the plugin describe itself.
 //! let plugin = host.load(std::fs::read("data/plugins/polite.wasm")?, &[GREETING]).await?;
 //! println!("{} {}", plugin.description().name, plugin.description().version);
 //!
@@ -33,9 +37,8 @@
 //!     limits: Limits { wall_time_max: Duration::from_secs(5), ..Limits::default() },
 //! })?;
 //!
-//! // `greet: func(name: string) -> result<string, string>`, in a fresh instance.
-//! let (answer,): (Result<String, String>,) =
-//!     provider.call("greeter", "greet", ("world".to_owned(),)).await?;
+//! // In a fresh instance.
+//! let (answer,) = provider.call(GREET, ("world".to_owned(),)).await?;
 //! println!("{answer:?}");
 //! # Ok(()) }
 //! ```
@@ -47,7 +50,7 @@
 //!
 //! - A call runs in a fresh instance and ends: by an answer, or by a [`CallError`] within its limits. Nothing of
 //!   it remains, and other calls do not notice.
-//! - Nothing runs before its kind, version and imports are checked. A plugin has no files, sockets, arguments or
+//! - Nothing runs before its kind, version and imports are checked, and nothing is called before the types of its functions are. A plugin has no files, sockets, arguments or
 //!   environment; its one way out is the `http` import, to granted hosts at public addresses.
 //! - A provider is replaced only by one that passed every check.
 //! - No setting's value is in a log, an error or `Debug` output.
@@ -60,6 +63,7 @@
 mod binding;
 mod cache;
 mod egress;
+mod function;
 mod grants;
 mod host;
 mod output;
@@ -71,6 +75,7 @@ mod watch;
 
 pub use binding::{BindError, BindProblem, Binding, Limits, SettingValue};
 pub use egress::{Egress, EgressOptions, HttpError, HttpRequest, HttpResponse, Method, Transport, Url};
+pub use function::{AnyFunction, Function};
 pub use grants::{Grants, HostGrant, is_public};
 pub use host::{Allocation, Host, HostError, HostOptions};
 pub use plugin::{Description, Kind, LoadError, Plugin, SettingKind, SettingSpec};

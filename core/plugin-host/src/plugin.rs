@@ -2,7 +2,7 @@
 //!
 //! A [`Plugin`] is immutable and holds compiled code with its imports linked, never an instance. Before anything
 //! of it runs, its kind and interface version are read from its exports and its imports are compared with what
-//! the host serves; then it runs once, without settings or network, to describe itself, and the description is
+//! the host serves; before anything is called, the types of its functions are compared with its kind's; then it runs once, without settings or network, to describe itself, and the description is
 //! checked as hostile input.
 //! Not here: compiling and the cache (see `host`, `cache`), and calls (see `provider`).
 
@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 
 use semver::Version;
 use serde::Serialize;
-use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
+use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Linker};
+use wasmtime::{Engine, Store};
 
 use crate::binding::{SettingValue, setting_text};
+use crate::function::AnyFunction;
 use crate::grants::HostGrant;
 use crate::state::CallState;
 use crate::wit::exports::chelseru::provider::plugin as wit;
@@ -34,6 +35,8 @@ pub struct Kind {
     pub any_of: &'static [&'static str],
     /// Interfaces that may be exported as well.
     pub optional: &'static [&'static str],
+    /// The functions that are called: whoever exports their interface exports them, with these types.
+    pub functions: &'static [&'static dyn AnyFunction],
 }
 
 /// What a setting holds.
@@ -237,6 +240,17 @@ pub enum LoadError {
         /// Why not.
         reason: String,
     },
+    /// A function has other types than in this version of the interfaces.
+    #[error(
+        "function \"{function}\" has another type than this host's ({message}); build the plugin again with the \
+         interfaces of this version"
+    )]
+    Type {
+        /// Interface and function.
+        function: String,
+        /// What differs.
+        message: String,
+    },
     /// It failed while describing itself.
     #[error("describe failed: {0}")]
     Describe(String),
@@ -327,7 +341,7 @@ fn version_check(full: &str, found: &Version, supported: &[(u64, u64)]) -> Resul
 
 /// A component that may be instantiated: its kind and its imports are right. It has not run yet.
 pub(crate) struct Checked {
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) interface_version: Version,
     pub(crate) pre: InstancePre<CallState>,
     pub(crate) describe: ComponentExportIndex,
@@ -374,7 +388,27 @@ pub(crate) fn check(
 
     let pre = linker.instantiate_pre(component).map_err(|e| unknown_import(engine, component, &e))?;
     let interface_version = interface_version.ok_or_else(missing)?;
-    Ok(Checked { kind: kind.name, interface_version, pre, describe, functions })
+    Ok(Checked { kind: *kind, interface_version, pre, describe, functions })
+}
+
+impl Checked {
+    /// Compares the types of what it exports with those its kind promises.
+    pub(crate) fn types_check(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+    ) -> Result<(), LoadError> {
+        for function in self.kind.functions {
+            let (interface, name) = function.named();
+            let Some(exported) = self.functions.get(interface) else { continue };
+            let full = || format!("{interface}.{name}");
+            let export = exported.get(name).ok_or_else(|| LoadError::MissingExport(full()))?;
+            function
+                .compare(store, instance, export)
+                .map_err(|message| LoadError::Type { function: full(), message })?;
+        }
+        Ok(())
+    }
 }
 
 fn found_text(names: &[&str]) -> String {
@@ -465,7 +499,7 @@ impl Plugin {
 
     /// The name of the [`Kind`] it was accepted as.
     pub fn kind(&self) -> &'static str {
-        self.checked.kind
+        self.checked.kind.name
     }
 
     /// The version of the interfaces it exports.

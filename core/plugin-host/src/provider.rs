@@ -16,6 +16,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use crate::binding::{self, BindError, Binding, Limits};
 use crate::egress::{Egress, Transport};
+use crate::function::Function;
 use crate::host::{Host, Running, ticks};
 use crate::plugin::Plugin;
 use crate::state::{CallState, Exceeded, Grant, Network, error_text};
@@ -85,7 +86,7 @@ pub enum CallError {
         /// As asked for.
         function: String,
     },
-    /// The plugin exports the function with another type.
+    /// The plugin exports the function with another type. Loading refuses it when its kind lists the function.
     #[error("function \"{interface}.{function}\" has another type: {message}")]
     TypeMismatch {
         /// As asked for.
@@ -218,28 +219,27 @@ impl Provider {
         self.stats.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Calls a function of an exported interface, named without package and version, in a fresh instance.
+    /// Calls a function of an exported interface in a fresh instance.
     ///
-    /// `P` is the tuple of parameters and `R` the tuple of results: `(Answer,)` for one.
     /// Dropping the future ends the call at once; what it already sent is not taken back.
     ///
     /// # Errors
     /// See [`CallError`]. Nothing is ever tried again here.
-    pub async fn call<P, R>(&self, interface: &str, function: &str, params: P) -> Result<R, CallError>
+    pub async fn call<P, R>(&self, function: Function<P, R>, params: P) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        self.run(interface, function, params, Network::Granted).await
+        self.run(function, params, Network::Granted).await
     }
 
     /// As [`Provider::call`], for functions that need no network: a request is refused as not granted.
-    pub async fn call_pure<P, R>(&self, interface: &str, function: &str, params: P) -> Result<R, CallError>
+    pub async fn call_pure<P, R>(&self, function: Function<P, R>, params: P) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        self.run(interface, function, params, Network::Denied("this function may not use the network")).await
+        self.run(function, params, Network::Denied("this function may not use the network")).await
     }
 
     /// Keeps one instance for several calls. For measuring what a fresh instance costs: state survives from call
@@ -258,13 +258,7 @@ impl Provider {
         }
     }
 
-    async fn run<P, R>(
-        &self,
-        interface: &str,
-        function: &str,
-        params: P,
-        network: Network,
-    ) -> Result<R, CallError>
+    async fn run<P, R>(&self, function: Function<P, R>, params: P, network: Network) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
@@ -274,15 +268,14 @@ impl Provider {
         // Counts the call as failed unless it comes to a good end: a dropped future is no good end.
         let mut entered = Entered { stats, failed: true };
         stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        let result = self.run_counted(interface, function, params, network).await;
+        let result = self.run_counted(function, params, network).await;
         entered.failed = result.is_err();
         result
     }
 
     async fn run_counted<P, R>(
         &self,
-        interface: &str,
-        function: &str,
+        function: Function<P, R>,
         params: P,
         network: Network,
     ) -> Result<R, CallError>
@@ -290,8 +283,8 @@ impl Provider {
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let named = || (interface.to_owned(), function.to_owned());
-        let Some(index) = self.plugin.function(interface, function) else {
+        let named = || (function.interface().to_owned(), function.name().to_owned());
+        let Some(index) = self.plugin.function(function.interface(), function.name()) else {
             let (interface, function) = named();
             return Err(CallError::NoSuchExport { interface, function });
         };
@@ -302,8 +295,8 @@ impl Provider {
         let mut store = CallState::store(engine, &self.grant, Some(Arc::clone(&self.transport)), network);
         let guest = async {
             let instance = self.plugin.pre().instantiate_async(&mut store).await.map_err(Failed::Guest)?;
-            let function = instance.get_typed_func::<P, R>(&mut store, index).map_err(Failed::Type)?;
-            function.call_async(&mut store, params).await.map_err(Failed::Guest)
+            let export = instance.get_typed_func::<P, R>(&mut store, index).map_err(Failed::Type)?;
+            export.call_async(&mut store, params).await.map_err(Failed::Guest)
         };
         let wall_time_max = self.grant.limits.wall_time_max;
         let ended = tokio::time::timeout(wall_time_max, guest).await;
@@ -410,21 +403,21 @@ impl Held<'_> {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn call<P, R>(&mut self, interface: &str, function: &str, params: P) -> Result<R, CallError>
+    pub async fn call<P, R>(&mut self, function: Function<P, R>, params: P) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let named = || (interface.to_owned(), function.to_owned());
-        let Some(index) = self.provider.plugin.function(interface, function) else {
+        let named = || (function.interface().to_owned(), function.name().to_owned());
+        let Some(index) = self.provider.plugin.function(function.interface(), function.name()) else {
             let (interface, function) = named();
             return Err(CallError::NoSuchExport { interface, function });
         };
-        let function = self.instance.get_typed_func::<P, R>(&mut self.store, index).map_err(|error| {
+        let export = self.instance.get_typed_func::<P, R>(&mut self.store, index).map_err(|error| {
             let (interface, function) = named();
             CallError::TypeMismatch { interface, function, message: error_text(&error) }
         })?;
-        let answer = function.call_async(&mut self.store, params).await;
+        let answer = export.call_async(&mut self.store, params).await;
         answer.map_err(|error| self.provider.error_sort(&error, self.store.data().may_have_sent()))
     }
 }

@@ -3,12 +3,11 @@
 //! The suite is the field's judge of WebSocket servers and runs on Python 2.7 only, which most machines no longer
 //! have; so this is a command of its own, and the tests that always run hold the same cases written by hand.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::test::{PLUGINS_DIR, staged};
 use crate::workspace::{Workspace, ask, ensure_wasm_target, run as run_command, shown};
-use crate::{Done, Failure, plugins};
+use crate::{Done, Failure, plugins, start};
 
 pub(crate) const HELP: &str = "
 cargo xtask autobahn                     with python2.7 from PATH
@@ -49,18 +48,19 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
         pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&suite).arg(SUITE);
         run_command(&mut pip)?;
     }
-    println!("[2/2] plugins, and the suite against the echo route");
+    println!("[2/2] the gateway, its plugins, and the suite against its echo route");
     ensure_wasm_target(workspace)?;
     plugins::install(&plugins::build(workspace)?, &staged(workspace))?;
     let report = folder.join("report");
-    let mut test = workspace.cargo(&["test", "--workspace", "--test", "journeys", "--"]);
-    test.args(["--ignored", "--exact", "socket_conformance::the_autobahn_test_suite_finds_nothing"])
+    run_command(&mut workspace.cargo(&start::build_arguments(false)))?;
+    let mut program = Command::new(workspace.program("debug", "chelseru-autobahn"));
+    program
         .env(PLUGINS_DIR, staged(workspace))
         .env("AUTOBAHN_PYTHON", python)
         .env("AUTOBAHN_START", START)
         .env("AUTOBAHN_FOLDER", &suite)
         .env("AUTOBAHN_REPORT", &report);
-    run_command(&mut test)?;
-    println!("the report: {}", shown(workspace, Path::new(&report.join("index.html"))));
+    run_command(&mut program)?;
+    println!("the report: {}", shown(workspace, &report.join("index.html")));
     Ok(())
 }

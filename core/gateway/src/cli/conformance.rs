@@ -15,7 +15,7 @@ use chelseru_plugin_host::{
     SettingValue, Transport,
 };
 
-use crate::bindings::{payment, sms_template, sms_text, sms_types, types};
+use crate::bindings::{functions, payment, sms_template, sms_text, sms_types, types};
 use crate::payments::PAYMENT;
 use crate::providers::{KINDS, SMS_TEMPLATE, SMS_TEXT};
 
@@ -167,8 +167,8 @@ impl Function {
                     text: "Hello".to_owned(),
                     sender: None,
                 };
-                let answer = provider.call(SMS_TEXT, "send", (message,)).await;
-                match answer.map(|(answer,): (Result<Vec<sms_text::Receipt>, types::Error>,)| answer) {
+                let answer = provider.call(functions::SEND_TEXT, (message,)).await;
+                match answer.map(|(answer,)| answer) {
                     Ok(Ok(receipts)) => match receipts.into_iter().next().map(|receipt| receipt.outcome) {
                         Some(Err(error)) => Outcome::Error(error),
                         _ => Outcome::Success,
@@ -183,8 +183,8 @@ impl Function {
                     template: "1".to_owned(),
                     values: vec![sms_template::Value { name: "code".to_owned(), value: "123456".to_owned() }],
                 };
-                let answer = provider.call(SMS_TEMPLATE, "send", (message,)).await;
-                match answer.map(|(answer,): (Result<sms_types::Accepted, types::Error>,)| answer) {
+                let answer = provider.call(functions::SEND_TEMPLATE, (message,)).await;
+                match answer.map(|(answer,)| answer) {
                     Ok(Ok(_)) => Outcome::Success,
                     Ok(Err(error)) => Outcome::Error(error),
                     Err(error) => Outcome::Broken(error.to_string()),
@@ -200,10 +200,8 @@ impl Function {
                     mobile: Some("+989121234567".to_owned()),
                     email: None,
                 };
-                let answer = provider.call(PAYMENT, "create", (order,)).await;
-                match answer.map(
-                    |(answer,): (Result<payment::payment_gateway::Started, payment::types::Error>,)| answer,
-                ) {
+                let answer = provider.call(payment::functions::CREATE, (order,)).await;
+                match answer.map(|(answer,)| answer) {
                     Ok(Ok(_)) => Outcome::Success,
                     Ok(Err(error)) => Outcome::Error(sms_error(error)),
                     Err(error) => Outcome::Broken(error.to_string()),
@@ -224,8 +222,8 @@ impl Function {
                     receipt: Some("123456".to_owned()),
                     data: Vec::new(),
                 };
-                let answer = provider.call(PAYMENT, "verify", (stored, Some(claim))).await;
-                match answer.map(|(answer,): (Result<Verdict, payment::types::Error>,)| answer) {
+                let answer = provider.call(payment::functions::VERIFY, (stored, Some(claim))).await;
+                match answer.map(|(answer,)| answer) {
                     Ok(Ok(Verdict::Paid(_) | Verdict::PaidBefore(_))) => Outcome::Success,
                     Ok(Ok(_)) => Outcome::Answered,
                     Ok(Err(error)) => Outcome::Error(sms_error(error)),

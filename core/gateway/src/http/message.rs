@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use super::fields::{Fields, Text};
 use super::reply::{Failure, Reply};
-use crate::bindings::{http as wit_http, sms_push, sms_types};
+use crate::bindings::{functions, http as wit_http, sms_push};
 use crate::providers::{self, SMS_PUSH};
 
 const NUMBER: Text = Text { chars_max: 20 };
@@ -648,9 +648,7 @@ pub(crate) async fn message_report(context: Context, body: bytes::Bytes) -> Resu
         context.app.metrics.count("chelseru_sms_reports_total", ("outcome", "not_understood"));
         Failure::details(StatusCode::BAD_REQUEST, "report_not_understood", "The report was not understood.")
     };
-    let answer: Result<(Result<Vec<sms_types::Report>, String>,), _> =
-        provider.call_pure(SMS_PUSH, "parse", (delivery,)).await;
-    let reports = match answer {
+    let reports = match provider.call_pure(functions::PARSE_PUSH, (delivery,)).await {
         Ok((Ok(reports),)) => reports,
         Ok((Err(what),)) => return Err(refused(&what)),
         Err(error) => return Err(refused(error.code())),

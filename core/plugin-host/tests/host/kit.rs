@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chelseru_plugin_host::{
-    Binding, CallError, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Kind, Limits, Plugin,
-    Provider, SettingValue, Transport,
+    Binding, CallError, Function, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Kind, Limits,
+    Plugin, Provider, SettingValue, Transport,
 };
 
 pub(crate) const PROBE: Kind = Kind {
@@ -21,7 +21,11 @@ pub(crate) const PROBE: Kind = Kind {
     versions: &[(1, 0)],
     any_of: &["probe", "probe-other"],
     optional: &["extra"],
+    functions: &[&RUN, &MANY],
 };
+
+pub(crate) const RUN: Function<(String,), (String,)> = Function::new("probe", "run");
+pub(crate) const MANY: Function<(), (Vec<String>,)> = Function::new("probe", "many");
 
 /// Where the description's texts begin in linear memory.
 const DATA: usize = 1024;
@@ -355,5 +359,5 @@ pub(crate) async fn provider(host: &Host, run: &'static str, limits: Limits) -> 
 }
 
 pub(crate) async fn run(provider: &Provider, input: &str) -> Result<String, CallError> {
-    provider.call::<_, (String,)>("probe", "run", (input.to_owned(),)).await.map(|(answer,)| answer)
+    provider.call(RUN, (input.to_owned(),)).await.map(|(answer,)| answer)
 }

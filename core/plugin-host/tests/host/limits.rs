@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chelseru_plugin_host::{CallError, Host, HostOptions, HttpError, Limits, Provider};
+use chelseru_plugin_host::{CallError, Function, Host, HostOptions, HttpError, Limits, Provider};
 
 use crate::kit::*;
 
@@ -226,7 +226,7 @@ async fn many_strings_that_share_one_big_one_do_not_fit() {
       (call $ret (i32.const 8192) (i32.const 1000))";
     let plugin = load(&host, &Guest { many, ..Guest::default() }).await;
     let provider = Provider::bind(&host, plugin, binding(&[], None, Limits::default())).expect("binds");
-    let answer = provider.call::<_, (Vec<String>,)>("probe", "many", ()).await;
+    let answer = provider.call(MANY, ()).await;
     assert_eq!(answer.map_err(|e| e.code()), Err("output_too_large"));
 }
 
@@ -340,7 +340,7 @@ async fn requests_that_are_not_granted_or_not_http_never_reach_the_transport() {
     ] {
         assert_eq!(run(&provider, url).await, Ok(error.to_owned()), "{url}");
     }
-    let pure = provider.call_pure::<_, (String,)>("probe", "run", ("https://a.com/".to_owned(),)).await;
+    let pure = provider.call_pure(RUN, ("https://a.com/".to_owned(),)).await;
     assert_eq!(pure, Ok(("not-granted".to_owned(),)));
     assert_eq!(transport.requests.load(Ordering::SeqCst), 0);
 }
@@ -424,9 +424,11 @@ async fn a_cancelled_call_frees_its_place_and_its_memory() {
 async fn what_is_not_exported_or_of_another_type_is_named() {
     let host = host();
     let provider = provider(&host, ECHO, Limits::default()).await;
-    let missing = provider.call::<(), (String,)>("probe", "walk", ()).await.expect_err("is missing");
+    let walk: Function<(), (String,)> = Function::new("probe", "walk");
+    let missing = provider.call(walk, ()).await.expect_err("is missing");
     assert_eq!(missing.to_string(), "function \"probe.walk\" is not exported");
-    let mismatch = provider.call::<_, (u32,)>("probe", "run", ("x".to_owned(),)).await.expect_err("mismatch");
+    let other: Function<(String,), (u32,)> = Function::new("probe", "run");
+    let mismatch = provider.call(other, ("x".to_owned(),)).await.expect_err("mismatch");
     assert_eq!(mismatch.code(), "type_mismatch");
     assert!(mismatch.to_string().starts_with("function \"probe.run\" has another type: "), "{mismatch}");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use chelseru_plugin_host::{Allocation, Host, HostOptions, Limits, LoadError, Provider};
+use chelseru_plugin_host::{Allocation, Function, Host, HostOptions, Kind, Limits, LoadError, Provider};
 
 use crate::kit::*;
 
@@ -29,6 +29,25 @@ async fn a_wrong_kind_names_found_and_accepted() {
     let text = refused(&Guest { export: "test:other/thing@1.0.0", ..Guest::default() }).await;
     let found = "wrong kind: exports \"chelseru:provider/plugin@0.1.0\", \"test:other/thing@1.0.0\"";
     assert_eq!(text, format!("{found}, accepted is probe: test:probe/probe or probe-other"));
+}
+
+#[tokio::test]
+async fn a_function_of_another_type_is_refused_before_anything_is_called() {
+    const ASKED: Function<(String,), (Result<String, u32>,)> = Function::new("probe", "run");
+    const MORE: Function<(), ()> = Function::new("probe", "walk");
+    const ELSEWHERE: Function<(), ()> = Function::new("extra", "walk");
+    // It would not come back from describing itself.
+    let guest = Guest { describe: "(loop $l (br $l))", ..Guest::default() };
+    let refused =
+        async |kind: Kind| host().load(guest.bytes(), &[kind]).await.expect_err("refused").to_string();
+    let other = refused(Kind { functions: &[&MANY, &ASKED], ..PROBE }).await;
+    assert!(other.starts_with("function \"probe.run\" has another type than this host's ("), "{other}");
+    assert!(other.ends_with("; build the plugin again with the interfaces of this version"), "{other}");
+    let missing = refused(Kind { functions: &[&MORE], ..PROBE }).await;
+    assert_eq!(missing, "does not export \"probe.walk\"");
+    // An interface that it does not export is not asked for.
+    let kind = Kind { functions: &[&RUN, &ELSEWHERE], ..PROBE };
+    host().load(Guest::default().bytes(), &[kind]).await.expect("a plugin");
 }
 
 #[tokio::test]
