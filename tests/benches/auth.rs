@@ -2,13 +2,15 @@
 //!
 //! A login is a code sent by Kavenegar's plugin (in its own instance, against a stub in this process) and a session
 //! opened with it: two durable changes, beside which as many bare ones are measured in the same run. The other two
-//! have no baseline but their targets: 5 µs a check, and the same list among a thousand sessions.
+//! have no baseline but their targets: 5 µs a check, and the same list among a thousand sessions, as a request and
+//! without one.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chelseru::bindings::{functions, sms_text, sms_types};
 use chelseru::providers::KINDS;
+use chelseru_domain::PhoneNumber;
 use chelseru_domain::audit::Audit;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::group::Group;
@@ -17,14 +19,12 @@ use chelseru_domain::otp::{OtpRules, OtpService};
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{SmsBody, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use chelseru_domain::token::{TokenRules, Tokens};
-use chelseru_domain::{PhoneNumber, Timestamp};
 use chelseru_plugin_host::{
     Binding, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Limits, Provider, Transport,
 };
-use chelseru_store::{
-    PasswordLogin, PasswordLoginDraft, SessionDraft, Store, StoreOptions, UserDraft, UserMade,
-};
-use chelseru_tests::built_plugins;
+use chelseru_store::{PasswordLogin, PasswordLoginDraft, SessionDraft, Store, StoreOptions};
+use chelseru_tests::{TestGateway, built_plugins};
+use futures_util::StreamExt;
 use uuid::Uuid;
 
 use crate::measure::{cpu_seconds, median, micros, percentile, runtime};
@@ -40,6 +40,8 @@ const LISTS: usize = 20_000;
 /// The default of `data.cache_mib`, and one that holds a million sessions.
 const CACHE_MIB: u64 = 128;
 const CACHE_MIB_LARGE: u64 = 1024;
+
+const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
 
 const ANSWER: &str = r#"{"return":{"status":200,"message":"ok"},"entries":[{"messageid":8792343001,"message":"x","status":1,"statustext":"queued","sender":"10004346","receptor":"09121234567","date":1767256200,"cost":1200}]}"#;
 
@@ -96,12 +98,8 @@ struct World {
 
 /// The gateway's own services, with its audit log. Must be called in a runtime.
 fn world() -> World {
-    world_with(CACHE_MIB)
-}
-
-fn world_with(cache_mib: u64) -> World {
     let folder = tempfile::tempdir().expect("a folder");
-    let options = StoreOptions { cache_bytes: cache_mib * 1024 * 1024, ..StoreOptions::default() };
+    let options = StoreOptions { cache_bytes: CACHE_MIB * 1024 * 1024, ..StoreOptions::default() };
     let store = Store::open(folder.path(), options).expect("open");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let master = MasterKey::from_bytes([3; 32]);
@@ -173,75 +171,146 @@ async fn commits() -> f64 {
     sum as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Makes users with [`SESSIONS_PER_USER`] sessions each, until there are so many; gives a caller of each.
-async fn seed(store: &Store, sessions: usize) -> Vec<Caller> {
-    let now = SystemClock.now();
-    let mut callers = Vec::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..sessions / SESSIONS_PER_USER {
-        let store = store.clone();
-        tasks.spawn(async move { seed_user(&store, number, now).await });
-        if tasks.len() >= 512 {
-            callers.extend(tasks.join_next().await.map(|done| done.expect("no panic")));
-        }
+/// Keeps the text for whoever owns the number; nobody sends it.
+#[derive(Default)]
+struct Pocket(Mutex<String>);
+
+#[async_trait::async_trait]
+impl SmsPort for Pocket {
+    async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError> {
+        let SmsBody::Text { text } = message.body else { panic!("no template is configured") };
+        *self.0.lock().expect("no panic") = text;
+        Ok(SmsReceipt { provider: "STUB".into(), message_id: "1".into(), duplicate: false, cost_rial: None })
     }
-    callers.extend(tasks.join_all().await);
-    callers
 }
 
-async fn seed_user(store: &Store, number: usize, now: Timestamp) -> Caller {
-    let draft = UserDraft {
-        username: format!("user{number}"),
-        email: String::new(),
-        password_hash: "kept".to_owned(),
-        staff: false,
-        superuser: false,
-        now,
-    };
-    let UserMade::Made(user) = store.user_register(draft).await.expect("stored") else {
-        panic!("the names differ")
-    };
-    let mut last = None;
-    for index in 0..SESSIONS_PER_USER {
+/// A user, and the access token of one of the sessions.
+struct Seeded {
+    caller: Caller,
+    access: String,
+}
+
+/// Makes users with [`SESSIONS_PER_USER`] sessions each, until there are so many.
+async fn seed(store: &Store, otp: &OtpService, identity: &Identity, sessions: usize) -> Vec<Seeded> {
+    let users = (0..sessions / SESSIONS_PER_USER).map(|number| seed_user(store, otp, identity, number));
+    futures_util::stream::iter(users).buffer_unordered(512).collect().await
+}
+
+async fn seed_user(store: &Store, otp: &OtpService, identity: &Identity, number: usize) -> Seeded {
+    let now = SystemClock.now();
+    let phone = PhoneNumber::parse(&format!("0912{number:07}")).expect("a number");
+    let pocket = Pocket::default();
+    otp.send(&phone, &pocket).await.expect("sent");
+    let code: String =
+        pocket.0.into_inner().expect("no panic").chars().filter(char::is_ascii_digit).collect();
+    let client = ClientInfo { ip: "203.0.113.7".parse().ok(), user_agent: AGENT.to_owned() };
+    let login = identity.authenticate(&phone, &code, Group::default(), client).await.expect("logged in");
+    let kept = Some(login.session_id);
+    store.password_set(login.user_id, None, "kept".to_owned(), kept, now).await.expect("stored");
+    for index in 1..SESSIONS_PER_USER {
         let draft = PasswordLoginDraft {
-            user: user.id,
+            user: login.user_id,
             checked: "kept".to_owned(),
             guard: [0; 32],
             now,
             session: SessionDraft {
                 key: Uuid::from_u128((number * SESSIONS_PER_USER + index) as u128),
                 expires_at: now.plus(Duration::from_secs(86_400)),
-                user_agent: "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/126.0 Safari/537.36".to_owned(),
-                ip_address: "203.0.113.7".to_owned(),
+                user_agent: AGENT.to_owned(),
+                ip_address: "203.0.113.7".parse().ok(),
                 per_user_max: SESSIONS_PER_USER,
             },
         };
-        match store.login_with_password(draft).await.expect("stored") {
-            PasswordLogin::LoggedIn { session, .. } => last = Some(session.id),
-            PasswordLogin::Refused => panic!("the password is the kept one"),
-        }
+        let login = store.login_with_password(draft).await.expect("stored");
+        assert!(matches!(login, PasswordLogin::LoggedIn { .. }), "the password is the kept one");
     }
-    Caller { user_id: user.id, session_id: last.expect("at least one session") }
+    Seeded { caller: Caller { user_id: login.user_id, session_id: login.session_id }, access: login.access }
 }
 
-/// p99 of `sessions/` among so many, and the memory the process has then.
-fn lists(runtime: &tokio::runtime::Runtime, sessions: usize, cache_mib: u64) -> (Duration, f64) {
-    let world = {
-        let _inside = runtime.enter();
-        world_with(cache_mib)
-    };
-    let callers = runtime.block_on(seed(&world.store, sessions));
-    let mut samples = Vec::with_capacity(LISTS);
-    for index in 0..LISTS {
-        // Any order that visits all of them and is not the order they were made in.
-        let caller = &callers[(index * 7919) % callers.len()];
+/// What a list of sessions takes among so many.
+struct Lists {
+    /// 99 of 100 lists by the identity service alone, in this process.
+    inside: Duration,
+    /// 99 of 100 requests for `sessions/`, over one kept connection.
+    request: Duration,
+    resident_mib: f64,
+}
+
+fn lists(runtime: &tokio::runtime::Runtime, sessions: usize, cache_mib: u64) -> Lists {
+    let config = format!("[data]\ncache_mib = {cache_mib}\n[auth]\naccess_token_seconds = 86400\n");
+    let gateway = runtime.block_on(TestGateway::start(&config));
+    let live = gateway.app.live();
+    let seeded = runtime.block_on(seed(&gateway.app.store, &live.otp, &live.identity, sessions));
+    // Any order that visits all of them and is not the order they were made in.
+    let visited = || (0..LISTS).map(|index| &seeded[(index * 7919) % seeded.len()]);
+    let inside = visited().map(|seeded| {
         let started = Instant::now();
-        let list = world.identity.sessions(caller).expect("read");
-        samples.push(started.elapsed());
+        let list = live.identity.sessions(&seeded.caller).expect("read");
+        let took = started.elapsed();
         assert_eq!(list.len(), SESSIONS_PER_USER);
+        took
+    });
+    let inside = sorted(inside);
+    let mut connection = Connection::open(&gateway.url);
+    let requests = visited().map(|seeded| {
+        let head = "GET /drfchelseru/sessions/ HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ";
+        let request = format!("{head}{}\r\n\r\n", seeded.access);
+        let started = Instant::now();
+        let answer = connection.ask(request.as_bytes());
+        let took = started.elapsed();
+        assert_eq!(answer.matches("\"session_key\"").count(), SESSIONS_PER_USER, "{answer}");
+        took
+    });
+    let requests = sorted(requests);
+    Lists {
+        inside: percentile(&inside, 0.99),
+        request: percentile(&requests, 0.99),
+        resident_mib: resident_mib(),
     }
+}
+
+fn sorted(samples: impl Iterator<Item = Duration>) -> Vec<Duration> {
+    let mut samples: Vec<_> = samples.collect();
     samples.sort();
-    (percentile(&samples, 0.99), resident_mib())
+    samples
+}
+
+/// A kept connection of a blocking client.
+struct Connection {
+    stream: std::net::TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn open(url: &str) -> Connection {
+        let address = url.trim_start_matches("http://").split('/').next().expect("an address");
+        let stream = std::net::TcpStream::connect(address).expect("connected");
+        stream.set_nodelay(true).expect("set");
+        Connection { stream, buffer: Vec::new() }
+    }
+
+    /// The body of the answer, which must be 200.
+    fn ask(&mut self, request: &[u8]) -> String {
+        use std::io::{Read, Write};
+        self.stream.write_all(request).expect("sent");
+        self.buffer.clear();
+        let mut chunk = [0; 64 * 1024];
+        loop {
+            let read = self.stream.read(&mut chunk).expect("answered");
+            assert!(read > 0, "cut");
+            self.buffer.extend_from_slice(&chunk[..read]);
+            let Some(head) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&self.buffer[..head]).to_ascii_lowercase();
+            assert!(text.starts_with("http/1.1 200"), "{text}");
+            let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+            let length: usize = length.expect("a length").parse().expect("a number");
+            if self.buffer.len() >= head + 4 + length {
+                return String::from_utf8_lossy(&self.buffer[head + 4..]).into_owned();
+            }
+        }
+    }
 }
 
 /// Resident memory, from `/proc/self/statm`, whose second field counts pages of 4 KiB.
@@ -261,7 +330,7 @@ fn check(runtime: &tokio::runtime::Runtime, provider: &Arc<Provider>) -> (f64, f
     let number = PhoneNumber::parse("09121234567").expect("a number");
     let handset = Handset { provider: provider.clone(), text: Mutex::default() };
     let login = runtime.block_on(async {
-        seed(&world.store, 1000).await;
+        seed(&world.store, &world.otp, &world.identity, 1000).await;
         world.otp.send(&number, &handset).await.expect("sent");
         let text = handset.text.lock().expect("no panic").clone();
         let code: String = text.chars().filter(char::is_ascii_digit).collect();
@@ -302,15 +371,23 @@ pub(crate) fn run() {
     );
     let (wall, cpu) = check(&runtime, &provider);
     println!("token check with its session {wall:.2} µs, {cpu:.2} µs of CPU; reach: at most 5 µs");
-    let (few, few_mib) = lists(&runtime, 1000, CACHE_MIB);
+    let few = lists(&runtime, 1000, CACHE_MIB);
     for cache_mib in [CACHE_MIB, CACHE_MIB_LARGE] {
-        let (many, many_mib) = lists(&runtime, 1_000_000, cache_mib);
+        let many = lists(&runtime, 1_000_000, cache_mib);
         println!(
-            "sessions/ of {SESSIONS_PER_USER}, p99: {:.1} µs among 1,000 ({few_mib:.0} MiB resident), {:.1} µs among \
-         1,000,000 ({many_mib:.0} MiB, data.cache_mib = {cache_mib}); ratio {:.2}; reach: 1.50",
-            micros(few),
-            micros(many),
-            many.as_secs_f64() / few.as_secs_f64()
+            "sessions/ of {SESSIONS_PER_USER} among 1,000,000 (data.cache_mib = {cache_mib}, {:.0} MiB resident; {:.0} \
+             MiB among 1,000):",
+            many.resident_mib, few.resident_mib
         );
+        for (what, few, many) in
+            [("request", few.request, many.request), ("the service alone", few.inside, many.inside)]
+        {
+            println!(
+                "  {what}, p99: {:.1} µs among 1,000, {:.1} µs among 1,000,000; ratio {:.2}; reach: 1.50",
+                micros(few),
+                micros(many),
+                many.as_secs_f64() / few.as_secs_f64()
+            );
+        }
     }
 }

@@ -70,7 +70,12 @@ const DIFFERENCES: &[(&str, u16, &str)] = &[
     ("authenticate.when_method_is_passwd", 403, "33: a method that is switched off was a crash"),
     ("message_send.mobile_not_checked", 400, "8: any string was taken as a number"),
     ("message_send.malformed_json_500", 400, "12: bad JSON was a crash"),
-    ("message_send.provider_html_gives_200", 500, "24: an unreadable answer was an empty success"),
+    (
+        "message_send.provider_html_gives_200",
+        202,
+        "24: an unreadable answer was an empty success; by its id the provider is asked again",
+    ),
+    ("message_send.provider_dropped", 202, "the message is stored; by its id the provider is asked again"),
     ("message_send.tokens_integer", 200, "27: a number was a crash; it is its digits, as in every field"),
     (
         "otp_send.parsian_401",

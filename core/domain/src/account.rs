@@ -6,6 +6,8 @@
 
 use chelseru_store::{Timestamp, User};
 
+use crate::PhoneNumber;
+use crate::group::Group;
 use crate::ids::UserId;
 
 pub const USERNAME_CHARS_MAX: usize = 150;
@@ -44,6 +46,20 @@ fn is_reserved(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(['G', 'g']) else { return false };
     let group = rest.trim_start_matches(|character: char| character.is_numeric());
     group.len() < rest.len() && group.starts_with('-')
+}
+
+/// The user name of the account that a number has in a group, as the original gave it.
+#[must_use]
+pub fn name_of_identity(group: Group, number: &PhoneNumber) -> String {
+    format!("G{group}-{}", number.local())
+}
+
+/// What [`name_of_identity`] made a name from.
+#[must_use]
+pub fn identity_of_name(name: &str) -> Option<(Group, PhoneNumber)> {
+    let (group, number) = name.strip_prefix('G')?.split_once('-')?;
+    let identity = (Group::parse(group).ok()?, PhoneNumber::parse(number).ok()?);
+    (name_of_identity(identity.0, &identity.1) == name).then_some(identity)
 }
 
 /// Whether a text looks like a mail address: enough to find slips of the finger; that it arrives only a message
@@ -148,6 +164,27 @@ mod tests {
     fn names_of_the_login_by_code_cannot_be_chosen() {
         for name in ["G0-09120000004", "G12-x", "g0-09120000004", "G0-", "G۰-09120000004"] {
             assert_eq!(username_check(name), Err(UsernameFault::Taken), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_the_login_by_code_says_whose_it_is() {
+        for (group, number) in [("0", "09120000004"), ("17", "09999999999")] {
+            let identity = (Group::parse(group).unwrap(), PhoneNumber::parse(number).unwrap());
+            let name = name_of_identity(identity.0, &identity.1);
+            assert_eq!(name, format!("G{group}-{number}"));
+            assert_eq!(identity_of_name(&name), Some(identity));
+        }
+        for name in [
+            "alice",
+            "G0-0912",
+            "g0-09120000004",
+            "G0-+989120000004",
+            "G00-09120000004",
+            "G0-09120000004-2",
+            "G-",
+        ] {
+            assert_eq!(identity_of_name(name), None, "{name}");
         }
     }
 

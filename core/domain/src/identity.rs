@@ -23,6 +23,7 @@ use chelseru_store::{
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use crate::account::name_of_identity;
 use crate::audit::{Audit, AuditEvent, AuditKind};
 use crate::group::{Group, GroupPolicy};
 use crate::ids::{SessionId, UserId};
@@ -30,7 +31,7 @@ use crate::last_seen::LastSeen;
 use crate::otp::{OtpService, Purpose};
 use crate::password::PasswordHashes;
 use crate::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
-use crate::user_agent::{CachedAgents, CommonAgents, UserAgentParser};
+use crate::user_agent::{Agent, CachedAgents, UapCore, UserAgentParser};
 use crate::{Clock, PhoneNumber, RuleError, Timestamp};
 
 pub use password::{PasswordError, PasswordRules, RegisterError};
@@ -142,12 +143,10 @@ pub struct SessionView {
     pub id: SessionId,
     /// A public name, not a credential.
     pub session_key: Uuid,
-    pub user_agent: String,
-    /// Empty when not known.
-    pub ip_address: String,
-    pub device: String,
-    pub browser: String,
-    pub platform: String,
+    pub user_agent: Arc<str>,
+    pub ip_address: Option<IpAddr>,
+    /// What the user agent says.
+    pub agent: Arc<Agent>,
     pub last_seen: Timestamp,
     pub created_at: Timestamp,
     pub user: UserId,
@@ -196,7 +195,7 @@ impl Identity {
         rules: IdentityRules,
     ) -> Result<Self, RuleError> {
         rules.check()?;
-        let agents = Arc::new(CachedAgents::new(Box::new(CommonAgents)));
+        let agents = Arc::new(CachedAgents::new(Box::new(UapCore)));
         let (ended, _) = broadcast::channel(ENDED_MAX);
         let hashes = PasswordHashes::new(rules.passwords.hashes);
         let last_seen = Arc::default();
@@ -281,7 +280,7 @@ impl Identity {
             number: number.e164().to_owned(),
             mac: self.otp.mac(Purpose::Login, number, code),
             group: group.number(),
-            username: format!("G{group}-{}", number.local()),
+            username: name_of_identity(group, number),
             create: self.rules.groups.may_create(group),
             now,
             session: self.session_draft(client, now).map_err(AuthenticateError::Randomness)?,
@@ -531,7 +530,7 @@ impl Identity {
             key: random_uuid()?,
             expires_at: now.plus(lifetime),
             user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
-            ip_address: client.ip.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
+            ip_address: client.ip.map(|ip| ip.to_canonical()),
             per_user_max: self.rules.sessions_per_user_max,
         })
     }
@@ -561,15 +560,12 @@ impl Identity {
     }
 
     fn view(&self, session: Session, caller: &Caller) -> SessionView {
-        let agent = self.agents.get(&session.user_agent);
         let noted = self.last_seen.get(session.id).unwrap_or_default();
         SessionView {
             id: session.id,
             session_key: session.key,
             ip_address: session.ip_address,
-            device: agent.device.clone(),
-            browser: agent.browser.clone(),
-            platform: agent.platform.clone(),
+            agent: self.agents.get(&session.user_agent),
             last_seen: session.last_seen_at.max(noted),
             created_at: session.created_at,
             user: session.user,

@@ -133,7 +133,7 @@ async fn log_in(store: &Store, number: &str) -> UserId {
             key: uuid::Uuid::from_u128(1),
             expires_at: START.plus(std::time::Duration::from_secs(3600)),
             user_agent: String::new(),
-            ip_address: String::new(),
+            ip_address: None,
             per_user_max: 5,
         },
     };

@@ -11,12 +11,13 @@
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use crate::contact::Contact;
 use crate::purge::PurgeStep;
-use crate::record::{Record, decode};
-use crate::session::{self, Session, SessionDraft};
+use crate::record::decode;
+use crate::session::{self, Session, SessionDraft, SessionSeed};
 use crate::txn::Txn;
 use crate::user::{self, User};
-use crate::{SessionId, Store, StoreError, Timestamp, error, keys};
+use crate::{SessionId, Store, StoreError, Timestamp, keys};
 
 /// A code that is about to be sent.
 #[derive(Clone)]
@@ -54,7 +55,8 @@ pub struct LoginDraft {
     pub mac: [u8; 32],
     /// Which of the number's accounts: the pair (number, group) is an account.
     pub group: u32,
-    /// User name of the account when it has to be made; a number is added to it while it is taken.
+    /// User name of the account when it has to be made, which follows from number and group; `-2` and so on is added
+    /// while it is taken.
     pub username: String,
     /// Whether an account may be made when there is none.
     pub create: bool,
@@ -95,23 +97,20 @@ impl Store {
     /// Those of every change: see [`StoreError`].
     pub async fn challenge_open(&self, draft: ChallengeDraft) -> Result<ChallengeOpened, StoreError> {
         self.change(move |txn| {
-            let key = keys::challenge(&draft.number);
-            let old = txn.get_record::<Challenge>(&key)?;
-            if let Some(old) = old.filter(|old| old.pending(draft.created_at)) {
+            let mut contact = Contact::get(txn, &draft.number)?;
+            if let Some(old) = contact.challenge.filter(|old| old.pending(draft.created_at)) {
                 return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
             }
-            txn.put_record(
-                key,
-                &Challenge {
-                    id: draft.id,
-                    mac: draft.mac,
-                    created_at: draft.created_at,
-                    expires_at: draft.expires_at,
-                    resend_at: draft.resend_at,
-                    attempts: 0,
-                    attempts_max: draft.attempts_max.max(1),
-                },
-            );
+            contact.challenge = Some(Challenge {
+                id: draft.id,
+                mac: draft.mac,
+                created_at: draft.created_at,
+                expires_at: draft.expires_at,
+                resend_at: draft.resend_at,
+                attempts: 0,
+                attempts_max: draft.attempts_max.max(1),
+            });
+            contact.put(txn, &draft.number);
             Ok(ChallengeOpened::Opened)
         })
         .await
@@ -123,8 +122,7 @@ impl Store {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn challenge_pending(&self, number: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let bytes = self.tree.get(keys::challenge(number)).map_err(error::read)?;
-        Ok(bytes.map(|bytes| decode::<Challenge>(&bytes)).transpose()?.is_some_and(|old| old.pending(now)))
+        Ok(Contact::read(&self.tree, number)?.challenge.is_some_and(|old| old.pending(now)))
     }
 
     /// Removes a challenge whose code was certainly not sent, so that another may be opened at once. False when
@@ -136,11 +134,10 @@ impl Store {
     pub async fn challenge_release(&self, number: &str, id: u64) -> Result<bool, StoreError> {
         let number = number.to_owned();
         self.change(move |txn| {
-            let key = keys::challenge(&number);
-            let found = txn.get_record::<Challenge>(&key)?;
-            let ours = found.is_some_and(|challenge| challenge.id == id);
+            let mut contact = Contact::get(txn, &number)?;
+            let ours = contact.challenge.take_if(|challenge| challenge.id == id).is_some();
             if ours {
-                txn.delete(key);
+                contact.put(txn, &number);
             }
             Ok(ours)
         })
@@ -161,13 +158,12 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let number = number.to_owned();
         self.change(move |txn| {
-            let key = keys::challenge(&number);
-            let found = txn.get_record::<Challenge>(&key)?;
-            let Some(mut challenge) = found.filter(|challenge| challenge.id == id) else {
+            let mut contact = Contact::get(txn, &number)?;
+            let Some(challenge) = contact.challenge.as_mut().filter(|challenge| challenge.id == id) else {
                 return Ok(false);
             };
             challenge.resend_at = challenge.resend_at.min(now);
-            txn.put_record(key, &challenge);
+            contact.put(txn, &number);
             Ok(true)
         })
         .await
@@ -181,7 +177,8 @@ impl Store {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn login_with_challenge(&self, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
-        self.change(move |txn| login(txn, draft)).await
+        let seed = self.session_seed(draft.session.clone()).await?;
+        self.change(move |txn| login(txn, draft, seed)).await
     }
 
     /// Walks on through the challenges, at most `limit` of them, and removes those that expired at or before `now`.
@@ -190,13 +187,14 @@ impl Store {
     ///
     /// [`StoreError::Read`], and those of every change; the next call then starts over.
     pub async fn challenges_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
-        let due = move |bytes: &[u8]| Ok(decode::<Challenge>(bytes)?.expired(now));
-        self.purge_step(keys::CHALLENGES, &self.purge.challenges, limit, due).await
+        let purge =
+            move |bytes: &[u8]| Ok(decode::<Contact>(bytes)?.purge(|challenge| challenge.expired(now)));
+        self.purge_step(keys::CONTACTS, &self.purge.challenges, limit, purge).await
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Challenge {
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Challenge {
     id: u64,
     mac: [u8; 32],
     created_at: Timestamp,
@@ -205,11 +203,6 @@ struct Challenge {
     /// Guesses so far.
     attempts: u32,
     attempts_max: u32,
-}
-
-impl Record for Challenge {
-    const KIND: &'static str = "challenge";
-    const SCHEMA: u8 = 1;
 }
 
 impl Challenge {
@@ -235,35 +228,32 @@ pub(crate) enum Guess {
     Missing,
 }
 
-/// Counts a guess, then compares it in constant time.
+/// Counts a guess, then compares it in constant time. Gives what is kept under the number as well, with the guess in it.
 pub(crate) fn guess(
     txn: &mut Txn,
     number: &str,
     mac: &[u8; 32],
     now: Timestamp,
-) -> Result<Guess, StoreError> {
-    let key = keys::challenge(number);
-    let mut challenge: Challenge = match txn.get(&key)? {
-        Some(bytes) => decode(&bytes)?,
-        None => return Ok(Guess::Missing),
-    };
+) -> Result<(Guess, Contact), StoreError> {
+    let mut contact = Contact::get(txn, number)?;
+    let Some(challenge) = &mut contact.challenge else { return Ok((Guess::Missing, contact)) };
     if challenge.expired(now) {
-        return Ok(Guess::Expired);
+        return Ok((Guess::Expired, contact));
     }
     if challenge.burned() {
-        return Ok(Guess::Burned);
+        return Ok((Guess::Burned, contact));
     }
     challenge.attempts += 1;
-    txn.put_record(key, &challenge);
-    if !bool::from(challenge.mac.ct_eq(mac)) {
-        return Ok(Guess::Wrong { attempts_left: challenge.attempts_max - challenge.attempts });
-    }
-    Ok(Guess::Right)
+    let right = bool::from(challenge.mac.ct_eq(mac));
+    let attempts_left = challenge.attempts_max - challenge.attempts;
+    contact.put(txn, number);
+    Ok((if right { Guess::Right } else { Guess::Wrong { attempts_left } }, contact))
 }
 
-fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
-    let LoginDraft { number, mac, group, username, create, now, session } = draft;
-    match guess(txn, &number, &mac, now)? {
+fn login(txn: &mut Txn, draft: LoginDraft, seed: SessionSeed) -> Result<LoginOutcome, StoreError> {
+    let LoginDraft { number, mac, group, username, create, now, .. } = draft;
+    let (guess, mut contact) = guess(txn, &number, &mac, now)?;
+    match guess {
         Guess::Right => {}
         Guess::Wrong { attempts_left } => return Ok(LoginOutcome::Wrong { attempts_left }),
         Guess::Burned => return Ok(LoginOutcome::Burned),
@@ -271,21 +261,27 @@ fn login(txn: &mut Txn, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
         Guess::Missing => return Ok(LoginOutcome::Missing),
     }
 
-    let found = user::find_by_identity(txn, group, &number)?;
+    let known = contact.account(group, &number, |key| txn.get(key))?;
+    let found = known.map(|id| user::get(txn, id)).transpose()?.flatten();
     if found.is_none() && !create {
         return Ok(LoginOutcome::CreationRefused);
     }
-    txn.delete(keys::challenge(&number));
     let new_user = found.is_none();
     let mut user = match found {
         Some(user) => user,
-        None => user::create(txn, &number, group, &username, now)?,
+        None => {
+            let user = user::create(txn, &number, group, &username, now)?;
+            contact.add_account(group, user.id);
+            user
+        }
     };
+    contact.challenge = None;
+    contact.put(txn, &number);
     if !user.active {
         return Ok(LoginOutcome::UserInactive);
     }
     user.last_login_at = Some(now);
     user::put(txn, &user);
-    let (session, ended) = session::create(txn, user.id, session, now)?;
+    let (session, ended) = session::create(txn, user.id, seed, now)?;
     Ok(LoginOutcome::LoggedIn { user, session, new_user, ended })
 }

@@ -8,8 +8,10 @@
 //! put later changes before it).
 //!
 //! Callers that are answered together come back together, a moment after the thread looked at its queue again.
-//! It therefore waits for as many changes as the last batch had, but never longer than a quarter of what a batch
-//! takes: with 64 callers, batches of 64 instead of 1, 63, 1, 63; a lone caller never waits.
+//! It therefore waits for three quarters of the changes that the last batch had, but never longer than a quarter of
+//! what a batch takes: with 64 callers, batches of about 60 instead of 1, 63, 1, 63; a lone caller never waits. Not for
+//! all of them: callers with work of their own between two changes would then take turns with this thread, each idle
+//! while the other works (logins: 16,100/s instead of 18,100/s).
 
 use std::collections::VecDeque;
 use std::io;
@@ -235,7 +237,7 @@ impl Writer {
             .wait_while(queue, |queue| queue.jobs.is_empty() && serving(queue))
             .unwrap_or_else(PoisonError::into_inner);
 
-        let wanted = self.batch_last.min(self.batch_max).min(shared.queue_max);
+        let wanted = (self.batch_last - self.batch_last / 4).min(self.batch_max).min(shared.queue_max);
         if queue.jobs.len() < wanted {
             queue.wake_at = wanted;
             let patience = (self.write_time / 4).min(GATHER_MAX);

@@ -65,7 +65,7 @@ impl Store {
     ///
     /// [`StoreError::Read`], and those of every change; the next call then starts over.
     pub async fn once_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
-        let due = move |bytes: &[u8]| Ok(decode::<Kept>(bytes)?.keep_until <= now);
+        let due = move |bytes: &[u8]| Ok((decode::<Kept>(bytes)?.keep_until <= now).into());
         self.purge_step(keys::IDEMPOTENCY, &self.purge.idempotency, limit, due).await
     }
 }

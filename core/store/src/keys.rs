@@ -7,11 +7,12 @@
 //! | byte | rest of the key | value |
 //! |---|---|---|
 //! | `m` | name | u64: the store's format, the sequences |
-//! | `c` | phone number | challenge |
+//! | `c` | phone number, or what else a code is sent under | the code, and who logs in with the number |
 //! | `u` | user | user |
 //! | `n` | user name | user id |
-//! | `i` | group u32, phone number | user id: who logs in with this number |
+//! | `i` | group u32, phone number | user id: who logs in with this number, as older versions wrote it |
 //! | `s` | user, session | session |
+//! | `U` | number of a user agent | its text |
 //! | `h` | user | what is kept of the password |
 //! | `g` | MAC of a user name | guesses at the password of that name |
 //! | `C` | see `chat::key` | chat: rooms, members, messages, files |
@@ -34,13 +35,15 @@ pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
 pub(crate) const AUDIT_SEQUENCE: &[u8] = b"mseq-audit";
 
-/// What the keys of all challenges, and of all sessions, begin with.
-pub(crate) const CHALLENGES: &[u8] = b"c";
+/// What the keys of all contacts, and of all sessions, begin with.
+pub(crate) const CONTACTS: &[u8] = b"c";
 pub(crate) const SESSIONS: &[u8] = b"s";
+pub(crate) const AGENTS: &[u8] = b"U";
+pub(crate) const AGENT_SEQUENCE: &[u8] = b"mseq-agent";
 pub(crate) const GUARDS: &[u8] = b"g";
 
-pub(crate) fn challenge(number: &str) -> IVec {
-    joined(b'c', &[number.as_bytes()])
+pub(crate) fn contact(name: &str) -> IVec {
+    joined(b'c', &[name.as_bytes()])
 }
 
 pub(crate) fn user(id: UserId) -> IVec {
@@ -62,6 +65,15 @@ pub(crate) fn session(user: UserId, session: SessionId) -> IVec {
 /// What the keys of all sessions of a user begin with.
 pub(crate) fn sessions(user: UserId) -> IVec {
     joined(b's', &[&be(user.0)])
+}
+
+pub(crate) fn agent(number: u32) -> IVec {
+    joined(b'U', &[&number.to_be_bytes()])
+}
+
+/// The user agent whose key this is.
+pub(crate) fn agent_number(key: &[u8]) -> Option<u32> {
+    key.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 pub(crate) fn password(user: UserId) -> IVec {

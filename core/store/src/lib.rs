@@ -20,6 +20,7 @@
 
 mod types;
 
+mod agent;
 mod api_key;
 mod audit;
 mod challenge;
@@ -36,6 +37,7 @@ mod payment;
 mod spend;
 
 mod commit;
+mod contact;
 mod error;
 mod keys;
 mod money_keys;
@@ -138,6 +140,7 @@ pub struct Store {
     committer: Arc<Committer>,
     tree: sled::Tree,
     purge: Arc<PurgeWalks>,
+    agents: Arc<agent::Agents>,
     _lock: Arc<File>,
 }
 
@@ -195,8 +198,9 @@ impl Store {
         });
         let committer = Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
             .map_err(open_error)?;
-        let store =
-            Store { committer: Arc::new(committer), tree, purge: Arc::default(), _lock: Arc::new(lock) };
+        let agents = Arc::new(agent::Agents::load(&tree)?);
+        let committer = Arc::new(committer);
+        let store = Store { committer, tree, purge: Arc::default(), agents, _lock: Arc::new(lock) };
         store.format_check(path, MIGRATIONS)?;
         Ok(store)
     }

@@ -163,8 +163,9 @@ impl Store {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn login_with_password(&self, draft: PasswordLoginDraft) -> Result<PasswordLogin, StoreError> {
+        let PasswordLoginDraft { user, checked, guard, now, session } = draft;
+        let seed = self.session_seed(session).await?;
         self.change(move |txn| {
-            let PasswordLoginDraft { user, checked, guard, now, session } = draft;
             let Some(mut user) = user::get(txn, user)?.filter(|user| user.active) else {
                 return Ok(PasswordLogin::Refused);
             };
@@ -174,7 +175,7 @@ impl Store {
             txn.delete(keys::guard(&guard));
             user.last_login_at = Some(now);
             user::put(txn, &user);
-            let (session, ended) = session::create(txn, user.id, session, now)?;
+            let (session, ended) = session::create(txn, user.id, seed, now)?;
             Ok(PasswordLogin::LoggedIn { user, session, ended })
         })
         .await
@@ -213,12 +214,14 @@ impl Store {
     pub async fn password_reset(&self, draft: ResetDraft) -> Result<ResetOutcome, StoreError> {
         self.change(move |txn| {
             let ResetDraft { number, group, challenge, mac, hash, now } = draft;
-            match guess(txn, &challenge, &mac, now)? {
+            let (guess, mut contact) = guess(txn, &challenge, &mac, now)?;
+            match guess {
                 Guess::Right => {}
                 Guess::Wrong { attempts_left: 0 } => return Ok(ResetOutcome::Burned),
                 _ => return Ok(ResetOutcome::Refused),
             }
-            txn.delete(keys::challenge(&challenge));
+            contact.challenge = None;
+            contact.put(txn, &challenge);
             match user::find_by_identity(txn, group, &number)?.filter(|user| user.active) {
                 None => Ok(ResetOutcome::Refused),
                 Some(user) => {
@@ -237,7 +240,7 @@ impl Store {
     ///
     /// [`StoreError::Read`], and those of every change; the next call then starts over.
     pub async fn guards_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
-        let due = move |bytes: &[u8]| Ok(decode::<GuardRecord>(bytes)?.forget_at <= now);
+        let due = move |bytes: &[u8]| Ok((decode::<GuardRecord>(bytes)?.forget_at <= now).into());
         self.purge_step(keys::GUARDS, &self.purge.guards, limit, due).await
     }
 }

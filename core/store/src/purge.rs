@@ -1,8 +1,8 @@
 //! Purging: removing what expired, a bounded step at a time.
 //!
 //! A step walks on from where the last one ended, reads at most so many records beside the writer, and removes
-//! those that are due in one change, which looks at each of them again. A record that cannot be read stays. Nothing depends on it: what expired is
-//! refused whether it was purged or not. Where a walk stands is kept in memory; a restart begins anew.
+//! those that are due in one change, which looks at each of them again. A record that cannot be read stays. Nothing
+//! depends on it: what expired is refused whether it was purged or not. Where a walk stands is kept in memory; a restart begins anew.
 
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +14,24 @@ use crate::{Store, StoreError, error};
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PurgeStep {
+    /// Records that went, whole or in part.
     pub removed: usize,
     /// The step reached the last record; the next one begins with the first.
     pub finished: bool,
+}
+
+/// What is to become of a record.
+pub(crate) enum Purge {
+    Keep,
+    Remove,
+    /// What expired was only a part of it.
+    Replace(IVec),
+}
+
+impl From<bool> for Purge {
+    fn from(due: bool) -> Purge {
+        if due { Purge::Remove } else { Purge::Keep }
+    }
 }
 
 /// The last key each walk has seen.
@@ -34,7 +49,7 @@ impl Store {
         prefix: &'static [u8],
         walk: &Mutex<Option<IVec>>,
         limit: usize,
-        due: impl Fn(&[u8]) -> Result<bool, StoreError> + Send + 'static,
+        purge: impl Fn(&[u8]) -> Result<Purge, StoreError> + Send + 'static,
     ) -> Result<PurgeStep, StoreError> {
         // Taken out and not held: two walks at once begin at different places, which does no harm.
         let seen = walk.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -55,9 +70,9 @@ impl Store {
                 last = None;
                 break;
             }
-            match due(&value) {
-                Ok(true) => keys.push(key.clone()),
-                Ok(false) => {}
+            match purge(&value) {
+                Ok(Purge::Keep) => {}
+                Ok(_) => keys.push(key.clone()),
                 // One record that cannot be read must not keep all behind it for ever.
                 Err(error) => tracing::warn!(error = %error, "a record could not be purged"),
             }
@@ -73,10 +88,13 @@ impl Store {
                     let mut removed = 0;
                     for key in keys {
                         // It may have been replaced since it was read.
-                        if txn.get(&key)?.is_some_and(|value| due(&value).unwrap_or(false)) {
-                            txn.delete(key);
-                            removed += 1;
+                        let Some(value) = txn.get(&key)? else { continue };
+                        match purge(&value).unwrap_or(Purge::Keep) {
+                            Purge::Keep => continue,
+                            Purge::Remove => txn.delete(key),
+                            Purge::Replace(value) => txn.put(key, value),
                         }
+                        removed += 1;
                     }
                     Ok(removed)
                 })

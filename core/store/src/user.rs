@@ -1,12 +1,13 @@
 //! User accounts: found by number and group, by id, or by name.
 //!
 //! An account made by a phone login is found by its identity, the pair (number, group), never by its user name:
-//! who takes the name `G0-0912...` first gets neither that number's account nor in its way. Invariants: a user
-//! name is held by one account; an identity leads to one account; switching an account off ends its sessions in
+//! who takes the name `G0-0912...` first (an older version let them) gets neither that number's account nor in its
+//! way. Invariants: a user name is held by one account, as long as nobody registers names of that form; an identity leads to one account; switching an account off ends its sessions in
 //! the same change.
 
 use serde::{Deserialize, Serialize};
 
+use crate::contact::Contact;
 use crate::record::{Record, decode, decode_u64};
 use crate::session::revoke_all;
 use crate::txn::Txn;
@@ -67,7 +68,8 @@ impl Store {
         bytes.map(|bytes| Ok(decode::<UserRecord>(&bytes)?.with_id(id))).transpose()
     }
 
-    /// The account that holds a user name, which is compared byte by byte.
+    /// The account that holds a user name, which is compared byte by byte. One that a login made under the name it
+    /// wished is not found: that name follows from number and group, by which [`Store::user_by_identity`] finds it.
     ///
     /// # Errors
     ///
@@ -85,8 +87,9 @@ impl Store {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn user_by_identity(&self, group: u32, number: &str) -> Result<Option<User>, StoreError> {
-        match self.tree.get(keys::identity(group, number)).map_err(error::read)? {
-            Some(bytes) => self.user_get(UserId(decode_u64("identity", &bytes)?)),
+        let get = |key: &[u8]| self.tree.get(key).map_err(error::read);
+        match Contact::read(&self.tree, number)?.account(group, number, get)? {
+            Some(id) => self.user_get(id),
             None => Ok(None),
         }
     }
@@ -275,12 +278,14 @@ pub(crate) fn get(txn: &Txn, id: UserId) -> Result<Option<User>, StoreError> {
 }
 
 pub(crate) fn find_by_identity(txn: &Txn, group: u32, number: &str) -> Result<Option<User>, StoreError> {
-    let Some(bytes) = txn.get(&keys::identity(group, number))? else { return Ok(None) };
-    let id = UserId(decode_u64("identity", &bytes)?);
-    get(txn, id)
+    match Contact::get(txn, number)?.account(group, number, |key| txn.get(key))? {
+        Some(id) => get(txn, id),
+        None => Ok(None),
+    }
 }
 
-/// Makes the account of an identity that has none. While the wished name is taken, `-2`, `-3` and so on is added.
+/// Makes the account of an identity that has none; it is the caller's to put it, and the identity. The wished name
+/// belongs to the identity by its form, which nobody else may choose, so that it needs no entry of its own. While the wished name is taken, `-2`, `-3` and so on is added.
 pub(crate) fn create(
     txn: &mut Txn,
     number: &str,
@@ -309,9 +314,9 @@ pub(crate) fn create(
         staff: false,
         superuser: false,
     };
-    txn.put(keys::user_name(&user.username), crate::record::encode_u64(id.0));
-    txn.put(keys::identity(group, number), crate::record::encode_u64(id.0));
-    put(txn, &user);
+    if attempt > 1 {
+        txn.put(keys::user_name(&user.username), crate::record::encode_u64(id.0));
+    }
     Ok(user)
 }
 

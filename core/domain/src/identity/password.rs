@@ -14,7 +14,7 @@ use chelseru_store::{
 };
 
 use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
-use crate::account::{UserView, UsernameFault, username_check};
+use crate::account::{UserView, UsernameFault, name_of_identity, username_check};
 use crate::audit::{AuditEvent, AuditKind, mask_name};
 use crate::group::Group;
 use crate::ids::UserId;
@@ -169,7 +169,7 @@ impl Identity {
             return Err(error);
         }
         let now = self.clock.now();
-        let user = self.store.user_by_name(username)?;
+        let user = self.user_named(username)?;
         let kept = match &user {
             Some(user) => self.store.password_of(user.id)?,
             None => None,
@@ -263,7 +263,7 @@ impl Identity {
         new: &Password,
         ip: Option<IpAddr>,
     ) -> Result<UserId, PasswordError> {
-        let faults = new.faults(&format!("G{group}-{}", number.local()));
+        let faults = new.faults(&name_of_identity(group, number));
         if !faults.is_empty() {
             return Err(PasswordError::Faults(faults));
         }

@@ -4,7 +4,7 @@ use chelseru_store::{StoreError, User, UserChange};
 
 use super::{Caller, Identity, SessionsEnded};
 use crate::PhoneNumber;
-use crate::account::{Rights, UserView};
+use crate::account::{Rights, UserView, identity_of_name};
 use crate::audit::{AuditEvent, AuditKind};
 use crate::ids::UserId;
 
@@ -50,7 +50,7 @@ impl Identity {
     ///
     /// When the store cannot be read.
     pub fn user_find(&self, text: &str) -> Result<Option<UserView>, StoreError> {
-        let mut found = self.store.user_by_name(text)?;
+        let mut found = self.user_named(text)?;
         if let (None, Ok(number)) = (&found, PhoneNumber::parse(text)) {
             found = self.store.user_by_identity(0, number.e164())?;
         }
@@ -58,6 +58,17 @@ impl Identity {
             found = self.store.user_get(UserId(id))?;
         }
         found.map(|user| self.user_view(user)).transpose()
+    }
+
+    /// The account that holds a user name. Those of the login by code are found by what their name says: the store
+    /// keeps no second entry for them.
+    pub(super) fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
+        if let Some(user) = self.store.user_by_name(name)? {
+            return Ok(Some(user));
+        }
+        let Some((group, number)) = identity_of_name(name) else { return Ok(None) };
+        let found = self.store.user_by_identity(group.number(), number.e164())?;
+        Ok(found.filter(|user| user.username == name))
     }
 
     /// Accounts in the order of their numbers, at most [`USERS_PAGE_MAX`], those after `after`.

@@ -1,6 +1,6 @@
 //! Codes in the store: one pending per number, guesses counted, one code one login.
 
-use chelseru_store::{ChallengeOpened, LoginOutcome, Timestamp};
+use chelseru_store::{ChallengeOpened, LoginOutcome, Timestamp, UserDraft};
 
 use super::*;
 
@@ -19,7 +19,8 @@ async fn a_right_code_is_one_login_and_then_missing() {
     assert_eq!((user.id.0, session.id.0, session.user), (1, 1, user.id));
     assert_eq!((user.created_at, user.last_login_at), (secs(101), Some(secs(101))));
     assert_eq!(store.guess(RIGHT, 101).await, LoginOutcome::Missing);
-    assert_eq!(store.user_by_name("G0-09121234567").unwrap(), Some(user.clone()));
+    assert_eq!(store.user_by_identity(0, NUMBER).unwrap(), Some(user.clone()));
+    assert_eq!(store.user_by_name("G0-09121234567").unwrap(), None, "found by what the name says");
     assert_eq!(store.session_get(user.id, session.id).unwrap(), Some(session));
     assert_eq!(store.user_get(user.id).unwrap(), Some(user));
 }
@@ -244,13 +245,19 @@ async fn a_group_that_takes_no_new_accounts_refuses_them_and_keeps_the_code() {
 #[tokio::test]
 async fn who_holds_the_user_name_is_not_in_the_numbers_way() {
     let store = TestStore::new();
-    // Another number's account takes the name first.
-    store.open_code(&number(1), 1, 100).await;
-    let mut squatter = login(&number(1), RIGHT, 100);
-    squatter.username = "G0-09121234567".to_owned();
-    store.login_with_challenge(squatter).await.unwrap();
+    // Nobody may register such a name now; an older version let them.
+    let squatter = UserDraft {
+        username: "G0-09121234567".to_owned(),
+        email: String::new(),
+        password_hash: "hash".to_owned(),
+        staff: false,
+        superuser: false,
+        now: secs(100),
+    };
+    store.user_register(squatter).await.unwrap();
     let (user, _) = store.log_in(NUMBER, 200).await;
     assert_eq!((user.id.0, user.username.as_str(), user.number.as_str()), (2, "G0-09121234567-2", NUMBER));
+    assert_eq!(store.user_by_name("G0-09121234567-2").unwrap(), Some(user.clone()));
     let (again, _) = store.log_in(NUMBER, 300).await;
     assert_eq!(again.id, user.id);
 }

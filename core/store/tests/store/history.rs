@@ -121,7 +121,7 @@ async fn check(seed: u64) {
             _ => now += 1,
         }
     }
-    let user = store.user_by_name("G0-09121234567").unwrap();
+    let user = store.user_by_identity(0, NUMBER).unwrap();
     let stored = user.map_or(0, |user| store.sessions_of(user.id, None, STEPS).unwrap().len());
     assert_eq!(stored, sessions, "seed {seed}: one session for each login");
     assert!(sessions > 0, "seed {seed} never logged in");

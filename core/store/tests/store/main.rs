@@ -113,7 +113,7 @@ fn login(number: &str, mac: [u8; 32], at_secs: u64) -> LoginDraft {
             key: Uuid::from_u128(u128::from(at_secs)),
             expires_at: secs(at_secs).plus(Duration::from_secs(SESSION_TTL)),
             user_agent: "curl/8".to_owned(),
-            ip_address: "192.0.2.1".to_owned(),
+            ip_address: "192.0.2.1".parse().ok(),
             per_user_max: 3,
         },
     }
