@@ -49,6 +49,9 @@ async fn a_name_and_a_password_open_a_session_like_a_code_does() {
         (&me["username"], &me["mobile_number"], &me["has_password"]),
         (&json!("alice"), &json!(""), &json!(true))
     );
+    // Defect 33: registered users had no wallet.
+    let wallet = gateway.get("/wallet/", Some(&session.access)).await;
+    assert_eq!((wallet.status, &wallet.body["balance"]), (200, &json!(0)), "{wallet:?}");
     let refreshed = gateway.post("/token/refresh/", json!({"refresh": session.refresh})).await.login();
     assert!(opens(&gateway, &refreshed).await);
     // What was typed is the password, white space and all.

@@ -33,6 +33,10 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("core/store/src/payment.rs", "one record, a payment, with every move between its states"),
 ];
 
+/// Where the original's defects stand with the tests that show them mended, and how many there are.
+const DEFECTS_FILE: &str = "core/gateway/MIGRATING.md";
+const DEFECTS: u32 = 33;
+
 /// Which of this repository's crates each crate may depend on. A crate that is missing here is a finding.
 const ARROWS: &[(&str, &[&str])] = &[
     ("chelseru", &["chelseru-domain", "chelseru-plugin-host", "chelseru-store"]),
@@ -135,6 +139,7 @@ pub(crate) fn check(root: &Path) -> Vec<Finding> {
     }
     tidy.manifests();
     tidy.map(&files);
+    tidy.defects(&files);
     tidy.bans();
     tidy.findings.sort();
     tidy.findings
@@ -242,6 +247,47 @@ impl Tidy<'_> {
                 self.find(file, dependency.line, format!("{name} must not know {to}"));
             }
         }
+    }
+
+    /// The table of the original's defects: all of them, each with tests that are there.
+    fn defects(&mut self, files: &[PathBuf]) {
+        let Some(text) = self.read(DEFECTS_FILE) else { return };
+        let mut numbers = BTreeSet::new();
+        for (index, line) in text.lines().enumerate() {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, number, _, tests, _] = cells[..] else { continue };
+            let Ok(number) = number.parse::<u32>() else { continue };
+            numbers.insert(number);
+            let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+            if names.is_empty() {
+                self.find(DEFECTS_FILE, index + 1, format!("defect {number} names no test"));
+            }
+            for name in names {
+                if !self.is_test(name, files) {
+                    self.find(DEFECTS_FILE, index + 1, format!("{name}: there is no such test"));
+                }
+            }
+        }
+        for missing in (1..=DEFECTS).filter(|number| !numbers.contains(number)) {
+            self.find(DEFECTS_FILE, 0, format!("defect {missing} is not in the table"));
+        }
+    }
+
+    /// Whether a file of that stem has a test of that name, as in `login::one_code_is_one_login`.
+    fn is_test(&mut self, name: &str, files: &[PathBuf]) -> bool {
+        let Some((stem, function)) = name.split_once("::") else { return false };
+        let of_stem = |file: &&PathBuf| {
+            file.extension().is_some_and(|extension| extension == "rs")
+                && file.file_stem().is_some_and(|found| found == stem)
+        };
+        files.iter().filter(of_stem).any(|file| {
+            let text = fs::read_to_string(self.root.join(file)).unwrap_or_default();
+            let head = format!("fn {function}() {{");
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            lines
+                .windows(2)
+                .any(|pair| pair[1].ends_with(&head) && pair[0].starts_with("#[") && pair[0].contains("test"))
+        })
     }
 
     /// README's map names every folder a newcomer sees: those at the root, and those of crates and plugins.
@@ -374,11 +420,17 @@ mod tests {
         write("Cargo.lock", &lock);
         write("plugins/Cargo.lock", &lock);
         write("deny.toml", "[bans]\ndeny = [\n{ crate = \"bad\", reason = \"because\" },\n]\n");
-        write("README.md", "core/ domain/ store/ plugins/ a/\n");
+        write("README.md", "core/ domain/ store/ gateway/ plugins/ a/\n");
+        write("core/store/src/account.rs", "//! Tests.\n#[test]\nfn it_holds() {\n}\n");
+        write(DEFECTS_FILE, &(1..=DEFECTS).map(defect).collect::<String>());
         change(&write);
         let findings = check(&root).iter().map(Finding::to_string).collect();
         fs::remove_dir_all(&root).unwrap();
         findings
+    }
+
+    fn defect(number: u32) -> String {
+        format!("| {number} | it broke | `account::it_holds` |\n")
     }
 
     #[track_caller]
@@ -433,7 +485,7 @@ mod tests {
         let findings = check_fixture("stranger", |write| {
             write("Cargo.toml", "[workspace]\nmembers = [\"core/domain\", \"core/store\", \"tests\"]\n");
             write("tests/Cargo.toml", "[package]\nname = \"stranger\"\n[lints]\nworkspace = true\n");
-            write("README.md", "core/ domain/ store/ plugins/ a/ tests/\n");
+            write("README.md", "core/ domain/ store/ gateway/ plugins/ a/ tests/\n");
         });
         finds(&findings, "stranger is not in the table");
     }
@@ -447,7 +499,7 @@ mod tests {
             finds(&found, rule);
         }
         for (index, path) in MACHINE_PATHS.iter().enumerate() {
-            let text = format!("core/ domain/ store/ plugins/ a/ see {path}x and not frame{path}x\n");
+            let text = format!("core/ domain/ store/ gateway/ plugins/ a/ see {path}x and not frame{path}x\n");
             let found = check_fixture(&format!("path{index}"), |write| write("README.md", &text));
             finds(&found, "README.md:1: names a folder");
         }
@@ -459,12 +511,32 @@ mod tests {
     }
 
     #[test]
+    fn every_defect_names_tests_that_are_there() {
+        let table = |rows: &dyn Fn(u32) -> String| (1..=DEFECTS).map(rows).collect::<String>();
+        let of = |name: &str, text: String| check_fixture(name, |write| write(DEFECTS_FILE, &text));
+        let without = |number| if number == 7 { String::new() } else { defect(number) };
+        finds(&of("defects", table(&without)), "defect 7 is not in the table");
+        for (name, test, found) in [
+            ("gone", "`account::it_does_not`", "account::it_does_not: there is no such test"),
+            ("elsewhere", "`other::it_holds`", "other::it_holds: there is no such test"),
+            ("none", "later", "defect 3 names no test"),
+        ] {
+            let row = |number| match number {
+                3 => format!("| 3 | it broke | {test} |\n"),
+                _ => defect(number),
+            };
+            finds(&of(name, table(&row)), found);
+        }
+    }
+
+    #[test]
     fn lints_map_bans_and_sources_are_held() {
         let lints = check_fixture("lints", |write| {
             write("core/store/Cargo.toml", "[package]\nname = \"chelseru-store\"\n");
         });
         finds(&lints, "does not inherit the lints");
-        let map = check_fixture("map", |write| write("README.md", "core/ domain/ xstore/ plugins/ a/\n"));
+        let map =
+            check_fixture("map", |write| write("README.md", "core/ domain/ xstore/ gateway/ plugins/ a/\n"));
         finds(&map, "leaves out store/");
         let ban = check_fixture("ban", |write| write("Cargo.lock", "[[package]]\nname = \"bad\"\n"));
         finds(&ban, "bad is banned: because");
