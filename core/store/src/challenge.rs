@@ -228,7 +228,8 @@ pub(crate) enum Guess {
     Missing,
 }
 
-/// Counts a guess, then compares it in constant time. Gives what is kept under the number as well, with the guess in it.
+/// Counts a guess, then compares it in constant time. Gives what is kept under the number as well, with the guess in
+/// it; after a right one it is the caller's to put.
 pub(crate) fn guess(
     txn: &mut Txn,
     number: &str,
@@ -246,8 +247,11 @@ pub(crate) fn guess(
     challenge.attempts += 1;
     let right = bool::from(challenge.mac.ct_eq(mac));
     let attempts_left = challenge.attempts_max - challenge.attempts;
+    if right {
+        return Ok((Guess::Right, contact));
+    }
     contact.put(txn, number);
-    Ok((if right { Guess::Right } else { Guess::Wrong { attempts_left } }, contact))
+    Ok((Guess::Wrong { attempts_left }, contact))
 }
 
 fn login(txn: &mut Txn, draft: LoginDraft, seed: SessionSeed) -> Result<LoginOutcome, StoreError> {
@@ -264,6 +268,7 @@ fn login(txn: &mut Txn, draft: LoginDraft, seed: SessionSeed) -> Result<LoginOut
     let known = contact.account(group, &number, |key| txn.get(key))?;
     let found = known.map(|id| user::get(txn, id)).transpose()?.flatten();
     if found.is_none() && !create {
+        contact.put(txn, &number);
         return Ok(LoginOutcome::CreationRefused);
     }
     let new_user = found.is_none();
@@ -282,6 +287,6 @@ fn login(txn: &mut Txn, draft: LoginDraft, seed: SessionSeed) -> Result<LoginOut
     }
     user.last_login_at = Some(now);
     user::put(txn, &user);
-    let (session, ended) = session::create(txn, user.id, seed, now)?;
+    let (session, ended) = session::create(txn, user.id, new_user, seed, now)?;
     Ok(LoginOutcome::LoggedIn { user, session, new_user, ended })
 }

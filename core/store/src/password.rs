@@ -175,7 +175,7 @@ impl Store {
             txn.delete(keys::guard(&guard));
             user.last_login_at = Some(now);
             user::put(txn, &user);
-            let (session, ended) = session::create(txn, user.id, seed, now)?;
+            let (session, ended) = session::create(txn, user.id, false, seed, now)?;
             Ok(PasswordLogin::LoggedIn { user, session, ended })
         })
         .await

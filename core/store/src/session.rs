@@ -391,17 +391,22 @@ impl Store {
     }
 }
 
-/// Opens a session within a change, and ends the oldest ones of the user beyond the draft's bound; says which.
+/// Opens a session within a change, and ends the oldest ones of the user beyond the draft's bound; says which. A new
+/// user has none.
 pub(crate) fn create(
     txn: &mut Txn,
     user: UserId,
+    new_user: bool,
     seed: SessionSeed,
     now: Timestamp,
 ) -> Result<(Session, Vec<SessionId>), StoreError> {
     let SessionSeed { draft, user_agent, agents } = seed;
     let others_max = draft.per_user_max.max(1) - 1;
     // A bound that was lowered is reached in steps of 64 a login, so that no login pays for all of it.
-    let existing = txn.scan(&keys::sessions(user), others_max.saturating_add(64))?;
+    let existing = match new_user {
+        true => Vec::new(),
+        false => txn.scan(&keys::sessions(user), others_max.saturating_add(64))?,
+    };
     let surplus = existing.len().saturating_sub(others_max);
     let mut ended = Vec::new();
     for (key, _) in existing.into_iter().take(surplus) {

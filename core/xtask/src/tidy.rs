@@ -499,7 +499,8 @@ mod tests {
             finds(&found, rule);
         }
         for (index, path) in MACHINE_PATHS.iter().enumerate() {
-            let text = format!("core/ domain/ store/ gateway/ plugins/ a/ see {path}x and not frame{path}x\n");
+            let text =
+                format!("core/ domain/ store/ gateway/ plugins/ a/ see {path}x and not frame{path}x\n");
             let found = check_fixture(&format!("path{index}"), |write| write("README.md", &text));
             finds(&found, "README.md:1: names a folder");
         }
