@@ -27,7 +27,7 @@ use chelseru_tests::{TestGateway, built_plugins};
 use futures_util::StreamExt;
 use uuid::Uuid;
 
-use crate::measure::{cpu_seconds, median, micros, percentile, runtime};
+use crate::measure::{Connection, cpu_seconds, median, micros, percentile, runtime, sorted};
 
 const CALLERS: usize = 64;
 const RUNS: usize = 3;
@@ -266,50 +266,6 @@ fn lists(runtime: &tokio::runtime::Runtime, sessions: usize, cache_mib: u64) -> 
         inside: percentile(&inside, 0.99),
         request: percentile(&requests, 0.99),
         resident_mib: resident_mib(),
-    }
-}
-
-fn sorted(samples: impl Iterator<Item = Duration>) -> Vec<Duration> {
-    let mut samples: Vec<_> = samples.collect();
-    samples.sort();
-    samples
-}
-
-/// A kept connection of a blocking client.
-struct Connection {
-    stream: std::net::TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    fn open(url: &str) -> Connection {
-        let address = url.trim_start_matches("http://").split('/').next().expect("an address");
-        let stream = std::net::TcpStream::connect(address).expect("connected");
-        stream.set_nodelay(true).expect("set");
-        Connection { stream, buffer: Vec::new() }
-    }
-
-    /// The body of the answer, which must be 200.
-    fn ask(&mut self, request: &[u8]) -> String {
-        use std::io::{Read, Write};
-        self.stream.write_all(request).expect("sent");
-        self.buffer.clear();
-        let mut chunk = [0; 64 * 1024];
-        loop {
-            let read = self.stream.read(&mut chunk).expect("answered");
-            assert!(read > 0, "cut");
-            self.buffer.extend_from_slice(&chunk[..read]);
-            let Some(head) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
-                continue;
-            };
-            let text = String::from_utf8_lossy(&self.buffer[..head]).to_ascii_lowercase();
-            assert!(text.starts_with("http/1.1 200"), "{text}");
-            let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-            let length: usize = length.expect("a length").parse().expect("a number");
-            if self.buffer.len() >= head + 4 + length {
-                return String::from_utf8_lossy(&self.buffer[head + 4..]).into_owned();
-            }
-        }
     }
 }
 

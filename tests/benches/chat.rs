@@ -57,7 +57,7 @@ async fn job(job: Job) -> Outcome {
 }
 
 /// Users with tokens: a user may hold many sockets, so a few are enough.
-async fn log_in(gateway: &TestGateway, users: u64) -> Vec<String> {
+pub(crate) async fn log_in(gateway: &TestGateway, users: u64) -> Vec<String> {
     let mut tokens = Vec::new();
     for user in 1..=users {
         tokens.push(gateway.login(&format!("0912{user:07}")).await.access);

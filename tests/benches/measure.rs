@@ -1,4 +1,4 @@
-//! What the benches share: medians, percentiles, CPU time, and one way to print.
+//! What the benches share: medians, percentiles, CPU time, and a client for one request after another.
 
 use std::time::Duration;
 
@@ -30,4 +30,48 @@ pub(crate) fn micros(duration: Duration) -> f64 {
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
+}
+
+pub(crate) fn sorted(samples: impl Iterator<Item = Duration>) -> Vec<Duration> {
+    let mut samples: Vec<_> = samples.collect();
+    samples.sort();
+    samples
+}
+
+/// A kept connection of a blocking client.
+pub(crate) struct Connection {
+    stream: std::net::TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(url: &str) -> Connection {
+        let address = url.trim_start_matches("http://").split('/').next().expect("an address");
+        let stream = std::net::TcpStream::connect(address).expect("connected");
+        stream.set_nodelay(true).expect("set");
+        Connection { stream, buffer: Vec::new() }
+    }
+
+    /// The body of the answer, which must be 200.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> String {
+        use std::io::{Read, Write};
+        self.stream.write_all(request).expect("sent");
+        self.buffer.clear();
+        let mut chunk = [0; 64 * 1024];
+        loop {
+            let read = self.stream.read(&mut chunk).expect("answered");
+            assert!(read > 0, "cut");
+            self.buffer.extend_from_slice(&chunk[..read]);
+            let Some(head) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&self.buffer[..head]).to_ascii_lowercase();
+            assert!(text.starts_with("http/1.1 200"), "{text}");
+            let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+            let length: usize = length.expect("a length").parse().expect("a number");
+            if self.buffer.len() >= head + 4 + length {
+                return String::from_utf8_lossy(&self.buffer[head + 4..]).into_owned();
+            }
+        }
+    }
 }

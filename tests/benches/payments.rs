@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::ids::UserId;
 use chelseru_simulator::Simulator;
-use chelseru_store::{Durability, Store, StoreOptions};
+use chelseru_store::{Store, StoreOptions};
 use chelseru_tests::TestGateway;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::measure::{cpu_seconds, median, percentile, runtime};
+use crate::measure::{Connection, cpu_seconds, median, micros, percentile, runtime, sorted};
 use crate::sms::{commits, rate};
 
 const CALLERS: usize = 64;
@@ -129,34 +129,52 @@ async fn postings() -> f64 {
     rate(callers, started).await
 }
 
-/// Median and 99th percentile of reading a balance in a ledger with so many postings.
-async fn balance_reads(count: u64) -> (Duration, Duration) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let options = StoreOptions { durability: Durability::Process, ..StoreOptions::default() };
-    let store = Store::open(dir.path(), options).expect("open");
+/// What reading a balance takes in a ledger with so many postings, sorted.
+struct BalanceReads {
+    /// By the store alone, in this process.
+    inside: Vec<Duration>,
+    /// By `wallet/`, over one kept connection.
+    request: Vec<Duration>,
+}
+
+async fn balance_reads(count: u64) -> BalanceReads {
     const USERS: u64 = 1000;
     const STEP: u64 = 4000;
+    let gateway = TestGateway::start("[auth]\naccess_token_seconds = 86400\n").await;
+    let tokens = crate::chat::log_in(&gateway, USERS).await;
+    let store = &gateway.app.store;
     for first in (0..count).step_by(STEP as usize) {
         let last = (first + STEP).min(count);
-        let posts = (first..last)
-            .map(|n| store.ledger_probe(format!("bench:{n}"), UserId(n % USERS), 1000, SystemClock.now()));
+        let posts = (first..last).map(|n| {
+            store.ledger_probe(format!("bench:{n}"), UserId(1 + n % USERS), 1000, SystemClock.now())
+        });
         for posted in futures_util::future::join_all(posts).await {
             assert!(posted.expect("stored"));
         }
     }
-    let mut times: Vec<Duration> = (0..READS as u64)
-        .map(|n| {
-            // Users in an order that no cache foresees.
-            let user = UserId(n.wrapping_mul(0x9E37_79B9) % USERS);
+    // Users in an order that no cache foresees.
+    let users = || (0..READS as u64).map(|n| 1 + n.wrapping_mul(0x9E37_79B9) % USERS);
+    let inside = sorted(users().map(|user| {
+        let started = Instant::now();
+        let balance = store.wallet_balance(UserId(user)).expect("readable");
+        let took = started.elapsed();
+        assert!(balance.available > 0);
+        took
+    }));
+    let (url, users) = (gateway.url.clone(), users().collect::<Vec<_>>());
+    let requests = tokio::task::spawn_blocking(move || {
+        let mut connection = Connection::open(&url);
+        sorted(users.iter().map(|user| {
+            let head = "GET /drfchelseru/wallet/ HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ";
+            let request = format!("{head}{}\r\n\r\n", tokens[*user as usize - 1]);
             let started = Instant::now();
-            let balance = store.wallet_balance(user).expect("readable");
-            let time = started.elapsed();
-            assert!(balance.available > 0);
-            time
-        })
-        .collect();
-    times.sort();
-    (percentile(&times, 0.5), percentile(&times, 0.99))
+            let answer = connection.ask(request.as_bytes());
+            let took = started.elapsed();
+            assert!(answer.contains(&format!("\"user\":{user}}}")), "{answer}");
+            took
+        }))
+    });
+    BalanceReads { inside, request: requests.await.expect("no panic") }
 }
 
 pub(crate) fn run() {
@@ -196,15 +214,21 @@ pub(crate) fn run() {
         assert_eq!(report.difference, None);
         println!("ledger verify afterwards: right, {} postings", report.postings);
         drop((gateway, simulator));
-        let mut reads = Vec::new();
-        for count in POSTINGS {
-            let (half, most) = balance_reads(count).await;
-            println!("balance among {count} postings: p50 {half:.2?}, p99 {most:.2?}");
-            reads.push((half, most));
+        let [few, many] = [balance_reads(POSTINGS[0]).await, balance_reads(POSTINGS[1]).await];
+        let [few_postings, many_postings] = POSTINGS;
+        for (what, few, many) in
+            [("wallet/ as a request", &few.request, &many.request), ("the store alone", &few.inside, &many.inside)]
+        {
+            for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+                let (few, many) = (percentile(few, share), percentile(many, share));
+                println!(
+                    "balance, {what}, {name}: {:.1} us among {few_postings} postings, {:.1} us among {many_postings}; \
+                     ratio {:.2}; reach: 1.50",
+                    micros(few),
+                    micros(many),
+                    many.as_secs_f64() / few.as_secs_f64()
+                );
+            }
         }
-        let ratio = |pick: fn(&(Duration, Duration)) -> Duration| {
-            pick(&reads[1]).as_secs_f64() / pick(&reads[0]).as_secs_f64()
-        };
-        println!("ratio: p50 {:.2}, p99 {:.2}; reach: 1.50", ratio(|read| read.0), ratio(|read| read.1));
     });
 }

@@ -1,5 +1,6 @@
 //! Payments at Zarinpal and PayPing, as the simulator plays them, with everything that goes wrong on the way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -405,29 +406,50 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     street.shop.gateway.wait_for("the removal", |status| status["payment"]["gateway"] == "PAYPING_IR").await;
 }
 
+/// A plugin's file that goes, becomes something else or is written by half leaves the old one serving what is open.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_file_that_is_gone_leaves_its_open_payments_served() {
-    let street = Street::open("ZARINPAL_COM").await;
-    let details = street.create(5000).await;
-    let file = street.shop.gateway.dir.path().join("data/plugins/zarinpal.wasm");
-    std::fs::remove_file(file).expect("it was there");
-    let refused = |status: &Value| status["providers"].to_string().contains("zarinpal.wasm");
-    street.shop.gateway.wait_for("the refusal", refused).await;
-    // What hangs on it is where operators look.
-    assert_eq!(street.shop.gateway.status().await["payment"]["open"], json!({"ZARINPAL_COM": 1}));
-    let metrics = street.shop.gateway.get("/metrics/", None).await.text;
-    assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 1"), "{metrics}");
-    let live = street.shop.gateway.app.live();
-    live.identity.audit().flush().await;
-    let refusals = AuditQuery { event: Some("plugin_refused".to_owned()), limit: 1, ..AuditQuery::default() };
-    let refusals = live.identity.audit().page(refusals).expect("read").entries;
-    let draft = &refusals[0].draft;
-    assert_eq!((draft.subject.as_str(), draft.detail.as_str()), ("ZARINPAL_COM", "open payments: 1"));
-    street.simulator.pay(authority(&details));
-    assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1, "it still serves");
-    assert_eq!(street.shop.gateway.status().await["payment"]["open"], json!({}));
-    let metrics = street.shop.gateway.get("/metrics/", None).await.text;
-    assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 0"), "{metrics}");
+async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payments_served() {
+    let harms: [(&str, fn(&Path)); 4] = [
+        ("gone", |file| std::fs::remove_file(file).expect("it was there")),
+        ("no component", |file| chelseru_tests::replace(file, b"no component at all")),
+        ("another kind", |file| {
+            let other = std::fs::read(file.with_file_name("kavenegar.wasm")).expect("installed");
+            chelseru_tests::replace(file, &other);
+        }),
+        ("cut", |file| {
+            let whole = std::fs::read(file).expect("installed");
+            chelseru_tests::replace(file, &whole[..whole.len() / 2]);
+        }),
+    ];
+    for (what, harm) in harms {
+        let street = Street::open("ZARINPAL_COM").await;
+        let details = street.create(5000).await;
+        harm(&street.shop.gateway.dir.path().join("data/plugins/zarinpal.wasm"));
+        let refused = |status: &Value| status["providers"].to_string().contains("\"state\":\"serving-old\"");
+        street.shop.gateway.wait_for(what, refused).await;
+        // What hangs on it is where operators look.
+        let status = street.shop.gateway.status().await;
+        assert_eq!(status["payment"]["open"], json!({"ZARINPAL_COM": 1}), "{what}");
+        let metrics = street.shop.gateway.get("/metrics/", None).await.text;
+        assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 1"), "{metrics}");
+        let live = street.shop.gateway.app.live();
+        live.identity.audit().flush().await;
+        let refusals =
+            AuditQuery { event: Some("plugin_refused".to_owned()), limit: 1, ..AuditQuery::default() };
+        let refusals = live.identity.audit().page(refusals).expect("read").entries;
+        let draft = &refusals[0].draft;
+        let told = (draft.subject.as_str(), draft.detail.as_str());
+        assert_eq!(told, ("ZARINPAL_COM", "open payments: 1"), "{what}");
+        street.simulator.pay(authority(&details));
+        assert_eq!(
+            is_pay(&street.zarinpal_back(&details, "OK").await),
+            1,
+            "{what}: the old one still serves"
+        );
+        assert_eq!(street.shop.gateway.status().await["payment"]["open"], json!({}), "{what}");
+        let metrics = street.shop.gateway.get("/metrics/", None).await.text;
+        assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 0"), "{metrics}");
+    }
 }
 
 /// A closed browser stops nothing.
