@@ -67,6 +67,14 @@ impl Street {
         self.shop.create(json!({"amount": toman, "order_id": format!("o-{toman}")})).await
     }
 
+    /// The configuration with PayPing alone.
+    fn without_zarinpal(&self) -> String {
+        let start = self.config.find("[provider.ZARINPAL_COM]").expect("there");
+        let end = self.config.find("[provider.PAYPING_IR]").expect("there");
+        let without = format!("{}{}", &self.config[..start], &self.config[end..]);
+        without.replace("gateway = \"ZARINPAL_COM\"", "gateway = \"PAYPING_IR\"")
+    }
+
     async fn zarinpal_back(&self, details: &Value, status: &str) -> Answer {
         let path = format!("/payment/verify/?Authority={}&Status={status}", authority(details));
         self.shop.gateway.get(&path, None).await
@@ -373,10 +381,7 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     let street = Street::open("ZARINPAL_COM").await;
     let details = street.create(5000).await;
     street.create(6000).await;
-    let start = street.config.find("[provider.ZARINPAL_COM]").expect("there");
-    let end = street.config.find("[provider.PAYPING_IR]").expect("there");
-    let without = format!("{}{}", &street.config[..start], &street.config[end..]);
-    let without = without.replace("gateway = \"ZARINPAL_COM\"", "gateway = \"PAYPING_IR\"");
+    let without = street.without_zarinpal();
     let refused = |status: &Value, what: &str| {
         status["config"]["last_error"].as_str().is_some_and(|error| error.contains(what))
     };
@@ -409,7 +414,8 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
 /// A plugin's file that goes, becomes something else or is written by half leaves the old one serving what is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payments_served() {
-    let harms: [(&str, fn(&Path)); 4] = [
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 4] = [
         ("gone", |file| std::fs::remove_file(file).expect("it was there")),
         ("no component", |file| chelseru_tests::replace(file, b"no component at all")),
         ("another kind", |file| {
@@ -450,6 +456,76 @@ async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payme
         let metrics = street.shop.gateway.get("/metrics/", None).await.text;
         assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 0"), "{metrics}");
     }
+}
+
+/// The staff has a payment given back: the gateway is asked, and asked again when its answer is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_given_back_by_asking_its_gateway() {
+    let street = Street::open("ZARINPAL_COM").await;
+    let shop = &street.shop;
+    let pay = async || {
+        let details = street.create(5000).await;
+        street.simulator.pay(authority(&details));
+        assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1);
+        details
+    };
+    let reverse = async |details: &Value, more: Value| {
+        let mut body = json!({"to": "reverse"});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        shop.post(&format!("/payment/{}/refund/", details["id"]), body).await
+    };
+    let seen = async |details: &Value| shop.get(&format!("/payment/{}/", details["id"])).await.body;
+    let at_bank = |details: &Value| {
+        let sessions = street.simulator.sessions();
+        sessions.iter().find(|session| session.reference == authority(details)).expect("known").paid
+    };
+
+    let first = pay().await;
+    let part = reverse(&first, json!({"amount": 4000})).await;
+    assert_eq!((part.status, shop.balance().await), (400, json!(5000)), "{part:?}");
+    let done = reverse(&first, json!({})).await;
+    assert_eq!((done.status, &done.body["refund"]["to"]), (201, &json!("reverse")), "{done:?}");
+    assert_eq!(done.body["payment"]["reversal"]["state"], "done", "{done:?}");
+    assert_eq!((at_bank(&first), shop.balance().await), (Paid::Returned, json!(0)));
+    assert_eq!(seen(&first).await["state"], "refunded");
+    assert_eq!(reverse(&first, json!({})).await.status, 409, "once");
+
+    // Done, and nobody hears of it: the wallet has it no more, and the reconciler learns the rest.
+    let second = pay().await;
+    let lost = Fault::new("zarinpal", FaultKind::CutAfter).method("reverse").times(1);
+    street.simulator.fault(lost).expect("a fault");
+    let open = reverse(&second, json!({})).await;
+    assert_eq!((open.status, shop.balance().await), (201, json!(0)), "{open:?}");
+    assert_eq!(open.body["payment"]["reversal"]["state"], "open", "{open:?}");
+    // Its gateway cannot go meanwhile.
+    shop.gateway.edit_config(&street.without_zarinpal());
+    let refused = |status: &Value| status["config"]["last_error"].to_string().contains("1 to give back");
+    shop.gateway.wait_for("the refusal", refused).await;
+    street.clock.advance(Duration::from_secs(60));
+    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    while seen(&second).await["reversal"]["state"] != "done" {
+        assert!(std::time::Instant::now() < until, "{}", seen(&second).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let asked =
+        |call: &str| street.simulator.requests().iter().filter(|request| request.call == call).count();
+    assert_eq!((asked("reverse"), asked("inquiry")), (3, 1), "the second time it asks what became of it");
+
+    // A refusal is told, and the payer is owed the money.
+    let third = pay().await;
+    street.simulator.fault(Fault::code("zarinpal", -60).method("reverse").times(1)).expect("a fault");
+    let no = reverse(&third, json!({})).await;
+    let reversal = &no.body["payment"]["reversal"];
+    assert_eq!((no.status, &reversal["state"], &reversal["reason"]), (201, &json!("refused"), &json!("-60")));
+    assert_eq!((at_bank(&third), shop.balance().await), (Paid::Verified, json!(0)));
+
+    // Too late, and a gateway that cannot, are said before anything is booked.
+    let fourth = pay().await;
+    street.clock.advance(Duration::from_secs(30 * 60));
+    let late = reverse(&fourth, json!({})).await;
+    assert_eq!((late.status, shop.balance().await), (400, json!(5000)), "{late:?}");
+    assert!(late.text.contains("30 minutes"), "{late:?}");
+    shop.check_ledger();
 }
 
 /// A closed browser stops nothing.

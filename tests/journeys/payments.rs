@@ -410,6 +410,26 @@ async fn the_virtual_bank_is_for_clients_of_this_machine_and_only_while_selected
 
 /// Staff is who the account's own flag says, without a line in the configuration; a changed word changes no right.
 #[tokio::test(flavor = "multi_thread")]
+async fn the_virtual_bank_gives_back_what_was_paid() {
+    let shop = Shop::open(CONFIG).await;
+    let paid = shop.charge(1000).await;
+    let refund = format!("/payment/{}/refund/", paid["id"]);
+    let given = shop.post(&refund, json!({"to": "reverse"})).await;
+    assert_eq!(
+        (given.status, &given.body["payment"]["reversal"]["state"]),
+        (201, &json!("done")),
+        "{given:?}"
+    );
+    assert_eq!(shop.balance().await, 0);
+    let page = format!("/sandbox/pay/{}/", paid["authority"].as_str().expect("one"));
+    assert!(shop.gateway.get(&page, None).await.text.contains("given back"));
+    assert_eq!(shop.gateway.status().await["payment"]["reversals"], 0);
+    let wrong = shop.post(&refund, json!({"to": "payer"})).await;
+    assert!(wrong.status == 400 && wrong.text.contains("reverse"), "{wrong:?}");
+    shop.check_ledger();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_is_staff_refunds_and_no_other_does() {
     let shop = Shop::open("[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n").await;
     let paid = shop.charge(1000).await;

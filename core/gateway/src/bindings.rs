@@ -65,10 +65,10 @@ pub mod payment {
         use super::payment_types::{Rules, Stored};
         use super::payment_unverified::Unverified;
         use super::types::Error;
-        use crate::payments::{PAYMENT, PAYMENT_UNVERIFIED};
+        use crate::payments::{PAYMENT, PAYMENT_REVERSE, PAYMENT_UNVERIFIED};
 
         pub const ALL: &[&dyn AnyFunction] =
-            &[&GET_RULES, &CREATE, &DECODE_CALLBACK, &VERIFY, &LIST_UNVERIFIED];
+            &[&GET_RULES, &CREATE, &DECODE_CALLBACK, &VERIFY, &LIST_UNVERIFIED, &REVERSE];
 
         pub const GET_RULES: Function<(), (Rules,)> = Function::new(PAYMENT, "get-rules");
         pub const CREATE: Function<(Order,), (Result<Started, Error>,)> = Function::new(PAYMENT, "create");
@@ -78,5 +78,7 @@ pub mod payment {
             Function::new(PAYMENT, "verify");
         pub const LIST_UNVERIFIED: Function<(), (Result<Vec<Unverified>, Error>,)> =
             Function::new(PAYMENT_UNVERIFIED, "list-unverified");
+        pub const REVERSE: Function<(Stored, String), (Result<(), Error>,)> =
+            Function::new(PAYMENT_REVERSE, "reverse");
     }
 }

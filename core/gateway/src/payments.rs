@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chelseru_domain::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason,
-    Unconfirmed, Verdict, VerifyQuestion,
+    ReverseQuestion, Unconfirmed, Verdict, VerifyQuestion,
 };
 use chelseru_plugin_host::{CallError, Kind, Provider};
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect, Store, StoreError};
@@ -31,6 +31,7 @@ use crate::sandbox_pay::SandboxBank;
 
 pub const PAYMENT: &str = "payment-gateway";
 pub const PAYMENT_UNVERIFIED: &str = "payment-unverified";
+pub const PAYMENT_REVERSE: &str = "payment-reverse";
 
 /// The kind of plugin that takes payments.
 pub const KIND: Kind = Kind {
@@ -41,7 +42,7 @@ pub const KIND: Kind = Kind {
     optional: &[
         PAYMENT_UNVERIFIED,
         "payment-settle",
-        "payment-reverse",
+        PAYMENT_REVERSE,
         "payment-refund",
         "payment-inquiry",
         "payment-fee",
@@ -59,6 +60,8 @@ const URL_MAX: usize = 4096;
 const FIELDS_MAX: usize = 50;
 /// Characters of a provider's words.
 const TEXT_MAX: usize = 300;
+/// The task of reversals among those of gateways; no gateway's name has brackets.
+const REVERSALS: &str = "(reversals)";
 /// Open payments of a gateway that are counted, for a refusal and for the status.
 const COUNT_MAX: usize = 10_000;
 
@@ -91,7 +94,13 @@ impl Gateways {
     ///
     /// Errors: a sentence that names the gateway and the count of its open payments.
     pub fn keeps_open_payments(&self, before: &Gateways, store: &Store) -> Result<(), String> {
-        let open = store.payments_open_gateways().map_err(|error| error.to_string())?;
+        let mut open = store.payments_open_gateways().map_err(|error| error.to_string())?;
+        let reversals = store.reversals_open(COUNT_MAX).map_err(|error| error.to_string())?;
+        for reversal in &reversals {
+            if !open.contains(&reversal.gateway) {
+                open.push(reversal.gateway.clone());
+            }
+        }
         for name in open {
             let plugin =
                 |gateways: &Gateways| gateways.by_name(&name).map(|gateway| gateway.plugin().to_owned());
@@ -100,11 +109,16 @@ impl Gateways {
                 continue;
             }
             let count = store.payments_open(&name, COUNT_MAX).map_err(|error| error.to_string())?;
+            let reversed = reversals.iter().filter(|reversal| reversal.gateway == name).count();
             let change = match new {
                 None => "cannot be removed".to_owned(),
                 Some(new) => format!("cannot change its plugin from {old} to {new}"),
             };
-            return Err(format!("provider.{name}: {change} while it has {count} open payments"));
+            let reversals = match reversed {
+                0 => String::new(),
+                reversed => format!(" and {reversed} to give back"),
+            };
+            return Err(format!("provider.{name}: {change} while it has {count} open payments{reversals}"));
         }
         Ok(())
     }
@@ -139,6 +153,7 @@ pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
             }
             Err(error) => tracing::error!(%error, "open payments could not be read"),
         }
+        running.entry(REVERSALS.to_owned()).or_insert_with(|| tokio::spawn(reverse_due(app.clone())));
         let wait = Duration::from_secs(app.live().config.payment.reconcile_seconds);
         tokio::select! {
             () = stop.cancelled() => {}
@@ -148,6 +163,14 @@ pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     for (_, task) in running {
         // One that panicked was reported by the panic itself; its payments are still due.
         let _ = task.await;
+    }
+}
+
+/// Asks once about every reversal that is due.
+async fn reverse_due(app: Arc<App>) {
+    let live = app.live();
+    if let Err(error) = app.payments.reverse_due(live.gateways.as_ref()).await {
+        tracing::error!(%error, "open reversals could not be read");
     }
 }
 
@@ -172,10 +195,15 @@ pub fn open_payments(store: &Store) -> Result<BTreeMap<String, usize>, StoreErro
     store.payments_open_gateways()?.into_iter().map(counted).collect()
 }
 
-/// What `status/` says of payments: the selected gateway, and how many are open at each; null when the store cannot
-/// be read.
+/// What `status/` says of payments: the selected gateway, how many are open at each, and how many are to be given back;
+/// null when the store cannot be read.
 pub(crate) fn status(app: &App) -> Value {
-    json!({"gateway": app.live().config.payment.gateway, "open": open_payments(&app.store).ok()})
+    let reversals = app.store.reversals_open(COUNT_MAX).ok().map(|open| open.len());
+    json!({
+        "gateway": app.live().config.payment.gateway,
+        "open": open_payments(&app.store).ok(),
+        "reversals": reversals,
+    })
 }
 
 /// Sets the gauges of payments; called when metrics are read.
@@ -230,6 +258,8 @@ impl PluginGateway {
                 }
             },
             lists_unverified: provider.plugin().exports(PAYMENT_UNVERIFIED),
+            reverse_within: (rules.reverse_seconds > 0 && provider.plugin().exports(PAYMENT_REVERSE))
+                .then(|| Duration::from_secs(rules.reverse_seconds.into())),
         };
         Ok(PluginGateway { name: name.to_owned(), provider: provider.clone(), rules })
     }
@@ -343,6 +373,19 @@ impl PaymentGateway for PluginGateway {
     async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
         let (answer,) = self.provider.call(functions::LIST_UNVERIFIED, ()).await.map_err(call_error)?;
         Ok(answer.map_err(provider_error)?.into_iter().map(|item| item.reference).collect())
+    }
+
+    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError> {
+        let stored = payment_types::Stored {
+            local_id: question.local_id,
+            reference: question.reference,
+            amount_rial: question.amount,
+            order: question.order,
+            state: question.state,
+        };
+        let asked = self.provider.call(functions::REVERSE, (stored, question.receipt)).await;
+        let (answer,) = asked.map_err(call_error)?;
+        answer.map_err(provider_error)
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_domain::payment::gateway::{
-    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, Reason, Unconfirmed, Verdict,
-    VerifyQuestion,
+    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, Reason, ReverseQuestion,
+    Unconfirmed, Verdict, VerifyQuestion,
 };
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
 
@@ -26,6 +26,8 @@ pub enum Money {
     Waiting,
     Paid,
     Cancelled,
+    /// Paid, and given back by the shop.
+    Reversed,
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +93,7 @@ impl PaymentGateway for SandboxBank {
             window: Duration::from_secs(15 * 60),
             unconfirmed: Unconfirmed::ReturnedAfter(Duration::from_secs(15 * 60)),
             lists_unverified: true,
+            reverse_within: Some(Duration::from_secs(30 * 60)),
         }
     }
 
@@ -132,7 +135,7 @@ impl PaymentGateway for SandboxBank {
         let reason = || Reason { code: "-51".to_owned(), text: "not paid".to_owned() };
         Ok(match session.money {
             Money::Waiting => Verdict::NotPaid(reason()),
-            Money::Cancelled => Verdict::Cancelled(reason()),
+            Money::Cancelled | Money::Reversed => Verdict::Cancelled(reason()),
             Money::Paid => {
                 let receipt = PaymentReceipt {
                     number: question.local_id.to_string(),
@@ -151,5 +154,16 @@ impl PaymentGateway for SandboxBank {
         let sessions = self.lock();
         let paid = sessions.iter().rev().filter(|(_, session)| session.money == Money::Paid);
         Ok(paid.take(100).map(|(reference, _)| reference.clone()).collect())
+    }
+
+    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError> {
+        match self.lock().get_mut(&question.reference) {
+            Some(session) if matches!(session.money, Money::Paid | Money::Reversed) => {
+                session.money = Money::Reversed;
+                Ok(())
+            }
+            // After a restart the bank has forgotten everything.
+            _ => Err(GatewayError::Refused(Reason { code: "-61".to_owned(), text: "not paid".to_owned() })),
+        }
     }
 }

@@ -43,6 +43,7 @@ mod keys;
 mod money_keys;
 mod purge;
 mod record;
+mod reversal;
 mod txn;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -73,6 +74,7 @@ pub use payment::{
     RefundTo,
 };
 pub use purge::PurgeStep;
+pub use reversal::{Reversal, ReversalState, ReversalStep};
 pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
 pub use spend::{Spend, SpendDraft, SpendEnded, SpendId, SpendMade, SpendState};
 pub use types::{SessionId, Timestamp, UserId};

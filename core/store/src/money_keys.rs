@@ -15,6 +15,8 @@
 //! | `$x` | gateway, NUL, receipt number | u64: the payment it was used for |
 //! | `$d` | gateway, NUL, instant, payment | nothing: when to look at an open payment next |
 //! | `$f` | payment, number u32 | refund |
+//! | `$v` | payment | reversal |
+//! | `$V` | payment | nothing: reversals that are open |
 //! | `$s` | spend | spend |
 //! | `$S` | user, spend | nothing: a user's spends |
 //! | `$i` | user, 32 bytes | idempotency record |
@@ -102,6 +104,21 @@ pub(crate) fn due(gateway: &str, at: Timestamp, id: PaymentId) -> IVec {
 
 pub(crate) fn refund(id: PaymentId, number: u32) -> IVec {
     joined(b"$f", &[&id.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+pub(crate) const REVERSALS_OPEN: &[u8] = b"$V";
+
+pub(crate) fn reversal(id: PaymentId) -> IVec {
+    joined(b"$v", &[&id.0.to_be_bytes()])
+}
+
+pub(crate) fn reversal_open(id: PaymentId) -> IVec {
+    joined(REVERSALS_OPEN, &[&id.0.to_be_bytes()])
+}
+
+/// The payment at the end of a reversal's key.
+pub(crate) fn payment_of_reversal(key: &[u8]) -> Option<PaymentId> {
+    key.last_chunk::<8>().map(|bytes| PaymentId(u64::from_be_bytes(*bytes)))
 }
 
 pub(crate) fn spend(id: SpendId) -> IVec {

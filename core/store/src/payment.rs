@@ -18,6 +18,7 @@ use crate::idempotency::{self, Once, Subject};
 use crate::ledger::{Account, Posted, payment_key, post, refund_key, signed};
 use crate::outbox::{EventBody, emit};
 use crate::record::{Record, decode, decode_u64, encode_u64};
+use crate::reversal;
 use crate::txn::Txn;
 use crate::{Store, StoreError, Timestamp, UserId, error, money_keys as keys};
 
@@ -220,6 +221,8 @@ pub enum RefundTo {
     Gateway,
     /// To the payer's wallet.
     Wallet,
+    /// Back to the payer by the gateway, which is asked to: see [`crate::Reversal`]. The whole payment only.
+    Reverse,
 }
 
 #[derive(Debug, Clone)]
@@ -269,6 +272,8 @@ pub enum PaymentRefunded {
     },
     /// What charged the wallet cannot be refunded to it.
     InWallet,
+    /// A gateway reverses a payment as a whole or not at all.
+    NotWhole,
     TooLarge,
     Missing,
 }
@@ -675,12 +680,15 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
     if amount > left {
         return Ok(PaymentRefunded::TooMuch { left });
     }
+    if to == RefundTo::Reverse && amount != payment.amount {
+        return Ok(PaymentRefunded::NotWhole);
+    }
     let wallet = Account::Wallet(payment.user);
     let gateway = Account::Gateway(payment.gateway.clone());
     let (from, into) = match (payment.mode, to) {
-        (PayMode::Charge, RefundTo::Gateway) => (wallet, gateway),
+        (PayMode::Charge, RefundTo::Gateway | RefundTo::Reverse) => (wallet, gateway),
         (PayMode::Charge, RefundTo::Wallet) => return Ok(PaymentRefunded::InWallet),
-        (PayMode::Direct, RefundTo::Gateway) => (Account::Merchant, gateway),
+        (PayMode::Direct, RefundTo::Gateway | RefundTo::Reverse) => (Account::Merchant, gateway),
         (PayMode::Direct, RefundTo::Wallet) => (Account::Merchant, wallet),
     };
     let number = payment.refunds + 1;
@@ -693,6 +701,9 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
     }
     let refund = Refund { payment: id, number, amount, to, by, note, at: now };
     txn.put_record(keys::refund(id, number), &refund);
+    if to == RefundTo::Reverse {
+        reversal::order(txn, id, &payment.gateway, now);
+    }
     payment.refunds = number;
     payment.refunded += amount;
     if payment.refunded == payment.amount {

@@ -9,20 +9,22 @@ use chelseru_plugin_sdk::callback::Fields;
 use chelseru_plugin_sdk::http::{Answer, Request};
 use chelseru_plugin_sdk::json::{Node, Object};
 use chelseru_plugin_sdk::payment::{
-    Callback, Claim, Order, Receipt, Redirect, Rules, Started, Stored, Unconfirmed, Unverified, Verdict,
+    Callback, Claim, Order, Receipt, Redirect, Rules, Standing, Started, Stored, Unconfirmed, Unverified,
+    Verdict,
 };
 use chelseru_plugin_sdk::{
-    Context, Description, Error, Payment, PaymentUnverified, Plugin, Rejection, Setting, export_payment,
-    number,
+    Context, Description, Error, Payment, PaymentInquiry, PaymentReverse, PaymentUnverified, Plugin,
+    Rejection, Setting, export_payment, number,
 };
 
 /// The provider.
 pub struct Zarinpal;
 
-export_payment!(Zarinpal: unverified);
+export_payment!(Zarinpal: unverified, reverse, inquiry);
 
 const PAID: &str = "100";
 const PAID_BEFORE: &str = "101";
+const NOT_REVERSIBLE: &str = "-61";
 
 /// Characters of a description the provider takes.
 const DESCRIPTION_MAX: usize = 500;
@@ -155,6 +157,39 @@ impl PaymentUnverified for Zarinpal {
     }
 }
 
+impl PaymentReverse for Zarinpal {
+    fn reverse(context: &dyn Context, payment: Stored, _: String) -> Result<(), Error> {
+        let body = body(context)?.text("authority", &payment.reference);
+        let answer = call(context, "reverse", body)?.act(context)?;
+        let node = answer.json()?;
+        if node.get("data").get("code").text() == PAID {
+            return Ok(());
+        }
+        // "Not successful or already reversed": the provider says which when it is asked.
+        if error(&node).0 == NOT_REVERSIBLE && Self::inquire(context, payment)? == Standing::Reversed {
+            return Ok(());
+        }
+        Err(failure(&answer, &node))
+    }
+}
+
+impl PaymentInquiry for Zarinpal {
+    fn inquire(context: &dyn Context, payment: Stored) -> Result<Standing, Error> {
+        let body = body(context)?.text("authority", &payment.reference);
+        let answer = call(context, "inquiry", body)?.ask(context)?;
+        let node = answer.json()?;
+        Ok(match node.get("data").get("status").text() {
+            "IN_BANK" | "PENDING" => Standing::Waiting,
+            "PAID" => Standing::Paid,
+            "VERIFIED" => Standing::Confirmed,
+            "FAILED" => Standing::Failed,
+            "REVERSED" => Standing::Reversed,
+            "" => return Err(failure(&answer, &node)),
+            _ => Standing::Unknown,
+        })
+    }
+}
+
 fn body(context: &dyn Context) -> Result<Object, Error> {
     Ok(Object::new().text("merchant_id", &context.required("merchant_id")?))
 }
@@ -190,6 +225,8 @@ fn failure(answer: &Answer, node: &Node) -> Error {
         "-10" | "-11" | "-13" | "-14" | "-15" | "-16" | "-17" | "-18" | "-19" => {
             Error::unauthorized(code, &text)
         }
+        // Reversing needs the address of this machine in the provider's panel.
+        "-62" => Error::unauthorized(code, &text),
         "-12" => Error::Throttled(answer.retry_after_secs()),
         // An unexpected error at the provider, or a success without what makes one: what it did is not known.
         "-52" | "" | PAID | PAID_BEFORE => answer.unclear(),
@@ -314,6 +351,46 @@ mod tests {
         }
         let listed = r#"{"data":{},"errors":{"authority":["Invalid authority","-54"]}}"#;
         assert_eq!(verdict(200, listed), Ok(Verdict::UnknownReference));
+    }
+
+    #[test]
+    fn what_was_reversed_before_is_reversed() {
+        let reversed = r#"{"data":{"code":100,"message":"Reversed"},"errors":[]}"#;
+        let refused = |code: i64| format!(r#"{{"data":[],"errors":{{"code":{code},"message":"m"}}}}"#);
+        let standing = |word: &str| format!(r#"{{"data":{{"code":100,"status":"{word}"}},"errors":[]}}"#);
+        let reverse = |script: &Script| Zarinpal::reverse(script, stored(), "201".into());
+        let first = script().reply(200, reversed);
+        assert_eq!(reverse(&first), Ok(()));
+        let request = &first.requests()[0];
+        assert_eq!(request.url, "https://payment.zarinpal.com/pg/v4/payment/reverse.json");
+        let sent = r#"{"merchant_id":"merchant-secret","authority":"A000000000000000000000000000ydq5y838"}"#;
+        assert_eq!(String::from_utf8_lossy(&request.body), sent);
+        // The code for both is the same; the inquiry tells.
+        assert_eq!(reverse(&script().reply(200, refused(-61)).reply(200, standing("REVERSED"))), Ok(()));
+        let error = reverse(&script().reply(200, refused(-61)).reply(200, standing("VERIFIED")));
+        assert!(matches!(error, Err(Error::Rejected(rejection)) if rejection.code == "-61"));
+        let unsure = reverse(&script().reply(200, refused(-61)).fail(HttpError::Unanswered("t".into())));
+        assert!(!matches!(unsure, Ok(()) | Err(Error::Rejected(_))), "{unsure:?}");
+        let error = reverse(&script().reply(200, refused(-63)));
+        assert!(matches!(error, Err(Error::Rejected(rejection)) if rejection.code == "-63"));
+        assert!(matches!(reverse(&script().reply(200, refused(-62))), Err(Error::Unauthorized(_))));
+        assert!(matches!(reverse(&script().reply(502, "<html>")), Err(Error::UnknownOutcome(_))));
+    }
+
+    #[test]
+    fn an_inquiry_tells_how_a_payment_stands() {
+        for (word, standing) in [
+            ("IN_BANK", Standing::Waiting),
+            ("PAID", Standing::Paid),
+            ("VERIFIED", Standing::Confirmed),
+            ("FAILED", Standing::Failed),
+            ("REVERSED", Standing::Reversed),
+            ("NEW_WORD", Standing::Unknown),
+        ] {
+            let body = format!(r#"{{"data":{{"code":100,"status":"{word}"}},"errors":[]}}"#);
+            assert_eq!(Zarinpal::inquire(&script().reply(200, body), stored()), Ok(standing), "{word}");
+        }
+        assert!(Zarinpal::inquire(&script().reply(200, "{}"), stored()).is_err());
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn answer(world: &World, request: &Request) -> Result<(Value, Outcome), i64> {
             if session.paid != Paid::Verified {
                 return Err(-61);
             }
-            session.paid = Paid::Cancelled;
+            session.paid = Paid::Returned;
             Ok((json!({"code": 100, "message": "Reversed"}), Outcome::Answered))
         }
         _ => Err(-9),

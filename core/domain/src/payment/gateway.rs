@@ -59,6 +59,14 @@ pub trait PaymentGateway: Send + Sync {
     ///
     /// See [`GatewayError`].
     async fn list_unverified(&self) -> Result<Vec<String>, GatewayError>;
+
+    /// Gives a paid payment back as a whole, or says that it was given back before; asked only of gateways whose rules
+    /// say that they can. May be asked again.
+    ///
+    /// # Errors
+    ///
+    /// See [`GatewayError`].
+    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError>;
 }
 
 /// What a gateway does with money, as data.
@@ -74,6 +82,8 @@ pub struct GatewayRules {
     pub window: Duration,
     pub unconfirmed: Unconfirmed,
     pub lists_unverified: bool,
+    /// For how long after it was paid a payment can be given back by asking; `None`: never.
+    pub reverse_within: Option<Duration>,
 }
 
 /// What becomes of money that was paid and not confirmed.
@@ -131,6 +141,20 @@ pub struct VerifyQuestion {
     /// The plugin's own, from creation.
     pub state: Vec<u8>,
     pub claim: Option<PaymentClaim>,
+}
+
+/// A question to give a payment back. Everything in it is what was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReverseQuestion {
+    pub local_id: u64,
+    pub reference: String,
+    /// Rial.
+    pub amount: u64,
+    pub order: String,
+    /// The plugin's own, from creation.
+    pub state: Vec<u8>,
+    /// The gateway's number of its receipt.
+    pub receipt: String,
 }
 
 /// A gateway's clear answer.

@@ -8,9 +8,10 @@
 //! it; whatever is dropped half way is found again by the queue of open payments.
 //!
 //! Not here: HTTP shapes and detaching from a connection (the gateway), protocols (plugins). Next: `gateway` (the
-//! port), `verdict`.
+//! port), `verdict`, `reversal` (giving back).
 
 pub mod gateway;
+mod reversal;
 pub mod verdict;
 
 use std::collections::HashMap;
@@ -29,8 +30,10 @@ use crate::ids::UserId;
 use crate::money::{Currency, Money};
 use crate::{Clock, Timestamp};
 use gateway::{
-    Callback, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, VerifyQuestion,
+    Callback, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, ReverseQuestion,
+    VerifyQuestion,
 };
+pub use reversal::NotReversible;
 use verdict::{CREATE_LEASE, Next};
 
 /// How long an idempotency key is kept.

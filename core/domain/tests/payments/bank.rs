@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use chelseru_domain::clock::ManualClock;
 use chelseru_domain::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason,
-    Unconfirmed, Verdict, VerifyQuestion,
+    ReverseQuestion, Unconfirmed, Verdict, VerifyQuestion,
 };
 use chelseru_domain::{Clock, Timestamp};
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
 
 pub(crate) const WINDOW: Duration = Duration::from_secs(15 * 60);
+pub(crate) const REVERSE: Duration = Duration::from_secs(30 * 60);
 pub(crate) const RETURN: Duration = Duration::from_secs(10 * 60);
 
 /// What goes wrong with the next request, once each.
@@ -47,6 +48,8 @@ pub(crate) enum Money {
     Confirmed,
     /// Paid, never confirmed, given back.
     Returned,
+    /// Paid, confirmed, given back because the shop asked.
+    Reversed,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +84,7 @@ impl Bank {
             window: WINDOW,
             unconfirmed: Unconfirmed::ReturnedAfter(RETURN),
             lists_unverified: false,
+            reverse_within: Some(REVERSE),
         };
         Arc::new(Bank {
             name: name.to_owned(),
@@ -155,7 +159,7 @@ impl Bank {
         }
         let before = session.money == Money::Confirmed;
         match session.money {
-            Money::Waiting | Money::Returned => Verdict::NotPaid(Reason::default()),
+            Money::Waiting | Money::Returned | Money::Reversed => Verdict::NotPaid(Reason::default()),
             Money::Cancelled => Verdict::Cancelled(Reason::default()),
             Money::Paid(_) | Money::Confirmed => {
                 session.money = Money::Confirmed;
@@ -268,6 +272,36 @@ impl PaymentGateway for Bank {
         let sessions = self.sessions.lock().unwrap();
         let paid = sessions.iter().filter(|(_, session)| matches!(session.money, Money::Paid(_)));
         Ok(paid.map(|(reference, _)| reference.clone()).collect())
+    }
+
+    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError> {
+        assert_eq!(question.state, b"opaque", "the plugin's state comes back");
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        let fault = self.next_fault();
+        match fault {
+            Some(Fault::Refused) => {
+                return Err(GatewayError::Refused(Reason { code: "-60".into(), text: "no".into() }));
+            }
+            Some(Fault::Down) => return Err(GatewayError::Unavailable("down".into())),
+            Some(Fault::LostRequest) => return Err(GatewayError::Unknown("silence".into())),
+            Some(Fault::CrashBefore) => self.die().await,
+            _ => {}
+        }
+        {
+            let mut sessions = self.sessions.lock().unwrap();
+            let session = sessions.get_mut(&question.reference).expect("only what is known");
+            match session.money {
+                Money::Confirmed => session.money = Money::Reversed,
+                // It was done before: the same answer.
+                Money::Reversed => {}
+                _ => return Err(GatewayError::Refused(Reason { code: "-61".into(), text: "no".into() })),
+            }
+        }
+        match fault {
+            Some(Fault::LostAnswer) => Err(GatewayError::Unknown("silence".into())),
+            Some(Fault::CrashAfter) => self.die().await,
+            _ => Ok(()),
+        }
     }
 }
 

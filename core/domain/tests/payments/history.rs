@@ -7,7 +7,9 @@ use std::future::Future;
 
 use chelseru_domain::payment::verdict::RETURN_MARGIN;
 use chelseru_domain::wallet::{Actor, RefundRequest, SpendRequest};
-use chelseru_store::{PaymentId, PaymentRefunded, PaymentState, RefundTo, SpendEnded, SpendId, SpendMade};
+use chelseru_store::{
+    PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalState, SpendEnded, SpendId, SpendMade,
+};
 
 use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};
 use super::*;
@@ -15,7 +17,7 @@ use super::*;
 const HISTORIES: u64 = 2000;
 /// Histories that share a store, so that the ledger of one goes on in the next.
 const PER_STORE: u64 = 40;
-const STEPS: u64 = 14;
+const STEPS: u64 = 20;
 
 /// xorshift64*: any numbers will do, the same ones for the same seed.
 struct Random(u64);
@@ -36,13 +38,14 @@ struct Purse {
     held: i64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Totals {
     paid: u64,
     crashes: u64,
     spends: u64,
     overdrafts: u64,
     refunds: u64,
+    reversed: u64,
     ends: BTreeMap<String, u64>,
 }
 
@@ -66,8 +69,10 @@ fn any_history_settles_each_paid_payment_once_and_nothing_else() {
             |t: &Totals| t.spends,
             |t: &Totals| t.overdrafts,
             |t: &Totals| t.refunds,
+            |t: &Totals| t.reversed,
         ] {
-            assert!(totals.iter().map(total).sum::<u64>() > 50, "the histories do too little");
+            let sum = totals.iter().map(total).sum::<u64>();
+            assert!(sum > 50, "the histories do too little: {sum}: {totals:?}");
         }
         for end in [
             "Paid",
@@ -160,7 +165,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         let some = |random: &mut Random| mine.get(random.below(mine.len().max(1) as u64) as usize).cloned();
         let user = users[random.below(2) as usize];
         let mut crashed = false;
-        match random.below(13) {
+        match random.below(14) {
             0..=2 => {
                 let mut request = request(1000 + random.below(5) * 500);
                 request.user = user;
@@ -193,9 +198,10 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 let steps = [1, 30, 61, 300, 601];
                 world.clock.advance(Duration::from_secs(steps[random.below(5) as usize]));
                 crashed = alive(&world, world.payments.reconcile(world.banks.as_ref())).await.is_none();
+                crashed |= alive(&world, world.payments.reverse_due(world.banks.as_ref())).await.is_none();
             }
             10 | 11 => {
-                let amount = 1 + random.below(3000);
+                let amount = 1 + random.below(1000);
                 let hold = random.below(2) == 0;
                 let key = (random.below(2) == 0).then(|| format!("s{}", random.below(2)));
                 let request = SpendRequest {
@@ -240,11 +246,15 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                     .filter(|payment| payment.state == PaymentState::Paid && payment.mode == PayMode::Charge)
                     .collect();
                 if let Some(payment) = paid.get(random.below(paid.len().max(1) as u64) as usize) {
-                    let amount = Some(Money::from_rial(1 + random.below(2000)).unwrap());
+                    // A part that was paid back outside, or all of it by asking the bank.
+                    let (amount, to) = match random.below(2) {
+                        0 => (None, RefundTo::Reverse),
+                        _ => (Some(Money::from_rial(1 + random.below(2000)).unwrap()), RefundTo::Gateway),
+                    };
                     let request = RefundRequest {
                         payment: payment.id,
                         amount,
-                        to: RefundTo::Gateway,
+                        to,
                         note: String::new(),
                         idempotency_key: None,
                     };
@@ -253,6 +263,10 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                     {
                         totals.refunds += 1;
                         *refunded.entry(payment.id).or_default() += refund.amount as i64;
+                        if to == RefundTo::Reverse {
+                            let asked = world.payments.reverse(world.banks.as_ref(), payment.id);
+                            crashed = alive(&world, asked).await.is_none();
+                        }
                     }
                 }
             }
@@ -302,7 +316,13 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         }
         let settled = matches!(payment.state, PaymentState::Paid | PaymentState::Refunded);
         let known = payment.start.as_ref().is_some_and(|start| start.reference == *reference);
-        let confirmed = session.money == BankMoney::Confirmed;
+        let confirmed = matches!(session.money, BankMoney::Confirmed | BankMoney::Reversed);
+        // The payer has his money back when we say so, and only then.
+        let reversal = world.payments.reversal(payment.id).unwrap().map(|reversal| reversal.state);
+        let reversed = session.money == BankMoney::Reversed;
+        assert_eq!(reversal == Some(ReversalState::Done), reversed, "{reference}: {reversal:?}, {session:?}");
+        assert_ne!(reversal, Some(ReversalState::Open), "{reference} is asked about for ever");
+        totals.reversed += u64::from(reversed);
         assert!(!payment.state.is_open(), "{reference} never ends: {payment:?}");
         assert_eq!(settled, known && confirmed && !session.lied, "{reference}: {session:?}, {payment:?}");
         assert!(!matches!(session.money, BankMoney::Paid(_)), "{reference}: money is nobody's");

@@ -3,6 +3,7 @@
 
 mod bank;
 mod history;
+mod reversals;
 mod rules;
 mod wallets;
 mod webhooks;
@@ -77,6 +78,7 @@ impl World {
 
     async fn reconcile(&self) {
         self.payments.reconcile(self.banks.as_ref()).await.unwrap();
+        self.payments.reverse_due(self.banks.as_ref()).await.unwrap();
     }
 
     fn payment(&self, payment: &Payment) -> Payment {

@@ -9,7 +9,7 @@ use chelseru_domain::money::{self, Currency, Money};
 use chelseru_domain::payment::gateway::{Callback, GatewayError};
 use chelseru_domain::payment::{CallbackError, CreateError, PaymentRequest};
 use chelseru_domain::{PhoneNumber, StoreError};
-use chelseru_store::{PayMode, Payment, PaymentId, PaymentState};
+use chelseru_store::{PayMode, Payment, PaymentId, PaymentState, Reversal, ReversalState};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -263,7 +263,9 @@ pub(crate) fn list(context: &Context) -> Result<Reply, Failure> {
     let payments =
         context.app.payments.list(user, before, PAGE + 1).map_err(|error| read_failure(context, &error))?;
     let more = payments.len() > PAGE;
-    let results: Vec<_> = payments.iter().take(PAGE).map(payment_json).collect();
+    let results: Result<Vec<_>, _> =
+        payments.iter().take(PAGE).map(|payment| payment_shown(context, payment)).collect();
+    let results = results?;
     let next = more.then(|| payments[PAGE - 1].id.0);
     Ok(Reply::json(StatusCode::OK, &page(context, next, &results)))
 }
@@ -275,13 +277,34 @@ pub(crate) fn get(context: &Context) -> Result<Reply, Failure> {
     let payment = id.map(|id| context.app.payments.get(PaymentId(id))).transpose();
     let payment = payment.map_err(|error| read_failure(context, &error))?.flatten();
     match payment.filter(|payment| actor.staff || payment.user == actor.user) {
-        Some(payment) => Ok(Reply::json(StatusCode::OK, &payment_json(&payment))),
+        Some(payment) => Ok(Reply::json(StatusCode::OK, &payment_shown(context, &payment)?)),
         None => Err(Failure::detail(
             StatusCode::NOT_FOUND,
             "payment_not_found",
             "No Payment matches the given query.",
         )),
     }
+}
+
+/// The word for a reversal's state, and with what code the gateway refused.
+fn reversal_json(reversal: &Reversal) -> Value {
+    let (state, reason) = match &reversal.state {
+        ReversalState::Open => ("open", None),
+        ReversalState::Done => ("done", None),
+        ReversalState::Refused(reason) => ("refused", Some(reason)),
+    };
+    json!({"state": state, "reason": reason, "asked": reversal.asked, "updated_at": rest_format(reversal.updated_at)})
+}
+
+/// A payment with what became of asking its gateway to give it back, when it was asked.
+pub(crate) fn payment_shown(context: &Context, payment: &Payment) -> Result<Value, Failure> {
+    let mut shown = payment_json(payment);
+    let reversal = match payment.refunds {
+        0 => None,
+        _ => context.app.payments.reversal(payment.id).map_err(|error| read_failure(context, &error))?,
+    };
+    shown["reversal"] = reversal.as_ref().map(reversal_json).into();
+    Ok(shown)
 }
 
 pub(crate) fn payment_json(payment: &Payment) -> Value {

@@ -23,6 +23,7 @@ pub(crate) fn page(context: &Context) -> Result<Reply, Failure> {
         ),
         Money::Paid => "<h1>Sandbox bank</h1><p>Paid.</p>".to_owned(),
         Money::Cancelled => "<h1>Sandbox bank</h1><p>Cancelled.</p>".to_owned(),
+        Money::Reversed => "<h1>Sandbox bank</h1><p>Paid, and given back.</p>".to_owned(),
     };
     Ok(html(&body))
 }

@@ -7,7 +7,7 @@ use chelseru_domain::clock::rest_format;
 use chelseru_domain::money;
 use chelseru_domain::wallet::{RefundRequest, SpendRequest, WalletError};
 use chelseru_store::{
-    PaymentId, PaymentRefunded, RefundTo, Spend, SpendEnded, SpendId, SpendMade, SpendState,
+    PaymentId, PaymentRefunded, PaymentState, RefundTo, Spend, SpendEnded, SpendId, SpendMade, SpendState,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::fields::{Fields, Text};
 use super::payment::{
-    PAGE, actor, amount, idempotency_key, key_reused, page, page_start, path_number, payment_json,
+    PAGE, actor, amount, idempotency_key, key_reused, page, page_start, path_number, payment_shown,
     read_failure, shown_amount, unit,
 };
 use super::reply::{Failure, Reply};
@@ -138,7 +138,7 @@ fn ended_reply(context: &Context, ended: Result<SpendEnded, WalletError>) -> Res
 }
 
 /// `POST payment/{id}/refund/`, for the staff: `amount` (all that is left when absent), `to` (`gateway`: paid back
-/// outside; `wallet`), `note`.
+/// outside; `wallet`; `reverse`: the gateway is asked to give the whole payment back), `note`.
 pub(crate) async fn refund(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
     let actor = actor(&context)?;
     let amount = amount(&mut fields, "amount", unit(&context))?;
@@ -146,8 +146,9 @@ pub(crate) async fn refund(context: Context, mut fields: Fields) -> Result<Reply
     let to = match fields.given("to", Text { chars_max: 20 }).as_deref() {
         None | Some("gateway") => RefundTo::Gateway,
         Some("wallet") => RefundTo::Wallet,
+        Some("reverse") => RefundTo::Reverse,
         Some(_) => {
-            fields.refuse("to", "Must be \"gateway\" or \"wallet\".");
+            fields.refuse("to", "Must be \"gateway\", \"wallet\" or \"reverse\".");
             RefundTo::Gateway
         }
     };
@@ -157,20 +158,30 @@ pub(crate) async fn refund(context: Context, mut fields: Fields) -> Result<Reply
     }
     fields.finish()?;
     let Some(payment) = path_number(&context, "payment").map(PaymentId) else { return Err(not_found()) };
+    if to == RefundTo::Reverse {
+        reversible(&context, payment)?;
+    }
     let request = RefundRequest { payment, amount, to, note, idempotency_key };
     let refunded = context.app.wallets.refund(actor, request).await;
     let unit = unit(&context);
     match refunded.map_err(|error| wallet_failure(&context, error))? {
         PaymentRefunded::Done(payment, refund) | PaymentRefunded::Repeated(payment, refund) => {
+            if refund.to == RefundTo::Reverse {
+                reverse(&context, payment.id).await?;
+            }
             let body = json!({
                 "refund": {
                     "number": refund.number,
                     "amount": shown_amount(refund.amount, unit),
                     "currency": money::currency_name(unit),
-                    "to": if refund.to == RefundTo::Wallet { "wallet" } else { "gateway" },
+                    "to": match refund.to {
+                        RefundTo::Gateway => "gateway",
+                        RefundTo::Wallet => "wallet",
+                        RefundTo::Reverse => "reverse",
+                    },
                     "created_at": rest_format(refund.at),
                 },
-                "payment": payment_json(&payment),
+                "payment": payment_shown(&context, &payment)?,
             });
             Ok(Reply::json(StatusCode::CREATED, &body))
         }
@@ -189,9 +200,31 @@ pub(crate) async fn refund(context: Context, mut fields: Fields) -> Result<Reply
         }
         PaymentRefunded::Overdraft { available } => Err(overdraft(&context, available)),
         PaymentRefunded::InWallet => Err(Failure::field("to", "What charged the wallet is in the wallet.")),
+        PaymentRefunded::NotWhole => {
+            Err(Failure::field("amount", "A gateway gives a payment back as a whole, or not at all."))
+        }
         PaymentRefunded::TooLarge => Err(too_large()),
         PaymentRefunded::Missing => Err(not_found()),
     }
+}
+
+/// Whether the payment's gateway can be asked to give it back. A payment that is not there or not paid is told of by
+/// the refund itself.
+fn reversible(context: &Context, payment: PaymentId) -> Result<(), Failure> {
+    let (payments, gateways) = (&context.app.payments, &context.live.gateways);
+    let found = payments.get(payment).map_err(|error| read_failure(context, &error))?;
+    let paid = found.filter(|payment| payment.state == PaymentState::Paid);
+    let judged = paid.map_or(Ok(()), |payment| payments.reversible(gateways.as_ref(), &payment));
+    judged.map_err(|reason| Failure::field("to", format!("{reason}.")))
+}
+
+/// Asks the gateway, in a task of its own: a client that goes away does not stop what was begun.
+async fn reverse(context: &Context, payment: PaymentId) -> Result<(), Failure> {
+    let (app, gateways) = (context.app.clone(), context.live.gateways.clone());
+    let asked = tokio::spawn(async move { app.payments.reverse(gateways.as_ref(), payment).await });
+    // A panic was reported by itself; the reversal is still open.
+    let asked = asked.await.map_err(|_| Failure::internal())?;
+    asked.map(drop).map_err(|error| read_failure(context, &error))
 }
 
 fn required_amount(context: &Context, fields: &mut Fields) -> Result<Option<money::Money>, Failure> {

@@ -255,7 +255,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
         O::PaymentRefund => about_of(
             "Give a payment back; staff only",
             &[],
-            &[AMOUNT, Field("to", MayText, "gateway or wallet."), Field("note", MayText, "Why.")],
+            &[AMOUNT, Field("to", MayText, "gateway, wallet or reverse."), Field("note", MayText, "Why.")],
             &[
                 (201, "Refunded"),
                 (403, "Not staff."),

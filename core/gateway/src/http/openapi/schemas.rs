@@ -54,10 +54,14 @@ pub(super) fn schemas() -> Value {
             "id": whole(), "state": {"enum": ["created", "pending", "paid", "failed", "cancelled", "expired", "refunded"]},
             "amount": {"type": ["number", "string"]}, "currency": {"enum": ["IRT", "IRR"]}, "amount_rial": whole(),
             "refunded": {"type": ["number", "string"]}, "order_id": text(), "ended_at": maybe("string"),
+            "reversal": json!({"anyOf": [object(json!({
+                "state": {"enum": ["open", "done", "refused"]}, "reason": maybe("string"), "asked": whole(), "updated_at": time(),
+            })), {"type": "null"}]}),
         })),
         "Refunded": object(json!({
             "refund": object(json!({
-                "number": whole(), "amount": {"type": ["number", "string"]}, "currency": text(), "to": text(), "created_at": time(),
+                "number": whole(), "amount": {"type": ["number", "string"]}, "currency": text(), "to": {"enum": ["gateway", "wallet", "reverse"]},
+                "created_at": time(),
             })),
             "payment": reference("Payment"),
         })),

@@ -1,0 +1,152 @@
+//! Reversals: asking a gateway to give a payment back as a whole, until it says clearly whether it did.
+//!
+//! The refund is booked before the gateway is asked, so that money is never in two places: what leaves the wallet may
+//! reach the payer late, or, when the gateway refuses, by another way that the operator sees to. Invariants: one
+//! question per payment at a time; a question whose outcome is unknown is asked again until the answer is clear,
+//! because a plugin's `reverse` says yes to what was reversed before.
+
+use std::time::Duration;
+
+use chelseru_store::{Payment, PaymentId, PaymentState, Reversal, ReversalState, ReversalStep, StoreError};
+use futures_util::StreamExt;
+
+use super::{GatewayError, PaymentGateways, Payments, ReverseQuestion};
+
+/// Before the second question; doubles with each further one.
+const DELAY_MIN: Duration = Duration::from_secs(5);
+const DELAY_MAX: Duration = Duration::from_secs(10 * 60);
+/// After the gateway's window, for how long what certainly was not done is tried again.
+const GRACE: Duration = Duration::from_secs(10 * 60);
+/// Open reversals looked at in one round.
+const ROUND_MAX: usize = 1000;
+const ROUND_PARALLEL: usize = 4;
+
+/// Why a payment cannot be reversed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotReversible {
+    #[error("{0} cannot be asked to give money back")]
+    NotOffered(String),
+    #[error("{gateway} gives back for {} minutes after the payment, which are over", .window.as_secs() / 60)]
+    Over { gateway: String, window: Duration },
+}
+
+impl Payments {
+    /// Whether the payment's gateway can be asked to give it back now. What was not paid is not judged here.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotReversible`].
+    pub fn reversible(&self, gateways: &dyn PaymentGateways, payment: &Payment) -> Result<(), NotReversible> {
+        let gateway = payment.gateway.clone();
+        let window = gateways.by_name(&gateway).and_then(|gateway| gateway.rules().reverse_within);
+        let Some(window) = window else { return Err(NotReversible::NotOffered(gateway)) };
+        match payment.paid_at {
+            Some(paid_at) if paid_at.plus(window) <= self.clock.now() => {
+                Err(NotReversible::Over { gateway, window })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What became of asking the gateway to give a payment back, when it was asked.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn reversal(&self, payment: PaymentId) -> Result<Option<Reversal>, StoreError> {
+        self.store.reversal_get(payment)
+    }
+
+    /// Asks the gateways about every open reversal that is due; says how many ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the open ones. A single one that fails is logged and asked about again.
+    pub async fn reverse_due(&self, gateways: &dyn PaymentGateways) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let open = self.store.reversals_open(ROUND_MAX)?;
+        let due = open.into_iter().filter(|reversal| reversal.ask_at <= now);
+        let asked = due.map(|reversal| self.reverse(gateways, reversal.payment));
+        let asked: Vec<_> =
+            futures_util::stream::iter(asked).buffer_unordered(ROUND_PARALLEL).collect().await;
+        let mut ended = 0;
+        for reversal in asked {
+            match reversal {
+                Ok(reversal) => {
+                    ended += usize::from(reversal.is_some_and(|found| found.state != ReversalState::Open));
+                }
+                Err(error) => tracing::error!(%error, "a reversal could not be carried on"),
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Asks the gateway once to give a payment back, when its reversal is open; the reversal as it stands then.
+    ///
+    /// Cancellation: must run to its end once begun; callers spawn it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn reverse(
+        &self,
+        gateways: &dyn PaymentGateways,
+        id: PaymentId,
+    ) -> Result<Option<Reversal>, StoreError> {
+        let flight = self.flights.of(id);
+        let _flight = flight.lock().await;
+        let (Some(reversal), Some(payment)) = (self.store.reversal_get(id)?, self.store.payment_get(id)?)
+        else {
+            return Ok(None);
+        };
+        debug_assert_eq!(payment.state, PaymentState::Refunded, "booked in the same change");
+        if reversal.state != ReversalState::Open {
+            return Ok(Some(reversal));
+        }
+        let answer = match gateways.by_name(&reversal.gateway) {
+            None => Err(GatewayError::Unavailable("the gateway is not configured".to_owned())),
+            Some(gateway) => gateway.reverse(question(&payment)).await,
+        };
+        if let Err(error) = &answer {
+            tracing::warn!(payment.id = id.0, plugin.id = %reversal.gateway, %error, "a payment was not given back");
+        }
+        let window = gateways.by_name(&reversal.gateway).and_then(|gateway| gateway.rules().reverse_within);
+        let step = self.judge_reversal(&reversal, &payment, answer, window.unwrap_or_default());
+        self.store.reversal_step(id, step, self.clock.now()).await
+    }
+
+    fn judge_reversal(
+        &self,
+        reversal: &Reversal,
+        payment: &Payment,
+        answer: Result<(), GatewayError>,
+        window: Duration,
+    ) -> ReversalStep {
+        let now = self.clock.now();
+        let delay = DELAY_MIN.saturating_mul(1 << reversal.asked.min(10)).min(DELAY_MAX);
+        let again = |doubtful| ReversalStep::AskAgain { at: now.plus(delay), doubtful };
+        let paid_at = payment.paid_at.unwrap_or(payment.created_at);
+        // Nothing was done, and nothing can be any more.
+        let over = !reversal.doubtful && paid_at.plus(window).plus(GRACE) <= now;
+        match answer {
+            Ok(()) => ReversalStep::Done,
+            Err(GatewayError::Unknown(_)) => again(true),
+            Err(GatewayError::Refused(reason)) => ReversalStep::Refused(reason.code),
+            Err(GatewayError::Unauthorized(reason)) if over => ReversalStep::Refused(reason.code),
+            Err(GatewayError::Unavailable(_)) if over => ReversalStep::Refused("unavailable".to_owned()),
+            Err(GatewayError::Unauthorized(_) | GatewayError::Unavailable(_)) => again(false),
+        }
+    }
+}
+
+fn question(payment: &Payment) -> ReverseQuestion {
+    let start = payment.start.as_ref();
+    ReverseQuestion {
+        local_id: payment.id.0,
+        reference: start.map(|start| start.reference.clone()).unwrap_or_default(),
+        amount: payment.amount,
+        order: payment.order.clone(),
+        state: start.map(|start| start.state.clone()).unwrap_or_default(),
+        receipt: payment.receipt.as_ref().map(|receipt| receipt.number.clone()).unwrap_or_default(),
+    }
+}

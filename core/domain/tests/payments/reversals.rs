@@ -1,0 +1,118 @@
+//! Giving payments back by asking the gateway: booked first, asked until the answer is clear.
+
+use chelseru_domain::payment::NotReversible;
+use chelseru_domain::wallet::{Actor, RefundRequest};
+use chelseru_store::{PaymentRefunded, PaymentState, RefundTo, Reversal, ReversalState};
+
+use super::bank::{Fault, Money as BankMoney, REVERSE};
+use super::*;
+
+const STAFF: Actor = Actor { user: UserId(1), staff: true };
+
+impl World {
+    async fn order_reversal(&self, payment: &Payment, amount: Option<u64>) -> PaymentRefunded {
+        let request = RefundRequest {
+            payment: payment.id,
+            amount: amount.map(|rial| Money::from_rial(rial).unwrap()),
+            to: RefundTo::Reverse,
+            note: String::new(),
+            idempotency_key: None,
+        };
+        self.wallets.refund(STAFF, request).await.unwrap()
+    }
+
+    async fn reverse(&self, payment: &Payment) -> Reversal {
+        self.payments.reverse(self.banks.as_ref(), payment.id).await.unwrap().expect("a reversal")
+    }
+
+    fn reversal(&self, payment: &Payment) -> Reversal {
+        self.payments.reversal(payment.id).unwrap().expect("a reversal")
+    }
+
+    fn money(&self, payment: &Payment) -> BankMoney {
+        self.bank().sessions.lock().unwrap()[reference(payment)].money
+    }
+}
+
+#[tokio::test]
+async fn a_reversed_payment_leaves_the_wallet_once_and_reaches_the_payer() {
+    let world = World::new();
+    let payment = world.charge(10_000).await;
+    assert!(matches!(world.order_reversal(&payment, None).await, PaymentRefunded::Done(..)));
+    // The wallet has it no more before anybody is asked.
+    assert_eq!((world.available(), world.money(&payment)), (0, BankMoney::Confirmed));
+    assert_eq!(world.reverse(&payment).await.state, ReversalState::Done);
+    assert_eq!(world.money(&payment), BankMoney::Reversed);
+    assert_eq!(world.payment(&payment).state, PaymentState::Refunded);
+    // Nobody asks again.
+    let asked = world.bank().questions.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(world.reverse(&payment).await.asked, 1);
+    assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 0);
+    assert_eq!(world.bank().questions.load(std::sync::atomic::Ordering::SeqCst), asked);
+    assert!(matches!(world.order_reversal(&payment, None).await, PaymentRefunded::NotPaid(_)));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_asked_about_until_it_is_clear_also_by_the_next_process() {
+    let world = World::new();
+    let payment = world.charge(10_000).await;
+    world.order_reversal(&payment, None).await;
+    world.bank().fault(Fault::LostAnswer);
+    let open = world.reverse(&payment).await;
+    assert_eq!((open.state, open.doubtful, open.asked), (ReversalState::Open, true, 1));
+    let world = world.restarted();
+    // Long after the window it is still asked about, because it may have been done.
+    world.clock.advance(REVERSE * 2);
+    world.bank().fault(Fault::Down);
+    world.payments.reverse_due(world.banks.as_ref()).await.unwrap();
+    assert_eq!(world.reversal(&payment).state, ReversalState::Open);
+    world.clock.advance(Duration::from_secs(600));
+    assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 1);
+    assert_eq!(world.reversal(&payment).state, ReversalState::Done);
+    assert_eq!(world.money(&payment), BankMoney::Reversed);
+}
+
+#[tokio::test]
+async fn what_was_certainly_not_done_is_tried_until_the_window_is_over() {
+    let world = World::new();
+    let payment = world.charge(10_000).await;
+    world.order_reversal(&payment, None).await;
+    world.bank().fault(Fault::Down);
+    assert_eq!(world.reverse(&payment).await.state, ReversalState::Open);
+    // Not before its time.
+    assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 0);
+    assert_eq!(world.reversal(&payment).asked, 1);
+    world.clock.advance(REVERSE + Duration::from_secs(700));
+    world.bank().fault(Fault::Down);
+    assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 1);
+    assert_eq!(world.reversal(&payment).state, ReversalState::Refused("unavailable".to_owned()));
+    // Booked all the same: the payer is owed it.
+    assert_eq!((world.available(), world.money(&payment)), (0, BankMoney::Confirmed));
+}
+
+#[tokio::test]
+async fn a_refusal_ends_it_and_a_part_is_none_of_a_gateways() {
+    let world = World::new();
+    let payment = world.charge(10_000).await;
+    assert_eq!(world.order_reversal(&payment, Some(9_999)).await, PaymentRefunded::NotWhole);
+    assert_eq!((world.available(), world.payments.reversal(payment.id).unwrap()), (10_000, None));
+    world.order_reversal(&payment, Some(10_000)).await;
+    world.bank().fault(Fault::Refused);
+    assert_eq!(world.reverse(&payment).await.state, ReversalState::Refused("-60".to_owned()));
+    assert_eq!(world.reverse(&payment).await.asked, 1);
+}
+
+#[tokio::test]
+async fn only_a_gateway_that_can_is_asked_and_only_in_its_time() {
+    let world = World::new();
+    let payment = world.charge(10_000).await;
+    let judged = |world: &World| world.payments.reversible(world.banks.as_ref(), &world.payment(&payment));
+    assert_eq!(judged(&world), Ok(()));
+    world.clock.advance(REVERSE - Duration::from_secs(1));
+    assert_eq!(judged(&world), Ok(()));
+    world.clock.advance(Duration::from_secs(1));
+    assert!(matches!(judged(&world), Err(NotReversible::Over { .. })));
+    world.bank().rules.lock().unwrap().reverse_within = None;
+    assert_eq!(judged(&world), Err(NotReversible::NotOffered("BANK".to_owned())));
+}
