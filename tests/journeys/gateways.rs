@@ -528,6 +528,40 @@ async fn a_payment_is_given_back_by_asking_its_gateway() {
     shop.check_ledger();
 }
 
+/// PayPing gives back what was made for that, which is a setting.
+#[tokio::test(flavor = "multi_thread")]
+async fn payping_gives_back_when_it_was_agreed_on() {
+    for (setting, status, state) in [("false", 400, "paid"), ("true", 201, "refunded")] {
+        let agreed = |config: String| {
+            config.replace(
+                "api_key = \"payping-token\"",
+                &format!("api_key = \"payping-token\"\nreversible = {setting}"),
+            )
+        };
+        let street = Street::open_with("PAYPING_IR", agreed).await;
+        let details = street.create(5000).await;
+        street.simulator.pay(authority(&details));
+        assert_eq!(is_pay(&street.payping_back(&details).await), 1);
+        let lost = Fault::new("payping", FaultKind::CutAfter).method("reverse").times(1);
+        street.simulator.fault(lost).expect("a fault");
+        let path = format!("/payment/{}/refund/", details["id"]);
+        let answer = street.shop.post(&path, json!({"to": "reverse"})).await;
+        assert_eq!(answer.status, status, "reversible = {setting}: {answer:?}");
+        assert_eq!(street.shop.state(&details).await, state);
+        if status == 201 {
+            // The answer was lost; it is learnt by asking again.
+            assert_eq!(answer.body["payment"]["reversal"]["state"], "open", "{answer:?}");
+            street.clock.advance(Duration::from_secs(60));
+            let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+            let path = format!("/payment/{}/", details["id"]);
+            while street.shop.get(&path).await.body["reversal"]["state"] != "done" {
+                assert!(std::time::Instant::now() < until, "never done");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
 /// A closed browser stops nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_does_not_stop_the_settling() {

@@ -14,13 +14,13 @@ use chelseru_plugin_sdk::payment::{
     Callback, Claim, Order, Receipt, Redirect, Rules, Started, Stored, Unconfirmed, Verdict,
 };
 use chelseru_plugin_sdk::{
-    Context, Description, Error, Payment, Plugin, Rejection, Setting, export_payment, number,
+    Context, Description, Error, Payment, PaymentReverse, Plugin, Rejection, Setting, export_payment, number,
 };
 
 /// The provider.
 pub struct Payping;
 
-export_payment!(Payping);
+export_payment!(Payping: reverse);
 
 const RIAL_PER_TOMAN: u64 = 10;
 const ALREADY: &str = "110";
@@ -32,12 +32,19 @@ impl Plugin for Payping {
                 "api_key",
                 "The token from the PayPing panel, with the right pay:write.",
             ))
+            .setting(
+                Setting::boolean(
+                    "reversible",
+                    "Whether payments can be given back for 30 minutes; they reach the account later then.",
+                )
+                .default("false"),
+            )
             .base_url("https://api.payping.ir", 15_000)
     }
 }
 
 impl Payment for Payping {
-    fn rules(_: &dyn Context) -> Rules {
+    fn rules(context: &dyn Context) -> Rules {
         Rules {
             // 1,000 to 50,000,000 toman in the official sample.
             amount_min: 10_000,
@@ -46,7 +53,7 @@ impl Payment for Payping {
             window_seconds: 20 * 60,
             // Ten minutes by the documentation, fifteen by the help page.
             unconfirmed: Unconfirmed::ReturnedAfter(15 * 60),
-            reverse_seconds: 0,
+            reverse_seconds: if reversible(context) { 30 * 60 } else { 0 },
             already_code: ALREADY.to_owned(),
         }
     }
@@ -60,6 +67,9 @@ impl Payment for Payping {
             .text("returnUrl", &order.callback_url)
             .text("description", &order.description)
             .text("clientRefId", &order.local_id.to_string());
+        if reversible(context) {
+            body = body.boolean("isReversible", true);
+        }
         let mobile = order.mobile.as_deref().and_then(number::national);
         if let Some(identity) = mobile.as_ref().or(order.email.as_ref()) {
             body = body.text("payerIdentity", identity);
@@ -148,6 +158,32 @@ impl Payment for Payping {
             _ => return Err(failure(&answer)),
         })
     }
+}
+
+impl PaymentReverse for Payping {
+    fn reverse(context: &dyn Context, payment: Stored, receipt_number: String) -> Result<(), Error> {
+        let Ok(receipt_number) = receipt_number.parse::<u64>() else {
+            return Err(Error::rejected("133", "the receipt number is no number"));
+        };
+        let body =
+            Object::new().number("paymentRefId", receipt_number).text("paymentCode", &payment.reference);
+        let url = [&context.base_url()?, "/v3/pay/reverse"].concat();
+        let answer = authorized(context, Request::post(url).json(body))?.act(context)?;
+        if answer.status() == 200 {
+            return Ok(());
+        }
+        match error(&answer.json().unwrap_or_default()).0.as_str() {
+            ALREADY => Ok(()),
+            // It is being given back: ask again until it is.
+            "109" | "126" | "156" => Err(answer.unclear()),
+            _ => Err(failure(&answer)),
+        }
+    }
+}
+
+/// By the operator's setting: PayPing holds such payments back for the time in which they can be reversed.
+fn reversible(context: &dyn Context) -> bool {
+    context.optional("reversible").as_deref() == Some("true")
 }
 
 enum Found {
@@ -295,6 +331,38 @@ mod tests {
             headers,
             body: body.into(),
         })
+    }
+
+    #[test]
+    fn a_reversal_is_asked_for_when_it_was_agreed_on() {
+        let agreed = || script().setting("reversible", "true");
+        assert_eq!(
+            (Payping::rules(&script()).reverse_seconds, Payping::rules(&agreed()).reverse_seconds),
+            (0, 1800)
+        );
+        for (script, sent) in [(script(), false), (agreed(), true)] {
+            let script = script.reply(200, STARTED);
+            Payping::create(&script, order(500_000)).expect("started");
+            let body = String::from_utf8_lossy(&script.requests()[0].body).into_owned();
+            assert_eq!(body.contains(r#""isReversible":true"#), sent, "{body}");
+        }
+        let reverse = |script: &Script| Payping::reverse(script, stored(), "123456789".into());
+        let done = agreed().reply(200, r#"{"amount":50000,"reversedDate":"2026-01-01T10:00:00Z"}"#);
+        assert_eq!(reverse(&done), Ok(()));
+        let request = &done.requests()[0];
+        assert_eq!(request.url, "https://api.payping.ir/v3/pay/reverse");
+        let sent = r#"{"paymentRefId":123456789,"paymentCode":"Vw3kD1Gr"}"#;
+        assert_eq!(String::from_utf8_lossy(&request.body), sent);
+        let problem = |code: u32| {
+            format!(r#"{{"status":409,"metaData":{{"code":{code},"errors":[{{"message":"m"}}]}}}}"#)
+        };
+        assert_eq!(reverse(&agreed().reply(409, problem(110))), Ok(()), "it was done before");
+        assert!(matches!(reverse(&agreed().reply(409, problem(156))), Err(Error::UnknownOutcome(_))));
+        for code in [134, 135, 136] {
+            let refused = reverse(&agreed().reply(400, problem(code)));
+            assert!(matches!(refused, Err(Error::Rejected(rejection)) if rejection.code == code.to_string()));
+        }
+        assert!(matches!(reverse(&agreed().reply(502, "<html>")), Err(Error::UnknownOutcome(_))));
     }
 
     #[test]

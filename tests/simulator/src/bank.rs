@@ -35,6 +35,8 @@ pub struct Session {
     /// Receipt number.
     pub receipt: u64,
     pub paid: Paid,
+    /// Agreed on when it was opened: the shop may have it given back.
+    pub reversible: bool,
     /// Whose it is: the merchant id or token, which is shown nowhere.
     #[serde(skip)]
     pub(crate) account: String,

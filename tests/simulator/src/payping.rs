@@ -35,7 +35,7 @@ impl Provider for Payping {
     }
 
     fn summary(&self) -> &'static str {
-        "/v3/pay /v3/pay/verify /v1/report/CODE"
+        "/v3/pay{,/verify,/reverse} /v1/report/CODE"
     }
 
     fn claims(&self, path: &str) -> bool {
@@ -46,6 +46,7 @@ impl Provider for Payping {
         match request.path.trim_end_matches('/') {
             "/v3/pay" => "pay",
             "/v3/pay/verify" => "verify",
+            "/v3/pay/reverse" => "reverse",
             path if path.starts_with("/v1/report/") => "report",
             _ => "unknown",
         }
@@ -61,7 +62,7 @@ impl Provider for Payping {
     }
 
     fn codes(&self) -> &'static [i64] {
-        &[101, 102, 103, 105, 109, 110, 111, 121, 122, 126, 127, 133, 137, 155]
+        &[101, 102, 103, 105, 109, 110, 111, 121, 122, 126, 127, 133, 134, 135, 137, 155, 156]
     }
 
     fn numbers(&self, _: &Request) -> Vec<String> {
@@ -79,7 +80,7 @@ impl Provider for Payping {
         let status = match code {
             103 => 401,
             122 => 404,
-            109 | 110 | 126 | 133 | 155 => 409,
+            109 | 110 | 126 | 133 | 155 | 156 => 409,
             _ => 400,
         };
         Reply::json(status, &problem(status, code, Value::Null), Outcome::Refused(code))
@@ -122,6 +123,21 @@ fn answer(world: &World, request: &Request) -> Result<Reply, i64> {
         return Err(101);
     }
     let text = |name: &str| request.get_caseless(name).unwrap_or_default();
+    if call == "reverse" {
+        let session = bank.get(NAME, text("paymentCode")).filter(|session| session.account == token);
+        let session = session.ok_or(122)?;
+        if text("paymentRefId").parse() != Ok(session.receipt) {
+            return Err(133);
+        }
+        match session.paid {
+            Paid::Verified if session.reversible => session.paid = Paid::Returned,
+            Paid::Verified => return Err(134),
+            Paid::Returned => return Err(110),
+            Paid::Waiting | Paid::Cancelled | Paid::Unverified => return Err(121),
+        }
+        let body = json!({"amount": session.amount, "reversedDate": "2026-01-01T10:00:00Z"});
+        return Ok(Reply::json(200, &body, Outcome::Answered));
+    }
     let amount = text("amount").parse::<u64>().map_err(|_| 101)?;
     match call.as_ref() {
         "pay" => {
@@ -139,6 +155,7 @@ fn answer(world: &World, request: &Request) -> Result<Reply, i64> {
                 client_ref: text("clientRefId").into(),
                 receipt: 0,
                 paid: Paid::Waiting,
+                reversible: request.json.as_ref().is_some_and(|body| body["isReversible"] == true),
                 account: token.into(),
             };
             let code = bank.open(session, |number| format!("PP{number:06}")).reference.clone();

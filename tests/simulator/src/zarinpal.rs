@@ -113,6 +113,7 @@ fn answer(world: &World, request: &Request) -> Result<(Value, Outcome), i64> {
                 client_ref: body["metadata"]["order_id"].as_str().unwrap_or_default().into(),
                 receipt: 0,
                 paid: if settings.paid_at_once { Paid::Unverified } else { Paid::Waiting },
+                reversible: true,
                 account: merchant.into(),
             };
             let authority = bank.open(session, |number| format!("A{number:035}")).reference.clone();
