@@ -298,6 +298,30 @@ async fn a_gap_is_whole_or_a_reset() {
 }
 
 #[tokio::test]
+async fn of_many_edits_of_a_message_the_last_is_told_and_kept() {
+    let world = World::with(2, ChatRules { resume_max: 100, ..ChatRules::default() }).await;
+    let room = world.group(1, &[2]).await;
+    for text in ["one", "two"] {
+        world.post(room, 1, text, None).await.unwrap();
+    }
+    for index in 1..=20 {
+        let body = MessageBody { kind: "text".into(), text: format!("v{index}"), ..MessageBody::default() };
+        world.chat.message_change(room, 1 + index % 2, UserId(1), MessageEdit::Body(body)).await.unwrap();
+    }
+    world.chat.message_change(room, 2, UserId(1), MessageEdit::Delete).await.unwrap();
+    let heads = world.chat.heads(room).await.unwrap();
+    assert_eq!(heads, (2, 21));
+    let Gap::Whole { edits, .. } = world.chat.gap(room, (2, 0), heads).unwrap() else { panic!("a reset") };
+    let seen: Vec<_> = edits.iter().map(|(revision, view)| (*revision, view.message.seq)).collect();
+    assert_eq!(seen, [(20, 1), (21, 2)]);
+    assert_eq!(edits[0].1.message.body.text, "v20");
+    assert!(edits[1].1.message.deleted);
+    // Who had seen the first of them learns the same.
+    let Gap::Whole { edits, .. } = world.chat.gap(room, (2, 5), heads).unwrap() else { panic!("a reset") };
+    assert_eq!(edits.len(), 2);
+}
+
+#[tokio::test]
 async fn bounds_stop_members_bans_rooms_and_organizations() {
     let rules = ChatRules {
         members_max: 2,

@@ -196,7 +196,7 @@ impl Store {
     }
 
     /// The messages that were edited or deleted by revisions above `after` up to `last`, by revision; a message
-    /// that was changed several times comes several times.
+    /// that was changed several times comes once, by its last revision.
     ///
     /// # Errors
     ///
@@ -268,11 +268,42 @@ pub(crate) struct MessageRecord {
     file_name: Option<String>,
     client_id: Option<String>,
     edited_at: Option<Timestamp>,
+    /// The room's revision by which it was last changed; 0: never.
+    revision: u64,
+}
+
+/// Before a message knew its revision, and each of them stayed.
+#[derive(Serialize, Deserialize)]
+struct MessageRecord1 {
+    created_at: Timestamp,
+    deleted: bool,
+    sender: UserId,
+    body: MessageBody,
+    file: Option<FileId>,
+    file_name: Option<String>,
+    client_id: Option<String>,
+    edited_at: Option<Timestamp>,
 }
 
 impl Record for MessageRecord {
     const KIND: &'static str = "message";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        let old: MessageRecord1 = postcard::from_bytes(body)?;
+        Ok(MessageRecord {
+            created_at: old.created_at,
+            deleted: old.deleted,
+            sender: old.sender,
+            body: old.body,
+            file: old.file,
+            file_name: old.file_name,
+            client_id: old.client_id,
+            edited_at: old.edited_at,
+            revision: 0,
+        })
+    }
 }
 
 impl MessageRecord {
@@ -348,6 +379,7 @@ fn append<E>(
         file_name,
         client_id,
         edited_at: None,
+        revision: 0,
     };
     txn.put_record(key::message(room, seq), &record);
     txn.note_newest(room.0, seq);
@@ -367,6 +399,7 @@ fn change<E>(
     let Some(found) = txn.get_record::<MessageRecord>(&key)?.filter(|record| !record.deleted) else {
         return Ok(Judged::Missing);
     };
+    let revision_before = found.revision;
     let mut message = found.with_id(room, seq);
     match judge(&facts, &message) {
         Err(refusal) => return Ok(Judged::Refused(refusal)),
@@ -393,6 +426,7 @@ fn change<E>(
             }
         }
     }
+    let revision = facts.room.revision + 1;
     txn.put_record(
         key,
         &MessageRecord {
@@ -404,10 +438,14 @@ fn change<E>(
             file_name: message.file_name.clone(),
             client_id: message.client_id.clone(),
             edited_at: message.edited_at,
+            revision,
         },
     );
-    let revision = facts.room.revision + 1;
     RoomRecord::revise(txn, room, revision)?;
+    // Whoever was away learns of a message's last change alone, so that edits do not pile up.
+    if revision_before > 0 {
+        txn.delete(key::revision(room, revision_before));
+    }
     txn.put(key::revision(room, revision), encode_u64(seq));
     Ok(Judged::Done(MessageEdited { message, revision }))
 }
@@ -417,5 +455,35 @@ impl Member {
     #[must_use]
     pub fn unread(&self, last_seq: u64) -> u64 {
         unread(self, last_seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::encode;
+
+    impl Record for MessageRecord1 {
+        const KIND: &'static str = "message";
+        const SCHEMA: u8 = 1;
+    }
+
+    #[test]
+    fn a_message_of_the_version_before_is_read() {
+        let old = MessageRecord1 {
+            created_at: Timestamp::from_secs(5),
+            deleted: false,
+            sender: UserId(3),
+            body: MessageBody { kind: "text".into(), text: "hello".into(), ..MessageBody::default() },
+            file: None,
+            file_name: Some("a.txt".into()),
+            client_id: Some("c".into()),
+            edited_at: Some(Timestamp::from_secs(6)),
+        };
+        let record = decode::<MessageRecord>(&encode(&old)).unwrap();
+        assert_eq!((record.revision, record.edited_at), (0, Some(Timestamp::from_secs(6))));
+        let message = record.with_id(RoomId(1), 9);
+        assert_eq!((message.sender, message.seq, message.body.text.as_str()), (UserId(3), 9, "hello"));
+        assert_eq!((message.file_name.as_deref(), message.client_id.as_deref()), (Some("a.txt"), Some("c")));
     }
 }
