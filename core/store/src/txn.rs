@@ -3,6 +3,7 @@
 //! Only the writer thread has one, and only it writes the tree, so what a change reads cannot move under it. The
 //! writes of the change that is running can be undone without those of the changes before it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
@@ -17,8 +18,58 @@ type Overlay = BTreeMap<IVec, Option<IVec>>;
 /// Rooms whose newest number is kept; 16 bytes each.
 const NEWEST_MAX: usize = 16_384;
 
+/// Values that were read lately, as the tree has them: a look-up here costs a tenth of one there, and changes read the
+/// same few records again and again (a room and its members, a wallet, a sequence). Two generations: when the young one
+/// is full it becomes the old one, and what was not read since goes.
+#[derive(Default)]
+struct Recent {
+    young: HashMap<IVec, IVec>,
+    old: HashMap<IVec, IVec>,
+}
+
+/// Values of one generation, and the longest of them in bytes: 16 MiB in all at most.
+const RECENT_MAX: usize = 8192;
+const RECENT_BYTES_MAX: usize = 1024;
+
+impl Recent {
+    fn get(&mut self, key: &[u8]) -> Option<IVec> {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, value) = self.old.remove_entry(key)?;
+        self.add(key, value.clone());
+        Some(value)
+    }
+
+    fn read(&mut self, key: &[u8], value: &IVec) {
+        if value.len() <= RECENT_BYTES_MAX {
+            // A copy: what the engine hands out may be a part of a larger buffer.
+            self.add(IVec::from(key), IVec::from(&**value));
+        }
+    }
+
+    fn add(&mut self, key: IVec, value: IVec) {
+        if self.young.len() >= RECENT_MAX && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+
+    /// What is about to be written, so that nothing here is older than the tree.
+    fn written(&mut self, key: &IVec, value: Option<&IVec>) {
+        let was_old = self.old.remove(key).is_some();
+        let known = was_old || self.young.contains_key(key);
+        match value {
+            Some(value) if known && value.len() <= RECENT_BYTES_MAX => self.add(key.clone(), value.clone()),
+            _ if known => drop(self.young.remove(key)),
+            _ => {}
+        }
+    }
+}
+
 pub(crate) struct Txn {
     tree: Tree,
+    recent: RefCell<Recent>,
     overlay: Overlay,
     /// What the running change found in the overlay under the keys it wrote, oldest first.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
@@ -28,14 +79,32 @@ pub(crate) struct Txn {
 
 impl Txn {
     pub(crate) fn new(tree: Tree) -> Self {
-        Txn { tree, overlay: Overlay::new(), undo: Vec::new(), newest: HashMap::new() }
+        Txn {
+            tree,
+            recent: RefCell::default(),
+            overlay: Overlay::new(),
+            undo: Vec::new(),
+            newest: HashMap::new(),
+        }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
         match self.overlay.get(key) {
             Some(pending) => Ok(pending.clone()),
-            None => self.tree.get(key).map_err(error::read),
+            None => self.get_written(key),
         }
+    }
+
+    fn get_written(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        let mut recent = self.recent.borrow_mut();
+        if let Some(value) = recent.get(key) {
+            return Ok(Some(value));
+        }
+        let value = self.tree.get(key).map_err(error::read)?;
+        if let Some(value) = &value {
+            recent.read(key, value);
+        }
+        Ok(value)
     }
 
     pub(crate) fn put(&mut self, key: IVec, value: IVec) {
@@ -170,7 +239,9 @@ impl Txn {
             return None;
         }
         let mut batch = Batch::default();
+        let recent = self.recent.get_mut();
         for (key, value) in std::mem::take(&mut self.overlay) {
+            recent.written(&key, value.as_ref());
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
@@ -257,6 +328,52 @@ mod tests {
         txn.put("k".into(), "v".into());
         txn.undo();
         assert!(txn.take_batch().is_none());
+    }
+
+    #[test]
+    fn what_was_read_lately_is_never_older_than_the_tree() {
+        let mut txn = txn(&["a", "b"]);
+        let read = |txn: &Txn, key: &str| {
+            txn.get(key.as_bytes()).unwrap().map(|value| String::from_utf8(value.to_vec()).unwrap())
+        };
+        let write = |txn: &mut Txn| {
+            let batch = txn.take_batch().expect("something was written");
+            txn.tree.apply_batch(batch).unwrap();
+        };
+        assert_eq!(read(&txn, "a").as_deref(), Some("stored"));
+        txn.put("a".into(), "second".into());
+        txn.keep();
+        write(&mut txn);
+        assert_eq!(read(&txn, "a").as_deref(), Some("second"));
+        // An undone change leaves nothing here either.
+        txn.put("a".into(), "undone".into());
+        txn.undo();
+        assert_eq!(read(&txn, "a").as_deref(), Some("second"));
+        // Removed, made again, and longer than what is kept.
+        txn.delete("a".into());
+        txn.keep();
+        write(&mut txn);
+        assert_eq!(read(&txn, "a"), None);
+        for value in ["again".to_owned(), "x".repeat(RECENT_BYTES_MAX + 1), "short".to_owned()] {
+            txn.put("a".into(), value.as_str().into());
+            txn.keep();
+            write(&mut txn);
+            assert_eq!(read(&txn, "a"), Some(value));
+        }
+        // Keys of an older generation stay true, and the number of values is bounded.
+        assert_eq!(read(&txn, "b").as_deref(), Some("stored"));
+        for number in 0..RECENT_MAX as u64 * 3 {
+            txn.put(number.to_be_bytes().as_slice().into(), "x".into());
+        }
+        txn.put("b".into(), "last".into());
+        txn.keep();
+        write(&mut txn);
+        for number in 0..RECENT_MAX as u64 * 3 {
+            txn.get(&number.to_be_bytes()).unwrap();
+        }
+        assert_eq!(read(&txn, "b").as_deref(), Some("last"));
+        let recent = txn.recent.borrow();
+        assert!(recent.young.len() <= RECENT_MAX && recent.old.len() <= RECENT_MAX);
     }
 
     #[test]
