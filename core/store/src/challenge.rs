@@ -8,6 +8,8 @@
 //! Login is here and not beside sessions because consuming the code, finding or making the user and opening the
 //! session are one change: a crash between two of them would lose a code or leave a user without a session.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
@@ -177,8 +179,12 @@ impl Store {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn login_with_challenge(&self, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
-        let seed = self.session_seed(draft.session.clone()).await?;
-        self.change(move |txn| login(txn, draft, seed)).await
+        let seed = self.session_seed(draft.session.clone());
+        let outcome = self.change(move |txn| login(txn, draft, seed)).await?;
+        if let LoginOutcome::LoggedIn { session, .. } = &outcome {
+            self.agent_learn(Arc::clone(&session.user_agent));
+        }
+        Ok(outcome)
     }
 
     /// Walks on through the challenges, at most `limit` of them, and removes those that expired at or before `now`.

@@ -7,6 +7,7 @@
 //! an account's owner out of the login by code. Invariant: a new password ends the sessions that the old one (or
 //! whoever held them) opened, in the same change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -164,8 +165,8 @@ impl Store {
     /// Those of every change: see [`StoreError`].
     pub async fn login_with_password(&self, draft: PasswordLoginDraft) -> Result<PasswordLogin, StoreError> {
         let PasswordLoginDraft { user, checked, guard, now, session } = draft;
-        let seed = self.session_seed(session).await?;
-        self.change(move |txn| {
+        let seed = self.session_seed(session);
+        let login = self.change(move |txn| {
             let Some(mut user) = user::get(txn, user)?.filter(|user| user.active) else {
                 return Ok(PasswordLogin::Refused);
             };
@@ -177,8 +178,12 @@ impl Store {
             user::put(txn, &user);
             let (session, ended) = session::create(txn, user.id, false, seed, now)?;
             Ok(PasswordLogin::LoggedIn { user, session, ended })
-        })
-        .await
+        });
+        let login = login.await?;
+        if let PasswordLogin::LoggedIn { session, .. } = &login {
+            self.agent_learn(Arc::clone(&session.user_agent));
+        }
+        Ok(login)
     }
 
     /// Sets a user's password and ends all sessions but one. With `checked`, only when that is still what is kept

@@ -385,9 +385,9 @@ pub(crate) struct SessionSeed {
 
 impl Store {
     /// Prepares what a change opens a session with.
-    pub(crate) async fn session_seed(&self, draft: SessionDraft) -> Result<SessionSeed, StoreError> {
-        let user_agent = self.agent(draft.user_agent.clone()).await?;
-        Ok(SessionSeed { draft, user_agent, agents: Arc::clone(&self.agents) })
+    pub(crate) fn session_seed(&self, draft: SessionDraft) -> SessionSeed {
+        let user_agent = self.agents.name(&draft.user_agent);
+        SessionSeed { draft, user_agent, agents: Arc::clone(&self.agents) }
     }
 }
 
