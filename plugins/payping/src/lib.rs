@@ -170,7 +170,11 @@ impl PaymentReverse for Payping {
         let url = [&context.base_url()?, "/v3/pay/reverse"].concat();
         let answer = authorized(context, Request::post(url).json(body))?.act(context)?;
         if answer.status() == 200 {
-            return Ok(());
+            // A page or an empty body says nothing; asked again, what was done is "already done".
+            return match answer.json()?.get_any_case("reversedDate").text() {
+                "" => Err(answer.unclear_because("no reversedDate")),
+                _ => Ok(()),
+            };
         }
         match error(&answer.json().unwrap_or_default()).0.as_str() {
             ALREADY => Ok(()),
@@ -362,7 +366,10 @@ mod tests {
             let refused = reverse(&agreed().reply(400, problem(code)));
             assert!(matches!(refused, Err(Error::Rejected(rejection)) if rejection.code == code.to_string()));
         }
-        assert!(matches!(reverse(&agreed().reply(502, "<html>")), Err(Error::UnknownOutcome(_))));
+        for (status, body) in [(502, "<html>"), (200, "<html>"), (200, "{}"), (200, "")] {
+            let unclear = reverse(&agreed().reply(status, body));
+            assert!(matches!(unclear, Err(Error::UnknownOutcome(_))), "{status} {body}: {unclear:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use chelseru_plugin_host::{
 };
 
 use crate::bindings::{functions, payment, sms_template, sms_text, sms_types, types};
-use crate::payments::PAYMENT;
+use crate::payments::{PAYMENT, PAYMENT_REVERSE};
 use crate::providers::{KINDS, SMS_TEMPLATE, SMS_TEXT};
 
 /// Stands for every secret; has the length that merchant ids have. It must not come back in an error.
@@ -134,6 +134,7 @@ enum Function {
     SmsTemplate,
     PaymentCreate,
     PaymentVerify,
+    PaymentReverse,
 }
 
 fn functions(plugin: &Plugin) -> Vec<Function> {
@@ -143,6 +144,7 @@ fn functions(plugin: &Plugin) -> Vec<Function> {
         (SMS_TEMPLATE, Function::SmsTemplate),
         (PAYMENT, Function::PaymentCreate),
         (PAYMENT, Function::PaymentVerify),
+        (PAYMENT_REVERSE, Function::PaymentReverse),
     ];
     functions.extend(all.iter().filter(|(name, _)| plugin.exports(name)).map(|(_, function)| *function));
     functions
@@ -155,6 +157,7 @@ impl Function {
             Function::SmsTemplate => "sms-template.send",
             Function::PaymentCreate => "payment-gateway.create",
             Function::PaymentVerify => "payment-gateway.verify",
+            Function::PaymentReverse => "payment-reverse.reverse",
         }
     }
 
@@ -209,13 +212,7 @@ impl Function {
             }
             Function::PaymentVerify => {
                 use payment::payment_gateway::{Claim, Verdict};
-                let stored = payment::payment_types::Stored {
-                    local_id: 17,
-                    reference: "A00000000000000000000000000000000017".to_owned(),
-                    amount_rial: 500_000,
-                    order: "o-1".to_owned(),
-                    state: Vec::new(),
-                };
+                let stored = stored();
                 let claim = Claim {
                     reference: stored.reference.clone(),
                     cancelled: false,
@@ -230,7 +227,26 @@ impl Function {
                     Err(error) => Outcome::Broken(error.to_string()),
                 }
             }
+            Function::PaymentReverse => {
+                let receipt_number = "123456".to_owned();
+                let answer = provider.call(payment::functions::REVERSE, (stored(), receipt_number)).await;
+                match answer.map(|(answer,)| answer) {
+                    Ok(Ok(())) => Outcome::Success,
+                    Ok(Err(error)) => Outcome::Error(sms_error(error)),
+                    Err(error) => Outcome::Broken(error.to_string()),
+                }
+            }
         }
+    }
+}
+
+fn stored() -> payment::payment_types::Stored {
+    payment::payment_types::Stored {
+        local_id: 17,
+        reference: "A00000000000000000000000000000000017".to_owned(),
+        amount_rial: 500_000,
+        order: "o-1".to_owned(),
+        state: Vec::new(),
     }
 }
 
