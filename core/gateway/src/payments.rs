@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chelseru_domain::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason,
-    ReverseQuestion, Unconfirmed, Verdict, VerifyQuestion,
+    StoredPayment, Unconfirmed, Verdict,
 };
 use chelseru_plugin_host::{CallError, Kind, Provider};
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect, Store, StoreError};
@@ -226,6 +226,11 @@ pub fn warn_of_orphans(gateways: &Gateways, store: &Store) {
             tracing::error!(plugin.id = %name, count, "open payments wait for a gateway that is not configured");
         }
     }
+    for reversal in store.reversals_open(COUNT_MAX).unwrap_or_default() {
+        if gateways.by_name(&reversal.gateway).is_none() {
+            tracing::error!(plugin.id = %reversal.gateway, payment.id = reversal.payment.0, "a payment waits to be given back by a gateway that is not configured");
+        }
+    }
 }
 
 /// One provider entry that takes payments.
@@ -342,21 +347,19 @@ impl PaymentGateway for PluginGateway {
         }))
     }
 
-    async fn verify(&self, question: VerifyQuestion) -> Result<Verdict, GatewayError> {
-        let claim = question.claim.map(|claim| wit::Claim {
-            reference: question.reference.clone(),
+    async fn verify(
+        &self,
+        payment: StoredPayment,
+        claim: Option<PaymentClaim>,
+    ) -> Result<Verdict, GatewayError> {
+        let claim = claim.map(|claim| wit::Claim {
+            reference: payment.reference.clone(),
             cancelled: claim.cancelled,
             receipt: claim.receipt,
             data: claim.data,
         });
-        let stored = payment_types::Stored {
-            local_id: question.local_id,
-            reference: question.reference,
-            amount_rial: question.amount,
-            order: question.order,
-            state: question.state,
-        };
-        let (answer,) = self.provider.call(functions::VERIFY, (stored, claim)).await.map_err(call_error)?;
+        let (answer,) =
+            self.provider.call(functions::VERIFY, (stored(payment), claim)).await.map_err(call_error)?;
         match answer.map_err(provider_error)? {
             wit::Verdict::Paid(receipt) => paid(receipt, false),
             wit::Verdict::PaidBefore(receipt) => paid(receipt, true),
@@ -375,17 +378,20 @@ impl PaymentGateway for PluginGateway {
         Ok(answer.map_err(provider_error)?.into_iter().map(|item| item.reference).collect())
     }
 
-    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError> {
-        let stored = payment_types::Stored {
-            local_id: question.local_id,
-            reference: question.reference,
-            amount_rial: question.amount,
-            order: question.order,
-            state: question.state,
-        };
-        let asked = self.provider.call(functions::REVERSE, (stored, question.receipt)).await;
+    async fn reverse(&self, payment: StoredPayment, receipt_number: String) -> Result<(), GatewayError> {
+        let asked = self.provider.call(functions::REVERSE, (stored(payment), receipt_number)).await;
         let (answer,) = asked.map_err(call_error)?;
         answer.map_err(provider_error)
+    }
+}
+
+fn stored(payment: StoredPayment) -> payment_types::Stored {
+    payment_types::Stored {
+        local_id: payment.local_id,
+        reference: payment.reference,
+        amount_rial: payment.amount,
+        order: payment.order,
+        state: payment.state,
     }
 }
 

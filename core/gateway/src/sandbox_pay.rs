@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_domain::payment::gateway::{
-    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, Reason, ReverseQuestion,
-    Unconfirmed, Verdict, VerifyQuestion,
+    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, Reason, StoredPayment,
+    Unconfirmed, Verdict,
 };
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
 
@@ -130,15 +130,15 @@ impl PaymentGateway for SandboxBank {
         }))
     }
 
-    async fn verify(&self, question: VerifyQuestion) -> Result<Verdict, GatewayError> {
-        let Some(session) = self.session(&question.reference) else { return Ok(Verdict::UnknownReference) };
+    async fn verify(&self, payment: StoredPayment, _: Option<PaymentClaim>) -> Result<Verdict, GatewayError> {
+        let Some(session) = self.session(&payment.reference) else { return Ok(Verdict::UnknownReference) };
         let reason = || Reason { code: "-51".to_owned(), text: "not paid".to_owned() };
         Ok(match session.money {
             Money::Waiting => Verdict::NotPaid(reason()),
             Money::Cancelled | Money::Reversed => Verdict::Cancelled(reason()),
             Money::Paid => {
                 let receipt = PaymentReceipt {
-                    number: question.local_id.to_string(),
+                    number: payment.local_id.to_string(),
                     card_pan: "603799******0000".to_owned(),
                     card_hash: String::new(),
                     fee_rial: Some(0),
@@ -156,8 +156,8 @@ impl PaymentGateway for SandboxBank {
         Ok(paid.take(100).map(|(reference, _)| reference.clone()).collect())
     }
 
-    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError> {
-        match self.lock().get_mut(&question.reference) {
+    async fn reverse(&self, payment: StoredPayment, _: String) -> Result<(), GatewayError> {
+        match self.lock().get_mut(&payment.reference) {
             Some(session) if matches!(session.money, Money::Paid | Money::Reversed) => {
                 session.money = Money::Reversed;
                 Ok(())

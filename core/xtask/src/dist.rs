@@ -37,6 +37,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     for text in TEXTS.iter().filter(|text| workspace.root.join(text).is_file()) {
         copy(&workspace.root.join(text), &folder.join(text))?;
     }
+    // The program holds this data.
+    let (from, to) = ("core/domain/data/LICENSE-uap-core", "LICENSE-uap-core");
+    copy(&workspace.root.join(from), &folder.join(to))?;
     let archive = dist.join(format!("{name}.tar.gz"));
     let tar = Command::new("tar").arg("-C").arg(&dist).arg("-czf").arg(&archive).arg(&name).status();
     match tar {

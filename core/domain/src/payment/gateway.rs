@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chelseru_store::{PaymentClaim, PaymentStart};
+use chelseru_store::{Payment, PaymentClaim, PaymentStart};
 
 use crate::Timestamp;
 
@@ -50,7 +50,11 @@ pub trait PaymentGateway: Send + Sync {
     /// # Errors
     ///
     /// See [`GatewayError`]. After any of them nothing is known of the payment.
-    async fn verify(&self, question: VerifyQuestion) -> Result<Verdict, GatewayError>;
+    async fn verify(
+        &self,
+        payment: StoredPayment,
+        claim: Option<PaymentClaim>,
+    ) -> Result<Verdict, GatewayError>;
 
     /// The references of payments that are paid and wait for a confirmation; asked only of gateways whose rules say
     /// that they can tell.
@@ -66,7 +70,7 @@ pub trait PaymentGateway: Send + Sync {
     /// # Errors
     ///
     /// See [`GatewayError`].
-    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError>;
+    async fn reverse(&self, payment: StoredPayment, receipt_number: String) -> Result<(), GatewayError>;
 }
 
 /// What a gateway does with money, as data.
@@ -130,9 +134,9 @@ pub struct Claim {
     pub claim: PaymentClaim,
 }
 
-/// A question whether a payment is paid. Everything in it but the claim is what was stored.
+/// A payment as it was stored when it was begun: what a gateway is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifyQuestion {
+pub struct StoredPayment {
     pub local_id: u64,
     pub reference: String,
     /// Rial.
@@ -140,21 +144,20 @@ pub struct VerifyQuestion {
     pub order: String,
     /// The plugin's own, from creation.
     pub state: Vec<u8>,
-    pub claim: Option<PaymentClaim>,
 }
 
-/// A question to give a payment back. Everything in it is what was stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReverseQuestion {
-    pub local_id: u64,
-    pub reference: String,
-    /// Rial.
-    pub amount: u64,
-    pub order: String,
-    /// The plugin's own, from creation.
-    pub state: Vec<u8>,
-    /// The gateway's number of its receipt.
-    pub receipt: String,
+impl StoredPayment {
+    /// `None` for one that its gateway does not know yet.
+    pub(super) fn of(payment: &Payment) -> Option<StoredPayment> {
+        let start = payment.start.as_ref()?;
+        Some(StoredPayment {
+            local_id: payment.id.0,
+            reference: start.reference.clone(),
+            amount: payment.amount,
+            order: payment.order.clone(),
+            state: start.state.clone(),
+        })
+    }
 }
 
 /// A gateway's clear answer.

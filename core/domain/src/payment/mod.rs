@@ -30,8 +30,7 @@ use crate::ids::UserId;
 use crate::money::{Currency, Money};
 use crate::{Clock, Timestamp};
 use gateway::{
-    Callback, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, ReverseQuestion,
-    VerifyQuestion,
+    Callback, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, StoredPayment,
 };
 pub use reversal::NotReversible;
 use verdict::{CREATE_LEASE, Next};
@@ -421,16 +420,8 @@ impl Payments {
             PaymentStep::Done(payment) => payment,
             other => return Ok(Looked::at(step_payment(other, payment))),
         };
-        let Some(start) = payment.start.clone() else { return Ok(Looked::at(payment)) };
-        let question = VerifyQuestion {
-            local_id: payment.id.0,
-            reference: start.reference,
-            amount: payment.amount,
-            order: payment.order.clone(),
-            state: start.state,
-            claim: payment.claim.clone(),
-        };
-        let answer = gateway.verify(question).await;
+        let Some(stored) = StoredPayment::of(&payment) else { return Ok(Looked::at(payment)) };
+        let answer = gateway.verify(stored, payment.claim.clone()).await;
         let nothing_done = answer.as_ref().is_err_and(GatewayError::nothing_done);
         let silent = matches!(&answer, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
         if let Err(error) = &answer {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chelseru_store::{Payment, PaymentId, PaymentState, Reversal, ReversalState, ReversalStep, StoreError};
 use futures_util::StreamExt;
 
-use super::{GatewayError, PaymentGateways, Payments, ReverseQuestion};
+use super::{GatewayError, PaymentGateways, Payments, StoredPayment};
 
 /// Before the second question; doubles with each further one.
 const DELAY_MIN: Duration = Duration::from_secs(5);
@@ -103,15 +103,18 @@ impl Payments {
         if reversal.state != ReversalState::Open {
             return Ok(Some(reversal));
         }
-        let answer = match gateways.by_name(&reversal.gateway) {
-            None => Err(GatewayError::Unavailable("the gateway is not configured".to_owned())),
-            Some(gateway) => gateway.reverse(question(&payment)).await,
+        let gateway = gateways.by_name(&reversal.gateway);
+        let window = gateway.as_ref().and_then(|gateway| gateway.rules().reverse_within);
+        let answer = match (gateway, StoredPayment::of(&payment), &payment.receipt) {
+            (Some(gateway), Some(stored), Some(receipt)) => {
+                gateway.reverse(stored, receipt.number.clone()).await
+            }
+            _ => Err(GatewayError::Unavailable("the gateway is not configured".to_owned())),
         };
         if let Err(error) = &answer {
             tracing::warn!(payment.id = id.0, plugin.id = %reversal.gateway, %error, "a payment was not given back");
         }
-        let window = gateways.by_name(&reversal.gateway).and_then(|gateway| gateway.rules().reverse_within);
-        let step = self.judge_reversal(&reversal, &payment, answer, window.unwrap_or_default());
+        let step = self.judge_reversal(&reversal, &payment, answer, window);
         self.store.reversal_step(id, step, self.clock.now()).await
     }
 
@@ -120,14 +123,14 @@ impl Payments {
         reversal: &Reversal,
         payment: &Payment,
         answer: Result<(), GatewayError>,
-        window: Duration,
+        window: Option<Duration>,
     ) -> ReversalStep {
         let now = self.clock.now();
         let delay = DELAY_MIN.saturating_mul(1 << reversal.asked.min(10)).min(DELAY_MAX);
         let again = |doubtful| ReversalStep::AskAgain { at: now.plus(delay), doubtful };
         let paid_at = payment.paid_at.unwrap_or(payment.created_at);
-        // Nothing was done, and nothing can be any more.
-        let over = !reversal.doubtful && paid_at.plus(window).plus(GRACE) <= now;
+        // Nothing was done, and nothing can be any more. A gateway that is not there may come back.
+        let over = !reversal.doubtful && window.is_some_and(|window| paid_at.plus(window).plus(GRACE) <= now);
         match answer {
             Ok(()) => ReversalStep::Done,
             Err(GatewayError::Unknown(_)) => again(true),
@@ -136,17 +139,5 @@ impl Payments {
             Err(GatewayError::Unavailable(_)) if over => ReversalStep::Refused("unavailable".to_owned()),
             Err(GatewayError::Unauthorized(_) | GatewayError::Unavailable(_)) => again(false),
         }
-    }
-}
-
-fn question(payment: &Payment) -> ReverseQuestion {
-    let start = payment.start.as_ref();
-    ReverseQuestion {
-        local_id: payment.id.0,
-        reference: start.map(|start| start.reference.clone()).unwrap_or_default(),
-        amount: payment.amount,
-        order: payment.order.clone(),
-        state: start.map(|start| start.state.clone()).unwrap_or_default(),
-        receipt: payment.receipt.as_ref().map(|receipt| receipt.number.clone()).unwrap_or_default(),
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chelseru_domain::clock::ManualClock;
 use chelseru_domain::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason,
-    ReverseQuestion, Unconfirmed, Verdict, VerifyQuestion,
+    StoredPayment, Unconfirmed, Verdict,
 };
 use chelseru_domain::{Clock, Timestamp};
 use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
@@ -150,7 +150,7 @@ impl Bank {
         std::future::pending().await
     }
 
-    fn answer(&self, question: &VerifyQuestion) -> Verdict {
+    fn answer(&self, question: &StoredPayment) -> Verdict {
         self.tick();
         let mut sessions = self.sessions.lock().unwrap();
         let Some(session) = sessions.get_mut(&question.reference) else { return Verdict::UnknownReference };
@@ -235,7 +235,11 @@ impl PaymentGateway for Bank {
         Ok(Some(Claim { reference: reference.to_owned(), claim }))
     }
 
-    async fn verify(&self, question: VerifyQuestion) -> Result<Verdict, GatewayError> {
+    async fn verify(
+        &self,
+        question: StoredPayment,
+        _: Option<PaymentClaim>,
+    ) -> Result<Verdict, GatewayError> {
         assert_eq!(question.state, b"opaque", "the plugin's state comes back");
         self.questions.fetch_add(1, Ordering::SeqCst);
         // Others get a chance to ask meanwhile.
@@ -274,7 +278,7 @@ impl PaymentGateway for Bank {
         Ok(paid.map(|(reference, _)| reference.clone()).collect())
     }
 
-    async fn reverse(&self, question: ReverseQuestion) -> Result<(), GatewayError> {
+    async fn reverse(&self, question: StoredPayment, receipt_number: String) -> Result<(), GatewayError> {
         assert_eq!(question.state, b"opaque", "the plugin's state comes back");
         self.questions.fetch_add(1, Ordering::SeqCst);
         let fault = self.next_fault();
@@ -290,6 +294,8 @@ impl PaymentGateway for Bank {
         {
             let mut sessions = self.sessions.lock().unwrap();
             let session = sessions.get_mut(&question.reference).expect("only what is known");
+            let same = self.same_receipt.lock().unwrap().unwrap_or(session.receipt);
+            assert_eq!(receipt_number, same.to_string(), "the receipt that was stored");
             match session.money {
                 Money::Confirmed => session.money = Money::Reversed,
                 // It was done before: the same answer.

@@ -92,6 +92,18 @@ async fn what_was_certainly_not_done_is_tried_until_the_window_is_over() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_not_there_is_waited_for() {
+    let world = World::new();
+    let payment = world.charge(10_000).await;
+    world.order_reversal(&payment, None).await;
+    world.clock.advance(REVERSE * 2);
+    let gone = Banks::of(vec![Bank::new("OTHER", world.clock.clone())]);
+    let open = world.payments.reverse(&gone, payment.id).await.unwrap().unwrap();
+    assert_eq!((open.state, open.doubtful), (ReversalState::Open, false));
+    assert_eq!(world.reverse(&payment).await.state, ReversalState::Done);
+}
+
+#[tokio::test]
 async fn a_refusal_ends_it_and_a_part_is_none_of_a_gateways() {
     let world = World::new();
     let payment = world.charge(10_000).await;
