@@ -10,12 +10,20 @@ use std::ops::Bound;
 use sled::{Batch, IVec, Tree};
 
 use crate::record::{Record, decode, decode_u64, encode, encode_u64};
+use crate::types::UserId;
 use crate::{StoreError, error};
 
 /// `None` in the overlay is a removal.
 type Overlay = BTreeMap<IVec, Option<IVec>>;
 
-/// Rooms whose newest number is kept; 16 bytes each.
+/// A room's newest message: its number and who sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Newest {
+    pub(crate) seq: u64,
+    pub(crate) sender: UserId,
+}
+
+/// Rooms whose newest message is kept; 24 bytes each.
 const NEWEST_MAX: usize = 16_384;
 
 /// Values that were read lately, as the tree has them: a look-up here costs a tenth of one there, and changes read the
@@ -73,8 +81,8 @@ pub(crate) struct Txn {
     overlay: Overlay,
     /// What the running change found in the overlay under the keys it wrote, oldest first.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
-    /// Newest numbers of rooms that were written to lately; a scan finds the others.
-    newest: HashMap<u64, u64>,
+    /// Newest messages of rooms that were written to lately; a scan finds the others.
+    newest: HashMap<u64, Newest>,
 }
 
 impl Txn {
@@ -204,17 +212,17 @@ impl Txn {
         Ok(1 + self.get(sequence)?.map_or(Ok(0), |bytes| decode_u64("sequence", &bytes))?)
     }
 
-    /// The newest number of a room, when it is known without a look.
-    pub(crate) fn newest(&self, room: u64) -> Option<u64> {
+    /// The newest message of a room, when it is known without a look.
+    pub(crate) fn newest(&self, room: u64) -> Option<Newest> {
         self.newest.get(&room).copied()
     }
 
-    /// Notes the newest number of a room. Numbers only grow, and an undone change forgets all of them.
-    pub(crate) fn note_newest(&mut self, room: u64, number: u64) {
+    /// Notes the newest message of a room. Numbers only grow, and an undone change forgets all of them.
+    pub(crate) fn note_newest(&mut self, room: u64, newest: Newest) {
         if self.newest.len() >= NEWEST_MAX {
             self.newest.clear();
         }
-        self.newest.insert(room, number);
+        self.newest.insert(room, newest);
     }
 
     /// Keeps the writes of the change that ended.

@@ -2,7 +2,7 @@
 //!
 //! Invariants: the numbers of a room have no gap, a deleted message keeps its number without its text; the same
 //! client id of the same user in the same room is one message for ever; sending is reading, so that a user's own
-//! messages are never unread; an edit or deletion has the next revision of its room.
+//! messages are never unread (a member's record follows later: see `MemberRecord::as_of`); an edit or deletion has the next revision of its room.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::room::{self, Member, MemberRecord, RoomFacts, RoomRecord, unread};
 use super::{FileId, Judged, RoomId, SEQ_MAX, key};
 use crate::chat::file;
 use crate::record::{Record, decode, decode_u64, encode_u64};
-use crate::txn::Txn;
+use crate::txn::{Newest, Txn};
 use crate::{Store, StoreError, Timestamp, UserId, error};
 
 /// What a message says. The store keeps it as it is.
@@ -222,9 +222,7 @@ impl Store {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn chat_unread_recount(&self, room: RoomId, user: UserId) -> Result<Option<u64>, StoreError> {
-        let Some(member) = self.chat_record::<MemberRecord>(&key::member(room, user))? else {
-            return Ok(None);
-        };
+        let Some(member) = self.chat_member(room, user)? else { return Ok(None) };
         let page = self.chat_messages_after(room, member.read_seq, usize::MAX)?;
         Ok(Some(page.messages.iter().filter(|message| message.sender != user).count() as u64))
     }
@@ -323,11 +321,28 @@ impl MessageRecord {
     }
 }
 
-/// The newest number of a room, as of the running change.
-pub(crate) fn last_seq(txn: &Txn, room: RoomId) -> Result<u64, StoreError> {
-    match txn.newest(room.0) {
-        Some(newest) => Ok(newest),
-        None => Ok(txn.last_key(&key::messages(room))?.map_or(0, |key| key::last(&key))),
+/// The newest message of a room, as of the running change; `None` when it has none. A deleted one counts too.
+pub(crate) fn newest(txn: &Txn, room: RoomId) -> Result<Option<Newest>, StoreError> {
+    if let Some(newest) = txn.newest(room.0) {
+        return Ok(Some(newest));
+    }
+    let Some(key) = txn.last_key(&key::messages(room))? else { return Ok(None) };
+    let Some(record) = txn.get_record::<MessageRecord>(&key)? else {
+        return Err(StoreError::Record {
+            kind: MessageRecord::KIND,
+            reason: "it was there a moment ago".into(),
+        });
+    };
+    Ok(Some(Newest { seq: key::last(&key), sender: record.sender }))
+}
+
+impl Store {
+    /// [`newest`], and when it was sent.
+    pub(crate) fn chat_newest(&self, room: RoomId) -> Result<Option<(Newest, Timestamp)>, StoreError> {
+        let newest = self.tree.scan_prefix(key::messages(room)).next_back();
+        let Some((key, value)) = newest.transpose().map_err(error::read)? else { return Ok(None) };
+        let record = decode::<MessageRecord>(&value)?;
+        Ok(Some((Newest { seq: key::last(&key), sender: record.sender }, record.created_at)))
     }
 }
 
@@ -352,7 +367,8 @@ fn append<E>(
     if let Err(refusal) = judge(&facts) {
         return Ok(Judged::Refused(refusal));
     }
-    let seq = last_seq(txn, room)? + 1;
+    let newest = newest(txn, room)?;
+    let seq = newest.map_or(0, |newest| newest.seq) + 1;
     if seq > SEQ_MAX {
         return Ok(Judged::Done(Appended::RoomFull));
     }
@@ -366,9 +382,11 @@ fn append<E>(
     if let Some(dedupe) = dedupe {
         txn.put(dedupe, encode_u64(seq));
     }
-    if let Some(Member { rights, pinned, joined_at, .. }) = facts.actor {
-        let member = MemberRecord { rights, read_seq: seq, deleted_unread: 0, pinned, joined_at };
-        txn.put_record(key::member(room, sender), &member);
+    // The sender's own record need not move as long as the newest message is theirs: see `MemberRecord::as_of`.
+    if let Some(newest) = newest.filter(|newest| newest.sender != sender)
+        && let Some(member) = room::member(txn, room, newest.sender, Some(newest))?
+    {
+        txn.put_record(key::member(room, newest.sender), &member);
     }
     let record = MessageRecord {
         created_at: now,
@@ -382,7 +400,7 @@ fn append<E>(
         revision: 0,
     };
     txn.put_record(key::message(room, seq), &record);
-    txn.note_newest(room.0, seq);
+    txn.note_newest(room.0, Newest { seq, sender });
     Ok(Judged::Done(Appended::New(record.with_id(room, seq))))
 }
 
@@ -416,9 +434,11 @@ fn change<E>(
             message.edited_at = Some(now);
             message.deleted = true;
             txn.put(key::deletion(room, seq), sled::IVec::default());
+            let newest = newest(txn, room)?;
             // Deleting is rare and a room has a bounded number of members; counting unread ones is neither.
             for (key, value) in txn.scan(&key::members(room), usize::MAX)? {
-                let mut member = decode::<MemberRecord>(&value)?;
+                let member = decode::<MemberRecord>(&value)?;
+                let mut member = member.as_of(UserId(key::last(&key)), newest);
                 if member.read_seq < seq {
                     member.deleted_unread += 1;
                     txn.put_record(key, &member);

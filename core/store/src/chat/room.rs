@@ -6,12 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Judged, OrganizationId, ROOMS_MAX, RoomId, RoomStatus, key, message, message::MessageRecord, organization,
-};
+use super::{Judged, OrganizationId, ROOMS_MAX, RoomId, RoomStatus, key, message, organization};
 use crate::chat::{FileId, file};
 use crate::record::{Record, decode, decode_u64, encode_u64};
-use crate::txn::Txn;
+use crate::txn::{Newest, Txn};
 use crate::user::UserRecord;
 use crate::{Store, StoreError, Timestamp, UserId, error, keys};
 
@@ -223,11 +221,11 @@ impl Store {
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn chat_facts(&self, room: RoomId, actor: UserId) -> Result<Option<RoomFacts>, StoreError> {
         let Some(record) = self.chat_record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
-        let member = self.chat_record::<MemberRecord>(&key::member(room, actor))?;
+        let member = self.chat_member(room, actor)?;
         let banned = self.tree.contains_key(key::ban(room, actor)).map_err(error::read)?;
         Ok(Some(RoomFacts {
             room: record.with_id(room),
-            actor: member.map(|member| member.with_id(actor)),
+            actor: member,
             actor_banned: banned,
             target: None,
             target_banned: false,
@@ -256,15 +254,25 @@ impl Store {
         from: UserId,
         limit: usize,
     ) -> Result<Vec<Member>, StoreError> {
+        let newest = self.chat_newest(room)?.map(|(newest, _)| newest);
         let range = key::member(room, from)..=key::member(room, UserId(u64::MAX));
         self.tree
             .range(range)
             .take(limit)
             .map(|entry| {
                 let (key, value) = entry.map_err(error::read)?;
-                Ok(decode::<MemberRecord>(&value)?.with_id(UserId(key::last(&key))))
+                let user = UserId(key::last(&key));
+                Ok(decode::<MemberRecord>(&value)?.as_of(user, newest).with_id(user))
             })
             .collect()
+    }
+
+    /// A member as of the newest message.
+    pub(crate) fn chat_member(&self, room: RoomId, user: UserId) -> Result<Option<Member>, StoreError> {
+        // In this order: whoever stops being the newest sender was written together with the next message.
+        let newest = self.chat_newest(room)?.map(|(newest, _)| newest);
+        let member = self.chat_record::<MemberRecord>(&key::member(room, user))?;
+        Ok(member.map(|member| member.as_of(user, newest).with_id(user)))
     }
 
     /// Who is banned from a room, at most `limit`.
@@ -316,16 +324,13 @@ impl Store {
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub fn chat_summary(&self, room: RoomId, user: UserId) -> Result<Option<RoomSummary>, StoreError> {
         let Some(record) = self.chat_record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
+        // Before the member: see `Store::chat_member`.
+        let newest = self.chat_newest(room)?;
+        let (last_seq, at) = newest.map_or_else(Default::default, |(newest, at)| (newest.seq, at));
         let Some(member) = self.chat_record::<MemberRecord>(&key::member(room, user))? else {
             return Ok(None);
         };
-        let member = member.with_id(user);
-        let newest =
-            self.tree.scan_prefix(key::messages(room)).next_back().transpose().map_err(error::read)?;
-        let (last_seq, at) = match newest {
-            Some((key, value)) => (key::last(&key), decode::<MessageRecord>(&value)?.created_at),
-            None => (0, Timestamp::default()),
-        };
+        let member = member.as_of(user, newest.map(|(newest, _)| newest)).with_id(user);
         Ok(Some(RoomSummary {
             updated_at: record.updated_at.max(at),
             room: record.with_id(room),
@@ -444,6 +449,18 @@ impl Record for MemberRecord {
 }
 
 impl MemberRecord {
+    /// The member as of the room's newest message: its sender has read up to it, whatever the record says. So a
+    /// member who sends several messages in a row is written once, when somebody else sends the next one, and a
+    /// message costs one record less.
+    pub(crate) fn as_of(self, user: UserId, newest: Option<Newest>) -> Self {
+        match newest {
+            Some(newest) if newest.sender == user && newest.seq > self.read_seq => {
+                MemberRecord { read_seq: newest.seq, deleted_unread: 0, ..self }
+            }
+            _ => self,
+        }
+    }
+
     pub(crate) fn with_id(self, user: UserId) -> Member {
         Member {
             user,
@@ -592,7 +609,7 @@ fn put_member(
         None => {
             room.members += 1;
             txn.put(key::user_room(user, id), sled::IVec::default());
-            let read_seq = message::last_seq(txn, id)?;
+            let read_seq = message::newest(txn, id)?.map_or(0, |newest| newest.seq);
             MemberRecord { rights, read_seq, deleted_unread: 0, pinned: false, joined_at: now }
         }
     };
@@ -610,6 +627,17 @@ fn remove_member(txn: &mut Txn, id: RoomId, room: &mut RoomRecord, user: UserId)
     Ok(())
 }
 
+/// A member as of the room's newest message.
+pub(crate) fn member(
+    txn: &Txn,
+    room: RoomId,
+    user: UserId,
+    newest: Option<Newest>,
+) -> Result<Option<MemberRecord>, StoreError> {
+    let member = txn.get_record::<MemberRecord>(&key::member(room, user))?;
+    Ok(member.map(|member| member.as_of(user, newest)))
+}
+
 pub(crate) fn facts(
     txn: &Txn,
     room: RoomId,
@@ -617,8 +645,9 @@ pub(crate) fn facts(
     target: Option<UserId>,
 ) -> Result<Option<RoomFacts>, StoreError> {
     let Some(record) = txn.get_record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
+    let newest = message::newest(txn, room)?;
     let member = |user: UserId| -> Result<Option<Member>, StoreError> {
-        Ok(txn.get_record::<MemberRecord>(&key::member(room, user))?.map(|member| member.with_id(user)))
+        Ok(member(txn, room, user, newest)?.map(|member| member.with_id(user)))
     };
     // Most rooms have no bans, and most changes are messages.
     let bans = record.bans > 0;
@@ -655,7 +684,8 @@ fn apply(
         });
     };
     let mut former = Vec::new();
-    let last_seq = message::last_seq(txn, id)?;
+    let newest = message::newest(txn, id)?;
+    let last_seq = newest.map_or(0, |newest| newest.seq);
     let mut touched = false;
     for change in &changes {
         touched |= !matches!(change, RoomChange::Pin(_) | RoomChange::Read(_));
@@ -694,7 +724,7 @@ fn apply(
                 }
             }
             (RoomChange::Pin(pinned), _) => change_member(txn, id, actor, |member| member.pinned = *pinned)?,
-            (RoomChange::Read(seq), _) => read(txn, id, actor, (*seq).min(last_seq), last_seq)?,
+            (RoomChange::Read(seq), _) => read(txn, id, actor, (*seq).min(last_seq), newest)?,
             (RoomChange::Delete, _) => former = delete(txn, id, &room)?,
             // A change of nobody changes nothing.
             (RoomChange::Member { .. } | RoomChange::Remove | RoomChange::Ban | RoomChange::Unban, None) => {}
@@ -704,7 +734,7 @@ fn apply(
         room.updated_at = now;
         txn.put_record(key, &room);
     }
-    let actor = txn.get_record::<MemberRecord>(&key::member(id, actor))?.map(|member| member.with_id(actor));
+    let actor = member(txn, id, actor, newest)?.map(|member| member.with_id(actor));
     Ok(RoomChanged { room: room.with_id(id), actor, target, changes, last_seq, former })
 }
 
@@ -723,9 +753,15 @@ fn change_member(
 }
 
 /// Moves a read marker forward. Costs as many reads as messages were deleted in between, none at the room's end.
-fn read(txn: &mut Txn, room: RoomId, user: UserId, seq: u64, last_seq: u64) -> Result<(), StoreError> {
-    let key = key::member(room, user);
-    let Some(mut member) = txn.get_record::<MemberRecord>(&key)? else { return Ok(()) };
+fn read(
+    txn: &mut Txn,
+    room: RoomId,
+    user: UserId,
+    seq: u64,
+    newest: Option<Newest>,
+) -> Result<(), StoreError> {
+    let last_seq = newest.map_or(0, |newest| newest.seq);
+    let Some(mut member) = member(txn, room, user, newest)? else { return Ok(()) };
     if seq <= member.read_seq {
         return Ok(());
     }
@@ -734,7 +770,7 @@ fn read(txn: &mut Txn, room: RoomId, user: UserId, seq: u64, last_seq: u64) -> R
         false => txn.count_between(&key::deletion(room, seq + 1), &key::deletion(room, last_seq))?,
     };
     member.read_seq = seq;
-    txn.put_record(key, &member);
+    txn.put_record(key::member(room, user), &member);
     Ok(())
 }
 
