@@ -123,6 +123,11 @@ impl Committer {
         Ok(())
     }
 
+    /// Changes that wait for the writer; those it works on are not among them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.lock().jobs.len()
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.shared.lock().state.clone()
     }

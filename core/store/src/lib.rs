@@ -220,6 +220,12 @@ impl Store {
         self.committer.health()
     }
 
+    /// Changes that wait for the writer; those it works on are not among them.
+    #[must_use]
+    pub fn changes_waiting(&self) -> usize {
+        self.committer.waiting()
+    }
+
     /// What the writer has done since the store was opened.
     #[must_use]
     pub fn commit_stats(&self) -> CommitStats {

@@ -261,9 +261,15 @@ impl Peer {
     }
 
     pub(super) fn change_ended(&self) {
-        if self.changes.fetch_sub(1, Ordering::AcqRel) >= CHANGES_MAX {
+        let before = self.changes.fetch_sub(1, Ordering::AcqRel);
+        if before == 1 || before >= CHANGES_MAX {
             self.signal();
         }
+    }
+
+    /// A change waits for the store.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.changes.load(Ordering::Acquire) > 0
     }
 
     /// As many changes wait for the store as may.

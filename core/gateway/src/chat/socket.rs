@@ -3,8 +3,8 @@
 //! One task instead of a reader and a writer: it reads and writes only what is possible without waiting, so it can
 //! be left at any point, and an idle socket is one small task without buffers. In each round it takes the queue,
 //! writes what the connection takes (everything that waits goes out together), reads once, and then waits for
-//! whichever comes first. While a message cannot be written, reading goes on; while as many changes as may wait for
-//! the store, reading stops, and the client's connection fills up.
+//! whichever comes first. While a message cannot be written, reading goes on; while the store is behind and has
+//! changes of this socket, or has as many of them as may wait, reading stops, and the client's connection fills up.
 //!
 //! A close frame is sent once: ours when the gateway closes, otherwise an answer to the client's.
 
@@ -38,6 +38,9 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// Chunks written with one call.
 const WRITE_CHUNKS: usize = 32;
+
+/// Changes that wait for the store's writer when it counts as behind: a fraction of a millisecond of its work.
+const BEHIND: usize = 64;
 
 /// Messages or edits read from the store at once for one socket.
 const PAGE: u64 = 100;
@@ -287,12 +290,18 @@ impl Socket {
         true
     }
 
+    /// Whether what comes stays in the connection for now: the store is behind, and has changes of this socket, whose
+    /// end wakes it. All frames that came meanwhile are then read with one call and shown with one write, so that
+    /// a message costs less the more of them wait, and the store's queue, where nothing joins, stays short.
+    fn holds(&self) -> bool {
+        self.peer().is_waiting() && self.place.app.store.changes_waiting() >= BEHIND
+    }
+
     /// Waits until there is something to read, to write or to take from the queue, and reads once; true when the
     /// client is gone.
     async fn turn(&mut self, blocked: bool) -> io::Result<bool> {
         std::future::poll_fn(|context| {
-            // With too many changes waiting, what comes stays in the connection.
-            let hungry = self.closing != Closing::Open || self.stash.is_empty();
+            let hungry = self.closing != Closing::Open || (self.stash.is_empty() && !self.holds());
             if hungry && let Poll::Ready(read) = self.poll_read(context) {
                 return Poll::Ready(read);
             }
@@ -412,10 +421,18 @@ impl Socket {
 
 /// Carries a change on beside the socket's task.
 fn spawn(peer: Arc<Peer>, change: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    /// A change that panicked has ended too; the socket would wait for it for ever.
+    struct Ends(Arc<Peer>);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.change_ended();
+        }
+    }
     peer.change_begins();
+    let ends = Ends(peer);
     tokio::spawn(async move {
+        let _ends = ends;
         change.await;
-        peer.change_ended();
     });
 }
 
