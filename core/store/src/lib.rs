@@ -39,6 +39,7 @@ mod spend;
 mod commit;
 mod contact;
 mod error;
+mod export;
 mod keys;
 mod money_keys;
 mod purge;

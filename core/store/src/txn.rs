@@ -153,6 +153,11 @@ impl Txn {
         Ok(found)
     }
 
+    /// Everything that was written before the batch that is being gathered, in the order of the keys.
+    pub(crate) fn written(&self) -> impl Iterator<Item = sled::Result<(IVec, IVec)>> {
+        self.tree.iter()
+    }
+
     /// The last key that begins with `prefix`.
     pub(crate) fn last_key(&self, prefix: &[u8]) -> Result<Option<IVec>, StoreError> {
         // Keys after the prefix's own; all prefixes end in a number that is not the largest.
