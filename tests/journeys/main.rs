@@ -1,5 +1,6 @@
 //! Journeys: whole gateways, real sockets, real plugins.
 
+mod backup;
 mod chat_files;
 mod chat_hostile;
 mod chat_order;

@@ -44,7 +44,7 @@ use crate::sandbox::Inbox;
 use crate::sandbox_pay::SandboxBank;
 use crate::users::OperatorDoor;
 use crate::webhooks::{self, Endpoints};
-use crate::{chat, keys, messages, plugins, rules};
+use crate::{backup, chat, keys, messages, plugins, rules};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -69,6 +69,7 @@ pub struct App {
     /// The sockets that watch rooms.
     pub hub: Arc<Hub>,
     pub(crate) test_routes: bool,
+    pub(crate) data_dir: PathBuf,
     pub plugins_dir: PathBuf,
     pub log: LogHandle,
     /// Work that outlives its client, finished before the gateway stops.
@@ -318,6 +319,7 @@ impl Gateway {
             files,
             hub: hub.clone(),
             test_routes: options.test_routes,
+            data_dir,
             plugins_dir,
             log,
             detached: TaskTracker::new(),
@@ -394,7 +396,7 @@ impl Gateway {
 
 /// Makes the data folder for its owner alone: it holds numbers, sessions and the key. A folder that exists keeps
 /// the permissions its operator gave it.
-fn make_private(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -405,7 +407,7 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
     let options =
         StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };
-    Store::open(data_dir.join("db"), options)
+    Store::open(data_dir.join(backup::STORE_DIR), options)
 }
 
 /// Folds, writes and removes what piles up.

@@ -8,6 +8,7 @@
 //! here; nothing that is refused changes what is served.
 
 pub mod app;
+mod backup;
 pub mod files;
 pub mod http;
 pub mod reload;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::http::user_json;
 
-const TOKEN_FILE: &str = "operator.token";
+pub(crate) const TOKEN_FILE: &str = "operator.token";
 
 /// One thing to do. `user` is a user name, a phone number or an account's number, looked for in this order.
 #[derive(Serialize, Deserialize)]

@@ -10,14 +10,27 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
+use crate::record::{decode_u64, encode_u64};
 use crate::txn::Txn;
-use crate::{Store, error, keys};
+use crate::{Store, chat, error, keys, money_keys};
 
 const MAGIC: &[u8] = b"chelseru store 1";
 const END: u32 = u32::MAX;
 /// Longest key and value that are believed; the store's own are far shorter.
 const KEY_BYTES_MAX: u32 = 64 * 1024;
 const VALUE_BYTES_MAX: u32 = 256 * 1024 * 1024;
+/// Numbers that tokens, links, banks and receivers of events keep. What came after the export is forgotten here, not
+/// there, so an imported store goes on far above: else a forgotten session's token would be somebody else's.
+const KEPT_OUTSIDE: [&[u8]; 6] = [
+    keys::USER_SEQUENCE,
+    keys::SESSION_SEQUENCE,
+    money_keys::PAYMENT_SEQUENCE,
+    money_keys::EVENT_SEQUENCE,
+    chat::key::ROOM_SEQUENCE,
+    chat::key::FILE_SEQUENCE,
+];
+/// Numbers that an import leaves out in each of [`KEPT_OUTSIDE`]; there can be 134 imports before rooms run out.
+const GAP: u64 = 1_000_000;
 /// Records that are imported in one batch.
 const BATCH: usize = 1000;
 
@@ -37,6 +50,7 @@ impl Store {
     }
 
     /// Makes a new store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
+    /// New users, sessions, payments, events, rooms and files are numbered from a million above the last one on.
     /// Blocks.
     ///
     /// # Errors
@@ -58,7 +72,12 @@ impl Store {
                 format = Some(value.to_vec());
                 return Ok(());
             }
-            batch.insert(key, value);
+            if KEPT_OUTSIDE.contains(&key) {
+                let last = decode_u64("sequence", value).map_err(io::Error::other)?;
+                batch.insert(key, encode_u64(last.saturating_add(GAP)));
+            } else {
+                batch.insert(key, value);
+            }
             gathered += 1;
             if gathered == BATCH {
                 gathered = 0;

@@ -18,7 +18,7 @@ use crate::config;
 use crate::users::OperatorDoor;
 
 /// How long a running gateway may take to answer: a hash may wait behind others, a write waits for its flush.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer at most.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -30,6 +30,7 @@ pub(super) async fn exchange(
     path: &str,
     operator_token: Option<&str>,
     body: Option<Value>,
+    patience: Duration,
 ) -> Result<(StatusCode, Value), String> {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -57,7 +58,9 @@ pub(super) async fn exchange(
         let bytes = body.collect().await.map_err(|error| text(&error))?.to_bytes();
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     };
-    tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| Err("it does not answer in time".into()))
+    tokio::time::timeout(patience, exchange)
+        .await
+        .unwrap_or_else(|_| Err("it does not answer in time".into()))
 }
 
 /// How a command reaches the store.
@@ -71,8 +74,20 @@ pub(super) struct Running(OperatorDoor);
 
 impl Running {
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
+        self.ask_patiently(method, path, body, TIMEOUT).await
+    }
+
+    /// [`Running::ask`], for work that takes long.
+    pub(super) async fn ask_patiently(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        patience: Duration,
+    ) -> Result<Value, String> {
+        let door = &self.0;
         let (status, answer) =
-            exchange(self.0.address, &self.0.base_path, method, path, Some(&self.0.token), body).await?;
+            exchange(door.address, &door.base_path, method, path, Some(&door.token), body, patience).await?;
         if status.is_success() {
             return Ok(answer);
         }

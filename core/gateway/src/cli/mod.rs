@@ -1,10 +1,12 @@
-//! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ... | webhooks ...`.
+//! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ... | webhooks ... |
+//! backup | restore`.
 //!
 //! Exit status: 0 done, 1 failed (the reason on standard error), 2 used wrongly. Results go to standard
 //! output, everything else to standard error.
 
 mod apikey;
 mod ask;
+mod backup;
 mod conformance;
 mod ledger;
 mod plugin;
@@ -67,6 +69,21 @@ enum Command {
     /// Look after the messages that tell others of payments and wallets.
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
+    /// Write the store, the key, the plugins and the uploaded files into a new folder.
+    ///
+    /// Works while a gateway runs, which is asked to do it; changes wait for about a second for each million
+    /// records. The folder holds the key and every number: keep it like the data folder. The configuration is not in it.
+    Backup {
+        /// A folder that does not exist yet, outside of the data folder.
+        folder: PathBuf,
+    },
+    /// Fill the data folder of this configuration from a backup, and prove the balances.
+    ///
+    /// The data folder must have neither store nor key: stop the gateway and move it away first.
+    Restore {
+        /// What `chelseru backup` wrote.
+        folder: PathBuf,
+    },
     /// Print the OpenAPI document of every route, as `openapi.json` serves it.
     Openapi,
     /// Look after accounts.
@@ -191,6 +208,8 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match &cli.command {
             Command::Serve => serve::serve(&cli.config).await,
+            Command::Backup { folder } => backup::backup(&cli.config, folder).await,
+            Command::Restore { folder } => backup::restore(&cli.config, folder),
             Command::Openapi => openapi(&cli.config),
             Command::Check => serve::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config),

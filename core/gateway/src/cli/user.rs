@@ -11,7 +11,7 @@ use clap::Subcommand;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::ask::exchange;
+use super::ask::{TIMEOUT, exchange};
 use crate::config::{self, Loaded};
 use crate::rules::Services;
 use crate::users::{self, OperatorDoor, RightsName, UserCommand};
@@ -225,7 +225,8 @@ async fn ask(door: &OperatorDoor, command: &UserCommand) -> Result<Value, String
     let body = serde_json::to_value(command).map_err(|error| error.to_string())?;
     let (address, token) = (door.address, Some(door.token.as_str()));
     let path = "/operator/users/";
-    let (status, answer) = exchange(address, &door.base_path, Method::POST, path, token, Some(body)).await?;
+    let (status, answer) =
+        exchange(address, &door.base_path, Method::POST, path, token, Some(body), TIMEOUT).await?;
     match (status, answer["error"].as_str()) {
         (StatusCode::OK, _) => Ok(answer),
         (_, Some(reason)) => Err(reason.to_owned()),

@@ -293,6 +293,7 @@ async fn run(operation: Operation, context: Context, fields: Option<Fields>) -> 
         Operation::ApiKeyList => operator::api_key_list(&context),
         Operation::ApiKeyCreate => operator::api_key_create(context, body(fields)?).await,
         Operation::ApiKeyRevoke => operator::api_key_revoke(context, body(fields)?).await,
+        Operation::Backup => operator::backup(context, body(fields)?).await,
         Operation::WebhookList => operator::webhook_list(&context),
         Operation::WebhookReplay => operator::webhook_replay(context, body(fields)?).await,
         Operation::PaymentCreate => payment::create(context, body(fields)?).await,

@@ -111,6 +111,36 @@ pub(crate) async fn api_key_revoke(context: Context, fields: Fields) -> Result<R
     }
 }
 
+/// `POST operator/backup/`: `folder`, an absolute path. Goes on when the client goes away.
+pub(crate) async fn backup(context: Context, mut fields: Fields) -> Result<Reply, Failure> {
+    operator(&context)?;
+    let folder = fields.required("folder", Text { chars_max: 4096 });
+    fields.finish()?;
+    let folder = std::path::PathBuf::from(folder.unwrap_or_default());
+    if !folder.is_absolute() {
+        return Err(Failure::field("folder", "Must be an absolute path."));
+    }
+    let app = context.app.clone();
+    let written = app.detached.spawn({
+        let app = app.clone();
+        async move { crate::backup::write(&app.store, &app.data_dir, &folder).await }
+    });
+    match written.await {
+        Ok(Ok(copied)) => {
+            tracing::info!(records = copied.records, files = copied.files, "a backup was written");
+            Ok(Reply::json(StatusCode::OK, &json!({"records": copied.records, "files": copied.files})))
+        }
+        Ok(Err(reason)) => {
+            tracing::warn!(%reason, "a backup was not written");
+            Err(Failure::details(StatusCode::BAD_REQUEST, "backup_failed", reason))
+        }
+        Err(error) => {
+            tracing::error!(%error, "a backup was not written");
+            Err(Failure::internal())
+        }
+    }
+}
+
 /// Events in one answer.
 const EVENTS_MAX: usize = 100;
 /// Dead events that one request replays.

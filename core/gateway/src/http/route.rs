@@ -23,6 +23,7 @@ pub enum Operation {
     Me,
     MeUpdate,
     OperatorUsers,
+    Backup,
     AuditList,
     Jwks,
     TokenRefresh,
@@ -116,6 +117,7 @@ impl Operation {
                 | Operation::PasswordReset
                 | Operation::MeUpdate
                 | Operation::OperatorUsers
+                | Operation::Backup
                 | Operation::TokenRefresh
                 | Operation::TokenVerify
                 | Operation::MessageSend
@@ -350,6 +352,13 @@ pub(crate) const ROUTES: &[Route] = &[
         name: "API Key Revoke",
         access: Access::Loopback,
         methods: &[(Method::POST, Operation::ApiKeyRevoke)],
+        exists: ALWAYS,
+    },
+    Route {
+        path: "/operator/backup/",
+        name: "Backup",
+        access: Access::Loopback,
+        methods: &[(Method::POST, Operation::Backup)],
         exists: ALWAYS,
     },
     Route {

@@ -504,6 +504,12 @@ pub(super) fn about(operation: Operation) -> Option<About> {
         O::ApiKeyRevoke => {
             about_of("Revoke an API key", &[], &[Field("id", Integer, "Its number.")], &[(200, "Details")])
         }
+        O::Backup => about_of(
+            "Write a backup of the store, the key, the plugins and the uploaded files",
+            &[],
+            &[Field("folder", Text, "Where to, an absolute path on this machine; made by it.")],
+            &[(200, "records, files.")],
+        ),
         O::WebhookList => about_of(
             "Events and their deliveries, newest first",
             &[

@@ -1,0 +1,139 @@
+//! Backups: what a data folder holds, in a folder of its own, and back.
+//!
+//! A backup has the store as one checked file ([`STORE_FILE`]), the key, the plugins and the uploaded files; not what is
+//! made anew (compiled plugins, the operator's token), and not the configuration, which is its operator's. It is
+//! gathered beside its name, which it gets when it is whole. The store comes first: a file that is uploaded
+//! meanwhile is in no record and is collected later, one that is deleted meanwhile is missed by a record that is gone.
+//! It holds the key and every number: for its owner's eyes only, like the data folder.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chelseru_store::Store;
+
+use crate::{keys, plugins, users};
+
+/// The store, as [`Store::export`] writes it.
+const STORE_FILE: &str = "store.export";
+/// The store's own folder in the data folder.
+pub(crate) const STORE_DIR: &str = "db";
+/// What a data folder has and a backup has not: it is open, or made anew.
+const LEFT_OUT: [&str; 3] = [STORE_DIR, plugins::CACHE_DIR, users::TOKEN_FILE];
+
+/// What a backup or a restore came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Copied {
+    /// Of the store.
+    pub records: u64,
+    /// Beside it.
+    pub files: u64,
+}
+
+/// Writes a backup into a folder that does not exist yet. Changes wait while the store is read.
+///
+/// Errors: a text for the operator; what was written so far is removed.
+pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Result<Copied, String> {
+    if fs::symlink_metadata(target).is_ok() {
+        return Err(format!("{}: is there already; a backup makes a folder of its own", target.display()));
+    }
+    let data = fs::canonicalize(data_dir).map_err(|error| at(data_dir, &error))?;
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = fs::canonicalize(parent).map_err(|error| at(parent, &error))?;
+    if parent.starts_with(&data) {
+        return Err(format!("{}: lies in the data folder; name a place outside of it", target.display()));
+    }
+    let mut part = target.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    // Left behind by one that was cut off.
+    match fs::remove_dir_all(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&part, &error)),
+        _ => {}
+    }
+    let written = gather(store, &data, &part).await;
+    let written = written.and_then(|copied| {
+        fs::rename(&part, target).map_err(|error| at(target, &error))?;
+        Ok(copied)
+    });
+    if written.is_err() {
+        // The first error is told.
+        let _ = fs::remove_dir_all(&part);
+    }
+    written
+}
+
+async fn gather(store: &Store, data: &Path, part: &Path) -> Result<Copied, String> {
+    private_dir(part).map_err(|error| at(part, &error))?;
+    let file = part.join(STORE_FILE);
+    let out = private_file(&file).map_err(|error| at(&file, &error))?;
+    let records = store.export(out).await.map_err(|error| at(&file, &error))?;
+    let (from, to) = (data.to_owned(), part.to_owned());
+    let files = tokio::task::spawn_blocking(move || copy_dir(&from, &to, &LEFT_OUT));
+    let files = files.await.map_err(|error| error.to_string())??;
+    Ok(Copied { records, files })
+}
+
+/// Fills a data folder from a backup. It may have plugins, which are replaced by name, but neither store nor key.
+/// Blocks.
+///
+/// Errors: a text for the operator. When it was cut off in the middle, the store it left is refused by `serve`.
+pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> {
+    let file = backup.join(STORE_FILE);
+    let mut input = File::open(&file)
+        .map_err(|error| format!("{}; is this what `chelseru backup` wrote?", at(&file, &error)))?;
+    let store = data_dir.join(STORE_DIR);
+    if store.exists() || keys::is_made(data_dir) {
+        return Err(format!(
+            "{}: has a store or a key already; stop the gateway and move the folder away first",
+            data_dir.display()
+        ));
+    }
+    private_dir(data_dir).map_err(|error| at(data_dir, &error))?;
+    let records = Store::import(&store, &mut input).map_err(|error| at(&file, &error))?;
+    let files = copy_dir(backup, data_dir, &[STORE_FILE])?;
+    Ok(Copied { records, files })
+}
+
+/// Copies what a folder holds, without some names at its top; returns how many files. Links are not followed.
+fn copy_dir(from: &Path, to: &Path, without: &[&str]) -> Result<u64, String> {
+    let mut files = 0;
+    for entry in fs::read_dir(from).map_err(|error| at(from, &error))? {
+        let entry = entry.map_err(|error| at(from, &error))?;
+        let name = entry.file_name();
+        if without.iter().any(|left_out| name == *left_out) {
+            continue;
+        }
+        let (source, target) = (entry.path(), to.join(&name));
+        let kind = entry.file_type().map_err(|error| at(&source, &error))?;
+        if kind.is_dir() {
+            private_dir(&target).map_err(|error| at(&target, &error))?;
+            files += copy_dir(&source, &target, &[])?;
+        } else if kind.is_file() {
+            match fs::copy(&source, &target).and_then(|_| File::open(&target)?.sync_all()) {
+                Ok(()) => files += 1,
+                // Deleted since the folder was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !source.exists() => {}
+                Err(error) => return Err(at(&source, &error)),
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// A folder for its owner alone; one that exists keeps its permissions.
+fn private_dir(path: &Path) -> io::Result<()> {
+    crate::app::make_private(path)
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn at(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
+}

@@ -1,0 +1,115 @@
+//! A backup of a gateway that serves, and a gateway that goes on from it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use chelseru_tests::process::{Served, run};
+use chelseru_tests::{Answer, client, code_in, folder};
+use serde_json::json;
+
+/// Whether it worked, and what it said.
+fn command(dir: &Path, arguments: &[&str]) -> (bool, String) {
+    let output = run(dir, arguments);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+async fn login(url: &str, number: &str) -> Answer {
+    let client = client();
+    let sent =
+        Answer::of(client.post(format!("{url}/otp/send/")).json(&json!({"mobile_number": number}))).await;
+    assert_eq!(sent.status, 200, "{:?}", sent.body);
+    let inbox = client.get(format!("{url}/sandbox/inbox/?mobile_number={number}"));
+    let inbox = Answer::of(inbox).await;
+    let code = code_in(inbox.body["results"][0]["text"].as_str().expect("a text"));
+    let body = json!({"mobile_number": number, "code": code});
+    let answer = Answer::of(client.post(format!("{url}/authenticate/")).json(&body)).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
+    let dir = folder("");
+    let at = dir.path();
+    let (done, text) = command(at, &["backup", "early"]);
+    assert!(!done && text.contains("there is no store"), "{text}");
+
+    let served = Served::start(at);
+    let address = served.url.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
+    std::fs::write(at.join("asking.toml"), format!("[server]\nlisten = \"{address}\"\n")).expect("a file");
+    let ask = |arguments: &[&str]| command(at, &[arguments, &["--config", "asking.toml"]].concat());
+    let before = login(&served.url, "09120000001").await.login();
+    std::fs::create_dir_all(at.join("data/uploads/aa")).expect("a folder");
+    std::fs::write(at.join("data/uploads/aa/file"), "uploaded").expect("a file");
+
+    // Others log in meanwhile; nothing fails, and the backup has all of a login or nothing of it.
+    let (stop, logins) = (AtomicBool::new(false), AtomicU32::new(0));
+    let busy = async {
+        while !stop.load(Ordering::Relaxed) {
+            let n = logins.fetch_add(1, Ordering::Relaxed);
+            login(&served.url, &format!("0912000{:04}", n + 100)).await;
+        }
+    };
+    let backup = async {
+        let dir = at.to_owned();
+        for name in ["first", "second"] {
+            let dir = dir.clone();
+            let run = move || command(&dir, &["backup", name, "--config", "asking.toml"]);
+            let (done, text) = tokio::task::spawn_blocking(run).await.expect("no panic");
+            assert!(done && text.contains("records"), "{text}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(busy, backup);
+    assert!(logins.load(Ordering::Relaxed) > 0);
+
+    let (done, text) = ask(&["backup", "first"]);
+    assert!(!done && text.contains("is there already"), "{text}");
+    let (done, text) = ask(&["backup", "data/inside"]);
+    assert!(!done && text.contains("lies in the data folder"), "{text}");
+    let (done, text) = ask(&["backup", "nowhere/deep"]);
+    assert!(!done && text.contains("nowhere"), "{text}");
+    // The route is nobody's without the token in the data folder.
+    let route = client().post(format!("{}/operator/backup/", served.url)).json(&json!({"folder": "/tmp/x"}));
+    assert_eq!(Answer::of(route.header("x-operator-token", "00")).await.status, 404);
+    assert!(!at.join("second.part").exists() && !at.join("second/cache").exists());
+    assert!(!at.join("second/operator.token").exists() && !at.join("second/db").exists());
+
+    let after = login(&served.url, "09120000002").await.login();
+    let (done, text) = command(at, &["restore", "second"]);
+    assert!(!done && text.contains("has a store or a key already"), "{text}");
+    served.kill();
+
+    // A backup that was cut is refused before anything is made of it.
+    std::fs::rename(at.join("data"), at.join("data.old")).expect("moved");
+    let export = at.join("first/store.export");
+    let bytes = std::fs::read(&export).expect("an export");
+    std::fs::write(&export, &bytes[..bytes.len() - 1]).expect("a file");
+    let (done, text) = command(at, &["restore", "first"]);
+    assert!(!done && text.contains("not a whole export"), "{text}");
+    assert!(!at.join("data/db").exists());
+    let (done, text) = command(at, &["restore", "asking.toml"]);
+    assert!(!done && text.contains("chelseru backup"), "{text}");
+
+    let (done, text) = command(at, &["restore", "second"]);
+    assert!(done && text.contains("the ledger is right"), "{text}");
+    assert_eq!(std::fs::read(at.join("data/uploads/aa/file")).expect("a file"), b"uploaded");
+    let served = Served::start(at);
+    let sessions = async |access: &str| {
+        let request = client().get(format!("{}/sessions/", served.url));
+        Answer::of(request.header("authorization", format!("Bearer {access}"))).await.status
+    };
+    // Who logged in before goes on with the same token; who came later is not known.
+    assert_eq!((sessions(&before.access).await, sessions(&after.access).await), (200, 401));
+    // Nor does anybody who comes now get the session that was forgotten, and with it that token.
+    for n in 0..6 {
+        login(&served.url, &format!("0912001000{n}")).await;
+        assert_eq!(sessions(&after.access).await, 401);
+    }
+    served.kill();
+
+    // And without a gateway.
+    let (done, text) = command(at, &["backup", "third"]);
+    assert!(done, "{text}");
+}
