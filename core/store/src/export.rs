@@ -36,7 +36,7 @@ const BATCH: usize = 1000;
 
 impl Store {
     /// Writes every record to a file, as of one moment, and returns their number once the file is on the disk. Changes
-    /// wait meanwhile (about a second for a million records); reads do not.
+    /// wait meanwhile (about two seconds for a million records); reads do not.
     ///
     /// # Errors
     ///
