@@ -66,6 +66,9 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
 
     let (done, text) = ask(&["backup", "first"]);
     assert!(!done && text.contains("is there already"), "{text}");
+    std::fs::create_dir(at.join("other.part")).expect("a folder");
+    let (done, text) = ask(&["backup", "other"]);
+    assert!(!done && text.contains("other.part") && at.join("other.part").exists(), "{text}");
     let (done, text) = ask(&["backup", "data/inside"]);
     assert!(!done && text.contains("lies in the data folder"), "{text}");
     let (done, text) = ask(&["backup", "nowhere/deep"]);

@@ -46,10 +46,11 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
     let mut part = target.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    // Left behind by one that was cut off.
-    match fs::remove_dir_all(&part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&part, &error)),
-        _ => {}
+    if fs::symlink_metadata(&part).is_ok() {
+        let part = part.display();
+        return Err(format!(
+            "{part}: is there, maybe of a backup that was cut off or goes on; remove it first"
+        ));
     }
     let written = gather(store, &data, &part).await;
     let written = written.and_then(|copied| {
