@@ -95,6 +95,14 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     let (done, text) = command(at, &["restore", "asking.toml"]);
     assert!(!done && text.contains("chelseru backup"), "{text}");
 
+    // One that ends before the key is there leaves nothing that a gateway would start on.
+    std::fs::remove_dir_all(at.join("data")).expect("removed");
+    std::fs::create_dir(at.join("data")).expect("a folder");
+    std::fs::write(at.join("data/plugins"), "no folder").expect("a file");
+    assert!(!command(at, &["restore", "second"]).0);
+    let (done, text) = command(at, &["ledger", "verify"]);
+    assert!(!done && text.contains("not a chelseru store"), "{text}");
+    std::fs::remove_dir_all(at.join("data")).expect("removed");
     let (done, text) = command(at, &["restore", "second"]);
     assert!(done && text.contains("the ledger is right"), "{text}");
     assert_eq!(std::fs::read(at.join("data/uploads/aa/file")).expect("a file"), b"uploaded");

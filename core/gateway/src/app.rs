@@ -44,7 +44,7 @@ use crate::sandbox::Inbox;
 use crate::sandbox_pay::SandboxBank;
 use crate::users::OperatorDoor;
 use crate::webhooks::{self, Endpoints};
-use crate::{backup, chat, keys, messages, plugins, rules};
+use crate::{chat, keys, messages, plugins, private, rules};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -241,7 +241,7 @@ impl Gateway {
     pub async fn open(loaded: Loaded, log: LogHandle, options: GatewayOptions) -> Result<Gateway, String> {
         let config_file = loaded.source.path.clone();
         let data_dir = config::data_dir(&loaded.config, &config_file);
-        make_private(&data_dir)
+        private::make_dir(&data_dir)
             .map_err(|error| format!("{}: cannot be made: {error}", data_dir.display()))?;
         let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
         std::fs::create_dir_all(&plugins_dir)
@@ -394,20 +394,10 @@ impl Gateway {
     }
 }
 
-/// Makes the data folder for its owner alone: it holds numbers, sessions and the key. A folder that exists keeps
-/// the permissions its operator gave it.
-pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
-}
-
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
     let options =
         StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };
-    Store::open(data_dir.join(backup::STORE_DIR), options)
+    Store::open(data_dir.join(config::STORE_DIR), options)
 }
 
 /// Folds, writes and removes what piles up.

@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 
 use chelseru_store::Store;
 
-use crate::{keys, plugins, users};
+use crate::config::STORE_DIR;
+use crate::{keys, plugins, private, users};
 
 /// The store, as [`Store::export`] writes it.
 const STORE_FILE: &str = "store.export";
-/// The store's own folder in the data folder.
-pub(crate) const STORE_DIR: &str = "db";
 /// What a data folder has and a backup has not: it is open, or made anew.
 const LEFT_OUT: [&str; 3] = [STORE_DIR, plugins::CACHE_DIR, users::TOKEN_FILE];
 
@@ -65,9 +64,9 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
 }
 
 async fn gather(store: &Store, data: &Path, part: &Path) -> Result<Copied, String> {
-    private_dir(part).map_err(|error| at(part, &error))?;
+    private::make_dir(part).map_err(|error| at(part, &error))?;
     let file = part.join(STORE_FILE);
-    let out = private_file(&file).map_err(|error| at(&file, &error))?;
+    let out = private::make_file(&file).map_err(|error| at(&file, &error))?;
     let records = store.export(out).await.map_err(|error| at(&file, &error))?;
     let (from, to) = (data.to_owned(), part.to_owned());
     let files = tokio::task::spawn_blocking(move || copy_dir(&from, &to, &LEFT_OUT));
@@ -90,9 +89,14 @@ pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> 
             data_dir.display()
         ));
     }
-    private_dir(data_dir).map_err(|error| at(data_dir, &error))?;
-    let records = Store::import(&store, &mut input).map_err(|error| at(&file, &error))?;
-    let files = copy_dir(backup, data_dir, &[STORE_FILE])?;
+    private::make_dir(data_dir).map_err(|error| at(data_dir, &error))?;
+    let mut files = 0;
+    // Before the store counts as one: else a gateway could start on it with a key of its own.
+    let copy = || {
+        files = copy_dir(backup, data_dir, &[STORE_FILE]).map_err(io::Error::other)?;
+        Ok(())
+    };
+    let records = Store::import(&store, &mut input, copy).map_err(|error| at(&file, &error))?;
     Ok(Copied { records, files })
 }
 
@@ -108,7 +112,7 @@ fn copy_dir(from: &Path, to: &Path, without: &[&str]) -> Result<u64, String> {
         let (source, target) = (entry.path(), to.join(&name));
         let kind = entry.file_type().map_err(|error| at(&source, &error))?;
         if kind.is_dir() {
-            private_dir(&target).map_err(|error| at(&target, &error))?;
+            private::make_dir(&target).map_err(|error| at(&target, &error))?;
             files += copy_dir(&source, &target, &[])?;
         } else if kind.is_file() {
             match fs::copy(&source, &target).and_then(|_| File::open(&target)?.sync_all()) {
@@ -120,19 +124,6 @@ fn copy_dir(from: &Path, to: &Path, without: &[&str]) -> Result<u64, String> {
         }
     }
     Ok(files)
-}
-
-/// A folder for its owner alone; one that exists keeps its permissions.
-fn private_dir(path: &Path) -> io::Result<()> {
-    crate::app::make_private(path)
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn at(path: &Path, error: &io::Error) -> String {

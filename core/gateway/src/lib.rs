@@ -11,6 +11,7 @@ pub mod app;
 mod backup;
 pub mod files;
 pub mod http;
+mod private;
 pub mod reload;
 
 pub mod bindings;

@@ -194,10 +194,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(&aside)?.write_all(bytes)?;
+    crate::private::make_file(&aside)?.write_all(bytes)?;
     std::fs::rename(&aside, path)
 }

@@ -50,14 +50,20 @@ impl Store {
     }
 
     /// Makes a new store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
+    /// `before_whole` runs when all records are there and opening would still refuse the store.
     /// New users, sessions, payments, events, rooms and files are numbered from a million above the last one on.
     /// Blocks.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::InvalidData`] when the file is not whole, before anything is written;
-    /// [`io::ErrorKind::AlreadyExists`] when the folder is there; those of reading and writing.
-    pub fn import(path: &Path, file: &mut File) -> io::Result<u64> {
+    /// [`io::ErrorKind::AlreadyExists`] when the folder is there; those of reading, writing and
+    /// `before_whole`.
+    pub fn import(
+        path: &Path,
+        file: &mut File,
+        before_whole: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<u64> {
         read(file, |_, _| Ok(()))?;
         file.rewind()?;
         std::fs::create_dir(path)?;
@@ -89,6 +95,7 @@ impl Store {
         db.flush().map_err(error::engine_io)?;
         let sync = || File::open(database.join("db"))?.sync_data();
         sync()?;
+        before_whole()?;
         if let Some(format) = format {
             db.insert(keys::FORMAT, format).map_err(error::engine_io)?;
             db.flush().map_err(error::engine_io)?;
@@ -217,7 +224,7 @@ mod tests {
     fn import(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<u64> {
         let path = dir.join(format!("{name}.export"));
         std::fs::write(&path, bytes).unwrap();
-        Store::import(&dir.join(name), &mut File::open(&path).unwrap())
+        Store::import(&dir.join(name), &mut File::open(&path).unwrap(), || Ok(()))
     }
 
     #[tokio::test]
@@ -253,13 +260,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn numbers_that_are_kept_outside_go_on_far_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
+        let numbers = async |store: &Store| {
+            let next = |txn: &mut Txn| KEPT_OUTSIDE.iter().map(|sequence| txn.next(sequence)).collect();
+            store.change(next).await.unwrap()
+        };
+        let one: Vec<u64> = numbers(&store).await;
+        assert_eq!(one, [1; KEPT_OUTSIDE.len()]);
+        let path = dir.path().join("export");
+        store.export(File::create(&path).unwrap()).await.unwrap();
+        import(dir.path(), "again", &std::fs::read(&path).unwrap()).unwrap();
+        let again = Store::open(dir.path().join("again"), StoreOptions::default()).unwrap();
+        assert_eq!(numbers(&again).await, [GAP + 2; KEPT_OUTSIDE.len()]);
+    }
+
+    #[tokio::test]
     async fn an_import_that_was_cut_off_is_no_store() {
-        let (dir, _) = exported(0).await;
+        let (dir, _) = exported(20).await;
         let path = dir.path().join("half");
-        std::fs::create_dir(&path).unwrap();
-        let db = sled::Config::new().path(path.join("sled")).open().unwrap();
-        db.insert(b"record", b"value").unwrap();
-        drop(db);
+        let mut file = File::open(dir.path().join("export")).unwrap();
+        Store::import(&path, &mut file, || Err(io::Error::other("cut off"))).unwrap_err();
         let opened = Store::open(&path, StoreOptions::default());
         assert!(matches!(opened, Err(StoreError::Foreign { .. })), "{opened:?}");
     }

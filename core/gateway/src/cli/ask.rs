@@ -101,7 +101,7 @@ pub(super) fn open(config_file: &Path) -> Result<Way, String> {
     let loaded = super::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
-    match Store::open(data_dir.join("db"), StoreOptions::default()) {
+    match Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default()) {
         Ok(store) => Ok(Way::Store(store)),
         Err(StoreError::Locked { .. }) => Ok(Way::Gateway(Box::new(Running(OperatorDoor::find(&data_dir)?)))),
         Err(error) => Err(error.to_string()),

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
 pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
-    if !data_dir.join(backup::STORE_DIR).is_dir() {
+    if !data_dir.join(config::STORE_DIR).is_dir() {
         return Err(format!("{}: there is no store; was the gateway ever started?", data_dir.display()));
     }
     let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -46,7 +46,7 @@ pub(super) fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     let copied = backup::restore(folder, &data_dir)?;
-    let store = Store::open(data_dir.join(backup::STORE_DIR), StoreOptions::default());
+    let store = Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default());
     let store = store.map_err(|error| error.to_string())?;
     let report = store.ledger_verify().map_err(|error| error.to_string())?;
     if let Some(difference) = report.difference {

@@ -646,6 +646,9 @@ impl Config {
     }
 }
 
+/// The store's own folder in the data folder.
+pub const STORE_DIR: &str = "db";
+
 /// The data folder of a configuration file.
 pub fn data_dir(config: &Config, file: &Path) -> PathBuf {
     let base = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
