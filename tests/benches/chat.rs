@@ -131,7 +131,7 @@ async fn fan_out() {
     let paced = || Job {
         addresses: addresses.clone(),
         sender_every: 25,
-        window: WINDOW,
+        window: 1,
         rate: 500.0,
         text_bytes: TEXT_BYTES,
         seconds: 4.0,
@@ -160,8 +160,11 @@ async fn pairs() {
         let room = room.expect("a room").0.id;
         addresses.extend([one, two].map(|user| address(&gateway, room, &tokens[user as usize - 1])));
     }
-    let all = |window, rate| Job {
-        addresses: addresses.clone(),
+    let bare = bare::start(true, TEXT_BYTES + 205).await;
+    let bare_addresses: Vec<String> =
+        (0..2 * PAIRS).map(|user| format!("http://{bare}/{}", user / 2)).collect();
+    let load = |addresses: &[String], window, rate| Job {
+        addresses: addresses.to_vec(),
         sender_every: 2,
         window,
         rate,
@@ -172,7 +175,7 @@ async fn pairs() {
     for _ in 0..RUNS {
         let before = gateway.app.store.commit_stats();
         let cpu_before = cpu_seconds();
-        let outcome = job(all(PAIR_WINDOW, 0.0)).await;
+        let outcome = job(load(&addresses, PAIR_WINDOW, 0.0)).await;
         cpu.push((cpu_seconds() - cpu_before) * 1e6 / (outcome.messages * 3.75));
         let after = gateway.app.store.commit_stats();
         let size = (after.changes - before.changes) as f64 / (after.batches - before.batches).max(1) as f64;
@@ -194,13 +197,28 @@ async fn pairs() {
         median(ratios),
         median(cpu)
     );
-    let half = job(all(1, rate / 2.0)).await;
-    println!(
-        "{PAIRS} pairs at {:.0} messages/s: delivery p50 {:.1} ms, p99 {:.1} ms; reach: p99 at most 20 ms",
-        rate / 2.0,
-        half.p50_ms,
-        half.p99_ms
-    );
+    // The traffic of above at half its rate, and the hardest form of that rate: no message beside another.
+    for (window, form) in [(PAIR_WINDOW, "at once, as above"), (1, "at a time")] {
+        let (mut ours, mut bares): (Vec<Outcome>, Vec<Outcome>) = Default::default();
+        for _ in 0..RUNS {
+            ours.push(job(load(&addresses, window, rate / 2.0)).await);
+            bares.push(job(load(&bare_addresses, window, rate / 2.0)).await);
+        }
+        let of = |outcomes: &[Outcome], value: fn(&Outcome) -> f64| {
+            median(outcomes.iter().map(value).collect())
+        };
+        println!(
+            "{PAIRS} pairs at {:.0} messages/s, {window} {form}: delivery p50 {:.1} ms, p99 {:.1} ms, {:.0} deliveries/s; \
+             B p50 {:.1} ms, p99 {:.1} ms, {:.0} deliveries/s; reach: p99 at most 20 ms",
+            rate / 2.0,
+            of(&ours, |outcome| outcome.p50_ms),
+            of(&ours, |outcome| outcome.p99_ms),
+            of(&ours, |outcome| outcome.deliveries),
+            of(&bares, |outcome| outcome.p50_ms),
+            of(&bares, |outcome| outcome.p99_ms),
+            of(&bares, |outcome| outcome.deliveries),
+        );
+    }
     gateway.stop().await;
 }
 

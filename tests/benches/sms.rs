@@ -1,10 +1,15 @@
-//! Messages accepted (durable) a second through the whole path with a provider that answers at once, beside the bare
-//! commit baseline; and how soon a gateway sends again that starts on 100,000 waiting messages.
+//! Messages accepted (durable) a second through the whole path with a provider that answers at once, beside two bare
+//! baselines: commits alone, and a relay that makes the same two HTTP exchanges and stores nothing. And how soon a
+//! gateway sends again that starts on 100,000 waiting messages.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chelseru_domain::api_key;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_simulator::{Fault, Simulator};
@@ -12,8 +17,11 @@ use chelseru_store::{
     MessageClass, MessageContent, MessageDraft, MessageInserted, Store, StoreOptions, Timestamp,
 };
 use chelseru_tests::{PATIENCE, TestGateway, folder};
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::measure::{median, runtime};
 
@@ -66,10 +74,55 @@ pub(crate) async fn rate(callers: Vec<tokio::task::JoinHandle<u64>>, started: In
     sum as f64 / started.elapsed().as_secs_f64()
 }
 
+/// Bytes of the gateway's answer to a message.
+const ANSWER_BYTES: usize = 400;
+
+/// Bare hyper that asks the stand-in once per request, by a client like the gateway's, and answers as many bytes as
+/// the gateway: what two HTTP exchanges a message leave of this machine.
+async fn relay(simulator: &Simulator) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let url = format!("http://{}/v1/test-key/sms/send.json", simulator.addr);
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let local_id = Arc::new(AtomicU64::new(1));
+    let answer = Bytes::from(vec![b'x'; ANSWER_BYTES]);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).expect("a socket");
+            let (url, client, local_id, answer) =
+                (url.clone(), client.clone(), local_id.clone(), answer.clone());
+            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let (url, client, answer) = (url.clone(), client.clone(), answer.clone());
+                let local_id = local_id.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    request.into_body().collect().await.expect("a body");
+                    let body = format!("receptor=09120000000&message=hello&localid={local_id}");
+                    let asked = client
+                        .post(url)
+                        .header("content-type", "application/x-www-form-urlencoded")
+                        .body(body)
+                        .send()
+                        .await
+                        .expect("answered");
+                    assert_eq!(asked.status(), 200);
+                    asked.bytes().await.expect("a body");
+                    Ok::<_, Infallible>(hyper::Response::new(Full::new(answer)))
+                }
+            });
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    address
+}
+
+fn address(gateway: &TestGateway) -> SocketAddr {
+    gateway.url.trim_start_matches("http://").split('/').next().expect("one").parse().expect("one")
+}
+
 /// `message/send/` answered 200 (or 202 when nobody waits), a second, over kept-alive connections.
-async fn sends(gateway: &TestGateway, token: &str, callers: usize, wait: bool) -> f64 {
-    let address: SocketAddr =
-        gateway.url.trim_start_matches("http://").split('/').next().expect("one").parse().expect("one");
+async fn sends(address: SocketAddr, token: &str, callers: usize, wait: bool) -> f64 {
     let started = Instant::now();
     let callers: Vec<_> = (0..callers)
         .map(|caller| {
@@ -194,20 +247,32 @@ pub(crate) fn run() {
         let (sandbox, sandbox_token) = open("").await;
         let (mut bares, mut rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let (mut stored, mut without_http) = (Vec::new(), Vec::new());
+        let (mut relays, mut relay_ratios) = (Vec::new(), Vec::new());
+        let relay = relay(&simulator).await;
+        let (gateway_at, sandbox_at) = (address(&gateway), address(&sandbox));
         for _ in 0..RUNS {
             let bare = commits().await;
-            let rate = sends(&gateway, &token, CALLERS, true).await;
+            let rate = sends(gateway_at, &token, CALLERS, true).await;
+            let relayed = sends(relay, &token, CALLERS, true).await;
+            relays.push(relayed);
+            relay_ratios.push(rate / relayed);
             bares.push(bare);
             rates.push(rate);
             ratios.push(rate / bare);
-            without_http.push(sends(&sandbox, &sandbox_token, CALLERS, true).await);
+            without_http.push(sends(sandbox_at, &sandbox_token, CALLERS, true).await);
             // Stored for the queue to send, with nobody waiting.
-            stored.push(sends(&sandbox, &sandbox_token, CALLERS, false).await);
+            stored.push(sends(sandbox_at, &sandbox_token, CALLERS, false).await);
         }
         let (rate, bare) = (median(rates), median(bares));
         println!(
             "message/send/ through Kavenegar's stand-in: {rate:.0} messages/s; bare commits {bare:.0}/s; ratio {:.2}; reach: 0.50 ({CALLERS} callers)",
             median(ratios)
+        );
+        let relayed = median(relays);
+        println!(
+            "the same two HTTP exchanges, nothing stored and no plugin: {relayed:.0}/s, {:.2} of bare commits; of that {:.2}",
+            relayed / bare,
+            median(relay_ratios)
         );
         let without_http = median(without_http);
         println!(
@@ -216,8 +281,8 @@ pub(crate) fn run() {
         );
         println!("only stored (wait false), sent beside: {:.0} messages/s", median(stored));
         // One caller: what a message takes from end to end.
-        let alone = sends(&gateway, &token, 1, true).await;
-        let alone_without = sends(&sandbox, &sandbox_token, 1, true).await;
+        let alone = sends(gateway_at, &token, 1, true).await;
+        let alone_without = sends(sandbox_at, &sandbox_token, 1, true).await;
         println!(
             "one caller: {:.2} ms a message, {:.2} ms without HTTP client and provider",
             1e3 / alone,

@@ -20,7 +20,7 @@ pub(crate) struct Job {
     pub(crate) addresses: Vec<String>,
     /// Every so many-th socket sends, from the first on.
     pub(crate) sender_every: usize,
-    /// Messages on their way from one sender.
+    /// Messages on their way from one sender; with a pace, how many it writes at once.
     pub(crate) window: u64,
     /// Messages a second of all senders together, instead of a window; 0: as fast as the window allows.
     pub(crate) rate: f64,
@@ -246,14 +246,14 @@ async fn pace(
     started: Instant,
     counts: Arc<Counts>,
 ) {
-    let gap = Duration::from_secs_f64(senders / job.rate);
+    let gap = Duration::from_secs_f64(senders * job.window as f64 / job.rate);
     // Not all at the same moment.
     let mut next = tokio::time::Instant::now() + gap.mul_f64((index % 97) as f64 / 97.0);
     while !counts.stop.load(Ordering::Relaxed) {
         tokio::time::sleep_until(next).await;
         next += gap;
         let bytes = message(index, started.elapsed().as_micros(), job.text_bytes);
-        if writer.write_all(&bytes).await.is_err() {
+        if writer.write_all(&bytes.repeat(job.window as usize)).await.is_err() {
             return;
         }
     }
