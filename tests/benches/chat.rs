@@ -16,7 +16,7 @@ use chelseru_tests::{TestGateway, folder};
 use client::{Job, Outcome};
 use serde_json::json;
 
-use crate::measure::{cpu_seconds, median, percentile, runtime};
+use crate::measure::{Connection, cpu_seconds, median, percentile, runtime};
 
 /// Bounds that the bench drives on purpose: rates of a single socket, sockets of a single user.
 const CONFIG: &str = "
@@ -204,9 +204,8 @@ async fn pairs() {
             ours.push(job(load(&addresses, window, rate / 2.0)).await);
             bares.push(job(load(&bare_addresses, window, rate / 2.0)).await);
         }
-        let of = |outcomes: &[Outcome], value: fn(&Outcome) -> f64| {
-            median(outcomes.iter().map(value).collect())
-        };
+        let of =
+            |outcomes: &[Outcome], value: fn(&Outcome) -> f64| median(outcomes.iter().map(value).collect());
         println!(
             "{PAIRS} pairs at {:.0} messages/s, {window} {form}: delivery p50 {:.1} ms, p99 {:.1} ms, {:.0} deliveries/s; \
              B p50 {:.1} ms, p99 {:.1} ms, {:.0} deliveries/s; reach: p99 at most 20 ms",
@@ -296,9 +295,8 @@ async fn history() {
     const SHORT: u64 = 1000;
     let gateway = TestGateway::start(CONFIG).await;
     let token = log_in(&gateway, 1).await.remove(0);
-    let mut rooms = Vec::new();
-    for messages in [SHORT, LONG] {
-        let room = group(&gateway, 1).await;
+    let rooms = [group(&gateway, 1).await, group(&gateway, 1).await];
+    for (room, messages) in rooms.into_iter().zip([SHORT, LONG]) {
         let (sender, mut done) = tokio::sync::mpsc::channel::<()>(1024);
         let mut waiting = 0;
         for _ in 0..messages {
@@ -333,16 +331,21 @@ async fn history() {
             done.recv().await;
             waiting -= 1;
         }
-        rooms.push(room);
     }
+    let requests = rooms.map(|room| {
+        format!(
+            "GET /drfchelseru/chat/messages/?chat_room={} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n",
+            room.0
+        )
+    });
+    let mut connection = Connection::open(&gateway.url);
     let mut samples: [Vec<Duration>; 2] = Default::default();
     for _ in 0..300 {
-        for (room, samples) in rooms.iter().zip(&mut samples) {
+        for (request, samples) in requests.iter().zip(&mut samples) {
             let started = Instant::now();
-            let path = format!("/chat/messages/?chat_room={}", room.0);
-            let page = gateway.get(&path, Some(&token)).await;
+            let page = tokio::task::block_in_place(|| connection.ask(request.as_bytes()));
             samples.push(started.elapsed());
-            assert_eq!(page.body["results"].as_array().map(Vec::len), Some(30), "{page:?}");
+            assert_eq!(page.matches("\"seq\":").count(), 30, "{page}");
         }
     }
     let [short, long] = samples.map(|mut samples| {
