@@ -14,6 +14,7 @@ mod gateways;
 mod limits;
 mod login;
 mod operator;
+mod operator_routes;
 mod password;
 mod payments;
 mod payments_crash;

@@ -352,6 +352,12 @@ async fn holds_are_captured_voided_and_refunds_bounded_by_the_staff() {
     assert_eq!(shop.post(&path("void/"), json!({})).await.status, 409);
     assert_eq!(shop.balance().await, 900);
     assert_eq!(shop.post("/wallet/spend/", json!({"amount": 900.1})).await.status, 409);
+    let other = shop.post("/wallet/spend/", json!({"amount": 5, "hold": true})).await;
+    let other = format!("/wallet/spend/{}/", other.body["id"]);
+    assert_eq!(shop.get(&other).await.body["state"], "held");
+    let voided = shop.post(&format!("{other}void/"), json!({})).await;
+    assert_eq!((voided.status, &voided.body["state"]), (200, &json!("voided")), "{voided:?}");
+    assert_eq!(shop.balance().await, 900);
 
     let refund = format!("/payment/{}/refund/", paid["id"]);
     assert_eq!(shop.post(&refund, json!({"amount": 1000.1})).await.status, 400);

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod process;
 pub mod socket;
+mod spec;
 
 /// How long a test waits for something that must happen; far above what it takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -172,16 +173,24 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Sends a request. Panics when there is no answer, or one that the OpenAPI document does not tell of.
     pub async fn of(request: reqwest::RequestBuilder) -> Answer {
         Answer::try_of(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
     }
 
     pub async fn try_of(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-        let response = request.send().await?;
+        let (client, request) = request.build_split();
+        let request = request?;
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let response = client.execute(request).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, headers, body, text })
+        let answer = Answer { status, headers, body, text };
+        if let Some(problem) = spec::problem(&method, &url, &answer) {
+            panic!("{method} {}: {problem}; the answer: {}", url.path(), answer.text);
+        }
+        Ok(answer)
     }
 
     pub fn header(&self, name: &str) -> &str {

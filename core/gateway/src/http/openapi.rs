@@ -73,11 +73,15 @@ fn describe(route: &Route, method: &Method, operation: Operation, about: &About)
     }
     let mut responses = Map::new();
     for (status, shape) in about.answers {
-        responses.insert(status.to_string(), response(shape));
+        let told = if *status < 400 || !shape.contains(' ') { response(shape) } else { failure(shape) };
+        responses.insert(status.to_string(), told);
     }
-    for (status, text) in errors(route, operation) {
+    for (status, text) in errors(route, operation, about) {
         responses.entry(status.to_string()).or_insert_with(|| failure(text));
     }
+    let any = "404 another `format` than json; 405 another method; 406 another type is wanted; 408 the body comes too \
+        slowly; 429 too many requests; 500 and 503 the gateway cannot.";
+    responses.insert("default".into(), failure(any));
     let mut object = json!({
         "operationId": operation_id(route, method, operation),
         "summary": about.summary,
@@ -122,34 +126,42 @@ fn response(shape: &str) -> Value {
     if shape.contains(' ') {
         return json!({"description": shape});
     }
-    let (name, list) = match shape.strip_suffix("[]") {
-        Some(name) => (name, true),
-        None => (shape, false),
-    };
-    let reference = json!({"$ref": format!("#/components/schemas/{name}")});
-    let schema = if list { json!({"type": "array", "items": reference}) } else { reference };
-    json!({"description": name, "content": {"application/json": {"schema": schema}}})
+    json!({"description": shape, "content": {"application/json": {"schema": schemas::shape(shape)}}})
 }
 
 fn failure(text: &str) -> Value {
-    let schema = if text.starts_with("Field") { "FieldErrors" } else { "Error" };
+    let schema = if text.starts_with("Field") { "Refusal" } else { "Error" };
     let reference = format!("#/components/schemas/{schema}");
     json!({"description": text, "content": {"application/json": {"schema": {"$ref": reference}}}})
 }
 
 /// What any operation of this kind may answer besides its own.
-fn errors(route: &Route, operation: Operation) -> Vec<(u16, &'static str)> {
+fn errors(route: &Route, operation: Operation, about: &About) -> Vec<(u16, &'static str)> {
     let mut errors = Vec::new();
     if operation.reads_body() || operation.streams_body() {
         errors.push((400, "Field errors, or a body that cannot be read."));
         errors.push((413, "The body is too large."));
         errors.push((415, "Another media type."));
     }
-    if route.access == Access::User {
-        errors.push((401, "No valid access token."));
+    match route.access {
+        Access::User => errors.push((401, "No valid access token.")),
+        Access::Open => errors.push((401, "A token was sent, and is not valid.")),
+        Access::Loopback => errors.push((404, "For clients on this machine only.")),
+        Access::Tokenless => {}
+    }
+    if tag(route) == "chat" {
+        errors.push((403, "Banned, or a right is missing."));
+        errors.push((404, "There is none, for this caller."));
+        errors.push((409, "A bound is reached, or what is there does not allow it."));
     }
     if route.path.contains('{') {
         errors.push((404, "There is none, for this caller."));
+    }
+    if about.query.iter().any(|field| field.0 == "cursor") {
+        errors.push((404, "There is no such page."));
+    }
+    if !about.query.is_empty() {
+        errors.push((400, "Field errors, in the query."));
     }
     errors
 }

@@ -29,7 +29,8 @@ pub(super) struct About {
     pub(super) summary: &'static str,
     pub(super) query: &'static [Field],
     pub(super) body: &'static [Field],
-    /// Status and the name of a schema, or a sentence when it has a space.
+    /// Status and the name of a shape, or a sentence when it has a space: of an answer without JSON below 400, of an
+    /// error from there on. `Name[]` is a list, `Page<Name>` one page of them, `One|Other` either.
     pub(super) answers: &'static [(u16, &'static str)],
 }
 
@@ -47,8 +48,12 @@ const CURSOR: Field = Field("cursor", MayText, "From `next` or `previous` of ano
 const ROOM: Field = Field("chat_room", Integer, "The room.");
 const AMOUNT: Field = Field("amount", MayNumber, "In the configured currency, exactly; absent: all of it.");
 const USER_ID: Field = Field("user_id", Integer, "A user.");
-const TOKENS: &[(u16, &str)] =
-    &[(200, "Tokens"), (401, "Wrong, expired, used or burned."), (429, "Too many tries.")];
+const TOKENS: &[(u16, &str)] = &[
+    (200, "Tokens"),
+    (401, "Wrong, expired, used or burned."),
+    (403, "This way of logging in is switched off."),
+    (429, "Too many tries."),
+];
 
 /// Everything there is to say of an operation; nothing of those that only tests have.
 pub(super) fn about(operation: Operation) -> Option<About> {
@@ -60,6 +65,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
             &[NUMBER],
             &[
                 (200, "Details"),
+                (403, "This way of logging in is switched off."),
                 (409, "A code is pending; Retry-After says for how long."),
                 (429, "Too many codes for this number, address or in all."),
                 (502, "The provider refused."),
@@ -84,7 +90,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("password2", Text, "The same again."),
                 Field("email", MayText, "A mail address."),
             ],
-            &[(201, "Registered"), (403, "Login by password is switched off.")],
+            &[(201, "Registered"), (403, "This way of logging in is switched off.")],
         ),
         O::Login => about_of(
             "Log in by user name and password",
@@ -99,13 +105,13 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("old_password", Text, "The present one."),
                 Field("new_password", Text, "8 to 128 characters."),
             ],
-            &[(200, "Details")],
+            &[(200, "PasswordChanged"), (403, "This way of logging in is switched off.")],
         ),
         O::PasswordResetSend => about_of(
             "Send a code for a new password, if the number has an account",
             &[],
             &[NUMBER],
-            &[(200, "Details")],
+            &[(200, "Details"), (403, "This way of logging in is switched off.")],
         ),
         O::PasswordReset => about_of(
             "Set a password by code; ends all sessions",
@@ -115,7 +121,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("code", Text, "The code of password/reset/send/."),
                 Field("new_password", Text, "8 to 128 characters."),
             ],
-            &[(200, "Details"), (401, "Wrong code.")],
+            &[(200, "Details"), (401, "Wrong code."), (403, "This way of logging in is switched off.")],
         ),
         O::Me => about_of("One's own account", &[], &[], &[(200, "Account")]),
         O::MeUpdate => about_of(
@@ -136,9 +142,14 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("user", MayInteger, "One account."),
             ],
             &[],
-            &[(200, "Page"), (403, "Not staff.")],
+            &[(200, "Page<AuditEvent>"), (403, "Not staff.")],
         ),
-        O::Jwks => about_of("The public keys of access tokens", &[], &[], &[(200, "A JSON Web Key Set.")]),
+        O::Jwks => about_of(
+            "The public keys of access tokens",
+            &[],
+            &[],
+            &[(200, "KeySet"), (404, "Tokens are signed with a shared secret.")],
+        ),
         O::TokenRefresh => about_of(
             "New tokens for a refresh token, which is replaced",
             &[],
@@ -149,12 +160,12 @@ pub(super) fn about(operation: Operation) -> Option<About> {
             "Whether a token is good",
             &[],
             &[Field("token", Text, "An access or refresh token.")],
-            &[(200, "An empty object."), (401, "It is not.")],
+            &[(200, "Empty"), (401, "It is not.")],
         ),
         O::Logout => about_of("End this session", &[], &[], &[(200, "Details")]),
         O::SessionList => about_of("One's own sessions, newest first", &[], &[], &[(200, "Session[]")]),
         O::SessionEnd => about_of("End one of one's own sessions", &[], &[], &[(204, "It is done.")]),
-        O::SessionEndOthers => about_of("End all other sessions", &[], &[], &[(200, "How many have ended.")]),
+        O::SessionEndOthers => about_of("End all other sessions", &[], &[], &[(200, "Ended")]),
         O::MessageSend => about_of(
             "Send a message, with an API key or as staff",
             &[],
@@ -175,8 +186,10 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("dry_run", MayBool, "Only say encoding, parts and warnings."),
             ],
             &[
-                (200, "SentMessage"),
-                (202, "SentMessage"),
+                (200, "SentMessage|MessagePlan"),
+                (202, "StoredMessage"),
+                (401, "Neither a valid API key nor staff."),
+                (403, "Not staff."),
                 (409, "The request with this key runs."),
                 (422, "The key stands for another request."),
                 (429, "A cap is reached."),
@@ -192,12 +205,20 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("provider", MayText, "By one provider."),
             ],
             &[],
-            &[(200, "Page")],
+            &[(200, "Page<Message>"), (401, "Neither a valid API key nor staff."), (403, "Not staff.")],
         ),
-        O::MessageGet => about_of("One message and what became of it", &[], &[], &[(200, "SentMessage")]),
-        O::MessageReport => {
-            about_of("A provider's delivery report, in its own form", &[], &[], &[(200, "It is taken.")])
-        }
+        O::MessageGet => about_of(
+            "One message and what became of it",
+            &[],
+            &[],
+            &[(200, "Message"), (401, "Neither a valid API key nor staff."), (403, "Not staff.")],
+        ),
+        O::MessageReport => about_of(
+            "A provider's delivery report, in its own form",
+            &[],
+            &[],
+            &[(200, "Details"), (400, "The report is not understood.")],
+        ),
         O::PaymentCreate => about_of(
             "Begin a payment; send the payer to gateway_url",
             &[],
@@ -237,6 +258,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
             &[
                 (200, "PaymentResult"),
                 (302, "To frontend_callback_url with the result."),
+                (400, "It cannot be read."),
                 (404, "No such payment."),
             ],
         ),
@@ -250,7 +272,9 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 (404, "No such payment."),
             ],
         ),
-        O::PaymentList => about_of("One's own payments, newest first", &[CURSOR], &[], &[(200, "Page")]),
+        O::PaymentList => {
+            about_of("One's own payments, newest first", &[CURSOR], &[], &[(200, "Page<Payment>")])
+        }
         O::PaymentGet => about_of("One of one's own payments", &[], &[], &[(200, "Payment")]),
         O::PaymentRefund => about_of(
             "Give a payment back; staff only",
@@ -264,7 +288,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
         ),
         O::WalletGet => about_of("What one has", &[], &[], &[(200, "Wallet")]),
         O::WalletEntries => {
-            about_of("The lines of one's wallet, newest first", &[CURSOR], &[], &[(200, "Page")])
+            about_of("The lines of one's wallet, newest first", &[CURSOR], &[], &[(200, "Page<WalletEntry>")])
         }
         O::SpendCreate => about_of(
             "Spend from one's wallet, or hold",
@@ -286,12 +310,15 @@ pub(super) fn about(operation: Operation) -> Option<About> {
             "Give held money to the merchant; staff only",
             &[],
             &[AMOUNT],
-            &[(200, "Spend"), (403, "Not staff.")],
+            &[(200, "Spend"), (403, "Not staff."), (409, "It has ended otherwise.")],
         ),
-        O::SpendVoid => {
-            about_of("Give held money back; staff only", &[], &[], &[(200, "Spend"), (403, "Not staff.")])
-        }
-        O::ChatRoot => about_of("The addresses of the two collections", &[], &[], &[(200, "Two addresses.")]),
+        O::SpendVoid => about_of(
+            "Give held money back; staff only",
+            &[],
+            &[],
+            &[(200, "Spend"), (403, "Not staff."), (409, "It has ended otherwise.")],
+        ),
+        O::ChatRoot => about_of("The addresses of the two collections", &[], &[], &[(200, "ChatAddresses")]),
         O::RoomList => about_of("One's rooms, the newest change first", &[], &[], &[(200, "Room[]")]),
         O::RoomCreate => about_of(
             "Find or make the room of a pair, or make a group",
@@ -332,10 +359,10 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("seq", MayInteger, "Up to this number; absent: everything."),
                 Field("message", MayInteger, "Up to this message."),
             ],
-            &[(200, "The marker, the newest number and the unread count.")],
+            &[(200, "ReadMarker")],
         ),
         O::RoomLeave => about_of("Leave a room", &[], &[], &[(204, "It is done.")]),
-        O::MemberList => about_of("Members of a room", &[CURSOR], &[], &[(200, "Page")]),
+        O::MemberList => about_of("Members of a room", &[CURSOR], &[], &[(200, "Page<Member>")]),
         O::MemberAdd => {
             about_of("Add a member", &[], &[USER_ID], &[(201, "Member"), (403, "A right is missing.")])
         }
@@ -359,15 +386,18 @@ pub(super) fn about(operation: Operation) -> Option<About> {
             "Users banned from a room",
             &[CURSOR],
             &[],
-            &[(200, "Page"), (403, "A right is missing.")],
+            &[(200, "Page<PublicUser>"), (403, "A right is missing.")],
         ),
         O::BanAdd => about_of("Ban a user", &[], &[USER_ID], &[(201, "Room"), (403, "A right is missing.")]),
         O::BanRemove => {
             about_of("End a ban", &[], &[], &[(204, "It is done."), (403, "A right is missing.")])
         }
-        O::ChatMessageList => {
-            about_of("Messages of a room, newest first, 30 a page", &[ROOM, CURSOR], &[], &[(200, "Page")])
-        }
+        O::ChatMessageList => about_of(
+            "Messages of a room, newest first, 30 a page",
+            &[ROOM, CURSOR],
+            &[],
+            &[(200, "Page<ChatMessage>")],
+        ),
         O::ChatMessageCreate => about_of(
             "Post a message; open sockets see it",
             &[],
@@ -433,21 +463,38 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("chatroom", Integer, "The room."),
                 Field("text", MayText, "For people."),
             ],
-            &[(201, "UploadedFile"), (403, "A right is missing."), (429, "Too many uploads at once.")],
+            &[
+                (201, "UploadedFile"),
+                (403, "A right is missing."),
+                (507, "No room is left for files."),
+                (429, "Too many uploads at once."),
+            ],
         ),
         O::FileGet => about_of("A file's facts and a short-lived link", &[], &[], &[(200, "UploadedFile")]),
         O::FileDownload => about_of(
             "A file's bytes, for members of its room",
             &[],
             &[],
-            &[(200, "The bytes."), (206, "A part of the bytes."), (416, "No such part.")],
+            &[
+                (200, "The bytes."),
+                (401, "Neither a token nor a valid link."),
+                (206, "A part of the bytes."),
+                (416, "No such part."),
+            ],
         ),
-        O::TusCreate => {
-            about_of("Begin a resumable upload (tus 1.0)", &[], &[], &[(201, "Location has its address.")])
-        }
-        O::TusGet => {
-            about_of("How far a resumable upload is", &[], &[], &[(200, "Upload-Offset and Upload-Length.")])
-        }
+        O::TusCreate => about_of(
+            "Begin a resumable upload (tus 1.0)",
+            &[],
+            &[],
+            &[
+                (201, "Location has its address."),
+                (400, "Field errors, in Upload-Metadata."),
+                (412, "Tus-Resumable is not 1.0.0."),
+                (413, "The file would be too large."),
+                (507, "No room is left for files."),
+            ],
+        ),
+        O::TusGet => about_of("How far a resumable upload is", &[], &[], &[(200, "Upload")]),
         O::TusPatch => about_of(
             "Send more of it",
             &[],
@@ -466,31 +513,46 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("since", MayInteger, "Resume after this message."),
             ],
             &[],
-            &[(101, "The socket is open."), (403, "No token, not a member, or banned.")],
+            &[
+                (101, "The socket is open."),
+                (426, "No upgrade to a WebSocket was asked for."),
+                (403, "No token, not a member, or banned."),
+            ],
         ),
         O::Socket => about_of(
             "A WebSocket of all one's rooms; see CHAT.md",
             &[Field("token", MayText, "An access token; better in a header or a subprotocol.")],
             &[],
-            &[(101, "The socket is open."), (403, "No valid token.")],
+            &[
+                (101, "The socket is open."),
+                (426, "No upgrade to a WebSocket was asked for."),
+                (403, "No valid token."),
+            ],
         ),
         O::SandboxBankPage => about_of("The trial bank's page", &[], &[], &[(200, "A page.")]),
         O::SandboxBankDecide => about_of(
             "Pay, cancel, or pay without coming back",
             &[],
             &[Field("action", Text, "pay, cancel or pay_lost.")],
-            &[(303, "To the callback address.")],
+            &[
+                (200, "A page: the way back is lost."),
+                (409, "It was decided before."),
+                (303, "To the callback address."),
+            ],
         ),
         O::SandboxInbox => about_of(
             "What the trial provider was asked to send",
             &[Field("mobile_number", MayText, "To one number.")],
             &[],
-            &[(200, "Page")],
+            &[(200, "Results<InboxMessage>")],
         ),
-        O::OperatorUsers => {
-            about_of("What chelseru user asks of a running gateway", &[], &[], &[(200, "The answer.")])
-        }
-        O::ApiKeyList => about_of("API keys", &[], &[], &[(200, "Page")]),
+        O::OperatorUsers => about_of(
+            "What chelseru user asks of a running gateway",
+            &[],
+            &[],
+            &[(200, "Account|Account[]"), (403, "The token of the data folder is missing or wrong.")],
+        ),
+        O::ApiKeyList => about_of("API keys", &[], &[], &[(200, "Results<ApiKey>")]),
         O::ApiKeyCreate => about_of(
             "Make an API key; its token is shown once",
             &[],
@@ -499,7 +561,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("name", MayText, "For people."),
                 Field("daily_cap", MayInteger, "Messages a day."),
             ],
-            &[(201, "The key.")],
+            &[(201, "NewApiKey")],
         ),
         O::ApiKeyRevoke => {
             about_of("Revoke an API key", &[], &[Field("id", Integer, "Its number.")], &[(200, "Details")])
@@ -508,7 +570,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
             "Write a backup of the store, the key, the plugins and the uploaded files",
             &[],
             &[Field("folder", Text, "Where to, an absolute path on this machine; made by it.")],
-            &[(200, "records, files.")],
+            &[(200, "Copied")],
         ),
         O::WebhookList => about_of(
             "Events and their deliveries, newest first",
@@ -517,7 +579,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("dead", MayBool, "Only those that were given up."),
             ],
             &[],
-            &[(200, "Page")],
+            &[(200, "Results<WebhookEvent>")],
         ),
         O::WebhookReplay => about_of(
             "Tell an event again, or all that were given up",
@@ -526,19 +588,14 @@ pub(super) fn about(operation: Operation) -> Option<About> {
                 Field("event", MayText, "Its id; absent: all that were given up."),
                 Field("endpoint", MayText, "Only there."),
             ],
-            &[(200, "How many.")],
+            &[(200, "Replayed")],
         ),
-        O::Status => {
-            about_of("What runs, since when, and what was refused", &[], &[], &[(200, "The status.")])
-        }
+        O::Status => about_of("What runs, since when, and what was refused", &[], &[], &[(200, "Any")]),
         O::Metrics => about_of("Metrics in the Prometheus text format", &[], &[], &[(200, "The metrics.")]),
-        O::Health => about_of(
-            "Whether durable writes are possible",
-            &[],
-            &[],
-            &[(200, "They are."), (503, "They are not.")],
-        ),
-        O::OpenApi => about_of("This document", &[], &[], &[(200, "This document.")]),
+        O::Health => {
+            about_of("Whether durable writes are possible", &[], &[], &[(200, "Health"), (503, "Health")])
+        }
+        O::OpenApi => about_of("This document", &[], &[], &[(200, "Any")]),
         O::SocketEcho => None,
     }
 }

@@ -1,102 +1,329 @@
-//! Shapes that several answers share.
+//! Shapes of answers.
+//!
+//! Whatever a shape names is always there, except names that are written here with a question mark at their end. The
+//! journeys hold every answer they get against these, and a field that is answered and not named fails them too.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+/// All shapes by name.
 pub(super) fn schemas() -> Value {
-    let text = || json!({"type": "string"});
-    let whole = || json!({"type": "integer"});
-    let time = || json!({"type": "string", "format": "date-time"});
-    let maybe = |kind: &str| json!({"type": [kind, "null"]});
-    let object = |properties: Value| json!({"type": "object", "properties": properties});
-    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
-    let user = || json!({"$ref": "#/components/schemas/PublicUser"});
+    let mut all = Map::new();
+    for shapes in [common(), identity(), sms(), money(), chat(), operators()] {
+        let Value::Object(shapes) = shapes else { continue };
+        all.extend(shapes);
+    }
+    all.into()
+}
+
+fn common() -> Value {
     json!({
-        "Error": object(json!({
-            "detail": text(), "details": text(), "error": text(),
-            "code": {"type": "string", "description": "Stable, for programs; also X-Error-Code."},
-            "request_id": text(),
-        })),
+        "Error": {
+            "type": "object",
+            "description": "One of detail, details and error says what is wrong, for people. Some failures say more.",
+            "properties": {
+                "detail": text(), "error": text(), "details": {"type": ["string", "object"]},
+                "code": {"type": "string", "description": "Stable, for programs; also X-Error-Code."},
+                "request_id": {"type": "string", "description": "Also X-Request-Id; the log has it."},
+            },
+            "required": ["code", "request_id"],
+            "additionalProperties": true,
+        },
         "FieldErrors": {
             "type": "object",
-            "additionalProperties": {"type": "array", "items": text()},
+            "additionalProperties": list(text()),
             "description": "Field names and what is wrong with each; the code is in X-Error-Code.",
         },
+        "Refusal": {
+            "anyOf": [reference("FieldErrors"), reference("Error"), list(text())],
+            "description": "Field errors; or a body that cannot be read; or one sentence in a list.",
+        },
+        "Empty": object(json!({})),
         "Details": object(json!({"details": text()})),
-        "Tokens": object(json!({"access": text(), "refresh": text()})),
-        "Registered": object(json!({"username": text(), "email": text()})),
-        "Page": object(json!({
-            "next": maybe("string"), "previous": maybe("string"), "results": {"type": "array", "items": {"type": "object"}},
+        "Any": {"type": "object"},
+    })
+}
+
+fn identity() -> Value {
+    json!({
+        "PasswordChanged": object(json!({
+            "details": text(), "ended": {"type": "integer", "description": "Sessions that ended with the old password."},
         })),
+        "Ended": object(json!({"ended": {"type": "integer", "description": "Sessions that ended."}})),
+        "Tokens": object(json!({"access": text(), "refresh": text()})),
+        "KeySet": object(json!({"keys": list(json!({"type": "object", "description": "A JSON Web Key (RFC 7517)."}))})),
+        "Registered": object(json!({"username": text(), "email": text()})),
         "Account": object(json!({
-            "id": whole(), "username": text(), "mobile_number": text(), "group": whole(), "first_name": text(), "last_name": text(),
-            "email": text(), "is_staff": {"type": "boolean"}, "is_superuser": {"type": "boolean"},
-            "is_active": {"type": "boolean"}, "has_password": {"type": "boolean"}, "date_joined": time(), "last_login": maybe("string"),
+            "id": whole(), "username": text(), "mobile_number": maybe("string"), "group": whole(), "first_name": text(),
+            "last_name": text(), "email": text(), "is_active": truth(), "is_staff": truth(), "is_superuser": truth(),
+            "has_password": truth(), "date_joined": time(), "last_login": maybe_time(),
         })),
         "PublicUser": object(json!({"id": whole(), "username": text(), "first_name": text(), "last_name": text()})),
         "Session": object(json!({
             "id": whole(), "session_key": text(), "user_agent": text(), "ip_address": text(), "device": text(),
             "browser": text(), "platform": text(), "last_seen": time(), "created_at": time(), "user": whole(),
-            "current": {"type": "boolean"},
+            "current": truth(),
         })),
+        "AuditEvent": object(json!({
+            "id": whole(), "created_at": time(), "event": text(), "user": maybe("integer"), "session": maybe("integer"),
+            "ip_address": maybe("string"), "subject": text(), "detail": text(),
+        })),
+    })
+}
+
+fn sms() -> Value {
+    let state = || {
+        json!({"enum": ["queued", "sending", "accepted", "delivered", "failed", "unknown", "expired"],
+            "description": "Ends as one of accepted, delivered, failed, unknown (never sent again) and expired."})
+    };
+    json!({
         "SentMessage": object(json!({
-            "details": text(), "receiver": text(), "message": text(), "messageid": {"type": ["integer", "string"]},
-            "id": whole(), "status": text(), "provider": maybe("string"),
+            "id": whole(), "status": state(), "tried": list(reference("Tried")), "details": text(),
+            "receiver": text(), "message": maybe("string"), "messageid?": name(), "provider": text(),
         })),
+        "StoredMessage": object(json!({
+            "id": whole(), "status": state(), "tried": list(reference("Tried")), "details": text(),
+            "receiver": text(), "message": maybe("string"),
+        })),
+        "Tried": object(json!({
+            "provider": text(), "reason": {"type": "string", "description": "A stable word, as insufficient_credit."},
+        })),
+        "MessagePlan": object(json!({
+            "details": text(), "dry_run": {"const": true}, "receiver": text(), "message": text(),
+            "template": maybe("string"), "encoding": {"enum": ["GSM-7", "UCS-2"]}, "characters": whole(),
+            "parts": {"type": "integer", "description": "By the ladder of Iranian operators; what is paid for."},
+            "ladder": {"enum": ["persian", "latin"]},
+            "standard": object(json!({"units": whole(), "parts": whole()})),
+            "warnings": list(text()),
+        })),
+        "Message": object(json!({
+            "id": whole(), "receiver": text(), "message": maybe("string"), "template": maybe("string"),
+            "class": {"enum": ["otp", "notice"]}, "status": state(), "provider": text(),
+            "messageid": maybe_name(), "error": text(), "tried": list(reference("Tried")), "cost_rial": maybe("integer"),
+            "created_at": time(), "updated_at": time(),
+        })),
+        "InboxMessage": object(json!({
+            "mobile_number": text(), "text": text(), "provider": text(), "created_at": text(),
+        })),
+    })
+}
+
+fn money() -> Value {
+    let unit = || json!({"enum": ["IRT", "IRR"]});
+    let state =
+        || json!({"enum": ["created", "pending", "paid", "failed", "cancelled", "expired", "refunded"]});
+    json!({
+        "Amount": {
+            "type": ["number", "string"],
+            "description": "In the unit of `currency`, exactly; text where a JSON number would not be exact everywhere.",
+        },
         "PaymentStarted": object(json!({"details": object(json!({
-            "id": whole(), "authority": text(), "gateway_title": text(), "gateway_url": text(), "callback_url": text(),
-            "currency": text(), "amount": {"type": "number"}, "status_code": whole(), "message": text(),
+            "id": whole(), "currency": unit(), "amount": reference("Amount"), "gateway_title": text(),
+            "gateway_url": {"type": "string", "description": "Where to send the payer."},
+            "gateway_method": {"enum": ["GET", "POST"]},
+            "gateway_fields": list(object(json!({"name": text(), "value": text()}))),
+            "callback_url": text(), "authority": text(), "status_code": {"const": 100}, "message": text(),
+            "data": object(json!({"authority": text(), "code": {"const": 100}, "message": text()})),
         }))})),
         "PaymentResult": object(json!({"details": object(json!({
-            "is_pay": {"enum": [0, 1]}, "status_code": whole(), "message": text(), "card_hash": text(), "card_pan": text(),
-            "ref_id": text(),
+            "is_pay": {"enum": [0, 1]}, "status_code": maybe_name(), "message": text(), "card_hash": maybe("string"),
+            "card_pan": maybe("string"), "ref_id": maybe_name(),
+            "data_verify": or_null(object(json!({
+                "code": maybe_name(), "message": text(), "card_hash": text(), "card_pan": text(), "ref_id": maybe_name(),
+                "fee": {"type": ["integer", "null"], "description": "In rial."},
+            }))),
+            "id": whole(), "state": state(), "amount": reference("Amount"), "currency": unit(),
+            "paid_at": maybe_time(),
         }))})),
         "Payment": object(json!({
-            "id": whole(), "state": {"enum": ["created", "pending", "paid", "failed", "cancelled", "expired", "refunded"]},
-            "amount": {"type": ["number", "string"]}, "currency": {"enum": ["IRT", "IRR"]}, "amount_rial": whole(),
-            "refunded": {"type": ["number", "string"]}, "order_id": text(), "ended_at": maybe("string"),
-            "reversal": json!({"anyOf": [object(json!({
-                "state": {"enum": ["open", "done", "refused"]}, "reason": maybe("string"), "asked": whole(), "updated_at": time(),
-            })), {"type": "null"}]}),
+            "id": whole(), "user": whole(), "state": state(), "reason": text(), "amount": reference("Amount"),
+            "currency": unit(), "amount_rial": whole(), "refunded": reference("Amount"),
+            "pay_mode": {"enum": [1, 2], "description": "1 charges the wallet, 2 only pays."},
+            "order_id": text(), "description": text(), "gateway_title": text(), "authority": maybe("string"),
+            "ref_id": maybe_name(), "card_pan": maybe("string"), "created_at": time(), "paid_at": maybe_time(),
+            "ended_at": maybe_time(), "reversal": or_null(reference("Reversal")),
+        })),
+        "Reversal": object(json!({
+            "state": {"enum": ["open", "done", "refused"]}, "reason": maybe("string"),
+            "asked": {"type": "integer", "description": "How often the gateway was asked."}, "updated_at": time(),
         })),
         "Refunded": object(json!({
             "refund": object(json!({
-                "number": whole(), "amount": {"type": ["number", "string"]}, "currency": text(), "to": {"enum": ["gateway", "wallet", "reverse"]},
-                "created_at": time(),
+                "number": whole(), "amount": reference("Amount"), "currency": unit(),
+                "to": {"enum": ["gateway", "wallet", "reverse"]}, "created_at": time(),
             })),
             "payment": reference("Payment"),
         })),
         "Wallet": object(json!({
-            "user": whole(), "balance_rial": whole(), "balance": {"type": ["number", "string"]}, "held": {"type": ["number", "string"]}, "currency": {"enum": ["IRT", "IRR"]},
+            "user": whole(), "balance": reference("Amount"), "held": reference("Amount"), "currency": unit(),
+            "balance_rial": whole(),
+        })),
+        "WalletEntry": object(json!({
+            "id": whole(), "kind": text(), "subject": maybe("string"), "direction": {"enum": ["in", "out"]},
+            "amount": reference("Amount"), "balance": reference("Amount"), "currency": unit(), "created_at": time(),
         })),
         "Spend": object(json!({
-            "id": whole(), "state": {"enum": ["held", "captured", "voided"]}, "amount": {"type": ["number", "string"]},
-            "currency": {"enum": ["IRT", "IRR"]}, "order_id": text(),
+            "id": whole(), "user": whole(), "state": {"enum": ["held", "captured", "voided"]},
+            "amount": reference("Amount"), "captured": reference("Amount"), "balance_after": reference("Amount"),
+            "currency": unit(), "order_id": text(), "description": text(), "created_at": time(), "ended_at": maybe_time(),
         })),
+    })
+}
+
+fn chat() -> Value {
+    let user = || reference("PublicUser");
+    json!({
+        "ChatAddresses": object(json!({"chatrooms": text(), "messages": text()})),
         "Organization": object(json!({
             "id": whole(), "name": text(), "uname": text(), "created_at": time(), "owner": whole(),
         })),
+        "RoomStatus": {"enum": [1, 2, 3], "description": "1 open, 2 closed, 3 on hold."},
         "Room": object(json!({
-            "id": whole(), "user_1": {"anyOf": [user(), {"type": "null"}]}, "user_2": {"anyOf": [user(), {"type": "null"}]},
-            "users": {"type": "array", "items": user()}, "unread_count": whole(), "status": text(), "name": maybe("string"),
+            "id": whole(), "user_1": or_null(user()), "user_2": or_null(user()),
+            "users": {"type": "array", "items": user(), "description": "The first 100 members, or 20 in a list of rooms."},
+            "unread_count": whole(), "status": reference("RoomStatus"), "name": maybe("string"),
             "descriptions": maybe("string"), "updated_at": time(), "created_at": time(),
-            "organization": {"anyOf": [reference("Organization"), {"type": "null"}]},
-            "pinned_for": {"type": "array", "items": user()}, "permissions": {"type": "array", "items": {"type": "object"}},
-            "banneds": {"type": "array", "items": user()}, "is_group": {"type": "boolean"}, "owner": whole(),
-            "members_count": whole(), "last_seq": whole(), "read_seq": whole(),
+            "organization": or_null(reference("Organization")),
+            "pinned_for": {"type": "array", "items": user(), "description": "The caller, when they pinned it."},
+            "permissions": {
+                "type": "array",
+                "items": object(json!({"id": whole(), "access": whole(), "user": list(whole())})),
+                "description": "Who has a level of access beyond what members start with.",
+            },
+            "banneds": list(user()), "is_group": truth(), "owner": whole(), "members_count": whole(),
+            "last_seq": whole(), "read_seq": whole(), "avatar": maybe("string"),
+            "my_access": list(whole()),
         })),
+        "RoomReference": object(json!({
+            "id": whole(), "status": reference("RoomStatus"), "name": maybe("string"), "descriptions": maybe("string"),
+            "updated_at": time(), "created_at": time(), "user_1": maybe("integer"), "user_2": maybe("integer"),
+            "organization": maybe("integer"), "users": list(whole()), "pinned_for": list(whole()),
+            "permissions": list(whole()), "banneds": list(whole()),
+        })),
+        "ReadMarker": object(json!({"read_seq": whole(), "last_seq": whole(), "unread_count": whole()})),
         "Member": object(json!({
-            "user": user(), "access": {"type": "array", "items": whole()}, "is_owner": {"type": "boolean"},
-            "is_admin": {"type": "boolean"}, "read_seq": whole(), "joined_at": time(),
+            "user": or_null(user()), "access": list(whole()), "is_owner": truth(), "is_admin": truth(), "read_seq": whole(),
+            "joined_at": time(),
         })),
         "ChatMessage": object(json!({
-            "id": whole(), "seq": whole(), "sender": user(), "text": text(),
-            "message_type": {"enum": ["text", "image", "file", "location"]}, "file_url": maybe("string"),
-            "lat": maybe("number"), "lng": maybe("number"), "timestamp": time(), "created_at": time(),
-            "edited_at": maybe("string"), "client_id": maybe("string"), "read_by": {"type": "array", "items": user()},
+            "id": whole(), "sender": or_null(user()), "file_url": maybe("string"),
+            "message_type": {"enum": ["text", "image", "file", "location"]}, "text": text(), "timestamp": time(),
+            "lat": maybe("number"), "lng": maybe("number"), "created_at": time(),
+            "chat_room": reference("RoomReference"), "read_by": list(user()),
+            "seq": {"type": "integer", "description": "The message's number in its room, from 1 without gaps."},
+            "client_id": maybe("string"), "edited_at": maybe_time(), "file_id": maybe("integer"),
+        })),
+        "Upload": object(json!({
+            "id": text(), "offset": whole(), "length": whole(), "expires_at": time(),
+            "file": or_null(reference("UploadedFile")),
         })),
         "UploadedFile": object(json!({
             "id": whole(), "file": text(), "chatroom": whole(), "text": maybe("string"), "created_at": time(),
-            "name": text(), "content_type": text(), "size": whole(), "link": text(),
+            "name": text(), "content_type": text(), "size": whole(),
+            "link?": {"type": "string", "description": "Opens the file without a token, for a few minutes."},
+            "link_expires_at?": time(),
         })),
     })
+}
+
+fn operators() -> Value {
+    json!({
+        "ApiKey": object(json!({
+            "id": whole(), "name": text(), "scope": text(), "daily_cap": maybe("integer"), "created_at": time(),
+            "revoked_at": maybe_time(),
+        })),
+        "NewApiKey": object(json!({
+            "id": whole(), "name": text(), "scope": text(), "daily_cap": maybe("integer"), "created_at": time(),
+            "revoked_at": maybe_time(), "token": text(),
+        })),
+        "WebhookEvent": object(json!({
+            "id": text(), "type": text(), "timestamp": time(), "data": {"type": "object"},
+            "deliveries": list(object(json!({
+                "endpoint": text(), "state": {"enum": ["pending", "delivered", "dead"]}, "attempts": whole(),
+                "error": text(), "due_at": maybe_time(),
+            }))),
+        })),
+        "Replayed": object(json!({"replayed": whole()})),
+        "Copied": object(json!({"records": whole(), "files": whole()})),
+        "Health": object(json!({"status": {"enum": ["ok", "store_failed"]}})),
+    })
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn whole() -> Value {
+    json!({"type": "integer"})
+}
+
+fn truth() -> Value {
+    json!({"type": "boolean"})
+}
+
+fn time() -> Value {
+    json!({"type": "string", "format": "date-time"})
+}
+
+fn maybe_time() -> Value {
+    json!({"type": ["string", "null"], "format": "date-time"})
+}
+
+fn maybe(kind: &str) -> Value {
+    json!({"type": [kind, "null"]})
+}
+
+/// As a provider names something: a number where all of its names are numbers.
+fn name() -> Value {
+    json!({"type": ["integer", "string"]})
+}
+
+fn maybe_name() -> Value {
+    json!({"type": ["integer", "string", "null"]})
+}
+
+fn list(items: Value) -> Value {
+    json!({"type": "array", "items": items})
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({"anyOf": [schema, {"type": "null"}]})
+}
+
+/// An object that has all of these, but those whose names end in a question mark not always.
+fn object(properties: Value) -> Value {
+    let Value::Object(properties) = properties else { return Value::Null };
+    let required: Vec<&String> = properties.keys().filter(|name| !name.ends_with('?')).collect();
+    let required = json!(required);
+    let properties: Map<String, Value> = properties
+        .into_iter()
+        .map(|(name, schema)| (name.trim_end_matches('?').to_owned(), schema))
+        .collect();
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// The schema of a shape by its name; see [`super::operations::About`].
+pub(super) fn shape(name: &str) -> Value {
+    if name.contains('|') {
+        let shapes: Vec<Value> = name.split('|').map(shape).collect();
+        return json!({"anyOf": shapes});
+    }
+    let inner = |open: &str, close: &str| name.strip_prefix(open)?.strip_suffix(close);
+    if let Some(item) = inner("Page<", ">") {
+        return object(json!({
+            "next": {"type": ["string", "null"], "description": "Address of the next page."},
+            "previous": {"type": ["string", "null"], "description": "Address of the page before."},
+            "results": {"type": "array", "items": shape(item)},
+        }));
+    }
+    if let Some(item) = inner("Results<", ">") {
+        return object(json!({"results": {"type": "array", "items": shape(item)}}));
+    }
+    match name.strip_suffix("[]") {
+        Some(item) => json!({"type": "array", "items": shape(item)}),
+        None => reference(name),
+    }
 }

@@ -1,0 +1,130 @@
+//! Holds every answer that a test gets against the OpenAPI document: its status, that its shape is told, that nothing
+//! in it is missing from the document and nothing required is missing from it.
+//!
+//! The document allows fields it does not name, so that a newer gateway's answers fit an older document. Here they do
+//! not: a field that is answered and not told is a defect of the document.
+
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use reqwest::{Method, Url};
+use serde_json::{Value, json};
+
+use crate::Answer;
+
+/// The base path of the configuration's default; other gateways are not looked at.
+const BASE: &str = "/drfchelseru";
+
+/// What no operation needs to name: their one shape is under `default`.
+const ANYWHERE: [u16; 6] = [405, 406, 408, 429, 500, 503];
+
+static SPEC: LazyLock<Spec> = LazyLock::new(Spec::load);
+
+struct Spec {
+    operations: Vec<Operation>,
+}
+
+struct Operation {
+    method: String,
+    path: Vec<String>,
+    name: String,
+    answers: Vec<(String, Option<Validator>)>,
+}
+
+impl Spec {
+    fn load() -> Spec {
+        let mut document = chelseru::http::openapi::document(BASE);
+        close(&mut document["components"]["schemas"]);
+        let mut operations = Vec::new();
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                let name = operation["operationId"].as_str().expect("an id").to_owned();
+                let answers = operation["responses"].as_object().expect("answers");
+                let answers = answers.iter().map(|(status, answer)| {
+                    let schema = answer.pointer("/content/application~1json/schema");
+                    let validator = schema.map(|schema| {
+                        let root = json!({"allOf": [schema], "components": document["components"]});
+                        jsonschema::draft202012::new(&root)
+                            .unwrap_or_else(|error| panic!("{name} {status}: {error}"))
+                    });
+                    (status.clone(), validator)
+                });
+                let answers = answers.collect();
+                let path = path.split('/').map(str::to_owned).collect();
+                operations.push(Operation { method: method.to_uppercase(), path, name, answers });
+            }
+        }
+        Spec { operations }
+    }
+
+    fn find(&self, method: &Method, path: &str) -> Option<&Operation> {
+        let asked: Vec<&str> = path.split('/').collect();
+        let fits = |operation: &&Operation| {
+            operation.method == method.as_str()
+                && operation.path.len() == asked.len()
+                && operation
+                    .path
+                    .iter()
+                    .zip(&asked)
+                    .all(|(told, asked)| told.starts_with('{') || told == asked)
+        };
+        // The most literal one.
+        self.operations
+            .iter()
+            .filter(fits)
+            .min_by_key(|operation| operation.path.iter().filter(|part| part.starts_with('{')).count())
+    }
+}
+
+/// Refuses fields that are not named, in every object whose fields are.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if object.contains_key("properties") && !object.contains_key("additionalProperties") {
+                object.insert("additionalProperties".into(), false.into());
+            }
+            object.values_mut().for_each(close);
+        }
+        Value::Array(list) => list.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+/// What is wrong with an answer of a gateway, if anything is.
+pub(crate) fn problem(method: &Method, url: &Url, answer: &Answer) -> Option<String> {
+    // Others than gateways answer tests, too. OPTIONS and HEAD are told of nowhere: they say what others do.
+    if answer.header("x-request-id").is_empty() || matches!(*method, Method::OPTIONS | Method::HEAD) {
+        return None;
+    }
+    // 404 for another format than JSON, at every address.
+    if url.query_pairs().any(|(name, _)| name == "format") {
+        return None;
+    }
+    let path = url.path();
+    let Some(operation) = SPEC.find(method, path) else {
+        let served = answer.status < 300 && path.starts_with(BASE);
+        return served.then(|| "the document does not name this operation".to_owned());
+    };
+    let status = answer.status.to_string();
+    let named = |wanted: &str| operation.answers.iter().find(|(status, _)| status == wanted);
+    let told = match named(&status) {
+        Some(told) => Some(told),
+        None if ANYWHERE.contains(&answer.status) => named("default"),
+        None => None,
+    };
+    let Some((_, validator)) = told else {
+        return Some(format!("{}: the document does not name the status {status}", operation.name));
+    };
+    match validator {
+        None if answer.body.is_null() => None,
+        None => Some(format!("{} {status}: the document tells no shape", operation.name)),
+        Some(validator) => {
+            let errors: Vec<String> = validator
+                .iter_errors(&answer.body)
+                .map(|error| format!("{}: {error}", error.instance_path()))
+                .collect();
+            let name = &operation.name;
+            (!errors.is_empty()).then(|| format!("{name} {status}: {}", errors.join("; ")))
+        }
+    }
+}
