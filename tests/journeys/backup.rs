@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use chelseru_store::{AuditQuery, Store, StoreOptions};
 use chelseru_tests::process::{Served, run};
 use chelseru_tests::{Answer, client, code_in, folder};
 use serde_json::json;
@@ -123,4 +124,20 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     // And without a gateway.
     let (done, text) = command(at, &["backup", "third"]);
     assert!(done, "{text}");
+
+    // Who had the key copied, and from where this store came, is recorded: "second" holds what was written before it.
+    let store = Store::open(at.join("data/db"), StoreOptions::default()).expect("a store");
+    let of = |event: &str| {
+        let query = AuditQuery {
+            event: Some(event.to_owned()),
+            limit: 10,
+            look_max: 1_000_000,
+            ..AuditQuery::default()
+        };
+        let entries = store.audit_page(&query).expect("read").entries;
+        entries.into_iter().map(|entry| entry.draft.subject).collect::<Vec<_>>()
+    };
+    let absolute = |name: &str| at.join(name).display().to_string();
+    assert_eq!(of("backup_written"), [absolute("third"), absolute("first")]);
+    assert_eq!(of("backup_restored"), [absolute("second")]);
 }

@@ -91,6 +91,10 @@ events! {
     ConfigRefused = "config_refused",
     PluginChanged = "plugin_changed",
     PluginRefused = "plugin_refused",
+    /// A copy of everything was made, the key included; the subject is its folder.
+    BackupWritten = "backup_written",
+    /// This store was filled from a backup; the subject is its folder.
+    BackupRestored = "backup_restored",
 }
 
 impl AuditKind {
@@ -104,7 +108,7 @@ impl AuditKind {
             | SessionRevoked => AuditLog::Account,
             SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | PasswordOverridden
             | KeyCreated | KeyRevoked | ConfigLoaded | ConfigChanged | ConfigRefused | PluginChanged
-            | PluginRefused => AuditLog::Operator,
+            | PluginRefused | BackupWritten | BackupRestored => AuditLog::Operator,
         }
     }
 }

@@ -29,6 +29,12 @@ pub(crate) struct Copied {
     pub files: u64,
 }
 
+impl std::fmt::Display for Copied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} records, {} files", self.records, self.files)
+    }
+}
+
 /// Writes a backup into a folder that does not exist yet. Changes wait while the store is read.
 ///
 /// Errors: a text for the operator; what was written so far is removed.
@@ -42,9 +48,7 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
     if parent.starts_with(&data) {
         return Err(format!("{}: lies in the data folder; name a place outside of it", target.display()));
     }
-    let mut part = target.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
+    let part = part_of(target);
     if fs::symlink_metadata(&part).is_ok() {
         let part = part.display();
         return Err(format!(
@@ -61,6 +65,13 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
         let _ = fs::remove_dir_all(&part);
     }
     written
+}
+
+/// Where a backup is gathered until it is whole.
+pub(crate) fn part_of(target: &Path) -> PathBuf {
+    let mut part = target.as_os_str().to_owned();
+    part.push(".part");
+    PathBuf::from(part)
 }
 
 async fn gather(store: &Store, data: &Path, part: &Path) -> Result<Copied, String> {

@@ -4,16 +4,14 @@
 //! and with the token that it left in its data folder; otherwise the command opens the store itself.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use chelseru_domain::api_key;
-use chelseru_domain::audit::{Audit, AuditEvent, AuditKind};
+use chelseru_domain::audit::AuditKind;
 use chelseru_domain::clock::{Clock, SystemClock};
-use chelseru_store::Store;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::ask::{Way, open};
+use super::ask::{Way, open, record};
 use crate::http::{api_key_event, api_key_json};
 
 pub(crate) async fn create(
@@ -92,14 +90,5 @@ pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
         }
     }
     eprintln!("API key {id} is revoked");
-    Ok(())
-}
-
-/// Records what was done to the store itself.
-async fn record(config_file: &Path, store: &Store, event: AuditEvent) -> Result<(), String> {
-    let records_max = super::load(config_file)?.config.audit.records_max;
-    let audit = Audit::start(store.clone(), Arc::new(SystemClock), records_max);
-    audit.record(event);
-    audit.flush().await;
     Ok(())
 }

@@ -5,9 +5,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chelseru_domain::audit::{Audit, AuditEvent};
+use chelseru_domain::clock::SystemClock;
 use chelseru_store::{Store, StoreError, StoreOptions};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -106,4 +109,13 @@ pub(super) fn open(config_file: &Path) -> Result<Way, String> {
         Err(StoreError::Locked { .. }) => Ok(Way::Gateway(Box::new(Running(OperatorDoor::find(&data_dir)?)))),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Records in the audit log what a command did to the store itself.
+pub(super) async fn record(config_file: &Path, store: &Store, event: AuditEvent) -> Result<(), String> {
+    let records_max = super::load(config_file)?.config.audit.records_max;
+    let audit = Audit::start(store.clone(), Arc::new(SystemClock), records_max);
+    audit.record(event);
+    audit.flush().await;
+    Ok(())
 }

@@ -1,13 +1,15 @@
 //! `chelseru backup | restore`.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
+use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_store::{Store, StoreOptions};
 use http::Method;
 use serde_json::json;
 
-use super::ask::{Way, open};
+use super::ask::{Way, open, record};
 use crate::{backup, config};
 
 /// How long a running gateway may take: uploaded files are copied at the disk's speed.
@@ -21,17 +23,22 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
         return Err(format!("{}: there is no store; was the gateway ever started?", data_dir.display()));
     }
     let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let part = backup::part_of(&folder);
     let (records, files) = match open(config_file)? {
         Way::Store(store) => {
-            let copied = backup::write(&store, &data_dir, &folder).await;
+            let copied = showing(&part, backup::write(&store, &data_dir, &folder)).await;
+            if let Ok(copied) = copied {
+                let event = AuditEvent::new(AuditKind::BackupWritten);
+                record(config_file, &store, event.subject(folder.display()).detail(copied)).await?;
+            }
             store.close();
             let copied = copied?;
             (copied.records, copied.files)
         }
         Way::Gateway(gateway) => {
             let body = json!({"folder": folder});
-            let answer =
-                gateway.ask_patiently(Method::POST, "/operator/backup/", Some(body), PATIENCE).await?;
+            let asked = gateway.ask_patiently(Method::POST, "/operator/backup/", Some(body), PATIENCE);
+            let answer = showing(&part, asked).await?;
             let number = |name: &str| answer[name].as_u64().unwrap_or_default();
             (number("records"), number("files"))
         }
@@ -42,16 +49,24 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
 }
 
 /// Errors: a text for the operator.
-pub(super) fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
+pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
-    let copied = backup::restore(folder, &data_dir)?;
+    let work = tokio::task::spawn_blocking({
+        let (folder, data_dir) = (folder.to_owned(), data_dir.clone());
+        move || backup::restore(&folder, &data_dir)
+    });
+    let copied = showing(&data_dir, work).await.map_err(|error| error.to_string())??;
     let store = Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default());
     let store = store.map_err(|error| error.to_string())?;
     let report = store.ledger_verify().map_err(|error| error.to_string())?;
     if let Some(difference) = report.difference {
         return Err(format!("restored, but the ledger differs: {difference}"));
     }
+    let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let event = AuditEvent::new(AuditKind::BackupRestored).subject(folder.display()).detail(copied);
+    record(config_file, &store, event).await?;
+    store.close();
     println!(
         "{}: {} records, {} files; the ledger is right: {} postings",
         data_dir.display(),
@@ -60,4 +75,50 @@ pub(super) fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
         report.postings
     );
     Ok(())
+}
+
+/// Waits for work and, where somebody looks on, shows every second how much a folder has grown to.
+async fn showing<T>(folder: &Path, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if !std::io::stderr().is_terminal() {
+        return work.await;
+    }
+    let mut shown = false;
+    loop {
+        if let Ok(done) = tokio::time::timeout(Duration::from_secs(1), &mut work).await {
+            if shown {
+                eprintln!();
+            }
+            return done;
+        }
+        eprint!("\r{}: {} MiB", folder.display(), bytes_in(folder) >> 20);
+        shown = true;
+    }
+}
+
+/// Bytes of all files in a folder; what cannot be read counts as nothing.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => bytes_in(&entry.path()),
+        Ok(kind) if kind.is_file() => entry.metadata().map_or(0, |metadata| metadata.len()),
+        _ => 0,
+    });
+    bytes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_as_large_as_the_files_below_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(bytes_in(&dir.path().join("missing")), 0);
+        std::fs::create_dir_all(dir.path().join("a/b")).expect("folders");
+        std::fs::write(dir.path().join("one"), [0; 100]).expect("a file");
+        std::fs::write(dir.path().join("a/b/two"), [0; 23]).expect("a file");
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("a/loop")).expect("a link");
+        assert_eq!(bytes_in(dir.path()), 123);
+    }
 }

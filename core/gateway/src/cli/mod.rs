@@ -209,7 +209,7 @@ pub fn main() -> ExitCode {
         match &cli.command {
             Command::Serve => serve::serve(&cli.config).await,
             Command::Backup { folder } => backup::backup(&cli.config, folder).await,
-            Command::Restore { folder } => backup::restore(&cli.config, folder),
+            Command::Restore { folder } => backup::restore(&cli.config, folder).await,
             Command::Openapi => openapi(&cli.config),
             Command::Check => serve::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config),

@@ -123,11 +123,14 @@ pub(crate) async fn backup(context: Context, mut fields: Fields) -> Result<Reply
     let app = context.app.clone();
     let written = app.detached.spawn({
         let app = app.clone();
-        async move { crate::backup::write(&app.store, &app.data_dir, &folder).await }
+        async move {
+            let copied = crate::backup::write(&app.store, &app.data_dir, &folder).await?;
+            app.audit(AuditEvent::new(AuditKind::BackupWritten).subject(folder.display()).detail(copied));
+            Ok::<_, String>(copied)
+        }
     });
     match written.await {
         Ok(Ok(copied)) => {
-            tracing::info!(records = copied.records, files = copied.files, "a backup was written");
             Ok(Reply::json(StatusCode::OK, &json!({"records": copied.records, "files": copied.files})))
         }
         Ok(Err(reason)) => {
