@@ -394,7 +394,7 @@ pub(super) fn about(operation: Operation) -> Option<About> {
         }
         O::ChatMessageList => about_of(
             "Messages of a room, newest first, 30 a page",
-            &[ROOM, CURSOR],
+            &[Field("chat_room", MayInteger, "The room; the page is empty without it."), CURSOR],
             &[],
             &[(200, "Page<ChatMessage>")],
         ),
