@@ -250,6 +250,9 @@ pub(crate) fn run() {
         let (mut relays, mut relay_ratios) = (Vec::new(), Vec::new());
         let relay = relay(&simulator).await;
         let (gateway_at, sandbox_at) = (address(&gateway), address(&sandbox));
+        // One caller: what a message takes from end to end, while nothing else is sent.
+        let alone = sends(gateway_at, &token, 1, true).await;
+        let alone_without = sends(sandbox_at, &sandbox_token, 1, true).await;
         for _ in 0..RUNS {
             let bare = commits().await;
             let rate = sends(gateway_at, &token, CALLERS, true).await;
@@ -287,9 +290,6 @@ pub(crate) fn run() {
             1e6 / rate - 1e6 / without_http
         );
         println!("only stored (wait false), sent beside: {:.0} messages/s", median(stored));
-        // One caller: what a message takes from end to end.
-        let alone = sends(gateway_at, &token, 1, true).await;
-        let alone_without = sends(sandbox_at, &sandbox_token, 1, true).await;
         println!(
             "one caller: {:.2} ms a message, {:.2} ms without HTTP client and provider",
             1e3 / alone,
