@@ -1,12 +1,8 @@
 //! Replays what the original was asked and compares what this gateway answers: status, shape of the body, and
 //! the texts that clients read.
 //!
-//! `contract/transcripts.json` holds the recordings. A recorded request is sent as it was, with placeholders
-//! (`<otp>`, `<jwt>`) filled in. Where the answer differs on purpose, [`DIFFERENCES`] names the case, the
-//! status of ours, and why: a number is the original's defect in the list below the recordings. A recorded case
-//! that is neither the same nor listed fails, and so does a listed one that is the same after all.
-//!
-//! Later areas (payments, chat) add their paths to [`AREA`].
+//! Here are login, sessions and messages; payments, chat and sockets have modules of their own, and what they share is in
+//! [`recorded`](crate::recorded). A recorded request is sent as it was, with placeholders (`<otp>`, `<jwt>`) filled in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +11,11 @@ use std::time::Duration;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_domain::ids::UserId;
 use chelseru_simulator::{Fault, FaultKind, Simulator};
-use chelseru_tests::{Answer, TestGateway, root};
+use chelseru_tests::{Answer, TestGateway};
 use serde_json::{Value, json};
 
-/// The paths that this gateway serves so far.
+use crate::recorded::{self, Case, Difference, Verdict, first_of_each, type_difference};
+
 const AREA: [&str; 6] = [
     "/drfchelseru/otp/",
     "/drfchelseru/authenticate",
@@ -28,8 +25,7 @@ const AREA: [&str; 6] = [
     "/drfchelseru/message/send",
 ];
 
-/// Case, our status, and why it differs: a defect's number or the reason.
-const DIFFERENCES: &[(&str, u16, &str)] = &[
+pub(crate) const DIFFERENCES: &[Difference] = &[
     ("otp_send.not_a_mobile_is_accepted", 400, "8: any string was taken as a number"),
     ("otp_send.spaces_are_trimmed", 400, "8: ten digits were taken as a number"),
     ("otp_send.accept_html", 405, "there is no browsable page; browsers get JSON"),
@@ -105,30 +101,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kavenegar without OTP template", "replayed in `without_a_template_the_text_is_sent`"),
 ];
 
-struct Case {
-    name: String,
-    request: Value,
-    response: Value,
-}
-
 /// The cases of this area, by the configuration they were recorded with.
 fn cases() -> BTreeMap<String, Vec<Case>> {
-    let path = root().join("tests/contract/transcripts.json");
-    let text = std::fs::read_to_string(path).expect("the recordings are in the checkout");
-    let all: Vec<Value> = serde_json::from_str(&text).expect("the recordings are JSON");
     let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
-    for mut case in all {
-        let Some(path) = case["request"]["path"].as_str() else { continue };
-        if !AREA.iter().any(|area| path.starts_with(area)) {
-            continue;
-        }
-        let group = case["group"].as_str().expect("a group").to_owned();
-        let name = case["name"].as_str().expect("a name").to_owned();
-        groups.entry(group).or_default().push(Case {
-            name,
-            request: case["request"].take(),
-            response: case["response"].take(),
-        });
+    for case in recorded::cases(&AREA) {
+        groups.entry(case.group.clone()).or_default().push(case);
     }
     groups
 }
@@ -196,41 +173,17 @@ impl Replay {
     }
 
     async fn send(&self, case: &Case, token: Option<&str>) -> Answer {
-        let request = &case.request;
-        let method = request["method"].as_str().expect("a method").parse().expect("a method");
-        let path = request["path"].as_str().expect("a path").trim_start_matches("/drfchelseru");
-        let mut builder = self.gateway.client.request(method, self.gateway.at(path));
+        let mut recorded = case.request.clone();
+        recorded["body"] = self.filled(&recorded["body"]);
+        let request = recorded::request(&self.gateway, &recorded, token);
         // Defect 8: the original sent for anybody; here a key is needed.
-        if path == "/message/send/" {
-            builder = builder.header("authorization", format!("Api-Key {}", self.api_key));
-        }
-        for (name, value) in request["headers"].as_object().into_iter().flatten() {
-            let value = value.as_str().expect("a header's text");
-            builder = match (name.as_str(), token) {
-                ("Authorization", Some(token)) => builder.header(name, value.replace("<jwt>", token)),
-                _ => builder.header(name, value),
-            };
-        }
-        let body = &request["body"];
-        builder = if let Some(raw) = body["raw"].as_str() {
-            builder.body(raw.to_owned())
-        } else if let Some(form) = body["form"].as_object() {
-            builder.form(form)
-        } else if let Some(parts) = body["multipart"].as_object() {
-            let text: String = parts
-                .iter()
-                .map(|(name, value)| {
-                    let value = value.as_str().expect("text");
-                    format!("------labboundary\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
-                })
-                .collect();
-            builder.body(format!("{text}------labboundary--\r\n"))
-        } else if !body.is_null() {
-            builder.body(self.filled(body).to_string())
-        } else {
-            builder
-        };
-        Answer::of(builder).await
+        Answer::of(match recorded["path"].as_str() {
+            Some("/drfchelseru/message/send/") => {
+                request.header("authorization", format!("Api-Key {}", self.api_key))
+            }
+            _ => request,
+        })
+        .await
     }
 
     /// The recorded body with the code of its number.
@@ -259,24 +212,9 @@ fn fold_digits(text: &str) -> String {
 
 /// What differs between a recorded response and an answer; `None` when a client sees the same.
 fn difference(recorded: &Value, answer: &Answer) -> Option<String> {
-    let status = recorded["status"].as_u64().expect("a status");
-    if status != u64::from(answer.status) {
-        return Some(format!("status {status} became {}", answer.status));
-    }
-    for name in ["allow", "www-authenticate", "location"] {
-        if let Some(value) = recorded["headers"][name].as_str()
-            && value != answer.header(name)
-            // `sessions/` takes a method more than it did.
-            && !(name == "allow" && value == answer.header(name).replace(", DELETE", ""))
-        {
-            return Some(format!("{name}: {value:?} became {:?}", answer.header(name)));
-        }
-    }
     let body = &recorded["body"];
-    if body.is_null() {
-        return None;
-    }
-    shape_difference("body", body, &answer.body)
+    recorded::head_difference(recorded, answer)
+        .or_else(|| if body.is_null() { None } else { shape_difference("body", body, &answer.body) })
 }
 
 /// Keys every error of ours adds (and `details`, which the original has in one of two like cases), and keys that
@@ -305,12 +243,10 @@ fn shape_difference(at: &str, recorded: &Value, ours: &Value) -> Option<String> 
             });
             added.map(|key| format!("{at}.{key} is new"))
         }
-        (Value::Array(recorded), Value::Array(ours)) => match (recorded.first(), ours.first()) {
-            (Some(recorded), Some(ours)) => shape_difference(&format!("{at}[0]"), recorded, ours),
-            (None, None) => None,
-            (recorded, _) => {
-                Some(format!("{at} was {}", if recorded.is_some() { "not empty" } else { "empty" }))
-            }
+        (Value::Array(recorded), Value::Array(ours)) => match first_of_each(at, recorded, ours) {
+            Ok(Some((recorded, ours))) => shape_difference(&format!("{at}[0]"), recorded, ours),
+            Ok(None) => None,
+            Err(found) => Some(found),
         },
         (Value::String(recorded), Value::String(ours)) => {
             // Texts with placeholders, of parsers and of field rules may be worded differently.
@@ -319,27 +255,7 @@ fn shape_difference(at: &str, recorded: &Value, ours: &Value) -> Option<String> 
                 && !recorded.starts_with("JSON parse error");
             (fixed && recorded != ours).then(|| format!("{at}: {recorded:?} became {ours:?}"))
         }
-        _ => {
-            let same = std::mem::discriminant(recorded) == std::mem::discriminant(ours);
-            (!same).then(|| format!("{at}: {recorded} became {ours}"))
-        }
-    }
-}
-
-/// Notes what differs without being listed, or is listed without differing.
-fn judge(case: &Case, answer: &Answer, failures: &mut Vec<String>) {
-    let found = difference(&case.response, answer);
-    let listed = DIFFERENCES.iter().find(|(name, ..)| *name == case.name);
-    match (found, listed) {
-        (None, None) => {}
-        (Some(_), Some((_, status, _))) if *status == answer.status => {}
-        (Some(found), Some((_, status, why))) => {
-            failures.push(format!("{}: listed as {status} ({why}), but {found}: {}", case.name, answer.text));
-        }
-        (Some(found), None) => failures.push(format!("{}: {found}: {}", case.name, answer.text)),
-        (None, Some((_, _, why))) => {
-            failures.push(format!("{}: listed ({why}), but it is the same", case.name))
-        }
+        _ => type_difference(at, recorded, ours),
     }
 }
 
@@ -347,9 +263,8 @@ fn judge(case: &Case, answer: &Answer, failures: &mut Vec<String>) {
 async fn recorded_requests_are_answered_as_the_original_did() {
     let mut groups = cases();
     let mut replay = Replay::start(CONFIG).await;
-    let mut failures = Vec::new();
+    let mut verdict = Verdict::new(DIFFERENCES);
     let cases = groups.remove("kavenegar+zarinpal").expect("recorded");
-    let total = cases.len();
     for case in &cases {
         prepare(&mut replay, case).await;
         let token = token_for(&replay, &case.name).await;
@@ -358,10 +273,9 @@ async fn recorded_requests_are_answered_as_the_original_did() {
             let login = answer.login();
             (replay.access, replay.refresh) = (Some(login.access), Some(login.refresh));
         }
-        judge(case, &answer, &mut failures);
+        verdict.judge(case, difference(&case.response, &answer), &answer);
     }
-    assert!(total >= 60, "only {total} cases were found");
-    assert!(failures.is_empty(), "{} of {total} cases:\n{}", failures.len(), failures.join("\n"));
+    verdict.end(60);
 }
 
 /// What happened before a recorded request.
@@ -517,7 +431,7 @@ async fn the_other_providers_are_answered_as_the_original_did() {
         let cases = cases().remove(group).expect("recorded");
         assert_eq!(cases.len(), count, "{group}");
         let replay = Replay::start(&config).await;
-        let mut failures = Vec::new();
+        let mut verdict = Verdict::new(DIFFERENCES);
         for case in &cases {
             replay.simulator.faults_clear();
             replay.clock.advance(Duration::from_secs(241));
@@ -537,9 +451,10 @@ async fn the_other_providers_are_answered_as_the_original_did() {
                     .wait_for("the edit", |status| status["config"]["generation"] == json!(2))
                     .await;
             }
-            judge(case, &replay.send(case, None).await, &mut failures);
+            let answer = replay.send(case, None).await;
+            verdict.judge(case, difference(&case.response, &answer), &answer);
         }
-        assert!(failures.is_empty(), "{group}:\n{}", failures.join("\n"));
+        verdict.end(count);
     }
 }
 
@@ -547,7 +462,7 @@ async fn the_other_providers_are_answered_as_the_original_did() {
 async fn a_providers_failures_are_answered_as_the_original_did() {
     let cases = cases().remove("kavenegar errors").expect("recorded");
     let replay = Replay::start(CONFIG).await;
-    let mut failures = Vec::new();
+    let mut verdict = Verdict::new(DIFFERENCES);
     for case in &cases {
         replay.simulator.faults_clear();
         // A number is free again; the recording started from an empty table each time.
@@ -557,10 +472,9 @@ async fn a_providers_failures_are_answered_as_the_original_did() {
             replay.simulator.fault(fault.times(times)).expect("a fault");
         }
         let answer = replay.send(case, None).await;
-        judge(case, &answer, &mut failures);
+        verdict.judge(case, difference(&case.response, &answer), &answer);
     }
-    assert!(cases.len() >= 10, "only {} cases were found", cases.len());
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    verdict.end(10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -568,15 +482,15 @@ async fn without_a_template_the_text_is_sent() {
     let cases = cases().remove("kavenegar without OTP template").expect("recorded");
     let config = CONFIG.replace("otp_template = \"otp\"", "otp_template = \"\"");
     let replay = Replay::start(&config).await;
-    let mut failures = Vec::new();
+    let mut verdict = Verdict::new(DIFFERENCES);
     for case in &cases {
         let answer = replay.send(case, None).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         if case.name != "otp_send.client_chooses_template" {
-            judge(case, &answer, &mut failures);
+            verdict.judge(case, difference(&case.response, &answer), &answer);
         }
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    verdict.end(1);
     // Defect 9: neither the template nor the extra tokens of the client reach the provider.
     let messages = replay.simulator.messages();
     assert_eq!(messages.len(), cases.len());
@@ -591,12 +505,12 @@ async fn with_passwords_only_the_code_routes_are_switched_off() {
     let cases = cases().remove("passwd method").expect("recorded");
     let config = CONFIG.replace("method = [\"OTP\", \"PASSWD\"]", "method = \"PASSWD\"");
     let replay = Replay::start(&config).await;
-    let mut failures = Vec::new();
+    let mut verdict = Verdict::new(DIFFERENCES);
     for case in &cases {
-        judge(case, &replay.send(case, None).await, &mut failures);
+        let answer = replay.send(case, None).await;
+        verdict.judge(case, difference(&case.response, &answer), &answer);
     }
-    assert_eq!(cases.len(), 4);
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    verdict.end(4);
 }
 
 #[test]

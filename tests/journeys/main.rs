@@ -18,6 +18,7 @@ mod operator_routes;
 mod password;
 mod payments;
 mod payments_crash;
+mod recorded;
 mod recorded_chat;
 mod recorded_payments;
 mod recorded_sockets;

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use chelseru_tests::{Answer, Login, TestGateway, root};
+use chelseru_tests::{Answer, Login, TestGateway};
 use serde_json::{Value, json};
 
-/// Case, our status, and why it differs: a defect's number or the reason.
-const DIFFERENCES: &[(&str, u16, &str)] = &[
+use crate::recorded::{self, Case, Difference, Verdict, first_of_each, type_difference};
+
+pub(crate) const DIFFERENCES: &[Difference] = &[
     ("chatrooms.create_with_user_as_in_readme_404", 201, "`user` is what the original's document says"),
     ("chatrooms.create_ok", 200, "27: the room was opened by the case before, and the second is the first"),
     ("pg.chatrooms.create_ok", 200, "27: the second room of a pair is the first"),
@@ -49,27 +50,6 @@ const DIFFERENCES: &[(&str, u16, &str)] = &[
     ("upload.anonymous_invalid_400", 401, "6: no login was needed"),
     ("upload.anonymous_valid_500", 401, "6: no login was needed"),
 ];
-
-struct Case {
-    name: String,
-    request: Value,
-    response: Value,
-}
-
-fn cases() -> Vec<Case> {
-    let text = std::fs::read_to_string(root().join("tests/contract/transcripts.json")).expect("recorded");
-    let all: Vec<Value> = serde_json::from_str(&text).expect("JSON");
-    let mine = all.into_iter().filter(|case| {
-        let path = case["request"]["path"].as_str().unwrap_or_default();
-        path.starts_with("/drfchelseru/chat/") || path.starts_with("/drfchelseru/message/file/")
-    });
-    mine.map(|mut case| Case {
-        name: case["name"].as_str().expect("a name").to_owned(),
-        request: case["request"].take(),
-        response: case["response"].take(),
-    })
-    .collect()
-}
 
 /// Who asked, as the recording's notes and answers tell.
 fn actor(name: &str) -> usize {
@@ -228,8 +208,7 @@ impl Replay {
 
     async fn send(&mut self, case: &Case) -> Answer {
         self.prepare(&case.name).await;
-        let request = &case.request;
-        let recorded = request["path"].as_str().expect("a path");
+        let recorded = case.request["path"].as_str().expect("a path");
         let mut path = self.translated(recorded.trim_start_matches("/drfchelseru"));
         if path.contains("<cursor>") {
             let link = match case.name.as_str() {
@@ -241,31 +220,21 @@ impl Replay {
             let cursor = link.split("cursor=").nth(1).unwrap_or_default().to_owned();
             path = path.replace("<cursor>", &cursor);
         }
-        let url = self.gateway.at(&path);
-        let mut builder = self
-            .gateway
-            .client
-            .request(request["method"].as_str().expect("a method").parse().expect("a method"), url);
-        let token = &self.users[actor(&case.name) - 1].access;
-        for (name, value) in request["headers"].as_object().into_iter().flatten() {
-            builder = builder.header(name, value.as_str().expect("text").replace("<jwt>", token));
-        }
-        let mut body = request["body"].clone();
+        let mut request = case.request.clone();
+        request["path"] = path.into();
+        let body = &mut request["body"];
         for key in ["chat_room", "chatroom"] {
             if let Some(room) = body[key].as_u64() {
                 body[key] = self.room(room).into();
             }
         }
-        builder = if let Some(parts) = body["multipart"].as_object() {
-            builder.body(self.multipart(parts))
-        } else if let Some(form) = body["form"].as_object() {
-            builder.form(form)
-        } else if !body.is_null() {
-            builder.body(body.to_string())
-        } else {
-            builder
-        };
-        let answer = Answer::of(builder).await;
+        let part = body["multipart"].get_mut("chatroom");
+        if let Some((part, room)) = part.and_then(|part| part.as_str()?.parse().ok().map(|room| (part, room)))
+        {
+            *part = self.room(room).to_string().into();
+        }
+        let token = &self.users[actor(&case.name) - 1].access;
+        let answer = Answer::of(recorded::request(&self.gateway, &request, Some(token))).await;
         self.remember(&case.response, &answer);
         answer
     }
@@ -293,36 +262,6 @@ impl Replay {
         format!("{}?{}", parts.join("/"), pairs.join("&"))
     }
 
-    fn multipart(&self, parts: &serde_json::Map<String, Value>) -> String {
-        let mut text = String::new();
-        for (name, value) in parts {
-            let (head, content) = match value["filename"].as_str() {
-                Some(file) => {
-                    let size = usize::try_from(value["size"].as_u64().expect("a size")).expect("small");
-                    let kind = value["content_type"].as_str().expect("a type");
-                    let content = match kind {
-                        "text/html" => "<script>alert(1)</script>".to_owned(),
-                        _ => "x".repeat(size),
-                    };
-                    (format!("; filename=\"{file}\"\r\nContent-Type: {kind}"), content)
-                }
-                None => {
-                    let value = value.as_str().expect("text");
-                    let room = value
-                        .parse()
-                        .ok()
-                        .filter(|_| name == "chatroom")
-                        .map(|room| self.room(room).to_string());
-                    (String::new(), room.unwrap_or_else(|| value.to_owned()))
-                }
-            };
-            text += &format!(
-                "------labboundary\r\nContent-Disposition: form-data; name=\"{name}\"{head}\r\n\r\n{content}\r\n"
-            );
-        }
-        text + "------labboundary--\r\n"
-    }
-
     /// Numbers that were given out, and the links of a page.
     fn remember(&mut self, recorded: &Value, answer: &Answer) {
         let (old, ours) = (&recorded["body"], &answer.body);
@@ -344,15 +283,8 @@ impl Replay {
 
 fn difference(case: &Case, answer: &Answer) -> Option<String> {
     let recorded = &case.response;
-    let status = recorded["status"].as_u64().expect("a status");
-    if status != u64::from(answer.status) {
-        return Some(format!("status {status} became {}", answer.status));
-    }
-    for name in ["allow", "www-authenticate", "location"] {
-        if let Some(value) = recorded["headers"][name].as_str().filter(|value| *value != answer.header(name))
-        {
-            return Some(format!("{name}: {value:?} became {:?}", answer.header(name)));
-        }
+    if let Some(found) = recorded::head_difference(recorded, answer) {
+        return Some(found);
     }
     // A page about the fields is not offered.
     if case.request["method"] == "OPTIONS" {
@@ -377,12 +309,10 @@ fn shape_difference(at: &str, recorded: &Value, ours: &Value) -> Option<String> 
                 None => Some(format!("{at}.{key} is missing")),
             })
         }
-        (Value::Array(recorded), Value::Array(ours)) => match (recorded.first(), ours.first()) {
-            (Some(recorded), Some(ours)) => shape_difference(&format!("{at}[0]"), recorded, ours),
-            (None, None) => None,
-            (recorded, _) => {
-                Some(format!("{at} was {}", if recorded.is_some() { "not empty" } else { "empty" }))
-            }
+        (Value::Array(recorded), Value::Array(ours)) => match first_of_each(at, recorded, ours) {
+            Ok(Some((recorded, ours))) => shape_difference(&format!("{at}[0]"), recorded, ours),
+            Ok(None) => None,
+            Err(found) => Some(found),
         },
         (Value::String(recorded), Value::String(ours)) => {
             // Texts that clients show are the same; names, links and times have placeholders or are ours.
@@ -399,35 +329,19 @@ fn shape_difference(at: &str, recorded: &Value, ours: &Value) -> Option<String> 
                 .then(|| format!("{at}: {recorded:?} became {ours:?}"))
         }
         (Value::Number(_), Value::Number(_)) => None,
-        _ => {
-            let same = std::mem::discriminant(recorded) == std::mem::discriminant(ours);
-            (!same).then(|| format!("{at}: {recorded} became {ours}"))
-        }
+        _ => type_difference(at, recorded, ours),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_chat_requests_are_answered_as_the_original_did() {
-    let cases = cases();
     let mut replay = Replay::start().await;
-    let mut failures = Vec::new();
-    for case in &cases {
+    let mut verdict = Verdict::new(DIFFERENCES);
+    for case in &recorded::cases(&["/drfchelseru/chat/", "/drfchelseru/message/file/"]) {
         let answer = replay.send(case).await;
         assert!(!answer.text.contains("0912000"), "{} shows a phone number: {}", case.name, answer.text);
         assert!(!answer.text.contains("alice@"), "{} shows a mail address: {}", case.name, answer.text);
-        let found = difference(case, &answer);
-        let listed = DIFFERENCES.iter().find(|(name, ..)| *name == case.name);
-        match (found, listed) {
-            (None, None) => {}
-            (Some(_), Some((_, status, _))) if *status == answer.status => {}
-            (Some(found), _) => {
-                failures.push(format!("{}: {found}: {} {}", case.name, answer.status, answer.text))
-            }
-            (None, Some((_, _, why))) => {
-                failures.push(format!("{}: listed ({why}), but it is the same", case.name))
-            }
-        }
+        verdict.judge(case, difference(case, &answer), &answer);
     }
-    assert!(cases.len() >= 85, "only {} cases were found", cases.len());
-    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    verdict.end(85);
 }

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use chelseru_simulator::{Fault, FaultKind};
-use chelseru_tests::{Answer, root};
+use chelseru_tests::Answer;
 use serde_json::{Value, json};
 
 use crate::gateways::Street;
+use crate::recorded::{self, Case, Difference, Verdict};
 
-/// Case, our status, and why it differs: a defect's number or the reason.
-const DIFFERENCES: &[(&str, u16, &str)] = &[
+pub(crate) const DIFFERENCES: &[Difference] = &[
     ("payment_create.amount_text_500", 400, "27: a text amount was a crash"),
     ("payment_create.amount_null_500", 400, "27: a text amount was a crash"),
     ("payment_create.amount_negative", 400, "16: any amount was taken"),
@@ -55,27 +55,6 @@ const DIFFERENCES: &[(&str, u16, &str)] = &[
     ("payment_verify_post.payping_502_html_500", 200, "20: an answer that is no JSON was a crash"),
     ("payment_verify_post.payping_amount_mismatch_not_checked", 200, "18: amount and code were not compared"),
 ];
-
-struct Case {
-    name: String,
-    request: Value,
-    response: Value,
-}
-
-fn cases(group: &str) -> Vec<Case> {
-    let text = std::fs::read_to_string(root().join("tests/contract/transcripts.json")).expect("recorded");
-    let all: Vec<Value> = serde_json::from_str(&text).expect("JSON");
-    let mine = all.into_iter().filter(|case| {
-        let path = case["request"]["path"].as_str().unwrap_or_default();
-        case["group"] == group && path.starts_with("/drfchelseru/payment/")
-    });
-    mine.map(|mut case| Case {
-        name: case["name"].as_str().expect("a name").to_owned(),
-        request: case["request"].take(),
-        response: case["response"].take(),
-    })
-    .collect()
-}
 
 /// A replay and the payments its recording names.
 struct Replay {
@@ -136,16 +115,8 @@ impl Replay {
                 text = text.replace(&recorded, &ours);
             }
         }
-        let request: Value = serde_json::from_str(&text).expect("JSON");
-        let method = request["method"].as_str().expect("a method").parse().expect("a method");
-        let path = request["path"].as_str().expect("a path").trim_start_matches("/drfchelseru");
-        let shop = &self.street.shop;
-        let mut builder = shop.gateway.client.request(method, shop.gateway.at(path));
-        for (name, value) in request["headers"].as_object().into_iter().flatten() {
-            let value = value.as_str().expect("text").replace("<jwt>", &shop.login.access);
-            builder = builder.header(name, value);
-        }
-        let mut body = request["body"].clone();
+        let mut request: Value = serde_json::from_str(&text).expect("JSON");
+        let body = &mut request["body"];
         // Receipt numbers are the bank's own.
         let receipt = |reference: &str| {
             let sessions = self.street.simulator.sessions();
@@ -172,20 +143,8 @@ impl Replay {
         } else if let Some(receipt) = body.get("paymentCode").and_then(Value::as_str).and_then(&receipt) {
             body["paymentRefId"] = receipt.into();
         }
-        builder = if let Some(raw) = body.get("raw").and_then(Value::as_str) {
-            builder.body(raw.to_owned())
-        } else if let Some(form) = body.get("form").and_then(Value::as_object) {
-            let pairs: Vec<_> = form
-                .iter()
-                .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
-                .collect();
-            builder.form(&pairs)
-        } else if !body.is_null() {
-            builder.body(body.to_string())
-        } else {
-            builder
-        };
-        Answer::of(builder).await
+        let shop = &self.street.shop;
+        Answer::of(recorded::request(&shop.gateway, &request, Some(&shop.login.access))).await
     }
 }
 
@@ -226,9 +185,8 @@ fn fault(name: &str) -> Option<Fault> {
 }
 
 fn difference(recorded: &Value, answer: &Answer) -> Option<String> {
-    let status = recorded["status"].as_u64().expect("a status");
-    if status != u64::from(answer.status) {
-        return Some(format!("status {status} became {}", answer.status));
+    if let Some(found) = recorded::status_difference(recorded, answer) {
+        return Some(found);
     }
     if let Some(location) = recorded["headers"]["location"].as_str() {
         // Authority and receipt are the bank's; the rest of the original's query comes first and is as it was.
@@ -259,9 +217,10 @@ fn difference(recorded: &Value, answer: &Answer) -> Option<String> {
 }
 
 async fn replay(gateway: &str, group: &str, at_least: usize) {
-    let cases = cases(group);
+    let mut cases = recorded::cases(&["/drfchelseru/payment/"]);
+    cases.retain(|case| case.group == group);
     let mut replay = Replay::open(gateway, &cases).await;
-    let mut failures = Vec::new();
+    let mut verdict = Verdict::new(DIFFERENCES);
     for case in &cases {
         replay.street.simulator.faults_clear();
         replay.street.simulator.settings(|settings| {
@@ -278,21 +237,9 @@ async fn replay(gateway: &str, group: &str, at_least: usize) {
             replay.street.simulator.fault(fault.method(call).times(1)).expect("a fault");
         }
         let answer = replay.send(case).await;
-        let found = difference(&case.response, &answer);
-        let listed = DIFFERENCES.iter().find(|(name, ..)| *name == case.name);
-        match (found, listed) {
-            (None, None) => {}
-            (Some(_), Some((_, status, _))) if *status == answer.status => {}
-            (Some(found), _) => {
-                failures.push(format!("{}: {found}: {} {}", case.name, answer.status, answer.text))
-            }
-            (None, Some((_, _, why))) => {
-                failures.push(format!("{}: listed ({why}), but it is the same", case.name))
-            }
-        }
+        verdict.judge(case, difference(&case.response, &answer), &answer);
     }
-    assert!(cases.len() >= at_least, "only {} cases were found", cases.len());
-    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    verdict.end(at_least);
     replay.street.shop.check_ledger();
 }
 
