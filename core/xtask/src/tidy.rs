@@ -343,7 +343,8 @@ impl Tidy<'_> {
 
 /// Text files of the checkout, relative to its root: no build folders, no runtime data.
 fn files(root: &Path) -> Vec<PathBuf> {
-    const TEXT: &[&str] = &["rs", "toml", "md", "wit", "json", "sh", "yml", "yaml", "html", "css", "js"];
+    const TEXT: &[&str] =
+        &["rs", "toml", "md", "wit", "json", "sh", "yml", "yaml", "html", "css", "js", "mjs"];
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
@@ -355,7 +356,9 @@ fn files(root: &Path) -> Vec<PathBuf> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => {
                     let top = folder.as_os_str().is_empty();
-                    let skipped = name == ".git" || name.starts_with("target") || (top && name == "data");
+                    let skipped = [".git", "node_modules"].contains(&name.as_str())
+                        || name.starts_with("target")
+                        || (top && name == "data");
                     if !skipped {
                         folders.push(path);
                     }
