@@ -173,11 +173,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Sends a request. Panics when there is no answer, or one that the OpenAPI document does not tell of.
+    /// Sends a request. Panics when there is no answer, and as [`Answer::try_of`].
     pub async fn of(request: reqwest::RequestBuilder) -> Answer {
         Answer::try_of(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
     }
 
+    /// Sends a request. Panics when a gateway answers what the OpenAPI document does not tell of.
     pub async fn try_of(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
         let (client, request) = request.build_split();
         let request = request?;

@@ -15,6 +15,9 @@ pub enum StoreError {
     /// The folder holds a database that this program did not make.
     #[error("{path:?} holds a database that is not a chelseru store")]
     Foreign { path: PathBuf },
+    /// An import into the folder was cut off. Nothing in it is used.
+    #[error("an import into {path:?} was cut off; remove that folder and import again")]
+    HalfImported { path: PathBuf },
     #[error("store {path:?} could not be opened")]
     Open { path: PathBuf, source: io::Error },
     /// The queue of changes is full. Nothing was done; trying again later can help.

@@ -3,8 +3,8 @@
 //! The file: [`MAGIC`]; for each record the lengths of key and value (u32, little endian) and both; then
 //! [`END`] (u32), the number of records (u64) and the BLAKE3 hash (32 bytes) of everything before it. Keys ascend.
 //! Invariants: an export is the store between two changes, because the writer thread makes it; a file that is cut or
-//! changed anywhere is refused before anything is written; the number of the format is imported last, so that a
-//! store whose import was cut off is refused when it is opened.
+//! changed anywhere is refused before anything is written; a store whose import was cut off is refused when it is
+//! opened, because a file in its folder says so from before the first record until after the last step.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -33,6 +33,8 @@ const KEPT_OUTSIDE: [&[u8]; 6] = [
 const GAP: u64 = 1_000_000;
 /// Records that are imported in one batch.
 const BATCH: usize = 1000;
+/// Name of the file, inside the store's folder, that is there while an import goes on.
+pub(crate) const IMPORTING_FILE: &str = "importing";
 
 impl Store {
     /// Writes every record to a file, as of one moment, and returns their number once the file is on the disk. Changes
@@ -67,17 +69,16 @@ impl Store {
         read(file, |_, _| Ok(()))?;
         file.rewind()?;
         std::fs::create_dir(path)?;
+        let importing = path.join(IMPORTING_FILE);
+        File::create_new(&importing)?.sync_all()?;
+        let sync_folder = || File::open(path)?.sync_all();
+        sync_folder()?;
         let database = path.join("sled");
         let config = sled::Config::new().path(&database).flush_every_ms(None);
         let db = config.open().map_err(error::engine_io)?;
         let mut batch = sled::Batch::default();
         let mut gathered = 0;
-        let mut format = None;
         let records = read(file, |key, value| {
-            if key == keys::FORMAT {
-                format = Some(value.to_vec());
-                return Ok(());
-            }
             if KEPT_OUTSIDE.contains(&key) {
                 let last = decode_u64("sequence", value).map_err(io::Error::other)?;
                 batch.insert(key, encode_u64(last.saturating_add(GAP)));
@@ -93,14 +94,10 @@ impl Store {
         })?;
         db.apply_batch(batch).map_err(error::engine_io)?;
         db.flush().map_err(error::engine_io)?;
-        let sync = || File::open(database.join("db"))?.sync_data();
-        sync()?;
+        File::open(database.join("db"))?.sync_data()?;
         before_whole()?;
-        if let Some(format) = format {
-            db.insert(keys::FORMAT, format).map_err(error::engine_io)?;
-            db.flush().map_err(error::engine_io)?;
-            sync()?;
-        }
+        std::fs::remove_file(&importing)?;
+        sync_folder()?;
         Ok(records)
     }
 }
@@ -283,6 +280,7 @@ mod tests {
         let mut file = File::open(dir.path().join("export")).unwrap();
         Store::import(&path, &mut file, || Err(io::Error::other("cut off"))).unwrap_err();
         let opened = Store::open(&path, StoreOptions::default());
-        assert!(matches!(opened, Err(StoreError::Foreign { .. })), "{opened:?}");
+        assert!(path.join("sled").exists());
+        assert!(matches!(opened, Err(StoreError::HalfImported { .. })), "{opened:?}");
     }
 }

@@ -156,6 +156,7 @@ impl Store {
     /// - [`StoreError::Locked`] while another process (or another handle) has it open.
     /// - [`StoreError::FormatNewer`] when a newer version wrote it; nothing is changed.
     /// - [`StoreError::Foreign`] when the folder holds a database that is not a store.
+    /// - [`StoreError::HalfImported`] when [`Store::import`] did not end in it.
     /// - [`StoreError::Open`] when the folder cannot be used or the database is damaged.
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, StoreError> {
         let path = path.as_ref();
@@ -173,6 +174,9 @@ impl Store {
             .map_err(open_error)?;
         lock_patiently(|| lock.try_lock()).map_err(lock_error)?;
 
+        if path.join(export::IMPORTING_FILE).exists() {
+            return Err(StoreError::HalfImported { path: path.to_owned() });
+        }
         let database = path.join("sled");
         let config = sled::Config::new()
             .path(&database)

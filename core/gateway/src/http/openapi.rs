@@ -126,7 +126,8 @@ fn response(shape: &str) -> Value {
     if shape.contains(' ') {
         return json!({"description": shape});
     }
-    json!({"description": shape, "content": {"application/json": {"schema": schemas::shape(shape)}}})
+    let (schema, description) = schemas::shape(shape);
+    json!({"description": description, "content": {"application/json": {"schema": schema}}})
 }
 
 fn failure(text: &str) -> Value {

@@ -305,25 +305,26 @@ fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-/// The schema of a shape by its name; see [`super::operations::About`].
-pub(super) fn shape(name: &str) -> Value {
+/// The schema of a shape by its name, and a sentence about it; see [`super::operations::About`].
+pub(super) fn shape(name: &str) -> (Value, String) {
     if name.contains('|') {
-        let shapes: Vec<Value> = name.split('|').map(shape).collect();
-        return json!({"anyOf": shapes});
+        let (shapes, sentences): (Vec<Value>, Vec<String>) = name.split('|').map(shape).unzip();
+        return (json!({"anyOf": shapes}), sentences.join(" Or: "));
     }
     let inner = |open: &str, close: &str| name.strip_prefix(open)?.strip_suffix(close);
     if let Some(item) = inner("Page<", ">") {
-        return object(json!({
+        let page = object(json!({
             "next": {"type": ["string", "null"], "description": "Address of the next page."},
             "previous": {"type": ["string", "null"], "description": "Address of the page before."},
-            "results": {"type": "array", "items": shape(item)},
+            "results": list(reference(item)),
         }));
+        return (page, format!("A page of {item}."));
     }
     if let Some(item) = inner("Results<", ">") {
-        return object(json!({"results": {"type": "array", "items": shape(item)}}));
+        return (object(json!({"results": list(reference(item))})), format!("Each {item}, under results."));
     }
     match name.strip_suffix("[]") {
-        Some(item) => json!({"type": "array", "items": shape(item)}),
-        None => reference(name),
+        Some(item) => (list(reference(item)), format!("A list of {item}.")),
+        None => (reference(name), format!("{name}.")),
     }
 }
