@@ -126,7 +126,7 @@ async fn a_loop_on_a_single_thread_is_ended_too() {
     let by_wall = provider(&host, LOOP, limits).await;
     let begun = Instant::now();
     assert_eq!(run(&by_wall, "").await.map_err(|e| e.code()), Err("timeout"));
-    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn sleeping_on_the_clock_ends_with_the_wall_time() {
     let begun = Instant::now();
     let after = Duration::from_millis(80);
     assert_eq!(run(&provider, "").await, Err(CallError::Timeout { after, may_have_sent: false }));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -362,13 +362,13 @@ async fn calls_above_the_concurrency_wait_then_are_refused_then_work_again() {
     let host = host();
     let limits = Limits {
         concurrency_max: 2,
-        queue_time_max: Duration::from_millis(50),
+        queue_time_max: Duration::from_millis(400),
         queue_calls_max: 1,
         ..Limits::default()
     };
     let plugin = load(
         &host,
-        &guest("(call $sleep (i64.const 300000000)) (call $ret (local.get $in) (local.get $len))"),
+        &guest("(call $sleep (i64.const 1500000000)) (call $ret (local.get $in) (local.get $len))"),
     )
     .await;
     let provider = Arc::new(Provider::bind(&host, plugin, binding(&[], None, limits)).expect("binds"));
@@ -387,9 +387,9 @@ async fn calls_above_the_concurrency_wait_then_are_refused_then_work_again() {
     }
     // The queue has one place, which is taken: at once.
     assert_eq!(run(&provider, "x").await, Err(CallError::Busy));
-    assert!(begun.elapsed() < Duration::from_millis(45), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(350), "{:?}", begun.elapsed());
     assert_eq!(waiting.await.expect("no panic"), Err(CallError::Busy));
-    assert!(begun.elapsed() >= Duration::from_millis(50));
+    assert!(begun.elapsed() >= Duration::from_millis(400));
     for call in first {
         assert_eq!(call.await.expect("no panic"), Ok("x".to_owned()));
     }
