@@ -34,7 +34,8 @@ struct Operation {
 impl Spec {
     fn load() -> Spec {
         let mut document = chelseru::http::openapi::document(BASE);
-        close(&mut document["components"]["schemas"]);
+        // Pages have no name of their own and stand in the answers.
+        close(&mut document);
         let mut operations = Vec::new();
         for (path, methods) in document["paths"].as_object().expect("paths") {
             for (method, operation) in methods.as_object().expect("methods") {
@@ -126,5 +127,40 @@ pub(crate) fn problem(method: &Method, url: &Url, answer: &Answer) -> Option<Str
             let name = &operation.name;
             (!errors.is_empty()).then(|| format!("{name} {status}: {}", errors.join("; ")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(method: Method, path: &str, status: u16, body: Value) -> Option<String> {
+        let url = Url::parse(&format!("http://localhost{BASE}{path}")).expect("an address");
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("x-request-id", "1".parse().expect("a value"));
+        problem(&method, &url, &Answer { status, headers, text: body.to_string(), body })
+    }
+
+    #[test]
+    fn what_the_document_does_not_tell_is_found() {
+        let page = |next: Value| json!({"next": next, "previous": null, "results": []});
+        assert_eq!(told(Method::GET, "/payment/", 200, page(Value::Null)), None);
+        let mut more = page(Value::Null);
+        more["total"] = 1.into();
+        let found = |problem: Option<String>, word: &str| {
+            assert!(problem.as_ref().is_some_and(|problem| problem.contains(word)), "{problem:?}");
+        };
+        found(told(Method::GET, "/payment/", 200, more), "total");
+        found(told(Method::GET, "/payment/", 200, page(7.into())), "/next");
+        found(told(Method::GET, "/payment/", 200, json!({"next": null, "results": []})), "previous");
+        let mut row = page(Value::Null);
+        row["results"] = json!([{"id": 1}]);
+        found(told(Method::GET, "/payment/", 200, row), "/results/0");
+        found(told(Method::GET, "/payment/", 418, Value::Null), "418");
+        found(told(Method::GET, "/nowhere/", 200, Value::Null), "operation");
+        found(told(Method::DELETE, "/sessions/7/", 204, json!({})), "no shape");
+        // A shape for what goes wrong anywhere, and nothing of answers of others.
+        assert_eq!(told(Method::GET, "/payment/", 503, json!({"code": "x", "request_id": "1"})), None);
+        found(told(Method::GET, "/payment/", 503, json!({})), "code");
     }
 }
