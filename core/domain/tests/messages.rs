@@ -149,7 +149,9 @@ async fn delays_grow_with_jitter_and_nothing_is_tried_after_the_deadline() {
     assert!(message.updated_at >= message.created_at);
     let asked = world.asked(id);
     assert!(asked.len() >= 4, "{} rounds in 1.5 s", asked.len());
-    assert_eq!(message.rounds as usize + 1, asked.len());
+    // Each round asks once. The last retry may be taken up too late, and then nobody is asked.
+    let rounds = message.rounds as usize;
+    assert!((rounds..=rounds + 1).contains(&asked.len()), "{rounds} rounds, asked {} times", asked.len());
     for (round, pair) in asked.windows(2).enumerate() {
         let least = Duration::from_millis((40 << round.min(3)) / 2);
         assert!(pair[1] - pair[0] >= least, "round {round}: {:?} is below {least:?}", pair[1] - pair[0]);
