@@ -84,7 +84,7 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "tidy",
-        summary: "hold the repository's own rules: arrows, module docs, bans",
+        summary: "hold the repository's own rules: arrows, circles, lengths, module docs, bans",
         help: tidy::HELP,
         run: tidy::run,
     },
@@ -168,7 +168,7 @@ mod tests {
             ("plugins", "--install"),
             ("bench", "NAME"),
             ("check", "no arguments"),
-            ("tidy", "no arguments"),
+            ("tidy", "--all, --tighten"),
             ("dist", "no arguments"),
         ] {
             let text = usage(&[command, "--nonsense"]);
