@@ -39,15 +39,3 @@ pub enum StoreError {
     #[error("{kind} record is not readable: {reason}")]
     Record { kind: &'static str, reason: String },
 }
-
-/// An engine's error without its type.
-pub(crate) fn engine_io(error: sled::Error) -> io::Error {
-    match error {
-        sled::Error::Io(error) => error,
-        other => io::Error::other(other.to_string()),
-    }
-}
-
-pub(crate) fn read(error: sled::Error) -> StoreError {
-    StoreError::Read { source: engine_io(error) }
-}

@@ -20,32 +20,15 @@
 
 mod types;
 
-mod agent;
-mod api_key;
-mod audit;
-mod challenge;
 pub mod chat;
-mod message;
-mod password;
-mod session;
-mod user;
+mod files;
+mod login;
+mod money;
+mod operator;
+mod sms;
 
-mod idempotency;
-mod ledger;
-mod outbox;
-mod payment;
-mod spend;
-
-mod commit;
-mod contact;
+mod engine;
 mod error;
-mod export;
-mod keys;
-mod money_keys;
-mod purge;
-mod record;
-mod reversal;
-mod txn;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -53,38 +36,41 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use api_key::{ApiKey, ApiKeyDraft};
-pub use audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
-pub use challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
-pub use commit::{CommitStats, Health};
+pub use engine::sled::commit::{CommitStats, Health};
+pub use engine::sled::purge::PurgeStep;
 pub use error::StoreError;
-pub use idempotency::Once;
-pub use ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
-pub use message::{
-    Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
-    MessageInserted, MessagePage, MessageRange, MessageStatus, Progress, Quota, Recovered, Reported,
-    TRIED_MAX, Tried,
-};
-pub use outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventId, EventReport, PaymentFacts};
-pub use password::{
+pub use login::challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
+pub use login::password::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };
-pub use payment::{
+pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
+pub use login::user::{User, UserChange, UserDraft, UserMade};
+pub use money::ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
+pub use money::once::Once;
+pub use money::outbox::{
+    Attempt, Delivery, DeliveryState, Event, EventBody, EventId, EventReport, PaymentFacts,
+};
+pub use money::payment::{
     Currency, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt,
     PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, Refund, RefundDraft,
     RefundTo,
 };
-pub use purge::PurgeStep;
-pub use reversal::{Reversal, ReversalState, ReversalStep};
-pub use session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
-pub use spend::{Spend, SpendDraft, SpendEnded, SpendId, SpendMade, SpendState};
+pub use money::reversal::{Reversal, ReversalState, ReversalStep};
+pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendId, SpendMade, SpendState};
+pub use operator::api_key::{ApiKey, ApiKeyDraft};
+pub use operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
+pub use sms::{
+    Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
+    MessageInserted, MessagePage, MessageRange, MessageStatus, Progress, Quota, Recovered, Reported,
+    TRIED_MAX, Tried,
+};
 pub use types::{SessionId, Timestamp, UserId};
-pub use user::{User, UserChange, UserDraft, UserMade};
 
-use commit::Committer;
-use purge::PurgeWalks;
-use record::{decode_u64, encode_u64};
-use txn::Txn;
+use engine::sled::commit::{self, Committer};
+use engine::sled::purge::PurgeWalks;
+use engine::sled::record::{decode_u64, encode_u64};
+use engine::sled::txn::Txn;
+use engine::sled::{agent, error as sled_error, export, keys};
 
 /// One step from a format of the store to the next. Runs in one change, together with writing the new number, so
 /// that an interrupted migration continues where it stopped.
@@ -184,7 +170,7 @@ impl Store {
             // The writer thread flushes. Sled's own flusher would end for ever at its first error.
             .flush_every_ms(None);
         let db = lock_patiently(|| {
-            config.open().map_err(|error| match error::engine_io(error) {
+            config.open().map_err(|error| match sled_error::engine_io(error) {
                 // Sled has no error of its own for this.
                 error if error.to_string().starts_with("could not acquire lock") => TryLockError::WouldBlock,
                 error => TryLockError::Error(error),
@@ -199,8 +185,8 @@ impl Store {
 
         let target = tree.clone();
         let sink: commit::Sink = Box::new(move |batch| {
-            target.apply_batch(batch).map_err(error::engine_io)?;
-            target.flush().map_err(error::engine_io)?;
+            target.apply_batch(batch).map_err(sled_error::engine_io)?;
+            target.flush().map_err(sled_error::engine_io)?;
             sync.as_ref().map_or(Ok(()), File::sync_data)
         });
         let committer = Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
@@ -259,7 +245,7 @@ impl Store {
     ///
     /// [`StoreError::Read`].
     pub fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.tree.get(keys::probe(key)).map_err(error::read)?.map(|value| value.to_vec()))
+        Ok(self.tree.get(keys::probe(key)).map_err(sled_error::read)?.map(|value| value.to_vec()))
     }
 
     /// Runs one state change on the writer thread and returns what it made, once that is durable. When the
@@ -275,7 +261,7 @@ impl Store {
     /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
     fn format_check(&self, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
         let supported = 1 + migrations.len() as u64;
-        let found = match self.tree.get(keys::FORMAT).map_err(error::read)? {
+        let found = match self.tree.get(keys::FORMAT).map_err(sled_error::read)? {
             Some(bytes) => decode_u64("store format", &bytes)?,
             None if self.tree.iter().next().is_some() => {
                 return Err(StoreError::Foreign { path: path.to_owned() });

@@ -1,0 +1,184 @@
+//! Organisations: what owns group rooms; a user owns it.
+//!
+//! Invariants: a unique name leads to one organisation; one that has rooms is not removed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat::{Organization, OrganizationId, room};
+use crate::engine::sled::error;
+use crate::engine::sled::keys::chat as key;
+use crate::engine::sled::record::{Record, encode_u64};
+use crate::engine::sled::txn::Txn;
+use crate::{Store, StoreError, Timestamp, UserId};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrganizationMade {
+    New(Organization),
+    NameTaken,
+    TooMany,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrganizationChanged {
+    Changed(Organization),
+    /// There is none with this number that the user owns.
+    Missing,
+    NameTaken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrganizationRemoved {
+    Removed,
+    /// There is none with this number that the user owns.
+    Missing,
+    /// It still has so many rooms.
+    HasRooms(usize),
+}
+
+impl Store {
+    /// Makes an organisation.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_create(
+        &self,
+        owner: UserId,
+        name: String,
+        uname: String,
+        per_user_max: usize,
+        now: Timestamp,
+    ) -> Result<OrganizationMade, StoreError> {
+        self.change(move |txn| {
+            if txn.get(&key::organization_name(&uname))?.is_some() {
+                return Ok(OrganizationMade::NameTaken);
+            }
+            let owned = txn.scan(&key::organizations_of(owner), per_user_max)?;
+            if owned.len() >= per_user_max {
+                return Ok(OrganizationMade::TooMany);
+            }
+            let id = OrganizationId(txn.next(key::ORGANIZATION_SEQUENCE)?);
+            let record = OrganizationRecord { name, uname, owner, created_at: now };
+            txn.put(key::organization_name(&record.uname), encode_u64(id.0));
+            txn.put(key::organization_of(owner, id), sled::IVec::default());
+            txn.put_record(key::organization(id), &record);
+            Ok(OrganizationMade::New(record.with_id(id)))
+        })
+        .await
+    }
+
+    /// Renames an organisation of a user; what is `None` stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_update(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+        name: Option<String>,
+        uname: Option<String>,
+    ) -> Result<OrganizationChanged, StoreError> {
+        self.change(move |txn| {
+            let Some(mut record) = owned(txn, owner, id)? else {
+                return Ok(OrganizationChanged::Missing);
+            };
+            if let Some(uname) = uname.filter(|uname| *uname != record.uname) {
+                let key = key::organization_name(&uname);
+                if txn.get(&key)?.is_some() {
+                    return Ok(OrganizationChanged::NameTaken);
+                }
+                txn.delete(key::organization_name(&record.uname));
+                txn.put(key, encode_u64(id.0));
+                record.uname = uname;
+            }
+            record.name = name.unwrap_or(record.name);
+            txn.put_record(key::organization(id), &record);
+            Ok(OrganizationChanged::Changed(record.with_id(id)))
+        })
+        .await
+    }
+
+    /// Removes an organisation of a user, unless it has rooms; its unique name is free then.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_remove(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+    ) -> Result<OrganizationRemoved, StoreError> {
+        self.change(move |txn| {
+            let Some(record) = owned(txn, owner, id)? else {
+                return Ok(OrganizationRemoved::Missing);
+            };
+            // Who owns an organisation owns its rooms and stays in them, so no index by organisation is needed.
+            let rooms = room::of_organization(txn, owner, id)?;
+            if rooms > 0 {
+                return Ok(OrganizationRemoved::HasRooms(rooms));
+            }
+            txn.delete(key::organization_name(&record.uname));
+            txn.delete(key::organization_of(owner, id));
+            txn.delete(key::organization(id));
+            Ok(OrganizationRemoved::Removed)
+        })
+        .await
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
+        let record = self.chat_record::<OrganizationRecord>(&key::organization(id))?;
+        Ok(record.map(|record| record.with_id(id)))
+    }
+
+    /// The organisations a user owns, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_organizations_of(
+        &self,
+        owner: UserId,
+        limit: usize,
+    ) -> Result<Vec<Organization>, StoreError> {
+        let mut found = Vec::new();
+        for key in self.tree.scan_prefix(key::organizations_of(owner)).keys().take(limit) {
+            let id = OrganizationId(key::last(&key.map_err(error::read)?));
+            found.extend(self.chat_organization(id)?);
+        }
+        Ok(found)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct OrganizationRecord {
+    name: String,
+    uname: String,
+    owner: UserId,
+    created_at: Timestamp,
+}
+
+impl Record for OrganizationRecord {
+    const KIND: &'static str = "organization";
+    const SCHEMA: u8 = 1;
+}
+
+impl OrganizationRecord {
+    fn with_id(self, id: OrganizationId) -> Organization {
+        let OrganizationRecord { name, uname, owner, created_at } = self;
+        Organization { id, name, uname, owner, created_at }
+    }
+}
+
+/// An organisation, if it is the user's.
+pub(crate) fn owned(
+    txn: &Txn,
+    owner: UserId,
+    id: OrganizationId,
+) -> Result<Option<OrganizationRecord>, StoreError> {
+    let record = txn.get_record::<OrganizationRecord>(&key::organization(id))?;
+    Ok(record.filter(|record| record.owner == owner))
+}

@@ -1,0 +1,162 @@
+//! User agents, each stored once: a session keeps the number of its user agent instead of a hundred bytes.
+//!
+//! All of them are in memory, ten megabytes at most. The first session of a user agent keeps the text itself; it is then
+//! stored for those that follow, after a login that succeeded, so that nobody fills the list with guesses. Past
+//! [`AGENTS_MAX`] different ones, which honest clients do not reach, each session keeps its text. None is ever removed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+use sled::IVec;
+
+use crate::engine::sled::txn::Txn;
+use crate::engine::sled::{error, keys};
+use crate::{Store, StoreError};
+
+/// Different user agents that are stored once.
+const AGENTS_MAX: usize = 10_000;
+
+/// A shorter text is hardly longer than its number.
+const TEXT_BYTES_MIN: usize = 4;
+
+/// How a session's record names its user agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AgentRef {
+    Number(u32),
+    Text(Box<str>),
+}
+
+#[derive(Default)]
+pub(crate) struct Agents(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    numbers: HashMap<Arc<str>, u32>,
+    texts: HashMap<u32, Arc<str>>,
+    /// Those that are being stored.
+    pending: HashSet<Arc<str>>,
+}
+
+impl Agents {
+    pub(crate) fn load(tree: &sled::Tree) -> Result<Agents, StoreError> {
+        let mut known = Known::default();
+        for entry in tree.scan_prefix(keys::AGENTS) {
+            let (key, value) = entry.map_err(error::read)?;
+            if let (Some(number), Ok(text)) = (keys::agent_number(&key), std::str::from_utf8(&value)) {
+                known.add(number, text.into());
+            }
+        }
+        Ok(Agents(RwLock::new(known)))
+    }
+
+    /// The text that a record names; empty when a damaged store has lost it.
+    pub(crate) fn text(&self, agent: AgentRef) -> Arc<str> {
+        match agent {
+            AgentRef::Text(text) => text.into(),
+            AgentRef::Number(number) => {
+                let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+                known.texts.get(&number).cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    /// How a record names this text as long as it is.
+    pub(crate) fn name(&self, text: &str) -> AgentRef {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .numbers
+            .get(text)
+            .map_or_else(|| AgentRef::Text(text.into()), |number| AgentRef::Number(*number))
+    }
+
+    /// Whether the caller is to store this text, and no other.
+    fn begin(&self, text: &Arc<str>) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let full = known.texts.len() + known.pending.len() >= AGENTS_MAX;
+        if full || text.len() < TEXT_BYTES_MIN || known.numbers.contains_key(text) {
+            return false;
+        }
+        known.pending.insert(Arc::clone(text))
+    }
+
+    /// The text was stored under a number, or was not.
+    fn end(&self, text: &Arc<str>, stored: Result<u32, StoreError>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.pending.remove(text);
+        match stored {
+            Ok(number) => known.add(number, Arc::clone(text)),
+            Err(error) => tracing::warn!(%error, "a user agent could not be stored"),
+        }
+    }
+}
+
+impl Known {
+    fn add(&mut self, number: u32, text: Arc<str>) {
+        self.numbers.insert(Arc::clone(&text), number);
+        self.texts.insert(number, text);
+    }
+}
+
+impl Store {
+    /// Stores a user agent for the sessions to come, unless it is known. Nobody waits for it, and that it fails is no
+    /// reason to refuse anybody.
+    pub(crate) fn agent_learn(&self, text: Arc<str>) {
+        if !self.agents.begin(&text) {
+            return;
+        }
+        let (value, agents, learnt) =
+            (IVec::from(text.as_bytes()), Arc::clone(&self.agents), Arc::clone(&text));
+        let change = move |txn: &mut Txn| {
+            let number = u32::try_from(txn.next(keys::AGENT_SEQUENCE)?).unwrap_or(u32::MAX);
+            txn.put(keys::agent(number), value);
+            Ok(number)
+        };
+        let submitted = self.committer.submit_with(change, move |stored| agents.end(&learnt, stored));
+        if let Err(error) = submitted {
+            self.agents.end(&text, Err(error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StoreOptions;
+
+    #[tokio::test]
+    async fn a_text_is_stored_once_and_found_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        assert_eq!(store.agents.name("curl/8"), AgentRef::Text("curl/8".into()));
+        // Many at once store it once; `x` is hardly longer than its number would be.
+        for text in ["curl/8", "curl/8", "curl/8", "curl/9", "x"] {
+            store.agent_learn(text.into());
+        }
+        // Changes are answered in their order.
+        store.probe_put(b"after", b"").await.unwrap();
+        store.agent_learn("curl/8".into());
+        store.probe_put(b"after", b"").await.unwrap();
+        let [first, other] = ["curl/8", "curl/9"].map(|text| store.agents.name(text));
+        assert_eq!((&first, &other), (&AgentRef::Number(1), &AgentRef::Number(2)));
+        assert_eq!(store.agents.name("x"), AgentRef::Text("x".into()));
+        drop(store);
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        assert_eq!(store.agents.name("curl/8"), first);
+        assert_eq!((&*store.agents.text(first), &*store.agents.text(other)), ("curl/8", "curl/9"));
+        assert_eq!(&*store.agents.text(AgentRef::Number(77)), "");
+    }
+
+    #[tokio::test]
+    async fn past_the_bound_a_session_keeps_its_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        for number in 0..AGENTS_MAX {
+            store.agents.0.write().unwrap().add(number as u32, format!("agent {number}").into());
+        }
+        store.agent_learn("curl/8".into());
+        store.probe_put(b"after", b"").await.unwrap();
+        assert_eq!(store.agents.name("curl/8"), AgentRef::Text("curl/8".into()));
+        assert_eq!(store.agents.name("agent 7"), AgentRef::Number(7));
+    }
+}

@@ -1,0 +1,336 @@
+//! Group commit: one thread that runs all changes and shares a flush among those that wait.
+//!
+//! It takes what is queued (at most `batch_max`), runs the changes in turn over one [`Txn`], writes what they
+//! wrote as one atomic batch, flushes once, and only then answers each of them. While it flushes, the next batch
+//! gathers in the queue. A change that fails or panics is undone alone and the others go on. Invariants: nothing
+//! is answered before it is durable; the queue never holds more than `queue_max`; after the first error while
+//! writing, nothing is written again (whether that batch is on the disk is not known, and a second attempt could
+//! put later changes before it).
+//!
+//! Callers that are answered together come back together, a moment after the thread looked at its queue again.
+//! It therefore waits for three quarters of the changes that the last batch had, but never longer than a quarter of
+//! what a batch takes: with 64 callers, batches of about 60 instead of 1, 63, 1, 63; a lone caller never waits. Not for
+//! all of them: callers with work of their own between two changes would then take turns with this thread, each idle
+//! while the other works (logins: 16,100/s instead of 18,100/s).
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::StoreError;
+use crate::engine::sled::txn::Txn;
+
+/// A batch is never waited for longer than this, however slow the disk is.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+
+/// Whether the store takes changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Serving,
+    /// Writing failed; every change is refused until the store is opened again. Holds the first error's text.
+    Failed(String),
+    Closed,
+}
+
+/// Counters since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitStats {
+    /// Batches written, one flush each.
+    pub batches: u64,
+    /// Changes answered after a flush, those that changed nothing included.
+    pub changes: u64,
+    /// Time spent writing and flushing.
+    pub write_time: Duration,
+}
+
+/// Writes one batch so that it is durable when this returns.
+pub(crate) type Sink = Box<dyn FnMut(sled::Batch) -> io::Result<()> + Send>;
+
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    pub(crate) fn start(txn: Txn, sink: Sink, batch_max: usize, queue_max: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue { jobs: VecDeque::new(), wake_at: 1, state: Health::Serving }),
+            wake: Condvar::new(),
+            queue_max: queue_max.max(1),
+            batches: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            write_nanos: AtomicU64::new(0),
+        });
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            txn,
+            sink,
+            batch_max: batch_max.max(1),
+            batch_last: 1,
+            write_time: Duration::ZERO,
+        };
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(|| writer.run())?;
+        Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues a change. The receiver gets its result once that is durable; dropping the receiver does not stop
+    /// the change.
+    pub(crate) fn submit<T, F>(
+        &self,
+        change: F,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        self.submit_with(change, move |result| {
+            // Nobody listens when the caller was cancelled; the change stands.
+            let _ = sender.send(result);
+        })?;
+        Ok(receiver)
+    }
+
+    /// Queues a change and what to do with its result; that runs on the writer thread and must be short.
+    pub(crate) fn submit_with<T, F, A>(&self, change: F, answer: A) -> Result<(), StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        let job = Box::new(Change { change: Some(change), result: None, answer });
+        let mut queue = self.shared.lock();
+        match queue.state {
+            Health::Serving => {}
+            Health::Failed(_) => return Err(StoreError::Failed),
+            Health::Closed => return Err(StoreError::Closed),
+        }
+        if queue.jobs.len() >= self.shared.queue_max {
+            return Err(StoreError::Busy);
+        }
+        queue.jobs.push_back(job);
+        // Only the push that reaches the mark wakes the writer: one wake-up per batch, not one per change.
+        if queue.jobs.len() == queue.wake_at {
+            drop(queue);
+            self.shared.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Changes that wait for the writer; those it works on are not among them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.lock().jobs.len()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.shared.lock().state.clone()
+    }
+
+    pub(crate) fn stats(&self) -> CommitStats {
+        CommitStats {
+            batches: self.shared.batches.load(Ordering::Relaxed),
+            changes: self.shared.changes.load(Ordering::Relaxed),
+            write_time: Duration::from_nanos(self.shared.write_nanos.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Refuses further changes, carries out those that are queued, and waits for the thread to end.
+    pub(crate) fn close(&self) {
+        {
+            let mut queue = self.shared.lock();
+            if queue.state == Health::Serving {
+                queue.state = Health::Closed;
+            }
+        }
+        self.shared.wake.notify_one();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            // The thread catches panics; a second one while it handled the first is all that can come here.
+            tracing::error!("the store's writer thread panicked");
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    queue_max: usize,
+    batches: AtomicU64,
+    changes: AtomicU64,
+    write_nanos: AtomicU64,
+}
+
+impl Shared {
+    /// No code that can panic runs under the lock, so a poisoned one is whole.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses everything from now on, and everything that waits.
+    fn fail(&self, reason: String) {
+        let waiting = {
+            let mut queue = self.lock();
+            queue.state = Health::Failed(reason);
+            std::mem::take(&mut queue.jobs)
+        };
+        for job in waiting {
+            job.answer(false);
+        }
+    }
+}
+
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// The length at which the writer wants to be woken; never reached while it works.
+    wake_at: usize,
+    state: Health,
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    txn: Txn,
+    sink: Sink,
+    batch_max: usize,
+    /// Changes in the last batch.
+    batch_last: usize,
+    /// What a batch takes, smoothed.
+    write_time: Duration,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let mut batch = VecDeque::new();
+            while self.gather(&mut batch) {
+                self.commit(&mut batch)?;
+            }
+            Ok::<_, io::Error>(())
+        }));
+        let reason = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the writer thread panicked".to_owned(),
+        };
+        tracing::error!(error = %reason, "the store failed; it writes nothing until it is opened again");
+        shared.fail(reason);
+    }
+
+    /// Waits for changes and moves a batch of them out of the queue; false when the store is closed and nothing
+    /// is left.
+    fn gather(&mut self, batch: &mut VecDeque<Box<dyn Job>>) -> bool {
+        let shared = &self.shared;
+        let serving = |queue: &Queue| queue.state == Health::Serving;
+        let mut queue = shared.lock();
+        queue.wake_at = 1;
+        queue = shared
+            .wake
+            .wait_while(queue, |queue| queue.jobs.is_empty() && serving(queue))
+            .unwrap_or_else(PoisonError::into_inner);
+
+        let wanted = (self.batch_last - self.batch_last / 4).min(self.batch_max).min(shared.queue_max);
+        if queue.jobs.len() < wanted {
+            queue.wake_at = wanted;
+            let patience = (self.write_time / 4).min(GATHER_MAX);
+            (queue, _) = shared
+                .wake
+                .wait_timeout_while(queue, patience, |queue| queue.jobs.len() < wanted && serving(queue))
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+
+        queue.wake_at = usize::MAX;
+        if queue.jobs.len() <= self.batch_max {
+            std::mem::swap(&mut queue.jobs, batch);
+        } else {
+            batch.extend(queue.jobs.drain(..self.batch_max));
+        }
+        !batch.is_empty()
+    }
+
+    /// Runs a batch, makes it durable and answers it. An error is the end of the store.
+    fn commit(&mut self, batch: &mut VecDeque<Box<dyn Job>>) -> io::Result<()> {
+        for job in batch.iter_mut() {
+            if job.run(&mut self.txn) {
+                self.txn.keep();
+            } else {
+                self.txn.undo();
+            }
+        }
+        self.batch_last = batch.len();
+        // Changes that only looked need no flush: what they saw was flushed before them.
+        let written = match self.txn.take_batch() {
+            Some(writes) => {
+                let start = Instant::now();
+                let written = (self.sink)(writes);
+                let took = start.elapsed();
+                self.write_time = (self.write_time * 7 + took) / 8;
+                self.shared.batches.fetch_add(1, Ordering::Relaxed);
+                let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+                self.shared.write_nanos.fetch_add(nanos, Ordering::Relaxed);
+                written
+            }
+            None => Ok(()),
+        };
+        self.shared.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        for job in batch.drain(..) {
+            job.answer(written.is_ok());
+        }
+        written
+    }
+}
+
+/// A queued change without its types.
+trait Job: Send {
+    /// Runs the change; false when its writes must be undone.
+    fn run(&mut self, txn: &mut Txn) -> bool;
+    /// Hands out the result, or the store's failure.
+    fn answer(self: Box<Self>, durable: bool);
+}
+
+struct Change<T, F, A> {
+    change: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    answer: A,
+}
+
+impl<T, F, A> Job for Change<T, F, A>
+where
+    T: Send,
+    F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send,
+    A: FnOnce(Result<T, StoreError>) + Send,
+{
+    fn run(&mut self, txn: &mut Txn) -> bool {
+        let Some(change) = self.change.take() else { return false };
+        // The writes of a change that panicked are undone, and it shares nothing else with the others.
+        let result = catch_unwind(AssertUnwindSafe(|| change(txn))).unwrap_or(Err(StoreError::Panicked));
+        let keep = result.is_ok();
+        self.result = Some(result);
+        keep
+    }
+
+    fn answer(self: Box<Self>, durable: bool) {
+        let Change { result, answer, .. } = *self;
+        answer(match result {
+            // A change that failed by itself did nothing, whatever became of the batch.
+            Some(result) if durable || result.is_err() => result,
+            _ => Err(StoreError::Failed),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

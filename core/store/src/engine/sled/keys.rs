@@ -1,0 +1,172 @@
+//! The map of the one tree: every key starts with a byte that says what it is.
+//!
+//! Numbers are big-endian, so that keys sort as the numbers do; a trailing part of variable length is the last
+//! one, so that no key needs an escape. One tree instead of one per table, because sled applies a batch
+//! atomically to one tree only.
+//!
+//! | byte | rest of the key | value |
+//! |---|---|---|
+//! | `m` | name | u64: the store's format, the sequences |
+//! | `c` | phone number, or what else a code is sent under | the code, and who logs in with the number |
+//! | `u` | user | user |
+//! | `n` | user name | user id |
+//! | `i` | group u32, phone number | user id: who logs in with this number, as older versions wrote it |
+//! | `s` | user, session | session |
+//! | `U` | number of a user agent | its text |
+//! | `h` | user | what is kept of the password |
+//! | `g` | MAC of a user name | guesses at the password of that name |
+//! | `C` | see `chat::key` | chat: rooms, members, messages, files |
+//! | `a` | number of an audit entry | audit entries that anybody can cause |
+//! | `A` | number of an audit entry | audit entries that take an account |
+//! | `O` | number of an audit entry | audit entries that take an operator |
+//! | `b` | anything | anything: for measuring |
+//! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
+//! | `$` | see `money_keys` | money |
+//!
+//! There is no index by expiry: it would cost two writes more for each code and each session, while a purge that
+//! walks the records in bounded steps costs reads, now and then.
+
+pub(crate) mod chat;
+pub(crate) mod money;
+pub(crate) mod sms;
+
+use sled::IVec;
+
+use crate::{AuditLog, SessionId, UserId};
+
+pub(crate) const FORMAT: &[u8] = b"mformat";
+pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
+pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
+pub(crate) const AUDIT_SEQUENCE: &[u8] = b"mseq-audit";
+
+/// What the keys of all contacts, and of all sessions, begin with.
+pub(crate) const CONTACTS: &[u8] = b"c";
+pub(crate) const SESSIONS: &[u8] = b"s";
+pub(crate) const AGENTS: &[u8] = b"U";
+pub(crate) const AGENT_SEQUENCE: &[u8] = b"mseq-agent";
+pub(crate) const GUARDS: &[u8] = b"g";
+
+pub(crate) fn contact(name: &str) -> IVec {
+    joined(b'c', &[name.as_bytes()])
+}
+
+pub(crate) fn user(id: UserId) -> IVec {
+    joined(b'u', &[&be(id.0)])
+}
+
+pub(crate) fn user_name(name: &str) -> IVec {
+    joined(b'n', &[name.as_bytes()])
+}
+
+pub(crate) fn identity(group: u32, number: &str) -> IVec {
+    joined(b'i', &[&group.to_be_bytes(), number.as_bytes()])
+}
+
+pub(crate) fn session(user: UserId, session: SessionId) -> IVec {
+    joined(b's', &[&be(user.0), &be(session.0)])
+}
+
+/// What the keys of all sessions of a user begin with.
+pub(crate) fn sessions(user: UserId) -> IVec {
+    joined(b's', &[&be(user.0)])
+}
+
+pub(crate) fn agent(number: u32) -> IVec {
+    joined(b'U', &[&number.to_be_bytes()])
+}
+
+/// The user agent whose key this is.
+pub(crate) fn agent_number(key: &[u8]) -> Option<u32> {
+    key.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+pub(crate) fn password(user: UserId) -> IVec {
+    joined(b'h', &[&be(user.0)])
+}
+
+pub(crate) fn guard(name: &[u8; 32]) -> IVec {
+    joined(b'g', &[name])
+}
+
+/// What the keys of a log begin with.
+pub(crate) fn audit_log(log: AuditLog) -> &'static [u8] {
+    match log {
+        AuditLog::Anyone => b"a",
+        AuditLog::Account => b"A",
+        AuditLog::Operator => b"O",
+    }
+}
+
+/// How many entries a log had, ever.
+pub(crate) fn audit_count(log: AuditLog) -> &'static [u8] {
+    match log {
+        AuditLog::Anyone => b"maudit-anyone",
+        AuditLog::Account => b"maudit-account",
+        AuditLog::Operator => b"maudit-operator",
+    }
+}
+
+pub(crate) fn audit(log: AuditLog, id: u64) -> IVec {
+    joined(audit_log(log)[0], &[&be(id)])
+}
+
+/// The audit entry whose key this is.
+pub(crate) fn audit_id(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+pub(crate) fn probe(key: &[u8]) -> IVec {
+    joined(b'b', &[key])
+}
+
+/// The session whose key this is.
+pub(crate) fn session_id(key: &[u8]) -> Option<SessionId> {
+    key.last_chunk::<8>().map(|bytes| SessionId(u64::from_be_bytes(*bytes)))
+}
+
+fn be(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// Joins the parts on the stack when they fit, which all keys but long user names do.
+fn joined(prefix: u8, parts: &[&[u8]]) -> IVec {
+    let mut buffer = [0u8; 48];
+    buffer[0] = prefix;
+    let mut len = 1;
+    for part in parts {
+        let Some(slot) = buffer.get_mut(len..len + part.len()) else {
+            let mut long = vec![prefix];
+            parts.iter().for_each(|part| long.extend_from_slice(part));
+            return long.into();
+        };
+        slot.copy_from_slice(part);
+        len += part.len();
+    }
+    IVec::from(&buffer[..len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_sort_as_their_keys_do() {
+        let numbers = [0, 1, 255, 256, u64::MAX];
+        let keys: Vec<_> = numbers.iter().map(|n| session(UserId(*n), SessionId(1))).collect();
+        assert!(keys.is_sorted());
+    }
+
+    #[test]
+    fn a_long_name_is_kept_whole() {
+        let name = "x".repeat(150);
+        assert_eq!(user_name(&name).len(), 151);
+        assert!(user_name(&name).ends_with(name.as_bytes()));
+    }
+
+    #[test]
+    fn a_session_key_gives_back_the_session() {
+        let key = session(UserId(1), SessionId(7));
+        assert_eq!(session_id(&key), Some(SessionId(7)));
+        assert!(key.starts_with(&sessions(UserId(1))));
+    }
+}

@@ -1,0 +1,150 @@
+//! Keys of chat and of files, under `C` and a byte of their own.
+//!
+//! | bytes | rest of the key | value |
+//! |---|---|---|
+//! | `Cr` | room | room |
+//! | `Cm` | room, user | member |
+//! | `Cu` | user, room | empty: the rooms of a user |
+//! | `Cb` | room, user | empty: banned |
+//! | `Cp` | smaller user, larger user | room: the pair's room |
+//! | `Cx` | room, number | message |
+//! | `Cd` | room, user, client's id | number: messages that were sent twice |
+//! | `Ce` | room, number | empty: deleted messages |
+//! | `Cv` | room, revision | number of the message that was edited or deleted |
+//! | `Co` | organisation | organisation |
+//! | `Cn` | unique name | organisation id |
+//! | `Cw` | owner, organisation | empty: the organisations of a user |
+//! | `Cf` | file | file |
+//! | `Cg` | stored name | file id |
+//! | `Cq` | user | u64: bytes of the user's files |
+//! | `Cz` | room | empty: deleted, and not swept yet |
+
+use sled::IVec;
+
+use crate::UserId;
+use crate::chat::{FileId, OrganizationId, RoomId};
+
+pub(crate) const ROOM_SEQUENCE: &[u8] = b"mseq-room";
+pub(crate) const ORGANIZATION_SEQUENCE: &[u8] = b"mseq-organization";
+pub(crate) const FILE_SEQUENCE: &[u8] = b"mseq-file";
+pub(crate) const FILES: &[u8] = b"Cf";
+pub(crate) const FILE_BYTES: &[u8] = b"Cq";
+/// Bytes of all files.
+pub(crate) const FILE_TOTAL: &[u8] = b"mfile-bytes";
+pub(crate) const SWEEPS: &[u8] = b"Cz";
+
+pub(crate) fn room(room: RoomId) -> IVec {
+    numbers(b"Cr", &[room.0])
+}
+
+pub(crate) fn member(room: RoomId, user: UserId) -> IVec {
+    numbers(b"Cm", &[room.0, user.0])
+}
+
+pub(crate) fn members(room: RoomId) -> IVec {
+    numbers(b"Cm", &[room.0])
+}
+
+pub(crate) fn user_room(user: UserId, room: RoomId) -> IVec {
+    numbers(b"Cu", &[user.0, room.0])
+}
+
+pub(crate) fn user_rooms(user: UserId) -> IVec {
+    numbers(b"Cu", &[user.0])
+}
+
+pub(crate) fn ban(room: RoomId, user: UserId) -> IVec {
+    numbers(b"Cb", &[room.0, user.0])
+}
+
+pub(crate) fn bans(room: RoomId) -> IVec {
+    numbers(b"Cb", &[room.0])
+}
+
+pub(crate) fn pair(one: UserId, other: UserId) -> IVec {
+    numbers(b"Cp", &[one.0.min(other.0), one.0.max(other.0)])
+}
+
+pub(crate) fn message(room: RoomId, seq: u64) -> IVec {
+    numbers(b"Cx", &[room.0, seq])
+}
+
+pub(crate) fn messages(room: RoomId) -> IVec {
+    numbers(b"Cx", &[room.0])
+}
+
+pub(crate) fn client_id(room: RoomId, user: UserId, id: &str) -> IVec {
+    with_text(&numbers(b"Cd", &[room.0, user.0]), id)
+}
+
+pub(crate) fn client_ids(room: RoomId) -> IVec {
+    numbers(b"Cd", &[room.0])
+}
+
+pub(crate) fn deletion(room: RoomId, seq: u64) -> IVec {
+    numbers(b"Ce", &[room.0, seq])
+}
+
+pub(crate) fn deletions(room: RoomId) -> IVec {
+    numbers(b"Ce", &[room.0])
+}
+
+pub(crate) fn revision(room: RoomId, revision: u64) -> IVec {
+    numbers(b"Cv", &[room.0, revision])
+}
+
+pub(crate) fn revisions(room: RoomId) -> IVec {
+    numbers(b"Cv", &[room.0])
+}
+
+pub(crate) fn organization(id: OrganizationId) -> IVec {
+    numbers(b"Co", &[id.0])
+}
+
+pub(crate) fn organization_name(uname: &str) -> IVec {
+    with_text(b"Cn", uname)
+}
+
+pub(crate) fn organization_of(owner: UserId, id: OrganizationId) -> IVec {
+    numbers(b"Cw", &[owner.0, id.0])
+}
+
+pub(crate) fn organizations_of(owner: UserId) -> IVec {
+    numbers(b"Cw", &[owner.0])
+}
+
+pub(crate) fn file(id: FileId) -> IVec {
+    numbers(b"Cf", &[id.0])
+}
+
+pub(crate) fn file_name(name: &str) -> IVec {
+    with_text(b"Cg", name)
+}
+
+pub(crate) fn file_bytes(user: UserId) -> IVec {
+    numbers(b"Cq", &[user.0])
+}
+
+pub(crate) fn sweep(room: RoomId) -> IVec {
+    numbers(b"Cz", &[room.0])
+}
+
+/// The number a key ends with.
+pub(crate) fn last(key: &[u8]) -> u64 {
+    key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn numbers(table: &[u8; 2], numbers: &[u64]) -> IVec {
+    let mut key = [0; 26];
+    key[..2].copy_from_slice(table);
+    let mut len = 2;
+    for number in numbers {
+        key[len..len + 8].copy_from_slice(&number.to_be_bytes());
+        len += 8;
+    }
+    IVec::from(&key[..len])
+}
+
+fn with_text(head: &[u8], text: &str) -> IVec {
+    [head, text.as_bytes()].concat().into()
+}

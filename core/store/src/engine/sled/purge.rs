@@ -1,0 +1,108 @@
+//! Purging: removing what expired, a bounded step at a time.
+//!
+//! A step walks on from where the last one ended, reads at most so many records beside the writer, and removes
+//! those that are due in one change, which looks at each of them again. A record that cannot be read stays. Nothing
+//! depends on it: what expired is refused whether it was purged or not. Where a walk stands is kept in memory; a restart begins anew.
+
+use std::ops::Bound;
+use std::sync::{Mutex, PoisonError};
+
+use sled::IVec;
+
+use crate::engine::sled::error;
+use crate::{Store, StoreError};
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurgeStep {
+    /// Records that went, whole or in part.
+    pub removed: usize,
+    /// The step reached the last record; the next one begins with the first.
+    pub finished: bool,
+}
+
+/// What is to become of a record.
+pub(crate) enum Purge {
+    Keep,
+    Remove,
+    /// What expired was only a part of it.
+    Replace(IVec),
+}
+
+impl From<bool> for Purge {
+    fn from(due: bool) -> Purge {
+        if due { Purge::Remove } else { Purge::Keep }
+    }
+}
+
+/// The last key each walk has seen.
+#[derive(Default)]
+pub(crate) struct PurgeWalks {
+    pub(crate) challenges: Mutex<Option<IVec>>,
+    pub(crate) sessions: Mutex<Option<IVec>>,
+    pub(crate) guards: Mutex<Option<IVec>>,
+    pub(crate) idempotency: Mutex<Option<IVec>>,
+}
+
+impl Store {
+    pub(crate) async fn purge_step(
+        &self,
+        prefix: &'static [u8],
+        walk: &Mutex<Option<IVec>>,
+        limit: usize,
+        purge: impl Fn(&[u8]) -> Result<Purge, StoreError> + Send + 'static,
+    ) -> Result<PurgeStep, StoreError> {
+        // Taken out and not held: two walks at once begin at different places, which does no harm.
+        let seen = walk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let from = match &seen {
+            Some(key) => Bound::Excluded(key.as_ref()),
+            None => Bound::Included(prefix),
+        };
+        let mut last = None;
+        let mut keys = Vec::new();
+        let mut records = self.tree.range::<&[u8], _>((from, Bound::Unbounded));
+        for _ in 0..limit.max(1) {
+            let Some(entry) = records.next() else {
+                last = None;
+                break;
+            };
+            let (key, value) = entry.map_err(error::read)?;
+            if !key.starts_with(prefix) {
+                last = None;
+                break;
+            }
+            match purge(&value) {
+                Ok(Purge::Keep) => {}
+                Ok(_) => keys.push(key.clone()),
+                // One record that cannot be read must not keep all behind it for ever.
+                Err(error) => tracing::warn!(error = %error, "a record could not be purged"),
+            }
+            last = Some(key);
+        }
+        drop(records);
+
+        let finished = last.is_none();
+        let removed = match keys.is_empty() {
+            true => 0,
+            false => {
+                self.change(move |txn| {
+                    let mut removed = 0;
+                    for key in keys {
+                        // It may have been replaced since it was read.
+                        let Some(value) = txn.get(&key)? else { continue };
+                        match purge(&value).unwrap_or(Purge::Keep) {
+                            Purge::Keep => continue,
+                            Purge::Remove => txn.delete(key),
+                            Purge::Replace(value) => txn.put(key, value),
+                        }
+                        removed += 1;
+                    }
+                    Ok(removed)
+                })
+                .await?
+            }
+        };
+        *walk.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        Ok(PurgeStep { removed, finished })
+    }
+}

@@ -1,0 +1,399 @@
+//! What a change works on: the database with the batch that is being gathered laid over it.
+//!
+//! Only the writer thread has one, and only it writes the tree, so what a change reads cannot move under it. The
+//! writes of the change that is running can be undone without those of the changes before it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use sled::{Batch, IVec, Tree};
+
+use crate::StoreError;
+use crate::engine::sled::error;
+use crate::engine::sled::record::{Record, decode, decode_u64, encode, encode_u64};
+use crate::types::UserId;
+
+/// `None` in the overlay is a removal.
+type Overlay = BTreeMap<IVec, Option<IVec>>;
+
+/// A room's newest message: its number and who sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Newest {
+    pub(crate) seq: u64,
+    pub(crate) sender: UserId,
+}
+
+/// Rooms whose newest message is kept; 24 bytes each.
+const NEWEST_MAX: usize = 16_384;
+
+/// Values that were read lately, as the tree has them: a look-up here costs a tenth of one there, and changes read the
+/// same few records again and again (a room and its members, a wallet, a sequence). Two generations: when the young one
+/// is full it becomes the old one, and what was not read since goes.
+#[derive(Default)]
+struct Recent {
+    young: HashMap<IVec, IVec>,
+    old: HashMap<IVec, IVec>,
+}
+
+/// Values of one generation, and the longest of them in bytes: 16 MiB in all at most.
+const RECENT_MAX: usize = 8192;
+const RECENT_BYTES_MAX: usize = 1024;
+
+impl Recent {
+    fn get(&mut self, key: &[u8]) -> Option<IVec> {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, value) = self.old.remove_entry(key)?;
+        self.add(key, value.clone());
+        Some(value)
+    }
+
+    fn read(&mut self, key: &[u8], value: &IVec) {
+        if value.len() <= RECENT_BYTES_MAX {
+            // A copy: what the engine hands out may be a part of a larger buffer.
+            self.add(IVec::from(key), IVec::from(&**value));
+        }
+    }
+
+    fn add(&mut self, key: IVec, value: IVec) {
+        if self.young.len() >= RECENT_MAX && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+
+    /// What is about to be written, so that nothing here is older than the tree.
+    fn written(&mut self, key: &IVec, value: Option<&IVec>) {
+        let was_old = self.old.remove(key).is_some();
+        let known = was_old || self.young.contains_key(key);
+        match value {
+            Some(value) if known && value.len() <= RECENT_BYTES_MAX => self.add(key.clone(), value.clone()),
+            _ if known => drop(self.young.remove(key)),
+            _ => {}
+        }
+    }
+}
+
+pub(crate) struct Txn {
+    tree: Tree,
+    recent: RefCell<Recent>,
+    overlay: Overlay,
+    /// What the running change found in the overlay under the keys it wrote, oldest first.
+    undo: Vec<(IVec, Option<Option<IVec>>)>,
+    /// Newest messages of rooms that were written to lately; a scan finds the others.
+    newest: HashMap<u64, Newest>,
+}
+
+impl Txn {
+    pub(crate) fn new(tree: Tree) -> Self {
+        Txn {
+            tree,
+            recent: RefCell::default(),
+            overlay: Overlay::new(),
+            undo: Vec::new(),
+            newest: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        match self.overlay.get(key) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.get_written(key),
+        }
+    }
+
+    fn get_written(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        let mut recent = self.recent.borrow_mut();
+        if let Some(value) = recent.get(key) {
+            return Ok(Some(value));
+        }
+        let value = self.tree.get(key).map_err(error::read)?;
+        if let Some(value) = &value {
+            recent.read(key, value);
+        }
+        Ok(value)
+    }
+
+    pub(crate) fn put(&mut self, key: IVec, value: IVec) {
+        self.write(key, Some(value));
+    }
+
+    pub(crate) fn delete(&mut self, key: IVec) {
+        self.write(key, None);
+    }
+
+    /// The first `limit` entries whose key begins with `prefix`, in the order of their keys.
+    pub(crate) fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(IVec, IVec)>, StoreError> {
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let mut pending =
+            self.overlay.range::<[u8], _>(range).take_while(|(key, _)| key.starts_with(prefix)).peekable();
+        let mut stored = self.tree.scan_prefix(prefix).peekable();
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let take_pending = match (pending.peek(), stored.peek()) {
+                (None, None) => break,
+                (Some(_), None) => true,
+                (None, Some(_)) | (_, Some(Err(_))) => false,
+                (Some((pending, _)), Some(Ok((stored, _)))) => *pending <= stored,
+            };
+            if take_pending {
+                let Some((key, value)) = pending.next() else { break };
+                // The overlay speaks for a key that is in both.
+                if stored.peek().is_some_and(|entry| entry.as_ref().is_ok_and(|(stored, _)| stored == key)) {
+                    stored.next();
+                }
+                if let Some(value) = value {
+                    found.push((key.clone(), value.clone()));
+                }
+            } else if let Some(entry) = stored.next() {
+                found.push(entry.map_err(error::read)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Everything that was written before the batch that is being gathered, in the order of the keys.
+    pub(crate) fn written(&self) -> impl Iterator<Item = sled::Result<(IVec, IVec)>> {
+        self.tree.iter()
+    }
+
+    /// The last key that begins with `prefix`.
+    pub(crate) fn last_key(&self, prefix: &[u8]) -> Result<Option<IVec>, StoreError> {
+        // Keys after the prefix's own; all prefixes end in a number that is not the largest.
+        let mut end = prefix.to_vec();
+        while end.last() == Some(&u8::MAX) {
+            end.pop();
+        }
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        let range = (Bound::Included(prefix), Bound::Excluded(end.as_slice()));
+        let removed = |key: &[u8]| self.overlay.get(key).is_some_and(Option::is_none);
+        let pending = self.overlay.range::<[u8], _>(range).rev().find(|(_, value)| value.is_some());
+        let mut stored =
+            self.tree.range::<&[u8], _>((Bound::Included(prefix), Bound::Excluded(end.as_slice())));
+        let stored = loop {
+            match stored.next_back().transpose().map_err(error::read)? {
+                Some((key, _)) if removed(&key) => {}
+                other => break other.map(|(key, _)| key),
+            }
+        };
+        Ok(pending.map(|(key, _)| key.clone()).max(stored))
+    }
+
+    /// How many entries have a key from `first` to `last`, both included.
+    pub(crate) fn count_between(&self, first: &[u8], last: &[u8]) -> Result<u64, StoreError> {
+        if first > last {
+            return Ok(0);
+        }
+        let range = (Bound::Included(first), Bound::Included(last));
+        let mut count = 0;
+        for key in self.tree.range::<&[u8], _>((Bound::Included(first), Bound::Included(last))).keys() {
+            // The overlay speaks for a key that is in both.
+            count += u64::from(!self.overlay.contains_key(&key.map_err(error::read)?));
+        }
+        let pending = self.overlay.range::<[u8], _>(range).filter(|(_, value)| value.is_some()).count();
+        Ok(count + pending as u64)
+    }
+
+    pub(crate) fn get_record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
+        self.get(key)?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    pub(crate) fn put_record<R: Record>(&mut self, key: IVec, record: &R) {
+        self.put(key, encode(record));
+    }
+
+    /// The next number of a sequence, from 1.
+    pub(crate) fn next(&mut self, sequence: &'static [u8]) -> Result<u64, StoreError> {
+        let last = self.get(sequence)?.map_or(Ok(0), |bytes| decode_u64("sequence", &bytes))?;
+        self.put(sequence.into(), encode_u64(last + 1));
+        Ok(last + 1)
+    }
+
+    /// What [`Txn::next`] would give, without taking it.
+    pub(crate) fn peek_next(&self, sequence: &'static [u8]) -> Result<u64, StoreError> {
+        Ok(1 + self.get(sequence)?.map_or(Ok(0), |bytes| decode_u64("sequence", &bytes))?)
+    }
+
+    /// The newest message of a room, when it is known without a look.
+    pub(crate) fn newest(&self, room: u64) -> Option<Newest> {
+        self.newest.get(&room).copied()
+    }
+
+    /// Notes the newest message of a room. Numbers only grow, and an undone change forgets all of them.
+    pub(crate) fn note_newest(&mut self, room: u64, newest: Newest) {
+        if self.newest.len() >= NEWEST_MAX {
+            self.newest.clear();
+        }
+        self.newest.insert(room, newest);
+    }
+
+    /// Keeps the writes of the change that ended.
+    pub(crate) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back the writes of the change that ended.
+    pub(crate) fn undo(&mut self) {
+        self.newest.clear();
+        while let Some((key, before)) = self.undo.pop() {
+            match before {
+                Some(pending) => self.overlay.insert(key, pending),
+                None => self.overlay.remove(&key),
+            };
+        }
+    }
+
+    /// Hands out everything that was written, and is empty afterwards; `None` when nothing was.
+    pub(crate) fn take_batch(&mut self) -> Option<Batch> {
+        if self.overlay.is_empty() {
+            return None;
+        }
+        let mut batch = Batch::default();
+        let recent = self.recent.get_mut();
+        for (key, value) in std::mem::take(&mut self.overlay) {
+            recent.written(&key, value.as_ref());
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Some(batch)
+    }
+
+    fn write(&mut self, key: IVec, value: Option<IVec>) {
+        let before = self.overlay.insert(key.clone(), value);
+        self.undo.push((key, before));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn txn(stored: &[&str]) -> Txn {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        for key in stored {
+            db.insert(key, "stored").unwrap();
+        }
+        Txn::new((*db).clone())
+    }
+
+    fn scanned(txn: &Txn, prefix: &str, limit: usize) -> Vec<String> {
+        let text = |bytes: &IVec| String::from_utf8(bytes.to_vec()).unwrap();
+        txn.scan(prefix.as_bytes(), limit)
+            .unwrap()
+            .iter()
+            .map(|(key, value)| format!("{}={}", text(key), text(value)))
+            .collect()
+    }
+
+    #[test]
+    fn a_scan_merges_the_pending_batch_with_what_is_stored() {
+        let mut txn = txn(&["a1", "a3", "a5", "b1"]);
+        txn.put("a2".into(), "new".into());
+        txn.put("a3".into(), "changed".into());
+        txn.delete("a5".into());
+        txn.put("a9".into(), "new".into());
+        assert_eq!(scanned(&txn, "a", 10), ["a1=stored", "a2=new", "a3=changed", "a9=new"]);
+        assert_eq!(scanned(&txn, "a", 2), ["a1=stored", "a2=new"]);
+        assert_eq!(scanned(&txn, "b", 10), ["b1=stored"]);
+        assert_eq!(scanned(&txn, "c", 10), [""; 0]);
+    }
+
+    #[test]
+    fn the_last_key_and_a_count_see_the_pending_batch() {
+        let mut txn = txn(&["a1", "a3", "b1"]);
+        let last = |txn: &Txn, prefix: &str| {
+            txn.last_key(prefix.as_bytes()).unwrap().map(|key| String::from_utf8(key.to_vec()).unwrap())
+        };
+        assert_eq!(last(&txn, "a").as_deref(), Some("a3"));
+        txn.put("a2".into(), "new".into());
+        assert_eq!(last(&txn, "a").as_deref(), Some("a3"));
+        txn.delete("a3".into());
+        assert_eq!(last(&txn, "a").as_deref(), Some("a2"));
+        txn.put("a7".into(), "new".into());
+        assert_eq!(last(&txn, "a").as_deref(), Some("a7"));
+        assert_eq!(last(&txn, "c"), None);
+        assert_eq!(txn.count_between(b"a1", b"a7").unwrap(), 3);
+        assert_eq!(txn.count_between(b"a2", b"a6").unwrap(), 1);
+        assert_eq!(txn.count_between(b"a9", b"a1").unwrap(), 0);
+    }
+
+    #[test]
+    fn undo_takes_back_only_the_running_change() {
+        let mut txn = txn(&["k"]);
+        txn.put("k".into(), "first".into());
+        txn.keep();
+        txn.put("k".into(), "second".into());
+        txn.delete("k".into());
+        txn.put("other".into(), "x".into());
+        txn.undo();
+        assert_eq!(txn.get(b"k").unwrap().unwrap(), b"first");
+        assert_eq!(txn.get(b"other").unwrap(), None);
+    }
+
+    #[test]
+    fn a_change_that_was_undone_leaves_no_batch() {
+        let mut txn = txn(&[]);
+        txn.put("k".into(), "v".into());
+        txn.undo();
+        assert!(txn.take_batch().is_none());
+    }
+
+    #[test]
+    fn what_was_read_lately_is_never_older_than_the_tree() {
+        let mut txn = txn(&["a", "b"]);
+        let read = |txn: &Txn, key: &str| {
+            txn.get(key.as_bytes()).unwrap().map(|value| String::from_utf8(value.to_vec()).unwrap())
+        };
+        let write = |txn: &mut Txn| {
+            let batch = txn.take_batch().expect("something was written");
+            txn.tree.apply_batch(batch).unwrap();
+        };
+        assert_eq!(read(&txn, "a").as_deref(), Some("stored"));
+        txn.put("a".into(), "second".into());
+        txn.keep();
+        write(&mut txn);
+        assert_eq!(read(&txn, "a").as_deref(), Some("second"));
+        // An undone change leaves nothing here either.
+        txn.put("a".into(), "undone".into());
+        txn.undo();
+        assert_eq!(read(&txn, "a").as_deref(), Some("second"));
+        // Removed, made again, and longer than what is kept.
+        txn.delete("a".into());
+        txn.keep();
+        write(&mut txn);
+        assert_eq!(read(&txn, "a"), None);
+        for value in ["again".to_owned(), "x".repeat(RECENT_BYTES_MAX + 1), "short".to_owned()] {
+            txn.put("a".into(), value.as_str().into());
+            txn.keep();
+            write(&mut txn);
+            assert_eq!(read(&txn, "a"), Some(value));
+        }
+        // Keys of an older generation stay true, and the number of values is bounded.
+        assert_eq!(read(&txn, "b").as_deref(), Some("stored"));
+        for number in 0..RECENT_MAX as u64 * 3 {
+            txn.put(number.to_be_bytes().as_slice().into(), "x".into());
+        }
+        txn.put("b".into(), "last".into());
+        txn.keep();
+        write(&mut txn);
+        for number in 0..RECENT_MAX as u64 * 3 {
+            txn.get(&number.to_be_bytes()).unwrap();
+        }
+        assert_eq!(read(&txn, "b").as_deref(), Some("last"));
+        let recent = txn.recent.borrow();
+        assert!(recent.young.len() <= RECENT_MAX && recent.old.len() <= RECENT_MAX);
+    }
+
+    #[test]
+    fn a_sequence_starts_at_one() {
+        let mut txn = txn(&[]);
+        assert_eq!(txn.next(b"mseq").unwrap(), 1);
+        assert_eq!(txn.next(b"mseq").unwrap(), 2);
+    }
+}

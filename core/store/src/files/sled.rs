@@ -1,0 +1,308 @@
+//! Uploaded files: what is known of them. Their bytes are in a folder that the gateway keeps.
+//!
+//! A file belongs to a room and to the user who uploaded it; at most one message has it. Invariants: the bytes of
+//! a user's files, and of all files, are counted beside them and never pass their bounds; a file that is about to be removed can no
+//! longer be taken by a message.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat::{FileId, RoomId};
+use crate::engine::sled::error;
+use crate::engine::sled::keys::chat as key;
+use crate::engine::sled::record::{Record, decode_u64, encode_u64};
+use crate::engine::sled::txn::Txn;
+use crate::{Store, StoreError, Timestamp, UserId};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileDraft {
+    pub room: RoomId,
+    pub uploader: UserId,
+    /// Unique and unguessable: the end of the file's link.
+    pub name: String,
+    /// Where the link says it is, without the name.
+    pub folder: String,
+    /// What its uploader calls it; for people only.
+    pub title: String,
+    pub content_type: String,
+    pub bytes: u64,
+    pub text: Option<String>,
+    /// Bytes that the user's files may have together, this one included.
+    pub quota_bytes: u64,
+    /// Bytes that all files may have together, this one included.
+    pub total_bytes: u64,
+    pub now: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    pub id: FileId,
+    pub room: RoomId,
+    pub uploader: UserId,
+    pub name: String,
+    pub folder: String,
+    /// What its uploader calls it; for people only.
+    pub title: String,
+    pub content_type: String,
+    pub bytes: u64,
+    pub text: Option<String>,
+    pub created_at: Timestamp,
+    /// The message that has it; 0: the room, as its avatar.
+    pub message: Option<u64>,
+}
+
+impl StoredFile {
+    /// The end of its link.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}{}", self.folder, self.name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileKept {
+    Kept(StoredFile),
+    QuotaExceeded,
+    /// All files together would pass their bound.
+    TotalExceeded,
+}
+
+impl FileKept {
+    /// The file, when it was kept.
+    #[must_use]
+    pub fn kept(self) -> Option<StoredFile> {
+        match self {
+            FileKept::Kept(file) => Some(file),
+            FileKept::QuotaExceeded | FileKept::TotalExceeded => None,
+        }
+    }
+}
+
+impl Store {
+    /// Notes a file that was written, unless the user's quota or the place for all files is used up.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
+        self.change(move |txn| {
+            let used = bytes_of(txn, draft.uploader)?;
+            if used.saturating_add(draft.bytes) > draft.quota_bytes {
+                return Ok(FileKept::QuotaExceeded);
+            }
+            let total = total_of(txn)?;
+            if total.saturating_add(draft.bytes) > draft.total_bytes {
+                return Ok(FileKept::TotalExceeded);
+            }
+            let id = FileId(txn.next(key::FILE_SEQUENCE)?);
+            let record = FileRecord {
+                room: draft.room,
+                uploader: draft.uploader,
+                name: draft.name,
+                folder: draft.folder,
+                title: draft.title,
+                content_type: draft.content_type,
+                bytes: draft.bytes,
+                text: draft.text,
+                created_at: draft.now,
+                message: None,
+                doomed: false,
+            };
+            txn.put(key::file_bytes(record.uploader), encode_u64(used + record.bytes));
+            txn.put(key::FILE_TOTAL.into(), encode_u64(total + record.bytes));
+            txn.put(key::file_name(&record.name), encode_u64(id.0));
+            txn.put_record(key::file(id), &record);
+            Ok(FileKept::Kept(record.with_id(id)))
+        })
+        .await
+    }
+
+    /// Bytes that the user's files have together.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
+        let bytes = self.tree.get(key::file_bytes(user)).map_err(error::read)?;
+        bytes.map_or(Ok(0), |bytes| decode_u64("file quota", &bytes))
+    }
+
+    /// Bytes that all files have together.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_file_total(&self) -> Result<u64, StoreError> {
+        if let Some(bytes) = self.tree.get(key::FILE_TOTAL).map_err(error::read)? {
+            return decode_u64("bytes of files", &bytes);
+        }
+        summed(self.tree.scan_prefix(key::FILE_BYTES).map(|entry| entry.map_err(error::read)))
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_file(&self, id: FileId) -> Result<Option<StoredFile>, StoreError> {
+        Ok(self.chat_record::<FileRecord>(&key::file(id))?.map(|record| record.with_id(id)))
+    }
+
+    /// The file with this name in its link.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_file_by_name(&self, name: &str) -> Result<Option<StoredFile>, StoreError> {
+        match self.tree.get(key::file_name(name)).map_err(error::read)? {
+            Some(bytes) => self.chat_file(FileId(decode_u64("file name", &bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Walks over at most `limit` files after `after` and dooms those that no message has and that are older than
+    /// `before`, or whose room is gone. Says which, and where to go on; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_files_doom(
+        &self,
+        after: FileId,
+        limit: usize,
+        before: Timestamp,
+    ) -> Result<(Vec<StoredFile>, Option<FileId>), StoreError> {
+        let mut seen = Vec::new();
+        let first = key::file(FileId(after.0.saturating_add(1)));
+        for entry in self.tree.range(first..).take(limit) {
+            let (key, _) = entry.map_err(error::read)?;
+            if !key.starts_with(key::FILES) {
+                break;
+            }
+            seen.push(FileId(key::last(&key)));
+        }
+        // Fewer than were asked for: this is the end.
+        let last = seen.last().copied().filter(|_| seen.len() == limit);
+        if seen.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let doomed = self
+            .change(move |txn| {
+                let mut doomed = Vec::new();
+                for id in seen {
+                    let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? else { continue };
+                    let homeless = txn.get(&key::room(record.room))?.is_none();
+                    if !homeless && (record.message.is_some() || record.created_at > before) {
+                        continue;
+                    }
+                    record.doomed = true;
+                    txn.put_record(key::file(id), &record);
+                    doomed.push(record.with_id(id));
+                }
+                Ok(doomed)
+            })
+            .await?;
+        Ok((doomed, last))
+    }
+
+    /// Forgets a doomed file whose bytes are gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_file_forget(&self, id: FileId) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            let Some(record) = txn.get_record::<FileRecord>(&key::file(id))?.filter(|file| file.doomed)
+            else {
+                return Ok(false);
+            };
+            let used = bytes_of(txn, record.uploader)?;
+            let total = total_of(txn)?;
+            txn.put(key::file_bytes(record.uploader), encode_u64(used.saturating_sub(record.bytes)));
+            txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_sub(record.bytes)));
+            txn.delete(key::file_name(&record.name));
+            txn.delete(key::file(id));
+            Ok(true)
+        })
+        .await
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileRecord {
+    room: RoomId,
+    uploader: UserId,
+    name: String,
+    folder: String,
+    title: String,
+    content_type: String,
+    bytes: u64,
+    text: Option<String>,
+    created_at: Timestamp,
+    message: Option<u64>,
+    doomed: bool,
+}
+
+impl Record for FileRecord {
+    const KIND: &'static str = "file";
+    const SCHEMA: u8 = 1;
+}
+
+impl FileRecord {
+    fn with_id(self, id: FileId) -> StoredFile {
+        StoredFile {
+            id,
+            room: self.room,
+            uploader: self.uploader,
+            name: self.name,
+            folder: self.folder,
+            title: self.title,
+            content_type: self.content_type,
+            bytes: self.bytes,
+            text: self.text,
+            created_at: self.created_at,
+            message: self.message,
+        }
+    }
+}
+
+/// Gives a file to a message; the path of its link, or `None` when it is not the sender's to give.
+pub(crate) fn attach(
+    txn: &mut Txn,
+    id: FileId,
+    room: RoomId,
+    sender: UserId,
+    seq: u64,
+) -> Result<Option<String>, StoreError> {
+    let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? else { return Ok(None) };
+    if record.room != room || record.uploader != sender || record.message.is_some() || record.doomed {
+        return Ok(None);
+    }
+    record.message = Some(seq);
+    txn.put_record(key::file(id), &record);
+    Ok(Some(format!("{}{}", record.folder, record.name)))
+}
+
+/// Takes a file from its message; it is then removed with the orphans.
+pub(crate) fn detach(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
+    if let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? {
+        record.message = None;
+        txn.put_record(key::file(id), &record);
+    }
+    Ok(())
+}
+
+/// Bytes of all files. A store from before they were counted together has the counts of its users.
+fn total_of(txn: &Txn) -> Result<u64, StoreError> {
+    match txn.get(key::FILE_TOTAL)? {
+        Some(bytes) => decode_u64("bytes of files", &bytes),
+        None => summed(txn.scan(key::FILE_BYTES, usize::MAX)?.into_iter().map(Ok)),
+    }
+}
+
+fn summed(
+    counts: impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>>,
+) -> Result<u64, StoreError> {
+    counts.map(|entry| decode_u64("file quota", &entry?.1)).sum()
+}
+
+fn bytes_of(txn: &Txn, user: UserId) -> Result<u64, StoreError> {
+    txn.get(&key::file_bytes(user))?.map_or(Ok(0), |bytes| decode_u64("file quota", &bytes))
+}

@@ -1,0 +1,8 @@
+//! Login: accounts, codes, passwords and sessions.
+
+pub(crate) mod challenge;
+pub(crate) mod password;
+pub(crate) mod session;
+pub(crate) mod user;
+
+mod contact;

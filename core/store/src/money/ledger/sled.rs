@@ -1,0 +1,414 @@
+//! The ledger: double entry in whole rial, appended to and never changed.
+//!
+//! A posting moves money between accounts and sums to zero. It has a unique key (`payment:7`), so that what it
+//! stands for happens at most once. Each posting carries the hash of the one before it, and each of its entries
+//! the account's balance after it and the number of the posting that moved the account before: the history of an
+//! account is a list that is walked backwards, without an index of its own. Balances are kept beside the postings
+//! and are provable from them: [`Store::ledger_verify`] recomputes everything and names the first difference.
+//!
+//! Postings are kept in blocks of [`BLOCK_POSTINGS`], because the engine's work is per key and not per byte: the
+//! number of the first one, then each posting's length (u32, big-endian) and its record. A posting with a key of
+//! its own is from a version before blocks and read where it is.
+//!
+//! Invariants: a user's wallet and held money are never negative; arithmetic that would overflow refuses the
+//! posting; a refused posting writes nothing. Posting is a part of larger changes (see `payment` and `spend`), so
+//! that a state and the money it stands for change together or not at all.
+
+mod verify;
+
+pub use verify::LedgerReport;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::sled::record::{Record, decode, decode_u64, encode, encode_u64};
+use crate::engine::sled::txn::Txn;
+use crate::engine::sled::{error, keys::money as keys};
+use crate::money::outbox::{EventBody, emit};
+use crate::{PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
+
+/// Postings under one key: some kilobytes, which a lone posting has to write again.
+const BLOCK_POSTINGS: u64 = 16;
+
+/// Where money is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Account {
+    /// What a user can spend. Never negative.
+    Wallet(UserId),
+    /// What is set aside of a user's money until it is captured or voided. Never negative.
+    Held(UserId),
+    /// What the shop earned.
+    Merchant,
+    /// What a gateway took from payers and owes to the shop, counted downwards: the other side of every payment.
+    Gateway(String),
+}
+
+impl Account {
+    fn bytes(&self) -> Vec<u8> {
+        let (tag, rest): (u8, &[u8]) = match self {
+            Account::Wallet(user) => (b'w', &user.0.to_be_bytes()),
+            Account::Held(user) => (b'h', &user.0.to_be_bytes()),
+            Account::Merchant => (b'm', &[]),
+            Account::Gateway(name) => (b'g', name.as_bytes()),
+        };
+        let mut bytes = vec![tag];
+        bytes.extend_from_slice(rest);
+        bytes
+    }
+
+    fn may_be_negative(&self) -> bool {
+        matches!(self, Account::Merchant | Account::Gateway(_))
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Account::Wallet(user) => write!(f, "wallet of user {user}"),
+            Account::Held(user) => write!(f, "held money of user {user}"),
+            Account::Merchant => f.write_str("merchant"),
+            Account::Gateway(name) => write!(f, "gateway {name}"),
+        }
+    }
+}
+
+/// One account's part in a posting. Amounts are rial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub account: Account,
+    /// Positive: to the account. Never 0.
+    pub amount: i64,
+    /// The account's balance with this entry.
+    pub balance: i64,
+    /// The posting that moved the account before; 0 when this is the first.
+    pub previous: u64,
+}
+
+/// One movement of money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posting {
+    /// From 1, without a gap.
+    pub number: u64,
+    /// What it stands for: `payment:7`, `spend:3`. Unique.
+    pub key: String,
+    pub at: Timestamp,
+    pub entries: Vec<Entry>,
+    /// The hash of the posting before it; zeros for the first.
+    pub previous_hash: [u8; 32],
+    /// BLAKE3 over everything above.
+    pub hash: [u8; 32],
+}
+
+impl Record for Posting {
+    const KIND: &'static str = "posting";
+    const SCHEMA: u8 = 1;
+}
+
+impl Posting {
+    /// Rial that it moved to an account; negative when it took them.
+    fn moved(&self, account: &Account) -> i64 {
+        let own = self.entries.iter().find(|entry| entry.account == *account);
+        own.map_or(0, |entry| entry.amount)
+    }
+
+    fn computed_hash(&self) -> [u8; 32] {
+        let hashed = (self.number, &self.key, self.at, &self.entries, self.previous_hash);
+        let bytes = postcard::to_stdvec(&hashed)
+            .expect("postings are plain data, which postcard writes to a growing buffer");
+        *blake3::hash(&bytes).as_bytes()
+    }
+}
+
+/// A line of a user's wallet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalletEntry {
+    /// The posting's number, which also names the line.
+    pub number: u64,
+    pub key: String,
+    pub at: Timestamp,
+    /// Rial; negative when it went out.
+    pub amount: i64,
+    /// Rial, with this line.
+    pub balance: i64,
+}
+
+/// What a user has, in rial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WalletBalance {
+    pub available: u64,
+    pub held: u64,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct AccountRecord {
+    balance: i64,
+    /// The last posting that moved it.
+    last: u64,
+}
+
+impl Record for AccountRecord {
+    const KIND: &'static str = "account";
+    const SCHEMA: u8 = 1;
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default)]
+struct Head {
+    number: u64,
+    hash: [u8; 32],
+}
+
+impl Record for Head {
+    const KIND: &'static str = "ledger head";
+    const SCHEMA: u8 = 1;
+}
+
+/// What became of a posting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// The balance of the first leg's account follows.
+    Done { balance: i64 },
+    /// A posting with this key was made before; nothing was done.
+    Before,
+    /// An account that may not be negative would be; it has this much. Nothing was done.
+    Overdraft { available: u64 },
+    /// A balance would leave 64 bits. Nothing was done.
+    TooLarge,
+}
+
+/// Makes a posting within a change, once per key.
+///
+/// # Panics
+///
+/// When the legs do not sum to zero, name an account twice or move nothing: a defect, which undoes the change.
+pub(crate) fn post(
+    txn: &mut Txn,
+    key: String,
+    legs: &[(Account, i64)],
+    at: Timestamp,
+) -> Result<Posted, StoreError> {
+    let sum: i128 = legs.iter().map(|(_, amount)| i128::from(*amount)).sum();
+    assert!(sum == 0 && legs.len() >= 2, "a posting is balanced");
+    assert!(legs.iter().all(|(_, amount)| *amount != 0), "a leg moves something");
+    assert!(
+        legs.iter()
+            .enumerate()
+            .all(|(at, (account, _))| legs[..at].iter().all(|(other, _)| other != account)),
+        "a posting names an account once"
+    );
+
+    let posting_key = keys::posting_key(&key);
+    if txn.get(&posting_key)?.is_some() {
+        return Ok(Posted::Before);
+    }
+    let head: Head = txn.get_record(keys::LEDGER_HEAD)?.unwrap_or_default();
+    let number = head.number + 1;
+    let mut entries = Vec::with_capacity(legs.len());
+    for (account, amount) in legs {
+        let record: AccountRecord = txn.get_record(&keys::account(&account.bytes()))?.unwrap_or_default();
+        let Some(balance) = record.balance.checked_add(*amount) else { return Ok(Posted::TooLarge) };
+        if balance < 0 && *amount < 0 && !account.may_be_negative() {
+            return Ok(Posted::Overdraft { available: u64::try_from(record.balance).unwrap_or(0) });
+        }
+        entries.push(Entry { account: account.clone(), amount: *amount, balance, previous: record.last });
+    }
+
+    // Nothing was written so far; from here on nothing is refused.
+    for entry in &entries {
+        let record = AccountRecord { balance: entry.balance, last: number };
+        txn.put_record(keys::account(&entry.account.bytes()), &record);
+    }
+    let balance = entries[0].balance;
+    let mut posting = Posting { number, key, at, entries, previous_hash: head.hash, hash: [0; 32] };
+    posting.hash = posting.computed_hash();
+    block_append(txn, &posting)?;
+    txn.put(posting_key, encode_u64(number));
+    txn.put_record(keys::LEDGER_HEAD.into(), &Head { number, hash: posting.hash });
+    for Entry { account, amount, balance, .. } in &posting.entries {
+        if let Account::Wallet(user) = *account {
+            let (amount, balance, posting) = (*amount, *balance, posting.key.clone());
+            emit(txn, at, EventBody::WalletChanged { user, amount, balance, posting })?;
+        }
+    }
+    Ok(Posted::Done { balance })
+}
+
+fn block_append(txn: &mut Txn, posting: &Posting) -> Result<(), StoreError> {
+    let key = keys::posting_block(posting.number / BLOCK_POSTINGS);
+    let record = encode(posting);
+    let length = u32::try_from(record.len()).expect("a posting has a few legs and a short key");
+    let before = txn.get(&key)?;
+    let before: &[u8] = before.as_deref().unwrap_or(&[]);
+    let mut block = Vec::with_capacity(before.len() + 12 + record.len());
+    if before.is_empty() {
+        block.extend_from_slice(&posting.number.to_be_bytes());
+    }
+    block.extend_from_slice(before);
+    block.extend_from_slice(&length.to_be_bytes());
+    block.extend_from_slice(&record);
+    txn.put(key, block.into());
+    Ok(())
+}
+
+/// The records of a block with the numbers of their places.
+fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), StoreError>> {
+    let first = block.split_first_chunk::<8>();
+    let (mut number, mut rest) = first.map_or((0, block), |(first, rest)| (u64::from_be_bytes(*first), rest));
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let record = rest
+            .split_first_chunk::<4>()
+            .and_then(|(length, rest)| rest.split_at_checked(u32::from_be_bytes(*length) as usize));
+        let Some((record, after)) = record else {
+            rest = &[];
+            let reason = format!("it ends within posting {number}");
+            return Some(Err(StoreError::Record { kind: "posting block", reason }));
+        };
+        let place = number;
+        (number, rest) = (number.wrapping_add(1), after);
+        Some(Ok((place, record)))
+    })
+}
+
+/// An amount as a leg; amounts are checked when they come in.
+///
+/// # Panics
+///
+/// Beyond 63 bits: a defect, because no amount of that size is accepted.
+pub(crate) fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).expect("amounts were checked to fit")
+}
+
+impl Store {
+    /// What a user has: two look-ups, however long the history.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn wallet_balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
+        let balance = |account: Account| -> Result<u64, StoreError> {
+            Ok(u64::try_from(self.account_record(&account)?.balance).unwrap_or(0))
+        };
+        Ok(WalletBalance { available: balance(Account::Wallet(user))?, held: balance(Account::Held(user))? })
+    }
+
+    /// An account's balance in rial; 0 for one that was never used.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn account_balance(&self, account: &Account) -> Result<i64, StoreError> {
+        Ok(self.account_record(account)?.balance)
+    }
+
+    /// The lines of a user's wallet, newest first, at most `limit`; with `from`, those from this posting on
+    /// backwards. A `from` that never moved this wallet gives none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn wallet_entries(
+        &self,
+        user: UserId,
+        from: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<WalletEntry>, Option<u64>), StoreError> {
+        let wallet = Account::Wallet(user);
+        let mut next = match from {
+            Some(number) => number,
+            None => self.account_record(&wallet)?.last,
+        };
+        let mut lines = Vec::new();
+        while next != 0 && lines.len() < limit {
+            let Some(posting) = self.posting(next)? else { return Ok((lines, None)) };
+            let Some(entry) = posting.entries.iter().find(|entry| entry.account == wallet) else {
+                return Ok((lines, None));
+            };
+            next = entry.previous;
+            let (amount, balance) = (entry.amount, entry.balance);
+            lines.push(WalletEntry {
+                number: posting.number,
+                key: posting.key,
+                at: posting.at,
+                amount,
+                balance,
+            });
+        }
+        Ok((lines, (next != 0).then_some(next)))
+    }
+
+    /// A posting by its key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn posting_by_key(&self, key: &str) -> Result<Option<Posting>, StoreError> {
+        let Some(bytes) = self.tree.get(keys::posting_key(key)).map_err(error::read)? else {
+            return Ok(None);
+        };
+        self.posting(decode_u64("posting key", &bytes)?)
+    }
+
+    fn posting(&self, number: u64) -> Result<Option<Posting>, StoreError> {
+        if let Some(block) =
+            self.tree.get(keys::posting_block(number / BLOCK_POSTINGS)).map_err(error::read)?
+        {
+            for record in block_records(&block) {
+                let (place, record) = record?;
+                if place == number {
+                    return decode(record).map(Some);
+                }
+            }
+        }
+        let bytes = self.tree.get(keys::posting(number)).map_err(error::read)?;
+        bytes.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    /// Makes one posting from the merchant to a user's wallet, for measuring the ledger alone; false when the key
+    /// was used before.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn ledger_probe(
+        &self,
+        key: String,
+        user: UserId,
+        amount: u64,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            let amount = signed(amount);
+            let legs = [(Account::Wallet(user), amount), (Account::Merchant, -amount)];
+            Ok(matches!(post(txn, key, &legs, at)?, Posted::Done { .. }))
+        })
+        .await
+    }
+
+    fn account_record(&self, account: &Account) -> Result<AccountRecord, StoreError> {
+        let bytes = self.tree.get(keys::account(&account.bytes())).map_err(error::read)?;
+        bytes.map_or(Ok(AccountRecord::default()), |bytes| decode(&bytes))
+    }
+}
+
+pub(crate) fn payment_key(id: PaymentId) -> String {
+    format!("payment:{id}")
+}
+
+pub(crate) fn refund_key(id: PaymentId, number: u32) -> String {
+    format!("refund:{id}:{number}")
+}
+
+pub(crate) fn spend_key(id: SpendId) -> String {
+    format!("spend:{id}")
+}
+
+pub(crate) fn capture_key(id: SpendId) -> String {
+    format!("capture:{id}")
+}
+
+pub(crate) fn void_key(id: SpendId) -> String {
+    format!("void:{id}")
+}

@@ -1,0 +1,330 @@
+//! The ledger's proof: everything recomputed from the postings and compared with what is kept beside them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    Account, AccountRecord, Head, Posting, block_records, capture_key, payment_key, refund_key, signed,
+    spend_key, void_key,
+};
+use crate::engine::sled::record::{decode, decode_u64};
+use crate::engine::sled::{error, keys::money as keys};
+use crate::money::payment::{PayMode, Payment, PaymentState};
+use crate::money::spend::{Spend, SpendState};
+use crate::{PaymentId, SpendId, Store, StoreError, UserId};
+
+/// What a whole check of the ledger found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerReport {
+    pub postings: u64,
+    pub accounts: u64,
+    pub payments: u64,
+    /// What all users together have, held money included, in rial.
+    pub users_total: i64,
+    /// The hash of the last posting: keep it elsewhere, and a later check can show that nothing before it changed.
+    pub head: [u8; 32],
+    /// The first thing that is not as the rest says it must be.
+    pub difference: Option<String>,
+}
+
+impl Store {
+    /// Recomputes the whole ledger and compares it with everything that is kept beside it: the chain of hashes,
+    /// the balance of each account, the keys, the payments and the spends. Reads everything; meant for a store
+    /// that nothing else writes to meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`]. What cannot be understood is the report's difference.
+    pub fn ledger_verify(&self) -> Result<LedgerReport, StoreError> {
+        let mut report = LedgerReport {
+            postings: 0,
+            accounts: 0,
+            payments: 0,
+            users_total: 0,
+            head: [0; 32],
+            difference: None,
+        };
+        match self.recompute(&mut report) {
+            Ok(()) => Ok(report),
+            Err(Stop::Difference(text)) => {
+                report.difference = Some(text);
+                Ok(report)
+            }
+            Err(Stop::Store(StoreError::Record { kind, reason })) => {
+                report.difference = Some(format!("a {kind} record is not readable: {reason}"));
+                Ok(report)
+            }
+            Err(Stop::Store(error)) => Err(error),
+        }
+    }
+    fn recompute(&self, report: &mut LedgerReport) -> Result<(), Stop> {
+        let accounts = self.recompute_postings(report)?;
+        self.recompute_accounts(report, &accounts)?;
+        let mut credited = 0;
+        self.recompute_payments(report, &mut credited)?;
+        let held = self.recompute_spends()?;
+        for (user, held) in held {
+            let account = Account::Held(user);
+            let balance = accounts.get(&account).map_or(0, |record| record.balance);
+            if balance != held {
+                return differs(format!("{account}: {balance} rial, but its open holds sum to {held}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn recompute_postings(
+        &self,
+        report: &mut LedgerReport,
+    ) -> Result<BTreeMap<Account, AccountRecord>, Stop> {
+        let mut accounts: BTreeMap<Account, AccountRecord> = BTreeMap::new();
+        for entry in self.tree.scan_prefix(keys::POSTINGS) {
+            let (key, record) = entry.map_err(error::read)?;
+            self.recompute_posting(report, &mut accounts, keys::last_number(&key), &record)?;
+        }
+        for entry in self.tree.scan_prefix(keys::POSTING_BLOCKS) {
+            let (_, block) = entry.map_err(error::read)?;
+            for record in block_records(&block) {
+                let (place, record) = record?;
+                self.recompute_posting(report, &mut accounts, Some(place), record)?;
+            }
+        }
+        let head = self.tree.get(keys::LEDGER_HEAD).map_err(error::read)?;
+        let head: Head = head.map_or(Ok(Head::default()), |bytes| decode(&bytes))?;
+        if head != (Head { number: report.postings, hash: report.head }) {
+            return differs(format!("the last posting should be {}, found {}", head.number, report.postings));
+        }
+        let mut known_keys = 0;
+        for entry in self.tree.scan_prefix(keys::POSTING_KEYS) {
+            entry.map_err(error::read)?;
+            known_keys += 1;
+        }
+        if known_keys != report.postings {
+            return differs(format!("{known_keys} posting keys for {} postings", report.postings));
+        }
+        Ok(accounts)
+    }
+
+    /// Checks the posting that follows those the report counts, and books it.
+    fn recompute_posting(
+        &self,
+        report: &mut LedgerReport,
+        accounts: &mut BTreeMap<Account, AccountRecord>,
+        place: Option<u64>,
+        record: &[u8],
+    ) -> Result<(), Stop> {
+        let number = report.postings + 1;
+        if place != Some(number) {
+            return differs(format!("posting {number} is missing"));
+        }
+        let posting: Posting = decode(record)?;
+        let name = format!("posting {number} ({})", posting.key);
+        if posting.number != number {
+            return differs(format!("{name}: calls itself {}", posting.number));
+        }
+        if posting.previous_hash != report.head {
+            return differs(format!("{name}: does not follow the posting before it"));
+        }
+        if posting.hash != posting.computed_hash() {
+            return differs(format!("{name}: its hash is not that of its content"));
+        }
+        let sum: i128 = posting.entries.iter().map(|entry| i128::from(entry.amount)).sum();
+        if sum != 0 {
+            return differs(format!("{name}: its entries sum to {sum} rial"));
+        }
+        for entry in &posting.entries {
+            let record = accounts.entry(entry.account.clone()).or_default();
+            if entry.previous != record.last {
+                return differs(format!(
+                    "{name}: the {} was moved by posting {} before, not {}",
+                    entry.account, record.last, entry.previous
+                ));
+            }
+            let balance = record.balance.checked_add(entry.amount);
+            if balance != Some(entry.balance) {
+                return differs(format!(
+                    "{name}: the {} has {} rial after it, not {}",
+                    entry.account,
+                    balance.unwrap_or(i64::MAX),
+                    entry.balance
+                ));
+            }
+            if entry.balance < 0 && !entry.account.may_be_negative() {
+                return differs(format!("{name}: the {} is negative", entry.account));
+            }
+            *record = AccountRecord { balance: entry.balance, last: number };
+        }
+        let stored = self.tree.get(keys::posting_key(&posting.key)).map_err(error::read)?;
+        if stored.map(|bytes| decode_u64("posting key", &bytes)).transpose()? != Some(number) {
+            return differs(format!("{name}: its key does not lead to it"));
+        }
+        report.postings = number;
+        report.head = posting.hash;
+        Ok(())
+    }
+
+    fn recompute_accounts(
+        &self,
+        report: &mut LedgerReport,
+        accounts: &BTreeMap<Account, AccountRecord>,
+    ) -> Result<(), Stop> {
+        for (account, recomputed) in accounts {
+            let kept = self.account_record(account)?;
+            if kept != *recomputed {
+                return differs(format!(
+                    "the {account} is kept with {} rial, its postings sum to {}",
+                    kept.balance, recomputed.balance
+                ));
+            }
+            if !account.may_be_negative() {
+                report.users_total += recomputed.balance;
+            }
+        }
+        for entry in self.tree.scan_prefix(keys::ACCOUNTS) {
+            entry.map_err(error::read)?;
+            report.accounts += 1;
+        }
+        if report.accounts != accounts.len() as u64 {
+            return differs(format!(
+                "{} accounts are kept, postings name {}",
+                report.accounts,
+                accounts.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Each paid payment has its one credit, and each credit its payment.
+    fn recompute_payments(&self, report: &mut LedgerReport, credited: &mut u64) -> Result<(), Stop> {
+        let mut refunds_noted = 0;
+        for entry in self.tree.scan_prefix(keys::PAYMENTS) {
+            let (key, value) = entry.map_err(error::read)?;
+            let payment: Payment = decode(&value)?;
+            report.payments += 1;
+            let id = PaymentId(keys::last_number(&key).unwrap_or(0));
+            let posting = self.posting_by_key(&payment_key(id))?;
+            let settled = matches!(payment.state, PaymentState::Paid | PaymentState::Refunded);
+            match posting {
+                None if settled => return differs(format!("payment {id} is paid without a credit")),
+                Some(_) if !settled => {
+                    return differs(format!("payment {id} is credited without being paid"));
+                }
+                Some(posting) => {
+                    let to = match payment.mode {
+                        PayMode::Charge => Account::Wallet(payment.user),
+                        PayMode::Direct => Account::Merchant,
+                    };
+                    let credited = posting.moved(&to);
+                    if credited != signed(payment.amount) {
+                        let paid = payment.amount;
+                        return differs(format!("payment {id}: {paid} rial are paid, {credited} credited"));
+                    }
+                }
+                None => {}
+            }
+            *credited += u64::from(settled);
+            refunds_noted += u64::from(payment.refunds);
+            let mut refunded = 0u64;
+            for number in 1..=payment.refunds {
+                let posting = self.posting_by_key(&refund_key(id, number))?;
+                let amount =
+                    posting.and_then(|p| p.entries.iter().map(|entry| entry.amount.unsigned_abs()).max());
+                let Some(amount) = amount else {
+                    return differs(format!("refund {number} of payment {id} has no posting"));
+                };
+                refunded = refunded.saturating_add(amount);
+            }
+            if refunded != payment.refunded || refunded > payment.amount {
+                return differs(format!(
+                    "payment {id}: {} rial are noted as refunded, {refunded} were",
+                    payment.refunded
+                ));
+            }
+        }
+        let refunds = self.posting_keys("refund:")?;
+        if refunds != refunds_noted {
+            return differs(format!("{refunds} refunds are posted, {refunds_noted} are noted"));
+        }
+        let credits = self.posting_keys("payment:")?;
+        if credits != *credited {
+            return differs(format!("{credits} payments are credited, {credited} are paid"));
+        }
+        Ok(())
+    }
+
+    /// What each user's open holds sum to; each spend has the postings its state tells of, and they no others.
+    fn recompute_spends(&self) -> Result<HashMap<UserId, i64>, Stop> {
+        let mut held: HashMap<UserId, i64> = HashMap::new();
+        let (mut spends, mut captures, mut voids) = (0, 0, 0);
+        for entry in self.tree.scan_prefix(keys::SPENDS) {
+            let (key, value) = entry.map_err(error::read)?;
+            let spend: Spend = decode(&value)?;
+            let id = SpendId(keys::last_number(&key).unwrap_or(0));
+            spends += 1;
+            let Some(posting) = self.posting_by_key(&spend_key(id))? else {
+                return differs(format!("spend {id} has no posting"));
+            };
+            let taken = -posting.moved(&Account::Wallet(spend.user));
+            if taken != signed(spend.amount) {
+                return differs(format!("spend {id}: {} rial by its record, {taken} taken", spend.amount));
+            }
+            match spend.state {
+                SpendState::Held => *held.entry(spend.user).or_default() += signed(spend.amount),
+                SpendState::Captured => {
+                    let posting = match spend.hold {
+                        true => self.posting_by_key(&capture_key(id))?,
+                        false => Some(posting),
+                    };
+                    captures += u64::from(spend.hold);
+                    let captured = posting.map_or(0, |posting| posting.moved(&Account::Merchant));
+                    if captured != signed(spend.captured) {
+                        let noted = spend.captured;
+                        return differs(format!(
+                            "spend {id}: {noted} rial are noted as captured, {captured} were"
+                        ));
+                    }
+                }
+                SpendState::Voided => {
+                    voids += 1;
+                    let posting = self.posting_by_key(&void_key(id))?;
+                    let back = posting.map_or(0, |posting| posting.moved(&Account::Wallet(spend.user)));
+                    if back != signed(spend.amount) {
+                        return differs(format!("spend {id}: voided, and {back} rial went back"));
+                    }
+                }
+            }
+        }
+        for (kind, known) in [("spend:", spends), ("capture:", captures), ("void:", voids)] {
+            let posted = self.posting_keys(kind)?;
+            if posted != known {
+                return differs(format!("{posted} postings are {kind}, {known} spends tell of one"));
+            }
+        }
+        Ok(held)
+    }
+
+    /// How many posting keys begin so.
+    fn posting_keys(&self, kind: &str) -> Result<u64, Stop> {
+        let mut count = 0;
+        for entry in self.tree.scan_prefix(keys::posting_key(kind)) {
+            entry.map_err(error::read)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// Why recomputing ended early.
+enum Stop {
+    Difference(String),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Stop::Store(error)
+    }
+}
+
+fn differs<T>(text: String) -> Result<T, Stop> {
+    Err(Stop::Difference(text))
+}

@@ -1,0 +1,9 @@
+//! Money: payments, wallets and the ledger under them.
+
+pub(crate) mod ledger;
+pub(crate) mod outbox;
+pub(crate) mod payment;
+pub(crate) mod reversal;
+pub(crate) mod spend;
+
+pub(crate) mod once;

@@ -1,0 +1,6 @@
+//! Idempotency keys of money.
+
+pub(crate) mod sled;
+
+pub use sled::Once;
+pub(crate) use sled::{Subject, keep, look};

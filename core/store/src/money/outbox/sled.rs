@@ -1,0 +1,499 @@
+//! The outbox: what happened to payments and wallets, for whoever wants to be told.
+//!
+//! An event is written in the same change as what it tells of, so that neither exists without the other. It waits
+//! as new until it was routed to the endpoints of that moment; from then on each endpoint has a delivery of it, which
+//! is pending (due at an instant), delivered, or dead. Invariants: an event is never changed; events are removed only
+//! by age and by number, the oldest first, whatever became of them; nothing is written while nobody listens.
+//!
+//! Not here: who listens, how an event is told and when it is tried again (`chelseru-domain::webhook`).
+
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::sled::record::{Record, decode};
+use crate::engine::sled::txn::Txn;
+use crate::engine::sled::{error, keys::money as keys};
+use crate::money::payment::{Currency, PayMode, Payment, PaymentId, PaymentState};
+use crate::money::spend::{Spend, SpendId};
+use crate::{Store, StoreError, Timestamp, UserId};
+
+/// The number of an event, from 1, in the order of what they tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EventId(pub u64);
+
+/// Something that happened to money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub id: EventId,
+    pub at: Timestamp,
+    pub body: EventBody,
+}
+
+impl Record for Event {
+    const KIND: &'static str = "event";
+    const SCHEMA: u8 = 1;
+}
+
+/// What happened, as it was then. Amounts and balances are rial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventBody {
+    /// Paid, failed, cancelled or expired.
+    PaymentEnded(PaymentFacts),
+    /// A part or all of it was given back.
+    PaymentRefunded { payment: PaymentFacts, amount: u64, number: u32 },
+    /// What a user may spend is another amount now: `amount` more, or less when negative. `posting` is the key of the
+    /// ledger's posting that moved it.
+    WalletChanged { user: UserId, amount: i64, balance: i64, posting: String },
+    /// Held money went to the merchant.
+    SpendCaptured { spend: SpendId, user: UserId, held: u64, captured: u64, order: String },
+}
+
+/// A payment at the moment of an event. Amounts are rial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentFacts {
+    pub id: PaymentId,
+    pub user: UserId,
+    pub state: PaymentState,
+    pub reason: String,
+    pub amount: u64,
+    pub refunded: u64,
+    pub currency: Currency,
+    pub mode: PayMode,
+    pub order: String,
+    pub gateway: String,
+    pub receipt: Option<String>,
+}
+
+impl EventBody {
+    /// Every kind there is, as configurations and receivers name them.
+    pub const KINDS: [&'static str; 8] = [
+        "payment.paid",
+        "payment.failed",
+        "payment.cancelled",
+        "payment.expired",
+        "payment.refunded",
+        "wallet.credited",
+        "wallet.debited",
+        "wallet.captured",
+    ];
+
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            EventBody::PaymentEnded(payment) => match payment.state {
+                PaymentState::Paid | PaymentState::Refunded => "payment.paid",
+                PaymentState::Cancelled => "payment.cancelled",
+                PaymentState::Expired => "payment.expired",
+                PaymentState::Failed | PaymentState::Created | PaymentState::Pending => "payment.failed",
+            },
+            EventBody::PaymentRefunded { .. } => "payment.refunded",
+            EventBody::WalletChanged { amount, .. } if *amount > 0 => "wallet.credited",
+            EventBody::WalletChanged { .. } => "wallet.debited",
+            EventBody::SpendCaptured { .. } => "wallet.captured",
+        }
+    }
+
+    pub(crate) fn refunded(payment: &Payment, amount: u64, number: u32) -> EventBody {
+        EventBody::PaymentRefunded { payment: facts(payment), amount, number }
+    }
+
+    pub(crate) fn ended(payment: &Payment) -> EventBody {
+        EventBody::PaymentEnded(facts(payment))
+    }
+
+    pub(crate) fn captured(spend: &Spend) -> EventBody {
+        EventBody::SpendCaptured {
+            spend: spend.id,
+            user: spend.user,
+            held: spend.amount,
+            captured: spend.captured,
+            order: spend.order.clone(),
+        }
+    }
+}
+
+fn facts(payment: &Payment) -> PaymentFacts {
+    PaymentFacts {
+        id: payment.id,
+        user: payment.user,
+        state: payment.state,
+        reason: payment.reason.clone(),
+        amount: payment.amount,
+        refunded: payment.refunded,
+        currency: payment.currency,
+        mode: payment.mode,
+        order: payment.order.clone(),
+        gateway: payment.gateway.clone(),
+        receipt: payment.receipt.as_ref().map(|receipt| receipt.number.clone()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryState {
+    Pending,
+    Delivered,
+    /// Given up; replaying tries it again.
+    Dead,
+}
+
+/// An event on its way to one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub state: DeliveryState,
+    /// Tries so far, since it was routed or replayed.
+    pub attempts: u32,
+    /// When it is tried next while it is pending.
+    pub due_at: Timestamp,
+    /// Why the last try failed; empty when none did.
+    pub error: String,
+}
+
+impl Record for Delivery {
+    const KIND: &'static str = "delivery";
+    const SCHEMA: u8 = 1;
+}
+
+/// What a try came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    Delivered,
+    /// Tried again at this instant; given up without one.
+    Failed {
+        error: String,
+        again_at: Option<Timestamp>,
+    },
+}
+
+/// An event and what became of it at each endpoint, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventReport {
+    pub event: Event,
+    pub deliveries: Vec<(String, Delivery)>,
+}
+
+/// Writes an event down, if anybody listens.
+pub(crate) fn emit(txn: &mut Txn, at: Timestamp, body: EventBody) -> Result<(), StoreError> {
+    if txn.get(keys::EVENTS_WANTED)?.is_none() {
+        return Ok(());
+    }
+    let id = EventId(txn.next(keys::EVENT_SEQUENCE)?);
+    txn.put_record(keys::event(id), &Event { id, at, body });
+    txn.put(keys::event_new(id), sled::IVec::default());
+    Ok(())
+}
+
+impl Store {
+    /// Whether events are written from now on. What was written stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn events_want(&self, wanted: bool) -> Result<(), StoreError> {
+        self.change(move |txn| {
+            match (wanted, txn.get(keys::EVENTS_WANTED)?.is_some()) {
+                (true, false) => txn.put(keys::EVENTS_WANTED.into(), sled::IVec::default()),
+                (false, true) => txn.delete(keys::EVENTS_WANTED.into()),
+                _ => {}
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives new events, at most `limit`, to the endpoints that `endpoints_of` names for them; says how many there
+    /// were. To be called by one task.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn events_route(
+        &self,
+        limit: usize,
+        now: Timestamp,
+        endpoints_of: impl Fn(&Event) -> Vec<String>,
+    ) -> Result<usize, StoreError> {
+        let mut routes = Vec::new();
+        for entry in self.tree.scan_prefix(keys::EVENTS_NEW).take(limit) {
+            let (key, _) = entry.map_err(error::read)?;
+            let Some(id) = keys::last_number(&key).map(EventId) else { continue };
+            let endpoints = self.event(id)?.map(|event| endpoints_of(&event)).unwrap_or_default();
+            routes.push((id, endpoints));
+        }
+        let count = routes.len();
+        if count > 0 {
+            self.change(move |txn| {
+                for (id, endpoints) in routes {
+                    txn.delete(keys::event_new(id));
+                    for endpoint in endpoints {
+                        schedule(txn, id, &endpoint, now)?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(count)
+    }
+
+    /// The events that an endpoint should be told of by now, the longest overdue first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn deliveries_due(
+        &self,
+        endpoint: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Event, Delivery)>, StoreError> {
+        let first = keys::delivery_due(endpoint, Timestamp::from_micros(0), EventId(0));
+        let last = keys::delivery_due(endpoint, now, EventId(u64::MAX));
+        let mut due = Vec::new();
+        for entry in self.tree.range(first..=last).take(limit) {
+            let (key, _) = entry.map_err(error::read)?;
+            let Some(id) = keys::last_number(&key).map(EventId) else { continue };
+            if let (Some(event), Some(delivery)) = (self.event(id)?, self.delivery(id, endpoint)?) {
+                due.push((event, delivery));
+            }
+        }
+        Ok(due)
+    }
+
+    /// Notes what tries came to.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn deliveries_note(
+        &self,
+        endpoint: &str,
+        attempts: Vec<(EventId, Attempt)>,
+    ) -> Result<(), StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.change(move |txn| {
+            for (id, attempt) in attempts {
+                let key = keys::delivery(id, &endpoint);
+                let Some(mut delivery) = txn.get_record::<Delivery>(&key)? else { continue };
+                if delivery.state != DeliveryState::Pending {
+                    continue;
+                }
+                txn.delete(keys::delivery_due(&endpoint, delivery.due_at, id));
+                delivery.attempts = delivery.attempts.saturating_add(1);
+                match attempt {
+                    Attempt::Delivered => {
+                        delivery.state = DeliveryState::Delivered;
+                        delivery.error.clear();
+                    }
+                    Attempt::Failed { error, again_at: Some(at) } => {
+                        delivery.error = error;
+                        delivery.due_at = at;
+                        txn.put(keys::delivery_due(&endpoint, at, id), sled::IVec::default());
+                    }
+                    Attempt::Failed { error, again_at: None } => {
+                        delivery.error = error;
+                        delivery.state = DeliveryState::Dead;
+                        txn.put(keys::delivery_dead(id, &endpoint), sled::IVec::default());
+                    }
+                }
+                txn.put_record(key, &delivery);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sends an event again, to one endpoint or to all that it was routed to; says to how many. An endpoint that it
+    /// was never routed to is told as well when it is named.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn event_replay(
+        &self,
+        id: EventId,
+        endpoint: Option<String>,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        self.change(move |txn| {
+            if txn.get(&keys::event(id))?.is_none() {
+                return Ok(0);
+            }
+            let endpoints = match endpoint {
+                Some(endpoint) => vec![endpoint],
+                None => endpoints_of(txn, id)?,
+            };
+            for endpoint in &endpoints {
+                schedule(txn, id, endpoint, now)?;
+            }
+            Ok(endpoints.len())
+        })
+        .await
+    }
+
+    /// Sends dead events again, of one endpoint or of all, at most `limit`; says how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn events_replay_dead(
+        &self,
+        endpoint: Option<String>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let mut dead = Vec::new();
+        for entry in self.tree.scan_prefix(keys::DELIVERIES_DEAD) {
+            let (key, _) = entry.map_err(error::read)?;
+            let Some((id, name)) = keys::delivery_parts(&key) else { continue };
+            if endpoint.as_ref().is_none_or(|endpoint| *endpoint == name) {
+                dead.push((id, name));
+            }
+            if dead.len() == limit {
+                break;
+            }
+        }
+        self.change(move |txn| {
+            let mut count = 0;
+            for (id, endpoint) in dead {
+                if txn.get(&keys::delivery_dead(id, &endpoint))?.is_some() {
+                    schedule(txn, id, &endpoint, now)?;
+                    count += 1;
+                }
+            }
+            Ok(count)
+        })
+        .await
+    }
+
+    /// Events with their deliveries, newest first, at most `limit`, those before `before`; only those with a dead
+    /// delivery, if asked.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn events_list(
+        &self,
+        before: Option<EventId>,
+        dead: bool,
+        limit: usize,
+    ) -> Result<Vec<EventReport>, StoreError> {
+        let before = before.unwrap_or(EventId(u64::MAX));
+        let prefix = if dead { keys::DELIVERIES_DEAD } else { keys::EVENTS };
+        let end = [prefix, &before.0.to_be_bytes()].concat();
+        let range = self.tree.range::<&[u8], _>((Bound::Included(prefix), Bound::Excluded(end.as_slice())));
+        let mut reports: Vec<EventReport> = Vec::new();
+        for entry in range.rev() {
+            let (key, _) = entry.map_err(error::read)?;
+            let Some((id, _)) = keys::delivery_parts(&key) else { continue };
+            // Several endpoints of one event stand side by side.
+            if reports.last().is_some_and(|report| report.event.id == id) {
+                continue;
+            }
+            if reports.len() == limit {
+                break;
+            }
+            let Some(event) = self.event(id)? else { continue };
+            let mut deliveries = Vec::new();
+            for entry in self.tree.scan_prefix(keys::deliveries_of(id)) {
+                let (key, value) = entry.map_err(error::read)?;
+                if let Some((_, endpoint)) = keys::delivery_parts(&key) {
+                    deliveries.push((endpoint, decode(&value)?));
+                }
+            }
+            reports.push(EventReport { event, deliveries });
+        }
+        Ok(reports)
+    }
+
+    /// How many deliveries are dead, counted up to `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn deliveries_dead(&self, limit: usize) -> Result<usize, StoreError> {
+        let mut count = 0;
+        for entry in self.tree.scan_prefix(keys::DELIVERIES_DEAD).take(limit) {
+            entry.map_err(error::read)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Removes events from before `since`, and the oldest beyond `keep`, at most `limit`; says how many, and how many
+    /// of them somebody had not been told of.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn events_purge(
+        &self,
+        since: Timestamp,
+        keep: u64,
+        limit: usize,
+    ) -> Result<(usize, usize), StoreError> {
+        let Some(entry) = self.tree.scan_prefix(keys::EVENTS).next() else { return Ok((0, 0)) };
+        let oldest: Event = decode(&entry.map_err(error::read)?.1)?;
+        let last = self.tree.get(keys::EVENT_SEQUENCE).map_err(error::read)?;
+        let last = last.map_or(Ok(0), |bytes| crate::engine::sled::record::decode_u64("sequence", &bytes))?;
+        if oldest.at >= since && last - oldest.id.0 < keep {
+            return Ok((0, 0));
+        }
+        self.change(move |txn| {
+            let (mut removed, mut untold) = (0, 0);
+            for (key, value) in txn.scan(keys::EVENTS, limit)? {
+                let event: Event = decode(&value)?;
+                if event.at >= since && last - event.id.0 < keep {
+                    break;
+                }
+                let mut open = txn.get(&keys::event_new(event.id))?.is_some();
+                txn.delete(key);
+                txn.delete(keys::event_new(event.id));
+                for endpoint in endpoints_of(txn, event.id)? {
+                    let key = keys::delivery(event.id, &endpoint);
+                    if let Some(delivery) = txn.get_record::<Delivery>(&key)? {
+                        open |= delivery.state != DeliveryState::Delivered;
+                        txn.delete(keys::delivery_due(&endpoint, delivery.due_at, event.id));
+                    }
+                    txn.delete(keys::delivery_dead(event.id, &endpoint));
+                    txn.delete(key);
+                }
+                removed += 1;
+                untold += usize::from(open);
+            }
+            Ok((removed, untold))
+        })
+        .await
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        let bytes = self.tree.get(keys::event(id)).map_err(error::read)?;
+        bytes.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    fn delivery(&self, id: EventId, endpoint: &str) -> Result<Option<Delivery>, StoreError> {
+        let bytes = self.tree.get(keys::delivery(id, endpoint)).map_err(error::read)?;
+        bytes.map(|bytes| decode(&bytes)).transpose()
+    }
+}
+
+/// Makes a delivery due now, as if it had never been tried.
+fn schedule(txn: &mut Txn, id: EventId, endpoint: &str, now: Timestamp) -> Result<(), StoreError> {
+    let key = keys::delivery(id, endpoint);
+    let error = match txn.get_record::<Delivery>(&key)? {
+        Some(before) => {
+            txn.delete(keys::delivery_due(endpoint, before.due_at, id));
+            txn.delete(keys::delivery_dead(id, endpoint));
+            before.error
+        }
+        None => String::new(),
+    };
+    txn.put_record(key, &Delivery { state: DeliveryState::Pending, attempts: 0, due_at: now, error });
+    txn.put(keys::delivery_due(endpoint, now, id), sled::IVec::default());
+    Ok(())
+}
+
+fn endpoints_of(txn: &Txn, id: EventId) -> Result<Vec<String>, StoreError> {
+    let deliveries = txn.scan(&keys::deliveries_of(id), keys::ENDPOINTS_MAX)?;
+    Ok(deliveries.iter().filter_map(|(key, _)| Some(keys::delivery_parts(key)?.1)).collect())
+}

@@ -1,0 +1,5 @@
+//! API keys.
+
+pub(crate) mod sled;
+
+pub use sled::{ApiKey, ApiKeyDraft};

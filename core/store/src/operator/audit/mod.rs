@@ -1,0 +1,5 @@
+//! The audit log.
+
+pub(crate) mod sled;
+
+pub use sled::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};

@@ -1,0 +1,268 @@
+//! The audit log: what happened to accounts, sessions, keys and the configuration, newest kept, oldest dropped.
+//!
+//! Entries are numbered from 1 without gaps and never changed. They are kept in three logs with a bound each, so that
+//! a flood of what anybody can cause (wrong codes, say) pushes out nothing that takes an account, and one account
+//! nothing that takes an operator; a page shows all of them in the order of their numbers. Writing past the bound removes the oldest in the same change, so that no log
+//! ever holds more than it may, and a bound that was lowered is reached while writing. Entries hold what people may
+//! read: no code, token or key, and numbers and names masked by the caller.
+//!
+//! What is appended together is kept in chunks of up to [`CHUNK_ENTRIES`] under the number of the first, because the
+//! engine's work is per key and not per byte. An entry with a key of its own is from a version before chunks.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
+use crate::engine::sled::txn::Txn;
+use crate::engine::sled::{error, keys};
+use crate::{SessionId, Store, StoreError, Timestamp, UserId};
+
+/// Entries under one key: some kilobytes, read as a whole.
+const CHUNK_ENTRIES: usize = 32;
+/// Chunks that one change removes beyond what it replaces, while a bound is lower than it was.
+const TRIM_STEP: usize = 64;
+
+/// Which bound an entry counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AuditLog {
+    /// What anybody can cause, as often as they like.
+    Anyone,
+    /// What takes an account or a part of it: a right code, a password, a token.
+    Account,
+    /// What takes an operator, or somebody with the rights of one.
+    Operator,
+}
+
+impl AuditLog {
+    pub(crate) const ALL: [AuditLog; 3] = [AuditLog::Anyone, AuditLog::Account, AuditLog::Operator];
+}
+
+/// What is written. `user` is who it happened to, `actor` whoever did it when that is somebody else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditDraft {
+    pub at: Timestamp,
+    /// `noun_verb`, from a fixed list.
+    pub event: String,
+    pub user: Option<UserId>,
+    pub session: Option<SessionId>,
+    /// The client's address; empty when there is none.
+    pub ip_address: String,
+    /// A masked number or name, a provider's or a file's name.
+    pub subject: String,
+    /// A sentence or a few words.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    pub id: u64,
+    pub draft: AuditDraft,
+}
+
+/// Which entries are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// Entries older than this one, newest first.
+    pub before: Option<u64>,
+    /// Entries newer than this one; the oldest of them, newest first. Not together with `before`.
+    pub after: Option<u64>,
+    pub event: Option<String>,
+    pub user: Option<UserId>,
+    /// Entries given at most.
+    pub limit: usize,
+    /// Entries looked at at most.
+    pub look_max: usize,
+}
+
+/// A page, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditPage {
+    pub entries: Vec<AuditEntry>,
+    /// The last entry that was looked at, when there are more behind it in the direction of the query.
+    pub more_at: Option<u64>,
+}
+
+impl Store {
+    /// Appends entries, numbered in the order given, and removes the oldest of each log beyond `keep`.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn audit_append(
+        &self,
+        drafts: Vec<(AuditLog, AuditDraft)>,
+        keep: u64,
+    ) -> Result<(), StoreError> {
+        self.change(move |txn| {
+            let mut sorted = AuditLog::ALL.map(|log| (log, Vec::new()));
+            for (log, draft) in drafts {
+                let entry = (txn.next(keys::AUDIT_SEQUENCE)?, draft);
+                sorted[log as usize].1.push(entry);
+            }
+            sorted.into_iter().try_for_each(|(log, entries)| append(txn, log, entries, keep))
+        })
+        .await
+    }
+
+    /// One page of the log.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+        let mut walks = Vec::with_capacity(AuditLog::ALL.len());
+        for log in AuditLog::ALL {
+            walks.push(self.walk(log, query)?);
+        }
+        let mut page = AuditPage { entries: Vec::new(), more_at: None };
+        let mut looked_at = None;
+        for looked in 0.. {
+            let mut next: Option<(u64, usize)> = None;
+            for (at, walk) in walks.iter_mut().enumerate() {
+                let Some(id) = walk.peek()? else { continue };
+                if next.is_none_or(|(best, _)| (id < best) == query.after.is_some()) {
+                    next = Some((id, at));
+                }
+            }
+            let Some((_, at)) = next else { break };
+            if page.entries.len() == query.limit || looked == query.look_max {
+                page.more_at = looked_at;
+                break;
+            }
+            let Some((id, draft)) = walks[at].ready.pop_front() else { break };
+            looked_at = Some(id);
+            let wanted = query.event.as_ref().is_none_or(|event| *event == draft.event)
+                && query.user.is_none_or(|user| draft.user == Some(user));
+            if wanted {
+                page.entries.push(AuditEntry { id, draft });
+            }
+        }
+        if query.after.is_some() {
+            page.entries.reverse();
+        }
+        Ok(page)
+    }
+
+    /// A log's entries that a query asks for, in the query's direction.
+    fn walk(&self, log: AuditLog, query: &AuditQuery) -> Result<Walk, StoreError> {
+        let (mut first, mut last) = (keys::audit(log, 0), Bound::Included(keys::audit(log, u64::MAX)));
+        if let Some(after) = query.after {
+            // The chunk that begins before may hold entries behind.
+            let before = self.tree.range(first.clone()..=keys::audit(log, after)).next_back();
+            first = match before.transpose().map_err(error::read)? {
+                Some((key, _)) => key,
+                None => keys::audit(log, after),
+            };
+        }
+        if let Some(before) = query.before {
+            last = Bound::Excluded(keys::audit(log, before));
+        }
+        let chunks = self.tree.range((Bound::Included(first), last));
+        let ascending = query.after.is_some();
+        let (after, before) = (query.after.unwrap_or(0), query.before.unwrap_or(u64::MAX));
+        Ok(Walk { chunks, ascending, after, before, ready: VecDeque::new() })
+    }
+}
+
+/// The entries of one log, in one direction.
+struct Walk {
+    chunks: sled::Iter,
+    ascending: bool,
+    /// Entries behind this one are wanted.
+    after: u64,
+    /// Entries in front of this one are wanted.
+    before: u64,
+    ready: VecDeque<(u64, AuditDraft)>,
+}
+
+impl Walk {
+    /// The number of the next entry.
+    fn peek(&mut self) -> Result<Option<u64>, StoreError> {
+        while self.ready.is_empty() {
+            let next = if self.ascending { self.chunks.next() } else { self.chunks.next_back() };
+            let Some(entry) = next else { return Ok(None) };
+            let (key, value) = entry.map_err(error::read)?;
+            let mut entries = Chunk::read(&key, &value)?.entries;
+            entries.retain(|(id, _)| self.after < *id && *id < self.before);
+            if !self.ascending {
+                entries.reverse();
+            }
+            self.ready = entries.into();
+        }
+        Ok(self.ready.front().map(|(id, _)| *id))
+    }
+}
+
+/// Entries of one log under the number of the first of them.
+#[derive(Serialize, Deserialize)]
+struct Chunk {
+    /// How many entries its log had before the first of these, ever.
+    before: u64,
+    entries: Vec<(u64, AuditDraft)>,
+}
+
+impl Record for Chunk {
+    const KIND: &'static str = "audit entry";
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    /// One entry, whose number is in its key alone.
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        Ok(Chunk { before: 0, entries: vec![(0, postcard::from_bytes(body)?)] })
+    }
+}
+
+impl Chunk {
+    fn read(key: &[u8], value: &[u8]) -> Result<Chunk, StoreError> {
+        let mut chunk: Chunk = decode(value)?;
+        if let (Some(id), [(number @ 0, _)]) = (keys::audit_id(key), chunk.entries.as_mut_slice()) {
+            (*number, chunk.before) = (id, id.saturating_sub(1));
+        }
+        Ok(chunk)
+    }
+}
+
+/// Appends to one log and removes its oldest entries beyond `keep`.
+fn append(
+    txn: &mut Txn,
+    log: AuditLog,
+    entries: Vec<(u64, AuditDraft)>,
+    keep: u64,
+) -> Result<(), StoreError> {
+    let Some((first, _)) = entries.first() else { return Ok(()) };
+    let added = entries.len();
+    let count_key = keys::audit_count(log);
+    let mut count = match (txn.get(count_key)?, log) {
+        (Some(bytes), _) => decode_u64("audit count", &bytes)?,
+        // Before there were several logs, all entries were in this one.
+        (None, AuditLog::Anyone) => first - 1,
+        (None, AuditLog::Account | AuditLog::Operator) => 0,
+    };
+    let mut entries = entries.into_iter().peekable();
+    while let Some((first, _)) = entries.peek() {
+        let key = keys::audit(log, *first);
+        let chunk = Chunk { before: count, entries: entries.by_ref().take(CHUNK_ENTRIES).collect() };
+        count += chunk.entries.len() as u64;
+        txn.put_record(key, &chunk);
+    }
+    txn.put(count_key.into(), encode_u64(count));
+
+    let gone = count.saturating_sub(keep.max(1));
+    for (key, value) in txn.scan(keys::audit_log(log), added + TRIM_STEP)? {
+        let mut chunk = Chunk::read(&key, &value)?;
+        let surplus = gone.saturating_sub(chunk.before).min(chunk.entries.len() as u64);
+        if surplus == 0 {
+            break;
+        }
+        txn.delete(key);
+        chunk.entries.drain(..surplus as usize);
+        chunk.before += surplus;
+        if let Some((first, _)) = chunk.entries.first() {
+            txn.put_record(keys::audit(log, *first), &chunk);
+            break;
+        }
+    }
+    Ok(())
+}
