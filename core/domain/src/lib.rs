@@ -5,42 +5,28 @@
 //! its answers from the typed outcomes. Invariants: the client's word changes no right; a missing check fails
 //! closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
 //!
-//! Reading order: `phone` and `clock` (words), `secret` (keys), `otp` (codes), `identity` (login and the check of
-//! every request), `token`, `sms` (the port), `sms::route` (failover); `money`, `payment`, `wallet`, `webhook`; `chat`.
+//! One folder per feature: `login`, `sms`, `money`, `chat`, `operator`. What they share stands beside them: `clock`,
+//! `ids` and `phone` (words), `secret` (keys).
 
 pub mod clock;
 pub mod ids;
 pub mod phone;
 pub mod secret;
 
-pub mod otp;
+mod error;
 
-pub mod account;
-pub mod audit;
-pub mod password;
-
-pub mod identity;
-
-pub mod chat;
-
-pub mod token;
-
-pub mod group;
-pub mod user_agent;
-
-pub mod api_key;
+pub mod login;
 pub mod sms;
 
 pub mod money;
 
-pub mod payment;
+pub mod chat;
 
-pub mod wallet;
+pub mod operator;
 
-pub mod webhook;
-
-mod error;
-mod last_seen;
+pub use login::{account, group, identity, otp, password, token, user_agent};
+pub use money::{payment, wallet};
+pub use operator::{api_key, audit, webhook};
 
 pub use clock::{Clock, Timestamp};
 pub use error::RuleError;

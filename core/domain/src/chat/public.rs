@@ -42,7 +42,7 @@ impl PublicUser {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::username_check;
+    use crate::login::account::username_check;
 
     fn user(username: &str, number: &str) -> User {
         User {

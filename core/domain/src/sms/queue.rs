@@ -7,7 +7,7 @@
 //! has a record before a provider is asked and ends in exactly one final state; no more than `workers_max` waiting
 //! messages are in memory, and none is taken up that no provider would let through.
 //!
-//! Not here: who may send ([`crate::api_key`]), the order of providers ([`super::route`]), HTTP.
+//! Not here: who may send ([`crate::operator::api_key`]), the order of providers ([`super::route`]), HTTP.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -6,7 +6,7 @@
 //! ranges of numbers looks like. Invariants: a request that is refused counts for nothing; every map is bounded by
 //! the total cap, because only what was let through is remembered. Counts live in memory: a restart forgives.
 //!
-//! Not here: wrong guesses ([`crate::otp`]) and messages of API keys, which have a cap of their own.
+//! Not here: wrong guesses ([`crate::login::otp`]) and messages of API keys, which have a cap of their own.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

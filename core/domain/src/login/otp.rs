@@ -3,7 +3,7 @@
 //! A code is drawn from the operating system's randomness, every code as likely as any other, leading zeros kept.
 //! It leaves this module in a message only; the store gets HMAC-SHA256 over number and code, keyed with a key that
 //! is not in the store. Invariants: a number has one working code at most; a code that was certainly not sent does
-//! not make its owner wait; a code that may have been sent keeps working. Guesses are [`crate::identity`]'s.
+//! not make its owner wait; a code that may have been sent keeps working. Guesses are [`crate::login::identity`]'s.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use chelseru_store::{ChallengeDraft, ChallengeOpened, Store, StoreError};
 use hmac::Mac;
 
-use crate::group::Group;
 use crate::ids::LocalIds;
+use crate::login::group::Group;
 use crate::phone::{ascii_digit, is_separator};
 use crate::secret::{SubKey, hmac_sha256};
 use crate::sms::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort};

@@ -6,7 +6,7 @@
 //! the algorithm is the key's, whatever the header says; a token of another issuer, audience, type or key is refused;
 //! expiry has no leeway; nothing in a payload is looked at before the signature was checked.
 //!
-//! A token alone opens nothing: [`crate::identity`] also asks the store whether its session still stands.
+//! A token alone opens nothing: [`crate::login::identity`] also asks the store whether its session still stands.
 //!
 //! Checking runs on every request, so it is built for that (5 µs at most): our own header is compared as bytes and
 //! parsed only when it differs from every key's, keys are prepared once, the payload is decoded once. `jsonwebtoken::decode` parses

@@ -27,7 +27,7 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
 use crate::ids::UserId;
-use crate::money::{Currency, Money};
+use crate::money::amount::{Currency, Money};
 use crate::{Clock, Timestamp};
 use gateway::{
     Callback, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, StoredPayment,

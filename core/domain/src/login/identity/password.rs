@@ -14,12 +14,12 @@ use chelseru_store::{
 };
 
 use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
-use crate::account::{UserView, UsernameFault, name_of_identity, username_check};
-use crate::audit::{AuditEvent, AuditKind, mask_name};
-use crate::group::Group;
 use crate::ids::UserId;
-use crate::otp::Purpose;
-use crate::password::{HashError, HashLimits, Password, PasswordFault};
+use crate::login::account::{UserView, UsernameFault, name_of_identity, username_check};
+use crate::login::group::Group;
+use crate::login::otp::Purpose;
+use crate::login::password::{HashError, HashLimits, Password, PasswordFault};
+use crate::operator::audit::{AuditEvent, AuditKind, mask_name};
 use crate::{PhoneNumber, RuleError, Timestamp};
 
 /// How passwords are guarded.

@@ -4,9 +4,9 @@ use chelseru_store::{StoreError, User, UserChange};
 
 use super::{Caller, Identity, SessionsEnded};
 use crate::PhoneNumber;
-use crate::account::{Rights, UserView, identity_of_name};
-use crate::audit::{AuditEvent, AuditKind};
 use crate::ids::UserId;
+use crate::login::account::{Rights, UserView, identity_of_name};
+use crate::operator::audit::{AuditEvent, AuditKind};
 
 /// Users in one page of a list.
 pub const USERS_PAGE_MAX: usize = 200;

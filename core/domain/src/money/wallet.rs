@@ -1,6 +1,6 @@
 //! Wallets: what a user has, what was spent, what is held.
 //!
-//! A wallet is charged by payments (see [`crate::payment`]) and emptied by spends, refunds included. The rules are
+//! A wallet is charged by payments (see [`crate::money::payment`]) and emptied by spends, refunds included. The rules are
 //! the store's: no overdraft, each change once. Here is who may do what: a user spends and holds his own money;
 //! held money goes to the merchant or back only by the staff's order, because the shop delivers against it, and only
 //! the staff refunds.
@@ -14,8 +14,8 @@ use chelseru_store::{
 
 use crate::Clock;
 use crate::ids::UserId;
-use crate::money::Money;
-use crate::payment::once;
+use crate::money::amount::Money;
+use crate::money::payment::once;
 
 /// Who orders it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

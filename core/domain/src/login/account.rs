@@ -7,8 +7,8 @@
 use chelseru_store::{Timestamp, User};
 
 use crate::PhoneNumber;
-use crate::group::Group;
 use crate::ids::UserId;
+use crate::login::group::Group;
 
 pub const USERNAME_CHARS_MAX: usize = 150;
 pub const NAME_CHARS_MAX: usize = 150;

@@ -36,8 +36,8 @@ pub struct UapCore;
 
 /// Made at the first use, in about 150 ms; 26 MiB from then on.
 static RULES: LazyLock<Extractor<'static>> = LazyLock::new(|| {
-    let rules: ua_parser::Regexes<'static> =
-        serde_json::from_str(include_str!("../data/regexes.json")).expect("the data is part of the program");
+    let rules: ua_parser::Regexes<'static> = serde_json::from_str(include_str!("../../data/regexes.json"))
+        .expect("the data is part of the program");
     Extractor::try_from(rules).expect("a test makes them all")
 });
 

@@ -5,8 +5,8 @@
 //! be told apart by the answer; a session that was revoked opens nothing from then on, however long its tokens
 //! live; a caller sees sessions of nobody else; requests cost no durable write.
 //!
-//! Not here: sending codes ([`crate::otp`]), the form of tokens ([`crate::token`]), hashing passwords
-//! ([`crate::password`]), limits per address. Login by password is in `password`, accounts are in `users`.
+//! Not here: sending codes ([`crate::login::otp`]), the form of tokens ([`crate::login::token`]), hashing passwords
+//! ([`crate::login::password`]), limits per address. Login by password is in `password`, accounts are in `users`.
 
 mod password;
 mod users;
@@ -23,15 +23,15 @@ use chelseru_store::{
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::account::name_of_identity;
-use crate::audit::{Audit, AuditEvent, AuditKind};
-use crate::group::{Group, GroupPolicy};
 use crate::ids::{SessionId, UserId};
-use crate::last_seen::LastSeen;
-use crate::otp::{OtpService, Purpose};
-use crate::password::PasswordHashes;
-use crate::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
-use crate::user_agent::{Agent, CachedAgents, UapCore, UserAgentParser};
+use crate::login::account::name_of_identity;
+use crate::login::group::{Group, GroupPolicy};
+use crate::login::last_seen::LastSeen;
+use crate::login::otp::{OtpService, Purpose};
+use crate::login::password::PasswordHashes;
+use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
+use crate::login::user_agent::{Agent, CachedAgents, UapCore, UserAgentParser};
+use crate::operator::audit::{Audit, AuditEvent, AuditKind};
 use crate::{Clock, PhoneNumber, RuleError, Timestamp};
 
 pub use password::{PasswordError, PasswordRules, RegisterError};

@@ -1,0 +1,14 @@
+//! Money: amounts, payments by gateways, and wallets.
+//!
+//! A payment brings money from a gateway into a wallet, or settles an order; a wallet is spent by API keys and staff.
+//! Invariants: an amount is a whole number of rial; a payment credits the ledger at most once, and only on the
+//! gateway's own word; a wallet is never below zero.
+//!
+//! Not here: gateway protocols (plugins) and the ledger's records (the store). Reading order: `amount`, `payment`,
+//! `wallet`.
+
+mod amount;
+pub mod payment;
+pub mod wallet;
+
+pub use amount::{Currency, Money, MoneyError, currency_name, format};

@@ -1,0 +1,10 @@
+//! Operation: the audit log, API keys, and webhooks to the operator's own systems.
+//!
+//! Invariants: an audit entry holds no secret and no whole phone number; of an API key only a hash is stored; a webhook
+//! is signed and delivered at least once, or its end is on record.
+//!
+//! Reading order: `audit`, `api_key`, `webhook`; they do not know each other.
+
+pub mod api_key;
+pub mod audit;
+pub mod webhook;
