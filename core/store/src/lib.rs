@@ -37,7 +37,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use engine::sled::commit::{CommitStats, Health};
-pub use engine::sled::purge::PurgeStep;
 pub use error::StoreError;
 pub use login::challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 pub use login::password::{
@@ -47,38 +46,27 @@ pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, Se
 pub use login::user::{User, UserChange, UserDraft, UserMade};
 pub use money::ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
 pub use money::once::Once;
-pub use money::outbox::{
-    Attempt, Delivery, DeliveryState, Event, EventBody, EventId, EventReport, PaymentFacts,
-};
+pub use money::outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts};
 pub use money::payment::{
-    Currency, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt,
-    PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, Refund, RefundDraft,
-    RefundTo,
+    Currency, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt, PaymentSettled,
+    PaymentStart, PaymentState, PaymentStep, Redirect,
 };
+pub use money::refund::{PaymentRefunded, Refund, RefundDraft, RefundTo};
 pub use money::reversal::{Reversal, ReversalState, ReversalStep};
-pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendId, SpendMade, SpendState};
+pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
 pub use operator::api_key::{ApiKey, ApiKeyDraft};
 pub use operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
+pub use sms::report::{Progress, Reported};
 pub use sms::{
     Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
-    MessageInserted, MessagePage, MessageRange, MessageStatus, Progress, Quota, Recovered, Reported,
-    TRIED_MAX, Tried,
+    MessageInserted, MessagePage, MessageRange, MessageStatus, Quota, Recovered, TRIED_MAX, Tried,
 };
-pub use types::{SessionId, Timestamp, UserId};
+pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
 
 use engine::sled::commit::{self, Committer};
-use engine::sled::purge::PurgeWalks;
-use engine::sled::record::{decode_u64, encode_u64};
 use engine::sled::txn::Txn;
-use engine::sled::{agent, error as sled_error, export, keys};
-
-/// One step from a format of the store to the next. Runs in one change, together with writing the new number, so
-/// that an interrupted migration continues where it stopped.
-type Migration = fn(&mut Txn) -> Result<(), StoreError>;
-
-/// The steps from format 1 on. The layout of keys and records as a whole has the number of the last step's result;
-/// a store with a higher number is refused, one with a lower number is migrated when it is opened.
-const MIGRATIONS: &[Migration] = &[];
+use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, error as sled_error, export};
+use engine::{Engine, on_engine};
 
 /// Name of the file, inside the store's folder, whose lock says that a process uses the store.
 const LOCK_FILE: &str = "lock";
@@ -125,12 +113,7 @@ impl Default for StoreOptions {
 /// A handle to an open store; clones share it. The last one to go closes it.
 #[derive(Clone)]
 pub struct Store {
-    // Declared before the lock, so that the lock is released last.
-    committer: Arc<Committer>,
-    tree: sled::Tree,
-    purge: Arc<PurgeWalks>,
-    agents: Arc<agent::Agents>,
-    _lock: Arc<File>,
+    engine: Arc<Engine>,
 }
 
 impl Store {
@@ -192,35 +175,34 @@ impl Store {
         let committer = Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
             .map_err(open_error)?;
         let agents = Arc::new(agent::Agents::load(&tree)?);
-        let committer = Arc::new(committer);
-        let store = Store { committer, tree, purge: Arc::default(), agents, _lock: Arc::new(lock) };
-        store.format_check(path, MIGRATIONS)?;
-        Ok(store)
+        let sled = Sled { committer, tree, purge: PurgeWalks::default(), agents, _lock: lock };
+        sled.format_check(path, MIGRATIONS)?;
+        Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
     }
 
     /// Finishes the changes that were accepted, flushes, and ends the writer thread. Later changes answer
     /// [`StoreError::Closed`]; reads keep working while a handle is left. Blocks for about one flush. Dropping
     /// the last handle does the same.
     pub fn close(&self) {
-        self.committer.close();
+        on_engine!(self, close());
     }
 
     /// Whether changes can be written.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.committer.health()
+        on_engine!(self, health())
     }
 
     /// Changes that wait for the writer; those it works on are not among them.
     #[must_use]
     pub fn changes_waiting(&self) -> usize {
-        self.committer.waiting()
+        on_engine!(self, changes_waiting())
     }
 
     /// What the writer has done since the store was opened.
     #[must_use]
     pub fn commit_stats(&self) -> CommitStats {
-        self.committer.stats()
+        on_engine!(self, commit_stats())
     }
 
     /// Durably stores a value under a key of the prefix set aside for measuring; nothing else reads it. One
@@ -230,13 +212,7 @@ impl Store {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn probe_put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let key = keys::probe(key);
-        let value = sled::IVec::from(value);
-        self.change(move |txn| {
-            txn.put(key, value);
-            Ok(())
-        })
-        .await
+        on_engine!(self, probe_put(key, value).await)
     }
 
     /// What [`Store::probe_put`] stored under a key.
@@ -245,62 +221,7 @@ impl Store {
     ///
     /// [`StoreError::Read`].
     pub fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.tree.get(keys::probe(key)).map_err(sled_error::read)?.map(|value| value.to_vec()))
-    }
-
-    /// Runs one state change on the writer thread and returns what it made, once that is durable. When the
-    /// caller goes away the change is carried out all the same.
-    async fn change<T, F>(&self, change: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
-    {
-        self.committer.submit(change)?.await.unwrap_or(Err(StoreError::Failed))
-    }
-
-    /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
-    fn format_check(&self, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
-        let supported = 1 + migrations.len() as u64;
-        let found = match self.tree.get(keys::FORMAT).map_err(sled_error::read)? {
-            Some(bytes) => decode_u64("store format", &bytes)?,
-            None if self.tree.iter().next().is_some() => {
-                return Err(StoreError::Foreign { path: path.to_owned() });
-            }
-            None => {
-                return self.change_blocking(move |txn| {
-                    txn.put(keys::FORMAT.into(), encode_u64(supported));
-                    Ok(())
-                });
-            }
-        };
-        if found > supported {
-            return Err(StoreError::FormatNewer { path: path.to_owned(), found, supported });
-        }
-        for (format, migrate) in (1..).zip(migrations.iter().copied()) {
-            if format < found {
-                continue;
-            }
-            tracing::info!(store.format = format + 1, "migrating the store");
-            self.change_blocking(move |txn| {
-                migrate(txn)?;
-                txn.put(keys::FORMAT.into(), encode_u64(format + 1));
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// [`Store::change`] for opening, where no runtime may be running yet. Polls nothing, waits on the thread.
-    fn change_blocking<F>(&self, change: F) -> Result<(), StoreError>
-    where
-        F: FnOnce(&mut Txn) -> Result<(), StoreError> + Send + 'static,
-    {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.committer.submit_with(change, move |result| {
-            // The receiver waits below for as long as this sender lives.
-            let _ = sender.send(result);
-        })?;
-        receiver.recv().unwrap_or(Err(StoreError::Failed))
+        on_engine!(self, probe_get(key))
     }
 }
 
@@ -320,53 +241,5 @@ fn lock_patiently<T>(attempt: impl Fn() -> Result<T, TryLockError>) -> Result<T,
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("health", &self.health()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ADD: Migration = |txn| {
-        txn.put("badded".into(), "1".into());
-        Ok(())
-    };
-    const CHANGE: Migration = |txn| {
-        let before = txn.get(b"badded")?.expect("the step before added it");
-        txn.put("badded".into(), [before.as_ref(), b"2"].concat().into());
-        Ok(())
-    };
-    const FAIL: Migration = |txn| {
-        txn.delete("badded".into());
-        Err(StoreError::Closed)
-    };
-
-    #[test]
-    fn an_old_store_is_migrated_step_by_step_and_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        let check = |migrations: &[Migration]| store.format_check(folder.path(), migrations);
-        let added = || store.probe_get(b"added").unwrap();
-        check(&[]).unwrap();
-        assert_eq!(added(), None);
-        check(&[ADD]).unwrap();
-        check(&[ADD]).unwrap();
-        assert_eq!(added().unwrap(), b"1");
-        check(&[ADD, CHANGE]).unwrap();
-        check(&[ADD, CHANGE]).unwrap();
-        assert_eq!(added().unwrap(), b"12");
-        // And back again is refused.
-        assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 3, supported: 2, .. })));
-    }
-
-    #[test]
-    fn a_migration_that_fails_leaves_the_store_at_the_step_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        let check = |migrations: &[Migration]| store.format_check(folder.path(), migrations);
-        assert!(matches!(check(&[ADD, FAIL, CHANGE]), Err(StoreError::Closed)));
-        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"1");
-        check(&[ADD, CHANGE]).unwrap();
-        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"12");
     }
 }

@@ -15,13 +15,14 @@ pub(crate) mod message;
 pub(crate) mod organization;
 pub(crate) mod room;
 
-use crate::engine::sled::error;
-use crate::engine::sled::record::Record;
-use crate::engine::sled::txn::Txn;
+pub(crate) mod sled;
+
+use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
 pub use crate::files::{FileDraft, FileKept, StoredFile};
+pub use crate::types::{FileId, OrganizationId, RoomId};
 pub use message::{
     Appended, Edited, Message, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage,
 };
@@ -35,18 +36,6 @@ pub const SEQ_MAX: u64 = (1 << 26) - 1;
 
 /// Rooms ever made.
 pub const ROOMS_MAX: u64 = (1 << 27) - 1;
-
-/// The public number of a room, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct RoomId(pub u64);
-
-/// The public number of an organisation, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct OrganizationId(pub u64);
-
-/// The public number of an uploaded file, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct FileId(pub u64);
 
 /// Whether a room takes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,21 +73,6 @@ impl Store {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn chat_barrier(&self) -> Result<(), StoreError> {
-        self.change(|_| Ok(())).await
-    }
-
-    /// Queues a change and what happens, on the writer thread, when it is durable.
-    fn change_then<T, F, A>(&self, change: F, then: A) -> Result<(), StoreError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
-        A: FnOnce(Result<T, StoreError>) + Send + 'static,
-    {
-        self.committer.submit_with(change, then)
-    }
-
-    pub(crate) fn chat_record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
-        let bytes = self.tree.get(key).map_err(error::read)?;
-        bytes.map(|bytes| crate::engine::sled::record::decode(&bytes)).transpose()
+        on_engine!(self, chat_barrier().await)
     }
 }

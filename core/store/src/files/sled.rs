@@ -1,89 +1,17 @@
-//! Uploaded files: what is known of them. Their bytes are in a folder that the gateway keeps.
-//!
-//! A file belongs to a room and to the user who uploaded it; at most one message has it. Invariants: the bytes of
-//! a user's files, and of all files, are counted beside them and never pass their bounds; a file that is about to be removed can no
-//! longer be taken by a message.
+//! Statements of sled.
 
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{FileId, RoomId};
-use crate::engine::sled::error;
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
-use crate::{Store, StoreError, Timestamp, UserId};
+use crate::engine::sled::{Sled, error};
+use crate::files::{FileDraft, FileKept, StoredFile};
+use crate::{StoreError, Timestamp, UserId};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileDraft {
-    pub room: RoomId,
-    pub uploader: UserId,
-    /// Unique and unguessable: the end of the file's link.
-    pub name: String,
-    /// Where the link says it is, without the name.
-    pub folder: String,
-    /// What its uploader calls it; for people only.
-    pub title: String,
-    pub content_type: String,
-    pub bytes: u64,
-    pub text: Option<String>,
-    /// Bytes that the user's files may have together, this one included.
-    pub quota_bytes: u64,
-    /// Bytes that all files may have together, this one included.
-    pub total_bytes: u64,
-    pub now: Timestamp,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredFile {
-    pub id: FileId,
-    pub room: RoomId,
-    pub uploader: UserId,
-    pub name: String,
-    pub folder: String,
-    /// What its uploader calls it; for people only.
-    pub title: String,
-    pub content_type: String,
-    pub bytes: u64,
-    pub text: Option<String>,
-    pub created_at: Timestamp,
-    /// The message that has it; 0: the room, as its avatar.
-    pub message: Option<u64>,
-}
-
-impl StoredFile {
-    /// The end of its link.
-    #[must_use]
-    pub fn path(&self) -> String {
-        format!("{}{}", self.folder, self.name)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileKept {
-    Kept(StoredFile),
-    QuotaExceeded,
-    /// All files together would pass their bound.
-    TotalExceeded,
-}
-
-impl FileKept {
-    /// The file, when it was kept.
-    #[must_use]
-    pub fn kept(self) -> Option<StoredFile> {
-        match self {
-            FileKept::Kept(file) => Some(file),
-            FileKept::QuotaExceeded | FileKept::TotalExceeded => None,
-        }
-    }
-}
-
-impl Store {
-    /// Notes a file that was written, unless the user's quota or the place for all files is used up.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
+impl Sled {
+    pub(crate) async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
         self.change(move |txn| {
             let used = bytes_of(txn, draft.uploader)?;
             if used.saturating_add(draft.bytes) > draft.quota_bytes {
@@ -116,54 +44,30 @@ impl Store {
         .await
     }
 
-    /// Bytes that the user's files have together.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
+    pub(crate) fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
         let bytes = self.tree.get(key::file_bytes(user)).map_err(error::read)?;
         bytes.map_or(Ok(0), |bytes| decode_u64("file quota", &bytes))
     }
 
-    /// Bytes that all files have together.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file_total(&self) -> Result<u64, StoreError> {
+    pub(crate) fn chat_file_total(&self) -> Result<u64, StoreError> {
         if let Some(bytes) = self.tree.get(key::FILE_TOTAL).map_err(error::read)? {
             return decode_u64("bytes of files", &bytes);
         }
         summed(self.tree.scan_prefix(key::FILE_BYTES).map(|entry| entry.map_err(error::read)))
     }
 
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file(&self, id: FileId) -> Result<Option<StoredFile>, StoreError> {
-        Ok(self.chat_record::<FileRecord>(&key::file(id))?.map(|record| record.with_id(id)))
+    pub(crate) fn chat_file(&self, id: FileId) -> Result<Option<StoredFile>, StoreError> {
+        Ok(self.record::<FileRecord>(&key::file(id))?.map(|record| record.with_id(id)))
     }
 
-    /// The file with this name in its link.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file_by_name(&self, name: &str) -> Result<Option<StoredFile>, StoreError> {
+    pub(crate) fn chat_file_by_name(&self, name: &str) -> Result<Option<StoredFile>, StoreError> {
         match self.tree.get(key::file_name(name)).map_err(error::read)? {
             Some(bytes) => self.chat_file(FileId(decode_u64("file name", &bytes)?)),
             None => Ok(None),
         }
     }
 
-    /// Walks over at most `limit` files after `after` and dooms those that no message has and that are older than
-    /// `before`, or whose room is gone. Says which, and where to go on; `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_files_doom(
+    pub(crate) async fn chat_files_doom(
         &self,
         after: FileId,
         limit: usize,
@@ -202,12 +106,7 @@ impl Store {
         Ok((doomed, last))
     }
 
-    /// Forgets a doomed file whose bytes are gone.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_file_forget(&self, id: FileId) -> Result<bool, StoreError> {
+    pub(crate) async fn chat_file_forget(&self, id: FileId) -> Result<bool, StoreError> {
         self.change(move |txn| {
             let Some(record) = txn.get_record::<FileRecord>(&key::file(id))?.filter(|file| file.doomed)
             else {

@@ -5,4 +5,4 @@ pub(crate) mod password;
 pub(crate) mod session;
 pub(crate) mod user;
 
-mod contact;
+pub(crate) mod sled;

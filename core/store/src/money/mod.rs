@@ -3,6 +3,7 @@
 pub(crate) mod ledger;
 pub(crate) mod outbox;
 pub(crate) mod payment;
+pub(crate) mod refund;
 pub(crate) mod reversal;
 pub(crate) mod spend;
 

@@ -41,10 +41,7 @@ const LONG_FILES: &[(&str, &str)] = &[
         "every change of a room goes through one judge; the calls stand beside it",
     ),
     ("core/domain/src/sms/queue.rs", "one worker: claiming, sending and ending a message change together"),
-    ("core/store/src/chat/room/sled.rs", "one record, a room, with all that changes it"),
-    ("core/store/src/sms/sled.rs", "one record, a message, with all that changes it and its indexes"),
     ("tests/journeys/sms.rs", "one area, one set-up; a test a point of it"),
-    ("core/store/src/money/payment/sled.rs", "one record, a payment, with every move between its states"),
 ];
 
 /// Longest line of prose, in characters: comments, and documents outside of tables and code.

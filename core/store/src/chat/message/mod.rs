@@ -1,8 +1,204 @@
-//! Messages of rooms.
+//! Messages: numbered, kept, changed, paged.
+//!
+//! Invariants: the numbers of a room have no gap, a deleted message keeps its number without its text; the same
+//! client id of the same user in the same room is one message for ever; sending is reading, so that a user's own
+//! messages are never unread (a member's record follows later: see `MemberRecord::as_of`); an edit or deletion has the next revision of its room.
 
 pub(crate) mod sled;
 
-pub(crate) use sled::newest;
-pub use sled::{
-    Appended, Edited, Message, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage,
-};
+use serde::{Deserialize, Serialize};
+
+use crate::chat::room::RoomFacts;
+use crate::chat::{FileId, Judged, RoomId};
+use crate::engine::{Engine, on_engine};
+use crate::{Store, StoreError, Timestamp, UserId};
+
+/// What a message says. The store keeps it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageBody {
+    /// `text`, `image`, ...
+    pub kind: String,
+    pub text: String,
+    /// The text is JSON that was sent in the place of a text.
+    pub raw: bool,
+    /// JSON: a number, or a text that is one.
+    pub lat: Option<String>,
+    pub lng: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageDraft {
+    pub room: RoomId,
+    pub sender: UserId,
+    pub body: MessageBody,
+    /// A file that the sender uploaded to this room and that no message has yet.
+    pub file: Option<FileId>,
+    /// The client's own name of the message; sending it again is the same message.
+    pub client_id: Option<String>,
+    pub now: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub room: RoomId,
+    /// Its number in the room, from 1.
+    pub seq: u64,
+    pub sender: UserId,
+    pub body: MessageBody,
+    pub file: Option<FileId>,
+    /// Name of the file in its link.
+    pub file_name: Option<String>,
+    pub client_id: Option<String>,
+    pub created_at: Timestamp,
+    pub edited_at: Option<Timestamp>,
+    /// Nothing but number, sender and times are left.
+    pub deleted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    New(Message),
+    /// The client id is known: this is its message.
+    Known(Message),
+    /// The file is not the sender's, not of this room, or taken.
+    FileUnusable,
+    /// The room has as many messages as it may ever have.
+    RoomFull,
+}
+
+/// An effect on one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageEdit {
+    Body(MessageBody),
+    Delete,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageEdited {
+    pub message: Message,
+    pub revision: u64,
+}
+
+/// An edit or deletion that somebody missed: the message as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    pub revision: u64,
+    pub message: Message,
+}
+
+/// Messages in the order that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessagePage {
+    pub messages: Vec<Message>,
+    /// There is more to look at in this direction.
+    pub more: bool,
+    /// The last number that was looked at, when there was one.
+    pub end: u64,
+}
+
+impl Store {
+    /// Gives a message the next number of its room and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change; the closure gets them too. See [`StoreError`].
+    pub fn chat_message_append<E: Send + 'static>(
+        &self,
+        draft: MessageDraft,
+        judge: impl FnOnce(&RoomFacts) -> Result<(), E> + Send + 'static,
+        then: impl FnOnce(Result<Judged<Appended, E>, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        on_engine!(self, chat_message_append(draft, judge, then))
+    }
+
+    /// Edits or deletes a message as its judge says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::chat_message_append`].
+    pub fn chat_message_change<E: Send + 'static>(
+        &self,
+        room: RoomId,
+        seq: u64,
+        actor: UserId,
+        now: Timestamp,
+        judge: impl FnOnce(&RoomFacts, &Message) -> Result<MessageEdit, E> + Send + 'static,
+        then: impl FnOnce(Result<Judged<MessageEdited, E>, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        on_engine!(self, chat_message_change(room, seq, actor, now, judge, then))
+    }
+
+    /// One message, deleted ones too.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
+        on_engine!(self, chat_message(room, seq))
+    }
+
+    /// The newest number of a room; 0 when it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn chat_last_seq(&self, room: RoomId) -> Result<u64, StoreError> {
+        on_engine!(self, chat_last_seq(room))
+    }
+
+    /// Messages that were not deleted, newest first, numbers below `before`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_messages_before(
+        &self,
+        room: RoomId,
+        before: u64,
+        limit: usize,
+    ) -> Result<MessagePage, StoreError> {
+        on_engine!(self, chat_messages_before(room, before, limit))
+    }
+
+    /// Messages that were not deleted, oldest first, numbers above `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_messages_after(
+        &self,
+        room: RoomId,
+        after: u64,
+        limit: usize,
+    ) -> Result<MessagePage, StoreError> {
+        on_engine!(self, chat_messages_after(room, after, limit))
+    }
+
+    /// All messages with numbers above `after` up to `last`, deleted ones too, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_gap(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Message>, StoreError> {
+        on_engine!(self, chat_gap(room, after, last))
+    }
+
+    /// The messages that were edited or deleted by revisions above `after` up to `last`, by revision; a message
+    /// that was changed several times comes once, by its last revision.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_revisions(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Edited>, StoreError> {
+        on_engine!(self, chat_revisions(room, after, last))
+    }
+
+    /// Unread messages by walking over them: what the count that is kept must equal. For tests and repairs.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_unread_recount(&self, room: RoomId, user: UserId) -> Result<Option<u64>, StoreError> {
+        on_engine!(self, chat_unread_recount(room, user))
+    }
+}

@@ -1,114 +1,26 @@
-//! Messages: numbered, kept, changed, paged.
-//!
-//! Invariants: the numbers of a room have no gap, a deleted message keeps its number without its text; the same
-//! client id of the same user in the same room is one message for ever; sending is reading, so that a user's own
-//! messages are never unread (a member's record follows later: see `MemberRecord::as_of`); an edit or deletion has the next revision of its room.
+//! Statements of sled.
 
-use serde::{Deserialize, Serialize};
-
-use crate::chat::room::{self, Member, MemberRecord, RoomFacts, RoomRecord, unread};
-use crate::chat::{FileId, Judged, RoomId, SEQ_MAX};
-use crate::engine::sled::error;
+use crate::chat::message::{
+    Appended, Edited, Message, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage,
+};
+use crate::chat::room::RoomFacts;
+use crate::chat::sled::facts::facts;
+use crate::chat::sled::message::{MessageRecord, newest};
+use crate::chat::sled::room::{MemberRecord, RoomRecord, member};
+use crate::chat::{Judged, RoomId, SEQ_MAX};
 use crate::engine::sled::keys::chat as key;
-use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
+use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
-use crate::files as file;
-use crate::{Store, StoreError, Timestamp, UserId};
-
-/// What a message says. The store keeps it as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MessageBody {
-    /// `text`, `image`, ...
-    pub kind: String,
-    pub text: String,
-    /// The text is JSON that was sent in the place of a text.
-    pub raw: bool,
-    /// JSON: a number, or a text that is one.
-    pub lat: Option<String>,
-    pub lng: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageDraft {
-    pub room: RoomId,
-    pub sender: UserId,
-    pub body: MessageBody,
-    /// A file that the sender uploaded to this room and that no message has yet.
-    pub file: Option<FileId>,
-    /// The client's own name of the message; sending it again is the same message.
-    pub client_id: Option<String>,
-    pub now: Timestamp,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub room: RoomId,
-    /// Its number in the room, from 1.
-    pub seq: u64,
-    pub sender: UserId,
-    pub body: MessageBody,
-    pub file: Option<FileId>,
-    /// Name of the file in its link.
-    pub file_name: Option<String>,
-    pub client_id: Option<String>,
-    pub created_at: Timestamp,
-    pub edited_at: Option<Timestamp>,
-    /// Nothing but number, sender and times are left.
-    pub deleted: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Appended {
-    New(Message),
-    /// The client id is known: this is its message.
-    Known(Message),
-    /// The file is not the sender's, not of this room, or taken.
-    FileUnusable,
-    /// The room has as many messages as it may ever have.
-    RoomFull,
-}
-
-/// An effect on one message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MessageEdit {
-    Body(MessageBody),
-    Delete,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageEdited {
-    pub message: Message,
-    pub revision: u64,
-}
-
-/// An edit or deletion that somebody missed: the message as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edited {
-    pub revision: u64,
-    pub message: Message,
-}
-
-/// Messages in the order that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessagePage {
-    pub messages: Vec<Message>,
-    /// There is more to look at in this direction.
-    pub more: bool,
-    /// The last number that was looked at, when there was one.
-    pub end: u64,
-}
+use crate::engine::sled::{Sled, error};
+use crate::files::sled as file;
+use crate::{StoreError, Timestamp, UserId};
 
 /// Deleted messages that a page steps over; then it ends early, maybe empty, and says that there is more. Without it
 /// a long row of deletions would make every page at its end a long walk.
 const STEPS_MAX: usize = 1000;
 
-impl Store {
-    /// Gives a message the next number of its room and keeps it.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change; the closure gets them too. See [`StoreError`].
-    pub fn chat_message_append<E: Send + 'static>(
+impl Sled {
+    pub(crate) fn chat_message_append<E: Send + 'static>(
         &self,
         draft: MessageDraft,
         judge: impl FnOnce(&RoomFacts) -> Result<(), E> + Send + 'static,
@@ -117,12 +29,7 @@ impl Store {
         self.change_then(move |txn| append(txn, draft, judge), then)
     }
 
-    /// Edits or deletes a message as its judge says.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::chat_message_append`].
-    pub fn chat_message_change<E: Send + 'static>(
+    pub(crate) fn chat_message_change<E: Send + 'static>(
         &self,
         room: RoomId,
         seq: u64,
@@ -134,32 +41,17 @@ impl Store {
         self.change_then(move |txn| change(txn, room, seq, actor, now, judge), then)
     }
 
-    /// One message, deleted ones too.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
-        let record = self.chat_record::<MessageRecord>(&key::message(room, seq))?;
+    pub(crate) fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
+        let record = self.record::<MessageRecord>(&key::message(room, seq))?;
         Ok(record.map(|record| record.with_id(room, seq)))
     }
 
-    /// The newest number of a room; 0 when it is empty.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`].
-    pub fn chat_last_seq(&self, room: RoomId) -> Result<u64, StoreError> {
+    pub(crate) fn chat_last_seq(&self, room: RoomId) -> Result<u64, StoreError> {
         let newest = self.tree.scan_prefix(key::messages(room)).keys().next_back();
         Ok(newest.transpose().map_err(error::read)?.map_or(0, |key| key::last(&key)))
     }
 
-    /// Messages that were not deleted, newest first, numbers below `before`, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_messages_before(
+    pub(crate) fn chat_messages_before(
         &self,
         room: RoomId,
         before: u64,
@@ -169,12 +61,7 @@ impl Store {
         page(room, range.rev(), limit, true)
     }
 
-    /// Messages that were not deleted, oldest first, numbers above `after`, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_messages_after(
+    pub(crate) fn chat_messages_after(
         &self,
         room: RoomId,
         after: u64,
@@ -184,12 +71,7 @@ impl Store {
         page(room, self.tree.range(first..=key::message(room, u64::MAX)), limit, true)
     }
 
-    /// All messages with numbers above `after` up to `last`, deleted ones too, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_gap(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Message>, StoreError> {
+    pub(crate) fn chat_gap(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Message>, StoreError> {
         if after >= last {
             return Ok(Vec::new());
         }
@@ -197,13 +79,12 @@ impl Store {
         Ok(page(room, range, usize::MAX, false)?.messages)
     }
 
-    /// The messages that were edited or deleted by revisions above `after` up to `last`, by revision; a message
-    /// that was changed several times comes once, by its last revision.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_revisions(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Edited>, StoreError> {
+    pub(crate) fn chat_revisions(
+        &self,
+        room: RoomId,
+        after: u64,
+        last: u64,
+    ) -> Result<Vec<Edited>, StoreError> {
         let mut edits = Vec::new();
         if after >= last {
             return Ok(edits);
@@ -218,12 +99,7 @@ impl Store {
         Ok(edits)
     }
 
-    /// Unread messages by walking over them: what the count that is kept must equal. For tests and repairs.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_unread_recount(&self, room: RoomId, user: UserId) -> Result<Option<u64>, StoreError> {
+    pub(crate) fn chat_unread_recount(&self, room: RoomId, user: UserId) -> Result<Option<u64>, StoreError> {
         let Some(member) = self.chat_member(room, user)? else { return Ok(None) };
         let page = self.chat_messages_after(room, member.read_seq, usize::MAX)?;
         Ok(Some(page.messages.iter().filter(|message| message.sender != user).count() as u64))
@@ -258,87 +134,7 @@ fn page(
     Ok(MessagePage { messages, more: false, end })
 }
 
-#[derive(Serialize, Deserialize)]
-pub(crate) struct MessageRecord {
-    pub(crate) created_at: Timestamp,
-    pub(crate) deleted: bool,
-    sender: UserId,
-    body: MessageBody,
-    file: Option<FileId>,
-    file_name: Option<String>,
-    client_id: Option<String>,
-    edited_at: Option<Timestamp>,
-    /// The room's revision by which it was last changed; 0: never.
-    revision: u64,
-}
-
-/// Before a message knew its revision, and each of them stayed.
-#[derive(Serialize, Deserialize)]
-struct MessageRecord1 {
-    created_at: Timestamp,
-    deleted: bool,
-    sender: UserId,
-    body: MessageBody,
-    file: Option<FileId>,
-    file_name: Option<String>,
-    client_id: Option<String>,
-    edited_at: Option<Timestamp>,
-}
-
-impl Record for MessageRecord {
-    const KIND: &'static str = "message";
-    const SCHEMA: u8 = 2;
-    const SCHEMA_OLDEST: u8 = 1;
-
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        let old: MessageRecord1 = postcard::from_bytes(body)?;
-        Ok(MessageRecord {
-            created_at: old.created_at,
-            deleted: old.deleted,
-            sender: old.sender,
-            body: old.body,
-            file: old.file,
-            file_name: old.file_name,
-            client_id: old.client_id,
-            edited_at: old.edited_at,
-            revision: 0,
-        })
-    }
-}
-
-impl MessageRecord {
-    fn with_id(self, room: RoomId, seq: u64) -> Message {
-        Message {
-            room,
-            seq,
-            sender: self.sender,
-            body: self.body,
-            file: self.file,
-            file_name: self.file_name,
-            client_id: self.client_id,
-            created_at: self.created_at,
-            edited_at: self.edited_at,
-            deleted: self.deleted,
-        }
-    }
-}
-
-/// The newest message of a room, as of the running change; `None` when it has none. A deleted one counts too.
-pub(crate) fn newest(txn: &Txn, room: RoomId) -> Result<Option<Newest>, StoreError> {
-    if let Some(newest) = txn.newest(room.0) {
-        return Ok(Some(newest));
-    }
-    let Some(key) = txn.last_key(&key::messages(room))? else { return Ok(None) };
-    let Some(record) = txn.get_record::<MessageRecord>(&key)? else {
-        return Err(StoreError::Record {
-            kind: MessageRecord::KIND,
-            reason: "it was there a moment ago".into(),
-        });
-    };
-    Ok(Some(Newest { seq: key::last(&key), sender: record.sender }))
-}
-
-impl Store {
+impl Sled {
     /// [`newest`], and when it was sent.
     pub(crate) fn chat_newest(&self, room: RoomId) -> Result<Option<(Newest, Timestamp)>, StoreError> {
         let newest = self.tree.scan_prefix(key::messages(room)).next_back();
@@ -354,7 +150,7 @@ fn append<E>(
     judge: impl FnOnce(&RoomFacts) -> Result<(), E>,
 ) -> Result<Judged<Appended, E>, StoreError> {
     let MessageDraft { room, sender, body, file, client_id, now } = draft;
-    let Some(facts) = room::facts(txn, room, sender, None)? else { return Ok(Judged::Missing) };
+    let Some(facts) = facts(txn, room, sender, None)? else { return Ok(Judged::Missing) };
     let dedupe = client_id.as_deref().map(|id| key::client_id(room, sender, id));
     // Before the judge: a message that was taken stays taken, whatever became of the room since. Only a member
     // may ask.
@@ -386,7 +182,7 @@ fn append<E>(
     }
     // The sender's own record need not move as long as the newest message is theirs: see `MemberRecord::as_of`.
     if let Some(newest) = newest.filter(|newest| newest.sender != sender)
-        && let Some(member) = room::member(txn, room, newest.sender, Some(newest))?
+        && let Some(member) = member(txn, room, newest.sender, Some(newest))?
     {
         txn.put_record(key::member(room, newest.sender), &member);
     }
@@ -414,7 +210,7 @@ fn change<E>(
     now: Timestamp,
     judge: impl FnOnce(&RoomFacts, &Message) -> Result<MessageEdit, E>,
 ) -> Result<Judged<MessageEdited, E>, StoreError> {
-    let Some(facts) = room::facts(txn, room, actor, None)? else { return Ok(Judged::Missing) };
+    let Some(facts) = facts(txn, room, actor, None)? else { return Ok(Judged::Missing) };
     let key = key::message(room, seq);
     let Some(found) = txn.get_record::<MessageRecord>(&key)?.filter(|record| !record.deleted) else {
         return Ok(Judged::Missing);
@@ -470,42 +266,4 @@ fn change<E>(
     }
     txn.put(key::revision(room, revision), encode_u64(seq));
     Ok(Judged::Done(MessageEdited { message, revision }))
-}
-
-impl Member {
-    /// Unread messages when the room's newest number is `last_seq`.
-    #[must_use]
-    pub fn unread(&self, last_seq: u64) -> u64 {
-        unread(self, last_seq)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::sled::record::encode;
-
-    impl Record for MessageRecord1 {
-        const KIND: &'static str = "message";
-        const SCHEMA: u8 = 1;
-    }
-
-    #[test]
-    fn a_message_of_the_version_before_is_read() {
-        let old = MessageRecord1 {
-            created_at: Timestamp::from_secs(5),
-            deleted: false,
-            sender: UserId(3),
-            body: MessageBody { kind: "text".into(), text: "hello".into(), ..MessageBody::default() },
-            file: None,
-            file_name: Some("a.txt".into()),
-            client_id: Some("c".into()),
-            edited_at: Some(Timestamp::from_secs(6)),
-        };
-        let record = decode::<MessageRecord>(&encode(&old)).unwrap();
-        assert_eq!((record.revision, record.edited_at), (0, Some(Timestamp::from_secs(6))));
-        let message = record.with_id(RoomId(1), 9);
-        assert_eq!((message.sender, message.seq, message.body.text.as_str()), (UserId(3), 9, "hello"));
-        assert_eq!((message.file_name.as_deref(), message.client_id.as_deref()), (Some("a.txt"), Some("c")));
-    }
 }

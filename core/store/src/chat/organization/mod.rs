@@ -1,6 +1,99 @@
-//! Organisations.
+//! Organisations: what owns group rooms; a user owns it.
+//!
+//! Invariants: a unique name leads to one organisation; one that has rooms is not removed.
 
 pub(crate) mod sled;
 
-pub(crate) use sled::owned;
-pub use sled::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
+use crate::chat::{Organization, OrganizationId};
+use crate::engine::{Engine, on_engine};
+use crate::{Store, StoreError, Timestamp, UserId};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrganizationMade {
+    New(Organization),
+    NameTaken,
+    TooMany,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrganizationChanged {
+    Changed(Organization),
+    /// There is none with this number that the user owns.
+    Missing,
+    NameTaken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrganizationRemoved {
+    Removed,
+    /// There is none with this number that the user owns.
+    Missing,
+    /// It still has so many rooms.
+    HasRooms(usize),
+}
+
+impl Store {
+    /// Makes an organisation.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_create(
+        &self,
+        owner: UserId,
+        name: String,
+        uname: String,
+        per_user_max: usize,
+        now: Timestamp,
+    ) -> Result<OrganizationMade, StoreError> {
+        on_engine!(self, chat_organization_create(owner, name, uname, per_user_max, now).await)
+    }
+
+    /// Renames an organisation of a user; what is `None` stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_update(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+        name: Option<String>,
+        uname: Option<String>,
+    ) -> Result<OrganizationChanged, StoreError> {
+        on_engine!(self, chat_organization_update(owner, id, name, uname).await)
+    }
+
+    /// Removes an organisation of a user, unless it has rooms; its unique name is free then.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn chat_organization_remove(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+    ) -> Result<OrganizationRemoved, StoreError> {
+        on_engine!(self, chat_organization_remove(owner, id).await)
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
+        on_engine!(self, chat_organization(id))
+    }
+
+    /// The organisations a user owns, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn chat_organizations_of(
+        &self,
+        owner: UserId,
+        limit: usize,
+    ) -> Result<Vec<Organization>, StoreError> {
+        on_engine!(self, chat_organizations_of(owner, limit))
+    }
+}

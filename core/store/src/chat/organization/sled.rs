@@ -1,47 +1,18 @@
-//! Organisations: what owns group rooms; a user owns it.
-//!
-//! Invariants: a unique name leads to one organisation; one that has rooms is not removed.
+//! Statements of sled.
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::{Organization, OrganizationId, room};
-use crate::engine::sled::error;
+use crate::chat::organization::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
+use crate::chat::sled::room::RoomRecord;
+use crate::chat::{Organization, OrganizationId, RoomId};
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, encode_u64};
 use crate::engine::sled::txn::Txn;
-use crate::{Store, StoreError, Timestamp, UserId};
+use crate::engine::sled::{Sled, error};
+use crate::{StoreError, Timestamp, UserId};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrganizationMade {
-    New(Organization),
-    NameTaken,
-    TooMany,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrganizationChanged {
-    Changed(Organization),
-    /// There is none with this number that the user owns.
-    Missing,
-    NameTaken,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrganizationRemoved {
-    Removed,
-    /// There is none with this number that the user owns.
-    Missing,
-    /// It still has so many rooms.
-    HasRooms(usize),
-}
-
-impl Store {
-    /// Makes an organisation.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_organization_create(
+impl Sled {
+    pub(crate) async fn chat_organization_create(
         &self,
         owner: UserId,
         name: String,
@@ -67,12 +38,7 @@ impl Store {
         .await
     }
 
-    /// Renames an organisation of a user; what is `None` stays.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_organization_update(
+    pub(crate) async fn chat_organization_update(
         &self,
         owner: UserId,
         id: OrganizationId,
@@ -99,12 +65,7 @@ impl Store {
         .await
     }
 
-    /// Removes an organisation of a user, unless it has rooms; its unique name is free then.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_organization_remove(
+    pub(crate) async fn chat_organization_remove(
         &self,
         owner: UserId,
         id: OrganizationId,
@@ -114,7 +75,7 @@ impl Store {
                 return Ok(OrganizationRemoved::Missing);
             };
             // Who owns an organisation owns its rooms and stays in them, so no index by organisation is needed.
-            let rooms = room::of_organization(txn, owner, id)?;
+            let rooms = of_organization(txn, owner, id)?;
             if rooms > 0 {
                 return Ok(OrganizationRemoved::HasRooms(rooms));
             }
@@ -126,20 +87,12 @@ impl Store {
         .await
     }
 
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
-        let record = self.chat_record::<OrganizationRecord>(&key::organization(id))?;
+    pub(crate) fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
+        let record = self.record::<OrganizationRecord>(&key::organization(id))?;
         Ok(record.map(|record| record.with_id(id)))
     }
 
-    /// The organisations a user owns, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_organizations_of(
+    pub(crate) fn chat_organizations_of(
         &self,
         owner: UserId,
         limit: usize,
@@ -181,4 +134,18 @@ pub(crate) fn owned(
 ) -> Result<Option<OrganizationRecord>, StoreError> {
     let record = txn.get_record::<OrganizationRecord>(&key::organization(id))?;
     Ok(record.filter(|record| record.owner == owner))
+}
+
+/// How many of a user's rooms an organisation has.
+pub(crate) fn of_organization(
+    txn: &Txn,
+    user: UserId,
+    organization: OrganizationId,
+) -> Result<usize, StoreError> {
+    let mut rooms = 0;
+    for (key, _) in txn.scan(&key::user_rooms(user), usize::MAX)? {
+        let room = txn.get_record::<RoomRecord>(&key::room(RoomId(key::last(&key))))?;
+        rooms += usize::from(room.is_some_and(|room| room.organization == Some(organization)));
+    }
+    Ok(rooms)
 }

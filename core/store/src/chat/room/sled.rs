@@ -1,175 +1,22 @@
-//! Rooms, their members and bans.
-//!
-//! Invariants: a pair of users has one room at most; a member's entry and the user's list of rooms change
-//! together; a banned user is no member; unread counts are a subtraction (`last number - read up to - deleted
-//! since`), never a walk over messages.
+//! Statements of sled.
 
-use serde::{Deserialize, Serialize};
-
-use crate::chat::{FileId, Judged, OrganizationId, ROOMS_MAX, RoomId, RoomStatus, message, organization};
+use crate::chat::organization::sled as organization;
+use crate::chat::room::{
+    Member, PairDraft, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade, RoomSummary,
+};
+use crate::chat::sled::facts::{active, facts};
+use crate::chat::sled::message::newest;
+use crate::chat::sled::room::{MemberRecord, RoomRecord, member, put_member, remove_member};
+use crate::chat::{Judged, ROOMS_MAX, RoomId};
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
-use crate::engine::sled::{error, keys};
-use crate::files as file;
-use crate::login::user::UserRecord;
-use crate::{Store, StoreError, Timestamp, UserId};
+use crate::engine::sled::{Sled, error};
+use crate::files::sled as file;
+use crate::{StoreError, Timestamp, UserId};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Room {
-    pub id: RoomId,
-    /// A room of two users that was opened by naming the other one.
-    pub pair: bool,
-    /// Has every right for ever.
-    pub owner: UserId,
-    pub name: Option<String>,
-    pub descriptions: Option<String>,
-    pub avatar: Option<FileId>,
-    pub status: RoomStatus,
-    pub organization: Option<OrganizationId>,
-    pub created_at: Timestamp,
-    /// Of the room itself; its newest message may be later (see [`RoomSummary`]).
-    pub updated_at: Timestamp,
-    pub members: u32,
-    pub bans: u32,
-    /// Edits and deletions so far.
-    pub revision: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
-    pub user: UserId,
-    /// Bits whose meaning is the domain's.
-    pub rights: u16,
-    /// Everything up to this number is read.
-    pub read_seq: u64,
-    /// Deleted messages after `read_seq`.
-    pub deleted_unread: u64,
-    pub pinned: bool,
-    pub joined_at: Timestamp,
-}
-
-/// What a judge decides by: all of it as of the change itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomFacts {
-    pub room: Room,
-    pub actor: Option<Member>,
-    pub actor_banned: bool,
-    /// The user that is acted upon, when there is one.
-    pub target: Option<Member>,
-    pub target_banned: bool,
-    /// The target is an account that exists and is active.
-    pub target_exists: bool,
-    /// Rooms the target is in, counted up to 10,000.
-    pub target_rooms: usize,
-}
-
-/// One effect on a room. A judge returns the ones to carry out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RoomChange {
-    Name(Option<String>),
-    Descriptions(Option<String>),
-    Status(RoomStatus),
-    Avatar(Option<FileId>),
-    /// The target becomes a member with these rights, or has them from now on.
-    Member {
-        rights: u16,
-    },
-    /// The target is no member any more.
-    Remove,
-    Ban,
-    Unban,
-    /// Of the actor.
-    Pin(bool),
-    /// The actor has read everything up to here; never moves back.
-    Read(u64),
-    /// Of the room with everything in it; the messages are swept in steps afterwards.
-    Delete,
-}
-
-/// A room that was changed, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomChanged {
-    pub room: Room,
-    /// The actor's entry, when one is left.
-    pub actor: Option<Member>,
-    pub target: Option<UserId>,
-    /// What was carried out.
-    pub changes: Vec<RoomChange>,
-    pub last_seq: u64,
-    /// Members before a deletion, at most as many as a room may have.
-    pub former: Vec<UserId>,
-}
-
-/// The limits a room is made under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoomLimits {
-    pub rooms_per_user_max: usize,
-    pub members_max: u32,
-    pub bans_max: u32,
-}
-
-#[derive(Debug, Clone)]
-pub struct PairDraft {
-    pub user: UserId,
-    /// May be the user itself: a room of one.
-    pub other: UserId,
-    pub name: Option<String>,
-    pub descriptions: Option<String>,
-    pub status: RoomStatus,
-    pub owner_rights: u16,
-    pub other_rights: u16,
-    pub limits: RoomLimits,
-    pub now: Timestamp,
-}
-
-/// A group room.
-#[derive(Debug, Clone)]
-pub struct RoomDraft {
-    pub owner: UserId,
-    pub owner_rights: u16,
-    pub members: Vec<UserId>,
-    pub member_rights: u16,
-    pub name: Option<String>,
-    pub descriptions: Option<String>,
-    pub status: RoomStatus,
-    /// Must belong to the owner.
-    pub organization: Option<OrganizationId>,
-    pub limits: RoomLimits,
-    pub now: Timestamp,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RoomMade {
-    New(Room),
-    /// The pair's room was there.
-    Existing(Room),
-    UserMissing,
-    /// The other one has banned this user from the pair's room.
-    Banned,
-    OrganizationMissing,
-    TooManyRooms,
-    TooManyMembers,
-}
-
-/// A room in a user's list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomSummary {
-    pub room: Room,
-    pub member: Member,
-    pub last_seq: u64,
-    /// Of the room or of its newest message.
-    pub updated_at: Timestamp,
-    pub unread: u64,
-}
-
-impl Store {
-    /// Finds or makes the room of a pair.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change; the closure gets them too. See [`StoreError`].
-    pub fn chat_pair_open(
+impl Sled {
+    pub(crate) fn chat_pair_open(
         &self,
         draft: PairDraft,
         then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
@@ -177,12 +24,7 @@ impl Store {
         self.change_then(move |txn| pair_open(txn, draft), then)
     }
 
-    /// Makes a group room.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::chat_pair_open`].
-    pub fn chat_group_create(
+    pub(crate) fn chat_group_create(
         &self,
         draft: RoomDraft,
         then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
@@ -190,12 +32,7 @@ impl Store {
         self.change_then(move |txn| group_create(txn, draft), then)
     }
 
-    /// Changes a room in the ways its judge says.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::chat_pair_open`].
-    pub fn chat_room_change<E: Send + 'static>(
+    pub(crate) fn chat_room_change<E: Send + 'static>(
         &self,
         room: RoomId,
         actor: UserId,
@@ -216,13 +53,8 @@ impl Store {
         )
     }
 
-    /// What a judge would see now.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_facts(&self, room: RoomId, actor: UserId) -> Result<Option<RoomFacts>, StoreError> {
-        let Some(record) = self.chat_record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
+    pub(crate) fn chat_facts(&self, room: RoomId, actor: UserId) -> Result<Option<RoomFacts>, StoreError> {
+        let Some(record) = self.record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
         let member = self.chat_member(room, actor)?;
         let banned = self.tree.contains_key(key::ban(room, actor)).map_err(error::read)?;
         Ok(Some(RoomFacts {
@@ -236,21 +68,11 @@ impl Store {
         }))
     }
 
-    /// The members of a room by user number, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_members(&self, room: RoomId, limit: usize) -> Result<Vec<Member>, StoreError> {
+    pub(crate) fn chat_members(&self, room: RoomId, limit: usize) -> Result<Vec<Member>, StoreError> {
         self.chat_members_from(room, UserId(0), limit)
     }
 
-    /// [`Store::chat_members`], from a user number on.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_members_from(
+    pub(crate) fn chat_members_from(
         &self,
         room: RoomId,
         from: UserId,
@@ -273,25 +95,15 @@ impl Store {
     pub(crate) fn chat_member(&self, room: RoomId, user: UserId) -> Result<Option<Member>, StoreError> {
         // In this order: whoever stops being the newest sender was written together with the next message.
         let newest = self.chat_newest(room)?.map(|(newest, _)| newest);
-        let member = self.chat_record::<MemberRecord>(&key::member(room, user))?;
+        let member = self.record::<MemberRecord>(&key::member(room, user))?;
         Ok(member.map(|member| member.as_of(user, newest).with_id(user)))
     }
 
-    /// Who is banned from a room, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`].
-    pub fn chat_bans(&self, room: RoomId, limit: usize) -> Result<Vec<UserId>, StoreError> {
+    pub(crate) fn chat_bans(&self, room: RoomId, limit: usize) -> Result<Vec<UserId>, StoreError> {
         self.chat_bans_from(room, UserId(0), limit)
     }
 
-    /// [`Store::chat_bans`], from a user number on.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`].
-    pub fn chat_bans_from(
+    pub(crate) fn chat_bans_from(
         &self,
         room: RoomId,
         from: UserId,
@@ -302,12 +114,7 @@ impl Store {
         keys.map(|key| Ok(UserId(key::last(&key.map_err(error::read)?)))).collect()
     }
 
-    /// A user's rooms, in no order, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomSummary>, StoreError> {
+    pub(crate) fn chat_rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomSummary>, StoreError> {
         let mut rooms = Vec::new();
         for key in self.tree.scan_prefix(key::user_rooms(user)).keys().take(limit) {
             let room = RoomId(key::last(&key.map_err(error::read)?));
@@ -319,45 +126,30 @@ impl Store {
         Ok(rooms)
     }
 
-    /// A room as one of its members sees it; `None` when it does not exist or the user is no member.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_summary(&self, room: RoomId, user: UserId) -> Result<Option<RoomSummary>, StoreError> {
-        let Some(record) = self.chat_record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
+    pub(crate) fn chat_summary(&self, room: RoomId, user: UserId) -> Result<Option<RoomSummary>, StoreError> {
+        let Some(record) = self.record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
         // Before the member: see `Store::chat_member`.
         let newest = self.chat_newest(room)?;
         let (last_seq, at) = newest.map_or_else(Default::default, |(newest, at)| (newest.seq, at));
-        let Some(member) = self.chat_record::<MemberRecord>(&key::member(room, user))? else {
+        let Some(member) = self.record::<MemberRecord>(&key::member(room, user))? else {
             return Ok(None);
         };
         let member = member.as_of(user, newest.map(|(newest, _)| newest)).with_id(user);
         Ok(Some(RoomSummary {
             updated_at: record.updated_at.max(at),
             room: record.with_id(room),
-            unread: unread(&member, last_seq),
+            unread: member.unread(last_seq),
             member,
             last_seq,
         }))
     }
 
-    /// Deleted rooms that left something behind, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`].
-    pub fn chat_rooms_to_sweep(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
+    pub(crate) fn chat_rooms_to_sweep(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
         let keys = self.tree.scan_prefix(key::SWEEPS).keys().take(limit);
         keys.map(|key| Ok(RoomId(key::last(&key.map_err(error::read)?)))).collect()
     }
 
-    /// Removes what a deleted room left behind, at most `limit` records; says how many. Zero: nothing is left.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn chat_room_sweep(&self, room: RoomId, limit: usize) -> Result<usize, StoreError> {
+    pub(crate) async fn chat_room_sweep(&self, room: RoomId, limit: usize) -> Result<usize, StoreError> {
         self.change(move |txn| {
             if txn.get(&key::room(room))?.is_some() {
                 return Ok(0);
@@ -377,101 +169,6 @@ impl Store {
             Ok(swept)
         })
         .await
-    }
-}
-
-/// `last number - read up to - deleted since`.
-pub(crate) fn unread(member: &Member, last_seq: u64) -> u64 {
-    last_seq.saturating_sub(member.read_seq).saturating_sub(member.deleted_unread)
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct RoomRecord {
-    pair: bool,
-    owner: UserId,
-    name: Option<String>,
-    descriptions: Option<String>,
-    avatar: Option<FileId>,
-    status: RoomStatus,
-    organization: Option<OrganizationId>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    members: u32,
-    bans: u32,
-    revision: u64,
-    /// The other user of a pair, for the pair's own key.
-    other: UserId,
-}
-
-impl Record for RoomRecord {
-    const KIND: &'static str = "room";
-    const SCHEMA: u8 = 1;
-}
-
-impl RoomRecord {
-    pub(crate) fn revise(txn: &mut Txn, id: RoomId, revision: u64) -> Result<(), StoreError> {
-        if let Some(mut record) = txn.get_record::<RoomRecord>(&key::room(id))? {
-            record.revision = revision;
-            txn.put_record(key::room(id), &record);
-        }
-        Ok(())
-    }
-
-    fn with_id(self, id: RoomId) -> Room {
-        Room {
-            id,
-            pair: self.pair,
-            owner: self.owner,
-            name: self.name,
-            descriptions: self.descriptions,
-            avatar: self.avatar,
-            status: self.status,
-            organization: self.organization,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-            members: self.members,
-            bans: self.bans,
-            revision: self.revision,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct MemberRecord {
-    pub(crate) rights: u16,
-    pub(crate) read_seq: u64,
-    pub(crate) deleted_unread: u64,
-    pub(crate) pinned: bool,
-    pub(crate) joined_at: Timestamp,
-}
-
-impl Record for MemberRecord {
-    const KIND: &'static str = "room member";
-    const SCHEMA: u8 = 1;
-}
-
-impl MemberRecord {
-    /// The member as of the room's newest message: its sender has read up to it, whatever the record says. So a
-    /// member who sends several messages in a row is written once, when somebody else sends the next one, and a
-    /// message costs one record less.
-    pub(crate) fn as_of(self, user: UserId, newest: Option<Newest>) -> Self {
-        match newest {
-            Some(newest) if newest.sender == user && newest.seq > self.read_seq => {
-                MemberRecord { read_seq: newest.seq, deleted_unread: 0, ..self }
-            }
-            _ => self,
-        }
-    }
-
-    pub(crate) fn with_id(self, user: UserId) -> Member {
-        Member {
-            user,
-            rights: self.rights,
-            read_seq: self.read_seq,
-            deleted_unread: self.deleted_unread,
-            pinned: self.pinned,
-            joined_at: self.joined_at,
-        }
     }
 }
 
@@ -583,90 +280,10 @@ fn next_room(txn: &mut Txn) -> Result<Option<RoomId>, StoreError> {
     Ok((id <= ROOMS_MAX).then_some(RoomId(id)))
 }
 
-fn active(txn: &Txn, user: UserId) -> Result<bool, StoreError> {
-    match txn.get(&keys::user(user))? {
-        Some(bytes) => crate::engine::sled::record::decode_head::<UserRecord, bool>(&bytes),
-        None => Ok(false),
-    }
-}
-
 /// Whether the user is in as many rooms as may be.
 fn full(txn: &Txn, user: UserId, limits: &RoomLimits) -> Result<bool, StoreError> {
     let rooms = txn.scan(&key::user_rooms(user), limits.rooms_per_user_max)?;
     Ok(rooms.len() >= limits.rooms_per_user_max)
-}
-
-/// Makes the user a member, or gives a member other rights. What was written before is read.
-fn put_member(
-    txn: &mut Txn,
-    id: RoomId,
-    mut room: RoomRecord,
-    user: UserId,
-    rights: u16,
-    now: Timestamp,
-) -> Result<RoomRecord, StoreError> {
-    let key = key::member(id, user);
-    let member = match txn.get_record::<MemberRecord>(&key)? {
-        Some(member) => MemberRecord { rights, ..member },
-        None => {
-            room.members += 1;
-            txn.put(key::user_room(user, id), sled::IVec::default());
-            let read_seq = message::newest(txn, id)?.map_or(0, |newest| newest.seq);
-            MemberRecord { rights, read_seq, deleted_unread: 0, pinned: false, joined_at: now }
-        }
-    };
-    txn.put_record(key, &member);
-    Ok(room)
-}
-
-fn remove_member(txn: &mut Txn, id: RoomId, room: &mut RoomRecord, user: UserId) -> Result<(), StoreError> {
-    let key = key::member(id, user);
-    if txn.get(&key)?.is_some() {
-        txn.delete(key);
-        txn.delete(key::user_room(user, id));
-        room.members = room.members.saturating_sub(1);
-    }
-    Ok(())
-}
-
-/// A member as of the room's newest message.
-pub(crate) fn member(
-    txn: &Txn,
-    room: RoomId,
-    user: UserId,
-    newest: Option<Newest>,
-) -> Result<Option<MemberRecord>, StoreError> {
-    let member = txn.get_record::<MemberRecord>(&key::member(room, user))?;
-    Ok(member.map(|member| member.as_of(user, newest)))
-}
-
-pub(crate) fn facts(
-    txn: &Txn,
-    room: RoomId,
-    actor: UserId,
-    target: Option<UserId>,
-) -> Result<Option<RoomFacts>, StoreError> {
-    let Some(record) = txn.get_record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
-    let newest = message::newest(txn, room)?;
-    let member = |user: UserId| -> Result<Option<Member>, StoreError> {
-        Ok(member(txn, room, user, newest)?.map(|member| member.with_id(user)))
-    };
-    // Most rooms have no bans, and most changes are messages.
-    let bans = record.bans > 0;
-    let banned =
-        |user: UserId| -> Result<bool, StoreError> { Ok(bans && txn.get(&key::ban(room, user))?.is_some()) };
-    Ok(Some(RoomFacts {
-        actor: member(actor)?,
-        actor_banned: banned(actor)?,
-        target: target.map(member).transpose()?.flatten(),
-        target_banned: target.map(banned).transpose()?.unwrap_or(false),
-        target_exists: target.map(|target| active(txn, target)).transpose()?.unwrap_or(false),
-        target_rooms: match target {
-            Some(target) => txn.scan(&key::user_rooms(target), 10_000)?.len(),
-            None => 0,
-        },
-        room: record.with_id(room),
-    }))
 }
 
 fn apply(
@@ -686,7 +303,7 @@ fn apply(
         });
     };
     let mut former = Vec::new();
-    let newest = message::newest(txn, id)?;
+    let newest = newest(txn, id)?;
     let last_seq = newest.map_or(0, |newest| newest.seq);
     let mut touched = false;
     for change in &changes {
@@ -794,18 +411,4 @@ fn delete(txn: &mut Txn, id: RoomId, room: &RoomRecord) -> Result<Vec<UserId>, S
     txn.delete(key::room(id));
     txn.put(key::sweep(id), sled::IVec::default());
     Ok(former)
-}
-
-/// How many of a user's rooms an organisation has.
-pub(crate) fn of_organization(
-    txn: &Txn,
-    user: UserId,
-    organization: OrganizationId,
-) -> Result<usize, StoreError> {
-    let mut rooms = 0;
-    for (key, _) in txn.scan(&key::user_rooms(user), usize::MAX)? {
-        let room = txn.get_record::<RoomRecord>(&key::room(RoomId(key::last(&key))))?;
-        rooms += usize::from(room.is_some_and(|room| room.organization == Some(organization)));
-    }
-    Ok(rooms)
 }

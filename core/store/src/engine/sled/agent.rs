@@ -10,9 +10,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 use sled::IVec;
 
+use crate::StoreError;
+use crate::engine::sled::commit::Committer;
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{error, keys};
-use crate::{Store, StoreError};
 
 /// Different user agents that are stored once.
 const AGENTS_MAX: usize = 10_000;
@@ -70,6 +71,24 @@ impl Agents {
             .map_or_else(|| AgentRef::Text(text.into()), |number| AgentRef::Number(*number))
     }
 
+    /// Stores a user agent for the sessions to come, unless it is known. Nobody waits for it, and that it fails is no
+    /// reason to refuse anybody.
+    pub(crate) fn learn(self: &Arc<Self>, text: Arc<str>, committer: &Committer) {
+        if !self.begin(&text) {
+            return;
+        }
+        let (value, agents, learnt) = (IVec::from(text.as_bytes()), Arc::clone(self), Arc::clone(&text));
+        let change = move |txn: &mut Txn| {
+            let number = u32::try_from(txn.next(keys::AGENT_SEQUENCE)?).unwrap_or(u32::MAX);
+            txn.put(keys::agent(number), value);
+            Ok(number)
+        };
+        let submitted = committer.submit_with(change, move |stored| agents.end(&learnt, stored));
+        if let Err(error) = submitted {
+            self.end(&text, Err(error));
+        }
+    }
+
     /// Whether the caller is to store this text, and no other.
     fn begin(&self, text: &Arc<str>) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -98,53 +117,39 @@ impl Known {
     }
 }
 
-impl Store {
-    /// Stores a user agent for the sessions to come, unless it is known. Nobody waits for it, and that it fails is no
-    /// reason to refuse anybody.
-    pub(crate) fn agent_learn(&self, text: Arc<str>) {
-        if !self.agents.begin(&text) {
-            return;
-        }
-        let (value, agents, learnt) =
-            (IVec::from(text.as_bytes()), Arc::clone(&self.agents), Arc::clone(&text));
-        let change = move |txn: &mut Txn| {
-            let number = u32::try_from(txn.next(keys::AGENT_SEQUENCE)?).unwrap_or(u32::MAX);
-            txn.put(keys::agent(number), value);
-            Ok(number)
-        };
-        let submitted = self.committer.submit_with(change, move |stored| agents.end(&learnt, stored));
-        if let Err(error) = submitted {
-            self.agents.end(&text, Err(error));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::StoreOptions;
+    use crate::{Store, StoreOptions};
+
+    fn learn(store: &Store, text: &str) {
+        store.sled().agents.learn(text.into(), &store.sled().committer);
+    }
 
     #[tokio::test]
     async fn a_text_is_stored_once_and_found_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        assert_eq!(store.agents.name("curl/8"), AgentRef::Text("curl/8".into()));
+        assert_eq!(store.sled().agents.name("curl/8"), AgentRef::Text("curl/8".into()));
         // Many at once store it once; `x` is hardly longer than its number would be.
         for text in ["curl/8", "curl/8", "curl/8", "curl/9", "x"] {
-            store.agent_learn(text.into());
+            learn(&store, text);
         }
         // Changes are answered in their order.
         store.probe_put(b"after", b"").await.unwrap();
-        store.agent_learn("curl/8".into());
+        learn(&store, "curl/8");
         store.probe_put(b"after", b"").await.unwrap();
-        let [first, other] = ["curl/8", "curl/9"].map(|text| store.agents.name(text));
+        let [first, other] = ["curl/8", "curl/9"].map(|text| store.sled().agents.name(text));
         assert_eq!((&first, &other), (&AgentRef::Number(1), &AgentRef::Number(2)));
-        assert_eq!(store.agents.name("x"), AgentRef::Text("x".into()));
+        assert_eq!(store.sled().agents.name("x"), AgentRef::Text("x".into()));
         drop(store);
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        assert_eq!(store.agents.name("curl/8"), first);
-        assert_eq!((&*store.agents.text(first), &*store.agents.text(other)), ("curl/8", "curl/9"));
-        assert_eq!(&*store.agents.text(AgentRef::Number(77)), "");
+        assert_eq!(store.sled().agents.name("curl/8"), first);
+        assert_eq!(
+            (&*store.sled().agents.text(first), &*store.sled().agents.text(other)),
+            ("curl/8", "curl/9")
+        );
+        assert_eq!(&*store.sled().agents.text(AgentRef::Number(77)), "");
     }
 
     #[tokio::test]
@@ -152,11 +157,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         for number in 0..AGENTS_MAX {
-            store.agents.0.write().unwrap().add(number as u32, format!("agent {number}").into());
+            store.sled().agents.0.write().unwrap().add(number as u32, format!("agent {number}").into());
         }
-        store.agent_learn("curl/8".into());
+        learn(&store, "curl/8");
         store.probe_put(b"after", b"").await.unwrap();
-        assert_eq!(store.agents.name("curl/8"), AgentRef::Text("curl/8".into()));
-        assert_eq!(store.agents.name("agent 7"), AgentRef::Number(7));
+        assert_eq!(store.sled().agents.name("curl/8"), AgentRef::Text("curl/8".into()));
+        assert_eq!(store.sled().agents.name("agent 7"), AgentRef::Number(7));
     }
 }

@@ -11,9 +11,11 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use crate::Store;
+use crate::engine::Engine;
+use crate::engine::sled::keys::money as money_keys;
 use crate::engine::sled::record::{decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
-use crate::engine::sled::{error, keys, keys::money as money_keys};
+use crate::engine::sled::{error, keys};
 
 const MAGIC: &[u8] = b"chelseru store 1";
 const END: u32 = u32::MAX;
@@ -45,7 +47,8 @@ impl Store {
     ///
     /// Those of writing the file; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
     pub async fn export(&self, file: File) -> io::Result<u64> {
-        let written = self.change(move |txn| Ok(export(txn, file))).await.map_err(io::Error::other)?;
+        let Engine::Sled(sled) = &*self.engine;
+        let written = sled.change(move |txn| Ok(export(txn, file))).await.map_err(io::Error::other)?;
         let (file, records) = written?;
         // Not on the writer thread: changes go on while the disk works.
         tokio::task::spawn_blocking(move || file.sync_all()).await.map_err(io::Error::other)??;
@@ -263,7 +266,7 @@ mod tests {
         let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
         let numbers = async |store: &Store| {
             let next = |txn: &mut Txn| KEPT_OUTSIDE.iter().map(|sequence| txn.next(sequence)).collect();
-            store.change(next).await.unwrap()
+            store.sled().change(next).await.unwrap()
         };
         let one: Vec<u64> = numbers(&store).await;
         assert_eq!(one, [1; KEPT_OUTSIDE.len()]);

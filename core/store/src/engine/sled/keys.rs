@@ -26,24 +26,29 @@
 //! There is no index by expiry: it would cost two writes more for each code and each session, while a purge that
 //! walks the records in bounded steps costs reads, now and then.
 
+pub(crate) mod audit;
 pub(crate) mod chat;
 pub(crate) mod money;
 pub(crate) mod sms;
 
+use crate::{SessionId, UserId};
 use sled::IVec;
 
-use crate::{AuditLog, SessionId, UserId};
-
 pub(crate) const FORMAT: &[u8] = b"mformat";
+
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
+
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
-pub(crate) const AUDIT_SEQUENCE: &[u8] = b"mseq-audit";
 
 /// What the keys of all contacts, and of all sessions, begin with.
 pub(crate) const CONTACTS: &[u8] = b"c";
+
 pub(crate) const SESSIONS: &[u8] = b"s";
+
 pub(crate) const AGENTS: &[u8] = b"U";
+
 pub(crate) const AGENT_SEQUENCE: &[u8] = b"mseq-agent";
+
 pub(crate) const GUARDS: &[u8] = b"g";
 
 pub(crate) fn contact(name: &str) -> IVec {
@@ -86,33 +91,6 @@ pub(crate) fn password(user: UserId) -> IVec {
 
 pub(crate) fn guard(name: &[u8; 32]) -> IVec {
     joined(b'g', &[name])
-}
-
-/// What the keys of a log begin with.
-pub(crate) fn audit_log(log: AuditLog) -> &'static [u8] {
-    match log {
-        AuditLog::Anyone => b"a",
-        AuditLog::Account => b"A",
-        AuditLog::Operator => b"O",
-    }
-}
-
-/// How many entries a log had, ever.
-pub(crate) fn audit_count(log: AuditLog) -> &'static [u8] {
-    match log {
-        AuditLog::Anyone => b"maudit-anyone",
-        AuditLog::Account => b"maudit-account",
-        AuditLog::Operator => b"maudit-operator",
-    }
-}
-
-pub(crate) fn audit(log: AuditLog, id: u64) -> IVec {
-    joined(audit_log(log)[0], &[&be(id)])
-}
-
-/// The audit entry whose key this is.
-pub(crate) fn audit_id(key: &[u8]) -> Option<u64> {
-    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 pub(crate) fn probe(key: &[u8]) -> IVec {

@@ -1,6 +1,11 @@
 //! The sled engine: one tree, one writer thread, records as bytes.
 //!
-//! Reading order: `commit`, `txn`, `keys`, `record`.
+//! All changes run one after another on one thread ([`commit`]) over one transaction ([`txn`]). Reads go straight to the
+//! tree: they may see a change that is applied and not flushed yet, and a read of several keys may fall between two of
+//! one change's writes; the operations are laid out so that neither matters. Reads can touch the disk, but are not
+//! worth a blocking pool: the working set is cached.
+//!
+//! The statements of an operation stand in its feature's `sled.rs`. Reading order: `commit`, `txn`, `keys`, `record`.
 
 pub(crate) mod commit;
 pub(crate) mod txn;
@@ -12,3 +17,192 @@ pub(crate) mod agent;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod purge;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use self::agent::Agents;
+use self::commit::{CommitStats, Committer, Health};
+use self::record::{Record, decode, decode_u64, encode_u64};
+use self::txn::Txn;
+use crate::StoreError;
+
+/// One step from a format of the store to the next. Runs in one change, together with writing the new number, so
+/// that an interrupted migration continues where it stopped.
+pub(crate) type Migration = fn(&mut Txn) -> Result<(), StoreError>;
+
+/// The steps from format 1 on. The layout of keys and records as a whole has the number of the last step's result;
+/// a store with a higher number is refused, one with a lower number is migrated when it is opened.
+pub(crate) const MIGRATIONS: &[Migration] = &[];
+
+/// The last key each walk has seen.
+#[derive(Default)]
+pub(crate) struct PurgeWalks {
+    pub(crate) challenges: Mutex<Option<sled::IVec>>,
+    pub(crate) sessions: Mutex<Option<sled::IVec>>,
+    pub(crate) guards: Mutex<Option<sled::IVec>>,
+    pub(crate) idempotency: Mutex<Option<sled::IVec>>,
+}
+
+/// An open database.
+pub(crate) struct Sled {
+    // Declared before the lock, so that the lock is released last.
+    pub(crate) committer: Committer,
+    pub(crate) tree: sled::Tree,
+    pub(crate) purge: PurgeWalks,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) _lock: File,
+}
+
+impl Sled {
+    pub(crate) fn close(&self) {
+        self.committer.close();
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.committer.health()
+    }
+
+    pub(crate) fn changes_waiting(&self) -> usize {
+        self.committer.waiting()
+    }
+
+    pub(crate) fn commit_stats(&self) -> CommitStats {
+        self.committer.stats()
+    }
+
+    pub(crate) async fn probe_put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let key = keys::probe(key);
+        let value = sled::IVec::from(value);
+        self.change(move |txn| {
+            txn.put(key, value);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.tree.get(keys::probe(key)).map_err(error::read)?.map(|value| value.to_vec()))
+    }
+
+    /// Runs one state change on the writer thread and returns what it made, once that is durable. When the
+    /// caller goes away the change is carried out all the same.
+    pub(crate) async fn change<T, F>(&self, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.committer.submit(change)?.await.unwrap_or(Err(StoreError::Failed))
+    }
+
+    /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
+    /// Queues a change and what happens, on the writer thread, when it is durable.
+    pub(crate) fn change_then<T, F, A>(&self, change: F, then: A) -> Result<(), StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        self.committer.submit_with(change, then)
+    }
+
+    /// One record, as it is in the tree.
+    pub(crate) fn record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
+        let bytes = self.tree.get(key).map_err(error::read)?;
+        bytes.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    pub(crate) fn format_check(&self, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
+        let supported = 1 + migrations.len() as u64;
+        let found = match self.tree.get(keys::FORMAT).map_err(error::read)? {
+            Some(bytes) => decode_u64("store format", &bytes)?,
+            None if self.tree.iter().next().is_some() => {
+                return Err(StoreError::Foreign { path: path.to_owned() });
+            }
+            None => {
+                return self.change_blocking(move |txn| {
+                    txn.put(keys::FORMAT.into(), encode_u64(supported));
+                    Ok(())
+                });
+            }
+        };
+        if found > supported {
+            return Err(StoreError::FormatNewer { path: path.to_owned(), found, supported });
+        }
+        for (format, migrate) in (1..).zip(migrations.iter().copied()) {
+            if format < found {
+                continue;
+            }
+            tracing::info!(store.format = format + 1, "migrating the store");
+            self.change_blocking(move |txn| {
+                migrate(txn)?;
+                txn.put(keys::FORMAT.into(), encode_u64(format + 1));
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// [`Sled::change`] for opening, where no runtime may be running yet. Polls nothing, waits on the thread.
+    fn change_blocking<F>(&self, change: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(&mut Txn) -> Result<(), StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.committer.submit_with(change, move |result| {
+            // The receiver waits below for as long as this sender lives.
+            let _ = sender.send(result);
+        })?;
+        receiver.recv().unwrap_or(Err(StoreError::Failed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Store, StoreOptions};
+
+    const ADD: Migration = |txn| {
+        txn.put("badded".into(), "1".into());
+        Ok(())
+    };
+    const CHANGE: Migration = |txn| {
+        let before = txn.get(b"badded")?.expect("the step before added it");
+        txn.put("badded".into(), [before.as_ref(), b"2"].concat().into());
+        Ok(())
+    };
+    const FAIL: Migration = |txn| {
+        txn.delete("badded".into());
+        Err(StoreError::Closed)
+    };
+
+    #[test]
+    fn an_old_store_is_migrated_step_by_step_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let check = |migrations: &[Migration]| store.sled().format_check(folder.path(), migrations);
+        let added = || store.probe_get(b"added").unwrap();
+        check(&[]).unwrap();
+        assert_eq!(added(), None);
+        check(&[ADD]).unwrap();
+        check(&[ADD]).unwrap();
+        assert_eq!(added().unwrap(), b"1");
+        check(&[ADD, CHANGE]).unwrap();
+        check(&[ADD, CHANGE]).unwrap();
+        assert_eq!(added().unwrap(), b"12");
+        // And back again is refused.
+        assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 3, supported: 2, .. })));
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_store_at_the_step_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let check = |migrations: &[Migration]| store.sled().format_check(folder.path(), migrations);
+        assert!(matches!(check(&[ADD, FAIL, CHANGE]), Err(StoreError::Closed)));
+        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"1");
+        check(&[ADD, CHANGE]).unwrap();
+        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"12");
+    }
+}

@@ -4,22 +4,11 @@
 //! those that are due in one change, which looks at each of them again. A record that cannot be read stays. Nothing
 //! depends on it: what expired is refused whether it was purged or not. Where a walk stands is kept in memory; a restart begins anew.
 
+use crate::engine::sled::{Sled, error};
+use crate::{PurgeStep, StoreError};
+use sled::IVec;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
-
-use sled::IVec;
-
-use crate::engine::sled::error;
-use crate::{Store, StoreError};
-
-/// What one step did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PurgeStep {
-    /// Records that went, whole or in part.
-    pub removed: usize,
-    /// The step reached the last record; the next one begins with the first.
-    pub finished: bool,
-}
 
 /// What is to become of a record.
 pub(crate) enum Purge {
@@ -35,16 +24,7 @@ impl From<bool> for Purge {
     }
 }
 
-/// The last key each walk has seen.
-#[derive(Default)]
-pub(crate) struct PurgeWalks {
-    pub(crate) challenges: Mutex<Option<IVec>>,
-    pub(crate) sessions: Mutex<Option<IVec>>,
-    pub(crate) guards: Mutex<Option<IVec>>,
-    pub(crate) idempotency: Mutex<Option<IVec>>,
-}
-
-impl Store {
+impl Sled {
     pub(crate) async fn purge_step(
         &self,
         prefix: &'static [u8],

@@ -4,7 +4,8 @@
 //! rewritten when they are next changed and no start has to walk them all. What needs a walk is a migration of
 //! the store's format (see the crate root).
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sled::IVec;
 
 use crate::StoreError;

@@ -1,48 +1,20 @@
-//! The ledger: double entry in whole rial, appended to and never changed.
-//!
-//! A posting moves money between accounts and sums to zero. It has a unique key (`payment:7`), so that what it
-//! stands for happens at most once. Each posting carries the hash of the one before it, and each of its entries
-//! the account's balance after it and the number of the posting that moved the account before: the history of an
-//! account is a list that is walked backwards, without an index of its own. Balances are kept beside the postings
-//! and are provable from them: [`Store::ledger_verify`] recomputes everything and names the first difference.
-//!
-//! Postings are kept in blocks of [`BLOCK_POSTINGS`], because the engine's work is per key and not per byte: the
-//! number of the first one, then each posting's length (u32, big-endian) and its record. A posting with a key of
-//! its own is from a version before blocks and read where it is.
-//!
-//! Invariants: a user's wallet and held money are never negative; arithmetic that would overflow refuses the
-//! posting; a refused posting writes nothing. Posting is a part of larger changes (see `payment` and `spend`), so
-//! that a state and the money it stands for change together or not at all.
+//! Statements of sled.
 
 mod verify;
 
-pub use verify::LedgerReport;
-
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
+use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode, encode_u64};
 use crate::engine::sled::txn::Txn;
-use crate::engine::sled::{error, keys::money as keys};
-use crate::money::outbox::{EventBody, emit};
-use crate::{PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
+use crate::engine::sled::{Sled, error};
+use crate::money::ledger::{Account, Entry, Posting, WalletBalance, WalletEntry};
+use crate::money::outbox::EventBody;
+use crate::money::outbox::sled::emit;
+use crate::{PaymentId, SpendId, StoreError, Timestamp, UserId};
 
 /// Postings under one key: some kilobytes, which a lone posting has to write again.
 const BLOCK_POSTINGS: u64 = 16;
-
-/// Where money is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Account {
-    /// What a user can spend. Never negative.
-    Wallet(UserId),
-    /// What is set aside of a user's money until it is captured or voided. Never negative.
-    Held(UserId),
-    /// What the shop earned.
-    Merchant,
-    /// What a gateway took from payers and owes to the shop, counted downwards: the other side of every payment.
-    Gateway(String),
-}
 
 impl Account {
     fn bytes(&self) -> Vec<u8> {
@@ -60,44 +32,6 @@ impl Account {
     fn may_be_negative(&self) -> bool {
         matches!(self, Account::Merchant | Account::Gateway(_))
     }
-}
-
-impl fmt::Display for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Account::Wallet(user) => write!(f, "wallet of user {user}"),
-            Account::Held(user) => write!(f, "held money of user {user}"),
-            Account::Merchant => f.write_str("merchant"),
-            Account::Gateway(name) => write!(f, "gateway {name}"),
-        }
-    }
-}
-
-/// One account's part in a posting. Amounts are rial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    pub account: Account,
-    /// Positive: to the account. Never 0.
-    pub amount: i64,
-    /// The account's balance with this entry.
-    pub balance: i64,
-    /// The posting that moved the account before; 0 when this is the first.
-    pub previous: u64,
-}
-
-/// One movement of money.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Posting {
-    /// From 1, without a gap.
-    pub number: u64,
-    /// What it stands for: `payment:7`, `spend:3`. Unique.
-    pub key: String,
-    pub at: Timestamp,
-    pub entries: Vec<Entry>,
-    /// The hash of the posting before it; zeros for the first.
-    pub previous_hash: [u8; 32],
-    /// BLAKE3 over everything above.
-    pub hash: [u8; 32],
 }
 
 impl Record for Posting {
@@ -120,31 +54,11 @@ impl Posting {
     }
 }
 
-/// A line of a user's wallet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WalletEntry {
-    /// The posting's number, which also names the line.
-    pub number: u64,
-    pub key: String,
-    pub at: Timestamp,
-    /// Rial; negative when it went out.
-    pub amount: i64,
-    /// Rial, with this line.
-    pub balance: i64,
-}
-
-/// What a user has, in rial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WalletBalance {
-    pub available: u64,
-    pub held: u64,
-}
-
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct AccountRecord {
-    balance: i64,
+pub(crate) struct AccountRecord {
+    pub(crate) balance: i64,
     /// The last posting that moved it.
-    last: u64,
+    pub(crate) last: u64,
 }
 
 impl Record for AccountRecord {
@@ -153,9 +67,9 @@ impl Record for AccountRecord {
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default)]
-struct Head {
-    number: u64,
-    hash: [u8; 32],
+pub(crate) struct Head {
+    pub(crate) number: u64,
+    pub(crate) hash: [u8; 32],
 }
 
 impl Record for Head {
@@ -251,7 +165,7 @@ fn block_append(txn: &mut Txn, posting: &Posting) -> Result<(), StoreError> {
 }
 
 /// The records of a block with the numbers of their places.
-fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), StoreError>> {
+pub(crate) fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), StoreError>> {
     let first = block.split_first_chunk::<8>();
     let (mut number, mut rest) = first.map_or((0, block), |(first, rest)| (u64::from_be_bytes(*first), rest));
     std::iter::from_fn(move || {
@@ -281,35 +195,19 @@ pub(crate) fn signed(amount: u64) -> i64 {
     i64::try_from(amount).expect("amounts were checked to fit")
 }
 
-impl Store {
-    /// What a user has: two look-ups, however long the history.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn wallet_balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
+impl Sled {
+    pub(crate) fn wallet_balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
         let balance = |account: Account| -> Result<u64, StoreError> {
             Ok(u64::try_from(self.account_record(&account)?.balance).unwrap_or(0))
         };
         Ok(WalletBalance { available: balance(Account::Wallet(user))?, held: balance(Account::Held(user))? })
     }
 
-    /// An account's balance in rial; 0 for one that was never used.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn account_balance(&self, account: &Account) -> Result<i64, StoreError> {
+    pub(crate) fn account_balance(&self, account: &Account) -> Result<i64, StoreError> {
         Ok(self.account_record(account)?.balance)
     }
 
-    /// The lines of a user's wallet, newest first, at most `limit`; with `from`, those from this posting on
-    /// backwards. A `from` that never moved this wallet gives none.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn wallet_entries(
+    pub(crate) fn wallet_entries(
         &self,
         user: UserId,
         from: Option<u64>,
@@ -339,12 +237,7 @@ impl Store {
         Ok((lines, (next != 0).then_some(next)))
     }
 
-    /// A posting by its key.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn posting_by_key(&self, key: &str) -> Result<Option<Posting>, StoreError> {
+    pub(crate) fn posting_by_key(&self, key: &str) -> Result<Option<Posting>, StoreError> {
         let Some(bytes) = self.tree.get(keys::posting_key(key)).map_err(error::read)? else {
             return Ok(None);
         };
@@ -366,13 +259,7 @@ impl Store {
         bytes.map(|bytes| decode(&bytes)).transpose()
     }
 
-    /// Makes one posting from the merchant to a user's wallet, for measuring the ledger alone; false when the key
-    /// was used before.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn ledger_probe(
+    pub(crate) async fn ledger_probe(
         &self,
         key: String,
         user: UserId,

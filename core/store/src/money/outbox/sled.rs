@@ -1,68 +1,19 @@
-//! The outbox: what happened to payments and wallets, for whoever wants to be told.
-//!
-//! An event is written in the same change as what it tells of, so that neither exists without the other. It waits
-//! as new until it was routed to the endpoints of that moment; from then on each endpoint has a delivery of it, which
-//! is pending (due at an instant), delivered, or dead. Invariants: an event is never changed; events are removed only
-//! by age and by number, the oldest first, whatever became of them; nothing is written while nobody listens.
-//!
-//! Not here: who listens, how an event is told and when it is tried again (`chelseru-domain::webhook`).
+//! Statements of sled.
 
 use std::ops::Bound;
 
-use serde::{Deserialize, Serialize};
-
+use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
-use crate::engine::sled::{error, keys::money as keys};
-use crate::money::payment::{Currency, PayMode, Payment, PaymentId, PaymentState};
-use crate::money::spend::{Spend, SpendId};
-use crate::{Store, StoreError, Timestamp, UserId};
-
-/// The number of an event, from 1, in the order of what they tell of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EventId(pub u64);
-
-/// Something that happened to money.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    pub id: EventId,
-    pub at: Timestamp,
-    pub body: EventBody,
-}
+use crate::engine::sled::{Sled, error};
+use crate::money::outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts};
+use crate::money::payment::{Payment, PaymentState};
+use crate::money::spend::Spend;
+use crate::{EventId, StoreError, Timestamp};
 
 impl Record for Event {
     const KIND: &'static str = "event";
     const SCHEMA: u8 = 1;
-}
-
-/// What happened, as it was then. Amounts and balances are rial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EventBody {
-    /// Paid, failed, cancelled or expired.
-    PaymentEnded(PaymentFacts),
-    /// A part or all of it was given back.
-    PaymentRefunded { payment: PaymentFacts, amount: u64, number: u32 },
-    /// What a user may spend is another amount now: `amount` more, or less when negative. `posting` is the key of the
-    /// ledger's posting that moved it.
-    WalletChanged { user: UserId, amount: i64, balance: i64, posting: String },
-    /// Held money went to the merchant.
-    SpendCaptured { spend: SpendId, user: UserId, held: u64, captured: u64, order: String },
-}
-
-/// A payment at the moment of an event. Amounts are rial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PaymentFacts {
-    pub id: PaymentId,
-    pub user: UserId,
-    pub state: PaymentState,
-    pub reason: String,
-    pub amount: u64,
-    pub refunded: u64,
-    pub currency: Currency,
-    pub mode: PayMode,
-    pub order: String,
-    pub gateway: String,
-    pub receipt: Option<String>,
 }
 
 impl EventBody {
@@ -129,47 +80,9 @@ fn facts(payment: &Payment) -> PaymentFacts {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeliveryState {
-    Pending,
-    Delivered,
-    /// Given up; replaying tries it again.
-    Dead,
-}
-
-/// An event on its way to one endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    pub state: DeliveryState,
-    /// Tries so far, since it was routed or replayed.
-    pub attempts: u32,
-    /// When it is tried next while it is pending.
-    pub due_at: Timestamp,
-    /// Why the last try failed; empty when none did.
-    pub error: String,
-}
-
 impl Record for Delivery {
     const KIND: &'static str = "delivery";
     const SCHEMA: u8 = 1;
-}
-
-/// What a try came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attempt {
-    Delivered,
-    /// Tried again at this instant; given up without one.
-    Failed {
-        error: String,
-        again_at: Option<Timestamp>,
-    },
-}
-
-/// An event and what became of it at each endpoint, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventReport {
-    pub event: Event,
-    pub deliveries: Vec<(String, Delivery)>,
 }
 
 /// Writes an event down, if anybody listens.
@@ -183,13 +96,8 @@ pub(crate) fn emit(txn: &mut Txn, at: Timestamp, body: EventBody) -> Result<(), 
     Ok(())
 }
 
-impl Store {
-    /// Whether events are written from now on. What was written stays.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn events_want(&self, wanted: bool) -> Result<(), StoreError> {
+impl Sled {
+    pub(crate) async fn events_want(&self, wanted: bool) -> Result<(), StoreError> {
         self.change(move |txn| {
             match (wanted, txn.get(keys::EVENTS_WANTED)?.is_some()) {
                 (true, false) => txn.put(keys::EVENTS_WANTED.into(), sled::IVec::default()),
@@ -201,13 +109,7 @@ impl Store {
         .await
     }
 
-    /// Gives new events, at most `limit`, to the endpoints that `endpoints_of` names for them; says how many there
-    /// were. To be called by one task.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn events_route(
+    pub(crate) async fn events_route(
         &self,
         limit: usize,
         now: Timestamp,
@@ -236,12 +138,7 @@ impl Store {
         Ok(count)
     }
 
-    /// The events that an endpoint should be told of by now, the longest overdue first, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn deliveries_due(
+    pub(crate) fn deliveries_due(
         &self,
         endpoint: &str,
         now: Timestamp,
@@ -260,12 +157,7 @@ impl Store {
         Ok(due)
     }
 
-    /// Notes what tries came to.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn deliveries_note(
+    pub(crate) async fn deliveries_note(
         &self,
         endpoint: &str,
         attempts: Vec<(EventId, Attempt)>,
@@ -303,13 +195,7 @@ impl Store {
         .await
     }
 
-    /// Sends an event again, to one endpoint or to all that it was routed to; says to how many. An endpoint that it
-    /// was never routed to is told as well when it is named.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn event_replay(
+    pub(crate) async fn event_replay(
         &self,
         id: EventId,
         endpoint: Option<String>,
@@ -331,12 +217,7 @@ impl Store {
         .await
     }
 
-    /// Sends dead events again, of one endpoint or of all, at most `limit`; says how many.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn events_replay_dead(
+    pub(crate) async fn events_replay_dead(
         &self,
         endpoint: Option<String>,
         limit: usize,
@@ -366,13 +247,7 @@ impl Store {
         .await
     }
 
-    /// Events with their deliveries, newest first, at most `limit`, those before `before`; only those with a dead
-    /// delivery, if asked.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn events_list(
+    pub(crate) fn events_list(
         &self,
         before: Option<EventId>,
         dead: bool,
@@ -406,12 +281,7 @@ impl Store {
         Ok(reports)
     }
 
-    /// How many deliveries are dead, counted up to `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`].
-    pub fn deliveries_dead(&self, limit: usize) -> Result<usize, StoreError> {
+    pub(crate) fn deliveries_dead(&self, limit: usize) -> Result<usize, StoreError> {
         let mut count = 0;
         for entry in self.tree.scan_prefix(keys::DELIVERIES_DEAD).take(limit) {
             entry.map_err(error::read)?;
@@ -420,13 +290,7 @@ impl Store {
         Ok(count)
     }
 
-    /// Removes events from before `since`, and the oldest beyond `keep`, at most `limit`; says how many, and how many
-    /// of them somebody had not been told of.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn events_purge(
+    pub(crate) async fn events_purge(
         &self,
         since: Timestamp,
         keep: u64,

@@ -1,5 +1,136 @@
-//! Spends.
+//! Spending from a wallet: at once, or held first and then captured or voided.
+//!
+//! A spend moves Held -> Captured | Voided, or is Captured from the start, never back. Invariants: the state and the
+//! money change together; a hold is captured once, for its amount or less, and what is not captured goes back in
+//! the same posting; no spend takes more than the wallet has.
 
 pub(crate) mod sled;
 
-pub use sled::{Spend, SpendDraft, SpendEnded, SpendId, SpendMade, SpendState};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, on_engine};
+use crate::money::once::Once;
+use crate::{SpendId, Store, StoreError, Timestamp, UserId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SpendState {
+    Held,
+    Captured,
+    Voided,
+}
+
+#[derive(Debug, Clone)]
+pub struct SpendDraft {
+    pub user: UserId,
+    /// Rial, 1 to 2^63 - 1.
+    pub amount: u64,
+    /// Set aside only, until it is captured or voided.
+    pub hold: bool,
+    /// The client's name of what is paid for; may be empty.
+    pub order: String,
+    pub description: String,
+    pub now: Timestamp,
+    pub once: Option<Once>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spend {
+    pub id: SpendId,
+    pub user: UserId,
+    pub state: SpendState,
+    /// It began as a hold.
+    pub hold: bool,
+    /// Rial that left the wallet when it was made.
+    pub amount: u64,
+    /// Rial of it that went to the merchant.
+    pub captured: u64,
+    /// What the wallet had left when it was made.
+    pub balance: u64,
+    pub order: String,
+    pub description: String,
+    pub created_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpendMade {
+    Done(Spend),
+    /// The same request was made before with this idempotency key.
+    Repeated(Spend),
+    /// The idempotency key was used for another request.
+    KeyReused,
+    /// The wallet has only this much.
+    Overdraft {
+        available: u64,
+    },
+    TooLarge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpendEnded {
+    /// By this call, or by an earlier one that asked for the same.
+    Done(Spend),
+    /// It ended otherwise before. As it is now.
+    Was(Spend),
+    /// Only this much is held.
+    TooMuch {
+        held: u64,
+    },
+    TooLarge,
+    Missing,
+}
+
+impl Store {
+    /// Takes money out of a wallet, or sets it aside.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn spend_create(&self, draft: SpendDraft) -> Result<SpendMade, StoreError> {
+        on_engine!(self, spend_create(draft).await)
+    }
+
+    /// Gives held money to the merchant: all of it, or `amount` of it with the rest going back.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn spend_capture(
+        &self,
+        id: SpendId,
+        amount: Option<u64>,
+        now: Timestamp,
+    ) -> Result<SpendEnded, StoreError> {
+        on_engine!(self, spend_capture(id, amount, now).await)
+    }
+
+    /// Gives held money back.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn spend_void(&self, id: SpendId, now: Timestamp) -> Result<SpendEnded, StoreError> {
+        on_engine!(self, spend_void(id, now).await)
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn spend_get(&self, id: SpendId) -> Result<Option<Spend>, StoreError> {
+        on_engine!(self, spend_get(id))
+    }
+
+    /// A user's spends, newest first, at most `limit`; with `before`, those that are older than it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn spends_of(
+        &self,
+        user: UserId,
+        before: Option<SpendId>,
+        limit: usize,
+    ) -> Result<Vec<Spend>, StoreError> {
+        on_engine!(self, spends_of(user, before, limit))
+    }
+}

@@ -1,120 +1,29 @@
-//! Spending from a wallet: at once, or held first and then captured or voided.
-//!
-//! A spend moves Held -> Captured | Voided, or is Captured from the start, never back. Invariants: the state and the
-//! money change together; a hold is captured once, for its amount or less, and what is not captured goes back in
-//! the same posting; no spend takes more than the wallet has.
+//! Statements of sled.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
+use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
-use crate::engine::sled::{error, keys::money as keys};
-use crate::money::ledger::{Account, Posted, capture_key, post, signed, spend_key, void_key};
-use crate::money::once::{self, Once, Subject};
-use crate::money::outbox::{EventBody, emit};
-use crate::{Store, StoreError, Timestamp, UserId};
-
-/// The public number of a spend, from 1. Knowing it gives no right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SpendId(pub u64);
-
-impl fmt::Display for SpendId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum SpendState {
-    Held,
-    Captured,
-    Voided,
-}
-
-#[derive(Debug, Clone)]
-pub struct SpendDraft {
-    pub user: UserId,
-    /// Rial, 1 to 2^63 - 1.
-    pub amount: u64,
-    /// Set aside only, until it is captured or voided.
-    pub hold: bool,
-    /// The client's name of what is paid for; may be empty.
-    pub order: String,
-    pub description: String,
-    pub now: Timestamp,
-    pub once: Option<Once>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spend {
-    pub id: SpendId,
-    pub user: UserId,
-    pub state: SpendState,
-    /// It began as a hold.
-    pub hold: bool,
-    /// Rial that left the wallet when it was made.
-    pub amount: u64,
-    /// Rial of it that went to the merchant.
-    pub captured: u64,
-    /// What the wallet had left when it was made.
-    pub balance: u64,
-    pub order: String,
-    pub description: String,
-    pub created_at: Timestamp,
-    pub ended_at: Option<Timestamp>,
-}
+use crate::engine::sled::{Sled, error};
+use crate::money::ledger::Account;
+use crate::money::ledger::sled::{Posted, capture_key, post, signed, spend_key, void_key};
+use crate::money::once::sled as once;
+use crate::money::once::sled::Subject;
+use crate::money::outbox::EventBody;
+use crate::money::outbox::sled::emit;
+use crate::money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
+use crate::{SpendId, StoreError, Timestamp, UserId};
 
 impl Record for Spend {
     const KIND: &'static str = "spend";
     const SCHEMA: u8 = 1;
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SpendMade {
-    Done(Spend),
-    /// The same request was made before with this idempotency key.
-    Repeated(Spend),
-    /// The idempotency key was used for another request.
-    KeyReused,
-    /// The wallet has only this much.
-    Overdraft {
-        available: u64,
-    },
-    TooLarge,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SpendEnded {
-    /// By this call, or by an earlier one that asked for the same.
-    Done(Spend),
-    /// It ended otherwise before. As it is now.
-    Was(Spend),
-    /// Only this much is held.
-    TooMuch {
-        held: u64,
-    },
-    TooLarge,
-    Missing,
-}
-
-impl Store {
-    /// Takes money out of a wallet, or sets it aside.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn spend_create(&self, draft: SpendDraft) -> Result<SpendMade, StoreError> {
+impl Sled {
+    pub(crate) async fn spend_create(&self, draft: SpendDraft) -> Result<SpendMade, StoreError> {
         self.change(move |txn| create(txn, draft)).await
     }
 
-    /// Gives held money to the merchant: all of it, or `amount` of it with the rest going back.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn spend_capture(
+    pub(crate) async fn spend_capture(
         &self,
         id: SpendId,
         amount: Option<u64>,
@@ -151,12 +60,7 @@ impl Store {
         .await
     }
 
-    /// Gives held money back.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn spend_void(&self, id: SpendId, now: Timestamp) -> Result<SpendEnded, StoreError> {
+    pub(crate) async fn spend_void(&self, id: SpendId, now: Timestamp) -> Result<SpendEnded, StoreError> {
         self.change(move |txn| {
             let Some(mut spend) = txn.get_record::<Spend>(&keys::spend(id))? else {
                 return Ok(SpendEnded::Missing);
@@ -177,20 +81,12 @@ impl Store {
         .await
     }
 
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn spend_get(&self, id: SpendId) -> Result<Option<Spend>, StoreError> {
+    pub(crate) fn spend_get(&self, id: SpendId) -> Result<Option<Spend>, StoreError> {
         let bytes = self.tree.get(keys::spend(id)).map_err(error::read)?;
         bytes.map(|bytes| decode(&bytes)).transpose()
     }
 
-    /// A user's spends, newest first, at most `limit`; with `before`, those that are older than it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn spends_of(
+    pub(crate) fn spends_of(
         &self,
         user: UserId,
         before: Option<SpendId>,

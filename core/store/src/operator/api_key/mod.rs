@@ -1,5 +1,76 @@
-//! API keys.
+//! API keys: what a program shows instead of a person's token.
+//!
+//! A key is stored as a hash of its secret part and found by its number. A revoked key stays, so that messages
+//! keep an owner and a list shows when it ended. Not here: how a key is written and hashed, and what a scope
+//! allows (`chelseru-domain::api_key`).
 
 pub(crate) mod sled;
 
-pub use sled::{ApiKey, ApiKeyDraft};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, on_engine};
+use crate::{Store, StoreError, Timestamp};
+
+#[derive(Debug, Clone)]
+pub struct ApiKeyDraft {
+    pub name: String,
+    pub scope: String,
+    /// Hash of the secret part.
+    pub hash: [u8; 32],
+    /// Messages a day.
+    pub daily_cap: Option<u64>,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    pub hash: [u8; 32],
+    pub id: u64,
+    pub name: String,
+    pub scope: String,
+    pub daily_cap: Option<u64>,
+    pub created_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKey").field("id", &self.id).field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Stores a new key; `None` when there are as many as a store holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn api_key_create(&self, draft: ApiKeyDraft) -> Result<Option<ApiKey>, StoreError> {
+        on_engine!(self, api_key_create(draft).await)
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn api_key_get(&self, id: u64) -> Result<Option<ApiKey>, StoreError> {
+        on_engine!(self, api_key_get(id))
+    }
+
+    /// All keys, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        on_engine!(self, api_keys())
+    }
+
+    /// Ends a key; false when there is none with this number or it has ended before.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn api_key_revoke(&self, id: u64, now: Timestamp) -> Result<bool, StoreError> {
+        on_engine!(self, api_key_revoke(id, now).await)
+    }
+}

@@ -1,96 +1,25 @@
-//! The audit log: what happened to accounts, sessions, keys and the configuration, newest kept, oldest dropped.
-//!
-//! Entries are numbered from 1 without gaps and never changed. They are kept in three logs with a bound each, so that
-//! a flood of what anybody can cause (wrong codes, say) pushes out nothing that takes an account, and one account
-//! nothing that takes an operator; a page shows all of them in the order of their numbers. Writing past the bound removes the oldest in the same change, so that no log
-//! ever holds more than it may, and a bound that was lowered is reached while writing. Entries hold what people may
-//! read: no code, token or key, and numbers and names masked by the caller.
-//!
-//! What is appended together is kept in chunks of up to [`CHUNK_ENTRIES`] under the number of the first, because the
-//! engine's work is per key and not per byte. An entry with a key of its own is from a version before chunks.
+//! Statements of sled.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use crate::StoreError;
+use crate::engine::sled::keys::audit as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
-use crate::engine::sled::{error, keys};
-use crate::{SessionId, Store, StoreError, Timestamp, UserId};
+use crate::engine::sled::{Sled, error};
+use crate::operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
 
 /// Entries under one key: some kilobytes, read as a whole.
 const CHUNK_ENTRIES: usize = 32;
+
 /// Chunks that one change removes beyond what it replaces, while a bound is lower than it was.
 const TRIM_STEP: usize = 64;
 
-/// Which bound an entry counts against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AuditLog {
-    /// What anybody can cause, as often as they like.
-    Anyone,
-    /// What takes an account or a part of it: a right code, a password, a token.
-    Account,
-    /// What takes an operator, or somebody with the rights of one.
-    Operator,
-}
-
-impl AuditLog {
-    pub(crate) const ALL: [AuditLog; 3] = [AuditLog::Anyone, AuditLog::Account, AuditLog::Operator];
-}
-
-/// What is written. `user` is who it happened to, `actor` whoever did it when that is somebody else.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditDraft {
-    pub at: Timestamp,
-    /// `noun_verb`, from a fixed list.
-    pub event: String,
-    pub user: Option<UserId>,
-    pub session: Option<SessionId>,
-    /// The client's address; empty when there is none.
-    pub ip_address: String,
-    /// A masked number or name, a provider's or a file's name.
-    pub subject: String,
-    /// A sentence or a few words.
-    pub detail: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    pub id: u64,
-    pub draft: AuditDraft,
-}
-
-/// Which entries are wanted.
-#[derive(Debug, Clone, Default)]
-pub struct AuditQuery {
-    /// Entries older than this one, newest first.
-    pub before: Option<u64>,
-    /// Entries newer than this one; the oldest of them, newest first. Not together with `before`.
-    pub after: Option<u64>,
-    pub event: Option<String>,
-    pub user: Option<UserId>,
-    /// Entries given at most.
-    pub limit: usize,
-    /// Entries looked at at most.
-    pub look_max: usize,
-}
-
-/// A page, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditPage {
-    pub entries: Vec<AuditEntry>,
-    /// The last entry that was looked at, when there are more behind it in the direction of the query.
-    pub more_at: Option<u64>,
-}
-
-impl Store {
-    /// Appends entries, numbered in the order given, and removes the oldest of each log beyond `keep`.
-    ///
-    /// # Errors
-    ///
-    /// Those of every change: see [`StoreError`].
-    pub async fn audit_append(
+impl Sled {
+    pub(crate) async fn audit_append(
         &self,
         drafts: Vec<(AuditLog, AuditDraft)>,
         keep: u64,
@@ -98,7 +27,7 @@ impl Store {
         self.change(move |txn| {
             let mut sorted = AuditLog::ALL.map(|log| (log, Vec::new()));
             for (log, draft) in drafts {
-                let entry = (txn.next(keys::AUDIT_SEQUENCE)?, draft);
+                let entry = (txn.next(keys::SEQUENCE)?, draft);
                 sorted[log as usize].1.push(entry);
             }
             sorted.into_iter().try_for_each(|(log, entries)| append(txn, log, entries, keep))
@@ -106,12 +35,7 @@ impl Store {
         .await
     }
 
-    /// One page of the log.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+    pub(crate) fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
         let mut walks = Vec::with_capacity(AuditLog::ALL.len());
         for log in AuditLog::ALL {
             walks.push(self.walk(log, query)?);
@@ -147,22 +71,30 @@ impl Store {
 
     /// A log's entries that a query asks for, in the query's direction.
     fn walk(&self, log: AuditLog, query: &AuditQuery) -> Result<Walk, StoreError> {
-        let (mut first, mut last) = (keys::audit(log, 0), Bound::Included(keys::audit(log, u64::MAX)));
+        let (mut first, mut last) = (table(log).entry(0), Bound::Included(table(log).entry(u64::MAX)));
         if let Some(after) = query.after {
             // The chunk that begins before may hold entries behind.
-            let before = self.tree.range(first.clone()..=keys::audit(log, after)).next_back();
+            let before = self.tree.range(first.clone()..=table(log).entry(after)).next_back();
             first = match before.transpose().map_err(error::read)? {
                 Some((key, _)) => key,
-                None => keys::audit(log, after),
+                None => table(log).entry(after),
             };
         }
         if let Some(before) = query.before {
-            last = Bound::Excluded(keys::audit(log, before));
+            last = Bound::Excluded(table(log).entry(before));
         }
         let chunks = self.tree.range((Bound::Included(first), last));
         let ascending = query.after.is_some();
         let (after, before) = (query.after.unwrap_or(0), query.before.unwrap_or(u64::MAX));
         Ok(Walk { chunks, ascending, after, before, ready: VecDeque::new() })
+    }
+}
+
+fn table(log: AuditLog) -> &'static keys::Log {
+    match log {
+        AuditLog::Anyone => &keys::ANYONE,
+        AuditLog::Account => &keys::ACCOUNT,
+        AuditLog::Operator => &keys::OPERATOR,
     }
 }
 
@@ -217,7 +149,7 @@ impl Record for Chunk {
 impl Chunk {
     fn read(key: &[u8], value: &[u8]) -> Result<Chunk, StoreError> {
         let mut chunk: Chunk = decode(value)?;
-        if let (Some(id), [(number @ 0, _)]) = (keys::audit_id(key), chunk.entries.as_mut_slice()) {
+        if let (Some(id), [(number @ 0, _)]) = (keys::id_of(key), chunk.entries.as_mut_slice()) {
             (*number, chunk.before) = (id, id.saturating_sub(1));
         }
         Ok(chunk)
@@ -233,7 +165,7 @@ fn append(
 ) -> Result<(), StoreError> {
     let Some((first, _)) = entries.first() else { return Ok(()) };
     let added = entries.len();
-    let count_key = keys::audit_count(log);
+    let count_key = table(log).count;
     let mut count = match (txn.get(count_key)?, log) {
         (Some(bytes), _) => decode_u64("audit count", &bytes)?,
         // Before there were several logs, all entries were in this one.
@@ -242,7 +174,7 @@ fn append(
     };
     let mut entries = entries.into_iter().peekable();
     while let Some((first, _)) = entries.peek() {
-        let key = keys::audit(log, *first);
+        let key = table(log).entry(*first);
         let chunk = Chunk { before: count, entries: entries.by_ref().take(CHUNK_ENTRIES).collect() };
         count += chunk.entries.len() as u64;
         txn.put_record(key, &chunk);
@@ -250,7 +182,7 @@ fn append(
     txn.put(count_key.into(), encode_u64(count));
 
     let gone = count.saturating_sub(keep.max(1));
-    for (key, value) in txn.scan(keys::audit_log(log), added + TRIM_STEP)? {
+    for (key, value) in txn.scan(table(log).entries, added + TRIM_STEP)? {
         let mut chunk = Chunk::read(&key, &value)?;
         let surplus = gone.saturating_sub(chunk.before).min(chunk.entries.len() as u64);
         if surplus == 0 {
@@ -260,7 +192,7 @@ fn append(
         chunk.entries.drain(..surplus as usize);
         chunk.before += surplus;
         if let Some((first, _)) = chunk.entries.first() {
-            txn.put_record(keys::audit(log, *first), &chunk);
+            txn.put_record(table(log).entry(*first), &chunk);
             break;
         }
     }

@@ -2,39 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{
-    Account, AccountRecord, Head, Posting, block_records, capture_key, payment_key, refund_key, signed,
-    spend_key, void_key,
-};
+use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{decode, decode_u64};
-use crate::engine::sled::{error, keys::money as keys};
+use crate::engine::sled::{Sled, error};
+use crate::money::ledger::sled::{
+    AccountRecord, Head, block_records, capture_key, payment_key, refund_key, signed, spend_key, void_key,
+};
+use crate::money::ledger::{Account, LedgerReport, Posting};
 use crate::money::payment::{PayMode, Payment, PaymentState};
 use crate::money::spend::{Spend, SpendState};
-use crate::{PaymentId, SpendId, Store, StoreError, UserId};
+use crate::{PaymentId, SpendId, StoreError, UserId};
 
-/// What a whole check of the ledger found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerReport {
-    pub postings: u64,
-    pub accounts: u64,
-    pub payments: u64,
-    /// What all users together have, held money included, in rial.
-    pub users_total: i64,
-    /// The hash of the last posting: keep it elsewhere, and a later check can show that nothing before it changed.
-    pub head: [u8; 32],
-    /// The first thing that is not as the rest says it must be.
-    pub difference: Option<String>,
-}
-
-impl Store {
-    /// Recomputes the whole ledger and compares it with everything that is kept beside it: the chain of hashes,
-    /// the balance of each account, the keys, the payments and the spends. Reads everything; meant for a store
-    /// that nothing else writes to meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`]. What cannot be understood is the report's difference.
-    pub fn ledger_verify(&self) -> Result<LedgerReport, StoreError> {
+impl Sled {
+    pub(crate) fn ledger_verify(&self) -> Result<LedgerReport, StoreError> {
         let mut report = LedgerReport {
             postings: 0,
             accounts: 0,
@@ -56,6 +36,7 @@ impl Store {
             Err(Stop::Store(error)) => Err(error),
         }
     }
+
     fn recompute(&self, report: &mut LedgerReport) -> Result<(), Stop> {
         let accounts = self.recompute_postings(report)?;
         self.recompute_accounts(report, &accounts)?;

@@ -5,13 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 use sled::IVec;
+use subtle::ConstantTimeEq;
 
 use crate::engine::sled::purge::Purge;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{error, keys};
-use crate::login::challenge::Challenge;
-use crate::{StoreError, UserId};
+use crate::{StoreError, Timestamp, UserId};
 
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Contact {
@@ -80,6 +80,67 @@ impl Contact {
     }
 }
 
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Challenge {
+    pub(crate) id: u64,
+    pub(crate) mac: [u8; 32],
+    pub(crate) created_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) resend_at: Timestamp,
+    /// Guesses so far.
+    pub(crate) attempts: u32,
+    pub(crate) attempts_max: u32,
+}
+
+impl Challenge {
+    pub(crate) fn expired(&self, now: Timestamp) -> bool {
+        self.expires_at <= now
+    }
+
+    pub(crate) fn pending(&self, now: Timestamp) -> bool {
+        !self.expired(now) && !self.burned() && now < self.resend_at
+    }
+
+    pub(crate) fn burned(&self) -> bool {
+        self.attempts >= self.attempts_max
+    }
+}
+
+/// What a guess came to. A right one is counted too, and does not use the code up by itself.
+pub(crate) enum Guess {
+    Right,
+    Wrong { attempts_left: u32 },
+    Burned,
+    Expired,
+    Missing,
+}
+
+/// Counts a guess, then compares it in constant time. Gives what is kept under the number as well, with the guess in
+/// it; after a right one it is the caller's to put.
+pub(crate) fn guess(
+    txn: &mut Txn,
+    number: &str,
+    mac: &[u8; 32],
+    now: Timestamp,
+) -> Result<(Guess, Contact), StoreError> {
+    let mut contact = Contact::get(txn, number)?;
+    let Some(challenge) = &mut contact.challenge else { return Ok((Guess::Missing, contact)) };
+    if challenge.expired(now) {
+        return Ok((Guess::Expired, contact));
+    }
+    if challenge.burned() {
+        return Ok((Guess::Burned, contact));
+    }
+    challenge.attempts += 1;
+    let right = bool::from(challenge.mac.ct_eq(mac));
+    let attempts_left = challenge.attempts_max - challenge.attempts;
+    if right {
+        return Ok((Guess::Right, contact));
+    }
+    contact.put(txn, number);
+    Ok((Guess::Wrong { attempts_left }, contact))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,8 +167,9 @@ mod tests {
             attempts_max: 5,
         };
         store.challenge_open(draft).await.unwrap();
-        let old = Contact::read(&store.tree, number).unwrap().challenge.unwrap();
+        let old = Contact::read(&store.sled().tree, number).unwrap().challenge.unwrap();
         store
+            .sled()
             .change(move |txn| {
                 txn.put(keys::contact(number), encode(&old));
                 txn.put(keys::identity(3, number), encode_u64(77));
@@ -116,8 +178,8 @@ mod tests {
             .await
             .unwrap();
         assert!(store.challenge_pending(number, Timestamp::from_secs(2)).unwrap());
-        let mut contact = Contact::read(&store.tree, number).unwrap();
-        let get = |key: &[u8]| store.tree.get(key).map_err(error::read);
+        let mut contact = Contact::read(&store.sled().tree, number).unwrap();
+        let get = |key: &[u8]| store.sled().tree.get(key).map_err(error::read);
         assert_eq!(contact.account(3, number, get).unwrap(), Some(UserId(77)));
         assert_eq!(contact.account(4, number, get).unwrap(), None);
         contact.add_account(4, UserId(78));

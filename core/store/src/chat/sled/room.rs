@@ -1,0 +1,150 @@
+//! The records of a room and of its members, and what several operations do with them inside a change.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat::room::{Member, Room};
+use crate::chat::sled::message::newest;
+use crate::chat::{FileId, OrganizationId, RoomId, RoomStatus};
+use crate::engine::sled::keys::chat as key;
+use crate::engine::sled::record::Record;
+use crate::engine::sled::txn::{Newest, Txn};
+use crate::{StoreError, Timestamp, UserId};
+
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct RoomRecord {
+    pub(crate) pair: bool,
+    pub(crate) owner: UserId,
+    pub(crate) name: Option<String>,
+    pub(crate) descriptions: Option<String>,
+    pub(crate) avatar: Option<FileId>,
+    pub(crate) status: RoomStatus,
+    pub(crate) organization: Option<OrganizationId>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) members: u32,
+    pub(crate) bans: u32,
+    pub(crate) revision: u64,
+    /// The other user of a pair, for the pair's own key.
+    pub(crate) other: UserId,
+}
+
+impl Record for RoomRecord {
+    const KIND: &'static str = "room";
+    const SCHEMA: u8 = 1;
+}
+
+impl RoomRecord {
+    pub(crate) fn revise(txn: &mut Txn, id: RoomId, revision: u64) -> Result<(), StoreError> {
+        if let Some(mut record) = txn.get_record::<RoomRecord>(&key::room(id))? {
+            record.revision = revision;
+            txn.put_record(key::room(id), &record);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn with_id(self, id: RoomId) -> Room {
+        Room {
+            id,
+            pair: self.pair,
+            owner: self.owner,
+            name: self.name,
+            descriptions: self.descriptions,
+            avatar: self.avatar,
+            status: self.status,
+            organization: self.organization,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            members: self.members,
+            bans: self.bans,
+            revision: self.revision,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct MemberRecord {
+    pub(crate) rights: u16,
+    pub(crate) read_seq: u64,
+    pub(crate) deleted_unread: u64,
+    pub(crate) pinned: bool,
+    pub(crate) joined_at: Timestamp,
+}
+
+impl Record for MemberRecord {
+    const KIND: &'static str = "room member";
+    const SCHEMA: u8 = 1;
+}
+
+impl MemberRecord {
+    /// The member as of the room's newest message: its sender has read up to it, whatever the record says. So a
+    /// member who sends several messages in a row is written once, when somebody else sends the next one, and a
+    /// message costs one record less.
+    pub(crate) fn as_of(self, user: UserId, newest: Option<Newest>) -> Self {
+        match newest {
+            Some(newest) if newest.sender == user && newest.seq > self.read_seq => {
+                MemberRecord { read_seq: newest.seq, deleted_unread: 0, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    pub(crate) fn with_id(self, user: UserId) -> Member {
+        Member {
+            user,
+            rights: self.rights,
+            read_seq: self.read_seq,
+            deleted_unread: self.deleted_unread,
+            pinned: self.pinned,
+            joined_at: self.joined_at,
+        }
+    }
+}
+
+/// Makes the user a member, or gives a member other rights. What was written before is read.
+pub(crate) fn put_member(
+    txn: &mut Txn,
+    id: RoomId,
+    mut room: RoomRecord,
+    user: UserId,
+    rights: u16,
+    now: Timestamp,
+) -> Result<RoomRecord, StoreError> {
+    let key = key::member(id, user);
+    let member = match txn.get_record::<MemberRecord>(&key)? {
+        Some(member) => MemberRecord { rights, ..member },
+        None => {
+            room.members += 1;
+            txn.put(key::user_room(user, id), sled::IVec::default());
+            let read_seq = newest(txn, id)?.map_or(0, |newest| newest.seq);
+            MemberRecord { rights, read_seq, deleted_unread: 0, pinned: false, joined_at: now }
+        }
+    };
+    txn.put_record(key, &member);
+    Ok(room)
+}
+
+pub(crate) fn remove_member(
+    txn: &mut Txn,
+    id: RoomId,
+    room: &mut RoomRecord,
+    user: UserId,
+) -> Result<(), StoreError> {
+    let key = key::member(id, user);
+    if txn.get(&key)?.is_some() {
+        txn.delete(key);
+        txn.delete(key::user_room(user, id));
+        room.members = room.members.saturating_sub(1);
+    }
+    Ok(())
+}
+
+/// A member as of the room's newest message.
+pub(crate) fn member(
+    txn: &Txn,
+    room: RoomId,
+    user: UserId,
+    newest: Option<Newest>,
+) -> Result<Option<MemberRecord>, StoreError> {
+    let member = txn.get_record::<MemberRecord>(&key::member(room, user))?;
+    Ok(member.map(|member| member.as_of(user, newest)))
+}

@@ -1,0 +1,4 @@
+//! What several operations of login do inside a change of sled.
+
+pub(crate) mod contact;
+pub(crate) mod user;
