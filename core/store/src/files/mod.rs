@@ -1,8 +1,8 @@
-//! Uploaded files: what is known of them. Their bytes are in a folder that the gateway keeps.
+//! Uploaded files: their records. The gateway keeps the bytes in a folder.
 //!
-//! A file belongs to a room and to the user who uploaded it; at most one message has it. Invariants: the bytes of
-//! a user's files, and of all files, are counted beside them and never pass their bounds; a file that is about to be removed can no
-//! longer be taken by a message.
+//! A file belongs to a room and to the user who uploaded it. At most one message has it. Invariants: the bytes of a
+//! user's files, and of all files, are counted in the same change and never exceed their limits; no message can take a
+//! file that is about to be removed.
 
 pub(crate) mod sled;
 

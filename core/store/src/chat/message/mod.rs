@@ -1,8 +1,8 @@
-//! Messages: numbered, kept, changed, paged.
+//! Chat messages: numbered, kept, changed, paged.
 //!
-//! Invariants: the numbers of a room have no gap, a deleted message keeps its number without its text; the same
-//! client id of the same user in the same room is one message for ever; sending is reading, so that a user's own
-//! messages are never unread (a member's record follows later: see `MemberRecord::as_of`); an edit or deletion has the next revision of its room.
+//! Invariants: the numbers of a room have no gap, and a deleted message keeps its number without its text. The same
+//! client id of the same user in the same room is one message for ever. Sending is reading: a user's own messages are
+//! never unread. An edit or deletion takes the next revision of its room.
 
 pub(crate) mod sled;
 

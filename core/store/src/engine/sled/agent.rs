@@ -1,8 +1,8 @@
 //! User agents, each stored once: a session keeps the number of its user agent instead of a hundred bytes.
 //!
-//! All of them are in memory, ten megabytes at most. The first session of a user agent keeps the text itself; it is then
-//! stored for those that follow, after a login that succeeded, so that nobody fills the list with guesses. Past
-//! [`AGENTS_MAX`] different ones, which honest clients do not reach, each session keeps its text. None is ever removed.
+//! All of them are in memory, ten megabytes at most. The first session of a user agent keeps the text itself. After a
+//! login succeeded, the text is stored for later sessions, so guesses cannot fill the list. Past [`AGENTS_MAX`]
+//! different texts, which honest clients do not reach, each session keeps its own text. No text is ever removed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,8 +1,8 @@
 //! The sled engine: one tree, one writer thread, records as bytes.
 //!
-//! All changes run one after another on one thread ([`commit`]) over one transaction ([`txn`]). Reads go straight to the
-//! tree: they may see a change that is applied and not flushed yet, and a read of several keys may fall between two of
-//! one change's writes; the operations are laid out so that neither matters. Reads can touch the disk, but are not
+//! All changes run one after another on one thread ([`commit`]) over one transaction ([`txn`]). Reads go straight to
+//! the tree. A read may see a change that is applied and not flushed yet, and a read of several keys may fall between
+//! two writes of one change; the operations are laid out so that neither matters. Reads may touch the disk, but are not
 //! worth a blocking pool: the working set is cached.
 //!
 //! The statements of an operation stand in its feature's `sled.rs`. Reading order: `commit`, `txn`, `keys`, `record`.

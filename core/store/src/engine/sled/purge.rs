@@ -1,8 +1,9 @@
-//! Purging: removing what expired, a bounded step at a time.
+//! Purging: expired records are removed in bounded steps.
 //!
-//! A step walks on from where the last one ended, reads at most so many records beside the writer, and removes
-//! those that are due in one change, which looks at each of them again. A record that cannot be read stays. Nothing
-//! depends on it: what expired is refused whether it was purged or not. Where a walk stands is kept in memory; a restart begins anew.
+//! A step continues where the last one ended. It reads a bounded number of records beside the writer, and removes the
+//! due ones in one change, which looks at each of them again. An unreadable record stays. Nothing depends on purging:
+//! expired records are refused whether they were removed or not. The position of a walk is kept in memory; a restart
+//! starts over.
 
 use crate::engine::sled::{Sled, error};
 use crate::{PurgeStep, StoreError};

@@ -89,8 +89,10 @@ pub(crate) fn find_by_identity(txn: &Txn, group: u32, number: &str) -> Result<Op
     }
 }
 
-/// Makes the account of an identity that has none; it is the caller's to put it, and the identity. The wished name
-/// belongs to the identity by its form, which nobody else may choose, so that it needs no entry of its own. While the wished name is taken, `-2`, `-3` and so on is added.
+/// Makes the account of an identity that has none. The caller stores the account and the identity.
+///
+/// The wished name follows from the identity and nobody may choose it, so it needs no entry of its own. While the
+/// wished name is taken, `-2`, `-3` and so on is added.
 pub(crate) fn create(
     txn: &mut Txn,
     number: &str,

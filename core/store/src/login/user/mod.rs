@@ -1,9 +1,10 @@
 //! User accounts: found by number and group, by id, or by name.
 //!
-//! An account made by a phone login is found by its identity, the pair (number, group), never by its user name:
-//! who takes the name `G0-0912...` first (an older version let them) gets neither that number's account nor in its
-//! way. Invariants: a user name is held by one account, as long as nobody registers names of that form; an identity leads to one account; switching an account off ends its sessions in
-//! the same change.
+//! An account made by a phone login is found by its identity, the pair (number, group), and never by its user name. An
+//! older version let anybody take the name `G0-0912...`; whoever did so neither gets nor blocks that number's account.
+//!
+//! Invariants: a user name belongs to one account, as long as nobody registers names of the form `G<group>-<number>`;
+//! an identity leads to one account; disabling an account ends its sessions in the same change.
 
 pub(crate) mod sled;
 

@@ -1,13 +1,12 @@
-//! The audit log: what happened to accounts, sessions, keys and the configuration, newest kept, oldest dropped.
+//! The audit log: what happened to accounts, sessions, keys and the configuration.
 //!
-//! Entries are numbered from 1 without gaps and never changed. They are kept in three logs with a bound each, so that
-//! a flood of what anybody can cause (wrong codes, say) pushes out nothing that takes an account, and one account
-//! nothing that takes an operator; a page shows all of them in the order of their numbers. Writing past the bound removes the oldest in the same change, so that no log
-//! ever holds more than it may, and a bound that was lowered is reached while writing. Entries hold what people may
-//! read: no code, token or key, and numbers and names masked by the caller.
+//! Entries are numbered from 1 without gaps and never change. Three logs have a limit each, so that a flood of wrong
+//! codes cannot remove the entry that tells of a stolen account, and one account cannot remove what an operator did. A
+//! page shows all three in the order of their numbers. Appending past a limit removes the oldest entries in the same
+//! change, so no log ever exceeds its limit; after a limit is lowered, the surplus goes while new entries are written.
 //!
-//! What is appended together is kept in chunks of up to [`CHUNK_ENTRIES`] under the number of the first, because the
-//! engine's work is per key and not per byte. An entry with a key of its own is from a version before chunks.
+//! Entries hold what people may read: no code, token or key. The caller masks numbers and names.
+//! Not here: which event goes into which log, and the queue in front of the log (`chelseru-domain`).
 
 pub(crate) mod sled;
 

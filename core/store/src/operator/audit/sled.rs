@@ -1,4 +1,7 @@
-//! Statements of sled.
+//! The audit log on sled.
+//!
+//! Entries that are appended together share a chunk of up to [`CHUNK_ENTRIES`] under the number of its first entry,
+//! because sled's work is per key and not per byte. An entry with a key of its own comes from a version before chunks.
 
 use std::collections::VecDeque;
 use std::ops::Bound;

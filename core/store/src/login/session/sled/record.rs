@@ -23,7 +23,8 @@ pub(crate) struct SessionRecord {
     pub(crate) generation: u32,
 }
 
-/// As it is stored. Of the times only one is whole; distances are short numbers. They wrap, so that any times come back.
+/// The stored form. One time is whole, the others are distances to it, which are short numbers. Distances wrap, so any
+/// times are restored.
 #[derive(Serialize, Deserialize)]
 struct Packed {
     /// First, because every request reads it alone.
