@@ -15,6 +15,7 @@ mod private;
 pub mod reload;
 
 pub mod bindings;
+pub mod border;
 pub mod chat;
 pub mod messages;
 pub mod payments;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::bindings::payment::{functions, http as wit_http, payment_gateway as wit, payment_types, types};
+use crate::border::{NAME_MAX, STATE_MAX, URL_MAX};
 use crate::config::{Config, SANDBOX_PAY};
 use crate::providers::Providers;
 use crate::sandbox_pay::SandboxBank;
@@ -50,12 +51,6 @@ pub const KIND: Kind = Kind {
     functions: functions::ALL,
 };
 
-/// Bytes of a plugin's own state, and of what it keeps of a callback.
-const STATE_MAX: usize = 4096;
-/// Bytes of a reference or a receipt number.
-const NAME_MAX: usize = 512;
-/// Bytes of an address a payer is sent to, and of each form field.
-const URL_MAX: usize = 4096;
 /// Fields of a form.
 const FIELDS_MAX: usize = 50;
 /// Characters of a provider's words.

@@ -8,142 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
 
-use reqwest::Url;
-
+use crate::description::Description;
 use crate::grants::{Grants, HostGrant};
-use crate::plugin::{Description, SettingKind, SettingSpec};
-
-/// A setting as the operator wrote it. Text is accepted for every kind, because a value that comes from an
-/// environment variable or a file has no other form.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SettingValue {
-    /// Any text.
-    Text(String),
-    /// A whole number.
-    Integer(i64),
-    /// A truth value.
-    Boolean(bool),
-}
-
-impl SettingValue {
-    fn kind(&self) -> &'static str {
-        match self {
-            SettingValue::Text(_) => "text",
-            SettingValue::Integer(_) => "an integer",
-            SettingValue::Boolean(_) => "a boolean",
-        }
-    }
-}
-
-/// Shows the kind and never the value, which may be a key.
-impl fmt::Debug for SettingValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<{}>", self.kind())
-    }
-}
-
-impl From<&str> for SettingValue {
-    fn from(text: &str) -> SettingValue {
-        SettingValue::Text(text.to_owned())
-    }
-}
-
-impl From<String> for SettingValue {
-    fn from(text: String) -> SettingValue {
-        SettingValue::Text(text)
-    }
-}
-
-impl From<i64> for SettingValue {
-    fn from(number: i64) -> SettingValue {
-        SettingValue::Integer(number)
-    }
-}
-
-impl From<bool> for SettingValue {
-    fn from(value: bool) -> SettingValue {
-        SettingValue::Boolean(value)
-    }
-}
-
-/// What one call may use. Every limit has a typed error (see [`crate::CallError`]) or is told to the plugin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Linear memories and tables of a call together, in bytes. Default 16 MiB: a provider protocol needs about
-    /// one. At most the host's own `memory_bytes_max`. Above it: `MemoryExceeded`.
-    pub memory_bytes_max: usize,
-    /// Guest CPU of a call, counted in ticks of the host. Default 200 ms: a thousand times what mapping one
-    /// message takes. Waiting for an answer does not count. Above it: `CpuExceeded`.
-    pub cpu_time_max: Duration,
-    /// From the start of the instance to its answer, waiting included; the time in the queue is not. Default 15 s.
-    /// Above it: `Timeout`.
-    pub wall_time_max: Duration,
-    /// Bytes of all HTTP requests and answers of a call together. Default 4 MiB. Above it the request is refused
-    /// (or its answer is too large), which the plugin is told.
-    pub host_call_bytes_max: usize,
-    /// Resource handles alive at once (streams, pollables, ...). Default 128: an ordinary guest holds under ten.
-    /// Above it: `HandlesExceeded`.
-    pub handles_max: usize,
-    /// Bytes that one crossing copies out of the guest: its answer, or the arguments of one host call; lists count
-    /// with the size their items have in the host. Default 1 MiB. Above it: `OutputTooLarge`.
-    pub output_bytes_max: usize,
-    /// One HTTP answer, head and body, in bytes. Default 1 MiB. Above it the plugin is told `too-large`.
-    pub http_response_bytes_max: usize,
-    /// HTTP requests of a call. Default 8. Above it the plugin is told `invalid-request`. 0 forbids the network.
-    pub http_requests_max: u32,
-    /// Bytes of standard output and error of a call together. Default 4 KiB. What is above it is dropped, and one
-    /// line says so.
-    pub log_bytes_max: usize,
-    /// Calls of this provider that run at once. Default 64. Above it calls wait.
-    pub concurrency_max: u32,
-    /// Calls of this provider that wait. Default 256. Above it: `Busy` at once.
-    pub queue_calls_max: u32,
-    /// How long a call waits for its turn. Default 1 s. Above it: `Busy`.
-    pub queue_time_max: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            memory_bytes_max: 16 << 20,
-            cpu_time_max: Duration::from_millis(200),
-            wall_time_max: Duration::from_secs(15),
-            host_call_bytes_max: 4 << 20,
-            handles_max: 128,
-            output_bytes_max: 1 << 20,
-            http_response_bytes_max: 1 << 20,
-            http_requests_max: 8,
-            log_bytes_max: 4 << 10,
-            concurrency_max: 64,
-            queue_calls_max: 256,
-            queue_time_max: Duration::from_secs(1),
-        }
-    }
-}
-
-impl Limits {
-    fn problems(&self, host_memory_bytes_max: usize, out: &mut Vec<BindProblem>) {
-        let mut refuse = |limit: &'static str, reason: String| out.push(BindProblem::Limit { limit, reason });
-        if self.memory_bytes_max == 0 || self.memory_bytes_max > host_memory_bytes_max {
-            refuse(
-                "memory_bytes_max",
-                format!("must be from 1 to the host's own {host_memory_bytes_max} bytes"),
-            );
-        }
-        for (limit, zero) in [
-            ("cpu_time_max", self.cpu_time_max.is_zero()),
-            ("wall_time_max", self.wall_time_max.is_zero()),
-            ("output_bytes_max", self.output_bytes_max == 0),
-            ("concurrency_max", self.concurrency_max == 0),
-        ] {
-            if zero {
-                refuse(limit, "must not be 0".to_owned());
-            }
-        }
-    }
-}
+use crate::limits::Limits;
+use crate::setting::{SettingKind, SettingSpec, SettingValue, setting_text, url_parse};
 
 /// One provider entry: a name, and what the plugin behind it gets.
 #[derive(Clone, Debug)]
@@ -261,7 +130,8 @@ pub(crate) fn check(
     binding: &Binding,
 ) -> Result<Bound, BindError> {
     let mut problems = Vec::new();
-    binding.limits.problems(host_memory_bytes_max, &mut problems);
+    let limits = binding.limits.problems(host_memory_bytes_max);
+    problems.extend(limits.into_iter().map(|(limit, reason)| BindProblem::Limit { limit, reason }));
     if memory_bytes_initial > binding.limits.memory_bytes_max {
         let reason = format!("is below the {memory_bytes_initial} bytes that the plugin starts with");
         problems.push(BindProblem::Limit { limit: "memory_bytes_max", reason });
@@ -333,43 +203,6 @@ fn settings_check(
     (settings, secrets)
 }
 
-/// A value as the guest reads it, or what was expected and what is there instead.
-pub(crate) fn setting_text(
-    kind: SettingKind,
-    value: &SettingValue,
-) -> Result<String, (&'static str, &'static str)> {
-    let found = match value {
-        SettingValue::Text(text) if text.is_empty() => "an empty text",
-        value => value.kind(),
-    };
-    let wrong = (kind.name(), found);
-    match (kind, value) {
-        (SettingKind::Text, SettingValue::Text(text)) if !text.is_empty() => Ok(text.clone()),
-        (SettingKind::Integer, SettingValue::Integer(number)) if *number >= 0 => Ok(number.to_string()),
-        (SettingKind::Integer, SettingValue::Integer(_)) => Err((kind.name(), "a negative number")),
-        (SettingKind::Integer, SettingValue::Text(text)) => match text.trim().parse::<u64>() {
-            Ok(number) => Ok(number.to_string()),
-            Err(_) => Err(wrong),
-        },
-        (SettingKind::Boolean, SettingValue::Boolean(value)) => Ok(value.to_string()),
-        (SettingKind::Boolean, SettingValue::Text(text)) => match text.trim() {
-            known @ ("true" | "false") => Ok(known.to_owned()),
-            _ => Err(wrong),
-        },
-        (SettingKind::Url, SettingValue::Text(text)) => match url_parse(text) {
-            Some(_) => Ok(text.trim().to_owned()),
-            None => Err((kind.name(), "something else")),
-        },
-        _ => Err(wrong),
-    }
-}
-
-fn url_parse(text: &str) -> Option<Url> {
-    Url::parse(text.trim()).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|h| !h.is_empty())
-    })
-}
-
 fn hosts_check(
     description: &Description,
     asked: &[HostGrant],
@@ -406,6 +239,8 @@ fn hosts_check(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn spec(key: &str, kind: SettingKind, required: bool, default: Option<&str>) -> SettingSpec {

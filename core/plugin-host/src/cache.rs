@@ -82,7 +82,7 @@ impl CodeCache {
         match deserialize(engine, &code) {
             Ok(component) => Some(component),
             Err(error) => {
-                let error = crate::state::error_text(&error);
+                let error = crate::text::error_text(&error);
                 tracing::warn!(path = %path.display(), error, "compiled code does not fit, compiling again");
                 None
             }
@@ -94,7 +94,7 @@ impl CodeCache {
         let path = self.entry(digest);
         let written = component
             .serialize()
-            .map_err(|e| io::Error::other(crate::state::error_text(&e)))
+            .map_err(|e| io::Error::other(crate::text::error_text(&e)))
             .and_then(|code| entry_write(&path, &code));
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "compiled code could not be kept");

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower};
 
-use crate::state::{CallState, error_text};
+use crate::state::CallState;
+use crate::text::error_text;
 
 /// A function that plugins export, named without package and version.
 ///

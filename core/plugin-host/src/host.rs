@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -18,16 +19,21 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::binding::Limits;
 use crate::cache::CodeCache;
+use crate::description::Description;
 use crate::egress::EgressOptions;
 use crate::grants::Grants;
-use crate::plugin::{self, Checked, Description, Kind, LoadError, Plugin};
-use crate::state::{self, CORE_INSTANCES_MAX, CallState, Grant, MEMORIES_MAX, Network, TABLES_MAX};
+use crate::imports;
+use crate::limits::Limits;
+use crate::plugin::{self, Checked, Kind, LoadError, Plugin};
+use crate::state::{CORE_INSTANCES_MAX, CallState, Grant, MEMORIES_MAX, Network, TABLES_MAX};
+use crate::text::{Border, error_text};
 use crate::wit::exports::chelseru::provider::plugin as wit;
 
 /// Plugins that compile or describe themselves at once.
 const LOADS_MAX: u32 = 2;
+/// How long a plugin may take to describe itself. Its CPU is limited as well; this bounds one that sleeps.
+const DESCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Guest stack. The async stack below adds as much again for host functions, which is safe in debug builds too.
 const GUEST_STACK_BYTES: usize = 512 << 10;
 const ASYNC_STACK_BYTES: usize = 1 << 20;
@@ -125,7 +131,7 @@ impl Host {
     pub fn new(options: HostOptions) -> Result<Host, HostError> {
         options_check(&options)?;
         let (engine, allocation) = engine_build(&options)?;
-        let linker = state::linker(&engine).map_err(|e| HostError::Engine(state::error_text(&e)))?;
+        let linker = imports::linker(&engine).map_err(|e| HostError::Engine(error_text(&e)))?;
         let cache = options.cache_dir.as_deref().and_then(|dir| match CodeCache::open(&engine, dir) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
@@ -189,7 +195,7 @@ impl Host {
                 cache.put(&digest, &component);
             }
             // Otherwise the first call would pay for it.
-            component.initialize_copy_on_write_image().map_err(|e| LoadError::Host(state::error_text(&e)))?;
+            component.initialize_copy_on_write_image().map_err(|e| LoadError::Host(error_text(&e)))?;
             Ok((checked, digest, from_cache))
         };
         let prepared = tokio::task::spawn_blocking(prepare).await;
@@ -206,29 +212,30 @@ impl Host {
         }
         // `from_binary`, because the text format is not for plugins; compiled code is refused by it as well.
         let component =
-            Component::from_binary(engine, bytes).map_err(|e| LoadError::Malformed(state::error_text(&e)))?;
+            Component::from_binary(engine, bytes).map_err(|e| LoadError::Malformed(error_text(&e)))?;
         Ok((component, false))
     }
 
     async fn describe(&self, checked: &Checked) -> Result<Description, LoadError> {
         let limits = Limits {
             memory_bytes_max: self.inner.options.memory_bytes_max,
-            wall_time_max: Duration::from_secs(2),
+            wall_time_max: DESCRIBE_TIME_MAX,
             output_bytes_max: 256 << 10,
-            http_requests_max: 0,
             ..Limits::default()
         };
         let grant = Arc::new(Grant {
             name: "(describe)".into(),
             settings: BTreeMap::new(),
-            secrets: Arc::from([]),
+            border: Arc::new(Border::default()),
             hosts: Arc::new(Grants::default()),
-            ticks_max: ticks(limits.cpu_time_max, self.inner.options.tick),
+            tick: self.inner.options.tick,
+            stats: Arc::default(),
             limits,
         });
         let network = Network::Denied("there is no network while a plugin describes itself");
         let mut store = CallState::store(&self.inner.engine, &grant, None, network);
-        let failed = |error: wasmtime::Error| LoadError::Describe(state::error_text(&error));
+        let failed = |error: wasmtime::Error| LoadError::Describe(error_text(&error));
+        let meter = store.data().meter();
         let run = async {
             let instance = checked.pre.instantiate_async(&mut store).await.map_err(failed)?;
             checked.types_check(&mut store, &instance)?;
@@ -237,10 +244,12 @@ impl Host {
                 .map_err(failed)?;
             describe.call_async(&mut store, ()).await.map_err(failed)
         };
-        match tokio::time::timeout(grant.limits.wall_time_max, run).await {
+        let mut run = pin!(run);
+        let metered = std::future::poll_fn(|context| meter.poll(run.as_mut(), context));
+        match tokio::time::timeout(grant.limits.wall_time_max, metered).await {
             Ok(Ok((raw,))) => Description::parse(raw).map_err(LoadError::Description),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(LoadError::Describe("no answer in 2 s".to_owned())),
+            Err(_) => Err(LoadError::Describe(format!("no answer in {} s", DESCRIBE_TIME_MAX.as_secs()))),
         }
     }
 }
@@ -259,13 +268,6 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// How many ticks of the clock a time is, rounded up. The tick in which a guest starts counts as whole, so one
-/// more is allowed: nobody gets less than the limit.
-pub(crate) fn ticks(time: Duration, tick: Duration) -> u32 {
-    let ticks = time.as_nanos().div_ceil(tick.as_nanos().max(1));
-    u32::try_from(ticks).unwrap_or(u32::MAX - 1) + 1
 }
 
 fn options_check(options: &HostOptions) -> Result<(), HostError> {
@@ -303,7 +305,7 @@ fn engine_build(options: &HostOptions) -> Result<(Engine, Allocation), HostError
         match Engine::new(&config) {
             Ok(engine) => return Ok((engine, Allocation::Pooling)),
             Err(error) => {
-                let error = state::error_text(&error);
+                let error = error_text(&error);
                 tracing::warn!(
                     error,
                     "no address space for the instance pool, allocating on demand (slower)"
@@ -319,7 +321,7 @@ fn engine_build(options: &HostOptions) -> Result<(Engine, Allocation), HostError
         .memory_reservation_for_growth(1 << 20)
         .memory_guard_size(64 << 10)
         .memory_may_move(true);
-    let engine = Engine::new(&config).map_err(|e| HostError::Engine(state::error_text(&e)))?;
+    let engine = Engine::new(&config).map_err(|e| HostError::Engine(error_text(&e)))?;
     Ok((engine, Allocation::OnDemand))
 }
 
@@ -355,15 +357,6 @@ fn ticker_start(engine: &Engine, tick: Duration) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_never_give_less_than_the_time() {
-        let tick = Duration::from_millis(10);
-        assert_eq!(ticks(Duration::from_millis(200), tick), 21);
-        assert_eq!(ticks(Duration::from_millis(201), tick), 22);
-        assert_eq!(ticks(Duration::from_nanos(1), tick), 2);
-        assert_eq!(ticks(Duration::MAX, tick), u32::MAX);
-    }
 
     #[test]
     fn options_out_of_range_are_named() {

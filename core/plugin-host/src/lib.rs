@@ -62,25 +62,39 @@
 
 mod binding;
 mod cache;
+mod call_error;
+mod description;
 mod egress;
 mod function;
 mod grants;
 mod host;
+mod imports;
+mod limits;
+mod meter;
 mod output;
 mod plugin;
 mod provider;
 mod registry;
+mod setting;
 mod state;
+mod stats;
+mod text;
 mod watch;
 
-pub use binding::{BindError, BindProblem, Binding, Limits, SettingValue};
+pub use binding::{BindError, BindProblem, Binding};
+pub use call_error::CallError;
+pub use description::Description;
 pub use egress::{Egress, EgressOptions, HttpError, HttpRequest, HttpResponse, Method, Transport, Url};
 pub use function::{AnyFunction, Function};
 pub use grants::{Grants, HostGrant, is_public};
 pub use host::{Allocation, Host, HostError, HostOptions};
-pub use plugin::{Description, Kind, LoadError, Plugin, SettingKind, SettingSpec};
-pub use provider::{CallError, Held, Provider};
+pub use limits::Limits;
+pub use plugin::{Kind, LoadError, Plugin};
+pub use provider::{Held, Provider};
 pub use registry::{Desired, Prepared, ProviderStatus, Registry, RegistryError};
+pub use setting::{SettingKind, SettingSpec, SettingValue};
+pub use stats::{CALL_ERRORS, CallStats, ErrorCount};
+pub use text::{Border, CODE_CHARS_MAX, GuestData, LIST_ITEMS_MAX, SECRET_MASK, TEXT_CHARS_MAX};
 /// The engine, for the derive macros of an embedder's parameter and result types.
 pub use wasmtime;
 pub use watch::{Change, WatchError, WatchPaths, Watcher};

@@ -1,24 +1,21 @@
-//! A loaded plugin: what it is, what it exports, and every check between bytes and a plugin that may be bound.
+//! A loaded plugin: what it is, what it exports, and the checks of a component before it runs.
 //!
-//! A [`Plugin`] is immutable and holds compiled code with its imports linked, never an instance. Before anything
-//! of it runs, its kind and interface version are read from its exports and its imports are compared with what
-//! the host serves; before anything is called, the types of its functions are compared with its kind's; then it runs once, without settings or network, to describe itself, and the description is
-//! checked as hostile input.
-//! Not here: compiling and the cache (see `host`, `cache`), and calls (see `provider`).
+//! A [`Plugin`] is immutable and holds compiled code with its imports linked, never an instance. Its kind and
+//! interface version are read from its exports, and its imports are compared with what the host serves, before any code
+//! of it runs. The types of its functions are compared with its kind's before any of them is called.
+//! Not here: compiling (see `compile`), the self-description (see `description`), and calls (see `provider`).
 
 use std::collections::BTreeMap;
 
 use semver::Version;
-use serde::Serialize;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
-use crate::binding::{SettingValue, setting_text};
+use crate::description::Description;
 use crate::function::AnyFunction;
-use crate::grants::HostGrant;
 use crate::state::CallState;
-use crate::wit::exports::chelseru::provider::plugin as wit;
+use crate::text;
 
 /// A kind of plugin that the embedder can use.
 ///
@@ -37,164 +34,6 @@ pub struct Kind {
     pub optional: &'static [&'static str],
     /// The functions that are called: whoever exports their interface exports them, with these types.
     pub functions: &'static [&'static dyn AnyFunction],
-}
-
-/// What a setting holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SettingKind {
-    /// Any text that is not empty.
-    Text,
-    /// A whole number that is not negative.
-    Integer,
-    /// `true` or `false`.
-    Boolean,
-    /// An absolute http or https URL, whose host needs a grant.
-    Url,
-}
-
-impl SettingKind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            SettingKind::Text => "text that is not empty",
-            SettingKind::Integer => "a whole number that is not negative",
-            SettingKind::Boolean => "true or false",
-            SettingKind::Url => "an absolute http or https URL",
-        }
-    }
-}
-
-/// One setting that a plugin knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SettingSpec {
-    /// Lower-case letters, digits and underscores.
-    pub key: String,
-    /// What it holds.
-    pub kind: SettingKind,
-    /// The plugin cannot work without it; then it has no default.
-    pub required: bool,
-    /// Never shown.
-    pub secret: bool,
-    /// Used when the operator gives none; always of the setting's kind.
-    pub default: Option<String>,
-    /// One sentence for the operator.
-    pub help: String,
-}
-
-/// What a plugin says of itself, checked: sizes, names and values are within bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// In kebab-case.
-    pub name: String,
-    /// The plugin's own version.
-    pub version: Version,
-    /// One sentence for the operator.
-    pub summary: String,
-    /// The settings it knows.
-    pub settings: Vec<SettingSpec>,
-    /// The hosts it asks to call: entries of an allow-list, in their canonical form.
-    pub hosts: Vec<String>,
-}
-
-/// Bounds of a description. Generous for a person, small for a host that keeps many.
-const NAME_CHARS_MAX: usize = 64;
-const TEXT_CHARS_MAX: usize = 512;
-const SETTINGS_MAX: usize = 64;
-const HOSTS_MAX: usize = 32;
-
-impl Description {
-    /// Checks what a guest returned.
-    ///
-    /// # Errors
-    /// A sentence that names the first thing that is wrong.
-    pub(crate) fn parse(raw: wit::Description) -> Result<Description, String> {
-        let kebab = |text: &str| {
-            text.len() <= NAME_CHARS_MAX
-                && text.starts_with(|c: char| c.is_ascii_lowercase())
-                && text.split('-').all(|word| {
-                    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-                })
-        };
-        if !kebab(&raw.name) {
-            return Err(format!(
-                "name {:?} is not kebab-case of at most {NAME_CHARS_MAX} characters",
-                shortened(&raw.name)
-            ));
-        }
-        if raw.version.len() > NAME_CHARS_MAX {
-            return Err(format!("the version has more than {NAME_CHARS_MAX} characters"));
-        }
-        let version = Version::parse(&raw.version)
-            .map_err(|e| format!("version {:?} is not a semantic version: {e}", shortened(&raw.version)))?;
-        sentence_check("the summary", &raw.summary)?;
-        if raw.settings.len() > SETTINGS_MAX {
-            return Err(format!("more than {SETTINGS_MAX} settings"));
-        }
-        let mut settings: Vec<SettingSpec> = Vec::with_capacity(raw.settings.len());
-        for setting in raw.settings {
-            let spec = setting_parse(setting)?;
-            if settings.iter().any(|other| other.key == spec.key) {
-                return Err(format!("setting \"{}\" is described twice", spec.key));
-            }
-            settings.push(spec);
-        }
-        if raw.hosts.len() > HOSTS_MAX {
-            return Err(format!("more than {HOSTS_MAX} hosts"));
-        }
-        let hosts = raw
-            .hosts
-            .iter()
-            .map(|entry| match entry.parse::<HostGrant>() {
-                Ok(grant) => Ok(grant.to_string()),
-                Err(reason) => Err(format!("host {:?}: {reason}", shortened(entry))),
-            })
-            .collect::<Result<Vec<String>, String>>()?;
-        Ok(Description { name: raw.name, version, summary: raw.summary, settings, hosts })
-    }
-}
-
-fn setting_parse(raw: wit::Setting) -> Result<SettingSpec, String> {
-    let key_bytes = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    if raw.key.is_empty() || raw.key.len() > NAME_CHARS_MAX || !raw.key.bytes().all(key_bytes) {
-        return Err(format!(
-            "setting key {:?} is not of lower-case letters, digits and underscores",
-            shortened(&raw.key)
-        ));
-    }
-    let key = raw.key;
-    sentence_check(&format!("the help of setting \"{key}\""), &raw.help)?;
-    let kind = match raw.kind {
-        wit::SettingKind::Text => SettingKind::Text,
-        wit::SettingKind::Integer => SettingKind::Integer,
-        wit::SettingKind::Boolean => SettingKind::Boolean,
-        wit::SettingKind::Url => SettingKind::Url,
-    };
-    let default = match raw.default {
-        None => None,
-        Some(_) if raw.required => return Err(format!("setting \"{key}\" is required and has a default")),
-        Some(text) if text.chars().count() > TEXT_CHARS_MAX => {
-            return Err(format!(
-                "the default of setting \"{key}\" has more than {TEXT_CHARS_MAX} characters"
-            ));
-        }
-        Some(text) => Some(
-            setting_text(kind, &SettingValue::Text(text))
-                .map_err(|_| format!("the default of setting \"{key}\" is not {}", kind.name()))?,
-        ),
-    };
-    Ok(SettingSpec { key, kind, required: raw.required, secret: raw.secret, default, help: raw.help })
-}
-
-/// One line of bounded length without control characters, because it goes to terminals and logs.
-fn sentence_check(what: &str, text: &str) -> Result<(), String> {
-    if text.chars().count() > TEXT_CHARS_MAX || text.chars().any(char::is_control) {
-        return Err(format!("{what} is not one line of at most {TEXT_CHARS_MAX} characters"));
-    }
-    Ok(())
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(NAME_CHARS_MAX).collect()
 }
 
 /// Why bytes did not become a plugin. None of these goes away by trying the same bytes again, except `Host`.
@@ -273,6 +112,9 @@ impl LoadError {
 /// The protocol that every plugin speaks, whatever its kind.
 const PROTOCOL: &str = "chelseru:provider";
 const PROTOCOL_VERSIONS: &[(u64, u64)] = &[(0, 1)];
+
+/// Characters of a foreign name in an error.
+const NAME_CHARS_MAX: usize = 64;
 
 /// Interfaces that the linker serves.
 const SERVED: &[&str] = &[
@@ -415,7 +257,8 @@ fn found_text(names: &[&str]) -> String {
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let shown: Vec<String> = names.iter().take(8).map(|n| format!("\"{}\"", shortened(n))).collect();
+    let shown: Vec<String> =
+        names.iter().take(8).map(|n| format!("\"{}\"", text::escaped(n, NAME_CHARS_MAX))).collect();
     shown.join(", ")
 }
 
@@ -457,12 +300,12 @@ fn unknown_import(engine: &Engine, component: &Component, error: &wasmtime::Erro
         });
         if needs_host && !served {
             return LoadError::UnknownImport {
-                name: shortened(name),
+                name: text::escaped(name, NAME_CHARS_MAX),
                 reason: format!("{PROTOCOL}/http and /settings 0.1 and WASI 0.2 are"),
             };
         }
     }
-    LoadError::UnknownImport { name: "?".to_owned(), reason: crate::state::error_text(error) }
+    LoadError::UnknownImport { name: "?".to_owned(), reason: text::error_text(error) }
 }
 
 /// A loaded plugin. Immutable; shared by every provider that is bound to it.
@@ -548,55 +391,6 @@ impl std::fmt::Debug for Plugin {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn raw() -> wit::Description {
-        wit::Description {
-            name: "sample-2".to_owned(),
-            version: "1.2.3-rc.1".to_owned(),
-            summary: "A sample.".to_owned(),
-            settings: vec![wit::Setting {
-                key: "base_url".to_owned(),
-                kind: wit::SettingKind::Url,
-                required: false,
-                secret: false,
-                default: Some("https://a.com".to_owned()),
-                help: "Where.".to_owned(),
-            }],
-            hosts: vec!["a.com".to_owned()],
-        }
-    }
-
-    fn refused(change: impl FnOnce(&mut wit::Description)) -> String {
-        let mut raw = raw();
-        change(&mut raw);
-        Description::parse(raw).expect_err("must be refused")
-    }
-
-    #[test]
-    fn a_description_within_bounds_is_taken() {
-        assert!(Description::parse(raw()).is_ok());
-        let mut at_the_bound = raw();
-        at_the_bound.summary = "é".repeat(TEXT_CHARS_MAX);
-        at_the_bound.hosts = vec!["a.com".to_owned(); HOSTS_MAX];
-        assert!(Description::parse(at_the_bound).is_ok());
-    }
-
-    #[test]
-    fn a_description_outside_bounds_is_refused_by_name() {
-        assert!(refused(|d| d.name = "Sample".to_owned()).contains("kebab-case"));
-        assert!(refused(|d| d.name = "a--b".to_owned()).contains("kebab-case"));
-        assert!(refused(|d| d.name = "a".repeat(65)).contains("kebab-case"));
-        assert!(refused(|d| d.version = "1.2".to_owned()).contains("semantic version"));
-        assert!(refused(|d| d.summary = "x".repeat(TEXT_CHARS_MAX + 1)).contains("summary"));
-        assert!(refused(|d| d.summary = "a\u{1b}[31m".to_owned()).contains("summary"));
-        assert!(refused(|d| d.hosts = vec!["a.com".to_owned(); HOSTS_MAX + 1]).contains("hosts"));
-        assert!(refused(|d| d.hosts = vec!["https://a.com".to_owned()]).contains("http://"));
-        assert!(refused(|d| d.settings[0].key = "Base".to_owned()).contains("setting key"));
-        assert!(refused(|d| d.settings[0].default = Some("a.com".to_owned())).contains("default"));
-        assert!(refused(|d| d.settings[0].required = true).contains("required"));
-        assert!(refused(|d| d.settings.push(d.settings[0].clone())).contains("twice"));
-        assert!(refused(|d| d.settings = vec![d.settings[0].clone(); SETTINGS_MAX + 1]).contains("settings"));
-    }
 
     #[test]
     fn a_version_error_says_which_side_is_older() {

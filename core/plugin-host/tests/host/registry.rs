@@ -86,7 +86,7 @@ async fn new_bytes_serve_the_next_call_and_what_did_not_change_is_the_same_provi
 
     let status = scene.status("A");
     assert_eq!((status.generation, status.reloads, status.state), (2, 1, "serving"));
-    assert_eq!((status.calls, status.call_errors, status.reload_failures), (3, 0, 0));
+    assert_eq!((status.calls.calls, status.calls.call_errors, status.reload_failures), (3, 0, 0));
     assert_eq!(status.blake3.as_deref(), Some(after["A"].plugin().digest()));
     assert_eq!(scene.status("B").generation, 1);
 }
@@ -229,21 +229,21 @@ async fn calls_in_flight_finish_on_the_old_one() {
     let scene = Scene::new();
     scene.put(
         "a.wasm",
-        &answering("(call $sleep (i64.const 200000000)) (call $ret (i32.const 256) (i32.const 3))"),
+        &answering("(call $sleep (i64.const 3000000000)) (call $ret (i32.const 256) (i32.const 3))"),
     );
     let desired = [scene.want("A", "a.wasm")];
     scene.apply(&desired).await;
     let old = scene.registry.get("A").expect("serves");
     let call = tokio::spawn(async move { run(&old, "x").await });
-    while scene.status("A").in_flight == 0 {
+    while scene.status("A").calls.in_flight == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     scene.put("a.wasm", &answering(SECOND));
     scene.apply(&desired).await;
-    assert_eq!(scene.status("A").in_flight, 1, "the old call is still counted");
+    assert_eq!(scene.status("A").calls.in_flight, 1, "the old call is still counted");
     assert_eq!(scene.run("A").await, "invalid");
     assert_eq!(call.await.expect("no panic"), Ok("not".to_owned()));
-    assert_eq!(scene.status("A").in_flight, 0);
+    assert_eq!(scene.status("A").calls.in_flight, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
