@@ -44,7 +44,7 @@ use crate::sandbox::Inbox;
 use crate::sandbox_pay::SandboxBank;
 use crate::users::OperatorDoor;
 use crate::webhooks::{self, Endpoints};
-use crate::{chat, keys, messages, plugins, private, rules};
+use crate::{chat, keys, messages, plugins, private};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -160,7 +160,7 @@ impl App {
 
     /// What a configuration refers to. Errors: a text for the operator.
     pub fn secrets(&self, loaded: &Loaded) -> Result<Secrets, String> {
-        Ok(Secrets { tokens: rules::tokens(loaded, &self.key)?, endpoints: Endpoints::load(loaded)? })
+        Ok(Secrets { tokens: config::rules::tokens(loaded, &self.key)?, endpoints: Endpoints::load(loaded)? })
     }
 
     /// Records a security event.

@@ -28,7 +28,7 @@ pub mod users;
 pub mod webhooks;
 
 pub mod cli;
-pub mod config;
+pub use chelseru_config as config;
 mod keys;
 pub mod logging;
 pub mod metrics;

@@ -80,7 +80,7 @@ pub(crate) fn measure(app: &App) {
     if let Ok(waiting) = app.store.messages_waiting() {
         app.metrics.gauge("chelseru_messages_waiting", None, waiting as f64);
     }
-    let rules = crate::rules::shield_rules(&app.live().config);
+    let rules = crate::config::rules::shield_rules(&app.live().config);
     app.metrics.gauge("chelseru_sms_prefixes_slowed", None, app.shield.slowed(&rules, now) as f64);
     for candidate in app.live().sms.candidates() {
         let value = match candidate.gate.circuit(now) {

@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::sms::gate::{Gate, GateRules};
-use chelseru_domain::sms::queue::{SmsQueue, SmsRoute, SmsRules};
+use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
 use chelseru_domain::sms::route::{Candidate, SmsProvider};
 use chelseru_domain::sms::{Progress, Rejection, SmsBody, SmsError, SmsMessage, SmsReceipt};
 use chelseru_plugin_host::{CallError, Kind, Provider};
 use tokio::sync::OnceCell;
 
 use crate::bindings::{functions, sms_status, sms_template, sms_text, sms_types, types};
+use crate::config::rules::{gate_rules, sms_rules};
 use crate::config::{Config, SANDBOX_SMS_PLUGIN};
 use crate::metrics::{Metrics, SmsMetrics};
 use crate::sandbox::Inbox;
@@ -58,29 +59,7 @@ pub fn sms_route(
         let gate = gates.of(provider.name(), gate_rules(config, provider.name()));
         Candidate { provider, gate }
     };
-    let sms = &config.sms;
-    let rules = SmsRules {
-        notice_lifetime: Duration::from_secs(sms.notice_minutes * 60),
-        round_timeout: Duration::from_secs(sms.round_seconds),
-        retry_min: Duration::from_secs(sms.retry_seconds_min),
-        retry_max: Duration::from_secs(sms.retry_seconds_max),
-        otp_retry: Duration::from_secs(sms.otp_retry_seconds),
-        workers_max: sms.workers_max,
-        queue_max: sms.queue_max,
-        idempotency_keys_max: sms.idempotency_keys_max,
-        ..SmsRules::default()
-    };
-    SmsRoute::new(queue.clone(), candidates.into_iter().map(candidate).collect(), rules)
-}
-
-fn gate_rules(config: &Config, name: &str) -> GateRules {
-    let entry = config.provider.get(name);
-    GateRules {
-        failures: config.sms.circuit_failures,
-        open_for: Duration::from_secs(config.sms.circuit_open_seconds),
-        concurrency_max: entry.map_or(0, |entry| entry.concurrency_max),
-        rate_per_second: entry.map_or(0, |entry| entry.rate_per_second),
-    }
+    SmsRoute::new(queue.clone(), candidates.into_iter().map(candidate).collect(), sms_rules(config))
 }
 
 /// The gates of all provider entries that were ever selected; they go on across reloads.

@@ -12,20 +12,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chelseru_domain::clock::rest_format;
-use chelseru_domain::money;
 use chelseru_domain::webhook::{self, Receivers, SECRET_BYTES, Told};
 use chelseru_plugin_host::{
     Egress, EgressOptions, Grants, HostGrant, HttpRequest, HttpResponse, Method, Transport, Url,
 };
-use chelseru_store::{DeliveryState, Event, EventBody, EventReport, PaymentFacts};
-use serde_json::{Value, json};
+use chelseru_store::Event;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::config::Loaded;
-use crate::http::{shown_amount, state_name};
 
 /// One try, from connecting to the end of the answer.
 ///
@@ -126,7 +122,7 @@ impl Receivers for Endpoints {
             return Told::Failed { error: "the endpoint is not configured".to_owned(), retry_after: None };
         };
         let now = crate::app::unix_millis() / 1000;
-        let (id, body) = (webhook::public_id(event), body(event).to_string().into_bytes());
+        let (id, body) = (webhook::public_id(event), webhook::body(event).to_string().into_bytes());
         let signature = STANDARD.encode(webhook::signature(&endpoint.secret, &id, now, &body));
         let header = |name: &str, value: String| (name.to_owned(), value);
         let request = HttpRequest {
@@ -159,60 +155,6 @@ impl Receivers for Endpoints {
 fn retry_after(answer: &HttpResponse) -> Option<Duration> {
     let header = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
     header?.1.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// What an endpoint gets of an event.
-pub(crate) fn body(event: &Event) -> Value {
-    let data = match &event.body {
-        EventBody::PaymentEnded(payment) => payment_json(payment),
-        EventBody::PaymentRefunded { payment, amount, number } => {
-            let mut data = payment_json(payment);
-            data["refund"] = json!({"number": number, "amount": shown_amount(*amount, payment.currency), "amount_rial": amount});
-            data
-        }
-        EventBody::WalletChanged { user, amount, balance, posting } => json!({
-            "user": user.0, "amount_rial": amount, "balance_rial": balance, "posting": posting,
-        }),
-        EventBody::SpendCaptured { spend, user, held, captured, order } => json!({
-            "spend": spend.0, "user": user.0, "order_id": order, "held_rial": held, "captured_rial": captured,
-        }),
-    };
-    json!({"type": event.body.kind(), "timestamp": rest_format(event.at), "data": data})
-}
-
-fn payment_json(payment: &PaymentFacts) -> Value {
-    json!({
-        "id": payment.id.0,
-        "user": payment.user.0,
-        "state": state_name(payment.state),
-        "reason": payment.reason,
-        "amount": shown_amount(payment.amount, payment.currency),
-        "currency": money::currency_name(payment.currency),
-        "amount_rial": payment.amount,
-        "refunded_rial": payment.refunded,
-        "order_id": payment.order,
-        "gateway": payment.gateway,
-        "ref_id": payment.receipt,
-    })
-}
-
-/// An event and its deliveries, for operators.
-pub(crate) fn report_json(report: &EventReport) -> Value {
-    let deliveries = report.deliveries.iter().map(|(endpoint, delivery)| {
-        let state = match delivery.state {
-            DeliveryState::Pending => "pending",
-            DeliveryState::Delivered => "delivered",
-            DeliveryState::Dead => "dead",
-        };
-        json!({
-            "endpoint": endpoint, "state": state, "attempts": delivery.attempts, "error": delivery.error,
-            "due_at": (state == "pending").then(|| rest_format(delivery.due_at)),
-        })
-    });
-    let mut event = body(&report.event);
-    event["id"] = webhook::public_id(&report.event).into();
-    event["deliveries"] = deliveries.collect();
-    event
 }
 
 /// Tells whoever wants to know until the gateway stops. Each endpoint has a task of its own while something is due

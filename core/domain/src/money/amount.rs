@@ -7,6 +7,7 @@
 use std::fmt;
 
 pub use chelseru_store::Currency;
+use serde_json::Value;
 
 /// An amount of money in rial: at least 1, below 2^63.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +105,18 @@ pub fn format(rial: u64, unit: Currency) -> String {
         Currency::Irr => rial.to_string(),
         Currency::Irt if rial.is_multiple_of(10) => (rial / 10).to_string(),
         Currency::Irt => format!("{}.{}", rial / 10, rial % 10),
+    }
+}
+
+/// Any number of rial as JSON: a number where a double holds it exactly, a text otherwise.
+#[must_use]
+pub fn to_json(rial: u64, unit: Currency) -> Value {
+    let text = format(rial, unit);
+    match text.parse::<u64>() {
+        Ok(whole) => whole.into(),
+        // Fifteen digits survive a double.
+        Err(_) if text.len() <= 15 => text.parse::<f64>().map_or(Value::Null, Value::from),
+        Err(_) => text.into(),
     }
 }
 

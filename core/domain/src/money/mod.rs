@@ -9,6 +9,8 @@
 
 mod amount;
 pub mod payment;
+mod test_bank;
 pub mod wallet;
 
-pub use amount::{Currency, Money, MoneyError, currency_name, format};
+pub use amount::{Currency, Money, MoneyError, currency_name, format, to_json};
+pub use test_bank::{BankDecision, BankSession, BankState, TestBank};

@@ -6,7 +6,9 @@
 //! never forgotten before its time of keeping is over; one endpoint that does not answer holds up no other; a
 //! receiver's answer changes nothing but the delivery.
 //!
-//! Not here: how a body is written and sent (the port's), what is an event (`chelseru-store::outbox`).
+//! Not here: how a body is sent (the port's), what is an event (`chelseru-store::outbox`).
+
+mod body;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,8 @@ use chelseru_store::{Attempt, Event, EventId, EventReport, Store, StoreError};
 use futures_util::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+pub use body::{KINDS, body, report_json};
 
 use crate::{Clock, Timestamp};
 

@@ -6,8 +6,10 @@
 //! [`route`], the failover over several providers, and [`queue`], which keeps a record of each message.
 
 pub mod gate;
+mod inbox;
 pub mod parts;
 pub mod queue;
+mod report;
 pub mod route;
 pub mod shield;
 
@@ -16,6 +18,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 pub use chelseru_store::Progress;
+
+pub use inbox::{Inbox, ShownMessage};
+pub use report::{Delivery, ReportDecoder, ReportError};
 
 use crate::PhoneNumber;
 

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chelseru_domain::clock::SystemClock;
-use chelseru_domain::webhook::{Webhooks, event_of};
+use chelseru_domain::webhook::{Webhooks, event_of, report_json};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::ask::{Way, open};
-use crate::webhooks::{report_json, secret_make};
+use crate::webhooks::secret_make;
 
 /// Events that are shown.
 const SHOWN_MAX: usize = 100;

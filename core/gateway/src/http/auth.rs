@@ -71,7 +71,7 @@ pub(crate) async fn otp_send(context: Context, mut fields: Fields) -> Result<Rep
 
 /// Asks the shield whether a message may be sent to a number at this client's wish.
 pub(crate) fn pass_shield(context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
-    let rules = crate::rules::shield_rules(&context.live.config);
+    let rules = crate::config::rules::shield_rules(&context.live.config);
     let now = context.app.clock.now();
     context.app.shield.admit(&rules, number, context.client_ip(), now).map_err(|refusal| {
         context.app.metrics.count("chelseru_sms_shield_refusals_total", ("cap", refusal.cap.as_str()));

@@ -162,7 +162,7 @@ pub(crate) fn webhook_list(context: &Context) -> Result<Reply, Failure> {
         tracing::error!(%error, "events could not be read");
         Failure::internal()
     })?;
-    let results: Vec<_> = events.iter().map(crate::webhooks::report_json).collect();
+    let results: Vec<_> = events.iter().map(webhook::report_json).collect();
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }
 

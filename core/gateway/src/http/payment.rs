@@ -5,8 +5,10 @@
 //! [`create_failure`] and [`callback_failure`].
 
 use chelseru_domain::clock::rest_format;
+pub(crate) use chelseru_domain::money::to_json as shown_amount;
 use chelseru_domain::money::{self, Currency, Money};
 use chelseru_domain::payment::gateway::{Callback, GatewayError};
+pub(crate) use chelseru_domain::payment::state_name;
 use chelseru_domain::payment::{CallbackError, CreateError, PaymentRequest};
 use chelseru_domain::{PhoneNumber, StoreError};
 use chelseru_store::{PayMode, Payment, PaymentId, PaymentState, Reversal, ReversalState};
@@ -332,18 +334,6 @@ pub(crate) fn payment_json(payment: &Payment) -> Value {
     })
 }
 
-pub(crate) fn state_name(state: PaymentState) -> &'static str {
-    match state {
-        PaymentState::Created => "created",
-        PaymentState::Pending => "pending",
-        PaymentState::Paid => "paid",
-        PaymentState::Failed => "failed",
-        PaymentState::Cancelled => "cancelled",
-        PaymentState::Expired => "expired",
-        PaymentState::Refunded => "refunded",
-    }
-}
-
 /// What a client learns of a payment that was not started. The provider's own words stay in the log.
 fn create_failure(context: &Context, callback_url: &str, error: &CreateError) -> Failure {
     let unit = unit(context);
@@ -512,17 +502,6 @@ pub(crate) fn page(context: &Context, next: Option<u64>, results: &[Value]) -> V
     let path = context.head.uri.path();
     let next = next.map(|next| format!("{}{path}?cursor={next}", context.origin()));
     json!({"next": next, "previous": null, "results": results})
-}
-
-/// An amount as a JSON number of the unit, exactly; as text where a JSON number would not be exact everywhere.
-pub(crate) fn shown_amount(rial: u64, unit: Currency) -> Value {
-    let text = money::format(rial, unit);
-    match text.parse::<u64>() {
-        Ok(whole) => whole.into(),
-        // Fifteen digits survive a double.
-        Err(_) if text.len() <= 15 => text.parse::<f64>().map_or(Value::Null, Value::from),
-        Err(_) => text.into(),
-    }
 }
 
 /// Numbers as numbers, as the original passed them on; other texts as they are.

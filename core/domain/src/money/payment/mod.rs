@@ -589,3 +589,17 @@ impl Flights {
         flight
     }
 }
+
+/// A state's name as the API and webhooks write it.
+#[must_use]
+pub fn state_name(state: PaymentState) -> &'static str {
+    match state {
+        PaymentState::Created => "created",
+        PaymentState::Pending => "pending",
+        PaymentState::Paid => "paid",
+        PaymentState::Failed => "failed",
+        PaymentState::Cancelled => "cancelled",
+        PaymentState::Expired => "expired",
+        PaymentState::Refunded => "refunded",
+    }
+}

@@ -66,7 +66,7 @@ impl Files {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
+    use crate::Config;
 
     #[test]
     fn values_of_files_are_checked() {

@@ -12,7 +12,9 @@
 mod chat;
 mod files;
 mod load;
+mod network;
 mod payment;
+pub mod rules;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use chat::Chat;
 pub use files::Files;
 pub use load::{Loaded, Problem, Problems, Source};
+pub use network::network;
 pub use payment::{Payment, SANDBOX_PAY, Unit, is_allowed as payment_url_allowed, parts as payment_parts};
 pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};
 
@@ -659,7 +662,7 @@ pub fn data_dir(config: &Config, file: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    const SHIPPED: &str = include_str!("../../../../config.toml");
+    const SHIPPED: &str = include_str!("../../../config.toml");
 
     #[test]
     fn the_shipped_file_is_the_built_in_default() {

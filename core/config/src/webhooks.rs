@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chelseru_store::EventBody;
+use chelseru_domain::webhook;
 use serde::{Deserialize, Serialize};
 
 use super::load::Checker;
@@ -67,8 +67,8 @@ impl Checker<'_> {
                 let accepted = "must be an absolute http or https address without a user name";
                 self.refuse(&format!("{key}.url"), format!("{:?}", endpoint.url), accepted);
             }
-            for kind in endpoint.events.iter().filter(|kind| !EventBody::KINDS.contains(&kind.as_str())) {
-                let accepted = format!("holds kinds of events; accepted are {}", EventBody::KINDS.join(", "));
+            for kind in endpoint.events.iter().filter(|kind| !webhook::KINDS.contains(&kind.as_str())) {
+                let accepted = format!("holds kinds of events; accepted are {}", webhook::KINDS.join(", "));
                 self.refuse(&format!("{key}.events"), format!("{kind:?}"), &accepted);
             }
             if matches!(endpoint.secret, SettingSource::Text(_)) {

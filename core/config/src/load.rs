@@ -194,7 +194,7 @@ impl Checker<'_> {
         self.range("server.body_read_timeout_seconds", server.body_read_timeout_seconds, 1, 3600);
         self.range("server.shutdown_timeout_seconds", server.shutdown_timeout_seconds, 0, 3600);
         for text in &server.trusted_proxies {
-            if crate::http::network(text).is_none() {
+            if crate::network(text).is_none() {
                 let accepted = "must hold networks such as \"10.0.0.0/8\" or addresses";
                 self.refuse("server.trusted_proxies", format!("{text:?}"), accepted);
             }
@@ -510,7 +510,7 @@ impl Checker<'_> {
 /// The value of a setting, read from where the file says.
 ///
 /// Errors: a sentence for the operator, when the variable or file is missing or empty.
-pub(crate) fn resolve_setting(source: &SettingSource, config_file: &Path) -> Result<String, String> {
+fn resolve_setting(source: &SettingSource, config_file: &Path) -> Result<String, String> {
     let value = match source {
         SettingSource::Text(text) => text.clone(),
         SettingSource::Integer(number) => number.to_string(),

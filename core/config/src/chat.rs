@@ -114,7 +114,7 @@ pub(super) fn is_origin(text: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use crate::config::Config;
+    use crate::Config;
 
     fn problems(text: &str) -> Vec<String> {
         match Config::parse(Path::new("config.toml"), text.into()) {
