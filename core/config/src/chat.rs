@@ -3,6 +3,9 @@
 use chelseru_domain::chat::ChatRules;
 use serde::{Deserialize, Serialize};
 
+use crate::Config;
+use crate::read::Checker;
+
 /// All of it applies live; a socket that is open keeps the bounds it was opened with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -78,7 +81,7 @@ impl Chat {
     }
 
     /// Each number that has a range: key, value, least and greatest.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 14] {
+    fn ranges(&self) -> [(&'static str, u64, u64, u64); 14] {
         [
             ("chat.text_chars_max", self.text_chars_max as u64, 1, 65_536),
             ("chat.members_max", self.members_max.into(), 2, 100_000),
@@ -98,8 +101,20 @@ impl Chat {
     }
 }
 
+impl Checker<'_> {
+    pub(crate) fn check_chat(&mut self, config: &Config) {
+        for (key, value, least, greatest) in config.chat.ranges().into_iter() {
+            self.range(key, value, least, greatest);
+        }
+        for origin in config.chat.origins.iter().filter(|origin| !is_origin(origin)) {
+            let accepted = "must hold origins such as \"https://example.com\", without a path";
+            self.refuse("chat.origins", format!("{origin:?}"), accepted);
+        }
+    }
+}
+
 /// Whether a text is a web site's origin: a scheme, a host and maybe a port, nothing else.
-pub(super) fn is_origin(text: &str) -> bool {
+fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let scheme_fits =
         !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');

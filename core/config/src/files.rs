@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Config;
+use crate::read::Checker;
+
 /// All of it applies live, to what is uploaded from then on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,7 +51,7 @@ impl Default for Files {
 
 impl Files {
     /// Each number: key, value, least and greatest.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 10] {
+    fn ranges(&self) -> [(&'static str, u64, u64, u64); 10] {
         [
             ("files.file_bytes_max", self.file_bytes_max, 1, 1 << 32),
             ("files.user_bytes_max", self.user_bytes_max, 1, 1 << 40),
@@ -61,6 +64,14 @@ impl Files {
             ("files.orphan_hours", self.orphan_hours, 1, 720),
             ("files.link_seconds", self.link_seconds, 1, 86_400),
         ]
+    }
+}
+
+impl Checker<'_> {
+    pub(crate) fn check_files(&mut self, config: &Config) {
+        for (key, value, least, greatest) in config.files.ranges() {
+            self.range(key, value, least, greatest);
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use chelseru_domain::webhook;
 use serde::{Deserialize, Serialize};
 
-use super::load::Checker;
-use super::{Config, SettingSource};
+use crate::read::Checker;
+use crate::url::parts as payment_parts;
+use crate::{Config, SettingSource};
 
 /// `[webhooks]`: an edit applies to events from then on; what waits for an endpoint that was removed stays until it
 /// is too old.
@@ -47,7 +48,7 @@ pub struct Endpoint {
 const ENDPOINTS_MAX: usize = 50;
 
 impl Checker<'_> {
-    pub(super) fn check_webhooks(&mut self, config: &Config) {
+    pub(crate) fn check_webhooks(&mut self, config: &Config) {
         let webhooks = &config.webhooks;
         self.range("webhooks.keep_days", webhooks.keep_days, 1, 365);
         self.range("webhooks.events_max", webhooks.events_max, 1000, 100_000_000);
@@ -63,7 +64,7 @@ impl Checker<'_> {
                 let accepted = "a webhook's name has 1 to 64 letters, digits, _ and -";
                 self.refuse(&key, format!("{name:?}"), accepted);
             }
-            if super::payment_parts(&endpoint.url).is_none() {
+            if payment_parts(&endpoint.url).is_none() {
                 let accepted = "must be an absolute http or https address without a user name";
                 self.refuse(&format!("{key}.url"), format!("{:?}", endpoint.url), accepted);
             }

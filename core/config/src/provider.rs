@@ -1,0 +1,191 @@
+//! `[plugins]` and `[provider.NAME]`: the accounts at providers, the plugins they use, and what a call may use.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Config;
+use crate::payment::SANDBOX_PAY;
+use crate::read::Checker;
+use crate::setting::{SettingSource, resolve_setting};
+
+/// `[plugins]`: what one call of a plugin may use. Applies to every provider entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plugins {
+    /// Calls of all plugins running at once, and the size of the instance pool. Read at start.
+    pub calls_max: u32,
+    /// Calls of one provider entry running at once.
+    pub calls_per_provider_max: u32,
+    /// Milliseconds a call waits for its turn before it fails as busy.
+    pub queue_timeout_ms: u64,
+    /// Seconds one call may take, its HTTP requests included.
+    pub wall_time_seconds: u64,
+    /// Milliseconds of computing one call may use.
+    pub cpu_time_ms: u64,
+    /// Memory of one call, in MiB: 1 to 64.
+    pub memory_mib: u32,
+    /// Bytes of one HTTP answer from a provider.
+    pub http_response_bytes_max: u64,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins {
+            calls_max: 256,
+            calls_per_provider_max: 128,
+            queue_timeout_ms: 5_000,
+            wall_time_seconds: 15,
+            cpu_time_ms: 200,
+            memory_mib: 16,
+            http_response_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+/// `[provider.NAME]`: one account at a provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderEntry {
+    /// File name in `data/plugins/` without `.wasm`. May be left out for the names in [`KNOWN_PROVIDERS`].
+    pub plugin: Option<String>,
+    /// `sms` or `payment`. May be left out where `sms.service` or `payment.gateway` selects it, and for the names in
+    /// [`KNOWN_PROVIDERS`].
+    pub kind: Option<ProviderKind>,
+    /// Granted hosts, `name` or `name:port`. Left out: what the plugin asks for, public addresses only.
+    /// A loopback or private address must be granted as that very address.
+    pub hosts: Option<Vec<String>>,
+    /// Messages handed to it at once; 0: only `plugins.calls_per_provider_max` bounds them.
+    pub concurrency_max: u32,
+    /// Messages handed to it in a second; 0: no bound.
+    pub rate_per_second: u32,
+    /// The plugin's own settings; `chelseru plugin inspect` lists them.
+    pub settings: BTreeMap<String, SettingSource>,
+}
+
+/// What a provider entry is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    Sms,
+    Payment,
+}
+
+/// Provider names of the original and of the trial providers, with the plugin each one means.
+pub const KNOWN_PROVIDERS: &[(&str, &str)] = &[
+    ("SANDBOX_SMS", "sandbox-sms"),
+    ("KAVENEGAR_COM", "kavenegar"),
+    ("MELI_PAYAMAK_COM", "meli-payamak"),
+    ("PARSIAN_WEBCO_IR", "parsian-webco"),
+    ("ZARINPAL_COM", "zarinpal"),
+    ("PAYPING_IR", "payping"),
+];
+
+/// The known plugins that take payments.
+const PAYMENT_PLUGINS: [&str; 2] = ["zarinpal", "payping"];
+
+/// The trial SMS provider's plugin: its messages are shown instead of sent.
+pub const SANDBOX_SMS_PLUGIN: &str = "sandbox-sms";
+
+impl Config {
+    /// The plugin file of a provider entry, without `.wasm`; `None` when neither the entry nor its name says.
+    pub fn plugin_of(&self, name: &str) -> Option<&str> {
+        let known = || KNOWN_PROVIDERS.iter().find(|(known, _)| *known == name).map(|(_, plugin)| *plugin);
+        match self.provider.get(name) {
+            Some(ProviderEntry { plugin: Some(plugin), .. }) => Some(plugin),
+            _ => known(),
+        }
+    }
+
+    /// The kind of plugin a provider entry must be.
+    pub fn kind_of(&self, name: &str) -> &'static str {
+        let entry = self.provider.get(name).and_then(|entry| entry.kind);
+        let payment = match entry {
+            Some(kind) => kind == ProviderKind::Payment,
+            None => {
+                name == self.payment.gateway
+                    || PAYMENT_PLUGINS.iter().any(|plugin| self.plugin_of(name) == Some(plugin))
+            }
+        };
+        if payment { "payment" } else { "sms" }
+    }
+
+    /// Every provider entry that must load: the ones in the file, and a selected trial provider without one.
+    pub fn provider_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.provider.keys().cloned().collect();
+        for name in self.sms.service.names() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        let gateway = &self.payment.gateway;
+        if gateway != SANDBOX_PAY && !names.contains(gateway) {
+            names.push(gateway.clone());
+        }
+        names
+    }
+
+    /// Whether a message to a selected provider is shown instead of sent.
+    pub fn sandbox_selected(&self) -> bool {
+        self.sms.service.names().iter().any(|name| self.plugin_of(name) == Some(SANDBOX_SMS_PLUGIN))
+    }
+}
+
+impl Checker<'_> {
+    pub(crate) fn check_plugins(&mut self, config: &Config) {
+        let plugins = &config.plugins;
+        self.range("plugins.calls_max", u64::from(plugins.calls_max), 1, 4096);
+        self.range("plugins.calls_per_provider_max", u64::from(plugins.calls_per_provider_max), 1, 4096);
+        self.range("plugins.queue_timeout_ms", plugins.queue_timeout_ms, 0, 60_000);
+        self.range("plugins.wall_time_seconds", plugins.wall_time_seconds, 1, 120);
+        self.range("plugins.cpu_time_ms", plugins.cpu_time_ms, 20, 10_000);
+        self.range("plugins.memory_mib", u64::from(plugins.memory_mib), 1, 64);
+        self.range(
+            "plugins.http_response_bytes_max",
+            plugins.http_response_bytes_max,
+            1024,
+            16 * 1024 * 1024,
+        );
+    }
+
+    pub(crate) fn check_providers(&mut self, config: &Config) {
+        for (name, entry) in &config.provider {
+            let key = format!("provider.{name}");
+            if name.is_empty()
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+            {
+                self.refuse(
+                    &key,
+                    format!("{name:?}"),
+                    "a provider's name holds letters, digits, _ and - only",
+                );
+            }
+            match config.plugin_of(name) {
+                None => self.refuse(
+                    &key,
+                    format!("{name:?}"),
+                    "needs `plugin`, the name of a file in the plugins folder without .wasm",
+                ),
+                Some(plugin)
+                    if plugin.is_empty()
+                        || !plugin
+                            .bytes()
+                            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) =>
+                {
+                    self.refuse(
+                        &format!("{key}.plugin"),
+                        format!("{plugin:?}"),
+                        "must be a file name in the plugins folder without .wasm: letters, digits, _ and -",
+                    );
+                }
+                Some(_) => {}
+            }
+            for (setting, value) in &entry.settings {
+                let key = format!("{key}.settings.{setting}");
+                if let Err(message) = resolve_setting(value, &self.source.path) {
+                    self.problems.push(self.source.problem(&key, Some(format!("{value:?}")), message));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The checks of values, which report all of their problems together.
+
+use super::{Problem, Source};
+use crate::Config;
+
+pub(crate) struct Checker<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    /// Every section's own check, in the order of the file.
+    pub(crate) fn check(&mut self, config: &Config) {
+        self.check_server(config);
+        self.check_auth(config);
+        self.check_plugins(config);
+        self.check_sms(config);
+        self.check_chat(config);
+        self.check_files(config);
+        self.check_payment(config);
+        self.check_webhooks(config);
+        self.check_providers(config);
+    }
+
+    pub(crate) fn range(&mut self, key: &str, found: u64, least: u64, most: u64) {
+        if !(least..=most).contains(&found) {
+            self.refuse(key, found.to_string(), &format!("must be {least} to {most}"));
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, key: &str, found: String, message: &str) {
+        self.problems.push(self.source.problem(key, Some(found), message));
+    }
+}

@@ -1,0 +1,161 @@
+//! `[server]`, `[log]`, `[data]` and `[audit]`: the listener, the log, the data folder and the security events.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Config;
+use crate::read::Checker;
+
+/// `[server]`: the listener and the bounds of a connection. All of it is read at start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Prefix of every route, without a slash at the end.
+    pub base_path: String,
+    /// Connections open at once; further ones wait in the kernel's queue.
+    pub connections_max: u32,
+    /// Seconds a client may take to send a request's head; also how long a kept-alive connection may idle.
+    pub header_read_timeout_seconds: u64,
+    /// Headers in one request; more answer 431.
+    pub headers_max: usize,
+    /// Bytes of one request's head; more answer 431. At least 8192.
+    pub header_bytes_max: usize,
+    /// Bytes of one request's body; more answer 413.
+    pub body_bytes_max: usize,
+    /// Seconds a client may take to send a request's body; longer answers 408.
+    pub body_read_timeout_seconds: u64,
+    /// Seconds given to requests in flight when the gateway is told to stop.
+    pub shutdown_timeout_seconds: u64,
+    /// Networks or addresses of proxies whose `Forwarded` and `X-Forwarded-For` name the client. Empty: nobody's.
+    pub trusted_proxies: Vec<String>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            base_path: "/drfchelseru".into(),
+            connections_max: 10_000,
+            header_read_timeout_seconds: 30,
+            headers_max: 64,
+            header_bytes_max: 16 * 1024,
+            body_bytes_max: 1024 * 1024,
+            body_read_timeout_seconds: 15,
+            shutdown_timeout_seconds: 20,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: LogLevel,
+    /// `text` for people, `json` for machines. Read at start.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `[data]`: where the gateway keeps what it writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The data folder, relative to the configuration file: database, plugins, cache, keys. Read at start.
+    pub dir: PathBuf,
+    /// Memory for the database's page cache, in MiB. Read at start.
+    pub cache_mib: u64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data { dir: "data".into(), cache_mib: 128 }
+    }
+}
+
+/// `[audit]`: the log of security events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Records kept; the oldest go first. 1000 to 10000000.
+    pub records_max: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { records_max: 100_000 }
+    }
+}
+
+impl Checker<'_> {
+    pub(crate) fn check_server(&mut self, config: &Config) {
+        let server = &config.server;
+        let base = &server.base_path;
+        let well_formed = base.is_empty()
+            || (base.starts_with('/')
+                && !base.ends_with('/')
+                && !base.contains("//")
+                && base.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte)));
+        if !well_formed {
+            self.refuse(
+                "server.base_path",
+                format!("{base:?}"),
+                "must be empty or start with a slash, not end with one, and hold only letters, digits and -_.~/",
+            );
+        }
+        self.range("server.connections_max", u64::from(server.connections_max), 1, 1_000_000);
+        self.range("server.header_read_timeout_seconds", server.header_read_timeout_seconds, 1, 3600);
+        self.range("server.headers_max", server.headers_max as u64, 8, 1024);
+        self.range("server.header_bytes_max", server.header_bytes_max as u64, 8192, 1024 * 1024);
+        self.range("server.body_bytes_max", server.body_bytes_max as u64, 1024, 1024 * 1024 * 1024);
+        self.range("server.body_read_timeout_seconds", server.body_read_timeout_seconds, 1, 3600);
+        self.range("server.shutdown_timeout_seconds", server.shutdown_timeout_seconds, 0, 3600);
+        for text in &server.trusted_proxies {
+            if crate::network(text).is_none() {
+                let accepted = "must hold networks such as \"10.0.0.0/8\" or addresses";
+                self.refuse("server.trusted_proxies", format!("{text:?}"), accepted);
+            }
+        }
+        self.range("audit.records_max", config.audit.records_max, 1000, 10_000_000);
+        self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
+    }
+}

@@ -1,0 +1,105 @@
+//! Addresses that payers are sent to.
+
+use std::net::Ipv6Addr;
+
+/// Whether an address may be where payers are sent: it is http or https, names no user, and begins with an allowed
+/// one up to a boundary of its path.
+pub fn is_allowed(url: &str, allowed: &[String]) -> bool {
+    let Some(asked) = parts(url) else { return false };
+    allowed.iter().filter_map(|prefix| parts(prefix)).any(|prefix| {
+        let path = prefix.2.trim_end_matches('/');
+        asked.0 == prefix.0
+            && asked.1 == prefix.1
+            && asked.2.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+/// Scheme, host with port, and path of an absolute http or https address without a user name.
+///
+/// `None` for everything that browsers and this program could read differently.
+pub fn parts(url: &str) -> Option<(String, String, String)> {
+    // Backslashes are slashes to browsers; spaces and controls vanish or end a header.
+    if !url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\<>^`\"{}|".contains(&byte)) {
+        return None;
+    }
+    let (scheme, rest) = url.split('#').next()?.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    if !["http", "https"].contains(&scheme.as_str()) {
+        return None;
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    let path = rest.split('?').next().unwrap_or_default();
+    let path = if path.is_empty() { "/" } else { path };
+    // `..` would leave the allowed path again.
+    let dots =
+        |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if !is_authority(authority) || path.split('/').any(dots) {
+        return None;
+    }
+    Some((scheme, authority.to_ascii_lowercase(), path.to_owned()))
+}
+
+/// A host's name or address, and maybe a port.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
+        Some(_) => return false,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let host_fits =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let port_fits = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+    };
+    host_fits && port_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_beginnings_are_allowed() {
+        let allowed = [
+            "https://shop.example/pay".to_owned(),
+            "http://127.0.0.1:3000".to_owned(),
+            "https://[::1]:8443".to_owned(),
+        ];
+        for url in [
+            "https://shop.example/pay",
+            "https://shop.example/pay/done?x=1#y",
+            "https://SHOP.example/pay?x=1",
+            "http://127.0.0.1:3000/anything",
+            "https://[::1]:8443/x",
+        ] {
+            assert!(is_allowed(url, &allowed), "{url}");
+        }
+        for url in [
+            "https://shop.example/payments",
+            "https://shop.example/",
+            "http://shop.example/pay",
+            "https://shop.example:444/pay",
+            "https://shop.example.evil.example/pay",
+            "https://shop.example@evil.example/pay",
+            "https://evil.example/?https://shop.example/pay",
+            "https://shop.example/pay/../admin",
+            "https://shop.example/pay/%2e%2E/admin",
+            "https://shop.example\\@evil.example/pay",
+            "https://shop.example/pay\r\nx: y",
+            "//shop.example/pay",
+            "https://shop.example:/pay",
+            "https://shop.example:99999/pay",
+            "https://[::g]:8443/x",
+            "https://shop.example\u{200b}/pay",
+            "https:///pay",
+            "javascript:alert(1)",
+            "/pay",
+            "",
+        ] {
+            assert!(!is_allowed(url, &allowed), "{url}");
+        }
+        assert!(!is_allowed("https://shop.example/", &[]));
+    }
+}
