@@ -8,8 +8,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chelseru::bindings::{functions, sms_text, sms_types};
-use chelseru::providers::KINDS;
 use chelseru_domain::PhoneNumber;
 use chelseru_domain::audit::Audit;
 use chelseru_domain::clock::{Clock, SystemClock};
@@ -19,6 +17,8 @@ use chelseru_domain::otp::{OtpRules, OtpService};
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{SmsBody, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use chelseru_domain::token::{TokenRules, Tokens};
+use chelseru_outbound::bindings::{functions, sms_text, sms_types};
+use chelseru_outbound::kinds::KINDS;
 use chelseru_plugin_host::{
     Binding, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Limits, Provider, Transport,
 };

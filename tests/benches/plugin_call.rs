@@ -4,8 +4,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chelseru::bindings::{functions, sms_text, sms_types, types};
-use chelseru::providers::KINDS;
+use chelseru_outbound::bindings::{functions, sms_text, sms_types, types};
+use chelseru_outbound::kinds::KINDS;
 use chelseru_plugin_host::{
     Binding, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Limits, Provider, Transport,
 };

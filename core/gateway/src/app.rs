@@ -23,6 +23,10 @@ use chelseru_domain::sms::shield::Shield;
 use chelseru_domain::token::Tokens;
 use chelseru_domain::wallet::Wallets;
 use chelseru_domain::webhook::Webhooks;
+use chelseru_outbound::money::webhooks::Endpoints;
+use chelseru_outbound::money::{PluginPaymentGateways, SandboxBank};
+use chelseru_outbound::plugins::{self, Providers};
+use chelseru_outbound::sms::{Gates, Reports, SandboxInbox, sms_route};
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_store::{Health, Recovered, Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
@@ -36,15 +40,11 @@ use crate::files::Files;
 use crate::http::{Proxies, RequestIds, Router, server};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
-use crate::payments::{self, Gateways};
-use crate::providers::{Gates, Providers, sms_route};
+use crate::payments;
 use crate::reload::{self, ReloadStatus};
 use crate::rules::Services;
-use crate::sandbox::Inbox;
-use crate::sandbox_pay::SandboxBank;
 use crate::users::OperatorDoor;
-use crate::webhooks::{self, Endpoints};
-use crate::{chat, keys, messages, plugins, private};
+use crate::{chat, keys, messages, private, webhooks};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -54,12 +54,14 @@ const PURGE_STEP: usize = 500;
 /// What requests share.
 pub struct App {
     pub store: Store,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
+    /// Delivery reports that providers push.
+    pub reports: Reports,
     pub router: Router,
     pub request_ids: RequestIds,
     pub limits: Server,
     pub metrics: Metrics,
-    pub inbox: Arc<Inbox>,
+    pub inbox: Arc<SandboxInbox>,
     pub payments: Arc<Payments>,
     pub wallets: Arc<Wallets>,
     pub webhooks: Webhooks,
@@ -98,7 +100,7 @@ pub struct Live {
     pub identity: Identity,
     pub otp: Arc<OtpService>,
     pub sms: Arc<SmsRoute>,
-    pub gateways: Arc<Gateways>,
+    pub gateways: Arc<PluginPaymentGateways>,
     /// Who is told of payments and wallets.
     pub endpoints: Arc<Endpoints>,
 }
@@ -125,7 +127,7 @@ impl App {
         secrets: Option<Secrets>,
         desired: Vec<Desired>,
         providers: &Providers,
-        gateways: Gateways,
+        gateways: PluginPaymentGateways,
     ) -> Result<(), String> {
         let before = self.live();
         let (tokens, endpoints) = match secrets {
@@ -160,7 +162,10 @@ impl App {
 
     /// What a configuration refers to. Errors: a text for the operator.
     pub fn secrets(&self, loaded: &Loaded) -> Result<Secrets, String> {
-        Ok(Secrets { tokens: config::rules::tokens(loaded, &self.key)?, endpoints: Endpoints::load(loaded)? })
+        Ok(Secrets {
+            tokens: config::rules::tokens(loaded, &self.key)?,
+            endpoints: Endpoints::load(loaded).map_err(|problems| problems.to_string())?,
+        })
     }
 
     /// Records a security event.
@@ -251,7 +256,7 @@ impl Gateway {
         let key = keys::master(&data_dir)?;
         let store = open_store(&loaded.config, &data_dir).map_err(|error| error.to_string())?;
 
-        let registry = plugins::registry(&loaded.config, &data_dir)?;
+        let registry = Arc::new(plugins::registry(&loaded.config, &data_dir)?);
         let desired = plugins::desired(&loaded, &plugins_dir).map_err(|problems| problems.to_string())?;
         let prepared = registry.prepare(&desired).await;
         if !prepared.failures().is_empty() {
@@ -268,7 +273,7 @@ impl Gateway {
         })?;
 
         let metrics = Metrics::new();
-        let inbox = Arc::new(Inbox::new(options.print_sandbox));
+        let inbox = Arc::new(SandboxInbox::new(options.print_sandbox));
         let (sms_queue, recovered) =
             SmsQueue::open(store.clone(), options.clock.clone(), metrics.message_observer())
                 .await
@@ -288,9 +293,11 @@ impl Gateway {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let door = OperatorDoor::open(&data_dir, address, &config.server.base_path)?;
         let sandbox_bank = Arc::new(SandboxBank::new(&config.server.base_path));
-        let gateways = Gateways::load(&config, &providers, &sandbox_bank).await?;
+        let gateways = PluginPaymentGateways::load(&config, &providers, &sandbox_bank)
+            .await
+            .map_err(|refused| payments::refusals(&loaded.source, refused).to_string())?;
         payments::warn_of_orphans(&gateways, &store);
-        let endpoints = Arc::new(Endpoints::load(&loaded)?);
+        let endpoints = Arc::new(Endpoints::load(&loaded).map_err(|problems| problems.to_string())?);
         store.events_want(!endpoints.is_empty()).await.map_err(|error| error.to_string())?;
         let gateways = Arc::new(gateways);
         let live = Live { config: config.clone(), identity, otp, sms, gateways, endpoints };
@@ -303,6 +310,7 @@ impl Gateway {
         let open = store.clone();
         let app = Arc::new(App {
             store,
+            reports: Reports::new(registry.clone()),
             registry,
             router: Router::new(&config.server.base_path),
             request_ids: RequestIds::new(),

@@ -10,10 +10,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chelseru_outbound::plugins;
 use chelseru_store::Store;
 
 use crate::config::STORE_DIR;
-use crate::{keys, plugins, private, users};
+use crate::{keys, private, users};
 
 /// The store, as [`Store::export`] writes it.
 const STORE_FILE: &str = "store.export";

@@ -1,8 +1,8 @@
 //! chelseru: a self-hosted, plugin-extensible gateway.
 //!
-//! This crate is the outermost: the only one that knows HTTP, the configuration file and the command line, and
-//! the place where domain, store and plugin host meet. Suggested reading order: `app` (the wiring), `http` (a
-//! request's life), `reload` (a change's life), `providers` (from a rule to a plugin), `config`.
+//! This crate is the outermost: the only one that knows HTTP and the command line, and the place where domain, store
+//! and the ways out meet. Suggested reading order: `app` (the wiring), `http` (a request's life), `reload` (a
+//! change's life).
 //!
 //! Invariants: rules live in `chelseru-domain`, never in a handler; provider protocols live in plugins, never
 //! here; nothing that is refused changes what is served.
@@ -14,21 +14,16 @@ pub mod http;
 mod private;
 pub mod reload;
 
-pub mod bindings;
-pub mod border;
 pub mod chat;
 pub mod messages;
 pub mod payments;
-pub mod plugins;
-pub mod providers;
 mod rules;
-pub mod sandbox;
-pub mod sandbox_pay;
 pub mod users;
 pub mod webhooks;
 
 pub mod cli;
 pub use chelseru_config as config;
+pub use chelseru_outbound as outbound;
 mod keys;
 pub mod logging;
 pub mod metrics;

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_domain::operator::Meter;
 use chelseru_domain::sms::gate::Circuit;
 use chelseru_store::{Reported, StoreError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::providers::SMS_PUSH;
 
 /// Records looked at in one step of forgetting.
 const PURGE_STEP: usize = 500;
@@ -51,7 +51,7 @@ pub(crate) fn count_report(app: &App, reported: Reported) {
         Reported::Unchanged => "unchanged",
         Reported::UnknownId => "unknown_id",
     };
-    app.metrics.count("chelseru_sms_reports_total", ("outcome", outcome));
+    app.metrics.counter("chelseru_sms_reports_total", &[("outcome", outcome)]).increment();
 }
 
 /// The part of `status/` about messages.
@@ -61,7 +61,7 @@ pub(crate) fn status(app: &App) -> Value {
     let circuits = live.sms.candidates().iter().map(|candidate| {
         let circuit = candidate.gate.circuit(now).as_str();
         let name = candidate.provider.name();
-        let pushes = app.registry.get(name).is_some_and(|provider| provider.plugin().exports(SMS_PUSH));
+        let pushes = app.reports.reads(name);
         // Whoever may read the status is an operator of this machine, who has to hand the address to the provider.
         let report_path = pushes
             .then(|| format!("{}/message/report/{name}/{}/", app.limits.base_path, app.report_secret(name)));
@@ -78,16 +78,16 @@ pub(crate) fn status(app: &App) -> Value {
 pub(crate) fn measure(app: &App) {
     let now = app.clock.now();
     if let Ok(waiting) = app.store.messages_waiting() {
-        app.metrics.gauge("chelseru_messages_waiting", None, waiting as f64);
+        app.metrics.gauge("chelseru_messages_waiting", &[], waiting as f64);
     }
     let rules = crate::config::rules::shield_rules(&app.live().config);
-    app.metrics.gauge("chelseru_sms_prefixes_slowed", None, app.shield.slowed(&rules, now) as f64);
+    app.metrics.gauge("chelseru_sms_prefixes_slowed", &[], app.shield.slowed(&rules, now) as f64);
     for candidate in app.live().sms.candidates() {
         let value = match candidate.gate.circuit(now) {
             Circuit::Closed => 0.0,
             Circuit::HalfOpen => 1.0,
             Circuit::Open => 2.0,
         };
-        app.metrics.gauge("chelseru_sms_circuit", Some(("provider", candidate.provider.name())), value);
+        app.metrics.gauge("chelseru_sms_circuit", &[("provider", candidate.provider.name())], value);
     }
 }

@@ -4,10 +4,11 @@
 //! Labels are bounded by construction: status classes, provider names from the configuration, words from
 //! fixed lists. No number, code, token or address ever becomes a label.
 
+use chelseru_domain::operator::{Counter, Histogram, Labels, Meter};
 use chelseru_domain::sms::queue::Observer;
 use chelseru_store::MessageStatus;
 use http::StatusCode;
-use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 const METADATA: Metadata<'static> = Metadata::new("chelseru", Level::INFO, None);
@@ -51,17 +52,17 @@ impl Metrics {
             Some(Unit::Seconds),
             "time a provider took for one message".into(),
         );
-        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
-        let class = |class: &'static str| {
-            let key = Key::from_parts("chelseru_requests_total", vec![Label::new("class", class)]);
-            recorder.register_counter(&key, &METADATA)
+        let counter = |name: &'static str, labels: Labels<'_>| {
+            let counter = recorder.register_counter(&key(name, labels), &METADATA);
+            Counter::new(move |count| counter.increment(count))
         };
+        let class = |class: &'static str| counter("chelseru_requests_total", &[("class", class)]);
         Metrics {
             requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
-            reloads: counter("chelseru_reloads_total"),
-            reload_failures: counter("chelseru_reload_failures_total"),
-            logins: counter("chelseru_logins_total"),
-            login_refusals: counter("chelseru_login_refusals_total"),
+            reloads: counter("chelseru_reloads_total", &[]),
+            reload_failures: counter("chelseru_reload_failures_total", &[]),
+            logins: counter("chelseru_logins_total", &[]),
+            login_refusals: counter("chelseru_login_refusals_total", &[]),
             handle: recorder.handle(),
             recorder,
         }
@@ -69,42 +70,22 @@ impl Metrics {
 
     pub fn request(&self, status: StatusCode) {
         if let Some(counter) = self.requests.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
-            counter.increment(1);
+            counter.increment();
         }
     }
 
     pub fn reload(&self, succeeded: bool) {
-        if succeeded { &self.reloads } else { &self.reload_failures }.increment(1);
+        if succeeded { &self.reloads } else { &self.reload_failures }.increment();
     }
 
     pub fn login(&self, succeeded: bool) {
-        if succeeded { &self.logins } else { &self.login_refusals }.increment(1);
-    }
-
-    /// What one provider did with messages; made once per provider and kept.
-    pub fn sms(&self, provider: &str) -> SmsMetrics {
-        let provider = || Label::new("provider", SharedString::from(provider.to_owned()));
-        let counter = |outcome: &'static str| {
-            let labels = vec![provider(), Label::new("outcome", outcome)];
-            self.recorder.register_counter(&Key::from_parts("chelseru_sms_total", labels), &METADATA)
-        };
-        SmsMetrics {
-            accepted: counter("accepted"),
-            refused: counter("refused"),
-            unknown: counter("unknown"),
-            seconds: self
-                .recorder
-                .register_histogram(&Key::from_parts("chelseru_sms_seconds", vec![provider()]), &METADATA),
-        }
+        if succeeded { &self.logins } else { &self.login_refusals }.increment();
     }
 
     /// Counts messages by the state in which a round over the providers left them.
     pub fn message_observer(&self) -> Observer {
-        let counter = |state: &'static str| {
-            let key = Key::from_parts("chelseru_messages_total", vec![Label::new("state", state)]);
-            self.recorder.register_counter(&key, &METADATA)
-        };
-        let states = ["accepted", "failed", "unknown", "expired", "retried"].map(counter);
+        let states = ["accepted", "failed", "unknown", "expired", "retried"]
+            .map(|state| self.counter("chelseru_messages_total", &[("state", state)]));
         Box::new(move |message| {
             let [accepted, failed, unknown, expired, retried] = &states;
             match message.status {
@@ -114,33 +95,8 @@ impl Metrics {
                 MessageStatus::Expired => expired,
                 MessageStatus::Queued | MessageStatus::Sending => retried,
             }
-            .increment(1);
+            .increment();
         })
-    }
-
-    /// A number that is set, by name and one label.
-    pub fn gauge(&self, name: &'static str, label: Option<(&'static str, &str)>, value: f64) {
-        let labels = label.map(|(key, value)| Label::new(key, SharedString::from(value.to_owned())));
-        let key = Key::from_parts(name, labels.into_iter().collect::<Vec<_>>());
-        self.recorder.register_gauge(&key, &METADATA).set(value);
-    }
-
-    /// Counts one of something, by name and one label from a fixed list.
-    pub fn count(&self, name: &'static str, label: (&'static str, &'static str)) {
-        let key = Key::from_parts(name, vec![Label::new(label.0, label.1)]);
-        self.recorder.register_counter(&key, &METADATA).increment(1);
-    }
-
-    /// Counts what became of events at one webhook.
-    pub fn webhook(&self, name: &str, outcome: &'static str, count: usize) {
-        if count > 0 {
-            let labels = vec![
-                Label::new("webhook", SharedString::from(name.to_owned())),
-                Label::new("outcome", outcome),
-            ];
-            let key = Key::from_parts("chelseru_webhooks_total", labels);
-            self.recorder.register_counter(&key, &METADATA).increment(count as u64);
-        }
     }
 
     /// The Prometheus text format.
@@ -162,10 +118,24 @@ impl Default for Metrics {
     }
 }
 
-#[derive(Clone)]
-pub struct SmsMetrics {
-    pub accepted: Counter,
-    pub refused: Counter,
-    pub unknown: Counter,
-    pub seconds: Histogram,
+impl Meter for Metrics {
+    fn counter(&self, name: &'static str, labels: Labels<'_>) -> Counter {
+        let counter = self.recorder.register_counter(&key(name, labels), &METADATA);
+        Counter::new(move |count| counter.increment(count))
+    }
+
+    fn histogram(&self, name: &'static str, labels: Labels<'_>) -> Histogram {
+        let histogram = self.recorder.register_histogram(&key(name, labels), &METADATA);
+        Histogram::new(move |sample| histogram.record(sample))
+    }
+
+    fn gauge(&self, name: &'static str, labels: Labels<'_>, value: f64) {
+        self.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
+    }
+}
+
+fn key(name: &'static str, labels: Labels<'_>) -> Key {
+    let label =
+        |(key, value): &(&'static str, &str)| Label::new(*key, SharedString::from((*value).to_owned()));
+    Key::from_parts(name, labels.iter().map(label).collect::<Vec<_>>())
 }

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::token::Tokens;
+use chelseru_outbound::money::PluginPaymentGateways;
+use chelseru_outbound::plugins::{self, Providers};
 use chelseru_plugin_host::{Change, WatchPaths, Watcher};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, unix_millis};
 use crate::config::Config;
-use crate::payments::{Gateways, open_payments};
-use crate::plugins;
-use crate::providers::Providers;
+use crate::payments::{self, open_payments};
 
 /// How long a saved file must keep still before it is read, and how long that is waited for.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -174,9 +174,18 @@ async fn settled(file: &Path) -> Result<String, String> {
 }
 
 /// The payment gateways of a new state, unless it would leave open payments alone.
-async fn gateways(app: &App, config: &Config, providers: &Providers) -> Result<Gateways, String> {
-    let gateways = Gateways::load(config, providers, &app.sandbox_bank).await?;
-    gateways.keeps_open_payments(&app.live().gateways, &app.store)?;
+async fn gateways(
+    app: &App,
+    config: &Config,
+    providers: &Providers,
+) -> Result<PluginPaymentGateways, String> {
+    let gateways = PluginPaymentGateways::load(config, providers, &app.sandbox_bank).await;
+    let gateways = gateways.map_err(|refused| {
+        let lines: Vec<String> =
+            refused.into_iter().map(|(name, reason)| format!("provider.{name}: {reason}")).collect();
+        lines.join("\n")
+    })?;
+    payments::keeps_open_payments(&gateways, &app.live().gateways, &app.store)?;
     Ok(gateways)
 }
 

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chelseru_store::{Attempt, Event, EventId, EventReport, Store, StoreError};
+pub use chelseru_store::Event;
+use chelseru_store::{Attempt, EventId, EventReport, Store, StoreError};
 use futures_util::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -31,6 +31,7 @@ pub(crate) use request::{Since, seen};
 pub(crate) use socket::{Place, Purpose, serve};
 
 use crate::app::App;
+use chelseru_domain::operator::Meter;
 
 /// The same while the gateway stops, which waits for it.
 const STOPPING_TICK: Duration = Duration::from_millis(20);
@@ -69,7 +70,7 @@ pub async fn look_after(app: Arc<App>, stop: CancellationToken) {
                 false
             }
         };
-        app.metrics.gauge("chelseru_chat_sockets", None, app.hub.sockets() as f64);
+        app.metrics.gauge("chelseru_chat_sockets", &[], app.hub.sockets() as f64);
         app.hub.tick(&app.live().identity, app.clock.now(), check_all);
     }
 }

@@ -32,6 +32,7 @@ use super::peer::Peer;
 use super::request;
 use super::watch::gap_chunk;
 use crate::app::App;
+use chelseru_domain::operator::Meter;
 
 /// Bytes read at once; one buffer for all sockets of a thread.
 const READ_BYTES: usize = 16 * 1024;
@@ -184,7 +185,11 @@ impl Socket {
 
     fn begin_closing(&mut self, close: Close, now_ms: u64) {
         if !close.reason.is_empty() {
-            self.place.app.metrics.count("chelseru_chat_closes_total", ("reason", close.reason));
+            self.place
+                .app
+                .metrics
+                .counter("chelseru_chat_closes_total", &[("reason", close.reason)])
+                .increment();
         }
         self.catch_ups = Vec::new();
         self.stash = Vec::new();

@@ -10,14 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use chelseru_outbound::bindings::{functions, payment, sms_template, sms_text, sms_types, types};
+use chelseru_outbound::kinds::KINDS;
+use chelseru_outbound::names::{PAYMENT, PAYMENT_REVERSE, SMS_TEMPLATE, SMS_TEXT};
 use chelseru_plugin_host::{
     Binding, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Limits, Plugin, Provider, SECRET_MASK,
     SettingKind, SettingValue, Transport,
 };
-
-use crate::bindings::{functions, payment, sms_template, sms_text, sms_types, types};
-use crate::payments::{PAYMENT, PAYMENT_REVERSE};
-use crate::providers::{KINDS, SMS_TEMPLATE, SMS_TEXT};
 
 /// Stands for every secret; has the length that merchant ids have. It must not come back in an error.
 const SECRET: &str = "5ec2e7aa-5ec2-4e7a-8ec2-5ec2e7aa5ec2";

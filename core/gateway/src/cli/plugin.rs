@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chelseru_outbound::kinds::KINDS;
+use chelseru_outbound::plugins;
 use chelseru_plugin_host::{Description, Host, HostOptions, Plugin, SettingKind};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -11,8 +13,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use crate::config::{self, Loaded};
-use crate::plugins;
-use crate::providers::KINDS;
 
 /// How long a running gateway may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);

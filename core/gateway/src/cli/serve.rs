@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use chelseru_outbound::plugins;
+
 use crate::app::{Gateway, GatewayOptions};
 use crate::config::{self, Config};
-use crate::{logging, plugins};
+use crate::logging;
 
 pub(crate) async fn serve(config_file: &Path) -> Result<(), String> {
     let loaded = super::load(config_file)?;

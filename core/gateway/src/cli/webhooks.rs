@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use chelseru_domain::clock::SystemClock;
 use chelseru_domain::webhook::{Webhooks, event_of, report_json};
+use chelseru_outbound::money::webhooks::secret_make;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::ask::{Way, open};
-use crate::webhooks::secret_make;
 
 /// Events that are shown.
 const SHOWN_MAX: usize = 100;

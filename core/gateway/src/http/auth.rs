@@ -8,6 +8,7 @@ use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::group::Group;
 use chelseru_domain::identity::{AuthenticateError, ClientInfo, SessionView};
+use chelseru_domain::operator::Meter;
 use chelseru_domain::otp::SendError;
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::{Disposition, SmsError};
@@ -74,7 +75,11 @@ pub(crate) fn pass_shield(context: &Context, number: &PhoneNumber) -> Result<(),
     let rules = crate::config::rules::shield_rules(&context.live.config);
     let now = context.app.clock.now();
     context.app.shield.admit(&rules, number, context.client_ip(), now).map_err(|refusal| {
-        context.app.metrics.count("chelseru_sms_shield_refusals_total", ("cap", refusal.cap.as_str()));
+        context
+            .app
+            .metrics
+            .counter("chelseru_sms_shield_refusals_total", &[("cap", refusal.cap.as_str())])
+            .increment();
         tracing::warn!(
             request.id = %context.request_id, phone = %number, client.ip = %context.client_ip(),
             cap = refusal.cap.as_str(), "code refused by the shield"

@@ -8,9 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chelseru_domain::api_key;
 use chelseru_domain::clock::rest_format;
+use chelseru_domain::operator::Meter;
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::queue::{SmsRequest, SmsRoute, SubmitError, Submitted, is_running};
-use chelseru_domain::sms::{SmsBody, SmsError, parts};
+use chelseru_domain::sms::{Delivery, ReportDecoder, ReportError, SmsBody, SmsError, parts};
 use chelseru_store::{Message, MessageClass, MessageContent, MessageFilter, MessageRange, MessageStatus};
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
@@ -18,8 +19,6 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use super::fields::{Fields, Text};
 use super::reply::{Failure, Reply};
-use crate::bindings::{functions, http as wit_http, sms_push};
-use crate::providers::{self, SMS_PUSH};
 
 const NUMBER: Text = Text { chars_max: 20 };
 /// Above every provider's own bound, which is checked with the message.
@@ -632,12 +631,12 @@ pub(crate) async fn message_report(context: Context, body: bytes::Bytes) -> Resu
     if blake3::hash(secret.as_bytes()) != blake3::hash(expected.as_bytes()) {
         return Err(super::not_found());
     }
-    let provider = context.app.registry.get(name).filter(|provider| provider.plugin().exports(SMS_PUSH));
-    let Some(provider) = provider else { return Err(super::not_found()) };
-    let headers = context.head.headers.iter().filter_map(|(name, value)| {
-        Some(wit_http::Header { name: name.as_str().to_owned(), value: value.to_str().ok()?.to_owned() })
-    });
-    let delivery = sms_push::Delivery {
+    let headers = context
+        .head
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+    let delivery = Delivery {
         method: context.head.method.as_str().to_owned(),
         query: context.head.uri.query().unwrap_or("").to_owned(),
         headers: headers.collect(),
@@ -645,16 +644,19 @@ pub(crate) async fn message_report(context: Context, body: bytes::Bytes) -> Resu
     };
     let refused = |what: &str| {
         tracing::warn!(request.id = %context.request_id, plugin.id = name, what, "a delivery report was not understood");
-        context.app.metrics.count("chelseru_sms_reports_total", ("outcome", "not_understood"));
+        context
+            .app
+            .metrics
+            .counter("chelseru_sms_reports_total", &[("outcome", "not_understood")])
+            .increment();
         Failure::details(StatusCode::BAD_REQUEST, "report_not_understood", "The report was not understood.")
     };
-    let reports = match provider.call_pure(functions::PARSE_PUSH, (delivery,)).await {
-        Ok((Ok(reports),)) => reports,
-        Ok((Err(what),)) => return Err(refused(&what)),
-        Err(error) => return Err(refused(error.code())),
+    let reports = match context.app.reports.decode(name, delivery).await {
+        Ok(reports) => reports,
+        Err(ReportError::NotSupported) => return Err(super::not_found()),
+        Err(ReportError::NotUnderstood(what)) => return Err(refused(&what)),
     };
-    for report in reports {
-        let (id, progress) = providers::report(report);
+    for (id, progress) in reports {
         let reported = context.app.sms_queue.report(name, &id, progress).await.map_err(|error| {
             tracing::error!(request.id = %context.request_id, %error, "a delivery report could not be stored");
             Failure::internal()

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use chelseru_domain::api_key::{self, ApiKeyError};
 use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::clock::rest_format;
+use chelseru_domain::operator::Meter;
+use chelseru_domain::sms::Inbox;
 use chelseru_domain::webhook;
 use chelseru_store::ApiKey;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -44,11 +46,21 @@ pub(crate) fn sandbox_inbox(context: &Context) -> Result<Reply, Failure> {
     let number = match asked {
         None => None,
         Some((_, text)) => match chelseru_domain::PhoneNumber::parse(&text) {
-            Ok(number) => Some(number.local()),
+            Ok(number) => Some(number),
             Err(error) => return Err(Failure::field("mobile_number", error.to_string())),
         },
     };
-    Ok(Reply::json(StatusCode::OK, &json!({"results": context.app.inbox.list(number.as_deref())})))
+    let shown = context.app.inbox.list(number.as_ref());
+    let results: Vec<_> = shown
+        .iter()
+        .map(|message| {
+            json!({
+                "mobile_number": message.to.local(), "text": message.text, "provider": message.provider,
+                "created_at": rest_format(message.at),
+            })
+        })
+        .collect();
+    Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }
 
 /// Whoever can read the data folder: the file's token stands in `X-Operator-Token`.
@@ -216,7 +228,7 @@ pub(crate) fn metrics(context: &Context) -> Result<Reply, Failure> {
     crate::messages::measure(&context.app);
     crate::payments::measure(&context.app);
     if let Ok(bytes) = context.app.store.chat_file_total() {
-        context.app.metrics.gauge("chelseru_files_bytes", None, bytes as f64);
+        context.app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
     }
     Ok(Reply::text(StatusCode::OK, content_type, context.app.metrics.render()))
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chelseru_store::{Payment, PaymentClaim, PaymentStart};
+use chelseru_store::Payment;
+pub use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
 
 use crate::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Rust types of the provider interfaces (`wit/v0.1`), generated.
+//! Rust types of the provider interfaces (`wit/v0.1`), generated, and the functions that are called.
 
 #![allow(missing_docs, clippy::all, unreachable_pub)]
 
@@ -16,7 +16,7 @@ pub mod functions {
     use chelseru_plugin_host::{AnyFunction, Function};
 
     use super::{sms_push, sms_status, sms_template, sms_text, sms_types, types};
-    use crate::providers::{SMS_PUSH, SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
+    use crate::names::{SMS_PUSH, SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
 
     type Answer<T> = (Result<T, types::Error>,);
 
@@ -65,7 +65,7 @@ pub mod payment {
         use super::payment_types::{Rules, Stored};
         use super::payment_unverified::Unverified;
         use super::types::Error;
-        use crate::payments::{PAYMENT, PAYMENT_REVERSE, PAYMENT_UNVERIFIED};
+        use crate::names::{PAYMENT, PAYMENT_REVERSE, PAYMENT_UNVERIFIED};
 
         pub const ALL: &[&dyn AnyFunction] =
             &[&GET_RULES, &CREATE, &DECODE_CALLBACK, &VERIFY, &LIST_UNVERIFIED, &REVERSE];

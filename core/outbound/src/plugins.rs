@@ -3,15 +3,20 @@
 //! Here the words of the configuration become those of the host: settings are resolved from where the file
 //! says, limits are set, failures get the line of their entry.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_config::{Config, Loaded, Plugins, Problem, Problems, SettingSource, Source};
 use chelseru_plugin_host::{
-    BindProblem, Desired, Host, HostOptions, Limits, Registry, RegistryError, SettingValue,
+    BindProblem, Desired, Host, HostOptions, Limits, Provider, Registry, RegistryError, SettingValue,
 };
 
-use crate::config::{Config, Loaded, Plugins, Problem, Problems, SettingSource, Source};
-use crate::providers::KINDS;
+use crate::kinds::KINDS;
+
+/// Loaded provider entries by name.
+pub type Providers = BTreeMap<String, Arc<Provider>>;
 
 /// Folders below the data folder.
 pub const PLUGINS_DIR: &str = "plugins";
@@ -37,7 +42,7 @@ pub fn desired(loaded: &Loaded, plugins_dir: &Path) -> Result<Vec<Desired>, Prob
     for name in config.provider_names() {
         let entry = config.provider.get(&name).cloned().unwrap_or_default();
         let Some(plugin) = config.plugin_of(&name) else { continue };
-        let mut settings = std::collections::BTreeMap::new();
+        let mut settings = BTreeMap::new();
         for (key, source) in &entry.settings {
             match loaded.resolve(source) {
                 Ok(value) => {

@@ -10,13 +10,13 @@ use chelseru_plugin_host::{Border, GuestData};
 use crate::bindings::{payment, sms_status, sms_text, sms_types, types};
 
 /// Bytes of a provider's id of a message.
-pub const MESSAGE_ID_MAX: usize = 128;
+pub(crate) const MESSAGE_ID_MAX: usize = 128;
 /// Bytes of a payment's reference, of a receipt's number and of a card's hash.
-pub const NAME_MAX: usize = 512;
+pub(crate) const NAME_MAX: usize = 512;
 /// Bytes of a plugin's own state, and of what it keeps of a callback.
-pub const STATE_MAX: usize = 4096;
+pub(crate) const STATE_MAX: usize = 4096;
 /// Bytes of an address that a payer is sent to, and of each form field.
-pub const URL_MAX: usize = 4096;
+pub(crate) const URL_MAX: usize = 4096;
 
 /// The error of the interfaces, which each kind of plugin has as a type of its own.
 macro_rules! error {

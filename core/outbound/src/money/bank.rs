@@ -10,40 +10,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chelseru_config::SANDBOX_PAY;
+use chelseru_domain::money::{BankDecision, BankSession, BankState, TestBank};
 use chelseru_domain::payment::gateway::{
-    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, Reason, StoredPayment,
-    Unconfirmed, Verdict,
+    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentClaim, PaymentGateway, PaymentReceipt,
+    PaymentStart, Reason, Redirect, StoredPayment, Unconfirmed, Verdict,
 };
-use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
-
-use crate::config::SANDBOX_PAY;
 
 /// Sessions kept; the oldest goes first.
 const SESSIONS_MAX: usize = 10_000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Money {
-    Waiting,
-    Paid,
-    Cancelled,
-    /// Paid, and given back by the shop.
-    Reversed,
-}
-
-#[derive(Debug, Clone)]
-pub struct Session {
-    /// Rial.
-    pub amount: u64,
-    pub callback_url: String,
-    pub money: Money,
-}
 
 /// The virtual bank.
 pub struct SandboxBank {
     /// Path of the page of a session, without its last part.
     page: String,
     /// By reference; a reference begins with a number that rises.
-    sessions: Mutex<BTreeMap<String, Session>>,
+    sessions: Mutex<BTreeMap<String, BankSession>>,
 }
 
 impl SandboxBank {
@@ -51,23 +33,27 @@ impl SandboxBank {
         SandboxBank { page: format!("{base_path}/sandbox/pay/"), sessions: Mutex::default() }
     }
 
-    pub fn session(&self, reference: &str) -> Option<Session> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BankSession>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TestBank for SandboxBank {
+    fn session(&self, reference: &str) -> Option<BankSession> {
         self.lock().get(reference).cloned()
     }
 
-    /// The payer decides. False when he did before, or there is no such session.
-    pub fn decide(&self, reference: &str, money: Money) -> bool {
+    fn decide(&self, reference: &str, decision: BankDecision) -> bool {
         match self.lock().get_mut(reference) {
-            Some(session) if session.money == Money::Waiting => {
-                session.money = money;
+            Some(session) if session.state == BankState::Waiting => {
+                session.state = match decision {
+                    BankDecision::Pay => BankState::Paid,
+                    BankDecision::Cancel => BankState::Cancelled,
+                };
                 true
             }
             _ => false,
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,8 +85,11 @@ impl PaymentGateway for SandboxBank {
 
     async fn create(&self, payment: NewPayment) -> Result<PaymentStart, GatewayError> {
         let reference = format!("S{}", uuid::Uuid::now_v7().simple());
-        let session =
-            Session { amount: payment.amount, callback_url: payment.callback_url, money: Money::Waiting };
+        let session = BankSession {
+            amount: payment.amount,
+            callback_url: payment.callback_url,
+            state: BankState::Waiting,
+        };
         let mut sessions = self.lock();
         if sessions.len() >= SESSIONS_MAX {
             sessions.pop_first();
@@ -133,10 +122,10 @@ impl PaymentGateway for SandboxBank {
     async fn verify(&self, payment: StoredPayment, _: Option<PaymentClaim>) -> Result<Verdict, GatewayError> {
         let Some(session) = self.session(&payment.reference) else { return Ok(Verdict::UnknownReference) };
         let reason = || Reason { code: "-51".to_owned(), text: "not paid".to_owned() };
-        Ok(match session.money {
-            Money::Waiting => Verdict::NotPaid(reason()),
-            Money::Cancelled | Money::Reversed => Verdict::Cancelled(reason()),
-            Money::Paid => {
+        Ok(match session.state {
+            BankState::Waiting => Verdict::NotPaid(reason()),
+            BankState::Cancelled | BankState::Reversed => Verdict::Cancelled(reason()),
+            BankState::Paid => {
                 let receipt = PaymentReceipt {
                     number: payment.local_id.to_string(),
                     card_pan: "603799******0000".to_owned(),
@@ -152,14 +141,14 @@ impl PaymentGateway for SandboxBank {
 
     async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
         let sessions = self.lock();
-        let paid = sessions.iter().rev().filter(|(_, session)| session.money == Money::Paid);
+        let paid = sessions.iter().rev().filter(|(_, session)| session.state == BankState::Paid);
         Ok(paid.take(100).map(|(reference, _)| reference.clone()).collect())
     }
 
     async fn reverse(&self, payment: StoredPayment, _: String) -> Result<(), GatewayError> {
         match self.lock().get_mut(&payment.reference) {
-            Some(session) if matches!(session.money, Money::Paid | Money::Reversed) => {
-                session.money = Money::Reversed;
+            Some(session) if matches!(session.state, BankState::Paid | BankState::Reversed) => {
+                session.state = BankState::Reversed;
                 Ok(())
             }
             // After a restart the bank has forgotten everything.

@@ -1,0 +1,171 @@
+//! One provider entry that takes payments.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chelseru_domain::payment::gateway::{
+    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentClaim, PaymentGateway, PaymentStart,
+    Redirect, StoredPayment, Unconfirmed, Verdict,
+};
+use chelseru_plugin_host::Provider;
+
+use super::words::{call_error, cut, paid, provider_error, reason, stored};
+use crate::bindings::payment::{functions, http as wit_http, payment_gateway as wit, payment_types};
+use crate::border::{NAME_MAX, STATE_MAX, URL_MAX};
+use crate::names::{PAYMENT_REVERSE, PAYMENT_UNVERIFIED};
+
+/// Fields of a form.
+const FIELDS_MAX: usize = 50;
+
+/// One provider entry that takes payments.
+pub(super) struct PluginPaymentGateway {
+    name: String,
+    provider: Arc<Provider>,
+    rules: GatewayRules,
+}
+
+impl PluginPaymentGateway {
+    pub(super) async fn load(name: &str, provider: &Arc<Provider>) -> Result<PluginPaymentGateway, String> {
+        let (rules,) =
+            provider.call_pure(functions::GET_RULES, ()).await.map_err(|error| error.to_string())?;
+        let refuse = |what: &str| Err(format!("the plugin's rules make no sense: {what}"));
+        if rules.unit_rial == 0 || rules.amount_min == 0 || rules.amount_min > rules.amount_max {
+            return refuse("amounts");
+        }
+        if !(60..=7 * 86_400).contains(&rules.window_seconds) {
+            return refuse("window-seconds is 60 to 604800");
+        }
+        let rules = GatewayRules {
+            amount_min: rules.amount_min,
+            amount_max: rules.amount_max.min(i64::MAX as u64),
+            unit_rial: rules.unit_rial,
+            window: Duration::from_secs(rules.window_seconds.into()),
+            unconfirmed: match rules.unconfirmed {
+                payment_types::Unconfirmed::Kept => Unconfirmed::Kept,
+                payment_types::Unconfirmed::ReturnedAfter(seconds) => {
+                    Unconfirmed::ReturnedAfter(Duration::from_secs(seconds.into()))
+                }
+            },
+            lists_unverified: provider.plugin().exports(PAYMENT_UNVERIFIED),
+            reverse_within: (rules.reverse_seconds > 0 && provider.plugin().exports(PAYMENT_REVERSE))
+                .then(|| Duration::from_secs(rules.reverse_seconds.into())),
+        };
+        Ok(PluginPaymentGateway { name: name.to_owned(), provider: provider.clone(), rules })
+    }
+}
+
+#[async_trait]
+impl PaymentGateway for PluginPaymentGateway {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn plugin(&self) -> &str {
+        &self.provider.plugin().description().name
+    }
+
+    fn digest(&self) -> &str {
+        self.provider.plugin().digest()
+    }
+
+    fn rules(&self) -> GatewayRules {
+        self.rules
+    }
+
+    async fn create(&self, payment: NewPayment) -> Result<PaymentStart, GatewayError> {
+        let order = wit::Order {
+            local_id: payment.local_id,
+            amount_rial: payment.amount,
+            callback_url: payment.callback_url,
+            description: payment.description,
+            order: payment.order,
+            mobile: payment.mobile,
+            email: payment.email,
+        };
+        let (answer,) = self.provider.call(functions::CREATE, (order,)).await.map_err(call_error)?;
+        let started = answer.map_err(provider_error)?;
+        let redirect = match started.redirect {
+            wit::Redirect::Get(url) => Redirect { post: false, url, fields: Vec::new() },
+            wit::Redirect::Post((url, fields)) => {
+                let fields = fields.into_iter().map(|field| (field.name, field.value)).collect();
+                Redirect { post: true, url, fields }
+            }
+        };
+        let long = |text: &String| text.len() > URL_MAX;
+        let fits = (1..=NAME_MAX).contains(&started.reference.len())
+            && started.state.len() <= STATE_MAX
+            && !long(&redirect.url)
+            && chelseru_config::payment_parts(&redirect.url).is_some()
+            && redirect.fields.len() <= FIELDS_MAX
+            && !redirect.fields.iter().any(|(name, value)| long(name) || long(value));
+        if !fits {
+            return Err(GatewayError::Unknown("the plugin's answer breaks a bound".to_owned()));
+        }
+        Ok(PaymentStart {
+            reference: started.reference,
+            redirect,
+            state: started.state,
+            message: cut(&started.message),
+        })
+    }
+
+    async fn decode(&self, callback: &Callback) -> Result<Option<Claim>, GatewayError> {
+        let header =
+            |(name, value): &(String, String)| wit_http::Header { name: name.clone(), value: value.clone() };
+        let callback = wit::Callback {
+            method: callback.method.clone(),
+            query: callback.query.clone(),
+            headers: callback.headers.iter().map(header).collect(),
+            body: callback.body.clone(),
+        };
+        let (claim,) =
+            self.provider.call_pure(functions::DECODE_CALLBACK, (callback,)).await.map_err(call_error)?;
+        let fits = |claim: &wit::Claim| {
+            (1..=NAME_MAX).contains(&claim.reference.len())
+                && claim.receipt.as_ref().is_none_or(|receipt| receipt.len() <= NAME_MAX)
+                && claim.data.len() <= STATE_MAX
+        };
+        Ok(claim.filter(fits).map(|claim| Claim {
+            reference: claim.reference,
+            claim: PaymentClaim { cancelled: claim.cancelled, receipt: claim.receipt, data: claim.data },
+        }))
+    }
+
+    async fn verify(
+        &self,
+        payment: StoredPayment,
+        claim: Option<PaymentClaim>,
+    ) -> Result<Verdict, GatewayError> {
+        let claim = claim.map(|claim| wit::Claim {
+            reference: payment.reference.clone(),
+            cancelled: claim.cancelled,
+            receipt: claim.receipt,
+            data: claim.data,
+        });
+        let (answer,) =
+            self.provider.call(functions::VERIFY, (stored(payment), claim)).await.map_err(call_error)?;
+        match answer.map_err(provider_error)? {
+            wit::Verdict::Paid(receipt) => paid(receipt, false),
+            wit::Verdict::PaidBefore(receipt) => paid(receipt, true),
+            wit::Verdict::NotPaid(rejection) => Ok(Verdict::NotPaid(reason(rejection))),
+            wit::Verdict::Cancelled(rejection) => Ok(Verdict::Cancelled(reason(rejection))),
+            wit::Verdict::Pending(seconds) => {
+                Ok(Verdict::Pending(seconds.map(|seconds| Duration::from_secs(seconds.into()))))
+            }
+            wit::Verdict::Mismatch(field) => Ok(Verdict::Mismatch(field)),
+            wit::Verdict::UnknownReference => Ok(Verdict::UnknownReference),
+        }
+    }
+
+    async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
+        let (answer,) = self.provider.call(functions::LIST_UNVERIFIED, ()).await.map_err(call_error)?;
+        Ok(answer.map_err(provider_error)?.into_iter().map(|item| item.reference).collect())
+    }
+
+    async fn reverse(&self, payment: StoredPayment, receipt_number: String) -> Result<(), GatewayError> {
+        let asked = self.provider.call(functions::REVERSE, (stored(payment), receipt_number)).await;
+        let (answer,) = asked.map_err(call_error)?;
+        answer.map_err(provider_error)
+    }
+}

@@ -1,0 +1,66 @@
+//! Payment gateways, and the delivery of events about money.
+//!
+//! [`PluginPaymentGateways`] is every entry that takes payments, the selected one first, with the built-in
+//! [`SandboxBank`]. A plugin's rules are read once, when it is loaded, and checked; a plugin whose rules make no sense
+//! is refused like one that does not load.
+//!
+//! Not here: what an answer means for a payment (`chelseru-domain::payment`).
+
+mod bank;
+mod gateway;
+pub mod webhooks;
+mod words;
+
+use std::sync::Arc;
+
+use chelseru_config::Config;
+use chelseru_domain::payment::gateway::{PaymentGateway, PaymentGateways};
+
+pub use bank::SandboxBank;
+
+use self::gateway::PluginPaymentGateway;
+use crate::kinds::PAYMENT_KIND;
+use crate::plugins::Providers;
+
+/// Every entry that takes payments, the selected one first.
+pub struct PluginPaymentGateways(Vec<Arc<dyn PaymentGateway>>);
+
+impl PluginPaymentGateways {
+    /// Builds the bridge to every loaded payment plugin, and asks each for its rules.
+    ///
+    /// Errors: the name of each entry whose rules make no sense, with the reason.
+    pub async fn load(
+        config: &Config,
+        providers: &Providers,
+        sandbox: &Arc<SandboxBank>,
+    ) -> Result<PluginPaymentGateways, Vec<(String, String)>> {
+        let (mut all, mut refused): (Vec<Arc<dyn PaymentGateway>>, _) = (Vec::new(), Vec::new());
+        for (name, provider) in providers.iter().filter(|(_, one)| one.plugin().kind() == PAYMENT_KIND.name) {
+            match PluginPaymentGateway::load(name, provider).await {
+                Ok(gateway) => all.push(Arc::new(gateway)),
+                Err(reason) => refused.push((name.clone(), reason)),
+            }
+        }
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        // Always there, so that what was begun in it can end; selected only when the configuration says so.
+        all.push(sandbox.clone());
+        all.sort_by_key(|gateway| gateway.name() != config.payment.gateway);
+        Ok(PluginPaymentGateways(all))
+    }
+}
+
+impl PaymentGateways for PluginPaymentGateways {
+    fn selected(&self) -> Option<Arc<dyn PaymentGateway>> {
+        self.0.first().cloned()
+    }
+
+    fn by_name(&self, name: &str) -> Option<Arc<dyn PaymentGateway>> {
+        self.0.iter().find(|gateway| gateway.name() == name).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<dyn PaymentGateway>> {
+        self.0.clone()
+    }
+}

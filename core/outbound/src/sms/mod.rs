@@ -1,0 +1,60 @@
+//! SMS providers: from the domain's port to provider plugins.
+//!
+//! [`sms_route`] gives the domain one [`provider::PluginSms`] per selected entry, each behind its gate. Whether an error
+//! is final, may be tried with another provider, or leaves the outcome unknown is the domain's decision; `words` only
+//! translates. [`Reports`] reads the delivery reports that providers push, [`SandboxInbox`] shows what the trial
+//! provider would send.
+
+mod inbox;
+mod provider;
+mod report;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chelseru_config::Config;
+use chelseru_config::rules::{gate_rules, sms_rules};
+use chelseru_domain::operator::Meter;
+use chelseru_domain::sms::gate::{Gate, GateRules};
+use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
+use chelseru_domain::sms::route::{Candidate, SmsProvider};
+
+pub use inbox::SandboxInbox;
+pub use report::Reports;
+
+use crate::plugins::Providers;
+
+/// The selected providers in their order, with the rules of a configuration: what messages are sent by.
+pub fn sms_route(
+    config: &Config,
+    providers: &Providers,
+    queue: &SmsQueue,
+    gates: &Gates,
+    inbox: &Arc<SandboxInbox>,
+    meter: &dyn Meter,
+) -> SmsRoute {
+    let candidates = provider::selected(config, providers, inbox, meter);
+    let candidate = |provider: Arc<dyn SmsProvider>| {
+        let gate = gates.of(provider.name(), gate_rules(config, provider.name()));
+        Candidate { provider, gate }
+    };
+    SmsRoute::new(queue.clone(), candidates.into_iter().map(candidate).collect(), sms_rules(config))
+}
+
+/// The gates of all provider entries that were ever selected; they go on across reloads.
+#[derive(Default)]
+pub struct Gates(Mutex<BTreeMap<String, Arc<Gate>>>);
+
+impl Gates {
+    fn of(&self, name: &str, rules: GateRules) -> Arc<Gate> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(name) {
+            gate.set_rules(rules);
+            return Arc::clone(gate);
+        }
+        let gate = Arc::new(Gate::new(rules));
+        gates.insert(name.to_owned(), Arc::clone(&gate));
+        gate
+    }
+}
