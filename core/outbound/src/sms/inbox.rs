@@ -12,7 +12,7 @@ use chelseru_domain::sms::{Inbox, ShownMessage};
 use chelseru_domain::{PhoneNumber, Timestamp};
 
 /// Messages kept; the oldest goes first.
-pub const MESSAGES_MAX: usize = 200;
+const MESSAGES_MAX: usize = 200;
 
 #[derive(Default)]
 pub struct SandboxInbox {
