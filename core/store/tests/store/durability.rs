@@ -20,25 +20,27 @@ fn raw(folder: &Path) -> sled::Db {
 
 #[tokio::test]
 async fn everything_answered_is_there_after_reopening() {
-    let store = TestStore::new();
-    let (user, session) = store.log_in(NUMBER, 100).await;
-    store.open_code(&number(1), 7, 100).await;
-    store.probe_put(b"k", b"v").await.unwrap();
-    let store = store.reopened();
-    assert_eq!(store.user_get(user.id).unwrap(), Some(user.clone()));
-    assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Open);
-    assert_eq!(store.probe_get(b"k").unwrap().as_deref(), Some(b"v".as_slice()));
-    assert!(matches!(store.open_code(&number(1), 8, 101).await, ChallengeOpened::Pending { .. }));
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        store.open_code(&number(1), 7, 100).await;
+        store.probe_put(b"k", b"v").await.unwrap();
+        let store = store.reopened();
+        assert_eq!(store.user_get(user.id).unwrap(), Some(user.clone()));
+        assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Open);
+        assert_eq!(store.probe_get(b"k").unwrap().as_deref(), Some(b"v".as_slice()));
+        assert!(matches!(store.open_code(&number(1), 8, 101).await, ChallengeOpened::Pending { .. }));
+    }
 }
 
 #[tokio::test]
 async fn a_second_handle_is_refused_while_the_first_is_open() {
-    let store = TestStore::new();
+    let store = TestStore::new(Engine::Sled);
     let again = Store::open(store.folder.path(), StoreOptions::default());
     let Err(StoreError::Locked { path }) = again else { panic!("{again:?}") };
     assert_eq!(path, store.folder.path());
     let clone = store.store.clone();
-    let TestStore { store, folder } = store;
+    let TestStore { store, folder, .. } = store;
     drop(store);
     assert!(matches!(Store::open(folder.path(), StoreOptions::default()), Err(StoreError::Locked { .. })));
     drop(clone);
@@ -47,7 +49,7 @@ async fn a_second_handle_is_refused_while_the_first_is_open() {
 
 #[tokio::test]
 async fn a_newer_format_is_refused_and_left_alone() {
-    let TestStore { store, folder } = TestStore::new();
+    let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
     drop(store);
     raw(folder.path()).insert("mformat", &2u64.to_be_bytes()).unwrap();
     let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
@@ -66,7 +68,7 @@ async fn somebody_elses_database_is_refused() {
 
 #[tokio::test]
 async fn a_record_of_a_newer_schema_is_an_error_and_not_a_guess() {
-    let TestStore { store, folder } = TestStore::new();
+    let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
     drop(store);
     let mut key = vec![b'u'];
     key.extend_from_slice(&1u64.to_be_bytes());
@@ -89,41 +91,45 @@ async fn a_folder_that_cannot_be_made_is_named() {
 
 #[tokio::test]
 async fn a_closed_store_refuses_changes_and_still_reads() {
-    let store = TestStore::new();
-    let (user, _) = store.log_in(NUMBER, 100).await;
-    assert_eq!(store.health(), Health::Serving);
-    store.close();
-    store.close();
-    assert_eq!(store.health(), Health::Closed);
-    assert!(matches!(store.probe_put(b"k", b"v").await, Err(StoreError::Closed)));
-    assert!(store.user_get(user.id).unwrap().is_some());
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, _) = store.log_in(NUMBER, 100).await;
+        assert_eq!(store.health(), Health::Serving);
+        store.close();
+        store.close();
+        assert_eq!(store.health(), Health::Closed);
+        assert!(matches!(store.probe_put(b"k", b"v").await, Err(StoreError::Closed)));
+        assert!(store.user_get(user.id).unwrap().is_some());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_callers_share_flushes() {
-    let store = TestStore::new();
-    let before = store.commit_stats();
-    let callers: Vec<_> = (0..64u64)
-        .map(|caller| {
-            let store = store.store.clone();
-            tokio::spawn(async move {
-                for n in 0..50u64 {
-                    let key = (caller << 32 | n).to_be_bytes();
-                    store.probe_put(&key, &key).await.unwrap();
-                }
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let before = store.commit_stats();
+        let callers: Vec<_> = (0..64u64)
+            .map(|caller| {
+                let store = store.store.clone();
+                tokio::spawn(async move {
+                    for n in 0..50u64 {
+                        let key = (caller << 32 | n).to_be_bytes();
+                        store.probe_put(&key, &key).await.unwrap();
+                    }
+                })
             })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    let after = store.commit_stats();
-    let (batches, changes) = (after.batches - before.batches, after.changes - before.changes);
-    assert_eq!(changes, 3200);
-    // 50 rounds of 64 would be 50 batches; one flush per change 3200.
-    assert!(batches <= 800, "{batches} batches for {changes} changes");
-    for caller in 0..64u64 {
-        let key = (caller << 32 | 49).to_be_bytes();
-        assert_eq!(store.probe_get(&key).unwrap().as_deref(), Some(key.as_slice()));
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        let after = store.commit_stats();
+        let (batches, changes) = (after.batches - before.batches, after.changes - before.changes);
+        assert_eq!(changes, 3200);
+        // 50 rounds of 64 would be 50 batches; one flush per change 3200.
+        assert!(batches <= 800, "{batches} batches for {changes} changes");
+        for caller in 0..64u64 {
+            let key = (caller << 32 | 49).to_be_bytes();
+            assert_eq!(store.probe_get(&key).unwrap().as_deref(), Some(key.as_slice()));
+        }
     }
 }

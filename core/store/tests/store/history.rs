@@ -42,18 +42,20 @@ fn mac(id: u64) -> [u8; 32] {
 
 #[tokio::test]
 async fn any_history_of_a_code_ends_as_the_model_says() {
-    for seed in 1..=SEEDS {
-        check(seed).await;
+    for engine in engines() {
+        for seed in 1..=SEEDS {
+            check(engine, seed).await;
+        }
     }
 }
 
-async fn check(seed: u64) {
+async fn check(engine: Engine, seed: u64) {
     let mut random = Random(seed);
-    let mut store = TestStore::new();
+    let mut store = TestStore::new(engine);
     let mut model: Option<Model> = None;
     let (mut now, mut last_id, mut sessions) = (1000, 0, 0);
     for step in 0..STEPS {
-        let context = format!("seed {seed}, step {step}, at {now}, {model:?}");
+        let context = format!("{engine:?}, seed {seed}, step {step}, at {now}, {model:?}");
         match random.below(12) {
             0..=2 => {
                 last_id += 1;

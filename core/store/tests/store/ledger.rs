@@ -9,8 +9,8 @@ const BOB: UserId = UserId(2);
 
 use chelseru_store::UserId;
 
-async fn with_postings() -> TestStore {
-    let store = TestStore::new();
+async fn with_postings(engine: Engine) -> TestStore {
+    let store = TestStore::new(engine);
     for n in 1..=4u64 {
         let user = if n % 2 == 0 { BOB } else { ALICE };
         assert!(store.ledger_probe(format!("test:{n}"), user, n * 1000, secs(n)).await.unwrap());
@@ -19,8 +19,8 @@ async fn with_postings() -> TestStore {
 }
 
 /// Spend 1 was at once, 2 is captured in part, 3 is voided, 4 is held.
-async fn with_spends() -> TestStore {
-    let store = with_postings().await;
+async fn with_spends(engine: Engine) -> TestStore {
+    let store = with_postings(engine).await;
     for n in 1..=4 {
         let (order, description) = (String::new(), String::new());
         let (now, amount) = (secs(10), 700 + n);
@@ -39,11 +39,11 @@ async fn with_spends() -> TestStore {
 
 /// Changes the database behind the store's back, and says what the ledger's check makes of it.
 async fn after(change: impl FnOnce(&sled::Db)) -> Option<String> {
-    changed(with_postings().await, change)
+    changed(with_postings(Engine::Sled).await, change)
 }
 
 fn changed(store: TestStore, change: impl FnOnce(&sled::Db)) -> Option<String> {
-    let TestStore { store, folder } = store;
+    let TestStore { store, folder, .. } = store;
     store.close();
     drop(store);
     let db = open_engine(folder.path());
@@ -92,42 +92,50 @@ fn patch(db: &sled::Db, key: &[u8], from: &[u8], to: &[u8]) {
 
 #[tokio::test]
 async fn an_untouched_ledger_proves_itself() {
-    let store = with_postings().await;
-    let report = store.ledger_verify().unwrap();
-    assert_eq!(report.difference, None);
-    assert_eq!((report.postings, report.accounts, report.users_total), (4, 3, 10_000));
-    assert_eq!(store.account_balance(&Account::Merchant).unwrap(), -10_000);
-    let again = store.reopened();
-    assert_eq!(again.ledger_verify().unwrap(), report);
-    assert_eq!(TestStore::new().ledger_verify().unwrap().difference, None);
+    for engine in engines() {
+        let store = with_postings(engine).await;
+        let report = store.ledger_verify().unwrap();
+        assert_eq!(report.difference, None);
+        assert_eq!((report.postings, report.accounts, report.users_total), (4, 3, 10_000));
+        assert_eq!(store.account_balance(&Account::Merchant).unwrap(), -10_000);
+        let again = store.reopened();
+        assert_eq!(again.ledger_verify().unwrap(), report);
+        assert_eq!(TestStore::new(engine).ledger_verify().unwrap().difference, None);
+    }
 }
 
 #[tokio::test]
 async fn a_key_is_posted_once() {
-    let store = with_postings().await;
-    assert!(!store.ledger_probe("test:1".into(), ALICE, 1000, secs(9)).await.unwrap());
-    assert_eq!(store.wallet_balance(ALICE).unwrap().available, 4000);
-    let calls = (0..50).map(|_| store.ledger_probe("test:9".into(), ALICE, 1, secs(9)));
-    let mut done = 0;
-    for call in calls.collect::<Vec<_>>() {
-        done += usize::from(call.await.unwrap());
+    for engine in engines() {
+        let store = with_postings(engine).await;
+        assert!(!store.ledger_probe("test:1".into(), ALICE, 1000, secs(9)).await.unwrap());
+        assert_eq!(store.wallet_balance(ALICE).unwrap().available, 4000);
+        let calls = (0..50).map(|_| store.ledger_probe("test:9".into(), ALICE, 1, secs(9)));
+        let mut done = 0;
+        for call in calls.collect::<Vec<_>>() {
+            done += usize::from(call.await.unwrap());
+        }
+        assert_eq!(done, 1);
     }
-    assert_eq!(done, 1);
 }
 
 #[tokio::test]
 async fn a_posting_that_moves_nothing_is_a_defect_that_leaves_no_trace() {
-    let store = with_postings().await;
-    let result = store.ledger_probe("test:9".into(), ALICE, 0, secs(9)).await;
-    assert!(matches!(result, Err(StoreError::Panicked)));
-    assert_eq!(store.ledger_verify().unwrap().postings, 4);
+    for engine in engines() {
+        let store = with_postings(engine).await;
+        let result = store.ledger_probe("test:9".into(), ALICE, 0, secs(9)).await;
+        assert!(matches!(result, Err(StoreError::Panicked)));
+        assert_eq!(store.ledger_verify().unwrap().postings, 4);
+    }
 }
 
 #[tokio::test]
 async fn a_balance_past_its_range_is_refused() {
-    let store = with_postings().await;
-    assert!(!store.ledger_probe("test:9".into(), ALICE, i64::MAX as u64, secs(9)).await.unwrap());
-    assert_eq!(store.ledger_verify().unwrap().difference, None);
+    for engine in engines() {
+        let store = with_postings(engine).await;
+        assert!(!store.ledger_probe("test:9".into(), ALICE, i64::MAX as u64, secs(9)).await.unwrap());
+        assert_eq!(store.ledger_verify().unwrap().difference, None);
+    }
 }
 
 #[tokio::test]
@@ -154,7 +162,7 @@ async fn a_posting_that_is_gone_is_missed() {
 
 #[tokio::test]
 async fn a_block_that_is_gone_is_missed() {
-    let store = with_postings().await;
+    let store = with_postings(Engine::Sled).await;
     for n in 0..40 {
         assert!(store.ledger_probe(format!("more:{n}"), ALICE, 1, secs(9)).await.unwrap());
     }
@@ -169,7 +177,7 @@ async fn a_block_that_is_gone_is_missed() {
 /// As the first versions stored them: each under a key of its own.
 #[tokio::test]
 async fn postings_from_before_blocks_are_read_and_followed() {
-    let TestStore { store, folder } = with_postings().await;
+    let TestStore { store, folder, .. } = with_postings(Engine::Sled).await;
     let lines = store.wallet_entries(ALICE, None, 100).unwrap();
     store.close();
     drop(store);
@@ -236,14 +244,14 @@ async fn a_payment_that_calls_itself_paid_needs_its_credit() {
 async fn a_spend_that_tells_of_other_postings_is_named() {
     let spend = |id: u64| [b"$s", id.to_be_bytes().as_slice()].concat();
     // Numbers are stored seven bits a byte: 500 is f4 03, 704 is c0 05.
-    let found = changed(with_spends().await, |db| patch(db, &spend(2), &[0xf4, 3], &[0xf5, 3]));
+    let found = changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(2), &[0xf4, 3], &[0xf5, 3]));
     assert_eq!(found.unwrap(), "spend 2: 501 rial are noted as captured, 500 were");
-    let found = changed(with_spends().await, |db| patch(db, &spend(4), &[0xc0, 5], &[0xc1, 5]));
+    let found = changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(4), &[0xc0, 5], &[0xc1, 5]));
     assert_eq!(found.unwrap(), "spend 4: 705 rial by its record, 704 taken");
-    let found = changed(with_spends().await, |db| drop(db.remove(spend(1)).unwrap()));
+    let found = changed(with_spends(Engine::Sled).await, |db| drop(db.remove(spend(1)).unwrap()));
     assert_eq!(found.unwrap(), "4 postings are spend:, 3 spends tell of one");
     // One that was given back and says that it is held.
-    let found = changed(with_spends().await, |db| {
+    let found = changed(with_spends(Engine::Sled).await, |db| {
         let held = db.get(spend(4)).unwrap().unwrap();
         db.insert(spend(3), held).unwrap();
     });

@@ -28,9 +28,22 @@ const WRONG: [u8; 32] = [2; 32];
 const TTL: u64 = 240;
 const SESSION_TTL: u64 = 86_400;
 
-/// A store that is gone after the test.
+/// An engine that the store's operations can stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Sled,
+}
+
+/// Every engine. Each test of an operation runs over all of them, so another engine needs one name here and an arm
+/// in [`TestStore::open`]. A test that damages the files of one engine names that engine.
+fn engines() -> [Engine; 1] {
+    [Engine::Sled]
+}
+
+/// A store that is removed after the test.
 struct TestStore {
     store: Store,
+    engine: Engine,
     folder: TempDir,
 }
 
@@ -43,16 +56,23 @@ impl std::ops::Deref for TestStore {
 }
 
 impl TestStore {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        TestStore { store: Store::open(folder.path(), StoreOptions::default()).unwrap(), folder }
+    fn new(engine: Engine) -> Self {
+        Self::open(engine, tempfile::tempdir().unwrap())
+    }
+
+    /// Opens what a test left in a folder.
+    fn open(engine: Engine, folder: TempDir) -> Self {
+        let store = match engine {
+            Engine::Sled => Store::open(folder.path(), StoreOptions::default()).unwrap(),
+        };
+        TestStore { store, engine, folder }
     }
 
     /// Closes the store and opens it again.
     fn reopened(self) -> Self {
-        let TestStore { store, folder } = self;
+        let TestStore { store, engine, folder } = self;
         drop(store);
-        TestStore { store: Store::open(folder.path(), StoreOptions::default()).unwrap(), folder }
+        Self::open(engine, folder)
     }
 
     async fn open_code(&self, number: &str, id: u64, at_secs: u64) -> ChallengeOpened {

@@ -53,152 +53,170 @@ async fn log_in_with(store: &TestStore, user: UserId, checked: &str, at_secs: u6
 
 #[tokio::test]
 async fn guesses_are_free_then_wait_ever_longer_up_to_a_bound() {
-    let store = TestStore::new();
-    for _ in 0..3 {
-        assert_eq!(guess(&store, 100).await, None);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        for _ in 0..3 {
+            assert_eq!(guess(&store, 100).await, None);
+        }
+        assert_eq!(guess(&store, 100).await, Some(110));
+        assert_eq!(guess(&store, 109).await, Some(110), "a guess that has to wait is not counted");
+        assert_eq!(guess(&store, 110).await, None);
+        assert_eq!(guess(&store, 110).await, Some(130));
+        assert_eq!(guess(&store, 130).await, None);
+        assert_eq!(guess(&store, 131).await, Some(165), "40 s would be beyond the longest wait");
+        for at in (165..1000).step_by(35) {
+            assert_eq!(guess(&store, at).await, None);
+        }
+        let store = store.reopened();
+        assert!(guess(&store, 1000).await.is_some(), "what was counted outlives a restart");
+        assert_eq!(guess(&store, 3000).await, None);
+        assert_eq!(guess(&store, 3000).await, None, "and is forgotten in the end");
     }
-    assert_eq!(guess(&store, 100).await, Some(110));
-    assert_eq!(guess(&store, 109).await, Some(110), "a guess that has to wait is not counted");
-    assert_eq!(guess(&store, 110).await, None);
-    assert_eq!(guess(&store, 110).await, Some(130));
-    assert_eq!(guess(&store, 130).await, None);
-    assert_eq!(guess(&store, 131).await, Some(165), "40 s would be beyond the longest wait");
-    for at in (165..1000).step_by(35) {
-        assert_eq!(guess(&store, at).await, None);
-    }
-    let store = store.reopened();
-    assert!(guess(&store, 1000).await.is_some(), "what was counted outlives a restart");
-    assert_eq!(guess(&store, 3000).await, None);
-    assert_eq!(guess(&store, 3000).await, None, "and is forgotten in the end");
 }
 
 #[tokio::test]
 async fn parallel_guesses_are_all_counted() {
-    let store = TestStore::new();
-    let mut guesses = tokio::task::JoinSet::new();
-    for _ in 0..50 {
-        let store = store.store.clone();
-        guesses.spawn(async move { store.password_guard(GUARD, RULES, secs(100)).await.unwrap() });
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let mut guesses = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let store = store.store.clone();
+            guesses.spawn(async move { store.password_guard(GUARD, RULES, secs(100)).await.unwrap() });
+        }
+        let open = guesses.join_all().await.into_iter().filter(|guess| *guess == GuardOutcome::Open).count();
+        assert_eq!(open, 3);
     }
-    let open = guesses.join_all().await.into_iter().filter(|guess| *guess == GuardOutcome::Open).count();
-    assert_eq!(open, 3);
 }
 
 #[tokio::test]
 async fn forgotten_guards_are_purged() {
-    let store = TestStore::new();
-    guess(&store, 100).await;
-    assert_eq!(store.guards_purge(secs(1099), 10).await.unwrap().removed, 0);
-    assert_eq!(store.guards_purge(secs(1100), 10).await.unwrap().removed, 1);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        guess(&store, 100).await;
+        assert_eq!(store.guards_purge(secs(1099), 10).await.unwrap().removed, 0);
+        assert_eq!(store.guards_purge(secs(1100), 10).await.unwrap().removed, 1);
+    }
 }
 
 #[tokio::test]
 async fn a_right_password_opens_a_session_and_the_guard() {
-    let store = TestStore::new();
-    let user = registered(&store, "alice").await;
-    for _ in 0..3 {
-        guess(&store, 100).await;
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let user = registered(&store, "alice").await;
+        for _ in 0..3 {
+            guess(&store, 100).await;
+        }
+        let session = log_in_with(&store, user.id, "kept", 101).await.unwrap();
+        assert_eq!(store.session_gate(user.id, session.id, secs(102)).unwrap(), SessionGate::Open);
+        assert_eq!(guess(&store, 102).await, None);
+        assert_eq!(store.user_get(user.id).unwrap().unwrap().last_login_at, Some(secs(101)));
+        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("kept"));
     }
-    let session = log_in_with(&store, user.id, "kept", 101).await.unwrap();
-    assert_eq!(store.session_gate(user.id, session.id, secs(102)).unwrap(), SessionGate::Open);
-    assert_eq!(guess(&store, 102).await, None);
-    assert_eq!(store.user_get(user.id).unwrap().unwrap().last_login_at, Some(secs(101)));
-    assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("kept"));
 }
 
 #[tokio::test]
 async fn a_password_changed_meanwhile_and_a_switched_off_account_open_nothing() {
-    let store = TestStore::new();
-    let user = registered(&store, "alice").await;
-    assert_eq!(log_in_with(&store, user.id, "other", 100).await, None);
-    assert_eq!(log_in_with(&store, UserId(99), "kept", 100).await, None);
-    store.user_set_active(user.id, false).await.unwrap();
-    assert_eq!(log_in_with(&store, user.id, "kept", 100).await, None);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let user = registered(&store, "alice").await;
+        assert_eq!(log_in_with(&store, user.id, "other", 100).await, None);
+        assert_eq!(log_in_with(&store, UserId(99), "kept", 100).await, None);
+        store.user_set_active(user.id, false).await.unwrap();
+        assert_eq!(log_in_with(&store, user.id, "kept", 100).await, None);
+    }
 }
 
 #[tokio::test]
 async fn a_name_is_registered_once() {
-    let store = TestStore::new();
-    let user = registered(&store, "alice").await;
-    assert_eq!((user.staff, user.superuser, user.number.as_str()), (false, false, ""));
-    let again = UserDraft {
-        username: "alice".to_owned(),
-        email: String::new(),
-        password_hash: "stolen".to_owned(),
-        staff: true,
-        superuser: true,
-        now: secs(60),
-    };
-    assert_eq!(store.user_register(again).await.unwrap(), UserMade::NameTaken);
-    assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("kept"));
-    assert_eq!(store.user_by_name("alice").unwrap().unwrap(), user);
-    registered(&store, "bob").await;
-    let names = |after, limit| {
-        let users = store.users_list(after, limit).unwrap();
-        users.into_iter().map(|user| user.username).collect::<Vec<_>>()
-    };
-    assert_eq!(names(None, 9), ["alice", "bob"]);
-    assert_eq!(names(None, 1), ["alice"]);
-    assert_eq!(names(Some(user.id), 9), ["bob"]);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let user = registered(&store, "alice").await;
+        assert_eq!((user.staff, user.superuser, user.number.as_str()), (false, false, ""));
+        let again = UserDraft {
+            username: "alice".to_owned(),
+            email: String::new(),
+            password_hash: "stolen".to_owned(),
+            staff: true,
+            superuser: true,
+            now: secs(60),
+        };
+        assert_eq!(store.user_register(again).await.unwrap(), UserMade::NameTaken);
+        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("kept"));
+        assert_eq!(store.user_by_name("alice").unwrap().unwrap(), user);
+        registered(&store, "bob").await;
+        let names = |after, limit| {
+            let users = store.users_list(after, limit).unwrap();
+            users.into_iter().map(|user| user.username).collect::<Vec<_>>()
+        };
+        assert_eq!(names(None, 9), ["alice", "bob"]);
+        assert_eq!(names(None, 1), ["alice"]);
+        assert_eq!(names(Some(user.id), 9), ["bob"]);
+    }
 }
 
 #[tokio::test]
 async fn a_new_password_ends_the_other_sessions() {
-    let store = TestStore::new();
-    let user = registered(&store, "alice").await;
-    let kept = log_in_with(&store, user.id, "kept", 100).await.unwrap();
-    let other = log_in_with(&store, user.id, "kept", 101).await.unwrap();
-    let set = |checked: &str, hash: &str, except| {
-        store.password_set(user.id, Some(checked.to_owned()), hash.to_owned(), except, secs(200))
-    };
-    assert_eq!(set("other", "new", None).await.unwrap(), PasswordSet::Refused);
-    assert_eq!(set("kept", "new", Some(kept.id)).await.unwrap(), PasswordSet::Set(vec![other.id]));
-    assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("new"));
-    assert_eq!(store.session_gate(user.id, kept.id, secs(201)).unwrap(), SessionGate::Open);
-    let nobody = store.password_set(UserId(99), None, "x".to_owned(), None, secs(200)).await.unwrap();
-    assert_eq!(nobody, PasswordSet::Refused);
-    assert_eq!(store.password_of(UserId(99)).unwrap(), None);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let user = registered(&store, "alice").await;
+        let kept = log_in_with(&store, user.id, "kept", 100).await.unwrap();
+        let other = log_in_with(&store, user.id, "kept", 101).await.unwrap();
+        let set = |checked: &str, hash: &str, except| {
+            store.password_set(user.id, Some(checked.to_owned()), hash.to_owned(), except, secs(200))
+        };
+        assert_eq!(set("other", "new", None).await.unwrap(), PasswordSet::Refused);
+        assert_eq!(set("kept", "new", Some(kept.id)).await.unwrap(), PasswordSet::Set(vec![other.id]));
+        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("new"));
+        assert_eq!(store.session_gate(user.id, kept.id, secs(201)).unwrap(), SessionGate::Open);
+        let nobody = store.password_set(UserId(99), None, "x".to_owned(), None, secs(200)).await.unwrap();
+        assert_eq!(nobody, PasswordSet::Refused);
+        assert_eq!(store.password_of(UserId(99)).unwrap(), None);
+    }
 }
 
 #[tokio::test]
 async fn a_reset_needs_its_own_code_and_ends_all_sessions() {
-    let store = TestStore::new();
-    let (user, session) = store.log_in(NUMBER, 100).await;
-    let reset = |mac, number: &str, at| {
-        let draft = ResetDraft {
-            number: number.to_owned(),
-            group: 0,
-            challenge: format!("{number}/reset"),
-            mac,
-            hash: "new".to_owned(),
-            now: secs(at),
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        let reset = |mac, number: &str, at| {
+            let draft = ResetDraft {
+                number: number.to_owned(),
+                group: 0,
+                challenge: format!("{number}/reset"),
+                mac,
+                hash: "new".to_owned(),
+                now: secs(at),
+            };
+            let store = store.store.clone();
+            async move { store.password_reset(draft).await.unwrap() }
         };
-        let store = store.store.clone();
-        async move { store.password_reset(draft).await.unwrap() }
-    };
-    // A code for a login is none for a reset.
-    store.open_code(NUMBER, 2, 200).await;
-    assert_eq!(reset(RIGHT, NUMBER, 201).await, ResetOutcome::Refused);
-    store.open_code(&format!("{NUMBER}/reset"), 3, 202).await;
-    assert_eq!(reset(WRONG, NUMBER, 203).await, ResetOutcome::Refused);
-    assert_eq!(store.password_of(user.id).unwrap(), None);
-    let ResetOutcome::Reset(of, ended) = reset(RIGHT, NUMBER, 204).await else { panic!("not reset") };
-    assert_eq!((of.id, ended), (user.id, vec![session.id]));
-    assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("new"));
-    assert_eq!(reset(RIGHT, NUMBER, 205).await, ResetOutcome::Refused, "a code is used once");
-    // Without an account the right code changes nothing.
-    store.open_code(&format!("{}/reset", number(5)), 4, 206).await;
-    assert_eq!(reset(RIGHT, &number(5), 207).await, ResetOutcome::Refused);
+        // A code for a login is none for a reset.
+        store.open_code(NUMBER, 2, 200).await;
+        assert_eq!(reset(RIGHT, NUMBER, 201).await, ResetOutcome::Refused);
+        store.open_code(&format!("{NUMBER}/reset"), 3, 202).await;
+        assert_eq!(reset(WRONG, NUMBER, 203).await, ResetOutcome::Refused);
+        assert_eq!(store.password_of(user.id).unwrap(), None);
+        let ResetOutcome::Reset(of, ended) = reset(RIGHT, NUMBER, 204).await else { panic!("not reset") };
+        assert_eq!((of.id, ended), (user.id, vec![session.id]));
+        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("new"));
+        assert_eq!(reset(RIGHT, NUMBER, 205).await, ResetOutcome::Refused, "a code is used once");
+        // Without an account the right code changes nothing.
+        store.open_code(&format!("{}/reset", number(5)), 4, 206).await;
+        assert_eq!(reset(RIGHT, &number(5), 207).await, ResetOutcome::Refused);
+    }
 }
 
 #[tokio::test]
 async fn a_user_is_changed_field_by_field() {
-    let store = TestStore::new();
-    let user = registered(&store, "alice").await;
-    let change = UserChange { first_name: Some("آلیس".to_owned()), ..UserChange::default() };
-    let changed = store.user_update(user.id, change).await.unwrap().unwrap();
-    assert_eq!(changed, User { first_name: "آلیس".to_owned(), ..user });
-    let store = store.reopened();
-    assert_eq!(store.user_get(changed.id).unwrap(), Some(changed));
-    assert_eq!(store.user_update(UserId(99), UserChange::default()).await.unwrap(), None);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let user = registered(&store, "alice").await;
+        let change = UserChange { first_name: Some("آلیس".to_owned()), ..UserChange::default() };
+        let changed = store.user_update(user.id, change).await.unwrap().unwrap();
+        assert_eq!(changed, User { first_name: "آلیس".to_owned(), ..user });
+        let store = store.reopened();
+        assert_eq!(store.user_get(changed.id).unwrap(), Some(changed));
+        assert_eq!(store.user_update(UserId(99), UserChange::default()).await.unwrap(), None);
+    }
 }

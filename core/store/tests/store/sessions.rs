@@ -10,146 +10,168 @@ fn ids(sessions: &[Session]) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_session_opens_until_it_expires() {
-    let store = TestStore::new();
-    let (user, session) = store.log_in(NUMBER, 100).await;
-    let at = |now| store.session_gate(user.id, session.id, secs(now)).unwrap();
-    assert_eq!(at(100), SessionGate::Open);
-    assert_eq!(at(100 + SESSION_TTL - 1), SessionGate::Open);
-    assert_eq!(at(100 + SESSION_TTL), SessionGate::Ended);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        let at = |now| store.session_gate(user.id, session.id, secs(now)).unwrap();
+        assert_eq!(at(100), SessionGate::Open);
+        assert_eq!(at(100 + SESSION_TTL - 1), SessionGate::Open);
+        assert_eq!(at(100 + SESSION_TTL), SessionGate::Ended);
+    }
 }
 
 #[tokio::test]
 async fn a_session_opens_for_its_own_user_only() {
-    let store = TestStore::new();
-    let (user, session) = store.log_in(NUMBER, 100).await;
-    let (other, _) = store.log_in(&number(1), 100).await;
-    let gate = |user, session| store.session_gate(user, session, secs(101)).unwrap();
-    assert_eq!(gate(other.id, session.id), SessionGate::Ended);
-    assert_eq!(gate(user.id, SessionId(99)), SessionGate::Ended);
-    assert_eq!(gate(UserId(99), session.id), SessionGate::UserMissing);
-    store.user_set_active(user.id, false).await.unwrap();
-    assert_eq!(gate(user.id, session.id), SessionGate::UserInactive);
-    store.user_set_active(user.id, true).await.unwrap();
-    assert_eq!(gate(user.id, session.id), SessionGate::Ended);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        let (other, _) = store.log_in(&number(1), 100).await;
+        let gate = |user, session| store.session_gate(user, session, secs(101)).unwrap();
+        assert_eq!(gate(other.id, session.id), SessionGate::Ended);
+        assert_eq!(gate(user.id, SessionId(99)), SessionGate::Ended);
+        assert_eq!(gate(UserId(99), session.id), SessionGate::UserMissing);
+        store.user_set_active(user.id, false).await.unwrap();
+        assert_eq!(gate(user.id, session.id), SessionGate::UserInactive);
+        store.user_set_active(user.id, true).await.unwrap();
+        assert_eq!(gate(user.id, session.id), SessionGate::Ended);
+    }
 }
 
 #[tokio::test]
 async fn sessions_are_listed_newest_first_in_pages_and_per_user() {
-    let store = TestStore::new();
-    let (user, _) = store.log_in(NUMBER, 100).await;
-    store.log_in(&number(1), 100).await;
-    store.log_in(NUMBER, 200).await;
-    store.log_in(NUMBER, 300).await;
-    let page =
-        |before: Option<u64>, limit| ids(&store.sessions_of(user.id, before.map(SessionId), limit).unwrap());
-    assert_eq!(page(None, 10), [4, 3, 1]);
-    assert_eq!(page(None, 2), [4, 3]);
-    assert_eq!(page(Some(3), 2), [1]);
-    assert_eq!(page(Some(1), 2), [0; 0]);
-    assert_eq!(store.sessions_of(UserId(99), None, 10).unwrap(), []);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, _) = store.log_in(NUMBER, 100).await;
+        store.log_in(&number(1), 100).await;
+        store.log_in(NUMBER, 200).await;
+        store.log_in(NUMBER, 300).await;
+        let page = |before: Option<u64>, limit| {
+            ids(&store.sessions_of(user.id, before.map(SessionId), limit).unwrap())
+        };
+        assert_eq!(page(None, 10), [4, 3, 1]);
+        assert_eq!(page(None, 2), [4, 3]);
+        assert_eq!(page(Some(3), 2), [1]);
+        assert_eq!(page(Some(1), 2), [0; 0]);
+        assert_eq!(store.sessions_of(UserId(99), None, 10).unwrap(), []);
+    }
 }
 
 #[tokio::test]
 async fn one_session_more_than_allowed_ends_the_oldest() {
-    let store = TestStore::new();
-    let (user, first) = store.log_in(NUMBER, 100).await;
-    for at in [200, 300] {
-        store.log_in(NUMBER, at).await;
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, first) = store.log_in(NUMBER, 100).await;
+        for at in [200, 300] {
+            store.log_in(NUMBER, at).await;
+        }
+        assert_eq!(store.sessions_of(user.id, None, 10).unwrap().len(), 3);
+        assert_eq!(store.session_gate(user.id, first.id, secs(301)).unwrap(), SessionGate::Open);
+        store.log_in(NUMBER, 400).await;
+        assert_eq!(ids(&store.sessions_of(user.id, None, 10).unwrap()), [4, 3, 2]);
+        assert_eq!(store.session_gate(user.id, first.id, secs(401)).unwrap(), SessionGate::Ended);
     }
-    assert_eq!(store.sessions_of(user.id, None, 10).unwrap().len(), 3);
-    assert_eq!(store.session_gate(user.id, first.id, secs(301)).unwrap(), SessionGate::Open);
-    store.log_in(NUMBER, 400).await;
-    assert_eq!(ids(&store.sessions_of(user.id, None, 10).unwrap()), [4, 3, 2]);
-    assert_eq!(store.session_gate(user.id, first.id, secs(401)).unwrap(), SessionGate::Ended);
 }
 
 #[tokio::test]
 async fn a_lowered_bound_is_reached_with_the_next_login() {
-    let store = TestStore::new();
-    let (user, _) = store.log_in(NUMBER, 100).await;
-    store.log_in(NUMBER, 200).await;
-    store.log_in(NUMBER, 300).await;
-    store.open_code(NUMBER, 4, 400).await;
-    let mut draft = login(NUMBER, RIGHT, 400);
-    draft.session.per_user_max = 1;
-    store.login_with_challenge(draft).await.unwrap();
-    assert_eq!(ids(&store.sessions_of(user.id, None, 10).unwrap()), [4]);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, _) = store.log_in(NUMBER, 100).await;
+        store.log_in(NUMBER, 200).await;
+        store.log_in(NUMBER, 300).await;
+        store.open_code(NUMBER, 4, 400).await;
+        let mut draft = login(NUMBER, RIGHT, 400);
+        draft.session.per_user_max = 1;
+        store.login_with_challenge(draft).await.unwrap();
+        assert_eq!(ids(&store.sessions_of(user.id, None, 10).unwrap()), [4]);
+    }
 }
 
 #[tokio::test]
 async fn a_session_is_revoked_by_its_own_user_once() {
-    let store = TestStore::new();
-    let (user, session) = store.log_in(NUMBER, 100).await;
-    let (other, _) = store.log_in(&number(1), 100).await;
-    assert!(!store.session_revoke(other.id, session.id).await.unwrap());
-    assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Open);
-    assert!(store.session_revoke(user.id, session.id).await.unwrap());
-    assert!(!store.session_revoke(user.id, session.id).await.unwrap());
-    assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Ended);
-    assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), []);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        let (other, _) = store.log_in(&number(1), 100).await;
+        assert!(!store.session_revoke(other.id, session.id).await.unwrap());
+        assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Open);
+        assert!(store.session_revoke(user.id, session.id).await.unwrap());
+        assert!(!store.session_revoke(user.id, session.id).await.unwrap());
+        assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Ended);
+        assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), []);
+    }
 }
 
 #[tokio::test]
 async fn all_sessions_but_one_are_revoked() {
-    let store = TestStore::new();
-    let (user, first) = store.log_in(NUMBER, 100).await;
-    let (_, kept) = store.log_in(NUMBER, 200).await;
-    store.log_in(NUMBER, 300).await;
-    let (other, others) = store.log_in(&number(1), 300).await;
-    let ended = store.sessions_revoke_all(user.id, Some(kept.id)).await.unwrap();
-    assert_eq!(ended, [SessionId(1), SessionId(3)]);
-    assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), std::slice::from_ref(&kept));
-    assert_eq!(store.session_get(user.id, first.id).unwrap(), None);
-    assert_eq!(store.sessions_revoke_all(user.id, None).await.unwrap(), [kept.id]);
-    assert_eq!(store.session_gate(other.id, others.id, secs(301)).unwrap(), SessionGate::Open);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, first) = store.log_in(NUMBER, 100).await;
+        let (_, kept) = store.log_in(NUMBER, 200).await;
+        store.log_in(NUMBER, 300).await;
+        let (other, others) = store.log_in(&number(1), 300).await;
+        let ended = store.sessions_revoke_all(user.id, Some(kept.id)).await.unwrap();
+        assert_eq!(ended, [SessionId(1), SessionId(3)]);
+        assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), std::slice::from_ref(&kept));
+        assert_eq!(store.session_get(user.id, first.id).unwrap(), None);
+        assert_eq!(store.sessions_revoke_all(user.id, None).await.unwrap(), [kept.id]);
+        assert_eq!(store.session_gate(other.id, others.id, secs(301)).unwrap(), SessionGate::Open);
+    }
 }
 
 #[tokio::test]
 async fn touches_move_forward_and_bring_nothing_back() {
-    let store = TestStore::new();
-    let (user, session) = store.log_in(NUMBER, 100).await;
-    let (_, revoked) = store.log_in(NUMBER, 200).await;
-    store.session_revoke(user.id, revoked.id).await.unwrap();
-    let touches = vec![
-        (user.id, session.id, secs(150)),
-        (user.id, revoked.id, secs(250)),
-        (UserId(9), session.id, secs(250)),
-    ];
-    assert_eq!(store.session_touch_many(touches).await.unwrap(), 1);
-    store.session_touch_many(vec![(user.id, session.id, secs(120))]).await.unwrap();
-    assert_eq!(store.session_get(user.id, session.id).unwrap().unwrap().last_seen_at, secs(150));
-    assert_eq!(store.session_get(user.id, revoked.id).unwrap(), None);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        let (_, revoked) = store.log_in(NUMBER, 200).await;
+        store.session_revoke(user.id, revoked.id).await.unwrap();
+        let touches = vec![
+            (user.id, session.id, secs(150)),
+            (user.id, revoked.id, secs(250)),
+            (UserId(9), session.id, secs(250)),
+        ];
+        assert_eq!(store.session_touch_many(touches).await.unwrap(), 1);
+        store.session_touch_many(vec![(user.id, session.id, secs(120))]).await.unwrap();
+        assert_eq!(store.session_get(user.id, session.id).unwrap().unwrap().last_seen_at, secs(150));
+        assert_eq!(store.session_get(user.id, revoked.id).unwrap(), None);
+    }
 }
 
 #[tokio::test]
 async fn expired_sessions_are_purged_in_bounded_steps() {
-    let store = TestStore::new();
-    let mut users = Vec::new();
-    for n in 0..5 {
-        users.push(store.log_in(&number(n), 100 + n as u64).await.0.id);
-    }
-    let step = |now, limit| {
-        let store = &store;
-        async move {
-            let step = store.sessions_purge(secs(now), limit).await.unwrap();
-            (step.removed, step.finished)
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let mut users = Vec::new();
+        for n in 0..5 {
+            users.push(store.log_in(&number(n), 100 + n as u64).await.0.id);
         }
-    };
-    assert_eq!(step(99 + SESSION_TTL, 10).await, (0, true));
-    assert_eq!(step(103 + SESSION_TTL, 3).await, (3, false));
-    assert_eq!(step(103 + SESSION_TTL, 3).await, (1, true));
-    assert_eq!(step(103 + SESSION_TTL, 1).await, (0, false));
-    assert_eq!(step(103 + SESSION_TTL, 1).await, (0, true));
-    let left: Vec<_> = users.iter().map(|user| store.sessions_of(*user, None, 9).unwrap().len()).collect();
-    assert_eq!(left, [0, 0, 0, 0, 1]);
+        let step = |now, limit| {
+            let store = &store;
+            async move {
+                let step = store.sessions_purge(secs(now), limit).await.unwrap();
+                (step.removed, step.finished)
+            }
+        };
+        assert_eq!(step(99 + SESSION_TTL, 10).await, (0, true));
+        assert_eq!(step(103 + SESSION_TTL, 3).await, (3, false));
+        assert_eq!(step(103 + SESSION_TTL, 3).await, (1, true));
+        assert_eq!(step(103 + SESSION_TTL, 1).await, (0, false));
+        assert_eq!(step(103 + SESSION_TTL, 1).await, (0, true));
+        let left: Vec<_> =
+            users.iter().map(|user| store.sessions_of(*user, None, 9).unwrap().len()).collect();
+        assert_eq!(left, [0, 0, 0, 0, 1]);
+    }
 }
 
 #[tokio::test]
 async fn session_numbers_are_never_used_again() {
-    let store = TestStore::new();
-    let (user, session) = store.log_in(NUMBER, 100).await;
-    store.session_revoke(user.id, session.id).await.unwrap();
-    let store = store.reopened();
-    let (_, next) = store.log_in(NUMBER, 200).await;
-    assert!(next.id > session.id);
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        store.session_revoke(user.id, session.id).await.unwrap();
+        let store = store.reopened();
+        let (_, next) = store.log_in(NUMBER, 200).await;
+        assert!(next.id > session.id);
+    }
 }
