@@ -5,7 +5,7 @@
 //! its answers from the typed outcomes. Invariants: the client's word changes no right; a missing check fails
 //! closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
 //!
-//! One folder per feature: `login`, `sms`, `money`, `chat`, `operator`. What they share stands beside them: `clock`,
+//! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`. What they share stands beside them: `clock`,
 //! `ids` and `phone` (words), `secret` (keys).
 
 pub mod clock;
@@ -14,6 +14,7 @@ pub mod phone;
 pub mod secret;
 
 mod error;
+pub mod idempotency;
 
 pub mod login;
 pub mod sms;
@@ -21,6 +22,7 @@ pub mod sms;
 pub mod money;
 
 pub mod chat;
+pub mod files;
 
 pub mod operator;
 

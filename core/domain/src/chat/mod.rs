@@ -9,7 +9,15 @@
 
 mod public;
 pub mod rights;
+
 mod service;
+
+mod change;
+mod message;
+mod organization;
+mod room;
+
+mod publish;
 
 use std::sync::Arc;
 
@@ -20,9 +28,12 @@ pub use chelseru_store::chat::{
     Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
 };
 
+pub use change::{RoomEdit, RoomRequest};
+pub use message::Post;
 pub use public::PublicUser;
+pub use publish::Stored;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
-pub use service::{ChatService, Post, RoomEdit, RoomRequest, Stored};
+pub use service::ChatService;
 
 use crate::ids::UserId;
 

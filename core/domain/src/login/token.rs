@@ -12,6 +12,7 @@
 //! parsed only when it differs from every key's, keys are prepared once, the payload is decoded once. `jsonwebtoken::decode` parses
 //! header and claims twice each and reads the system clock, so its parts are used instead of it.
 
+mod claims;
 mod keys;
 
 use std::fmt;
@@ -22,14 +23,13 @@ use chelseru_store::Session;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{crypto, decode_header};
-use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ids::{SessionId, UserId};
 use crate::secret::SubKey;
 use crate::{RuleError, Timestamp};
 
+use claims::{IssuedClaims, ReadClaims};
 pub use keys::{KeyFault, TokenKey};
 
 /// Longer texts are refused unread; ours have about 350 bytes.
@@ -356,132 +356,8 @@ impl fmt::Debug for Tokens {
     }
 }
 
-#[derive(Serialize)]
-struct IssuedClaims<'a> {
-    token_type: &'static str,
-    exp: u64,
-    iat: u64,
-    jti: String,
-    user_id: String,
-    iss: &'a str,
-    aud: &'a str,
-    sid: u64,
-    #[serde(rename = "gen", skip_serializing_if = "Option::is_none")]
-    generation: Option<u32>,
-}
-
 fn hex(bytes: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
-}
-
-#[derive(Deserialize)]
-struct ReadClaims {
-    token_type: String,
-    exp: u64,
-    jti: String,
-    #[serde(default = "ReadUserId::missing")]
-    user_id: ReadUserId,
-    iss: String,
-    aud: Audience,
-    #[serde(default)]
-    sid: Option<u64>,
-    #[serde(default, rename = "gen")]
-    generation: Option<u32>,
-}
-
-/// One audience or several, as RFC 7519, section 4.1.3 has it. Read by hand, like [`ReadUserId`]: serde's untagged
-/// enums copy the value first and cost as much as the rest of the claims together.
-struct Audience(Vec<String>);
-
-impl Audience {
-    fn has(&self, audience: &str) -> bool {
-        self.0.iter().any(|one| one == audience)
-    }
-}
-
-impl<'de> Deserialize<'de> for Audience {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Audience;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of strings")
-            }
-
-            fn visit_str<E: de::Error>(self, one: &str) -> Result<Audience, E> {
-                Ok(Audience(vec![one.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut many: A) -> Result<Audience, A::Error> {
-                let mut audiences = Vec::new();
-                while let Some(one) = many.next_element()? {
-                    audiences.push(one);
-                }
-                Ok(Audience(audiences))
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
-
-/// A string of decimal digits or a number; nothing for any other value.
-struct ReadUserId(Option<UserId>);
-
-impl ReadUserId {
-    fn missing() -> Self {
-        ReadUserId(None)
-    }
-}
-
-impl<'de> Deserialize<'de> for ReadUserId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberOrDigits;
-        impl<'de> Visitor<'de> for NumberOrDigits {
-            type Value = ReadUserId;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a user id")
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ReadUserId, E> {
-                Ok(ReadUserId(Some(UserId(number))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ReadUserId, E> {
-                // `parse` also takes a leading plus sign, which no token of anybody's has.
-                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-                Ok(ReadUserId(text.parse().ok().filter(|_| digits).map(UserId)))
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<ReadUserId, E> {
-                Ok(ReadUserId(None))
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<ReadUserId, E> {
-                Ok(ReadUserId(None))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<ReadUserId, E> {
-                Ok(ReadUserId(None))
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<ReadUserId, E> {
-                Ok(ReadUserId(None))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ReadUserId, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(ReadUserId(None))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<ReadUserId, A::Error> {
-                while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(ReadUserId(None))
-            }
-        }
-        deserializer.deserialize_any(NumberOrDigits)
-    }
 }
 
 #[cfg(test)]

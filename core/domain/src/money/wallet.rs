@@ -13,9 +13,9 @@ use chelseru_store::{
 };
 
 use crate::Clock;
+use crate::idempotency::once;
 use crate::ids::UserId;
 use crate::money::amount::Money;
-use crate::money::payment::once;
 
 /// Who orders it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

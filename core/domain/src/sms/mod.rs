@@ -13,6 +13,11 @@ mod report;
 pub mod route;
 pub mod shield;
 
+mod carry;
+mod record;
+mod rules;
+mod submit;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use chelseru_store::{
-    GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
-    StoreError, UserDraft, UserMade,
+    GuardOutcome, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome, StoreError,
+    UserDraft, UserMade,
 };
 
 use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
@@ -18,71 +18,9 @@ use crate::ids::UserId;
 use crate::login::account::{UserView, UsernameFault, name_of_identity, username_check};
 use crate::login::group::Group;
 use crate::login::otp::Purpose;
-use crate::login::password::{HashError, HashLimits, Password, PasswordFault};
+use crate::login::password::{HashError, Password, PasswordFault};
 use crate::operator::audit::{AuditEvent, AuditKind, mask_name};
-use crate::{PhoneNumber, RuleError, Timestamp};
-
-/// How passwords are guarded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PasswordRules {
-    /// Guesses at a name's password without a wait, 1 to 100. Default 5.
-    pub attempts_max: u32,
-    /// The wait after the last of them, doubled with each further guess, 1 s to a day. Default 30 s.
-    pub lockout_first: Duration,
-    /// The longest wait, not below the first, at most a day. Default 15 min.
-    pub lockout_max: Duration,
-    /// The pool that hashes.
-    pub hashes: HashLimits,
-}
-
-impl Default for PasswordRules {
-    fn default() -> Self {
-        PasswordRules {
-            attempts_max: 5,
-            lockout_first: Duration::from_secs(30),
-            lockout_max: Duration::from_secs(15 * 60),
-            hashes: HashLimits::default(),
-        }
-    }
-}
-
-impl PasswordRules {
-    pub(super) fn check(&self) -> Result<(), RuleError> {
-        let day = Duration::from_secs(86_400);
-        if !(1..=100).contains(&self.attempts_max) {
-            return Err(RuleError::new("passwords.attempts_max", self.attempts_max, "1 to 100"));
-        }
-        if !(Duration::from_secs(1)..=day).contains(&self.lockout_first) {
-            let found = format!("{:?}", self.lockout_first);
-            return Err(RuleError::new("passwords.lockout_first", found, "1 s to a day"));
-        }
-        if !(self.lockout_first..=day).contains(&self.lockout_max) {
-            let found = format!("{:?}", self.lockout_max);
-            return Err(RuleError::new("passwords.lockout_max", found, "lockout_first to a day"));
-        }
-        if !(1..=64).contains(&self.hashes.running_max) {
-            return Err(RuleError::new("passwords.hashes.running_max", self.hashes.running_max, "1 to 64"));
-        }
-        if self.hashes.waiting_max > 4096 {
-            return Err(RuleError::new(
-                "passwords.hashes.waiting_max",
-                self.hashes.waiting_max,
-                "at most 4096",
-            ));
-        }
-        Ok(())
-    }
-
-    fn guard(&self) -> GuardRules {
-        GuardRules {
-            free: self.attempts_max,
-            wait_first: self.lockout_first,
-            wait_max: self.lockout_max,
-            // Longer than any wait, so that waiting it out does not begin anew.
-            forget_after: self.lockout_max.max(Duration::from_secs(3600)),
-        }
-    }
-}
+use crate::{PhoneNumber, Timestamp};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {

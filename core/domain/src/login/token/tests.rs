@@ -1,6 +1,8 @@
 //! Tokens: what is issued, and every forgery and mistake that must open nothing.
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
+use serde::{Deserialize, Deserializer};
+
 use super::*;
 use crate::secret::{KeyUse, MasterKey};
 

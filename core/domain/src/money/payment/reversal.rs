@@ -10,7 +10,8 @@ use std::time::Duration;
 use chelseru_store::{Payment, PaymentId, PaymentState, Reversal, ReversalState, ReversalStep, StoreError};
 use futures_util::StreamExt;
 
-use super::{GatewayError, PaymentGateways, Payments, StoredPayment};
+use super::gateway::{GatewayError, PaymentGateways, StoredPayment};
+use super::service::Payments;
 
 /// Before the second question; doubles with each further one.
 const DELAY_MIN: Duration = Duration::from_secs(5);

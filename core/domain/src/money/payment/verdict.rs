@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chelseru_store::{Payment, PaymentReceipt, PaymentState};
 
+use super::end::EndReason;
 use super::gateway::{GatewayError, GatewayRules, Unconfirmed, Verdict};
 use crate::Timestamp;
 
@@ -25,7 +26,7 @@ pub const RETURN_MARGIN: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     Settle(PaymentReceipt),
-    End { state: PaymentState, reason: String },
+    End { state: PaymentState, reason: EndReason },
     AskAt(Timestamp),
 }
 
@@ -38,28 +39,28 @@ pub fn judge(
     asked_before: bool,
     now: Timestamp,
 ) -> Next {
-    let end = |state, reason: &str| Next::End { state, reason: reason.to_owned() };
+    let end = |state, reason| Next::End { state, reason };
     let later = || Next::AskAt(now.plus(delay(payment.attempts)));
     let window_over = payment.window_ends_at <= now;
     match answer {
         Ok(Verdict::Paid { amount: Some(amount), .. }) if amount != payment.amount => {
-            end(PaymentState::Failed, "mismatch:amount")
+            end(PaymentState::Failed, EndReason::mismatch("amount"))
         }
         Ok(Verdict::Paid { receipt, .. }) => Next::Settle(receipt),
-        Ok(Verdict::Mismatch(field)) => end(PaymentState::Failed, &format!("mismatch:{}", word(&field))),
-        Ok(Verdict::Cancelled(_)) => end(PaymentState::Cancelled, "cancelled"),
+        Ok(Verdict::Mismatch(field)) => end(PaymentState::Failed, EndReason::mismatch(&field)),
+        Ok(Verdict::Cancelled(_)) => end(PaymentState::Cancelled, EndReason::Cancelled),
         Ok(Verdict::NotPaid(_) | Verdict::UnknownReference) => match &payment.claim {
             // A gateway that keeps money must be asked until nobody can pay any more.
             Some(claim) if window_over || rules.unconfirmed != Unconfirmed::Kept => {
                 if claim.cancelled {
-                    end(PaymentState::Cancelled, "cancelled")
+                    end(PaymentState::Cancelled, EndReason::Cancelled)
                 } else {
-                    end(PaymentState::Failed, "not_paid")
+                    end(PaymentState::Failed, EndReason::NotPaid)
                 }
             }
             // The payer may still be at the bank.
             _ if !window_over => later(),
-            _ => end(PaymentState::Expired, "not_paid"),
+            _ => end(PaymentState::Expired, EndReason::NotPaid),
         },
         Ok(Verdict::Pending(wait)) => {
             let wait = wait.unwrap_or_else(|| delay(payment.attempts));
@@ -71,7 +72,7 @@ pub fn judge(
                     && error.nothing_done()
                     && payment.window_ends_at.plus(after).plus(RETURN_MARGIN) <= now =>
             {
-                end(PaymentState::Expired, "returned")
+                end(PaymentState::Expired, EndReason::Returned)
             }
             _ => later(),
         },
@@ -82,9 +83,4 @@ pub fn judge(
 #[must_use]
 pub fn delay(attempts: u32) -> Duration {
     DELAY_MIN.saturating_mul(1 << attempts.min(10)).min(DELAY_MAX)
-}
-
-/// A plugin's word as a part of a stored reason: short, and nothing but letters, digits, `-` and `_`.
-fn word(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(32).collect()
 }

@@ -1,0 +1,212 @@
+//! What a request to a room changes: the pure rules between a request and the store.
+//!
+//! [`judge`] asks the permission matrix and turns a request into changes; [`event`] says what the other members see of
+//! them. Neither reads a clock or the store, so the store may run them again.
+
+use chelseru_store::chat::{FileId, RoomChange, RoomChanged, RoomFacts, RoomStatus};
+
+use super::rights::{Action, Denied, Rights, permit};
+use super::{ChatError, ChatEvent, ChatRules, DESCRIPTIONS_CHARS_MAX, NAME_CHARS_MAX, Removal};
+use crate::ids::UserId;
+
+/// What of a room shall be otherwise; `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoomEdit {
+    pub name: Option<Option<String>>,
+    pub descriptions: Option<Option<String>>,
+    pub status: Option<RoomStatus>,
+    pub avatar: Option<Option<FileId>>,
+}
+
+/// What somebody asks of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomRequest {
+    Edit(RoomEdit),
+    Add(UserId),
+    /// Of a member; the actor itself leaves.
+    Remove(UserId),
+    Ban(UserId),
+    Unban(UserId),
+    Grant(UserId, Rights),
+    Revoke(UserId, Rights),
+    Pin(bool),
+    Read(u64),
+    Delete,
+}
+
+impl RoomRequest {
+    pub(super) fn target(&self) -> Option<UserId> {
+        match self {
+            RoomRequest::Add(user)
+            | RoomRequest::Remove(user)
+            | RoomRequest::Ban(user)
+            | RoomRequest::Unban(user)
+            | RoomRequest::Grant(user, _)
+            | RoomRequest::Revoke(user, _) => Some(*user),
+            RoomRequest::Edit(_) | RoomRequest::Pin(_) | RoomRequest::Read(_) | RoomRequest::Delete => None,
+        }
+    }
+}
+
+pub(super) enum Refusal {
+    Denied(Denied),
+    Full(&'static str),
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Refusal::Denied(denied)
+    }
+}
+
+impl From<Refusal> for ChatError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied(denied) => ChatError::Denied(denied),
+            Refusal::Full(what) => ChatError::Full(what),
+        }
+    }
+}
+
+pub(super) fn check_edit(edit: &RoomEdit) -> Result<(), ChatError> {
+    for (field, text, max) in
+        [("name", &edit.name, NAME_CHARS_MAX), ("descriptions", &edit.descriptions, DESCRIPTIONS_CHARS_MAX)]
+    {
+        let Some(Some(text)) = text else { continue };
+        if text.chars().count() > max {
+            let reason = format!("Ensure this field has no more than {max} characters.");
+            return Err(ChatError::Invalid { field, reason });
+        }
+        if text.contains('\0') {
+            return Err(ChatError::Invalid { field, reason: "Null characters are not allowed.".to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// What to carry out, by the matrix.
+pub(super) fn judge(
+    request: &RoomRequest,
+    actor: UserId,
+    facts: &RoomFacts,
+    rules: &ChatRules,
+) -> Result<Vec<RoomChange>, Refusal> {
+    let target_rights = facts.target.map_or(Rights::NONE, |target| Rights::from_bits(target.rights));
+    Ok(match request {
+        RoomRequest::Edit(edit) => {
+            permit(Action::See, facts)?;
+            judge_edit(edit, facts)?
+        }
+        RoomRequest::Add(_) => {
+            permit(Action::Add, facts)?;
+            if facts.target.is_some() {
+                return Ok(Vec::new());
+            }
+            if facts.room.members >= rules.members_max {
+                return Err(Refusal::Full("members of a room"));
+            }
+            if facts.target_rooms >= rules.rooms_per_user_max {
+                return Err(Refusal::Full("rooms of a user"));
+            }
+            vec![RoomChange::Member { rights: Rights::member().bits() }]
+        }
+        RoomRequest::Remove(user) => {
+            permit(if *user == actor { Action::Leave } else { Action::Kick }, facts)?;
+            vec![RoomChange::Remove]
+        }
+        RoomRequest::Ban(_) => {
+            permit(Action::Ban, facts)?;
+            if !facts.target_banned && facts.room.bans >= rules.bans_max {
+                return Err(Refusal::Full("bans of a room"));
+            }
+            vec![RoomChange::Ban]
+        }
+        RoomRequest::Unban(_) => {
+            permit(Action::Unban, facts)?;
+            vec![RoomChange::Unban]
+        }
+        RoomRequest::Grant(_, granted) => {
+            permit(Action::Grant(*granted), facts)?;
+            vec![RoomChange::Member { rights: target_rights.and(*granted).bits() }]
+        }
+        RoomRequest::Revoke(_, revoked) => {
+            permit(Action::Revoke(*revoked), facts)?;
+            vec![RoomChange::Member { rights: target_rights.without(*revoked).bits() }]
+        }
+        RoomRequest::Pin(pinned) => {
+            permit(Action::See, facts)?;
+            vec![RoomChange::Pin(*pinned)]
+        }
+        RoomRequest::Read(seq) => {
+            permit(Action::See, facts)?;
+            vec![RoomChange::Read(*seq)]
+        }
+        RoomRequest::Delete => {
+            permit(Action::DeleteRoom, facts)?;
+            vec![RoomChange::Delete]
+        }
+    })
+}
+
+/// What stays as it is needs no right.
+fn judge_edit(edit: &RoomEdit, facts: &RoomFacts) -> Result<Vec<RoomChange>, Denied> {
+    let room = &facts.room;
+    let mut changes = Vec::new();
+    if let Some(name) = edit.name.as_ref().filter(|name| **name != room.name) {
+        permit(Action::Rename, facts)?;
+        changes.push(RoomChange::Name(name.clone()));
+    }
+    if let Some(text) = edit.descriptions.as_ref().filter(|text| **text != room.descriptions) {
+        permit(Action::Rename, facts)?;
+        changes.push(RoomChange::Descriptions(text.clone()));
+    }
+    if let Some(avatar) = edit.avatar.filter(|avatar| *avatar != room.avatar) {
+        permit(Action::Avatar, facts)?;
+        changes.push(RoomChange::Avatar(avatar));
+    }
+    if let Some(status) = edit.status.filter(|status| *status != room.status) {
+        let action = match status {
+            RoomStatus::Open => Action::Reopen,
+            RoomStatus::Closed => Action::Close,
+            RoomStatus::Hold => Action::Hold,
+        };
+        permit(action, facts)?;
+        // Out of a closed room into one on hold is an opening too.
+        if room.status == RoomStatus::Closed {
+            permit(Action::Reopen, facts)?;
+        }
+        changes.push(RoomChange::Status(status));
+    }
+    Ok(changes)
+}
+
+/// What a carried out request looks like to others.
+pub(super) fn event(request: &RoomRequest, actor: UserId, changed: &RoomChanged) -> Option<ChatEvent> {
+    if changed.changes.is_empty() {
+        return None;
+    }
+    let room = changed.room.clone();
+    Some(match request {
+        RoomRequest::Edit(_) => ChatEvent::Updated { room, by: actor },
+        RoomRequest::Add(user) => ChatEvent::Joined { room, user: *user },
+        RoomRequest::Remove(user) => {
+            let why = if *user == actor { Removal::Left } else { Removal::Kicked };
+            ChatEvent::Removed { user: *user, why }
+        }
+        RoomRequest::Ban(user) => ChatEvent::Removed { user: *user, why: Removal::Banned },
+        RoomRequest::Unban(_) | RoomRequest::Pin(_) => return None,
+        RoomRequest::Grant(user, _) | RoomRequest::Revoke(user, _) => {
+            let rights = changed.changes.iter().find_map(|change| match change {
+                RoomChange::Member { rights } => Some(Rights::from_bits(*rights)),
+                _ => None,
+            });
+            ChatEvent::Rights { user: *user, rights: rights? }
+        }
+        RoomRequest::Read(seq) => {
+            // A marker that did not move is no event; one past the end stands at the end.
+            let member = changed.actor?;
+            (*seq >= member.read_seq).then_some(ChatEvent::Read { user: actor, seq: member.read_seq })?
+        }
+        RoomRequest::Delete => ChatEvent::Deleted { former: changed.former.clone() },
+    })
+}

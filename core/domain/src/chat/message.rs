@@ -1,0 +1,232 @@
+//! Messages: sent, changed, read, and resumed after an absence.
+//!
+//! The text, kind and client id are checked here, the sender's right in the store's change. Invariants: a message is
+//! shown only after it is durable; one client id of a sender stands for one message of a room; a client never receives
+//! a part of a gap as if it were the whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chelseru_store::chat::{
+    Appended, FileId, Judged, MessageBody, MessageDraft, MessageEdit, MessagePage, RoomFacts, RoomId,
+};
+use tokio::sync::oneshot;
+
+use super::publish::Stored;
+use super::rights::{Action, Denied, permit};
+use super::service::{ChatService, answer, name_of};
+use super::{CLIENT_ID_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView, Posted};
+use crate::ids::UserId;
+
+/// A message that somebody wants to send.
+#[derive(Debug, Clone)]
+pub struct Post {
+    pub room: RoomId,
+    pub sender: UserId,
+    /// As others see it: [`ChatService::name`].
+    pub sender_name: Arc<str>,
+    pub body: MessageBody,
+    pub file: Option<FileId>,
+    pub client_id: Option<String>,
+}
+
+impl ChatService {
+    /// Keeps a message and shows it to its room; `done` gets the outcome after that. Calls of one task are kept in
+    /// the order in which they were made.
+    ///
+    /// # Errors
+    ///
+    /// What can be said at once; `done` is not called then.
+    pub fn post<D>(&self, post: Post, done: D) -> Result<(), ChatError>
+    where
+        D: FnOnce(Result<Posted, ChatError>) + Send + 'static,
+    {
+        self.check_body(&post.body)?;
+        if let Some(id) = &post.client_id {
+            check_client_id(id)?;
+        }
+        let Post { room, sender, sender_name, body, file, client_id } = post;
+        let draft = MessageDraft { room, sender, body, file, client_id, now: self.clock.now() };
+        let stored = self.stored.clone();
+        let judge = |facts: &RoomFacts| permit(Action::Post, facts);
+        self.store.chat_message_append(draft, judge, move |result| {
+            let view = |message| MessageView { message, sender_name };
+            let (event, result) = match result {
+                Ok(Judged::Done(Appended::New(message))) => {
+                    let view = view(message);
+                    (Some((room, ChatEvent::Posted(view.clone()))), Ok(Posted { view, duplicate: false }))
+                }
+                Ok(Judged::Done(Appended::Known(message))) => {
+                    (None, Ok(Posted { view: view(message), duplicate: true }))
+                }
+                Ok(Judged::Done(Appended::FileUnusable)) => (None, Err(ChatError::FileUnusable)),
+                Ok(Judged::Done(Appended::RoomFull)) => (None, Err(ChatError::Full("messages of a room"))),
+                Ok(Judged::Missing) => (None, Err(ChatError::RoomMissing)),
+                Ok(Judged::Refused(denied)) => (None, Err(denied.into())),
+                Err(error) => (None, Err(error.into())),
+            };
+            // The queue is gone only when the process ends.
+            let _ = stored.send(Stored { event, done: Box::new(move || done(result)) });
+        })?;
+        Ok(())
+    }
+
+    /// [`ChatService::post`], waiting.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`].
+    pub async fn post_and_wait(&self, post: Post) -> Result<Posted, ChatError> {
+        let (sender, receiver) = oneshot::channel();
+        self.post(post, move |result| drop(sender.send(result)))?;
+        answer(receiver).await
+    }
+
+    /// Edits or deletes a message; says what became of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`].
+    pub async fn message_change(
+        &self,
+        room: RoomId,
+        seq: u64,
+        actor: UserId,
+        edit: MessageEdit,
+    ) -> Result<(MessageView, u64), ChatError> {
+        if let MessageEdit::Body(body) = &edit {
+            self.check_body(body)?;
+        }
+        // Whether there is such a message is for those who may see it.
+        self.check(room, actor, Action::See)?;
+        let (sender, receiver) = oneshot::channel();
+        let stored = self.stored.clone();
+        let store = self.store.clone();
+        let judge = move |facts: &RoomFacts, message: &Message| {
+            let own = message.sender == actor;
+            permit(
+                match edit {
+                    MessageEdit::Body(_) => Action::EditMessage { own },
+                    MessageEdit::Delete => Action::DeleteMessage { own },
+                },
+                facts,
+            )?;
+            Ok::<_, Denied>(edit)
+        };
+        self.store.chat_message_change(room, seq, actor, self.clock.now(), judge, move |result| {
+            let (event, result) = match result {
+                Ok(Judged::Done(edited)) => {
+                    let name = name_of(&store, edited.message.sender);
+                    let view = MessageView { message: edited.message, sender_name: name };
+                    let event =
+                        ChatEvent::Edited { view: view.clone(), revision: edited.revision, by: actor };
+                    (Some((room, event)), Ok((view, edited.revision)))
+                }
+                Ok(Judged::Missing) => (None, Err(ChatError::MessageMissing)),
+                Ok(Judged::Refused(denied)) => (None, Err(denied.into())),
+                Err(error) => (None, Err(error.into())),
+            };
+            let done = Box::new(move || drop(sender.send(result)));
+            let _ = stored.send(Stored { event, done });
+        })?;
+        answer(receiver).await
+    }
+
+    /// A page of messages: numbers below `before`, newest first. The caller was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn messages_before(&self, room: RoomId, before: u64, limit: usize) -> Result<MessagePage, ChatError> {
+        Ok(self.store.chat_messages_before(room, before, limit)?)
+    }
+
+    /// A page of messages: numbers above `after`, oldest first. The caller was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn messages_after(&self, room: RoomId, after: u64, limit: usize) -> Result<MessagePage, ChatError> {
+        Ok(self.store.chat_messages_after(room, after, limit)?)
+    }
+
+    /// # Errors
+    ///
+    /// [`ChatError::MessageMissing`], and those of [`ChatService::check`].
+    pub fn message(&self, room: RoomId, seq: u64, user: UserId) -> Result<Message, ChatError> {
+        self.check(room, user, Action::See)?;
+        let message = self.store.chat_message(room, seq)?.filter(|message| !message.deleted);
+        message.ok_or(ChatError::MessageMissing)
+    }
+
+    /// The newest number and revision of a room, all of it durable.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn heads(&self, room: RoomId) -> Result<(u64, u64), ChatError> {
+        let seq = self.store.chat_last_seq(room)?;
+        let revision = self.store.chat_facts(room, UserId(0))?.map_or(0, |facts| facts.room.revision);
+        // What was just read may be applied and not flushed yet.
+        self.store.chat_barrier().await?;
+        Ok((seq, revision))
+    }
+
+    /// What lies between what a client has seen and what was published.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn gap(&self, room: RoomId, seen: (u64, u64), heads: (u64, u64)) -> Result<Gap, ChatError> {
+        let max = self.rules().resume_max;
+        // A client ahead of the room comes from a restored or different store.
+        if seen.0 > heads.0 || seen.1 > heads.1 || heads.0 - seen.0 > max || heads.1 - seen.1 > max {
+            return Ok(Gap::Reset);
+        }
+        let mut names: HashMap<UserId, Arc<str>> = HashMap::new();
+        let mut view = |message: Message| {
+            let name = names.entry(message.sender).or_insert_with(|| name_of(&self.store, message.sender));
+            MessageView { sender_name: Arc::clone(name), message }
+        };
+        let messages = self.store.chat_gap(room, seen.0, heads.0)?.into_iter().map(&mut view).collect();
+        let edits = self.store.chat_revisions(room, seen.1, heads.1)?;
+        let edits = edits.into_iter().map(|edit| (edit.revision, view(edit.message))).collect();
+        Ok(Gap::Whole { messages, edits })
+    }
+
+    fn check_body(&self, body: &MessageBody) -> Result<(), ChatError> {
+        let invalid = |field, reason: String| Err(ChatError::Invalid { field, reason });
+        if !KINDS.contains(&body.kind.as_str()) {
+            return invalid("message_type", format!("\"{}\" is not a valid choice.", short(&body.kind)));
+        }
+        let max = self.rules().text_chars_max;
+        // A character has at most four bytes: most texts need no counting.
+        if body.text.len() > max && body.text.chars().count() > max {
+            return invalid("text", format!("Ensure this field has no more than {max} characters."));
+        }
+        if body.text.contains('\0') {
+            return invalid("text", "Null characters are not allowed.".to_owned());
+        }
+        for (field, value) in [("lat", &body.lat), ("lng", &body.lng)] {
+            let number = value.as_ref().map(|value| value.trim_matches('"').trim().parse::<f64>());
+            if number.is_some_and(|number| !number.is_ok_and(f64::is_finite)) {
+                return invalid(field, "A valid number is required.".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(45).collect()
+}
+
+fn check_client_id(id: &str) -> Result<(), ChatError> {
+    let fits =
+        !id.is_empty() && id.len() <= CLIENT_ID_CHARS_MAX && id.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        return Ok(());
+    }
+    let reason = format!("Must be 1 to {CLIENT_ID_CHARS_MAX} printable ASCII characters.");
+    Err(ChatError::Invalid { field: "client_id", reason })
+}

@@ -1,0 +1,98 @@
+//! Organizations: named groups of rooms that one user owns.
+//!
+//! The owner is a member of each of its rooms, so listing an organization's rooms needs no right of its own.
+
+use chelseru_store::chat::{
+    Organization, OrganizationChanged, OrganizationId, OrganizationMade, OrganizationRemoved, RoomSummary,
+};
+
+use super::ChatError;
+use super::service::ChatService;
+use crate::ids::UserId;
+
+impl ChatService {
+    /// # Errors
+    ///
+    /// [`ChatError::Full`], [`ChatError::Invalid`], [`ChatError::Store`].
+    pub async fn organization_create(
+        &self,
+        owner: UserId,
+        name: String,
+        uname: String,
+    ) -> Result<Organization, ChatError> {
+        let max = self.rules().organizations_per_user_max;
+        match self.store.chat_organization_create(owner, name, uname, max, self.clock.now()).await? {
+            OrganizationMade::New(organization) => Ok(organization),
+            OrganizationMade::NameTaken => Err(uname_taken()),
+            OrganizationMade::TooMany => Err(ChatError::Full("organizations of a user")),
+        }
+    }
+
+    /// Renames an organisation of a user; what is `None` stays.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::OrganizationMissing`], [`ChatError::Invalid`], [`ChatError::Store`].
+    pub async fn organization_update(
+        &self,
+        owner: UserId,
+        id: OrganizationId,
+        name: Option<String>,
+        uname: Option<String>,
+    ) -> Result<Organization, ChatError> {
+        match self.store.chat_organization_update(owner, id, name, uname).await? {
+            OrganizationChanged::Changed(organization) => Ok(organization),
+            OrganizationChanged::Missing => Err(ChatError::OrganizationMissing),
+            OrganizationChanged::NameTaken => Err(uname_taken()),
+        }
+    }
+
+    /// Removes an organisation of a user that has no rooms.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::OrganizationMissing`], [`ChatError::OrganizationHasRooms`], [`ChatError::Store`].
+    pub async fn organization_remove(&self, owner: UserId, id: OrganizationId) -> Result<(), ChatError> {
+        match self.store.chat_organization_remove(owner, id).await? {
+            OrganizationRemoved::Removed => Ok(()),
+            OrganizationRemoved::Missing => Err(ChatError::OrganizationMissing),
+            OrganizationRemoved::HasRooms(rooms) => Err(ChatError::OrganizationHasRooms(rooms)),
+        }
+    }
+
+    /// The rooms of an organisation that a user is in, the one with the newest change first: all of them for its
+    /// owner, who is in each.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::OrganizationMissing`] when there is none that the user could know of, [`ChatError::Store`].
+    pub fn organization_rooms(
+        &self,
+        user: UserId,
+        id: OrganizationId,
+    ) -> Result<Vec<RoomSummary>, ChatError> {
+        let mut rooms = self.rooms(user)?;
+        rooms.retain(|summary| summary.room.organization == Some(id));
+        let owns = || Ok::<_, ChatError>(self.organization(id)?.is_some_and(|found| found.owner == user));
+        if rooms.is_empty() && !owns()? { Err(ChatError::OrganizationMissing) } else { Ok(rooms) }
+    }
+
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, ChatError> {
+        Ok(self.store.chat_organization(id)?)
+    }
+
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn organizations(&self, owner: UserId) -> Result<Vec<Organization>, ChatError> {
+        Ok(self.store.chat_organizations_of(owner, self.rules().organizations_per_user_max)?)
+    }
+}
+
+fn uname_taken() -> ChatError {
+    let reason = "organization with this uname already exists.".to_owned();
+    ChatError::Invalid { field: "uname", reason }
+}

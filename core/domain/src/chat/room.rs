@@ -1,0 +1,235 @@
+//! Rooms: opened, changed, listed, and swept after their end.
+//!
+//! A pair of users has at most one pair room. Bounds on rooms of a user, members and bans hold inside the store's
+//! change, so that two requests at once cannot pass them together.
+
+use chelseru_store::StoreError;
+use chelseru_store::chat::{
+    Judged, OrganizationId, PairDraft, Room, RoomChanged, RoomDraft, RoomFacts, RoomId, RoomMade, RoomStatus,
+    RoomSummary, StoredFile,
+};
+use tokio::sync::oneshot;
+
+use super::change::{RoomEdit, RoomRequest, check_edit, event, judge};
+use super::publish::Stored;
+use super::rights::{Action, Denied, Rights, effective};
+use super::service::{ChatService, answer};
+use super::{ChatError, ChatEvent, Member};
+use crate::ids::UserId;
+
+impl ChatService {
+    /// Finds or makes the room of a pair. True when it is new.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`].
+    pub async fn pair_open(
+        &self,
+        user: UserId,
+        other: UserId,
+        edit: RoomEdit,
+    ) -> Result<(Room, bool), ChatError> {
+        check_edit(&edit)?;
+        let draft = PairDraft {
+            user,
+            other,
+            name: edit.name.flatten(),
+            descriptions: edit.descriptions.flatten(),
+            status: edit.status.unwrap_or(RoomStatus::Open),
+            owner_rights: Rights::owner().bits(),
+            other_rights: Rights::partner().bits(),
+            limits: self.limits(),
+            now: self.clock.now(),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let stored = self.stored.clone();
+        self.store.chat_pair_open(draft, move |result| {
+            let _ = stored.send(made(result, vec![user, other], sender));
+        })?;
+        answer(receiver).await
+    }
+
+    /// Makes a group room.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`].
+    pub async fn group_create(
+        &self,
+        owner: UserId,
+        members: Vec<UserId>,
+        organization: Option<OrganizationId>,
+        edit: RoomEdit,
+    ) -> Result<Room, ChatError> {
+        check_edit(&edit)?;
+        let mut everybody = members.clone();
+        everybody.push(owner);
+        let draft = RoomDraft {
+            owner,
+            owner_rights: Rights::owner().bits(),
+            members,
+            member_rights: Rights::member().bits(),
+            name: edit.name.flatten(),
+            descriptions: edit.descriptions.flatten(),
+            status: edit.status.unwrap_or(RoomStatus::Open),
+            organization,
+            limits: self.limits(),
+            now: self.clock.now(),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let stored = self.stored.clone();
+        self.store.chat_group_create(draft, move |result| {
+            let _ = stored.send(made(result, everybody, sender));
+        })?;
+        answer(receiver).await.map(|(room, _)| room)
+    }
+
+    /// Carries out what the actor asks of a room, when the matrix allows it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`].
+    pub async fn room_change(
+        &self,
+        room: RoomId,
+        actor: UserId,
+        request: RoomRequest,
+    ) -> Result<RoomChanged, ChatError> {
+        if let RoomRequest::Edit(edit) = &request {
+            check_edit(edit)?;
+            if let Some(Some(avatar)) = edit.avatar {
+                let file = self.store.chat_file(avatar)?;
+                let fits = |file: &StoredFile| {
+                    file.room == room && file.uploader == actor && file.content_type.starts_with("image/")
+                };
+                if !file.as_ref().is_some_and(fits) {
+                    return Err(ChatError::FileUnusable);
+                }
+            }
+        }
+        let target = request.target();
+        let rules = self.rules();
+        let (sender, receiver) = oneshot::channel();
+        let stored = self.stored.clone();
+        let asked = request.clone();
+        let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules);
+        let now = self.clock.now();
+        self.store.chat_room_change(room, actor, target, now, judge, move |result| {
+            let result = match result {
+                Ok(Judged::Done(changed)) => Ok(changed),
+                Ok(Judged::Missing) => Err(ChatError::RoomMissing),
+                Ok(Judged::Refused(refusal)) => Err(refusal.into()),
+                Err(error) => Err(error.into()),
+            };
+            let event = result.as_ref().ok().and_then(|changed| event(&request, actor, changed));
+            let done = Box::new(move || drop(sender.send(result)));
+            let _ = stored.send(Stored { event: event.map(|event| (room, event)), done });
+        })?;
+        answer(receiver).await
+    }
+
+    /// A user's rooms, the one with the newest change first.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn rooms(&self, user: UserId) -> Result<Vec<RoomSummary>, ChatError> {
+        let mut rooms = self.store.chat_rooms_of(user, self.rules().rooms_per_user_max)?;
+        rooms.sort_by_key(|summary| std::cmp::Reverse((summary.updated_at, summary.room.id)));
+        Ok(rooms)
+    }
+
+    /// A room as one of its members sees it.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::RoomMissing`], [`ChatError::Denied`], [`ChatError::Store`].
+    pub fn room(&self, room: RoomId, user: UserId) -> Result<RoomSummary, ChatError> {
+        self.check(room, user, Action::See)?;
+        self.store.chat_summary(room, user)?.ok_or(ChatError::RoomMissing)
+    }
+
+    /// Everybody in a room.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn members(&self, room: RoomId) -> Result<Vec<Member>, ChatError> {
+        Ok(self.store.chat_members(room, self.rules().members_max as usize)?)
+    }
+
+    /// Members by user number from `from` on, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn members_from(&self, room: RoomId, from: UserId, limit: usize) -> Result<Vec<Member>, ChatError> {
+        Ok(self.store.chat_members_from(room, from, limit)?)
+    }
+
+    /// Who is banned, by user number from `from` on, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn bans_from(&self, room: RoomId, from: UserId, limit: usize) -> Result<Vec<UserId>, ChatError> {
+        Ok(self.store.chat_bans_from(room, from, limit)?)
+    }
+
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn bans(&self, room: RoomId) -> Result<Vec<UserId>, ChatError> {
+        Ok(self.store.chat_bans(room, self.rules().bans_max as usize)?)
+    }
+
+    /// A member's rights in a room.
+    #[must_use]
+    pub fn rights(&self, room: &Room, member: &Member) -> Rights {
+        effective(member, room.owner)
+    }
+
+    /// Removes what rooms left behind whose removal was cut short.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn sweep_all(&self) -> Result<(), ChatError> {
+        for room in self.store.chat_rooms_to_sweep(100)? {
+            self.sweep(room).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a deleted room left behind.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn sweep(&self, room: RoomId) -> Result<(), ChatError> {
+        while self.store.chat_room_sweep(room, 500).await? > 0 {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+fn made(
+    result: Result<RoomMade, StoreError>,
+    members: Vec<UserId>,
+    sender: oneshot::Sender<Result<(Room, bool), ChatError>>,
+) -> Stored {
+    let (event, result) = match result {
+        Ok(RoomMade::New(room)) => {
+            (Some((room.id, ChatEvent::Made { room: room.clone(), members })), Ok((room, true)))
+        }
+        Ok(RoomMade::Existing(room)) => (None, Ok((room, false))),
+        Ok(RoomMade::UserMissing) => (None, Err(ChatError::UserMissing)),
+        Ok(RoomMade::Banned) => (None, Err(Denied::Banned.into())),
+        Ok(RoomMade::OrganizationMissing) => (None, Err(ChatError::OrganizationMissing)),
+        Ok(RoomMade::TooManyRooms) => (None, Err(ChatError::Full("rooms of a user"))),
+        Ok(RoomMade::TooManyMembers) => (None, Err(ChatError::Full("members of a room"))),
+        Err(error) => (None, Err(error.into())),
+    };
+    Stored { event, done: Box::new(move || drop(sender.send(result))) }
+}

@@ -1,0 +1,263 @@
+//! Sessions: refreshed, listed, ended, and removed when their time is over.
+//!
+//! Invariants: a caller sees and ends sessions of nobody else; every session that ends before its time is announced to
+//! whoever keeps a connection for it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use chelseru_store::{RefreshDraft, RefreshOutcome, Session, SessionDraft, StoreError};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::{Caller, ClientInfo, Identity, SessionsEnded, TokenPair};
+use crate::Timestamp;
+use crate::ids::{SessionId, UserId};
+use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType};
+use crate::login::user_agent::Agent;
+use crate::operator::audit::{AuditEvent, AuditKind};
+
+/// Characters of a `User-Agent` header that are kept with a session; the rest is cut off.
+pub const USER_AGENT_CHARS_MAX: usize = 256;
+
+/// Why a refresh token gets no new ones.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The refresh was made; presenting the same token again gets its answer.
+    #[error("the tokens could not be signed")]
+    Signing(#[source] std::io::Error),
+}
+
+/// A session as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    pub id: SessionId,
+    /// A public name, not a credential.
+    pub session_key: Uuid,
+    pub user_agent: Arc<str>,
+    pub ip_address: Option<IpAddr>,
+    /// What the user agent says.
+    pub agent: Arc<Agent>,
+    pub last_seen: Timestamp,
+    pub created_at: Timestamp,
+    pub user: UserId,
+    /// The caller's own.
+    pub current: bool,
+}
+
+impl Identity {
+    /// New tokens for a refresh token, which is good no longer. Presented again while its successor was not used,
+    /// it gets the same successor, so that a client whose answer was lost, or that asked twenty times at once,
+    /// stays logged in; an older one ends the session, because two hold a copy.
+    ///
+    /// # Errors
+    ///
+    /// See [`RefreshError`].
+    pub async fn refresh(&self, refresh_token: &str, ip: Option<IpAddr>) -> Result<TokenPair, RefreshError> {
+        let now = self.clock.now();
+        let RefreshSubject { subject, generation } = self.tokens.verify_refresh(refresh_token, now)?;
+        let TokenSubject { user_id, session_id } = subject;
+        let draft = RefreshDraft {
+            user: user_id,
+            session: session_id,
+            generation,
+            now,
+            idle_max: self.tokens.rules().refresh_ttl,
+            absolute_max: self.rules.session_absolute_max,
+            repeat_max: self.rules.refresh_repeat_max,
+        };
+        match self.store.refresh_rotate(draft).await? {
+            RefreshOutcome::Rotated(session) | RefreshOutcome::Repeated(session) => {
+                self.token_pair(&session, now).map_err(RefreshError::Signing)
+            }
+            RefreshOutcome::Reused => {
+                tracing::warn!(
+                    user.id = user_id.0,
+                    session.id = session_id.0,
+                    "a refresh token was used again after its successor; its session was ended"
+                );
+                let event = AuditEvent::new(AuditKind::RefreshReused).user(user_id).session(session_id);
+                self.audit.record(event.ip(ip));
+                self.announce_ended(user_id, vec![session_id]);
+                Err(TokenError::SessionEnded.into())
+            }
+            RefreshOutcome::Ended => Err(TokenError::SessionEnded.into()),
+            RefreshOutcome::UserMissing => Err(TokenError::UserNotFound.into()),
+            RefreshOutcome::UserInactive => Err(TokenError::UserInactive.into()),
+        }
+    }
+
+    /// The caller's own sessions that stand, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn sessions(&self, caller: &Caller) -> Result<Vec<SessionView>, StoreError> {
+        let now = self.clock.now();
+        let sessions = self.store.sessions_of(caller.user_id, None, self.rules.sessions_per_user_max)?;
+        let standing = sessions.into_iter().filter(|session| now < session.expires_at);
+        Ok(standing.map(|session| self.view(session, caller)).collect())
+    }
+
+    /// Ends the caller's session, its tokens with it. True unless it had ended meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn logout(&self, caller: &Caller, ip: Option<IpAddr>) -> Result<bool, StoreError> {
+        self.session_end(caller, caller.session_id, ip).await
+    }
+
+    /// Ends one of the caller's own sessions; false when the caller has no such session.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn session_end(
+        &self,
+        caller: &Caller,
+        session: SessionId,
+        ip: Option<IpAddr>,
+    ) -> Result<bool, StoreError> {
+        let ended = self.store.session_revoke(caller.user_id, session).await?;
+        if ended {
+            let own = if session == caller.session_id { "its own" } else { "another" };
+            let event = AuditEvent::new(AuditKind::SessionRevoked).user(caller.user_id).session(session);
+            self.audit.record(event.ip(ip).detail(own));
+            self.announce_ended(caller.user_id, vec![session]);
+        }
+        Ok(ended)
+    }
+
+    /// Ends all sessions of the caller but the one that asks; says how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn sessions_end_others(
+        &self,
+        caller: &Caller,
+        ip: Option<IpAddr>,
+    ) -> Result<usize, StoreError> {
+        let ended = self.store.sessions_revoke_all(caller.user_id, Some(caller.session_id)).await?;
+        let count = ended.len();
+        let event = AuditEvent::new(AuditKind::SessionRevoked).user(caller.user_id);
+        self.audit.record(event.ip(ip).detail(format!("all others: {count}")));
+        self.announce_ended(caller.user_id, ended);
+        Ok(count)
+    }
+
+    /// Sessions as they end, for whoever keeps a connection in a session's name. A subscriber that is told it
+    /// lagged has to check each of its sessions with [`Identity::stands`]. A session whose time is up is not
+    /// announced.
+    #[must_use]
+    pub fn sessions_ended(&self) -> broadcast::Receiver<SessionsEnded> {
+        self.ended.subscribe()
+    }
+
+    /// Writes down when sessions were last used; says how many it wrote. To be called every few seconds and at
+    /// the end; never by a request.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`]. What was not written is tried again next time.
+    pub async fn flush_last_seen(&self) -> Result<usize, StoreError> {
+        self.last_seen.flush(&self.store).await
+    }
+
+    /// Walks once through all codes, sessions and password guards and removes those that expired, in steps of `step` records so that
+    /// logins do not wait behind it; says how many it removed. To be called every few minutes by one task.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`]. What was not removed is refused all the same.
+    pub async fn purge(&self, step: usize) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let mut removed = 0;
+        loop {
+            let purged = self.store.challenges_purge(now, step).await?;
+            removed += purged.removed;
+            if purged.finished {
+                break;
+            }
+            // A step that removes nothing does not wait for anything by itself.
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let purged = self.store.sessions_purge(now, step).await?;
+            removed += purged.removed;
+            if purged.finished {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let purged = self.store.guards_purge(now, step).await?;
+            removed += purged.removed;
+            if purged.finished {
+                return Ok(removed);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(super) fn session_draft(&self, client: ClientInfo, now: Timestamp) -> std::io::Result<SessionDraft> {
+        let lifetime = self.tokens.rules().refresh_ttl.min(self.rules.session_absolute_max);
+        Ok(SessionDraft {
+            key: random_uuid()?,
+            expires_at: now.plus(lifetime),
+            user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
+            ip_address: client.ip.map(|ip| ip.to_canonical()),
+            per_user_max: self.rules.sessions_per_user_max,
+        })
+    }
+
+    pub(super) fn token_pair(&self, session: &Session, now: Timestamp) -> std::io::Result<TokenPair> {
+        let subject = TokenSubject { user_id: session.user, session_id: session.id };
+        Ok(TokenPair {
+            access: self.tokens.issue(TokenType::Access, subject, now)?,
+            refresh: self.tokens.refresh(session)?,
+        })
+    }
+
+    /// Says that a login ended the user's oldest sessions.
+    pub(super) fn give_way(&self, user: UserId, ended: Vec<SessionId>, ip: Option<IpAddr>) {
+        for session in &ended {
+            let event = AuditEvent::new(AuditKind::SessionRevoked).user(user).session(*session);
+            self.audit.record(event.ip(ip).detail("gave way to a newer one"));
+        }
+        self.announce_ended(user, ended);
+    }
+
+    pub(super) fn announce_ended(&self, user: UserId, sessions: Vec<SessionId>) {
+        for session in sessions {
+            // Nobody may be listening.
+            let _ = self.ended.send(SessionsEnded::One(user, session));
+        }
+    }
+
+    fn view(&self, session: Session, caller: &Caller) -> SessionView {
+        let noted = self.last_seen.get(session.id).unwrap_or_default();
+        SessionView {
+            id: session.id,
+            session_key: session.key,
+            ip_address: session.ip_address,
+            agent: self.agents.get(&session.user_agent),
+            last_seen: session.last_seen_at.max(noted),
+            created_at: session.created_at,
+            user: session.user,
+            current: session.id == caller.session_id,
+            user_agent: session.user_agent,
+        }
+    }
+}
+
+fn random_uuid() -> std::io::Result<Uuid> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+    Ok(uuid::Builder::from_random_bytes(random).into_uuid())
+}

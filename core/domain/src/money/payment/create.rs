@@ -1,0 +1,200 @@
+//! A payment begins: checked against the gateway's rules, stored, and made known to the gateway.
+//!
+//! The record is there before the gateway is asked, so a crash in between leaves a payment that fails by itself and not
+//! one that nobody knows. A repeated idempotency key, or a second request for the same open order, gets the first answer.
+
+use chelseru_store::{PayMode, Payment, PaymentCreated, PaymentDraft, PaymentState, PaymentStep, StoreError};
+
+use super::end::EndReason;
+use super::gateway::{GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways};
+use super::service::Payments;
+use super::verdict::{self, CREATE_LEASE};
+use crate::Timestamp;
+use crate::idempotency::once;
+use crate::ids::UserId;
+use crate::money::amount::{Currency, Money};
+
+/// What a client asks for. Texts were bounded and addresses allowed by the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentRequest {
+    pub user: UserId,
+    pub amount: Money,
+    /// The unit the client counts in; the payment's answers are in it, too.
+    pub currency: Currency,
+    pub mode: PayMode,
+    pub order: String,
+    pub description: String,
+    pub callback_url: String,
+    pub frontend_url: Option<String>,
+    /// E.164 with a leading plus.
+    pub mobile: Option<String>,
+    pub email: Option<String>,
+    pub idempotency_key: Option<String>,
+}
+
+/// Why no payment was started.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error("no payment gateway is configured")]
+    NoGateway,
+    /// Rial, both ends included.
+    #[error("the gateway takes {min} to {max} rial")]
+    AmountOutOfRange { min: u64, max: u64 },
+    #[error("the gateway takes multiples of {unit} rial")]
+    AmountNotWhole { unit: u64 },
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    #[error("a request with this idempotency key is being carried out")]
+    InFlight,
+    /// Another payment of this order is open, with other terms.
+    #[error("payment {} of this order is open", .0.id)]
+    OrderOpen(Box<Payment>),
+    /// The gateway did not take it. The payment failed.
+    #[error(transparent)]
+    Gateway(GatewayError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Payments {
+    /// Makes a payment and gets it known to the selected gateway. The answer is pending, with a way to the bank.
+    ///
+    /// Cancellation: when the returned future is dropped, the payment ends as failed after [`CREATE_LEASE`].
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`].
+    pub async fn create(
+        &self,
+        gateways: &dyn PaymentGateways,
+        request: PaymentRequest,
+    ) -> Result<Payment, CreateError> {
+        let gateway = gateways.selected().ok_or(CreateError::NoGateway)?;
+        let rules = gateway.rules();
+        check_amount(request.amount, &rules)?;
+        let now = self.clock.now();
+        let draft = draft(&request, gateway.as_ref(), &rules, now);
+        let payment = match self.store.payment_create(draft).await? {
+            PaymentCreated::Created(payment) => payment,
+            PaymentCreated::Repeated(payment) => return repeated(payment),
+            PaymentCreated::KeyReused => return Err(CreateError::KeyReused),
+            PaymentCreated::OrderOpen(open) if same_terms(&open, &request) => return repeated(open),
+            PaymentCreated::OrderOpen(open) => return Err(CreateError::OrderOpen(Box::new(open))),
+        };
+        let new = NewPayment {
+            local_id: payment.id.0,
+            amount: request.amount.rial(),
+            callback_url: request.callback_url,
+            description: request.description,
+            order: request.order,
+            mobile: request.mobile,
+            email: request.email,
+        };
+        self.begin(gateway.as_ref(), payment, new).await
+    }
+
+    /// Makes a stored payment known to its gateway, or ends it as failed.
+    async fn begin(
+        &self,
+        gateway: &dyn PaymentGateway,
+        payment: Payment,
+        new: NewPayment,
+    ) -> Result<Payment, CreateError> {
+        let error = match gateway.create(new).await {
+            Ok(start) => {
+                let now = self.clock.now();
+                let check_at = now.plus(verdict::DELAY_MAX);
+                match self.store.payment_started(payment.id, start, check_at, now).await? {
+                    PaymentStep::Done(payment) => return Ok(payment),
+                    PaymentStep::Was(payment) => {
+                        tracing::error!(
+                            payment.id = payment.id.0,
+                            plugin.id = %payment.gateway,
+                            reason = %payment.reason,
+                            "a payment ended while its gateway began it"
+                        );
+                        GatewayError::Unknown("the gateway's reference cannot be used".to_owned())
+                    }
+                    PaymentStep::Missing => GatewayError::Unknown("the payment was removed".to_owned()),
+                }
+            }
+            Err(error) => error,
+        };
+        // No payer has the bank's address yet, so this payment cannot be paid, whatever the gateway did.
+        let reason = EndReason::of(&error).text();
+        self.store.payment_end(payment.id, PaymentState::Failed, reason, self.clock.now()).await?;
+        Err(CreateError::Gateway(error))
+    }
+}
+
+fn check_amount(amount: Money, rules: &GatewayRules) -> Result<(), CreateError> {
+    let amount = amount.rial();
+    if !(rules.amount_min..=rules.amount_max).contains(&amount) {
+        return Err(CreateError::AmountOutOfRange { min: rules.amount_min, max: rules.amount_max });
+    }
+    if !amount.is_multiple_of(rules.unit_rial.max(1)) {
+        return Err(CreateError::AmountNotWhole { unit: rules.unit_rial });
+    }
+    Ok(())
+}
+
+fn draft(
+    request: &PaymentRequest,
+    gateway: &dyn PaymentGateway,
+    rules: &GatewayRules,
+    now: Timestamp,
+) -> PaymentDraft {
+    let once = request.idempotency_key.as_ref().map(|key| {
+        let amount = request.amount.rial().to_be_bytes();
+        let mode = format!("{:?}{:?}", request.mode, request.currency);
+        let parts: [&[u8]; 9] = [
+            &amount,
+            mode.as_bytes(),
+            request.order.as_bytes(),
+            request.description.as_bytes(),
+            request.callback_url.as_bytes(),
+            request.frontend_url.as_deref().unwrap_or("").as_bytes(),
+            request.mobile.as_deref().unwrap_or("").as_bytes(),
+            request.email.as_deref().unwrap_or("").as_bytes(),
+            if request.frontend_url.is_some() { b"f" } else { b"" },
+        ];
+        once("payment", key, &parts, now)
+    });
+    PaymentDraft {
+        user: request.user,
+        amount: request.amount.rial(),
+        currency: request.currency,
+        mode: request.mode,
+        order: request.order.clone(),
+        gateway: gateway.name().to_owned(),
+        plugin_digest: gateway.digest().to_owned(),
+        description: request.description.clone(),
+        callback_url: request.callback_url.clone(),
+        frontend_url: request.frontend_url.clone(),
+        now,
+        window_ends_at: rules.window_end(now),
+        check_at: now.plus(CREATE_LEASE),
+        once,
+    }
+}
+
+/// A payment that a request made before: the same answer as then.
+fn repeated(payment: Payment) -> Result<Payment, CreateError> {
+    if payment.start.is_some() {
+        return Ok(payment);
+    }
+    if payment.state == PaymentState::Created {
+        return Err(CreateError::InFlight);
+    }
+    let reason = EndReason::read(&payment.reason).unwrap_or(EndReason::Unanswered);
+    Err(CreateError::Gateway(reason.gateway_error()))
+}
+
+/// Whether a request asks for what is open already, so that its payer can simply go there.
+fn same_terms(open: &Payment, request: &PaymentRequest) -> bool {
+    open.amount == request.amount.rial()
+        && open.currency == request.currency
+        && open.mode == request.mode
+        && open.callback_url == request.callback_url
+        && open.frontend_url == request.frontend_url
+}

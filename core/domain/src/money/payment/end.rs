@@ -1,0 +1,131 @@
+//! Why a payment ended without money: a closed list, and the text that its record keeps.
+//!
+//! The text is part of the API (`reason` of a payment) and of stored records, so a variant's text never changes.
+
+use super::gateway::{GatewayError, Reason};
+
+/// Characters of a stored reason.
+const TEXT_CHARS_MAX: usize = 64;
+/// Characters of a field's name in [`EndReason::Mismatch`].
+const FIELD_CHARS_MAX: usize = 32;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// The gateway refused to begin it. Its code.
+    Refused(String),
+    /// The gateway refused the account when it was begun. Its code.
+    Unauthorized(String),
+    /// The gateway could not be reached when it was begun.
+    Unavailable,
+    /// The gateway's answer to its beginning was missing or unreadable.
+    Unanswered,
+    /// The process stopped before the gateway answered.
+    Interrupted,
+    NotPaid,
+    Cancelled,
+    /// The gateway returned the money by itself, because nobody confirmed the payment in time.
+    Returned,
+    /// The gateway confirmed something else. The field that differs.
+    Mismatch(String),
+}
+
+impl EndReason {
+    /// Of a payment that its gateway did not take.
+    #[must_use]
+    pub fn of(error: &GatewayError) -> EndReason {
+        match error {
+            GatewayError::Refused(reason) => EndReason::Refused(reason.code.clone()),
+            GatewayError::Unauthorized(reason) => EndReason::Unauthorized(reason.code.clone()),
+            GatewayError::Unavailable(_) => EndReason::Unavailable,
+            GatewayError::Unknown(_) => EndReason::Unanswered,
+        }
+    }
+
+    /// A mismatch in the field that a plugin names. Keeps ASCII letters, digits, `-` and `_` of the name.
+    #[must_use]
+    pub fn mismatch(field: &str) -> EndReason {
+        let fits = |character: &char| character.is_ascii_alphanumeric() || "-_".contains(*character);
+        EndReason::Mismatch(field.chars().filter(fits).take(FIELD_CHARS_MAX).collect())
+    }
+
+    /// The text of the record, at most 64 characters.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let text = match self {
+            EndReason::Refused(code) => format!("refused:{code}"),
+            EndReason::Unauthorized(code) => format!("unauthorized:{code}"),
+            EndReason::Unavailable => "unavailable".to_owned(),
+            EndReason::Unanswered => "unanswered".to_owned(),
+            EndReason::Interrupted => "interrupted".to_owned(),
+            EndReason::NotPaid => "not_paid".to_owned(),
+            EndReason::Cancelled => "cancelled".to_owned(),
+            EndReason::Returned => "returned".to_owned(),
+            EndReason::Mismatch(field) => format!("mismatch:{field}"),
+        };
+        text.chars().take(TEXT_CHARS_MAX).collect()
+    }
+
+    /// Reads the text of a record; `None` for any other text.
+    #[must_use]
+    pub fn read(text: &str) -> Option<EndReason> {
+        Some(match text.split_once(':') {
+            Some(("refused", code)) => EndReason::Refused(code.to_owned()),
+            Some(("unauthorized", code)) => EndReason::Unauthorized(code.to_owned()),
+            Some(("mismatch", field)) => EndReason::Mismatch(field.to_owned()),
+            Some(_) => return None,
+            None => match text {
+                "unavailable" => EndReason::Unavailable,
+                "unanswered" => EndReason::Unanswered,
+                "interrupted" => EndReason::Interrupted,
+                "not_paid" => EndReason::NotPaid,
+                "cancelled" => EndReason::Cancelled,
+                "returned" => EndReason::Returned,
+                _ => return None,
+            },
+        })
+    }
+
+    /// The error that [`EndReason::of`] was made from, without its text; for a repeated request.
+    #[must_use]
+    pub fn gateway_error(self) -> GatewayError {
+        let reason = |code| Reason { code, text: String::new() };
+        match self {
+            EndReason::Refused(code) => GatewayError::Refused(reason(code)),
+            EndReason::Unauthorized(code) => GatewayError::Unauthorized(reason(code)),
+            EndReason::Unavailable => GatewayError::Unavailable("it was before".to_owned()),
+            _ => GatewayError::Unknown("it was before".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_comes_back_from_its_text() {
+        let code = || "-9".to_owned();
+        for (reason, text) in [
+            (EndReason::Refused(code()), "refused:-9"),
+            (EndReason::Unauthorized(code()), "unauthorized:-9"),
+            (EndReason::Unavailable, "unavailable"),
+            (EndReason::Unanswered, "unanswered"),
+            (EndReason::Interrupted, "interrupted"),
+            (EndReason::NotPaid, "not_paid"),
+            (EndReason::Cancelled, "cancelled"),
+            (EndReason::Returned, "returned"),
+            (EndReason::mismatch("am ount!"), "mismatch:amount"),
+        ] {
+            assert_eq!(reason.text(), text);
+            assert_eq!(EndReason::read(text), Some(reason), "{text}");
+        }
+        assert_eq!(EndReason::read("other"), None);
+        assert_eq!(EndReason::read("other:1"), None);
+    }
+
+    #[test]
+    fn a_stored_text_is_bounded() {
+        assert_eq!(EndReason::Refused("x".repeat(100)).text().chars().count(), TEXT_CHARS_MAX);
+        assert_eq!(EndReason::mismatch(&"f".repeat(100)), EndReason::Mismatch("f".repeat(FIELD_CHARS_MAX)));
+    }
+}

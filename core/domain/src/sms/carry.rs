@@ -1,0 +1,243 @@
+//! One message over the providers: rounds, retries, and the end that is recorded.
+//!
+//! A notice gets one round here and waits in the store for the next. A code is retried here, because its text is in no
+//! record. Invariant: a message ends in exactly one final state, and an outcome that may be a sent message is never
+//! retried with a provider that does not know our id.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use chelseru_store::{Message, MessageDraft, MessageEnd, StoreError};
+
+use super::queue::SmsRoute;
+use super::record::{Log, Stopped, body, refusal, take};
+use super::route::{self, Failure, Routed};
+use super::submit::SubmitError;
+use super::{Disposition, SmsClass, SmsError, SmsMessage, SmsReceipt};
+use crate::{PhoneNumber, Timestamp};
+
+/// Before the second round of a code; doubles with each further one.
+const OTP_RETRY_MIN: Duration = Duration::from_millis(400);
+
+/// What a round goes on from.
+#[derive(Default)]
+pub(super) struct Carry {
+    /// The record, when there is none yet; made together with the first attempt.
+    pub(super) draft: Option<MessageDraft>,
+    pub(super) rounds: u32,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) resume_with: Option<String>,
+}
+
+impl SmsRoute {
+    /// Carries on a message that waited.
+    pub(super) async fn take_up(&self, message: Message) -> Result<(), StoreError> {
+        let inner = &self.queue.0;
+        let now = inner.clock.now();
+        let resumed = message.resume_with.is_some();
+        let body = match body(&message.content) {
+            Some(body) if now < message.deadline => body,
+            // A code without its text cannot be sent; what is late is not sent.
+            other => {
+                let end = match (resumed, other) {
+                    (true, _) => MessageEnd::Unknown,
+                    (false, Some(_)) => MessageEnd::Expired,
+                    (false, None) => MessageEnd::Failed,
+                };
+                if let Some(ended) = inner.store.message_end(message.id, end, Vec::new(), now).await? {
+                    (inner.observer)(&ended);
+                }
+                return Ok(());
+            }
+        };
+        let Ok(to) = PhoneNumber::parse(&message.number) else {
+            inner.store.message_end(message.id, MessageEnd::Failed, Vec::new(), now).await?;
+            return Ok(());
+        };
+        let time_left = message.deadline.since(now).min(self.rules.round_timeout);
+        let outgoing = SmsMessage {
+            to,
+            local_id: message.id,
+            body,
+            class: SmsClass::Notice,
+            deadline: Instant::now() + time_left,
+        };
+        let carry = Carry {
+            draft: None,
+            rounds: message.rounds,
+            deadline: Some(message.deadline),
+            resume_with: message.resume_with,
+        };
+        match self.carry(outgoing, carry).await {
+            Err(Stopped::Refused(SubmitError::Store(error))) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// One round over the providers, or several for a code, recorded.
+    pub(super) async fn carry(
+        &self,
+        message: SmsMessage,
+        carry: Carry,
+    ) -> Result<Result<SmsReceipt, SmsError>, Stopped> {
+        let inner = &self.queue.0;
+        let (id, is_otp) = (message.local_id, message.class == SmsClass::Otp);
+        let deadline =
+            carry.deadline.or(carry.draft.as_ref().map(|draft| draft.deadline)).unwrap_or_default();
+        let log = Log {
+            inner,
+            id,
+            draft: Mutex::new(carry.draft),
+            stopped: Mutex::default(),
+            unrecorded: Mutex::default(),
+            recorded: AtomicUsize::new(0),
+        };
+        let retry_until = (Instant::now() + self.rules.otp_retry).min(message.deadline);
+        let mut rounds = carry.rounds;
+        let routed = loop {
+            let routed = self.round(&message, &carry.resume_with, &log).await;
+            log_failures(&message, &routed);
+            if let Some(stopped) = take(&log.stopped) {
+                return Err(stopped);
+            }
+            let delay = if is_otp { self.delay_of_code(rounds, &routed, retry_until) } else { None };
+            log.round_ended(&routed.failures);
+            let Some(delay) = delay else { break routed };
+            log.rest().await?;
+            tokio::time::sleep(delay).await;
+            rounds += 1;
+        };
+        // No provider was asked: the record is made now.
+        if let Some(mut draft) = take(&log.draft) {
+            if is_otp {
+                // It ends at once and does not wait.
+                draft.queue_max = u64::MAX;
+            }
+            if let Some(stopped) = refusal(inner.store.message_insert(draft).await) {
+                return Err(stopped);
+            }
+        }
+        let now = inner.clock.now();
+        let end = self.end_of(&routed, &carry.resume_with, rounds, deadline, now, is_otp);
+        let retried = matches!(end, MessageEnd::Retry { .. });
+        let ended = inner.store.message_end(id, end, log.unrecorded(), now).await;
+        if let Some(ended) = ended.map_err(SubmitError::Store)? {
+            (inner.observer)(&ended);
+        }
+        if retried {
+            inner.wake.notify_one();
+        }
+        Ok(routed.result)
+    }
+
+    async fn round(&self, message: &SmsMessage, resume_with: &Option<String>, log: &Log<'_>) -> Routed {
+        let clock = self.queue.0.clock.as_ref();
+        let Some(name) = resume_with else {
+            return route::send(&self.candidates, message, clock, log).await;
+        };
+        // Only a provider that still knows our id may be asked again.
+        let mut only = Vec::new();
+        for candidate in self.candidates.iter().filter(|candidate| candidate.provider.name() == name) {
+            if candidate.provider.deduplicates(message).await {
+                only.push(candidate.clone());
+            }
+        }
+        route::send(&only, message, clock, log).await
+    }
+
+    /// How long to wait before a code's next round; `None` when there is none: it was sent, or may have been, or
+    /// cannot be in time.
+    fn delay_of_code(&self, rounds: u32, routed: &Routed, until: Instant) -> Option<Duration> {
+        let error = routed.result.as_ref().err()?;
+        let passing = routed.failures.iter().any(|failure| failure.error.is_transient());
+        if error.disposition() != Disposition::TryNext || !passing {
+            return None;
+        }
+        let grown = OTP_RETRY_MIN.saturating_mul(1u32.checked_shl(rounds).unwrap_or(u32::MAX));
+        let told = told(&routed.failures).unwrap_or_default();
+        // Nobody is asked before a gate opens, so there is nothing to try before that.
+        let gates = self.wait(self.queue.0.clock.now()).unwrap_or_default();
+        let delay = jittered(grown).max(told).max(gates);
+        (Instant::now() + delay < until).then_some(delay)
+    }
+
+    fn end_of(
+        &self,
+        routed: &Routed,
+        resume_with: &Option<String>,
+        rounds: u32,
+        deadline: Timestamp,
+        now: Timestamp,
+        is_otp: bool,
+    ) -> MessageEnd {
+        let error = match &routed.result {
+            Ok(receipt) => {
+                let reports = self.candidates.iter().any(|candidate| {
+                    candidate.provider.name() == receipt.provider && candidate.provider.reports()
+                });
+                return MessageEnd::Accepted {
+                    provider: receipt.provider.clone(),
+                    provider_message_id: receipt.message_id.clone(),
+                    cost_rial: receipt.cost_rial,
+                    poll_at: reports.then(|| now.plus(self.rules.poll_first)),
+                };
+            }
+            Err(error) => error,
+        };
+        // Nothing a provider says later undoes that it may have the message already.
+        let given_up = if resume_with.is_some() { MessageEnd::Unknown } else { MessageEnd::Failed };
+        let transient = routed.failures.iter().any(|failure| failure.error.is_transient());
+        let resume_with = match error.disposition() {
+            // A provider that knows our id is asked until it says what became of the message.
+            Disposition::Unknown if routed.resume_with.is_some() && !is_otp => &routed.resume_with,
+            Disposition::Unknown => return MessageEnd::Unknown,
+            Disposition::TryNext if transient && !is_otp => resume_with,
+            Disposition::Final | Disposition::TryNext => return given_up,
+        };
+        let due_at = now.plus(self.delay(rounds, &routed.failures));
+        match (due_at < deadline, resume_with) {
+            (true, _) => MessageEnd::Retry { due_at, resume_with: resume_with.clone() },
+            (false, Some(_)) => MessageEnd::Unknown,
+            (false, None) => MessageEnd::Expired,
+        }
+    }
+
+    /// Doubles with each round.
+    fn delay(&self, rounds: u32, failures: &[Failure]) -> Duration {
+        let growth = 1u32.checked_shl(rounds).unwrap_or(u32::MAX);
+        let delay = self.rules.retry_min.saturating_mul(growth).min(self.rules.retry_max);
+        jittered(delay).max(told(failures).unwrap_or_default())
+    }
+}
+
+/// A half more or less, so that what failed together does not come back together.
+fn jittered(delay: Duration) -> Duration {
+    // Without randomness the delay is a fixed one, which is no reason to fail.
+    let percent = 50 + getrandom::u64().unwrap_or(50) % 101;
+    delay.mul_f64(percent as f64 / 100.0)
+}
+
+/// How long a provider told to wait, the shortest of them.
+fn told(failures: &[Failure]) -> Option<Duration> {
+    let told = failures.iter().filter_map(|failure| match failure.error {
+        SmsError::Throttled(wait) => wait,
+        _ => None,
+    });
+    told.min()
+}
+
+fn log_failures(message: &SmsMessage, routed: &Routed) {
+    for Failure { provider, error } in &routed.failures {
+        let text = error.rejection().map_or("", |rejection| rejection.text.as_str());
+        tracing::warn!(
+            plugin.id = %provider, phone = %message.to, message.id = message.local_id, %error, text,
+            "a provider did not send"
+        );
+    }
+    if let Ok(receipt) = &routed.result {
+        tracing::debug!(
+            plugin.id = %receipt.provider, phone = %message.to, message.id = message.local_id, "message accepted"
+        );
+    }
+}

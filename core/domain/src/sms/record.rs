@@ -1,0 +1,144 @@
+//! What a record holds of a message's attempts, and the log that writes it before each attempt.
+//!
+//! The record is made together with the first attempt, so a message costs two durable changes and not three.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use chelseru_store::{Begun, Message, MessageContent, MessageDraft, MessageInserted, StoreError, Tried};
+
+use super::SmsBody;
+use super::queue::Inner;
+use super::route::{AttemptLog, Failure};
+use super::submit::SubmitError;
+
+/// Characters of a provider's own code that a record keeps.
+const PROVIDER_CODE_CHARS_MAX: usize = 32;
+
+/// Why a message is not sent by this call.
+pub(super) enum Stopped {
+    Repeated(Option<Box<Message>>),
+    Refused(SubmitError),
+    /// It ended or was removed meanwhile.
+    Gone,
+}
+
+impl From<SubmitError> for Stopped {
+    fn from(error: SubmitError) -> Self {
+        Stopped::Refused(error)
+    }
+}
+
+pub(super) fn refusal(inserted: Result<MessageInserted, StoreError>) -> Option<Stopped> {
+    match inserted {
+        Ok(MessageInserted::Inserted) => None,
+        Ok(MessageInserted::Repeated(message)) => Some(Stopped::Repeated(message)),
+        Ok(MessageInserted::KeyReused) => Some(SubmitError::KeyReused.into()),
+        Ok(MessageInserted::QuotaReached) => Some(SubmitError::QuotaReached.into()),
+        Ok(MessageInserted::Full) => Some(SubmitError::Full.into()),
+        Err(error) => Some(SubmitError::Store(error).into()),
+    }
+}
+
+/// Records attempts; the first one together with the message itself.
+pub(super) struct Log<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) id: u64,
+    pub(super) draft: Mutex<Option<MessageDraft>>,
+    pub(super) stopped: Mutex<Option<Stopped>>,
+    /// Failures of the rounds before that are not in the record yet.
+    pub(super) unrecorded: Mutex<Vec<Failure>>,
+    /// How many failures of this round are.
+    pub(super) recorded: AtomicUsize,
+}
+
+impl Log<'_> {
+    /// Keeps what the record does not hold yet for the next change of it.
+    pub(super) fn round_ended(&self, failures: &[Failure]) {
+        let recorded = self.recorded.swap(0, Ordering::Relaxed).min(failures.len());
+        lock(&self.unrecorded).extend_from_slice(&failures[recorded..]);
+    }
+
+    /// Makes durable that nobody is being asked until the next round, so that a stop in between leaves no doubt.
+    pub(super) async fn rest(&self) -> Result<(), Stopped> {
+        if lock(&self.draft).is_some() {
+            // Nobody was asked yet, and there is no record.
+            return Ok(());
+        }
+        let rested = self.inner.store.message_rest(self.id, self.unrecorded(), self.inner.clock.now()).await;
+        if rested.map_err(SubmitError::Store)? { Ok(()) } else { Err(Stopped::Gone) }
+    }
+
+    pub(super) fn unrecorded(&self) -> Vec<Tried> {
+        tried(&std::mem::take(&mut *lock(&self.unrecorded)))
+    }
+}
+
+#[async_trait]
+impl AttemptLog for Log<'_> {
+    async fn begin(&self, provider: &str, deduplicates: bool, failures: &[Failure]) -> bool {
+        if let Some(entered) = lock(&self.inner.active).get_mut(&self.id) {
+            *entered = true;
+        }
+        let begun = Begun { provider: provider.to_owned(), deduplicates };
+        let store = &self.inner.store;
+        let mut failed = self.unrecorded();
+        failed.extend(tried(failures));
+        let stopped = match take(&self.draft) {
+            Some(draft) => {
+                let draft = MessageDraft { begun: Some(begun), tried: failed, ..draft };
+                refusal(store.message_insert(draft).await)
+            }
+            None => match store.message_begin(self.id, begun, failed, self.inner.clock.now()).await {
+                Ok(true) => None,
+                Ok(false) => Some(Stopped::Gone),
+                Err(error) => Some(SubmitError::Store(error).into()),
+            },
+        };
+        self.recorded.fetch_add(failures.len(), Ordering::Relaxed);
+        let may_begin = stopped.is_none();
+        *lock(&self.stopped) = stopped;
+        may_begin
+    }
+}
+
+/// No code that can panic runs under these locks.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    lock(slot).take()
+}
+
+fn tried(failures: &[Failure]) -> Vec<Tried> {
+    let tried = |failure: &Failure| {
+        let code = failure.error.rejection().map_or("", |rejection| rejection.code.as_str());
+        Tried {
+            provider: failure.provider.clone(),
+            code: failure.error.code().to_owned(),
+            provider_code: code.chars().take(PROVIDER_CODE_CHARS_MAX).collect(),
+        }
+    };
+    failures.iter().map(tried).collect()
+}
+
+pub(super) fn content(body: &SmsBody) -> MessageContent {
+    match body.clone() {
+        SmsBody::Text { text } => MessageContent::Text(text),
+        SmsBody::Template { name, values, fallback_text } => {
+            MessageContent::Template { name, values, fallback_text }
+        }
+    }
+}
+
+pub(super) fn body(content: &MessageContent) -> Option<SmsBody> {
+    match content.clone() {
+        MessageContent::Hidden => None,
+        MessageContent::Text(text) => Some(SmsBody::Text { text }),
+        MessageContent::Template { name, values, fallback_text } => {
+            Some(SmsBody::Template { name, values, fallback_text })
+        }
+    }
+}

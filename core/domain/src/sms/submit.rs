@@ -1,0 +1,172 @@
+//! The request to send a message: stored first, then sent by the caller's task or left to the queue.
+//!
+//! Invariant: every message has a record before a provider is asked, and a repeated idempotency key sends nothing.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use chelseru_store::{
+    IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageStatus, Quota, StoreError,
+};
+
+use super::carry::Carry;
+use super::queue::SmsRoute;
+use super::record::{Stopped, content, refusal};
+use super::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
+use crate::PhoneNumber;
+
+/// A message that somebody wants sent.
+#[derive(Debug, Clone)]
+pub struct SmsRequest {
+    pub to: PhoneNumber,
+    pub body: SmsBody,
+    /// The API key that asks; 0 for staff.
+    pub owner: u64,
+    /// Hashes of the caller's key and of what it asks for.
+    pub idempotency: Option<([u8; 32], [u8; 32])>,
+    /// Messages a day of this owner.
+    pub daily_cap: Option<u64>,
+    /// Whether the caller waits for the first round.
+    pub wait: bool,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Submitted {
+    /// Stored, and after the first round (or without one) in this state.
+    New(Box<Message>),
+    /// The same request was made before; its message as it stands, unless it is too old to be remembered.
+    Repeated(Option<Box<Message>>),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    #[error("the API key's messages for today are used up")]
+    QuotaReached,
+    #[error("too many messages wait")]
+    Full,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl SmsRoute {
+    /// Checks a message by the rules of every provider that may carry it, so that failover breaks on none.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal, or [`SmsError::NotMapped`] when no provider can send it at all.
+    pub async fn check(&self, to: &PhoneNumber, body: &SmsBody) -> Result<(), SmsError> {
+        let message = SmsMessage {
+            to: to.clone(),
+            local_id: 1,
+            body: body.clone(),
+            class: SmsClass::Notice,
+            deadline: Instant::now() + self.rules.round_timeout,
+        };
+        let mut carriers = 0;
+        for candidate in &self.candidates {
+            match candidate.provider.check(&message).await {
+                Ok(()) => carriers += 1,
+                Err(SmsError::NotMapped) => {}
+                Err(error) if error.disposition() == Disposition::Final => return Err(error),
+                // The rules could not be asked for; sending will tell.
+                Err(_) => carriers += 1,
+            }
+        }
+        if carriers == 0 { Err(SmsError::NotMapped) } else { Ok(()) }
+    }
+
+    /// Stores a message and, when the caller waits, sends it.
+    ///
+    /// Cancellation: must run to its end once begun; callers spawn it.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`]; nothing was sent then.
+    pub async fn submit(&self, request: SmsRequest) -> Result<Submitted, SubmitError> {
+        let SmsRequest { to, body, owner, idempotency, daily_cap, wait } = request;
+        let inner = &self.queue.0;
+        let now = inner.clock.now();
+        let id = inner.ids.next(now);
+        let draft = MessageDraft {
+            id,
+            number: to.e164().to_owned(),
+            content: content(&body),
+            class: MessageClass::Notice,
+            owner,
+            created_at: now,
+            deadline: now.plus(self.rules.notice_lifetime),
+            begun: None,
+            tried: Vec::new(),
+            idempotency: idempotency.map(|(key, request)| IdempotencyDraft {
+                key,
+                request,
+                keys_max: self.rules.idempotency_keys_max,
+            }),
+            quota: daily_cap.map(|cap| Quota { owner, day: now.as_secs() / 86_400, cap }),
+            queue_max: self.rules.queue_max,
+        };
+        let carried = if wait {
+            let deadline = Instant::now() + self.rules.round_timeout;
+            let message = SmsMessage { to, local_id: id, body, class: SmsClass::Notice, deadline };
+            self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await.map(drop)
+        } else {
+            match refusal(inner.store.message_insert(draft).await) {
+                Some(stopped) => Err(stopped),
+                None => {
+                    inner.wake.notify_one();
+                    Ok(())
+                }
+            }
+        };
+        match carried {
+            Ok(()) => match inner.store.message_get(id)? {
+                Some(message) => Ok(Submitted::New(Box::new(message))),
+                // Purged within the same second by a clock that jumped: it was stored and has ended.
+                None => Ok(Submitted::Repeated(None)),
+            },
+            Err(Stopped::Repeated(message)) => Ok(Submitted::Repeated(message)),
+            Err(Stopped::Refused(error)) => Err(error),
+            Err(Stopped::Gone) => Ok(Submitted::Repeated(None)),
+        }
+    }
+}
+
+#[async_trait]
+impl SmsPort for SmsRoute {
+    async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError> {
+        let now = self.queue.0.clock.now();
+        let class = match message.class {
+            SmsClass::Otp => MessageClass::Otp,
+            SmsClass::Notice => MessageClass::Notice,
+        };
+        let draft = MessageDraft {
+            id: message.local_id,
+            number: message.to.e164().to_owned(),
+            content: if class == MessageClass::Otp { MessageContent::Hidden } else { content(&message.body) },
+            class,
+            owner: 0,
+            created_at: now,
+            deadline: now.plus(message.deadline.saturating_duration_since(Instant::now())),
+            begun: None,
+            tried: Vec::new(),
+            idempotency: None,
+            quota: None,
+            queue_max: self.rules.queue_max,
+        };
+        let carried = self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await;
+        match carried {
+            Ok(result) => result,
+            // Nothing was sent: the store refused the record.
+            Err(_) => Err(SmsError::Unavailable("the message could not be recorded".to_owned())),
+        }
+    }
+}
+
+/// Whether a client that waits may ask again about this message only later.
+#[must_use]
+pub fn is_running(message: &Message) -> bool {
+    message.status == MessageStatus::Sending
+}
