@@ -441,7 +441,7 @@ async fn an_account_that_is_staff_refunds_and_no_other_does() {
     let paid = shop.charge(1000).await;
     let refund = format!("/payment/{}/refund/", paid["id"]);
     let refused = shop.post(&refund, json!({"amount": 10, "is_staff": true})).await;
-    assert_eq!((refused.status, &refused.body["code"]), (403, &json!("staff_only")), "{refused:?}");
+    assert_eq!((refused.status, &refused.body["code"]), (403, &json!("permission_denied")), "{refused:?}");
 
     let password = chelseru_domain::password::Password::new("kavir darya 7");
     shop.gateway.app.live().identity.superuser_create("root", &password, "").await.expect("made");

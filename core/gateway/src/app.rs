@@ -12,39 +12,42 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chelseru_domain::audit::{AuditEvent, AuditKind};
-use chelseru_domain::chat::ChatService;
+use chelseru_domain::chat::{ChatService, Stored};
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
 use chelseru_domain::otp::OtpService;
 use chelseru_domain::payment::Payments;
-use chelseru_domain::secret::{KeyUse, MasterKey, SubKey};
+use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
 use chelseru_domain::sms::shield::Shield;
 use chelseru_domain::token::Tokens;
 use chelseru_domain::wallet::Wallets;
 use chelseru_domain::webhook::Webhooks;
+use chelseru_http::files::store::FileStore;
+use chelseru_http::sms::ReportSecrets;
+use chelseru_http::{Api, Generation, openapi, server};
 use chelseru_outbound::money::webhooks::Endpoints;
 use chelseru_outbound::money::{PluginPaymentGateways, SandboxBank};
 use chelseru_outbound::plugins::{self, Providers};
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox, sms_route};
 use chelseru_plugin_host::{Desired, Registry};
+use chelseru_sockets::{Hub, Sockets, look_after};
 use chelseru_store::{Health, Recovered, Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chat::Hub;
 use crate::config::{self, Config, Loaded, Server};
-use crate::files::Files;
-use crate::http::{Proxies, RequestIds, Router, server};
+use crate::door::OperatorDoor;
+use crate::generation::{self, Parts, Serving, Shared, View};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::payments;
 use crate::reload::{self, ReloadStatus};
 use crate::rules::Services;
-use crate::users::OperatorDoor;
-use crate::{chat, keys, messages, private, webhooks};
+use crate::{keys, messages, private, webhooks};
 
 /// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -56,39 +59,35 @@ pub struct App {
     pub store: Store,
     pub registry: Arc<Registry>,
     /// Delivery reports that providers push.
-    pub reports: Reports,
-    pub router: Router,
-    pub request_ids: RequestIds,
+    pub reports: Arc<Reports>,
     pub limits: Server,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     pub inbox: Arc<SandboxInbox>,
     pub payments: Arc<Payments>,
     pub wallets: Arc<Wallets>,
     pub webhooks: Webhooks,
     pub sandbox_bank: Arc<SandboxBank>,
     pub chat: Arc<ChatService>,
-    pub files: Files,
+    pub files: Arc<FileStore>,
     /// The sockets that watch rooms.
     pub hub: Arc<Hub>,
-    pub(crate) test_routes: bool,
     pub(crate) data_dir: PathBuf,
     pub plugins_dir: PathBuf,
     pub log: LogHandle,
     /// Work that outlives its client, finished before the gateway stops.
     pub detached: TaskTracker,
-    /// Open sockets, told to end before the gateway stops.
-    pub sockets: TaskTracker,
+    /// Chat over sockets; they are told to end before the gateway stops.
+    pub sockets: Arc<Sockets>,
     pub sms_queue: SmsQueue,
-    pub shield: Shield,
-    report_key: SubKey,
+    pub shield: Arc<Shield>,
+    pub(crate) shared: Shared,
+    pub(crate) api: Arc<Api>,
     gates: Gates,
     pub clock: Arc<dyn Clock>,
-    /// Whose word on a client's address is taken.
-    pub proxies: Proxies,
     /// How commands of this machine are known.
     pub door: OperatorDoor,
     key: MasterKey,
-    live: ArcSwap<Live>,
+    live: Arc<ArcSwap<Live>>,
     desired: Mutex<Vec<Desired>>,
     reload: Mutex<ReloadStatus>,
     started: (Instant, u64),
@@ -96,8 +95,9 @@ pub struct App {
 
 /// What a reload replaces.
 pub struct Live {
+    pub generation: Arc<Generation>,
     pub config: Config,
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     pub otp: Arc<OtpService>,
     pub sms: Arc<SmsRoute>,
     pub gateways: Arc<PluginPaymentGateways>,
@@ -109,6 +109,14 @@ pub struct Live {
 pub struct Secrets {
     tokens: Tokens,
     endpoints: Endpoints,
+}
+
+impl Live {
+    fn new(shared: &Shared, config: Config, parts: Parts, endpoints: Arc<Endpoints>) -> Live {
+        let generation = Arc::new(shared.generation(&config, &parts));
+        let Parts { identity, otp, sms, gateways } = parts;
+        Live { generation, config, identity, otp, sms, gateways, endpoints }
+    }
 }
 
 impl App {
@@ -139,25 +147,13 @@ impl App {
             self.inbox.clear();
         }
         let (queue, gates) = (&self.sms_queue, &self.gates);
-        let sms = Arc::new(sms_route(&config, providers, queue, gates, &self.inbox, &self.metrics));
+        let sms = Arc::new(sms_route(&config, providers, queue, gates, &self.inbox, self.metrics.as_ref()));
         self.chat.set_rules(config.chat.rules());
-        self.live.store(Arc::new(Live {
-            config,
-            identity,
-            otp,
-            sms,
-            gateways: Arc::new(gateways),
-            endpoints,
-        }));
+        let parts = Parts { identity, otp, sms, gateways: Arc::new(gateways) };
+        self.sockets.set_identity(parts.identity.clone());
+        self.live.store(Arc::new(Live::new(&self.shared, config, parts, endpoints)));
         *lock(&self.desired) = desired;
         Ok(())
-    }
-
-    /// The unguessable part of the address that a provider sends delivery reports to.
-    pub fn report_secret(&self, provider: &str) -> String {
-        let mut hasher = blake3::Hasher::new_keyed(self.report_key.expose());
-        hasher.update(provider.as_bytes());
-        hasher.finalize().to_hex()[..32].to_owned()
     }
 
     /// What a configuration refers to. Errors: a text for the operator.
@@ -246,12 +242,7 @@ impl Gateway {
     pub async fn open(loaded: Loaded, log: LogHandle, options: GatewayOptions) -> Result<Gateway, String> {
         let config_file = loaded.source.path.clone();
         let data_dir = config::data_dir(&loaded.config, &config_file);
-        private::make_dir(&data_dir)
-            .map_err(|error| format!("{}: cannot be made: {error}", data_dir.display()))?;
-        let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
-        std::fs::create_dir_all(&plugins_dir)
-            .map_err(|error| format!("{}: cannot be made: {error}", plugins_dir.display()))?;
-
+        let plugins_dir = make_dirs(&data_dir)?;
         let key_made = !keys::is_made(&data_dir);
         let key = keys::master(&data_dir)?;
         let store = open_store(&loaded.config, &data_dir).map_err(|error| error.to_string())?;
@@ -268,28 +259,18 @@ impl Gateway {
         }
 
         let config = loaded.config.clone();
-        let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
-            format!("server.listen = {}: cannot be listened on: {error}", config.server.listen)
-        })?;
-
-        let metrics = Metrics::new();
+        let listener = listen(&config.server).await?;
+        let metrics = Arc::new(Metrics::new());
         let inbox = Arc::new(SandboxInbox::new(options.print_sandbox));
         let (sms_queue, recovered) =
             SmsQueue::open(store.clone(), options.clock.clone(), metrics.message_observer())
                 .await
                 .map_err(|error| error.to_string())?;
-        if recovered != Recovered::default() {
-            tracing::warn!(
-                resumed = recovered.resumed,
-                unknown = recovered.unknown,
-                failed = recovered.failed,
-                "messages that were being sent when the gateway ended"
-            );
-        }
+        warn_of_recovered(&recovered);
         let Services { otp, identity } =
             Services::new(&loaded, &store, &key, &options.clock, sms_queue.ids())?;
         let gates = Gates::default();
-        let sms = Arc::new(sms_route(&config, &providers, &sms_queue, &gates, &inbox, &metrics));
+        let sms = Arc::new(sms_route(&config, &providers, &sms_queue, &gates, &inbox, metrics.as_ref()));
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let door = OperatorDoor::open(&data_dir, address, &config.server.base_path)?;
         let sandbox_bank = Arc::new(SandboxBank::new(&config.server.base_path));
@@ -300,45 +281,62 @@ impl Gateway {
         let endpoints = Arc::new(Endpoints::load(&loaded).map_err(|problems| problems.to_string())?);
         store.events_want(!endpoints.is_empty()).await.map_err(|error| error.to_string())?;
         let gateways = Arc::new(gateways);
-        let live = Live { config: config.clone(), identity, otp, sms, gateways, endpoints };
         let (chat_service, stored) =
             ChatService::new(store.clone(), options.clock.clone(), config.chat.rules());
-        let chat_service = Arc::new(chat_service);
-        let files = Files::open(&data_dir, chat_service.clone(), key.derive(KeyUse::FileLinks))?;
-        let hub = Arc::new(Hub::new());
+        let chat = Arc::new(chat_service);
+        let files = FileStore::open(&data_dir, chat.clone(), key.derive(KeyUse::FileLinks))?;
+        let (meter, clock) = (metrics.clone(), options.clock.clone());
+        let sockets = Arc::new(Sockets::new(chat.clone(), identity.clone(), meter, clock));
+        let reports = Arc::new(Reports::new(registry.clone()));
+        let view = Arc::new(View::default());
+        let shared = Shared {
+            sockets: sockets.clone(),
+            files: Arc::new(files),
+            inbox: inbox.clone(),
+            bank: sandbox_bank.clone(),
+            report_secrets: ReportSecrets::new(key.derive(KeyUse::SmsReports)),
+            decoder: reports.clone(),
+            meter: metrics.clone(),
+            operator_token: door.token.clone(),
+            view: view.clone(),
+            document: Arc::new(openapi::document(&config.server.base_path)),
+            test_routes: options.test_routes,
+            services: generation::Services::new(&store, &options.clock, chat.clone()),
+        };
+        let parts = Parts { identity, otp, sms, gateways };
+        let live = Live::new(&shared, config.clone(), parts, endpoints);
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let serving = Arc::new(Serving(live.clone()));
+        let api = Arc::new(Api::new(config.server.clone(), serving, metrics.as_ref())?);
         let now = unix_millis();
-        let open = store.clone();
         let app = Arc::new(App {
             store,
-            reports: Reports::new(registry.clone()),
+            reports,
             registry,
-            router: Router::new(&config.server.base_path),
-            request_ids: RequestIds::new(),
-            proxies: Proxies::new(&config.server.trusted_proxies),
             door,
             limits: config.server,
             metrics,
             inbox,
-            payments: Arc::new(Payments::new(open.clone(), options.clock.clone())),
-            wallets: Arc::new(Wallets::new(open.clone(), options.clock.clone())),
-            webhooks: Webhooks::new(open, options.clock.clone()),
+            payments: shared.services.payments.clone(),
+            wallets: shared.services.wallets.clone(),
+            webhooks: shared.services.webhooks.clone(),
             sandbox_bank,
-            chat: chat_service,
-            files,
-            hub: hub.clone(),
-            test_routes: options.test_routes,
+            chat,
+            files: shared.files.clone(),
+            hub: sockets.hub.clone(),
             data_dir,
             plugins_dir,
             log,
-            detached: TaskTracker::new(),
-            sockets: TaskTracker::new(),
+            detached: shared.services.detached.clone(),
+            sockets,
             sms_queue,
-            shield: Shield::default(),
-            report_key: key.derive(KeyUse::SmsReports),
+            shield: shared.services.shield.clone(),
+            shared,
+            api,
             gates,
             clock: options.clock,
             key,
-            live: ArcSwap::from_pointee(live),
+            live,
             desired: Mutex::new(desired),
             reload: Mutex::new(ReloadStatus {
                 file: config_file.clone(),
@@ -348,19 +346,14 @@ impl Gateway {
             }),
             started: (Instant::now(), now),
         });
+        view.show(&app);
         if key_made {
             app.audit(AuditEvent::new(AuditKind::KeyCreated).subject("master key"));
         }
         app.audit(AuditEvent::new(AuditKind::ConfigLoaded).subject(config_file.display()));
         let stop = CancellationToken::new();
         reload::watch(app.clone(), &config_file, stop.clone())?;
-        tokio::spawn(upkeep(app.clone(), stop.clone()));
-        tokio::spawn(ChatService::publish_all(stored, hub));
-        tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
-        let background = TaskTracker::new();
-        background.spawn(chat::look_after(app.clone(), stop.clone()));
-        background.spawn(payments::reconcile(app.clone(), stop.clone()));
-        background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
+        let background = go_on(&app, stored, &stop);
         Ok(Gateway { app, listener, stop, background })
     }
 
@@ -384,13 +377,14 @@ impl Gateway {
         let Gateway { app, listener, stop, background } = self;
         let limits = app.limits.clone();
         let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
-        server::serve(listener, app.clone(), limits, stop).await;
+        server::serve(listener, app.api.clone(), stop).await;
         app.detached.close();
-        app.sockets.close();
+        app.sockets.tasks.close();
         background.close();
-        let finished = async { tokio::join!(app.detached.wait(), app.sockets.wait(), background.wait()) };
+        let finished =
+            async { tokio::join!(app.detached.wait(), app.sockets.tasks.wait(), background.wait()) };
         if tokio::time::timeout(grace, finished).await.is_err() {
-            let tasks = app.detached.len() + app.sockets.len() + background.len();
+            let tasks = app.detached.len() + app.sockets.tasks.len() + background.len();
             tracing::warn!(tasks, "work still running after the grace time is dropped");
         }
         if let Err(error) = app.live().identity.flush_last_seen().await {
@@ -400,6 +394,44 @@ impl Gateway {
         app.store.close();
         tracing::info!("stopped");
     }
+}
+
+/// Makes the data folder and the folder of plugins in it, which is returned.
+fn make_dirs(data_dir: &Path) -> Result<PathBuf, String> {
+    private::make_dir(data_dir)
+        .map_err(|error| format!("{}: cannot be made: {error}", data_dir.display()))?;
+    let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
+    std::fs::create_dir_all(&plugins_dir)
+        .map_err(|error| format!("{}: cannot be made: {error}", plugins_dir.display()))?;
+    Ok(plugins_dir)
+}
+
+async fn listen(server: &Server) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind(server.listen).await;
+    bound.map_err(|error| format!("server.listen = {}: cannot be listened on: {error}", server.listen))
+}
+
+fn warn_of_recovered(recovered: &Recovered) {
+    if *recovered != Recovered::default() {
+        tracing::warn!(
+            resumed = recovered.resumed,
+            unknown = recovered.unknown,
+            failed = recovered.failed,
+            "messages that were being sent when the gateway ended"
+        );
+    }
+}
+
+/// Starts what goes on beside requests. The returned tasks are waited for when the gateway stops.
+fn go_on(app: &Arc<App>, stored: mpsc::UnboundedReceiver<Stored>, stop: &CancellationToken) -> TaskTracker {
+    tokio::spawn(upkeep(app.clone(), stop.clone()));
+    tokio::spawn(ChatService::publish_all(stored, app.hub.clone()));
+    tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
+    let background = TaskTracker::new();
+    background.spawn(look_after(app.sockets.clone(), stop.clone()));
+    background.spawn(payments::reconcile(app.clone(), stop.clone()));
+    background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
+    background
 }
 
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {

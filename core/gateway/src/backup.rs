@@ -10,31 +10,17 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chelseru_http::operator::Copied;
 use chelseru_outbound::plugins;
 use chelseru_store::Store;
 
 use crate::config::STORE_DIR;
-use crate::{keys, private, users};
+use crate::{door, keys, private};
 
 /// The store, as [`Store::export`] writes it.
 const STORE_FILE: &str = "store.export";
 /// What a data folder has and a backup has not: it is open, or made anew.
-const LEFT_OUT: [&str; 3] = [STORE_DIR, plugins::CACHE_DIR, users::TOKEN_FILE];
-
-/// What a backup or a restore came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Copied {
-    /// Of the store.
-    pub records: u64,
-    /// Beside it.
-    pub files: u64,
-}
-
-impl std::fmt::Display for Copied {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} records, {} files", self.records, self.files)
-    }
-}
+const LEFT_OUT: [&str; 3] = [STORE_DIR, plugins::CACHE_DIR, door::TOKEN_FILE];
 
 /// Writes a backup into a folder that does not exist yet. Changes wait while the store is read.
 ///

@@ -9,16 +9,15 @@
 
 pub mod app;
 mod backup;
-pub mod files;
-pub mod http;
+mod door;
+mod generation;
+pub use chelseru_http as http;
 mod private;
 pub mod reload;
 
-pub mod chat;
 pub mod messages;
 pub mod payments;
 mod rules;
-pub mod users;
 pub mod webhooks;
 
 pub mod cli;

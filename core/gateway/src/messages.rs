@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chelseru_domain::operator::Meter;
 use chelseru_domain::sms::gate::Circuit;
-use chelseru_store::{Reported, StoreError};
+use chelseru_http::sms::report::count_report;
+use chelseru_store::StoreError;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -35,23 +36,13 @@ pub(crate) async fn upkeep(app: &App) {
 async fn round(app: &App) -> Result<(), StoreError> {
     let live = app.live();
     for reported in app.sms_queue.poll(&live.sms).await? {
-        count_report(app, reported);
+        count_report(app.metrics.as_ref(), reported);
     }
     let now = app.clock.now();
     let keep = Duration::from_secs(live.config.sms.keep_days * 24 * 60 * 60);
     app.store.messages_purge(now.minus(keep), PURGE_STEP).await?;
     app.store.idempotency_purge(now, PURGE_STEP).await?;
     Ok(())
-}
-
-/// Counts a delivery report, whether the provider pushed it or was asked.
-pub(crate) fn count_report(app: &App, reported: Reported) {
-    let outcome = match reported {
-        Reported::Moved => "moved",
-        Reported::Unchanged => "unchanged",
-        Reported::UnknownId => "unknown_id",
-    };
-    app.metrics.counter("chelseru_sms_reports_total", &[("outcome", outcome)]).increment();
 }
 
 /// The part of `status/` about messages.
@@ -63,8 +54,9 @@ pub(crate) fn status(app: &App) -> Value {
         let name = candidate.provider.name();
         let pushes = app.reports.reads(name);
         // Whoever may read the status is an operator of this machine, who has to hand the address to the provider.
-        let report_path = pushes
-            .then(|| format!("{}/message/report/{name}/{}/", app.limits.base_path, app.report_secret(name)));
+        let report_path = pushes.then(|| {
+            format!("{}/message/report/{name}/{}/", app.limits.base_path, app.shared.report_secrets.of(name))
+        });
         (name.to_owned(), json!({"circuit": circuit, "report_path": report_path}))
     });
     json!({

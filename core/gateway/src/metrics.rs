@@ -7,7 +7,6 @@
 use chelseru_domain::operator::{Counter, Histogram, Labels, Meter};
 use chelseru_domain::sms::queue::Observer;
 use chelseru_store::MessageStatus;
-use http::StatusCode;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -19,12 +18,8 @@ const SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    /// By status class, 1xx to 5xx.
-    requests: [Counter; 5],
     reloads: Counter,
     reload_failures: Counter,
-    logins: Counter,
-    login_refusals: Counter,
 }
 
 impl Metrics {
@@ -56,30 +51,20 @@ impl Metrics {
             let counter = recorder.register_counter(&key(name, labels), &METADATA);
             Counter::new(move |count| counter.increment(count))
         };
-        let class = |class: &'static str| counter("chelseru_requests_total", &[("class", class)]);
+        // Shown from the start, also while they are zero.
+        for name in ["chelseru_logins_total", "chelseru_login_refusals_total"] {
+            counter(name, &[]);
+        }
         Metrics {
-            requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
             reloads: counter("chelseru_reloads_total", &[]),
             reload_failures: counter("chelseru_reload_failures_total", &[]),
-            logins: counter("chelseru_logins_total", &[]),
-            login_refusals: counter("chelseru_login_refusals_total", &[]),
             handle: recorder.handle(),
             recorder,
         }
     }
 
-    pub fn request(&self, status: StatusCode) {
-        if let Some(counter) = self.requests.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
-            counter.increment();
-        }
-    }
-
     pub fn reload(&self, succeeded: bool) {
         if succeeded { &self.reloads } else { &self.reload_failures }.increment();
-    }
-
-    pub fn login(&self, succeeded: bool) {
-        if succeeded { &self.logins } else { &self.login_refusals }.increment();
     }
 
     /// Counts messages by the state in which a round over the providers left them.

@@ -18,7 +18,7 @@ use crate::config::Config;
 /// The domain's services as a configuration wants them.
 pub(crate) struct Services {
     pub otp: Arc<OtpService>,
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
 }
 
 impl Services {
@@ -40,7 +40,7 @@ impl Services {
             Identity::new(store.clone(), clock.clone(), otp.clone(), tokens, identity_rules(config))
                 .map_err(text)?
                 .with_audit(audit);
-        Ok(Services { otp, identity })
+        Ok(Services { otp, identity: Arc::new(identity) })
     }
 
     /// The same services under another configuration; what they remember goes on.
@@ -54,7 +54,7 @@ impl Services {
         let tokens = tokens.unwrap_or_else(|| identity.tokens().clone());
         let identity = identity.with_rules(otp.clone(), tokens, identity_rules(config)).map_err(text)?;
         identity.audit().records_max_set(config.audit.records_max);
-        Ok(Services { otp, identity })
+        Ok(Services { otp, identity: Arc::new(identity) })
     }
 
     /// Waits until everything that was recorded is written.

@@ -72,6 +72,11 @@ impl ChatService {
         name_of(&self.store, id)
     }
 
+    /// Changes that wait for the store's writer.
+    pub fn changes_waiting(&self) -> usize {
+        self.store.changes_waiting()
+    }
+
     pub fn store(&self) -> &Store {
         &self.store
     }

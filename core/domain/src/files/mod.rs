@@ -37,4 +37,56 @@ impl ChatService {
         self.check(file.room, user, Action::See)?;
         Ok(Some(file).filter(|file| file.message.is_some() || file.uploader == user))
     }
+
+    /// The file with this random name, whoever asks.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn file_by_name(&self, name: &str) -> Result<Option<StoredFile>, ChatError> {
+        Ok(self.store.chat_file_by_name(name)?)
+    }
+
+    /// Bytes of all files that a user uploaded.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn file_bytes(&self, user: UserId) -> Result<u64, ChatError> {
+        Ok(self.store.chat_file_bytes(user)?)
+    }
+
+    /// Bytes of all files.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn file_bytes_total(&self) -> Result<u64, ChatError> {
+        Ok(self.store.chat_file_total()?)
+    }
+
+    /// Finds files that can go: those that no message has and that are older than `before`, and those of deleted rooms.
+    /// Looks at `limit` files after `after`, and returns where to go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn files_doom(
+        &self,
+        after: FileId,
+        limit: usize,
+        before: crate::Timestamp,
+    ) -> Result<(Vec<StoredFile>, Option<FileId>), ChatError> {
+        Ok(self.store.chat_files_doom(after, limit, before).await?)
+    }
+
+    /// Removes the record of a file whose bytes are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn file_forget(&self, file: FileId) -> Result<(), ChatError> {
+        self.store.chat_file_forget(file).await?;
+        Ok(())
+    }
 }

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use chelseru_store::{
-    PaymentId, PaymentRefunded, RefundDraft, RefundTo, Spend, SpendDraft, SpendEnded, SpendId, SpendMade,
-    Store, StoreError, WalletBalance, WalletEntry,
+    PaymentId, PaymentRefunded, RefundDraft, RefundTo, SpendDraft, Store, StoreError, WalletBalance,
 };
+pub use chelseru_store::{Spend, SpendEnded, SpendId, SpendMade, SpendState, WalletEntry};
 
 use crate::Clock;
 use crate::idempotency::once;

@@ -5,12 +5,14 @@
 //! request on; a wrong number and a wrong secret are the same answer.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use chelseru_store::{ApiKey, ApiKeyDraft, Store, StoreError};
+pub use chelseru_store::ApiKey;
+use chelseru_store::{ApiKeyDraft, Store, StoreError};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::Timestamp;
+use crate::{Clock, Timestamp};
 
 /// What a key may be for.
 pub const SCOPES: &[&str] = &["sms"];
@@ -39,6 +41,60 @@ pub enum ApiKeyError {
     Store(#[from] StoreError),
     #[error("no randomness from the operating system")]
     Randomness(#[source] std::io::Error),
+}
+
+/// The keys of one store.
+#[derive(Clone)]
+pub struct ApiKeys {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl ApiKeys {
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> ApiKeys {
+        ApiKeys { store, clock }
+    }
+
+    /// See [`create`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ApiKeyError`].
+    pub async fn create(
+        &self,
+        name: &str,
+        scope: &str,
+        daily_cap: Option<u64>,
+    ) -> Result<NewApiKey, ApiKeyError> {
+        create(&self.store, self.clock.now(), name, scope, daily_cap).await
+    }
+
+    /// The key that a token opens; see [`verify`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub fn verify(&self, token: &str) -> Result<Option<ApiKey>, StoreError> {
+        verify(&self.store, token)
+    }
+
+    /// Every key, revoked ones too.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.store.api_keys()
+    }
+
+    /// Revokes a key. False when there is none with this number.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn revoke(&self, id: u64) -> Result<bool, StoreError> {
+        self.store.api_key_revoke(id, self.clock.now()).await
+    }
 }
 
 /// Makes a key.

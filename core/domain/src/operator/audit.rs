@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chelseru_store::{AuditDraft, AuditLog, Store, StoreError};
-pub use chelseru_store::{AuditPage, AuditQuery};
+pub use chelseru_store::{AuditEntry, AuditPage, AuditQuery};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Clock;

@@ -81,4 +81,7 @@ pub trait Overview: Send + Sync {
 
     /// All metrics in the Prometheus text format, gauges measured now.
     fn metrics(&self) -> String;
+
+    /// Whether durable writes are possible.
+    fn is_healthy(&self) -> bool;
 }

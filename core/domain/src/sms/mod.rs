@@ -22,7 +22,10 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-pub use chelseru_store::Progress;
+pub use chelseru_store::{
+    Message, MessageClass, MessageContent, MessageFilter, MessagePage, MessageRange, MessageStatus, Progress,
+    Reported,
+};
 
 pub use inbox::{Inbox, ShownMessage};
 pub use report::{Delivery, ReportDecoder, ReportError};

@@ -15,7 +15,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use chelseru_store::{Message, MessageEnd, Progress, Recovered, Reported, Store, StoreError};
+use chelseru_store::{
+    Message, MessageEnd, MessageFilter, MessagePage, MessageRange, Progress, Recovered, Reported, Store,
+    StoreError,
+};
 use tokio::sync::Notify;
 
 use super::record::lock;
@@ -161,6 +164,30 @@ impl SmsQueue {
             }
         }
         Ok(())
+    }
+
+    /// One page of messages. Looks at `looked_max` records at most.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub fn page(
+        &self,
+        filter: &MessageFilter,
+        range: MessageRange,
+        limit: usize,
+        looked_max: usize,
+    ) -> Result<MessagePage, StoreError> {
+        self.0.store.messages_page(filter, range, limit, looked_max)
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub fn get(&self, id: u64) -> Result<Option<Message>, StoreError> {
+        self.0.store.message_get(id)
     }
 
     /// Takes a report of a provider; repeated and late ones change nothing.

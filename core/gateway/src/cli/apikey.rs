@@ -12,7 +12,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::ask::{Way, open, record};
-use crate::http::{api_key_event, api_key_json};
+use crate::http::operator::api_key::{api_key_event, api_key_json};
 
 pub(crate) async fn create(
     config_file: &Path,

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::config;
-use crate::users::OperatorDoor;
+use crate::door::OperatorDoor;
 
 /// How long a running gateway may take to answer: a hash may wait behind others, a write waits for its flush.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ pub(super) async fn exchange(
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = operator_token {
-            request = request.header(crate::http::OPERATOR_TOKEN, token);
+            request = request.header(crate::http::operator::OPERATOR_TOKEN, token);
         }
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| text(&error))?;

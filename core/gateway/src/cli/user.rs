@@ -8,13 +8,15 @@ use chelseru_domain::account::Rights;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_store::StoreError;
 use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::ask::{TIMEOUT, exchange};
 use crate::config::{self, Loaded};
+use crate::door::OperatorDoor;
+use crate::http::operator::users::{self, RightsName, UserCommand};
 use crate::rules::Services;
-use crate::users::{self, OperatorDoor, RightsName, UserCommand};
 use crate::{app, keys};
 
 /// Characters of a password that is made here: 20 of 32 different ones are 100 bits.
@@ -51,7 +53,11 @@ pub(crate) enum Arguments {
     /// Switch an account on again.
     Enable { user: String },
     /// Give an account rights, or take them: an account of the login by code, too.
-    SetRights { user: String, rights: RightsName },
+    SetRights {
+        user: String,
+        #[arg(value_parser = PossibleValuesParser::new(RightsName::ALL).try_map(|name| name.parse::<RightsName>()))]
+        rights: RightsName,
+    },
     /// Set an account's password and end its sessions; prints it last when none is given.
     SetPassword {
         user: String,

@@ -1,0 +1,183 @@
+//! The life of a request: id, route, negotiation, credentials, permission, method, body, handler, headers, log.
+//!
+//! The order of credentials before method is the original's: `POST sessions/` without a token is 401, not 405.
+//! Invariants: a request sees one generation; it never panics the connection; every answer has a request id.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chelseru_config::Server;
+use chelseru_domain::operator::{Counter, Meter};
+use futures_util::FutureExt;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use crate::chat::socket::is_handshake;
+use crate::generation::{Generation, Generations};
+use crate::negotiation::{credentials, negotiate};
+use crate::proxy::Proxies;
+use crate::reply::{Failure, Reply};
+use crate::reply_body::ReplyBody;
+use crate::request::{Access, Arrived, Context, Edge, is_local, no_credentials, not_found};
+use crate::request_id::RequestIds;
+use crate::route::Route;
+use crate::router::{Found, Router};
+use crate::sms::report::logged_path;
+
+/// The HTTP side of a gateway. One for all listeners.
+pub struct Api {
+    generations: Arc<dyn Generations>,
+    router: Router,
+    ids: RequestIds,
+    edge: Arc<Edge>,
+    /// Answers by status class, 1xx to 5xx.
+    answers: [Counter; 5],
+}
+
+impl Api {
+    /// # Errors
+    ///
+    /// A sentence for the operator: the operating system gives no randomness.
+    pub fn new(server: Server, generations: Arc<dyn Generations>, meter: &dyn Meter) -> Result<Api, String> {
+        let class = |class| meter.counter("chelseru_requests_total", &[("class", class)]);
+        let ids = RequestIds::new().map_err(|error| format!("no randomness for request ids: {error}"))?;
+        Ok(Api {
+            generations,
+            router: Router::new(&server.base_path),
+            ids,
+            edge: Arc::new(Edge { proxies: Proxies::new(&server.trusted_proxies), server }),
+            answers: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
+        })
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.edge.server
+    }
+
+    /// Answers one request. Never panics, whatever the client sends; a defect in a handler answers 500.
+    pub(crate) async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<ReplyBody> {
+        let started = Instant::now();
+        let id = self.ids.next();
+        let (head, body) = request.into_parts();
+        let method = head.method.clone();
+        let path = logged_path(head.uri.path());
+        let client = self.edge.proxies.client(peer.ip(), &head.headers);
+
+        let answered = AssertUnwindSafe(self.answer(&id, peer, client, head, body)).catch_unwind().await;
+        let answered = answered.unwrap_or_else(|_| {
+            tracing::error!(request.id = %id, "a handler panicked; this is a defect");
+            Err(Failure::internal())
+        });
+        let code = answered.as_ref().err().map(|failure| failure.code);
+        let reply = answered.unwrap_or_else(|failure| failure.into_reply(&id));
+        let mut response = reply.into_response(&id);
+        if method == Method::HEAD {
+            *response.body_mut() = ReplyBody::default();
+        }
+        let class = usize::from(response.status().as_u16() / 100).wrapping_sub(1);
+        if let Some(counter) = self.answers.get(class) {
+            counter.increment();
+        }
+        log(&id, &method, &path, client, response.status(), code, started);
+        response
+    }
+
+    async fn answer(
+        &self,
+        id: &str,
+        peer: SocketAddr,
+        client: IpAddr,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Reply, Failure> {
+        let generation = self.generations.current();
+        let (route, prefix_len) = match self.router.find(&head.uri, &generation) {
+            Found::Route(route, prefix_len) => (route, prefix_len),
+            // A handshake follows no redirect.
+            Found::MissingSlash(_) if is_handshake(&head.headers) => return Err(not_found()),
+            Found::MissingSlash(location) => return Ok(Reply::moved(&location)),
+            Found::Nothing => return Err(not_found()),
+        };
+        if route.access == Access::Loopback && !is_local(peer, &head.headers) {
+            return Err(not_found());
+        }
+        let allow = route.allow();
+        let context = Context {
+            id: id.to_owned(),
+            head,
+            peer,
+            client,
+            pattern: route.path,
+            prefix_len,
+            edge: self.edge.clone(),
+        };
+        match serve(&generation, route, context, body).await {
+            Ok(reply) => Ok(reply.with(header::ALLOW, allow)),
+            Err(failure) => Err(failure.with(header::ALLOW, allow)),
+        }
+    }
+}
+
+/// From here on the order is the original's: a wrong token is refused before a wrong method.
+async fn serve(
+    generation: &Generation,
+    route: &Route,
+    context: Context,
+    body: Incoming,
+) -> Result<Reply, Failure> {
+    if !route.is_file() {
+        negotiate(&context.head)?;
+    }
+    let caller = match route.access {
+        Access::Tokenless => None,
+        _ => credentials(&generation.login.identity, &context.head.headers)?,
+    };
+    if route.access == Access::User && caller.is_none() {
+        return Err(no_credentials());
+    }
+    if context.head.method == Method::OPTIONS {
+        return Ok(route.describe(generation));
+    }
+    let Some(operation) = route.operation(&context.head.method) else {
+        let text = format!("Method \"{}\" not allowed.", context.head.method);
+        return Err(Failure::detail(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text));
+    };
+    (operation.call.run)(generation, Arrived { context, caller, body }).await
+}
+
+/// One line per request: failures of the gateway as errors, refusals and changes as information, reads as
+/// detail. The query is never logged; it may hold a token.
+fn log(
+    request_id: &str,
+    method: &Method,
+    path: &str,
+    client: IpAddr,
+    status: StatusCode,
+    code: Option<&'static str>,
+    started: Instant,
+) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                request.id = %request_id,
+                http.method = %method,
+                http.path = %path,
+                http.status = status.as_u16(),
+                error.code = code,
+                client.ip = %client,
+                duration_ms = started.elapsed().as_micros() as f64 / 1000.0,
+                "request"
+            )
+        };
+    }
+    if status.is_server_error() {
+        line!(error);
+    } else if status.is_client_error() || !method.is_safe() {
+        line!(info);
+    } else {
+        line!(debug);
+    }
+}

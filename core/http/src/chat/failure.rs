@@ -1,0 +1,66 @@
+//! Refusals of chat as statuses.
+
+use chelseru_domain::chat::{ChatError, Denied};
+use chelseru_sockets::refusal;
+use http::StatusCode;
+
+use crate::reply::{Failure, sentence};
+use crate::request::Context;
+
+/// 404 as for a room that is not among the caller's.
+pub(crate) fn no_room() -> Failure {
+    Failure::detail(StatusCode::NOT_FOUND, "room_missing", "No ChatRoom matches the given query.")
+}
+
+pub(crate) fn no_message() -> Failure {
+    Failure::detail(StatusCode::NOT_FOUND, "message_missing", "No MessageChat matches the given query.")
+}
+
+pub(crate) fn no_user() -> Failure {
+    Failure::detail(StatusCode::NOT_FOUND, "user_missing", "کاربر مورد نظر یافت نشد.")
+}
+
+/// What the caller learns of a refusal. `missing` says what is not there when the room is not, or is not the
+/// caller's.
+pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Failure) -> Failure {
+    match error {
+        ChatError::RoomMissing => missing(),
+        ChatError::MessageMissing => no_message(),
+        ChatError::UserMissing => no_user(),
+        ChatError::OrganizationMissing => Failure::field("organization", "There is no such organization."),
+        ChatError::OrganizationHasRooms(_) => {
+            Failure::detail(StatusCode::CONFLICT, "organization_has_rooms", sentence(&error))
+        }
+        ChatError::Denied(denied) => denied_failure(denied, missing),
+        ChatError::Invalid { field, reason } => Failure::field(field, reason),
+        ChatError::FileUnusable => {
+            Failure::field("attach_id", "The file is not yours, not of this room, or already sent.")
+        }
+        ChatError::Full(_) => Failure::detail(StatusCode::CONFLICT, "limit_reached", sentence(&error)),
+        ChatError::Busy => {
+            Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error)).retry_after(1)
+        }
+        ChatError::Store(cause) => {
+            tracing::error!(request.id = %context.id, error = %cause, "chat could not use the store");
+            Failure::internal()
+        }
+    }
+}
+
+fn denied_failure(denied: Denied, missing: fn() -> Failure) -> Failure {
+    let status = match denied {
+        Denied::NotMember => return missing(),
+        Denied::TargetMissing => return no_user(),
+        Denied::TargetNotMember => StatusCode::NOT_FOUND,
+        Denied::TargetBanned | Denied::PairRoom | Denied::OwnerStays => StatusCode::CONFLICT,
+        Denied::Banned
+        | Denied::ReadOnly
+        | Denied::NoRight
+        | Denied::RoomClosed
+        | Denied::RoomOnHold
+        | Denied::OwnerProtected => StatusCode::FORBIDDEN,
+    };
+    // The words of frames.
+    let (code, text) = refusal(&denied.into());
+    Failure::detail(status, code, sentence(&text))
+}

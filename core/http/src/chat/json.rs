@@ -1,0 +1,310 @@
+//! The shapes of rooms, messages and users in replies.
+//!
+//! A user is shown by [`PublicUser`] alone. What a reply needs of the store it asks once: each user of a page is
+//! looked up once, a room's members are one range, however many messages the page has. Lists inside a room are cut
+//! at [`USERS_SHOWN`]; `members_count` tells, and the members' own route has them all.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use chelseru_domain::chat::{
+    Access, Action, ChatError, ChatService, Member, Message, Organization, PublicUser, Rights, RoomFacts,
+    RoomStatus, RoomSummary, message_id, permit,
+};
+use chelseru_domain::clock::rest_format;
+use chelseru_domain::ids::UserId;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::request::Context;
+
+/// Members (and bans) that a room shows of itself.
+pub(crate) const USERS_SHOWN: usize = 100;
+/// The same in a list of rooms, which may have a thousand.
+pub(crate) const USERS_LISTED: usize = 20;
+/// Members up to which a room says who has read a message.
+const READ_BY_MEMBERS: u32 = 50;
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct UserJson {
+    pub id: u64,
+    pub username: String,
+    pub first_name: String,
+    pub last_name: String,
+}
+
+impl From<PublicUser> for UserJson {
+    fn from(user: PublicUser) -> Self {
+        let PublicUser { id, username, first_name, last_name } = user;
+        UserJson { id: id.0, username, first_name, last_name }
+    }
+}
+
+/// The users of one reply, each looked up once.
+#[derive(Default)]
+pub(crate) struct People(HashMap<UserId, UserJson>);
+
+impl People {
+    pub(crate) async fn load(
+        &mut self,
+        chat: &ChatService,
+        ids: impl IntoIterator<Item = UserId>,
+    ) -> Result<(), ChatError> {
+        for id in ids {
+            if let Entry::Vacant(place) = self.0.entry(id) {
+                let user = chat.user(id)?.unwrap_or_else(|| PublicUser::gone(id));
+                place.insert(user.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Of a user that was loaded.
+    pub(crate) fn get(&self, id: UserId) -> Option<&UserJson> {
+        self.0.get(&id)
+    }
+
+    pub(crate) fn list(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<&UserJson> {
+        ids.into_iter().filter_map(|id| self.get(id)).collect()
+    }
+}
+
+/// A room as one of its members sees it, with what it shows of others.
+pub(crate) struct RoomView {
+    pub summary: RoomSummary,
+    pub members: Vec<Member>,
+    bans: Vec<UserId>,
+    organization: Option<Organization>,
+    avatar: Option<String>,
+}
+
+impl RoomView {
+    /// With at most `shown` members and bans.
+    pub(crate) async fn of(
+        chat: &ChatService,
+        context: &Context,
+        summary: RoomSummary,
+        shown: usize,
+    ) -> Result<RoomView, ChatError> {
+        let room = &summary.room;
+        let members = chat.members_from(room.id, UserId(0), shown)?;
+        // Who may not ban need not know who is.
+        let bans = match room.bans > 0 && may(&summary, Action::Unban) {
+            true => chat.bans_from(room.id, UserId(0), shown)?,
+            false => Vec::new(),
+        };
+        let organization = room.organization.map(|id| chat.organization(id)).transpose()?.flatten();
+        let avatar = match room.avatar {
+            Some(file) => chat.file(file)?.map(|file| context.address(&file.path())),
+            None => None,
+        };
+        Ok(RoomView { summary, members, bans, organization, avatar })
+    }
+
+    /// Everybody that [`RoomView::json`] shows.
+    pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
+        let members = self.members.iter().map(|member| member.user);
+        members.chain(self.bans.iter().copied()).chain([self.summary.member.user])
+    }
+
+    pub(crate) fn json(&self, people: &People) -> Value {
+        let RoomSummary { room, member, last_seq, updated_at, unread } = &self.summary;
+        let permissions: Vec<Value> = self
+            .permissions()
+            .into_iter()
+            .map(|(access, users)| json!({"id": access.number(), "access": access.number(), "user": users}))
+            .collect();
+        json!({
+            "id": room.id.0,
+            "user_1": null,
+            "user_2": null,
+            "users": people.list(self.members.iter().map(|member| member.user)),
+            "unread_count": unread,
+            "status": status_number(room.status),
+            "name": room.name,
+            "descriptions": room.descriptions,
+            "updated_at": rest_format(*updated_at),
+            "created_at": rest_format(room.created_at),
+            "organization": self.organization.as_ref().map(organization_json),
+            "pinned_for": people.list(member.pinned.then_some(member.user)),
+            "permissions": permissions,
+            "banneds": people.list(self.bans.iter().copied()),
+            "is_group": !room.pair,
+            "owner": room.owner.0,
+            "avatar": self.avatar,
+            "members_count": room.members,
+            "my_access": access_numbers(rights_of(member, room.owner)),
+            "last_seq": last_seq,
+            "read_seq": member.read_seq,
+        })
+    }
+
+    /// What members have beyond what they started with, by level of access. The owner has everything, which `owner`
+    /// says.
+    fn permissions(&self) -> Vec<(Access, Vec<u64>)> {
+        let room = &self.summary.room;
+        let start = if room.pair { Rights::partner() } else { Rights::member() };
+        let granted = |access: Access| -> Vec<u64> {
+            let has = |member: &&Member| {
+                member.user != room.owner && Rights::from_bits(member.rights).without(start).has(access)
+            };
+            self.members.iter().filter(has).map(|member| member.user.0).collect()
+        };
+        let all = Access::ALL.into_iter().map(|access| (access, granted(access)));
+        all.filter(|(_, users)| !users.is_empty()).collect()
+    }
+
+    /// The room inside a message: users are numbers there.
+    pub(crate) fn reference(&self) -> RoomReference<'_> {
+        let RoomSummary { room, member, updated_at, .. } = &self.summary;
+        RoomReference {
+            id: room.id.0,
+            status: status_number(room.status),
+            name: room.name.as_deref(),
+            descriptions: room.descriptions.as_deref(),
+            updated_at: rest_format(*updated_at),
+            created_at: rest_format(room.created_at),
+            user_1: None,
+            user_2: None,
+            organization: room.organization.map(|id| id.0),
+            users: self.members.iter().map(|member| member.user.0).collect(),
+            pinned_for: member.pinned.then_some(member.user.0).into_iter().collect(),
+            permissions: self.permissions().into_iter().map(|(access, _)| access.number()).collect(),
+            banneds: self.bans.iter().map(|user| user.0).collect(),
+        }
+    }
+
+    /// Who has read a message, in a room that is small enough to say.
+    pub(crate) fn readers(&self, message: &Message) -> impl Iterator<Item = UserId> {
+        let told = self.summary.room.members <= READ_BY_MEMBERS;
+        let (seq, sender, at) = (message.seq, message.sender, message.created_at);
+        let members = self.members.iter().filter(move |_| told);
+        members
+            .filter(move |member| member.read_seq >= seq && member.user != sender && member.joined_at <= at)
+            .map(|member| member.user)
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct RoomReference<'a> {
+    id: u64,
+    status: u8,
+    name: Option<&'a str>,
+    descriptions: Option<&'a str>,
+    updated_at: String,
+    created_at: String,
+    user_1: Option<u64>,
+    user_2: Option<u64>,
+    organization: Option<u64>,
+    users: Vec<u64>,
+    pinned_for: Vec<u64>,
+    permissions: Vec<u64>,
+    banneds: Vec<u64>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct MessageJson<'a> {
+    id: u64,
+    sender: Option<&'a UserJson>,
+    file_url: Option<String>,
+    message_type: &'a str,
+    text: &'a str,
+    timestamp: String,
+    lat: Option<f64>,
+    lng: Option<f64>,
+    created_at: String,
+    chat_room: &'a RoomReference<'a>,
+    read_by: Vec<&'a UserJson>,
+    /// The message's number in its room.
+    seq: u64,
+    client_id: Option<&'a str>,
+    edited_at: Option<String>,
+    /// For `chat/files/{id}/`.
+    file_id: Option<u64>,
+}
+
+impl<'a> MessageJson<'a> {
+    /// Everybody in it was loaded.
+    pub(crate) fn of(
+        context: &Context,
+        message: &'a Message,
+        view: &RoomView,
+        room: &'a RoomReference<'a>,
+        people: &'a People,
+    ) -> MessageJson<'a> {
+        let created_at = rest_format(message.created_at);
+        MessageJson {
+            id: message_id(message.room, message.seq),
+            sender: people.get(message.sender),
+            file_url: message.file_name.as_deref().map(|path| context.address(path)),
+            message_type: &message.body.kind,
+            text: &message.body.text,
+            timestamp: created_at.clone(),
+            lat: number(message.body.lat.as_deref()),
+            lng: number(message.body.lng.as_deref()),
+            created_at,
+            chat_room: room,
+            read_by: people.list(view.readers(message)),
+            seq: message.seq,
+            client_id: message.client_id.as_deref(),
+            edited_at: message.edited_at.map(rest_format),
+            file_id: message.file.map(|file| file.0),
+        }
+    }
+}
+
+/// A coordinate: kept as JSON, which may be a text when it came by a socket.
+fn number(json: Option<&str>) -> Option<f64> {
+    json?.trim_matches('"').trim().parse().ok()
+}
+
+pub(crate) fn member_json(member: &Member, owner: UserId, people: &People) -> Value {
+    json!({
+        "user": people.get(member.user),
+        "access": access_numbers(rights_of(member, owner)),
+        "is_owner": member.user == owner,
+        "is_admin": member.user == owner || rights_of(member, owner).is_admin(),
+        "read_seq": member.read_seq,
+        "joined_at": rest_format(member.joined_at),
+    })
+}
+
+pub(crate) fn organization_json(organization: &Organization) -> Value {
+    json!({
+        "id": organization.id.0,
+        "name": organization.name,
+        "uname": organization.uname,
+        "created_at": rest_format(organization.created_at),
+        "owner": organization.owner.0,
+    })
+}
+
+pub(crate) fn status_number(status: RoomStatus) -> u8 {
+    match status {
+        RoomStatus::Open => 1,
+        RoomStatus::Closed => 2,
+        RoomStatus::Hold => 3,
+    }
+}
+
+pub(crate) fn access_numbers(rights: Rights) -> Vec<u64> {
+    rights.iter().map(Access::number).collect()
+}
+
+fn rights_of(member: &Member, owner: UserId) -> Rights {
+    chelseru_domain::chat::effective(member, owner)
+}
+
+/// Whether the member whose view this is may do something that is not about another member.
+fn may(summary: &RoomSummary, action: Action) -> bool {
+    let facts = RoomFacts {
+        room: summary.room.clone(),
+        actor: Some(summary.member),
+        actor_banned: false,
+        target: None,
+        target_banned: false,
+        target_exists: false,
+        target_rooms: 0,
+    };
+    permit(action, &facts).is_ok()
+}

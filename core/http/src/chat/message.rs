@@ -1,0 +1,319 @@
+//! `chat/messages/...`: a room's messages, thirty a page, newest first.
+//!
+//! A position of a page is a message's number in its room, so a page is a short range however long the room is.
+
+use std::sync::Arc;
+
+use chelseru_domain::chat::{
+    Action, ChatError, Denied, FileId, Message, MessageBody, MessageEdit, Post, RoomId, message_of,
+};
+use chelseru_domain::identity::Caller;
+use chelseru_domain::ids::UserId;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::Chat;
+use super::failure::{failure, no_message};
+use super::input::whole_number;
+use super::json::{MessageJson, People, RoomView, USERS_SHOWN};
+use crate::fields::{Fields, Text};
+use crate::page::{CURSOR, Cursor, cursor, page};
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Context, Request, not_found};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/chat/messages/",
+        name: "Message List",
+        access: Access::User,
+        kind: Kind::Plain,
+        operations: &[
+            Operation { verb: Verb::Get, id: "chat_message_list", call: call!(list), about: LIST },
+            Operation { verb: Verb::Post, id: "chat_message_create", call: call!(create), about: CREATE },
+        ],
+    },
+    Route {
+        path: "/chat/messages.json",
+        name: "Message List",
+        access: Access::User,
+        kind: Kind::Plain,
+        operations: &[
+            Operation { verb: Verb::Get, id: "chat_message_list_json", call: call!(list), about: LIST },
+            Operation {
+                verb: Verb::Post,
+                id: "chat_message_create_json",
+                call: call!(create),
+                about: CREATE,
+            },
+        ],
+    },
+    Route {
+        path: "/chat/messages/{id}/",
+        name: "Message Instance",
+        access: Access::User,
+        kind: Kind::Plain,
+        operations: &[
+            Operation {
+                verb: Verb::Get,
+                id: "chat_message_get",
+                call: call!(get),
+                about: About {
+                    summary: "A message",
+                    parameters: &[ROOM],
+                    fields: &[],
+                    answers: &[(200, "ChatMessage")],
+                },
+            },
+            Operation { verb: Verb::Put, id: "chat_message_update_put", call: call!(update), about: UPDATE },
+            Operation { verb: Verb::Patch, id: "chat_message_update", call: call!(update), about: UPDATE },
+            Operation {
+                verb: Verb::Delete,
+                id: "chat_message_delete",
+                call: call!(delete),
+                about: About {
+                    summary: "Delete a message",
+                    parameters: &[ROOM],
+                    fields: &[],
+                    answers: &[(204, "It is done."), (403, "A right is missing.")],
+                },
+            },
+        ],
+    },
+];
+
+const LIST: About = About {
+    summary: "Messages of a room, newest first, 30 a page",
+    parameters: &[Field("chat_room", Is::MayInteger, "The room; the page is empty without it."), CURSOR],
+    fields: &[],
+    answers: &[(200, "Page<ChatMessage>")],
+};
+
+const CREATE: About = About {
+    summary: "Post a message; open sockets see it",
+    parameters: &[],
+    fields: &[
+        ROOM,
+        Field("text", Is::MayText, "The text; may be missing with a file."),
+        Field("message_type", Is::MayText, "text (default), image, file or location."),
+        Field("attach_id", Is::MayInteger, "A file one uploaded to the room."),
+        Field("lat", Is::MayNumber, "Of a location."),
+        Field("lng", Is::MayNumber, "Of a location."),
+        Field("client_id", Is::MayText, "One's own name of it: the same twice is one message."),
+    ],
+    answers: &[(201, "ChatMessage"), (200, "ChatMessage"), (403, "A right is missing.")],
+};
+
+const UPDATE: About = About {
+    summary: "Edit one's own message",
+    parameters: &[ROOM],
+    fields: &[
+        Field("text", Is::MayText, "The text."),
+        Field("lat", Is::MayNumber, "Of a location."),
+        Field("lng", Is::MayNumber, "Of a location."),
+    ],
+    answers: &[(200, "ChatMessage"), (403, "Another's, or a right is missing.")],
+};
+
+const ROOM: Field = Field("chat_room", Is::Integer, "The room.");
+
+/// Messages on one page.
+const PAGE: usize = 30;
+/// The domain's limits say so in the original's words.
+const TEXT: Text = Text { chars_max: usize::MAX };
+const KIND: Text = Text { chars_max: 45 };
+
+/// `GET chat/messages/?chat_room=`. A room that is not the caller's has no messages, as one that is not there.
+async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
+    let cursor = cursor(&request)?;
+    let room = match request.query("chat_room") {
+        None => return Ok(empty_page(&request)),
+        // Larger than any room's number, and digits all the same: there is no such room.
+        Some(text) if text.len() > 19 && is_digits(&text) => RoomId(u64::MAX),
+        Some(text) if is_digits(&text) => RoomId(text.parse().map_err(|_| not_found())?),
+        Some(_) => return Err(Failure::field("chat_room", "A valid integer is required.")),
+    };
+    match listed(&chat, &request, room, request.caller.user_id, cursor).await {
+        Ok(reply) => Ok(reply),
+        Err(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => Ok(empty_page(&request)),
+        Err(error) => Err(failure(&request, error, no_message)),
+    }
+}
+
+async fn listed(
+    chat: &Chat,
+    context: &Context,
+    room: RoomId,
+    user: UserId,
+    cursor: Option<Cursor>,
+) -> Result<Reply, ChatError> {
+    let service = &chat.chat;
+    let view = RoomView::of(service, context, service.room(room, user)?, USERS_SHOWN).await?;
+    let (messages, next, previous) = match cursor {
+        Some(Cursor::Previous(seq)) => {
+            let mut found = service.messages_after(room, seq, PAGE)?;
+            found.messages.reverse();
+            let previous = found.more.then_some(Cursor::Previous(found.end));
+            let last = found.messages.last().map_or(seq.saturating_add(1), |message| message.seq);
+            (found.messages, Some(Cursor::Next(last)), previous)
+        }
+        from => {
+            let before = match from {
+                Some(Cursor::Next(seq)) => seq,
+                _ => u64::MAX,
+            };
+            let found = service.messages_before(room, before, PAGE)?;
+            let next = found.more.then_some(Cursor::Next(found.end));
+            // The newest page has nothing before it.
+            let first = found.messages.first().map_or(before.saturating_sub(1), |message| message.seq);
+            (found.messages, next, from.map(|_| Cursor::Previous(first)))
+        }
+    };
+    let mut people = People::default();
+    for message in &messages {
+        people.load(service, view.readers(message).chain([message.sender])).await?;
+    }
+    let reference = view.reference();
+    let shown: Vec<MessageJson<'_>> = messages
+        .iter()
+        .map(|message| MessageJson::of(context, message, &view, &reference, &people))
+        .collect();
+    Ok(page(context, next, previous, &shown))
+}
+
+/// `POST chat/messages/`: 201, or 200 when `client_id` says that the message was sent before.
+async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
+    let Request { context, caller, body: mut fields } = request;
+    let mut body = MessageBody { kind: "text".to_owned(), ..MessageBody::default() };
+    let file = whole_number(&mut fields, "attach_id").map(FileId);
+    let text = match file {
+        // A file needs no words.
+        Some(_) => fields.optional("text", TEXT),
+        None => fields.required("text", TEXT),
+    };
+    body.text = text.unwrap_or_default();
+    take_rest(&mut fields, &mut body);
+    let client_id = fields.given("client_id", TEXT);
+    if fields.value("chat_room").is_none_or(Value::is_null) {
+        fields.finish()?;
+        let text = "فیلد chat_room اجباری است.";
+        return Err(Failure::list(StatusCode::BAD_REQUEST, "chat_room_required", text));
+    }
+    let room = whole_number(&mut fields, "chat_room");
+    let room = RoomId(fields.all(room)?);
+    let (user, sender_name) = (caller.user_id, chat.chat.name(caller.user_id));
+    let post = Post { room, sender: user, sender_name, body, file, client_id };
+    let posted = chat.chat.post_and_wait(post).await;
+    let posted = posted.map_err(|error| failure(&context, error, no_room_to_post))?;
+    let status = if posted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    show(&chat, &context, user, &posted.view.message, status).await
+}
+
+/// `GET chat/messages/{id}/?chat_room=`.
+async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
+    let user = request.caller.user_id;
+    let message = find(&chat, &request, user).await?;
+    show(&chat, &request, user, &message, StatusCode::OK).await
+}
+
+/// `PUT` and `PATCH chat/messages/{id}/?chat_room=`: one's own; what is absent stays.
+async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
+    let Request { context, caller, body: mut fields } = request;
+    let user = caller.user_id;
+    let message = find(&chat, &context, user).await?;
+    let mut body = message.body.clone();
+    let text = match context.head.method {
+        Method::PUT => fields.required("text", TEXT),
+        _ if fields.value("text").is_some() => fields.required("text", TEXT),
+        _ => None,
+    };
+    if let Some(text) = text {
+        (body.text, body.raw) = (text, false);
+    }
+    take_rest(&mut fields, &mut body);
+    fields.finish()?;
+    // What stays as it is is no edit.
+    if body == message.body {
+        return show(&chat, &context, user, &message, StatusCode::OK).await;
+    }
+    let edit = MessageEdit::Body(body);
+    let changed = chat.chat.message_change(message.room, message.seq, user, edit).await;
+    let (view, _) = changed.map_err(|error| failure(&context, error, no_message))?;
+    show(&chat, &context, user, &view.message, StatusCode::OK).await
+}
+
+/// `DELETE chat/messages/{id}/?chat_room=`: one's own, or with the right to.
+async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
+    let user = request.caller.user_id;
+    let message = find(&chat, &request, user).await?;
+    let changed = chat.chat.message_change(message.room, message.seq, user, MessageEdit::Delete).await;
+    changed.map_err(|error| failure(&request, error, no_message))?;
+    Ok(Reply::empty())
+}
+
+/// The message of the path, which the query's room must have, as in the original.
+async fn find(chat: &Chat, context: &Context, user: UserId) -> Result<Message, Failure> {
+    let (room, seq) = message_of(context.id("id")?);
+    if context.query("chat_room").is_none_or(|text| text.parse() != Ok(room.0)) {
+        return Err(no_message());
+    }
+    chat.chat.message(room, seq, user).map_err(|error| failure(context, error, no_message))
+}
+
+/// The fields of a message beside its text.
+fn take_rest(fields: &mut Fields, body: &mut MessageBody) {
+    if fields.value("message_type").is_some()
+        && let Some(kind) = fields.required("message_type", KIND)
+    {
+        body.kind = kind;
+    }
+    if let Some(lat) = coordinate(fields, "lat") {
+        body.lat = lat;
+    }
+    if let Some(lng) = coordinate(fields, "lng") {
+        body.lng = lng;
+    }
+}
+
+/// Kept as the JSON of a number; `Some(None)` when it is null.
+fn coordinate(fields: &mut Fields, name: &'static str) -> Option<Option<String>> {
+    let number = match fields.value(name)? {
+        Value::Null => return Some(None),
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse::<f64>().ok(),
+        _ => None,
+    };
+    match number.filter(|number| number.is_finite()) {
+        Some(number) => Some(Some(json!(number).to_string())),
+        None => {
+            fields.refuse(name, "A valid number is required.");
+            None
+        }
+    }
+}
+
+async fn show(chat: &Chat, context: &Context, user: UserId, message: &Message, status: StatusCode) -> Answer {
+    let service = &chat.chat;
+    let shown = async {
+        service.check(message.room, user, Action::See)?;
+        let summary = service.room(message.room, user)?;
+        let view = RoomView::of(service, context, summary, USERS_SHOWN).await?;
+        let mut people = People::default();
+        people.load(service, view.readers(message).chain([message.sender])).await?;
+        let reference = view.reference();
+        Ok(Reply::json(status, &MessageJson::of(context, message, &view, &reference, &people)))
+    };
+    shown.await.map_err(|error| failure(context, error, no_message))
+}
+
+fn no_room_to_post() -> Failure {
+    Failure::detail(StatusCode::NOT_FOUND, "room_missing", "چت‌روم پیدا نشد.")
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn empty_page(context: &Context) -> Reply {
+    page::<Value>(context, None, None, &[])
+}

@@ -1,0 +1,42 @@
+//! Chat over plain requests, and the handshake of its sockets.
+//!
+//! The shapes are the original's. The domain's matrix alone decides who may do what; a refusal becomes a status in
+//! [`failure`]. A room that the caller is no member of answers as one that does not exist. Reading order: `room`,
+//! `member`, `message`, `organization`, `json` (the shapes), `socket` (the handshake).
+//!
+//! Not here: open sockets (`chelseru-sockets`), files (`files`), rules (`chelseru_domain::chat`).
+
+pub(crate) mod room;
+
+pub(crate) mod member;
+
+pub(crate) mod message;
+
+pub(crate) mod organization;
+
+pub(crate) mod socket;
+
+pub(crate) mod failure;
+pub(crate) mod input;
+pub(crate) mod json;
+pub(crate) mod shapes;
+
+use std::sync::Arc;
+
+use chelseru_domain::chat::ChatService;
+use chelseru_domain::identity::Identity;
+use chelseru_sockets::Sockets;
+use tokio_util::task::TaskTracker;
+
+/// What the handlers of chat see.
+pub struct Chat {
+    pub chat: Arc<ChatService>,
+    pub sockets: Arc<Sockets>,
+    pub identity: Arc<Identity>,
+    /// Limits of sockets that are opened now.
+    pub limits: chelseru_config::Chat,
+    /// Whether the echo socket is there, for tests of the protocol.
+    pub echo: bool,
+    /// Work that outlives its client.
+    pub detached: TaskTracker,
+}

@@ -1,0 +1,291 @@
+//! The handshake of `chat/{room}/` and `ws/`: from a request to an open socket.
+//!
+//! Everything that can be refused is refused here, with a status and without a socket: 404 where there is no such
+//! room, 403 (and no body, as in the original) for whoever may not watch it. A token comes as `Authorization: Bearer`,
+//! as the subprotocol `bearer.<token>`, as the query's `token`, in this order; who offers the subprotocol `chelseru`
+//! and none of them brings it in the first frame. A room is watched before the handshake is answered, so that
+//! nothing is missed from the answer on.
+
+use std::sync::Arc;
+
+use chelseru_domain::chat::{ChatError, Denied, RoomId};
+use chelseru_domain::clock::Timestamp;
+use chelseru_domain::token::TokenError;
+use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Who, holder, seen};
+use fastwebsockets::upgrade;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::Chat;
+use crate::reply::{ERROR_CODE, Failure, Reply};
+use crate::request::{Access, Context, Request, Tokenless, header_text, not_found};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/chat/{room}/",
+        name: "Chat Socket",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "chat_socket",
+            call: call!(room),
+            about: About {
+                summary: "A WebSocket of one room; see CHAT.md",
+                parameters: &[
+                    Field("token", Is::MayText, "An access token; better in a header or a subprotocol."),
+                    Field("since", Is::MayInteger, "Resume after this message."),
+                ],
+                fields: &[],
+                answers: &[
+                    (101, "The socket is open."),
+                    (426, "No upgrade to a WebSocket was asked for."),
+                    (403, "No token, not a member, or banned."),
+                ],
+            },
+        }],
+    },
+    Route {
+        path: "/ws/",
+        name: "Socket",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "socket",
+            call: call!(all),
+            about: About {
+                summary: "A WebSocket of all one's rooms; see CHAT.md",
+                parameters: &[Field(
+                    "token",
+                    Is::MayText,
+                    "An access token; better in a header or a subprotocol.",
+                )],
+                fields: &[],
+                answers: &[
+                    (101, "The socket is open."),
+                    (426, "No upgrade to a WebSocket was asked for."),
+                    (403, "No valid token."),
+                ],
+            },
+        }],
+    },
+    Route {
+        path: "/ws/echo/",
+        name: "Socket Echo",
+        access: Access::Tokenless,
+        kind: Kind::Test,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "socket_echo",
+            call: call!(echo),
+            about: About {
+                summary: "Send back what comes",
+                parameters: &[],
+                fields: &[],
+                answers: &[(101, "The socket is open.")],
+            },
+        }],
+    },
+];
+
+/// The protocol's own name among the subprotocols.
+const PROTOCOL: &str = "chelseru";
+
+/// What stands before a token among the subprotocols.
+const BEARER: &str = "bearer.";
+
+/// Bytes of a message on the echo route: what the protocol's tests send at most.
+const ECHO_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// `GET chat/{room}/`: one room.
+async fn room(chat: Arc<Chat>, request: Request<Tokenless>) -> Answer {
+    let room = RoomId(request.id("room")?);
+    open(&chat, request.context, Some(room)).await
+}
+
+/// `GET ws/`: all rooms of a user.
+async fn all(chat: Arc<Chat>, request: Request<Tokenless>) -> Answer {
+    open(&chat, request.context, None).await
+}
+
+/// `GET ws/echo/`, in tests only.
+async fn echo(chat: Arc<Chat>, request: Request<Tokenless>) -> Answer {
+    if !chat.echo {
+        return Err(not_found());
+    }
+    check_upgrade(&request.head)?;
+    let mut limits = chat.limits.clone();
+    (limits.queue_bytes_max, limits.queue_frames_max) = (4 * ECHO_BYTES_MAX, 1_000_000);
+    let opened = Opened { room: None, form: Form::Original, since: None };
+    let place = enter(&chat, opened, &limits, None)?;
+    accept(request.context, place, None, Purpose::Echo, ECHO_BYTES_MAX)
+}
+
+async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
+    check_upgrade(&context.head)?;
+    let limits = &chat.limits;
+    let origin = header_text(&context.head.headers, header::ORIGIN);
+    if !origin.is_empty() && !limits.origins.is_empty() && !limits.origins.iter().any(|known| known == origin)
+    {
+        return Ok(refused("origin_refused"));
+    }
+    let asked = Asked::read(&context);
+    let form = if room.is_none() || asked.extended { Form::Extended } else { Form::Original };
+    let opened = Opened { room, form, since: asked.since };
+    let who = match &asked.token {
+        Some(token) => match holder(&chat.identity, &chat.chat, token) {
+            Ok(holder) => Some(holder),
+            Err(TokenError::Store) => return Err(Failure::internal()),
+            Err(_) => return Ok(refused("token_not_valid")),
+        },
+        None if asked.protocol => None,
+        None => return Ok(refused("not_authenticated")),
+    };
+    let place = enter(chat, opened, limits, who.clone())?;
+    if let Some((who, _)) = &who
+        && let Err(error) = place.start(who).await
+    {
+        return start_failure(&context, error);
+    }
+    let protocol = asked.protocol.then(|| HeaderValue::from_static(PROTOCOL));
+    accept(context, place, protocol, Purpose::Chat, limits.frame_bytes_max)
+}
+
+/// Why the holder may not have the socket.
+fn start_failure(context: &Context, error: ChatError) -> Answer {
+    match error {
+        ChatError::RoomMissing => Err(not_found()),
+        ChatError::Denied(Denied::Banned) => Ok(refused("banned")),
+        ChatError::Denied(Denied::RoomClosed) => Ok(refused("room_closed")),
+        ChatError::Denied(_) => Ok(refused("not_member")),
+        ChatError::Busy => Err(busy()),
+        error => {
+            tracing::error!(request.id = %context.id, %error, "a socket could not be opened");
+            Err(Failure::internal())
+        }
+    }
+}
+
+fn enter(
+    chat: &Chat,
+    opened: Opened,
+    limits: &chelseru_config::Chat,
+    who: Option<(Who, Timestamp)>,
+) -> Result<Place, Failure> {
+    chat.sockets.enter(opened, limits, who).map_err(|full| match full {
+        NoPlace::User => {
+            let text = "This user has too many open sockets.";
+            Failure::detail(StatusCode::TOO_MANY_REQUESTS, "too_many_sockets", text)
+        }
+        NoPlace::Gateway => busy(),
+    })
+}
+
+/// Answers 101 and serves the socket beside the request.
+fn accept(
+    context: Context,
+    place: Place,
+    protocol: Option<HeaderValue>,
+    purpose: Purpose,
+    bytes_max: usize,
+) -> Answer {
+    let Ok((response, upgrade)) = upgrade::upgrade(http::Request::from_parts(context.head, ())) else {
+        return Err(Failure::internal());
+    };
+    let headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut reply = Reply { headers, ..Reply::bare(StatusCode::SWITCHING_PROTOCOLS) };
+    if let Some(protocol) = protocol {
+        reply = reply.with(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    place.serve(upgrade, purpose, bytes_max);
+    Ok(reply)
+}
+
+/// What a client asks of a socket beside its path.
+struct Asked {
+    token: Option<String>,
+    /// It offers the protocol's own name.
+    protocol: bool,
+    /// It wants all frames, not only the original's.
+    extended: bool,
+    since: Option<Since>,
+}
+
+impl Asked {
+    fn read(context: &Context) -> Asked {
+        let headers = &context.head.headers;
+        let offered: Vec<&str> = headers
+            .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .collect();
+        let protocol = offered.contains(&PROTOCOL);
+        let mut token = header_text(headers, header::AUTHORIZATION)
+            .strip_prefix("Bearer ")
+            .or_else(|| offered.iter().find_map(|word| word.strip_prefix(BEARER)))
+            .map(|token| token.trim().to_owned());
+        let (mut events, mut since, mut revision) = (false, None, None);
+        let query = context.query_text();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                // The first one counts, as in the original.
+                "token" => {
+                    token.get_or_insert(value.into_owned());
+                }
+                "events" => events = value == "1",
+                "since" => since = value.parse().ok().map(seen),
+                "revision" => revision = value.parse().ok(),
+                _ => {}
+            }
+        }
+        let since = since.map(|seq| Since { seq, revision });
+        Asked { token, protocol, extended: protocol || events || since.is_some(), since }
+    }
+}
+
+/// Whether this is a handshake of the one version there is. The upgrade itself checks key and version once more.
+fn check_upgrade(head: &Parts) -> Result<(), Failure> {
+    let headers = &head.headers;
+    let has = |name: HeaderName, wanted: &str| {
+        let values = headers.get_all(name);
+        let mut words =
+            values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        words.any(|word| word.trim().eq_ignore_ascii_case(wanted))
+    };
+    let key = header_text(headers, header::SEC_WEBSOCKET_KEY);
+    let whole = head.method == Method::GET
+        && has(header::CONNECTION, "upgrade")
+        && has(header::UPGRADE, "websocket")
+        && has(header::SEC_WEBSOCKET_VERSION, "13");
+    if !whole {
+        let text = "This address takes WebSocket connections.";
+        return Err(Failure::detail(StatusCode::UPGRADE_REQUIRED, "upgrade_required", text)
+            .with(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .with(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+    }
+    // 16 bytes in base64.
+    if key.len() != 24 || !key.ends_with("==") {
+        let text = "Sec-WebSocket-Key must be 16 bytes in base64.";
+        return Err(Failure::detail(StatusCode::BAD_REQUEST, "bad_websocket_key", text));
+    }
+    Ok(())
+}
+
+/// Whether a request is the beginning of a socket.
+pub(crate) fn is_handshake(headers: &HeaderMap) -> bool {
+    header_text(headers, header::UPGRADE).eq_ignore_ascii_case("websocket")
+}
+
+/// 403 without a body, as the original refuses; the header says why.
+fn refused(code: &'static str) -> Reply {
+    Reply { status: StatusCode::FORBIDDEN, ..Reply::empty() }.with(ERROR_CODE, HeaderValue::from_static(code))
+}
+
+fn busy() -> Failure {
+    let text = "Too many sockets are open.";
+    Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "sockets_full", text).retry_after(5)
+}

@@ -1,0 +1,458 @@
+//! Request bodies: JSON, form or multipart on every endpoint, read within bounds and checked field by field.
+//!
+//! The field errors are those the original's clients show: `This field is required.` and its siblings, as
+//! lists under the field's name, all fields of a body at once. As in the original, text is trimmed and a JSON
+//! number is taken as its digits; booleans, lists and objects are not text.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+use serde_json::{Map, Value};
+
+use crate::reply::Failure;
+
+/// Fields in one body; the routes have at most a dozen.
+const FIELDS_MAX: usize = 100;
+
+/// A parsed body and the errors found in it so far.
+#[derive(Debug)]
+pub struct Fields {
+    values: Map<String, Value>,
+    errors: BTreeMap<&'static str, Vec<String>>,
+    /// The whole body as it came.
+    body: Bytes,
+    is_json: bool,
+}
+
+/// What a text field may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    /// Characters after trimming.
+    pub chars_max: usize,
+}
+
+/// Reads and parses a body.
+///
+/// Failures: 413 past `bytes_max`, 408 past `timeout`, 415 for another media type, 400 for a body that cannot
+/// be parsed or is not an object.
+pub async fn read<B>(
+    headers: &HeaderMap,
+    body: B,
+    bytes_max: usize,
+    timeout: Duration,
+) -> Result<Fields, Failure>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let bytes = read_bytes(body, bytes_max, timeout).await?;
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let values = match essence.as_str() {
+        _ if bytes.is_empty() => Map::new(),
+        "application/json" => parse_json(&bytes)?,
+        "application/x-www-form-urlencoded" => form_urlencoded::parse(&bytes)
+            .take(FIELDS_MAX + 1)
+            .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+            .collect(),
+        "multipart/form-data" => parse_multipart(content_type, bytes.clone()).await?,
+        _ => {
+            return Err(Failure::detail(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                format!("Unsupported media type \"{content_type}\" in request."),
+            ));
+        }
+    };
+    if values.len() > FIELDS_MAX {
+        return Err(Failure::field("non_field_errors", format!("A body has at most {FIELDS_MAX} fields.")));
+    }
+    let is_json = essence == "application/json";
+    Ok(Fields { values, errors: BTreeMap::new(), body: bytes, is_json })
+}
+
+/// Reads a body without parsing it, for callbacks that a plugin understands.
+///
+/// Failures: 413 past `bytes_max`, 408 past `timeout`.
+pub async fn read_raw<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Fields, Failure>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let body = read_bytes(body, bytes_max, timeout).await?;
+    Ok(Fields { values: Map::new(), errors: BTreeMap::new(), body, is_json: false })
+}
+
+pub async fn read_bytes<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Bytes, Failure>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect()).await {
+        Err(_) => Err(Failure::detail(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            format!("The request body did not arrive within {} seconds.", timeout.as_secs()),
+        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::detail(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("The request body may have at most {bytes_max} bytes."),
+        )),
+        Ok(Err(_)) => Err(Failure::detail(
+            StatusCode::BAD_REQUEST,
+            "body_unreadable",
+            "The request body could not be read.",
+        )),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    }
+}
+
+fn parse_json(bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        Failure::detail(StatusCode::BAD_REQUEST, "parse_error", format!("JSON parse error - {error}"))
+    })?;
+    let kind = match value {
+        Value::Object(map) => return Ok(map),
+        Value::Array(_) => "list",
+        Value::String(_) => "str",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "int",
+        Value::Bool(_) => "bool",
+        Value::Null => "null",
+    };
+    let text = format!("Invalid data. Expected a dictionary, but got {kind}.");
+    Err(Failure::field("non_field_errors", text))
+}
+
+async fn parse_multipart(content_type: &str, bytes: Bytes) -> Result<Map<String, Value>, Failure> {
+    let refuse = |error: multer::Error| {
+        Failure::detail(
+            StatusCode::BAD_REQUEST,
+            "parse_error",
+            format!("Multipart form parse error - {error}"),
+        )
+    };
+    let boundary = multer::parse_boundary(content_type).map_err(refuse)?;
+    let stream = futures_util::stream::once(async move { Ok::<_, Infallible>(bytes) });
+    let mut multipart = multer::Multipart::new(stream, boundary);
+    let mut values = Map::new();
+    while let Some(field) = multipart.next_field().await.map_err(refuse)? {
+        let Some(name) = field.name().map(str::to_owned) else { continue };
+        // A file is no text: the field's own check then says so.
+        let value = if field.file_name().is_some() {
+            Value::Array(Vec::new())
+        } else {
+            Value::String(field.text().await.map_err(refuse)?)
+        };
+        values.insert(name, value);
+        if values.len() > FIELDS_MAX {
+            break;
+        }
+    }
+    Ok(values)
+}
+
+impl Fields {
+    #[cfg(test)]
+    fn of(value: Value) -> Fields {
+        let Value::Object(values) = value else { panic!("an object") };
+        Fields { values, errors: BTreeMap::new(), body: Bytes::new(), is_json: false }
+    }
+
+    /// A required text.
+    pub fn required(&mut self, name: &'static str, rule: Text) -> Option<String> {
+        match self.values.get(name) {
+            None => {
+                self.refuse(name, "This field is required.");
+                None
+            }
+            Some(Value::Null) => {
+                self.refuse(name, "This field may not be null.");
+                None
+            }
+            Some(_) => self.text(name, rule),
+        }
+    }
+
+    /// A text that may be absent or empty; null and absent are the same.
+    pub fn optional(&mut self, name: &'static str, rule: Text) -> Option<String> {
+        match self.values.get(name)? {
+            Value::Null => None,
+            Value::String(text) if text.trim().is_empty() => Some(String::new()),
+            _ => self.text(name, rule),
+        }
+    }
+
+    /// A required text that is not trimmed: a password. Its length is the rules' to judge.
+    pub fn required_as_typed(&mut self, name: &'static str) -> Option<String> {
+        match self.values.get(name) {
+            Some(Value::String(text)) if !text.is_empty() && !text.contains('\0') => Some(text.clone()),
+            _ => self.required(name, Text { chars_max: usize::MAX }),
+        }
+    }
+
+    /// The raw value of a field, for rules that are not text.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// The body as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// A text that may be missing, null or blank, which is all the same.
+    pub fn given(&mut self, name: &'static str, rule: Text) -> Option<String> {
+        match self.values.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.trim().is_empty() => None,
+            Some(_) => self.text(name, rule),
+        }
+    }
+
+    /// `true` or `false`, also as the texts that forms have; `default` when it is absent, null or blank.
+    pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
+        let flag = match self.values.get(name) {
+            None | Some(Value::Null) => return default,
+            Some(Value::Bool(flag)) => return *flag,
+            Some(Value::String(text)) => match text.trim().to_ascii_lowercase().as_str() {
+                "" => Some(default),
+                "true" | "1" | "on" => Some(true),
+                "false" | "0" | "off" => Some(false),
+                _ => None,
+            },
+            Some(_) => None,
+        };
+        flag.unwrap_or_else(|| {
+            self.refuse(name, "Must be a valid boolean.");
+            default
+        })
+    }
+
+    /// A number as the characters the client wrote: a JSON number before any parser could round it, or a text.
+    /// Absent and null are `None`; what is neither is an empty text, which is no number.
+    pub fn number_text(&self, name: &str) -> Option<String> {
+        match self.values.get(name)? {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) if self.is_json => {
+                Some(raw_number(&self.body, name).unwrap_or_default().to_owned())
+            }
+            _ => Some(String::new()),
+        }
+    }
+
+    /// The whole body, for commands that check it themselves.
+    pub fn into_object(self) -> Value {
+        Value::Object(self.values)
+    }
+
+    /// Notes a field error; [`Fields::finish`] reports it.
+    pub fn refuse(&mut self, name: &'static str, text: impl Into<String>) {
+        self.errors.entry(name).or_default().push(text.into());
+    }
+
+    /// The values of required fields, which were all given. Fails with every error noted so far.
+    pub(crate) fn all<T: AllGiven>(&mut self, values: T) -> Result<T::Values, Failure> {
+        self.finish()?;
+        values.all().ok_or_else(|| Failure::fields(BTreeMap::new()))
+    }
+
+    /// Fails with every error noted so far.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Failure::fields(std::mem::take(&mut self.errors))) }
+    }
+
+    fn text(&mut self, name: &'static str, rule: Text) -> Option<String> {
+        let text = match self.values.get(name)? {
+            Value::String(text) => text.trim().to_owned(),
+            Value::Number(number) => number.to_string(),
+            _ => {
+                self.refuse(name, "Not a valid string.");
+                return None;
+            }
+        };
+        if text.is_empty() {
+            self.refuse(name, "This field may not be blank.");
+        } else if text.contains('\0') {
+            self.refuse(name, "Null characters are not allowed.");
+        } else if text.chars().count() > rule.chars_max {
+            self.refuse(name, format!("Ensure this field has no more than {} characters.", rule.chars_max));
+        } else {
+            return Some(text);
+        }
+        None
+    }
+}
+
+/// Values that are there together or not at all. A field that is missing was refused by what read it.
+pub(crate) trait AllGiven {
+    type Values;
+
+    fn all(self) -> Option<Self::Values>;
+}
+
+impl<A> AllGiven for Option<A> {
+    type Values = A;
+
+    fn all(self) -> Option<A> {
+        self
+    }
+}
+
+impl<A, B> AllGiven for (Option<A>, Option<B>) {
+    type Values = (A, B);
+
+    fn all(self) -> Option<(A, B)> {
+        Some((self.0?, self.1?))
+    }
+}
+
+impl<A, B, C> AllGiven for (Option<A>, Option<B>, Option<C>) {
+    type Values = (A, B, C);
+
+    fn all(self) -> Option<(A, B, C)> {
+        Some((self.0?, self.1?, self.2?))
+    }
+}
+
+/// The characters of a number under a top-level key of a JSON object that was found to be well-formed; the last one
+/// when a key is there twice, as the parser takes it.
+fn raw_number<'a>(body: &'a [u8], wanted: &str) -> Option<&'a str> {
+    let (mut at, mut depth, mut key, mut found) = (0, 0u32, None, None);
+    while let Some(&byte) = body.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b',' => key = None,
+            b'"' => {
+                while *body.get(at)? != b'"' {
+                    at += if body[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+                if depth == 1 && key.is_none() {
+                    key = serde_json::from_slice::<String>(body.get(start..at)?).ok();
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                while body.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)) {
+                    at += 1;
+                }
+                if depth == 1 && key.as_deref() == Some(wanted) {
+                    found = std::str::from_utf8(&body[start..at]).ok();
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+    use serde_json::json;
+
+    const SHORT: Text = Text { chars_max: 5 };
+
+    fn error(value: Value) -> String {
+        let mut fields = Fields::of(value);
+        assert_eq!(fields.required("a", SHORT), None);
+        let failure = fields.finish().expect_err("refused");
+        assert_eq!(failure.status, StatusCode::BAD_REQUEST);
+        String::from_utf8(failure.into_reply("r").body.to_vec()).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn field_errors_use_the_words_of_the_original() {
+        assert_eq!(error(json!({})), r#"{"a":["This field is required."]}"#);
+        assert_eq!(error(json!({"a": null})), r#"{"a":["This field may not be null."]}"#);
+        assert_eq!(error(json!({"a": "  "})), r#"{"a":["This field may not be blank."]}"#);
+        assert_eq!(error(json!({"a": true})), r#"{"a":["Not a valid string."]}"#);
+        assert_eq!(error(json!({"a": {"b": 1}})), r#"{"a":["Not a valid string."]}"#);
+        assert_eq!(
+            error(json!({"a": "123456"})),
+            r#"{"a":["Ensure this field has no more than 5 characters."]}"#
+        );
+        assert_eq!(error(json!({"a": "1\u{0}"})), r#"{"a":["Null characters are not allowed."]}"#);
+    }
+
+    #[test]
+    fn numbers_are_their_digits_and_text_is_trimmed() {
+        let mut fields = Fields::of(json!({"a": 12345, "b": " 12345 "}));
+        assert_eq!(fields.required("a", SHORT).as_deref(), Some("12345"));
+        assert_eq!(fields.required("b", SHORT).as_deref(), Some("12345"));
+        assert!(fields.finish().is_ok());
+    }
+
+    async fn parsed(content_type: &'static str, body: &'static str) -> Result<Fields, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, content_type.parse().expect("a header value"));
+        read(&headers, Full::new(Bytes::from(body)), 100, Duration::from_secs(1)).await
+    }
+
+    #[test]
+    fn a_number_is_found_as_it_was_written() {
+        let raw = |body: &'static str| raw_number(body.as_bytes(), "amount");
+        assert_eq!(raw(r#"{"amount":1000.50000000000000000001}"#), Some("1000.50000000000000000001"));
+        assert_eq!(raw(r#" { "x" : "amount" , "amount" : 1e3 } "#), Some("1e3"));
+        assert_eq!(raw(r#"{"a":{"amount":1},"b":[{"amount":2}],"\u0061mount":-3}"#), Some("-3"));
+        assert_eq!(raw(r#"{"amount":1,"amount":2}"#), Some("2"));
+        assert_eq!(
+            raw(r#"{"a\"":"\\\"amount\":9,","amount":18446744073709551616}"#),
+            Some("18446744073709551616")
+        );
+        assert_eq!(raw(r#"{"x":"amount"}"#), None);
+        assert_eq!(raw(r#"{"amount":"7"}"#), None);
+    }
+
+    #[tokio::test]
+    async fn json_form_and_multipart_are_read_alike() {
+        let multipart = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1 2\r\n--x--\r\n";
+        for (content_type, body) in [
+            ("application/json; charset=utf-8", r#"{"a":"1 2"}"#),
+            ("application/x-www-form-urlencoded", "a=1+2"),
+            ("multipart/form-data; boundary=x", multipart),
+        ] {
+            let mut fields = parsed(content_type, body).await.expect("parsed");
+            assert_eq!(fields.required("a", SHORT).as_deref(), Some("1 2"), "{content_type}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_that_cannot_be_read_say_why() {
+        for (content_type, body, status, code) in [
+            ("text/xml", "<a/>", 415, "unsupported_media_type"),
+            ("application/json", "{\"a\": ", 400, "parse_error"),
+            ("application/json", "[1]", 400, "invalid_fields"),
+            ("multipart/form-data", "x", 400, "parse_error"),
+            ("multipart/form-data; boundary=x", "--x\r\nbroken", 400, "parse_error"),
+        ] {
+            let failure = parsed(content_type, body).await.expect_err("refused");
+            assert_eq!((failure.status.as_u16(), failure.code), (status, code), "{content_type} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_at_the_limit_passes_and_one_byte_more_is_413() {
+        let headers =
+            HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().expect("a value"))]);
+        for (bytes_max, passes) in [(9, true), (8, false)] {
+            let body = Full::new(Bytes::from_static(br#"{"a":"1"}"#));
+            let result = read(&headers, body, bytes_max, Duration::from_secs(1)).await;
+            assert_eq!(result.is_ok(), passes);
+            if let Err(failure) = result {
+                assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
+            }
+        }
+    }
+}

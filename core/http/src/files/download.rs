@@ -1,0 +1,219 @@
+//! `chat/files/{id}/`, and the files themselves under `/media/`, beside the base path.
+//!
+//! Downloads are for members: by `Authorization`, or by a signed link for where no header can be sent. They never come
+//! from a cache, run nothing (`sandbox`, `nosniff`), and what is no plain picture, sound or film is handed over to be
+//! saved.
+
+use std::sync::Arc;
+
+use chelseru_domain::chat::{FileId, StoredFile};
+use chelseru_domain::clock::{Timestamp, rest_format};
+use chelseru_domain::identity::Caller;
+use chelseru_domain::ids::UserId;
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::Files;
+use super::failure::chat_failure;
+use super::json::file_json;
+use super::store::kind;
+use crate::reply::{Failure, Reply};
+use crate::reply_body::FileBody;
+use crate::request::{Access, Context, Link, Request, no_credentials, not_found};
+use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/chat/files/{id}/",
+        name: "File Instance",
+        access: Access::User,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "file_get",
+            call: call!(get),
+            about: About {
+                summary: "A file's facts and a short-lived link",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "UploadedFile")],
+            },
+        }],
+    },
+    Route {
+        path: "/media/uploads/chat_files/{year}/{month}/{day}/{name}",
+        name: "File",
+        access: Access::Link,
+        kind: Kind::File,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "file_download",
+            call: call!(download),
+            about: About {
+                summary: "A file's bytes, for members of its room",
+                parameters: &[],
+                fields: &[],
+                answers: &[
+                    (200, "The bytes."),
+                    (401, "Neither a token nor a valid link."),
+                    (206, "A part of the bytes."),
+                    (416, "No such part."),
+                ],
+            },
+        }],
+    },
+];
+
+/// `GET chat/files/{id}/`: what is known of a file, with a signed link to it.
+async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
+    let user = request.caller.user_id;
+    let id = FileId(request.id("id")?);
+    let file = files.chat.file(id).map_err(|error| chat_failure(&request, error))?;
+    let file = allowed(&files, &request, file, user).await?;
+    let expires = files.clock.now().as_secs() + files.limits.link_seconds;
+    let mut body = file_json(&file);
+    let link = request.address(&file.path());
+    body["link"] = format!("{link}?{}", files.store.sign(&file, user, expires)).into();
+    body["link_expires_at"] = rest_format(Timestamp::from_secs(expires)).into();
+    Ok(Reply::json(StatusCode::OK, &body))
+}
+
+/// `GET /media/uploads/chat_files/{year}/{month}/{day}/{name}`: the bytes, or a part of them.
+async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
+    let file = files.store.find(request.path()).map_err(|error| chat_failure(&request, error))?;
+    let by_link = match &file {
+        Some(file) => signer(&files, &request, file).await?,
+        None => None,
+    };
+    // Without a word on who asks, nothing is said about the file either.
+    let user = request.caller.0.as_ref().map(|caller| caller.user_id).or(by_link);
+    let file = allowed(&files, &request, file, user.ok_or_else(no_credentials)?).await?;
+    let bytes = files.store.bytes(&file).await.map_err(|error| {
+        tracing::error!(request.id = %request.id, %error, file.id = file.id.0, "a file cannot be read");
+        Failure::internal()
+    })?;
+    send(&request, &file, bytes).await
+}
+
+/// Whom a signed link serves: a user whose account is active.
+async fn signer(files: &Files, context: &Context, file: &StoredFile) -> Result<Option<UserId>, Failure> {
+    let signer = files.store.signer(file, context.query_text(), files.clock.now());
+    let Some(user) = signer else { return Ok(None) };
+    let account = files.identity.user(user).map_err(|error| chat_failure(context, error.into()))?;
+    Ok(account.filter(|account| account.active).map(|account| account.id))
+}
+
+async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> Result<Reply, Failure> {
+    let text = |text: String| HeaderValue::from_str(&text).map_err(|_| Failure::internal());
+    let tag = format!("\"{}\"", file.name);
+    let range = match context.head.headers.get(header::IF_RANGE) {
+        // Only of the very file that a part is there of already.
+        Some(of) if of.as_bytes() != tag.as_bytes() => Ok(None),
+        _ => range(context.header(header::RANGE), file.bytes),
+    };
+    let Ok(range) = range else {
+        let failure = Failure::detail(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "range_not_satisfiable",
+            "There is no such range.",
+        );
+        return Err(failure.with(header::CONTENT_RANGE, text(format!("bytes */{}", file.bytes))?));
+    };
+    let (start, count) = range.unwrap_or((0, file.bytes));
+    let passive = kind::is_passive(&file.content_type);
+    let disposition = if passive { "inline" } else { "attachment" };
+    let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let mut reply = Reply::bare(status)
+        .with(header::CONTENT_TYPE, text(kind::sent_as(&file.content_type).to_owned())?)
+        .with(header::CONTENT_LENGTH, HeaderValue::from(count))
+        .with(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))
+        .with(header::ETAG, text(tag)?)
+        .with(header::CONTENT_DISPOSITION, text(format!("{disposition}; {}", file_name(file)))?)
+        .with(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'"),
+        );
+    if range.is_some() {
+        let shown = format!("bytes {start}-{}/{}", start + count - 1, file.bytes);
+        reply = reply.with(header::CONTENT_RANGE, text(shown)?);
+    }
+    if context.head.method == Method::GET {
+        let body = FileBody::open(bytes, start, count).await.map_err(|_| Failure::internal())?;
+        reply.file = Some(Box::new(body));
+    }
+    Ok(reply)
+}
+
+/// The one range of a `Range` header as start and count; several, or another unit, are taken as none. An error when
+/// it lies outside.
+fn range(header: &str, bytes: u64) -> Result<Option<(u64, u64)>, ()> {
+    let Some(spec) = header.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
+        return Ok(None);
+    };
+    let Some((from, to)) = spec.trim().split_once('-') else { return Ok(None) };
+    let (start, end) = match (from.parse::<u64>(), to.parse::<u64>()) {
+        (Ok(start), Ok(end)) if end < start => return Ok(None),
+        (Ok(start), Ok(end)) => (start, end.min(bytes.saturating_sub(1))),
+        (Ok(start), Err(_)) if to.is_empty() => (start, bytes.saturating_sub(1)),
+        // The last so many.
+        (Err(_), Ok(0)) if from.is_empty() => return Err(()),
+        (Err(_), Ok(count)) if from.is_empty() => (bytes.saturating_sub(count), bytes.saturating_sub(1)),
+        _ => return Ok(None),
+    };
+    if start >= bytes { Err(()) } else { Ok(Some((start, end - start + 1))) }
+}
+
+/// A name to save it by: the uploader's, percent-encoded, and one for clients that do not read that.
+fn file_name(file: &StoredFile) -> String {
+    let plain = format!("filename=\"{}\"", file.name);
+    if file.title.is_empty() {
+        return plain;
+    }
+    let encoded: String = file
+        .title
+        .bytes()
+        .map(|byte| match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("{plain}; filename*=UTF-8''{encoded}")
+}
+
+/// The file if the user may have it; 404 otherwise, whatever the reason, but for those whom the room banned.
+async fn allowed(
+    files: &Files,
+    context: &Context,
+    file: Option<StoredFile>,
+    user: UserId,
+) -> Result<StoredFile, Failure> {
+    let Some(file) = file else { return Err(not_found()) };
+    let file = files.chat.file_for(file, user).map_err(|error| chat_failure(context, error))?;
+    file.ok_or_else(not_found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_within_the_file_or_refused() {
+        for (header, expected) in [
+            ("", Ok(None)),
+            ("bytes=0-", Ok(Some((0, 10)))),
+            ("bytes=2-4", Ok(Some((2, 3)))),
+            ("bytes=9-9", Ok(Some((9, 1)))),
+            ("bytes=5-99", Ok(Some((5, 5)))),
+            ("bytes=-3", Ok(Some((7, 3)))),
+            ("bytes=-99", Ok(Some((0, 10)))),
+            ("bytes=10-", Err(())),
+            ("bytes=-0", Err(())),
+            ("bytes=4-2", Ok(None)),
+            ("bytes=0-1,3-4", Ok(None)),
+            ("lines=1-2", Ok(None)),
+            ("bytes=a-b", Ok(None)),
+        ] {
+            assert_eq!(range(header, 10), expected, "{header}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What the caller learns of a file that was not taken.
+
+use chelseru_domain::chat::{ChatError, Denied, RoomId};
+use http::StatusCode;
+
+use super::store::FileError;
+use crate::chat::failure;
+use crate::reply::{Failure, sentence};
+use crate::request::{Context, not_found};
+
+/// [`failure`](failure::failure) of chat, of a room that is named by its file.
+pub(crate) fn chat_failure(context: &Context, error: ChatError) -> Failure {
+    failure::failure(context, error, not_found)
+}
+
+pub(crate) fn no_room(room: RoomId) -> String {
+    format!("Invalid pk \"{}\" - object does not exist.", room.0)
+}
+
+/// [`file_failure`] of an upload to a room, which may not be the uploader's.
+pub(crate) fn upload_failure(context: &Context, error: FileError, room: RoomId) -> Failure {
+    match error {
+        FileError::Chat(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => {
+            Failure::field("chatroom", no_room(room))
+        }
+        error => file_failure(context, error, "file"),
+    }
+}
+
+/// What the caller learns of a file that was not taken.
+pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static str) -> Failure {
+    let text = sentence(&error);
+    let detail = |status, code| Failure::detail(status, code, text.clone());
+    match error {
+        FileError::Empty => Failure::field(field, "The submitted file is empty."),
+        FileError::TooLarge(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
+        FileError::QuotaExceeded(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded"),
+        FileError::TotalExceeded(_) => {
+            // Only the operator can help.
+            tracing::error!(request.id = %context.id, "files.total_bytes_max is used up");
+            detail(StatusCode::INSUFFICIENT_STORAGE, "files_full")
+        }
+        FileError::TooManyUploads { own: true } => {
+            detail(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads").retry_after(1)
+        }
+        FileError::TooManyUploads { own: false } => {
+            detail(StatusCode::SERVICE_UNAVAILABLE, "too_many_uploads").retry_after(1)
+        }
+        FileError::TooManyResumable => detail(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads"),
+        FileError::Chat(error) => chat_failure(context, error),
+        FileError::Disk(error) => {
+            tracing::error!(request.id = %context.id, %error, "a file could not be written");
+            Failure::internal()
+        }
+    }
+}

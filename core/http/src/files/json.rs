@@ -1,0 +1,19 @@
+//! How a file looks in replies.
+
+use chelseru_domain::chat::StoredFile;
+use chelseru_domain::clock::rest_format;
+use serde_json::{Value, json};
+
+/// A file in replies: the original's fields and what is known beside.
+pub(crate) fn file_json(file: &StoredFile) -> Value {
+    json!({
+        "id": file.id.0,
+        "file": file.path(),
+        "chatroom": file.room.0,
+        "text": file.text,
+        "created_at": rest_format(file.created_at),
+        "name": file.title,
+        "content_type": file.content_type,
+        "size": file.bytes,
+    })
+}

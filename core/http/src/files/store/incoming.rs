@@ -1,0 +1,143 @@
+//! A file that is being received: written piece by piece, counted, and removed unless it is kept.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use chelseru_domain::ids::UserId;
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
+
+use super::kind::{HEAD_BYTES, Kind};
+use super::{FileError, FileStore, lock};
+
+/// A place among the uploads that are received at once; dropping it gives it back.
+pub struct Slot {
+    receiving: Arc<Mutex<std::collections::HashMap<UserId, usize>>>,
+    user: UserId,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut receiving = lock(&self.receiving);
+        if let Some(count) = receiving.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                receiving.remove(&self.user);
+            }
+        }
+    }
+}
+
+/// Bytes on their way to disk.
+pub struct Incoming {
+    path: Doomed,
+    file: File,
+    head: Vec<u8>,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+/// A whole file that is not where it belongs yet.
+pub(super) struct Received {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) bytes: u64,
+}
+
+/// A path that is removed when it is dropped.
+struct Doomed(Option<PathBuf>);
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Left behind, it is removed at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl FileStore {
+    /// Takes a place for an upload.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::TooManyUploads`].
+    pub fn slot(&self, user: UserId, limits: &chelseru_config::Files) -> Result<Slot, FileError> {
+        let mut receiving = lock(&self.receiving);
+        if receiving.values().sum::<usize>() >= limits.uploads_max {
+            return Err(FileError::TooManyUploads { own: false });
+        }
+        let count = receiving.entry(user).or_default();
+        if *count >= limits.uploads_per_user_max {
+            return Err(FileError::TooManyUploads { own: true });
+        }
+        *count += 1;
+        Ok(Slot { receiving: self.receiving.clone(), user })
+    }
+
+    /// A new file of at most so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Disk`].
+    pub async fn receive(&self, bytes_max: u64) -> Result<Incoming, FileError> {
+        let path = self.incoming_dir().join(random_name()?);
+        let file = File::options().write(true).create_new(true).open(&path).await?;
+        let path = Doomed(Some(path));
+        Ok(Incoming { path, file, head: Vec::new(), bytes: 0, bytes_max })
+    }
+}
+
+impl Incoming {
+    /// A file that was written before, to be kept.
+    pub(super) async fn written(path: PathBuf) -> io::Result<Incoming> {
+        let mut file = File::options().read(true).write(true).open(&path).await?;
+        let bytes = file.metadata().await?.len();
+        let mut head = Vec::new();
+        let mut start = tokio::io::AsyncReadExt::take(&mut file, HEAD_BYTES as u64);
+        tokio::io::AsyncReadExt::read_to_end(&mut start, &mut head).await?;
+        Ok(Incoming { path: Doomed(Some(path)), file, head, bytes, bytes_max: u64::MAX })
+    }
+
+    /// # Errors
+    ///
+    /// [`FileError::TooLarge`], [`FileError::Disk`].
+    pub async fn write(&mut self, piece: &Bytes) -> Result<(), FileError> {
+        self.bytes = self.bytes.saturating_add(piece.len() as u64);
+        if self.bytes > self.bytes_max {
+            return Err(FileError::TooLarge(self.bytes_max));
+        }
+        let wanted = HEAD_BYTES.saturating_sub(self.head.len()).min(piece.len());
+        self.head.extend_from_slice(&piece[..wanted]);
+        self.file.write_all(piece).await?;
+        Ok(())
+    }
+
+    /// Flushes the file and gives it its name. From then on it stays until it is moved, or until a start finds no
+    /// record of it.
+    pub(super) async fn finish(mut self, folder: &Path) -> Result<Received, FileError> {
+        if self.bytes == 0 {
+            return Err(FileError::Empty);
+        }
+        self.file.flush().await?;
+        self.file.sync_all().await?;
+        let kind = Kind::of(&self.head);
+        let name = format!("{}.{}", random_name()?, kind.extension);
+        let named = folder.join(&name);
+        if let Some(path) = &self.path.0 {
+            tokio::fs::rename(path, &named).await?;
+        }
+        self.path.0 = None;
+        Ok(Received { path: named, name, kind, bytes: self.bytes })
+    }
+}
+
+/// 128 random bits, so that a name cannot be guessed.
+pub(super) fn random_name() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

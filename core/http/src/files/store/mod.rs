@@ -1,0 +1,304 @@
+//! Uploaded files: their bytes on disk, from the first one received to the last one collected.
+//!
+//! What is known of a file (room, uploader, type, size) is in the store; its bytes are under `uploads/` in the data
+//! folder, at the path its link shows. Names are random and types are read from the content, so nothing a client
+//! says becomes a path or a type. Invariants: a file with a record has its bytes, whole and flushed; bytes without a
+//! record are in `uploads/incoming/` only, where a start clears them away; no file passes the size cap, no user the
+//! quota.
+//!
+//! Not here: requests (`upload`, `tus`, `download`), who may have a file (`chelseru_domain::chat`).
+//! Reading order: this file, `incoming`, `resumable`, `link`, `kind`.
+
+mod incoming;
+pub mod kind;
+mod link;
+mod resumable;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chelseru_domain::chat::{
+    Action, ChatError, ChatService, FileDraft, FileId, FileKept, RoomId, StoredFile,
+};
+use chelseru_domain::clock::Timestamp;
+use chelseru_domain::ids::UserId;
+use chelseru_domain::secret::SubKey;
+
+pub use incoming::{Incoming, Slot};
+pub use resumable::{Upload, UploadDraft};
+
+/// Files looked at in one round of collecting.
+const COLLECT_STEP: usize = 500;
+const FOLDER: &str = "uploads";
+/// What comes before the folder in a link, as in the original: files have their place beside the base path, so that a
+/// link that was stored stays right.
+const LINKS: &str = "/media/";
+const INCOMING: &str = "incoming";
+/// Characters of what an uploader calls a file.
+const TITLE_CHARS_MAX: usize = 150;
+
+/// Why a file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("a file may have at most {0} bytes")]
+    TooLarge(u64),
+    #[error("the file is empty")]
+    Empty,
+    #[error("the quota of {0} bytes is used up")]
+    QuotaExceeded(u64),
+    #[error("all files together may have at most {0} bytes, which are used up")]
+    TotalExceeded(u64),
+    /// Of the gateway (false) or of the user (true).
+    #[error("too many uploads at once")]
+    TooManyUploads { own: bool },
+    #[error("too many resumable uploads were begun")]
+    TooManyResumable,
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    #[error("the disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// What an uploader says of a file.
+#[derive(Debug, Clone)]
+pub struct FileWords {
+    pub room: RoomId,
+    pub uploader: UserId,
+    pub title: String,
+    pub text: Option<String>,
+}
+
+/// The uploaded files.
+pub struct FileStore {
+    chat: Arc<ChatService>,
+    data_dir: PathBuf,
+    key: SubKey,
+    receiving: Arc<Mutex<HashMap<UserId, usize>>>,
+    resumable: Mutex<HashMap<String, resumable::Begun>>,
+    /// Where collecting goes on.
+    collected: Mutex<FileId>,
+}
+
+impl FileStore {
+    /// Opens the folder and finishes or clears away what a stop left half done.
+    ///
+    /// # Errors
+    ///
+    /// A text for the operator, when the folder cannot be used.
+    pub fn open(data_dir: &Path, chat: Arc<ChatService>, key: SubKey) -> Result<FileStore, String> {
+        let files = FileStore {
+            chat,
+            data_dir: data_dir.to_owned(),
+            key,
+            receiving: Arc::default(),
+            resumable: Mutex::default(),
+            collected: Mutex::new(FileId(0)),
+        };
+        let incoming = files.incoming_dir();
+        let fault = |error: io::Error| format!("{}: cannot be used: {error}", incoming.display());
+        std::fs::create_dir_all(&incoming).map_err(fault)?;
+        files.recover().map_err(fault)?;
+        Ok(files)
+    }
+
+    /// The file at a path that a link names. The path is compared with the record's, never opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub fn find(&self, path: &str) -> Result<Option<StoredFile>, ChatError> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let file = self.chat.file_by_name(name)?;
+        Ok(file.filter(|file| file.path() == path))
+    }
+
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be opened.
+    pub async fn bytes(&self, file: &StoredFile) -> io::Result<tokio::fs::File> {
+        tokio::fs::File::open(self.place(file)).await
+    }
+
+    /// Makes a received file one of the room's.
+    ///
+    /// Not to be dropped half way: a file whose record is stored would wait for the next start to be moved. Callers
+    /// run it detached from the connection.
+    ///
+    /// # Errors
+    ///
+    /// See [`FileError`].
+    pub async fn keep(
+        &self,
+        incoming: Incoming,
+        words: FileWords,
+        limits: &chelseru_config::Files,
+    ) -> Result<StoredFile, FileError> {
+        self.chat.check(words.room, words.uploader, Action::Post)?;
+        let received = incoming.finish(&self.incoming_dir()).await?;
+        let now = self.chat.now();
+        let draft = FileDraft {
+            room: words.room,
+            uploader: words.uploader,
+            name: received.name,
+            folder: folder(now),
+            title: title(&words.title),
+            content_type: received.kind.mime.to_owned(),
+            bytes: received.bytes,
+            text: words.text,
+            quota_bytes: limits.user_bytes_max,
+            total_bytes: limits.total_bytes_max,
+            now,
+        };
+        // After an error it is not known whether the record is stored; the next start looks.
+        let refused = match self.chat.file_keep(draft).await? {
+            FileKept::Kept(kept) => {
+                move_into(&received.path, &self.place(&kept)).await?;
+                return Ok(kept);
+            }
+            FileKept::QuotaExceeded => FileError::QuotaExceeded(limits.user_bytes_max),
+            FileKept::TotalExceeded => FileError::TotalExceeded(limits.total_bytes_max),
+        };
+        tokio::fs::remove_file(&received.path).await?;
+        Err(refused)
+    }
+
+    /// Refuses early what would be refused in the end: so many bytes more of a user, and of all users together.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::QuotaExceeded`], [`FileError::TotalExceeded`], [`FileError::Chat`].
+    pub fn check_quota(
+        &self,
+        user: UserId,
+        own_bytes: u64,
+        all_bytes: u64,
+        limits: &chelseru_config::Files,
+    ) -> Result<(), FileError> {
+        let own = self.chat.file_bytes(user)?;
+        if own.saturating_add(own_bytes) > limits.user_bytes_max {
+            return Err(FileError::QuotaExceeded(limits.user_bytes_max));
+        }
+        let all = self.chat.file_bytes_total()?;
+        if all.saturating_add(all_bytes) > limits.total_bytes_max {
+            return Err(FileError::TotalExceeded(limits.total_bytes_max));
+        }
+        Ok(())
+    }
+
+    /// Removes files that no message has, those of deleted rooms, and resumable uploads that were given up. One
+    /// bounded step; says how many files went.
+    ///
+    /// # Errors
+    ///
+    /// See [`FileError`].
+    pub async fn collect(&self, limits: &chelseru_config::Files) -> Result<usize, FileError> {
+        let now = self.chat.now();
+        self.expire(now).await;
+        let before = now.minus(Duration::from_secs(limits.orphan_hours * 3600));
+        let from = *lock(&self.collected);
+        let (doomed, end) = self.chat.files_doom(from, COLLECT_STEP, before).await?;
+        let removed = doomed.len();
+        for file in doomed {
+            let place = self.place(&file);
+            match tokio::fs::remove_file(&place).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => self.chat.file_forget(file.id).await?,
+            };
+            // A day's folder goes with its last file; one that is not empty stays by itself.
+            for folder in place.ancestors().skip(1).take(3) {
+                if tokio::fs::remove_dir(folder).await.is_err() {
+                    break;
+                }
+            }
+        }
+        *lock(&self.collected) = end.unwrap_or(FileId(0));
+        Ok(removed)
+    }
+
+    fn incoming_dir(&self) -> PathBuf {
+        self.data_dir.join(FOLDER).join(INCOMING)
+    }
+
+    fn place(&self, file: &StoredFile) -> PathBuf {
+        let path = file.path();
+        self.data_dir.join(path.strip_prefix(LINKS).unwrap_or(&path))
+    }
+
+    /// A received file whose record was stored goes where it belongs; resumable uploads go on; the rest was cut off.
+    fn recover(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(self.incoming_dir())? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if self.recover_resumable(&path, name) {
+                continue;
+            }
+            let known = self.chat.file_by_name(name).map_err(io::Error::other)?;
+            match known.map(|file| self.place(&file)) {
+                Some(place) => {
+                    if let Some(folder) = place.parent() {
+                        std::fs::create_dir_all(folder)?;
+                    }
+                    std::fs::rename(&path, place)?;
+                }
+                None => std::fs::remove_file(&path)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The part of a link before the name: by day, as in the original.
+fn folder(now: Timestamp) -> String {
+    let written = chelseru_domain::clock::rest_format(now);
+    let day = written.get(..10).unwrap_or("1970-01-01").replace('-', "/");
+    format!("{LINKS}{FOLDER}/chat_files/{day}/")
+}
+
+/// The last part of what a client calls a file, without what could not be shown.
+fn title(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    last.chars().filter(|character| !character.is_control()).take(TITLE_CHARS_MAX).collect()
+}
+
+/// Renames into a folder that is made when it is not there, and flushes the folder.
+async fn move_into(from: &Path, to: &Path) -> io::Result<()> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    // Collecting may remove the folder in between.
+    for last in [false, true] {
+        tokio::fs::create_dir_all(folder).await?;
+        match tokio::fs::rename(from, to).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {}
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
+    tokio::fs::File::open(folder).await?.sync_all().await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_no_path() {
+        assert_eq!(title("../../etc/passwd"), "passwd");
+        assert_eq!(title("C:\\x\\گزارش\u{0}.pdf"), "گزارش.pdf");
+        assert_eq!(title(&"n".repeat(200)).len(), TITLE_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_folder_is_a_day() {
+        assert_eq!(folder(Timestamp::from_secs(1_769_860_800)), "/media/uploads/chat_files/2026/01/31/");
+    }
+}

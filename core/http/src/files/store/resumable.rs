@@ -1,0 +1,309 @@
+//! Uploads that go on after a cut: their state is a small file beside the bytes, so a restart forgets none.
+//!
+//! The offset is the length of the bytes on disk; it is told only after they are flushed. An upload is one user's,
+//! counts against the quota with its whole length from the start, and is given up after its time.
+
+use std::io::{self, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chelseru_domain::chat::{Action, FileId, RoomId, StoredFile};
+use chelseru_domain::clock::Timestamp;
+use chelseru_domain::ids::UserId;
+use serde::{Deserialize, Serialize};
+use tokio::fs::File;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::sync::OwnedMutexGuard;
+
+use super::incoming::random_name;
+use super::{FileError, FileStore, FileWords, Incoming, lock, title};
+
+const STATE: &str = "json";
+const PART: &str = "part";
+/// How long a request waits for another one at the same upload.
+const TURN_MAX: Duration = Duration::from_millis(500);
+
+/// What a client wants to send in pieces.
+#[derive(Debug, Clone)]
+pub struct UploadDraft {
+    pub words: FileWords,
+    pub bytes: u64,
+}
+
+/// An upload that was begun.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Upload {
+    pub id: String,
+    pub user: UserId,
+    pub room: RoomId,
+    pub bytes: u64,
+    title: String,
+    text: Option<String>,
+    expires_at: Timestamp,
+    /// The file it became.
+    file: Option<FileId>,
+}
+
+/// An upload in memory.
+#[derive(Clone)]
+pub(super) struct Begun {
+    user: UserId,
+    /// Bytes that count against the quota and are no file yet.
+    promised: u64,
+    upload: Arc<tokio::sync::Mutex<Upload>>,
+}
+
+impl Begun {
+    fn of(upload: Upload) -> Begun {
+        let promised = if upload.file.is_some() { 0 } else { upload.bytes };
+        Begun { user: upload.user, promised, upload: Arc::new(tokio::sync::Mutex::new(upload)) }
+    }
+}
+
+impl Upload {
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}
+
+impl FileStore {
+    /// Begins a resumable upload.
+    ///
+    /// # Errors
+    ///
+    /// See [`FileError`].
+    pub async fn begin(
+        &self,
+        draft: UploadDraft,
+        limits: &chelseru_config::Files,
+    ) -> Result<Upload, FileError> {
+        let UploadDraft { words, bytes } = draft;
+        if bytes == 0 {
+            return Err(FileError::Empty);
+        }
+        if bytes > limits.file_bytes_max {
+            return Err(FileError::TooLarge(limits.file_bytes_max));
+        }
+        self.chat.check(words.room, words.uploader, Action::Post)?;
+        let id = random_name()?;
+        let upload = Upload {
+            id: id.clone(),
+            user: words.uploader,
+            room: words.room,
+            bytes,
+            title: title(&words.title),
+            text: words.text,
+            expires_at: self.chat.now().plus(Duration::from_secs(limits.resumable_hours * 3600)),
+            file: None,
+        };
+        self.reserve(&upload, limits)?;
+        let written = async {
+            File::create_new(self.part(&id)).await?.sync_all().await?;
+            self.save(&upload).await
+        };
+        if let Err(error) = written.await {
+            self.give_up(&upload).await?;
+            return Err(error);
+        }
+        Ok(upload)
+    }
+
+    /// A user's upload, for this caller alone; `None` when there is none, an error when somebody is at it.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::TooManyUploads`]: another request is at this upload.
+    pub async fn upload(&self, id: &str, user: UserId) -> Result<Option<OwnedMutexGuard<Upload>>, FileError> {
+        let found = lock(&self.resumable).get(id).filter(|begun| begun.user == user).cloned();
+        let Some(begun) = found else { return Ok(None) };
+        // A look is over at once, and a request whose client is gone soon.
+        match tokio::time::timeout(TURN_MAX, begun.upload.lock_owned()).await {
+            Ok(upload) => Ok(Some(upload)),
+            Err(_) => Err(FileError::TooManyUploads { own: true }),
+        }
+    }
+
+    /// Bytes that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Disk`].
+    pub async fn offset(&self, upload: &Upload) -> Result<u64, FileError> {
+        match upload.file {
+            Some(_) => Ok(upload.bytes),
+            None => Ok(tokio::fs::metadata(self.part(&upload.id)).await?.len()),
+        }
+    }
+
+    /// Opens an upload's bytes for what comes after those that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Disk`].
+    pub async fn go_on(&self, upload: &Upload) -> Result<Piece, FileError> {
+        let mut file = File::options().write(true).open(self.part(&upload.id)).await?;
+        let offset = file.seek(SeekFrom::End(0)).await?;
+        Ok(Piece { file, offset, bytes_max: upload.bytes })
+    }
+
+    /// The file of an upload whose bytes are all there, made at the first call.
+    ///
+    /// # Errors
+    ///
+    /// See [`FileError`].
+    pub async fn complete(
+        &self,
+        upload: &mut Upload,
+        limits: &chelseru_config::Files,
+    ) -> Result<Option<StoredFile>, FileError> {
+        if let Some(file) = upload.file {
+            return Ok(self.chat.file(file)?);
+        }
+        if self.offset(upload).await? < upload.bytes {
+            return Ok(None);
+        }
+        // Whoever may not post any more loses nothing else by it.
+        self.chat.check(upload.room, upload.user, Action::Post)?;
+        let words = FileWords {
+            room: upload.room,
+            uploader: upload.user,
+            title: upload.title.clone(),
+            text: upload.text.clone(),
+        };
+        let incoming = Incoming::written(self.part(&upload.id)).await?;
+        let kept = match self.keep(incoming, words, limits).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                // Its bytes are gone with the attempt.
+                self.give_up(upload).await?;
+                return Err(error);
+            }
+        };
+        upload.file = Some(kept.id);
+        self.save(upload).await?;
+        // From here on the file counts.
+        if let Some(begun) = lock(&self.resumable).get_mut(&upload.id) {
+            begun.promised = 0;
+        }
+        Ok(Some(kept))
+    }
+
+    /// Ends an upload and removes its bytes; a file that it became stays.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Disk`].
+    pub async fn give_up(&self, upload: &Upload) -> Result<(), FileError> {
+        lock(&self.resumable).remove(&upload.id);
+        for path in [self.state(&upload.id), self.part(&upload.id)] {
+            match tokio::fs::remove_file(path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up those whose time is over.
+    pub(super) async fn expire(&self, now: Timestamp) {
+        let all: Vec<_> = lock(&self.resumable).values().cloned().collect();
+        for begun in all {
+            // One that somebody is at is looked at in the next round.
+            let Ok(upload) = begun.upload.try_lock() else { continue };
+            if upload.expires_at <= now
+                && let Err(error) = self.give_up(&upload).await
+            {
+                tracing::warn!(%error, "a resumable upload could not be removed");
+            }
+        }
+    }
+
+    /// Whether a file of the incoming folder is of a resumable upload, which then goes on.
+    pub(super) fn recover_resumable(&self, path: &Path, name: &str) -> bool {
+        let Some((id, ending)) = name.rsplit_once('.') else { return false };
+        let state = match ending {
+            STATE => path.to_owned(),
+            PART => self.state(id),
+            _ => return false,
+        };
+        let Ok(bytes) = std::fs::read(state) else { return false };
+        let Ok(upload) = serde_json::from_slice::<Upload>(&bytes) else { return false };
+        // Bytes that became a file and were not moved yet have that file's name, not this one.
+        if upload.file.is_none() && !self.part(id).exists() {
+            return false;
+        }
+        lock(&self.resumable).entry(upload.id.clone()).or_insert_with(|| Begun::of(upload));
+        true
+    }
+
+    /// Takes an upload in, if its user's bounds leave room for it.
+    fn reserve(&self, upload: &Upload, limits: &chelseru_config::Files) -> Result<(), FileError> {
+        let mut resumable = lock(&self.resumable);
+        let (mut count, mut promised, mut promised_by_all) = (0, upload.bytes, upload.bytes);
+        for begun in resumable.values() {
+            promised_by_all = promised_by_all.saturating_add(begun.promised);
+            if begun.user == upload.user {
+                (count, promised) = (count + 1, promised.saturating_add(begun.promised));
+            }
+        }
+        if count >= limits.resumable_per_user_max {
+            return Err(FileError::TooManyResumable);
+        }
+        self.check_quota(upload.user, promised, promised_by_all, limits)?;
+        resumable.insert(upload.id.clone(), Begun::of(upload.clone()));
+        Ok(())
+    }
+
+    async fn save(&self, upload: &Upload) -> Result<(), FileError> {
+        let path = self.state(&upload.id);
+        let aside = path.with_extension("new");
+        let bytes = serde_json::to_vec(upload).map_err(io::Error::other)?;
+        let mut file = File::create(&aside).await?;
+        file.write_all(&bytes).await?;
+        file.sync_all().await?;
+        Ok(tokio::fs::rename(aside, path).await?)
+    }
+
+    fn state(&self, id: &str) -> PathBuf {
+        self.incoming_dir().join(format!("{id}.{STATE}"))
+    }
+
+    fn part(&self, id: &str) -> PathBuf {
+        self.incoming_dir().join(format!("{id}.{PART}"))
+    }
+}
+
+/// An upload's bytes, open at their end.
+pub struct Piece {
+    file: File,
+    pub offset: u64,
+    bytes_max: u64,
+}
+
+impl Piece {
+    /// # Errors
+    ///
+    /// [`FileError::TooLarge`], when more comes than was promised; what fits was not written either.
+    pub async fn write(&mut self, piece: &Bytes) -> Result<(), FileError> {
+        let offset = self.offset.saturating_add(piece.len() as u64);
+        if offset > self.bytes_max {
+            return Err(FileError::TooLarge(self.bytes_max));
+        }
+        self.file.write_all(piece).await?;
+        self.offset = offset;
+        Ok(())
+    }
+
+    /// Makes what was written durable, also when the rest never came.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Disk`].
+    pub async fn flush(mut self) -> Result<u64, FileError> {
+        self.file.flush().await?;
+        self.file.sync_all().await?;
+        Ok(self.offset)
+    }
+}

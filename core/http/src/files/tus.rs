@@ -1,0 +1,354 @@
+//! `message/file/tus/...`: resumable uploads by the tus protocol, version 1.0.0.
+//!
+//! Core, creation, expiration and termination (<https://tus.io/protocols/resumable-upload>, read 2026-11-24). The
+//! metadata names `chatroom`, and may name `filename` and `text`. When the last byte is there the upload has become a
+//! file: `GET` on the upload tells its number, and so does the header `Upload-File-Id`.
+//!
+//! Not here: what is kept of an upload (`store`).
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chelseru_domain::chat::{Action, RoomId, StoredFile};
+use chelseru_domain::clock::rest_format;
+use chelseru_domain::identity::Caller;
+use chelseru_domain::ids::UserId;
+use futures_util::StreamExt;
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
+
+use super::Files;
+use super::body::{pieces, too_slow};
+use super::failure::{file_failure, upload_failure};
+use super::json::file_json;
+use super::store::{FileError, FileWords, Upload, UploadDraft};
+use crate::chat::failure as chat;
+use crate::generation::Generation;
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Context, Request, not_found};
+use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/message/file/tus/",
+        name: "Resumable Upload List",
+        access: Access::User,
+        kind: Kind::Described(describe),
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "tus_create",
+            call: call!(create),
+            about: About {
+                summary: "Begin a resumable upload (tus 1.0)",
+                parameters: &[],
+                fields: &[],
+                answers: &[
+                    (201, "Location has its address."),
+                    (400, "Field errors, in Upload-Metadata."),
+                    (412, "Tus-Resumable is not 1.0.0."),
+                    (413, "The file would be too large."),
+                    (507, "No room is left for files."),
+                ],
+            },
+        }],
+    },
+    Route {
+        path: "/message/file/tus/{upload}/",
+        name: "Resumable Upload Instance",
+        access: Access::User,
+        kind: Kind::Described(describe),
+        operations: &[
+            Operation {
+                verb: Verb::Get,
+                id: "tus_get",
+                call: call!(get),
+                about: About {
+                    summary: "How far a resumable upload is",
+                    parameters: &[],
+                    fields: &[],
+                    answers: &[(200, "Upload")],
+                },
+            },
+            Operation {
+                verb: Verb::Patch,
+                id: "tus_patch",
+                call: call!(patch),
+                about: About {
+                    summary: "Send more of it",
+                    parameters: &[],
+                    fields: &[],
+                    answers: &[
+                        (204, "Upload-Offset is the new one."),
+                        (409, "Another offset than the one it has."),
+                        (423, "Another request sends right now."),
+                    ],
+                },
+            },
+            Operation {
+                verb: Verb::Delete,
+                id: "tus_delete",
+                call: call!(delete),
+                about: About {
+                    summary: "Give a resumable upload up",
+                    parameters: &[],
+                    fields: &[],
+                    answers: &[(204, "It is done.")],
+                },
+            },
+        ],
+    },
+];
+
+const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+const VERSION: HeaderName = HeaderName::from_static("tus-version");
+const EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
+const MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
+const LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+const FILE_ID: HeaderName = HeaderName::from_static("upload-file-id");
+
+const OURS: HeaderValue = HeaderValue::from_static("1.0.0");
+const PIECE_TYPE: &str = "application/offset+octet-stream";
+/// Characters of `Upload-Metadata`.
+const METADATA_MAX: usize = 8192;
+
+/// `OPTIONS`: what of the protocol there is.
+fn describe(generation: &Generation, reply: Reply) -> Reply {
+    reply
+        .with(RESUMABLE, OURS)
+        .with(VERSION, OURS)
+        .with(EXTENSION, HeaderValue::from_static("creation,expiration,termination"))
+        .with(MAX_SIZE, HeaderValue::from(generation.files.limits.file_bytes_max))
+}
+
+/// `POST message/file/tus/`: 201 with the upload's address.
+async fn create(files: Arc<Files>, request: Request<Caller>) -> Answer {
+    check_version(&request)?;
+    let draft = draft(&files, &request, request.caller.user_id)?;
+    let room = draft.words.room;
+    let begun = files.store.begin(draft, &files.limits).await;
+    let upload = begun.map_err(|error| upload_failure(&request, error, room).with(RESUMABLE, OURS))?;
+    let location = request.address(&format!("{}{}/", request.path(), upload.id));
+    let location = HeaderValue::from_str(&location).map_err(|_| Failure::internal())?;
+    let reply = Reply::bare(StatusCode::CREATED).with(header::LOCATION, location);
+    Ok(state(reply, &upload, 0, None))
+}
+
+/// `HEAD` (and `GET`) on an upload: how far it is, and the file it became.
+async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
+    check_version(&request)?;
+    let upload = locked(&files, &request, &request.caller).await?;
+    let (upload, kept) = complete(&files, &request, upload).await?;
+    let offset = offset(&files, &request, &upload).await?;
+    let body = json!({
+        "id": upload.id,
+        "offset": offset,
+        "length": upload.bytes,
+        "expires_at": rest_format(upload.expires_at()),
+        "file": kept.as_ref().map(file_json),
+    });
+    Ok(state(Reply::json(StatusCode::OK, &body), &upload, offset, kept.as_ref()))
+}
+
+/// `PATCH`: the next bytes. What arrived before a cut stays.
+async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer {
+    let Request { context, caller, body } = request;
+    check_version(&context)?;
+    let essence =
+        context.header(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_owned();
+    if !essence.eq_ignore_ascii_case(PIECE_TYPE) {
+        let text = format!("Unsupported media type \"{essence}\" in request.");
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(Failure::detail(status, "unsupported_media_type", text).with(RESUMABLE, OURS));
+    }
+    let Some(from) = number_header(&context, OFFSET) else {
+        return Err(refuse("upload_offset_missing", "Upload-Offset must be a whole number."));
+    };
+    let upload = locked(&files, &context, &caller).await?;
+    // Who was taken out of the room brings nothing more into it.
+    let permitted = files.chat.check(upload.room, caller.user_id, Action::Post);
+    permitted.map_err(|error| chat::failure(&context, error, not_found).with(RESUMABLE, OURS))?;
+    let there = offset(&files, &context, &upload).await?;
+    if from != there {
+        let text = format!("The upload is at {there}.");
+        let failure = Failure::detail(StatusCode::CONFLICT, "upload_offset_mismatch", text);
+        return Err(failure.with(RESUMABLE, OURS).with(OFFSET, HeaderValue::from(there)));
+    }
+    if there < upload.bytes {
+        receive(&files, &context, caller.user_id, &upload, body).await?;
+    }
+    let (upload, kept) = complete(&files, &context, upload).await?;
+    let offset = offset(&files, &context, &upload).await?;
+    Ok(state(Reply::empty(), &upload, offset, kept.as_ref()))
+}
+
+/// `DELETE`: ends an upload and removes what came of it; a file that it became stays.
+async fn delete(files: Arc<Files>, request: Request<Caller>) -> Answer {
+    check_version(&request)?;
+    let upload = locked(&files, &request, &request.caller).await?;
+    files.store.give_up(&upload).await.map_err(|error| failure(&request, error))?;
+    Ok(Reply::empty().with(RESUMABLE, OURS))
+}
+
+async fn receive(
+    files: &Files,
+    context: &Context,
+    user: UserId,
+    upload: &Upload,
+    body: Incoming,
+) -> Result<(), Failure> {
+    let _slot = files.store.slot(user, &files.limits).map_err(|error| failure(context, error))?;
+    let mut end = files.store.go_on(upload).await.map_err(|error| failure(context, error))?;
+    let (_, idle) = context.edge.body_bounds();
+    let mut pieces = pin!(pieces(&files.limits, idle, body));
+    let mut fault = None;
+    while let Some(piece) = pieces.next().await {
+        fault = match piece {
+            Ok(piece) => end.write(&piece).await.err().map(|error| failure(context, error)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Some(too_slow()),
+            Err(_) => Some(refuse("body_unreadable", "The request body could not be read.")),
+        };
+        if fault.is_some() {
+            break;
+        }
+    }
+    end.flush().await.map_err(|error| failure(context, error))?;
+    fault.map_or(Ok(()), Err)
+}
+
+/// Makes a file of an upload that is all there, whether the client stays or not.
+async fn complete(
+    files: &Arc<Files>,
+    context: &Context,
+    mut upload: OwnedMutexGuard<Upload>,
+) -> Result<(OwnedMutexGuard<Upload>, Option<StoredFile>), Failure> {
+    let (room, keeper) = (upload.room, files.clone());
+    let completing = async move {
+        let kept = keeper.store.complete(&mut upload, &keeper.limits).await;
+        (upload, kept)
+    };
+    let completed = files.detached.spawn(completing).await;
+    let (upload, kept) = completed.map_err(|_| Failure::internal())?;
+    let kept = kept.map_err(|error| upload_failure(context, error, room).with(RESUMABLE, OURS))?;
+    Ok((upload, kept))
+}
+
+async fn offset(files: &Files, context: &Context, upload: &Upload) -> Result<u64, Failure> {
+    files.store.offset(upload).await.map_err(|error| failure(context, error))
+}
+
+/// The caller's upload of the path; 423 while another request is at it.
+async fn locked(
+    files: &Files,
+    context: &Context,
+    caller: &Caller,
+) -> Result<OwnedMutexGuard<Upload>, Failure> {
+    match files.store.upload(context.parameter("upload"), caller.user_id).await {
+        Ok(Some(upload)) => Ok(upload),
+        Ok(None) => Err(not_found().with(RESUMABLE, OURS)),
+        Err(_) => {
+            let text = "Another request is at this upload.";
+            Err(Failure::detail(StatusCode::LOCKED, "upload_locked", text)
+                .with(RESUMABLE, OURS)
+                .retry_after(1))
+        }
+    }
+}
+
+fn check_version(context: &Context) -> Result<(), Failure> {
+    if context.header(RESUMABLE) == "1.0.0" {
+        return Ok(());
+    }
+    let text = "Tus-Resumable must be 1.0.0.";
+    let failure = Failure::detail(StatusCode::PRECONDITION_FAILED, "tus_version", text);
+    Err(failure.with(RESUMABLE, OURS).with(VERSION, OURS))
+}
+
+/// What the headers of a creation say.
+fn draft(files: &Files, context: &Context, uploader: UserId) -> Result<UploadDraft, Failure> {
+    let Some(bytes) = number_header(context, LENGTH) else {
+        return Err(refuse("upload_length_missing", "Upload-Length must be a whole number."));
+    };
+    let metadata = context.header(METADATA);
+    if metadata.len() > METADATA_MAX {
+        return Err(refuse("upload_metadata", "Upload-Metadata is too long."));
+    }
+    let Some(metadata) = parse_metadata(metadata) else {
+        return Err(refuse("upload_metadata", "Upload-Metadata must be names and base64 values."));
+    };
+    let value = |name: &str| metadata.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let room = value("chatroom").or_else(|| value("chat_room"));
+    let Some(room) = room.and_then(|text| text.trim().parse().ok()).map(RoomId) else {
+        return Err(refuse("upload_metadata", "Upload-Metadata must name the chatroom."));
+    };
+    let text = value("text");
+    if text.as_ref().is_some_and(|text| text.chars().count() > files.text_chars_max) {
+        return Err(refuse("upload_metadata", "The text is too long."));
+    }
+    let title = value("filename").or_else(|| value("name")).unwrap_or_default();
+    Ok(UploadDraft { words: FileWords { room, uploader, title, text }, bytes })
+}
+
+fn parse_metadata(header: &str) -> Option<Vec<(String, String)>> {
+    let pairs = header.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once(' ').unwrap_or((pair, ""));
+            let value = STANDARD.decode(value.trim()).ok()?;
+            Some((name.to_owned(), String::from_utf8(value).ok()?))
+        })
+        .collect()
+}
+
+fn state(reply: Reply, upload: &Upload, offset: u64, file: Option<&StoredFile>) -> Reply {
+    let seconds = i64::try_from(upload.expires_at().as_secs()).unwrap_or(i64::MAX);
+    let expires = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+    let expires = expires.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let mut reply = reply
+        .with(RESUMABLE, OURS)
+        .with(OFFSET, HeaderValue::from(offset))
+        .with(LENGTH, HeaderValue::from(upload.bytes));
+    if let Ok(expires) = HeaderValue::from_str(&expires) {
+        reply = reply.with(EXPIRES, expires);
+    }
+    match file {
+        Some(file) => reply.with(FILE_ID, HeaderValue::from(file.id.0)),
+        None => reply,
+    }
+}
+
+fn refuse(code: &'static str, text: &str) -> Failure {
+    Failure::detail(StatusCode::BAD_REQUEST, code, text).with(RESUMABLE, OURS)
+}
+
+fn failure(context: &Context, error: FileError) -> Failure {
+    file_failure(context, error, "file").with(RESUMABLE, OURS)
+}
+
+/// A header's value that must be a whole number.
+fn number_header(context: &Context, name: HeaderName) -> Option<u64> {
+    let text = context.header(name);
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_names_and_base64() {
+        let read = parse_metadata("filename 2LMudHh0, chatroom NA==,empty").expect("read");
+        let expected = [("filename", "س.txt"), ("chatroom", "4"), ("empty", "")];
+        assert!(read.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
+        assert_eq!(parse_metadata("filename ***"), None);
+        assert_eq!(parse_metadata(""), Some(Vec::new()));
+    }
+}

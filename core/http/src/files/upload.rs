@@ -1,0 +1,233 @@
+//! `message/file/upload/`: a file in one request, written to disk as it arrives; nothing of it is held in memory.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use chelseru_domain::chat::{Action, ChatError, Denied, RoomId};
+use chelseru_domain::identity::Caller;
+use chelseru_domain::ids::UserId;
+use http::{StatusCode, header};
+use hyper::body::Incoming;
+
+use super::Files;
+use super::body::{pieces, too_slow};
+use super::failure::{chat_failure, file_failure, no_room, upload_failure};
+use super::json::file_json;
+use super::store::{FileError, FileWords, Incoming as Upload};
+use crate::fields::read_bytes;
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Context, Request};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/message/file/upload/",
+    name: "Upload File",
+    access: Access::User,
+    kind: Kind::Plain,
+    operations: &[Operation {
+        verb: Verb::Post,
+        id: "file_upload",
+        call: call!(upload),
+        about: About {
+            summary: "Upload a file to a room",
+            parameters: &[],
+            fields: &[
+                Field("file", Is::File, "The bytes."),
+                Field("chatroom", Is::Integer, "The room."),
+                Field("text", Is::MayText, "For people."),
+            ],
+            answers: &[
+                (201, "UploadedFile"),
+                (403, "A right is missing."),
+                (507, "No room is left for files."),
+                (429, "Too many uploads at once."),
+            ],
+        },
+    }],
+}];
+
+/// Bytes of a field that is no file.
+const FIELD_BYTES_MAX: u64 = 64 * 1024;
+/// What a body may hold beside its file.
+const OVERHEAD_BYTES_MAX: u64 = 1024 * 1024;
+const FIELDS_MAX: usize = 20;
+
+/// What was sent with a file.
+#[derive(Default)]
+struct Form {
+    file: Option<(Upload, String)>,
+    /// `file` was there, without a file in it.
+    file_is_text: bool,
+    chatroom: Option<String>,
+    text: Option<String>,
+}
+
+/// `POST message/file/upload/`: multipart `file`, `chatroom`, `text`.
+async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer {
+    let Request { context, caller, body } = request;
+    let user = caller.user_id;
+    let limits = &files.limits;
+    let content_type = context.header(header::CONTENT_TYPE).to_owned();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let refuse = |error| file_failure(&context, error, "file");
+    let form = match essence.as_str() {
+        "multipart/form-data" => {
+            let promised = context.header(header::CONTENT_LENGTH).parse().unwrap_or(0);
+            if limits.file_bytes_max.saturating_add(OVERHEAD_BYTES_MAX) < promised {
+                return Err(refuse(FileError::TooLarge(limits.file_bytes_max)));
+            }
+            let _slot = files.store.slot(user, limits).map_err(refuse)?;
+            files.store.check_quota(user, 1, 1, limits).map_err(refuse)?;
+            receive(&files, &context, user, &content_type, body).await?
+        }
+        // Has no place for a file, which is then missing.
+        "application/x-www-form-urlencoded" => {
+            let (bytes_max, timeout) = context.edge.body_bounds();
+            let bytes = read_bytes(body, bytes_max, timeout).await?;
+            let value = |name: &str| {
+                let mut pairs = form_urlencoded::parse(&bytes);
+                pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+            };
+            Form { chatroom: value("chatroom").or_else(|| value("chat_room")), ..Form::default() }
+        }
+        _ => {
+            let text = format!("Unsupported media type \"{content_type}\" in request.");
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Failure::detail(status, "unsupported_media_type", text));
+        }
+    };
+    let (incoming, words) = checked(&files, &context, user, form).await?;
+    let (room, keeper) = (words.room, files.clone());
+    let keeping = async move { keeper.store.keep(incoming, words, &keeper.limits).await };
+    let kept = files.detached.spawn(keeping).await.map_err(|_| Failure::internal())?;
+    let kept = kept.map_err(|error| upload_failure(&context, error, room))?;
+    Ok(Reply::json(StatusCode::CREATED, &file_json(&kept)))
+}
+
+/// All fields' faults at once, as the original does.
+async fn checked(
+    files: &Files,
+    context: &Context,
+    user: UserId,
+    form: Form,
+) -> Result<(Upload, FileWords), Failure> {
+    let mut faults = BTreeMap::new();
+    if form.file.is_none() {
+        let text = match form.file_is_text {
+            true => "The submitted data was not a file. Check the encoding type on the form.",
+            false => "No file was submitted.",
+        };
+        faults.insert("file", vec![text.to_owned()]);
+    }
+    let room = match form.chatroom.as_deref().map(str::trim) {
+        None => Err("This field is required.".to_owned()),
+        Some("") => Err("This field may not be null.".to_owned()),
+        Some(text) => match text.parse().map(RoomId) {
+            Ok(room) => match files.chat.check(room, user, Action::Post) {
+                Ok(_) => Ok(room),
+                Err(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => Err(no_room(room)),
+                Err(error) => return Err(chat_failure(context, error)),
+            },
+            Err(_) => Err("Incorrect type. Expected pk value, received str.".to_owned()),
+        },
+    };
+    let text_max = files.text_chars_max;
+    if form.text.as_ref().is_some_and(|text| text.chars().count() > text_max) {
+        faults.insert("text", vec![format!("Ensure this field has no more than {text_max} characters.")]);
+    }
+    match (room, form.file) {
+        (Ok(room), Some((incoming, title))) if faults.is_empty() => {
+            Ok((incoming, FileWords { room, uploader: user, title, text: form.text }))
+        }
+        (room, _) => {
+            if let Err(text) = room {
+                faults.insert("chatroom", vec![text]);
+            }
+            Err(Failure::fields(faults))
+        }
+    }
+}
+
+/// Reads a multipart body, the file straight to disk.
+async fn receive(
+    files: &Files,
+    context: &Context,
+    user: UserId,
+    content_type: &str,
+    body: Incoming,
+) -> Result<Form, Failure> {
+    let bytes_max = files.limits.file_bytes_max;
+    let broken = |error| broken(context, bytes_max, error);
+    let whole = bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
+    let sizes = multer::SizeLimit::new().whole_stream(whole);
+    let boundary = multer::parse_boundary(content_type).map_err(&broken)?;
+    let constraints = multer::Constraints::new().size_limit(sizes);
+    let (_, idle) = context.edge.body_bounds();
+    let pieces = pieces(&files.limits, idle, body);
+    let mut multipart = multer::Multipart::with_constraints(pieces, boundary, constraints);
+    let mut form = Form::default();
+    for _ in 0..FIELDS_MAX {
+        let Some(mut field) = multipart.next_field().await.map_err(&broken)? else { return Ok(form) };
+        let name = field.name().unwrap_or_default().to_owned();
+        let title = field.file_name().map(str::to_owned);
+        match (name.as_str(), title) {
+            ("file", Some(title)) => {
+                permit_early(files, context, user, form.chatroom.as_deref())?;
+                let taken = files.store.receive(bytes_max).await;
+                let mut incoming = taken.map_err(|error| file_failure(context, error, "file"))?;
+                while let Some(piece) = field.chunk().await.map_err(&broken)? {
+                    incoming.write(&piece).await.map_err(|error| file_failure(context, error, "file"))?;
+                }
+                form.file = Some((incoming, title));
+            }
+            ("file", None) => form.file_is_text = true,
+            (name @ ("chatroom" | "chat_room" | "text"), _) => {
+                let mut value = Vec::new();
+                while let Some(piece) = field.chunk().await.map_err(&broken)? {
+                    value.extend_from_slice(&piece);
+                    if value.len() as u64 > FIELD_BYTES_MAX {
+                        let text = format!("A field may have at most {FIELD_BYTES_MAX} bytes.");
+                        return Err(Failure::detail(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", text));
+                    }
+                }
+                let value = String::from_utf8_lossy(&value).into_owned();
+                let place = if name == "text" { &mut form.text } else { &mut form.chatroom };
+                *place = Some(value);
+            }
+            _ => {}
+        }
+    }
+    Err(Failure::field("non_field_errors", format!("A body has at most {FIELDS_MAX} fields.")))
+}
+
+/// Refuses before the file is received, when the room is named first; the last word is said in the end.
+fn permit_early(
+    files: &Files,
+    context: &Context,
+    user: UserId,
+    chatroom: Option<&str>,
+) -> Result<(), Failure> {
+    let Some(room) = chatroom.and_then(|text| text.trim().parse().ok()).map(RoomId) else { return Ok(()) };
+    let permitted = files.chat.check(room, user, Action::Post);
+    permitted.map(drop).map_err(|error| upload_failure(context, error.into(), room))
+}
+
+fn broken(context: &Context, bytes_max: u64, error: multer::Error) -> Failure {
+    match error {
+        multer::Error::StreamSizeExceeded { .. } => {
+            file_failure(context, FileError::TooLarge(bytes_max), "file")
+        }
+        multer::Error::StreamReadFailed(cause)
+            if cause
+                .downcast_ref()
+                .is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut) =>
+        {
+            too_slow()
+        }
+        error => {
+            let text = format!("Multipart form parse error - {error}");
+            Failure::detail(StatusCode::BAD_REQUEST, "parse_error", text)
+        }
+    }
+}

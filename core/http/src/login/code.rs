@@ -1,0 +1,158 @@
+//! `otp/send/` and `authenticate/`: login by a code.
+
+use std::sync::Arc;
+
+use chelseru_domain::audit::{AuditEvent, AuditKind};
+use chelseru_domain::identity::AuthenticateError;
+use chelseru_domain::otp::SendError;
+use chelseru_domain::sms::Disposition;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Login;
+use super::failure::{log_send_error, send_failure};
+use super::input::{
+    MOBILE_NUMBER, NUMBER, TOKENS, client_info, group_or_refuse, mobile_number, pass_shield, require_method,
+};
+use crate::fields::Fields;
+use crate::reply::{Failure, Reply, sentence};
+use crate::request::{Access, Open, Request};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+use chelseru_config::AuthMethod;
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/otp/send/",
+        name: "Otp Code Send",
+        access: Access::Open,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "otp_send",
+            call: call!(otp_send),
+            about: About {
+                summary: "Send a code to a number",
+                parameters: &[],
+                fields: &[MOBILE_NUMBER],
+                answers: &[
+                    (200, "Details"),
+                    (403, "This way of logging in is switched off."),
+                    (409, "A code is pending; Retry-After says for how long."),
+                    (429, "Too many codes for this number, address or in all."),
+                    (502, "The provider refused."),
+                ],
+            },
+        }],
+    },
+    Route {
+        path: "/authenticate/",
+        name: "Authentication",
+        access: Access::Open,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "authenticate",
+            call: call!(authenticate),
+            about: About {
+                summary: "Log in by code; the first login makes the account",
+                parameters: &[],
+                fields: &[
+                    MOBILE_NUMBER,
+                    Field("code", Is::Text, "The code; a number is taken, too."),
+                    Field("group", Is::MayText, "A whole number the configuration allows; 0 when absent."),
+                ],
+                answers: TOKENS,
+            },
+        }],
+    },
+];
+
+/// `POST otp/send/`. The work goes on when the client goes away: a code that was sent must stay valid.
+async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    require_method(&login, AuthMethod::Otp)?;
+    let number = mobile_number(&mut fields, NUMBER);
+    let number = fields.all(number)?;
+    // A number with a pending code gets the original's 409 from the domain, which sends nothing and so is no
+    // matter of caps on messages.
+    if !login.otp.is_pending(&number).unwrap_or(false) {
+        pass_shield(&login, &context, &number)?;
+    }
+    let (id, ip, tasks) = (context.id, Some(context.client), login.detached.clone());
+    let sent = tasks.spawn(async move {
+        let sent = login.otp.send(&number, login.sms.as_ref()).await;
+        let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
+        let audit = login.identity.audit();
+        match &sent {
+            Ok(sent) => {
+                audit.record(event(AuditKind::OtpSent).detail(format!("by {}", sent.provider)));
+            }
+            // Nothing happened: a code is pending.
+            Err(SendError::Pending { .. }) => {}
+            Err(error) => {
+                if let SendError::Sms(cause) = error
+                    && cause.disposition() != Disposition::Unknown
+                {
+                    login.shield.not_sent(&number);
+                }
+                audit.record(event(AuditKind::OtpSendFailed));
+                log_send_error(&id, &number, error);
+            }
+        }
+        sent
+    });
+    match sent.await {
+        Ok(Ok(_)) => Ok(Reply::json(StatusCode::OK, &json!({"details": "The OTP code was sent correctly."}))),
+        Ok(Err(error)) => Err(send_failure(&error)),
+        Err(_) => Err(Failure::internal()),
+    }
+}
+
+/// `POST authenticate/`.
+async fn authenticate(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    require_method(&login, AuthMethod::Otp)?;
+    let number = mobile_number(&mut fields, NUMBER);
+    let code = code(&mut fields, login.otp_length.into());
+    let group = group_or_refuse(&mut fields);
+    let (number, code) = fields.all((number, code))?;
+    let result = login.identity.authenticate(&number, &code, group, client_info(&context)).await;
+    login.count(result.is_ok());
+    match result {
+        Ok(tokens) => {
+            login.shield.verified(&number, login.clock.now());
+            let body = json!({"access": tokens.access, "refresh": tokens.refresh});
+            Ok(Reply::json(StatusCode::OK, &body))
+        }
+        Err(error) => Err(authenticate_failure(&context.id, error)),
+    }
+}
+
+/// A code that is no text or number is a wrong code, as in the original; only a missing one is an error.
+fn code(fields: &mut Fields, length: usize) -> Option<String> {
+    match fields.value("code") {
+        None => {
+            fields.refuse("code", "This field is required.");
+            None
+        }
+        Some(Value::String(text)) => Some(text.trim().to_owned()),
+        // A number has lost the zeros a code may begin with.
+        Some(Value::Number(number)) => Some(format!("{:0>length$}", number.to_string())),
+        Some(_) => Some(String::new()),
+    }
+}
+
+fn authenticate_failure(request_id: &str, error: AuthenticateError) -> Failure {
+    match error {
+        AuthenticateError::WrongCode | AuthenticateError::UserInactive => Failure::error(
+            StatusCode::UNAUTHORIZED,
+            "otp_wrong",
+            "The code sent to this mobile number was not found.",
+        ),
+        AuthenticateError::GroupClosed => Failure::field("group", sentence(&error)),
+        AuthenticateError::Store(_) | AuthenticateError::Randomness(_) => {
+            tracing::error!(request.id = %request_id, %error, "login failed");
+            Failure::internal()
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What several routes of login take, and who may use them.
+
+use chelseru_config::AuthMethod;
+use chelseru_domain::account::{EMAIL_CHARS_MAX, email_fits};
+use chelseru_domain::group::Group;
+use chelseru_domain::identity::ClientInfo;
+use chelseru_domain::phone::PhoneNumber;
+use http::{StatusCode, header};
+use serde_json::Value;
+
+use super::Login;
+use crate::fields::{Fields, Text};
+use crate::reply::{Failure, sentence};
+use crate::request::Context;
+use crate::route::{Field, Is};
+
+/// Characters of a number as typed: 11 digits, a country prefix, spaces and direction marks.
+pub(crate) const NUMBER: Text = Text { chars_max: 32 };
+const EMAIL: Text = Text { chars_max: EMAIL_CHARS_MAX };
+
+pub(crate) const MOBILE_NUMBER: Field =
+    Field("mobile_number", Is::Text, "An Iranian mobile number in any usual spelling.");
+
+/// What a login answers.
+pub(crate) const TOKENS: &[(u16, &str)] = &[
+    (200, "Tokens"),
+    (401, "Wrong, expired, used or burned."),
+    (403, "This way of logging in is switched off."),
+    (429, "Too many tries."),
+];
+
+/// 403 when the configuration has switched a way to log in off.
+pub(crate) fn require_method(login: &Login, method: AuthMethod) -> Result<(), Failure> {
+    if login.methods.has(method) {
+        return Ok(());
+    }
+    let text = "Authentication method is not configured correctly.";
+    Err(Failure::error(StatusCode::FORBIDDEN, "auth_method_disabled", text))
+}
+
+/// Asks the shield whether a message may be sent to a number at this client's wish.
+pub(crate) fn pass_shield(login: &Login, context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
+    let admitted = login.shield.admit(&login.shield_rules, number, context.client, login.clock.now());
+    admitted.map_err(|refusal| {
+        let cap = refusal.cap.as_str();
+        login.meter.counter("chelseru_sms_shield_refusals_total", &[("cap", cap)]).increment();
+        tracing::warn!(
+            request.id = %context.id, phone = %number, client.ip = %context.client, cap,
+            "code refused by the shield"
+        );
+        let text = "Too many codes were asked for. Please try again later.";
+        Failure::details(StatusCode::TOO_MANY_REQUESTS, "sms_limited", text)
+            .retry_after(refusal.retry_after.as_secs().max(1))
+    })
+}
+
+/// What is kept of the client that logs in.
+pub(crate) fn client_info(context: &Context) -> ClientInfo {
+    ClientInfo { ip: Some(context.client), user_agent: context.header(header::USER_AGENT).to_owned() }
+}
+
+/// The required field `mobile_number`.
+pub(crate) fn mobile_number(fields: &mut Fields, rule: Text) -> Option<PhoneNumber> {
+    let text = fields.required("mobile_number", rule)?;
+    match PhoneNumber::parse(&text) {
+        Ok(number) => Some(number),
+        Err(error) => {
+            fields.refuse("mobile_number", sentence(&error));
+            None
+        }
+    }
+}
+
+/// An optional mail address; nothing when it is absent, empty when it is empty.
+pub(crate) fn email(fields: &mut Fields) -> Option<String> {
+    let email = fields.optional("email", EMAIL)?;
+    if !email.is_empty() && !email_fits(&email) {
+        fields.refuse("email", "Enter a valid email address.");
+        return None;
+    }
+    Some(email)
+}
+
+/// The group a client names: a number or its text; absent or null is group 0, and so is one that is refused.
+pub(crate) fn group_or_refuse(fields: &mut Fields) -> Group {
+    let text = match fields.value("group") {
+        None | Some(Value::Null) => return Group::default(),
+        Some(Value::String(text)) => text.trim().to_owned(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(_) => String::new(),
+    };
+    Group::parse(&text).unwrap_or_else(|error| {
+        fields.refuse("group", sentence(&error));
+        Group::default()
+    })
+}

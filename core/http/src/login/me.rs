@@ -1,0 +1,107 @@
+//! `me/`: what users see and change of themselves.
+//!
+//! Only what is listed here can be changed; everything else in a body (`is_staff`, `group`, `mobile_number`) is
+//! not looked at, whatever it says.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use chelseru_domain::UserChange;
+use chelseru_domain::account::{NAME_CHARS_MAX, UserView};
+use chelseru_domain::clock::rest_format;
+use chelseru_domain::identity::Caller;
+use chelseru_domain::token::TokenError;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Login;
+use super::failure::token_failure;
+use super::input::email;
+use crate::fields::{Fields, Text};
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Context, Request};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/me/",
+    name: "Me",
+    access: Access::User,
+    kind: Kind::Plain,
+    operations: &[
+        Operation {
+            verb: Verb::Get,
+            id: "me",
+            call: call!(me),
+            about: About {
+                summary: "One's own account",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "Account")],
+            },
+        },
+        Operation {
+            verb: Verb::Patch,
+            id: "me_update",
+            call: call!(update),
+            about: About {
+                summary: "Change one's own fields; what is absent stays",
+                parameters: &[],
+                fields: &[
+                    Field("first_name", Is::MayText, "At most 150 characters."),
+                    Field("last_name", Is::MayText, "At most 150 characters."),
+                    Field("email", Is::MayText, "A mail address."),
+                ],
+                answers: &[(200, "Account")],
+            },
+        },
+    ],
+}];
+
+const NAME: Text = Text { chars_max: NAME_CHARS_MAX };
+
+/// `GET me/`.
+async fn me(login: Arc<Login>, request: Request<Caller>) -> Answer {
+    answer(login.identity.me(&request.caller).map_err(|error| failed(&request, &error))?)
+}
+
+/// `PATCH me/`: the fields that are present.
+async fn update(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
+    let Request { context, caller, body: mut fields } = request;
+    let change = UserChange {
+        first_name: fields.optional("first_name", NAME),
+        last_name: fields.optional("last_name", NAME),
+        email: email(&mut fields),
+    };
+    fields.finish()?;
+    let user = login.identity.me_update(&caller, change).await;
+    answer(user.map_err(|error| failed(&context, &error))?)
+}
+
+/// The account as its own user and operators may see it.
+pub(crate) fn user_json(user: &UserView) -> Value {
+    json!({
+        "id": user.id.0,
+        "username": user.username,
+        "mobile_number": user.mobile_number,
+        "group": user.group,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "email": user.email,
+        "is_active": user.active,
+        "is_staff": user.staff,
+        "is_superuser": user.superuser,
+        "has_password": user.has_password,
+        "date_joined": rest_format(user.date_joined),
+        "last_login": user.last_login.map(rest_format),
+    })
+}
+
+fn answer(user: Option<UserView>) -> Answer {
+    let gone = || token_failure(TokenError::UserNotFound);
+    Ok(Reply::json(StatusCode::OK, &user_json(&user.ok_or_else(gone)?)))
+}
+
+fn failed(context: &Context, error: &dyn Display) -> Failure {
+    tracing::error!(request.id = %context.id, %error, "an account could not be read or changed");
+    Failure::internal()
+}

@@ -1,0 +1,53 @@
+//! Login: codes, passwords, tokens, sessions, and a user's own account.
+//!
+//! [`Login`] is what its handlers see. Reading order: `code`, `password`, `token`, `session`, `me`; `input` has the
+//! fields they share, `failure` the translation of domain errors.
+
+pub(crate) mod code;
+pub(crate) mod password;
+
+pub(crate) mod token;
+
+pub(crate) mod session;
+
+pub(crate) mod me;
+
+pub(crate) mod failure;
+pub(crate) mod input;
+pub(crate) mod shapes;
+
+use std::sync::Arc;
+
+use chelseru_config::AuthMethods;
+use chelseru_domain::clock::Clock;
+use chelseru_domain::identity::Identity;
+use chelseru_domain::operator::Meter;
+use chelseru_domain::otp::OtpService;
+use chelseru_domain::sms::queue::SmsRoute;
+use chelseru_domain::sms::shield::{Shield, ShieldRules};
+use tokio_util::task::TaskTracker;
+
+/// What the handlers of login see.
+pub struct Login {
+    pub identity: Arc<Identity>,
+    pub otp: Arc<OtpService>,
+    /// How codes are sent.
+    pub sms: Arc<SmsRoute>,
+    pub shield: Arc<Shield>,
+    pub shield_rules: ShieldRules,
+    pub methods: AuthMethods,
+    /// Digits of a code.
+    pub otp_length: u8,
+    pub clock: Arc<dyn Clock>,
+    pub meter: Arc<dyn Meter>,
+    /// Work that outlives its client.
+    pub detached: TaskTracker,
+}
+
+impl Login {
+    /// Counts a login, or a refused one.
+    pub(crate) fn count(&self, succeeded: bool) {
+        let name = if succeeded { "chelseru_logins_total" } else { "chelseru_login_refusals_total" };
+        self.meter.counter(name, &[]).increment();
+    }
+}

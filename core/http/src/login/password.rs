@@ -1,0 +1,297 @@
+//! `register/`, `login/` and `password/...`: login by user name and password.
+//!
+//! All of it exists only with `PASSWD` among `auth.method`; without, it answers 403 with `auth_method_disabled`.
+//! A password is taken as it was typed, white space and all. The answer to `password/reset/send/` is given before
+//! anything was looked up, and the work goes on without the client, so that neither words nor time tell whether a
+//! number has an account.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use chelseru_config::AuthMethod;
+use chelseru_domain::account::{USERNAME_CHARS_MAX, username_check};
+use chelseru_domain::audit::{AuditEvent, AuditKind};
+use chelseru_domain::identity::{Caller, PasswordError, RegisterError};
+use chelseru_domain::otp::SendError;
+use chelseru_domain::password::{HashError, Password};
+use http::StatusCode;
+use serde_json::json;
+
+use super::Login;
+use super::failure::log_send_error;
+use super::input::{
+    MOBILE_NUMBER, NUMBER, TOKENS, client_info, email, group_or_refuse, mobile_number, pass_shield,
+    require_method,
+};
+use crate::fields::{Fields, Text};
+use crate::reply::{Failure, Reply, whole_seconds};
+use crate::request::{Access, Context, Request, Tokenless};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/register/",
+        name: "Register",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "register",
+            call: call!(register),
+            about: About {
+                summary: "Make an account with a password",
+                parameters: &[],
+                fields: &[
+                    Field("username", Is::Text, "At most 150 letters, digits and @.+-_"),
+                    Field("password", Is::Text, "8 to 128 characters."),
+                    Field("password2", Is::Text, "The same again."),
+                    Field("email", Is::MayText, "A mail address."),
+                ],
+                answers: &[(201, "Registered"), (403, "This way of logging in is switched off.")],
+            },
+        }],
+    },
+    Route {
+        path: "/login/",
+        name: "Token Obtain Pair",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "login",
+            call: call!(log_in),
+            about: About {
+                summary: "Log in by user name and password",
+                parameters: &[],
+                fields: &[
+                    Field("username", Is::Text, "The user name."),
+                    Field("password", Is::Text, "The password."),
+                ],
+                answers: TOKENS,
+            },
+        }],
+    },
+    Route {
+        path: "/password/change/",
+        name: "Password Change",
+        access: Access::User,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "password_change",
+            call: call!(change),
+            about: About {
+                summary: "Change one's password; ends the other sessions",
+                parameters: &[],
+                fields: &[
+                    Field("old_password", Is::Text, "The present one."),
+                    Field("new_password", Is::Text, "8 to 128 characters."),
+                ],
+                answers: &[(200, "PasswordChanged"), (403, "This way of logging in is switched off.")],
+            },
+        }],
+    },
+    Route {
+        path: "/password/reset/send/",
+        name: "Password Reset Code Send",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "password_reset_send",
+            call: call!(reset_send),
+            about: About {
+                summary: "Send a code for a new password, if the number has an account",
+                parameters: &[],
+                fields: &[MOBILE_NUMBER],
+                answers: &[(200, "Details"), (403, "This way of logging in is switched off.")],
+            },
+        }],
+    },
+    Route {
+        path: "/password/reset/",
+        name: "Password Reset",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Post,
+            id: "password_reset",
+            call: call!(reset),
+            about: About {
+                summary: "Set a password by code; ends all sessions",
+                parameters: &[],
+                fields: &[
+                    MOBILE_NUMBER,
+                    Field("code", Is::Text, "The code of password/reset/send/."),
+                    Field("new_password", Is::Text, "8 to 128 characters."),
+                ],
+                answers: &[
+                    (200, "Details"),
+                    (401, "Wrong code."),
+                    (403, "This way of logging in is switched off."),
+                ],
+            },
+        }],
+    },
+];
+
+const USERNAME: Text = Text { chars_max: USERNAME_CHARS_MAX };
+const CODE: Text = Text { chars_max: 32 };
+
+/// Messages on their way at once. At the limit, no further one is begun without its client waiting for it.
+const DETACHED_MAX: usize = 1000;
+
+/// `POST register/`.
+async fn register(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    require_method(&login, AuthMethod::Password)?;
+    let username = fields.required("username", USERNAME);
+    let password = fields.required_as_typed("password");
+    let password2 = fields.required_as_typed("password2");
+    let email = email(&mut fields).unwrap_or_default();
+    if let Some(Err(fault)) = username.as_deref().map(username_check) {
+        fields.refuse("username", fault.to_string());
+    }
+    let (username, password, password2) = fields.all((username, password, password2))?;
+    if password != password2 {
+        return Err(Failure::field("password", "رمز عبور و تکرار آن یکسان نیستند."));
+    }
+    let ip = Some(context.client);
+    match login.identity.register(&username, &Password::new(password), &email, ip).await {
+        Ok(user) => {
+            Ok(Reply::json(StatusCode::CREATED, &json!({"username": user.username, "email": user.email})))
+        }
+        Err(RegisterError::Username(fault)) => Err(Failure::field("username", fault.to_string())),
+        Err(RegisterError::Password(faults)) => Err(faults_failure("password", &faults)),
+        Err(RegisterError::Hash(error)) => Err(hash_failure(&context, &error)),
+        Err(RegisterError::Store(error)) => Err(internal(&context, &error)),
+    }
+}
+
+/// `POST login/`.
+async fn log_in(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    require_method(&login, AuthMethod::Password)?;
+    let username = fields.required("username", Text { chars_max: 1024 });
+    let password = fields.required_as_typed("password");
+    let (username, password) = fields.all((username, password))?;
+    let result = login.identity.login(&username, &Password::new(password), client_info(&context)).await;
+    login.count(result.is_ok());
+    let wrong = || {
+        let text = "No active account found with the given credentials";
+        Failure::detail(StatusCode::UNAUTHORIZED, "no_active_account", text).challenge()
+    };
+    match result {
+        Ok(tokens) => {
+            let body = json!({"refresh": tokens.refresh, "access": tokens.access});
+            Ok(Reply::json(StatusCode::OK, &body))
+        }
+        Err(error) => Err(password_failure(&context, error, wrong)),
+    }
+}
+
+/// `POST password/change/`: needs the old password; ends the other sessions.
+async fn change(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
+    let Request { context, caller, body: mut fields } = request;
+    require_method(&login, AuthMethod::Password)?;
+    let old = fields.required_as_typed("old_password");
+    let new = fields.required_as_typed("new_password");
+    let (old, new) = fields.all((old, new))?;
+    let (old, new) = (Password::new(old), Password::new(new));
+    match login.identity.password_change(&caller, &old, &new, Some(context.client)).await {
+        Ok(ended) => {
+            Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was changed.", "ended": ended})))
+        }
+        Err(error) => Err(password_failure(&context, error, || {
+            let text = "Your old password was entered incorrectly. Please enter it again.";
+            Failure::field("old_password", text)
+        })),
+    }
+}
+
+/// `POST password/reset/send/`: a code for `password/reset/`, when the number has an account.
+async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    require_method(&login, AuthMethod::Password)?;
+    let number = mobile_number(&mut fields, NUMBER);
+    let group = group_or_refuse(&mut fields);
+    let number = fields.all(number)?;
+    // Whether the number has an account or not: the caps must not tell.
+    pass_shield(&login, &context, &number)?;
+    if login.detached.len() >= DETACHED_MAX {
+        return Err(hash_failure(&context, &HashError::Busy));
+    }
+    let (id, ip, tasks) = (context.id, Some(context.client), login.detached.clone());
+    tasks.spawn(async move {
+        let sent = login.otp.send_reset(&number, group, login.sms.as_ref()).await;
+        let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
+        let event = match &sent {
+            Ok(Some(sent)) => {
+                event(AuditKind::OtpSent).detail(format!("to reset a password, by {}", sent.provider))
+            }
+            Ok(None) => event(AuditKind::OtpSendFailed).detail("to reset a password of no account"),
+            // Nothing happened: a code is pending.
+            Err(SendError::Pending { .. }) => return,
+            Err(error) => {
+                log_send_error(&id, &number, error);
+                event(AuditKind::OtpSendFailed).detail("to reset a password")
+            }
+        };
+        login.identity.audit().record(event);
+    });
+    let text = "If this number has an account, a code was sent to it.";
+    Ok(Reply::json(StatusCode::OK, &json!({"details": text})))
+}
+
+/// `POST password/reset/`: sets the password of a number's account by code; ends its sessions.
+async fn reset(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    require_method(&login, AuthMethod::Password)?;
+    let number = mobile_number(&mut fields, NUMBER);
+    let group = group_or_refuse(&mut fields);
+    let code = fields.required("code", CODE);
+    let new = fields.required_as_typed("new_password");
+    let (number, code, new) = fields.all((number, code, new))?;
+    let (new, ip) = (Password::new(new), Some(context.client));
+    match login.identity.password_reset(&number, &code, group, &new, ip).await {
+        Ok(_) => Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was set."}))),
+        Err(error) => Err(password_failure(&context, error, || {
+            let text = "The code sent to this mobile number was not found.";
+            Failure::error(StatusCode::UNAUTHORIZED, "otp_wrong", text)
+        })),
+    }
+}
+
+fn password_failure(context: &Context, error: PasswordError, wrong: impl FnOnce() -> Failure) -> Failure {
+    match error {
+        PasswordError::Wrong => wrong(),
+        PasswordError::Waiting { retry_after } => {
+            let seconds = whole_seconds(retry_after);
+            let text = format!("Too many attempts. Please wait {seconds} seconds before trying again.");
+            Failure::detail(StatusCode::TOO_MANY_REQUESTS, "password_locked", text).retry_after(seconds)
+        }
+        PasswordError::Faults(faults) => faults_failure("new_password", &faults),
+        PasswordError::Hash(error) => hash_failure(context, &error),
+        PasswordError::Store(error) => internal(context, &error),
+        PasswordError::Randomness(error) => internal(context, &error),
+    }
+}
+
+fn faults_failure(field: &'static str, faults: &[impl Display]) -> Failure {
+    Failure::fields([(field, faults.iter().map(ToString::to_string).collect())].into())
+}
+
+fn hash_failure(context: &Context, error: &HashError) -> Failure {
+    match error {
+        HashError::Busy => {
+            let text = "Too many requests are being worked on. Please try again.";
+            Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(1)
+        }
+        HashError::Randomness(_) | HashError::Failed(_) => internal(context, error),
+    }
+}
+
+fn internal(context: &Context, error: &dyn Display) -> Failure {
+    tracing::error!(request.id = %context.id, %error, "a password could not be handled");
+    Failure::internal()
+}

@@ -1,0 +1,270 @@
+//! `payment/create/`: beginning a payment.
+//!
+//! Creating runs detached from the client's connection: a browser that goes away does not stop it. The shape is the
+//! original's; a payment's own number, state and unit are added.
+
+use std::sync::Arc;
+
+use chelseru_domain::PhoneNumber;
+use chelseru_domain::identity::Caller;
+use chelseru_domain::money::{self, Currency};
+use chelseru_domain::payment::gateway::GatewayError;
+use chelseru_domain::payment::{CreateError, PayMode, Payment, PaymentRequest, PaymentStart};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Money;
+use super::input::{DESCRIPTION, ORDER, amount, failed, shown};
+use crate::fields::{Fields, Text};
+use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running};
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Context, Request};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/payment/create/",
+    name: "Payment Create",
+    access: Access::User,
+    kind: Kind::Plain,
+    operations: &[Operation {
+        verb: Verb::Post,
+        id: "payment_create",
+        call: call!(create),
+        about: About {
+            summary: "Begin a payment; send the payer to gateway_url",
+            parameters: &[IDEMPOTENCY_KEY],
+            fields: &[
+                Field("amount", Is::Text, "A number in the configured currency, exactly."),
+                Field("order_id", Is::MayText, "One's own name of it; an order has one open payment."),
+                Field("description", Is::MayText, "Shown by the bank."),
+                Field(
+                    "callback_url",
+                    Is::MayText,
+                    "Where the bank sends the payer; must be allowed by the configuration.",
+                ),
+                Field(
+                    "frontend_callback_url",
+                    Is::MayText,
+                    "Where the result is redirected to; must be allowed.",
+                ),
+                Field("mobile", Is::MayText, "For the bank's page."),
+                Field("email", Is::MayText, "For the bank's page."),
+                Field("currency", Is::MayText, "If given, the configured one."),
+                Field("pay_mode", Is::MayInteger, "1 charges the wallet (default), 2 only pays."),
+            ],
+            answers: &[
+                (200, "PaymentStarted"),
+                (409, "This order has an open payment with other terms, or the request runs."),
+                (422, "The key stands for another request."),
+                (502, "The gateway refused or did not answer."),
+            ],
+        },
+    }],
+}];
+
+const URL: Text = Text { chars_max: 2000 };
+const EMAIL: Text = Text { chars_max: 254 };
+const MOBILE: Text = Text { chars_max: 32 };
+const CURRENCY: Text = Text { chars_max: 10 };
+const DEFAULT_DESCRIPTION: &str = "chelseru: new order";
+const NOT_ALLOWED: &str =
+    "This address is not allowed; the configuration's payment.callback_urls lists what is.";
+
+/// `POST payment/create/`.
+async fn create(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
+    let Request { context, caller, body: fields } = request;
+    let asked = asked(&money, &context, &caller, fields).await?;
+    let (callback_url, tasks) = (asked.callback_url.clone(), money.detached.clone());
+    let working = money.clone();
+    let created = tasks.spawn(async move { working.payments.create(working.gateways.as_ref(), asked).await });
+    let payment = match created.await {
+        Ok(Ok(payment)) => payment,
+        Ok(Err(error)) => return Err(create_failure(&context, money.currency, &callback_url, &error)),
+        Err(_) => return Err(Failure::internal()),
+    };
+    let Some(start) = &payment.start else {
+        tracing::error!(request.id = %context.id, payment.id = payment.id.0, "a payment has no beginning");
+        return Err(Failure::internal());
+    };
+    Ok(Reply::json(StatusCode::OK, &json!({"details": started_json(&context, &payment, start)})))
+}
+
+/// The payment that a client asks for.
+async fn asked(
+    money: &Money,
+    context: &Context,
+    caller: &Caller,
+    mut fields: Fields,
+) -> Result<PaymentRequest, Failure> {
+    let unit = money.currency;
+    let amount = amount(&mut fields, unit);
+    if amount.is_none() && fields.value("amount").is_none_or(Value::is_null) {
+        return Err(Failure::error(StatusCode::BAD_REQUEST, "amount_required", "amount is required."));
+    }
+    let order = fields.given("order_id", ORDER).unwrap_or_default();
+    let description = fields.given("description", DESCRIPTION);
+    let callback_url = fields.given("callback_url", URL);
+    let frontend_url = fields.given("frontend_callback_url", URL);
+    let email = fields.given("email", EMAIL);
+    let mobile = mobile(money, context, caller, &mut fields).await?;
+    let mode = mode(&mut fields);
+    currency(&mut fields, unit);
+    let callback_url = callback(money, context, &mut fields, callback_url);
+    if let Some(url) = &frontend_url
+        && !chelseru_config::payment_url_allowed(url, &money.rules.callback_urls)
+    {
+        fields.refuse("frontend_callback_url", NOT_ALLOWED);
+    }
+    let idempotency_key = idempotency_key(context)?;
+    let (amount, callback_url) = fields.all((amount, callback_url))?;
+    Ok(PaymentRequest {
+        user: caller.user_id,
+        amount,
+        currency: unit,
+        mode,
+        order,
+        description: description.unwrap_or_else(|| DEFAULT_DESCRIPTION.to_owned()),
+        callback_url,
+        frontend_url,
+        mobile,
+        email,
+        idempotency_key,
+    })
+}
+
+/// For the bank's page: the number that the client names, else the account's own.
+async fn mobile(
+    money: &Money,
+    context: &Context,
+    caller: &Caller,
+    fields: &mut Fields,
+) -> Result<Option<String>, Failure> {
+    match fields.given("mobile", MOBILE).map(|text| PhoneNumber::parse(&text)) {
+        Some(Ok(number)) => return Ok(Some(number.e164().to_owned())),
+        Some(Err(_)) => {
+            fields.refuse("mobile", "Enter a valid mobile number.");
+            return Ok(None);
+        }
+        None => {}
+    }
+    let account = money.identity.user(caller.user_id).map_err(|error| failed(context, &error))?;
+    let number = account.and_then(|account| PhoneNumber::parse(&account.mobile_number).ok());
+    Ok(number.map(|number| number.e164().to_owned()))
+}
+
+fn mode(fields: &mut Fields) -> PayMode {
+    match fields.number_text("pay_mode").as_deref().map(str::trim) {
+        None | Some("" | "1") => PayMode::Charge,
+        Some("2") => PayMode::Direct,
+        Some(other) => {
+            fields.refuse("pay_mode", format!("\"{}\" is not a valid choice.", shown(other)));
+            PayMode::Charge
+        }
+    }
+}
+
+/// A client may say which currency it means; there is one.
+fn currency(fields: &mut Fields, unit: Currency) {
+    let name = money::currency_name(unit);
+    if let Some(currency) = fields.given("currency", CURRENCY)
+        && currency != name
+    {
+        let text = format!("\"{}\" is not a valid choice: amounts here are in {name}.", shown(&currency));
+        fields.refuse("currency", text);
+    }
+}
+
+/// Where the bank sends the payer: what the client asked for, when the configuration allows it; else the
+/// configuration's, else this gateway's own address for clients of this machine.
+fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option<String>) -> Option<String> {
+    let rules = &money.rules;
+    if let Some(url) = asked {
+        if url == rules.callback_url || chelseru_config::payment_url_allowed(&url, &rules.callback_urls) {
+            return Some(url);
+        }
+        fields.refuse("callback_url", NOT_ALLOWED);
+        return None;
+    }
+    if !rules.callback_url.is_empty() {
+        return Some(rules.callback_url.clone());
+    }
+    // The Host header is the client's word: it counts only where nobody else can be sent.
+    if context.is_local() {
+        return Some(format!(
+            "http://{}{}/payment/verify/",
+            context.header(header::HOST),
+            context.base_path()
+        ));
+    }
+    fields.refuse("callback_url", "Name one, or let the configuration name payment.callback_url.");
+    None
+}
+
+fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> Value {
+    // The built-in bank names a path; its page is for clients of this machine, under the name they use.
+    let url = match start.redirect.url.strip_prefix('/') {
+        Some(path) => format!("http://{}/{path}", context.header(header::HOST)),
+        None => start.redirect.url.clone(),
+    };
+    let fields = start.redirect.fields.iter();
+    let form: Vec<_> = fields.map(|(name, value)| json!({"name": name, "value": value})).collect();
+    json!({
+        "id": payment.id.0,
+        "currency": money::currency_name(payment.currency),
+        "amount": money::to_json(payment.amount, payment.currency),
+        "gateway_title": payment.gateway,
+        "gateway_url": url,
+        "gateway_method": if start.redirect.post { "POST" } else { "GET" },
+        "gateway_fields": form,
+        "callback_url": payment.callback_url,
+        "authority": start.reference,
+        "status_code": 100,
+        "message": start.message,
+        "data": {"authority": start.reference, "code": 100, "message": start.message},
+    })
+}
+
+/// What a client learns of a payment that was not started. The provider's own words stay in the log.
+fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: &CreateError) -> Failure {
+    let (amount, name) = (|rial| money::format(rial, unit), money::currency_name(unit));
+    match error {
+        CreateError::NoGateway => Failure::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "payment_unavailable",
+            "No payment gateway is configured.",
+        ),
+        CreateError::AmountOutOfRange { min, max } => Failure::field(
+            "amount",
+            format!("The gateway takes {} to {} {name}.", amount(*min), amount(*max)),
+        ),
+        CreateError::AmountNotWhole { unit } => {
+            Failure::field("amount", format!("The gateway takes multiples of {} {name} only.", amount(*unit)))
+        }
+        CreateError::KeyReused => key_reused(),
+        CreateError::InFlight => key_running(),
+        CreateError::OrderOpen(open) => Failure::object(
+            StatusCode::CONFLICT,
+            "order_open",
+            json!({"detail": "Another payment of this order is open.", "payment": open.id.0}),
+        ),
+        CreateError::Gateway(error) => gateway_failure(context, callback_url, error),
+        CreateError::Store(error) => failed(context, error),
+    }
+}
+
+fn gateway_failure(context: &Context, callback_url: &str, error: &GatewayError) -> Failure {
+    tracing::error!(request.id = %context.id, %error, "a payment was not started");
+    let (code, number) = match error {
+        GatewayError::Refused(reason) => ("payment_refused", reason.code.parse::<i64>().ok()),
+        GatewayError::Unauthorized(reason) => ("payment_misconfigured", reason.code.parse::<i64>().ok()),
+        GatewayError::Unavailable(_) => ("payment_unavailable", None),
+        GatewayError::Unknown(_) => ("payment_outcome_unknown", None),
+    };
+    let message = match error {
+        GatewayError::Refused(_) | GatewayError::Unauthorized(_) => "the gateway refused the request.",
+        _ => "gateway request failed (no response).",
+    };
+    let details =
+        json!({"callback_url": callback_url, "message": message, "status_code": number, "data": null});
+    Failure::object(StatusCode::BAD_GATEWAY, code, json!({"details": details}))
+}

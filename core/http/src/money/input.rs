@@ -1,0 +1,79 @@
+//! What several routes of money take and answer.
+
+use std::fmt::Display;
+
+use chelseru_domain::identity::Caller;
+use chelseru_domain::money::{self, Currency, Money as Amount};
+use chelseru_domain::wallet::Actor;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Money;
+use crate::fields::{Fields, Text};
+use crate::reply::{Failure, sentence};
+use crate::request::Context;
+use crate::route::{Field, Is};
+use crate::staff::is_staff;
+
+pub(crate) const ORDER: Text = Text { chars_max: 64 };
+pub(crate) const DESCRIPTION: Text = Text { chars_max: 255 };
+
+/// Payments, or lines of a wallet, on one page.
+pub(crate) const PAGE: usize = 30;
+
+pub(crate) const AMOUNT: Field =
+    Field("amount", Is::MayNumber, "In the configured currency, exactly; absent: all of it.");
+
+/// An amount; `None` when it is absent, null or refused.
+pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
+    let text = fields.number_text("amount")?;
+    match Amount::parse(&text, unit) {
+        Ok(money) => Some(money),
+        Err(error) => {
+            fields.refuse("amount", sentence(&error));
+            None
+        }
+    }
+}
+
+/// The caller, and whether the caller is staff: by the account, or because the configuration lists the user.
+pub(crate) async fn actor(money: &Money, context: &Context, caller: &Caller) -> Result<Actor, Failure> {
+    let user = caller.user_id;
+    let listed = money.rules.staff_users.contains(&user.0);
+    let staff = listed || is_staff(&money.identity, user).await.map_err(|error| failed(context, &error))?;
+    Ok(Actor { user, staff })
+}
+
+/// 409: the wallet has less than that.
+pub(crate) fn overdraft(unit: Currency, available: u64) -> Failure {
+    let body = json!({
+        "detail": "The wallet does not have that much.",
+        "available": money::to_json(available, unit),
+        "currency": money::currency_name(unit),
+    });
+    Failure::object(StatusCode::CONFLICT, "insufficient_funds", body)
+}
+
+/// 409: a balance is a number of 63 bits.
+pub(crate) fn too_large() -> Failure {
+    Failure::detail(StatusCode::CONFLICT, "balance_too_large", "A balance would leave its range.")
+}
+
+/// Numbers as numbers, as the original passed them on; other texts as they are.
+pub(crate) fn number_or_text(text: &str) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text && number.unsigned_abs() < 1 << 53 => number.into(),
+        _ => text.into(),
+    }
+}
+
+/// A client's text within an error, short.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// 500, and the cause in the log.
+pub(crate) fn failed(context: &Context, error: &dyn Display) -> Failure {
+    tracing::error!(request.id = %context.id, %error, "the store did not answer");
+    Failure::internal()
+}

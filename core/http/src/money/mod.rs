@@ -1,0 +1,45 @@
+//! Money: payments, refunds, wallets and spends.
+//!
+//! The rules belong to `chelseru_domain::{payment, wallet}`. What is not the caller's does not exist for the caller.
+//! Reading order: `create`, `verify`, `payment`, `refund`, `wallet`, `spend`, `bank`; `input` has what they share.
+
+pub(crate) mod create;
+pub(crate) mod verify;
+
+pub(crate) mod payment;
+
+pub(crate) mod refund;
+
+pub(crate) mod wallet;
+
+pub(crate) mod spend;
+
+pub(crate) mod bank;
+
+pub(crate) mod input;
+pub(crate) mod shapes;
+
+use std::sync::Arc;
+
+use chelseru_domain::identity::Identity;
+use chelseru_domain::money::{Currency, TestBank};
+use chelseru_domain::payment::Payments;
+use chelseru_domain::payment::gateway::PaymentGateways;
+use chelseru_domain::wallet::Wallets;
+use tokio_util::task::TaskTracker;
+
+/// What the handlers of money see.
+pub struct Money {
+    pub payments: Arc<Payments>,
+    pub wallets: Arc<Wallets>,
+    pub gateways: Arc<dyn PaymentGateways>,
+    pub identity: Arc<Identity>,
+    /// Currency, addresses, and who is staff besides those whose account is.
+    pub rules: chelseru_config::Payment,
+    /// The unit of amounts in the API.
+    pub currency: Currency,
+    /// The virtual bank, while it is the selected gateway.
+    pub bank: Option<Arc<dyn TestBank>>,
+    /// Work that outlives its client.
+    pub detached: TaskTracker,
+}

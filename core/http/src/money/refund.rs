@@ -1,0 +1,165 @@
+//! `payment/{id}/refund/`, for staff: `amount` (all that is left when absent), `to` (`gateway`: paid back outside;
+//! `wallet`; `reverse`: the gateway is asked to give the whole payment back), `note`.
+
+use std::sync::Arc;
+
+use chelseru_domain::clock::rest_format;
+use chelseru_domain::identity::Caller;
+use chelseru_domain::money::{self, Currency};
+use chelseru_domain::payment::{
+    Payment, PaymentId, PaymentRefunded, PaymentState, Refund, RefundTo, state_name,
+};
+use chelseru_domain::wallet::{RefundRequest, WalletError};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Money;
+use super::input::{AMOUNT, DESCRIPTION, actor, amount, failed, overdraft, too_large};
+use super::payment::payment_json;
+use crate::fields::{Fields, Text};
+use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused};
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Context, Request, not_found};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+use crate::staff::permission_denied;
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/payment/{id}/refund/",
+    name: "Payment Refund",
+    access: Access::User,
+    kind: Kind::Plain,
+    operations: &[Operation {
+        verb: Verb::Post,
+        id: "payment_refund",
+        call: call!(refund),
+        about: About {
+            summary: "Give a payment back; staff only",
+            parameters: &[IDEMPOTENCY_KEY],
+            fields: &[
+                AMOUNT,
+                Field("to", Is::MayText, "gateway, wallet or reverse."),
+                Field("note", Is::MayText, "Why."),
+            ],
+            answers: &[
+                (201, "Refunded"),
+                (403, "Not staff."),
+                (409, "It is not paid, or the wallet does not have it any more."),
+            ],
+        },
+    }],
+}];
+
+const TO: Text = Text { chars_max: 20 };
+
+/// `POST payment/{id}/refund/`.
+async fn refund(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
+    let Request { context, caller, body: mut fields } = request;
+    let actor = actor(&money, &context, &caller).await?;
+    let unit = money.currency;
+    let amount = amount(&mut fields, unit);
+    let note = fields.given("note", DESCRIPTION).unwrap_or_default();
+    let to = to(&mut fields);
+    let idempotency_key = idempotency_key(&context)?;
+    if !actor.staff {
+        return Err(permission_denied());
+    }
+    fields.finish()?;
+    let payment = PaymentId(context.id("id")?);
+    if to == RefundTo::Reverse {
+        reversible(&money, &context, payment).await?;
+    }
+    let request = RefundRequest { payment, amount, to, note, idempotency_key };
+    let refunded = money.wallets.refund(actor, request).await;
+    let refunded = refunded.map_err(|error| wallet_failure(&context, error))?;
+    let (payment, refund) = done(unit, refunded)?;
+    if refund.to == RefundTo::Reverse {
+        reverse(&money, &context, payment.id).await?;
+    }
+    let payment = payment_json(&money, &context, &payment).await?;
+    let body = json!({"refund": refund_json(&refund, unit), "payment": payment});
+    Ok(Reply::json(StatusCode::CREATED, &body))
+}
+
+fn to(fields: &mut Fields) -> RefundTo {
+    match fields.given("to", TO).as_deref() {
+        None | Some("gateway") => RefundTo::Gateway,
+        Some("wallet") => RefundTo::Wallet,
+        Some("reverse") => RefundTo::Reverse,
+        Some(_) => {
+            fields.refuse("to", "Must be \"gateway\", \"wallet\" or \"reverse\".");
+            RefundTo::Gateway
+        }
+    }
+}
+
+fn refund_json(refund: &Refund, unit: Currency) -> Value {
+    json!({
+        "number": refund.number,
+        "amount": money::to_json(refund.amount, unit),
+        "currency": money::currency_name(unit),
+        "to": match refund.to {
+            RefundTo::Gateway => "gateway",
+            RefundTo::Wallet => "wallet",
+            RefundTo::Reverse => "reverse",
+        },
+        "created_at": rest_format(refund.at),
+    })
+}
+
+/// The payment and its refund; the same again when the request was made before.
+fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), Failure> {
+    Err(match refunded {
+        PaymentRefunded::Done(payment, refund) | PaymentRefunded::Repeated(payment, refund) => {
+            return Ok((payment, refund));
+        }
+        PaymentRefunded::KeyReused => key_reused(),
+        PaymentRefunded::NotPaid(payment) => Failure::object(
+            StatusCode::CONFLICT,
+            "payment_not_paid",
+            json!({
+                "detail": "Only what is paid can be given back.",
+                "state": state_name(payment.state),
+            }),
+        ),
+        PaymentRefunded::TooMuch { left } => {
+            let (left, unit) = (money::format(left, unit), money::currency_name(unit));
+            Failure::field("amount", format!("Only {left} {unit} is left of it."))
+        }
+        PaymentRefunded::Overdraft { available } => overdraft(unit, available),
+        PaymentRefunded::InWallet => {
+            let text = "This payment was credited to the wallet; refund it with `to=gateway`.";
+            Failure::field("to", text)
+        }
+        PaymentRefunded::NotWhole => {
+            Failure::field("amount", "A gateway gives a payment back as a whole, or not at all.")
+        }
+        PaymentRefunded::TooLarge => too_large(),
+        PaymentRefunded::Missing => not_found(),
+    })
+}
+
+/// Whether the payment's gateway can be asked to give it back. A payment that is not there or not paid is told of by
+/// the refund itself.
+async fn reversible(money: &Money, context: &Context, payment: PaymentId) -> Result<(), Failure> {
+    let found = money.payments.get(payment).map_err(|error| failed(context, &error))?;
+    let Some(paid) = found.filter(|payment| payment.state == PaymentState::Paid) else { return Ok(()) };
+    let judged = money.payments.reversible(money.gateways.as_ref(), &paid);
+    judged.map_err(|reason| Failure::field("to", format!("{reason}.")))
+}
+
+/// Asks the gateway, in a task of its own: a client that goes away does not stop what was begun.
+async fn reverse(money: &Arc<Money>, context: &Context, payment: PaymentId) -> Result<(), Failure> {
+    let money = money.clone();
+    let asked = tokio::spawn(async move { money.payments.reverse(money.gateways.as_ref(), payment).await });
+    // A panic was reported by itself; the reversal is still open.
+    let asked = asked.await.map_err(|_| Failure::internal())?;
+    asked.map(drop).map_err(|error| failed(context, &error))
+}
+
+/// What a client learns of a change that the wallets refused.
+pub(crate) fn wallet_failure(context: &Context, error: WalletError) -> Failure {
+    match error {
+        WalletError::StaffOnly => permission_denied(),
+        WalletError::Store(error) => failed(context, &error),
+    }
+}

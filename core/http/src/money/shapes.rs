@@ -1,0 +1,69 @@
+//! Shapes of the answers of money.
+
+use serde_json::{Value, json};
+
+use crate::openapi::shape::{
+    list, maybe, maybe_name, maybe_time, object, or_null, reference, text, time, whole,
+};
+
+pub(crate) fn shapes() -> Value {
+    let unit = || json!({"enum": ["IRT", "IRR"]});
+    let state =
+        || json!({"enum": ["created", "pending", "paid", "failed", "cancelled", "expired", "refunded"]});
+    json!({
+        "Amount": {
+            "type": ["number", "string"],
+            "description": "In the unit of `currency`, exactly; text where a JSON number would not be exact everywhere.",
+        },
+        "PaymentStarted": object(json!({"details": object(json!({
+            "id": whole(), "currency": unit(), "amount": reference("Amount"), "gateway_title": text(),
+            "gateway_url": {"type": "string", "description": "Where to send the payer."},
+            "gateway_method": {"enum": ["GET", "POST"]},
+            "gateway_fields": list(object(json!({"name": text(), "value": text()}))),
+            "callback_url": text(), "authority": text(), "status_code": {"const": 100}, "message": text(),
+            "data": object(json!({"authority": text(), "code": {"const": 100}, "message": text()})),
+        }))})),
+        "PaymentResult": object(json!({"details": object(json!({
+            "is_pay": {"enum": [0, 1]}, "status_code": maybe_name(), "message": text(), "card_hash": maybe("string"),
+            "card_pan": maybe("string"), "ref_id": maybe_name(),
+            "data_verify": or_null(object(json!({
+                "code": maybe_name(), "message": text(), "card_hash": text(), "card_pan": text(), "ref_id": maybe_name(),
+                "fee": {"type": ["integer", "null"], "description": "In rial."},
+            }))),
+            "id": whole(), "state": state(), "amount": reference("Amount"), "currency": unit(),
+            "paid_at": maybe_time(),
+        }))})),
+        "Payment": object(json!({
+            "id": whole(), "user": whole(), "state": state(), "reason": text(), "amount": reference("Amount"),
+            "currency": unit(), "amount_rial": whole(), "refunded": reference("Amount"),
+            "pay_mode": {"enum": [1, 2], "description": "1 charges the wallet, 2 only pays."},
+            "order_id": text(), "description": text(), "gateway_title": text(), "authority": maybe("string"),
+            "ref_id": maybe_name(), "card_pan": maybe("string"), "created_at": time(), "paid_at": maybe_time(),
+            "ended_at": maybe_time(), "reversal": or_null(reference("Reversal")),
+        })),
+        "Reversal": object(json!({
+            "state": {"enum": ["open", "done", "refused"]}, "reason": maybe("string"),
+            "asked": {"type": "integer", "description": "How often the gateway was asked."}, "updated_at": time(),
+        })),
+        "Refunded": object(json!({
+            "refund": object(json!({
+                "number": whole(), "amount": reference("Amount"), "currency": unit(),
+                "to": {"enum": ["gateway", "wallet", "reverse"]}, "created_at": time(),
+            })),
+            "payment": reference("Payment"),
+        })),
+        "Wallet": object(json!({
+            "user": whole(), "balance": reference("Amount"), "held": reference("Amount"), "currency": unit(),
+            "balance_rial": whole(),
+        })),
+        "WalletEntry": object(json!({
+            "id": whole(), "kind": text(), "subject": maybe("string"), "direction": {"enum": ["in", "out"]},
+            "amount": reference("Amount"), "balance": reference("Amount"), "currency": unit(), "created_at": time(),
+        })),
+        "Spend": object(json!({
+            "id": whole(), "user": whole(), "state": {"enum": ["held", "captured", "voided"]},
+            "amount": reference("Amount"), "captured": reference("Amount"), "balance_after": reference("Amount"),
+            "currency": unit(), "order_id": text(), "description": text(), "created_at": time(), "ended_at": maybe_time(),
+        })),
+    })
+}

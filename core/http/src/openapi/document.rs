@@ -1,0 +1,264 @@
+//! The OpenAPI document, made from the rows.
+
+use serde_json::{Map, Value, json};
+
+use super::shape;
+use crate::request::{Access, BodyKind};
+use crate::route::{Field, Is, Kind, Operation, Route};
+use crate::routes::{GROUPS, Group};
+use crate::{chat, files, login, money, operator, sms};
+
+/// The document of a gateway under this base path.
+pub fn document(base_path: &str) -> Value {
+    let mut paths = Map::new();
+    for group in GROUPS {
+        for route in group.routes.iter().filter(|route| !matches!(route.kind, Kind::Test)) {
+            let methods: Map<String, Value> = route
+                .operations
+                .iter()
+                .map(|operation| (operation.verb.as_str().to_lowercase(), describe(group, route, operation)))
+                .collect();
+            let prefix = if route.is_file() { "" } else { base_path };
+            paths.insert(format!("{prefix}{}", route.path), methods.into());
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "chelseru",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "description": "Phone and password login, sessions, SMS, payments with wallets, and chat. Bodies are JSON, \
+                form or multipart. Every error has the headers X-Error-Code (stable, for programs) and X-Request-Id. A \
+                path without its last slash answers 301. Sockets: core/gateway/CHAT.md.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "apiKey": {
+                    "type": "apiKey", "in": "header", "name": "Authorization",
+                    "description": "Api-Key TOKEN, made by chelseru apikey create",
+                },
+            },
+        },
+    })
+}
+
+/// All shapes by name.
+fn schemas() -> Value {
+    let features = [
+        shape::common(),
+        login::shapes::shapes(),
+        sms::shapes::shapes(),
+        money::shapes::shapes(),
+        chat::shapes::shapes(),
+        files::shapes::shapes(),
+        operator::shapes::shapes(),
+    ];
+    let mut all = Map::new();
+    for shapes in features {
+        if let Value::Object(shapes) = shapes {
+            all.extend(shapes);
+        }
+    }
+    all.into()
+}
+
+fn describe(group: &Group, route: &Route, operation: &Operation) -> Value {
+    let about = &operation.about;
+    let mut parameters: Vec<Value> = route
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    parameters.extend(about.parameters.iter().map(|Field(name, kind, text)| {
+        let place = if *kind == Is::Header { "header" } else { "query" };
+        json!({
+            "name": name, "in": place, "required": kind.is_required(), "description": text,
+            "schema": kind.schema(),
+        })
+    }));
+    let mut responses = Map::new();
+    for (status, shape) in about.answers {
+        let told = if *status < 400 || !shape.contains(' ') { response(shape) } else { failure(shape) };
+        responses.insert(status.to_string(), told);
+    }
+    for (status, text) in errors(group, route, operation) {
+        responses.entry(status.to_string()).or_insert_with(|| failure(text));
+    }
+    let any = "404 another `format` than json; 405 another method; 406 another type is wanted; 408 the body comes too \
+        slowly; 429 too many requests; 500 and 503 the gateway cannot.";
+    responses.insert("default".into(), failure(any));
+    let mut object = json!({
+        "operationId": operation.id,
+        "summary": about.summary,
+        "tags": [group.tag],
+        "responses": responses,
+    });
+    if !parameters.is_empty() {
+        object["parameters"] = parameters.into();
+    }
+    if !about.fields.is_empty() {
+        object["requestBody"] = request_body(about.fields);
+    }
+    if let Some(security) = security(route.access) {
+        object["security"] = security;
+    }
+    object
+}
+
+fn request_body(fields: &[Field]) -> Value {
+    let properties: Map<String, Value> = fields
+        .iter()
+        .map(|Field(name, kind, text)| {
+            let mut schema = kind.schema();
+            schema["description"] = (*text).into();
+            ((*name).to_owned(), schema)
+        })
+        .collect();
+    let required: Vec<&str> =
+        fields.iter().filter(|field| field.1.is_required()).map(|field| field.0).collect();
+    let schema = json!({"type": "object", "properties": properties, "required": required});
+    let mut content = Map::new();
+    let has_file = fields.iter().any(|field| field.1 == Is::File);
+    if !has_file {
+        content.insert("application/json".into(), json!({"schema": schema}));
+        content.insert("application/x-www-form-urlencoded".into(), json!({"schema": schema}));
+    }
+    content.insert("multipart/form-data".into(), json!({"schema": schema}));
+    json!({"required": !required.is_empty(), "content": content})
+}
+
+fn response(shape: &str) -> Value {
+    if shape.contains(' ') {
+        return json!({"description": shape});
+    }
+    let (schema, description) = shape::shape(shape);
+    json!({"description": description, "content": {"application/json": {"schema": schema}}})
+}
+
+fn failure(text: &str) -> Value {
+    let schema = if text.starts_with("Field") { "Refusal" } else { "Error" };
+    let reference = format!("#/components/schemas/{schema}");
+    json!({"description": text, "content": {"application/json": {"schema": {"$ref": reference}}}})
+}
+
+/// What any operation of this kind may answer besides its own.
+fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'static str)> {
+    let mut errors = Vec::new();
+    if matches!(operation.call.body, BodyKind::Fields | BodyKind::Stream) {
+        errors.push((400, "Field errors, or a body that cannot be read."));
+        errors.push((415, "Another media type."));
+    }
+    if operation.call.body != BodyKind::Unread {
+        errors.push((413, "The body is too large."));
+    }
+    match route.access {
+        Access::User => errors.push((401, "No valid access token.")),
+        Access::Open | Access::Sender | Access::Link => {
+            errors.push((401, "A token was sent, and is not valid."));
+        }
+        Access::Loopback => errors.push((404, "For clients on this machine only.")),
+        Access::Tokenless => {}
+    }
+    if group.tag == "chat" {
+        errors.push((403, "Banned, or a right is missing."));
+        errors.push((404, "There is none, for this caller."));
+        errors.push((409, "A bound is reached, or what is there does not allow it."));
+    }
+    if route.path.contains('{') {
+        errors.push((404, "There is none, for this caller."));
+    }
+    let query = |field: &&Field| field.1 != Is::Header;
+    if operation.about.parameters.iter().any(|field| field.0 == "cursor") {
+        errors.push((404, "There is no such page."));
+    }
+    if operation.about.parameters.iter().any(|field| query(&field)) {
+        errors.push((400, "Field errors, in the query."));
+    }
+    errors
+}
+
+fn security(access: Access) -> Option<Value> {
+    match access {
+        Access::User => Some(json!([{"bearer": []}])),
+        Access::Sender => Some(json!([{"apiKey": []}, {"bearer": []}])),
+        Access::Link => Some(json!([{"bearer": []}, {}])),
+        Access::Open | Access::Tokenless | Access::Loopback => None,
+    }
+}
+
+impl Is {
+    fn is_required(self) -> bool {
+        matches!(self, Is::Text | Is::Integer | Is::File)
+    }
+
+    fn schema(self) -> Value {
+        match self {
+            Is::Text | Is::MayText | Is::Header => json!({"type": "string"}),
+            Is::Integer | Is::MayInteger => json!({"type": "integer"}),
+            Is::MayNumber => json!({"type": ["number", "string"]}),
+            Is::MayBool => json!({"type": "boolean"}),
+            Is::MayList => json!({"type": "array", "items": {}}),
+            Is::File => json!({"type": "string", "contentMediaType": "application/octet-stream"}),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::route::Verb;
+    use crate::routes;
+
+    #[test]
+    fn every_route_and_method_is_described_once() {
+        let document = document("/base");
+        let mut ids = BTreeSet::new();
+        for route in routes::all() {
+            let prefix = if route.is_file() { "" } else { "/base" };
+            for operation in route.operations {
+                let method = operation.verb.as_str().to_lowercase();
+                let object = &document["paths"][format!("{prefix}{}", route.path)][&method];
+                if matches!(route.kind, Kind::Test) {
+                    assert!(object.is_null(), "what only tests have is not told");
+                    continue;
+                }
+                let id = object["operationId"].as_str();
+                let id = id.unwrap_or_else(|| panic!("{method} {} is missing", route.path));
+                assert!(ids.insert(id.to_owned()), "{id} is a duplicate");
+                let responses = object["responses"].as_object();
+                assert!(responses.is_some_and(|responses| !responses.is_empty()), "{id}");
+                let parameters = object["parameters"].as_array().cloned().unwrap_or_default();
+                let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path").count();
+                assert_eq!(in_path, route.path.matches('{').count(), "{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_method_of_a_route_is_there_twice() {
+        for route in routes::all() {
+            let verbs: Vec<Verb> = route.operations.iter().map(|operation| operation.verb).collect();
+            for verb in Verb::ALL {
+                let count = verbs.iter().filter(|known| **known == verb).count();
+                assert!(count <= 1, "{} {verb:?}", route.path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document("");
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#/").skip(1).map(|rest| rest.split('"').next().unwrap_or(""))
+        {
+            assert!(document.pointer(&format!("/{reference}")).is_some(), "{reference}");
+        }
+    }
+}

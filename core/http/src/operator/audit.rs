@@ -1,0 +1,89 @@
+//! `audit/`: what happened, for staff, newest first. `?event=` and `?user=` narrow it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use chelseru_domain::audit::{AuditEntry, AuditQuery};
+use chelseru_domain::clock::rest_format;
+use chelseru_domain::identity::Caller;
+use chelseru_domain::ids::UserId;
+use serde_json::{Value, json};
+
+use super::Operator;
+use crate::page::{CURSOR, Cursor, cursor, page};
+use crate::reply::Failure;
+use crate::request::{Access, Context, Request};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+use crate::staff::require_staff;
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/audit/",
+    name: "Audit Log",
+    access: Access::User,
+    kind: Kind::Plain,
+    operations: &[Operation {
+        verb: Verb::Get,
+        id: "audit_list",
+        call: call!(list),
+        about: About {
+            summary: "Security events, newest first; staff only",
+            parameters: &[
+                CURSOR,
+                Field("event", Is::MayText, "One kind of event."),
+                Field("user", Is::MayInteger, "One account."),
+            ],
+            fields: &[],
+            answers: &[(200, "Page<AuditEvent>"), (403, "Not staff.")],
+        },
+    }],
+}];
+
+/// Entries on one page.
+const PAGE: usize = 50;
+
+/// `GET audit/`.
+async fn list(operator: Arc<Operator>, request: Request<Caller>) -> Answer {
+    require_staff(&operator.identity, request.caller.user_id, &request).await?;
+    let query = query(&request)?;
+    let page_of = operator.identity.audit().page(query.clone()).map_err(|error| failed(&request, &error))?;
+    let first = page_of.entries.first().map(|entry| entry.id);
+    let last = page_of.entries.last().map(|entry| entry.id);
+    let (next, previous) = match query.after {
+        // Where a walk towards the newest began there are older ones; where it stopped early, newer ones.
+        Some(after) => (last.or(Some(after.saturating_add(1))), page_of.more_at),
+        None => (page_of.more_at, query.before.map(|before| first.unwrap_or(before.saturating_sub(1)))),
+    };
+    let results: Vec<Value> = page_of.entries.iter().map(entry_json).collect();
+    Ok(page(&request, next.map(Cursor::Next), previous.map(Cursor::Previous), &results))
+}
+
+fn query(context: &Context) -> Result<AuditQuery, Failure> {
+    let user = context.query("user").map(|text| text.parse().map(UserId)).transpose();
+    let user = user.map_err(|_| Failure::field("user", "A valid integer is required."))?;
+    let (before, after) = match cursor(context)? {
+        None => (None, None),
+        Some(Cursor::Next(than)) => (Some(than), None),
+        Some(Cursor::Previous(than)) => (None, Some(than)),
+    };
+    let event = context.query("event");
+    Ok(AuditQuery { limit: PAGE, event, user, before, after, ..AuditQuery::default() })
+}
+
+fn entry_json(entry: &AuditEntry) -> Value {
+    let draft = &entry.draft;
+    json!({
+        "id": entry.id,
+        "created_at": rest_format(draft.at),
+        "event": draft.event,
+        "user": draft.user.map(|user| user.0),
+        "session": draft.session.map(|session| session.0),
+        "ip_address": draft.ip_address,
+        "subject": draft.subject,
+        "detail": draft.detail,
+    })
+}
+
+fn failed(context: &Context, error: &dyn Display) -> Failure {
+    tracing::error!(request.id = %context.id, %error, "the audit log could not be read");
+    Failure::internal()
+}

@@ -1,0 +1,63 @@
+//! `operator/backup/`: a backup of the running gateway.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chelseru_domain::audit::{AuditEvent, AuditKind};
+use http::StatusCode;
+use serde_json::json;
+
+use super::Operator;
+use crate::fields::{Fields, Text};
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Loopback, Request};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/operator/backup/",
+    name: "Backup",
+    access: Access::Loopback,
+    kind: Kind::Plain,
+    operations: &[Operation {
+        verb: Verb::Post,
+        id: "backup",
+        call: call!(backup),
+        about: About {
+            summary: "Write a backup of the store, the key, the plugins and the uploaded files",
+            parameters: &[],
+            fields: &[Field("folder", Is::Text, "Where to, an absolute path on this machine; made by it.")],
+            answers: &[(200, "Copied")],
+        },
+    }],
+}];
+
+/// `POST operator/backup/`: `folder`, an absolute path. Goes on when the client goes away.
+async fn backup(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+    operator.admit(&request)?;
+    let mut fields = request.body;
+    let folder = fields.required("folder", Text { chars_max: 4096 });
+    let folder = PathBuf::from(fields.all(folder)?);
+    if !folder.is_absolute() {
+        return Err(Failure::field("folder", "Must be an absolute path."));
+    }
+    let tasks = operator.detached.clone();
+    let written = tasks.spawn(async move {
+        let copied = operator.backups.write(&folder).await?;
+        let event = AuditEvent::new(AuditKind::BackupWritten).subject(folder.display()).detail(copied);
+        operator.identity.audit().record(event);
+        Ok::<_, String>(copied)
+    });
+    match written.await {
+        Ok(Ok(copied)) => {
+            Ok(Reply::json(StatusCode::OK, &json!({"records": copied.records, "files": copied.files})))
+        }
+        Ok(Err(reason)) => {
+            tracing::warn!(%reason, "a backup was not written");
+            Err(Failure::details(StatusCode::BAD_REQUEST, "backup_failed", reason))
+        }
+        Err(error) => {
+            tracing::error!(%error, "a backup was not written");
+            Err(Failure::internal())
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `health/` and `openapi.json`: what anyone may know of a gateway.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use super::Operator;
+use crate::reply::{ERROR_CODE, Reply};
+use crate::request::{Access, Open, Request, Tokenless};
+use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/health/",
+        name: "Health",
+        access: Access::Open,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "health",
+            call: call!(health),
+            about: About {
+                summary: "Whether durable writes are possible",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "Health"), (503, "Health")],
+            },
+        }],
+    },
+    Route {
+        path: "/openapi.json",
+        name: "OpenAPI Document",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "open_api_json",
+            call: call!(openapi),
+            about: About { summary: "This document", parameters: &[], fields: &[], answers: &[(200, "Any")] },
+        }],
+    },
+];
+
+/// `GET health/`: 200 while durable writes are possible, 503 when they are not.
+async fn health(operator: Arc<Operator>, _: Request<Open>) -> Answer {
+    if operator.overview.is_healthy() {
+        return Ok(Reply::json(StatusCode::OK, &json!({"status": "ok"})));
+    }
+    let reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "store_failed"}));
+    Ok(reply.with(ERROR_CODE, HeaderValue::from_static("store_failed")))
+}
+
+/// `GET openapi.json`.
+async fn openapi(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
+    Ok(Reply::json(StatusCode::OK, operator.document.as_ref()))
+}

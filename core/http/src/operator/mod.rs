@@ -1,0 +1,108 @@
+//! What operators do: accounts, API keys, webhooks, backups, the audit log, status and metrics.
+//!
+//! All but `health/`, `openapi.json` and `audit/` answer clients on this machine only, and what changes something wants
+//! the token of the data folder as well: whoever can read that folder could read the store beside it. Reading order:
+//! `users`, `api_key`, `webhook`, `backup`, `audit`, `status`, `health`, `inbox`.
+
+pub mod users;
+
+pub mod api_key;
+
+pub(crate) mod audit;
+pub(crate) mod backup;
+pub(crate) mod health;
+pub(crate) mod inbox;
+pub(crate) mod status;
+pub(crate) mod webhook;
+
+pub(crate) mod shapes;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chelseru_domain::api_key::ApiKeys;
+use chelseru_domain::identity::Identity;
+use chelseru_domain::operator::Overview;
+use chelseru_domain::sms::Inbox;
+use chelseru_domain::webhook::Webhooks;
+use http::HeaderName;
+use serde_json::Value;
+use tokio_util::task::TaskTracker;
+
+use crate::reply::Failure;
+use crate::request::{Context, not_found};
+
+/// What the handlers for operators see.
+pub struct Operator {
+    pub identity: Arc<Identity>,
+    pub token: OperatorToken,
+    pub api_keys: ApiKeys,
+    pub webhooks: Webhooks,
+    /// Names of the configured webhook endpoints.
+    pub endpoints: BTreeSet<String>,
+    pub overview: Arc<dyn Overview>,
+    pub backups: Arc<dyn Backups>,
+    /// The trial provider's messages, while a trial provider is selected.
+    pub inbox: Option<Arc<dyn Inbox>>,
+    /// The OpenAPI document; see [`document`](crate::openapi::document).
+    pub document: Arc<Value>,
+    /// Work that outlives its client.
+    pub detached: TaskTracker,
+}
+
+/// Writes backups of everything that the gateway keeps.
+#[async_trait]
+pub trait Backups: Send + Sync {
+    /// Writes one into a folder that does not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the operator. Nothing stays of what was written.
+    async fn write(&self, folder: &Path) -> Result<Copied, String>;
+}
+
+/// What a backup or a restore came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// Of the store.
+    pub records: u64,
+    /// Beside it.
+    pub files: u64,
+}
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} records, {} files", self.records, self.files)
+    }
+}
+
+/// The header in which a command of this machine shows the operator token.
+pub const OPERATOR_TOKEN: HeaderName = HeaderName::from_static("x-operator-token");
+
+/// The token that lies in the data folder, as its hash.
+pub struct OperatorToken(blake3::Hash);
+
+impl OperatorToken {
+    pub fn new(token: &str) -> OperatorToken {
+        OperatorToken(blake3::hash(token.as_bytes()))
+    }
+
+    /// Whether somebody knows the token. The comparison of hashes takes the same time whatever they say.
+    pub(crate) fn is_known(&self, context: &Context) -> bool {
+        blake3::hash(context.header(OPERATOR_TOKEN).as_bytes()) == self.0
+    }
+}
+
+impl Operator {
+    /// Checks that the caller knows the operator token.
+    ///
+    /// # Errors
+    ///
+    /// 404: for others the route does not exist.
+    pub(crate) fn admit(&self, context: &Context) -> Result<(), Failure> {
+        if self.token.is_known(context) { Ok(()) } else { Err(not_found()) }
+    }
+}

@@ -1,0 +1,35 @@
+//! Shapes of the answers to operators.
+
+use serde_json::{Value, json};
+
+use crate::openapi::shape::{list, maybe, maybe_time, object, text, time, whole};
+
+pub(crate) fn shapes() -> Value {
+    json!({
+        "AuditEvent": object(json!({
+            "id": whole(), "created_at": time(), "event": text(), "user": maybe("integer"), "session": maybe("integer"),
+            "ip_address": maybe("string"), "subject": text(), "detail": text(),
+        })),
+        "InboxMessage": object(json!({
+            "mobile_number": text(), "text": text(), "provider": text(), "created_at": text(),
+        })),
+        "ApiKey": object(json!({
+            "id": whole(), "name": text(), "scope": text(), "daily_cap": maybe("integer"), "created_at": time(),
+            "revoked_at": maybe_time(),
+        })),
+        "NewApiKey": object(json!({
+            "id": whole(), "name": text(), "scope": text(), "daily_cap": maybe("integer"), "created_at": time(),
+            "revoked_at": maybe_time(), "token": text(),
+        })),
+        "WebhookEvent": object(json!({
+            "id": text(), "type": text(), "timestamp": time(), "data": {"type": "object"},
+            "deliveries": list(object(json!({
+                "endpoint": text(), "state": {"enum": ["pending", "delivered", "dead"]}, "attempts": whole(),
+                "error": text(), "due_at": maybe_time(),
+            }))),
+        })),
+        "Replayed": object(json!({"replayed": whole()})),
+        "Copied": object(json!({"records": whole(), "files": whole()})),
+        "Health": object(json!({"status": {"enum": ["ok", "store_failed"]}})),
+    })
+}

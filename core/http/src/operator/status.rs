@@ -1,0 +1,58 @@
+//! `status/` and `metrics/`: the running gateway as its operators see it.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::Operator;
+use crate::reply::Reply;
+use crate::request::{Access, Loopback, Request};
+use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        path: "/status/",
+        name: "Status",
+        access: Access::Loopback,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "status",
+            call: call!(status),
+            about: About {
+                summary: "What runs, since when, and what was refused",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "Any")],
+            },
+        }],
+    },
+    Route {
+        path: "/metrics/",
+        name: "Metrics",
+        access: Access::Loopback,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "metrics",
+            call: call!(metrics),
+            about: About {
+                summary: "Metrics in the Prometheus text format",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "The metrics.")],
+            },
+        }],
+    },
+];
+
+/// `GET status/`: what runs, since when, and what was refused.
+async fn status(operator: Arc<Operator>, _: Request<Loopback>) -> Answer {
+    Ok(Reply::json(StatusCode::OK, &operator.overview.status()))
+}
+
+/// `GET metrics/`: the Prometheus text format.
+async fn metrics(operator: Arc<Operator>, _: Request<Loopback>) -> Answer {
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(Reply::text(StatusCode::OK, content_type, operator.overview.metrics()))
+}

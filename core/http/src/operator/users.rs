@@ -1,0 +1,183 @@
+//! What operators do with accounts: one list of commands for the command line and for the running gateway.
+//!
+//! The store is open in one process at a time. `chelseru user ...` therefore works on it directly when no gateway
+//! runs, and asks the gateway when one does, on `operator/users/`. A command that goes through the gateway takes effect
+//! there at once: sessions end, sockets close.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chelseru_domain::account::{Rights, UserView, email_fits};
+use chelseru_domain::identity::{Identity, PasswordError, RegisterError};
+use chelseru_domain::ids::UserId;
+use chelseru_domain::password::Password;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Operator;
+use crate::fields::Fields;
+use crate::login::me::user_json;
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Loopback, Request};
+use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/operator/users/",
+    name: "Operator Users",
+    access: Access::Loopback,
+    kind: Kind::Plain,
+    operations: &[Operation {
+        verb: Verb::Post,
+        id: "operator_users",
+        call: call!(command),
+        about: About {
+            summary: "What chelseru user asks of a running gateway",
+            parameters: &[],
+            fields: &[],
+            answers: &[
+                (200, "Account|Account[]"),
+                (403, "The token of the data folder is missing or wrong."),
+            ],
+        },
+    }],
+}];
+
+/// `POST operator/users/`: a command of `chelseru user`, from this machine and with the token of the data folder.
+async fn command(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+    if !operator.token.is_known(&request) {
+        let text = "The operator token is missing or wrong.";
+        return Err(Failure::error(StatusCode::FORBIDDEN, "operator_token_wrong", text));
+    }
+    let refuse = |reason: String| Failure::error(StatusCode::BAD_REQUEST, "operator_command_refused", reason);
+    let command: UserCommand =
+        serde_json::from_value(request.body.into_object()).map_err(|error| refuse(error.to_string()))?;
+    let done = run(&operator.identity, command).await.map_err(refuse)?;
+    Ok(Reply::json(StatusCode::OK, &done))
+}
+
+/// One thing to do. `user` is a user name, a phone number or an account's number, looked for in this order.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum UserCommand {
+    CreateSuperuser {
+        username: String,
+        email: String,
+        password: String,
+    },
+    /// One page, of accounts with a number above `after`.
+    List {
+        after: Option<u64>,
+    },
+    Show {
+        user: String,
+    },
+    Disable {
+        user: String,
+    },
+    Enable {
+        user: String,
+    },
+    SetRights {
+        user: String,
+        rights: RightsName,
+    },
+    SetPassword {
+        user: String,
+        password: String,
+    },
+}
+
+/// What an account may do, as operators write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RightsName {
+    None,
+    /// The routes for staff.
+    Staff,
+    /// Everything.
+    Superuser,
+}
+
+impl RightsName {
+    /// Every name, as operators write it.
+    pub const ALL: [&str; 3] = ["none", "staff", "superuser"];
+}
+
+impl FromStr for RightsName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<RightsName, String> {
+        match text {
+            "none" => Ok(RightsName::None),
+            "staff" => Ok(RightsName::Staff),
+            "superuser" => Ok(RightsName::Superuser),
+            _ => Err(format!("{text:?} is no name of rights; accepted: {}", RightsName::ALL.join(", "))),
+        }
+    }
+}
+
+impl From<RightsName> for Rights {
+    fn from(name: RightsName) -> Rights {
+        match name {
+            RightsName::None => Rights::None,
+            RightsName::Staff => Rights::Staff,
+            RightsName::Superuser => Rights::Superuser,
+        }
+    }
+}
+
+/// Does it. Errors: a sentence for the operator.
+pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, String> {
+    match command {
+        UserCommand::CreateSuperuser { username, email, password } => {
+            if !email.is_empty() && !email_fits(&email) {
+                return Err(format!("{email:?} is no mail address"));
+            }
+            let made = identity.superuser_create(&username, &Password::new(password), &email).await;
+            made.map(|user| user_json(&user)).map_err(|error| match error {
+                RegisterError::Username(fault) => fault.to_string(),
+                RegisterError::Password(faults) => sentences(&faults),
+                other => other.to_string(),
+            })
+        }
+        UserCommand::List { after } => {
+            let users = identity.users(after.map(UserId)).map_err(|error| error.to_string())?;
+            Ok(Value::Array(users.iter().map(user_json).collect()))
+        }
+        UserCommand::Show { user } => Ok(user_json(&find(identity, &user)?)),
+        UserCommand::Disable { user } => set_active(identity, &user, false).await,
+        UserCommand::Enable { user } => set_active(identity, &user, true).await,
+        UserCommand::SetRights { user, rights } => {
+            let user = find(identity, &user)?;
+            let changed = identity.user_set_rights(user.id, rights.into()).await;
+            let changed = changed.map_err(|error| error.to_string())?;
+            changed.map(|user| user_json(&user)).ok_or_else(|| format!("user {} is gone", user.id))
+        }
+        UserCommand::SetPassword { user, password } => {
+            let user = find(identity, &user)?;
+            identity.password_override(user.id, &Password::new(password)).await.map_err(
+                |error| match error {
+                    PasswordError::Faults(faults) => sentences(&faults),
+                    other => other.to_string(),
+                },
+            )?;
+            Ok(user_json(&find(identity, &user.id.to_string())?))
+        }
+    }
+}
+
+async fn set_active(identity: &Identity, user: &str, active: bool) -> Result<Value, String> {
+    let user = find(identity, user)?;
+    identity.user_set_active(user.id, active).await.map_err(|error| error.to_string())?;
+    Ok(user_json(&UserView { active, ..user }))
+}
+
+fn find(identity: &Identity, text: &str) -> Result<UserView, String> {
+    let found = identity.user_find(text).map_err(|error| error.to_string())?;
+    found.ok_or_else(|| format!("there is no user {text:?}; `chelseru user list` shows all"))
+}
+
+fn sentences(faults: &[impl ToString]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,90 @@
+//! `operator/webhooks/`: events, what became of their deliveries, and another try.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use chelseru_domain::webhook;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Operator;
+use crate::fields::Fields;
+use crate::reply::{Failure, Reply};
+use crate::request::{Access, Loopback, Request};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] = &[Route {
+    path: "/operator/webhooks/",
+    name: "Webhooks",
+    access: Access::Loopback,
+    kind: Kind::Plain,
+    operations: &[
+        Operation {
+            verb: Verb::Get,
+            id: "webhook_list",
+            call: call!(list),
+            about: About {
+                summary: "Events and their deliveries, newest first",
+                parameters: &[
+                    Field("before", Is::MayText, "Older than this event."),
+                    Field("dead", Is::MayBool, "Only those that were given up."),
+                ],
+                fields: &[],
+                answers: &[(200, "Results<WebhookEvent>")],
+            },
+        },
+        Operation {
+            verb: Verb::Post,
+            id: "webhook_replay",
+            call: call!(replay),
+            about: About {
+                summary: "Tell an event again, or all that were given up",
+                parameters: &[],
+                fields: &[
+                    Field("event", Is::MayText, "Its id; absent: all that were given up."),
+                    Field("endpoint", Is::MayText, "Only there."),
+                ],
+                answers: &[(200, "Replayed")],
+            },
+        },
+    ],
+}];
+
+/// Events in one answer.
+const EVENTS_MAX: usize = 100;
+/// Dead events that one request replays.
+const REPLAY_MAX: usize = 10_000;
+
+/// `GET operator/webhooks/?before=&dead=`: events and what became of them, newest first.
+async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
+    operator.admit(&request)?;
+    let before = request.query("before").and_then(|text| webhook::event_of(&text));
+    let dead = request.query("dead").is_some_and(|text| text == "true");
+    let events = operator.webhooks.list(before, dead, EVENTS_MAX).map_err(|error| failed(&error))?;
+    let results: Vec<_> = events.iter().map(webhook::report_json).collect();
+    Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
+}
+
+/// `POST operator/webhooks/`: tells `event` again, or every dead one without it; with `endpoint`, only there.
+async fn replay(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+    operator.admit(&request)?;
+    let text = |name: &str| request.body.value(name).and_then(Value::as_str).map(str::to_owned);
+    let endpoint = text("endpoint");
+    if let Some(name) = endpoint.as_ref().filter(|name| !operator.endpoints.contains(*name)) {
+        return Err(Failure::field("endpoint", format!("\"{name}\" is not a configured endpoint.")));
+    }
+    let replayed = match text("event") {
+        None => operator.webhooks.replay_dead(endpoint, REPLAY_MAX).await,
+        Some(event) => match webhook::event_of(&event) {
+            None => return Err(Failure::field("event", "Not an event's id.")),
+            Some(id) => operator.webhooks.replay(id, endpoint).await,
+        },
+    };
+    let count = replayed.map_err(|error| failed(&error))?;
+    Ok(Reply::json(StatusCode::OK, &json!({"replayed": count})))
+}
+
+fn failed(error: &dyn Display) -> Failure {
+    tracing::error!(%error, "events could not be read or replayed");
+    Failure::internal()
+}

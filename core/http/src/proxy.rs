@@ -1,0 +1,166 @@
+//! Whose request it is when proxies stand before the gateway.
+//!
+//! `Forwarded` (RFC 7239) and `X-Forwarded-For` are anybody's words, so they are read only from peers in
+//! `server.trusted_proxies`, and from the right: each trusted hop vouches for the one before it, and the first
+//! that is not trusted is the client. What stands further left the client may have written itself. When both
+//! headers are there and say different things, one was passed on unread from the client: then nobody is believed
+//! and the proxy itself counts as the client, so that a forged header gains nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use chelseru_config::network;
+use http::HeaderMap;
+use ipnet::IpNet;
+
+/// Hops that are followed; more proxies in a row nobody has.
+const HOPS_MAX: usize = 32;
+
+/// The networks whose word is taken.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Vec<IpNet>);
+
+impl Proxies {
+    /// Networks (`10.0.0.0/8`) or single addresses, as the configuration's check has accepted them.
+    pub fn new(texts: &[String]) -> Proxies {
+        Proxies(texts.iter().filter_map(|text| network(text)).collect())
+    }
+
+    /// The address of the client that a request is from.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let texts = |name: &str| {
+            let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("\"")).collect();
+            Some(values).filter(|values: &Vec<&str>| !values.is_empty())
+        };
+        let forwarded = texts("forwarded").map(|values| self.follow(peer, &values, forwarded_for));
+        let listed = texts("x-forwarded-for").map(|values| self.follow(peer, &values, listed_for));
+        match (forwarded, listed) {
+            (Some(one), Some(other)) if one != other => peer,
+            (one, other) => one.or(other).unwrap_or(peer),
+        }
+    }
+
+    /// Whether the client came by TLS, which only a trusted proxy can say.
+    pub fn is_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let said = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).unwrap_or("");
+        said.trim().eq_ignore_ascii_case("https") && self.trusts(peer.to_canonical())
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Walks from the right until a hop is not trusted, or does not say where it is from.
+    fn follow(&self, peer: IpAddr, values: &[&str], read: fn(&str) -> Option<IpAddr>) -> IpAddr {
+        let mut client = peer;
+        let hops = values.iter().rev().flat_map(|value| value.rsplit(','));
+        for hop in hops.take(HOPS_MAX) {
+            let Some(address) = read(hop.trim()) else { break };
+            client = address.to_canonical();
+            if !self.trusts(client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// An entry of `X-Forwarded-For`: an address, by some proxies with a port.
+fn listed_for(entry: &str) -> Option<IpAddr> {
+    let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
+    bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+/// The `for` of an element of `Forwarded`. A comma inside quotes splits an element, which then reads as nothing:
+/// no address has one.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let value = element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
+    })?;
+    let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    listed_for(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(peer: &str, headers: &[(&'static str, &str)], expected: &str) {
+        let proxies =
+            Proxies::new(&["10.0.0.0/8".to_owned(), "127.0.0.1".to_owned(), "2001:db8::/32".to_owned()]);
+        let map: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| {
+                (http::HeaderName::from_static(name), value.parse().expect("a header value"))
+            })
+            .collect();
+        let peer = peer.parse().expect("an address");
+        assert_eq!(proxies.client(peer, &map).to_string(), expected, "{headers:?}");
+    }
+
+    const LISTED: &str = "x-forwarded-for";
+    const FORWARDED: &str = "forwarded";
+
+    #[test]
+    fn a_peer_that_is_not_trusted_speaks_for_itself_only() {
+        check("203.0.113.9", &[(LISTED, "198.51.100.1")], "203.0.113.9");
+        check("203.0.113.9", &[(FORWARDED, "for=198.51.100.1")], "203.0.113.9");
+        check("::ffff:203.0.113.9", &[(LISTED, "198.51.100.1")], "203.0.113.9");
+        assert_eq!(
+            Proxies::default().client([127, 0, 0, 1].into(), &HeaderMap::new()).to_string(),
+            "127.0.0.1"
+        );
+    }
+
+    #[test]
+    fn the_first_hop_from_the_right_that_is_not_trusted_is_the_client() {
+        check("10.1.2.3", &[(LISTED, "198.51.100.1")], "198.51.100.1");
+        check("10.1.2.3", &[(LISTED, "6.6.6.6, 198.51.100.1")], "198.51.100.1");
+        check("10.1.2.3", &[(LISTED, "6.6.6.6, 198.51.100.1, 10.9.9.9,10.8.8.8")], "198.51.100.1");
+        check("10.1.2.3", &[(LISTED, "10.7.7.7, 10.8.8.8")], "10.7.7.7");
+        check("::ffff:10.1.2.3", &[(LISTED, "198.51.100.1:4711")], "198.51.100.1");
+        check("2001:db8::5", &[(LISTED, "[2a00::1]:4711")], "2a00::1");
+        check("10.1.2.3", &[(LISTED, "6.6.6.6"), (LISTED, "198.51.100.1")], "198.51.100.1");
+        check("10.1.2.3", &[], "10.1.2.3");
+    }
+
+    #[test]
+    fn forwarded_is_read_in_all_its_forms() {
+        check("10.1.2.3", &[(FORWARDED, "for=198.51.100.1;proto=https;by=10.1.2.3")], "198.51.100.1");
+        check("10.1.2.3", &[(FORWARDED, "for=6.6.6.6, proto=http; For=\"198.51.100.1:80\"")], "198.51.100.1");
+        check("10.1.2.3", &[(FORWARDED, "for=\"[2a00::1]:4711\", for=10.2.2.2")], "2a00::1");
+    }
+
+    #[test]
+    fn a_hop_that_does_not_say_where_it_is_from_ends_the_walk() {
+        for hidden in ["for=unknown", "for=_secret", "for=\"_gazonk\"", "proto=https", "", "for=\"6.6.6.6"] {
+            check("10.1.2.3", &[(FORWARDED, &format!("for=6.6.6.6, {hidden}"))], "10.1.2.3");
+        }
+        check("10.1.2.3", &[(LISTED, "6.6.6.6, garbage")], "10.1.2.3");
+        check("10.1.2.3", &[(LISTED, "6.6.6.6, garbage, 10.2.2.2")], "10.2.2.2");
+    }
+
+    #[test]
+    fn headers_that_differ_are_not_believed() {
+        check("10.1.2.3", &[(FORWARDED, "for=6.6.6.6"), (LISTED, "198.51.100.1")], "10.1.2.3");
+        check("10.1.2.3", &[(FORWARDED, "for=198.51.100.1"), (LISTED, "198.51.100.1")], "198.51.100.1");
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_that_the_client_came_by_tls() {
+        let proxies = Proxies::new(&["10.0.0.0/8".to_owned()]);
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-forwarded-proto"),
+            http::HeaderValue::from_static("https"),
+        )]);
+        for (peer, said) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("192.0.2.1", false)] {
+            assert_eq!(proxies.is_https(peer.parse().expect("an address"), &headers), said, "{peer}");
+        }
+        assert!(!proxies.is_https("10.1.2.3".parse().expect("an address"), &HeaderMap::new()));
+    }
+}

@@ -1,0 +1,250 @@
+//! What the gateway answers: replies, and failures in the shapes the original's clients know.
+//!
+//! The original has four shapes of error body: `{"detail": ..}`, `{"error": ..}`, `{"details": ..}` and field
+//! errors `{"field": ["..", ..]}`. They stay. Every failure also carries a stable machine-readable code and
+//! the request's id: as the headers `X-Error-Code` and `X-Request-Id` always, and as `code` and `request_id`
+//! in the body of every shape but field errors, where such keys could be taken for fields (`code` *is* a field
+//! of `authenticate/`).
+//!
+//! Translating a domain error to a status happens in the handlers, once per route.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::reply_body::{FileBody, ReplyBody};
+
+/// A reply before the headers that every response gets.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+    /// Sent in the place of `body`.
+    pub file: Option<Box<FileBody>>,
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Reply {
+    /// A JSON body. A value that cannot be serialized is a defect and answers 500.
+    pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+        match serde_json::to_vec(value) {
+            Ok(body) => {
+                Reply { status, headers: vec![(header::CONTENT_TYPE, JSON)], body: body.into(), file: None }
+            }
+            Err(_) => Reply::bare(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+        let content_type = HeaderValue::from_static(content_type);
+        Reply { status, headers: vec![(header::CONTENT_TYPE, content_type)], body: body.into(), file: None }
+    }
+
+    /// A status and no body.
+    pub fn bare(status: StatusCode) -> Reply {
+        Reply { status, headers: Vec::new(), body: Bytes::new(), file: None }
+    }
+
+    /// 204: done, and nothing to say. No body and no content type.
+    pub fn empty() -> Reply {
+        Reply::bare(StatusCode::NO_CONTENT)
+    }
+
+    /// 301 to a path on this host.
+    pub fn moved(location: &str) -> Reply {
+        let headers = HeaderValue::from_str(location).map(|value| vec![(header::LOCATION, value)]);
+        Reply { headers: headers.unwrap_or_default(), ..Reply::bare(StatusCode::MOVED_PERMANENTLY) }
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Adds the headers of every response.
+    pub fn into_response(self, request_id: &str) -> Response<ReplyBody> {
+        let body = match self.file {
+            None => ReplyBody::whole(self.body),
+            Some(file) => ReplyBody::File(file),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.reserve(self.headers.len() + 6);
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        response
+    }
+}
+
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+
+/// A request that was not fulfilled.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: StatusCode,
+    /// Stable, for programs.
+    pub code: &'static str,
+    shape: Shape,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Debug)]
+enum Shape {
+    /// One text under the given key: `detail`, `error` or `details`.
+    Text(&'static str, String),
+    Fields(BTreeMap<&'static str, Vec<String>>),
+    Object(Map<String, Value>),
+    /// `[text]`, as the original's hand-written field rules answer.
+    List(String),
+}
+
+impl Failure {
+    /// `{"detail": text}`: what the framework below the original answers.
+    pub fn detail(status: StatusCode, code: &'static str, text: impl Into<String>) -> Failure {
+        Failure { status, code, shape: Shape::Text("detail", text.into()), headers: Vec::new() }
+    }
+
+    /// `{"error": text}`.
+    pub fn error(status: StatusCode, code: &'static str, text: impl Into<String>) -> Failure {
+        Failure { status, code, shape: Shape::Text("error", text.into()), headers: Vec::new() }
+    }
+
+    /// `{"details": text}`.
+    pub fn details(status: StatusCode, code: &'static str, text: impl Into<String>) -> Failure {
+        Failure { status, code, shape: Shape::Text("details", text.into()), headers: Vec::new() }
+    }
+
+    /// 400 with `{field: [text, ..]}`.
+    pub fn fields(fields: BTreeMap<&'static str, Vec<String>>) -> Failure {
+        Failure {
+            status: StatusCode::BAD_REQUEST,
+            code: "invalid_fields",
+            shape: Shape::Fields(fields),
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn field(name: &'static str, text: impl Into<String>) -> Failure {
+        Failure::fields(BTreeMap::from([(name, vec![text.into()])]))
+    }
+
+    /// An object of its own.
+    pub fn object(status: StatusCode, code: &'static str, object: Value) -> Failure {
+        let object = match object {
+            Value::Object(map) => map,
+            other => Map::from_iter([("details".to_owned(), other)]),
+        };
+        Failure { status, code, shape: Shape::Object(object), headers: Vec::new() }
+    }
+
+    /// `[text]`.
+    pub fn list(status: StatusCode, code: &'static str, text: impl Into<String>) -> Failure {
+        Failure { status, code, shape: Shape::List(text.into()), headers: Vec::new() }
+    }
+
+    /// 500 that says nothing about the cause; the log does.
+    pub fn internal() -> Failure {
+        Failure::error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "An internal server error occurred.",
+        )
+    }
+
+    /// 401 in the words of the original's token library.
+    pub fn token(message: &str) -> Failure {
+        Failure::object(
+            StatusCode::UNAUTHORIZED,
+            "token_not_valid",
+            json!({
+                "detail": "Given token not valid for any token type",
+                "messages": [{"token_class": "AccessToken", "token_type": "access", "message": message}],
+            }),
+        )
+        .challenge()
+    }
+
+    /// Adds `WWW-Authenticate`.
+    #[must_use]
+    pub fn challenge(mut self) -> Failure {
+        self.headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"api\"")));
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Failure {
+        self.headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        self
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Failure {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub fn into_reply(self, request_id: &str) -> Reply {
+        let identify = |object: &mut Map<String, Value>| {
+            object.entry("code").or_insert_with(|| self.code.into());
+            object.entry("request_id").or_insert_with(|| request_id.into());
+        };
+        let mut reply = match self.shape {
+            Shape::Text(key, text) => {
+                let mut object = Map::from_iter([(key.to_owned(), Value::from(text))]);
+                identify(&mut object);
+                Reply::json(self.status, &object)
+            }
+            Shape::Object(mut object) => {
+                identify(&mut object);
+                Reply::json(self.status, &object)
+            }
+            Shape::Fields(fields) => Reply::json(self.status, &fields),
+            Shape::List(text) => Reply::json(self.status, &[text]),
+        };
+        reply.headers.extend(self.headers);
+        reply.with(ERROR_CODE, HeaderValue::from_static(self.code))
+    }
+}
+
+/// An error's text as a sentence: a capital first, a full stop last.
+pub(crate) fn sentence(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
+}
+
+/// Seconds of a wait, rounded up and at least one, for `Retry-After`.
+pub(crate) fn whole_seconds(wait: std::time::Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_become_sentences() {
+        assert_eq!(sentence(&"the number is too short"), "The number is too short.");
+        assert_eq!(sentence(&""), ".");
+    }
+}

@@ -1,0 +1,385 @@
+//! What a handler knows of the request it serves.
+//!
+//! The types of a handler's [`Request`] are the rules of its route: `C` is who may call, `B` is how the body is read.
+//! A handler that needs fields, or a user, cannot be registered without. Invariant: the caller is who a checked token
+//! says it is; the client's address is the peer's, or what trusted proxies say.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chelseru_config::Server;
+use chelseru_domain::identity::Caller;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
+use hyper::body::Incoming;
+
+use crate::fields::{self, Fields};
+use crate::proxy::Proxies;
+use crate::reply::Failure;
+
+/// What the listener's configuration says, for all requests.
+pub(crate) struct Edge {
+    pub(crate) server: Server,
+    pub(crate) proxies: Proxies,
+}
+
+/// The head of a request, and what is known of it.
+pub(crate) struct Context {
+    pub(crate) id: String,
+    pub(crate) head: Parts,
+    /// Where the connection comes from. Behind a proxy this is the proxy.
+    pub(crate) peer: SocketAddr,
+    /// The client's address.
+    pub(crate) client: IpAddr,
+    /// The route's path, with its parameters in braces.
+    pub(crate) pattern: &'static str,
+    /// Bytes of the path that stand before `pattern`.
+    pub(crate) prefix_len: usize,
+    pub(crate) edge: Arc<Edge>,
+}
+
+impl Context {
+    /// A header's text; `""` when it is absent or not text.
+    pub(crate) fn header(&self, name: header::HeaderName) -> &str {
+        header_text(&self.head.headers, name)
+    }
+
+    /// The query as it came; `""` without one.
+    pub(crate) fn query_text(&self) -> &str {
+        self.head.uri.query().unwrap_or("")
+    }
+
+    /// A value of the query, the first of its name.
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(self.query_text().as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The part of the path that stands for a parameter of the route, as it came.
+    pub(crate) fn parameter(&self, name: &str) -> &str {
+        let path = self.path().get(self.prefix_len..).unwrap_or_default();
+        let parts = self.pattern.split('/').zip(path.split('/'));
+        let named = |part: &str| part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) == Some(name);
+        parts.filter(|(part, _)| named(part)).map(|(_, value)| value).next().unwrap_or_default()
+    }
+
+    /// The number that stands for a parameter of the route. Each number has one spelling: `01`, `+1` and numbers past
+    /// 64 bits are not found.
+    ///
+    /// # Errors
+    ///
+    /// 404 for anything else than a number.
+    pub(crate) fn id(&self, name: &str) -> Result<u64, Failure> {
+        number(self.parameter(name)).ok_or_else(not_found)
+    }
+
+    /// Scheme and host as the client wrote them, for absolute addresses.
+    pub(crate) fn origin(&self) -> String {
+        let https = self.edge.proxies.is_https(self.peer.ip(), &self.head.headers);
+        let scheme = if https { "https" } else { "http" };
+        format!("{scheme}://{}", self.header(header::HOST))
+    }
+
+    /// The address of a path on this host.
+    pub(crate) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.origin())
+    }
+
+    pub(crate) fn base_path(&self) -> &str {
+        &self.edge.server.base_path
+    }
+
+    /// See [`is_local`].
+    pub(crate) fn is_local(&self) -> bool {
+        is_local(self.peer, &self.head.headers)
+    }
+}
+
+/// A whole number in its one spelling.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let spelled = digits && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| spelled)
+}
+
+/// A request for a handler: `C` says who may call, `B` how the body is read.
+pub(crate) struct Request<C, B = ()> {
+    pub(crate) context: Context,
+    pub(crate) caller: C,
+    pub(crate) body: B,
+}
+
+impl<C, B> Deref for Request<C, B> {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
+/// A request whose body was not read yet.
+pub(crate) struct Arrived {
+    pub(crate) context: Context,
+    pub(crate) caller: Option<Caller>,
+    pub(crate) body: Incoming,
+}
+
+impl Arrived {
+    /// Reads the body in the way that the handler takes it.
+    pub(crate) async fn read<C: Calls, B: FromBody>(self) -> Result<Request<C, B>, Failure> {
+        let Arrived { context, caller, body } = self;
+        let caller = C::admit(caller)?;
+        let body = B::read(&context, body).await?;
+        Ok(Request { context, caller, body })
+    }
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anyone. A token that comes along must be valid.
+    Open,
+    /// Anyone. `Authorization` is not read: clients with expired tokens come here.
+    Tokenless,
+    /// A valid access token.
+    User,
+    /// An API key, or a user with the right to send; the handler asks which.
+    Sender,
+    /// A user, or whoever has a signed link; the handler asks which.
+    Link,
+    /// A client on this machine, not by way of a proxy. For others the route does not exist.
+    Loopback,
+}
+
+/// A caller's type, which stands for an [`Access`].
+pub(crate) trait Calls: Sized {
+    const ACCESS: Access;
+
+    fn admit(caller: Option<Caller>) -> Result<Self, Failure>;
+}
+
+impl Calls for Caller {
+    const ACCESS: Access = Access::User;
+
+    fn admit(caller: Option<Caller>) -> Result<Self, Failure> {
+        caller.ok_or_else(no_credentials)
+    }
+}
+
+macro_rules! callers {
+    ($($(#[$doc:meta])* $name:ident)+) => {
+        $($(#[$doc])*
+        pub(crate) struct $name(pub(crate) Option<Caller>);
+
+        impl Calls for $name {
+            const ACCESS: Access = Access::$name;
+
+            fn admit(caller: Option<Caller>) -> Result<Self, Failure> {
+                Ok($name(caller))
+            }
+        })+
+    };
+}
+
+callers! {
+    /// The user that may send, when no API key came.
+    Sender
+    /// The user that downloads, when no link did.
+    Link
+}
+
+/// The caller on a route for anyone.
+pub(crate) struct Open;
+
+/// The caller on a route that reads no token.
+pub(crate) struct Tokenless;
+
+/// The caller on a route for clients on this machine.
+pub(crate) struct Loopback;
+
+impl Calls for Open {
+    const ACCESS: Access = Access::Open;
+
+    fn admit(_: Option<Caller>) -> Result<Self, Failure> {
+        Ok(Open)
+    }
+}
+
+impl Calls for Tokenless {
+    const ACCESS: Access = Access::Tokenless;
+
+    fn admit(_: Option<Caller>) -> Result<Self, Failure> {
+        Ok(Tokenless)
+    }
+}
+
+impl Calls for Loopback {
+    const ACCESS: Access = Access::Loopback;
+
+    fn admit(_: Option<Caller>) -> Result<Self, Failure> {
+        Ok(Loopback)
+    }
+}
+
+/// How a body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    /// It is not looked at.
+    Unread,
+    /// JSON, form or multipart, field by field.
+    Fields,
+    /// As it comes, of any media type: a plugin understands it.
+    Bytes,
+    /// Piece by piece: a file.
+    Stream,
+}
+
+/// A body's type, which stands for a [`BodyKind`].
+pub(crate) trait FromBody: Sized + Send {
+    const KIND: BodyKind;
+
+    fn read(context: &Context, body: Incoming) -> impl Future<Output = Result<Self, Failure>> + Send;
+}
+
+impl FromBody for () {
+    const KIND: BodyKind = BodyKind::Unread;
+
+    async fn read(_: &Context, _: Incoming) -> Result<Self, Failure> {
+        Ok(())
+    }
+}
+
+impl FromBody for Fields {
+    const KIND: BodyKind = BodyKind::Fields;
+
+    async fn read(context: &Context, body: Incoming) -> Result<Self, Failure> {
+        let (bytes_max, timeout) = context.edge.body_bounds();
+        fields::read(&context.head.headers, body, bytes_max, timeout).await
+    }
+}
+
+impl FromBody for Bytes {
+    const KIND: BodyKind = BodyKind::Bytes;
+
+    async fn read(context: &Context, body: Incoming) -> Result<Self, Failure> {
+        let (bytes_max, timeout) = context.edge.body_bounds();
+        fields::read_bytes(body, bytes_max, timeout).await
+    }
+}
+
+impl FromBody for Incoming {
+    const KIND: BodyKind = BodyKind::Stream;
+
+    async fn read(_: &Context, body: Incoming) -> Result<Self, Failure> {
+        Ok(body)
+    }
+}
+
+impl Edge {
+    /// The most bytes of a body that is read whole, and the time it may take.
+    pub(crate) fn body_bounds(&self) -> (usize, Duration) {
+        (self.server.body_bytes_max, Duration::from_secs(self.server.body_read_timeout_seconds))
+    }
+}
+
+/// Headers that only a proxy adds.
+const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+/// Whether a request comes straight from this machine. A loopback peer is not enough: a reverse proxy on the same host
+/// is one too, and a web page can point a name at 127.0.0.1. A request that was forwarded, or that names another host,
+/// is not local.
+pub(crate) fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
+    peer.ip().to_canonical().is_loopback()
+        && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+        && is_local_host(header_text(headers, header::HOST))
+}
+
+fn is_local_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(""),
+        None => host.split(':').next().unwrap_or(""),
+    };
+    name.is_empty()
+        || name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+pub(crate) fn header_text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+pub(crate) fn not_found() -> Failure {
+    Failure::detail(StatusCode::NOT_FOUND, "not_found", "Not found.")
+}
+
+pub(crate) fn no_credentials() -> Failure {
+    Failure::detail(
+        StatusCode::UNAUTHORIZED,
+        "not_authenticated",
+        "Authentication credentials were not provided.",
+    )
+    .challenge()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(peer: &str, headers: &[(&'static str, &str)]) -> bool {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                (header::HeaderName::from_static(name), value.parse().expect("a header value"))
+            })
+            .collect();
+        is_local(peer.parse().expect("an address"), &headers)
+    }
+
+    #[test]
+    fn only_direct_clients_of_this_machine_are_local() {
+        assert!(local("127.0.0.1:5", &[("host", "127.0.0.1:8000")]));
+        assert!(local("[::1]:5", &[("host", "[::1]:8000")]));
+        assert!(local("[::ffff:127.0.0.1]:5", &[("host", "localhost")]));
+        assert!(!local("10.0.0.1:5", &[("host", "127.0.0.1:8000")]));
+        assert!(!local("127.0.0.1:5", &[("host", "127.0.0.1"), ("x-forwarded-for", "1.2.3.4")]));
+        assert!(!local("127.0.0.1:5", &[("host", "rebound.example:8000")]));
+    }
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        for (text, expected) in [("0", 0), ("7", 7), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(number(text), Some(expected), "{text}");
+        }
+        for text in
+            ["", "01", "00", "+1", "-1", " 1", "1 ", "%31", "1e3", "\u{6f1}", "18446744073709551616", "0x1"]
+        {
+            assert_eq!(number(text), None, "{text:?}");
+        }
+    }
+
+    fn context(path: &str, pattern: &'static str, prefix_len: usize) -> Context {
+        let (head, ()) = http::Request::builder().uri(path).body(()).expect("a request").into_parts();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let edge = Arc::new(Edge { server: Server::default(), proxies: Proxies::default() });
+        Context { id: "r".into(), head, peer, client: peer.ip(), pattern, prefix_len, edge }
+    }
+
+    #[test]
+    fn parameters_are_found_by_name_behind_the_base_path() {
+        let found = context("/base/a/7/b/x/", "/a/{id}/b/{name}/", 5);
+        assert_eq!(
+            (found.id("id").ok(), found.parameter("name"), found.parameter("none")),
+            (Some(7), "x", "")
+        );
+        assert_eq!(found.id("name").map_err(|failure| failure.status), Err(StatusCode::NOT_FOUND));
+        assert_eq!(context("/m/x.png", "/m/{name}", 0).parameter("name"), "x.png");
+    }
+}

@@ -1,0 +1,54 @@
+//! From a path to its route.
+
+use http::Uri;
+
+use crate::generation::Generation;
+use crate::route::Route;
+use crate::routes;
+
+/// What a path leads to.
+pub(crate) enum Found {
+    /// With the bytes of the path before the route's own.
+    Route(&'static Route, usize),
+    /// The path lacks its last slash; this is where it would be.
+    MissingSlash(String),
+    Nothing,
+}
+
+/// The routes under a base path, and those of files beside it.
+pub(crate) struct Router {
+    routes: matchit::Router<(&'static Route, usize)>,
+}
+
+impl Router {
+    pub(crate) fn new(base_path: &str) -> Router {
+        let mut router = matchit::Router::new();
+        for route in routes::all() {
+            let prefix = if route.is_file() { "" } else { base_path };
+            router
+                .insert(format!("{prefix}{}", route.path), (route, prefix.len()))
+                .expect("the rows' paths differ and the base path was checked");
+        }
+        Router { routes: router }
+    }
+
+    pub(crate) fn find(&self, uri: &Uri, generation: &Generation) -> Found {
+        let path = uri.path();
+        let lookup = |path: &str| {
+            let found = self.routes.at(path).ok().map(|found| *found.value);
+            found.filter(|(route, _)| route.exists(generation))
+        };
+        if let Some((route, prefix_len)) = lookup(path) {
+            return Found::Route(route, prefix_len);
+        }
+        let with_slash = format!("{path}/");
+        // `//host/..` as a location would lead to another host.
+        if path.starts_with("//") || lookup(&with_slash).is_none() {
+            return Found::Nothing;
+        }
+        Found::MissingSlash(match uri.query() {
+            Some(query) => format!("{with_slash}?{query}"),
+            None => with_slash,
+        })
+    }
+}

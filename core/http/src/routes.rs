@@ -1,0 +1,57 @@
+//! All rows, by the tag under which the document shows them.
+
+use crate::route::{Route, check};
+use crate::{chat, files, login, money, operator, sms};
+
+/// The rows of one file, with their tag.
+pub(crate) struct Group {
+    pub(crate) tag: &'static str,
+    pub(crate) routes: &'static [Route],
+}
+
+const fn group(tag: &'static str, routes: &'static [Route]) -> Group {
+    check(routes);
+    Group { tag, routes }
+}
+
+/// The tag of routes for clients on this machine.
+pub(crate) const LOCAL: &str = "operator: clients on this machine only";
+
+pub(crate) const GROUPS: &[Group] = &[
+    group("identity", login::code::ROUTES),
+    group("identity", login::password::ROUTES),
+    group("identity", login::session::ROUTES),
+    group("identity", login::token::ROUTES),
+    group("identity", login::me::ROUTES),
+    group("identity", operator::audit::ROUTES),
+    group("sms", sms::send::ROUTES),
+    group("sms", sms::list::ROUTES),
+    group("sms", sms::report::ROUTES),
+    group("money", money::create::ROUTES),
+    group("money", money::verify::ROUTES),
+    group("money", money::payment::ROUTES),
+    group("money", money::refund::ROUTES),
+    group("money", money::wallet::ROUTES),
+    group("money", money::spend::ROUTES),
+    group("chat", chat::room::ROUTES),
+    group("chat", chat::member::ROUTES),
+    group("chat", chat::message::ROUTES),
+    group("chat", chat::organization::ROUTES),
+    group("chat", files::upload::ROUTES),
+    group("chat", files::tus::ROUTES),
+    group("chat", files::download::ROUTES),
+    group("chat", chat::socket::ROUTES),
+    group(LOCAL, money::bank::ROUTES),
+    group(LOCAL, operator::inbox::ROUTES),
+    group(LOCAL, operator::users::ROUTES),
+    group(LOCAL, operator::api_key::ROUTES),
+    group(LOCAL, operator::backup::ROUTES),
+    group(LOCAL, operator::webhook::ROUTES),
+    group(LOCAL, operator::status::ROUTES),
+    group("gateway", operator::health::ROUTES),
+];
+
+/// Every row.
+pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
+    GROUPS.iter().flat_map(|group| group.routes)
+}

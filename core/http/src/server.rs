@@ -1,0 +1,111 @@
+//! The listener: accepts connections, bounds them, and lets them end in peace.
+//!
+//! Every bound that hyper leaves open is set here: connections at once, time for a request's head (which is
+//! also how long a kept-alive connection may idle), number and size of headers. Bodies are bounded where they
+//! are read (`fields`). When the gateway stops, the listener closes first, requests in flight finish, and what
+//! is left after the grace time is dropped.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::Api;
+
+/// Pause after the first failed accept; doubled up to a second while accepting fails (no file descriptors).
+const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
+const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Serves until `stop` is cancelled, then drains.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken) {
+    let limits = api.server().clone();
+    let connections = Arc::new(Semaphore::new(limits.connections_max as usize));
+    let tracker = TaskTracker::new();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(limits.header_read_timeout_seconds))
+        .max_headers(limits.headers_max)
+        .max_buf_size(limits.header_bytes_max)
+        .keep_alive(true);
+
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        let (stream, peer, permit) = accepted;
+        let connection = Connection { stream, peer, permit, api: api.clone(), stop: stop.clone() };
+        tracker.spawn(connection.serve(builder.clone()));
+    }
+    drop(listener);
+    tracker.close();
+    let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
+    if tokio::time::timeout(grace, tracker.wait()).await.is_err() {
+        tracing::warn!(
+            connections = tracker.len(),
+            "connections still open after the grace time are dropped"
+        );
+    }
+}
+
+/// Waits for room, then for a client. Cancel-safe: an accepted stream is returned at once.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let mut pause = ACCEPT_RETRY_MIN;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return (stream, peer, permit),
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "accepting a connection failed");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_RETRY_MAX);
+            }
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    api: Arc<Api>,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, builder: http1::Builder) {
+        let Connection { stream, peer, permit, api, stop } = self;
+        // Replies are written whole; waiting to fill a segment would only delay them.
+        let _ = stream.set_nodelay(true);
+        let service = service_fn(move |request| {
+            let api = api.clone();
+            async move { Ok::<_, std::convert::Infallible>(api.handle(peer, request).await) }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // A client that goes away or sends rubbish is no event for an operator.
+            tracing::debug!(%error, "connection ended");
+        }
+        drop(permit);
+    }
+}

@@ -1,0 +1,77 @@
+//! How messages look in replies.
+
+use chelseru_domain::clock::rest_format;
+use chelseru_domain::phone::PhoneNumber;
+use chelseru_domain::sms::{Message, MessageClass, MessageContent, MessageStatus};
+use serde_json::{Value, json};
+
+use super::Sms;
+
+pub(crate) fn message_json(sms: &Sms, message: &Message) -> Value {
+    let numeric = sms.numeric_ids.contains(&message.provider);
+    let template = match &message.content {
+        MessageContent::Template { name, .. } => Some(name.as_str()),
+        _ => None,
+    };
+    let provider_message_id = Some(&message.provider_message_id).filter(|id| !id.is_empty());
+    json!({
+        "id": message.id,
+        "receiver": local(&message.number),
+        "message": shown_text(&message.content),
+        "template": template,
+        "class": match message.class { MessageClass::Otp => "otp", MessageClass::Notice => "notice" },
+        "status": status_word(message.status),
+        "provider": message.provider,
+        "messageid": provider_message_id.map(|id| provider_id(id, numeric)),
+        "error": message.error,
+        "tried": tried(message),
+        "cost_rial": message.cost_rial,
+        "created_at": rest_format(message.created_at),
+        "updated_at": rest_format(message.updated_at),
+    })
+}
+
+const STATUSES: [(MessageStatus, &str); 7] = [
+    (MessageStatus::Queued, "queued"),
+    (MessageStatus::Sending, "sending"),
+    (MessageStatus::Accepted, "accepted"),
+    (MessageStatus::Delivered, "delivered"),
+    (MessageStatus::Failed, "failed"),
+    (MessageStatus::Unknown, "unknown"),
+    (MessageStatus::Expired, "expired"),
+];
+
+pub(crate) fn status_word(status: MessageStatus) -> &'static str {
+    STATUSES.iter().find(|(known, _)| *known == status).map_or("", |(_, word)| word)
+}
+
+pub(crate) fn status_of(word: &str) -> Option<MessageStatus> {
+    STATUSES.iter().find(|(_, known)| *known == word).map(|(status, _)| *status)
+}
+
+pub(crate) fn tried(message: &Message) -> Value {
+    let tried = message.tried.iter().map(|tried| json!({"provider": tried.provider, "reason": tried.code}));
+    tried.collect()
+}
+
+pub(crate) fn local(number: &str) -> String {
+    PhoneNumber::parse(number).map(|number| number.local()).unwrap_or_default()
+}
+
+/// What was asked for as `message_text`; nothing of a code.
+pub(crate) fn shown_text(content: &MessageContent) -> Value {
+    match content {
+        MessageContent::Hidden => Value::Null,
+        MessageContent::Text(text) => text.clone().into(),
+        MessageContent::Template { values, .. } => {
+            values.first().map_or(Value::Null, |(_, value)| value.clone().into())
+        }
+    }
+}
+
+pub(crate) fn provider_id(id: &str, numeric: bool) -> Value {
+    match id.parse::<u64>() {
+        Ok(number) if numeric && number < 1 << 53 => number.into(),
+        _ => id.into(),
+    }
+}

@@ -1,0 +1,285 @@
+//! Carrying out what clients ask on sockets: the edge between frames and the chat service.
+//!
+//! Every right is the service's to judge, in the change itself; nothing here decides one. What a refusal is called
+//! in an error frame is said in one place, [`failure`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chelseru_domain::chat::{
+    Action, ChatError, MessageBody, MessageEdit, Post, Posted, RoomId, RoomRequest, message_id,
+};
+use chelseru_domain::clock::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::close::Close;
+use crate::codec::{self, Opcode};
+use crate::frames::{self, About, instant};
+use crate::open::{Form, Since, Who};
+use crate::peer::Peer;
+use crate::place::{Place, Sockets};
+use crate::refusal::refusal;
+use crate::request::{Parsed, Request};
+use crate::subscribe::{start, subscribe};
+
+/// What goes on after its first step.
+type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Does what a frame asks. What needs the store beyond a look is a change that the caller goes on with.
+pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
+    let Parsed { about, request } = parsed;
+    let (sockets, peer) = (&place.sockets, &place.peer);
+    let Some(who) = peer.who() else { return begin(place, request, about) };
+    // A request without a room is one that needs none.
+    let room = about.room.unwrap_or(RoomId(0));
+    match request {
+        Request::Post { body, file, client_id } => {
+            let post = Post { room, sender: who.user, sender_name: who.name, body, file, client_id };
+            post_message(sockets, peer, post, about);
+        }
+        Request::Signal(signal) => relay_signal(sockets, peer, &who, room, signal, text, &about),
+        Request::Typing(typing) => {
+            let user = frames::user(&who);
+            let frame = json!({"type": "typing", "room": room.0, "user": user, "typing": typing});
+            relay(sockets, peer, &who, room, Action::Post, &frame, &about);
+        }
+        Request::Delivered(seq) => {
+            let frame = json!({"type": "delivered", "room": room.0, "user": who.user.0, "seq": seq});
+            relay(sockets, peer, &who, room, Action::See, &frame, &about);
+        }
+        Request::Ping => peer.push(frames::frame(&about.on(json!({"type": "pong"}))), 1),
+        Request::Auth(token) => renew(sockets, peer, &who, &token, &about),
+        Request::Unsubscribe => unsubscribe(sockets, peer, room, &about),
+        Request::Subscribe(since) => return begin_watching(place, who, room, since, about),
+        Request::Read(seq) => {
+            return Some(Box::pin(read(sockets.clone(), peer.clone(), who, (room, seq), about)));
+        }
+        Request::Edit { seq, text } => return edit(place, who, (room, seq), text, about),
+        Request::Delete(seq) => {
+            let edit = MessageEdit::Delete;
+            let change = change_message(sockets.clone(), peer.clone(), who, (room, seq), edit, about);
+            return Some(Box::pin(change));
+        }
+    }
+    None
+}
+
+/// The first frame of a socket that was opened without a token must bring one.
+fn begin(place: &Place, request: Request, about: About) -> Option<Change> {
+    let (sockets, peer) = (&place.sockets, &place.peer);
+    if let Request::Auth(token) = request {
+        return Some(Box::pin(first_token(sockets.clone(), peer.clone(), token, about)));
+    }
+    peer.push(frames::error("not_authenticated", "The first frame must bring a token.", &about), 1);
+    peer.close(Close::UNAUTHORIZED);
+    None
+}
+
+fn begin_watching(
+    place: &Place,
+    who: Who,
+    room: RoomId,
+    since: Option<Since>,
+    about: About,
+) -> Option<Change> {
+    if place.peer.opened.room.is_some() {
+        let detail = "A room's socket is subscribed to its room.";
+        place.peer.push(frames::error("not_for_this_socket", detail, &about), 1);
+        return None;
+    }
+    let (sockets, peer) = (place.sockets.clone(), place.peer.clone());
+    Some(Box::pin(async move {
+        if let Err(error) = subscribe(&sockets, &peer, &who, room, since, &about).await {
+            refuse(&peer, &error, &about);
+        }
+    }))
+}
+
+fn unsubscribe(sockets: &Sockets, peer: &Arc<Peer>, room: RoomId, about: &About) {
+    if peer.opened.room.is_some() {
+        let detail = "A room's socket is closed to leave its room.";
+        peer.push(frames::error("not_for_this_socket", detail, about), 1);
+        return;
+    }
+    sockets.hub.rooms.unwatch(room, peer);
+    let frame = json!({"type": "unsubscribed", "code": "unsubscribed"});
+    peer.push(frames::frame(&about.on(frame)), 1);
+}
+
+async fn read(sockets: Arc<Sockets>, peer: Arc<Peer>, who: Who, (room, seq): (RoomId, u64), about: About) {
+    let read = sockets.chat.room_change(room, who.user, RoomRequest::Read(seq)).await;
+    let told = read.map(|changed| {
+        let read = changed.actor.map_or(0, |member| member.read_seq);
+        json!({"type": "ack", "seq": read})
+    });
+    answer(&peer, &about, told);
+}
+
+/// Edits the text of a message; its kind and its place stay.
+fn edit(place: &Place, who: Who, (room, seq): (RoomId, u64), text: String, about: About) -> Option<Change> {
+    let (sockets, peer) = (place.sockets.clone(), place.peer.clone());
+    let edit = match sockets.chat.message(room, seq, who.user) {
+        Ok(message) => MessageEdit::Body(MessageBody { text, raw: false, ..message.body }),
+        Err(error) => {
+            refuse(&peer, &error, &about);
+            return None;
+        }
+    };
+    Some(Box::pin(change_message(sockets, peer, who, (room, seq), edit, about)))
+}
+
+fn post_message(sockets: &Arc<Sockets>, peer: &Arc<Peer>, post: Post, about: About) {
+    // The original's clients know no acknowledgement; one that names its messages does.
+    let wants_ack = peer.opened.form == Form::Extended || post.client_id.is_some();
+    let answered = peer.clone();
+    let about_done = about.clone();
+    peer.change_begins();
+    let posted = sockets.chat.post(post, move |result| {
+        match result {
+            Ok(posted) if wants_ack => answered.push(ack(&posted, &about_done), 1),
+            Ok(_) => {}
+            Err(error) => refuse(&answered, &error, &about_done),
+        }
+        answered.change_ended();
+    });
+    if let Err(error) = posted {
+        peer.change_ended();
+        refuse(peer, &error, &about);
+    }
+}
+
+fn ack(posted: &Posted, about: &About) -> Bytes {
+    let message = &posted.view.message;
+    frames::frame(&about.on(json!({
+        "type": "ack",
+        "id": message_id(message.room, message.seq),
+        "seq": message.seq,
+        "created_at": instant(message.created_at),
+        "duplicate": posted.duplicate,
+    })))
+}
+
+async fn change_message(
+    sockets: Arc<Sockets>,
+    peer: Arc<Peer>,
+    who: Who,
+    (room, seq): (RoomId, u64),
+    edit: MessageEdit,
+    about: About,
+) {
+    let changed = sockets.chat.message_change(room, seq, who.user, edit).await;
+    let told = changed.map(|(view, revision)| {
+        let id = message_id(view.message.room, view.message.seq);
+        json!({"type": "ack", "id": id, "seq": seq, "revision": revision})
+    });
+    answer(&peer, &about, told);
+}
+
+/// A signal of a call: to the original's clients the object as it came, to the others with who sent it.
+fn relay_signal(
+    sockets: &Arc<Sockets>,
+    peer: &Arc<Peer>,
+    who: &Who,
+    room: RoomId,
+    mut signal: Map<String, Value>,
+    text: &str,
+    about: &About,
+) {
+    if let Err(error) = sockets.chat.check(room, who.user, Action::Post) {
+        return refuse(peer, &error, about);
+    }
+    let original = match peer.opened.form {
+        Form::Original => codec::frame(Opcode::Text, text.as_bytes()),
+        Form::Extended => {
+            signal.remove("type");
+            signal.remove("room");
+            frames::frame(&Value::Object(signal.clone()))
+        }
+    };
+    let frame =
+        json!({"type": "webrtc_signal", "room": room.0, "sender": frames::user(who), "signal": signal});
+    sockets.hub.rooms.relay(room, who.user, &frames::frame(&frame), Some(&original));
+}
+
+/// Shows to others what is not stored.
+fn relay(
+    sockets: &Arc<Sockets>,
+    peer: &Arc<Peer>,
+    who: &Who,
+    room: RoomId,
+    needs: Action,
+    frame: &Value,
+    about: &About,
+) {
+    match sockets.chat.check(room, who.user, needs) {
+        Ok(_) => sockets.hub.rooms.relay(room, who.user, &frames::frame(frame), None),
+        Err(error) => refuse(peer, &error, about),
+    }
+}
+
+async fn first_token(sockets: Arc<Sockets>, peer: Arc<Peer>, token: String, about: About) {
+    let (who, expires_at) = match sockets.holder(&token) {
+        Ok(holder) => holder,
+        Err(error) => {
+            peer.push(frames::error("token_not_valid", &error.to_string(), &about), 1);
+            return peer.close(Close::UNAUTHORIZED);
+        }
+    };
+    if sockets.hub.identify(&peer, who.clone(), expires_at).is_err() {
+        return peer.close(Close::TOO_MANY);
+    }
+    peer.push(frames::frame(&authenticated(&about, expires_at)), 1);
+    if let Err(error) = start(&sockets, &peer, &who).await {
+        refuse(&peer, &error, &about);
+        peer.close(match error {
+            ChatError::RoomMissing => Close::ROOM_MISSING,
+            ChatError::Denied(_) => Close::FORBIDDEN,
+            _ => Close::INTERNAL,
+        });
+    }
+}
+
+/// Lets another token of the same user take over.
+fn renew(sockets: &Arc<Sockets>, peer: &Arc<Peer>, who: &Who, token: &str, about: &About) {
+    match sockets.holder(token) {
+        Ok((next, expires_at)) if next.user == who.user => {
+            peer.set_who(next, expires_at);
+            peer.push(frames::frame(&authenticated(about, expires_at)), 1);
+        }
+        Ok(_) => peer.push(frames::error("token_not_valid", "the token is another user's", about), 1),
+        Err(error) => peer.push(frames::error("token_not_valid", &error.to_string(), about), 1),
+    }
+}
+
+fn authenticated(about: &About, expires_at: Timestamp) -> Value {
+    About { room: None, ..about.clone() }
+        .on(json!({"type": "authenticated", "expires_at": instant(expires_at)}))
+}
+
+/// The unread counts of rooms, as they are now.
+pub(super) fn unread(place: &Place, rooms: &[RoomId]) -> Vec<Bytes> {
+    let Some(who) = place.peer.who() else { return Vec::new() };
+    let count = |room: &RoomId| {
+        let summary = place.sockets.chat.room(*room, who.user).ok()?;
+        Some(frames::frame(&json!({
+            "type": "unread",
+            "room": room.0,
+            "unread": summary.unread,
+            "seq": summary.last_seq,
+        })))
+    };
+    rooms.iter().filter_map(count).collect()
+}
+
+fn answer(peer: &Peer, about: &About, result: Result<Value, ChatError>) {
+    match result {
+        Ok(told) => peer.push(frames::frame(&about.on(told)), 1),
+        Err(error) => refuse(peer, &error, about),
+    }
+}
+
+fn refuse(peer: &Peer, error: &ChatError, about: &About) {
+    let (code, detail) = refusal(error);
+    peer.push(frames::error(code, &detail, about), 1);
+}

@@ -1,0 +1,63 @@
+//! How fast a client may send frames.
+
+/// How many frames a client may send: `rate` a second, twice as many at once.
+pub(crate) struct Bucket {
+    rate: f64,
+    level: f64,
+    at_ms: u64,
+    refused: f64,
+}
+
+pub(crate) enum Taken {
+    Allowed,
+    Refused,
+    Flood,
+}
+
+impl Bucket {
+    pub(crate) fn full(rate: u32, now_ms: u64) -> Bucket {
+        let rate = f64::from(rate);
+        Bucket { rate, level: 2.0 * rate, at_ms: now_ms, refused: 0.0 }
+    }
+
+    pub(crate) fn take(&mut self, frames: u64, now_ms: u64) -> Taken {
+        let earned = now_ms.saturating_sub(self.at_ms) as f64 * self.rate / 1000.0;
+        self.at_ms = now_ms;
+        self.level = (self.level + earned).min(2.0 * self.rate);
+        // A calm while forgives.
+        if self.level >= 2.0 * self.rate {
+            self.refused = 0.0;
+        }
+        let frames = frames as f64;
+        if self.level >= frames {
+            self.level -= frames;
+            return Taken::Allowed;
+        }
+        self.refused += frames;
+        if self.refused > 2.0 * self.rate { Taken::Flood } else { Taken::Refused }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_allows_its_burst_then_its_rate_then_nothing() {
+        let mut bucket = Bucket::full(10, 1);
+        let mut taken = |now_ms| match bucket.take(1, now_ms) {
+            Taken::Allowed => 'a',
+            Taken::Refused => 'r',
+            Taken::Flood => 'f',
+        };
+        assert!((0..20).all(|_| taken(1) == 'a'));
+        assert_eq!(taken(1), 'r');
+        assert_eq!((taken(101), taken(101)), ('a', 'r'));
+        assert!((0..18).all(|_| taken(101) == 'r'));
+        assert_eq!(taken(101), 'f');
+        // Two seconds of calm fill it and forgive.
+        assert_eq!(taken(3000), 'a');
+        assert!((0..19).all(|_| taken(3000) == 'a'));
+        assert_eq!(taken(3000), 'r');
+    }
+}

@@ -1,0 +1,146 @@
+//! What the gateway says on sockets: every frame it sends, as JSON in a text frame.
+//!
+//! A message has two forms. The original's clients get exactly its keys in its order; the others get the same
+//! keys and a few more behind them. `CHAT.md` lists all of it.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use chelseru_domain::chat::{Message, MessageView, RoomId, RoomStatus, message_id};
+use chelseru_domain::clock::{Timestamp, rest_format};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::codec::{Opcode, put_frame};
+use crate::open::{Form, Who};
+
+/// One frame of any JSON.
+pub(crate) fn frame(value: &Value) -> Bytes {
+    let mut out = Vec::with_capacity(128);
+    put_frame(&mut out, Opcode::Text, |out| put(out, value));
+    out.into()
+}
+
+/// A message that was stored, or, in a resume, that is there.
+pub(crate) fn put_message(out: &mut Vec<u8>, view: &MessageView, form: Form) {
+    if view.message.deleted {
+        // In a resume: the number has a message no more.
+        return if form == Form::Extended {
+            put_edit(out, view, 0)
+        };
+    }
+    put_frame(out, Opcode::Text, |out| {
+        out.extend_from_slice(br#"{"type":"chat_message","#);
+        put_body(out, view);
+        if form == Form::Extended {
+            let Message { room, seq, client_id, edited_at, .. } = &view.message;
+            let _ = write!(out, r#","room":{},"seq":{seq}"#, room.0);
+            if let Some(id) = client_id {
+                out.extend_from_slice(br#","client_id":"#);
+                put(out, id);
+            }
+            if let Some(at) = edited_at {
+                let _ = write!(out, r#","edited_at":"{}""#, instant(*at));
+            }
+        }
+        out.push(b'}');
+    });
+}
+
+/// An edit or a deletion; revision 0 stands for "by then".
+pub(crate) fn put_edit(out: &mut Vec<u8>, view: &MessageView, revision: u64) {
+    let message = &view.message;
+    put_frame(out, Opcode::Text, |out| {
+        if message.deleted {
+            let id = message_id(message.room, message.seq);
+            let _ = write!(out, r#"{{"type":"message_deleted","id":{id}"#);
+        } else {
+            out.extend_from_slice(br#"{"type":"message_edited","#);
+            put_body(out, view);
+            let at = message.edited_at.unwrap_or(message.created_at);
+            let _ = write!(out, r#","edited_at":"{}""#, instant(at));
+        }
+        let _ = write!(out, r#","room":{},"seq":{}"#, message.room.0, message.seq);
+        if revision > 0 {
+            let _ = write!(out, r#","revision":{revision}"#);
+        }
+        out.push(b'}');
+    });
+}
+
+/// The original's keys of a message, in its order, without the brackets.
+fn put_body(out: &mut Vec<u8>, view: &MessageView) {
+    let Message { room, seq, sender, body, file_name, created_at, .. } = &view.message;
+    let _ = write!(out, r#""id":{},"message":"#, message_id(*room, *seq));
+    // What was sent in the place of a text is JSON already.
+    if body.raw {
+        out.extend_from_slice(body.text.as_bytes())
+    } else {
+        put(out, &body.text)
+    }
+    out.extend_from_slice(br#","message_type":"#);
+    put(out, &body.kind);
+    out.extend_from_slice(br#","file_url":"#);
+    put(out, file_name);
+    for (key, value) in [("lat", &body.lat), ("lng", &body.lng)] {
+        let _ = write!(out, r#","{key}":{}"#, value.as_deref().unwrap_or("null"));
+    }
+    let _ = write!(out, r#","sender":{{"id":{},"username":"#, sender.0);
+    put(out, &*view.sender_name);
+    let _ = write!(out, r#"}},"created_at":"{}""#, instant(*created_at));
+}
+
+/// Appends JSON. Texts, numbers and objects of them can always be written.
+fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// An instant as the original's sockets write it: `+00:00` where its REST says `Z`.
+pub(crate) fn instant(at: Timestamp) -> String {
+    let mut text = rest_format(at);
+    text.pop();
+    text.push_str("+00:00");
+    text
+}
+
+/// Something the client asked for was not done.
+pub(crate) fn error(code: &str, detail: &str, about: &About) -> Bytes {
+    frame(&about.on(json!({"type": "error", "code": code, "detail": detail})))
+}
+
+/// Which of the client's frames an answer is about, in the client's own words.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct About {
+    pub room: Option<RoomId>,
+    pub client_id: Option<String>,
+    pub reference: Option<Value>,
+}
+
+impl About {
+    pub(crate) fn on(&self, mut value: Value) -> Value {
+        if let Some(room) = self.room {
+            value["room"] = room.0.into();
+        }
+        if let Some(id) = &self.client_id {
+            value["client_id"] = id.as_str().into();
+        }
+        if let Some(reference) = &self.reference {
+            value["ref"] = reference.clone();
+        }
+        value
+    }
+}
+
+/// A user, as frames name one.
+pub(crate) fn user(who: &Who) -> Value {
+    json!({"id": who.user.0, "username": &*who.name})
+}
+
+/// The original's numbers of a room's status.
+pub(crate) fn status_number(status: RoomStatus) -> u8 {
+    match status {
+        RoomStatus::Open => 1,
+        RoomStatus::Closed => 2,
+        RoomStatus::Hold => 3,
+    }
+}

@@ -1,0 +1,194 @@
+//! Which sockets watch which room, and how a stored event reaches them.
+//!
+//! A room's *watchers* get its events; its *followers* (sockets of all rooms whose user is a member) get notices of
+//! unread counts and of what becomes of the room. Events come from one task in the order of storing; a batch is
+//! encoded once per form, as frames that stand together, and every watcher's queue gets the same bytes.
+//!
+//! A watcher first asks; once it may watch, it reads the store from where its client was, and it becomes live under the
+//! room's lock when nothing was published that it has not read. So it misses nothing and gets nothing twice. What has
+//! no number (signals, typing, presence, markers) reaches it from the moment it may watch.
+//! Lock order: a room, then a peer's rooms, then a peer's queue.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use chelseru_config::Chat;
+use chelseru_domain::clock::Timestamp;
+use chelseru_domain::identity::SessionsEnded;
+use chelseru_domain::ids::UserId;
+
+use crate::close::Close;
+use crate::open::{Opened, Who};
+use crate::peer::Peer;
+use crate::rooms::Rooms;
+use crate::watch::lock;
+
+/// Sockets that may be open without a token, because it comes in their first frame.
+const UNKNOWN_MAX: usize = 1000;
+
+/// The open sockets.
+pub struct Hub {
+    pub(crate) peers: RwLock<HashMap<u64, Arc<Peer>>>,
+    pub(crate) users: Mutex<HashMap<UserId, Vec<Arc<Peer>>>>,
+    pub(crate) rooms: Rooms,
+    next: AtomicU64,
+    unknown: AtomicUsize,
+    pub(crate) ticks: AtomicU64,
+    started: Instant,
+    stopping: std::sync::atomic::AtomicBool,
+}
+
+/// Why a socket may not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// For anybody.
+    Gateway,
+    /// For this user.
+    User,
+}
+
+impl Hub {
+    pub fn new() -> Hub {
+        Hub {
+            peers: RwLock::default(),
+            users: Mutex::default(),
+            rooms: Rooms::default(),
+            next: AtomicU64::new(1),
+            unknown: AtomicUsize::new(0),
+            ticks: AtomicU64::new(0),
+            started: Instant::now(),
+            stopping: false.into(),
+        }
+    }
+
+    /// Open sockets.
+    pub fn sockets(&self) -> usize {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Sockets that are being closed and have not ended yet.
+    pub fn closing(&self) -> usize {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.values().filter(|peer| peer.is_closing()).count()
+    }
+
+    /// Milliseconds since the hub was made, from 1.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Makes place for a socket whose holder is known, or will say so in its first frame.
+    pub(crate) fn enter(
+        &self,
+        opened: Opened,
+        limits: &Chat,
+        who: Option<(Who, Timestamp)>,
+    ) -> Result<Arc<Peer>, NoPlace> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let peer = Arc::new(Peer::new(id, opened, Arc::new(limits.clone()), self.now_ms()));
+        {
+            let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+            if peers.len() >= limits.sockets_max {
+                return Err(NoPlace::Gateway);
+            }
+            if who.is_none() && self.unknown.fetch_add(1, Ordering::AcqRel) >= UNKNOWN_MAX {
+                self.unknown.fetch_sub(1, Ordering::AcqRel);
+                return Err(NoPlace::Gateway);
+            }
+            peers.insert(id, Arc::clone(&peer));
+        }
+        if let Some((who, expires_at)) = who {
+            let user = who.user;
+            peer.set_who(who, expires_at);
+            if let Err(full) = self.add_to_user(&peer, user) {
+                self.leave(&peer);
+                return Err(full);
+            }
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            peer.close(Close::GOING_AWAY);
+        }
+        Ok(peer)
+    }
+
+    /// Learns who holds a socket that was opened without a token.
+    pub(crate) fn identify(&self, peer: &Arc<Peer>, who: Who, expires_at: Timestamp) -> Result<(), NoPlace> {
+        let user = who.user;
+        if peer.user().is_some() {
+            return Ok(());
+        }
+        peer.set_who(who, expires_at);
+        self.unknown.fetch_sub(1, Ordering::AcqRel);
+        self.add_to_user(peer, user)
+    }
+
+    fn add_to_user(&self, peer: &Arc<Peer>, user: UserId) -> Result<(), NoPlace> {
+        let mut users = lock(&self.users);
+        let peers = users.entry(user).or_default();
+        if peers.len() >= peer.limits.sockets_per_user_max {
+            return Err(NoPlace::User);
+        }
+        peers.push(Arc::clone(peer));
+        Ok(())
+    }
+
+    /// Forgets a socket.
+    pub(crate) fn leave(&self, peer: &Arc<Peer>) {
+        self.peers.write().unwrap_or_else(PoisonError::into_inner).remove(&peer.id);
+        match peer.user() {
+            None => {
+                self.unknown.fetch_sub(1, Ordering::AcqRel);
+            }
+            Some(user) => {
+                let mut users = lock(&self.users);
+                if let Some(peers) = users.get_mut(&user) {
+                    peers.retain(|other| other.id != peer.id);
+                    if peers.is_empty() {
+                        users.remove(&user);
+                    }
+                }
+            }
+        }
+        let (watched, followed) = {
+            let mut rooms = lock(&peer.rooms);
+            rooms.gone = true;
+            (std::mem::take(&mut rooms.watched), std::mem::take(&mut rooms.followed))
+        };
+        for room in watched {
+            self.rooms.remove_watcher(room, peer);
+        }
+        for room in followed {
+            self.rooms.unfollow(room, peer);
+        }
+    }
+
+    /// Closes the sockets of sessions that ended.
+    pub(super) fn sessions_ended(&self, ended: SessionsEnded) {
+        let (user, session) = match ended {
+            SessionsEnded::One(user, session) => (user, Some(session)),
+            SessionsEnded::All(user) => (user, None),
+        };
+        let users = lock(&self.users);
+        for peer in users.get(&user).into_iter().flatten() {
+            if session.is_none() || peer.session() == session {
+                peer.close(Close::SESSION_ENDED);
+            }
+        }
+    }
+
+    /// Tells every socket that the gateway stops.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for peer in self.peers.read().unwrap_or_else(PoisonError::into_inner).values() {
+            peer.close(Close::GOING_AWAY);
+        }
+    }
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Hub::new()
+    }
+}

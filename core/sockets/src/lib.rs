@@ -1,0 +1,43 @@
+//! Chat over WebSockets: shows what was stored to those who watch, and carries out what clients ask.
+//!
+//! `core/gateway/CHAT.md` describes the protocol, frame by frame. Rules and rights belong to `chelseru_domain::chat`.
+//! The handshake that opens a socket, and chat over plain requests, belong to `chelseru-http`. Invariants: a client
+//! sees a message only after it is stored; a slow reader is closed and loses nothing; every queue has a bound.
+//!
+//! Reading order: `place` (what a socket needs), `open` (how it was opened), `hub` (all sockets), `rooms` and `watch`
+//! (who sees what), `peer` (one socket's queue), `socket` (its task), `codec` (frames as bytes), `request`, `act` and
+//! `subscribe` (what clients ask), `publish` (what was stored), `frames` (what clients get), `close` (why a socket
+//! ends), `tick` (the task that looks after all).
+
+mod place;
+
+mod open;
+
+mod hub;
+mod rooms;
+mod watch;
+
+mod peer;
+
+mod bucket;
+mod codec;
+mod socket;
+
+mod act;
+mod refusal;
+mod request;
+mod subscribe;
+
+mod frames;
+mod publish;
+
+mod close;
+mod tick;
+
+pub use close::Close;
+pub use hub::{Hub, NoPlace};
+pub use open::{Form, Opened, Since, Who, seen};
+pub use place::{Place, Sockets, holder};
+pub use refusal::refusal;
+pub use socket::Purpose;
+pub use tick::look_after;

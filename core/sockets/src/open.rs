@@ -1,0 +1,52 @@
+//! How a socket was opened, and who holds it.
+
+use std::sync::Arc;
+
+use chelseru_domain::chat::{RoomId, SEQ_MAX, message_of};
+use chelseru_domain::ids::{SessionId, UserId};
+
+/// Which frames a socket gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Those of the original, and error frames.
+    Original,
+    /// All.
+    Extended,
+}
+
+/// Who holds a socket.
+#[derive(Debug, Clone)]
+pub struct Who {
+    pub user: UserId,
+    pub session: SessionId,
+    pub name: Arc<str>,
+}
+
+/// How a socket was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The room of a room's socket; `None` for one of all rooms.
+    pub room: Option<RoomId>,
+    pub form: Form,
+    /// What the client saw of the room before.
+    pub since: Option<Since>,
+}
+
+impl Opened {
+    /// An echo for tests: nobody holds it.
+    pub(crate) fn is_echo(self) -> bool {
+        self.room.is_none() && self.form == Form::Original
+    }
+}
+
+/// The last number, and maybe the last revision, that a client saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since {
+    pub seq: u64,
+    pub revision: Option<u64>,
+}
+
+/// The last number that a client saw, which it may also give as the message's id: ids are larger than any number.
+pub fn seen(number: u64) -> u64 {
+    if number > SEQ_MAX { message_of(number).1 } else { number }
+}

@@ -1,0 +1,309 @@
+//! One open socket as the hub sees it: who it is, and the queue of what it shall be sent.
+//!
+//! The queue is bounded by frames and bytes; a frame that does not fit empties it and closes the socket, whose
+//! client comes back and resumes. Pushing never waits and wakes the socket's task at most once until it looks.
+//! An idle socket holds no buffer.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::Waker;
+
+use bytes::Bytes;
+use chelseru_config::Chat;
+use chelseru_domain::chat::RoomId;
+use chelseru_domain::clock::Timestamp;
+use chelseru_domain::identity::Caller;
+use chelseru_domain::ids::{SessionId, UserId};
+use futures_util::task::AtomicWaker;
+
+use crate::close::Close;
+use crate::open::{Opened, Who};
+
+/// Changes of one socket that may wait for the store; its frames are not read while as many do.
+const CHANGES_MAX: u32 = 256;
+
+/// How long a client may take to answer a close, and how long a slow reader may take to get there.
+const CLOSE_WAIT_MS: u64 = 5_000;
+const SLOW_CLOSE_WAIT_MS: u64 = 30_000;
+
+/// Milliseconds between two looks at unread counts for one socket.
+pub(super) const UNREAD_GAP_MS: u64 = 500;
+
+pub(crate) struct Peer {
+    pub(super) id: u64,
+    pub(super) opened: Opened,
+    pub(super) opened_at: u64,
+    pub(super) limits: Arc<Chat>,
+    who: RwLock<Option<Who>>,
+    /// Of the token, in microseconds.
+    expires_at: AtomicU64,
+    /// When something was heard last, in the hub's milliseconds.
+    pub(super) heard_at: AtomicU64,
+    pub(super) pinged_at: AtomicU64,
+    pub(super) unread_at: AtomicU64,
+    /// When closing began; 0 while open.
+    pub(super) closing_at: AtomicU64,
+    /// The task shall end at once.
+    dead: AtomicBool,
+    /// There is something for the task to do.
+    work: AtomicBool,
+    waker: AtomicWaker,
+    changes: AtomicU32,
+    queue: Mutex<Queue>,
+    pub(super) rooms: Mutex<Joined>,
+}
+
+/// A watcher on its way to being live.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CatchUp {
+    pub room: RoomId,
+    /// What was read so far.
+    pub seq: u64,
+    pub revision: u64,
+    /// What there is to read at least.
+    pub heads: (u64, u64),
+}
+
+/// What waits for the socket's task.
+#[derive(Default)]
+pub(crate) struct Queue {
+    pub chunks: Vec<Bytes>,
+    frames: usize,
+    bytes: usize,
+    pub close: Option<Close>,
+    pub catch_ups: Vec<CatchUp>,
+    /// Rooms whose unread count may be another now.
+    pub unread: Vec<RoomId>,
+}
+
+/// The rooms whose lists hold this peer.
+#[derive(Default)]
+pub(super) struct Joined {
+    pub watched: Vec<RoomId>,
+    pub followed: Vec<RoomId>,
+    /// Nothing may be added any more.
+    pub gone: bool,
+}
+
+impl Peer {
+    pub(super) fn new(id: u64, opened: Opened, limits: Arc<Chat>, now_ms: u64) -> Peer {
+        Peer {
+            id,
+            opened,
+            opened_at: now_ms,
+            limits,
+            who: RwLock::new(None),
+            expires_at: AtomicU64::new(0),
+            heard_at: AtomicU64::new(now_ms),
+            pinged_at: AtomicU64::new(now_ms),
+            unread_at: AtomicU64::new(0),
+            closing_at: AtomicU64::new(0),
+            dead: AtomicBool::new(false),
+            work: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            changes: AtomicU32::new(0),
+            queue: Mutex::default(),
+            rooms: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn who(&self) -> Option<Who> {
+        self.who.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn user(&self) -> Option<UserId> {
+        self.who.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|who| who.user)
+    }
+
+    pub(super) fn caller(&self) -> Option<Caller> {
+        let who = self.who.read().unwrap_or_else(PoisonError::into_inner);
+        who.as_ref().map(|who| Caller { user_id: who.user, session_id: who.session })
+    }
+
+    pub(super) fn session(&self) -> Option<SessionId> {
+        self.who.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|who| who.session)
+    }
+
+    pub(super) fn set_who(&self, who: Who, expires_at: Timestamp) {
+        *self.who.write().unwrap_or_else(PoisonError::into_inner) = Some(who);
+        self.expires_at.store(expires_at.as_micros(), Ordering::Release);
+    }
+
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        let at = self.expires_at.load(Ordering::Acquire);
+        at != 0 && at <= now.as_micros()
+    }
+
+    /// Queues frames; empties the queue and closes the socket when they do not fit.
+    pub(crate) fn push(&self, chunk: Bytes, frames: usize) {
+        {
+            let mut queue = self.queue();
+            if queue.close.is_some() {
+                return;
+            }
+            queue.frames += frames;
+            queue.bytes += chunk.len();
+            if queue.frames > self.limits.queue_frames_max || queue.bytes > self.limits.queue_bytes_max {
+                queue.chunks = Vec::new();
+                queue.catch_ups = Vec::new();
+                queue.close = Some(Close::SLOW);
+            } else {
+                queue.chunks.push(chunk);
+            }
+        }
+        self.signal();
+    }
+
+    /// Closes the socket after what is queued; the first reason counts.
+    pub(crate) fn close(&self, close: Close) {
+        self.queue().close.get_or_insert(close);
+        self.signal();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.queue().close.is_some()
+    }
+
+    /// How long a client that is being closed may take to answer; `None` while it is not.
+    pub(super) fn close_wait_ms(&self) -> Option<u64> {
+        let close = self.queue().close?;
+        Some(match close {
+            // Who does not read needs time to get there; who is silent will not answer.
+            Close::SLOW => SLOW_CLOSE_WAIT_MS,
+            Close::SILENT => 0,
+            _ => CLOSE_WAIT_MS,
+        })
+    }
+
+    pub(super) fn push_catch_up(&self, catch_up: CatchUp) {
+        self.queue().catch_ups.push(catch_up);
+        self.signal();
+    }
+
+    /// Notes that a room's unread count may have changed.
+    pub(super) fn push_unread(&self, room: RoomId, now_ms: u64) {
+        {
+            let mut queue = self.queue();
+            if queue.close.is_some() {
+                return;
+            }
+            if !queue.unread.contains(&room) {
+                queue.unread.push(room);
+            }
+        }
+        // Otherwise the hub's next tick does it.
+        if self.unread_due(now_ms) {
+            self.signal();
+        }
+    }
+
+    pub(super) fn unread_due(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.unread_at.load(Ordering::Relaxed)) >= UNREAD_GAP_MS
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        !self.queue().unread.is_empty()
+    }
+
+    /// Hands over the queue; the counts begin anew.
+    pub(super) fn take_queue(&self, unread_too: bool) -> Queue {
+        let mut queue = self.queue();
+        let unread = if unread_too { Vec::new() } else { std::mem::take(&mut queue.unread) };
+        let close = queue.close;
+        std::mem::replace(&mut *queue, Queue { close, unread, ..Queue::default() })
+    }
+
+    pub(super) fn kill(&self) {
+        self.dead.store(true, Ordering::Release);
+        self.signal();
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    pub(super) fn signal(&self) {
+        if !self.work.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// The task looks at everything now.
+    pub(super) fn begin_round(&self) {
+        // A swap and no store: what was done before the signal is seen after it.
+        self.work.swap(false, Ordering::AcqRel);
+    }
+
+    /// Whether there is something to do; if not, the waker is told when.
+    pub(super) fn poll_work(&self, waker: &Waker) -> bool {
+        self.waker.register(waker);
+        self.work.load(Ordering::Acquire)
+    }
+
+    pub(super) fn change_begins(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn change_ended(&self) {
+        let before = self.changes.fetch_sub(1, Ordering::AcqRel);
+        if before == 1 || before >= CHANGES_MAX {
+            self.signal();
+        }
+    }
+
+    /// A change waits for the store.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.changes.load(Ordering::Acquire) > 0
+    }
+
+    /// As many changes wait for the store as may.
+    pub(super) fn is_busy(&self) -> bool {
+        self.changes.load(Ordering::Acquire) >= CHANGES_MAX
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::Form;
+
+    fn peer(frames: usize, bytes: usize) -> Peer {
+        let limits = Chat { queue_frames_max: frames, queue_bytes_max: bytes, ..Chat::default() };
+        Peer::new(1, Opened { room: None, form: Form::Extended, since: None }, Arc::new(limits), 0)
+    }
+
+    #[test]
+    fn a_queue_holds_as_much_as_its_bounds_and_then_closes() {
+        let peer = peer(3, 10);
+        peer.push(Bytes::from_static(b"12345"), 2);
+        peer.push(Bytes::from_static(b"67890"), 1);
+        assert!(!peer.is_closing());
+        assert_eq!(peer.take_queue(true).chunks.len(), 2);
+
+        peer.push(Bytes::from_static(b"1234567890"), 1);
+        assert!(!peer.is_closing());
+        peer.push(Bytes::from_static(b"1"), 1);
+        let queue = peer.take_queue(true);
+        assert_eq!((queue.close, queue.chunks.len()), (Some(Close::SLOW), 0));
+        peer.push(Bytes::from_static(b"1"), 1);
+        assert!(peer.take_queue(true).chunks.is_empty());
+
+        let peer = self::peer(3, 10);
+        peer.push(Bytes::from_static(b"1"), 3);
+        assert!(!peer.is_closing());
+        peer.push(Bytes::from_static(b"1"), 1);
+        assert!(peer.is_closing());
+    }
+
+    #[test]
+    fn the_first_reason_to_close_counts() {
+        let peer = peer(3, 10);
+        peer.close(Close::KICKED);
+        peer.close(Close::GOING_AWAY);
+        assert_eq!(peer.take_queue(true).close, Some(Close::KICKED));
+    }
+}

@@ -1,0 +1,93 @@
+//! What a socket needs of the rest of the gateway, and its place among the others.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use chelseru_config::Chat;
+use chelseru_domain::chat::ChatService;
+use chelseru_domain::clock::{Clock, Timestamp};
+use chelseru_domain::identity::Identity;
+use chelseru_domain::operator::Meter;
+use chelseru_domain::token::TokenError;
+use tokio_util::task::TaskTracker;
+
+use crate::hub::{Hub, NoPlace};
+use crate::open::{Opened, Who};
+use crate::peer::Peer;
+
+/// Everything that sockets share.
+pub struct Sockets {
+    pub hub: Arc<Hub>,
+    pub(crate) chat: Arc<ChatService>,
+    /// Of the serving configuration. A socket outlives configurations, so it asks anew for each token.
+    identity: ArcSwap<Identity>,
+    pub(crate) meter: Arc<dyn Meter>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The tasks of open sockets. The gateway waits for them when it stops.
+    pub tasks: TaskTracker,
+}
+
+impl Sockets {
+    pub fn new(
+        chat: Arc<ChatService>,
+        identity: Arc<Identity>,
+        meter: Arc<dyn Meter>,
+        clock: Arc<dyn Clock>,
+    ) -> Sockets {
+        let identity = ArcSwap::new(identity);
+        Sockets { hub: Arc::new(Hub::new()), chat, identity, meter, clock, tasks: TaskTracker::new() }
+    }
+
+    /// Lets the identity service of another configuration take over.
+    pub fn set_identity(&self, identity: Arc<Identity>) {
+        self.identity.store(identity);
+    }
+
+    pub(crate) fn identity(&self) -> Guard<Arc<Identity>> {
+        self.identity.load()
+    }
+
+    /// Makes place for a socket. `holder` is `None` when the token comes in the first frame.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPlace`]: too many sockets are open. Trying again can help.
+    pub fn enter(
+        self: &Arc<Self>,
+        opened: Opened,
+        limits: &Chat,
+        holder: Option<(Who, Timestamp)>,
+    ) -> Result<Place, NoPlace> {
+        let peer = self.hub.enter(opened, limits, holder)?;
+        Ok(Place { sockets: Arc::clone(self), peer })
+    }
+
+    /// The holder that a token names, and when the token expires, by the serving configuration.
+    pub(crate) fn holder(&self, token: &str) -> Result<(Who, Timestamp), TokenError> {
+        holder(&self.identity(), &self.chat, token)
+    }
+}
+
+/// The holder that an access token names, and when the token expires.
+///
+/// # Errors
+///
+/// See [`TokenError`].
+pub fn holder(identity: &Identity, chat: &ChatService, token: &str) -> Result<(Who, Timestamp), TokenError> {
+    let caller = identity.caller(token)?;
+    let expires_at = identity.tokens().expires_at(token);
+    let name = chat.name(caller.user_id);
+    Ok((Who { user: caller.user_id, session: caller.session_id, name }, expires_at))
+}
+
+/// A socket's place in the hub. Dropping it gives the place up.
+pub struct Place {
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) peer: Arc<Peer>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.sockets.hub.leave(&self.peer);
+    }
+}

@@ -1,0 +1,120 @@
+//! Events from the store become frames: what was stored is shown to everyone who watches or follows the room.
+//!
+//! Events arrive from one task, in the order of storing.
+
+use std::sync::Arc;
+
+use chelseru_domain::chat::{ChatEvent, ChatPort, Removal, RoomId, RoomStatus};
+use chelseru_domain::ids::UserId;
+use serde_json::{Value, json};
+
+use crate::close::Close;
+use crate::frames;
+use crate::hub::Hub;
+use crate::peer::Peer;
+use crate::watch::lock;
+
+impl ChatPort for Hub {
+    fn publish(&self, room: RoomId, events: &[ChatEvent]) {
+        // Frames that everybody gets stand together; what changes who they are stands between.
+        let mut from = 0;
+        for (at, event) in events.iter().enumerate() {
+            if matches!(event, ChatEvent::Posted(_) | ChatEvent::Edited { .. } | ChatEvent::Read { .. }) {
+                continue;
+            }
+            self.rooms.with_room(room, |watch| watch.show(room, &events[from..at], self.now_ms()));
+            from = at + 1;
+            self.change(room, event);
+        }
+        self.rooms.with_room(room, |watch| watch.show(room, &events[from..], self.now_ms()));
+    }
+}
+
+impl Hub {
+    /// An event about the room or its members.
+    fn change(&self, id: RoomId, event: &ChatEvent) {
+        match event {
+            ChatEvent::Made { room, members } => {
+                let notice = json!({"type": "room_added", "room": id.0, "name": room.name});
+                self.welcome(id, members, &notice);
+            }
+            ChatEvent::Joined { room, user } => {
+                let notice = json!({"type": "room_added", "room": id.0, "name": room.name});
+                self.welcome(id, &[*user], &notice);
+                let joined = frames::frame(&json!({"type": "member_added", "room": id.0, "user": user.0}));
+                self.rooms.with_room(id, |watch| watch.tell_watchers(&joined, None));
+            }
+            ChatEvent::Updated { room, by } => {
+                let notice = frames::frame(&json!({
+                    "type": "room_updated",
+                    "room": id.0,
+                    "name": room.name,
+                    "descriptions": room.descriptions,
+                    "status": frames::status_number(room.status).to_string(),
+                    "by": by.0,
+                }));
+                self.rooms.with_room(id, |watch| {
+                    watch.tell_watchers(&notice, None);
+                    watch.tell_followers(&notice);
+                    if room.status == RoomStatus::Closed {
+                        watch.end_all(id, Close::ROOM_CLOSED);
+                    }
+                });
+            }
+            ChatEvent::Rights { user, rights } => {
+                let access: Vec<u64> = rights.iter().map(|access| access.number()).collect();
+                let notice =
+                    frames::frame(&json!({"type": "rights", "room": id.0, "user": user.0, "access": access}));
+                self.rooms.with_room(id, |watch| watch.tell_watchers(&notice, Some(*user)));
+            }
+            ChatEvent::Removed { user, why } => {
+                let (word, close) = match why {
+                    Removal::Left => ("left", Close::LEFT),
+                    Removal::Kicked => ("kicked", Close::KICKED),
+                    Removal::Banned => ("banned", Close::BANNED),
+                };
+                let removed = frames::frame(&json!({"type": "room_removed", "room": id.0, "code": word}));
+                let others = frames::frame(
+                    &json!({"type": "member_removed", "room": id.0, "user": user.0, "code": word}),
+                );
+                self.rooms.with_room(id, |watch| {
+                    watch.end(id, close, |other| other == *user);
+                    watch.unfollow(id, &removed, |other| other == *user);
+                    watch.tell_watchers(&others, None);
+                });
+            }
+            ChatEvent::Deleted { .. } => {
+                let removed =
+                    frames::frame(&json!({"type": "room_removed", "room": id.0, "code": "room_deleted"}));
+                self.rooms.with_room(id, |watch| {
+                    watch.end_all(id, Close::ROOM_DELETED);
+                    watch.unfollow(id, &removed, |_| true);
+                });
+            }
+            ChatEvent::Posted(_) | ChatEvent::Edited { .. } | ChatEvent::Read { .. } => {}
+        }
+    }
+
+    /// Sockets of all rooms of these users.
+    fn sockets_of(&self, users: &[UserId]) -> Vec<(UserId, Arc<Peer>)> {
+        let by_user = lock(&self.users);
+        let peers = users.iter().filter_map(|user| Some((user, by_user.get(user)?)));
+        let peers = peers.flat_map(|(user, peers)| peers.iter().map(|peer| (*user, Arc::clone(peer))));
+        peers.filter(|(_, peer)| peer.opened.room.is_none()).collect()
+    }
+
+    /// Somebody is in a room now.
+    fn welcome(&self, room: RoomId, users: &[UserId], notice: &Value) {
+        let peers = self.sockets_of(users);
+        if peers.is_empty() {
+            return;
+        }
+        let frame = frames::frame(notice);
+        self.rooms.in_room(room, |watch| {
+            for (user, peer) in &peers {
+                watch.follow(room, peer, *user);
+                peer.push(frame.clone(), 1);
+            }
+        });
+    }
+}

@@ -1,0 +1,39 @@
+//! What a refusal is called in frames, and over plain requests.
+
+use chelseru_domain::chat::{ChatError, Denied};
+
+/// The word and the text of a refusal. A room is told apart from none only to those who may see it, or were banned.
+pub fn refusal(error: &ChatError) -> (&'static str, String) {
+    let code = match error {
+        ChatError::RoomMissing | ChatError::Denied(Denied::NotMember) => {
+            return ("room_missing", "there is no such room".into());
+        }
+        ChatError::MessageMissing => "message_missing",
+        ChatError::UserMissing => "user_missing",
+        ChatError::OrganizationMissing => "organization_missing",
+        ChatError::OrganizationHasRooms(_) => "organization_has_rooms",
+        ChatError::Denied(denied) => match denied {
+            Denied::NotMember => "room_missing",
+            Denied::Banned => "banned",
+            Denied::ReadOnly => "read_only",
+            Denied::NoRight => "no_right",
+            Denied::RoomClosed => "room_closed",
+            Denied::RoomOnHold => "room_on_hold",
+            Denied::OwnerProtected => "owner_protected",
+            Denied::TargetNotMember => "target_not_member",
+            Denied::TargetBanned => "target_banned",
+            Denied::TargetMissing => "target_missing",
+            Denied::PairRoom => "pair_room",
+            Denied::OwnerStays => "owner_stays",
+        },
+        ChatError::Invalid { .. } => "invalid_fields",
+        ChatError::FileUnusable => "file_unusable",
+        ChatError::Full(_) => "limit_reached",
+        ChatError::Busy => "busy",
+        ChatError::Store(error) => {
+            tracing::error!(%error, "chat could not use the store");
+            return ("internal_error", "an internal error occurred".into());
+        }
+    };
+    (code, error.to_string())
+}

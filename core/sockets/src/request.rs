@@ -1,0 +1,272 @@
+//! What clients ask on sockets: text frames as requests.
+//!
+//! A socket of the original's form takes messages and signals and nothing else, whatever other keys a frame has. The
+//! others say what they want in `type`. Nothing here touches the store; rights are asked for when a request is
+//! carried out.
+
+use chelseru_domain::chat::{FileId, MessageBody, RoomId, SEQ_MAX, message_of};
+use serde_json::{Map, Value};
+
+use crate::frames::About;
+use crate::open::{Form, Opened, Since, seen};
+
+/// Bytes of a client's own reference, as JSON.
+const REFERENCE_BYTES_MAX: usize = 64;
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Request {
+    /// A token: the first one, or one that takes over.
+    Auth(String),
+    Subscribe(Option<Since>),
+    Unsubscribe,
+    Post {
+        body: MessageBody,
+        file: Option<FileId>,
+        client_id: Option<String>,
+    },
+    /// Relayed and not stored; the object as it came.
+    Signal(Map<String, Value>),
+    Typing(bool),
+    Delivered(u64),
+    Read(u64),
+    Edit {
+        seq: u64,
+        text: String,
+    },
+    Delete(u64),
+    Ping,
+}
+
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub about: About,
+    pub request: Request,
+}
+
+/// A frame that asks for nothing that is known.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub about: About,
+    pub code: &'static str,
+    pub detail: String,
+}
+
+/// Reads a text frame.
+pub(crate) fn parse(text: &str, opened: Opened) -> Result<Parsed, Refused> {
+    let mut about = About { room: opened.room, ..About::default() };
+    let refuse = |about: &About, code, detail: String| Err(Refused { about: about.clone(), code, detail });
+    let mut object = match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => return refuse(&about, "not_an_object", "A frame must be a JSON object.".into()),
+        Err(error) => return refuse(&about, "invalid_json", format!("JSON parse error - {error}")),
+    };
+    if opened.form == Form::Extended {
+        about.reference = object.remove("ref").filter(|reference| {
+            !reference.is_object()
+                && !reference.is_array()
+                && reference.to_string().len() <= REFERENCE_BYTES_MAX
+        });
+    }
+    if let Some(Value::String(id)) = object.get("client_id") {
+        about.client_id = Some(id.chars().take(64).collect());
+    }
+    match read(&mut object, opened, &mut about) {
+        Ok(request) => Ok(Parsed { about, request }),
+        Err((code, detail)) => refuse(&about, code, detail),
+    }
+}
+
+type Fault = (&'static str, String);
+
+fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> Result<Request, Fault> {
+    let kind = match (opened.form, object.get("type")) {
+        (Form::Original, _) => "publish",
+        (Form::Extended, Some(Value::String(kind))) => &kind.clone(),
+        (Form::Extended, None | Some(Value::Null)) if opened.room.is_some() => "publish",
+        _ => return invalid("type", "This field is required."),
+    };
+    if about.room.is_none() && !matches!(kind, "auth" | "ping") {
+        let room = match object.get("room") {
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(digits)) => digits.parse().ok(),
+            None | Some(Value::Null) => return invalid("room", "This field is required."),
+            Some(_) => None,
+        };
+        let Some(room) = room else { return invalid("room", "A valid integer is required.") };
+        about.room = Some(RoomId(room));
+    }
+    Ok(match kind {
+        "publish" if object.get("message_type").and_then(Value::as_str) == Some("webrtc_signal") => {
+            Request::Signal(std::mem::take(object))
+        }
+        "publish" => post(object)?,
+        "subscribe" => Request::Subscribe(since(object)?),
+        "unsubscribe" => Request::Unsubscribe,
+        "auth" => match object.get("token") {
+            Some(Value::String(token)) => Request::Auth(token.clone()),
+            _ => return invalid("token", "This field is required."),
+        },
+        "typing" => match object.get("typing") {
+            None => Request::Typing(true),
+            Some(Value::Bool(typing)) => Request::Typing(*typing),
+            Some(_) => return invalid("typing", "Must be a valid boolean."),
+        },
+        "delivered" => Request::Delivered(number(object, about)?),
+        "read" => Request::Read(number(object, about)?),
+        "edit" => {
+            let seq = number(object, about)?;
+            match object.remove("message") {
+                Some(Value::String(text)) => Request::Edit { seq, text },
+                _ => return invalid("message", "Not a valid string."),
+            }
+        }
+        "delete" => Request::Delete(number(object, about)?),
+        "ping" => Request::Ping,
+        other => {
+            let other: String = other.chars().take(45).collect();
+            return Err(("unknown_type", format!("The type {other:?} is not known.")));
+        }
+    })
+}
+
+fn post(object: &mut Map<String, Value>) -> Result<Request, Fault> {
+    let (text, raw) = match object.remove("message") {
+        None => (String::new(), false),
+        Some(Value::String(text)) => (text, false),
+        Some(Value::Null) => return invalid("message", "This field may not be null."),
+        // The original sends on whatever comes.
+        Some(other) => (other.to_string(), true),
+    };
+    let kind = match object.remove("message_type") {
+        None => "text".to_owned(),
+        Some(Value::String(kind)) => kind,
+        Some(_) => return invalid("message_type", "Not a valid string."),
+    };
+    let mut coordinate = |key: &'static str| match object.remove(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value @ (Value::Number(_) | Value::String(_))) => Ok(Some(value.to_string())),
+        Some(_) => invalid(key, "A valid number is required."),
+    };
+    let (lat, lng) = (coordinate("lat")?, coordinate("lng")?);
+    let file = match object.remove("attach_id") {
+        None | Some(Value::Null) => None,
+        Some(Value::Number(number)) if number.is_u64() => number.as_u64().map(FileId),
+        Some(Value::String(digits)) if digits.parse::<u64>().is_ok() => digits.parse().ok().map(FileId),
+        Some(_) => return invalid("attach_id", "A valid integer is required."),
+    };
+    let client_id = match object.remove("client_id") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) => Some(id),
+        Some(_) => return invalid("client_id", "Not a valid string."),
+    };
+    Ok(Request::Post { body: MessageBody { kind, text, raw, lat, lng }, file, client_id })
+}
+
+/// The number of a message in its room, by `seq` or by `id`.
+fn number(object: &Map<String, Value>, about: &About) -> Result<u64, Fault> {
+    match (object.get("seq"), object.get("id")) {
+        (Some(Value::Number(seq)), _) if seq.as_u64().is_some_and(|seq| seq <= SEQ_MAX) => {
+            Ok(seq.as_u64().unwrap_or(0))
+        }
+        (None, Some(Value::Number(id))) if id.is_u64() => {
+            let (room, seq) = message_of(id.as_u64().unwrap_or(0));
+            if Some(room) == about.room { Ok(seq) } else { invalid("id", "Not a message of this room.") }
+        }
+        (Some(_), _) => invalid("seq", "A valid integer is required."),
+        (None, Some(_)) => invalid("id", "A valid integer is required."),
+        (None, None) => invalid("id", "This field is required."),
+    }
+}
+
+fn since(object: &Map<String, Value>) -> Result<Option<Since>, Fault> {
+    let number = |key: &'static str| match object.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(number) => Ok(Some(number)),
+            None => invalid(key, "A valid integer is required."),
+        },
+    };
+    Ok(number("since")?.map(seen).map(|seq| Since { seq, revision: number("revision").ok().flatten() }))
+}
+
+fn invalid<T>(field: &'static str, reason: &str) -> Result<T, Fault> {
+    Err(("invalid_fields", format!("{field}: {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGINAL: Opened = Opened { room: Some(RoomId(3)), form: Form::Original, since: None };
+    const ROOM: Opened = Opened { room: Some(RoomId(3)), form: Form::Extended, since: None };
+    const ALL: Opened = Opened { room: None, form: Form::Extended, since: None };
+
+    fn code(text: &str, opened: Opened) -> &'static str {
+        parse(text, opened).map_or_else(|refused| refused.code, |parsed| panic!("accepted: {parsed:?}"))
+    }
+
+    fn request(text: &str, opened: Opened) -> Request {
+        parse(text, opened).unwrap_or_else(|refused| panic!("{refused:?}")).request
+    }
+
+    #[test]
+    fn the_originals_frames_are_messages_whatever_else_they_say() {
+        let text = |text: &str, raw| MessageBody {
+            kind: "text".into(),
+            text: text.into(),
+            raw,
+            ..MessageBody::default()
+        };
+        for (frame, body) in [
+            ("{}", text("", false)),
+            (r#"{"message":"x","type":"delete","extra":1}"#, text("x", false)),
+            (r#"{"message":42}"#, text("42", true)),
+            (r#"{"message":{"a":[1]}}"#, text(r#"{"a":[1]}"#, true)),
+        ] {
+            assert_eq!(
+                request(frame, ORIGINAL),
+                Request::Post { body, file: None, client_id: None },
+                "{frame}"
+            );
+        }
+        let Request::Post { body, .. } =
+            request(r#"{"message_type":"location","lat":"35.1","lng":51}"#, ORIGINAL)
+        else {
+            panic!("a message")
+        };
+        assert_eq!((body.lat.as_deref(), body.lng.as_deref()), (Some("\"35.1\""), Some("51")));
+        assert!(matches!(request(r#"{"message_type":"webrtc_signal","a":1}"#, ORIGINAL), Request::Signal(_)));
+    }
+
+    #[test]
+    fn broken_frames_are_refused_by_name() {
+        for (text, expected) in [
+            ("not json", "invalid_json"),
+            ("", "invalid_json"),
+            ("[1,2]", "not_an_object"),
+            ("null", "not_an_object"),
+            (r#"{"message":null}"#, "invalid_fields"),
+            (r#"{"lat":[]}"#, "invalid_fields"),
+            (r#"{"attach_id":"x"}"#, "invalid_fields"),
+        ] {
+            assert_eq!(code(text, ORIGINAL), expected, "{text}");
+        }
+        assert_eq!(code(&format!("{}1{}", "[".repeat(200), "]".repeat(200)), ORIGINAL), "invalid_json");
+        assert_eq!(code(r#"{"type":"dance"}"#, ROOM), "unknown_type");
+        assert_eq!(code(r#"{"message":"x"}"#, ALL), "invalid_fields");
+        assert_eq!(code(r#"{"type":"publish"}"#, ALL), "invalid_fields");
+        assert_eq!(code(r#"{"type":"read","room":2,"id":1}"#, ALL), "invalid_fields");
+    }
+
+    #[test]
+    fn a_message_is_named_by_number_or_id() {
+        let id = chelseru_domain::chat::message_id(RoomId(3), 9);
+        assert_eq!(request(r#"{"type":"read","seq":9}"#, ROOM), Request::Read(9));
+        assert_eq!(request(&format!(r#"{{"type":"delete","id":{id}}}"#), ROOM), Request::Delete(9));
+        let since = Request::Subscribe(Some(Since { seq: 9, revision: Some(2) }));
+        assert_eq!(
+            request(&format!(r#"{{"type":"subscribe","room":3,"since":{id},"revision":2}}"#), ALL),
+            since
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! Rooms as sockets see them, by number: who watches a room, who follows it, and when a watcher becomes live.
+//!
+//! A room is here while a socket watches or follows it. Lock order: a room, then a peer's rooms, then a peer's queue.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use chelseru_domain::chat::{ChatService, RoomId};
+use chelseru_domain::ids::UserId;
+
+use crate::close::Close;
+use crate::open::Form;
+use crate::peer::{CatchUp, Peer};
+use crate::watch::{State, Watch, Watcher, gap_chunk, lock};
+
+/// Messages, and edits, that a catching up watcher may lack when it becomes live; they are read under the lock.
+const LAST_STEP_MAX: u64 = 32;
+
+/// The rooms that somebody watches or follows.
+#[derive(Default)]
+pub(crate) struct Rooms(RwLock<HashMap<RoomId, Arc<Room>>>);
+
+#[derive(Default)]
+struct Room {
+    watch: Mutex<Watch>,
+}
+
+/// How far a watcher got.
+pub(super) enum Step {
+    Live,
+    /// There is this much to read first.
+    Behind((u64, u64)),
+    /// It does not watch any more.
+    Gone,
+}
+
+impl Rooms {
+    /// Adds a watcher that asks. False when it watches already, or is gone.
+    pub(crate) fn watch(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) -> bool {
+        self.in_room(room, |watch| {
+            let mut rooms = lock(&peer.rooms);
+            if rooms.gone || rooms.watched.contains(&room) {
+                return false;
+            }
+            rooms.watched.push(room);
+            watch.watchers.push(Watcher { peer: Arc::clone(peer), user, state: State::Asking });
+            true
+        })
+    }
+
+    /// Ends a watch. False when there is none.
+    pub(crate) fn unwatch(&self, room: RoomId, peer: &Arc<Peer>) -> bool {
+        let watched = {
+            let mut rooms = lock(&peer.rooms);
+            let before = rooms.watched.len();
+            rooms.watched.retain(|other| *other != room);
+            rooms.watched.len() < before
+        };
+        if watched {
+            self.remove_watcher(room, peer);
+        }
+        watched
+    }
+
+    pub(crate) fn remove_watcher(&self, room: RoomId, peer: &Arc<Peer>) {
+        self.with_room(room, |watch| {
+            let Some(at) = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id) else {
+                return;
+            };
+            let watcher = watch.watchers.swap_remove(at);
+            for follower in watch.followers.iter_mut().filter(|follower| follower.peer.id == peer.id) {
+                follower.watching = false;
+            }
+            watch.presence(room, &watcher, false);
+        });
+    }
+
+    /// Makes a watcher live, when nothing was published that it has not read; what little it lacks is read and sent
+    /// under the room's lock.
+    pub(super) fn go_live(&self, catch_up: &CatchUp, peer: &Arc<Peer>, chat: &ChatService) -> Step {
+        let CatchUp { room, seq, revision, .. } = *catch_up;
+        let step = self.with_room(room, |watch| {
+            let Some(at) = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id) else {
+                return Step::Gone;
+            };
+            let (newest, newest_revision) = (watch.published.0.max(seq), watch.published.1.max(revision));
+            let step_max = LAST_STEP_MAX.min(chat.rules().resume_max);
+            if newest - seq > step_max || newest_revision - revision > step_max {
+                return Step::Behind((newest, newest_revision));
+            }
+            match chat.gap(room, (seq, revision), (newest, newest_revision)) {
+                Ok(gap) => {
+                    let chunk = gap_chunk(peer.opened.form, &gap);
+                    if !chunk.is_empty() {
+                        peer.push(chunk, step_max as usize);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, room.id = room.0, "a room could not be read for a socket");
+                    peer.close(Close::INTERNAL);
+                    return Step::Gone;
+                }
+            }
+            watch.watchers[at].state = State::Live(newest, newest_revision);
+            for follower in watch.followers.iter_mut().filter(|follower| follower.peer.id == peer.id) {
+                follower.watching = true;
+            }
+            Step::Live
+        });
+        step.unwrap_or(Step::Gone)
+    }
+
+    /// Removes a follower.
+    pub(crate) fn unfollow(&self, room: RoomId, peer: &Peer) {
+        self.with_room(room, |watch| watch.followers.retain(|follower| follower.peer.id != peer.id));
+    }
+
+    /// Adds a follower.
+    pub(crate) fn follow(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) {
+        self.in_room(room, |watch| watch.follow(room, peer, user));
+    }
+
+    /// Lets a watcher see what has no number, after the frame that `first` makes of who else is here. False when it
+    /// does not watch any more.
+    pub(crate) fn admit(
+        &self,
+        room: RoomId,
+        peer: &Arc<Peer>,
+        first: impl FnOnce(&[UserId]) -> Option<Bytes>,
+    ) -> bool {
+        let admitted = self.with_room(room, |watch| {
+            let at = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id)?;
+            watch.watchers[at].state = State::Reading;
+            let mut online: Vec<UserId> = watch.seeing().map(|watcher| watcher.user).collect();
+            online.sort_unstable();
+            online.dedup();
+            online.truncate(peer.limits.presence_sockets_max);
+            if let Some(frame) = first(&online) {
+                peer.push(frame, 1);
+            }
+            watch.presence(room, &watch.watchers[at], true);
+            Some(())
+        });
+        admitted.flatten().is_some()
+    }
+
+    /// Shows what is not stored to those who watch a room, except the sockets of one user. `original` is for the
+    /// original's clients, when it is for them at all.
+    pub(crate) fn relay(&self, room: RoomId, from: UserId, extended: &Bytes, original: Option<&Bytes>) {
+        self.with_room(room, |watch| {
+            for watcher in watch.seeing().filter(|watcher| watcher.user != from) {
+                match (watcher.peer.opened.form, original) {
+                    (Form::Extended, _) => watcher.peer.push(extended.clone(), 1),
+                    (Form::Original, Some(original)) => watcher.peer.push(original.clone(), 1),
+                    (Form::Original, None) => {}
+                }
+            }
+        });
+    }
+
+    /// Runs over a room that somebody watches or follows; `None` when nobody does. An empty one is dropped.
+    pub(crate) fn with_room<T>(&self, room: RoomId, run: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+        let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned()?;
+        let (result, empty) = {
+            let mut watch = lock(&found.watch);
+            (run(&mut watch), watch.is_empty())
+        };
+        if empty {
+            self.drop_empty(room);
+        }
+        Some(result)
+    }
+
+    /// Runs over a room, which is there from now on.
+    pub(crate) fn in_room<T>(&self, room: RoomId, run: impl FnOnce(&mut Watch) -> T) -> T {
+        loop {
+            let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned();
+            let found = found.unwrap_or_else(|| {
+                let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(rooms.entry(room).or_default())
+            });
+            let mut watch = lock(&found.watch);
+            if !watch.gone {
+                return run(&mut watch);
+            }
+        }
+    }
+
+    fn drop_empty(&self, room: RoomId) {
+        let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(found) = rooms.get(&room) else { return };
+        let mut watch = lock(&found.watch);
+        if watch.is_empty() {
+            watch.gone = true;
+            drop(watch);
+            rooms.remove(&room);
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! One open socket: a task that reads, writes and waits.
+//!
+//! One task instead of a reader and a writer: it reads and writes only what is possible without waiting, so it can
+//! be left at any point, and an idle socket is one small task without buffers. In each round it takes the queue,
+//! writes what the connection takes (everything that waits goes out together), reads once, and then waits for
+//! whichever comes first. While a message cannot be written, reading goes on; while the store is behind and has
+//! changes of this socket, or has as many of them as may wait, reading stops, and the client's connection fills up.
+//!
+//! A close frame is sent once: ours when the gateway closes, otherwise an answer to the client's.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use fastwebsockets::upgrade::UpgradeFut;
+use futures_util::FutureExt;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::act;
+use crate::bucket::{Bucket, Taken};
+use crate::close::Close;
+use crate::codec::{self, Decoder, Incoming, Opcode};
+use crate::frames::{self, About};
+use crate::hub::Hub;
+use crate::peer::{CatchUp, Peer};
+use crate::place::Place;
+use crate::request;
+use crate::rooms::Step;
+use crate::watch::gap_chunk;
+
+/// Bytes read at once; one buffer for all sockets of a thread.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Chunks written with one call.
+const WRITE_CHUNKS: usize = 32;
+
+/// Changes that wait for the store's writer when it counts as behind: a fraction of a millisecond of its work.
+const BEHIND: usize = 64;
+
+/// Messages or edits read from the store at once for one socket.
+const PAGE: u64 = 100;
+
+/// Turns of reading from the store or the queue, and writing, in one round.
+const STEPS: u32 = 8;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// What the frames of a socket are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Chat,
+    /// Sends back what comes, for tests of the protocol.
+    Echo,
+}
+
+impl Place {
+    /// Serves the socket in a task of its own, once its connection is upgraded.
+    ///
+    /// A client's message has at most `bytes_max` bytes.
+    pub fn serve(self, upgrade: UpgradeFut, purpose: Purpose, bytes_max: usize) {
+        let tasks = self.sockets.tasks.clone();
+        tasks.spawn(serve(self, upgrade, purpose, bytes_max));
+    }
+}
+
+async fn serve(place: Place, upgrade: UpgradeFut, purpose: Purpose, bytes_max: usize) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let Ok(parts) = upgraded.into_inner().into_inner().downcast::<TokioIo<TcpStream>>() else {
+        tracing::error!("a connection is not what the listener makes");
+        return;
+    };
+    let socket = Socket {
+        stream: parts.io.into_inner(),
+        decoder: Decoder::new(bytes_max),
+        stash: parts.read_buf.to_vec(),
+        writing: VecDeque::new(),
+        written: 0,
+        catch_ups: Vec::new(),
+        bucket: Bucket::full(place.peer.limits.frames_per_second_max, place.sockets.hub.now_ms()),
+        purpose,
+        closing: Closing::Open,
+        place,
+    };
+    if let Err(error) = socket.run().await {
+        tracing::debug!(%error, "a socket ended");
+    }
+}
+
+struct Socket {
+    stream: TcpStream,
+    decoder: Decoder,
+    /// Read and not decoded, because too many changes wait.
+    stash: Vec<u8>,
+    writing: VecDeque<Bytes>,
+    /// Bytes of the first chunk that are written.
+    written: usize,
+    catch_ups: Vec<CatchUp>,
+    bucket: Bucket,
+    purpose: Purpose,
+    closing: Closing,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    Open,
+    /// Our close frame is the last thing in `writing`.
+    Sending,
+    /// It is written; the client's answer, or the end, is waited for.
+    Sent,
+}
+
+impl Socket {
+    async fn run(mut self) -> io::Result<()> {
+        loop {
+            self.peer().begin_round();
+            if self.peer().is_dead() {
+                return Ok(());
+            }
+            if self.peer().is_closing() {
+                self.take_queue();
+            }
+            let blocked = self.write_and_catch_up()?;
+            if self.closing == Closing::Sending && self.writing.is_empty() {
+                self.closing = Closing::Sent;
+                // Nothing but the client's answer may follow.
+                self.stream.shutdown().await?;
+            }
+            if !self.stash.is_empty() && !self.peer().is_busy() {
+                let stash = std::mem::take(&mut self.stash);
+                self.feed(&stash);
+            } else if self.turn(blocked).await? {
+                return Ok(());
+            }
+            // A socket that always has something to do leaves others their turn.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    fn peer(&self) -> &Arc<Peer> {
+        &self.place.peer
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.place.sockets.hub
+    }
+
+    /// Moves what waits for this task to where it is written; false when there is nothing. Only when everything
+    /// before it is written, or the socket closes: until then it stays where it is counted.
+    fn take_queue(&mut self) -> bool {
+        if self.closing != Closing::Open {
+            return false;
+        }
+        let now_ms = self.hub().now_ms();
+        let unread_due = self.peer().unread_due(now_ms);
+        let queue = self.peer().take_queue(unread_due);
+        let any = !queue.chunks.is_empty() || !queue.catch_ups.is_empty() || !queue.unread.is_empty();
+        self.catch_ups.extend(queue.catch_ups);
+        if queue.close == Some(Close::SLOW) {
+            // What is half written must be finished; the rest comes again after the resume.
+            self.writing.truncate(usize::from(self.written > 0));
+        }
+        self.writing.extend(queue.chunks);
+        if !queue.unread.is_empty() {
+            self.peer().unread_at.store(now_ms, Ordering::Relaxed);
+            self.writing.extend(act::unread(&self.place, &queue.unread));
+        }
+        if let Some(close) = queue.close {
+            self.begin_closing(close, now_ms);
+            return true;
+        }
+        any
+    }
+
+    fn begin_closing(&mut self, close: Close, now_ms: u64) {
+        if !close.reason.is_empty() {
+            self.place
+                .sockets
+                .meter
+                .counter("chelseru_chat_closes_total", &[("reason", close.reason)])
+                .increment();
+        }
+        self.catch_ups = Vec::new();
+        self.stash = Vec::new();
+        self.writing.push_back(codec::close_frame(close));
+        self.closing = Closing::Sending;
+        self.peer().closing_at.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Writes until the connection is full or nothing is left; true when it is full.
+    fn write_and_catch_up(&mut self) -> io::Result<bool> {
+        let mut steps = 0;
+        loop {
+            if self.write()? {
+                return Ok(true);
+            }
+            if !self.take_queue() && !self.catch_up() {
+                return Ok(false);
+            }
+            // A long gap is read in several rounds, so that others get their turn.
+            steps += 1;
+            if steps == STEPS {
+                self.peer().signal();
+                return Ok(false);
+            }
+        }
+    }
+
+    fn write(&mut self) -> io::Result<bool> {
+        while let Some(first) = self.writing.front() {
+            let result = if self.writing.len() == 1 {
+                self.stream.try_write(&first[self.written..])
+            } else {
+                let mut slices = [IoSlice::new(&[]); WRITE_CHUNKS];
+                let mut count = 0;
+                for (slice, chunk) in slices.iter_mut().zip(&self.writing) {
+                    let from = if count == 0 { self.written } else { 0 };
+                    *slice = IoSlice::new(&chunk[from..]);
+                    count += 1;
+                }
+                self.stream.try_write_vectored(&slices[..count])
+            };
+            match result {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(bytes) => self.advance(bytes),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // An idle socket holds no buffer.
+        if self.writing.capacity() > 0 {
+            self.writing = VecDeque::new();
+        }
+        Ok(false)
+    }
+
+    fn advance(&mut self, mut bytes: usize) {
+        while let Some(first) = self.writing.front() {
+            let left = first.len() - self.written;
+            if bytes < left {
+                self.written += bytes;
+                return;
+            }
+            bytes -= left;
+            self.written = 0;
+            self.writing.pop_front();
+        }
+    }
+
+    /// Reads a page of what a watcher missed, or makes it live. False when nothing is left to do now.
+    fn catch_up(&mut self) -> bool {
+        let Some(catch_up) = self.catch_ups.first_mut() else { return false };
+        let chat = &self.place.sockets.chat;
+        let page = PAGE.min(chat.rules().resume_max);
+        let CatchUp { room, seq, revision, heads } = *catch_up;
+        if seq >= heads.0 && revision >= heads.1 {
+            match self.place.sockets.hub.rooms.go_live(catch_up, &self.place.peer, chat) {
+                Step::Behind(heads) => catch_up.heads = heads,
+                Step::Live | Step::Gone => {
+                    self.catch_ups.remove(0);
+                    // What it lacked is in the queue; what is queued wakes this task again.
+                }
+            }
+            return true;
+        }
+        let to =
+            (heads.0.min(seq + page), if seq < heads.0 { revision } else { heads.1.min(revision + page) });
+        match chat.gap(room, (seq, revision), to) {
+            Ok(gap) => {
+                (catch_up.seq, catch_up.revision) = to;
+                let form = self.place.peer.opened.form;
+                let chunk = gap_chunk(form, &gap);
+                if !chunk.is_empty() {
+                    self.writing.push_back(chunk);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, room.id = room.0, "a room could not be read for a socket");
+                self.catch_ups.clear();
+                self.peer().close(Close::INTERNAL);
+            }
+        }
+        true
+    }
+
+    /// Whether what comes stays in the connection for now: the store is behind, and has changes of this socket, whose
+    /// end wakes it. All frames that came meanwhile are then read with one call and shown with one write, so that
+    /// a message costs less the more of them wait, and the store's queue, where nothing joins, stays short.
+    fn holds(&self) -> bool {
+        self.peer().is_waiting() && self.place.sockets.chat.changes_waiting() >= BEHIND
+    }
+
+    /// Waits until there is something to read, to write or to take from the queue, and reads once; true when the
+    /// client is gone.
+    async fn turn(&mut self, blocked: bool) -> io::Result<bool> {
+        std::future::poll_fn(|context| {
+            let hungry = self.closing != Closing::Open || (self.stash.is_empty() && !self.holds());
+            if hungry && let Poll::Ready(read) = self.poll_read(context) {
+                return Poll::Ready(read);
+            }
+            if self.peer().poll_work(context.waker()) {
+                return Poll::Ready(Ok(false));
+            }
+            // An error shows itself at the next write.
+            if blocked && self.stream.poll_write_ready(context).is_ready() {
+                return Poll::Ready(Ok(false));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads once and takes it in. This way of reading, unlike `try_read`, needs no second call to learn that nothing
+    /// is left.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(context, &mut read)) {
+                return Poll::Ready(Err(error));
+            }
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(true));
+            }
+            self.peer().heard_at.store(self.hub().now_ms(), Ordering::Relaxed);
+            // After our close frame, what comes is thrown away until the client is gone.
+            if self.closing == Closing::Open {
+                self.feed(bytes);
+            }
+            Poll::Ready(Ok(false))
+        })
+    }
+
+    /// Takes in bytes from the client.
+    fn feed(&mut self, mut input: &[u8]) {
+        loop {
+            let incoming = match self.decoder.decode(&mut input) {
+                Ok(incoming) => incoming,
+                Err(fault) => {
+                    self.peer().close(fault);
+                    return;
+                }
+            };
+            let frames = self.decoder.take_frames();
+            let allowed = self.purpose == Purpose::Echo || self.charge(frames);
+            if self.peer().is_closing() {
+                return;
+            }
+            match incoming {
+                None => return,
+                Some(Incoming::Text(text)) if allowed => self.text(&text),
+                Some(Incoming::Binary(payload)) if self.purpose == Purpose::Echo => {
+                    self.peer().push(codec::frame(Opcode::Binary, &payload), 1);
+                }
+                Some(Incoming::Text(_) | Incoming::Binary(_)) if !allowed => {
+                    let detail = "Too many frames; this one was not looked at.";
+                    self.peer().push(frames::error("rate_limited", detail, &About::default()), 1);
+                }
+                Some(Incoming::Text(_) | Incoming::Binary(_)) => {
+                    let detail = "A frame must be text.";
+                    self.peer().push(frames::error("binary_frame", detail, &About::default()), 1);
+                }
+                Some(Incoming::Ping(payload)) if allowed => {
+                    self.peer().push(codec::frame(Opcode::Pong, &payload), 1);
+                }
+                Some(Incoming::Ping(_) | Incoming::Pong) => {}
+                Some(Incoming::Close(code)) => {
+                    self.peer().close(Close { code, reason: "" });
+                    return;
+                }
+            }
+            if self.peer().is_busy() && !input.is_empty() {
+                self.stash = input.to_vec();
+                return;
+            }
+        }
+    }
+
+    /// Counts frames against the socket's rate; false when they are too many. Far too many close it.
+    fn charge(&mut self, frames: u64) -> bool {
+        let now_ms = self.hub().now_ms();
+        match self.bucket.take(frames, now_ms) {
+            Taken::Allowed => true,
+            Taken::Refused => false,
+            Taken::Flood => {
+                self.peer().close(Close::FLOOD);
+                false
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.purpose == Purpose::Echo {
+            self.peer().push(codec::frame(Opcode::Text, text.as_bytes()), 1);
+            return;
+        }
+        match request::parse(text, self.peer().opened) {
+            Ok(parsed) => {
+                let Some(mut change) = act::act(&self.place, parsed, text) else { return };
+                // The first step hands the change to the store, in the order of the frames; the rest only waits.
+                if change.as_mut().now_or_never().is_none() {
+                    spawn(Arc::clone(self.peer()), change);
+                }
+            }
+            Err(refused) => {
+                self.peer().push(frames::error(refused.code, &refused.detail, &refused.about), 1);
+                if self.peer().who().is_none() {
+                    self.peer().close(Close::UNAUTHORIZED);
+                }
+            }
+        }
+    }
+}
+
+/// Carries a change on beside the socket's task.
+fn spawn(peer: Arc<Peer>, change: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    /// A change that panicked has ended too; the socket would wait for it for ever.
+    struct Ends(Arc<Peer>);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.change_ended();
+        }
+    }
+    peer.change_begins();
+    let ends = Ends(peer);
+    tokio::spawn(async move {
+        let _ends = ends;
+        change.await;
+    });
+}

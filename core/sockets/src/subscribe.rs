@@ -1,0 +1,122 @@
+//! Beginning to watch: a socket's first frames, and a room from where the client was.
+
+use std::sync::Arc;
+
+use chelseru_domain::chat::{Action, ChatError, Denied, RoomId, RoomStatus};
+use serde_json::json;
+
+use crate::frames::{self, About};
+use crate::open::{Form, Since, Who};
+use crate::peer::{CatchUp, Peer};
+use crate::place::{Place, Sockets};
+
+impl Place {
+    /// Begins a socket whose holder is known: it watches its room, or gets the list of all.
+    ///
+    /// # Errors
+    ///
+    /// Why the holder may not have such a socket.
+    pub async fn start(&self, who: &Who) -> Result<(), ChatError> {
+        start(&self.sockets, &self.peer, who).await
+    }
+}
+
+/// What a socket gets when its holder is known: its room, or the list of all.
+///
+/// # Errors
+///
+/// Why there is no such socket.
+pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Result<(), ChatError> {
+    match peer.opened.room {
+        Some(room) => {
+            subscribe(
+                sockets,
+                peer,
+                who,
+                room,
+                peer.opened.since,
+                &About { room: Some(room), ..About::default() },
+            )
+            .await
+        }
+        None => {
+            let mut rooms = Vec::new();
+            for summary in sockets.chat.rooms(who.user)? {
+                sockets.hub.rooms.follow(summary.room.id, peer, who.user);
+                rooms.push(json!({
+                    "room": summary.room.id.0,
+                    "seq": summary.last_seq,
+                    "revision": summary.room.revision,
+                    "unread": summary.unread,
+                }));
+            }
+            let hello = json!({
+                "type": "hello",
+                "user": frames::user(who),
+                "heartbeat_seconds": peer.limits.heartbeat_seconds,
+                "rooms": rooms,
+            });
+            peer.push(frames::frame(&hello), 1);
+            Ok(())
+        }
+    }
+}
+
+/// Watches a room from where the client was, or from now.
+pub(crate) async fn subscribe(
+    sockets: &Sockets,
+    peer: &Arc<Peer>,
+    who: &Who,
+    room: RoomId,
+    since: Option<Since>,
+    about: &About,
+) -> Result<(), ChatError> {
+    if !sockets.hub.rooms.watch(room, peer, who.user) {
+        peer.push(frames::error("subscribed_already", "This socket watches the room already.", about), 1);
+        return Ok(());
+    }
+    match heads(sockets, who, room).await {
+        Ok(heads) => {
+            let max = sockets.chat.rules().resume_max;
+            let from = since.map_or(heads, |since| (since.seq, since.revision.unwrap_or(heads.1)));
+            // Who has seen more than there is comes from another past.
+            let whole = |from: u64, head: u64| head.checked_sub(from).is_some_and(|gap| gap <= max);
+            let reset = !(whole(from.0, heads.0) && whole(from.1, heads.1));
+            let extended = peer.opened.form == Form::Extended;
+            let admitted = sockets.hub.rooms.admit(room, peer, |online| {
+                let online: Vec<u64> = online.iter().map(|user| user.0).collect();
+                let told = json!({
+                    "type": "subscribed",
+                    "seq": heads.0,
+                    "revision": heads.1,
+                    "online": online,
+                });
+                extended.then(|| frames::frame(&about.on(told)))
+            });
+            if !admitted {
+                // It was removed meanwhile, and told so.
+                return Ok(());
+            }
+            if extended && reset {
+                let told = json!({"type": "reset", "room": room.0, "seq": heads.0, "revision": heads.1});
+                peer.push(frames::frame(&told), 1);
+            }
+            let (seq, revision) = if reset { heads } else { from };
+            peer.push_catch_up(CatchUp { room, seq, revision, heads });
+            Ok(())
+        }
+        Err(error) => {
+            sockets.hub.rooms.unwatch(room, peer);
+            Err(error)
+        }
+    }
+}
+
+/// The newest number and revision of a room that the user may watch. A closed room takes no watchers.
+async fn heads(sockets: &Sockets, who: &Who, room: RoomId) -> Result<(u64, u64), ChatError> {
+    let facts = sockets.chat.check(room, who.user, Action::See)?;
+    if facts.room.status == RoomStatus::Closed {
+        return Err(Denied::RoomClosed.into());
+    }
+    sockets.chat.heads(room).await
+}

@@ -1,0 +1,116 @@
+//! The task that looks after open sockets: expired tokens, silence, slow closings, due unread counts, the stop.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chelseru_domain::clock::Timestamp;
+use chelseru_domain::identity::Identity;
+use chelseru_domain::token::TokenError;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::close::Close;
+use crate::hub::Hub;
+use crate::place::Sockets;
+
+/// The same while the gateway stops, which waits for it.
+const STOPPING_TICK: Duration = Duration::from_millis(20);
+
+/// How often sockets are looked after: half of the second within which an expired token must act.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long a first frame is waited for.
+const TOKEN_WAIT_MS: u64 = 10_000;
+
+/// Each session of an open socket is checked once in so many ticks, besides what is announced.
+const CHECK_TICKS: u64 = 120;
+
+/// An empty ping.
+const PING: &[u8] = &[0x89, 0];
+
+/// Looks after the open sockets until `stop` is cancelled; then tells them.
+pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ended = sockets.identity().sessions_ended();
+    let mut stopping = false;
+    loop {
+        let check_all = tokio::select! {
+            () = stop.cancelled(), if !stopping => {
+                sockets.hub.stop();
+                stopping = true;
+                interval = tokio::time::interval(STOPPING_TICK);
+                continue;
+            }
+            event = ended.recv() => match event {
+                Ok(event) => {
+                    sockets.hub.sessions_ended(event);
+                    continue;
+                }
+                // Which ones were missed is not known.
+                Err(RecvError::Lagged(_)) => true,
+                Err(RecvError::Closed) => return,
+            },
+            _ = interval.tick() => {
+                // Closings still need the tick that ends those that take too long.
+                if stopping && sockets.hub.sockets() == 0 {
+                    return;
+                }
+                false
+            }
+        };
+        sockets.meter.gauge("chelseru_chat_sockets", &[], sockets.hub.sockets() as f64);
+        sockets.hub.tick(&sockets.identity(), sockets.clock.now(), check_all);
+    }
+}
+
+impl Hub {
+    /// Looks after every socket: tokens that ran out, silence, closings that take too long, unread counts that are
+    /// due. With `check_all`, every session is checked; otherwise a few.
+    pub(super) fn tick(&self, identity: &Identity, now: Timestamp, check_all: bool) {
+        let now_ms = self.now_ms();
+        let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
+        let mut suspects = Vec::new();
+        for peer in self.peers.read().unwrap_or_else(PoisonError::into_inner).values() {
+            if let Some(wait_ms) = peer.close_wait_ms() {
+                let since = peer.closing_at.load(Ordering::Relaxed);
+                if since == 0 {
+                    peer.closing_at.store(now_ms, Ordering::Relaxed);
+                } else if now_ms.saturating_sub(since) > wait_ms {
+                    peer.kill();
+                }
+                continue;
+            }
+            let heartbeat_ms = peer.limits.heartbeat_seconds * 1000;
+            let heard_at = peer.heard_at.load(Ordering::Relaxed);
+            let silent_ms = now_ms.saturating_sub(heard_at);
+            let Some(caller) = peer.caller() else {
+                if !peer.opened.is_echo() && now_ms.saturating_sub(peer.opened_at) > TOKEN_WAIT_MS {
+                    peer.close(Close::UNAUTHORIZED);
+                }
+                continue;
+            };
+            if peer.is_expired(now) {
+                peer.close(Close::TOKEN_EXPIRED);
+            } else if silent_ms > 2 * heartbeat_ms {
+                peer.close(Close::SILENT);
+            } else if silent_ms > heartbeat_ms && peer.pinged_at.load(Ordering::Relaxed) <= heard_at {
+                peer.pinged_at.store(now_ms, Ordering::Relaxed);
+                peer.push(Bytes::from_static(PING), 1);
+            } else if peer.has_unread() && peer.unread_due(now_ms) {
+                peer.signal();
+            }
+            if check_all || peer.id % CHECK_TICKS == tick % CHECK_TICKS {
+                suspects.push((Arc::clone(peer), caller));
+            }
+        }
+        for (peer, caller) in suspects {
+            match identity.stands(&caller) {
+                Ok(()) | Err(TokenError::Store) => {}
+                Err(_) => peer.close(Close::SESSION_ENDED),
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One room as sockets see it: who watches, who follows, and what each of them is sent.
+//!
+//! Everything here runs under the room's lock. A batch of events becomes frames that stand together, once per form;
+//! only a watcher that read some of it from the store gets a batch of its own.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use chelseru_domain::chat::{ChatEvent, Gap, RoomId};
+use chelseru_domain::ids::UserId;
+use serde_json::json;
+
+use crate::close::Close;
+use crate::frames::{self, put_edit, put_message};
+use crate::open::Form;
+use crate::peer::Peer;
+
+#[derive(Default)]
+pub(super) struct Watch {
+    pub(super) watchers: Vec<Watcher>,
+    pub(super) followers: Vec<Follower>,
+    /// Newest number and revision that were published while somebody was here.
+    pub(super) published: (u64, u64),
+    /// Out of the hub's map; look there again.
+    pub(super) gone: bool,
+}
+
+pub(super) struct Watcher {
+    pub(super) peer: Arc<Peer>,
+    pub(super) user: UserId,
+    pub(super) state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Whether it may watch is being looked at; it gets nothing.
+    Asking,
+    /// It gets what has no number, and reads what has one from the store.
+    Reading,
+    /// It gets everything that is newer than what it has read: number and revision.
+    Live(u64, u64),
+}
+
+pub(super) struct Follower {
+    pub(super) peer: Arc<Peer>,
+    pub(super) user: UserId,
+    /// Counts for itself, as it gets the messages.
+    pub(super) watching: bool,
+}
+
+impl Watch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.watchers.is_empty() && self.followers.is_empty()
+    }
+
+    pub(super) fn follow(&mut self, room: RoomId, peer: &Arc<Peer>, user: UserId) {
+        let mut rooms = lock(&peer.rooms);
+        if rooms.gone || rooms.followed.contains(&room) {
+            return;
+        }
+        rooms.followed.push(room);
+        let live = |watcher: &Watcher| watcher.peer.id == peer.id && matches!(watcher.state, State::Live(..));
+        let watching = rooms.watched.contains(&room) && self.watchers.iter().any(live);
+        self.followers.push(Follower { peer: Arc::clone(peer), user, watching });
+    }
+
+    /// Shows messages, edits and read markers.
+    pub(super) fn show(&mut self, room: RoomId, events: &[ChatEvent], now_ms: u64) {
+        if events.is_empty() {
+            return;
+        }
+        let (mut first_seq, mut first_revision, mut recount) = (u64::MAX, u64::MAX, false);
+        for event in events {
+            match event {
+                ChatEvent::Posted(view) => {
+                    self.published.0 = self.published.0.max(view.message.seq);
+                    first_seq = first_seq.min(view.message.seq);
+                    recount = true;
+                }
+                ChatEvent::Edited { view, revision, .. } => {
+                    self.published.1 = self.published.1.max(*revision);
+                    first_revision = first_revision.min(*revision);
+                    recount |= view.message.deleted;
+                }
+                _ => {}
+            }
+        }
+        let mut shared: [Option<(Bytes, usize)>; 2] = [None, None];
+        for watcher in &self.watchers {
+            let (seq, revision) = match watcher.state {
+                State::Asking => continue,
+                // Markers have no number of their own.
+                State::Reading => (u64::MAX, u64::MAX),
+                State::Live(seq, revision) => (seq, revision),
+            };
+            let form = watcher.peer.opened.form;
+            let (chunk, frames) = if seq < first_seq && revision < first_revision {
+                shared[form as usize].get_or_insert_with(|| encode(room, events, form, (0, 0))).clone()
+            } else {
+                // Some of this was read from the store already.
+                encode(room, events, form, (seq, revision))
+            };
+            if frames > 0 {
+                watcher.peer.push(chunk, frames);
+            }
+        }
+        for follower in self.followers.iter().filter(|follower| !follower.watching) {
+            let read = || {
+                events
+                    .iter()
+                    .any(|event| matches!(event, ChatEvent::Read { user, .. } if *user == follower.user))
+            };
+            if recount || read() {
+                follower.peer.push_unread(room, now_ms);
+            }
+        }
+    }
+
+    /// Tells a user's sockets, or everybody's.
+    pub(super) fn tell_watchers(&self, frame: &Bytes, user: Option<UserId>) {
+        for watcher in self.seeing().filter(|watcher| user.is_none_or(|user| user == watcher.user)) {
+            if watcher.peer.opened.form == Form::Extended {
+                watcher.peer.push(frame.clone(), 1);
+            }
+        }
+    }
+
+    /// Those who may watch.
+    pub(super) fn seeing(&self) -> impl Iterator<Item = &Watcher> {
+        self.watchers.iter().filter(|watcher| watcher.state != State::Asking)
+    }
+
+    /// Tells those who follow and do not watch.
+    pub(super) fn tell_followers(&self, frame: &Bytes) {
+        for follower in self.followers.iter().filter(|follower| !follower.watching) {
+            follower.peer.push(frame.clone(), 1);
+        }
+    }
+
+    pub(super) fn end_all(&mut self, room: RoomId, close: Close) {
+        self.end(room, close, |_| true);
+    }
+
+    /// Ends the watches of some users: a room's socket closes, one of all rooms is told.
+    pub(super) fn end(&mut self, room: RoomId, close: Close, which: impl Fn(UserId) -> bool) {
+        let told = frames::frame(&json!({"type": "unsubscribed", "room": room.0, "code": close.reason}));
+        let mut kept = Vec::with_capacity(self.watchers.len());
+        for watcher in std::mem::take(&mut self.watchers) {
+            if !which(watcher.user) {
+                kept.push(watcher);
+                continue;
+            }
+            lock(&watcher.peer.rooms).watched.retain(|other| *other != room);
+            match watcher.peer.opened.room {
+                Some(_) => watcher.peer.close(close),
+                None => watcher.peer.push(told.clone(), 1),
+            }
+            for follower in self.followers.iter_mut().filter(|other| other.peer.id == watcher.peer.id) {
+                follower.watching = false;
+            }
+        }
+        self.watchers = kept;
+    }
+
+    pub(super) fn unfollow(&mut self, room: RoomId, notice: &Bytes, which: impl Fn(UserId) -> bool) {
+        self.followers.retain(|follower| {
+            if !which(follower.user) {
+                return true;
+            }
+            lock(&follower.peer.rooms).followed.retain(|other| *other != room);
+            follower.peer.push(notice.clone(), 1);
+            false
+        });
+    }
+
+    /// Tells others that a user came, or went with the last of its sockets.
+    pub(super) fn presence(&self, room: RoomId, of: &Watcher, online: bool) {
+        if of.state == State::Asking || self.watchers.len() > of.peer.limits.presence_sockets_max {
+            return;
+        }
+        if self.seeing().any(|watcher| watcher.user == of.user && watcher.peer.id != of.peer.id) {
+            return;
+        }
+        let Some(who) = of.peer.who() else { return };
+        let frame = frames::frame(&json!({
+            "type": "presence",
+            "room": room.0,
+            "user": {"id": who.user.0, "username": &*who.name},
+            "online": online,
+        }));
+        for watcher in self.seeing().filter(|watcher| watcher.user != of.user) {
+            if watcher.peer.opened.form == Form::Extended {
+                watcher.peer.push(frame.clone(), 1);
+            }
+        }
+    }
+}
+
+/// Frames of events, side by side, without those whose number or revision is not after `seen`.
+fn encode(room: RoomId, events: &[ChatEvent], form: Form, seen: (u64, u64)) -> (Bytes, usize) {
+    let mut out = Vec::with_capacity(events.len() * 320);
+    let mut frames = 0;
+    for event in events {
+        match event {
+            ChatEvent::Posted(view) if view.message.seq > seen.0 => put_message(&mut out, view, form),
+            ChatEvent::Edited { view, revision, .. } if *revision > seen.1 && form == Form::Extended => {
+                put_edit(&mut out, view, *revision);
+            }
+            ChatEvent::Read { user, seq } if form == Form::Extended => {
+                let read = json!({"type": "read", "room": room.0, "user": user.0, "seq": seq});
+                out.extend_from_slice(&frames::frame(&read));
+            }
+            _ => continue,
+        }
+        frames += 1;
+    }
+    (out.into(), frames)
+}
+
+/// Frames of what was read from the store, side by side.
+pub(super) fn gap_chunk(form: Form, gap: &Gap) -> Bytes {
+    let Gap::Whole { messages, edits } = gap else { return Bytes::new() };
+    let mut out = Vec::new();
+    for view in messages {
+        put_message(&mut out, view, form);
+    }
+    if form == Form::Extended {
+        for (revision, view) in edits {
+            put_edit(&mut out, view, *revision);
+        }
+    }
+    out.into()
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
