@@ -1,13 +1,14 @@
-//! The bank behind the stand-in payment gateways: sessions, what their payers did, and what was confirmed.
+//! The bank behind the simulated payment gateways: sessions, what their payers did, and what was confirmed.
 //!
-//! What payers do is `payer`'s; the gateways' modules do the rest. Invariant: money is confirmed in the same step in which an answer that says so is made, so that a cut
-//! connection leaves it confirmed here. Bounded: past the bound the oldest session is forgotten.
+//! `payer` acts for the payers; the gateways' modules do the rest.
+//! Invariant: the step that makes a confirming reply confirms the money, so a cut connection leaves it confirmed.
+//! Bounded: past the limit the oldest session is dropped.
 
 use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 
-/// What became of a session's money.
+/// State of a session's money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Paid {
@@ -17,27 +18,27 @@ pub enum Paid {
     /// Paid, not confirmed by the shop.
     Unverified,
     Verified,
-    /// Paid, never confirmed by the shop, and given back.
+    /// Paid, never confirmed by the shop, and returned.
     Returned,
 }
 
-/// A payment at a stand-in gateway.
+/// A payment at a simulated gateway.
 #[derive(Clone, Debug, Serialize)]
 pub struct Session {
     pub provider: &'static str,
-    /// The gateway's name of it: authority, payment code.
+    /// The gateway's id: authority or payment code.
     pub reference: String,
     /// In the gateway's own unit, as the request named it.
     pub amount: u64,
     pub callback_url: String,
-    /// The shop's name of it, where the gateway takes one.
+    /// The shop's id, when the gateway accepts one.
     pub client_ref: String,
     /// Receipt number.
     pub receipt: u64,
     pub paid: Paid,
-    /// Agreed on when it was opened: the shop may have it given back.
+    /// Set when the session was opened: the shop may reverse the payment.
     pub reversible: bool,
-    /// Whose it is: the merchant id or token, which is shown nowhere.
+    /// Owner: the merchant id or token. Never shown.
     #[serde(skip)]
     pub(crate) account: String,
 }
@@ -60,7 +61,7 @@ impl Bank {
         }
     }
 
-    /// Opens a session; `name` makes its reference from a number that rises.
+    /// Opens a session. `name` makes its reference from a rising number.
     pub(crate) fn open(&mut self, draft: Session, name: impl FnOnce(u64) -> String) -> &Session {
         if self.order.len() >= self.sessions_max
             && let Some(oldest) = self.order.pop_front()

@@ -1,8 +1,7 @@
-//! The control API under `/_sim/`: script faults, read back what happened, start over.
+//! The control API under `/_sim/`: script faults, read what happened, reset.
 //!
-//! For tests in any language and for a person with `curl`; tests in Rust have the same as methods of
-//! `Simulator`. Every answer is JSON but the help text at `/_sim/`; an error is `{"error": "..."}` with a
-//! sentence that names what was found and what is accepted.
+//! For tests in any language and for `curl`; tests in Rust use the methods of `Simulator`. Every reply is JSON except
+//! the help text at `/_sim/`. An error is `{"error": "..."}` and names the found value and the accepted values.
 
 use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
@@ -15,7 +14,7 @@ use crate::server::{Answer, error_response, json_response, method_refused, text_
 use crate::world::World;
 
 pub(crate) const PREFIX: &str = "/_sim";
-/// Answered by `payer` when it is posted to: its answer waits for the shop.
+/// `payer` answers a POST, because the reply waits for the shop.
 pub(crate) const PAYMENTS: &str = "/_sim/payments";
 
 const HELP: &str = r#"Stand-in SMS providers for tests. Nothing is sent to anyone.
@@ -98,7 +97,7 @@ pub(crate) fn answer(
     }
 }
 
-/// The help text, also printed by the program.
+/// The help text. The program prints it too.
 pub(crate) fn help() -> String {
     let providers: String = PROVIDERS
         .iter()

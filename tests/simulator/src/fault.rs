@@ -1,77 +1,78 @@
-//! Scripted faults: what goes wrong, for whom, and how often.
+//! Scripted faults: what goes wrong, for which request, and how often.
 //!
-//! A fault names a provider, optionally one of its calls and one recipient, and is spent after `times`
-//! requests. The first one scripted that fits a request is the one that is applied, so a script reads from
-//! top to bottom. Whether the message is accepted before the fault strikes is part of the fault
-//! (`accept`), because that is the difference a gateway must survive: it cannot see it.
-//! Not here: applying a fault to an answer (see `server`).
+//! A fault names a provider, optionally one call and one recipient, and ends after `times` requests. The first scripted
+//! fault that matches a request applies, so a script reads from top to bottom. `accept` says whether the message is
+//! accepted before the fault strikes: a gateway must survive both cases and cannot tell them apart.
+//! `server` applies faults.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::provider::{self, Provider};
 use crate::request::mobile;
 
-/// Longest scripted delay, in milliseconds: ten minutes, more than any client waits.
+/// Longest scripted delay in milliseconds: ten minutes, more than any client waits.
 const DELAY_MS_MAX: u64 = 600_000;
-/// Largest scripted answer, in bytes.
+/// Largest scripted reply, in bytes.
 const HUGE_BYTES_MAX: u64 = 1 << 30;
-/// Faults that may wait at one time.
+/// Faults that may wait at once.
 const FAULTS_MAX: usize = 1_000;
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FaultKind {
-    /// Nothing but the delay: the real answer comes late.
+    /// Only the delay: the real reply comes late.
     Delay,
     /// This HTTP status, with this body or a short text.
     Status { code: u16, body: Option<String> },
-    /// A web page with HTTP 200, as a proxy or a maintenance page would send.
+    /// A web page with HTTP 200, like a proxy's or a maintenance page.
     Html,
     /// HTTP 200 without a body.
     Empty,
-    /// The connection is closed without an answer, and the message was not accepted.
+    /// Closes the connection without a reply. The message is not accepted.
     CutBefore,
-    /// The message is accepted, then the connection is closed without an answer.
+    /// Accepts the message, then closes the connection without a reply.
     CutAfter,
-    /// The message is accepted, then the connection is closed in the middle of the answer.
+    /// Accepts the message, then closes the connection in the middle of the reply.
     CutBody,
-    /// One of the provider's documented codes, in the provider's own shape. `http_status_follows_code`
-    /// overrides the provider's setting for this answer.
+    /// One of the provider's documented codes, in the provider's shape. `http_status_follows_code` overrides the
+    /// provider's setting for this reply.
     Code { code: i64, http_status_follows_code: Option<bool> },
-    /// The message is accepted; the answer is complete for HTTP and ends in the middle of its JSON.
+    /// Accepts the message. The reply is complete HTTP and ends in the middle of its JSON.
     TruncatedJson,
-    /// The message is accepted; every plain value of the answer's JSON is wrapped into an array.
+    /// Accepts the message. Every plain value of the reply's JSON is wrapped into an array.
     WrongType,
-    /// An endless-looking answer of so many bytes, never held in memory.
+    /// A reply of so many bytes, never held in memory.
     Huge { bytes: u64 },
 }
 
-/// A fault and when it strikes. Build with [`Fault::new`], or send the same as JSON to `POST /_sim/faults`.
+/// A fault and when it strikes. Build it with [`Fault::new`], or send it as JSON to `POST /_sim/faults`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// Name of the provider, such as `kavenegar`.
     pub provider: String,
-    /// The provider's call, such as `sms/send`; absent means every call.
+    /// The provider's call, such as `sms/send`; absent: every call.
     pub method: Option<String>,
     /// Only requests with this recipient.
     pub number: Option<String>,
-    /// How many requests it still strikes; absent means for ever.
+    /// Remaining requests; absent: no limit.
     pub times: Option<u32>,
-    /// Waits this long before anything else, in milliseconds.
+    /// Milliseconds to wait first.
     pub delay_ms: u64,
-    /// Whether the message is accepted although the answer is spoilt; absent means the kind's own rule. With
-    /// a delay, the message is accepted before the wait.
+    /// Whether the message is accepted although the reply is spoilt; absent: the kind's own rule. With a delay, the
+    /// message is accepted before the wait.
     pub accept: Option<bool>,
     #[serde(flatten)]
     pub kind: FaultKind,
 }
 
 impl Fault {
-    /// A fault that strikes every call of the provider for ever; narrow it with the methods below.
+    /// A fault that strikes every call of the provider without limit. The methods below narrow it.
     pub fn new(provider: &str, kind: FaultKind) -> Self {
         Self {
             provider: provider.into(),
@@ -89,7 +90,7 @@ impl Fault {
         Self::new(provider, FaultKind::Code { code, http_status_follows_code: None })
     }
 
-    /// An answer that comes `delay_ms` milliseconds late and is otherwise right.
+    /// A correct reply that comes `delay_ms` milliseconds late.
     pub fn delay(provider: &str, delay_ms: u64) -> Self {
         Self { delay_ms, ..Self::new(provider, FaultKind::Delay) }
     }
@@ -119,7 +120,7 @@ impl Fault {
         Self { accept: Some(accept), ..self }
     }
 
-    /// Name of the kind as it stands in JSON.
+    /// Name of the kind in JSON.
     pub fn kind_name(&self) -> &'static str {
         match self.kind {
             FaultKind::Delay => "delay",
@@ -136,10 +137,10 @@ impl Fault {
         }
     }
 
-    /// Whether the provider does its real work although the answer is spoilt.
+    /// Whether the provider does its real work although the reply is spoilt.
     pub(crate) fn accepts(&self) -> bool {
         match self.kind {
-            // These spoil the provider's real answer, so there has to be one.
+            // These spoil the provider's real reply, so the provider must answer.
             FaultKind::CutAfter | FaultKind::CutBody | FaultKind::TruncatedJson | FaultKind::WrongType => {
                 true
             }
@@ -150,14 +151,14 @@ impl Fault {
 
     /// Reads a fault from JSON text.
     ///
-    /// Errors: a sentence that names the key, what was found and what is accepted.
+    /// Errors: name the key, the found value and the accepted values.
     pub(crate) fn from_json(text: &[u8]) -> Result<Self, String> {
         let raw: RawFault = serde_json::from_slice(text).map_err(|error| format!("a fault: {error}"))?;
         raw.checked()
     }
 }
 
-/// A fault as it arrives: every key optional, unknown keys refused.
+/// A received fault: every key is optional, unknown keys are refused.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFault {
@@ -267,12 +268,14 @@ fn known_code(provider: &dyn Provider, code: i64) -> Result<(), String> {
 #[derive(Default)]
 pub(crate) struct Faults {
     waiting: Mutex<Vec<Fault>>,
-    /// Length of `waiting`, so that requests without any scripted fault take no lock.
+    /// Length of `waiting`, so requests take no lock while no fault is scripted.
     count: AtomicUsize,
+    /// Notified when running delays must end.
+    released: Notify,
 }
 
 impl Faults {
-    /// Errors: too many faults wait, or the fault could never strike.
+    /// Errors: too many faults wait, or the fault can never strike.
     pub(crate) fn add(&self, fault: Fault) -> Result<(), String> {
         let provider = provider::by_name(&fault.provider)
             .ok_or_else(|| format!("provider {:?} is not known: {}", fault.provider, provider::names()))?;
@@ -296,11 +299,21 @@ impl Faults {
         self.count.store(0, Ordering::Release);
     }
 
+    /// Ends every delay that runs now.
+    pub(crate) fn release(&self) {
+        self.released.notify_waiters();
+    }
+
+    /// Completes when delays are released after this call.
+    pub(crate) fn released(&self) -> Notified<'_> {
+        self.released.notified()
+    }
+
     pub(crate) fn waiting(&self) -> Vec<Fault> {
         self.lock().clone()
     }
 
-    /// Takes the first fault that fits, once. `numbers` is asked only when a fault names a recipient.
+    /// Takes the first matching fault, once. Calls `numbers` only when a fault names a recipient.
     pub(crate) fn take(
         &self,
         provider: &str,

@@ -1,9 +1,9 @@
-//! What the stand-in providers have accepted: the messages a real provider would have sent and charged.
+//! Accepted messages: those that a real provider would have sent and charged.
 //!
-//! A test reads this list to see whether something was lost or sent twice. A message is entered in the same
-//! step in which it is accepted, so a connection cut afterwards still leaves it here. Invariant: one local
-//! id of one account is entered at most once; asking again raises `times_asked` of the entry instead.
-//! Not here: requests (see `log`), and which request deserves acceptance (see the provider modules).
+//! A test reads this list to see whether a message was lost or sent twice. A message is entered in the step that
+//! accepts it, so it stays when the connection is cut afterwards. Invariant: one local id of one account is entered
+//! at most once; a repeat raises `times_asked` of the entry. Requests are in `log`; the provider modules decide what
+//! to accept.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,35 +17,35 @@ pub struct Message {
     /// The provider's id, as text because some exceed 2^53.
     pub id: String,
     pub provider: &'static str,
-    /// Recipient in canonical form (`09...`, or as sent when it is no Iranian mobile number).
+    /// Recipient in canonical form (`09...`; as sent when it is not an Iranian mobile number).
     pub number: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The provider's name or number of the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Values for the template: names as the provider calls them, or `1`, `2`, ... when it only orders them.
+    /// Values for the template, by the provider's names, or by `1`, `2`, ... when the provider only orders them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
-    /// The caller's de-duplication id, where the provider takes one.
+    /// The caller's de-duplication id, when the provider accepts one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub localid: Option<String>,
     /// Milliseconds since 1970.
     pub accepted_at_ms: u64,
-    /// Delivery state in the provider's own numbering; what its status calls answer.
+    /// Delivery state in the provider's numbering, as its status calls answer it.
     pub status: i64,
-    /// Unix seconds for which the message was scheduled; 0 when it goes out at once.
+    /// Scheduled time in Unix seconds; 0: immediately.
     pub scheduled_at: u64,
-    /// How many requests asked for this very message: 1, and one more for each repeated local id.
+    /// Requests for this message: 1, and one more for each repeat of its local id.
     pub times_asked: u32,
-    /// Whose message it is: the API key or user name, which the control API does not show.
+    /// Owner: the API key or user name. The control API does not show it.
     #[serde(skip)]
     pub(crate) account: String,
 }
 
-/// What a provider module knows of a message before it has an id.
+/// A message before it has an id.
 #[derive(Default)]
 pub(crate) struct Draft {
     pub(crate) account: String,
@@ -59,13 +59,13 @@ pub(crate) struct Draft {
     pub(crate) scheduled_at: u64,
 }
 
-/// Accepted messages, oldest first, bounded: past the bound the oldest are forgotten, the count is not.
+/// Accepted messages, oldest first. Past the limit the oldest are dropped; the count stays.
 pub(crate) struct Ledger {
     messages: VecDeque<Message>,
-    /// Number of messages that were forgotten; the first one kept has this position.
+    /// Number of dropped messages, which is the position of the first kept message.
     forgotten: u64,
     by_id: HashMap<(&'static str, u64), u64>,
-    /// By provider, account and local id; nested, so that a look-up copies no account name.
+    /// By provider, account and local id. Nested, so a look-up copies no account name.
     by_localid: HashMap<&'static str, HashMap<String, HashMap<i64, u64>>>,
     accepted: HashMap<&'static str, u64>,
     spent: HashMap<&'static str, i64>,
@@ -85,8 +85,8 @@ impl Ledger {
         }
     }
 
-    /// Enters a message and answers its id and record. With a local id that the account has used before,
-    /// nothing is entered and the first record is answered (`false`).
+    /// Enters a message and returns its id and record. For a local id that the account has used before, enters nothing
+    /// and returns the first record (`false`).
     pub(crate) fn accept(
         &mut self,
         provider: &'static str,
@@ -157,17 +157,17 @@ impl Ledger {
         self.messages.iter()
     }
 
-    /// Messages accepted from this provider since the last reset, forgotten ones included.
+    /// Accepted messages of this provider since the last reset, dropped ones included.
     pub(crate) fn accepted(&self, provider: &str) -> u64 {
         self.accepted.get(provider).copied().unwrap_or(0)
     }
 
-    /// What messages have cost since the last reset, in the provider's own unit.
+    /// Cost of all messages since the last reset, in the provider's unit.
     pub(crate) fn spent(&self, provider: &'static str) -> i64 {
         self.spent.get(provider).copied().unwrap_or(0)
     }
 
-    /// Adds to [`Ledger::spent`]; a negative amount is a refund.
+    /// Adds to [`Ledger::spent`]. A negative amount is a refund.
     pub(crate) fn spend(&mut self, provider: &'static str, amount: i64) {
         *self.spent.entry(provider).or_default() += amount;
     }

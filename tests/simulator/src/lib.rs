@@ -1,22 +1,22 @@
-//! Stand-in SMS providers with scripted faults, for tests: the network is real, nobody receives anything.
+//! Simulated SMS providers and payment gateways with scripted faults, for tests. Sockets are real; nothing is sent.
 //!
-//! A [`Simulator`] listens on a loopback address and answers as the documented providers do, each under its
-//! own path, so a test overrides `base_url` and nothing else. Tests in Rust start one in process and talk to
-//! it through methods; the program `chelseru-simulator` offers the same over HTTP under `/_sim/`.
-//! What always holds: a message is in [`Simulator::messages`] exactly when a provider would have sent it, and
-//! no credential is in [`Simulator::requests`]. Everything kept is bounded by [`Limits`].
+//! A [`Simulator`] listens on a loopback address and answers like the documented providers, each under its own path, so
+//! a test overrides `base_url` only. Tests in Rust start one in their process and call its methods. The program
+//! `chelseru-simulator` offers the same over HTTP under `/_sim/`.
+//! Invariants: a message is in [`Simulator::messages`] exactly when a provider would have sent it, and no credential is
+//! in [`Simulator::requests`]. [`Limits`] bound everything that is kept.
 //!
 //! ```
 //! use chelseru_simulator::{Fault, Simulator};
 //!
 //! let simulator = Simulator::start(([127, 0, 0, 1], 0).into())?;
-//! simulator.fault(Fault::code("kavenegar", 418).times(1))?; // the next call finds no credit
+//! simulator.fault(Fault::code("kavenegar", 418).times(1))?; // the next call has no credit left
 //! println!("base_url = {:?}", simulator.url());
 //! assert_eq!(simulator.accepted("kavenegar"), 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Reading order: `server` (the order of a request), `provider` (what a stand-in has to do), `kavenegar`, `fault`.
+//! Reading order: `server` (the steps of a request), `provider` (the contract of a provider), `kavenegar`, `fault`.
 
 mod server;
 
@@ -62,9 +62,9 @@ pub use zarinpal::ZarinpalSettings;
 
 use world::World;
 
-/// A running simulator. It lives on a thread of its own and ends, with all its connections, when dropped.
+/// A running simulator on its own thread. Dropping it ends it and all its connections.
 pub struct Simulator {
-    /// Where it listens; the port is the real one when port 0 was asked for.
+    /// Listening address, with the real port when port 0 was requested.
     pub addr: SocketAddr,
     world: Arc<World>,
     stop: Option<oneshot::Sender<()>>,
@@ -72,14 +72,14 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts with the default [`Limits`]. May be called with or without a runtime around it.
+    /// Starts with the default [`Limits`]. Works inside and outside a runtime.
     ///
     /// Errors: the address cannot be bound, or the system refuses a thread.
     pub fn start(addr: SocketAddr) -> io::Result<Self> {
         Self::start_with(addr, Limits::default())
     }
 
-    /// Starts with bounds of its own.
+    /// Starts with other limits.
     pub fn start_with(addr: SocketAddr, limits: Limits) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(addr)?;
         listener.set_nonblocking(true)?;
@@ -89,7 +89,7 @@ impl Simulator {
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&world);
         let serve = async move {
-            // Registering the socket needs the runtime. The sender gone without a word means stop, too.
+            // Registering the socket needs the runtime. A dropped sender means stop, too.
             if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
                 tokio::select! {
                     _ = server::run(listener, shared) => {}
@@ -107,24 +107,34 @@ impl Simulator {
         format!("http://{}", self.addr)
     }
 
-    /// Scripts a fault behind those that still wait.
+    /// Scripts a fault after the waiting ones.
     ///
-    /// Errors: an unknown provider or code, or 1,000 faults waiting already.
+    /// Errors: an unknown provider or code, or 1,000 faults wait already.
     pub fn fault(&self, fault: Fault) -> Result<(), String> {
         self.world.faults.add(fault)
     }
 
-    /// Drops every fault that still waits.
+    /// The waiting faults. A fault with `times(1)` leaves the list when the request that it strikes has arrived.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.world.faults.waiting()
+    }
+
+    /// Ends every delay that runs now, as if its time were over.
+    pub fn release(&self) {
+        self.world.faults.release();
+    }
+
+    /// Drops every waiting fault.
     pub fn faults_clear(&self) {
         self.world.faults.clear();
     }
 
-    /// Changes how the providers behave, from the next request on.
+    /// Changes the providers' behaviour from the next request on.
     pub fn settings(&self, change: impl FnOnce(&mut Settings)) {
         self.world.settings_change(change);
     }
 
-    /// Requests since the last reset, oldest first, as far as the log keeps them.
+    /// Logged requests since the last reset, oldest first.
     pub fn requests(&self) -> Vec<Record> {
         self.requests_since(0)
     }
@@ -134,51 +144,51 @@ impl Simulator {
         self.world.log().since(seq).cloned().collect()
     }
 
-    /// Accepted messages, oldest first, as far as they are kept.
+    /// Kept messages, oldest first.
     pub fn messages(&self) -> Vec<Message> {
         self.world.ledger().messages().cloned().collect()
     }
 
-    /// How many messages a provider has accepted since the last reset.
+    /// Accepted messages of a provider since the last reset.
     pub fn accepted(&self, provider: &str) -> u64 {
         self.world.ledger().accepted(provider)
     }
 
-    /// Sets the delivery state that status calls answer for a message; `false` when there is no such message.
+    /// Sets a message's delivery state, as status calls answer it; `false` without such a message.
     pub fn status_set(&self, provider: &str, id: &str, status: i64) -> bool {
         let Some(provider) = provider::by_name(provider) else { return false };
         let mut ledger = self.world.ledger();
         ledger.by_id(provider.name(), id).map(|message| message.status = status).is_some()
     }
 
-    /// Payments at the stand-in gateways, oldest first.
+    /// Payments at the simulated gateways, oldest first.
     pub fn sessions(&self) -> Vec<Session> {
         self.world.bank().sessions().cloned().collect()
     }
 
-    /// The payer pays; `false` when there is no such session, or it was decided before.
+    /// The payer pays; `false` when the session does not exist or is decided.
     pub fn pay(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::Pay)
     }
 
-    /// The payer cancels; `false` when there is no such session, or it was decided before.
+    /// The payer cancels; `false` when the session does not exist or is decided.
     pub fn cancel(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::Cancel)
     }
 
-    /// The gateway gives back what was paid and never confirmed; `false` when there is nothing to give.
+    /// The gateway returns unconfirmed money; `false` when there is none.
     pub fn give_back(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::GiveBack)
     }
 
-    /// The payer's browser brings the callback to the shop, or does not; what the shop answered.
+    /// The payer's browser brings the callback to the shop, or does not. Returns the shop's replies.
     ///
-    /// Errors: there is no such session, or the shop cannot be reached.
+    /// Errors: the session does not exist, or the shop cannot be reached.
     pub async fn come_back(&self, reference: &str, back: Back) -> Result<Vec<Callback>, String> {
         payer::comes_back(&self.world, reference, back).await
     }
 
-    /// No faults, default settings, empty log and no messages.
+    /// Resets everything: no faults, default settings, empty log, no messages.
     pub fn reset(&self) {
         self.world.reset();
     }
@@ -187,7 +197,7 @@ impl Simulator {
 impl Drop for Simulator {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            // The thread may have ended by itself; then nobody listens.
+            // Fails when the thread has ended already.
             let _ = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
@@ -196,7 +206,7 @@ impl Drop for Simulator {
     }
 }
 
-/// What the program prints for `--help`: the providers and the control API.
+/// The program's `--help`: the providers and the control API.
 pub fn help() -> String {
     control::help()
 }

@@ -1,9 +1,8 @@
-//! The request log: what reached the stand-in providers, for tests to read back.
+//! The request log: what reached the simulated providers.
 //!
-//! Bounded: past `requests_max` records the oldest is dropped and counted. Invariant: no API key, password or
-//! token that authenticates reaches a record; the provider modules name the fields and mask the path.
-//! A request is entered when its answer is decided, or when its client went away before that.
-//! Not here: what was accepted (see `ledger`).
+//! Bounded: past `requests_max` records the oldest is dropped and counted. Invariant: no API key, password or token
+//! that authenticates reaches a record; the provider modules name the fields and mask the path. A request is logged
+//! when its reply is decided, or when its client went away before that. Accepted messages are in `ledger`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,12 +14,12 @@ use serde::ser::{SerializeMap, Serializer};
 
 use crate::request::Fields;
 
-/// One request and what became of it.
+/// One request and its outcome.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Record {
     /// Position since the last reset, from 1.
     pub seq: u64,
-    /// When the request had been read, in milliseconds since 1970.
+    /// Time when the request was read, in milliseconds since 1970.
     pub at_ms: u64,
     /// `-` for a path that belongs to no provider.
     pub provider: &'static str,
@@ -39,9 +38,9 @@ pub struct Record {
     pub outcome: String,
     /// Whether at least one message was accepted by this request.
     pub accepted: bool,
-    /// HTTP status of the answer; absent when none was sent.
+    /// HTTP status of the reply; absent without a reply.
     pub status: Option<u16>,
-    /// From read to answered, in microseconds, scripted delays included.
+    /// Microseconds from read to answered, scripted delays included.
     pub took_us: u64,
 }
 
@@ -63,7 +62,7 @@ impl Log {
         }
     }
 
-    /// Enters a record and gives it its `seq`; drops the oldest at the bound.
+    /// Enters a record and sets its `seq`. At the limit, drops the oldest record.
     pub(crate) fn enter(&mut self, mut record: Record) {
         record.seq = self.next_seq;
         self.next_seq += 1;

@@ -1,7 +1,7 @@
-//! `chelseru-simulator`: the stand-in providers as a program, until SIGINT or SIGTERM.
+//! `chelseru-simulator`: the simulated providers as a program, until SIGINT or SIGTERM.
 //!
-//! Prints its address as the first line, so that a script can ask for port 0 and read the port. Exit
-//! status: 0 after a signal, 1 when the address cannot be bound, 2 for wrong usage.
+//! The first line is the address, so a script can request port 0 and read the port.
+//! Exit status: 0 after a signal, 1 when the address cannot be bound, 2 for a usage error.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -9,17 +9,17 @@ use std::process::ExitCode;
 use chelseru_simulator::{Limits, Simulator};
 use clap::Parser;
 
-/// Answers as the SMS providers do, with faults on request. Nothing is sent to anyone.
+/// Simulate SMS providers and payment gateways, with faults on request. Nothing is sent.
 #[derive(Parser)]
 #[command(version, after_long_help = chelseru_simulator::help())]
 struct Arguments {
-    /// Address and port to listen on; port 0 takes a free one
+    /// Listen on this address and port; port 0 takes a free port
     #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Requests kept for /_sim/requests; the oldest are dropped
+    /// Keep this many requests for /_sim/requests; drop the oldest
     #[arg(long, default_value_t = Limits::default().requests_max, value_name = "COUNT")]
     requests_max: usize,
-    /// Accepted messages kept for /_sim/messages; the oldest are forgotten
+    /// Keep this many accepted messages for /_sim/messages; drop the oldest
     #[arg(long, default_value_t = Limits::default().messages_max, value_name = "COUNT")]
     messages_max: usize,
 }
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Waits on this thread; the simulator serves on its own.
+/// Waits on this thread. The simulator serves on its own thread.
 fn wait_for_signal() -> std::io::Result<&'static str> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

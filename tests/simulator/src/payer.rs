@@ -1,9 +1,9 @@
-//! The payer behind the stand-in gateways: decides at the bank, and his browser goes back to the shop.
+//! The payer at the simulated gateways: decides at the bank, then the browser returns to the shop.
 //!
-//! The way back is where payments are lost: [`Back`] says whether the browser brings the callback once, twice (as a
-//! query and as a form, at the same moment), or never. A callback has the gateway's own shape and goes to the
-//! session's `callback_url` over plain HTTP. [`Act::GiveBack`] is no payer's doing: the gateway returns money that
-//! the shop never confirmed, as both real ones do after a while; tests do not wait for that while.
+//! Payments get lost on the way back: [`Back`] says whether the browser brings the callback once, twice (as a query
+//! and as a form at the same moment), or never. A callback has the gateway's shape and goes to the session's
+//! `callback_url` over plain HTTP. [`Act::GiveBack`] is an act of the gateway: it returns money that the shop never
+//! confirmed. Both real gateways do so after a while; tests do it at once.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,24 +19,24 @@ use crate::provider::PROVIDERS;
 use crate::server::{Answer, error_response, json_response};
 use crate::world::World;
 
-/// Bytes of a shop's answer that are read.
+/// Bytes read of a shop's reply.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What happens to a session.
+/// An event of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
     Pay,
     Cancel,
-    /// The gateway returns what was paid and not confirmed.
+    /// The gateway returns paid and unconfirmed money.
     GiveBack,
 }
 
-/// How the browser comes back to the shop.
+/// The browser's way back to the shop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Back {
-    /// As the gateway does it: Zarinpal by a query, PayPing by a form.
+    /// Once, in the gateway's form: Zarinpal by a query, PayPing by a form.
     #[default]
     Once,
     /// Never.
@@ -45,7 +45,7 @@ pub enum Back {
     Twice,
 }
 
-/// What the shop said to a callback.
+/// The shop's reply to a callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Callback {
     pub method: &'static str,
@@ -69,7 +69,7 @@ pub(crate) async fn answer(world: &World, body: &[u8]) -> Response<Answer> {
         Ok(order) => order,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, &format!("a payment: {error}")),
     };
-    // Nothing of the bank is held while the shop is waited for.
+    // No lock of the bank is held while the shop works.
     let done = act(&mut world.bank(), &order.reference, order.act);
     if !done {
         let text = format!("\"reference\": {:?} is no payment that this can happen to", order.reference);
@@ -82,7 +82,7 @@ pub(crate) async fn answer(world: &World, body: &[u8]) -> Response<Answer> {
     }
 }
 
-/// False when there is no such session, or its money is not where the act begins.
+/// False when the session does not exist, or its money is in another state than the act needs.
 pub(crate) fn act(bank: &mut Bank, reference: &str, act: Act) -> bool {
     let (from, to) = match act {
         Act::Pay => (Paid::Waiting, Paid::Unverified),
@@ -95,9 +95,9 @@ pub(crate) fn act(bank: &mut Bank, reference: &str, act: Act) -> bool {
     found.and_then(|provider| bank.get(provider.name(), reference)).map(|session| session.paid = to).is_some()
 }
 
-/// The shop's answers, in the order of the callbacks.
+/// The shop's replies, in the order of the callbacks.
 ///
-/// Errors: there is no such session, or the shop cannot be reached.
+/// Errors: the session does not exist, or the shop cannot be reached.
 pub(crate) async fn comes_back(world: &World, reference: &str, back: Back) -> Result<Vec<Callback>, String> {
     let session = world.bank().sessions().find(|session| session.reference == reference).cloned();
     let session = session.ok_or_else(|| format!("there is no payment {reference:?}"))?;
@@ -112,7 +112,7 @@ pub(crate) async fn comes_back(world: &World, reference: &str, back: Back) -> Re
     }
 }
 
-/// A callback's fields in the gateway's own shape; a query has no room for PayPing's nested one.
+/// A callback's fields in the gateway's shape. A query cannot carry PayPing's nested field.
 fn fields(session: &Session, method: &Method) -> Vec<(&'static str, String)> {
     let paid = matches!(session.paid, Paid::Unverified | Paid::Verified);
     if session.provider == "zarinpal" {

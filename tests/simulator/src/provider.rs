@@ -1,10 +1,10 @@
-//! The providers the simulator stands in for: one module each behind [`Provider`], found by path prefix.
+//! The simulated providers: one module each behind [`Provider`], selected by path prefix.
 //!
-//! A provider answers as its documented original would: it checks the request, enters what it accepts in the
-//! ledger and puts the answer into its own shape. It knows nothing of faults, logs or sockets. The path
-//! prefixes of the five providers do not overlap, so one address serves them all and a test only overrides
-//! `base_url`. To add one: write its module, give it a line in [`PROVIDERS`] and a section in `Settings`.
-//! Next: `parsian_webco` is the shortest complete example.
+//! A provider answers like its documented original: it checks the request, enters accepted messages in the ledger and
+//! shapes the reply. It does not know faults, logs or sockets. The path prefixes of the five providers do not
+//! overlap, so one address serves all of them, and a test overrides `base_url` only. To add a provider, write its
+//! module and add a line to [`PROVIDERS`] and a section to `Settings`. `parsian_webco` is the shortest complete
+//! example.
 
 use std::borrow::Cow;
 
@@ -23,12 +23,12 @@ use crate::zarinpal::Zarinpal;
 pub(crate) static PROVIDERS: &[&dyn Provider] =
     &[&Kavenegar, &MeliPayamak, &ParsianWebco, &Zarinpal, &Payping];
 
-/// One stand-in. All functions are pure but for [`Provider::answer`], which may enter messages.
+/// One provider. All functions are pure except [`Provider::answer`], which may enter messages.
 pub(crate) trait Provider: Send + Sync {
     /// Name in faults, logs and settings.
     fn name(&self) -> &'static str;
 
-    /// The calls it imitates, one line for the help text.
+    /// The simulated calls, in one line for the help text.
     fn summary(&self) -> &'static str;
 
     /// Whether a path belongs to this provider.
@@ -37,7 +37,7 @@ pub(crate) trait Provider: Send + Sync {
     /// The provider's own name of the call, such as `sms/send`.
     fn call<'a>(&self, request: &'a Request) -> Cow<'a, str>;
 
-    /// The path with the part that authenticates replaced by `***`.
+    /// The path with the authenticating part replaced by `***`.
     fn masked_path(&self, path: &str) -> String;
 
     /// Names of fields that authenticate, compared without case.
@@ -46,18 +46,18 @@ pub(crate) trait Provider: Send + Sync {
     /// Documented error codes that a fault may ask for.
     fn codes(&self) -> &'static [i64];
 
-    /// Recipients as they were sent, for faults that name one.
+    /// Recipients as sent, for faults that name one.
     fn numbers(&self, request: &Request) -> Vec<String>;
 
-    /// Does the provider's work.
+    /// Does the provider's work and answers.
     fn answer(&self, world: &World, request: &Request) -> Reply;
 
-    /// Answers with one of [`Provider::codes`] in the shape that this call uses for errors.
-    /// `status_follows` overrides the provider's setting whether the HTTP status is the code.
+    /// Answers with one of [`Provider::codes`] in this call's error shape. `status_follows` overrides the provider's
+    /// setting that the HTTP status is the code.
     fn refuse(&self, world: &World, request: &Request, code: i64, status_follows: Option<bool>) -> Reply;
 }
 
-/// A provider's answer and, for the log, what it means.
+/// A provider's reply and its outcome for the log.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
@@ -69,9 +69,9 @@ pub(crate) struct Reply {
 pub(crate) enum Outcome {
     /// At least one message was entered in the ledger.
     Accepted,
-    /// Every message had been accepted before under the same local id.
+    /// Every message was accepted before under the same local id.
     Repeated,
-    /// A question was answered: status, credit, time.
+    /// A query was answered: status, credit, time.
     Answered,
     /// Refused with the provider's code.
     Refused(i64),
@@ -82,7 +82,7 @@ impl Reply {
         Self {
             status,
             content_type: "application/json; charset=utf-8",
-            // Writing a document whose keys are text into memory cannot go wrong.
+            // Writing a document with text keys into memory cannot fail.
             body: serde_json::to_vec(body).unwrap_or_default().into(),
             outcome,
         }

@@ -1,10 +1,9 @@
-//! One provider request, read whole: path, query, headers and the fields of its body.
+//! One provider request: path, query, headers and the fields of its body.
 //!
-//! Public client libraries send the same call as a query, as a form, as `multipart/form-data` or as JSON.
-//! This module folds all of them into [`Fields`], so that a provider module asks for a value by name and
-//! never looks at an encoding. Invariant: any bytes whatever give a `Request`, never a panic; what could
-//! not be read is marked `malformed` and the provider decides what it answers.
-//! Not here: what the fields mean (see the provider modules), XML (see `meli_payamak/soap.rs`).
+//! Public client libraries send the same call as a query, as a form, as `multipart/form-data` or as JSON. This module
+//! turns all of them into [`Fields`], so a provider module gets a value by name and never reads an encoding.
+//! Invariant: any bytes give a `Request`, never a panic. An unreadable body is marked `malformed`, and the provider
+//! decides the reply. The provider modules know the meaning of the fields; `meli_payamak/soap.rs` reads XML.
 
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -13,22 +12,22 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 
-/// Named values in the order in which they were sent; a name may occur more than once.
+/// Named values in the order sent. A name may repeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
 
-/// A request as the provider modules see it.
+/// A request for the provider modules.
 pub(crate) struct Request {
     pub(crate) http_method: Method,
-    /// Path of the target, without scheme and host even when the client sent the absolute form.
+    /// Path of the target, without scheme and host even for the absolute form.
     pub(crate) path: String,
     pub(crate) query: Fields,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) body_fields: Fields,
-    /// The body as JSON, when it was JSON.
+    /// The body as JSON, if it is JSON.
     pub(crate) json: Option<Value>,
-    /// The body claims an encoding that it does not follow.
+    /// The body does not follow its declared encoding.
     pub(crate) malformed: bool,
 }
 
@@ -38,8 +37,8 @@ impl Fields {
         Self(form_urlencoded::parse(text).into_owned().collect())
     }
 
-    /// Takes the members of a JSON object. Strings stay as they are, `null` is left out, and anything else
-    /// becomes its JSON text, which is also how clients put arrays into form fields.
+    /// Reads the members of a JSON object. Strings stay unchanged, `null` is left out, and any other value becomes its
+    /// JSON text, as clients write arrays into form fields.
     pub(crate) fn from_json(value: &Value) -> Self {
         let Value::Object(members) = value else { return Self::default() };
         let text = |value: &Value| match value {
@@ -81,8 +80,7 @@ impl Fields {
         self.iter().find(|(have, _)| *have == name).map(|(_, value)| value)
     }
 
-    /// Replaces the values of the named fields (compared without case), so that credentials never reach
-    /// the log.
+    /// Replaces the values of the named fields (ignoring case), so credentials never reach the log.
     pub(crate) fn masked(mut self, secret: &[&str]) -> Self {
         for (name, value) in &mut self.0 {
             if secret.iter().any(|secret| secret.eq_ignore_ascii_case(name)) {
@@ -94,7 +92,7 @@ impl Fields {
 }
 
 impl Serialize for Fields {
-    /// An object from name to value; a name that was sent repeatedly keeps all its values, joined with `&`.
+    /// An object from name to value. A repeated name keeps all its values, joined with `&`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut merged: Vec<(&str, String)> = Vec::with_capacity(self.0.len());
         for (name, value) in self.iter() {
@@ -128,7 +126,7 @@ impl Request {
             malformed = !matches!(json, Some(Value::Object(_)));
             json.as_ref().map(Fields::from_json).unwrap_or_default()
         } else if kind.starts_with("multipart/form-data") {
-            // The boundary is case-sensitive, so the header is read as it was sent.
+            // The boundary is case-sensitive, so the header is read as sent.
             let fields = Fields::from_multipart(content_type, &body);
             malformed = fields.is_none();
             fields.unwrap_or_default()
@@ -147,23 +145,22 @@ impl Request {
         }
     }
 
-    /// Every field, those of the body first.
+    /// Every field, body first.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.body_fields.iter().chain(self.query.iter())
     }
 
-    /// First value of this name, in the body or else in the query.
+    /// First value of this name: from the body, else from the query.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.fields().find(|(have, _)| *have == name).map(|(_, value)| value)
     }
 
-    /// Like [`Request::get`], for servers that match names without case.
+    /// Like [`Request::get`], ignoring case.
     pub(crate) fn get_caseless(&self, name: &str) -> Option<&str> {
         self.fields().find(|(have, _)| have.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Every value of this name joined with commas, which is what the providers' web framework makes of
-    /// repeated keys.
+    /// Every value of this name joined with commas, as the providers' web framework joins repeated keys.
     pub(crate) fn joined(&self, name: &str) -> Option<String> {
         let mut values = self.fields().filter(|(have, _)| *have == name).map(|(_, value)| value);
         let mut joined = values.next()?.to_owned();
@@ -174,8 +171,7 @@ impl Request {
         Some(joined)
     }
 
-    /// A list sent as `name=a,b`, as `name[0]=a&name[1]=b`, as `name[]=a`, or as a JSON array; names are
-    /// matched without case.
+    /// A list sent as `name=a,b`, `name[0]=a&name[1]=b`, `name[]=a` or a JSON array. Names match ignoring case.
     pub(crate) fn list_caseless(&self, name: &str) -> Vec<String> {
         let mut list = Vec::new();
         for (have, value) in self.fields() {
@@ -196,7 +192,7 @@ impl Request {
     }
 }
 
-/// Items of a JSON array, or of a comma list when the text is no array. Empty text has no items.
+/// Items of a JSON array, else of a comma-separated list. Empty text has no items.
 pub(crate) fn list_of(text: &str) -> Vec<String> {
     if let Some(items) = json_array(text) {
         return items;
@@ -204,7 +200,7 @@ pub(crate) fn list_of(text: &str) -> Vec<String> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(|item| item.trim().to_owned()).collect() }
 }
 
-/// Items of a JSON array as text; `None` when the text is no JSON array.
+/// Items of a JSON array as text; `None` when the text is not a JSON array.
 pub(crate) fn json_array(text: &str) -> Option<Vec<String>> {
     let Value::Array(items) = serde_json::from_str::<Value>(text).ok()? else { return None };
     let text = |item: Value| match item {
@@ -233,7 +229,7 @@ mod tests {
         for form in ["09121234567", "9121234567", "+989121234567", "00989121234567", "989121234567"] {
             assert_eq!(mobile(form).as_deref(), Some("09121234567"), "{form}");
         }
-        // The last two: ten digits that begin with 9 after a prefix that must not be cut twice.
+        // The last two: ten digits that begin with 9, after a prefix that must not be removed twice.
         assert_eq!(mobile("9891212345").as_deref(), Some("09891212345"));
         for wrong in
             ["", "0912123456", "091212345678", "۰۹۱۲۱۲۳۴۵۶۷", "02188881234", "09121234567,", "+98", "98"]

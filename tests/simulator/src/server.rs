@@ -1,10 +1,9 @@
-//! The HTTP side: accepts connections, reads a request whole, applies a scripted fault, answers, logs.
+//! The HTTP side: accepts connections, reads requests, applies scripted faults, answers, logs.
 //!
-//! One order for every provider request: read (at most 1 MiB), find the provider by path, take a fault, let
-//! the provider work unless the fault says otherwise, enter the log, answer. A cut connection is a service
-//! error: hyper then closes the socket without a byte. A client that goes away during a scripted delay
-//! drops the request's future; what it had not reached is not done, and the log says so.
-//! Not here: the control API (see `control`), what a provider answers (see its module).
+//! Steps of every provider request: read (at most 1 MiB), find the provider by path, take a fault, let the provider
+//! work unless the fault forbids it, log, answer. A cut connection is a service error, so hyper closes the socket
+//! without a byte. A client that goes away during a scripted delay drops the request's future: the remaining steps do
+//! not happen, and the log says so. The control API is in `control`; replies are in the provider modules.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,6 +20,7 @@ use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::futures::Notified;
 
 use crate::control;
 use crate::fault::{Fault, FaultKind};
@@ -32,10 +32,10 @@ use crate::world::World;
 
 /// Largest request body, in bytes: 200 recipients with 900 characters each, in escaped UTF-8, fit.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Pause after a failed accept (out of descriptors), so that the loop does not spin.
+/// Pause after a failed accept (no free descriptor), so the loop does not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Accepts for ever; dropping the future ends it, dropping the runtime ends the connections.
+/// Accepts without end. Dropping the future ends it; dropping the runtime ends the connections.
 pub(crate) async fn run(listener: TcpListener, world: Arc<World>) -> Infallible {
     loop {
         let stream = match listener.accept().await {
@@ -45,12 +45,12 @@ pub(crate) async fn run(listener: TcpListener, world: Arc<World>) -> Infallible 
                 continue;
             }
         };
-        // Small answers must not wait for an acknowledgement; failing to say so costs speed only.
+        // Small replies must not wait for an acknowledgement. A failure here costs speed only.
         let _ = stream.set_nodelay(true);
         let world = Arc::clone(&world);
         tokio::spawn(async move {
             let service = service_fn(|request| serve(Arc::clone(&world), request));
-            // The error is a scripted cut or a client that went away; both are in the log.
+            // The error is a scripted cut or a client that went away. Both are in the log.
             let _ = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -85,32 +85,35 @@ async fn serve(world: Arc<World>, request: hyper::Request<Incoming>) -> Result<R
         return Ok(error_response(StatusCode::NOT_FOUND, &text));
     };
     let entry = Entry::new(&world, Some(provider), request);
+    // Created before the fault leaves the list, so no release is missed.
+    let released = world.faults.released();
     let fault = world.faults.take(provider.name(), &entry.record.call, || provider.numbers(&entry.request));
     match fault {
         None => {
             let reply = provider.answer(&world, &entry.request);
             Ok(entry.finish(reply))
         }
-        Some(fault) => faulty(&world, provider, fault, entry).await,
+        Some(fault) => faulty(&world, provider, fault, entry, released).await,
     }
 }
 
-/// Answers a request that a fault has struck.
+/// Answers a request that a fault strikes.
 async fn faulty(
     world: &World,
     provider: &dyn Provider,
     fault: Fault,
     mut entry: Entry<'_>,
+    released: Notified<'_>,
 ) -> Result<Response<Answer>, Cut> {
     let early = fault.accepts().then(|| provider.answer(world, &entry.request));
     if let Some(reply) = &early {
         entry.record.accepted = reply.outcome == Outcome::Accepted;
     }
     if fault.delay_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
+        let _ = tokio::time::timeout(Duration::from_millis(fault.delay_ms), released).await;
     }
     entry.record.outcome = format!("fault {}", fault.kind_name());
-    // The kinds that spoil a real answer have one: `Fault::accepts` says so for them.
+    // Kinds that spoil a real reply have one: see `Fault::accepts`.
     let real = |early: Option<Reply>| early.unwrap_or_else(|| provider.answer(world, &entry.request));
     let (status, content_type, answer) = match fault.kind {
         FaultKind::Delay => {
@@ -147,7 +150,7 @@ async fn faulty(
             let reply = real(early);
             let body = match serde_json::from_slice(&reply.body) {
                 Ok(document) => wrapped(document).to_string(),
-                // Not JSON (SOAP): an answer of another format altogether.
+                // Not JSON (SOAP): a reply of another format.
                 Err(_) => r#"{"d":[null]}"#.into(),
             };
             (reply.status, JSON, Answer::whole(body.into()))
@@ -162,7 +165,7 @@ const JSON: &str = "application/json; charset=utf-8";
 const PAGE: &str = "<!DOCTYPE html><html><head><title>Service unavailable</title></head>\
                     <body><h1>We will be back soon</h1></body></html>";
 
-/// The same document with every plain value put into an array of one.
+/// The document with every plain value wrapped into an array.
 fn wrapped(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -173,7 +176,7 @@ fn wrapped(value: Value) -> Value {
     }
 }
 
-/// A request and its log record in the making. Dropped without an answer, it says that the client went away.
+/// A request and its unfinished log record. Dropped without a reply, it logs that the client went away.
 struct Entry<'a> {
     world: &'a World,
     provider: Option<&'static dyn Provider>,
@@ -203,7 +206,7 @@ impl<'a> Entry<'a> {
 }
 
 impl Drop for Entry<'_> {
-    /// Moves what the request carried into the record, without its credentials, and enters it.
+    /// Completes the record from the request, without credentials, and logs it.
     fn drop(&mut self) {
         let secret = self.provider.map_or(&[] as &[_], |provider| provider.secret_fields());
         let request = &mut self.request;
@@ -221,7 +224,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// Ends the connection without an answer.
+/// Ends the connection without a reply.
 #[derive(Debug)]
 pub(crate) struct Cut;
 
@@ -233,15 +236,15 @@ impl std::fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-/// The body of an answer.
+/// The body of a reply.
 pub(crate) enum Answer {
     Whole(Option<Bytes>),
-    /// Announces the whole length, sends a half, and fails.
+    /// Announces the whole length, sends half of it, and fails.
     Torn {
         whole_len: u64,
         half: Option<Bytes>,
     },
-    /// So many more bytes of spaces: legal before JSON, so that a reader cannot refuse it early.
+    /// Remaining bytes of spaces. Spaces before JSON are legal, so a reader cannot refuse them early.
     Huge {
         left: u64,
     },
@@ -292,7 +295,7 @@ fn response(status: u16, content_type: &'static str, answer: Answer) -> Response
     response
 }
 
-/// An answer of the simulator itself, not of a provider.
+/// A reply of the simulator itself.
 pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Answer> {
     response(status.as_u16(), JSON, Answer::whole(body.to_string().into()))
 }

@@ -1,8 +1,7 @@
-//! What all connections share: settings, faults, request log and ledger.
+//! Shared state of all connections: settings, faults, request log and ledger.
 //!
-//! Each part has its own lock, held for one look-up or one insertion and never while a request is read,
-//! delayed or answered. Settings are handed out as a snapshot and may be read under the ledger's lock; log and
-//! ledger are never locked together.
+//! Each part has its own lock, held for one look-up or one insertion and never while a request is read, delayed or
+//! answered. Settings are read as a snapshot, also under the ledger's lock. Log and ledger are never locked together.
 
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
@@ -19,8 +18,8 @@ use crate::parsian_webco::ParsianWebcoSettings;
 use crate::payping::PaypingSettings;
 use crate::zarinpal::ZarinpalSettings;
 
-/// How the stand-ins behave when no fault strikes. Every key may be changed while running
-/// (`POST /_sim/settings` merges a partial document into these).
+/// Behaviour of the providers without faults. `POST /_sim/settings` changes any key at run time by merging a partial
+/// document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -31,13 +30,13 @@ pub struct Settings {
     pub payping: PaypingSettings,
 }
 
-/// Bounds of what the simulator remembers.
+/// Limits of the simulator's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests kept in the log; past it the oldest is dropped. Default 10,000, about 2 KiB each.
+    /// Requests kept in the log. Past the limit the oldest is dropped. Default 10,000, about 2 KiB each.
     pub requests_max: usize,
-    /// Accepted messages kept; past it the oldest is forgotten, with its local id. Default 200,000, about
-    /// 0.5 KiB each, so that a queue of 100,000 can be checked whole.
+    /// Accepted messages kept. Past the limit the oldest is dropped with its local id. Default 200,000, about 0.5 KiB
+    /// each, so a test can check a queue of 100,000.
     pub messages_max: usize,
 }
 
@@ -77,10 +76,9 @@ impl World {
         change(Arc::make_mut(&mut settings));
     }
 
-    /// Merges a partial document: objects member by member, anything else as a whole; `null` goes back to
-    /// the default.
+    /// Merges a partial document: objects member by member, other values as a whole; `null` restores the default.
     ///
-    /// Errors: a sentence that names the unknown key or the wrong value; nothing is changed then.
+    /// Errors: name the unknown key or the wrong value; nothing changes.
     pub(crate) fn settings_merge(&self, text: &[u8]) -> Result<(), String> {
         let patch: Value = serde_json::from_slice(text).map_err(|error| format!("settings: {error}"))?;
         if !patch.is_object() {
@@ -107,7 +105,7 @@ impl World {
         self.bank.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Back to the state right after the start: no faults, default settings, empty log and ledger.
+    /// Restores the initial state: no faults, default settings, empty log and ledger.
     pub(crate) fn reset(&self) {
         self.faults.clear();
         self.settings_change(|settings| *settings = Settings::default());
