@@ -192,12 +192,10 @@ async fn a_token_is_renewed_in_place_and_ended_sessions_close() {
     all.send(&json!({"type": "ping", "ref": "a"})).await;
     assert_eq!(all.json_of("pong").await["ref"], "a");
 
-    let started = std::time::Instant::now();
     let out =
         chat.gateway.client.post(chat.gateway.at("/logout/")).bearer_auth(&again).send().await.expect("sent");
     assert_eq!(out.status(), 200);
     assert_eq!(all.closed().await, 4411);
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -570,9 +570,15 @@ async fn a_client_that_goes_away_does_not_stop_the_settling() {
     street.simulator.pay(authority(&details));
     street.simulator.fault(Fault::delay("zarinpal", 600).method("verify").times(1)).expect("a fault");
     let path = format!("/payment/verify/?Authority={}&Status=OK", authority(&details));
-    let request =
-        street.shop.gateway.client.get(street.shop.gateway.at(&path)).timeout(Duration::from_millis(100));
-    assert!(request.send().await.is_err(), "it went away");
+    let request = street.shop.gateway.client.get(street.shop.gateway.at(&path));
+    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    let asking = tokio::spawn(request.send());
+    while !street.simulator.faults().is_empty() {
+        assert!(std::time::Instant::now() < until, "the bank was never asked");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    asking.abort();
+    assert!(asking.await.is_err_and(|error| error.is_cancelled()), "it went away before the answer");
     street.shop.wait_for_state(&details, "paid").await;
     let verifies = street.simulator.requests().iter().filter(|request| request.call == "verify").count();
     assert_eq!(verifies, 1);

@@ -144,12 +144,19 @@ async fn routes_of_the_operator_do_not_exist_for_others() {
 async fn a_stopping_gateway_answers_what_is_in_flight() {
     let gateway = TestGateway::start("").await;
     let mut stream = connect(&gateway).await;
-    let head = "content-type: application/json\r\ncontent-length: 31\r\n";
+    let head = "content-type: application/json\r\ncontent-length: 31\r\nexpect: 100-continue\r\n";
     stream.write_all(send_otp(head, "").as_bytes()).await.expect("written");
-    // The head has arrived when the connection is served; then the gateway is told to stop.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The gateway asks for the body, so it has the head.
+    let mut interim = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut interim).await.expect("an interim answer");
+    assert!(interim.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&interim));
+    let address = stream.peer_addr().expect("connected");
     let stopping = tokio::spawn(gateway.stop());
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let until = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).await.is_ok() {
+        assert!(Instant::now() < until, "a stopping gateway still takes connections");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     stream.write_all(br#"{"mobile_number":"09120000020"}"#).await.expect("written");
     let answer = read_to_end(stream).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -191,45 +191,19 @@ fn login_body(name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn known_and_unknown_accounts_take_the_same_time() {
+async fn known_and_unknown_accounts_cost_one_hash_each() {
     let gateway = TestGateway::start(&format!("{BOTH}password_attempts_max = 100\n")).await;
     let known = "09120002100";
     gateway.login(known).await;
     set_by_code(&gateway, known, PASSWORD).await;
     let name = format!("G0-{known}");
-    let mut times: [Vec<Duration>; 2] = Default::default();
-    for _ in 0..12 {
-        for (at, name) in [&name, "nobody.at.all"].into_iter().enumerate() {
-            let start = Instant::now();
-            assert_eq!(login(&gateway, name, "a wrong one").await.status, 401);
-            times[at].push(start.elapsed());
-        }
+    // What an answer costs is one password hash; codes and store changes are counted in the domain's tests.
+    let hashes = || gateway.app.live().identity.hashes().done();
+    for name in [&name, "nobody.at.all"] {
+        let before = hashes();
+        assert_eq!(login(&gateway, name, "a wrong one").await.status, 401);
+        assert_eq!(hashes(), before + 1, "{name}");
     }
-    alike("login/", &mut times);
-
-    // Numbers that have an account and numbers that have none, in turn.
-    let mut times: [Vec<Duration>; 2] = Default::default();
-    let number = |n: usize| format!("0912000{:04}", 3000 + n);
-    for n in (0..24).step_by(2) {
-        gateway.login(&number(n)).await;
-    }
-    for n in 0..24 {
-        let start = Instant::now();
-        let sent = gateway.post("/otp/send/", json!({"mobile_number": number(n)})).await;
-        assert_eq!(sent.status, 200);
-        times[n % 2].push(start.elapsed());
-    }
-    alike("otp/send/", &mut times);
-}
-
-/// The quicker half of both must not differ by as much as a store write or a hash would.
-fn alike(what: &str, times: &mut [Vec<Duration>; 2]) {
-    let quick = times.each_mut().map(|times| {
-        times.sort();
-        times[times.len() / 4]
-    });
-    let ratio = quick[0].as_secs_f64() / quick[1].as_secs_f64();
-    assert!((0.5..2.0).contains(&ratio), "{what}: {:?} for known, {:?} for unknown", quick[0], quick[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

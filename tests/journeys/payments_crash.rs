@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chelseru_simulator::{Fault, Paid, Simulator};
 use chelseru_tests::{Answer, PATIENCE, code_in, folder, process, process::Served};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 /// Rounds of payments and `kill -9`.
 const ROUNDS: u64 = 12;
@@ -35,6 +37,7 @@ async fn pay_until_killed(
     url: String,
     access: String,
     bank: Arc<Simulator>,
+    count: Arc<AtomicU64>,
 ) -> Vec<String> {
     let mut answered = Vec::new();
     loop {
@@ -48,6 +51,7 @@ async fn pay_until_killed(
         let Ok(verified) = Answer::try_of(verify).await else { break };
         assert_eq!(verified.body["details"]["is_pay"], 1, "{verified:?}");
         answered.push(authority);
+        count.fetch_add(1, Ordering::Relaxed);
     }
     answered
 }
@@ -78,13 +82,20 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
         for call in ["verify", "request"] {
             bank.fault(Fault::delay("zarinpal", 10).method(call).accept(true)).expect("a fault");
         }
+        let count = Arc::new(AtomicU64::new(0));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let (client, access) = (client.clone(), access.clone());
-                tokio::spawn(pay_until_killed(client, served.url.clone(), access, bank.clone()))
+                let paying =
+                    pay_until_killed(client, served.url.clone(), access, bank.clone(), count.clone());
+                tokio::spawn(paying)
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(150 + round * 37 % 120)).await;
+        // Killed at another moment each round, always under load.
+        while count.load(Ordering::Relaxed) <= round % 4 && !clients.iter().all(JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(round * 37 % 40)).await;
         served.kill();
         for client in clients {
             answered.extend(client.await.expect("no unexpected answer"));

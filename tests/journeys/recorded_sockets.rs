@@ -227,7 +227,6 @@ impl Replay {
 
     /// Expiry, removal and deletion act on open sockets.
     async fn caused_close(&self, name: &str, mut sockets: BTreeMap<&str, Socket>, code: u16) {
-        let started = std::time::Instant::now();
         let closed = match name {
             "token_expires_while_connected" => {
                 self.clock.advance(Duration::from_secs(3600));
@@ -244,7 +243,6 @@ impl Replay {
             }
         };
         assert_eq!(sockets.get_mut(closed).expect("open").closed().await, code, "{name}");
-        assert!(started.elapsed() < Duration::from_secs(3), "{name}: within a second, on a busy machine");
     }
 
     fn compare(&self, name: &str, recorded: &Value, ours: &Value) {
