@@ -1,7 +1,7 @@
-//! What the journeys share: a whole gateway in this process, on a free port, with a folder of its own.
+//! The test harness of journeys and benches: a whole gateway in this process, on a free port, in its own folder.
 //!
-//! [`TestGateway::start`] takes the text of a configuration and returns when the gateway listens; dropping it
-//! stops the gateway and removes the folder. Time is moved by hand where a test passes a [`ManualClock`].
+//! [`TestGateway::start`] takes the text of a configuration and returns when the gateway listens. Dropping it stops the
+//! gateway and removes the folder. A test that passes a `ManualClock` moves the time itself.
 //! Plugins come from the plugins workspace; `cargo xtask test` builds them first.
 
 use std::path::{Path, PathBuf};
@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod code;
 pub mod process;
 pub mod socket;
 mod spec;
 
-/// How long a test waits for something that must happen; far above what it takes.
+/// Longest wait for something that must happen. Far above what it takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway in this process.
@@ -29,7 +30,7 @@ pub struct TestGateway {
     pub url: String,
     pub dir: tempfile::TempDir,
     pub client: reqwest::Client,
-    /// The gateway's inside, for what no route does.
+    /// The application, for what no route offers.
     pub app: Arc<App>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
@@ -63,7 +64,7 @@ impl TestGateway {
             let options = GatewayOptions { clock: clock.clone(), print_sandbox: false, test_routes: true };
             match Gateway::open(loaded, log.clone(), options).await {
                 Ok(gateway) => break gateway,
-                // The one before lets go of the store with its last task.
+                // The previous gateway releases the store with its last task.
                 Err(reason) if reason.contains("in use by another") && Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -84,11 +85,16 @@ impl TestGateway {
         self.dir.path().join("config.toml")
     }
 
+    /// Compiles a plugin before it is installed, so that installing it takes no time.
+    pub fn compile(&self, plugin: &[u8]) {
+        code::compile(&self.dir.path().join("data/cache"), plugin.to_owned());
+    }
+
     pub fn plugins_dir(&self) -> PathBuf {
         self.dir.path().join("data/plugins")
     }
 
-    /// Replaces the configuration as an editor does: written aside, renamed.
+    /// Replaces the configuration as an editor does: writes aside, then renames.
     pub fn edit_config(&self, text: &str) {
         replace(&self.config_file(), listening_anywhere(text).as_bytes());
     }
@@ -117,7 +123,7 @@ impl TestGateway {
         providers.into_iter().find(|provider| provider["name"] == name).unwrap_or(Value::Null)
     }
 
-    /// Waits until the status is as wanted; panics with the last one seen.
+    /// Waits until the status satisfies `wanted`. Panics with the last status after [`PATIENCE`].
     pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -130,7 +136,7 @@ impl TestGateway {
         }
     }
 
-    /// The newest code the sandbox was asked to send to a number.
+    /// The newest code that the sandbox received for a number.
     pub async fn sandbox_code(&self, number: &str) -> String {
         let inbox = self.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;
         code_in(inbox.body["results"][0]["text"].as_str().unwrap_or_else(|| panic!("no message: {inbox:?}")))
@@ -145,7 +151,7 @@ impl TestGateway {
         answer.login()
     }
 
-    /// Stops the gateway in peace and returns its folder.
+    /// Stops the gateway gracefully and returns its folder.
     pub async fn stop(mut self) -> tempfile::TempDir {
         self.stop.cancel();
         if let Some(task) = self.task.take() {
@@ -162,23 +168,23 @@ impl Drop for TestGateway {
     }
 }
 
-/// A reply with its body read.
+/// A reply and its body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
-    /// `Null` when the body is empty or no JSON.
+    /// `Null` when the body is empty or not JSON.
     pub body: Value,
     pub text: String,
 }
 
 impl Answer {
-    /// Sends a request. Panics when there is no answer, and as [`Answer::try_of`].
+    /// Sends a request. Panics without a reply, and like [`Answer::try_of`].
     pub async fn of(request: reqwest::RequestBuilder) -> Answer {
         Answer::try_of(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
     }
 
-    /// Sends a request. Panics when a gateway answers what the OpenAPI document does not tell of.
+    /// Sends a request. Panics when a gateway's reply does not match the OpenAPI document.
     pub async fn try_of(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
         let (client, request) = request.build_split();
         let request = request?;
@@ -230,11 +236,12 @@ pub fn folder(config: &str) -> tempfile::TempDir {
     for (name, path) in built_plugins() {
         std::fs::copy(&path, plugins.join(name)).expect("a plugin is copied");
     }
+    code::install(&dir.path().join("data/cache"));
     std::fs::write(dir.path().join("config.toml"), listening_anywhere(config)).expect("a file");
     dir
 }
 
-/// What a test needs that asks for many codes from one machine. A test about the shield has a table of its own.
+/// Opens the shield, because tests request many codes from one machine. A test of the shield has its own table.
 const OPEN_SHIELD: &str = "
 [sms.shield]
 number_gap_seconds = 0
@@ -247,8 +254,7 @@ total_per_hour_max = 10000000
 ratio_percent_min = 0
 ";
 
-/// The configuration with `listen` on a free port, unless it says where to listen, and with the shield open, unless
-/// it says how far.
+/// Adds `listen` on a free port and an open shield, unless the configuration has its own.
 fn listening_anywhere(config: &str) -> String {
     let shield = if config.contains("[sms.shield]") { "" } else { OPEN_SHIELD };
     let config = format!("{config}\n{shield}");
@@ -261,15 +267,15 @@ fn listening_anywhere(config: &str) -> String {
     }
 }
 
-/// Writes aside and renames, as editors and installers do.
+/// Replaces a file as editors and installers do: writes aside, then renames.
 pub fn replace(path: &Path, bytes: &[u8]) {
     let aside = path.with_extension("aside");
     std::fs::write(&aside, bytes).expect("a file");
     std::fs::rename(&aside, path).expect("renamed");
 }
 
-/// The built plugins, file name and path: from the folder that `cargo xtask test` names, or from where `cargo
-/// xtask plugins` leaves them.
+/// File name and path of each built plugin, from the folder that `cargo xtask test` names, or from the folder where
+/// `cargo xtask plugins` builds them.
 pub fn built_plugins() -> Vec<(String, PathBuf)> {
     let folder = match std::env::var_os("CHELSERU_PLUGINS_DIR") {
         Some(dir) => PathBuf::from(dir),

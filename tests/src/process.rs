@@ -1,26 +1,33 @@
-//! A gateway as a process of its own, for tests that kill it or look at its command line.
+//! A gateway as a separate process, for tests that kill it or test its command line.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// The built `chelseru` command: beside the bench program, or one folder above a test program.
-pub fn binary() -> PathBuf {
+/// The folder of this build's programs: the bench program's folder, or the parent of a test program's folder.
+pub fn profile_folder() -> PathBuf {
     let own = std::env::current_exe().expect("the program's own path");
-    let name = format!("chelseru{}", std::env::consts::EXE_SUFFIX);
-    let places: Vec<PathBuf> = own.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).collect();
-    let binary = places.iter().find(|place| place.is_file());
-    binary
-        .unwrap_or_else(|| panic!("none of {places:?} is built; run `cargo build --workspace` first"))
-        .clone()
+    let folder = own.parent().expect("a program is in a folder");
+    match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().expect("deps/ is in a folder").to_owned(),
+        _ => folder.to_owned(),
+    }
 }
 
-/// Runs a command of `chelseru` to its end, in a folder.
+/// The built `chelseru` command.
+pub fn binary() -> PathBuf {
+    let binary = profile_folder().join(format!("chelseru{}", std::env::consts::EXE_SUFFIX));
+    let shown = binary.display();
+    assert!(binary.is_file(), "{shown} is not built; run `cargo build --workspace --bin chelseru` first");
+    binary
+}
+
+/// Runs a `chelseru` command in a folder until it ends.
 pub fn run(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).current_dir(dir).output().expect("the command starts")
 }
 
-/// `chelseru serve` in a folder; killed when dropped.
+/// `chelseru serve` in a folder. Dropping kills it.
 pub struct Served {
     pub child: Child,
     /// Base address of the API, without a slash at the end.
@@ -28,12 +35,12 @@ pub struct Served {
 }
 
 impl Served {
-    /// Returns when it says where it listens.
+    /// Starts the gateway. Returns when it prints its address.
     pub fn start(dir: &Path) -> Served {
         Served::start_with(dir, Stdio::inherit())
     }
 
-    /// As [`Served::start`], with its log in a file.
+    /// Like [`Served::start`], with the log in a file.
     pub fn start_logging(dir: &Path, log: &Path) -> Served {
         Served::start_with(dir, std::fs::File::create(log).expect("a file").into())
     }
@@ -50,12 +57,12 @@ impl Served {
         let line = lines.next().expect("a first line").expect("text");
         let url =
             line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
-        // The pipe is read to its end, so that the gateway never waits for a reader.
+        // Reads the pipe to its end, so the gateway never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
         Served { child, url: url.trim_end_matches('/').to_owned() }
     }
 
-    /// Ends it at once, as a crash does.
+    /// Kills the process, like a crash.
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");

@@ -1,4 +1,4 @@
-//! A WebSocket client that can also misbehave: it sends whatever bytes a test wants.
+//! A WebSocket client that can misbehave: it sends any bytes that a test wants.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::PATIENCE;
 pub struct Socket {
     pub stream: TcpStream,
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that were taken.
+    /// Consumed bytes of `buffer`.
     taken: usize,
     pub protocol: Option<String>,
 }
 
-/// A handshake that was refused.
+/// A refused handshake.
 #[derive(Debug)]
 pub struct Refusal {
     pub status: u16,
@@ -32,9 +32,9 @@ pub enum Event {
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
-    /// Code and reason; 1005 when there is none.
+    /// Code and reason; 1005 without a code.
     Close(u16, String),
-    /// The connection is gone.
+    /// The connection ended.
     End,
 }
 
@@ -43,7 +43,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// The answer, when it is not 101.
+    /// The reply, when its status is not 101.
     pub async fn open(address: &str, headers: &[(&str, &str)]) -> Result<Socket, Refusal> {
         let rest = address.strip_prefix("http://").expect("a plain address");
         let (host, path) = rest.split_once('/').expect("a path");
@@ -96,12 +96,12 @@ impl Socket {
         self.send_bytes(&frame(0x81, text.as_bytes())).await;
     }
 
-    /// Sends bytes as they are; a gateway that has closed does not read them.
+    /// Sends bytes unchanged. A gateway that has closed the connection does not read them.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
 
-    /// The next frame, whatever it is.
+    /// The next frame of any kind.
     pub async fn event(&mut self) -> Event {
         let event = tokio::time::timeout(PATIENCE, self.event_ever()).await;
         event.unwrap_or_else(|_| panic!("nothing came"))
@@ -127,7 +127,7 @@ impl Socket {
         }
     }
 
-    /// The next text, as JSON; pings are answered and pongs passed over.
+    /// The next text frame, as JSON. Answers pings and skips pongs.
     pub async fn json(&mut self) -> Value {
         loop {
             match self.event().await {
@@ -139,7 +139,7 @@ impl Socket {
         }
     }
 
-    /// The next text of a type; others are passed over.
+    /// The next text frame of a type. Skips others.
     pub async fn json_of(&mut self, kind: &str) -> Value {
         loop {
             let value = self.json().await;
@@ -149,7 +149,7 @@ impl Socket {
         }
     }
 
-    /// The code with which the gateway closes; texts before it are passed over.
+    /// The code with which the gateway closes. Skips text frames before it.
     pub async fn closed(&mut self) -> u16 {
         loop {
             match self.event().await {
@@ -160,7 +160,7 @@ impl Socket {
         }
     }
 
-    /// Whether nothing but pings comes for a while.
+    /// Whether only pings and pongs arrive during `wait`.
     pub async fn is_quiet(&mut self, wait: Duration) -> bool {
         let until = tokio::time::Instant::now() + wait;
         loop {
@@ -173,7 +173,7 @@ impl Socket {
     }
 }
 
-/// A client's frame: first byte (final bit, opcode) and payload, masked.
+/// A masked client frame from its first byte (final bit, opcode) and payload.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
     let mut out = Vec::with_capacity(payload.len() + 14);
@@ -194,7 +194,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Length of the frame that bytes begin with, head and payload.
+/// Lengths of head and payload of the first frame in `bytes`; `None` while the frame is incomplete.
 pub fn frame_len(bytes: &[u8]) -> Option<(usize, usize)> {
     let (head, len) = match *bytes.get(1)? & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
@@ -204,7 +204,7 @@ pub fn frame_len(bytes: &[u8]) -> Option<(usize, usize)> {
     (bytes.len() >= head + len).then_some((head, len))
 }
 
-/// A whole frame of the gateway's, and how long it is. It must be final and without a mask.
+/// The first frame of the gateway, and its length. Panics unless it is final and unmasked.
 fn parse(bytes: &[u8]) -> Option<(Event, usize)> {
     let (head, len) = frame_len(bytes)?;
     assert_eq!(bytes[0] & 0xf0, 0x80, "one whole frame without reserved bits");

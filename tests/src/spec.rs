@@ -1,8 +1,8 @@
-//! Holds every answer that a test gets against the OpenAPI document: its status, that its shape is told, that nothing
-//! in it is missing from the document and nothing required is missing from it.
+//! Checks every reply that a test gets against the OpenAPI document: the status is documented, the body has the
+//! documented shape, no field is undocumented and no required field is missing.
 //!
-//! The document allows fields it does not name, so that a newer gateway's answers fit an older document. Here they do
-//! not: a field that is answered and not told is a defect of the document.
+//! The document itself allows unknown fields, so replies of a newer gateway fit an older document. Here an undocumented
+//! field is a defect of the document.
 
 use std::sync::LazyLock;
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::Answer;
 
-/// The base path of the configuration's default; other gateways are not looked at.
+/// The default base path. Replies of gateways with another base path are not checked.
 const BASE: &str = "/drfchelseru";
 
-/// What no operation needs to name: their one shape is under `default`.
+/// Statuses that no operation needs to list. Their common shape is under `default`.
 const ANYWHERE: [u16; 6] = [405, 406, 408, 429, 500, 503];
 
 static SPEC: LazyLock<Spec> = LazyLock::new(Spec::load);
@@ -34,7 +34,7 @@ struct Operation {
 impl Spec {
     fn load() -> Spec {
         let mut document = chelseru::http::openapi::document(BASE);
-        // Pages have no name of their own and stand in the answers.
+        // Pages have no schema name; they are defined inside the replies.
         close(&mut document);
         let mut operations = Vec::new();
         for (path, methods) in document["paths"].as_object().expect("paths") {
@@ -69,7 +69,7 @@ impl Spec {
                     .zip(&asked)
                     .all(|(told, asked)| told.starts_with('{') || told == asked)
         };
-        // The most literal one.
+        // The path with the most literal segments wins.
         self.operations
             .iter()
             .filter(fits)
@@ -77,7 +77,7 @@ impl Spec {
     }
 }
 
-/// Refuses fields that are not named, in every object whose fields are.
+/// Forbids unknown fields in every object that names its fields.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -91,13 +91,13 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// What is wrong with an answer of a gateway, if anything is.
+/// The mismatch between a gateway's reply and the document, if there is one.
 pub(crate) fn problem(method: &Method, url: &Url, answer: &Answer) -> Option<String> {
-    // Others than gateways answer tests, too. OPTIONS and HEAD are told of nowhere: they say what others do.
+    // Tests get replies from other servers too. OPTIONS and HEAD are not documented; they follow the other methods.
     if answer.header("x-request-id").is_empty() || matches!(*method, Method::OPTIONS | Method::HEAD) {
         return None;
     }
-    // 404 for another format than JSON, at every address.
+    // Every address answers 404 to a request for a format other than JSON.
     if url.query_pairs().any(|(name, _)| name == "format") {
         return None;
     }
@@ -159,7 +159,7 @@ mod tests {
         found(told(Method::GET, "/payment/", 418, Value::Null), "418");
         found(told(Method::GET, "/nowhere/", 200, Value::Null), "operation");
         found(told(Method::DELETE, "/sessions/7/", 204, json!({})), "no shape");
-        // A shape for what goes wrong anywhere, and nothing of answers of others.
+        // The common shape of errors is checked; replies of other servers are not.
         assert_eq!(told(Method::GET, "/payment/", 503, json!({"code": "x", "request_id": "1"})), None);
         found(told(Method::GET, "/payment/", 503, json!({})), "code");
     }
