@@ -1,7 +1,7 @@
-//! The Autobahn test suite against a gateway with its echo route; started by `cargo xtask autobahn`.
+//! Runs the Autobahn test suite against a gateway with its echo route. `cargo xtask autobahn` starts it.
 //!
-//! From the environment: `AUTOBAHN_PYTHON`, the program; `AUTOBAHN_START`, what it runs; `AUTOBAHN_REPORT`, where its
-//! report goes. Exit status 1 when a case is neither OK nor informational, or when cases are missing.
+//! Environment: `AUTOBAHN_PYTHON` names the program, `AUTOBAHN_START` the code that it runs, `AUTOBAHN_REPORT` the
+//! folder of its report. Exit status 1 when a case is neither OK nor informational, or when cases are missing.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use chelseru_tests::TestGateway;
 use serde_json::{Value, json};
 
-/// 8 and 11 have no cases; 12 and 13 are compression, which is not offered.
+/// Groups 8 and 11 have no cases. Groups 12 and 13 test compression, which the gateway does not offer.
 const GROUPS: [&str; 9] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
 
-/// How many cases these groups have in version 25.10.1.
+/// Number of cases of these groups in version 25.10.1.
 const CASES: usize = 301;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]

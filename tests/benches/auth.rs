@@ -1,9 +1,9 @@
-//! Whole logins a second, the check of a request's token, and `sessions/` among a million.
+//! Logins a second, the check of a request's token, and `sessions/` among a million sessions.
 //!
 //! A login is a code sent by Kavenegar's plugin (in its own instance, against a stub in this process) and a session
-//! opened with it: two durable changes, beside which as many bare ones are measured in the same run. The other two
-//! have no baseline but their targets: 5 µs a check, and the same list among a thousand sessions, as a request and
-//! without one.
+//! opened with the code: two durable changes. The baseline is as many bare changes in the same run. The token check has
+//! a target of 5 µs instead. The list of sessions is compared with the same list among a thousand sessions, with and
+//! without an HTTP request.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,12 +32,12 @@ use crate::measure::{Connection, cpu_seconds, median, micros, percentile, runtim
 const CALLERS: usize = 64;
 const RUNS: usize = 3;
 const RUN_TIME: Duration = Duration::from_secs(3);
-/// Durable changes of one login: the code, and the session it opens.
+/// Durable changes of one login: the code and the session.
 const COMMITS: f64 = 2.0;
 const CHECKS: u32 = 200_000;
 const SESSIONS_PER_USER: usize = 50;
 const LISTS: usize = 20_000;
-/// The default of `data.cache_mib`, and one that holds a million sessions.
+/// The default of `data.cache_mib`, and a value that holds a million sessions.
 const CACHE_MIB: u64 = 128;
 const CACHE_MIB_LARGE: u64 = 1024;
 
@@ -45,7 +45,7 @@ const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.3
 
 const ANSWER: &str = r#"{"return":{"status":200,"message":"ok"},"entries":[{"messageid":8792343001,"message":"x","status":1,"statustext":"queued","sender":"10004346","receptor":"09121234567","date":1767256200,"cost":1200}]}"#;
 
-/// Answers at once, in this process.
+/// Answers immediately, in this process.
 struct Stub;
 
 #[async_trait::async_trait]
@@ -55,7 +55,7 @@ impl Transport for Stub {
     }
 }
 
-/// Sends through the plugin and keeps the text for whoever owns the number.
+/// Sends through the plugin and keeps the text for the number's owner.
 struct Handset {
     provider: Arc<Provider>,
     text: Mutex<String>,
@@ -96,7 +96,7 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
-/// The gateway's own services, with its audit log. Must be called in a runtime.
+/// The gateway's own services with the audit log. Call it inside a runtime.
 fn world() -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let options = StoreOptions { cache_bytes: CACHE_MIB * 1024 * 1024, ..StoreOptions::default() };
@@ -113,7 +113,7 @@ fn world() -> World {
     World { store, otp, identity: Arc::new(identity), _folder: folder }
 }
 
-/// Whole logins a second, and microseconds of CPU that one takes.
+/// Logins a second, and CPU time of one in microseconds.
 async fn logins(provider: &Arc<Provider>) -> (f64, f64) {
     let world = world();
     let cpu_before = cpu_seconds();
@@ -146,7 +146,7 @@ async fn logins(provider: &Arc<Provider>) -> (f64, f64) {
     (f64::from(sum) / started.elapsed().as_secs_f64(), cpu)
 }
 
-/// Bare durable changes a second, with as many callers.
+/// Bare durable changes a second with the same number of callers.
 async fn commits() -> f64 {
     let world = world();
     let started = Instant::now();
@@ -171,7 +171,7 @@ async fn commits() -> f64 {
     sum as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Keeps the text for whoever owns the number; nobody sends it.
+/// Keeps the text for the number's owner and sends nothing.
 #[derive(Default)]
 struct Pocket(Mutex<String>);
 
@@ -184,13 +184,13 @@ impl SmsPort for Pocket {
     }
 }
 
-/// A user, and the access token of one of the sessions.
+/// A user and the access token of one session.
 struct Seeded {
     caller: Caller,
     access: String,
 }
 
-/// Makes users with [`SESSIONS_PER_USER`] sessions each, until there are so many.
+/// Creates users with [`SESSIONS_PER_USER`] sessions each, up to a number of sessions.
 async fn seed(store: &Store, otp: &OtpService, identity: &Identity, sessions: usize) -> Vec<Seeded> {
     let users = (0..sessions / SESSIONS_PER_USER).map(|number| seed_user(store, otp, identity, number));
     futures_util::stream::iter(users).buffer_unordered(512).collect().await
@@ -227,11 +227,11 @@ async fn seed_user(store: &Store, otp: &OtpService, identity: &Identity, number:
     Seeded { caller: Caller { user_id: login.user_id, session_id: login.session_id }, access: login.access }
 }
 
-/// What a list of sessions takes among so many.
+/// Time of a list of sessions among a number of sessions.
 struct Lists {
-    /// 99 of 100 lists by the identity service alone, in this process.
+    /// p99 of the identity service alone, in this process.
     inside: Duration,
-    /// 99 of 100 requests for `sessions/`, over one kept connection.
+    /// p99 of a request for `sessions/` over one kept-alive connection.
     request: Duration,
     resident_mib: f64,
 }
@@ -241,7 +241,7 @@ fn lists(runtime: &tokio::runtime::Runtime, sessions: usize, cache_mib: u64) -> 
     let gateway = runtime.block_on(TestGateway::start(&config));
     let live = gateway.app.live();
     let seeded = runtime.block_on(seed(&gateway.app.store, &live.otp, &live.identity, sessions));
-    // Any order that visits all of them and is not the order they were made in.
+    // Visits all users in another order than they were created.
     let visited = || (0..LISTS).map(|index| &seeded[(index * 7919) % seeded.len()]);
     let inside = visited().map(|seeded| {
         let started = Instant::now();
@@ -269,15 +269,15 @@ fn lists(runtime: &tokio::runtime::Runtime, sessions: usize, cache_mib: u64) -> 
     }
 }
 
-/// Resident memory, from `/proc/self/statm`, whose second field counts pages of 4 KiB.
+/// Resident memory. Source: `/proc/self/statm`, second field, in pages of 4 KiB.
 fn resident_mib() -> f64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: f64 = statm.split_whitespace().nth(1).and_then(|field| field.parse().ok()).expect("a number");
     pages * 4096.0 / (1024.0 * 1024.0)
 }
 
-/// Microseconds of one check of a request's token, the session's look-up with it: by the clock, and of CPU, which
-/// is the same on a machine that does nothing else.
+/// Wall time and CPU time in microseconds of one check of a request's token, with the look-up of its session. Both are
+/// equal on an idle machine.
 fn check(runtime: &tokio::runtime::Runtime, provider: &Arc<Provider>) -> (f64, f64) {
     let world = {
         let _inside = runtime.enter();

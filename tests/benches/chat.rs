@@ -1,8 +1,8 @@
 //! Chat: fan-out, one-to-one, idle sockets and history, beside bare servers and bare commits.
 //!
-//! The clients are a process of their own (`chat/client.rs`); the bare servers (`chat/bare.rs`) run in this one, as
-//! the gateway does, one after another, each with the same clients. Messages are stored durably by the gateway and not
-//! at all by the bare ones.
+//! The clients are a separate process (`chat/client.rs`). The bare servers (`chat/bare.rs`) and the gateway run in this
+//! process, one after another, with the same clients. The gateway stores messages durably; the bare servers store
+//! nothing.
 
 mod bare;
 pub(crate) mod client;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::measure::{Connection, cpu_seconds, median, percentile, runtime};
 
-/// Bounds that the bench drives on purpose: rates of a single socket, sockets of a single user.
+/// Raises the limits that the bench exceeds on purpose: rates of one socket, sockets of one user.
 const CONFIG: &str = "
 [chat]
 frames_per_second_max = 1000000
@@ -31,7 +31,7 @@ const TEXT_BYTES: usize = 100;
 const WINDOW: u64 = 64;
 const RUNS: usize = 3;
 
-/// Which parts run: all, or those that `CHAT_BENCH` names, with commas.
+/// Whether a part runs: all do, unless `CHAT_BENCH` lists parts, separated by commas.
 fn wanted(part: &str) -> bool {
     std::env::var("CHAT_BENCH").map_or(true, |parts| parts.split(',').any(|wanted| wanted == part))
 }
@@ -56,7 +56,7 @@ async fn job(job: Job) -> Outcome {
     tokio::task::spawn_blocking(move || client::run(&job)).await.expect("no panic")
 }
 
-/// Users with tokens: a user may hold many sockets, so a few are enough.
+/// Users with tokens. A few are enough, because a user may hold many sockets.
 pub(crate) async fn log_in(gateway: &TestGateway, users: u64) -> Vec<String> {
     let mut tokens = Vec::new();
     for user in 1..=users {
@@ -79,8 +79,8 @@ async fn fan_out() {
     const SENDERS: usize = 4;
     let gateway = TestGateway::start(CONFIG).await;
     let tokens = log_in(&gateway, 1000).await;
-    // At a pace, with and without somebody who does not read. First: the bare servers' queues have no bound, and what is
-    // left in them when their clients go takes the machine for a second.
+    // Paced, with and without a client that does not read. This part runs first: the bare servers' queues are
+    // unbounded, and their remainder occupies the machine for a second after their clients leave.
     let room = group(&gateway, 100).await;
     let addresses: Vec<String> = tokens[..100].iter().map(|token| address(&gateway, room, token)).collect();
     let paced = || Job {
@@ -100,7 +100,7 @@ async fn fan_out() {
          p99 {:.1} ms; reach: p99 below 6 ms, and 1.2 of it",
         alone.p50_ms, alone.p99_ms, beside.p50_ms, beside.p99_ms
     );
-    // As long as a message of the gateway is, with numbers of their usual length.
+    // Has the length of a gateway's message with ids of the usual length.
     let payload_bytes = TEXT_BYTES + 205;
     let (a, b) = (bare::start(false, payload_bytes).await, bare::start(true, payload_bytes).await);
     for members in [2_usize, 100, 1000] {
@@ -198,7 +198,7 @@ async fn pairs() {
         median(ratios),
         median(cpu)
     );
-    // The traffic of above at half its rate, and the hardest form of that rate: no message beside another.
+    // The same traffic at half its rate, and the hardest form of that rate: one message per write.
     for (window, form) in [(PAIR_WINDOW, "at once, as above"), (1, "at a time")] {
         let (mut ours, mut bares): (Vec<Outcome>, Vec<Outcome>) = Default::default();
         for _ in 0..RUNS {

@@ -1,4 +1,4 @@
-//! Durable state changes a second with 64 callers, beside bare sled with one flush a batch.
+//! Durable changes a second with 64 callers, beside bare sled with one flush per batch.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ const CALLERS: usize = 64;
 const RUNS: usize = 5;
 const RUN_TIME: Duration = Duration::from_secs(2);
 
-/// Changes a second through the store, and the mean size of its batches.
+/// Changes a second through the store, and the mean batch size.
 fn store(runtime: &tokio::runtime::Runtime, durability: Durability) -> (f64, f64) {
     let dir = tempfile::tempdir().expect("a folder");
     let store =
@@ -41,7 +41,7 @@ fn store(runtime: &tokio::runtime::Runtime, durability: Durability) -> (f64, f64
     (rate, stats.changes as f64 / stats.batches.max(1) as f64)
 }
 
-/// The same bytes by sled alone: one batch, one flush, again.
+/// The same bytes by sled alone: one flush per batch.
 pub(crate) fn bare(batch_size: usize, durability: Durability) -> f64 {
     let dir = tempfile::tempdir().expect("a folder");
     let db = sled::Config::new().path(dir.path()).flush_every_ms(None).open().expect("open");

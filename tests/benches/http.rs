@@ -1,4 +1,4 @@
-//! Authenticated `GET sessions/` beside bare hyper that answers the same bytes.
+//! Authenticated `GET sessions/` beside bare hyper with the same reply.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,18 +19,18 @@ use crate::measure::{median, runtime};
 const CONNECTIONS: usize = 32;
 const RUN_TIME: Duration = Duration::from_secs(3);
 const RUNS: usize = 5;
-/// Bytes by which the end of an answer is known: `"current":true}]`.
+/// Length of the end of a reply, by which it is recognised: `"current":true}]`.
 const END_BYTES: usize = 16;
 
-/// Requests a second that one client thread gets answered over kept-alive connections.
+/// Requests a second of one client thread over kept-alive connections.
 fn load(address: SocketAddr, request: &[u8], answer: &[u8]) -> f64 {
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let request = Bytes::copy_from_slice(request);
-        // An answer is read to its last bytes, not to its length: about once in a million, `last_seen` falls on a whole
-        // second, is written without a fraction, and the answer is seven bytes shorter.
+        // Reads until the last bytes and not up to a length: about once in a million requests, `last_seen` is a whole
+        // second, has no fraction, and makes the reply seven bytes shorter.
         let end = Bytes::copy_from_slice(&answer[answer.len() - END_BYTES..]);
         let answer_bytes = answer.len();
         let connections: Vec<_> = (0..CONNECTIONS)
@@ -68,7 +68,7 @@ fn load(address: SocketAddr, request: &[u8], answer: &[u8]) -> f64 {
     })
 }
 
-/// One whole answer, head and body.
+/// One reply, head and body.
 fn one(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).expect("connected");
@@ -88,7 +88,7 @@ fn one(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Bare hyper on a runtime of its own, answering with these headers and this body.
+/// Starts bare hyper on its own runtime. It answers with these headers and this body.
 fn bare(head: Vec<(String, String)>, body: Bytes) -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -1,7 +1,7 @@
-//! Runs the benches that are named on the command line, one after another; `cargo xtask bench` lists them.
+//! Runs the benches named on the command line, one after another. `cargo xtask bench` lists them.
 //!
-//! Every bench prints its numbers beside a bare baseline that was measured in the same run, because absolute
-//! numbers wander on shared machines. Each figure is the median of several runs. Nothing fails on a number.
+//! Every bench prints its numbers beside a bare baseline of the same run, because absolute numbers vary on shared
+//! machines. Each figure is the median of several runs. No number fails a bench.
 
 mod auth;
 mod chat;
@@ -13,13 +13,13 @@ mod plugin_call;
 mod reload;
 mod sms;
 
-/// The allocator of the `chelseru` command; the baselines run on it too.
+/// The allocator of the `chelseru` command. The baselines use it too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("chat-clients") {
-        // The process of the chat bench's clients; it says nothing but its outcome.
+        // The process of the chat bench's clients. It prints its outcome only.
         return chat::client::main();
     }
     for name in std::env::args().skip(1) {

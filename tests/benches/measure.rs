@@ -1,4 +1,4 @@
-//! What the benches share: medians, percentiles, CPU time, and a client for one request after another.
+//! Shared by the benches: medians, percentiles, CPU time, and a client for one request after another.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The value below which a share of the sorted samples lies.
+/// The value that a share of the sorted samples does not exceed.
 pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Duration {
     assert!(!sorted.is_empty(), "a percentile of nothing");
     sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
 }
 
-/// CPU time of this process so far, all threads, user and system, in seconds. From `/proc/self/stat`, fields 14
-/// and 15, in clock ticks of 10 ms (`man 5 proc`).
+/// CPU time of this process so far in seconds: all threads, user and system. Source: `/proc/self/stat`, fields 14 and
+/// 15, in clock ticks of 10 ms (`man 5 proc`).
 pub(crate) fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let after_name = stat.rsplit(')').next().expect("a name in brackets");
@@ -38,7 +38,7 @@ pub(crate) fn sorted(samples: impl Iterator<Item = Duration>) -> Vec<Duration> {
     samples
 }
 
-/// A kept connection of a blocking client.
+/// A kept-alive connection of a blocking client.
 pub(crate) struct Connection {
     stream: std::net::TcpStream,
     buffer: Vec<u8>,
@@ -52,7 +52,7 @@ impl Connection {
         Connection { stream, buffer: Vec::new() }
     }
 
-    /// The body of the answer, which must be 200.
+    /// Sends a request and returns the body of the reply. Panics unless its status is 200.
     pub(crate) fn ask(&mut self, request: &[u8]) -> String {
         use std::io::{Read, Write};
         self.stream.write_all(request).expect("sent");

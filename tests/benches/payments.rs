@@ -1,4 +1,4 @@
-//! Whole payments a second (create, callback, verify, credit) beside bare commits; ledger postings; balance reads.
+//! Payments a second (create, callback, verify, credit) beside bare commits; ledger postings; balance reads.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use crate::sms::{commits, rate};
 const CALLERS: usize = 64;
 const RUNS: usize = 3;
 const RUN_TIME: Duration = Duration::from_secs(3);
-/// Durable changes that a payment needs: made, started, asked, settled.
+/// Durable changes of a payment: created, started, asked, settled.
 const COMMITS_PER_PAYMENT: f64 = 4.0;
-/// Postings in a large ledger and in a small one.
+/// Postings of a large and of a small ledger.
 const POSTINGS: [u64; 2] = [1000, 1_000_000];
 const READS: usize = 20_000;
 
@@ -50,7 +50,7 @@ impl Client {
         Client { stream, buffer: vec![0; 16 * 1024] }
     }
 
-    /// The JSON of an answer that is 200.
+    /// Sends a request and returns the JSON of the reply. Panics unless its status is 200.
     async fn ask(&mut self, head: &str, body: &str) -> Value {
         let length = body.len();
         let request = format!(
@@ -75,7 +75,7 @@ impl Client {
     }
 }
 
-/// Payments credited a second: each caller makes one, comes back from the bank, and begins anew.
+/// Credited payments a second: each caller creates a payment, returns from the bank, and repeats.
 async fn payments(gateway: &TestGateway, access: &str) -> f64 {
     let address: SocketAddr =
         gateway.url.trim_start_matches("http://").split('/').next().expect("one").parse().expect("one");
@@ -129,11 +129,11 @@ async fn postings() -> f64 {
     rate(callers, started).await
 }
 
-/// What reading a balance takes in a ledger with so many postings, sorted.
+/// Sorted times of reading a balance in a ledger with a number of postings.
 struct BalanceReads {
-    /// By the store alone, in this process.
+    /// The store alone, in this process.
     inside: Vec<Duration>,
-    /// By `wallet/`, over one kept connection.
+    /// `wallet/` over one kept-alive connection.
     request: Vec<Duration>,
 }
 
@@ -152,7 +152,7 @@ async fn balance_reads(count: u64) -> BalanceReads {
             assert!(posted.expect("stored"));
         }
     }
-    // Users in an order that no cache foresees.
+    // Visits users in an order that defeats caches.
     let users = || (0..READS as u64).map(|n| 1 + n.wrapping_mul(0x9E37_79B9) % USERS);
     let inside = sorted(users().map(|user| {
         let started = Instant::now();

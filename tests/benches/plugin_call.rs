@@ -1,4 +1,4 @@
-//! A Kavenegar send in a fresh instance, in a kept one, and compiled natively.
+//! A Kavenegar send in a fresh instance, in a kept instance, and compiled natively.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::measure::{cpu_seconds, median, micros, percentile, runtime};
 const ANSWER: &str = r#"{"return":{"status":200,"message":"ok"},"entries":[{"messageid":8792343001,"message":"Your code: 482913","status":1,"statustext":"queued","sender":"10004346","receptor":"09121234567","date":1767256200,"cost":1200}]}"#;
 const CALLS: u32 = 4_000;
 const RUNS: usize = 5;
-/// Calls in one kept instance before it is made anew.
+/// Calls of one kept instance before it is replaced.
 const HELD_CALLS: u32 = 100;
 
-/// Answers at once, in this process.
+/// Answers immediately, in this process.
 struct Stub;
 
 #[async_trait::async_trait]
@@ -43,7 +43,7 @@ async fn provider() -> Arc<Provider> {
         built_plugins().into_iter().find(|(name, _)| name == "kavenegar.wasm").expect("the plugin is built");
     let plugin = host.load(std::fs::read(path).expect("read"), KINDS).await.expect("loaded");
     let limits = Limits {
-        // The kept instance is measured over many calls, and limits count over all of them.
+        // The kept instance makes many calls, and its limits count all of them.
         http_requests_max: 2 * HELD_CALLS,
         host_call_bytes_max: 16 * 1024 * 1024,
         output_bytes_max: 16 * 1024 * 1024,
@@ -107,7 +107,7 @@ pub(crate) fn run() {
     let native = native();
     let runtime = runtime();
     let provider = runtime.block_on(provider());
-    // On a worker thread, as requests are.
+    // Runs on a worker thread, like requests.
     let on_worker = |provider: Arc<Provider>, calls: u32| async move {
         tokio::spawn(async move {
             let mut samples = Vec::with_capacity(calls as usize);

@@ -1,4 +1,4 @@
-//! From a saved plugin file to its code serving, and a cold start with a warm cache.
+//! Time from a saved plugin file to its code serving, and a cold start with a warm cache.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::measure::{percentile, runtime};
 const RELOADS: u32 = 40;
 const STARTS: usize = 15;
 
-/// The component with one more custom section: other bytes, so other code to the host, and the same behaviour.
+/// The component with an added custom section: new code for the host, with the same behaviour.
 fn variant(bytes: &[u8], number: u32) -> Vec<u8> {
     let mut changed = bytes.to_vec();
-    // Section id 0, size, name length, name, content (WebAssembly core specification, custom section).
+    // Section id 0, size, name length, name, content (source: WebAssembly core specification, custom section).
     changed.extend([0, 9, 4]);
     changed.extend(b"save");
     changed.extend(number.to_le_bytes());
@@ -64,7 +64,7 @@ pub(crate) fn run() {
     }
 
     let dir = folder("[log]\nlevel = \"error\"\n");
-    // The first start fills the cache and makes the database.
+    // The first start fills the cache and creates the database.
     drop(Served::start(dir.path()));
     let mut starts: Vec<Duration> = (0..STARTS)
         .map(|_| {

@@ -1,6 +1,7 @@
-//! Messages accepted (durable) a second through the whole path with a provider that answers at once, beside two bare
-//! baselines: commits alone, and a relay that makes the same two HTTP exchanges and stores nothing. And how soon a
-//! gateway sends again that starts on 100,000 waiting messages.
+//! Durably accepted messages a second with a provider that answers immediately, and a restart on 100,000 messages.
+//!
+//! Two baselines: bare commits, and a relay that makes the same two HTTP exchanges and stores nothing. The restart
+//! measures how soon a gateway sends again when 100,000 messages wait.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ fn config(simulator: &Simulator) -> String {
     KAVENEGAR.replace("SIMULATOR", &simulator.addr.to_string())
 }
 
-/// Smallest durable changes a second by as many callers.
+/// Smallest durable changes a second with the same number of callers.
 pub(crate) async fn commits() -> f64 {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path(), StoreOptions::default()).expect("open");
@@ -74,11 +75,11 @@ pub(crate) async fn rate(callers: Vec<tokio::task::JoinHandle<u64>>, started: In
     sum as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Bytes of the gateway's answer to a message.
+/// Bytes of the gateway's reply to a message.
 const ANSWER_BYTES: usize = 400;
 
-/// Bare hyper that asks the stand-in once per request, by a client like the gateway's, and answers as many bytes as
-/// the gateway: what two HTTP exchanges a message leave of this machine.
+/// Starts bare hyper that asks the simulated provider once per request, with a client like the gateway's, and answers
+/// as many bytes as the gateway: the cost of two HTTP exchanges per message.
 async fn relay(simulator: &Simulator) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -121,7 +122,7 @@ fn address(gateway: &TestGateway) -> SocketAddr {
     gateway.url.trim_start_matches("http://").split('/').next().expect("one").parse().expect("one")
 }
 
-/// `message/send/` answered 200 (or 202 when nobody waits), a second, over kept-alive connections.
+/// Replies of `message/send/` a second over kept-alive connections: 200, or 202 when the caller does not wait.
 async fn sends(address: SocketAddr, token: &str, callers: usize, wait: bool) -> f64 {
     let started = Instant::now();
     let callers: Vec<_> = (0..callers)
@@ -210,7 +211,7 @@ async fn fill(dir: &Path) {
     store.close();
 }
 
-/// Resident memory of this process in MiB, from `/proc/self/statm` with pages of 4 KiB.
+/// Resident memory of this process in MiB. Source: `/proc/self/statm`, in pages of 4 KiB.
 fn memory_mib() -> f64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok()).expect("a number") / 256.0
@@ -220,7 +221,7 @@ async fn restart() {
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
     let dir = folder(&config(&simulator));
     fill(dir.path()).await;
-    // The provider is slow, so that the queue stays long while memory is looked at.
+    // A slow provider keeps the queue long while memory is measured.
     simulator.fault(Fault::delay("kavenegar", 20).accept(true)).expect("a fault");
     let before = memory_mib();
     let started = Instant::now();
@@ -250,7 +251,7 @@ pub(crate) fn run() {
         let (mut relays, mut relay_ratios) = (Vec::new(), Vec::new());
         let relay = relay(&simulator).await;
         let (gateway_at, sandbox_at) = (address(&gateway), address(&sandbox));
-        // One caller: what a message takes from end to end, while nothing else is sent.
+        // One caller: the end-to-end time of a message without other traffic.
         let alone = sends(gateway_at, &token, 1, true).await;
         let alone_without = sends(sandbox_at, &sandbox_token, 1, true).await;
         for _ in 0..RUNS {
@@ -263,7 +264,7 @@ pub(crate) fn run() {
             rates.push(rate);
             ratios.push(rate / bare);
             without_http.push(sends(sandbox_at, &sandbox_token, CALLERS, true).await);
-            // Stored for the queue to send, with nobody waiting.
+            // Stored for the queue; no caller waits.
             stored.push(sends(sandbox_at, &sandbox_token, CALLERS, false).await);
         }
         let (rate, bare) = (median(rates), median(bares));
@@ -272,7 +273,7 @@ pub(crate) fn run() {
             median(ratios)
         );
         let relayed = median(relays);
-        // Before the provider is asked, and after it answered: less would lose a message or its outcome.
+        // One change before the provider is asked and one after it answered. Fewer would lose a message or its outcome.
         let bound = 1.0 / (1.0 / relayed + 2.0 / bare);
         println!(
             "the same two HTTP exchanges, nothing stored and no plugin: {relayed:.0}/s, {:.2} of bare commits; we have {:.2} of it",

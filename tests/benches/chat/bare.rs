@@ -1,5 +1,5 @@
-//! Two bare servers with fastwebsockets frames: what comes on one socket goes to all of its room, and nothing is
-//! stored. A writes every frame by itself; B joins all that wait for a socket into one write.
+//! Two bare servers with fastwebsockets frames. They send each message to all sockets of its room and store nothing.
+//! Server A writes every frame separately. Server B joins all waiting frames of a socket into one write.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 type Rooms = Arc<Mutex<HashMap<String, Arc<Mutex<Vec<UnboundedSender<Bytes>>>>>>>;
 
-/// Starts a server on a free port; its rooms are paths. Payloads are as long as the gateway's would be.
+/// Starts a server on a free port. Its rooms are paths. Payloads have the length of the gateway's payloads.
 pub(crate) async fn start(joined: bool, payload_bytes: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");

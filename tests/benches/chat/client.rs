@@ -1,5 +1,5 @@
-//! Clients of the chat bench, in a process of their own: they open sockets, send within a window or at a pace, and
-//! count what comes.
+//! Clients of the chat bench, in a separate process: they open sockets, send within a window or at a pace, and count
+//! received frames.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// What the clients shall do.
+/// The clients' job.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Job {
-    /// One socket each.
+    /// URLs, one socket each.
     pub(crate) addresses: Vec<String>,
-    /// Every so many-th socket sends, from the first on.
+    /// Every n-th socket sends, starting with the first.
     pub(crate) sender_every: usize,
-    /// Messages on their way from one sender; with a pace, how many it writes at once.
+    /// Messages in flight per sender; with a pace, messages per write.
     pub(crate) window: u64,
-    /// Messages a second of all senders together, instead of a window; 0: as fast as the window allows.
+    /// Messages a second of all senders together; 0: as fast as the window allows.
     pub(crate) rate: f64,
     pub(crate) text_bytes: usize,
     pub(crate) seconds: f64,
@@ -30,23 +30,23 @@ pub(crate) struct Job {
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Frames received a second, over all sockets.
+    /// Received frames a second, over all sockets.
     pub(crate) deliveries: f64,
-    /// Messages a second that came back to their senders.
+    /// Messages a second that returned to their senders.
     pub(crate) messages: f64,
-    /// Of deliveries, in milliseconds; with a pace only.
+    /// Delivery times in milliseconds; with a pace only.
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
 }
 
-/// Runs a job in a process of its own.
+/// Runs a job in a separate process.
 pub(crate) fn run(job: &Job) -> Outcome {
     let mut child = start(job);
     let output = child.wait_with_output_line();
     serde_json::from_str(&output).unwrap_or_else(|error| panic!("the clients said {output:?}: {error}"))
 }
 
-/// The process of a job; ended when dropped.
+/// The process of a job. Dropping ends it.
 pub(crate) struct Clients(std::process::Child);
 
 impl Clients {
@@ -83,7 +83,7 @@ pub(crate) fn start(job: &Job) -> Clients {
     Clients(child)
 }
 
-/// What the process of the clients does.
+/// Main function of the clients' process.
 pub(crate) fn main() {
     let job: Job = serde_json::from_reader(std::io::stdin()).expect("a job");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -110,7 +110,7 @@ async fn work(job: Job) -> Outcome {
     let counts = Arc::new(Counts::default());
     let started = Instant::now();
     if job.seconds == 0.0 {
-        // Open, silent, and answering pings until the bench ends this process.
+        // Stays open and answers pings until the bench ends this process.
         println!("{{}}");
         let _ = std::io::stdout().flush();
         let mut waiting = Vec::new();
@@ -170,7 +170,7 @@ fn message(index: usize, micros: u128, bytes: usize) -> Vec<u8> {
     frame(0x81, format!("{{\"message\":\"{text}\"}}").as_bytes())
 }
 
-/// Reads for ever and counts; a sender sends as many as came back.
+/// Reads without end and counts. A sender sends one message for each that returned.
 async fn receive(
     mut reader: OwnedReadHalf,
     index: usize,
@@ -231,7 +231,7 @@ async fn receive(
     }
 }
 
-/// When a paced message was sent: the number between the first two colons of its text.
+/// Send time of a paced message: the number between the first two colons of its text.
 fn sent_at(beginning: &[u8]) -> Option<u128> {
     let text = std::str::from_utf8(beginning).ok()?;
     let (_, text) = text.split_once("\"message\":\"")?;
@@ -247,7 +247,7 @@ async fn pace(
     counts: Arc<Counts>,
 ) {
     let gap = Duration::from_secs_f64(senders * job.window as f64 / job.rate);
-    // Not all at the same moment.
+    // Spreads the senders over time.
     let mut next = tokio::time::Instant::now() + gap.mul_f64((index % 97) as f64 / 97.0);
     while !counts.stop.load(Ordering::Relaxed) {
         tokio::time::sleep_until(next).await;
