@@ -1,7 +1,7 @@
-//! `cargo xtask autobahn`: the Autobahn test suite against the hidden echo route.
+//! `cargo xtask autobahn`: run the Autobahn test suite against the hidden echo route.
 //!
-//! The suite is the field's judge of WebSocket servers and runs on Python 2.7 only, which most machines no longer
-//! have; so this is a command of its own, and the tests that always run hold the same cases written by hand.
+//! The suite is the standard conformance test of WebSocket servers. It needs Python 2.7, which most machines no longer
+//! have. Therefore it is a separate command, and the journeys contain the same cases, written by hand.
 
 use std::process::Command;
 
@@ -10,17 +10,17 @@ use crate::workspace::{Workspace, ask, ensure_wasm_target, run as run_command, s
 use crate::{Done, Failure, plugins, start};
 
 pub(crate) const HELP: &str = "
-cargo xtask autobahn                     with python2.7 from PATH
-cargo xtask autobahn --python PROGRAM    with that one
+cargo xtask autobahn                     Run the suite with python2.7 from PATH.
+cargo xtask autobahn --python PROGRAM    Run the suite with this Python 2.7.
 
-Installs the suite into the build folder (once, with pip, from the network), starts a gateway with its echo route and
-runs the cases of groups 1 to 7, 9 and 10. Every case must be OK or informational. Takes half a minute once built.
-Python 2.7: pyenv install 2.7.18, or a package python2 of your system.";
+Install the suite into the build folder (once, with pip, from the network), start a gateway with its echo route and run
+the cases of groups 1 to 7, 9 and 10. Every case must be OK or informational. A run takes half a minute once built.
+To get Python 2.7: pyenv install 2.7.18, or your system's package python2.";
 
 /// Version of the suite on PyPI.
 const SUITE: &str = "autobahntestsuite==25.10.1";
 
-/// Starts the suite from the folder that it was installed to: it needs what `.pth` files there say.
+/// Starts the suite from its installation folder, with the `.pth` files there applied.
 const START: &str = "import os, site, sys; folder = os.environ['AUTOBAHN_FOLDER']; site.addsitedir(folder); \
                      sys.path.insert(0, folder); from autobahntestsuite.wstest import run; sys.exit(run())";
 
@@ -52,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     ensure_wasm_target(workspace)?;
     plugins::install(&plugins::build(workspace)?, &staged(workspace))?;
     let report = folder.join("report");
-    run_command(&mut workspace.cargo(&start::build_arguments(false)))?;
+    run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru-autobahn"], false)))?;
     let mut program = Command::new(workspace.program("debug", "chelseru-autobahn"));
     program
         .env(PLUGINS_DIR, staged(workspace))

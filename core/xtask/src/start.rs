@@ -1,7 +1,7 @@
 //! `cargo xtask start`: from a clone to a serving gateway.
 //!
-//! Builds what is missing, installs the plugins beside the configuration, lets the gateway check that
-//! configuration, and then becomes the gateway, so that signals and the exit status are its own.
+//! Builds the gateway and the plugins, installs the plugins beside the configuration, checks the configuration, and
+//! then becomes the gateway, so signals and the exit status are the gateway's own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,12 +12,12 @@ use crate::{Done, Failure, plugins};
 pub(crate) const HELP: &str = "
 cargo xtask start [--release] [--config FILE] [-- ARGUMENTS]
 
-Needs Rust by rustup and a C compiler, nothing else. Serves with config.toml: an embedded database and
-sandbox providers, so that a login can be tried at once. Ends with Ctrl-C.
+Build the gateway and the plugins, and serve with config.toml: an embedded database and sandbox providers, so a login
+works at once. Needs Rust (by rustup) and a C compiler. Ctrl-C stops the gateway.
 
   --release        optimise; the first such build takes longer
-  --config FILE    another configuration; plugins go into data/plugins beside it
-  -- ARGUMENTS     for chelseru serve";
+  --config FILE    use another configuration; the plugins are installed into data/plugins beside it
+  -- ARGUMENTS     pass arguments to chelseru serve";
 
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
@@ -55,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     };
     if !config.is_file() {
         return Err(Failure::Failed(format!(
-            "no configuration at {}; give one with --config FILE",
+            "no configuration at {}; name one with --config FILE",
             config.display()
         )));
     }
@@ -63,7 +63,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     let gateway = workspace.program(profile, "chelseru");
     if !gateway.is_file() {
         println!(
-            "The first build compiles the WebAssembly engine: several minutes, later ones take seconds."
+            "The first build compiles the WebAssembly engine and takes several minutes; later builds take seconds."
         );
     }
 
@@ -72,7 +72,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     step(2, "building the plugins");
     let built = plugins::build(workspace)?;
     step(3, "building the gateway");
-    run_command(&mut workspace.cargo(&build_arguments(options.release)))?;
+    run_command(&mut workspace.cargo(&build_arguments(&["chelseru"], options.release)))?;
     step(4, "installing the plugins");
     plugins::install(&built, &config.parent().unwrap_or(Path::new(".")).join("data/plugins"))?;
     step(5, &format!("checking {} and serving", shown(workspace, &config)));
@@ -85,9 +85,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     Err(become_program(gateway_command("serve").args(&options.serve)))
 }
 
-/// The one way in which the programs are built; see `workspace` for why it is always the whole workspace.
-pub(crate) fn build_arguments(release: bool) -> Vec<&'static str> {
-    let mut arguments = vec!["build", "--workspace", "--bins"];
+/// Builds the named programs and what they need, with the features of the whole workspace (see `workspace`).
+pub(crate) fn build_arguments(programs: &[&'static str], release: bool) -> Vec<&'static str> {
+    let mut arguments = vec!["build", "--workspace"];
+    for program in programs {
+        arguments.extend(["--bin", program]);
+    }
     if release {
         arguments.push("--release");
     }
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_two_dashes_belongs_to_the_gateway() {
+    fn arguments_after_two_dashes_belong_to_the_gateway() {
         let read = options(words("--release --config x.toml -- --release --flag")).unwrap();
         assert_eq!(
             read,
@@ -117,12 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn an_option_without_its_value_is_wrong_usage() {
+    fn only_the_named_programs_are_built_and_always_with_the_workspaces_features() {
+        assert_eq!(
+            build_arguments(&["a", "b"], true),
+            ["build", "--workspace", "--bin", "a", "--bin", "b", "--release"]
+        );
+    }
+
+    #[test]
+    fn an_option_without_its_value_is_a_usage_error() {
         assert!(matches!(options(words("--config")), Err(Failure::Usage(_))));
     }
 
     #[test]
-    fn a_missing_configuration_is_told_before_anything_is_built() {
+    fn a_missing_configuration_is_reported_before_anything_is_built() {
         let workspace = Workspace::find().unwrap();
         let result = run(&workspace, words("--config no/such/file.toml"));
         assert!(matches!(result, Err(Failure::Failed(text)) if text.contains("no/such/file.toml")));

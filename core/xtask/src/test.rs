@@ -1,32 +1,32 @@
 //! `cargo xtask test`: every test, from a fresh clone.
 //!
-//! Plugins first, because journeys load them; then the programs, because journeys start them; then the
-//! tests of both workspaces. All of them run even when some fail, and the last line sums them up. Journeys
-//! find the built plugins through `CHELSERU_PLUGINS_DIR`.
+//! Builds the plugins, which journeys load, and the gateway, which journeys start; then runs the tests of both
+//! workspaces. Every test runs even when some fail. The last line sums them up.
+//! Journeys find the built plugins through `CHELSERU_PLUGINS_DIR`.
 
 use crate::workspace::{Workspace, ensure_wasm_target, host_target, run as run_command, run_seeing};
 use crate::{Done, Failure, plugins, start};
 
 pub(crate) const HELP: &str = "
-cargo xtask test              everything
-cargo xtask test FILTER...    only tests whose name contains one of the words
+cargo xtask test              Run every test.
+cargo xtask test FILTER...    Run the tests whose name contains one of the words.
 
-The last line sums up: N passed, N failed. Exit status 1 when a test failed or could not be built.";
+The last line is the sum: N passed, N failed. Exit status 1 when a test failed or could not be built.";
 
-/// Environment variable with the folder of the built plugins, named as they are installed.
+/// Environment variable that names the folder of the built plugins. The files have their installed names.
 pub(crate) const PLUGINS_DIR: &str = "CHELSERU_PLUGINS_DIR";
 
 pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     if let Some(option) = filters.iter().find(|filter| filter.starts_with('-')) {
-        return Err(Failure::Usage(format!("test: {option:?} is not known; accepted: FILTER...")));
+        return Err(Failure::Usage(format!("test: unknown option {option:?}; accepted: FILTER...")));
     }
     println!("[1/4] WASM target and plugins");
     ensure_wasm_target(workspace)?;
     let built = plugins::build(workspace)?;
     let folder = staged(workspace);
     plugins::install(&built, &folder)?;
-    println!("[2/4] programs (the first build takes several minutes)");
-    run_command(&mut workspace.cargo(&start::build_arguments(false)))?;
+    println!("[2/4] the gateway (the first build takes several minutes)");
+    run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru"], false)))?;
 
     let mut count = Count::default();
     let mut broken = Vec::new();
@@ -47,7 +47,7 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     result
 }
 
-/// Where the built plugins lie for tests and benches.
+/// The folder of the built plugins for tests and benches.
 pub(crate) fn staged(workspace: &Workspace) -> std::path::PathBuf {
     workspace.target.join("plugins-built")
 }
@@ -60,7 +60,7 @@ struct Count {
 }
 
 impl Count {
-    /// Reads a line such as `test result: FAILED. 3 passed; 1 failed; 0 ignored; ...`; skips any other.
+    /// Reads a line such as `test result: FAILED. 3 passed; 1 failed; 0 ignored; ...`. Skips any other line.
     fn see(&mut self, line: &str) {
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
@@ -83,7 +83,7 @@ fn verdict(count: &Count, broken: &[&str], filters: &[String]) -> Done {
         return Err(Failure::Failed("some tests failed".into()));
     }
     if !broken.is_empty() {
-        // No test failed, and yet cargo did: a test program did not build or did not end by itself.
+        // Cargo failed although no test did: a test program did not build, or it crashed.
         return Err(Failure::Failed(format!("tests could not be built or crashed: {}", broken.join(", "))));
     }
     if count.passed == 0 {

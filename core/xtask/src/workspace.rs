@@ -1,9 +1,9 @@
-//! Where things are, and how cargo is run.
+//! Paths of the checkout, and how cargo is run.
 //!
-//! Two workspaces: the root one and `plugins/`, which is built for another target and has folders of its
-//! own. `CARGO_TARGET_DIR` is respected: the plugins then use a folder inside it. Cargo is always run with
-//! the same flags (`--workspace`), because another choice of packages unites features differently and would
-//! compile the largest dependencies again.
+//! The repository has two workspaces: the root and `plugins/`, which builds for another target into its own folder.
+//! With `CARGO_TARGET_DIR` set, the plugins build into a folder inside it.
+//! Cargo always runs with `--workspace`. Another choice of packages unifies features differently and would compile the
+//! WebAssembly engine twice. `--bin` narrows what is built and leaves the features alone.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -24,8 +24,8 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// The workspace that cargo runs this program for; without cargo, the one it was built from. They differ
-    /// when a checkout was copied or moved together with its target folder.
+    /// Finds the workspace that cargo runs this program for; without cargo, the one it was built from.
+    /// The two differ after a checkout was copied or moved together with its target folder.
     pub(crate) fn find() -> Result<Self, Failure> {
         let package = std::env::var_os("CARGO_MANIFEST_DIR");
         let root = package
@@ -49,13 +49,13 @@ impl Workspace {
         Self { root: root.to_owned(), target: target.unwrap_or_else(|| root.join("target")), plugins_target }
     }
 
-    /// Cargo in the root workspace.
+    /// A cargo command in the root workspace.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         self.cargo_in(&self.root, &self.target, arguments)
     }
 
-    /// Cargo in the plugins' workspace. It must run in that folder: its settings (target, stack size) are
-    /// found from there.
+    /// A cargo command in the plugins' workspace. Runs in that folder, because cargo finds the settings (target, stack
+    /// size) from there.
     pub(crate) fn plugins_cargo(&self, arguments: &[&str]) -> Command {
         self.cargo_in(&self.root.join("plugins"), &self.plugins_target, arguments)
     }
@@ -63,8 +63,8 @@ impl Workspace {
     fn cargo_in(&self, folder: &Path, target: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", target);
-        // `cargo run` describes this package to its child; another cargo must not inherit that, or build
-        // scripts that look at these variables would run again.
+        // `cargo run` describes this package to its child. Another cargo must not inherit that: build scripts that read
+        // these variables would run again.
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
             if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") {
@@ -74,20 +74,20 @@ impl Workspace {
         command
     }
 
-    /// Built programs of a profile.
+    /// Path of a built program.
     pub(crate) fn program(&self, profile: &str, name: &str) -> PathBuf {
         self.target.join(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 }
 
-/// Shows a path from the root of the checkout where it lies inside.
+/// Shows a path relative to the checkout when it lies inside.
 pub(crate) fn shown<'a>(workspace: &Workspace, path: &'a Path) -> std::path::Display<'a> {
     path.strip_prefix(&workspace.root).unwrap_or(path).display()
 }
 
-/// Runs with the terminal passed on.
+/// Runs a command with this terminal.
 ///
-/// Errors: the program is missing or ends with another status than 0; the text names the command line.
+/// Errors: the program is missing, or its exit status is not 0. The text names the command line.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
@@ -96,16 +96,15 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     }
 }
 
-/// Runs and hands each line of the standard output to `see` while passing it on; the answer tells whether
-/// the program succeeded.
+/// Runs a command, passes its standard output on and hands each line to `see`. Returns whether the program succeeded.
 pub(crate) fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool, Failure> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| not_started(command, &error))?;
     let output = child.stdout.take().expect("the output was asked for as a pipe");
     let mut out = std::io::stdout().lock();
-    // Tests may print bytes that are no text; those are shown as they are and seen as replacements.
+    // Tests may print bytes that are not UTF-8. They are printed unchanged and seen as replacement characters.
     for bytes in BufReader::new(output).split(b'\n').map_while(Result::ok) {
         see(&String::from_utf8_lossy(&bytes));
-        // A reader that went away (`| head`) must not end the tests.
+        // A closed pipe (`| head`) must not end the tests.
         let _ = out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
     }
     match child.wait() {
@@ -114,7 +113,7 @@ pub(crate) fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> Re
     }
 }
 
-/// The standard output of a short question, trimmed.
+/// Runs a command and returns its standard output, trimmed.
 pub(crate) fn ask(command: &mut Command) -> Result<String, Failure> {
     let output = command.output().map_err(|error| not_started(command, &error))?;
     if output.status.success() {
@@ -124,7 +123,7 @@ pub(crate) fn ask(command: &mut Command) -> Result<String, Failure> {
     Err(Failure::Failed(format!("{} ended with {}: {error}", line(command), output.status)))
 }
 
-/// Replaces this program by another; on systems that cannot, runs it and passes its status on.
+/// Replaces this program with another. Where the system cannot, runs it and exits with its status.
 pub(crate) fn become_program(command: &mut Command) -> Failure {
     #[cfg(unix)]
     {
@@ -141,7 +140,7 @@ pub(crate) fn become_program(command: &mut Command) -> Failure {
 
 /// Adds the plugins' target to the toolchain when it is missing.
 ///
-/// Errors: it is missing and cannot be added; the text gives the command that would.
+/// Errors: the target cannot be added. The text gives the command that adds it.
 pub(crate) fn ensure_wasm_target(workspace: &Workspace) -> Result<(), Failure> {
     let mut rustc = Command::new("rustc");
     rustc.args(["--print", "target-libdir", "--target", WASM_TARGET]).current_dir(&workspace.root);
@@ -152,14 +151,14 @@ pub(crate) fn ensure_wasm_target(workspace: &Workspace) -> Result<(), Failure> {
     run(Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(&workspace.root)).map_err(
         |_| {
             Failure::Failed(format!(
-                "the target {WASM_TARGET} is missing and could not be added; with rustup and a network, \
-             this adds it: rustup target add {WASM_TARGET}"
+                "the target {WASM_TARGET} is missing and could not be added; with rustup and a network, run: \
+             rustup target add {WASM_TARGET}"
             ))
         },
     )
 }
 
-/// The machine's own target, such as `x86_64-unknown-linux-gnu`.
+/// The target of this machine, such as `x86_64-unknown-linux-gnu`.
 pub(crate) fn host_target() -> Result<String, Failure> {
     let version = ask(Command::new("rustc").arg("-vV"))?;
     version
@@ -191,6 +190,8 @@ fn not_started(command: &Command, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
@@ -203,6 +204,48 @@ mod tests {
         assert_eq!(default.plugins_target, Path::new("/repo/plugins/target"));
     }
 
+    /// Packages that take long to compile. With other features for them, or for anything below them, a build with one
+    /// package and a build with all would compile them twice.
+    const HEAVY: &[&str] = &["wasmtime", "wasmtime-wasi", "cranelift-codegen", "sled", "aws-lc-sys"];
+
+    /// Package, version and features of everything that the heavy packages depend on, for a choice of packages.
+    fn below_heavy(workspace: &Workspace, choice: &[&str]) -> BTreeSet<String> {
+        let tree =
+            ["tree", "--offline", "--edges", "normal,build", "--prefix", "depth", "--format", "|{p}|{f}"];
+        let tree = ask(workspace.cargo(&tree).args(choice)).unwrap();
+        // Cargo prints what is below a package at its first place only.
+        let mut below: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut path: Vec<String> = Vec::new();
+        for line in tree.lines() {
+            let Some((depth, package)) = line.split_once('|') else { continue };
+            path.truncate(depth.parse().unwrap());
+            let package = package.trim_end_matches(" (*)").to_owned();
+            if let Some(parent) = path.last() {
+                below.entry(parent.clone()).or_default().insert(package.clone());
+            }
+            path.push(package);
+        }
+        let is_heavy =
+            |package: &&String| HEAVY.iter().any(|heavy| package.starts_with(&format!("{heavy} ")));
+        let mut found: BTreeSet<String> = BTreeSet::new();
+        let mut open: Vec<String> = below.keys().filter(is_heavy).cloned().collect();
+        while let Some(package) = open.pop() {
+            if found.insert(package.clone()) {
+                open.extend(below.get(&package).into_iter().flatten().cloned());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn heavy_packages_have_the_same_features_for_the_gateway_and_for_the_workspace() {
+        let workspace = Workspace::find().unwrap();
+        let of_all = below_heavy(&workspace, &["--workspace"]);
+        assert!(of_all.iter().any(|package| package.starts_with("wasmtime ")), "{of_all:?}");
+        let of_one = below_heavy(&workspace, &["--package", "chelseru"]);
+        assert_eq!(of_one.difference(&of_all).collect::<Vec<_>>(), Vec::<&String>::new());
+    }
+
     #[test]
     fn a_missing_program_is_named_with_its_arguments() {
         let error = run(Command::new("no-such-program-here").arg("--flag")).unwrap_err();
@@ -212,7 +255,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn seen_lines_arrive_whole_and_the_status_is_told() {
+    fn seen_lines_are_whole_and_the_status_is_returned() {
         let mut lines = Vec::new();
         let mut command = Command::new("sh");
         command.args(["-c", "echo one; printf two; exit 3"]);
