@@ -1,6 +1,6 @@
 //! `cargo xtask check`: formatting and lints of both workspaces, warnings denied.
 //!
-//! Adds rustfmt and clippy to the toolchain when they are missing, as on a machine with a minimal profile.
+//! Adds rustfmt and clippy to the toolchain when they are missing, as in rustup's minimal profile.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use crate::workspace::{WASM_TARGET, Workspace, ensure_wasm_target, run as run_co
 use crate::{Done, Failure, no_more};
 
 pub(crate) const HELP: &str = "
-cargo xtask check    cargo fmt --check and cargo clippy -D warnings, for the gateway and the plugins";
+cargo xtask check    Run cargo fmt --check and cargo clippy -D warnings on the gateway and the plugins.";
 
 pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     no_more("check", arguments.into_iter(), "no arguments")?;
@@ -32,11 +32,10 @@ fn ensure_component(workspace: &Workspace, tool: &str, component: &str) -> Done 
         return Ok(());
     }
     println!("      {component} is missing; adding it with rustup");
-    run_command(Command::new("rustup").args(["component", "add", component]).current_dir(&workspace.root)).map_err(
-        |_| {
+    run_command(Command::new("rustup").args(["component", "add", component]).current_dir(&workspace.root))
+        .map_err(|_| {
             Failure::Failed(format!(
-                "{component} is missing and could not be added; this adds it: rustup component add {component}"
+                "{component} is missing and could not be added; run: rustup component add {component}"
             ))
-        },
-    )
+        })
 }

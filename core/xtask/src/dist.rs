@@ -1,6 +1,6 @@
-//! `cargo xtask dist`: what is shipped, as a folder and, where `tar` exists, as an archive.
+//! `cargo xtask dist`: build the release folder and, where `tar` exists, an archive of it.
 //!
-//! The folder serves as it lies: program, configuration, plugins in `data/plugins`, licence and texts.
+//! The folder is ready to serve: program, configuration, plugins in `data/plugins`, licence and documents.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use crate::workspace::{Workspace, ensure_wasm_target, file_error, host_target, r
 use crate::{Done, no_more, plugins};
 
 pub(crate) const HELP: &str = "
-cargo xtask dist    target/dist/chelseru-VERSION-TARGET/ and the same as .tar.gz
+cargo xtask dist    Build target/dist/chelseru-VERSION-TARGET/ and the same as .tar.gz.
 
-Optimised across crates (profile dist): slow to build, about ten minutes the first time.";
+The dist profile optimises across crates. The first build takes about ten minutes.";
 
-/// Files from the root of the checkout that belong beside the program, where they exist.
+/// Files from the root of the checkout that are copied beside the program when they exist.
 const TEXTS: &[&str] = &["config.toml", "README.md", "CHANGELOG.md", "LICENSE"];
 
 pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
@@ -37,7 +37,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     for text in TEXTS.iter().filter(|text| workspace.root.join(text).is_file()) {
         copy(&workspace.root.join(text), &folder.join(text))?;
     }
-    // The program holds this data.
+    // The program contains this data, so its licence is shipped too.
     let (from, to) = ("core/domain/data/LICENSE-uap-core", "LICENSE-uap-core");
     copy(&workspace.root.join(from), &folder.join(to))?;
     let archive = dist.join(format!("{name}.tar.gz"));

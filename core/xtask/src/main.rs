@@ -1,9 +1,9 @@
-//! `cargo xtask COMMAND`: everything a contributor or a newcomer does with this repository.
+//! `cargo xtask COMMAND`: the commands for newcomers and contributors.
 //!
-//! Depends on the standard library only, so that the first command of a fresh clone builds in a second. A
-//! command is a line in [`COMMANDS`]: its name, what it does, its help and its function. Exit status: 0
-//! done, 1 failed, 2 wrong usage; every error says what would help.
-//! Reading order: this file, `workspace` (where things are, how cargo is run), then one file per command.
+//! Depends on the standard library only, so the first command of a fresh clone builds in a second.
+//! [`COMMANDS`] lists each command with its name, summary, help and function.
+//! Exit status: 0 done, 1 failed, 2 usage error. Every error says what would help.
+//! Reading order: this file, `workspace` (paths, and how cargo is run), then one file per command.
 
 mod workspace;
 
@@ -25,12 +25,12 @@ use std::process::ExitCode;
 
 use workspace::Workspace;
 
-/// Why a command ended without success.
+/// Why a command failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
-    /// The work could not be done; exit status 1.
+    /// The work failed. Exit status 1.
     Failed(String),
-    /// The command line is wrong; exit status 2.
+    /// The command line is a usage error. Exit status 2.
     Usage(String),
 }
 
@@ -43,52 +43,57 @@ struct Command {
     run: fn(&Workspace, Vec<String>) -> Done,
 }
 
-/// In the order in which a newcomer meets them.
+/// In the order in which a newcomer needs them.
 static COMMANDS: &[Command] = &[
     Command {
         name: "start",
-        summary: "build everything, install the plugins and serve on 127.0.0.1:8000",
+        summary: "Build the gateway, install the plugins and serve on 127.0.0.1:8000.",
         help: start::HELP,
         run: start::run,
     },
-    Command { name: "test", summary: "run every test there is", help: test::HELP, run: test::run },
+    Command { name: "test", summary: "Run every test.", help: test::HELP, run: test::run },
     Command {
         name: "plugins",
-        summary: "build the plugins, and install them with --install",
+        summary: "Build the plugins; with --install, install them.",
         help: plugins::HELP,
         run: plugins::run,
     },
     Command {
         name: "simulator",
-        summary: "run the stand-in providers with scripted faults",
+        summary: "Run the simulated providers with scripted faults.",
         help: simulator::HELP,
         run: simulator::run,
     },
     Command {
         name: "bench",
-        summary: "measure, each number beside its baseline",
+        summary: "Run benches; print each number beside its baseline.",
         help: bench::HELP,
         run: bench::run,
     },
     Command {
         name: "autobahn",
-        summary: "run the Autobahn test suite (needs Python 2.7)",
+        summary: "Run the Autobahn test suite (needs Python 2.7).",
         help: autobahn::HELP,
         run: autobahn::run,
     },
     Command {
         name: "check",
-        summary: "formatting and lints, warnings denied (what .ci/run asks first)",
+        summary: "Check formatting and lints; deny warnings.",
         help: check::HELP,
         run: check::run,
     },
     Command {
         name: "tidy",
-        summary: "hold the repository's own rules: arrows, circles, lengths, module docs, bans",
+        summary: "Check the repository's own rules: arrows, circles, lengths, module docs, bans.",
         help: tidy::HELP,
         run: tidy::run,
     },
-    Command { name: "dist", summary: "build what is shipped", help: dist::HELP, run: dist::run },
+    Command {
+        name: "dist",
+        summary: "Build the release folder and archive.",
+        help: dist::HELP,
+        run: dist::run,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -113,9 +118,9 @@ fn dispatch(mut arguments: Vec<String>) -> Done {
     let name = arguments.remove(0);
     let command = COMMANDS.iter().find(|command| command.name == name).ok_or_else(|| {
         let names: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
-        Failure::Usage(format!("no command {name:?}; accepted: {}", names.join(", ")))
+        Failure::Usage(format!("unknown command {name:?}; accepted: {}", names.join(", ")))
     })?;
-    // What stands behind `--` belongs to the program that the command runs.
+    // Arguments after `--` belong to the program that the command runs.
     let own = arguments.iter().take_while(|argument| *argument != "--");
     if own.clone().any(|argument| argument == "--help" || argument == "-h") {
         println!("cargo xtask {}: {}\n\n{}", command.name, command.summary, command.help.trim());
@@ -129,16 +134,16 @@ fn overview() -> String {
     for command in COMMANDS {
         text.push_str(&format!("  {:10} {}\n", command.name, command.summary));
     }
-    text.push_str("\ncargo xtask COMMAND --help says more. New here? cargo xtask start");
+    text.push_str("\nRun cargo xtask COMMAND --help for details. New here? Run cargo xtask start");
     text
 }
 
-/// Refuses what a command does not take.
+/// Refuses an argument that a command does not take.
 fn no_more(command: &str, mut arguments: impl Iterator<Item = String>, accepted: &str) -> Done {
     match arguments.next() {
         None => Ok(()),
         Some(unknown) => {
-            Err(Failure::Usage(format!("{command}: {unknown:?} is not known; accepted: {accepted}")))
+            Err(Failure::Usage(format!("{command}: unknown argument {unknown:?}; accepted: {accepted}")))
         }
     }
 }
@@ -155,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_command_is_told_all_commands() {
+    fn an_unknown_command_gets_a_list_of_all_commands() {
         let text = usage(&["strat"]);
         assert!(COMMANDS.iter().all(|command| text.contains(command.name)), "{text}");
     }
@@ -180,7 +185,7 @@ mod tests {
     fn help_exists_for_every_command_and_runs_nothing() {
         assert_eq!(dispatch(Vec::new()), Ok(()));
         for command in COMMANDS {
-            assert!(command.help.contains("cargo xtask"), "{} shows no use", command.name);
+            assert!(command.help.contains("cargo xtask"), "{} shows no command line", command.name);
             assert_eq!(dispatch(vec![command.name.into(), "--help".into()]), Ok(()));
             assert!(overview().contains(command.summary));
         }

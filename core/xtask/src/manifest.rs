@@ -1,18 +1,17 @@
-//! Reads the little that these commands need from a `Cargo.toml`, a `Cargo.lock` or `deny.toml`.
+//! Reads what these commands need from a `Cargo.toml`, a `Cargo.lock` or `deny.toml`.
 //!
-//! Not a TOML parser: it knows sections, `key = value` lines, inline tables on one line and arrays of
-//! strings, which is how this repository writes its files. What it does not understand it skips, and
-//! `tidy` reports a manifest in which it finds no package name.
+//! Not a TOML parser: it reads sections, `key = value` lines, inline tables on one line and arrays of strings, as this
+//! repository writes them. It skips everything else. `tidy` reports a manifest without a package name.
 
 /// A dependency as a manifest names it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Dependency {
-    /// Package name: that of `package = "..."` when the dependency is renamed.
+    /// Package name. For a renamed dependency, the name in `package = "..."`.
     pub(crate) name: String,
     pub(crate) line: usize,
 }
 
-/// Names in every dependency section: normal, dev, build, and those of single targets.
+/// Dependencies of every kind: normal, dev, build, and target-specific.
 pub(crate) fn dependencies(manifest: &str) -> Vec<Dependency> {
     let mut found = Vec::new();
     for (section, line, key, value) in entries(manifest) {
@@ -26,7 +25,7 @@ pub(crate) fn dependencies(manifest: &str) -> Vec<Dependency> {
             let key = key.split('.').next().unwrap_or(key);
             renamed(value).unwrap_or_else(|| unquoted(key).to_owned())
         } else if is_dependencies(before.rsplit('.').next().unwrap_or_default()) {
-            // `[dependencies.name]`, told once, by its first line.
+            // `[dependencies.name]` counts once, at its first line.
             let name = if key == "package" { unquoted(value) } else { last };
             if found.iter().any(|known: &Dependency| known.name == name) {
                 continue;
@@ -69,7 +68,7 @@ pub(crate) fn strings(manifest: &str, section: &str, key: &str) -> Vec<String> {
     Vec::new()
 }
 
-/// Packages of a `Cargo.lock`: name and where it comes from (`None` for this repository's own).
+/// Packages of a `Cargo.lock`: name and source (`None` for this repository's own packages).
 pub(crate) fn locked(lock: &str) -> Vec<(String, Option<String>)> {
     let mut packages: Vec<(String, Option<String>)> = Vec::new();
     let mut inside = false;
@@ -87,7 +86,7 @@ pub(crate) fn locked(lock: &str) -> Vec<(String, Option<String>)> {
     packages
 }
 
-/// Crates that a cargo-deny policy bans, with the reason given: lines `{ crate = "...", reason = "..." }`.
+/// Crates that a cargo-deny policy bans, with their reasons: lines `{ crate = "...", reason = "..." }`.
 pub(crate) fn banned(policy: &str) -> Vec<(String, String)> {
     let mut banned = Vec::new();
     let mut inside = false;
@@ -190,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_tells_names_and_sources() {
+    fn a_lock_lists_names_and_sources() {
         let lock = "version = 4\n[[package]]\nname = \"a\"\nversion = \"1\"\nsource = \"s\"\n[[package]]\nname = \"b\"\n";
         assert_eq!(locked(lock), [("a".into(), Some("s".into())), ("b".into(), None)]);
     }
 
     #[test]
-    fn a_policy_tells_its_bans() {
+    fn a_policy_lists_its_bans() {
         let policy = "[bans]\ndeny = [\n  # why\n  { crate = \"a\", reason = \"old\" },\n]\nallow = [\n  { crate = \"b\" },\n]\n";
         assert_eq!(banned(policy), [("a".to_owned(), "old".to_owned())]);
     }

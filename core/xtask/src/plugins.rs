@@ -1,9 +1,9 @@
-//! `cargo xtask plugins`: build every plugin, show its size, install it on request.
+//! `cargo xtask plugins`: build every plugin, print its size, install it on request.
 //!
-//! A plugin is a member of `plugins/Cargo.toml` that builds a `cdylib`; it is installed under the name of
-//! its folder (`plugins/sandbox-sms` as `sandbox-sms.wasm`), which is the name that `config.toml` uses.
-//! Installing never disturbs a running gateway more than needed: a file with the same content is left
-//! alone, any other is written aside and renamed, so that a reader sees the old one or the new one.
+//! A plugin is a member of `plugins/Cargo.toml` that builds a `cdylib`. Its installed name is its folder's name
+//! (`plugins/sandbox-sms` as `sandbox-sms.wasm`), which is the name in `config.toml`.
+//! A file with the same content is left alone, so a running gateway reloads only what changed. Any other file is
+//! written aside and renamed, so a reader sees the old content or the new content.
 
 use std::fs;
 use std::io::Write;
@@ -13,10 +13,10 @@ use crate::workspace::{WASM_TARGET, Workspace, ensure_wasm_target, file_error, r
 use crate::{Done, Failure, manifest, no_more};
 
 pub(crate) const HELP: &str = "
-cargo xtask plugins                  build the plugins for wasm32-wasip2 and list them
-cargo xtask plugins --install DIR    ... and install them into DIR (data/plugins of a gateway)
+cargo xtask plugins                  Build the plugins for wasm32-wasip2 and list them.
+cargo xtask plugins --install DIR    Build them and install them into DIR (data/plugins of a gateway).
 
-A running gateway picks an installed plugin up by itself; no restart is needed.";
+A running gateway reloads an installed plugin. No restart is needed.";
 
 /// A built plugin.
 pub(crate) struct Plugin {
@@ -57,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     }
 }
 
-/// Builds all plugins, optimised: they are small, and what is tested is what is shipped.
+/// Builds all plugins, optimised, so tests run the plugins that are shipped.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Plugin>, Failure> {
     run_command(&mut workspace.plugins_cargo(&[
         "build",
@@ -74,7 +74,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Plugin>, Failure> {
     Ok(plugins)
 }
 
-/// Folder name and library name of each member that builds a component.
+/// Folder name and library name of each member that builds a plugin.
 fn members(root: &Path) -> Result<Vec<(String, String)>, Failure> {
     let read =
         |path: &Path| fs::read_to_string(path).map_err(|error| file_error("cannot read", path, &error));
@@ -94,7 +94,7 @@ fn members(root: &Path) -> Result<Vec<(String, String)>, Failure> {
     Ok(members)
 }
 
-/// Puts the plugins into a gateway's folder; only what differs is written.
+/// Installs the plugins into a gateway's folder. Writes only the files that differ.
 pub(crate) fn install(plugins: &[Plugin], folder: &Path) -> Done {
     fs::create_dir_all(folder).map_err(|error| file_error("cannot make", folder, &error))?;
     for plugin in plugins {
@@ -108,12 +108,12 @@ pub(crate) fn install(plugins: &[Plugin], folder: &Path) -> Done {
     Ok(())
 }
 
-/// Writes a file aside and renames it, unless its content is already this; `true` when it was written.
+/// Writes a file aside and renames it, unless it has this content already. Returns whether it was written.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(false);
     }
-    // Not ending in `.wasm`, so that a gateway watching the folder never takes the half-written file.
+    // The name does not end in `.wasm`, so a gateway that watches the folder ignores the half-written file.
     let aside = path.with_extension(format!("wasm.{}.new", std::process::id()));
     let written = fs::File::create(&aside).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -121,7 +121,7 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
         fs::rename(&aside, path)
     });
     if written.is_err() {
-        // The first error is the one to tell.
+        // The caller needs the first error.
         let _ = fs::remove_file(&aside);
     }
     written.map(|()| true)
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_install_without_a_folder_is_wrong_usage() {
+    fn an_install_without_a_folder_is_a_usage_error() {
         let workspace = Workspace::find().unwrap();
         assert!(matches!(run(&workspace, vec!["--install".into()]), Err(Failure::Usage(_))));
     }

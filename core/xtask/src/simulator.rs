@@ -1,7 +1,7 @@
-//! `cargo xtask simulator`: the stand-in providers as a program.
+//! `cargo xtask simulator`: run the simulated providers.
 //!
-//! The one place that builds a single package: the simulator needs none of the gateway's large
-//! dependencies, and someone who only wants it should not wait for them.
+//! The only command that builds a single package: the simulator needs none of the gateway's large dependencies, and its
+//! users should not wait for them.
 
 use std::process::Command;
 
@@ -11,8 +11,8 @@ use crate::workspace::{Workspace, become_program, run as run_command};
 pub(crate) const HELP: &str = "
 cargo xtask simulator --listen 127.0.0.1:9100
 
-Prints its address, then serves until Ctrl-C. Point a provider's base_url at it. All arguments go to
-the simulator; cargo xtask simulator -- --help shows them together with the control API.";
+Print the simulator's address, then serve until Ctrl-C. Point a provider's base_url at that address.
+All arguments go to the simulator. cargo xtask simulator -- --help lists them with the control API.";
 
 pub(crate) fn run(workspace: &Workspace, mut arguments: Vec<String>) -> Done {
     run_command(&mut workspace.cargo(&["build", "--quiet", "--package", "chelseru-simulator"]))?;

@@ -1,8 +1,8 @@
-//! What today's code may still exceed: `core/xtask/allowances.txt`, which only falls.
+//! Targets that today's code misses: `core/xtask/allowances.txt`, whose numbers only fall.
 //!
-//! One allowance a line: a rule, a name where the rule has many (a function), and a number. A number above its
-//! allowance is a finding. So is one below it: `cargo xtask tidy --tighten` writes the lower number, and removes a
-//! line that is no longer needed. No command raises a number.
+//! Each line is an allowance: a rule, a name where the rule has many (a function), and a number. A measured number
+//! above its allowance is a finding. A measured number below it is a finding too: `cargo xtask tidy --tighten` writes
+//! the lower number, and removes a line that is no longer needed. No command raises a number.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,17 +13,17 @@ use crate::workspace::file_error;
 /// From the root of the checkout.
 pub(super) const FILE: &str = "core/xtask/allowances.txt";
 
-/// A measured number that must not pass `target`, or its allowance while it still does.
+/// A measured number. Its limit is `target`, or its allowance while that is higher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Measured {
     /// The line's key, such as `function about`.
     pub(super) key: String,
     pub(super) value: usize,
     pub(super) target: usize,
-    /// Where to look; the allowances' own file when nothing else fits.
+    /// The measured file; the file of allowances for a number of the whole repository.
     pub(super) file: String,
     pub(super) line: usize,
-    /// What is measured, for the finding: `fn about has 543 lines`.
+    /// The finding's text, such as `fn about has 543 lines`.
     pub(super) text: String,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Measured {
 pub(super) struct Allowances(BTreeMap<String, usize>);
 
 impl Allowances {
-    /// Reads the file's text; the lines that say nothing come second.
+    /// Reads the file's text. Returns the allowances, and the line numbers that are not one.
     pub(super) fn read(text: &str) -> (Allowances, Vec<usize>) {
         let (mut read, mut broken) = (BTreeMap::new(), Vec::new());
         for (index, line) in text.lines().enumerate() {
@@ -50,7 +50,7 @@ impl Allowances {
         (Allowances(read), broken)
     }
 
-    /// Holds measured numbers against the allowances: file, line and text of each finding.
+    /// Compares measured numbers with the allowances. Returns file, line and text of each finding.
     pub(super) fn hold(&self, measured: &[Measured]) -> Vec<(String, usize, String)> {
         let mut findings = Vec::new();
         for one in measured {
@@ -71,7 +71,7 @@ impl Allowances {
         findings
     }
 
-    /// The allowances as today's numbers lower them.
+    /// The allowances, lowered to today's numbers.
     fn tightened(&self, measured: &[Measured]) -> Allowances {
         let mut lower = BTreeMap::new();
         for (key, allowed) in &self.0 {
@@ -85,7 +85,7 @@ impl Allowances {
         Allowances(lower)
     }
 
-    /// Writes the lowered numbers; comments stay.
+    /// Writes the lowered numbers. Comments stay.
     pub(super) fn tighten(root: &Path, measured: &[Measured]) -> Result<(), Failure> {
         let path = root.join(FILE);
         let text =

@@ -1,19 +1,19 @@
-//! Import circles: files of one crate that cannot be understood without each other.
+//! Import circles: files of one crate that use each other.
 //!
-//! File A uses file B when A's code, or a private `use` of A, names an item that B defines. A `pub use` hands a name
-//! on and is no use of its own, and a name that came through one counts for the file that defines the item. Tests
-//! are left out. A circle is a strongly connected part of that graph (Tarjan 1972, "Depth-first search and linear
-//! graph algorithms"). What macros make, and methods called on a value, leave no name to follow.
+//! File A uses file B when A's code, or a private `use` in A, names an item that B defines. A `pub use` is not a use: a
+//! name that comes through one counts for the file that defines the item. Tests are exempt. A circle is a strongly
+//! connected component of that graph (Tarjan 1972, "Depth-first search and linear graph algorithms").
+//! Limits: code that macros expand to, and methods called on a value, name no path and are not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::rust::Source;
 
-/// Re-exports that a name may pass through before it counts as unknown.
+/// Re-exports that a name may pass through before it counts as unresolved.
 const HOPS_MAX: usize = 16;
 
-/// Files that use each other, sorted, with one line for each use that ties them.
+/// Files that use each other, sorted, with one tie for each pair.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Circle {
     pub(super) files: Vec<PathBuf>,
@@ -26,12 +26,12 @@ pub(super) struct Tie {
     pub(super) from: PathBuf,
     pub(super) line: usize,
     pub(super) to: PathBuf,
-    /// One name that `from` takes.
+    /// One name that `from` uses.
     pub(super) name: String,
 }
 
 impl Circle {
-    /// Whether its files belong to more than one of the crate's top-level modules.
+    /// Whether the files belong to more than one top-level module of the crate.
     pub(super) fn crosses(&self, source_folder: &Path) -> bool {
         let purposes: BTreeSet<_> = self.files.iter().map(|file| purpose(source_folder, file)).collect();
         purposes.len() > 1
@@ -44,14 +44,14 @@ fn purpose(source_folder: &Path, file: &Path) -> Option<String> {
     Path::new(&first).file_stem().map(|stem| stem.to_string_lossy().into_owned())
 }
 
-/// The circles of a crate: its files, from the checkout's root, with what was read of each.
+/// The circles of a crate, given its sources by file.
 pub(super) fn find(source_folder: &Path, files: &BTreeMap<PathBuf, Source>) -> Vec<Circle> {
     let modules = Modules::of(source_folder, files);
     let mut uses: BTreeMap<usize, BTreeMap<usize, (usize, String)>> = BTreeMap::new();
     for (from, module) in modules.all.iter().enumerate() {
         for (path, line, import) in module.named() {
             let Some(found) = modules.resolve(from, path, HOPS_MAX) else { continue };
-            // A module that is only brought into sight is used where the path through it is.
+            // A `use` of a module alone is no use of its file; the paths through it are.
             if found.module == from || (import && !found.item) {
                 continue;
             }
@@ -92,7 +92,7 @@ struct Module<'a> {
 }
 
 impl Module<'_> {
-    /// Every path that the module names: path, line, and whether a `use` names it.
+    /// Every path in the module: path, line, and whether it stands in a `use`.
     fn named(&self) -> impl Iterator<Item = (&[String], usize, bool)> {
         let imports = self.source.imports.iter().filter(|import| !import.public);
         let imports = imports.map(|import| (import.path.as_slice(), import.line, true));
@@ -100,7 +100,7 @@ impl Module<'_> {
     }
 }
 
-/// What a path leads to: a module, or an item that it defines.
+/// The target of a path: a module, or an item that the module defines.
 struct Found {
     module: usize,
     item: bool,
@@ -140,7 +140,7 @@ impl<'a> Modules<'a> {
         Modules { root: index(&[]).unwrap_or(0), all: modules }
     }
 
-    /// Follows a path as code in module `from` writes it; `None` when it leaves the crate or cannot be followed.
+    /// Resolves a path as written in module `from`; `None` when it leaves the crate or cannot be resolved.
     fn resolve(&self, from: usize, path: &[String], hops: usize) -> Option<Found> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
@@ -154,7 +154,7 @@ impl<'a> Modules<'a> {
                     self.walk(up, rest, hops)
                 }
             }
-            // A word means something here only when the module has a child or an import of that name.
+            // Any other word counts only when the module has a child or an import of that name.
             name => {
                 if self.all[from].children.contains_key(name) {
                     return self.walk(from, path, hops);
@@ -184,11 +184,11 @@ impl<'a> Modules<'a> {
         Some(Found { module, item: false })
     }
 
-    /// Finds a name that a module does not define itself, through its imports.
+    /// Resolves a name through a module's imports.
     fn handed_on(&self, module: usize, name: &str, hops: usize) -> Option<Found> {
         let hops = hops.checked_sub(1).filter(|left| *left > 0)?;
         let imports = &self.all[module].source.imports;
-        // `use x::x` would lead to itself.
+        // `use x;` would resolve to itself.
         let own = |path: &[String]| path.len() == 1 && path[0] == name;
         if let Some(import) = imports.iter().find(|import| import.name == name && !own(&import.path)) {
             return self.resolve(module, &import.path, hops);
@@ -201,7 +201,7 @@ impl<'a> Modules<'a> {
     }
 }
 
-/// Module path of a file: none for the crate's root, `chat::room` for `src/chat/room.rs`.
+/// Module path of a file: empty for the crate's root, `chat::room` for `src/chat/room.rs`.
 fn place(source_folder: &Path, file: &Path) -> Vec<String> {
     let inside = file.strip_prefix(source_folder).unwrap_or(file).with_extension("");
     let mut place: Vec<_> =
@@ -212,7 +212,7 @@ fn place(source_folder: &Path, file: &Path) -> Vec<String> {
     place
 }
 
-/// Strongly connected parts of a graph of `count` points.
+/// Strongly connected components of a graph of `count` nodes.
 fn connected<I: Iterator<Item = usize>>(count: usize, next: impl Fn(usize) -> I) -> Vec<Vec<usize>> {
     struct Search<'a, F> {
         next: &'a F,

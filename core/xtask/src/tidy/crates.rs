@@ -1,7 +1,7 @@
-//! Rules about crates: which may know which, inherited lints, and banned or foreign packages.
+//! Rules about crates: arrows between them, inherited lints, and banned or foreign packages.
 //!
-//! The manifests are the arrows; this table says which of them may exist. It names crates before they exist, so that
-//! a new one finds its place here. A crate that the table leaves out is a finding.
+//! The manifests contain the arrows; the table here says which are allowed. It may name crates that do not exist yet. A
+//! crate that is missing from the table is a finding.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("chelseru-plugin-host", &[]),
     ("chelseru-store", &[]),
     ("xtask", &[]),
-    // Speaks HTTP like a stranger, so that it cannot share a mistake with the gateway.
+    // Shares no code with the gateway, so it cannot share a mistake.
     ("chelseru-simulator", &[]),
     (
         "chelseru-tests",
@@ -50,10 +50,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("chelseru-plugin-sdk", &[]),
 ];
 
-/// What a plugin may depend on: the kit alone, never another plugin or the gateway.
+/// A plugin may depend on the kit alone, never on another plugin or the gateway.
 const PLUGIN_ARROWS: &[&str] = &["chelseru-plugin-sdk"];
 
-/// Packages from outside that a crate of ours must not know.
+/// External packages that a crate must not depend on.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("chelseru", &["sled"]),
     ("chelseru-http", &["reqwest", "sled", "wasmtime", "wasmtime-wasi"]),
@@ -85,7 +85,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("chelseru-plugin-host", &["fastwebsockets", "jsonwebtoken", "sled"]),
 ];
 
-/// The only place that a locked package may come from.
+/// The only allowed source of a locked package.
 pub(super) const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 impl Tidy<'_> {
@@ -108,7 +108,7 @@ impl Tidy<'_> {
             .collect();
         for (file, text, plugin) in &members {
             if manifest::value(text, "lints", "workspace") != Some("true") {
-                self.find(file, 0, "does not inherit the lints: [lints] workspace = true");
+                self.find(file, 0, "inherit the lints: [lints] workspace = true");
             }
             let Some(name) = manifest::value(text, "package", "name") else {
                 self.find(file, 0, "names no package");
@@ -135,7 +135,7 @@ impl Tidy<'_> {
                 self.find(file, dependency.line, format!("{name} must not depend on {to}"));
             }
             if foreign.contains(&to) {
-                self.find(file, dependency.line, format!("{name} must not know {to}"));
+                self.find(file, dependency.line, format!("{name} must not depend on {to}"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Rules about documents that promise something: README's map of folders, and the table of the original's defects.
+//! Rules about documents: README's map of folders, and the table of the original's defects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use super::Tidy;
 
-/// Where the original's defects stand with the tests that show them mended, and how many there are.
+/// The table of the original's defects and the tests that show them fixed, and the number of defects.
 pub(super) const DEFECTS_FILE: &str = "core/gateway/MIGRATING.md";
 pub(super) const DEFECTS: u32 = 33;
 
 impl Tidy<'_> {
-    /// The table of the original's defects: all of them, each with tests that are there.
+    /// Every defect of the original is in the table, and its tests exist.
     pub(super) fn defects(&mut self, files: &[PathBuf]) {
         let Some(text) = self.read(DEFECTS_FILE) else { return };
         let mut numbers = BTreeSet::new();
@@ -35,7 +35,7 @@ impl Tidy<'_> {
         }
     }
 
-    /// Whether a file of that stem has a test of that name, as in `login::one_code_is_one_login`.
+    /// Whether the test exists: `login::one_code_is_one_login` is that function in a file `login.rs`.
     fn is_test(&mut self, name: &str, files: &[PathBuf]) -> bool {
         let Some((stem, function)) = name.split_once("::") else { return false };
         let of_stem = |file: &&PathBuf| {
@@ -52,7 +52,7 @@ impl Tidy<'_> {
         })
     }
 
-    /// README's map names every folder a newcomer sees: those at the root, and those of crates and plugins.
+    /// README's map names every folder at the root, and every folder of a crate or plugin.
     pub(super) fn map(&mut self, files: &[PathBuf]) {
         let Some(readme) = self.read("README.md") else { return };
         let mut folders = BTreeSet::new();
@@ -75,7 +75,7 @@ impl Tidy<'_> {
     }
 }
 
-/// Whether the text has `folder/` as a word of its own, or as the end of a longer path.
+/// Whether the text contains `folder/` as a word, or as the end of a longer path.
 fn names_folder(text: &str, folder: &str) -> bool {
     text.match_indices(&format!("{folder}/")).any(|(at, _)| {
         !text[..at]

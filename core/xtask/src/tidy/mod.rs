@@ -1,8 +1,8 @@
-//! `cargo xtask tidy`: the repository's own rules, as far as a program can hold them.
+//! `cargo xtask tidy`: check the repository's own rules, as far as a program can check them.
 //!
-//! Runs in about a second and is also a test, so `cargo test` holds the rules.
-//! Invariant: a rule that cannot be checked (its file is missing or unreadable) is a finding, not a pass.
-//! Not here: formatting and lints (see `check`).
+//! Runs in about a second. Also a test, so `cargo test` checks the rules.
+//! Invariant: a rule that cannot be checked, because its file is missing or unreadable, is a finding.
+//! Formatting and lints are in `check`.
 //! Reading order: this file (rules about single lines and files), `crates` (arrows, bans), `documents`, then `shape`
 //! (lengths and import circles) with `allowances`, `circles` and `rust` below it.
 
@@ -24,24 +24,24 @@ use allowances::{Allowances, Measured};
 use shape::Shape;
 
 pub(crate) const HELP: &str = "
-cargo xtask tidy              print file, line and rule of every finding; exit status 1 when there is one
-cargo xtask tidy --all        print what an allowance excuses too: import circles with their ties, long functions
-cargo xtask tidy --tighten    lower the allowances in core/xtask/allowances.txt to today's numbers
+cargo xtask tidy              Print file, line and rule of every finding. Exit status 1 when there is one.
+cargo xtask tidy --all        Also print what an allowance excuses: import circles with their ties, long functions.
+cargo xtask tidy --tighten    Lower the allowances in core/xtask/allowances.txt to today's numbers.
 
-The rules: arrows between crates, banned packages, inherited lints, module docs, unfinished code, skipped tests,
-paths of one machine, the documents' promises, lengths of files, functions and lines, import circles.";
+Rules: arrows between crates, banned packages, inherited lints, module docs, unfinished code, skipped tests, paths of
+one machine, README's map, the table of defects, lengths of files, functions and lines, import circles.";
 
-/// Longest Rust file, in lines. Past about 400 a reader wants two files; past this, nobody reads it.
+/// Longest Rust file, in lines. Past about 400, a file should usually be split.
 const FILE_LINES_MAX: usize = 700;
 
-/// Files that may be longer, with the reason.
+/// Longer files, each with its reason.
 const LONG_FILES: &[(&str, &str)] =
     &[("tests/journeys/sms.rs", "one area, one set-up; a test a point of it")];
 
 /// Longest line of prose, in characters: comments, and documents outside of tables and code.
 const PROSE_COLUMNS_MAX: usize = 120;
 
-/// Text that no file may hold, with the rule. Written in halves, or this file would find itself.
+/// Text that no file may contain, with the rule. Written in halves, or this file would match itself.
 const LEFTOVERS: &[(&str, &str)] = &[
     (concat!("todo", "!("), "unfinished code"),
     (concat!("unimplemented", "!("), "unfinished code"),
@@ -49,7 +49,7 @@ const LEFTOVERS: &[(&str, &str)] = &[
     (concat!("#[", "ignore"), "a skipped test: assert today's behaviour and say that it is wrong"),
 ];
 
-/// Folders of somebody's machine. Each counts only at the start of a path.
+/// Folders of one machine. A match counts only at the start of a path.
 const MACHINE_PATHS: &[&str] =
     &[concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/wo", "rk/")];
 
@@ -58,7 +58,7 @@ const MACHINE_PATHS: &[&str] =
 pub(crate) struct Finding {
     /// From the root of the checkout.
     file: PathBuf,
-    /// From 1; 0 when the whole file is meant.
+    /// From 1; 0 for the whole file.
     line: usize,
     text: String,
 }
@@ -101,12 +101,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     }
 }
 
-/// What a checkout breaks, and what it may still break.
+/// The findings of a checkout, and the numbers behind the allowances.
 struct Report {
     /// Sorted by file and line.
     findings: Vec<Finding>,
     measured: Vec<Measured>,
-    /// For people: what stands behind the measured numbers.
+    /// Lines for `--all`: what the measured numbers count.
     excused: Vec<String>,
 }
 
@@ -129,14 +129,14 @@ impl Report {
             tidy.find(
                 allowances::FILE,
                 line,
-                "is no allowance, or a duplicate; expected: RULE [NAME] NUMBER",
+                "not an allowance, or a duplicate; expected: RULE [NAME] NUMBER",
             );
         }
         for (file, line, text) in allowances.hold(&measured) {
             tidy.find(file, line, text);
         }
         tidy.findings.sort();
-        let excused = shape.told().chain(long_lines.iter().map(Finding::to_string)).collect();
+        let excused = shape.details().chain(long_lines.iter().map(Finding::to_string)).collect();
         Report { findings: tidy.findings, measured, excused }
     }
 }
@@ -151,13 +151,13 @@ impl Tidy<'_> {
         self.findings.push(Finding { file: file.into(), line, text: text.into() });
     }
 
-    /// Reads a file that a rule needs; one that cannot be read is a finding.
+    /// Reads a file that a rule needs. An unreadable file is a finding.
     fn read(&mut self, file: impl AsRef<Path>) -> Option<String> {
         let file = file.as_ref();
         match fs::read_to_string(self.root.join(file)) {
             Ok(text) => Some(text),
             Err(error) => {
-                self.find(file, 0, format!("cannot be read, and a rule needs it: {error}"));
+                self.find(file, 0, format!("a rule needs this file, and it cannot be read: {error}"));
                 None
             }
         }
@@ -183,7 +183,11 @@ impl Tidy<'_> {
             return;
         }
         if !text.starts_with("//!") {
-            self.find(file, 1, "does not begin with a module doc (//!): what it is for, what always holds");
+            self.find(
+                file,
+                1,
+                "the first line must be a module doc (//!): what the file is for, what always holds",
+            );
         }
         let lines = text.lines().count();
         let excused = LONG_FILES.iter().any(|(long, _)| Path::new(long) == file);
@@ -195,7 +199,7 @@ impl Tidy<'_> {
             );
         }
         if lines <= FILE_LINES_MAX && excused {
-            self.find(file, 0, "is listed as a long file and no longer is one");
+            self.find(file, 0, "is in LONG_FILES and is no longer long: remove the entry");
         }
     }
 }
@@ -207,7 +211,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        // A folder that vanishes while being read belongs to a build.
+        // A folder that vanishes during the walk belongs to a build.
         let Ok(entries) = fs::read_dir(root.join(&folder)) else { continue };
         for entry in entries.flatten() {
             let path = folder.join(entry.file_name());
@@ -236,7 +240,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Lines of prose that are too long. A document's tables and code are no prose, and neither is a lone long word.
+/// Lines of prose that are too long. Tables, code blocks and a single long word are exempt.
 fn long_prose(file: &Path, text: &str) -> Vec<Finding> {
     let kind = file.extension().and_then(|extension| extension.to_str()).unwrap_or("sh");
     let mut fenced = false;
@@ -261,7 +265,7 @@ fn long_prose(file: &Path, text: &str) -> Vec<Finding> {
     found
 }
 
-/// Whether `path` occurs where a path could begin: at the start or after what is no part of a name.
+/// Whether `path` occurs where a path can begin: at the start, or after a character that is not part of a name.
 fn starts_a_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();

@@ -1,8 +1,8 @@
-//! Reads a Rust file as far as tidy's rules need it: functions with their lengths, and the paths that code names.
+//! Reads from a Rust file what tidy's rules need: functions with their lengths, and the paths in code.
 //!
-//! Not a Rust parser. [`Source::read`] blanks comments, strings and character literals, cuts the rest into words
-//! and symbols, and keeps a stack of braces. Code under `#[cfg(test)]` and test functions are left out: a test may
-//! know everything. What the reader does not understand it skips, so a finding may be missing, never invented.
+//! Not a Rust parser. [`Source::read`] blanks comments, strings and character literals, splits the rest into words and
+//! symbols, and keeps a stack of braces. It skips code under `#[cfg(test)]` and test functions: a test may use
+//! everything. It also skips what it does not understand, so it may miss a use and never invents one.
 
 /// A word or a symbol with its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +27,12 @@ pub(super) struct Import {
     /// `*` for a glob.
     pub(super) name: String,
     pub(super) path: Vec<String>,
-    /// Handed on to others (`pub use`). A signpost, not a use of its own.
+    /// A re-export (`pub use`).
     pub(super) public: bool,
     pub(super) line: usize,
 }
 
-/// What tidy knows of a file.
+/// What tidy reads from a file.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     pub(super) functions: Vec<Function>,
@@ -41,13 +41,13 @@ pub(super) struct Source {
     pub(super) paths: Vec<(Vec<String>, usize)>,
     /// Modules that this file declares and that have a file of their own.
     pub(super) children: Vec<String>,
-    /// Such modules that exist in tests only.
+    /// Those of them that exist in tests only.
     pub(super) test_children: Vec<String>,
-    /// Items that this file defines outside of functions.
+    /// Items that this file defines at its top level.
     pub(super) items: Vec<String>,
 }
 
-/// What an open brace belongs to.
+/// The owner of an open brace.
 enum Brace {
     Module,
     Function { at: usize },
@@ -60,7 +60,7 @@ impl Source {
         let tokens = tokens(&blanked);
         let mut source = Source::default();
         let mut braces: Vec<Brace> = Vec::new();
-        // Set between `fn name` or `mod name` and the brace that opens its body.
+        // Set between `fn name` or `mod name` and the opening brace of its body.
         let mut opens: Option<Brace> = None;
         let mut parens = 0usize;
         let mut index = 0;
@@ -105,7 +105,7 @@ impl Source {
                 }
                 "(" | "[" => parens += 1,
                 ")" | "]" => parens = parens.saturating_sub(1),
-                // A declaration without a body: of a trait, or of a foreign function.
+                // A declaration without a body, in a trait or an extern block.
                 ";" if parens == 0 => {
                     if let Some(Brace::Function { at }) = opens.take() {
                         source.functions.remove(at);
@@ -129,7 +129,7 @@ impl Source {
         source
     }
 
-    /// Skips an attribute, and the item below it when that is for tests.
+    /// Skips an attribute, and the item below it when the item is for tests.
     fn attribute(&mut self, tokens: &[Token<'_>], at: usize) -> usize {
         let end = closing(tokens, at + 1);
         let words: Vec<&str> = tokens[at + 2..end].iter().map(|token| token.text).collect();
@@ -169,7 +169,7 @@ impl Source {
         let mut leaves = Vec::new();
         tree(&tokens[at + 1..end], &mut Vec::new(), &mut leaves);
         for (path, name) in leaves {
-            // What an inline module imports is no name of the file around it.
+            // An import of an inline module is no name of the file around it.
             match (outside(&path, depth), depth) {
                 (Some(path), 0) => self.imports.push(Import { name, path, public, line }),
                 (Some(path), _) => self.paths.push((path, line)),
@@ -179,7 +179,7 @@ impl Source {
         end + 1
     }
 
-    /// Reads a path in code; a single word is none.
+    /// Reads a path in code. A single word is not a path.
     fn path(&mut self, tokens: &[Token<'_>], at: usize, depth: usize) -> usize {
         let mut path = vec![tokens[at].text.to_owned()];
         let mut index = at + 1;
@@ -187,7 +187,7 @@ impl Source {
             path.push(tokens[index + 1].text.to_owned());
             index += 2;
         }
-        // `<T as Trait>::name` begins with no path of ours, and neither does the field of a value.
+        // `<T as Trait>::name` and the field of a value begin no path.
         let begins = at == 0 || !matches!(tokens[at - 1].text, "::" | ".");
         if path.len() > 1
             && begins
@@ -199,7 +199,7 @@ impl Source {
     }
 }
 
-/// The path as the file's own module would write it; `None` when it stays in the inline module that it is in.
+/// Rewrites a path from an inline module as seen from the file's own module; `None` when it stays inside.
 fn outside(path: &[String], depth: usize) -> Option<Vec<String>> {
     if depth == 0 || path.first().is_none_or(|first| first == "crate") {
         return Some(path.to_vec());
@@ -211,7 +211,7 @@ fn outside(path: &[String], depth: usize) -> Option<Vec<String>> {
     }
 }
 
-/// Every leaf of a use tree, with the name that it brings.
+/// Every leaf of a use tree, with the name that it imports.
 fn tree(tokens: &[Token<'_>], before: &mut Vec<String>, leaves: &mut Vec<(Vec<String>, String)>) {
     let kept = before.len();
     let mut alias = None;
@@ -237,7 +237,7 @@ fn tree(tokens: &[Token<'_>], before: &mut Vec<String>, leaves: &mut Vec<(Vec<St
     }
     let mut path = before.clone();
     before.truncate(kept);
-    // `a::{self}` brings `a`.
+    // `a::{self}` imports `a`.
     if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
         path.pop();
     }
@@ -246,7 +246,7 @@ fn tree(tokens: &[Token<'_>], before: &mut Vec<String>, leaves: &mut Vec<(Vec<St
     }
 }
 
-/// The parts of a list between commas that stand in no inner braces.
+/// The parts of a list between top-level commas.
 fn parts<'t, 'a>(tokens: &'t [Token<'a>]) -> Vec<&'t [Token<'a>]> {
     let (mut depth, mut start, mut parts) = (0usize, 0, Vec::new());
     for (index, token) in tokens.iter().enumerate() {
@@ -323,7 +323,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The text with comments, strings and character literals as spaces; lines stay lines.
+/// Replaces comments, strings and character literals by spaces. Line breaks stay.
 fn blanked(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
@@ -348,7 +348,7 @@ fn blanked(text: &str) -> String {
         }
         at = end;
     }
-    // Whole literals and comments are blanked, so what is left is text.
+    // Only whole literals and comments are blanked, so the rest is valid text.
     String::from_utf8_lossy(&out).into_owned()
 }
 

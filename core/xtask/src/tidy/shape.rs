@@ -1,7 +1,7 @@
-//! The shape of the code: lengths of files and functions, and import circles, each against its target.
+//! The shape of the code: lengths of files and functions, and import circles, each with a target.
 //!
-//! Measured over what is shipped: `core/*/src`. Functions of plugins, their kit and the simulator count too. Tests
-//! are left out. A target that today's code misses has an allowance (see `allowances`).
+//! Measures `core/*/src`, and for functions also the plugins, their kit and the simulator. Tests are exempt.
+//! A target that today's code misses has an allowance (see `allowances`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use super::allowances::Measured;
 use super::circles::{self, Circle};
 use super::rust::Source;
 
-/// Lines of the median file and of the file that nine in ten files do not exceed.
+/// Lines of the median file, and of the file at the 90th percentile.
 const MEDIAN_LINES_MAX: usize = 180;
 const P90_LINES_MAX: usize = 450;
-/// Lines of a function, with its signature.
+/// Lines of a function, signature included.
 const FUNCTION_LINES_MAX: usize = 80;
-/// Files of a circle that may stay: two that are read together, or a file and its two parts.
+/// Largest circle that may stay: a file and its parts, which are read together.
 const CIRCLE_FILES_MAX: usize = 3;
 
-/// What was read of a checkout, by file.
+/// The sources of a checkout, as far as the rules need them.
 pub(super) struct Shape {
     /// Sources of each crate below `core/`, by its `src` folder.
     crates: BTreeMap<PathBuf, BTreeMap<PathBuf, Source>>,
@@ -32,7 +32,7 @@ impl Shape {
         let mut shape = Shape { crates: BTreeMap::new(), lines: Vec::new(), functions: Vec::new() };
         for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
             let Some((source_folder, core)) = source_folder(file) else { continue };
-            // Another rule reports a file that cannot be read.
+            // Another rule reports an unreadable file.
             let Ok(text) = std::fs::read_to_string(root.join(file)) else { continue };
             let mut source = Source::read(&text);
             let functions = std::mem::take(&mut source.functions);
@@ -77,12 +77,17 @@ impl Shape {
         let across = files(&|at, circle| circle.crosses(at));
         let mut measured = vec![
             repository("file-lines-median", self.share(0.5), MEDIAN_LINES_MAX, "lines of the median file"),
-            repository("file-lines-p90", self.share(0.9), P90_LINES_MAX, "lines that nine in ten files keep"),
+            repository(
+                "file-lines-p90",
+                self.share(0.9),
+                P90_LINES_MAX,
+                "lines of the file at the 90th percentile",
+            ),
             repository("prose-lines-long", long_lines, 0, "lines of prose over 120 columns"),
             repository("circle-files-large", large, 0, "files in import circles of more than three"),
             repository("circle-files-across", across, 0, "files in import circles across top-level modules"),
         ];
-        // Functions of one name share an allowance, so that it stays when a file moves.
+        // Functions of one name share an allowance, so a move keeps it.
         for (file, function) in &self.functions {
             if function.lines > FUNCTION_LINES_MAX {
                 measured.push(Measured {
@@ -98,8 +103,8 @@ impl Shape {
         measured
     }
 
-    /// What stands behind the numbers: circles with their ties, and long functions.
-    pub(super) fn told(&self) -> impl Iterator<Item = String> {
+    /// What the numbers count: circles with their ties, and long functions.
+    pub(super) fn details(&self) -> impl Iterator<Item = String> {
         let circles = self.circles().into_iter().flat_map(|(folder, circle)| {
             let across = if circle.crosses(folder) { ", across top-level modules" } else { "" };
             let head = format!("{}: circle of {} files{across}", folder.display(), circle.files.len());
@@ -119,7 +124,7 @@ impl Shape {
     }
 }
 
-/// The `src` folder that a shipped file is in, and whether it is a crate of `core/`.
+/// The `src` folder of a shipped file, and whether its crate is in `core/`.
 fn source_folder(file: &Path) -> Option<(PathBuf, bool)> {
     let parts: Vec<_> = file.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     let folder = || parts[..3].iter().map(AsRef::as_ref).collect::<Vec<&str>>().join("/");
