@@ -1,6 +1,6 @@
 //! `[chat]`: the bounds of rooms, and of the sockets that watch them.
 
-use chelseru_domain::chat::ChatRules;
+use chelseru_domain::chat::{self, ChatRules};
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -79,33 +79,26 @@ impl Chat {
             resume_max: self.resume_max,
         }
     }
-
-    /// Each number that has a range: key, value, least and greatest.
-    fn ranges(&self) -> [(&'static str, u64, u64, u64); 14] {
-        [
-            ("chat.text_chars_max", self.text_chars_max as u64, 1, 65_536),
-            ("chat.members_max", self.members_max.into(), 2, 100_000),
-            ("chat.bans_max", self.bans_max.into(), 1, 100_000),
-            ("chat.rooms_per_user_max", self.rooms_per_user_max as u64, 1, 10_000),
-            ("chat.organizations_per_user_max", self.organizations_per_user_max as u64, 1, 1000),
-            ("chat.resume_max", self.resume_max, 1, 100_000),
-            ("chat.sockets_max", self.sockets_max as u64, 1, 1_000_000),
-            ("chat.sockets_per_user_max", self.sockets_per_user_max as u64, 1, 10_000),
-            ("chat.frame_bytes_max", self.frame_bytes_max as u64, 1024, 1024 * 1024),
-            ("chat.queue_frames_max", self.queue_frames_max as u64, 64, 1_000_000),
-            ("chat.queue_bytes_max", self.queue_bytes_max as u64, 65_536, 64 * 1024 * 1024),
-            ("chat.frames_per_second_max", self.frames_per_second_max.into(), 1, 1_000_000),
-            ("chat.heartbeat_seconds", self.heartbeat_seconds, 1, 3600),
-            ("chat.presence_sockets_max", self.presence_sockets_max as u64, 0, 10_000),
-        ]
-    }
 }
 
 impl Checker<'_> {
     pub(crate) fn check_chat(&mut self, config: &Config) {
-        for (key, value, least, greatest) in config.chat.ranges().into_iter() {
-            self.range(key, value, least, greatest);
-        }
+        let chat = &config.chat;
+        self.rule("chat.text_chars_max", chat.text_chars_max, chat::TEXT_CHARS);
+        self.rule("chat.members_max", chat.members_max, chat::MEMBERS);
+        self.rule("chat.bans_max", chat.bans_max, chat::BANS);
+        self.rule("chat.rooms_per_user_max", chat.rooms_per_user_max, chat::ROOMS_PER_USER);
+        let organizations = chat.organizations_per_user_max;
+        self.rule("chat.organizations_per_user_max", organizations, chat::ORGANIZATIONS_PER_USER);
+        self.rule("chat.resume_max", chat.resume_max, chat::RESUME_MESSAGES);
+        self.range("chat.sockets_max", chat.sockets_max as u64, 1, 1_000_000);
+        self.range("chat.sockets_per_user_max", chat.sockets_per_user_max as u64, 1, 10_000);
+        self.range("chat.frame_bytes_max", chat.frame_bytes_max as u64, 1024, 1024 * 1024);
+        self.range("chat.queue_frames_max", chat.queue_frames_max as u64, 64, 1_000_000);
+        self.range("chat.queue_bytes_max", chat.queue_bytes_max as u64, 65_536, 64 * 1024 * 1024);
+        self.range("chat.frames_per_second_max", chat.frames_per_second_max.into(), 1, 1_000_000);
+        self.range("chat.heartbeat_seconds", chat.heartbeat_seconds, 1, 3600);
+        self.range("chat.presence_sockets_max", chat.presence_sockets_max as u64, 0, 10_000);
         for origin in config.chat.origins.iter().filter(|origin| !is_origin(origin)) {
             let accepted = "must hold origins such as \"https://example.com\", without a path";
             self.refuse("chat.origins", format!("{origin:?}"), accepted);

@@ -1,5 +1,6 @@
 //! `[files]`: the bounds of what users upload.
 
+use chelseru_domain::files;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -35,43 +36,33 @@ pub struct Files {
 impl Default for Files {
     fn default() -> Self {
         Files {
-            file_bytes_max: 20 * 1024 * 1024,
-            user_bytes_max: 1024 * 1024 * 1024,
-            total_bytes_max: 50 * 1024 * 1024 * 1024,
-            uploads_max: 64,
-            uploads_per_user_max: 4,
-            upload_seconds_max: 600,
-            resumable_per_user_max: 10,
-            resumable_hours: 24,
-            orphan_hours: 24,
-            link_seconds: 300,
+            file_bytes_max: files::FILE_BYTES.default,
+            user_bytes_max: files::USER_BYTES.default,
+            total_bytes_max: files::TOTAL_BYTES.default,
+            uploads_max: files::UPLOADS.default,
+            uploads_per_user_max: files::UPLOADS_PER_USER.default,
+            upload_seconds_max: files::UPLOAD_SECS.default,
+            resumable_per_user_max: files::RESUMABLE_PER_USER.default,
+            resumable_hours: files::RESUMABLE_HOURS.default,
+            orphan_hours: files::ORPHAN_HOURS.default,
+            link_seconds: files::LINK_SECS.default,
         }
-    }
-}
-
-impl Files {
-    /// Each number: key, value, least and greatest.
-    fn ranges(&self) -> [(&'static str, u64, u64, u64); 10] {
-        [
-            ("files.file_bytes_max", self.file_bytes_max, 1, 1 << 32),
-            ("files.user_bytes_max", self.user_bytes_max, 1, 1 << 40),
-            ("files.total_bytes_max", self.total_bytes_max, 1, 1 << 50),
-            ("files.uploads_max", self.uploads_max as u64, 1, 10_000),
-            ("files.uploads_per_user_max", self.uploads_per_user_max as u64, 1, 1000),
-            ("files.upload_seconds_max", self.upload_seconds_max, 1, 86_400),
-            ("files.resumable_per_user_max", self.resumable_per_user_max as u64, 1, 1000),
-            ("files.resumable_hours", self.resumable_hours, 1, 720),
-            ("files.orphan_hours", self.orphan_hours, 1, 720),
-            ("files.link_seconds", self.link_seconds, 1, 86_400),
-        ]
     }
 }
 
 impl Checker<'_> {
     pub(crate) fn check_files(&mut self, config: &Config) {
-        for (key, value, least, greatest) in config.files.ranges() {
-            self.range(key, value, least, greatest);
-        }
+        let files = &config.files;
+        self.rule("files.file_bytes_max", files.file_bytes_max, files::FILE_BYTES);
+        self.rule("files.user_bytes_max", files.user_bytes_max, files::USER_BYTES);
+        self.rule("files.total_bytes_max", files.total_bytes_max, files::TOTAL_BYTES);
+        self.rule("files.uploads_max", files.uploads_max, files::UPLOADS);
+        self.rule("files.uploads_per_user_max", files.uploads_per_user_max, files::UPLOADS_PER_USER);
+        self.rule("files.upload_seconds_max", files.upload_seconds_max, files::UPLOAD_SECS);
+        self.rule("files.resumable_per_user_max", files.resumable_per_user_max, files::RESUMABLE_PER_USER);
+        self.rule("files.resumable_hours", files.resumable_hours, files::RESUMABLE_HOURS);
+        self.rule("files.orphan_hours", files.orphan_hours, files::ORPHAN_HOURS);
+        self.rule("files.link_seconds", files.link_seconds, files::LINK_SECS);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chelseru_domain::{Range, identity, otp, password, token};
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
@@ -50,7 +51,7 @@ pub struct Auth {
     /// The `aud` claim.
     pub token_audience: String,
     /// Sessions of one user; the oldest goes when a new one would exceed it. 1 to 1000.
-    pub sessions_per_user_max: u32,
+    pub sessions_per_user_max: usize,
     /// Guesses at a user name's password before each further one has to wait: 1 to 100.
     pub password_attempts_max: u32,
     /// Seconds of the first wait; it doubles with each further guess: 1 to 86400.
@@ -58,38 +59,38 @@ pub struct Auth {
     /// Seconds of the longest wait: `password_lockout_seconds` to 86400.
     pub password_lockout_seconds_max: u64,
     /// Passwords hashed at once, each with 19 MiB and one core: 1 to 64.
-    pub password_hashes_max: u32,
+    pub password_hashes_max: usize,
     /// Requests that wait for their turn to hash; one more answers 503: 0 to 4096.
-    pub password_hashes_queue_max: u32,
+    pub password_hashes_queue_max: usize,
 }
 
 impl Default for Auth {
     fn default() -> Self {
         Auth {
             method: AuthMethods::One(AuthMethod::Otp),
-            otp_length: 6,
-            otp_expire_minutes: 4,
+            otp_length: otp::LENGTH_DIGITS.default,
+            otp_expire_minutes: otp::TTL_SECS.per(60).default,
             otp_resend_seconds: 0,
-            otp_attempts_max: 5,
-            otp_text: "Your code: {code}".into(),
+            otp_attempts_max: otp::ATTEMPTS.default,
+            otp_text: otp::TEXT_DEFAULT.into(),
             otp_template: String::new(),
             otp_domain: String::new(),
             otp_test_numbers: BTreeMap::new(),
             groups: Groups::List(vec![0]),
-            access_token_seconds: 300,
-            refresh_token_seconds: 86_400,
-            refresh_repeat_seconds: 60,
-            session_absolute_seconds: 7_776_000,
+            access_token_seconds: token::ACCESS_TTL_SECS.default,
+            refresh_token_seconds: token::REFRESH_TTL_SECS.default,
+            refresh_repeat_seconds: identity::REFRESH_REPEAT_SECS.default,
+            session_absolute_seconds: identity::SESSION_ABSOLUTE_SECS.default,
             token_key: SettingSource::Text("hs256-1".into()),
             token_keys_old: Vec::new(),
             token_issuer: "chelseru".into(),
             token_audience: "chelseru".into(),
-            sessions_per_user_max: 50,
-            password_attempts_max: 5,
-            password_lockout_seconds: 30,
-            password_lockout_seconds_max: 900,
-            password_hashes_max: 2,
-            password_hashes_queue_max: 64,
+            sessions_per_user_max: identity::SESSIONS_PER_USER.default,
+            password_attempts_max: identity::PASSWORD_ATTEMPTS.default,
+            password_lockout_seconds: identity::LOCKOUT_SECS.default,
+            password_lockout_seconds_max: identity::LOCKOUT_LONGEST_SECS.default,
+            password_hashes_max: password::HASHES_RUNNING.default,
+            password_hashes_queue_max: password::HASHES_WAITING.default,
         }
     }
 }
@@ -148,23 +149,27 @@ pub enum AnyWord {
 impl Checker<'_> {
     pub(crate) fn check_auth(&mut self, config: &Config) {
         let auth = &config.auth;
-        self.range("auth.otp_length", u64::from(auth.otp_length), 4, 10);
-        self.range("auth.otp_expire_minutes", auth.otp_expire_minutes, 1, 10);
-        self.range("auth.otp_attempts_max", u64::from(auth.otp_attempts_max), 1, 10);
+        self.rule("auth.otp_length", auth.otp_length, otp::LENGTH_DIGITS);
+        self.rule("auth.otp_expire_minutes", auth.otp_expire_minutes, otp::TTL_SECS.per(60));
+        self.rule("auth.otp_attempts_max", auth.otp_attempts_max, otp::ATTEMPTS);
         self.range("auth.otp_resend_seconds", auth.otp_resend_seconds, 0, auth.otp_expire_minutes * 60);
-        self.range("auth.access_token_seconds", auth.access_token_seconds, 30, 86_400);
-        let refresh_least = auth.access_token_seconds.clamp(300, 86_400);
-        self.range("auth.refresh_token_seconds", auth.refresh_token_seconds, refresh_least, 31_536_000);
-        self.range("auth.refresh_repeat_seconds", auth.refresh_repeat_seconds, 0, 86_400);
-        self.range("auth.session_absolute_seconds", auth.session_absolute_seconds, 300, 315_360_000);
-        self.range("auth.sessions_per_user_max", u64::from(auth.sessions_per_user_max), 1, 1000);
-        self.range("auth.password_attempts_max", u64::from(auth.password_attempts_max), 1, 100);
-        self.range("auth.password_lockout_seconds", auth.password_lockout_seconds, 1, 86_400);
-        let first = auth.password_lockout_seconds.min(86_400);
-        self.range("auth.password_lockout_seconds_max", auth.password_lockout_seconds_max, first, 86_400);
-        self.range("auth.password_hashes_max", u64::from(auth.password_hashes_max), 1, 64);
-        self.range("auth.password_hashes_queue_max", u64::from(auth.password_hashes_queue_max), 0, 4096);
-        if !auth.otp_domain.is_empty() && !chelseru_domain::otp::domain_fits(&auth.otp_domain) {
+        self.rule("auth.access_token_seconds", auth.access_token_seconds, token::ACCESS_TTL_SECS);
+        let access = auth.access_token_seconds.min(token::ACCESS_TTL_SECS.greatest);
+        let refresh = token::REFRESH_TTL_SECS;
+        let refresh = Range { least: refresh.least.max(access), ..refresh };
+        self.rule("auth.refresh_token_seconds", auth.refresh_token_seconds, refresh);
+        self.rule("auth.refresh_repeat_seconds", auth.refresh_repeat_seconds, identity::REFRESH_REPEAT_SECS);
+        let absolute = identity::SESSION_ABSOLUTE_SECS;
+        self.rule("auth.session_absolute_seconds", auth.session_absolute_seconds, absolute);
+        self.rule("auth.sessions_per_user_max", auth.sessions_per_user_max, identity::SESSIONS_PER_USER);
+        self.rule("auth.password_attempts_max", auth.password_attempts_max, identity::PASSWORD_ATTEMPTS);
+        self.rule("auth.password_lockout_seconds", auth.password_lockout_seconds, identity::LOCKOUT_SECS);
+        let longest = identity::LOCKOUT_LONGEST_SECS;
+        let longest = Range { least: auth.password_lockout_seconds.min(longest.greatest), ..longest };
+        self.rule("auth.password_lockout_seconds_max", auth.password_lockout_seconds_max, longest);
+        self.rule("auth.password_hashes_max", auth.password_hashes_max, password::HASHES_RUNNING);
+        self.rule("auth.password_hashes_queue_max", auth.password_hashes_queue_max, password::HASHES_WAITING);
+        if !auth.otp_domain.is_empty() && !otp::domain_fits(&auth.otp_domain) {
             let accepted = "must be a host's name such as example.com, or empty";
             self.refuse("auth.otp_domain", format!("{:?}", auth.otp_domain), accepted);
         }
@@ -177,7 +182,12 @@ impl Checker<'_> {
         if methods.is_empty() || methods.iter().enumerate().any(|(at, one)| methods[..at].contains(one)) {
             self.refuse("auth.method", "a list".into(), "must name \"OTP\", \"PASSWD\" or both, each once");
         }
-        if !auth.otp_text.contains("{code}") {
+        let characters = auth.otp_text.chars().count();
+        if characters > otp::TEXT_CHARS_MAX {
+            let accepted = format!("must have at most {} characters", otp::TEXT_CHARS_MAX);
+            self.refuse("auth.otp_text", format!("{characters} characters"), &accepted);
+        }
+        if !auth.otp_text.contains(otp::CODE_PLACEHOLDER) {
             self.refuse(
                 "auth.otp_text",
                 format!("{:?}", auth.otp_text),

@@ -1,5 +1,6 @@
 //! `[payment]`: the gateway new payments go to, the unit of amounts, and where payers may be sent.
 
+use chelseru_domain::payment::RECONCILE_SECS;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -33,7 +34,7 @@ impl Default for Payment {
             callback_url: String::new(),
             callback_urls: Vec::new(),
             staff_users: Vec::new(),
-            reconcile_seconds: 5,
+            reconcile_seconds: RECONCILE_SECS.default,
         }
     }
 }
@@ -74,7 +75,7 @@ impl Checker<'_> {
                 "is built in and has no entry; name yours otherwise",
             );
         }
-        self.range("payment.reconcile_seconds", payment.reconcile_seconds, 1, 60);
+        self.rule("payment.reconcile_seconds", payment.reconcile_seconds, RECONCILE_SECS);
         if !payment.callback_url.is_empty() && payment_parts(&payment.callback_url).is_none() {
             self.refuse(
                 "payment.callback_url",

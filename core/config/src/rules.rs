@@ -51,7 +51,7 @@ pub fn identity_rules(config: &Config) -> IdentityRules {
     let auth = &config.auth;
     IdentityRules {
         groups,
-        sessions_per_user_max: auth.sessions_per_user_max as usize,
+        sessions_per_user_max: auth.sessions_per_user_max,
         session_absolute_max: Duration::from_secs(auth.session_absolute_seconds),
         refresh_repeat_max: Duration::from_secs(auth.refresh_repeat_seconds),
         passwords: PasswordRules {
@@ -59,8 +59,8 @@ pub fn identity_rules(config: &Config) -> IdentityRules {
             lockout_first: Duration::from_secs(auth.password_lockout_seconds),
             lockout_max: Duration::from_secs(auth.password_lockout_seconds_max),
             hashes: HashLimits {
-                running_max: auth.password_hashes_max as usize,
-                waiting_max: auth.password_hashes_queue_max as usize,
+                running_max: auth.password_hashes_max,
+                waiting_max: auth.password_hashes_queue_max,
             },
         },
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chelseru_domain::audit;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -122,7 +123,7 @@ pub struct Audit {
 
 impl Default for Audit {
     fn default() -> Self {
-        Audit { records_max: 100_000 }
+        Audit { records_max: audit::RECORDS.default }
     }
 }
 
@@ -155,7 +156,7 @@ impl Checker<'_> {
                 self.refuse("server.trusted_proxies", format!("{text:?}"), accepted);
             }
         }
-        self.range("audit.records_max", config.audit.records_max, 1000, 10_000_000);
+        self.rule("audit.records_max", config.audit.records_max, audit::RECORDS);
         self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
     }
 }

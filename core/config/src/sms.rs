@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use chelseru_domain::Range;
+use chelseru_domain::sms::{gate, rules, shield};
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
@@ -47,17 +49,17 @@ impl Default for Sms {
     fn default() -> Self {
         Sms {
             service: OneOrMany::One("SANDBOX_SMS".into()),
-            notice_minutes: 60,
-            round_seconds: 20,
-            retry_seconds_min: 5,
-            retry_seconds_max: 300,
-            otp_retry_seconds: 5,
-            workers_max: 32,
-            queue_max: 200_000,
-            idempotency_keys_max: 100_000,
-            keep_days: 30,
-            circuit_failures: 5,
-            circuit_open_seconds: 15,
+            notice_minutes: rules::NOTICE_LIFETIME_SECS.per(60).default,
+            round_seconds: rules::ROUND_SECS.default,
+            retry_seconds_min: rules::RETRY_SECS.default,
+            retry_seconds_max: rules::RETRY_LONGEST_SECS.default,
+            otp_retry_seconds: rules::OTP_RETRY_SECS.default,
+            workers_max: rules::WORKERS.default,
+            queue_max: rules::QUEUE_MESSAGES.default,
+            idempotency_keys_max: rules::IDEMPOTENCY_KEYS.default,
+            keep_days: rules::KEEP_DAYS.default,
+            circuit_failures: gate::FAILURES.default,
+            circuit_open_seconds: gate::OPEN_SECS.default,
             shield: Shield::default(),
             templates: BTreeMap::new(),
         }
@@ -94,16 +96,16 @@ pub struct Shield {
 impl Default for Shield {
     fn default() -> Self {
         Shield {
-            number_gap_seconds: 60,
-            number_per_hour_max: 5,
-            number_per_day_max: 10,
-            address_per_hour_max: 300,
-            network_per_hour_max: 1500,
-            prefix_per_hour_max: 200,
-            total_per_hour_max: 10_000,
-            ratio_codes_min: 30,
-            ratio_percent_min: 10,
-            slow_gap_seconds: 60,
+            number_gap_seconds: shield::NUMBER_GAP_SECS.default,
+            number_per_hour_max: shield::NUMBER_PER_HOUR.default,
+            number_per_day_max: shield::NUMBER_PER_DAY.default,
+            address_per_hour_max: shield::ADDRESS_PER_HOUR.default,
+            network_per_hour_max: shield::NETWORK_PER_HOUR.default,
+            prefix_per_hour_max: shield::PREFIX_PER_HOUR.default,
+            total_per_hour_max: shield::TOTAL_PER_HOUR.default,
+            ratio_codes_min: shield::RATIO_CODES.default,
+            ratio_percent_min: shield::RATIO_PERCENT.default,
+            slow_gap_seconds: shield::SLOW_GAP_SECS.default,
         }
     }
 }
@@ -192,36 +194,41 @@ impl Checker<'_> {
 
     fn check_sms_limits(&mut self, config: &Config) {
         let sms = &config.sms;
-        self.range("sms.notice_minutes", sms.notice_minutes, 1, 1440);
-        self.range("sms.round_seconds", sms.round_seconds, 1, 60);
-        self.range("sms.retry_seconds_min", sms.retry_seconds_min, 1, 3600);
-        self.range("sms.retry_seconds_max", sms.retry_seconds_max, sms.retry_seconds_min, 3600);
-        self.range("sms.otp_retry_seconds", sms.otp_retry_seconds, 0, 30);
-        self.range("sms.workers_max", sms.workers_max as u64, 1, 1024);
-        self.range("sms.queue_max", sms.queue_max, 1, 10_000_000);
-        self.range("sms.idempotency_keys_max", sms.idempotency_keys_max, 1, 10_000_000);
-        self.range("sms.keep_days", sms.keep_days, 1, 3650);
-        self.range("sms.circuit_failures", u64::from(sms.circuit_failures), 1, 1000);
-        self.range("sms.circuit_open_seconds", sms.circuit_open_seconds, 1, 3600);
+        self.rule("sms.notice_minutes", sms.notice_minutes, rules::NOTICE_LIFETIME_SECS.per(60));
+        self.rule("sms.round_seconds", sms.round_seconds, rules::ROUND_SECS);
+        self.rule("sms.retry_seconds_min", sms.retry_seconds_min, rules::RETRY_SECS);
+        let longest = rules::RETRY_LONGEST_SECS;
+        let longest = Range { least: sms.retry_seconds_min.min(longest.greatest), ..longest };
+        self.rule("sms.retry_seconds_max", sms.retry_seconds_max, longest);
+        self.rule("sms.otp_retry_seconds", sms.otp_retry_seconds, rules::OTP_RETRY_SECS);
+        self.rule("sms.workers_max", sms.workers_max, rules::WORKERS);
+        self.rule("sms.queue_max", sms.queue_max, rules::QUEUE_MESSAGES);
+        self.rule("sms.idempotency_keys_max", sms.idempotency_keys_max, rules::IDEMPOTENCY_KEYS);
+        self.rule("sms.keep_days", sms.keep_days, rules::KEEP_DAYS);
+        self.rule("sms.circuit_failures", sms.circuit_failures, gate::FAILURES);
+        self.rule("sms.circuit_open_seconds", sms.circuit_open_seconds, gate::OPEN_SECS);
         let shield = &sms.shield;
-        self.range("sms.shield.number_gap_seconds", shield.number_gap_seconds, 0, 3600);
-        self.range("sms.shield.number_per_hour_max", u64::from(shield.number_per_hour_max), 1, 1000);
-        self.range("sms.shield.number_per_day_max", u64::from(shield.number_per_day_max), 1, 1000);
-        for (key, value) in [
-            ("sms.shield.address_per_hour_max", shield.address_per_hour_max),
-            ("sms.shield.network_per_hour_max", shield.network_per_hour_max),
-            ("sms.shield.prefix_per_hour_max", shield.prefix_per_hour_max),
-            ("sms.shield.ratio_codes_min", shield.ratio_codes_min),
+        self.rule("sms.shield.number_gap_seconds", shield.number_gap_seconds, shield::NUMBER_GAP_SECS);
+        self.rule("sms.shield.slow_gap_seconds", shield.slow_gap_seconds, shield::SLOW_GAP_SECS);
+        for (key, value, range) in [
+            ("number_per_hour_max", shield.number_per_hour_max, shield::NUMBER_PER_HOUR),
+            ("number_per_day_max", shield.number_per_day_max, shield::NUMBER_PER_DAY),
+            ("address_per_hour_max", shield.address_per_hour_max, shield::ADDRESS_PER_HOUR),
+            ("network_per_hour_max", shield.network_per_hour_max, shield::NETWORK_PER_HOUR),
+            ("prefix_per_hour_max", shield.prefix_per_hour_max, shield::PREFIX_PER_HOUR),
+            ("total_per_hour_max", shield.total_per_hour_max, shield::TOTAL_PER_HOUR),
+            ("ratio_codes_min", shield.ratio_codes_min, shield::RATIO_CODES),
+            ("ratio_percent_min", shield.ratio_percent_min, shield::RATIO_PERCENT),
         ] {
-            self.range(key, u64::from(value), 1, 10_000_000);
+            self.rule(&format!("sms.shield.{key}"), value, range);
         }
-        self.range("sms.shield.total_per_hour_max", u64::from(shield.total_per_hour_max), 1, 10_000_000);
-        self.range("sms.shield.ratio_percent_min", u64::from(shield.ratio_percent_min), 0, 100);
-        self.range("sms.shield.slow_gap_seconds", shield.slow_gap_seconds, 1, 3600);
         for (name, entry) in &config.provider {
-            let (at_once, rate) = (u64::from(entry.concurrency_max), u64::from(entry.rate_per_second));
-            self.range(&format!("provider.{name}.concurrency_max"), at_once, 0, 4096);
-            self.range(&format!("provider.{name}.rate_per_second"), rate, 0, 100_000);
+            self.rule(&format!("provider.{name}.concurrency_max"), entry.concurrency_max, gate::CONCURRENCY);
+            self.rule(
+                &format!("provider.{name}.rate_per_second"),
+                entry.rate_per_second,
+                gate::RATE_PER_SECOND,
+            );
         }
     }
 }

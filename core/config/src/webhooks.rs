@@ -24,7 +24,11 @@ pub struct Webhooks {
 
 impl Default for Webhooks {
     fn default() -> Self {
-        Webhooks { keep_days: 7, events_max: 100_000, endpoints: BTreeMap::new() }
+        Webhooks {
+            keep_days: webhook::KEEP_DAYS.default,
+            events_max: webhook::EVENTS.default,
+            endpoints: BTreeMap::new(),
+        }
     }
 }
 
@@ -50,8 +54,8 @@ const ENDPOINTS_MAX: usize = 50;
 impl Checker<'_> {
     pub(crate) fn check_webhooks(&mut self, config: &Config) {
         let webhooks = &config.webhooks;
-        self.range("webhooks.keep_days", webhooks.keep_days, 1, 365);
-        self.range("webhooks.events_max", webhooks.events_max, 1000, 100_000_000);
+        self.rule("webhooks.keep_days", webhooks.keep_days, webhook::KEEP_DAYS);
+        self.rule("webhooks.events_max", webhooks.events_max, webhook::EVENTS);
         let most = ENDPOINTS_MAX;
         if webhooks.endpoints.len() > most {
             let found = format!("{} endpoints", webhooks.endpoints.len());

@@ -7,11 +7,11 @@ pub struct RuleError {
     /// The field's name in its rules struct.
     pub rule: &'static str,
     pub found: String,
-    pub accepted: &'static str,
+    pub accepted: String,
 }
 
 impl RuleError {
-    pub(crate) fn new(rule: &'static str, found: impl ToString, accepted: &'static str) -> Self {
-        RuleError { rule, found: found.to_string(), accepted }
+    pub(crate) fn new(rule: &'static str, found: impl ToString, accepted: impl ToString) -> Self {
+        RuleError { rule, found: found.to_string(), accepted: accepted.to_string() }
     }
 }

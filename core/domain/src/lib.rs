@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod ids;
 pub mod phone;
+pub mod range;
 pub mod secret;
 
 mod error;
@@ -33,5 +34,6 @@ pub use operator::{api_key, audit, webhook};
 pub use clock::{Clock, Timestamp};
 pub use error::RuleError;
 pub use phone::PhoneNumber;
+pub use range::Range;
 
 pub use chelseru_store::{StoreError, UserChange};

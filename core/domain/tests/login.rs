@@ -161,7 +161,7 @@ async fn a_template_carries_the_code_and_the_text_to_fall_back_on() {
     let body = world.handset.inbox.lock().unwrap()[0].body.clone();
     let SmsBody::Template { name, values, fallback_text } = body else { panic!("no template") };
     assert_eq!((name.as_str(), values.len(), values[0].0.as_str()), ("otp-login", 1, "code"));
-    assert_eq!(fallback_text, Some(format!("Your login code: {}", values[0].1)));
+    assert_eq!(fallback_text, Some(format!("Your code: {}", values[0].1)));
     assert!(world.authenticate(&values[0].1).await.is_ok());
 }
 

@@ -1,5 +1,9 @@
 //! The checks of values, which report all of their problems together.
 
+use std::fmt::Display;
+
+use chelseru_domain::Range;
+
 use super::{Problem, Source};
 use crate::Config;
 
@@ -26,6 +30,13 @@ impl Checker<'_> {
     pub(crate) fn range(&mut self, key: &str, found: u64, least: u64, most: u64) {
         if !(least..=most).contains(&found) {
             self.refuse(key, found.to_string(), &format!("must be {least} to {most}"));
+        }
+    }
+
+    /// Holds a value against a rule's own range.
+    pub(crate) fn rule<T: Copy + PartialOrd + Display>(&mut self, key: &str, found: T, range: Range<T>) {
+        if !range.contains(found) {
+            self.refuse(key, found.to_string(), &format!("must be {range}"));
         }
     }
 

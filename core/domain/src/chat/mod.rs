@@ -35,9 +35,20 @@ pub use publish::Stored;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
 pub use service::ChatService;
 
+use crate::Range;
 use crate::ids::UserId;
 
-/// Bounds of chat. Every field has a default.
+pub const TEXT_CHARS: Range<usize> = Range::new(1, 65_536, 4096);
+/// Members of a room.
+pub const MEMBERS: Range<u32> = Range::new(2, 100_000, 1000);
+/// Users that are banned from a room.
+pub const BANS: Range<u32> = Range::new(1, 100_000, 1000);
+pub const ROOMS_PER_USER: Range<usize> = Range::new(1, 10_000, 1000);
+pub const ORGANIZATIONS_PER_USER: Range<usize> = Range::new(1, 1000, 20);
+/// Messages, and as many edits, that a resume may bring; a longer gap is a reset.
+pub const RESUME_MESSAGES: Range<u64> = Range::new(1, 100_000, 1000);
+
+/// Bounds of chat; the constants above have their ranges and defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatRules {
     /// Characters of a message's text.
@@ -53,12 +64,12 @@ pub struct ChatRules {
 impl Default for ChatRules {
     fn default() -> Self {
         ChatRules {
-            text_chars_max: 4096,
-            members_max: 1000,
-            bans_max: 1000,
-            rooms_per_user_max: 1000,
-            organizations_per_user_max: 20,
-            resume_max: 1000,
+            text_chars_max: TEXT_CHARS.default,
+            members_max: MEMBERS.default,
+            bans_max: BANS.default,
+            rooms_per_user_max: ROOMS_PER_USER.default,
+            organizations_per_user_max: ORGANIZATIONS_PER_USER.default,
+            resume_max: RESUME_MESSAGES.default,
         }
     }
 }

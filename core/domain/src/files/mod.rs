@@ -7,8 +7,30 @@
 
 use chelseru_store::chat::{FileDraft, FileId, FileKept, StoredFile};
 
+use crate::Range;
 use crate::chat::{Action, ChatError, ChatService};
 use crate::ids::UserId;
+
+/// Bytes of one file.
+pub const FILE_BYTES: Range<u64> = Range::new(1, 1 << 32, 20 * 1024 * 1024);
+/// Bytes of all files of one user.
+pub const USER_BYTES: Range<u64> = Range::new(1, 1 << 40, 1024 * 1024 * 1024);
+/// Bytes of all files.
+pub const TOTAL_BYTES: Range<u64> = Range::new(1, 1 << 50, 50 * 1024 * 1024 * 1024);
+/// Uploads received at once.
+pub const UPLOADS: Range<usize> = Range::new(1, 10_000, 64);
+/// Uploads of one user received at once.
+pub const UPLOADS_PER_USER: Range<usize> = Range::new(1, 1000, 4);
+/// Time of one request that brings a file.
+pub const UPLOAD_SECS: Range<u64> = Range::new(1, 86_400, 600);
+/// Resumable uploads that a user may have begun.
+pub const RESUMABLE_PER_USER: Range<usize> = Range::new(1, 1000, 10);
+/// After which a resumable upload is given up.
+pub const RESUMABLE_HOURS: Range<u64> = Range::new(1, 720, 24);
+/// After which a file that no message has is removed.
+pub const ORPHAN_HOURS: Range<u64> = Range::new(1, 720, 24);
+/// How long a signed link serves.
+pub const LINK_SECS: Range<u64> = Range::new(1, 86_400, 300);
 
 impl ChatService {
     /// Notes an uploaded file, unless a bound is reached; the uploader was checked with [`Action::Post`].

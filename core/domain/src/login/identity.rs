@@ -31,7 +31,10 @@ use crate::{Clock, RuleError, Timestamp};
 
 pub use code::AuthenticateError;
 pub use password::{PasswordError, RegisterError};
-pub use rules::{IdentityRules, PasswordRules};
+pub use rules::{
+    IdentityRules, LOCKOUT_LONGEST_SECS, LOCKOUT_SECS, PASSWORD_ATTEMPTS, PasswordRules, REFRESH_REPEAT_SECS,
+    SESSION_ABSOLUTE_SECS, SESSIONS_PER_USER,
+};
 pub use session::{RefreshError, SessionView, USER_AGENT_CHARS_MAX};
 pub use users::USERS_PAGE_MAX;
 

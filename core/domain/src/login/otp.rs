@@ -18,10 +18,21 @@ use crate::login::group::Group;
 use crate::phone::{ascii_digit, is_separator};
 use crate::secret::{SubKey, hmac_sha256};
 use crate::sms::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort};
-use crate::{Clock, PhoneNumber, RuleError};
+use crate::{Clock, PhoneNumber, Range, RuleError};
 
 /// Stands for the code in [`OtpRules::text`].
 pub const CODE_PLACEHOLDER: &str = "{code}";
+
+/// The message when nothing else is configured.
+pub const TEXT_DEFAULT: &str = "Your code: {code}";
+
+pub const LENGTH_DIGITS: Range<u8> = Range::new(4, 10, 6);
+pub const TTL_SECS: Range<u64> = Range::new(1, 600, 240);
+/// Wrong guesses that burn a code.
+pub const ATTEMPTS: Range<u32> = Range::new(1, 10, 5);
+pub const TEXT_CHARS_MAX: usize = 300;
+/// Time for sending a code over all providers.
+pub const SEND_TIMEOUT_SECS: Range<u64> = Range::new(1, 60, 20);
 
 /// Stands for the provider where a test number was given its fixed code.
 pub const TEST_NUMBER: &str = "test number";
@@ -29,19 +40,19 @@ pub const TEST_NUMBER: &str = "test number";
 /// How codes look, live and are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtpRules {
-    /// Digits, 4 to 10. Default 6.
+    /// See [`LENGTH_DIGITS`].
     pub length: u8,
-    /// From sending to refusal, 1 s to 10 min. Default 4 min.
+    /// From sending to refusal: see [`TTL_SECS`].
     pub ttl: Duration,
-    /// Wrong guesses that burn a code, 1 to 20. Default 5.
+    /// See [`ATTEMPTS`].
     pub attempts_max: u32,
     /// From one code to the next, at most `ttl`. Default `None`: as long as the code lives, like the original.
     pub resend_after: Option<Duration>,
-    /// The message, with `{code}` in it, at most 300 characters.
+    /// The message, with `{code}` in it, at most [`TEXT_CHARS_MAX`] characters.
     pub text: String,
     /// Logical name of a template to send instead; a provider without it sends the text.
     pub template: Option<String>,
-    /// Time for sending over all providers, 1 to 60 s. Default 20 s.
+    /// See [`SEND_TIMEOUT_SECS`].
     pub send_timeout: Duration,
     /// The site that codes are for. With it, the message ends with `@domain #code`, which phones fill in on that
     /// site by themselves (WebOTP, the origin-bound one-time codes of the WICG). Default `None`.
@@ -54,13 +65,13 @@ pub struct OtpRules {
 impl Default for OtpRules {
     fn default() -> Self {
         OtpRules {
-            length: 6,
-            ttl: Duration::from_secs(4 * 60),
-            attempts_max: 5,
+            length: LENGTH_DIGITS.default,
+            ttl: TTL_SECS.default_secs(),
+            attempts_max: ATTEMPTS.default,
             resend_after: None,
-            text: format!("Your login code: {CODE_PLACEHOLDER}"),
+            text: TEXT_DEFAULT.to_owned(),
             template: None,
-            send_timeout: Duration::from_secs(20),
+            send_timeout: SEND_TIMEOUT_SECS.default_secs(),
             domain: None,
             test_numbers: BTreeMap::new(),
         }
@@ -72,29 +83,21 @@ impl OtpRules {
     ///
     /// The first rule that is out of its range.
     pub fn check(&self) -> Result<(), RuleError> {
-        let seconds = |duration: Duration| format!("{duration:?}");
-        if !(4..=10).contains(&self.length) {
-            return Err(RuleError::new("length", self.length, "4 to 10 digits"));
-        }
-        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.ttl) {
-            return Err(RuleError::new("ttl", seconds(self.ttl), "1 s to 10 min"));
-        }
-        if !(1..=20).contains(&self.attempts_max) {
-            return Err(RuleError::new("attempts_max", self.attempts_max, "1 to 20"));
-        }
+        LENGTH_DIGITS.check("length", self.length)?;
+        TTL_SECS.check_secs("ttl", self.ttl)?;
+        ATTEMPTS.check("attempts_max", self.attempts_max)?;
         if let Some(resend_after) = self.resend_after.filter(|gap| *gap > self.ttl) {
-            return Err(RuleError::new("resend_after", seconds(resend_after), "at most ttl"));
+            return Err(RuleError::new("resend_after", format!("{resend_after:?}"), "at most ttl"));
         }
         if !self.text.contains(CODE_PLACEHOLDER) {
             return Err(RuleError::new("text", "a text without it", "a text with {code} in it"));
         }
         let characters = self.text.chars().count();
-        if characters > 300 {
-            return Err(RuleError::new("text", format!("{characters} characters"), "at most 300 characters"));
+        if characters > TEXT_CHARS_MAX {
+            let accepted = format!("at most {TEXT_CHARS_MAX} characters");
+            return Err(RuleError::new("text", format!("{characters} characters"), accepted));
         }
-        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&self.send_timeout) {
-            return Err(RuleError::new("send_timeout", seconds(self.send_timeout), "1 s to 60 s"));
-        }
+        SEND_TIMEOUT_SECS.check_secs("send_timeout", self.send_timeout)?;
         if let Some(domain) = self.domain.as_ref().filter(|domain| !domain_fits(domain)) {
             return Err(RuleError::new("domain", domain, "a host's name such as example.com"));
         }

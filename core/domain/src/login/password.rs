@@ -16,11 +16,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use tokio::sync::Semaphore;
 
+use crate::Range;
+
 mod common;
 
 /// Characters of a new password.
 pub const CHARS_MIN: usize = 8;
 pub const CHARS_MAX: usize = 128;
+
+/// Hashes that run at once, each with 19 MiB and one core.
+pub const HASHES_RUNNING: Range<usize> = Range::new(1, 64, 2);
+/// Hashes that wait for their turn; one more is [`HashError::Busy`].
+pub const HASHES_WAITING: Range<usize> = Range::new(0, 4096, 64);
 
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -92,15 +99,15 @@ pub enum HashError {
 /// How many hashes run and wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashLimits {
-    /// Hashes running at once, 1 to 64, each with 19 MiB. Default 2.
+    /// See [`HASHES_RUNNING`].
     pub running_max: usize,
-    /// Hashes waiting for their turn, 0 to 4096. Default 64.
+    /// See [`HASHES_WAITING`].
     pub waiting_max: usize,
 }
 
 impl Default for HashLimits {
     fn default() -> Self {
-        HashLimits { running_max: 2, waiting_max: 64 }
+        HashLimits { running_max: HASHES_RUNNING.default, waiting_max: HASHES_WAITING.default }
     }
 }
 

@@ -27,13 +27,18 @@ use sha2::{Digest, Sha256};
 
 use crate::ids::{SessionId, UserId};
 use crate::secret::SubKey;
-use crate::{RuleError, Timestamp};
+use crate::{Range, RuleError, Timestamp};
 
 use claims::{IssuedClaims, ReadClaims};
 pub use keys::{KeyFault, TokenKey};
 
 /// Longer texts are refused unread; ours have about 350 bytes.
 const TOKEN_BYTES_MAX: usize = 4096;
+
+/// How long an access token is valid.
+pub const ACCESS_TTL_SECS: Range<u64> = Range::new(30, 86_400, 300);
+/// How long a refresh token is valid, and so how long a session lives without a refresh.
+pub const REFRESH_TTL_SECS: Range<u64> = Range::new(300, 31_536_000, 86_400);
 
 /// How tokens are issued and what is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +49,9 @@ pub struct TokenRules {
     pub audience: String,
     /// `kid` in the header, so that a client of a later key set can tell keys apart. Default `hs256-1`.
     pub key_id: String,
-    /// Default 300 s, whole seconds, at least 1.
+    /// Whole seconds: see [`ACCESS_TTL_SECS`].
     pub access_ttl: Duration,
-    /// Default 86400 s, whole seconds, not below `access_ttl`. Also how long a session lives without a refresh.
+    /// Whole seconds, not below `access_ttl`: see [`REFRESH_TTL_SECS`].
     pub refresh_ttl: Duration,
 }
 
@@ -56,8 +61,8 @@ impl Default for TokenRules {
             issuer: "chelseru".to_owned(),
             audience: "chelseru".to_owned(),
             key_id: "hs256-1".to_owned(),
-            access_ttl: Duration::from_secs(300),
-            refresh_ttl: Duration::from_secs(86_400),
+            access_ttl: ACCESS_TTL_SECS.default_secs(),
+            refresh_ttl: REFRESH_TTL_SECS.default_secs(),
         }
     }
 }
@@ -70,10 +75,8 @@ impl TokenRules {
                 return Err(RuleError::new(rule, "an empty text", "a text"));
             }
         }
-        if self.access_ttl.as_secs() == 0 {
-            let found = format!("{:?}", self.access_ttl);
-            return Err(RuleError::new("access_ttl", found, "at least 1 s"));
-        }
+        ACCESS_TTL_SECS.check_secs("access_ttl", self.access_ttl)?;
+        REFRESH_TTL_SECS.check_secs("refresh_ttl", self.refresh_ttl)?;
         if self.refresh_ttl < self.access_ttl {
             let found = format!("{:?}", self.refresh_ttl);
             return Err(RuleError::new("refresh_ttl", found, "at least access_ttl"));

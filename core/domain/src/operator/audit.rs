@@ -14,17 +14,17 @@ use chelseru_store::{AuditDraft, AuditLog, Store, StoreError};
 pub use chelseru_store::{AuditEntry, AuditPage, AuditQuery};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Clock;
 use crate::ids::{SessionId, UserId};
 #[cfg(doc)]
 use crate::phone::PhoneNumber;
+use crate::{Clock, Range};
 
 /// Events waiting to be written: about 2 MiB.
 const QUEUE_MAX: usize = 8192;
 /// Events written in one change.
 const BATCH_MAX: usize = 256;
-/// Entries kept of each log when nothing else is said.
-pub const RECORDS_MAX_DEFAULT: u64 = 100_000;
+/// Entries kept of each log.
+pub const RECORDS: Range<u64> = Range::new(1000, 10_000_000, 100_000);
 /// Entries that one page is looked for among: some milliseconds of reading.
 const LOOK_MAX: usize = 20_000;
 
@@ -273,7 +273,7 @@ impl Audit {
 
 impl Shared {
     fn new(store: Store, clock: Arc<dyn Clock>, queue: Option<mpsc::Sender<Message>>) -> Self {
-        let records_max = AtomicU64::new(RECORDS_MAX_DEFAULT);
+        let records_max = AtomicU64::new(RECORDS.default);
         Shared { store, clock, queue, records_max, dropped: AtomicU64::new(0) }
     }
 }
@@ -286,7 +286,7 @@ impl std::fmt::Debug for Audit {
 
 async fn write(store: Store, mut queue: mpsc::Receiver<Message>, keep: impl Fn() -> Option<u64>) {
     let mut messages = Vec::with_capacity(BATCH_MAX);
-    let mut records_max = RECORDS_MAX_DEFAULT;
+    let mut records_max = RECORDS.default;
     while queue.recv_many(&mut messages, BATCH_MAX).await > 0 {
         // The last handle may be gone while its events still wait.
         records_max = keep().unwrap_or(records_max);

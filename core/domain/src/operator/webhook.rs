@@ -23,7 +23,7 @@ use sha2::Sha256;
 
 pub use body::{KINDS, body, report_json};
 
-use crate::{Clock, Timestamp};
+use crate::{Clock, Range, Timestamp};
 
 /// How long after each failed try the next one comes; a tenth more or less, so that many do not come at once.
 ///
@@ -42,6 +42,11 @@ pub const DELAYS: [Duration; 9] = [
 
 /// The longest wait that a receiver's `Retry-After` may ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long events are kept.
+pub const KEEP_DAYS: Range<u64> = Range::new(1, 365, 7);
+/// Events kept; past it the oldest are removed, delivered or not.
+pub const EVENTS: Range<u64> = Range::new(1000, 100_000_000, 100_000);
+
 /// Events routed in one step.
 const ROUTE_MAX: usize = 500;
 /// Deliveries to one endpoint in one step.

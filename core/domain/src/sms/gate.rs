@@ -11,29 +11,43 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{SmsError, SmsReceipt};
-use crate::Timestamp;
+use crate::{Range, Timestamp};
 
 /// How long a message waits for one of the places before the gate is busy.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A circuit that keeps failing opens for at most this many times its first duration.
 const OPEN_GROWTH_MAX: u32 = 8;
 
+/// Failures in a row that open the circuit.
+pub const FAILURES: Range<u32> = Range::new(1, 1000, 5);
+/// How long the circuit opens first.
+pub const OPEN_SECS: Range<u64> = Range::new(1, 3600, 15);
+/// Messages handed over at once; 0: no bound.
+pub const CONCURRENCY: Range<u32> = Range::new(0, 4096, 0);
+/// Messages handed over in a second; 0: no bound.
+pub const RATE_PER_SECOND: Range<u32> = Range::new(0, 100_000, 0);
+
 /// Bounds of one provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GateRules {
-    /// Failures in a row that open the circuit, at least 1. Default 5.
+    /// See [`FAILURES`].
     pub failures: u32,
-    /// For how long it opens first. Default 15 s.
+    /// See [`OPEN_SECS`].
     pub open_for: Duration,
-    /// Messages handed over at once; 0: no bound here.
+    /// See [`CONCURRENCY`].
     pub concurrency_max: u32,
-    /// Messages handed over in a second; 0: no bound.
+    /// See [`RATE_PER_SECOND`].
     pub rate_per_second: u32,
 }
 
 impl Default for GateRules {
     fn default() -> Self {
-        GateRules { failures: 5, open_for: Duration::from_secs(15), concurrency_max: 0, rate_per_second: 0 }
+        GateRules {
+            failures: FAILURES.default,
+            open_for: OPEN_SECS.default_secs(),
+            concurrency_max: CONCURRENCY.default,
+            rate_per_second: RATE_PER_SECOND.default,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub mod shield;
 
 mod carry;
 mod record;
-mod rules;
+pub mod rules;
 mod submit;
 
 use std::fmt;

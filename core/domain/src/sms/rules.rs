@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Range;
+
 /// When a provider is asked what became of a message, counted from the answer before.
 pub(super) const POLL_AFTER: [Duration; 6] = [
     Duration::from_secs(60),
@@ -12,25 +14,44 @@ pub(super) const POLL_AFTER: [Duration; 6] = [
     Duration::from_secs(24 * 60 * 60),
 ];
 
+/// How long a notice is worth sending.
+pub const NOTICE_LIFETIME_SECS: Range<u64> = Range::new(60, 86_400, 3600);
+/// Time of one round over the providers.
+pub const ROUND_SECS: Range<u64> = Range::new(1, 60, 20);
+/// Before the second round; doubles with each further one.
+pub const RETRY_SECS: Range<u64> = Range::new(1, 3600, 5);
+/// The longest time between two rounds.
+pub const RETRY_LONGEST_SECS: Range<u64> = Range::new(1, 3600, 300);
+/// How long a code is retried while its caller waits; 0: one round only.
+pub const OTP_RETRY_SECS: Range<u64> = Range::new(0, 30, 5);
+/// Waiting messages sent at once.
+pub const WORKERS: Range<usize> = Range::new(1, 1024, 32);
+/// Messages that may wait.
+pub const QUEUE_MESSAGES: Range<u64> = Range::new(1, 10_000_000, 200_000);
+/// Idempotency keys remembered.
+pub const IDEMPOTENCY_KEYS: Range<u64> = Range::new(1, 10_000_000, 100_000);
+/// How long a message stays on record.
+pub const KEEP_DAYS: Range<u64> = Range::new(1, 3650, 30);
+
 /// How messages are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmsRules {
-    /// How long a notice is worth sending. Default 1 h.
+    /// See [`NOTICE_LIFETIME_SECS`].
     pub notice_lifetime: Duration,
-    /// Time of one round over the providers. Default 20 s.
+    /// See [`ROUND_SECS`].
     pub round_timeout: Duration,
-    /// Before the second round; doubles with each further one. Default 5 s.
+    /// See [`RETRY_SECS`].
     pub retry_min: Duration,
-    /// Default 5 min.
+    /// See [`RETRY_LONGEST_SECS`].
     pub retry_max: Duration,
-    /// How long a code that no provider took is tried again while its asker waits; never past the message's own
-    /// deadline. Zero: one round only. Default 5 s.
+    /// How long a code that no provider took is retried while its caller waits; never past the message's own deadline.
+    /// See [`OTP_RETRY_SECS`].
     pub otp_retry: Duration,
-    /// Waiting messages sent at once. Default 32.
+    /// See [`WORKERS`].
     pub workers_max: usize,
-    /// Messages that may wait. Default 200,000.
+    /// See [`QUEUE_MESSAGES`].
     pub queue_max: u64,
-    /// Idempotency keys remembered. Default 100,000.
+    /// See [`IDEMPOTENCY_KEYS`].
     pub idempotency_keys_max: u64,
     /// Before a provider is first asked what became of a message. Default 1 min.
     pub poll_first: Duration,
@@ -39,14 +60,14 @@ pub struct SmsRules {
 impl Default for SmsRules {
     fn default() -> Self {
         SmsRules {
-            notice_lifetime: Duration::from_secs(60 * 60),
-            round_timeout: Duration::from_secs(20),
-            retry_min: Duration::from_secs(5),
-            retry_max: Duration::from_secs(5 * 60),
-            otp_retry: Duration::from_secs(5),
-            workers_max: 32,
-            queue_max: 200_000,
-            idempotency_keys_max: 100_000,
+            notice_lifetime: NOTICE_LIFETIME_SECS.default_secs(),
+            round_timeout: ROUND_SECS.default_secs(),
+            retry_min: RETRY_SECS.default_secs(),
+            retry_max: RETRY_LONGEST_SECS.default_secs(),
+            otp_retry: OTP_RETRY_SECS.default_secs(),
+            workers_max: WORKERS.default,
+            queue_max: QUEUE_MESSAGES.default,
+            idempotency_keys_max: IDEMPOTENCY_KEYS.default,
             poll_first: POLL_AFTER[0],
         }
     }

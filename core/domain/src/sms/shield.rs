@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{PhoneNumber, Timestamp};
+use crate::{PhoneNumber, Range, Timestamp};
 
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
@@ -24,7 +24,28 @@ const STEP: u64 = HOUR / STEPS as u64;
 /// Entries of each map; past it, what is over is looked for and, when nothing is, the request is refused.
 const ENTRIES_MAX: usize = 200_000;
 
-/// See the configuration's `[sms.shield]`, which has the same names.
+/// Between two codes to one number; a login in between ends the wait.
+pub const NUMBER_GAP_SECS: Range<u64> = Range::new(0, 3600, 60);
+/// Codes in an hour to one number.
+pub const NUMBER_PER_HOUR: Range<u32> = Range::new(1, 1000, 5);
+/// Codes in a day to one number.
+pub const NUMBER_PER_DAY: Range<u32> = Range::new(1, 1000, 10);
+/// Codes in an hour for one address. Mobile networks put many people behind one.
+pub const ADDRESS_PER_HOUR: Range<u32> = Range::new(1, 10_000_000, 300);
+/// Codes in an hour for one network (/24 or /64).
+pub const NETWORK_PER_HOUR: Range<u32> = Range::new(1, 10_000_000, 1500);
+/// Codes in an hour to numbers that differ in their last four digits only.
+pub const PREFIX_PER_HOUR: Range<u32> = Range::new(1, 10_000_000, 200);
+/// Codes in an hour.
+pub const TOTAL_PER_HOUR: Range<u32> = Range::new(1, 10_000_000, 10_000);
+/// Codes in an hour to a prefix from which its share of logins counts.
+pub const RATIO_CODES: Range<u32> = Range::new(1, 10_000_000, 30);
+/// The share of a prefix's codes that must lead to a login; 0: none.
+pub const RATIO_PERCENT: Range<u32> = Range::new(0, 100, 10);
+/// Between two codes to a slowed prefix.
+pub const SLOW_GAP_SECS: Range<u64> = Range::new(1, 3600, 60);
+
+/// The caps; the constants above have their meanings and ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShieldRules {
     pub number_gap: Duration,
@@ -37,6 +58,23 @@ pub struct ShieldRules {
     pub ratio_codes_min: u32,
     pub ratio_percent_min: u32,
     pub slow_gap: Duration,
+}
+
+impl Default for ShieldRules {
+    fn default() -> Self {
+        ShieldRules {
+            number_gap: NUMBER_GAP_SECS.default_secs(),
+            number_per_hour_max: NUMBER_PER_HOUR.default,
+            number_per_day_max: NUMBER_PER_DAY.default,
+            address_per_hour_max: ADDRESS_PER_HOUR.default,
+            network_per_hour_max: NETWORK_PER_HOUR.default,
+            prefix_per_hour_max: PREFIX_PER_HOUR.default,
+            total_per_hour_max: TOTAL_PER_HOUR.default,
+            ratio_codes_min: RATIO_CODES.default,
+            ratio_percent_min: RATIO_PERCENT.default,
+            slow_gap: SLOW_GAP_SECS.default_secs(),
+        }
+    }
 }
 
 /// Which cap stopped a request.

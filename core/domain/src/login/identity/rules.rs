@@ -4,18 +4,31 @@ use std::time::Duration;
 
 use chelseru_store::GuardRules;
 
-use crate::RuleError;
 use crate::login::group::GroupPolicy;
-use crate::login::password::HashLimits;
+use crate::login::password::{HASHES_RUNNING, HASHES_WAITING, HashLimits};
+use crate::{Range, RuleError};
+
+/// Sessions a user may have at once; one more ends the oldest.
+pub const SESSIONS_PER_USER: Range<usize> = Range::new(1, 1000, 50);
+/// From login to the end of a session, however often it is refreshed.
+pub const SESSION_ABSOLUTE_SECS: Range<u64> = Range::new(300, 315_360_000, 90 * 86_400);
+/// How long a replaced refresh token may be presented again.
+pub const REFRESH_REPEAT_SECS: Range<u64> = Range::new(0, 86_400, 60);
+/// Guesses at a name's password without a wait.
+pub const PASSWORD_ATTEMPTS: Range<u32> = Range::new(1, 100, 5);
+/// The wait after the last of them; doubles with each further guess.
+pub const LOCKOUT_SECS: Range<u64> = Range::new(1, 86_400, 30);
+/// The longest wait, not below the first.
+pub const LOCKOUT_LONGEST_SECS: Range<u64> = Range::new(1, 86_400, 15 * 60);
 
 /// How sessions are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityRules {
     /// In which groups a login may begin an account. Default: group 0 only.
     pub groups: GroupPolicy,
-    /// Sessions a user may have at once, 1 to 1000; one more ends the oldest. Default 20.
+    /// See [`SESSIONS_PER_USER`].
     pub sessions_per_user_max: usize,
-    /// From login to the end of a session, however often it is refreshed. Default 90 days.
+    /// See [`SESSION_ABSOLUTE_SECS`].
     pub session_absolute_max: Duration,
     /// For how long a refresh token that was just replaced may be presented again, because the answer was lost;
     /// after it, presenting it ends the session. Default 60 s.
@@ -27,9 +40,9 @@ impl Default for IdentityRules {
     fn default() -> Self {
         IdentityRules {
             groups: GroupPolicy::default(),
-            sessions_per_user_max: 20,
-            session_absolute_max: Duration::from_secs(90 * 86_400),
-            refresh_repeat_max: Duration::from_secs(60),
+            sessions_per_user_max: SESSIONS_PER_USER.default,
+            session_absolute_max: SESSION_ABSOLUTE_SECS.default_secs(),
+            refresh_repeat_max: REFRESH_REPEAT_SECS.default_secs(),
             passwords: PasswordRules::default(),
         }
     }
@@ -37,13 +50,9 @@ impl Default for IdentityRules {
 
 impl IdentityRules {
     pub(super) fn check(&self) -> Result<(), RuleError> {
-        if !(1..=1000).contains(&self.sessions_per_user_max) {
-            return Err(RuleError::new("sessions_per_user_max", self.sessions_per_user_max, "1 to 1000"));
-        }
-        if self.session_absolute_max < Duration::from_secs(1) {
-            let found = format!("{:?}", self.session_absolute_max);
-            return Err(RuleError::new("session_absolute_max", found, "at least 1 s"));
-        }
+        SESSIONS_PER_USER.check("sessions_per_user_max", self.sessions_per_user_max)?;
+        SESSION_ABSOLUTE_SECS.check_secs("session_absolute_max", self.session_absolute_max)?;
+        REFRESH_REPEAT_SECS.check_secs("refresh_repeat_max", self.refresh_repeat_max)?;
         self.passwords.check()
     }
 }
@@ -51,11 +60,11 @@ impl IdentityRules {
 /// How passwords are guarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PasswordRules {
-    /// Guesses at a name's password without a wait, 1 to 100. Default 5.
+    /// See [`PASSWORD_ATTEMPTS`].
     pub attempts_max: u32,
-    /// The wait after the last of them, doubled with each further guess, 1 s to a day. Default 30 s.
+    /// See [`LOCKOUT_SECS`].
     pub lockout_first: Duration,
-    /// The longest wait, not below the first, at most a day. Default 15 min.
+    /// See [`LOCKOUT_LONGEST_SECS`].
     pub lockout_max: Duration,
     /// The pool that hashes.
     pub hashes: HashLimits,
@@ -64,9 +73,9 @@ pub struct PasswordRules {
 impl Default for PasswordRules {
     fn default() -> Self {
         PasswordRules {
-            attempts_max: 5,
-            lockout_first: Duration::from_secs(30),
-            lockout_max: Duration::from_secs(15 * 60),
+            attempts_max: PASSWORD_ATTEMPTS.default,
+            lockout_first: LOCKOUT_SECS.default_secs(),
+            lockout_max: LOCKOUT_LONGEST_SECS.default_secs(),
             hashes: HashLimits::default(),
         }
     }
@@ -74,29 +83,15 @@ impl Default for PasswordRules {
 
 impl PasswordRules {
     pub(super) fn check(&self) -> Result<(), RuleError> {
-        let day = Duration::from_secs(86_400);
-        if !(1..=100).contains(&self.attempts_max) {
-            return Err(RuleError::new("passwords.attempts_max", self.attempts_max, "1 to 100"));
-        }
-        if !(Duration::from_secs(1)..=day).contains(&self.lockout_first) {
-            let found = format!("{:?}", self.lockout_first);
-            return Err(RuleError::new("passwords.lockout_first", found, "1 s to a day"));
-        }
-        if !(self.lockout_first..=day).contains(&self.lockout_max) {
+        PASSWORD_ATTEMPTS.check("passwords.attempts_max", self.attempts_max)?;
+        LOCKOUT_SECS.check_secs("passwords.lockout_first", self.lockout_first)?;
+        LOCKOUT_LONGEST_SECS.check_secs("passwords.lockout_max", self.lockout_max)?;
+        if self.lockout_max < self.lockout_first {
             let found = format!("{:?}", self.lockout_max);
-            return Err(RuleError::new("passwords.lockout_max", found, "lockout_first to a day"));
+            return Err(RuleError::new("passwords.lockout_max", found, "at least lockout_first"));
         }
-        if !(1..=64).contains(&self.hashes.running_max) {
-            return Err(RuleError::new("passwords.hashes.running_max", self.hashes.running_max, "1 to 64"));
-        }
-        if self.hashes.waiting_max > 4096 {
-            return Err(RuleError::new(
-                "passwords.hashes.waiting_max",
-                self.hashes.waiting_max,
-                "at most 4096",
-            ));
-        }
-        Ok(())
+        HASHES_RUNNING.check("passwords.hashes.running_max", self.hashes.running_max)?;
+        HASHES_WAITING.check("passwords.hashes.waiting_max", self.hashes.waiting_max)
     }
 
     pub(super) fn guard(&self) -> GuardRules {

@@ -50,8 +50,8 @@ fn rules_out_of_range_are_named() {
     check(|rules| rules.ttl = secs(600), None);
     check(|rules| rules.ttl = secs(601), Some("ttl"));
     check(|rules| rules.attempts_max = 0, Some("attempts_max"));
-    check(|rules| rules.attempts_max = 20, None);
-    check(|rules| rules.attempts_max = 21, Some("attempts_max"));
+    check(|rules| rules.attempts_max = 10, None);
+    check(|rules| rules.attempts_max = 11, Some("attempts_max"));
     check(|rules| rules.resend_after = Some(secs(240)), None);
     check(|rules| rules.resend_after = Some(secs(241)), Some("resend_after"));
     check(|rules| rules.text = "code".to_owned(), Some("text"));

@@ -26,7 +26,7 @@ mod reversal;
 pub use confirm::CallbackError;
 pub use create::{CreateError, PaymentRequest};
 pub use end::EndReason;
-pub use reconcile::{ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX, Round};
+pub use reconcile::{RECONCILE_SECS, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX, Round};
 pub use reversal::NotReversible;
 pub use service::Payments;
 

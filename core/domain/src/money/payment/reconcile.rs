@@ -10,8 +10,10 @@ use futures_util::StreamExt;
 use super::confirm::Looked;
 use super::gateway::PaymentGateways;
 use super::service::Payments;
-use crate::Timestamp;
+use crate::{Range, Timestamp};
 
+/// Between two rounds of the reconciler.
+pub const RECONCILE_SECS: Range<u64> = Range::new(1, 60, 5);
 /// Payments one round of the reconciler looks at per gateway, and how many at once.
 pub const ROUND_MAX: usize = 256;
 pub const ROUND_PARALLEL: usize = 8;
