@@ -1,8 +1,8 @@
-//! The words of an account that people choose: user name, mail address, first and last name.
+//! The parts of an account that its user chooses: user name, mail address, first and last name.
 //!
-//! A user name is 1 to 150 letters, digits and `@.+-_`, compared character by character, as in the original. Names
-//! that look like those the login by code makes (`G<group>-...`) cannot be chosen: whoever took the one of a
-//! number would be in its owner's way, and being told that it is taken would tell which numbers have accounts.
+//! A user name has 1 to 150 letters, digits and `@.+-_`, compared character by character, as in the original. Names of
+//! the form `G<group>-...`, which the login by code makes, are refused. Choosing one would block the owner of that
+//! number, and "already exists" would reveal which numbers have accounts.
 
 use chelseru_store::{Timestamp, User};
 
@@ -12,24 +12,24 @@ use crate::login::group::Group;
 
 pub const USERNAME_CHARS_MAX: usize = 150;
 pub const NAME_CHARS_MAX: usize = 150;
-/// RFC 5321, section 4.5.3.1.3: a path is at most 256 characters with its brackets.
+/// RFC 5321, section 4.5.3.1.3: a path has at most 256 characters, including its brackets.
 pub const EMAIL_CHARS_MAX: usize = 254;
 
-/// Why a user name cannot be chosen. The texts are the original's.
+/// Why a user name is refused. The texts are the original's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UsernameFault {
     #[error(
         "Enter a valid username. This value may contain only letters, numbers, and @/./+/-/_ characters."
     )]
     Invalid,
-    /// Also for names that the login by code makes, whether an account has it or not.
+    /// Also for names that the login by code makes, whether or not an account has one.
     #[error("A user with that username already exists.")]
     Taken,
 }
 
 /// # Errors
 ///
-/// [`UsernameFault`]; whether somebody has the name is not looked at.
+/// [`UsernameFault`]. Does not look whether an account has the name.
 pub fn username_check(name: &str) -> Result<(), UsernameFault> {
     let fits = |character: char| character.is_alphanumeric() || "@.+-_".contains(character);
     if name.is_empty() || name.chars().count() > USERNAME_CHARS_MAX || !name.chars().all(fits) {
@@ -41,20 +41,20 @@ pub fn username_check(name: &str) -> Result<(), UsernameFault> {
     Ok(())
 }
 
-/// `G`, digits, `-`: in any case and any digits, because people cannot tell them apart.
+/// `G`, digits, `-`, in any case and any script: people cannot tell them apart.
 fn is_reserved(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(['G', 'g']) else { return false };
     let group = rest.trim_start_matches(|character: char| character.is_numeric());
     group.len() < rest.len() && group.starts_with('-')
 }
 
-/// The user name of the account that a number has in a group, as the original gave it.
+/// The user name of a number's account in a group, as in the original.
 #[must_use]
 pub fn name_of_identity(group: Group, number: &PhoneNumber) -> String {
     format!("G{group}-{}", number.local())
 }
 
-/// What [`name_of_identity`] made a name from.
+/// Reads a name that [`name_of_identity`] made.
 #[must_use]
 pub fn identity_of_name(name: &str) -> Option<(Group, PhoneNumber)> {
     let (group, number) = name.strip_prefix('G')?.split_once('-')?;
@@ -62,8 +62,7 @@ pub fn identity_of_name(name: &str) -> Option<(Group, PhoneNumber)> {
     (name_of_identity(identity.0, &identity.1) == name).then_some(identity)
 }
 
-/// Whether a text looks like a mail address: enough to find slips of the finger; that it arrives only a message
-/// could show.
+/// Whether a text looks like a mail address. Finds typing errors; only a sent message shows whether it exists.
 #[must_use]
 pub fn email_fits(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
@@ -85,7 +84,7 @@ pub fn email_fits(text: &str) -> bool {
         && domain.split('.').all(label_fits)
 }
 
-/// What an account may do beside what is its own.
+/// What an account may do beyond its own data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
     None,
@@ -106,12 +105,12 @@ impl Rights {
     }
 }
 
-/// An account as its user and operators may see it: nothing here is secret to them.
+/// An account as its user and operators see it. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserView {
     pub id: UserId,
     pub username: String,
-    /// As written locally (`0912...`); empty for an account without a number.
+    /// In local form (`0912...`). Empty for an account without a number.
     pub mobile_number: String,
     pub group: u32,
     pub first_name: String,

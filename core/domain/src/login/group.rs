@@ -1,8 +1,8 @@
 //! Account groups: one phone number may have one account in each group.
 //!
-//! The original let any client invent a group by naming it. Here the pair (number, group) is still the account,
-//! but which groups a client may *begin* an account in is configured, and a group raises no right. A group is a
-//! number from 0 to 2^31 - 1; 0 is meant when none is given.
+//! In the original a client created a group by naming it. Here the pair of number and group is still the account, but
+//! the configuration lists the groups in which a login may create one, and a group grants no right. A group is a number
+//! from 0 to 2^31 - 1; the default is 0.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,7 +20,7 @@ pub enum GroupError {
 }
 
 impl Group {
-    /// 2^31 - 1: the largest the original could store on every database.
+    /// 2^31 - 1, the largest number that the original could store in every database.
     pub const MAX: u32 = i32::MAX as u32;
 
     /// # Errors
@@ -33,9 +33,9 @@ impl Group {
         }
     }
 
-    /// Reads an integer the way the original did: decimal, or `0x`, `0o`, `0b` and digits, single underscores
-    /// between digits, a sign, surrounding space. A decimal number other than 0 does not begin with 0, because
-    /// some read that as octal. What is no integer was silently 0 there and is an error here.
+    /// Reads an integer as the original did: decimal, or `0x`, `0o` or `0b` and digits, with single underscores between
+    /// digits, a sign, and surrounding space. A decimal number other than 0 must not begin with 0, because some readers
+    /// take that as octal. The original read anything else as 0; here it is an error.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// In which groups a login may begin an account. Accounts that exist log in whatever it says.
+/// The groups in which a login may create an account. Existing accounts can always log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupPolicy {
     Any,

@@ -1,12 +1,12 @@
-//! Who a caller is: a code becomes a session, a token becomes a caller.
+//! Identity: turns a code or password into a session, and a token into a caller.
 //!
-//! `authenticate` spends a code and opens a session in one durable change; `caller` runs on every request and is
-//! two cached reads beside the token's check. Invariants: wrong, expired, burned, used and never-sent codes cannot
-//! be told apart by the answer; a session that was revoked opens nothing from then on, however long its tokens
-//! live; a caller sees sessions of nobody else; requests cost no durable write.
+//! `authenticate` consumes a code and opens a session in one durable change. `caller` runs on every request and adds
+//! two cached reads to the token's check. Invariants: the reply does not tell wrong, expired, burned, used and
+//! never-sent codes apart; a revoked session opens nothing from then on, however long its tokens live; a caller sees
+//! only its own sessions; requests cost no durable write.
 //!
 //! Not here: sending codes ([`crate::login::otp`]), the form of tokens ([`crate::login::token`]), hashing passwords
-//! ([`crate::login::password`]), limits per address. Login by password is in `password`, accounts are in `users`.
+//! ([`crate::login::password`]), limits per address. The parts are `code`, `password`, `session` and `users`.
 mod code;
 mod password;
 mod rules;
@@ -38,10 +38,10 @@ pub use rules::{
 pub use session::{RefreshError, SessionView, USER_AGENT_CHARS_MAX};
 pub use users::USERS_PAGE_MAX;
 
-/// Ends of sessions that a subscriber may lag behind before it is told that it missed some.
+/// Unread session ends of a subscriber. Past it the subscriber is told that it lagged.
 const ENDED_MAX: usize = 1024;
 
-/// What is known of the client that logs in. Shown to the user, never decided by.
+/// The client of a login. Shown to the user, never used for a decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientInfo {
     pub ip: Option<IpAddr>,
@@ -55,33 +55,33 @@ pub struct LoggedIn {
     pub refresh: String,
     pub user_id: UserId,
     pub session_id: SessionId,
-    /// The account was made by this login.
+    /// This login created the account.
     pub new_user: bool,
 }
 
-/// A user with a session that stands.
+/// A user with a valid session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     pub user_id: UserId,
     pub session_id: SessionId,
 }
 
-/// Sessions ended before their time: what holds a connection open for one of them must close it.
+/// Sessions that ended before their time. Close every connection that belongs to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionsEnded {
     One(UserId, SessionId),
-    /// All of a user's.
+    /// All sessions of a user.
     All(UserId),
 }
 
-/// The good tokens of a session.
+/// The valid tokens of a session.
 #[derive(Clone)]
 pub struct TokenPair {
     pub access: String,
     pub refresh: String,
 }
 
-/// Logs users in and knows them again.
+/// Logs users in and identifies callers.
 pub struct Identity {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -115,7 +115,7 @@ impl Identity {
         Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit })
     }
 
-    /// The same identity under other rules: what it noted and cached is shared with this one.
+    /// The same identity with other rules. Shares its notes and caches with this one.
     ///
     /// # Errors
     ///
@@ -138,14 +138,14 @@ impl Identity {
         Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit })
     }
 
-    /// Records what happens in this log; lines only, when this is not called.
+    /// Records events in this log. Without it, events are log lines only.
     #[must_use]
     pub fn with_audit(mut self, audit: Audit) -> Self {
         self.audit = audit;
         self
     }
 
-    /// The log that this and others record in.
+    /// The audit log.
     #[must_use]
     pub fn audit(&self) -> &Audit {
         &self.audit
@@ -170,7 +170,7 @@ impl Identity {
         self
     }
 
-    /// Whom a token of either type names, when it is good and its session stands.
+    /// The caller of a valid token of either type with a valid session.
     ///
     /// # Errors
     ///
@@ -181,11 +181,11 @@ impl Identity {
         self.standing(subject, now)
     }
 
-    /// The caller that a bearer token names, when its session stands. Notes that the session was used, in memory.
+    /// The caller of an access token with a valid session. Notes in memory that the session was used.
     ///
     /// # Errors
     ///
-    /// See [`TokenError`]; only [`TokenError::Store`] can be helped by trying again.
+    /// See [`TokenError`]. A retry can help with [`TokenError::Store`] only.
     pub fn caller(&self, access_token: &str) -> Result<Caller, TokenError> {
         let now = self.clock.now();
         let subject = self.tokens.verify(access_token, TokenType::Access, now)?;
@@ -194,17 +194,17 @@ impl Identity {
         Ok(caller)
     }
 
-    /// Whether a caller that was known before is still one.
+    /// Whether a known caller's session is still valid.
     ///
     /// # Errors
     ///
-    /// See [`TokenError`]; only [`TokenError::Store`] can be helped by trying again.
+    /// See [`TokenError`]. A retry can help with [`TokenError::Store`] only.
     pub fn stands(&self, caller: &Caller) -> Result<(), TokenError> {
         let Caller { user_id, session_id } = *caller;
         self.standing(TokenSubject { user_id, session_id }, self.clock.now()).map(drop)
     }
 
-    /// The caller that a checked token names, when its session stands.
+    /// The caller of a verified token, when its session is valid.
     fn standing(&self, subject: TokenSubject, now: Timestamp) -> Result<Caller, TokenError> {
         let TokenSubject { user_id, session_id } = subject;
         match self.store.session_gate(user_id, session_id, now) {

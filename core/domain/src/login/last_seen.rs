@@ -1,8 +1,8 @@
-//! When sessions were last used: remembered here, written down now and then.
+//! Last use of sessions: kept in memory and written every few seconds.
 //!
-//! A durable write per request would cost more than the request. Instants wait in a bounded map; [`LastSeen::flush`]
-//! writes them in steps, so that logins do not queue behind thousands of records. What a crash loses is
-//! how recently a session was used, nothing else.
+//! A durable write per request would cost more than the request. Instants wait in a bounded map, and
+//! [`LastSeen::flush`] writes them in steps, so that logins do not wait behind thousands of records. A crash loses only
+//! how recently a session was used.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,10 @@ use chelseru_store::{Store, StoreError};
 use crate::Timestamp;
 use crate::ids::{SessionId, UserId};
 
-/// Sessions remembered between two flushes: about 3 MiB. Those beyond it keep their old instant until the next
-/// flush made room.
+/// Sessions in the map between two flushes: about 3 MiB. Further sessions keep their old instant until the next flush.
 const SESSIONS_MAX: usize = 65_536;
 
-/// Records written in one change, as many as some hundred logins write.
+/// Records of one change: as many as some hundred logins write.
 const CHANGE_MAX: usize = 512;
 
 pub(crate) struct LastSeen {
@@ -43,7 +42,8 @@ impl LastSeen {
         self.lock().get(&session).map(|(_, at)| *at)
     }
 
-    /// Writes what was noted; says how many sessions it wrote. What could not be written is noted again.
+    /// Writes the noted instants. Returns the number of sessions written. Instants that could not be written are noted
+    /// again.
     pub(crate) async fn flush(&self, store: &Store) -> Result<usize, StoreError> {
         let noted: Vec<_> = self.lock().drain().map(|(session, (user, at))| (user, session, at)).collect();
         let mut written = 0;

@@ -1,9 +1,10 @@
-//! One-time codes: made, sent, and turned into what the store compares.
+//! One-time codes: created, sent, and hashed for the store.
 //!
-//! A code is drawn from the operating system's randomness, every code as likely as any other, leading zeros kept.
-//! It leaves this module in a message only; the store gets HMAC-SHA256 over number and code, keyed with a key that
-//! is not in the store. Invariants: a number has one working code at most; a code that was certainly not sent does
-//! not make its owner wait; a code that may have been sent keeps working. Guesses are [`crate::login::identity`]'s.
+//! A code comes from the operating system's randomness. All codes are equally likely and keep their leading zeros. A
+//! code leaves this module only in a message; the store gets HMAC-SHA256 over number and code, with a key that is not
+//! in the store. Invariants: a number has at most one valid code per purpose; a code that was certainly not sent does
+//! not make the user wait; a code that may have been sent stays valid. Guesses are handled by
+//! [`crate::login::identity`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::secret::{SubKey, hmac_sha256};
 use crate::sms::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort};
 use crate::{Clock, PhoneNumber, Range, RuleError};
 
-/// Stands for the code in [`OtpRules::text`].
+/// Placeholder for the code in [`OtpRules::text`].
 pub const CODE_PLACEHOLDER: &str = "{code}";
 
 /// The message when nothing else is configured.
@@ -34,10 +35,10 @@ pub const TEXT_CHARS_MAX: usize = 300;
 /// Time for sending a code over all providers.
 pub const SEND_TIMEOUT_SECS: Range<u64> = Range::new(1, 60, 20);
 
-/// Stands for the provider where a test number was given its fixed code.
+/// The provider's name in results for test numbers, to which nothing is sent.
 pub const TEST_NUMBER: &str = "test number";
 
-/// How codes look, live and are sent.
+/// Length, lifetime and sending of codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtpRules {
     /// See [`LENGTH_DIGITS`].
@@ -46,7 +47,7 @@ pub struct OtpRules {
     pub ttl: Duration,
     /// See [`ATTEMPTS`].
     pub attempts_max: u32,
-    /// From one code to the next, at most `ttl`. Default `None`: as long as the code lives, like the original.
+    /// Minimum time between two codes, at most `ttl`. Default `None`: until the first code expires, as in the original.
     pub resend_after: Option<Duration>,
     /// The message, with `{code}` in it, at most [`TEXT_CHARS_MAX`] characters.
     pub text: String,
@@ -54,11 +55,11 @@ pub struct OtpRules {
     pub template: Option<String>,
     /// See [`SEND_TIMEOUT_SECS`].
     pub send_timeout: Duration,
-    /// The site that codes are for. With it, the message ends with `@domain #code`, which phones fill in on that
-    /// site by themselves (WebOTP, the origin-bound one-time codes of the WICG). Default `None`.
+    /// The site that codes are for. The message then ends with `@domain #code`, which phones fill in on that site
+    /// (WebOTP, the origin-bound one-time codes of the WICG). Default `None`.
     pub domain: Option<String>,
-    /// Numbers in canonical form whose code is always the same, and to which nothing is sent: for trying out and
-    /// for the reviewers of application stores. Default none.
+    /// Numbers in canonical form with a fixed code. Nothing is sent to them. For trials and for the reviewers of
+    /// application stores. Default none.
     pub test_numbers: BTreeMap<String, String>,
 }
 
@@ -115,7 +116,7 @@ impl OtpRules {
     }
 }
 
-/// Whether a text is a host's name as it can end a message: letters, digits, hyphens and dots.
+/// Whether a text is a host name: letters, digits, hyphens and dots.
 #[must_use]
 pub fn domain_fits(text: &str) -> bool {
     let label = |label: &str| {
@@ -127,7 +128,7 @@ pub fn domain_fits(text: &str) -> bool {
     text.len() <= 100 && text.split('.').all(label)
 }
 
-/// What a code is good for. A number has one working code of each.
+/// What a code is for. A number has one valid code of each purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Login,
@@ -142,17 +143,17 @@ impl Purpose {
         }
     }
 
-    /// Under which name the store keeps the number's code.
+    /// The key of the number's challenge in the store.
     pub(crate) fn challenge(self, number: &PhoneNumber) -> String {
         match self {
             Purpose::Login => number.e164().to_owned(),
-            // No number holds a slash.
+            // No number contains a slash.
             Purpose::PasswordReset => format!("{}/reset", number.e164()),
         }
     }
 }
 
-/// A code is on its way.
+/// A code was handed to a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     pub expires_in: Duration,
@@ -162,20 +163,20 @@ pub struct Sent {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// A code that still works was sent; another one may be asked for after this time.
+    /// A valid code was sent. The next one is available after this time.
     #[error("a code is pending")]
     Pending { retry_after: Duration },
-    /// The providers did not certainly take the message. Another code may be asked for at once.
+    /// No provider certainly took the message. The next code is available at once.
     #[error(transparent)]
     Sms(SmsError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system gave no randomness. Nothing was done.
+    /// The operating system gave no randomness. Nothing changed.
     #[error("no randomness from the operating system")]
     Randomness(#[source] std::io::Error),
 }
 
-/// Makes and sends codes.
+/// Creates and sends codes.
 pub struct OtpService {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -198,7 +199,7 @@ impl OtpService {
         Ok(OtpService { store, clock, rules, pepper, ids: Arc::default() })
     }
 
-    /// The same service under other rules; message ids go on where this one's stand.
+    /// The same service with other rules. Message ids continue.
     ///
     /// # Errors
     ///
@@ -209,7 +210,7 @@ impl OtpService {
         Ok(OtpService { store, clock, rules, pepper, ids: Arc::clone(&self.ids) })
     }
 
-    /// Takes message ids from where all other messages take theirs.
+    /// Shares the source of message ids with all other messages.
     #[must_use]
     pub fn with_ids(mut self, ids: Arc<LocalIds>) -> Self {
         self.ids = ids;
@@ -221,7 +222,7 @@ impl OtpService {
         &self.rules
     }
 
-    /// Whether a code is pending, so that [`OtpService::send`] would send none.
+    /// Whether a code is pending, in which case [`OtpService::send`] sends none.
     ///
     /// # Errors
     ///
@@ -232,24 +233,24 @@ impl OtpService {
 
     /// Opens a challenge for a login and sends its code.
     ///
-    /// Cancellation: must run to its end once begun, because a dropped call leaves a code that nobody may have got
-    /// pending until it expires. Callers spawn it, so that it outlives the client's connection.
+    /// Cancellation: must run to completion once begun. A dropped call leaves a code pending that may not have been
+    /// sent. Callers spawn it, so that it outlives the client's connection.
     ///
     /// # Errors
     ///
-    /// See [`SendError`]. When the message was certainly not sent the challenge is dropped; when that is unknown
-    /// its code keeps working, and another one may be asked for at once all the same.
+    /// See [`SendError`]. The challenge is dropped when the message was certainly not sent. When that is unknown, its
+    /// code stays valid and another one is available at once.
     pub async fn send(&self, number: &PhoneNumber, sms: &dyn SmsPort) -> Result<Sent, SendError> {
         self.send_for(Purpose::Login, number, sms).await
     }
 
-    /// [`OtpService::send`] for a code to reset the password of the number's account in a group. Without such an
-    /// account (`None`) the same is written and nothing is sent, so that neither the store nor the next guess
-    /// tells.
+    /// [`OtpService::send`] for a code that resets the password of the number's account in a group. Without such an
+    /// account (`None`) it makes the same store changes and sends nothing, so that neither the store nor the next guess
+    /// reveals which case it was.
     ///
     /// # Errors
     ///
-    /// As for [`OtpService::send`]; callers answer before they know, so that it cannot tell either.
+    /// As for [`OtpService::send`]. Callers reply before they have the result, so the reply reveals nothing either.
     pub async fn send_reset(
         &self,
         number: &PhoneNumber,
@@ -281,14 +282,14 @@ impl OtpService {
                     (Disposition::Final | Disposition::TryNext, Purpose::Login) => {
                         self.store.challenge_release(&challenge, id).await
                     }
-                    // A challenge that vanished would tell, by the next guess's work, that a message was tried and
-                    // so that the number has an account.
+                    // Keep the challenge: the next guess would otherwise take less work and reveal that a message was
+                    // tried, so that the number has an account.
                     (Disposition::Unknown, _) | (_, Purpose::PasswordReset) => {
                         self.store.challenge_allow_resend(&challenge, id, self.clock.now()).await
                     }
                 };
                 if let Err(store_error) = undone {
-                    // The caller hears of the message; that a retry has to wait is the lesser news.
+                    // The caller gets the SMS error; the code that stays pending only delays a retry.
                     tracing::warn!(error = %store_error, phone = %number, "a code that was not sent stays pending");
                 }
                 Err(SendError::Sms(error))
@@ -296,7 +297,7 @@ impl OtpService {
         }
     }
 
-    /// Opens a challenge; gives its id and its code.
+    /// Opens a challenge. Returns its id and its code.
     async fn open(&self, purpose: Purpose, number: &PhoneNumber) -> Result<(u64, String), SendError> {
         let code = match self.rules.test_numbers.get(number.e164()) {
             Some(code) => code.clone(),
@@ -324,11 +325,11 @@ impl OtpService {
         }
     }
 
-    /// What the store keeps of a code and compares guesses with. Digits of any script are the same digits, and
-    /// separators do not count, because people copy codes from messages.
+    /// The MAC that the store keeps and compares guesses with. Digits of all scripts are equal and separators are
+    /// ignored, because people copy codes from messages.
     pub(crate) fn mac(&self, purpose: Purpose, number: &PhoneNumber, code: &str) -> [u8; 32] {
         let mut mac = hmac_sha256(self.pepper.expose());
-        // Neither a number nor a label holds a NUL, so no two different inputs are the same bytes.
+        // Neither a number nor a label contains a NUL, so different inputs are different bytes.
         mac.update(purpose.label().as_bytes());
         mac.update(b"\0");
         mac.update(number.e164().as_bytes());
@@ -340,7 +341,7 @@ impl OtpService {
         mac.finalize().into_bytes().into()
     }
 
-    /// A keyed MAC of a text for another use than codes; the label must be none of theirs.
+    /// A keyed MAC of a text for another use than codes. The label must differ from those of [`Purpose`].
     pub(crate) fn labelled_mac(&self, label: &'static str, text: &str) -> [u8; 32] {
         let mut mac = hmac_sha256(self.pepper.expose());
         mac.update(label.as_bytes());
@@ -352,7 +353,7 @@ impl OtpService {
     fn message(&self, number: &PhoneNumber, local_id: u64, code: &str) -> SmsMessage {
         let mut text = self.rules.text.replace(CODE_PLACEHOLDER, code);
         if let Some(domain) = &self.rules.domain {
-            // The format wants it as the last line, with nothing after it.
+            // The format requires it as the last line.
             text = format!("{}\n\n@{domain} #{code}", text.trim_end());
         }
         let body = match &self.rules.template {
@@ -382,8 +383,8 @@ impl fmt::Debug for OtpService {
 /// `length` decimal digits, 1 to 19, all combinations equally likely.
 fn random_code(length: u8) -> std::io::Result<String> {
     let codes = 10u64.pow(u32::from(length));
-    // Numbers above the last whole multiple would favour the low codes; they are drawn again (once in 1.8e9 draws
-    // for ten digits).
+    // Numbers above the last whole multiple would favour low codes, so they are drawn again (once in 1.8e9 draws for
+    // ten digits).
     let fair = u64::MAX - u64::MAX % codes;
     loop {
         let drawn = getrandom::u64().map_err(std::io::Error::other)?;

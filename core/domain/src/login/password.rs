@@ -1,13 +1,13 @@
-//! Passwords: which are taken, and how they are kept.
+//! Passwords: which are accepted, and how they are stored.
 //!
-//! A password is 8 to 128 characters of any kind and not one that everybody tries first; nothing else is asked of
-//! it (NIST SP 800-63B, section 3.1.1: length and a blocklist, no rules of composition). It is kept as Argon2id
-//! with 19 MiB, 2 passes and 1 lane (OWASP Password Storage Cheat Sheet) in the PHC text form, which names its
-//! own cost, so that the cost can rise later without a migration.
+//! A password has 8 to 128 characters of any kind and is not a common one; there are no other rules (NIST SP 800-63B,
+//! section 3.1.1: length and a blocklist, no rules of composition). It is stored as Argon2id with 19 MiB, 2 passes and
+//! 1 lane (OWASP Password Storage Cheat Sheet) in the PHC text form. That form names its own cost, so the cost can rise
+//! later without a migration.
 //!
-//! One hash takes tens of milliseconds and 19 MiB, so hashing runs on the blocking pool, so many at once, with a
-//! bounded queue before them; past it the answer is [`HashError::Busy`], at once. Invariants: a password is in no
-//! `Debug` text; a check against an account that does not exist costs as much as one that does.
+//! One hash takes tens of milliseconds and 19 MiB. Hashing runs on the blocking pool with a limit on concurrent hashes
+//! and a bounded queue; when the queue is full the result is [`HashError::Busy`], at once. Invariants: no `Debug` text
+//! contains a password; a check against an unknown account costs as much as one against a known account.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// A password as it was typed.
+/// A password as typed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
@@ -43,7 +43,7 @@ impl Password {
         Password(text.into())
     }
 
-    /// Why this may not be the password of an account with this user name; nothing when it may.
+    /// Why this password is refused for an account with this user name; empty when it is accepted.
     #[must_use]
     pub fn faults(&self, username: &str) -> Vec<PasswordFault> {
         let mut faults = Vec::new();
@@ -71,7 +71,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Why a password is not taken. The texts of the first and the last are the original's.
+/// Why a password is refused. The first and last texts are the original's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordFault {
     #[error("This password is too short. It must contain at least {} characters.", CHARS_MIN)]
@@ -86,7 +86,7 @@ pub enum PasswordFault {
 
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
-    /// Too many wait already. Trying again in a second can help.
+    /// Too many hashes wait. A retry after a second can help.
     #[error("too many passwords wait to be hashed")]
     Busy,
     #[error("no randomness from the operating system")]
@@ -96,7 +96,7 @@ pub enum HashError {
     Failed(String),
 }
 
-/// How many hashes run and wait.
+/// Limits on running and waiting hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashLimits {
     /// See [`HASHES_RUNNING`].
@@ -133,13 +133,13 @@ impl PasswordHashes {
         self.limits
     }
 
-    /// Hashes that were begun, for metrics and for tests of how much work an answer takes.
+    /// Hashes begun. For metrics, and for tests of how much work a reply takes.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// The text to keep of a password.
+    /// The stored text of a password.
     ///
     /// # Errors
     ///
@@ -149,8 +149,8 @@ impl PasswordHashes {
         self.run(move || hash_now(&password)).await
     }
 
-    /// Whether a password is the one whose kept text is given. Without a text (no such account, or one without a
-    /// password) the answer is no, after as much work.
+    /// Whether a password matches its stored text. Without a text (unknown account, or no password) the result is
+    /// false, after the same amount of work.
     ///
     /// # Errors
     ///
@@ -169,8 +169,8 @@ impl PasswordHashes {
         .await
     }
 
-    /// Runs one hash when its turn comes. The turn belongs to the work, not to the caller: a caller that goes away
-    /// does not let more hashes run than may.
+    /// Runs one hash when its turn comes. The work holds the turn, not the caller: a caller that goes away does not let
+    /// more hashes run than allowed.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
@@ -192,7 +192,7 @@ impl fmt::Debug for PasswordHashes {
     }
 }
 
-/// One among those that run or wait.
+/// One running or waiting hash.
 struct Present(Arc<AtomicUsize>);
 
 impl Present {
@@ -211,8 +211,8 @@ impl Drop for Present {
     }
 }
 
-/// What passwords of accounts that do not exist are compared with: nobody's, at the cost of everybody's. Written
-/// out, because the first comparison would take twice as long if it had to make it.
+/// The hash that passwords of unknown accounts are compared with. It matches no password and costs the same. It is a
+/// constant because the first comparison would take twice as long if it had to be computed.
 const DECOY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$Y2hlbHNlcnUgZGVjb3kgc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -267,13 +267,13 @@ mod tests {
     async fn an_account_that_does_not_exist_costs_as_much() {
         let hashes = PasswordHashes::new(HashLimits { running_max: 1, waiting_max: 1 });
         let kept = hashes.hash(&Password::new("right horse")).await.unwrap();
-        // What a comparison costs is in the text: algorithm, version, memory, passes and lanes, and the hash's length.
+        // The text holds the cost of a comparison: algorithm, version, memory, passes, lanes, and the hash's length.
         let cost = |text: &str| {
             let parts: Vec<String> = text.split('$').map(str::to_owned).collect();
             (parts[..4].to_vec(), parts[5].len())
         };
         assert_eq!(cost(&kept), cost(DECOY));
-        // And each makes one.
+        // Each makes one hash.
         for kept in [Some(kept), None] {
             let before = hashes.done();
             assert!(!hashes.verify(&Password::new("wrong horse"), kept).await.unwrap());
@@ -291,7 +291,7 @@ mod tests {
             async move { hashes.hash(&password).await }
         });
         let mut set = tokio::task::JoinSet::new();
-        // One after another, so that it is known which comes last.
+        // One after another, so that the order is known.
         for call in calls {
             let present = hashes.present.load(Ordering::SeqCst);
             set.spawn(call);

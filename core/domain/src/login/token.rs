@@ -1,16 +1,15 @@
 //! Tokens: JWTs with the original's claims, signed with HS256, EdDSA or ES256.
 //!
 //! Payload, in this order: `token_type` (`access` or `refresh`), `exp`, `iat` (seconds), `jti` (32 hex digits),
-//! `user_id` (a string; a number is accepted), then `iss`, `aud`, `sid`, which names the session, and in a refresh
-//! token `gen`, its number in the session. Invariants:
-//! the algorithm is the key's, whatever the header says; a token of another issuer, audience, type or key is refused;
-//! expiry has no leeway; nothing in a payload is looked at before the signature was checked.
+//! `user_id` (a string; a number is accepted), `iss`, `aud`, `sid` (the session), and in a refresh token `gen` (its
+//! number in the session). Invariants: the key decides the algorithm, not the header; a token of another issuer,
+//! audience, type or key is refused; expiry has no leeway; no claim is read before the signature is verified.
 //!
-//! A token alone opens nothing: [`crate::login::identity`] also asks the store whether its session still stands.
+//! A valid token is not enough: [`crate::login::identity`] also checks its session in the store.
 //!
-//! Checking runs on every request, so it is built for that (5 µs at most): our own header is compared as bytes and
-//! parsed only when it differs from every key's, keys are prepared once, the payload is decoded once. `jsonwebtoken::decode` parses
-//! header and claims twice each and reads the system clock, so its parts are used instead of it.
+//! Every request is checked, so a check takes at most 5 µs: the header is compared as bytes and parsed only when it
+//! differs from that of every key, keys are prepared once, and the payload is decoded once. `jsonwebtoken::decode`
+//! parses header and claims twice and reads the system clock, so only its parts are used.
 
 mod claims;
 mod keys;
@@ -32,7 +31,7 @@ use crate::{Range, RuleError, Timestamp};
 use claims::{IssuedClaims, ReadClaims};
 pub use keys::{KeyFault, TokenKey};
 
-/// Longer texts are refused unread; ours have about 350 bytes.
+/// Longer texts are refused unread. Our tokens have about 350 bytes.
 const TOKEN_BYTES_MAX: usize = 4096;
 
 /// How long an access token is valid.
@@ -47,7 +46,7 @@ pub struct TokenRules {
     pub issuer: String,
     /// `aud`. Default `chelseru`. Not empty.
     pub audience: String,
-    /// `kid` in the header, so that a client of a later key set can tell keys apart. Default `hs256-1`.
+    /// `kid` in the header: tells keys apart in a key set. Default `hs256-1`.
     pub key_id: String,
     /// Whole seconds: see [`ACCESS_TTL_SECS`].
     pub access_ttl: Duration,
@@ -103,10 +102,10 @@ impl TokenType {
     }
 }
 
-/// Why a bearer token opens nothing. The HTTP edge has an answer for each.
+/// Why a bearer token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not one of ours: form, algorithm, key, signature, issuer, audience or a missing claim.
+    /// Wrong form, algorithm, key, signature, issuer or audience, or a missing claim.
     #[error("token is invalid")]
     Invalid,
     #[error("token is expired")]
@@ -123,19 +122,19 @@ pub enum TokenError {
     /// The session was revoked, has expired, or gave way to a newer one.
     #[error("session has ended")]
     SessionEnded,
-    /// Whether the session stands could not be found out. Trying again can help.
+    /// The session could not be checked. A retry can help.
     #[error("the session could not be checked")]
     Store,
 }
 
-/// Whom a valid token names.
+/// The user and session of a valid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenSubject {
     pub user_id: UserId,
     pub session_id: SessionId,
 }
 
-/// What a refresh token says beside whom it names.
+/// The contents of a refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshSubject {
     pub subject: TokenSubject,
@@ -143,7 +142,7 @@ pub struct RefreshSubject {
     pub generation: u32,
 }
 
-/// Issues tokens with one key and checks them with it and with those before it; clones share the keys.
+/// Issues tokens with one key and verifies them with it and the older keys. Clones share the keys.
 #[derive(Clone)]
 pub struct Tokens {
     rules: TokenRules,
@@ -154,18 +153,18 @@ pub struct Tokens {
 impl Tokens {
     /// # Errors
     ///
-    /// The first rule that makes no sense.
+    /// The first rule that is out of its range.
     pub fn new(rules: TokenRules, key: &SubKey) -> Result<Self, RuleError> {
         let fits = |fault| RuleError::new("key_id", fault, "a text that fits a token's header");
         let key = TokenKey::hs256(&rules.key_id, key).map_err(fits)?;
         Tokens::with_keys(rules, key, Vec::new())
     }
 
-    /// Tokens that one key signs, and that are good under that key and the older ones.
+    /// Signs with one key and verifies with it and the older ones.
     ///
     /// # Errors
     ///
-    /// The first rule that makes no sense.
+    /// The first rule that is out of its range.
     pub fn with_keys(rules: TokenRules, signing: TokenKey, older: Vec<TokenKey>) -> Result<Self, RuleError> {
         rules.check()?;
         if !signing.can_sign() {
@@ -178,14 +177,14 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// The first rule that makes no sense.
+    /// The first rule that is out of its range.
     pub fn with_rules(&self, rules: TokenRules) -> Result<Self, RuleError> {
         rules.check()?;
         Ok(Tokens { rules, keys: Arc::clone(&self.keys) })
     }
 
-    /// The public halves of the keys, newest first, for programs that check tokens themselves. HS256 keys have
-    /// none and are never listed.
+    /// The public keys, newest first, for programs that verify tokens themselves. HS256 keys have none and are never
+    /// listed.
     #[must_use]
     pub fn jwks(&self) -> JwkSet {
         JwkSet { keys: self.keys.iter().filter_map(|key| key.public.clone()).collect() }
@@ -201,8 +200,8 @@ impl Tokens {
         &self.rules
     }
 
-    /// A new token that is valid from `now` (whole seconds) for the lifetime of its type. A refresh token made
-    /// here is its session's first; see [`Tokens::refresh`] for the others.
+    /// Issues a token that is valid from `now` (whole seconds) for the lifetime of its type. A refresh token issued
+    /// here is the first of its session; see [`Tokens::refresh`] for the others.
     ///
     /// # Errors
     ///
@@ -232,8 +231,8 @@ impl Tokens {
         })
     }
 
-    /// The refresh token that is good for a session: for one generation always the same one, so that a client
-    /// whose answer was lost gets it again, and those that refresh at once all hold the good one.
+    /// The valid refresh token of a session. It is the same for the same generation, so a client whose reply was lost
+    /// gets it again, and parallel refreshes all get the valid one.
     ///
     /// # Errors
     ///
@@ -263,25 +262,25 @@ impl Tokens {
         jsonwebtoken::encode(&key.header, claims, signing).map_err(std::io::Error::other)
     }
 
-    /// Whom a token names, when it is ours, of the wanted type and not expired at `now`. A token is expired from
-    /// the second `exp` on.
+    /// The subject of a token that is ours, of the wanted type and not expired. A token is expired from the second
+    /// `exp` on.
     ///
     /// # Errors
     ///
-    /// [`TokenError::Invalid`], [`TokenError::Expired`], [`TokenError::WrongType`], [`TokenError::NoUserId`],
-    /// looked for in this order, as the original does.
+    /// [`TokenError::Invalid`], [`TokenError::Expired`], [`TokenError::WrongType`], [`TokenError::NoUserId`], checked
+    /// in this order, as in the original.
     pub fn verify(&self, token: &str, wanted: TokenType, now: Timestamp) -> Result<TokenSubject, TokenError> {
         self.verify_any(token, Some(wanted), now).map(|RefreshSubject { subject, .. }| subject)
     }
 
-    /// When a token that was checked runs out; the beginning of time for anything else.
+    /// The expiry of a verified token; 1970 for any other text.
     #[must_use]
     pub fn expires_at(&self, checked: &str) -> Timestamp {
         insecure_decode_claims(checked)
             .map_or(Timestamp::default(), |claims: ReadClaims| Timestamp::from_secs(claims.exp))
     }
 
-    /// [`Tokens::verify`] for a refresh token, whose number it also tells.
+    /// [`Tokens::verify`] for a refresh token. Also returns its number.
     ///
     /// # Errors
     ///
@@ -308,7 +307,7 @@ impl Tokens {
         let (header, _) = message.split_once('.').ok_or(TokenError::Invalid)?;
         let ours = self.keys.iter().find(|key| key.header_encoded == header);
         let key = ours.or_else(|| self.key_of_foreign_header(token)).ok_or(TokenError::Invalid)?;
-        // Both the key and the algorithm are ours, so no header can turn one into another.
+        // Key and algorithm are ours, so no header can turn one into another.
         match crypto::verify(signature, message.as_bytes(), &key.verifying, key.algorithm) {
             Ok(true) => {}
             Ok(false) | Err(_) => return Err(TokenError::Invalid),
@@ -333,17 +332,17 @@ impl Tokens {
         // A token without a session could not be revoked.
         let session_id = claims.sid.map(SessionId).ok_or(TokenError::Invalid)?;
         let subject = TokenSubject { user_id, session_id };
-        // Tokens from before the first rotation carry no number.
+        // Tokens issued before the first rotation carry no number.
         Ok(RefreshSubject { subject, generation: claims.generation.unwrap_or(0) })
     }
 
-    /// The key that a header names which is not byte for byte ours: of tokens that a program of the operator
-    /// signed with our key, or under a key that only checks. Without a key id, the newest of its algorithm. Off
-    /// the fast path.
+    /// The key for a header that differs from ours byte for byte: of tokens that the operator's own program signed with
+    /// our key, or of a key that only verifies. Without a key id it is the newest key of the algorithm. Not on the fast
+    /// path.
     fn key_of_foreign_header(&self, token: &str) -> Option<&TokenKey> {
         let header = decode_header(token).ok()?;
         let typ_fits = header.typ.as_ref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
-        // RFC 7515, section 4.1.11: what is critical and not understood must be refused. We understand nothing.
+        // RFC 7515, section 4.1.11: unknown critical extensions must be refused. We know none.
         if !typ_fits || header.crit.is_some() {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Login by code: a code is spent and a session opened, in one durable change.
+//! Login by code: consumes the code and opens a session in one durable change.
 
 use chelseru_store::{LoginDraft, LoginOutcome, StoreError};
 
@@ -11,26 +11,26 @@ use crate::operator::audit::{AuditEvent, AuditKind};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
-    /// Wrong, expired, burned, used, or never sent: the client must not learn which.
+    /// Wrong, expired, burned, used, or never sent. The client must not learn which.
     #[error("the code does not open a session")]
     WrongCode,
     #[error("user is inactive")]
     UserInactive,
-    /// The code is right, but no account may be made in this group. The code can still be used for another group.
+    /// The code is right, but no account may be created in this group. The code stays valid for another group.
     #[error("no account may be made in this group")]
     GroupClosed,
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system gave no randomness. The code is used up.
+    /// The operating system gave no randomness. The code is consumed.
     #[error("no randomness from the operating system")]
     Randomness(#[source] std::io::Error),
 }
 
 impl Identity {
-    /// Spends a code and opens a session; makes the account `G<group>-<number>` at the number's first login in the
-    /// group. Every call is counted as a guess before the code is compared.
+    /// Consumes a code and opens a session. Creates the account `G<group>-<number>` at the number's first login in the
+    /// group. Every call counts as a guess before the code is compared.
     ///
-    /// Cancellation: the change is carried out once it was begun, so a client that leaves may have used its code.
+    /// Cancellation: a change that was begun completes, so a client that leaves may have consumed its code.
     ///
     /// # Errors
     ///

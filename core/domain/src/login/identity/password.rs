@@ -1,9 +1,9 @@
-//! Login by user name and password: registering, logging in, changing and resetting.
+//! Login by user name and password: register, log in, change and reset.
 //!
-//! Invariants: a guess is counted, durably, before the password is looked at; a name nobody has is answered like a
-//! wrong password, after as much work and the same writes; a new password ends the sessions of the old one. What
-//! cannot be hidden is that a user name is taken, which registering has to say (account names of the login by
-//! code cannot be chosen, so that no phone number is told by it).
+//! Invariants: a guess is counted durably before the password is checked; an unknown name gets the reply of a wrong
+//! password, after the same work and the same writes; a new password ends the sessions of the old one. Registering has
+//! to reveal that a user name is taken. Names that the login by code makes cannot be chosen, so this reveals no phone
+//! number.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -36,13 +36,13 @@ pub enum RegisterError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// Wrong name or password, no password, account switched off: the client must not learn which.
+    /// Wrong name or password, no password, or inactive account. The client must not learn which.
     #[error("user name and password do not open a session")]
     Wrong,
-    /// Too many guesses at this name; the next one is looked at after this time.
+    /// Too many guesses at this name. The next one is accepted after this time.
     #[error("too many guesses at the password")]
     Waiting { retry_after: Duration },
-    /// The new password is not one that may be set.
+    /// The new password is refused.
     #[error("the password is not accepted: {0:?}")]
     Faults(Vec<PasswordFault>),
     #[error(transparent)]
@@ -54,8 +54,8 @@ pub enum PasswordError {
 }
 
 impl Identity {
-    /// Makes an account with a password. The password is hashed before the name is looked for, so that a taken
-    /// name takes as long as a free one.
+    /// Creates an account with a password. Hashes the password before it looks for the name, so that a taken name takes
+    /// as long as a free one.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Identity {
         self.user_create(username, password, email, ip, false).await
     }
 
-    /// Makes an account with all rights; for operators only.
+    /// Creates an account with all rights. For operators only.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl Identity {
         };
         let right = self.hashes.verify(password, kept.clone()).await?;
         let (Some(user), Some(checked), true) = (user, kept, right) else {
-            // Without the account's number, so that the record is the same whether there is one.
+            // Without the account's id, so that the record is the same for unknown names.
             self.audit.record(event(AuditKind::LoginFailed));
             return Err(PasswordError::Wrong);
         };
@@ -142,12 +142,12 @@ impl Identity {
         }
     }
 
-    /// Replaces the caller's password by one that is not the old one's guesser's: the old one has to be told, and
-    /// is guarded like at a login. Ends the caller's other sessions; says how many.
+    /// Replaces the caller's password. Requires the old one, which is guarded as at a login, so that a stolen session
+    /// cannot take the account. Ends the caller's other sessions and returns their number.
     ///
     /// # Errors
     ///
-    /// See [`PasswordError`]. An account without a password has no old one to tell; a reset by code sets its first.
+    /// See [`PasswordError`]. An account without a password sets its first one by a reset.
     pub async fn password_change(
         &self,
         caller: &Caller,
@@ -187,8 +187,8 @@ impl Identity {
         }
     }
 
-    /// Sets the password of a number's account, for whoever has the code that was sent to it for this. Ends all
-    /// sessions of the account. A number without an account is answered like a wrong code, after as much work.
+    /// Sets the password of a number's account with a code that was sent for this. Ends all sessions of the account. A
+    /// number without an account gets the reply of a wrong code, after the same work.
     ///
     /// # Errors
     ///
@@ -233,7 +233,7 @@ impl Identity {
         }
     }
 
-    /// Sets a user's password without asking for the old one and ends all sessions; for operators only.
+    /// Sets a user's password without the old one and ends all sessions. For operators only.
     ///
     /// # Errors
     ///
@@ -299,7 +299,7 @@ impl Identity {
         }
     }
 
-    /// The name under which guesses are counted: a MAC, so that the store lists no names that were tried.
+    /// The key under which guesses are counted: a MAC, so that the store does not list tried names.
     fn guard(&self, username: &str) -> [u8; 32] {
         self.otp.labelled_mac("guard", username)
     }

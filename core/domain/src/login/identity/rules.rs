@@ -24,14 +24,14 @@ pub const LOCKOUT_LONGEST_SECS: Range<u64> = Range::new(1, 86_400, 15 * 60);
 /// How sessions are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityRules {
-    /// In which groups a login may begin an account. Default: group 0 only.
+    /// Groups in which a login may create an account. Default: group 0 only.
     pub groups: GroupPolicy,
     /// See [`SESSIONS_PER_USER`].
     pub sessions_per_user_max: usize,
     /// See [`SESSION_ABSOLUTE_SECS`].
     pub session_absolute_max: Duration,
-    /// For how long a refresh token that was just replaced may be presented again, because the answer was lost;
-    /// after it, presenting it ends the session. Default 60 s.
+    /// How long a replaced refresh token is accepted again after a lost reply. Presenting it later ends the session.
+    /// See [`REFRESH_REPEAT_SECS`].
     pub refresh_repeat_max: Duration,
     pub passwords: PasswordRules,
 }
@@ -99,7 +99,7 @@ impl PasswordRules {
             free: self.attempts_max,
             wait_first: self.lockout_first,
             wait_max: self.lockout_max,
-            // Longer than any wait, so that waiting it out does not begin anew.
+            // Longer than any wait, so that waiting does not reset the count.
             forget_after: self.lockout_max.max(Duration::from_secs(3600)),
         }
     }

@@ -1,7 +1,7 @@
-//! Sessions: refreshed, listed, ended, and removed when their time is over.
+//! Sessions: refreshed, listed, ended, and purged after their expiry.
 //!
-//! Invariants: a caller sees and ends sessions of nobody else; every session that ends before its time is announced to
-//! whoever keeps a connection for it.
+//! Invariants: a caller sees and ends only its own sessions; every session that ends before its time is announced to
+//! the holders of its connections.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType};
 use crate::login::user_agent::Agent;
 use crate::operator::audit::{AuditEvent, AuditKind};
 
-/// Characters of a `User-Agent` header that are kept with a session; the rest is cut off.
+/// Stored characters of a `User-Agent` header; the rest is cut off.
 pub const USER_AGENT_CHARS_MAX: usize = 256;
 
-/// Why a refresh token gets no new ones.
+/// Why a refresh failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The refresh was made; presenting the same token again gets its answer.
+    /// The refresh is stored. The same token gets its reply again.
     #[error("the tokens could not be signed")]
     Signing(#[source] std::io::Error),
 }
@@ -40,19 +40,19 @@ pub struct SessionView {
     pub session_key: Uuid,
     pub user_agent: Arc<str>,
     pub ip_address: Option<IpAddr>,
-    /// What the user agent says.
+    /// The client's device, browser and platform.
     pub agent: Arc<Agent>,
     pub last_seen: Timestamp,
     pub created_at: Timestamp,
     pub user: UserId,
-    /// The caller's own.
+    /// Whether it is the caller's own session.
     pub current: bool,
 }
 
 impl Identity {
-    /// New tokens for a refresh token, which is good no longer. Presented again while its successor was not used,
-    /// it gets the same successor, so that a client whose answer was lost, or that asked twenty times at once,
-    /// stays logged in; an older one ends the session, because two hold a copy.
+    /// Exchanges a refresh token for new tokens. While its successor is unused, the same token gets the same successor
+    /// again, so a client whose reply was lost, or that sent twenty requests at once, stays logged in. An older token
+    /// ends the session, because two parties hold a copy.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Identity {
         }
     }
 
-    /// The caller's own sessions that stand, newest first.
+    /// The caller's valid sessions, newest first.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Identity {
         Ok(standing.map(|session| self.view(session, caller)).collect())
     }
 
-    /// Ends the caller's session, its tokens with it. True unless it had ended meanwhile.
+    /// Ends the caller's session and its tokens. False when it had ended already.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Identity {
         self.session_end(caller, caller.session_id, ip).await
     }
 
-    /// Ends one of the caller's own sessions; false when the caller has no such session.
+    /// Ends one of the caller's sessions. False when the caller has no such session.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Identity {
         Ok(ended)
     }
 
-    /// Ends all sessions of the caller but the one that asks; says how many.
+    /// Ends all other sessions of the caller. Returns their number.
     ///
     /// # Errors
     ///
@@ -151,30 +151,29 @@ impl Identity {
         Ok(count)
     }
 
-    /// Sessions as they end, for whoever keeps a connection in a session's name. A subscriber that is told it
-    /// lagged has to check each of its sessions with [`Identity::stands`]. A session whose time is up is not
-    /// announced.
+    /// Announces sessions that end early, for holders of their connections. A subscriber that lagged must check each of
+    /// its sessions with [`Identity::stands`]. Expiry is not announced.
     #[must_use]
     pub fn sessions_ended(&self) -> broadcast::Receiver<SessionsEnded> {
         self.ended.subscribe()
     }
 
-    /// Writes down when sessions were last used; says how many it wrote. To be called every few seconds and at
-    /// the end; never by a request.
+    /// Writes the last use of sessions. Returns the number of sessions written. Call it every few seconds and at
+    /// shutdown, never from a request.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`]. What was not written is tried again next time.
+    /// Those of every change: see [`StoreError`]. The next call retries what was not written.
     pub async fn flush_last_seen(&self) -> Result<usize, StoreError> {
         self.last_seen.flush(&self.store).await
     }
 
-    /// Walks once through all codes, sessions and password guards and removes those that expired, in steps of `step` records so that
-    /// logins do not wait behind it; says how many it removed. To be called every few minutes by one task.
+    /// Purges expired codes, sessions and password guards once, in steps of `step` records, so that logins do not wait
+    /// behind it. Returns the number removed. Call it every few minutes from one task.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`]. What was not removed is refused all the same.
+    /// Those of every change: see [`StoreError`]. Expired records are refused even when they are not removed.
     pub async fn purge(&self, step: usize) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let mut removed = 0;
@@ -184,7 +183,7 @@ impl Identity {
             if purged.finished {
                 break;
             }
-            // A step that removes nothing does not wait for anything by itself.
+            // A step that removes nothing has no await point of its own.
             tokio::task::yield_now().await;
         }
         loop {
@@ -224,7 +223,7 @@ impl Identity {
         })
     }
 
-    /// Says that a login ended the user's oldest sessions.
+    /// Announces the oldest sessions, which a login ended.
     pub(super) fn give_way(&self, user: UserId, ended: Vec<SessionId>, ip: Option<IpAddr>) {
         for session in &ended {
             let event = AuditEvent::new(AuditKind::SessionRevoked).user(user).session(*session);
@@ -235,7 +234,7 @@ impl Identity {
 
     pub(super) fn announce_ended(&self, user: UserId, sessions: Vec<SessionId>) {
         for session in sessions {
-            // Nobody may be listening.
+            // There may be no subscriber.
             let _ = self.ended.send(SessionsEnded::One(user, session));
         }
     }

@@ -1,4 +1,4 @@
-//! Users: what they see and change of themselves, and what operators do with them.
+//! Users: their own view and changes, and the operators' actions.
 
 use chelseru_store::{StoreError, User, UserChange};
 
@@ -12,7 +12,7 @@ use crate::operator::audit::{AuditEvent, AuditKind};
 pub const USERS_PAGE_MAX: usize = 200;
 
 impl Identity {
-    /// The caller's own account; nothing when it is gone.
+    /// The caller's account; `None` after its removal.
     ///
     /// # Errors
     ///
@@ -21,7 +21,7 @@ impl Identity {
         self.user(caller.user_id)
     }
 
-    /// Changes what the caller tells of themselves. Texts were checked by the caller of this.
+    /// Changes the caller's names and mail address. The edge has checked the texts.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Identity {
         user.map(|user| self.user_view(user)).transpose()
     }
 
-    /// An account by its number.
+    /// An account by its id.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Identity {
         self.store.user_get(id)?.map(|user| self.user_view(user)).transpose()
     }
 
-    /// An account by user name, else by phone number (of group 0), else by its own number.
+    /// An account by user name, else by phone number (in group 0), else by id.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ impl Identity {
         found.map(|user| self.user_view(user)).transpose()
     }
 
-    /// The account that holds a user name. Those of the login by code are found by what their name says: the store
-    /// keeps no second entry for them.
+    /// The account with a user name. The name of a login by code tells its number and group, so the store has no second
+    /// entry for it.
     pub(super) fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
         if let Some(user) = self.store.user_by_name(name)? {
             return Ok(Some(user));
@@ -71,7 +71,7 @@ impl Identity {
         Ok(found.filter(|user| user.username == name))
     }
 
-    /// Accounts in the order of their numbers, at most [`USERS_PAGE_MAX`], those after `after`.
+    /// At most [`USERS_PAGE_MAX`] accounts with ids above `after`, by id.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Identity {
         users.into_iter().map(|user| self.user_view(user)).collect()
     }
 
-    /// Switches an account on or off; off ends its sessions at once. False when there is none.
+    /// Activates or deactivates an account. Deactivating ends its sessions at once. False when there is none.
     ///
     /// # Errors
     ///
@@ -93,13 +93,13 @@ impl Identity {
             self.audit.record(AuditEvent::new(kind).user(id));
         }
         if known && !active {
-            // Nobody may be listening.
+            // There may be no subscriber.
             let _ = self.ended.send(SessionsEnded::All(id));
         }
         Ok(known)
     }
 
-    /// Sets an account's rights; for operators only. The account as it is then, or nothing when there is none.
+    /// Sets an account's rights. For operators only. Returns the account, or `None` when there is none.
     ///
     /// # Errors
     ///

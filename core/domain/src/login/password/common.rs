@@ -1,18 +1,18 @@
-//! Passwords that everybody tries first: a list of words, and what people do to them.
+//! Common passwords: a word list, and the usual variations of its words.
 //!
-//! Lists of leaked passwords are mostly a few hundred words in a few disguises. So the list holds the words alone
-//! (`common.txt`, one per line, lower case, sorted) and the check takes the disguises off: case, letters written
-//! as digits or signs, up to four digits or signs before and after. Beside words it knows runs over the alphabet,
-//! the digits and the keyboard, and one short piece repeated. It never refuses for what a password lacks.
+//! Lists of leaked passwords are mostly a few hundred words with small changes. The list holds only the words
+//! (`common.txt`, one per line, lower case, sorted). The check undoes the changes: case, digits or signs instead of
+//! letters, and up to four digits or signs before and after. It also finds runs over the alphabet, the digits and the
+//! keyboard, and repetitions of one short piece. It never requires a kind of character.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-/// Digits and signs around a word that do not make it another one.
+/// Digits and signs before and after a word that the check removes.
 const DECORATION_MAX: usize = 4;
-/// A piece up to this long that is only repeated is no password.
+/// Longest piece whose repetition is refused.
 const REPEATED_MAX: usize = 4;
-/// Fewer characters in a row are no run.
+/// Shortest run.
 const RUN_MIN: usize = 3;
 
 /// Rows and columns of the common keyboard, the alphabet, the digits; looked for in both directions.

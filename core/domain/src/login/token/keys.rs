@@ -1,10 +1,10 @@
-//! Keys of tokens: one that signs, and those whose tokens stay valid until they expire.
+//! Token keys: one that signs, and older ones whose tokens stay valid until they expire.
 //!
-//! An HS256 key is derived from the master key and never leaves the gateway. An EdDSA (Ed25519) or ES256 (P-256)
-//! key comes from the operator as PEM, so that other programs can check tokens with its public half, which
-//! [`Tokens::jwks`](super::Tokens::jwks) lists. Its key id is the thumbprint of RFC 7638, so that it needs no
-//! name and cannot be confused with another. Invariant: a key is used with one algorithm, its own, whatever a
-//! token's header says.
+//! An HS256 key is derived from the master key and never leaves the gateway. The operator supplies an EdDSA (Ed25519)
+//! or ES256 (P-256) key as PEM, so that other programs can verify tokens with its public half, which
+//! [`Tokens::jwks`](super::Tokens::jwks) lists. Its key id is the thumbprint of RFC 7638, so it needs no name and
+//! cannot be confused with another key. Invariant: a key is used with its own algorithm only, whatever a token's header
+//! says.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 
 use crate::secret::SubKey;
 
-/// A key for signing and checking, or for checking only.
+/// A key that signs and verifies, or only verifies.
 #[derive(Clone)]
 pub struct TokenKey {
     pub(super) id: String,
@@ -27,7 +27,7 @@ pub struct TokenKey {
     pub(super) public: Option<Jwk>,
 }
 
-/// Why a text is no key for tokens. Says nothing of the text itself.
+/// Why a text is not a token key. Does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
     #[error(
@@ -126,8 +126,8 @@ impl TokenKey {
         }
         let mut header = Header::new(algorithm);
         header.kid = Some(id.clone());
-        // Encoding a header needs a token around it. A key that only checks cannot make one: its tokens' headers
-        // are read instead of compared, which costs a microsecond or two more.
+        // Encoding a header needs a whole token. A key that only verifies cannot make one, so the headers of its tokens
+        // are parsed instead of compared, which costs one or two microseconds.
         let header_encoded = match &signing {
             None => String::new(),
             Some(signing) => {
