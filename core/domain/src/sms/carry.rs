@@ -1,8 +1,8 @@
-//! One message over the providers: rounds, retries, and the end that is recorded.
+//! One message over the providers: rounds, retries, and the recorded end.
 //!
-//! A notice gets one round here and waits in the store for the next. A code is retried here, because its text is in no
-//! record. Invariant: a message ends in exactly one final state, and an outcome that may be a sent message is never
-//! retried with a provider that does not know our id.
+//! A notice gets one round here and waits in the store for the next. A code is retried here, because no record holds
+//! its text. Invariant: a message ends in exactly one final state, and after an unknown outcome only a provider that
+//! knows our id is asked again.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -17,13 +17,13 @@ use super::submit::SubmitError;
 use super::{Disposition, SmsClass, SmsError, SmsMessage, SmsReceipt};
 use crate::{PhoneNumber, Timestamp};
 
-/// Before the second round of a code; doubles with each further one.
+/// Delay before the second round of a code; doubles with each further round.
 const OTP_RETRY_MIN: Duration = Duration::from_millis(400);
 
-/// What a round goes on from.
+/// The state that a round continues from.
 #[derive(Default)]
 pub(super) struct Carry {
-    /// The record, when there is none yet; made together with the first attempt.
+    /// The record, if it is not stored yet. Stored together with the first attempt.
     pub(super) draft: Option<MessageDraft>,
     pub(super) rounds: u32,
     pub(super) deadline: Option<Timestamp>,
@@ -31,14 +31,14 @@ pub(super) struct Carry {
 }
 
 impl SmsRoute {
-    /// Carries on a message that waited.
+    /// Continues a message that waited.
     pub(super) async fn take_up(&self, message: Message) -> Result<(), StoreError> {
         let inner = &self.queue.0;
         let now = inner.clock.now();
         let resumed = message.resume_with.is_some();
         let body = match body(&message.content) {
             Some(body) if now < message.deadline => body,
-            // A code without its text cannot be sent; what is late is not sent.
+            // A code without its text cannot be sent, and a late message is not sent.
             other => {
                 let end = match (resumed, other) {
                     (true, _) => MessageEnd::Unknown,
@@ -75,7 +75,7 @@ impl SmsRoute {
         }
     }
 
-    /// One round over the providers, or several for a code, recorded.
+    /// One recorded round over the providers, or several for a code.
     pub(super) async fn carry(
         &self,
         message: SmsMessage,
@@ -108,10 +108,10 @@ impl SmsRoute {
             tokio::time::sleep(delay).await;
             rounds += 1;
         };
-        // No provider was asked: the record is made now.
+        // No provider was asked: store the record now.
         if let Some(mut draft) = take(&log.draft) {
             if is_otp {
-                // It ends at once and does not wait.
+                // It ends at once and does not wait in the queue.
                 draft.queue_max = u64::MAX;
             }
             if let Some(stopped) = refusal(inner.store.message_insert(draft).await) {
@@ -146,8 +146,7 @@ impl SmsRoute {
         route::send(&only, message, clock, log).await
     }
 
-    /// How long to wait before a code's next round; `None` when there is none: it was sent, or may have been, or
-    /// cannot be in time.
+    /// Delay before a code's next round. `None` when it was sent, may have been sent, or cannot be sent in time.
     fn delay_of_code(&self, rounds: u32, routed: &Routed, until: Instant) -> Option<Duration> {
         let error = routed.result.as_ref().err()?;
         let passing = routed.failures.iter().any(|failure| failure.error.is_transient());
@@ -156,7 +155,7 @@ impl SmsRoute {
         }
         let grown = OTP_RETRY_MIN.saturating_mul(1u32.checked_shl(rounds).unwrap_or(u32::MAX));
         let told = told(&routed.failures).unwrap_or_default();
-        // Nobody is asked before a gate opens, so there is nothing to try before that.
+        // No provider is asked before a gate opens.
         let gates = self.wait(self.queue.0.clock.now()).unwrap_or_default();
         let delay = jittered(grown).max(told).max(gates);
         (Instant::now() + delay < until).then_some(delay)
@@ -185,11 +184,11 @@ impl SmsRoute {
             }
             Err(error) => error,
         };
-        // Nothing a provider says later undoes that it may have the message already.
+        // A later answer does not change that the provider may have the message already.
         let given_up = if resume_with.is_some() { MessageEnd::Unknown } else { MessageEnd::Failed };
         let transient = routed.failures.iter().any(|failure| failure.error.is_transient());
         let resume_with = match error.disposition() {
-            // A provider that knows our id is asked until it says what became of the message.
+            // A provider that knows our id is asked until it reports the outcome.
             Disposition::Unknown if routed.resume_with.is_some() && !is_otp => &routed.resume_with,
             Disposition::Unknown => return MessageEnd::Unknown,
             Disposition::TryNext if transient && !is_otp => resume_with,
@@ -211,14 +210,14 @@ impl SmsRoute {
     }
 }
 
-/// A half more or less, so that what failed together does not come back together.
+/// Plus or minus one half, so that messages that failed together do not return together.
 fn jittered(delay: Duration) -> Duration {
-    // Without randomness the delay is a fixed one, which is no reason to fail.
+    // A fixed delay without randomness is no reason to fail.
     let percent = 50 + getrandom::u64().unwrap_or(50) % 101;
     delay.mul_f64(percent as f64 / 100.0)
 }
 
-/// How long a provider told to wait, the shortest of them.
+/// The shortest wait that a provider named.
 fn told(failures: &[Failure]) -> Option<Duration> {
     let told = failures.iter().filter_map(|failure| match failure.error {
         SmsError::Throttled(wait) => wait,

@@ -1,9 +1,9 @@
-//! What stands in front of a provider: a circuit, a rate and a number of messages at once.
+//! The gate of a provider: circuit breaker, rate limit and concurrency limit.
 //!
-//! The circuit opens after repeated failure of the provider (not of a message), so that nobody waits for what is
-//! known to be down; after a while one message tries it again (half open), and its fate closes or reopens it, each
-//! time for twice as long. Invariants: a message that a gate refuses was not handed to the provider; a gate goes
-//! on across reloads, because a failing provider does not recover by an edit of the configuration.
+//! The circuit opens after repeated failures of the provider (not of a message), so that no message waits for a
+//! provider that is down. Later one message probes it (half open). Its result closes the circuit or opens it again,
+//! each time for twice as long. Invariants: a message that the gate refuses was not sent to the provider; a gate
+//! survives reloads, because a configuration edit does not repair a provider.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{SmsError, SmsReceipt};
 use crate::{Range, Timestamp};
 
-/// How long a message waits for one of the places before the gate is busy.
+/// How long a message waits for a free place before the gate is busy.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A circuit that keeps failing opens for at most this many times its first duration.
+/// Limit on the growth of the open time, as a multiple of its first duration.
 const OPEN_GROWTH_MAX: u32 = 8;
 
 /// Failures in a row that open the circuit.
@@ -84,14 +84,14 @@ struct State {
     open_until: Option<Timestamp>,
     /// Times it opened in a row.
     opened: u32,
-    /// A message tries the provider while the circuit is half open; since when.
+    /// When the current probe began.
     probing: Option<Timestamp>,
-    /// When the message after the next may go at the earliest (a leaky bucket of one second's messages).
+    /// The earliest time of the message after the next (a leaky bucket of one second's messages).
     rate_at: Timestamp,
     places: Option<Arc<Semaphore>>,
 }
 
-/// A message's way through; says how it went with [`Pass::end`].
+/// Permission to pass. Report the result with [`Pass::end`].
 #[derive(Debug)]
 pub struct Pass {
     gate: Arc<Gate>,
@@ -116,7 +116,7 @@ impl Gate {
         }
     }
 
-    /// Other bounds from now on.
+    /// Replaces the limits.
     pub fn set_rules(&self, rules: GateRules) {
         let mut state = self.lock();
         if state.rules.concurrency_max != rules.concurrency_max {
@@ -135,7 +135,7 @@ impl Gate {
         }
     }
 
-    /// How long until a message may pass; `None` when one may pass now, as far as can be known.
+    /// Time until a message may pass; `None` when one may pass now, as far as known.
     #[must_use]
     pub fn wait(&self, now: Timestamp) -> Option<Duration> {
         let state = self.lock();
@@ -151,8 +151,7 @@ impl Gate {
         (!wait.is_zero()).then_some(wait)
     }
 
-    /// How many messages may pass now, one after another, as far as can be known; one while the circuit is half
-    /// open.
+    /// Number of messages that may pass now, one after another, as far as known; 1 while the circuit is half open.
     #[must_use]
     pub fn room(&self, now: Timestamp) -> usize {
         let state = self.lock();
@@ -167,8 +166,8 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// [`SmsError::CircuitOpen`] while the provider is not asked, [`SmsError::Busy`] past the rate or when no
-    /// place was free in time.
+    /// [`SmsError::CircuitOpen`] while the provider is not asked, [`SmsError::Busy`] past the rate or when no place
+    /// became free in time.
     pub async fn enter(self: &Arc<Self>, now: Timestamp) -> Result<Pass, SmsError> {
         let (probe, places) = {
             let mut state = self.lock();
@@ -214,7 +213,7 @@ impl State {
 
     fn rate_wait(&self, now: Timestamp) -> Duration {
         let Some(gap) = self.rate_gap() else { return Duration::ZERO };
-        // One second's messages may go at once.
+        // One second's messages may pass at once.
         (self.rate_at.max(now).since(now) + gap).saturating_sub(Duration::from_secs(1))
     }
 
@@ -235,7 +234,7 @@ impl State {
 }
 
 impl Pass {
-    /// Says how it went with the provider.
+    /// Reports the provider's result.
     pub fn end(mut self, result: &Result<SmsReceipt, SmsError>, now: Timestamp) {
         self.ended = true;
         let verdict = verdict(result);
@@ -265,7 +264,7 @@ impl Pass {
 }
 
 impl Drop for Pass {
-    /// A message that was dropped half way says nothing; another may probe.
+    /// A dropped message says nothing about the provider; another one may probe.
     fn drop(&mut self) {
         if self.probe && !self.ended {
             self.gate.lock().probing = None;
@@ -279,7 +278,7 @@ enum Verdict {
     SaysNothing,
 }
 
-/// Whether an outcome is about the provider or about the message.
+/// Whether a result is about the provider or about the message.
 fn verdict(result: &Result<SmsReceipt, SmsError>) -> Verdict {
     match result {
         Ok(_) | Err(SmsError::InvalidRecipient(_) | SmsError::InvalidMessage(_)) => Verdict::Works,

@@ -1,9 +1,9 @@
-//! Sending a message: the port that the gateway implements, and the words both sides share.
+//! SMS: the port that sends a message, and the words that both sides share.
 //!
-//! The errors are those of the provider interface (`wit/v0.1/types.wit`) and two of the host's own, because what
-//! happens next is decided by the case: see [`SmsError::disposition`]. Invariant: a message that may have been sent
-//! is never sent again blindly. Not here: provider protocols (plugins) and who may send (the callers). Next:
-//! [`route`], the failover over several providers, and [`queue`], which keeps a record of each message.
+//! The errors are those of the provider interface (`wit/v0.1/types.wit`) and two of the host's own. The case decides
+//! what happens next: see [`SmsError::disposition`]. Invariant: a message that may have been sent is never blindly sent
+//! again. Not here: provider protocols (plugins) and permission to send (the callers). Next: [`route`], the failover
+//! over several providers, and [`queue`], which keeps a record of each message.
 
 pub mod gate;
 mod inbox;
@@ -32,12 +32,12 @@ pub use report::{Delivery, ReportDecoder, ReportError};
 
 use crate::PhoneNumber;
 
-/// Sends messages by whatever providers are configured.
+/// Sends messages by the configured providers.
 #[async_trait]
 pub trait SmsPort: Send + Sync {
-    /// Sends one message to one recipient, and returns at the message's deadline at the latest.
+    /// Sends one message to one recipient. Returns at the message's deadline at the latest.
     ///
-    /// Cancellation: when the returned future is dropped half way, the message may have been sent.
+    /// Cancellation: after a dropped call the message may have been sent.
     ///
     /// # Errors
     ///
@@ -49,12 +49,11 @@ pub trait SmsPort: Send + Sync {
 #[derive(Clone)]
 pub struct SmsMessage {
     pub to: PhoneNumber,
-    /// The same each time this message is tried again, never another message's; 1 to 2^53 - 1. The providers'
-    /// de-duplication key.
+    /// The providers' de-duplication key, 1 to 2^53 - 1. Stays the same across retries and is never reused.
     pub local_id: u64,
     pub body: SmsBody,
     pub class: SmsClass,
-    /// After this, nothing is tried any more.
+    /// No provider is asked after this.
     pub deadline: Instant,
 }
 
@@ -68,12 +67,12 @@ pub enum SmsBody {
         name: String,
         /// Names and values in the template's order; the code comes first.
         values: Vec<(String, String)>,
-        /// Sent as plain text by a provider that has no such template.
+        /// Sent as plain text by a provider without this template.
         fallback_text: Option<String>,
     },
 }
 
-/// What a message is for. Limits and lines may differ.
+/// The purpose of a message. Limits and sender lines may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SmsClass {
     Otp,
@@ -87,9 +86,9 @@ pub struct SmsReceipt {
     pub provider: String,
     /// The provider's id of the message; empty when it gives none.
     pub message_id: String,
-    /// The provider had taken this message before and does not send it again.
+    /// The provider had this message already and does not send it again.
     pub duplicate: bool,
-    /// Price in rial, when the provider says.
+    /// Price in rial, if the provider reports it.
     pub cost_rial: Option<u64>,
 }
 
@@ -102,7 +101,7 @@ pub struct Rejection {
     pub text: String,
 }
 
-/// Why a message was not certainly sent.
+/// Why a message was not sent, or not certainly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SmsError {
     #[error("the provider cannot reach this recipient ({})", .0.code)]
@@ -116,7 +115,7 @@ pub enum SmsError {
     Unauthorized(Rejection),
     #[error("the account at the provider has no credit ({})", .0.code)]
     InsufficientCredit(Rejection),
-    /// Too many requests; how long to wait, when the provider says so.
+    /// Too many requests. The wait, if the provider names one.
     #[error("the provider was asked too often")]
     Throttled(Option<Duration>),
     #[error("the provider was unavailable: {0}")]
@@ -124,29 +123,29 @@ pub enum SmsError {
     /// Any other refusal.
     #[error("the provider refused ({})", .0.code)]
     Rejected(Rejection),
-    /// The request was sent and the answer is missing or unreadable.
+    /// The request was sent; the answer is missing or unreadable.
     #[error("whether the message was sent is unknown: {0}")]
     UnknownOutcome(String),
-    /// The provider says by itself that it broke down; the message may have been sent.
+    /// The provider reports its own failure. The message may have been sent.
     #[error("the provider broke down: {0}")]
     BrokeDown(String),
     /// A setting is unusable in a way that only a call shows.
     #[error("the provider's settings are unusable: {0}")]
     Misconfigured(String),
-    /// A limit of this gateway was reached before the provider was asked.
+    /// A limit of this gateway was reached. The provider was not asked.
     #[error("too many messages were being sent")]
     Busy,
-    /// The provider failed again and again and is not asked for a while.
+    /// The provider failed repeatedly and is not asked for a while.
     #[error("the provider failed repeatedly and is not asked for a while")]
     CircuitOpen,
     /// The provider has no id for this template and cannot send the text instead. It was not asked.
     #[error("the provider has no id for this template")]
     NotMapped,
-    /// The plugin broke: it trapped, took too long or answered nonsense.
+    /// The plugin failed: it trapped, timed out, or gave an invalid answer.
     #[error("the provider's plugin failed: {reason}")]
     PluginFault {
         reason: String,
-        /// Whether a request had left before it broke.
+        /// Whether it had sent a request before.
         request_sent: bool,
     },
 }
@@ -154,11 +153,11 @@ pub enum SmsError {
 /// What a failure means for the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Not sent, and no other provider would do better.
+    /// Not sent. No other provider would do better.
     Final,
-    /// Not sent, or so likely not that another provider may.
+    /// Not sent, or very probably not. Another provider may be asked.
     TryNext,
-    /// May have been sent: not tried again.
+    /// May have been sent. Not retried.
     Unknown,
 }
 
@@ -186,7 +185,7 @@ impl SmsError {
         }
     }
 
-    /// Whether the same may work a little later.
+    /// Whether a retry a little later can help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -221,7 +220,7 @@ impl SmsError {
         }
     }
 
-    /// The provider's own refusal, when that is what it was.
+    /// The provider's own refusal, if it is one.
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
@@ -247,7 +246,7 @@ impl fmt::Debug for SmsMessage {
     }
 }
 
-/// The content is a code as often as not.
+/// The content is often a code.
 impl fmt::Debug for SmsBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,14 +1,13 @@
-//! How many parts a text takes, before anything is sent.
+//! Counts the parts of a text before it is sent.
 //!
-//! Two counts stand side by side. The standard's: GSM-7 in 160 or 153 septets (a few characters take two), UCS-2 in
-//! 70 or 67 units of 16 bits. And the ladder that Iranian providers bill by: one Persian character anywhere makes a
-//! text Persian, each character counts once, and the parts hold 70, 64, 67, 67 ... or, for Latin text, 160, 146,
-//! 153, 153 ... characters. Source: 3GPP TS 23.038 (alphabet) and 23.040 (parts); the ladder from the price pages of
-//! Iranian providers.
+//! There are two counts. The standard's: GSM-7 in 160 or 153 septets (a few characters take two), UCS-2 in 70 or 67
+//! units of 16 bits. And the ladder that Iranian providers bill by: one Persian character makes the text Persian, each
+//! character counts once, and the parts hold 70, 64, 67, 67 ... characters, or 160, 146, 153, 153 ... for Latin text.
+//! Source: 3GPP TS 23.038 (alphabet) and 23.040 (parts); the ladder from the price pages of Iranian providers.
 
 /// The basic characters of GSM-7.
 const GSM7: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
-/// Those that take two septets.
+/// Characters that take two septets.
 const GSM7_EXTENDED: &str = "\u{c}^{}\\[~]|€";
 
 const PERSIAN: Ladder = Ladder { first: 70, second: 64, further: 67 };
@@ -36,7 +35,7 @@ impl Encoding {
     }
 }
 
-/// What is known of a text before it is sent.
+/// The analysis of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analysis {
     pub encoding: Encoding,
@@ -53,7 +52,7 @@ pub struct Analysis {
     pub warnings: Vec<&'static str>,
 }
 
-/// Analyses a text. Empty text is no part.
+/// Analyses a text. An empty text has no part.
 #[must_use]
 pub fn analyse(text: &str) -> Analysis {
     let characters = text.chars().count();
@@ -107,7 +106,7 @@ fn ucs2_parts(text: &str, units: usize) -> usize {
     packed(text.chars().map(char::len_utf16), units, 70, 67)
 }
 
-/// Parts when no character is cut in two.
+/// Number of parts when no character is split.
 fn packed(sizes: impl Iterator<Item = usize>, total: usize, single: usize, each: usize) -> usize {
     if total == 0 {
         return 0;

@@ -1,13 +1,13 @@
-//! Messages from request to final state: stored first, then sent, tried again, given up.
+//! The queue of messages: stored first, then sent, retried, and ended.
 //!
-//! A request is carried out at once by its caller's task ([`SmsRoute::submit`]), or only stored (`wait` false). What
-//! could not be sent for a passing reason waits in the store and is taken up by [`SmsQueue::run`], with growing,
-//! jittered delays, until its deadline. A one-time code does not wait there: its text is in no record, so the task
-//! that made it tries again, for as long as its asker can be kept waiting, or nobody does. Invariants: every message
-//! has a record before a provider is asked and ends in exactly one final state; no more than `workers_max` waiting
-//! messages are in memory, and none is taken up that no provider would let through.
+//! The caller's task sends a request at once ([`SmsRoute::submit`]) or only stores it (`wait` false). A message that
+//! failed for a transient reason waits in the store. [`SmsQueue::run`] retries it with growing, jittered delays until
+//! its deadline. A one-time code does not wait there, because no record holds its text: the task that created it
+//! retries while its caller waits. Invariants: every message has a record before a provider is asked, and ends in
+//! exactly one final state; at most `workers_max` waiting messages are in memory; a message is taken up only when a
+//! provider would accept it.
 //!
-//! Not here: who may send ([`crate::operator::api_key`]), the order of providers ([`super::route`]), HTTP.
+//! Not here: permission to send ([`crate::operator::api_key`]), the order of providers ([`super::route`]), HTTP.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -29,17 +29,17 @@ pub use super::submit::{SmsRequest, SubmitError, Submitted, is_running};
 use crate::ids::LocalIds;
 use crate::{Clock, Timestamp};
 
-/// Messages asked for in one step of polling.
+/// Messages of one polling step.
 const POLL_STEP: usize = 500;
 
-/// The longest sleep of the worker: the clock may be moved.
+/// Longest sleep of the worker, because the clock may change.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 const SLEEP_MIN: Duration = Duration::from_millis(20);
 
-/// Hears of every message that ends a round.
+/// Called for every message whose round ended.
 pub type Observer = Box<dyn Fn(&Message) + Send + Sync>;
 
-/// What all routes share: the records and who works on them. Clones share it.
+/// The records and the work in progress, shared by all routes. Clones share it.
 #[derive(Clone)]
 pub struct SmsQueue(pub(super) Arc<Inner>);
 
@@ -48,7 +48,7 @@ pub(super) struct Inner {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<LocalIds>,
     pub(super) wake: Notify,
-    /// Waiting messages that are being carried, and whether a gate has let each through.
+    /// Waiting messages in progress, and whether a gate has let each through.
     pub(super) active: Mutex<BTreeMap<u64, bool>>,
     pub(super) observer: Observer,
 }
@@ -64,7 +64,7 @@ pub struct SmsRoute {
 pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 impl SmsQueue {
-    /// Takes over what the last process left: see [`Store::messages_recover`].
+    /// Takes over the messages of the previous process: see [`Store::messages_recover`].
     ///
     /// # Errors
     ///
@@ -85,9 +85,10 @@ impl SmsQueue {
         Arc::clone(&self.0.ids)
     }
 
-    /// Takes up waiting messages for ever. `route` says by which providers, `spawn` runs what must end.
+    /// Sends waiting messages until it is dropped. `route` returns the current providers, `spawn` runs work to
+    /// completion.
     ///
-    /// Cancellation: may be dropped at any time; what was spawned goes on.
+    /// Cancellation: may be dropped at any time. Spawned work continues.
     pub async fn run(&self, route: impl Fn() -> Arc<SmsRoute>, spawn: Spawn) {
         loop {
             let sleep = match self.step(&route(), &spawn) {
@@ -97,23 +98,23 @@ impl SmsQueue {
                     SLEEP_MAX
                 }
             };
-            // A notice that came before is kept, so that none is missed in between.
+            // `Notify` keeps an earlier notice, so none is missed in between.
             let _ = tokio::time::timeout(sleep, self.0.wake.notified()).await;
         }
     }
 
-    /// Starts what is due and can be sent; says for how long there is nothing to do.
+    /// Starts the messages that are due and can be sent. Returns how long there is nothing to do.
     fn step(&self, route: &Arc<SmsRoute>, spawn: &Spawn) -> Result<Duration, StoreError> {
         let now = self.0.clock.now();
         if let Some(wait) = route.wait(now) {
-            // Nobody would take them: they stay where they are, and only those whose time is up are looked for.
+            // No provider would take a message: messages stay queued, and only expired ones are ended.
             self.expire(now)?;
             return Ok(wait.min(SLEEP_MAX));
         }
         let free = {
             let active = self.active();
             let entering = active.values().filter(|entered| !**entered).count();
-            // No more than the gates let through: a message past a rate would only be put back, for longer each time.
+            // Limited by the gates: a message past a rate would go back to the queue, each time for longer.
             let room = route.room(now).saturating_sub(entering);
             route.rules.workers_max.saturating_sub(active.len()).min(room)
         };
@@ -139,7 +140,7 @@ impl SmsQueue {
             }));
         }
         if started == free {
-            // More may be due: when one ends, or the gates let more through.
+            // More may be due: continue when one ends, or when the gates have room.
             return Ok(gates(self.0.clock.now()));
         }
         let next = self.0.store.message_next_due()?;
@@ -147,7 +148,7 @@ impl SmsQueue {
         Ok(wait.clamp(SLEEP_MIN, SLEEP_MAX))
     }
 
-    /// Ends waiting messages whose deadline passed while no provider could be asked, some at a time.
+    /// Ends expired messages while no provider can be asked, a few at a time.
     fn expire(&self, now: Timestamp) -> Result<(), StoreError> {
         for message in self.0.store.messages_due(now, 64, |_| false)? {
             if message.deadline <= now {
@@ -190,7 +191,7 @@ impl SmsQueue {
         self.0.store.message_get(id)
     }
 
-    /// Takes a report of a provider; repeated and late ones change nothing.
+    /// Stores a provider's report. Repeated and late reports change nothing.
     ///
     /// # Errors
     ///
@@ -204,11 +205,11 @@ impl SmsQueue {
         self.0.store.message_report(provider, provider_message_id, progress, self.0.clock.now()).await
     }
 
-    /// Asks providers what became of messages they accepted, one bounded step; says what each answer did.
+    /// Asks providers for the state of accepted messages, one bounded step. Returns the effect of each answer.
     ///
     /// # Errors
     ///
-    /// Those of the store; a provider that does not answer is asked again later.
+    /// Those of the store. A provider that does not answer is asked again later.
     pub async fn poll(&self, route: &SmsRoute) -> Result<Vec<Reported>, StoreError> {
         let now = self.0.clock.now();
         let due = self.0.store.messages_to_poll(now, POLL_STEP)?;
@@ -266,7 +267,7 @@ impl SmsRoute {
         &self.queue
     }
 
-    /// How long no candidate would let a message through; `None` when one would.
+    /// Time until a candidate accepts a message; `None` when one does now.
     pub(super) fn wait(&self, now: Timestamp) -> Option<Duration> {
         self.candidates
             .iter()
@@ -274,10 +275,10 @@ impl SmsRoute {
             .min_by_key(|wait| wait.unwrap_or_default())?
     }
 
-    /// Messages that the candidates would let through now, one after another.
+    /// Messages that the candidates would accept now, one after another.
     fn room(&self, now: Timestamp) -> usize {
         let rooms = self.candidates.iter().map(|candidate| candidate.gate.room(now));
-        // Without a candidate each message is taken up, to end.
+        // Without a candidate every message is taken up, and ends.
         rooms.reduce(usize::saturating_add).unwrap_or(usize::MAX)
     }
 }

@@ -1,6 +1,6 @@
-//! What a record holds of a message's attempts, and the log that writes it before each attempt.
+//! The record of a message's attempts, and the log that writes it before each attempt.
 //!
-//! The record is made together with the first attempt, so a message costs two durable changes and not three.
+//! The first attempt and the record are stored together, so a message costs two durable changes and not three.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,14 @@ use super::queue::Inner;
 use super::route::{AttemptLog, Failure};
 use super::submit::SubmitError;
 
-/// Characters of a provider's own code that a record keeps.
+/// Stored characters of a provider's own code.
 const PROVIDER_CODE_CHARS_MAX: usize = 32;
 
-/// Why a message is not sent by this call.
+/// Why this call does not send a message.
 pub(super) enum Stopped {
     Repeated(Option<Box<Message>>),
     Refused(SubmitError),
-    /// It ended or was removed meanwhile.
+    /// It ended or was removed in the meantime.
     Gone,
 }
 
@@ -41,29 +41,29 @@ pub(super) fn refusal(inserted: Result<MessageInserted, StoreError>) -> Option<S
     }
 }
 
-/// Records attempts; the first one together with the message itself.
+/// Records attempts; the first one together with the message.
 pub(super) struct Log<'a> {
     pub(super) inner: &'a Inner,
     pub(super) id: u64,
     pub(super) draft: Mutex<Option<MessageDraft>>,
     pub(super) stopped: Mutex<Option<Stopped>>,
-    /// Failures of the rounds before that are not in the record yet.
+    /// Failures of earlier rounds that the record does not hold yet.
     pub(super) unrecorded: Mutex<Vec<Failure>>,
-    /// How many failures of this round are.
+    /// Number of this round's failures that the record holds.
     pub(super) recorded: AtomicUsize,
 }
 
 impl Log<'_> {
-    /// Keeps what the record does not hold yet for the next change of it.
+    /// Keeps unrecorded failures for the next change of the record.
     pub(super) fn round_ended(&self, failures: &[Failure]) {
         let recorded = self.recorded.swap(0, Ordering::Relaxed).min(failures.len());
         lock(&self.unrecorded).extend_from_slice(&failures[recorded..]);
     }
 
-    /// Makes durable that nobody is being asked until the next round, so that a stop in between leaves no doubt.
+    /// Stores that no provider is being asked until the next round, so that a crash in between leaves no doubt.
     pub(super) async fn rest(&self) -> Result<(), Stopped> {
         if lock(&self.draft).is_some() {
-            // Nobody was asked yet, and there is no record.
+            // No provider was asked yet, and there is no record.
             return Ok(());
         }
         let rested = self.inner.store.message_rest(self.id, self.unrecorded(), self.inner.clock.now()).await;

@@ -1,10 +1,10 @@
-//! Failover: which provider sends a message when several are configured.
+//! Failover: chooses the provider that sends a message.
 //!
-//! Providers are asked in their order. One that certainly did not send makes room for the next; a final refusal
-//! ends it; an unknown outcome ends it too, because the next provider would send the same code twice. The one
-//! exception is a provider that keeps our id as a de-duplication key: the same provider, and only that one, is
-//! asked once more, and may be asked in later rounds. Invariants: nothing is tried after the message's deadline; a provider that does not answer by
-//! then counts as unknown; no provider is asked before its attempt is recorded (see [`AttemptLog`]).
+//! Providers are asked in order. After a certain failure the next one is asked. A final refusal ends the round, and so
+//! does an unknown outcome, because the next provider could send the same code twice. The exception is a provider that
+//! uses our id as a de-duplication key: it alone is asked once more, and again in later rounds. Invariants: no attempt
+//! begins after the message's deadline; a provider that does not answer by then counts as unknown; an attempt is
+//! recorded before it begins (see [`AttemptLog`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,12 +22,12 @@ pub trait SmsProvider: Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &str;
 
-    /// Whether asking again for this message with the same local id cannot send twice.
+    /// Whether a second call with the same local id cannot send twice.
     async fn deduplicates(&self, _message: &SmsMessage) -> bool {
         false
     }
 
-    /// Checks what can be known without the network.
+    /// Checks what can be checked without the network.
     ///
     /// # Errors
     ///
@@ -36,12 +36,12 @@ pub trait SmsProvider: Send + Sync {
         Ok(())
     }
 
-    /// Whether the provider can be asked what became of a message.
+    /// Whether the provider can be asked for the state of a message.
     fn reports(&self) -> bool {
         false
     }
 
-    /// Asks what became of messages, by the provider's ids. Ids it says nothing of are left out.
+    /// Asks for the state of messages by the provider's ids. Unknown ids are left out.
     ///
     /// # Errors
     ///
@@ -63,36 +63,35 @@ pub struct Candidate {
     pub gate: Arc<Gate>,
 }
 
-/// Where attempts are recorded before they begin.
+/// Records attempts before they begin.
 #[async_trait]
 pub trait AttemptLog: Send + Sync {
-    /// Makes durable that a provider is about to be asked, and why those since the last call did not send.
-    /// False: it must not be asked, and no other.
+    /// Stores that a provider is about to be asked, and the failures since the last call. False: do not ask it, nor any
+    /// other.
     async fn begin(&self, provider: &str, deduplicates: bool, failures: &[Failure]) -> bool;
 }
 
-/// One attempt that did not send, or not certainly.
+/// An attempt that failed, or whose outcome is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub provider: String,
     pub error: SmsError,
 }
 
-/// What became of a message, and why the providers before the last one did not send it.
+/// The outcome of a round, and the failures before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routed {
     /// The receipt, or the error of the last provider that was asked.
     pub result: Result<SmsReceipt, SmsError>,
     /// In the order of the attempts.
     pub failures: Vec<Failure>,
-    /// The provider that left the outcome unknown but knows our id: it alone may be asked again.
+    /// The provider whose outcome is unknown but that knows our id. It alone may be asked again.
     pub resume_with: Option<String>,
 }
 
-/// Sends a message by the first provider that takes it.
+/// Sends a message by the first provider that accepts it.
 ///
-/// With no provider the result is [`SmsError::Misconfigured`]; with a deadline that has passed before anything was
-/// tried, [`SmsError::Unavailable`].
+/// Without providers the result is [`SmsError::Misconfigured`]; after the deadline it is [`SmsError::Unavailable`].
 pub async fn send(
     candidates: &[Candidate],
     message: &SmsMessage,
@@ -128,7 +127,7 @@ pub async fn send(
             result = attempt(provider.as_ref(), message).await;
         }
         if deduplicates && let Err(SmsError::BrokeDown(text)) = result {
-            // Our id makes it safe to ask again, now or in a later round.
+            // Our id makes a retry safe, now or in a later round.
             result = Err(SmsError::Unavailable(text));
         }
         pass.end(&result, clock.now());
@@ -136,7 +135,7 @@ pub async fn send(
             Ok(receipt) => return Routed { result: Ok(receipt), failures, resume_with: None },
             Err(error) => error,
         };
-        // When the first of two tries is unknown, a refusal of the second says nothing about it.
+        // After an unknown first try, a refusal of the second says nothing about the first.
         let unknown_before =
             failures[recorded..].iter().any(|failure| failure.error.disposition() == Disposition::Unknown);
         let disposition = error.disposition();
@@ -154,8 +153,9 @@ pub async fn send(
     ended(failures, "")
 }
 
-/// The end without a receipt: an unknown outcome if there was one, else the last error, else `reason`. A provider
-/// that broke down may have sent the message; when none after it took it, nobody knows, and nobody is asked again.
+/// The result without a receipt: an unknown outcome if there was one, else the last error, else `reason`. A provider
+/// that broke down may have sent the message, so if no later provider took it, the outcome is unknown and no provider
+/// is asked again.
 fn ended(failures: Vec<Failure>, reason: &str) -> Routed {
     let unknown = failures.iter().find_map(|failure| match &failure.error {
         SmsError::BrokeDown(text) => Some(SmsError::UnknownOutcome(text.clone())),
@@ -167,7 +167,7 @@ fn ended(failures: Vec<Failure>, reason: &str) -> Routed {
     Routed { result: Err(error), failures, resume_with: None }
 }
 
-/// Asks one provider, until the message's deadline.
+/// Asks one provider until the message's deadline.
 async fn attempt(provider: &dyn SmsProvider, message: &SmsMessage) -> Result<SmsReceipt, SmsError> {
     let answer = tokio::time::timeout_at(message.deadline.into(), provider.send(message)).await;
     answer.unwrap_or_else(|_| Err(SmsError::UnknownOutcome("no answer before the deadline".to_owned())))

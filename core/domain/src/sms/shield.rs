@@ -1,12 +1,12 @@
-//! The bomber shield: how many codes may be asked for, by whom and to whom.
+//! The SMS shield: limits on codes per requester and per recipient.
 //!
-//! `otp/send/` is open to everybody, so a stranger could have one number bombed, or bill the operator for thousands.
-//! Caps per number (gap, hour, day), per address and its network, per number prefix (all but the last four digits)
-//! and in total stop both. A prefix whose codes do not lead to logins is slowed by itself: that is what pumping
-//! ranges of numbers looks like. Invariants: a request that is refused counts for nothing; every map is bounded by
-//! the total cap, because only what was let through is remembered. Counts live in memory: a restart forgives.
+//! `otp/send/` is open to the public, so a stranger could flood one number or cost the operator thousands of messages.
+//! Caps per number (gap, hour, day), per address and its network, per number prefix (all but the last four digits) and
+//! in total prevent both. A prefix whose codes do not lead to logins is slowed automatically, because that is the
+//! pattern of number-range pumping. Invariants: a refused request counts for nothing; the total cap bounds every map,
+//! because only admitted requests are counted. Counts are in memory and are lost at a restart.
 //!
-//! Not here: wrong guesses ([`crate::login::otp`]) and messages of API keys, which have a cap of their own.
+//! Not here: wrong guesses ([`crate::login::otp`]) and messages of API keys, which have their own cap.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -18,10 +18,11 @@ use crate::{PhoneNumber, Range, Timestamp};
 
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
-/// An hour is counted in so many steps; what is older than the last of them is forgotten.
+/// Steps of an hour's count. Older counts are dropped.
 const STEPS: usize = 12;
 const STEP: u64 = HOUR / STEPS as u64;
-/// Entries of each map; past it, what is over is looked for and, when nothing is, the request is refused.
+/// Limit on the entries of each map. At the limit, expired entries are removed; if none expired, the request is
+/// refused.
 const ENTRIES_MAX: usize = 200_000;
 
 /// Between two codes to one number; a login in between ends the wait.
@@ -45,7 +46,7 @@ pub const RATIO_PERCENT: Range<u32> = Range::new(0, 100, 10);
 /// Between two codes to a slowed prefix.
 pub const SLOW_GAP_SECS: Range<u64> = Range::new(1, 3600, 60);
 
-/// The caps; the constants above have their meanings and ranges.
+/// The caps. The constants above define their meanings and ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShieldRules {
     pub number_gap: Duration,
@@ -107,11 +108,11 @@ impl Cap {
     }
 }
 
-/// A request that was not let through.
+/// A refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     pub cap: Cap,
-    /// After this it may be let through.
+    /// It may be admitted after this time.
     pub retry_after: Duration,
 }
 
@@ -134,7 +135,7 @@ struct State {
 struct Number {
     /// Seconds since 1970 of the codes of the last day, oldest first; at most the day's cap.
     sent: VecDeque<u64>,
-    /// No gap is kept: somebody logged in.
+    /// A login ended the gap.
     verified: bool,
 }
 
@@ -189,11 +190,11 @@ impl Window {
 }
 
 impl Shield {
-    /// Lets a code through and counts it, or says what stops it.
+    /// Admits and counts a code, or names the cap that refuses it.
     ///
     /// # Errors
     ///
-    /// [`Refusal`]; then nothing was counted.
+    /// [`Refusal`]. Nothing was counted.
     pub fn admit(
         &self,
         rules: &ShieldRules,
@@ -249,7 +250,7 @@ impl Shield {
         Ok(())
     }
 
-    /// A number's code led to a login.
+    /// Records a login with a number's code.
     pub fn verified(&self, number: &PhoneNumber, now: Timestamp) {
         let mut state = self.lock();
         if let Some(number) = state.numbers.get_mut(number.e164()) {
@@ -260,14 +261,14 @@ impl Shield {
         }
     }
 
-    /// A code was certainly not sent: another may be asked for at once. The hour and the day keep it.
+    /// Records that a code was certainly not sent: the gap ends. The hour's and the day's counts keep it.
     pub fn not_sent(&self, number: &PhoneNumber) {
         if let Some(number) = self.lock().numbers.get_mut(number.e164()) {
             number.verified = true;
         }
     }
 
-    /// Prefixes that are slowed now.
+    /// Number of slowed prefixes.
     pub fn slowed(&self, rules: &ShieldRules, now: Timestamp) -> usize {
         let mut state = self.lock();
         state
@@ -284,7 +285,7 @@ impl Shield {
 }
 
 impl State {
-    /// Forgets what is over when a map is full.
+    /// Removes expired entries when a map is full.
     fn make_room(&mut self, now: u64) {
         retain_when_full(&mut self.numbers, |number| number.sent.back().is_some_and(|at| now < at + DAY));
         retain_when_full(&mut self.addresses, |window| !window.is_over(now));
@@ -317,7 +318,7 @@ impl Number {
             (Cap::NumberHour, rules.number_per_hour_max, HOUR),
             (Cap::NumberDay, rules.number_per_day_max, DAY),
         ] {
-            // The oldest of the last `max` codes is what must have grown old.
+            // The cap frees up when the oldest of the last `max` codes expires.
             let oldest = self.sent.len().checked_sub(max as usize).and_then(|index| self.sent.get(index));
             if let Some(oldest) = oldest.filter(|at| now < *at + span) {
                 return until(cap, oldest + span);

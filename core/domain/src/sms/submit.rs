@@ -15,27 +15,27 @@ use super::record::{Stopped, content, refusal};
 use super::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use crate::PhoneNumber;
 
-/// A message that somebody wants sent.
+/// A request to send a message.
 #[derive(Debug, Clone)]
 pub struct SmsRequest {
     pub to: PhoneNumber,
     pub body: SmsBody,
-    /// The API key that asks; 0 for staff.
+    /// The API key of the sender; 0 for staff.
     pub owner: u64,
-    /// Hashes of the caller's key and of what it asks for.
+    /// Hashes of the caller's idempotency key and of its request.
     pub idempotency: Option<([u8; 32], [u8; 32])>,
-    /// Messages a day of this owner.
+    /// Messages per day of this owner.
     pub daily_cap: Option<u64>,
     /// Whether the caller waits for the first round.
     pub wait: bool,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum Submitted {
-    /// Stored, and after the first round (or without one) in this state.
+    /// Stored, with its state after the first round, or without one.
     New(Box<Message>),
-    /// The same request was made before; its message as it stands, unless it is too old to be remembered.
+    /// A repeated request. The current state of its message, unless the record is gone.
     Repeated(Option<Box<Message>>),
 }
 
@@ -52,11 +52,11 @@ pub enum SubmitError {
 }
 
 impl SmsRoute {
-    /// Checks a message by the rules of every provider that may carry it, so that failover breaks on none.
+    /// Checks a message by the rules of every provider that may carry it, so that no failover breaks one.
     ///
     /// # Errors
     ///
-    /// The first refusal, or [`SmsError::NotMapped`] when no provider can send it at all.
+    /// The first refusal, or [`SmsError::NotMapped`] when no provider can send it.
     pub async fn check(&self, to: &PhoneNumber, body: &SmsBody) -> Result<(), SmsError> {
         let message = SmsMessage {
             to: to.clone(),
@@ -71,16 +71,16 @@ impl SmsRoute {
                 Ok(()) => carriers += 1,
                 Err(SmsError::NotMapped) => {}
                 Err(error) if error.disposition() == Disposition::Final => return Err(error),
-                // The rules could not be asked for; sending will tell.
+                // The plugin could not be asked; sending shows the result.
                 Err(_) => carriers += 1,
             }
         }
         if carriers == 0 { Err(SmsError::NotMapped) } else { Ok(()) }
     }
 
-    /// Stores a message and, when the caller waits, sends it.
+    /// Stores a message and sends it if the caller waits.
     ///
-    /// Cancellation: must run to its end once begun; callers spawn it.
+    /// Cancellation: must run to completion once begun; callers spawn it.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl SmsRoute {
         match carried {
             Ok(()) => match inner.store.message_get(id)? {
                 Some(message) => Ok(Submitted::New(Box::new(message))),
-                // Purged within the same second by a clock that jumped: it was stored and has ended.
+                // Purged within the same second after a clock jump: it was stored and has ended.
                 None => Ok(Submitted::Repeated(None)),
             },
             Err(Stopped::Repeated(message)) => Ok(Submitted::Repeated(message)),
@@ -159,13 +159,13 @@ impl SmsPort for SmsRoute {
         let carried = self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await;
         match carried {
             Ok(result) => result,
-            // Nothing was sent: the store refused the record.
+            // The store refused the record, so nothing was sent.
             Err(_) => Err(SmsError::Unavailable("the message could not be recorded".to_owned())),
         }
     }
 }
 
-/// Whether a client that waits may ask again about this message only later.
+/// Whether a message is still being sent, so that a repeated request must wait.
 #[must_use]
 pub fn is_running(message: &Message) -> bool {
     message.status == MessageStatus::Sending
