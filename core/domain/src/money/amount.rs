@@ -1,8 +1,8 @@
 //! Money: whole rial inside, toman or rial at the edge, never a float.
 //!
-//! An amount comes in as the characters the client wrote (a JSON number's own text, or a string) and is read digit
-//! by digit. A toman is ten rial, so a toman amount may have one decimal; anything that is no whole rial is refused
-//! and never rounded. Invariant: `parse(format(m)) == m` in both units.
+//! An amount arrives as the client's own characters (a JSON number's text, or a string) and is read digit by digit. A
+//! toman is ten rial, so an amount in toman may have one decimal. An amount that is not a whole number of rial is
+//! refused and never rounded. Invariant: `parse(format(m)) == m` in both units.
 
 use std::fmt;
 

@@ -1,9 +1,8 @@
-//! Wallets: what a user has, what was spent, what is held.
+//! Wallets: balances, spends and holds.
 //!
-//! A wallet is charged by payments (see [`crate::money::payment`]) and emptied by spends, refunds included. The rules are
-//! the store's: no overdraft, each change once. Here is who may do what: a user spends and holds his own money;
-//! held money goes to the merchant or back only by the staff's order, because the shop delivers against it, and only
-//! the staff refunds.
+//! Payments credit a wallet (see [`crate::money::payment`]); spends and refunds debit it. The store holds the rules of
+//! money: no overdraft, each change once. Here are the rights: a user spends and holds the user's own money. Only staff
+//! capture or void a hold, because the shop delivers against it, and only staff refund.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use crate::idempotency::once;
 use crate::ids::UserId;
 use crate::money::amount::Money;
 
-/// Who orders it.
+/// The caller of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {
     pub user: UserId,
@@ -28,7 +27,7 @@ pub struct Actor {
 pub struct SpendRequest {
     pub user: UserId,
     pub amount: Money,
-    /// Set aside only.
+    /// Hold the amount instead of spending it.
     pub hold: bool,
     pub order: String,
     pub description: String,
@@ -45,7 +44,7 @@ pub struct RefundRequest {
     pub idempotency_key: Option<String>,
 }
 
-/// The order was not this actor's to give, or there is no such thing for him.
+/// Why an actor's order was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
     #[error("only the staff may do this")]
@@ -54,7 +53,7 @@ pub enum WalletError {
     Store(#[from] StoreError),
 }
 
-/// Wallets and what moves them.
+/// Wallets and their changes.
 pub struct Wallets {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -66,7 +65,7 @@ impl Wallets {
         Wallets { store, clock }
     }
 
-    /// Removes idempotency records that are kept no longer, at most `limit`.
+    /// Purges expired idempotency records, at most `limit`.
     ///
     /// # Errors
     ///
@@ -82,7 +81,7 @@ impl Wallets {
         self.store.wallet_balance(user)
     }
 
-    /// A page of a wallet's lines, newest first, and where the next page begins.
+    /// A page of a wallet's lines, newest first, and the start of the next page.
     ///
     /// # Errors
     ///
@@ -111,7 +110,7 @@ impl Wallets {
         self.store.spend_create(draft).await
     }
 
-    /// A spend that the actor may see: his own, or any for the staff.
+    /// A spend that the actor may see: the actor's own, or any for staff.
     ///
     /// # Errors
     ///
@@ -120,7 +119,7 @@ impl Wallets {
         Ok(self.store.spend_get(id)?.filter(|spend| actor.staff || spend.user == actor.user))
     }
 
-    /// Gives held money, or a part of it, to the merchant.
+    /// Captures a hold, or a part of it, for the merchant.
     ///
     /// # Errors
     ///
@@ -135,7 +134,7 @@ impl Wallets {
         Ok(self.store.spend_capture(id, amount.map(Money::rial), self.clock.now()).await?)
     }
 
-    /// Gives held money back to its user.
+    /// Voids a hold: returns the money to its user.
     ///
     /// # Errors
     ///
@@ -145,7 +144,7 @@ impl Wallets {
         Ok(self.store.spend_void(id, self.clock.now()).await?)
     }
 
-    /// Gives a part or all of a payment back.
+    /// Refunds a part or all of a payment.
     ///
     /// # Errors
     ///

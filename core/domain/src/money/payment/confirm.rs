@@ -1,7 +1,7 @@
-//! A payment is confirmed: the gateway is asked, and its answer settles or ends the payment.
+//! Confirmation: asks the gateway about a payment and settles or ends it by the answer.
 //!
-//! A callback and the reconciler both end in [`Payments::confirm`]. Invariants: one question per payment at a time;
-//! whoever waited for it takes its answer; only the gateway's explicit yes credits.
+//! A callback and the reconciler both call `confirm`. Invariants: one question per payment at a time; concurrent
+//! callers share its answer; only the gateway's explicit confirmation credits.
 
 use chelseru_store::{Payment, PaymentClaim, PaymentSettled, PaymentState, PaymentStep, StoreError};
 
@@ -11,13 +11,13 @@ use super::service::Payments;
 use super::verdict::{self, Next};
 use crate::Timestamp;
 
-/// Gateways a callback is shown to, the selected one first.
+/// Gateways that may decode a callback, the selected one first.
 const DECODERS_MAX: usize = 16;
 
-/// Why a callback led nowhere.
+/// Why a callback was not matched to a payment.
 #[derive(Debug, thiserror::Error)]
 pub enum CallbackError {
-    /// It is no callback of any configured gateway.
+    /// No configured gateway can decode it.
     #[error("the callback is not understood")]
     NotUnderstood,
     #[error("no payment has this reference")]
@@ -26,7 +26,7 @@ pub enum CallbackError {
     Store(#[from] StoreError),
 }
 
-/// A payment after somebody asked about it.
+/// A payment after a question to its gateway.
 pub(super) struct Looked {
     pub(super) payment: Payment,
     /// The gateway was asked and did not answer.
@@ -40,10 +40,10 @@ impl Looked {
 }
 
 impl Payments {
-    /// Takes what a browser brought back, asks the gateway, and says how the payment stands.
+    /// Takes a callback as a hint, asks the gateway, and returns the payment's state.
     ///
-    /// Cancellation: safe; what was not finished is found by [`Payments::reconcile`]. Callers run it detached from
-    /// the client's connection all the same, so that nobody has to wait for that.
+    /// Cancellation: safe. [`Payments::reconcile`] finishes what was dropped. Callers still run it detached from the
+    /// client's connection, so that no one waits for that.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Payments {
         Err(if understood { CallbackError::NotFound } else { CallbackError::NotUnderstood })
     }
 
-    /// A due payment: one that the gateway never answered about fails, one that is pending is asked about.
+    /// Handles a due payment: ends it when its creation was interrupted, else asks about it.
     pub(super) async fn look(
         &self,
         gateways: &dyn PaymentGateways,
@@ -85,8 +85,7 @@ impl Payments {
         Ok(Looked::at(step_payment(step, payment)))
     }
 
-    /// Asks the gateway that began a payment, and settles or ends it by the answer. Returns the payment as it is
-    /// afterwards.
+    /// Asks the payment's gateway and settles or ends it by the answer. Returns the payment as it is afterwards.
     async fn confirm(
         &self,
         gateways: &dyn PaymentGateways,
@@ -98,7 +97,7 @@ impl Payments {
         }
         let flight = self.flights.of(payment.id);
         let _turn = flight.lock().await;
-        // Whoever waited while somebody else asked takes that answer.
+        // A caller that waited for another one's question takes its answer.
         let seen_attempts = payment.attempts;
         let Some(payment) = self.store.payment_get(payment.id)? else {
             return Ok(Looked::at(payment));

@@ -1,7 +1,7 @@
-//! A payment begins: checked against the gateway's rules, stored, and made known to the gateway.
+//! Creation: checks a payment against the gateway's rules, stores it, and begins it at the gateway.
 //!
-//! The record is there before the gateway is asked, so a crash in between leaves a payment that fails by itself and not
-//! one that nobody knows. A repeated idempotency key, or a second request for the same open order, gets the first answer.
+//! The record is stored before the gateway is asked. A crash in between leaves a payment that fails by itself, and not
+//! one without a record. A repeated idempotency key, or a second request for the same open order, gets the first reply.
 
 use chelseru_store::{PayMode, Payment, PaymentCreated, PaymentDraft, PaymentState, PaymentStep, StoreError};
 
@@ -14,12 +14,12 @@ use crate::idempotency::once;
 use crate::ids::UserId;
 use crate::money::amount::{Currency, Money};
 
-/// What a client asks for. Texts were bounded and addresses allowed by the caller.
+/// A client's request. The caller has bounded the texts and checked the addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRequest {
     pub user: UserId,
     pub amount: Money,
-    /// The unit the client counts in; the payment's answers are in it, too.
+    /// The client's unit, also used in replies.
     pub currency: Currency,
     pub mode: PayMode,
     pub order: String,
@@ -49,7 +49,7 @@ pub enum CreateError {
     /// Another payment of this order is open, with other terms.
     #[error("payment {} of this order is open", .0.id)]
     OrderOpen(Box<Payment>),
-    /// The gateway did not take it. The payment failed.
+    /// The gateway refused it. The payment failed.
     #[error(transparent)]
     Gateway(GatewayError),
     #[error(transparent)]
@@ -57,9 +57,9 @@ pub enum CreateError {
 }
 
 impl Payments {
-    /// Makes a payment and gets it known to the selected gateway. The answer is pending, with a way to the bank.
+    /// Creates a payment and begins it at the selected gateway. The result is pending and holds the bank's address.
     ///
-    /// Cancellation: when the returned future is dropped, the payment ends as failed after [`CREATE_LEASE`].
+    /// Cancellation: a payment whose call was dropped fails after [`CREATE_LEASE`].
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl Payments {
         self.begin(gateway.as_ref(), payment, new).await
     }
 
-    /// Makes a stored payment known to its gateway, or ends it as failed.
+    /// Begins a stored payment at its gateway, or ends it as failed.
     async fn begin(
         &self,
         gateway: &dyn PaymentGateway,
@@ -178,7 +178,7 @@ fn draft(
     }
 }
 
-/// A payment that a request made before: the same answer as then.
+/// The reply to a repeated request: the same as the first one.
 fn repeated(payment: Payment) -> Result<Payment, CreateError> {
     if payment.start.is_some() {
         return Ok(payment);
@@ -190,7 +190,7 @@ fn repeated(payment: Payment) -> Result<Payment, CreateError> {
     Err(CreateError::Gateway(reason.gateway_error()))
 }
 
-/// Whether a request asks for what is open already, so that its payer can simply go there.
+/// Whether a request matches the open payment, so that the payer can continue there.
 fn same_terms(open: &Payment, request: &PaymentRequest) -> bool {
     open.amount == request.amount.rial()
         && open.currency == request.currency

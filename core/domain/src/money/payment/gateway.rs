@@ -1,8 +1,8 @@
-//! The port to payment gateways: what is asked of one, and what it may answer.
+//! The port to payment gateways: the questions and the possible answers.
 //!
-//! An answer here is a gateway's word in the domain's words; what it means for a payment is [`super::verdict`]'s
-//! decision. Amounts are rial; a gateway that counts otherwise declares its unit, and an amount that does not divide
-//! evenly never reaches it. Not here: protocols (plugins).
+//! The answers here are in the domain's words; [`super::verdict`] decides what they mean for a payment. Amounts are
+//! rial. A gateway that counts in another unit declares it, and gets only amounts that divide evenly. Not here:
+//! protocols (plugins).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::Timestamp;
 
 /// The configured gateways by name.
 pub trait PaymentGateways: Send + Sync {
-    /// The one that new payments go to.
+    /// The gateway of new payments.
     fn selected(&self) -> Option<Arc<dyn PaymentGateway>>;
     fn by_name(&self, name: &str) -> Option<Arc<dyn PaymentGateway>>;
-    /// All of them, the selected one first.
+    /// All gateways, the selected one first.
     fn all(&self) -> Vec<Arc<dyn PaymentGateway>>;
 }
 
@@ -26,27 +26,27 @@ pub trait PaymentGateways: Send + Sync {
 #[async_trait]
 pub trait PaymentGateway: Send + Sync {
     fn name(&self) -> &str;
-    /// The name of the plugin behind it: another one speaks another protocol.
+    /// The name of its plugin. Another plugin speaks another protocol.
     fn plugin(&self) -> &str;
-    /// Names the plugin's very bytes.
+    /// The digest of the plugin's bytes.
     fn digest(&self) -> &str;
     fn rules(&self) -> GatewayRules;
 
-    /// Makes a payment known to the gateway. Nobody was sent there before this answered.
+    /// Begins a payment at the gateway. No payer has the bank's address before this returns.
     ///
     /// # Errors
     ///
     /// See [`GatewayError`].
     async fn create(&self, payment: NewPayment) -> Result<PaymentStart, GatewayError>;
 
-    /// Understands a callback without asking anybody; `None` when it is none of this gateway's.
+    /// Decodes a callback without network access; `None` when it belongs to another gateway.
     ///
     /// # Errors
     ///
     /// See [`GatewayError`].
     async fn decode(&self, callback: &Callback) -> Result<Option<Claim>, GatewayError>;
 
-    /// Asks whether a payment is paid, and confirms it when it is. May be asked again.
+    /// Asks whether a payment is paid, and confirms it if so. May be repeated.
     ///
     /// # Errors
     ///
@@ -57,16 +57,15 @@ pub trait PaymentGateway: Send + Sync {
         claim: Option<PaymentClaim>,
     ) -> Result<Verdict, GatewayError>;
 
-    /// The references of payments that are paid and wait for a confirmation; asked only of gateways whose rules say
-    /// that they can tell.
+    /// The references of paid payments that wait for confirmation. Called only if the rules offer it.
     ///
     /// # Errors
     ///
     /// See [`GatewayError`].
     async fn list_unverified(&self) -> Result<Vec<String>, GatewayError>;
 
-    /// Gives a paid payment back as a whole, or says that it was given back before; asked only of gateways whose rules
-    /// say that they can. May be asked again.
+    /// Returns the whole payment to the payer; succeeds if that was done before. Called only if the rules offer it. May
+    /// be repeated.
     ///
     /// # Errors
     ///
@@ -74,7 +73,7 @@ pub trait PaymentGateway: Send + Sync {
     async fn reverse(&self, payment: StoredPayment, receipt_number: String) -> Result<(), GatewayError>;
 }
 
-/// What a gateway does with money, as data.
+/// A gateway's rules about money, as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayRules {
     /// Rial.
@@ -83,27 +82,27 @@ pub struct GatewayRules {
     pub amount_max: u64,
     /// Amounts must be a multiple of this many rial.
     pub unit_rial: u64,
-    /// From creation on, how long a payer can still pay.
+    /// How long after its creation a payment can be paid.
     pub window: Duration,
     pub unconfirmed: Unconfirmed,
     pub lists_unverified: bool,
-    /// For how long after it was paid a payment can be given back by asking; `None`: never.
+    /// How long after its payment a payment can be reversed; `None`: never.
     pub reverse_within: Option<Duration>,
 }
 
-/// What becomes of money that was paid and not confirmed.
+/// What happens to paid money without confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unconfirmed {
-    /// The gateway keeps it until it is confirmed or given back.
+    /// The gateway keeps it until it is confirmed or returned.
     Kept,
-    /// The gateway gives it back by itself, this long after it was paid.
+    /// The gateway returns it automatically, this long after the payment.
     ReturnedAfter(Duration),
 }
 
-/// A payment as its gateway learns of it.
+/// The data of a payment that its gateway gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPayment {
-    /// The gateway's own number of ours: the same for every try of one payment.
+    /// Our payment id. Stays the same across retries.
     pub local_id: u64,
     /// Rial.
     pub amount: u64,
@@ -127,15 +126,15 @@ pub struct Callback {
     pub body: Vec<u8>,
 }
 
-/// What a callback says. A claim only: anybody can send one.
+/// The contents of a callback. A claim only: anyone can send one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The gateway's name of the payment.
+    /// The gateway's reference of the payment.
     pub reference: String,
     pub claim: PaymentClaim,
 }
 
-/// A payment as it was stored when it was begun: what a gateway is asked about.
+/// The stored data of a payment that its gateway is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPayment {
     pub local_id: u64,
@@ -143,12 +142,12 @@ pub struct StoredPayment {
     /// Rial.
     pub amount: u64,
     pub order: String,
-    /// The plugin's own, from creation.
+    /// The plugin's state from creation.
     pub state: Vec<u8>,
 }
 
 impl StoredPayment {
-    /// `None` for one that its gateway does not know yet.
+    /// `None` before the gateway has begun it.
     pub(super) fn of(payment: &Payment) -> Option<StoredPayment> {
         let start = payment.start.as_ref()?;
         Some(StoredPayment {
@@ -166,22 +165,22 @@ impl StoredPayment {
 pub enum Verdict {
     Paid {
         receipt: chelseru_store::PaymentReceipt,
-        /// Rial, when the gateway says.
+        /// Rial, if the gateway reports it.
         amount: Option<u64>,
-        /// It was confirmed by an earlier question.
+        /// An earlier question confirmed it.
         before: bool,
     },
     NotPaid(Reason),
     Cancelled(Reason),
-    /// Still going on; ask again, after this time when the gateway says.
+    /// Not finished. Ask again, after this time if the gateway names one.
     Pending(Option<Duration>),
-    /// The gateway's answer is about another payment or amount. The field's name.
+    /// The answer is about another payment or amount. The name of the differing field.
     Mismatch(String),
     /// The gateway does not know the reference.
     UnknownReference,
 }
 
-/// A gateway's code and words.
+/// A gateway's code and text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reason {
     pub code: String,
@@ -191,16 +190,16 @@ pub struct Reason {
 /// Why there is no clear answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
-    /// The gateway refused; nothing was done.
+    /// The gateway refused. Nothing was done.
     #[error("the gateway refused ({})", .0.code)]
     Refused(Reason),
-    /// The account, its settings or its permissions are refused; nothing was done.
+    /// The gateway refused the account, its settings or its permissions. Nothing was done.
     #[error("the gateway refuses the account ({})", .0.code)]
     Unauthorized(Reason),
-    /// It could not be reached, or serves nobody now, or too many wait; nothing was done.
+    /// The gateway was unreachable, out of service or overloaded. Nothing was done.
     #[error("the gateway was unavailable: {0}")]
     Unavailable(String),
-    /// It may or may not have been done.
+    /// The outcome is unknown.
     #[error("the gateway's answer is missing or unreadable: {0}")]
     Unknown(String),
 }
@@ -214,7 +213,7 @@ impl GatewayError {
 }
 
 impl GatewayRules {
-    /// Until when a payer can pay what is created now.
+    /// The end of the payment window of a payment created now.
     #[must_use]
     pub fn window_end(&self, now: Timestamp) -> Timestamp {
         now.plus(self.window)

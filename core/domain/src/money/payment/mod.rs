@@ -1,14 +1,14 @@
-//! Payments: made, confirmed by the gateway's own word, settled once.
+//! Payments: created, confirmed by the gateway, settled once.
 //!
-//! [`Payments::create`] makes a payment and gets it known to the selected gateway; [`Payments::callback`] takes what
-//! a browser brings back as a hint that it is time to ask; [`Payments::reconcile`] asks without a hint. All three
-//! end in one function that asks the gateway about what is stored, judges the answer ([`verdict`]) and lets the
-//! store change state and money together. Invariants: a client's word changes neither amount nor state; one question
-//! per payment at a time, and those who waited for it share its answer; a payment stays with the gateway that began
-//! it; whatever is dropped half way is found again by the queue of open payments.
+//! [`Payments::create`] stores a payment and begins it at the selected gateway. [`Payments::callback`] takes a
+//! browser's return as a hint to ask the gateway. [`Payments::reconcile`] asks without a hint. All three use one
+//! function, which asks the gateway about the stored payment, judges the answer ([`verdict`]) and lets the store change
+//! state and money together. Invariants: a client's claim changes neither amount nor state; one question per payment at
+//! a time, and concurrent callers share its answer; a payment stays with its gateway; the queue of open payments finds
+//! whatever was dropped half way.
 //!
 //! Not here: HTTP shapes and detaching from a connection (the gateway), protocols (plugins). Next: `gateway` (the
-//! port), `verdict`, `reversal` (giving back).
+//! port), `create`, `confirm`, `verdict`, `reconcile`, `reversal`.
 
 mod end;
 pub mod gateway;

@@ -1,4 +1,5 @@
-//! The reconciler: asks about open payments without a callback, gateway by gateway.
+//! The reconciler: asks about open payments without a callback, gateway by gateway. A gateway that is down delays no
+//! other gateway's payments.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,33 +13,33 @@ use super::gateway::PaymentGateways;
 use super::service::Payments;
 use crate::{Range, Timestamp};
 
-/// Between two rounds of the reconciler.
+/// Time between two rounds of the reconciler.
 pub const RECONCILE_SECS: Range<u64> = Range::new(1, 60, 5);
-/// Payments one round of the reconciler looks at per gateway, and how many at once.
+/// Payments per gateway in one round, and how many at once.
 pub const ROUND_MAX: usize = 256;
 pub const ROUND_PARALLEL: usize = 8;
-/// Questions in a row that a gateway leaves unanswered before its round ends: it is down, and each further one would
-/// only wait for another time-out. What was not looked at is still due.
+/// Consecutive questions without an answer that end a gateway's round: it is down, and each further one would wait for
+/// another timeout. The remaining payments stay due.
 pub const ROUND_SILENT_MAX: usize = 8;
-/// From one look at a gateway's list of unverified payments to the next.
+/// Time between two reads of a gateway's list of unverified payments.
 const LIST_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What one round of the reconciler did.
+/// The results of one round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Round {
     pub looked_at: usize,
     pub settled: usize,
     pub ended: usize,
-    /// More were due than a round takes, and the gateway answers.
+    /// More payments are due, and the gateway answers.
     pub more: bool,
 }
 
 impl Payments {
-    /// One round over every gateway that has open payments, all of them at once: see [`Payments::reconcile_gateway`].
+    /// One round over every gateway with open payments, concurrently: see [`Payments::reconcile_gateway`].
     ///
     /// # Errors
     ///
-    /// Those of reading a queue. A single payment that fails is logged and looked at again.
+    /// Those of reading a queue. A payment that fails is logged and stays due.
     pub async fn reconcile(&self, gateways: &dyn PaymentGateways) -> Result<Round, StoreError> {
         let names = self.open_gateways()?;
         let rounds = names.iter().map(|name| self.reconcile_gateway(gateways, name));
@@ -62,15 +63,15 @@ impl Payments {
         self.store.payments_open_gateways()
     }
 
-    /// One round over a gateway's open payments that are due, and over its list of unverified ones. Callers run the
-    /// gateways beside each other, so that one that is slow or down delays nobody else's payments.
+    /// One round over a gateway's due payments and its list of unverified ones. Callers run the gateways concurrently,
+    /// so that a slow one delays no other.
     ///
-    /// Limits: [`ROUND_MAX`] payments, [`ROUND_PARALLEL`] at once; after [`ROUND_SILENT_MAX`] questions without an
-    /// answer no further one is begun.
+    /// Limits: [`ROUND_MAX`] payments, [`ROUND_PARALLEL`] at once; no further question after [`ROUND_SILENT_MAX`]
+    /// without an answer.
     ///
     /// # Errors
     ///
-    /// Those of reading the queue. A single payment that fails is logged and looked at again.
+    /// Those of reading the queue. A payment that fails is logged and stays due.
     pub async fn reconcile_gateway(
         &self,
         gateways: &dyn PaymentGateways,
@@ -89,7 +90,7 @@ impl Payments {
         let answers = || silent.load(Ordering::Relaxed) < ROUND_SILENT_MAX;
         let mut round = Round::default();
         let mut looks = futures_util::stream::iter(work)
-            // What was begun goes on to its end: a question that is dropped half way counts as asked for ever.
+            // A question that was begun completes; one dropped half way would count as asked for ever.
             .take_while(|_| std::future::ready(answers()))
             .map(|payment| async move {
                 let id = payment.id;
@@ -122,7 +123,7 @@ impl Payments {
         Ok(round)
     }
 
-    /// The pending payments that a gateway says are paid and unconfirmed.
+    /// The pending payments that a gateway lists as paid and unconfirmed.
     async fn unverified(
         &self,
         gateways: &dyn PaymentGateways,

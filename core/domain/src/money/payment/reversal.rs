@@ -1,9 +1,9 @@
-//! Reversals: asking a gateway to give a payment back as a whole, until it says clearly whether it did.
+//! Reversals: asks a gateway to return a whole payment, until the outcome is clear.
 //!
-//! The refund is booked before the gateway is asked, so that money is never in two places: what leaves the wallet may
-//! reach the payer late, or, when the gateway refuses, by another way that the operator sees to. Invariants: one
-//! question per payment at a time; a question whose outcome is unknown is asked again until the answer is clear,
-//! because a plugin's `reverse` says yes to what was reversed before.
+//! The refund is booked before the gateway is asked, so that money is never in two places. The payer may get the money
+//! late or, after the gateway's refusal, from the operator. Invariants: one question per payment at a time; an unknown
+//! outcome is asked about again until it is clear, because a plugin's `reverse` succeeds for a payment that was
+//! reversed before.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use futures_util::StreamExt;
 use super::gateway::{GatewayError, PaymentGateways, StoredPayment};
 use super::service::Payments;
 
-/// Before the second question; doubles with each further one.
+/// Delay before the second question; doubles with each further one.
 const DELAY_MIN: Duration = Duration::from_secs(5);
 const DELAY_MAX: Duration = Duration::from_secs(10 * 60);
-/// After the gateway's window, for how long what certainly was not done is tried again.
+/// How long after the gateway's window a certain failure is retried.
 const GRACE: Duration = Duration::from_secs(10 * 60);
-/// Open reversals looked at in one round.
+/// Open reversals in one round.
 const ROUND_MAX: usize = 1000;
 const ROUND_PARALLEL: usize = 4;
 
@@ -32,7 +32,7 @@ pub enum NotReversible {
 }
 
 impl Payments {
-    /// Whether the payment's gateway can be asked to give it back now. What was not paid is not judged here.
+    /// Whether the payment's gateway can return it now. Does not check that it was paid.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Payments {
         }
     }
 
-    /// What became of asking the gateway to give a payment back, when it was asked.
+    /// The reversal of a payment, if there is one.
     ///
     /// # Errors
     ///
@@ -58,11 +58,11 @@ impl Payments {
         self.store.reversal_get(payment)
     }
 
-    /// Asks the gateways about every open reversal that is due; says how many ended.
+    /// Asks the gateways about all due reversals. Returns how many ended.
     ///
     /// # Errors
     ///
-    /// Those of reading the open ones. A single one that fails is logged and asked about again.
+    /// Those of reading the open reversals. One that fails is logged and stays due.
     pub async fn reverse_due(&self, gateways: &dyn PaymentGateways) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let open = self.store.reversals_open(ROUND_MAX)?;
@@ -82,7 +82,7 @@ impl Payments {
         Ok(ended)
     }
 
-    /// Asks the gateway once to give a payment back, when its reversal is open; the reversal as it stands then.
+    /// Asks the gateway once to return a payment whose reversal is open. Returns the reversal afterwards.
     ///
     /// Cancellation: must run to its end once begun; callers spawn it.
     ///
@@ -130,7 +130,7 @@ impl Payments {
         let delay = DELAY_MIN.saturating_mul(1 << reversal.asked.min(10)).min(DELAY_MAX);
         let again = |doubtful| ReversalStep::AskAgain { at: now.plus(delay), doubtful };
         let paid_at = payment.paid_at.unwrap_or(payment.created_at);
-        // Nothing was done, and nothing can be any more. A gateway that is not there may come back.
+        // Nothing was done, and the window is over. A gateway that is not configured may return.
         let over = !reversal.doubtful && window.is_some_and(|window| paid_at.plus(window).plus(GRACE) <= now);
         match answer {
             Ok(()) => ReversalStep::Done,

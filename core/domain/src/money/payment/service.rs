@@ -47,7 +47,7 @@ impl Payments {
 #[derive(Default)]
 pub(super) struct Flights(Mutex<HashMap<PaymentId, Weak<tokio::sync::Mutex<()>>>>);
 
-/// Entries from which on those that nobody uses are dropped.
+/// Number of entries from which unused ones are removed.
 const FLIGHTS_SWEEP: usize = 1024;
 
 impl Flights {

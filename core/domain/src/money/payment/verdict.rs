@@ -1,9 +1,9 @@
-//! What an answer means for a payment, and when to ask again. Pure: no clock, no store, no gateway.
+//! Judges a gateway's answer: what it means for a payment, and when to ask again. Pure: no clock, store or gateway.
 //!
-//! The one rule behind all of it: only an explicit yes credits, only an explicit no ends, and everything else stays
-//! pending and is asked again. The single exception is a gateway that gives unconfirmed money back by itself: when
-//! it could not be reached at all until that has certainly happened, the payment ends as returned. It does not when
-//! a question may have arrived there, because that question may have confirmed the payment.
+//! Only an explicit confirmation credits, only an explicit refusal ends, and everything else stays pending and is asked
+//! again. The exception is a gateway that returns unconfirmed money automatically: if it was unreachable until that has
+//! certainly happened, the payment ends as returned. It stays pending if a question may have arrived there, because
+//! that question may have confirmed the payment.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use super::end::EndReason;
 use super::gateway::{GatewayError, GatewayRules, Unconfirmed, Verdict};
 use crate::Timestamp;
 
-/// The shortest and longest time between two looks at a payment.
+/// The shortest and longest time between two questions about a payment.
 pub const DELAY_MIN: Duration = Duration::from_secs(2);
-/// Two minutes after a gateway is back, everything that waited for it is settled.
+/// Two minutes after a gateway returns, everything that waited for it is settled.
 pub const DELAY_MAX: Duration = Duration::from_secs(60);
-/// How long a payment may stand between being made and the gateway's first answer.
+/// Time limit from a payment's creation to the gateway's first answer.
 pub const CREATE_LEASE: Duration = Duration::from_secs(120);
-/// Time a gateway may be late in giving money back before it counts as returned.
+/// Extra time before unconfirmed money counts as returned.
 pub const RETURN_MARGIN: Duration = Duration::from_secs(300);
 
 /// What to do with a payment.
@@ -30,7 +30,7 @@ pub enum Next {
     AskAt(Timestamp),
 }
 
-/// From an answer, or its absence, to what happens. `asked_before`: an earlier question may have arrived.
+/// Turns an answer, or its absence, into the next step. `asked_before`: an earlier question may have arrived.
 #[must_use]
 pub fn judge(
     payment: &Payment,
@@ -50,7 +50,7 @@ pub fn judge(
         Ok(Verdict::Mismatch(field)) => end(PaymentState::Failed, EndReason::mismatch(&field)),
         Ok(Verdict::Cancelled(_)) => end(PaymentState::Cancelled, EndReason::Cancelled),
         Ok(Verdict::NotPaid(_) | Verdict::UnknownReference) => match &payment.claim {
-            // A gateway that keeps money must be asked until nobody can pay any more.
+            // A gateway that keeps money must be asked until the payment window ends.
             Some(claim) if window_over || rules.unconfirmed != Unconfirmed::Kept => {
                 if claim.cancelled {
                     end(PaymentState::Cancelled, EndReason::Cancelled)
@@ -79,7 +79,7 @@ pub fn judge(
     }
 }
 
-/// From one look to the next: doubling, up to [`DELAY_MAX`].
+/// The delay before the next question: doubles, up to [`DELAY_MAX`].
 #[must_use]
 pub fn delay(attempts: u32) -> Duration {
     DELAY_MIN.saturating_mul(1 << attempts.min(10)).min(DELAY_MAX)
