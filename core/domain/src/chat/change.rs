@@ -9,7 +9,7 @@ use super::rights::{Action, Denied, Rights, permit};
 use super::{ChatError, ChatEvent, ChatRules, DESCRIPTIONS_CHARS_MAX, NAME_CHARS_MAX, Removal};
 use crate::ids::UserId;
 
-/// What of a room shall be otherwise; `None` stays.
+/// Changes of a room's properties; `None` keeps one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoomEdit {
     pub name: Option<Option<String>>,
@@ -18,12 +18,12 @@ pub struct RoomEdit {
     pub avatar: Option<Option<FileId>>,
 }
 
-/// What somebody asks of a room.
+/// A request to change a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomRequest {
     Edit(RoomEdit),
     Add(UserId),
-    /// Of a member; the actor itself leaves.
+    /// Removes a member; the actor leaves.
     Remove(UserId),
     Ban(UserId),
     Unban(UserId),
@@ -84,7 +84,7 @@ pub(super) fn check_edit(edit: &RoomEdit) -> Result<(), ChatError> {
     Ok(())
 }
 
-/// What to carry out, by the matrix.
+/// The changes of a request, if the matrix permits it.
 pub(super) fn judge(
     request: &RoomRequest,
     actor: UserId,
@@ -148,7 +148,7 @@ pub(super) fn judge(
     })
 }
 
-/// What stays as it is needs no right.
+/// An unchanged value needs no right.
 fn judge_edit(edit: &RoomEdit, facts: &RoomFacts) -> Result<Vec<RoomChange>, Denied> {
     let room = &facts.room;
     let mut changes = Vec::new();
@@ -171,7 +171,7 @@ fn judge_edit(edit: &RoomEdit, facts: &RoomFacts) -> Result<Vec<RoomChange>, Den
             RoomStatus::Hold => Action::Hold,
         };
         permit(action, facts)?;
-        // Out of a closed room into one on hold is an opening too.
+        // From closed to on hold is an opening too.
         if room.status == RoomStatus::Closed {
             permit(Action::Reopen, facts)?;
         }
@@ -180,7 +180,7 @@ fn judge_edit(edit: &RoomEdit, facts: &RoomFacts) -> Result<Vec<RoomChange>, Den
     Ok(changes)
 }
 
-/// What a carried out request looks like to others.
+/// The event that other members see.
 pub(super) fn event(request: &RoomRequest, actor: UserId, changed: &RoomChanged) -> Option<ChatEvent> {
     if changed.changes.is_empty() {
         return None;
@@ -203,7 +203,7 @@ pub(super) fn event(request: &RoomRequest, actor: UserId, changed: &RoomChanged)
             ChatEvent::Rights { user: *user, rights: rights? }
         }
         RoomRequest::Read(seq) => {
-            // A marker that did not move is no event; one past the end stands at the end.
+            // An unmoved marker is no event. A marker past the end stands at the end.
             let member = changed.actor?;
             (*seq >= member.read_seq).then_some(ChatEvent::Read { user: actor, seq: member.read_seq })?
         }

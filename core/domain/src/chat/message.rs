@@ -18,7 +18,7 @@ use super::service::{ChatService, answer, name_of};
 use super::{CLIENT_ID_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView, Posted};
 use crate::ids::UserId;
 
-/// A message that somebody wants to send.
+/// A message to send.
 #[derive(Debug, Clone)]
 pub struct Post {
     pub room: RoomId,
@@ -31,12 +31,12 @@ pub struct Post {
 }
 
 impl ChatService {
-    /// Keeps a message and shows it to its room; `done` gets the outcome after that. Calls of one task are kept in
-    /// the order in which they were made.
+    /// Stores a message and shows it to its room, then calls `done` with the result. Calls of one task keep their
+    /// order.
     ///
     /// # Errors
     ///
-    /// What can be said at once; `done` is not called then.
+    /// Errors found before the store is asked; `done` is not called then.
     pub fn post<D>(&self, post: Post, done: D) -> Result<(), ChatError>
     where
         D: FnOnce(Result<Posted, ChatError>) + Send + 'static,
@@ -82,7 +82,7 @@ impl ChatService {
         answer(receiver).await
     }
 
-    /// Edits or deletes a message; says what became of it.
+    /// Edits or deletes a message. Returns the message and its revision.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl ChatService {
         if let MessageEdit::Body(body) = &edit {
             self.check_body(body)?;
         }
-        // Whether there is such a message is for those who may see it.
+        // Only members may learn whether the message exists.
         self.check(room, actor, Action::See)?;
         let (sender, receiver) = oneshot::channel();
         let stored = self.stored.clone();
@@ -172,7 +172,7 @@ impl ChatService {
         Ok((seq, revision))
     }
 
-    /// What lies between what a client has seen and what was published.
+    /// The changes between what a client has seen and what was published.
     ///
     /// # Errors
     ///

@@ -1,11 +1,12 @@
-//! Chat: who may do what in a room, and the way of a message from its sender to those who see it.
+//! Chat: rights in rooms, and the path of a message from its sender to its readers.
 //!
-//! Every change goes to the store together with its judge ([`rights::permit`]); what was stored comes back, in the
-//! order of storing, through one publisher task that hands it to a [`ChatPort`] and only then answers whoever
-//! asked. Invariants: nothing is seen before it is durable; what a room's members see is in the order of its
-//! numbers; no route and no frame decides a right by itself.
+//! Every change goes to the store together with its judge ([`rights::permit`]). Stored changes return, in the order of
+//! storing, through one publisher task, which hands them to a [`ChatPort`] and then replies to the caller. Invariants:
+//! nothing is shown before it is durable; a room's members see its events in the order of their numbers; no route and
+//! no frame decides a right by itself.
 //!
-//! Nothing here knows sockets or JSON: the port is the gateway's. Reading order: `rights`, `service`.
+//! Not here: sockets and JSON; the gateway implements the port. Reading order: `rights`, `service`, `message`, `room`
+//! and `change`.
 
 mod public;
 pub mod rights;
@@ -74,7 +75,7 @@ impl Default for ChatRules {
     }
 }
 
-/// The kinds of messages that are stored, as the API names them.
+/// The stored kinds of messages, as the API names them.
 pub const KINDS: [&str; 4] = ["text", "image", "file", "location"];
 
 /// Characters of a room's name, as in the original.
@@ -93,7 +94,7 @@ pub struct MessageView {
     pub sender_name: Arc<str>,
 }
 
-/// The public number of a message: room and number in 53 bits, so that no index is needed to find it.
+/// The public id of a message: room and number in 53 bits, so that no index is needed to find it.
 #[must_use]
 pub fn message_id(room: RoomId, seq: u64) -> u64 {
     (room.0 << 26) | (seq & SEQ_MAX)
@@ -105,11 +106,11 @@ pub fn message_of(id: u64) -> (RoomId, u64) {
     (RoomId(id >> 26), id & SEQ_MAX)
 }
 
-/// Something that was stored and may be seen.
+/// A stored change that members may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChatEvent {
     Posted(MessageView),
-    /// An edit or, when the message says so, a deletion.
+    /// An edit, or a deletion if the message says so.
     Edited {
         view: MessageView,
         revision: u64,
@@ -131,7 +132,7 @@ pub enum ChatEvent {
         room: Room,
         user: UserId,
     },
-    /// The user's rights are others now.
+    /// The user's rights changed.
     Rights {
         user: UserId,
         rights: Rights,
@@ -152,12 +153,12 @@ pub enum Removal {
     Banned,
 }
 
-/// Shows events to those who watch a room. Called by one task, in the order of storing; must not wait.
+/// Shows events to a room's watchers. One task calls it, in the order of storing. Must not block.
 pub trait ChatPort: Send + Sync {
     fn publish(&self, room: RoomId, events: &[ChatEvent]);
 }
 
-/// Why chat did not do what was asked.
+/// Why chat refused a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     #[error("there is no such room")]
@@ -172,14 +173,14 @@ pub enum ChatError {
     OrganizationHasRooms(usize),
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// A field's value: its name and a sentence.
+    /// An invalid field: its name and a sentence.
     #[error("{field}: {reason}")]
     Invalid { field: &'static str, reason: String },
     #[error("the file is not yours, not of this room, or already sent")]
     FileUnusable,
     #[error("a bound is reached: {0}")]
     Full(&'static str),
-    /// Too many changes wait; trying again later helps.
+    /// Too many changes wait. A retry later helps.
     #[error("too many changes wait")]
     Busy,
     #[error(transparent)]
@@ -199,18 +200,18 @@ impl From<StoreError> for ChatError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posted {
     pub view: MessageView,
-    /// The client id was known: the message was there before.
+    /// The client id was known: the message existed already.
     pub duplicate: bool,
 }
 
-/// What somebody who was away missed.
+/// The changes that a client missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gap {
     Whole {
         messages: Vec<MessageView>,
         edits: Vec<(u64, MessageView)>,
     },
-    /// The gap is longer than may be sent.
+    /// The gap is longer than the limit.
     Reset,
 }
 

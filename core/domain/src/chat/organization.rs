@@ -28,7 +28,7 @@ impl ChatService {
         }
     }
 
-    /// Renames an organisation of a user; what is `None` stays.
+    /// Renames a user's organization. `None` keeps a name.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl ChatService {
         }
     }
 
-    /// Removes an organisation of a user that has no rooms.
+    /// Removes a user's organization without rooms.
     ///
     /// # Errors
     ///
@@ -60,12 +60,11 @@ impl ChatService {
         }
     }
 
-    /// The rooms of an organisation that a user is in, the one with the newest change first: all of them for its
-    /// owner, who is in each.
+    /// The rooms of an organization that a user is in, latest change first. Its owner is in all of them.
     ///
     /// # Errors
     ///
-    /// [`ChatError::OrganizationMissing`] when there is none that the user could know of, [`ChatError::Store`].
+    /// [`ChatError::OrganizationMissing`] when the user cannot know of it, [`ChatError::Store`].
     pub fn organization_rooms(
         &self,
         user: UserId,

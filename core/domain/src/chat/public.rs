@@ -1,8 +1,8 @@
-//! What others see of a user: one function, for replies and for frames.
+//! The public view of a user: one function, for replies and frames.
 //!
-//! The name of an account made by the login by code, `G0-0912...`, holds its phone number. Others see the account's
-//! own number in its place: `G0-17`. Names of that form cannot be registered, so nobody can pass for another. What
-//! is not here (mail address, password, flags, phone number) no route and no frame of chat can show.
+//! The user name of a login by code, `G0-0912...`, contains its phone number. Others see the account's id in its place:
+//! `G0-17`. Names of that form cannot be registered, so no user can impersonate another. Mail address, password, flags
+//! and phone number are not in the view, so no route or frame of chat can show them.
 
 use chelseru_store::User;
 
@@ -12,7 +12,7 @@ use crate::ids::UserId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUser {
     pub id: UserId,
-    /// The name to show, which need not be the one to log in with.
+    /// The name to show; it may differ from the login name.
     pub username: String,
     pub first_name: String,
     pub last_name: String,
@@ -32,7 +32,7 @@ impl PublicUser {
         }
     }
 
-    /// Of an account that is gone: what it said stays.
+    /// Of a removed account, whose messages remain.
     #[must_use]
     pub fn gone(id: UserId) -> PublicUser {
         PublicUser { id, username: String::new(), first_name: String::new(), last_name: String::new() }

@@ -45,12 +45,12 @@ pub(super) async fn run(mut queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dy
                 events.clear();
             }
         }
-        // Quiet rooms do not stay.
+        // Do not keep entries of quiet rooms.
         if rooms.len() > PUBLISH_MAX {
             rooms = HashMap::new();
         }
         done.into_iter().for_each(|done| done());
-        // A flood of events does not keep others from this thread.
+        // Let other tasks of this thread run during a flood of events.
         tokio::task::yield_now().await;
     }
 }

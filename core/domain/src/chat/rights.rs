@@ -1,9 +1,9 @@
-//! The permission matrix: one pure function that every route and every frame asks.
+//! The permission matrix: one pure function for every route and frame.
 //!
-//! The owner has every right for ever. Others have what was granted to them; a member with any right of
-//! management is an admin. Nobody grants what they do not have, nobody acts upon the owner, and acting against
-//! an admin takes [`Access::KickAdmin`]. A closed room takes nothing new from anybody; a room on hold takes
-//! messages only from those who could reopen it. Anything not allowed here is refused.
+//! The owner always has every right. Members have the rights that were granted to them; a member with a management
+//! right is an admin. A member can only grant rights that the member has. Nothing can be done against the owner, and
+//! acting against an admin needs [`Access::KickAdmin`]. A closed room accepts nothing new. A room on hold accepts
+//! messages only from members who can reopen it. Everything that is not permitted here is refused.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::ids::UserId;
 /// The original's levels of access, with their numbers in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// May read and nothing else, whatever else is granted.
+    /// May only read, whatever else is granted.
     ReadOnly = 1,
     Member = 2,
     Add = 3,
@@ -27,7 +27,7 @@ pub enum Access {
     Reopen = 10,
     Rename = 11,
     Avatar = 12,
-    /// Of the room, and of other people's messages.
+    /// Delete the room, and other members' messages.
     Delete = 13,
 }
 
@@ -71,19 +71,19 @@ impl Rights {
         access.iter().fold(Rights::NONE, |rights, access| rights.with(*access))
     }
 
-    /// What a member starts with.
+    /// The initial rights of a member.
     #[must_use]
     pub fn member() -> Rights {
         Rights::of(&[Access::Member])
     }
 
-    /// Everything that can be granted.
+    /// All rights that can be granted.
     #[must_use]
     pub fn owner() -> Rights {
         Access::ALL.into_iter().filter(|access| *access != Access::ReadOnly).fold(Rights::NONE, Rights::with)
     }
 
-    /// What the second user of a pair starts with.
+    /// The initial rights of a pair's second user.
     #[must_use]
     pub fn partner() -> Rights {
         Rights::of(&[Access::Member, Access::Rename])
@@ -124,7 +124,7 @@ impl Rights {
         self.0 & other.0 == other.0
     }
 
-    /// Has a right of management.
+    /// Has a management right.
     #[must_use]
     pub fn is_admin(self) -> bool {
         self.without(Rights::of(&[Access::ReadOnly, Access::Member, Access::Rename])).0 != 0
@@ -141,12 +141,12 @@ impl fmt::Debug for Rights {
     }
 }
 
-/// What somebody wants to do in a room.
+/// An action in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// See the room, its members, messages and files; hold a socket; mark as read; pin.
     See,
-    /// Send a message, a file, a signal, or the sign of typing.
+    /// Send a message, a file, a signal, or a typing notice.
     Post,
     EditMessage {
         own: bool,
@@ -169,10 +169,10 @@ pub enum Action {
     DeleteRoom,
 }
 
-/// Why not.
+/// Why an action is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Told as if there were no such room.
+    /// Reported as a missing room.
     #[error("not a member of the room")]
     NotMember,
     #[error("banned from the room")]
@@ -199,7 +199,7 @@ pub enum Denied {
     OwnerStays,
 }
 
-/// Whether the actor of these facts may do this.
+/// Whether the actor may do this.
 ///
 /// # Errors
 ///
@@ -225,7 +225,7 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
                 RoomStatus::Closed => Err(Denied::RoomClosed),
             }
         }
-        // Nobody puts words into another's mouth.
+        // No one edits another user's message.
         Action::EditMessage { own: false } => Err(Denied::NoRight),
         Action::DeleteMessage { own: true } => needs(Access::Member),
         Action::DeleteMessage { own: false } | Action::DeleteRoom => needs(Access::Delete),
@@ -255,7 +255,7 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
         }
         Action::Unban => needs(Access::Ban),
         Action::Grant(granted) => {
-            // Making somebody a mere reader takes something away.
+            // Making a member read-only takes rights away.
             if granted.has(Access::ReadOnly) {
                 needs(Access::Revoke)?;
                 return upon(target(facts)?, rights, facts);
@@ -299,7 +299,7 @@ fn target(facts: &RoomFacts) -> Result<Member, Denied> {
     facts.target.ok_or(Denied::TargetNotMember)
 }
 
-/// Whether something may be done against a member.
+/// Whether the actor may act against a member.
 fn upon(target: Member, actor: Rights, facts: &RoomFacts) -> Result<(), Denied> {
     if target.user == facts.room.owner {
         return Err(Denied::OwnerProtected);

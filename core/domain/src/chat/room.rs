@@ -18,7 +18,7 @@ use super::{ChatError, ChatEvent, Member};
 use crate::ids::UserId;
 
 impl ChatService {
-    /// Finds or makes the room of a pair. True when it is new.
+    /// Finds or creates the room of a pair. True when it is new.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl ChatService {
         answer(receiver).await
     }
 
-    /// Makes a group room.
+    /// Creates a group room.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl ChatService {
         answer(receiver).await.map(|(room, _)| room)
     }
 
-    /// Carries out what the actor asks of a room, when the matrix allows it.
+    /// Carries out a request if the matrix permits it.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl ChatService {
         self.store.chat_summary(room, user)?.ok_or(ChatError::RoomMissing)
     }
 
-    /// Everybody in a room.
+    /// All members of a room.
     ///
     /// # Errors
     ///
@@ -189,7 +189,7 @@ impl ChatService {
         effective(member, room.owner)
     }
 
-    /// Removes what rooms left behind whose removal was cut short.
+    /// Purges the remains of all deleted rooms whose purge was interrupted.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl ChatService {
         Ok(())
     }
 
-    /// Removes what a deleted room left behind.
+    /// Purges the remains of a deleted room.
     ///
     /// # Errors
     ///

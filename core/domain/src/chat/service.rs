@@ -25,7 +25,7 @@ pub struct ChatService {
 }
 
 impl ChatService {
-    /// The service, and the queue that [`ChatService::publish_all`] must be run over.
+    /// The service, and the queue for [`ChatService::publish_all`].
     pub fn new(
         store: Store,
         clock: Arc<dyn Clock>,
@@ -48,7 +48,7 @@ impl ChatService {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
-    /// Whether a user may do something in a room now. What changes something is judged again when it is done.
+    /// Whether a user may do something in a room now. A change is judged again inside the store.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl ChatService {
         Ok(self.store.user_get(id)?.as_ref().map(PublicUser::of))
     }
 
-    /// A user's name as others see it; empty when there is none.
+    /// A user's public name; empty when there is none.
     #[must_use]
     pub fn name(&self, id: UserId) -> Arc<str> {
         name_of(&self.store, id)
@@ -95,7 +95,7 @@ impl ChatService {
     }
 }
 
-/// A change whose answer never comes was begun when the store failed.
+/// A missing answer means that the store failed after the change began.
 pub(super) async fn answer<T>(receiver: oneshot::Receiver<Result<T, ChatError>>) -> Result<T, ChatError> {
     receiver.await.unwrap_or(Err(ChatError::Store(StoreError::Failed)))
 }
