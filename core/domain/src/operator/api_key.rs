@@ -1,8 +1,8 @@
-//! API keys: how a program shows that it may send.
+//! API keys: how a program proves that it may send.
 //!
-//! A key is written `ck_<number>_<64 hex digits>`. The number finds it, the rest is 32 random bytes of which only a
-//! SHA-256 is kept: a random secret needs no slow hash. Invariants: a revoked key opens nothing from the next
-//! request on; a wrong number and a wrong secret are the same answer.
+//! A key is written `ck_<number>_<64 hex digits>`. The number finds the record; the rest is 32 random bytes, of which
+//! only a SHA-256 is stored, because a random secret needs no slow hash. Invariants: a revoked key opens nothing from
+//! the next request on; a wrong number and a wrong secret get the same reply.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub const NAME_CHARS_MAX: usize = 100;
 
 const PREFIX: &str = "ck_";
 
-/// A key that was just made; the token is shown this once.
+/// A new key. The token is shown only once.
 pub struct NewApiKey {
     pub key: ApiKey,
     pub token: String,
@@ -136,7 +136,7 @@ pub async fn create(
     Ok(NewApiKey { key, token })
 }
 
-/// The key that a token names and proves; `None` when it does not, or the key was revoked.
+/// The key of a valid token; `None` for any other text or a revoked key.
 ///
 /// # Errors
 ///

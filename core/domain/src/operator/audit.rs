@@ -1,10 +1,10 @@
-//! The audit log: every security event as a log line at once and as a durable record a moment later.
+//! The audit log: every security event as a log line at once, and as a durable record a moment later.
 //!
-//! Events go through a bounded queue to one task that writes what has gathered as one change, so that no request
-//! waits for its own record: a crash can lose the records of its last milliseconds, while the log line is out.
-//! When the queue is full, because the store fails or cannot keep up, the record is dropped, counted, and said so
-//! as an error. Invariant: an event holds no code, token, key, password or whole phone number; [`PhoneNumber`]
-//! masks itself, and names that were typed are cut by [`mask_name`].
+//! Events pass through a bounded queue to one task, which writes them in batches, so that no request waits for its
+//! record. A crash can lose the records of its last milliseconds; their log lines are out. When the queue is full
+//! because the store fails or is too slow, the record is dropped, counted, and reported as an error. Invariant: an
+//! event contains no code, token, key, password or whole phone number; [`PhoneNumber`] masks itself, and [`mask_name`]
+//! cuts typed names.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! Webhooks: whoever was named in the configuration is told of payments and wallets.
+//! Webhooks: deliver events about payments and wallets to the configured endpoints.
 //!
-//! An event is told at least once, in the form of the Standard Webhooks specification: signed, with an id that stays
-//! the same when it is told again. A try that fails is repeated with growing delays ([`DELAYS`]); after the last one
-//! the delivery is dead, which a person sees and may replay. Invariants: an event that was written is told or dead,
-//! never forgotten before its time of keeping is over; one endpoint that does not answer holds up no other; a
-//! receiver's answer changes nothing but the delivery.
+//! An event is delivered at least once, in the form of the Standard Webhooks specification: signed, with an id that
+//! stays the same across retries. A failed attempt is retried with growing delays ([`DELAYS`]); after the last one the
+//! delivery is dead, and an operator can see and replay it. Invariants: a written event is delivered or dead, and never
+//! lost before its retention ends; an endpoint that does not answer delays no other; a receiver's answer changes only
+//! the delivery.
 //!
 //! Not here: how a body is sent (the port's), what is an event (`chelseru-store::outbox`).
 
@@ -25,7 +25,7 @@ pub use body::{KINDS, body, report_json};
 
 use crate::{Clock, Range, Timestamp};
 
-/// How long after each failed try the next one comes; a tenth more or less, so that many do not come at once.
+/// Delays between attempts, plus or minus a tenth, so that many do not come at once.
 ///
 /// Source: Standard Webhooks specification, "Deliverability and reliability", the schedule it gives as an example.
 pub const DELAYS: [Duration; 9] = [
@@ -40,7 +40,7 @@ pub const DELAYS: [Duration; 9] = [
     Duration::from_secs(24 * 3600),
 ];
 
-/// The longest wait that a receiver's `Retry-After` may ask for.
+/// Limit on a receiver's `Retry-After`.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long events are kept.
 pub const KEEP_DAYS: Range<u64> = Range::new(1, 365, 7);
@@ -59,28 +59,28 @@ const ERROR_CHARS_MAX: usize = 200;
 /// Bytes of a signing key. Source: Standard Webhooks specification, "Signature scheme".
 pub const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// What a receiver made of an event.
+/// A receiver's answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     /// It answered with success.
     Accepted,
     /// It may accept it later.
     Failed { error: String, retry_after: Option<Duration> },
-    /// It wants no more of it.
+    /// The receiver wants no further attempts.
     Gone { error: String },
 }
 
-/// Those who are told.
+/// The endpoints.
 #[async_trait]
 pub trait Receivers: Send + Sync {
     /// The names of the endpoints that want an event of this kind.
     fn wanting(&self, kind: &str) -> Vec<String>;
 
-    /// Tells one endpoint.
+    /// Delivers an event to one endpoint.
     async fn tell(&self, endpoint: &str, event: &Event) -> Told;
 }
 
-/// What a step over one endpoint did.
+/// The results of one step over one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Step {
     pub delivered: usize,
@@ -90,7 +90,7 @@ pub struct Step {
     pub more: bool,
 }
 
-/// Tells what happened.
+/// Routes and delivers events.
 #[derive(Clone)]
 pub struct Webhooks {
     store: Store,
@@ -103,7 +103,7 @@ impl Webhooks {
         Webhooks { store, clock }
     }
 
-    /// Gives new events to those who want them now; says how many there were. To be called by one task.
+    /// Assigns new events to the endpoints that want them. Returns their number. Call it from one task.
     ///
     /// # Errors
     ///
@@ -113,10 +113,10 @@ impl Webhooks {
         self.store.events_route(ROUTE_MAX, self.clock.now(), wanting).await
     }
 
-    /// Tells one endpoint what is due for it, the oldest first, a few at a time. After a failure no more are begun:
-    /// a receiver that is down is not asked for each event that waits. To be called by one task per endpoint.
+    /// Delivers what is due to one endpoint, oldest first, a few at a time. After a failure no further attempt begins,
+    /// so that an endpoint that is down is not called for each waiting event. Call it from one task per endpoint.
     ///
-    /// Cancellation: what was told and not noted is told again.
+    /// Cancellation: a delivery that was not recorded is repeated.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ impl Webhooks {
         Ok(step)
     }
 
-    /// Events with what became of them, newest first.
+    /// Events and their deliveries, newest first.
     ///
     /// # Errors
     ///
@@ -179,7 +179,7 @@ impl Webhooks {
         self.store.events_list(before, dead, limit)
     }
 
-    /// Tells an event again; says how many endpoints.
+    /// Replays an event. Returns the number of endpoints.
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl Webhooks {
         self.store.event_replay(id, endpoint, self.clock.now()).await
     }
 
-    /// Tells dead events again, at most `limit`; says how many.
+    /// Replays dead events, at most `limit`. Returns their number.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl Webhooks {
         self.store.events_replay_dead(endpoint, limit, self.clock.now()).await
     }
 
-    /// Removes events that were kept long enough, or are more than `count_max`, at most `limit`.
+    /// Purges events that are too old or exceed `count_max`, at most `limit`.
     ///
     /// # Errors
     ///
