@@ -1,8 +1,7 @@
-//! Time: where it comes from and how the API writes it.
+//! Time: its source, and its form in the API.
 //!
-//! Rules never ask the operating system; they ask a [`Clock`], so that tests move time by hand and never sleep.
-//! Durations of waiting (time-outs, deadlines) are measured with the monotonic clock instead and do not come from
-//! here.
+//! Rules ask a [`Clock`] and never the operating system, so that tests move time by hand and never sleep. Timeouts and
+//! deadlines use the monotonic clock and do not come from here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,7 +24,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to, for tests.
+/// A clock that tests move by hand.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     micros: AtomicU64,
@@ -48,8 +47,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// The instant as the REST API writes it: `2026-01-31T12:00:00.123456Z`, the fraction left out when it is
-/// exactly 0 and never shortened otherwise. Instants after the year 9999 are written as its last one.
+/// The instant in the form of the REST API: `2026-01-31T12:00:00.123456Z`. A fraction of exactly 0 is left out; any
+/// other is never shortened. Instants after the year 9999 are written as its last one.
 #[must_use]
 pub fn rest_format(at: Timestamp) -> String {
     let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);

@@ -1,6 +1,6 @@
-//! Why rules cannot be used as given. Errors of single actions stand beside the action.
+//! Errors of rules. Errors of single actions stand beside the action.
 
-/// A rule whose value makes no sense: found when a part is built, before anything is served.
+/// A rule with an unusable value, found when a part is built and before anything is served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{rule} must be {accepted}, not {found}")]
 pub struct RuleError {

@@ -1,7 +1,7 @@
-//! Identifiers. Users and sessions are numbered by the store; messages are numbered here.
+//! Identifiers. The store numbers users and sessions; messages are numbered here.
 //!
-//! A message id goes to providers as their de-duplication key, so it must never be given twice, not even after
-//! the process or the whole database was lost: it is the current microsecond, moved on when that was taken.
+//! A message id is the providers' de-duplication key, so it must never be reused, even after the loss of the whole
+//! database. It is the current microsecond, or one more than the last id.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,17 +9,17 @@ pub use chelseru_store::{SessionId, UserId};
 
 use crate::Timestamp;
 
-/// Below this, an id is exact in a JavaScript number and in every provider's field. Microseconds reach it in 2255.
+/// The largest id that is exact in a JavaScript number and in every provider's field. Microseconds reach it in 2255.
 pub const LOCAL_ID_MAX: u64 = (1 << 53) - 1;
 
-/// Gives out message ids: each one larger than those before it.
+/// Issues message ids, each larger than all before it.
 #[derive(Debug, Default)]
 pub struct LocalIds {
     last: AtomicU64,
 }
 
 impl LocalIds {
-    /// Ids that go on after `last`.
+    /// Ids that continue after `last`.
     #[must_use]
     pub fn after(last: u64) -> Self {
         LocalIds { last: AtomicU64::new(last) }

@@ -1,12 +1,12 @@
-//! The gateway's rules: who may log in, with which code, for how long; how a message finds a provider.
+//! The gateway's rules: login, SMS, money, chat, files and operation.
 //!
-//! Everything here is plain code over the store and two ports: [`sms::SmsPort`] sends messages, [`clock::Clock`]
-//! tells the time. Nothing here knows HTTP, WebSocket, WASM or sled; the gateway converts at its edge and writes
-//! its answers from the typed outcomes. Invariants: the client's word changes no right; a missing check fails
-//! closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
+//! Everything here is plain code over the store and a few ports: [`sms::SmsPort`] sends messages, [`payment::gateway`]
+//! reaches payment gateways, [`clock::Clock`] tells the time. Nothing here knows HTTP, WebSocket, WASM or sled. The
+//! gateway converts at its edge and builds replies from typed outcomes. Invariants: a client's claim changes no right;
+//! a missing check fails closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
 //!
-//! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`. What they share stands beside them: `clock`,
-//! `ids` and `phone` (words), `secret` (keys).
+//! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`. Shared parts stand beside them:
+//! `clock`, `ids`, `phone`, `secret`, `range`, `idempotency`.
 
 pub mod clock;
 pub mod ids;

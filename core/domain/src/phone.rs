@@ -1,21 +1,21 @@
-//! Iranian mobile numbers: one number, one identity, however it was typed.
+//! Iranian mobile numbers: one identity per number, however it was typed.
 //!
-//! People type `0912...`, `+98 912 ...` or Persian digits, and paste invisible direction marks along; all of it is
-//! the same number and must lead to the same account and the same pending code. Inside there is one form, E.164
-//! (`+989121234567`). Invariant: neither `Debug` nor `Display` shows a whole number; who needs it says so by
-//! calling [`PhoneNumber::e164`] or [`PhoneNumber::local`].
+//! People type `0912...`, `+98 912 ...` or Persian digits, and paste invisible direction marks. All of these are the
+//! same number and lead to the same account and the same pending code. The internal form is E.164 (`+989121234567`).
+//! Invariant: neither `Debug` nor `Display` shows a whole number; code that needs it calls [`PhoneNumber::e164`] or
+//! [`PhoneNumber::local`].
 //!
 //! Not here: numbers of other countries, landlines, and whether a number is in use.
 //!
-//! Mobile numbers are 9 and nine more digits after the country code. No operator's code is singled out, because
-//! number portability and new operators change what lies behind one.
+//! Mobile numbers are 9 and nine more digits after the country code. No operator's code is special, because number
+//! portability and new operators change their meaning.
 
 use std::fmt;
 
 /// Digits after the country code: 9 and nine more.
 const SUBSCRIBER_DIGITS: usize = 10;
 
-/// Characters looked at before giving up; the longest sensible writing has less than half of that.
+/// Limit on the characters of the input; the longest sensible form has less than half of that.
 const INPUT_CHARS_MAX: usize = 64;
 
 /// A mobile number, `9xxxxxxxxx` after the country code.
@@ -25,7 +25,7 @@ pub struct PhoneNumber {
     e164: String,
 }
 
-/// What is wrong with a text that should be a mobile number. The text itself is not repeated.
+/// Why a text is not a mobile number. Does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PhoneNumberError {
     #[error("the phone number is empty")]
@@ -51,7 +51,7 @@ impl PhoneNumber {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong; trying again with the same text never helps.
+    /// The first problem. A retry with the same text never helps.
     pub fn parse(text: &str) -> Result<Self, PhoneNumberError> {
         let mut digits = String::with_capacity(16);
         let mut plus = false;
@@ -139,7 +139,7 @@ pub(crate) fn ascii_digit(character: char) -> Option<char> {
     char::from_digit(u32::from(character) - u32::from(zero), 10)
 }
 
-/// What people put between digits, and what their keyboards add unseen.
+/// Characters that people or keyboards put between digits.
 pub(crate) fn is_separator(character: char) -> bool {
     character.is_whitespace()
         || matches!(
@@ -153,7 +153,7 @@ pub(crate) fn is_separator(character: char) -> bool {
         )
 }
 
-/// The digits after country code and trunk prefix. Their length and first digit are the caller's to check.
+/// The digits after country code and trunk prefix. The caller checks their length and first digit.
 fn subscriber(digits: &str, plus: bool) -> Result<&str, PhoneNumberError> {
     let international = if plus { Some(digits) } else { digits.strip_prefix("00") };
     if let Some(international) = international {

@@ -1,9 +1,9 @@
-//! The one secret an operator keeps, and the keys that are made from it.
+//! The master key, and the keys derived from it.
 //!
-//! Every use has a key of its own, so that what one part signs means nothing to another. Derivation is
-//! HMAC-SHA256 over a fixed label, keyed with the master key: the expand step of HKDF for one block (RFC 5869,
-//! section 2.3; the extract step is for secrets that are not uniform, and this one is 32 random bytes).
-//! Changing a label changes the key: codes that are pending stop working, and everybody has to log in again.
+//! Every use has its own key, so that one part's signature is meaningless to another. Derivation is HMAC-SHA256 over a
+//! fixed label, keyed with the master key: the expand step of HKDF for one block (RFC 5869, section 2.3; the extract
+//! step is for secrets that are not uniform, and this one is 32 random bytes). A changed label changes the key: pending
+//! codes stop working, and all users have to log in again.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,14 +11,14 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What a derived key is for.
+/// The use of a derived key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
     /// Keys the MAC of one-time codes.
     OtpPepper,
     /// Signs tokens with HS256.
     JwtHs256,
-    /// Makes the addresses that delivery reports are sent to.
+    /// Derives the addresses of delivery reports.
     SmsReports,
     /// Signs links to uploaded files.
     FileLinks,
@@ -56,7 +56,7 @@ impl MasterKey {
     ///
     /// # Errors
     ///
-    /// When the operating system gives no randomness; it says why.
+    /// When the operating system gives no randomness.
     pub fn generate() -> std::io::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
