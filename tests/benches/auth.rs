@@ -245,7 +245,7 @@ fn lists(runtime: &tokio::runtime::Runtime, sessions: usize, cache_mib: u64) -> 
     let visited = || (0..LISTS).map(|index| &seeded[(index * 7919) % seeded.len()]);
     let inside = visited().map(|seeded| {
         let started = Instant::now();
-        let list = live.identity.sessions(&seeded.caller).expect("read");
+        let list = runtime.block_on(live.identity.sessions(&seeded.caller)).expect("read");
         let took = started.elapsed();
         assert_eq!(list.len(), SESSIONS_PER_USER);
         took

@@ -246,7 +246,7 @@ async fn of_fifty_parallel_verifies_one_is_a_login() {
     }
     assert_eq!(logins.len(), 1);
     let caller = world.identity.caller(&logins[0].access).unwrap();
-    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 1);
+    assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -386,7 +386,7 @@ async fn a_caller_sees_only_own_sessions_and_which_one_is_current() {
         .unwrap();
 
     let caller = world.identity.caller(&first.access).unwrap();
-    let sessions = world.identity.sessions(&caller).unwrap();
+    let sessions = world.identity.sessions(&caller).await.unwrap();
     let seen: Vec<_> = sessions.iter().map(|session| (session.id, session.current)).collect();
     assert_eq!(seen, [(second.session_id, false), (first.session_id, true)]);
     let own = &sessions[1];
@@ -397,7 +397,7 @@ async fn a_caller_sees_only_own_sessions_and_which_one_is_current() {
     assert_ne!(own.session_key, sessions[0].session_key);
 
     let caller = world.identity.caller(&stranger.access).unwrap();
-    let sessions = world.identity.sessions(&caller).unwrap();
+    let sessions = world.identity.sessions(&caller).await.unwrap();
     assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [stranger.session_id]);
 }
 
@@ -414,7 +414,7 @@ async fn last_seen_is_shown_at_once_and_written_in_one_change() {
     }
     let now = world.clock.now();
     let caller = world.identity.caller(&login.access).unwrap();
-    assert_eq!(world.identity.sessions(&caller).unwrap()[0].last_seen, now);
+    assert_eq!(world.identity.sessions(&caller).await.unwrap()[0].last_seen, now);
     assert_eq!(
         world.store.session_get(login.user_id, login.session_id).unwrap().unwrap().last_seen_at,
         START
@@ -437,7 +437,7 @@ async fn one_session_more_than_allowed_ends_the_oldest() {
     assert_eq!(world.identity.caller(&logins[0].access), Err(TokenError::SessionEnded));
     assert!(world.identity.caller(&logins[1].access).is_ok());
     let caller = world.identity.caller(&third.access).unwrap();
-    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 2);
+    assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -446,10 +446,10 @@ async fn a_session_ends_with_its_refresh_token_and_is_purged() {
     let login = world.log_in().await;
     let caller = world.identity.caller(&login.access).unwrap();
     world.clock.advance(Duration::from_secs(86_399));
-    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 1);
+    assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 1);
     assert_eq!(world.identity.purge(1).await.unwrap(), 0);
     world.clock.advance(Duration::from_secs(1));
-    assert_eq!(world.identity.sessions(&caller).unwrap().len(), 0);
+    assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 0);
     assert_eq!(world.identity.purge(1).await.unwrap(), 1);
     assert_eq!(world.store.session_get(login.user_id, login.session_id).unwrap(), None);
 }
@@ -505,10 +505,10 @@ async fn another_parser_of_user_agents_can_be_used() {
         }
     }
     let mut world = World::new();
-    world.identity = world.identity.with_user_agent_parser(Box::new(Fixed));
+    world.identity = world.identity.with_user_agent_parser(Box::new(|| Box::new(Fixed)));
     let login = world.log_in().await;
     let caller = world.identity.caller(&login.access).unwrap();
-    let session = world.identity.sessions(&caller).unwrap().remove(0);
+    let session = world.identity.sessions(&caller).await.unwrap().remove(0);
     assert_eq!((session.agent.device.as_str(), session.agent.browser.as_str()), ("d", "CURL/8.4.0"));
 }
 

@@ -25,7 +25,7 @@ use crate::login::last_seen::LastSeen;
 use crate::login::otp::OtpService;
 use crate::login::password::PasswordHashes;
 use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
-use crate::login::user_agent::{CachedAgents, UapCore, UserAgentParser};
+use crate::login::user_agent::{Agents, MakeParser, UapCore};
 use crate::operator::audit::Audit;
 use crate::{Clock, RuleError, Timestamp};
 
@@ -88,7 +88,7 @@ pub struct Identity {
     otp: Arc<OtpService>,
     tokens: Tokens,
     rules: IdentityRules,
-    agents: Arc<CachedAgents>,
+    agents: Arc<Agents>,
     last_seen: Arc<LastSeen>,
     ended: broadcast::Sender<SessionsEnded>,
     hashes: PasswordHashes,
@@ -107,7 +107,7 @@ impl Identity {
         rules: IdentityRules,
     ) -> Result<Self, RuleError> {
         rules.check()?;
-        let agents = Arc::new(CachedAgents::new(Box::new(UapCore)));
+        let agents = Arc::new(Agents::new(Box::new(|| Box::new(UapCore::new()))));
         let (ended, _) = broadcast::channel(ENDED_MAX);
         let hashes = PasswordHashes::new(rules.passwords.hashes);
         let last_seen = Arc::default();
@@ -165,8 +165,8 @@ impl Identity {
 
     /// Uses another parser of `User-Agent` headers.
     #[must_use]
-    pub fn with_user_agent_parser(mut self, parser: Box<dyn UserAgentParser>) -> Self {
-        self.agents = Arc::new(CachedAgents::new(parser));
+    pub fn with_user_agent_parser(mut self, make: MakeParser) -> Self {
+        self.agents = Arc::new(Agents::new(make));
         self
     }
 

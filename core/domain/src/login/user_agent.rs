@@ -1,11 +1,16 @@
-//! What a `User-Agent` header says about a client: enough for a person to recognise a session as theirs.
+//! What a `User-Agent` header says about a client: enough for a person to recognise a session.
 //!
-//! Read by `ua-parser` with the data of uap-core (see `data/README.md`), whose families other programs show as well. The
-//! header is the client's own word: shown, never decided by. Answers are cached, with a bound.
+//! `ua-parser` reads it with the data of uap-core (see `data/README.md`), so the names are those that other programs
+//! show. The header is the client's own claim: shown, never decided by. The rules take 26 MiB and 150 ms to make, so a
+//! thread makes them at the first question, which a login asks ahead, and drops them after ten idle minutes; answers
+//! stay in a bounded cache.
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::oneshot;
 use ua_parser::Extractor;
 
 /// What is said when a family is not known.
@@ -13,6 +18,12 @@ pub const OTHER: &str = "Other";
 
 /// Different user agents remembered: about 2 MiB.
 const CACHE_MAX: u64 = 4096;
+
+/// Questions that wait for the thread; a list of sessions has one at a time. One more is not read ahead.
+const QUESTIONS_MAX: usize = 1024;
+
+/// After this time without a question the rules are dropped. A client that nobody saw before makes them anew.
+const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// A client in words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,65 +36,149 @@ pub struct Agent {
     pub platform: String,
 }
 
+impl Agent {
+    fn unknown() -> Agent {
+        Agent { device: OTHER.to_owned(), browser: OTHER.to_owned(), platform: OTHER.to_owned() }
+    }
+}
+
 /// Reads a `User-Agent` header.
-pub trait UserAgentParser: Send + Sync {
+pub trait UserAgentParser: Send {
     fn parse(&self, user_agent: &str) -> Agent;
 }
 
-/// The rules of uap-core.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct UapCore;
+/// Makes a parser; called on a thread of its own, where it may take its time.
+pub type MakeParser = Box<dyn Fn() -> Box<dyn UserAgentParser> + Send + Sync>;
 
-/// Made at the first use, in about 150 ms; 26 MiB from then on.
-static RULES: LazyLock<Extractor<'static>> = LazyLock::new(|| {
-    let rules: ua_parser::Regexes<'static> = serde_json::from_str(include_str!("../../data/regexes.json"))
-        .expect("the data is part of the program");
-    Extractor::try_from(rules).expect("a test makes them all")
-});
+/// The rules of uap-core: made in about 150 ms, 26 MiB while they are held.
+pub struct UapCore(Extractor<'static>);
+
+impl UapCore {
+    #[must_use]
+    pub fn new() -> UapCore {
+        let rules: ua_parser::Regexes<'static> =
+            serde_json::from_str(include_str!("../../data/regexes.json"))
+                .expect("the data is part of the program");
+        UapCore(Extractor::try_from(rules).expect("a test makes them all"))
+    }
+}
+
+impl Default for UapCore {
+    fn default() -> Self {
+        UapCore::new()
+    }
+}
 
 impl UserAgentParser for UapCore {
     fn parse(&self, user_agent: &str) -> Agent {
-        let browser = RULES.ua.extract(user_agent).map(|found| found.family.into_owned());
-        let platform = RULES.os.extract(user_agent).map(|found| found.os.into_owned());
+        let browser = self.0.ua.extract(user_agent).map(|found| found.family.into_owned());
+        let platform = self.0.os.extract(user_agent).map(|found| found.os.into_owned());
         // Chrome on Android has named every model `K` since 2023.
-        let device = RULES.dev.extract(user_agent).map(|found| found.device.into_owned());
+        let device = self.0.dev.extract(user_agent).map(|found| found.device.into_owned());
         let device = device.filter(|device| device != "K");
         let or_other = |family: Option<String>| family.unwrap_or_else(|| OTHER.to_owned());
         Agent { device: or_other(device), browser: or_other(browser), platform: or_other(platform) }
     }
 }
 
-/// A parser with a bounded memory.
-pub(crate) struct CachedAgents {
-    parser: Box<dyn UserAgentParser>,
+/// What user agents say: a bounded cache, and behind it a thread that holds the rules while they are needed.
+///
+/// A login asks ahead ([`Agents::prepare`]), so that a list of sessions finds its answers in the cache. No worker thread
+/// of the runtime ever makes or runs the rules.
+pub(crate) struct Agents {
+    make: Arc<MakeParser>,
     cache: moka::sync::Cache<String, Arc<Agent>>,
+    /// To the thread; `None`, or closed, when none runs.
+    thread: Mutex<Option<SyncSender<Question>>>,
+    idle: Duration,
 }
 
-impl CachedAgents {
-    pub(crate) fn new(parser: Box<dyn UserAgentParser>) -> Self {
-        CachedAgents { parser, cache: moka::sync::Cache::new(CACHE_MAX) }
+struct Question {
+    user_agent: String,
+    /// `None`: into the cache only.
+    answer: Option<oneshot::Sender<Arc<Agent>>>,
+}
+
+impl Agents {
+    pub(crate) fn new(make: MakeParser) -> Self {
+        let cache = moka::sync::Cache::new(CACHE_MAX);
+        Agents { make: Arc::new(make), cache, thread: Mutex::default(), idle: IDLE }
     }
 
-    pub(crate) fn get(&self, user_agent: &str) -> Arc<Agent> {
-        match self.cache.get(user_agent) {
-            Some(agent) => agent,
-            None => {
-                let agent = Arc::new(self.parser.parse(user_agent));
-                self.cache.insert(user_agent.to_owned(), Arc::clone(&agent));
-                agent
+    /// Reads a user agent ahead. Never waits: when too many wait already, the first list reads it.
+    pub(crate) fn prepare(&self, user_agent: &str) {
+        if !self.cache.contains_key(user_agent) {
+            self.ask(Question { user_agent: user_agent.to_owned(), answer: None });
+        }
+    }
+
+    /// What a user agent says. [`OTHER`] in every field when the rules cannot answer now.
+    pub(crate) async fn get(&self, user_agent: &str) -> Arc<Agent> {
+        if let Some(agent) = self.cache.get(user_agent) {
+            return agent;
+        }
+        // A thread that ends just now leaves its last question unanswered; the second try begins another.
+        for _ in 0..2 {
+            let (sender, answer) = oneshot::channel();
+            self.ask(Question { user_agent: user_agent.to_owned(), answer: Some(sender) });
+            if let Ok(agent) = answer.await {
+                return agent;
             }
+        }
+        Arc::new(Agent::unknown())
+    }
+
+    /// Hands a question to the thread; drops it when too many wait or no thread can be had.
+    fn ask(&self, question: Question) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let question = match &*thread {
+            None => question,
+            Some(running) => match running.try_send(question) {
+                Ok(()) | Err(TrySendError::Full(_)) => return,
+                // It was idle for long and ended.
+                Err(TrySendError::Disconnected(question)) => question,
+            },
+        };
+        let (sender, questions) = sync_channel(QUESTIONS_MAX);
+        // A new queue has room, and its other end is here.
+        let _ = sender.try_send(question);
+        let (make, cache, idle) = (Arc::clone(&self.make), self.cache.clone(), self.idle);
+        let begun = std::thread::Builder::new()
+            .name("user-agents".to_owned())
+            .spawn(move || answer_all(make(), &cache, &questions, idle));
+        match begun {
+            Ok(_) => *thread = Some(sender),
+            Err(error) => tracing::warn!(%error, "user agents cannot be read: no thread"),
         }
     }
 }
 
-impl fmt::Debug for CachedAgents {
+/// Answers until no question came for `idle`, or the last asker is gone. The rules are dropped then.
+fn answer_all(
+    parser: Box<dyn UserAgentParser>,
+    cache: &moka::sync::Cache<String, Arc<Agent>>,
+    questions: &Receiver<Question>,
+    idle: Duration,
+) {
+    while let Ok(Question { user_agent, answer }) = questions.recv_timeout(idle) {
+        let agent = cache.get_with(user_agent.clone(), || Arc::new(parser.parse(&user_agent)));
+        if let Some(answer) = answer {
+            // The asker may have gone away.
+            let _ = answer.send(agent);
+        }
+    }
+}
+
+impl fmt::Debug for Agents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachedAgents").finish_non_exhaustive()
+        f.debug_struct("Agents").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     /// User agent, device, browser, platform.
@@ -105,8 +200,9 @@ mod tests {
 
     #[test]
     fn common_clients_are_recognised() {
+        let rules = UapCore::new();
         for (user_agent, device, browser, platform) in CLIENTS {
-            let agent = UapCore.parse(user_agent);
+            let agent = rules.parse(user_agent);
             let found = (&*agent.device, &*agent.browser, &*agent.platform);
             assert_eq!(found, (*device, *browser, *platform), "{user_agent}");
         }
@@ -114,21 +210,86 @@ mod tests {
 
     #[test]
     fn anything_else_is_other() {
+        let rules = UapCore::new();
         for text in ["", "x", "\u{feff}سلام", "K", ";;;)(;;("] {
-            let agent = UapCore.parse(text);
+            let agent = rules.parse(text);
             let found = [agent.device, agent.browser, agent.platform];
             assert_eq!(found, [OTHER, OTHER, OTHER], "{text:?}");
         }
     }
 
-    #[test]
-    fn the_cache_is_bounded() {
-        let agents = CachedAgents::new(Box::new(UapCore));
+    /// Echoes the header, and counts how often it was made and asked.
+    struct Echo(Arc<Counts>);
+
+    #[derive(Default)]
+    struct Counts {
+        made: AtomicUsize,
+        parsed: AtomicUsize,
+    }
+
+    impl UserAgentParser for Echo {
+        fn parse(&self, user_agent: &str) -> Agent {
+            self.0.parsed.fetch_add(1, Ordering::SeqCst);
+            Agent { browser: user_agent.to_owned(), ..Agent::unknown() }
+        }
+    }
+
+    fn agents(idle: Duration) -> (Agents, Arc<Counts>) {
+        let counts = Arc::<Counts>::default();
+        let shared = Arc::clone(&counts);
+        let make = move || -> Box<dyn UserAgentParser> {
+            shared.made.fetch_add(1, Ordering::SeqCst);
+            Box::new(Echo(Arc::clone(&shared)))
+        };
+        (Agents { idle, ..Agents::new(Box::new(make)) }, counts)
+    }
+
+    #[tokio::test]
+    async fn the_rules_are_made_at_the_first_question_and_answers_are_cached() {
+        let (agents, counts) = agents(IDLE);
+        assert_eq!(counts.made.load(Ordering::SeqCst), 0);
+        for _ in 0..3 {
+            assert_eq!(agents.get("curl/1").await.browser, "curl/1");
+        }
+        assert_eq!(agents.get("curl/2").await.browser, "curl/2");
+        let made_and_parsed = (counts.made.load(Ordering::SeqCst), counts.parsed.load(Ordering::SeqCst));
+        assert_eq!(made_and_parsed, (1, 2));
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_ahead_is_read_once() {
+        let (agents, counts) = agents(IDLE);
+        for _ in 0..10 {
+            agents.prepare("curl/1");
+        }
+        // Questions are answered in their order.
+        agents.get("curl/2").await;
+        assert_eq!(agents.get("curl/1").await.browser, "curl/1");
+        assert_eq!(counts.parsed.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn idle_rules_are_dropped_and_made_again() {
+        let (agents, counts) = agents(Duration::ZERO);
+        let mut asked = 0;
+        // The question that finds the thread gone begins another.
+        while counts.made.load(Ordering::SeqCst) < 3 {
+            asked += 1;
+            let text = format!("curl/{asked}");
+            let browser = agents.get(&text).await.browser.clone();
+            assert!(browser == text || browser == OTHER, "{browser}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_cache_is_bounded() {
+        let (agents, _) = agents(IDLE);
         for n in 0..2 * CACHE_MAX {
-            agents.get(&format!("curl/{n}"));
+            agents.get(&format!("curl/{n}")).await;
         }
         agents.cache.run_pending_tasks();
         assert!(agents.cache.entry_count() <= CACHE_MAX);
-        assert_eq!(agents.get("curl/1").browser, "curl");
+        assert_eq!(agents.get("curl/1").await.browser, "curl/1");
     }
 }

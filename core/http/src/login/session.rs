@@ -84,7 +84,8 @@ pub(crate) const ROUTES: &[Route] = &[
 
 /// `GET sessions/`: the caller's own, newest first.
 async fn list(login: Arc<Login>, request: Request<Caller>) -> Answer {
-    let sessions = login.identity.sessions(&request.caller).map_err(|error| failed(&request, &error))?;
+    let sessions =
+        login.identity.sessions(&request.caller).await.map_err(|error| failed(&request, &error))?;
     let sessions: Vec<_> = sessions.iter().map(session_json).collect();
     Ok(Reply::json(StatusCode::OK, &sessions))
 }

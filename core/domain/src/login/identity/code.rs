@@ -84,6 +84,7 @@ impl Identity {
         };
         let login = event(AuditKind::Login).user(session.user).session(session.id);
         self.audit.record(login.detail(if new_user { "by code, a new account" } else { "by code" }));
+        self.agents.prepare(&session.user_agent);
         let TokenPair { access, refresh } =
             self.token_pair(&session, now).map_err(AuthenticateError::Randomness)?;
         Ok(LoggedIn { access, refresh, user_id: session.user, session_id: session.id, new_user })

@@ -134,6 +134,7 @@ impl Identity {
                 let login = event(AuditKind::Login).user(session.user).session(session.id);
                 self.audit.record(login.detail("by password"));
                 self.give_way(session.user, ended, ip);
+                self.agents.prepare(&session.user_agent);
                 let TokenPair { access, refresh } =
                     self.token_pair(&session, now).map_err(PasswordError::Randomness)?;
                 let (user_id, session_id) = (session.user, session.id);

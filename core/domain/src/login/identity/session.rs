@@ -96,11 +96,14 @@ impl Identity {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub fn sessions(&self, caller: &Caller) -> Result<Vec<SessionView>, StoreError> {
+    pub async fn sessions(&self, caller: &Caller) -> Result<Vec<SessionView>, StoreError> {
         let now = self.clock.now();
         let sessions = self.store.sessions_of(caller.user_id, None, self.rules.sessions_per_user_max)?;
-        let standing = sessions.into_iter().filter(|session| now < session.expires_at);
-        Ok(standing.map(|session| self.view(session, caller)).collect())
+        let mut views = Vec::with_capacity(sessions.len());
+        for session in sessions.into_iter().filter(|session| now < session.expires_at) {
+            views.push(self.view(session, caller).await);
+        }
+        Ok(views)
     }
 
     /// Ends the caller's session and its tokens. False when it had ended already.
@@ -206,10 +209,11 @@ impl Identity {
 
     pub(super) fn session_draft(&self, client: ClientInfo, now: Timestamp) -> std::io::Result<SessionDraft> {
         let lifetime = self.tokens.rules().refresh_ttl.min(self.rules.session_absolute_max);
+        let user_agent: String = client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect();
         Ok(SessionDraft {
             key: random_uuid()?,
             expires_at: now.plus(lifetime),
-            user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
+            user_agent,
             ip_address: client.ip.map(|ip| ip.to_canonical()),
             per_user_max: self.rules.sessions_per_user_max,
         })
@@ -239,13 +243,13 @@ impl Identity {
         }
     }
 
-    fn view(&self, session: Session, caller: &Caller) -> SessionView {
+    async fn view(&self, session: Session, caller: &Caller) -> SessionView {
         let noted = self.last_seen.get(session.id).unwrap_or_default();
         SessionView {
             id: session.id,
             session_key: session.key,
             ip_address: session.ip_address,
-            agent: self.agents.get(&session.user_agent),
+            agent: self.agents.get(&session.user_agent).await,
             last_seen: session.last_seen_at.max(noted),
             created_at: session.created_at,
             user: session.user,
