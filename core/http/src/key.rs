@@ -1,16 +1,14 @@
 //! Idempotency keys: one rule for the header, and one answer for each thing that can be wrong with a key.
 
+use chelseru_domain::idempotency::IdempotencyKey;
 use http::StatusCode;
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
 
 use crate::reply::Failure;
 use crate::request::Context;
 use crate::route::{Field, Is};
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// Characters of a key.
-const CHARS_MAX: usize = 255;
 
 /// The header, of every route that takes it.
 pub(crate) const IDEMPOTENCY_KEY: Field = Field(
@@ -23,21 +21,12 @@ pub(crate) const IDEMPOTENCY_KEY: Field = Field(
 ///
 /// # Errors
 ///
-/// 400 when there are several, or one that is not 1 to 255 visible ASCII characters.
-pub(crate) fn idempotency_key(context: &Context) -> Result<Option<String>, Failure> {
-    let mut values = context.head.headers.get_all(HEADER).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let fits = |text: &&str| {
-        (1..=CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match (value.to_str().ok().filter(fits), values.next()) {
-        (Some(key), None) => Ok(Some(key.to_owned())),
-        _ => Err(Failure::detail(
-            StatusCode::BAD_REQUEST,
-            "idempotency_key_invalid",
-            format!("Send exactly one Idempotency-Key of 1 to {CHARS_MAX} visible ASCII characters."),
-        )),
-    }
+/// 400 for several keys, or one that is not a key.
+pub(crate) fn idempotency_key(context: &Context) -> Result<Option<IdempotencyKey>, Failure> {
+    let values = context.head.headers.get_all(HEADER).iter().map(HeaderValue::as_bytes);
+    IdempotencyKey::of(values).map_err(|invalid| {
+        Failure::detail(StatusCode::BAD_REQUEST, "idempotency_key_invalid", invalid.to_string())
+    })
 }
 
 /// 422: the key stands for another request.

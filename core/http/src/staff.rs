@@ -1,22 +1,11 @@
-//! Who is staff: one decision, and one answer for everybody else.
+//! Admits staff, with one reply for all other callers. The domain decides who is staff.
 
-use chelseru_domain::StoreError;
 use chelseru_domain::identity::Identity;
 use chelseru_domain::ids::UserId;
 use http::StatusCode;
 
 use crate::reply::Failure;
 use crate::request::Context;
-
-/// Whether a user is staff. The rights are read from the account each time, so that taking them away works at once.
-///
-/// # Errors
-///
-/// The store did not answer.
-pub(crate) async fn is_staff(identity: &Identity, user: UserId) -> Result<bool, StoreError> {
-    let account = identity.user(user)?;
-    Ok(account.is_some_and(|account| account.active && (account.staff || account.superuser)))
-}
 
 /// Admits staff only.
 ///
@@ -28,7 +17,7 @@ pub(crate) async fn require_staff(
     user: UserId,
     context: &Context,
 ) -> Result<(), Failure> {
-    match is_staff(identity, user).await {
+    match identity.is_staff(user) {
         Ok(true) => Ok(()),
         Ok(false) => Err(permission_denied()),
         Err(error) => {

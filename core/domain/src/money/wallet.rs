@@ -12,7 +12,7 @@ use chelseru_store::{
 pub use chelseru_store::{Spend, SpendEnded, SpendId, SpendMade, SpendState, WalletEntry};
 
 use crate::Clock;
-use crate::idempotency::once;
+use crate::idempotency::{Hashes, IdempotencyKey, Kind};
 use crate::ids::UserId;
 use crate::money::amount::Money;
 
@@ -31,7 +31,7 @@ pub struct SpendRequest {
     pub hold: bool,
     pub order: String,
     pub description: String,
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct RefundRequest {
     pub amount: Option<Money>,
     pub to: RefundTo,
     pub note: String,
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// Why an actor's order was not carried out.
@@ -104,7 +104,7 @@ impl Wallets {
         let once = idempotency_key.map(|key| {
             let amount = amount.rial().to_be_bytes();
             let parts: [&[u8]; 4] = [&amount, &[u8::from(hold)], order.as_bytes(), description.as_bytes()];
-            once("spend", &key, &parts, now)
+            Hashes::of(Kind::Spend, &key, &parts).once(now)
         });
         let draft = SpendDraft { user, amount: amount.rial(), hold, order, description, now, once };
         self.store.spend_create(draft).await
@@ -157,7 +157,8 @@ impl Wallets {
             let amount = amount.map_or(0, Money::rial).to_be_bytes();
             let to = format!("{to:?}");
             let id = payment.0.to_be_bytes();
-            once("refund", &key, &[&id, &amount, to.as_bytes(), note.as_bytes()], now)
+            let parts: [&[u8]; 4] = [&id, &amount, to.as_bytes(), note.as_bytes()];
+            Hashes::of(Kind::Refund, &key, &parts).once(now)
         });
         let amount = amount.map(Money::rial);
         let draft = RefundDraft { payment, amount, to, by: actor.user, note, now, once };

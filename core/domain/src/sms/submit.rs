@@ -14,6 +14,7 @@ use super::queue::SmsRoute;
 use super::record::{Stopped, content, refusal};
 use super::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use crate::PhoneNumber;
+use crate::idempotency::Hashes;
 
 /// A request to send a message.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub struct SmsRequest {
     /// The API key of the sender; 0 for staff.
     pub owner: u64,
     /// Hashes of the caller's idempotency key and of its request.
-    pub idempotency: Option<([u8; 32], [u8; 32])>,
+    pub idempotency: Option<Hashes>,
     /// Messages per day of this owner.
     pub daily_cap: Option<u64>,
     /// Whether the caller waits for the first round.
@@ -100,7 +101,7 @@ impl SmsRoute {
             deadline: now.plus(self.rules.notice_lifetime),
             begun: None,
             tried: Vec::new(),
-            idempotency: idempotency.map(|(key, request)| IdempotencyDraft {
+            idempotency: idempotency.map(|Hashes { key, request }| IdempotencyDraft {
                 key,
                 request,
                 keys_max: self.rules.idempotency_keys_max,

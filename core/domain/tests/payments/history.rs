@@ -171,7 +171,8 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 request.user = user;
                 request.order = ["", "a", "b"][random.below(3) as usize].to_owned();
                 request.mode = if random.below(5) == 0 { PayMode::Direct } else { PayMode::Charge };
-                request.idempotency_key = (random.below(2) == 0).then(|| format!("k{}", random.below(3)));
+                request.idempotency_key =
+                    (random.below(2) == 0).then(|| format!("k{}", random.below(3)).parse().unwrap());
                 crashed = alive(&world, world.payments.create(world.banks.as_ref(), request)).await.is_none();
             }
             3..=5 => {
@@ -203,7 +204,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
             10 | 11 => {
                 let amount = 1 + random.below(1000);
                 let hold = random.below(2) == 0;
-                let key = (random.below(2) == 0).then(|| format!("s{}", random.below(2)));
+                let key = (random.below(2) == 0).then(|| format!("s{}", random.below(2)).parse().unwrap());
                 let request = SpendRequest {
                     user,
                     amount: Money::from_rial(amount).unwrap(),

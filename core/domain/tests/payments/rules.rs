@@ -308,7 +308,7 @@ async fn many_at_once_open_one_payment_of_an_order() {
 #[tokio::test]
 async fn an_idempotency_key_gives_the_same_answer_for_a_day() {
     let world = World::new();
-    let keyed = |rial: u64| PaymentRequest { idempotency_key: Some("k".into()), ..request(rial) };
+    let keyed = |rial: u64| PaymentRequest { idempotency_key: "k".parse().ok(), ..request(rial) };
     let create = |request| world.payments.create(world.banks.as_ref(), request);
     let first = create(keyed(50_000)).await.unwrap();
     assert_eq!(create(keyed(50_000)).await.unwrap(), first);
@@ -330,7 +330,7 @@ async fn an_idempotency_key_gives_the_same_answer_for_a_day() {
 #[tokio::test]
 async fn an_idempotency_key_in_flight_is_said_to_be() {
     let world = World::new();
-    let keyed = || PaymentRequest { idempotency_key: Some("k".into()), ..request(50_000) };
+    let keyed = || PaymentRequest { idempotency_key: "k".parse().ok(), ..request(50_000) };
     world.bank().fault(Fault::CrashBefore);
     tokio::select! {
         _ = world.payments.create(world.banks.as_ref(), keyed()) => panic!("it died"),
@@ -346,7 +346,7 @@ async fn an_idempotency_key_in_flight_is_said_to_be() {
 #[tokio::test]
 async fn a_refusal_is_repeated_to_its_idempotency_key() {
     let world = World::new();
-    let keyed = || PaymentRequest { idempotency_key: Some("k".into()), ..request(50_000) };
+    let keyed = || PaymentRequest { idempotency_key: "k".parse().ok(), ..request(50_000) };
     world.bank().fault(Fault::Refused);
     for _ in 0..2 {
         let error = world.payments.create(world.banks.as_ref(), keyed()).await.unwrap_err();

@@ -146,13 +146,13 @@ async fn only_the_staff_captures_voids_and_refunds() {
 async fn a_spend_with_a_key_happens_once() {
     let world = World::new();
     world.charge(10_000).await;
-    let keyed = |amount| SpendRequest { idempotency_key: Some("k".into()), ..spend(amount, false) };
+    let keyed = |amount| SpendRequest { idempotency_key: "k".parse().ok(), ..spend(amount, false) };
     let first = done(world.wallets.spend(keyed(1000)).await.unwrap());
     assert_eq!(world.wallets.spend(keyed(1000)).await.unwrap(), SpendMade::Repeated(first));
     assert_eq!(world.wallets.spend(keyed(999)).await.unwrap(), SpendMade::KeyReused);
     world.has(9000, 0);
     // A key of a spend is no key of a payment.
-    let payment = PaymentRequest { idempotency_key: Some("k".into()), ..request(50_000) };
+    let payment = PaymentRequest { idempotency_key: "k".parse().ok(), ..request(50_000) };
     world.payments.create(world.banks.as_ref(), payment).await.unwrap();
 }
 
@@ -215,7 +215,7 @@ async fn a_refund_with_a_key_happens_once() {
     let world = World::new();
     let payment = world.charge(10_000).await;
     let keyed = |amount| RefundRequest {
-        idempotency_key: Some("k".into()),
+        idempotency_key: "k".parse().ok(),
         ..refund(&payment, Some(amount), RefundTo::Gateway)
     };
     let PaymentRefunded::Done(_, first) = world.wallets.refund(STAFF, keyed(1000)).await.unwrap() else {

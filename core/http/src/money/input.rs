@@ -13,7 +13,6 @@ use crate::fields::{Fields, Text};
 use crate::reply::{Failure, sentence};
 use crate::request::Context;
 use crate::route::{Field, Is};
-use crate::staff::is_staff;
 
 pub(crate) const ORDER: Text = Text { chars_max: 64 };
 pub(crate) const DESCRIPTION: Text = Text { chars_max: 255 };
@@ -40,7 +39,7 @@ pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
 pub(crate) async fn actor(money: &Money, context: &Context, caller: &Caller) -> Result<Actor, Failure> {
     let user = caller.user_id;
     let listed = money.rules.staff_users.contains(&user.0);
-    let staff = listed || is_staff(&money.identity, user).await.map_err(|error| failed(context, &error))?;
+    let staff = listed || money.identity.is_staff(user).map_err(|error| failed(context, &error))?;
     Ok(Actor { user, staff })
 }
 

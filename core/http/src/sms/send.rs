@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use chelseru_domain::idempotency::{self, Hashes, IdempotencyKey};
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::queue::{SmsRequest, SmsRoute, SubmitError, Submitted, is_running};
 use chelseru_domain::sms::{Message, MessageStatus, SmsBody, SmsError, parts};
@@ -206,19 +207,12 @@ fn dry_run(asked: &Asked) -> Reply {
     Reply::json(StatusCode::OK, &body)
 }
 
-/// Of the caller's key, and of what it asks for.
-fn hashes(key: &str, sender: &Admitted, asked: &Asked) -> ([u8; 32], [u8; 32]) {
-    let hash = |parts: &[&str]| {
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_be_bytes());
-            hasher.update(part.as_bytes());
-        }
-        *hasher.finalize().as_bytes()
-    };
-    let mut what = vec![asked.number.e164(), &asked.text, asked.template.as_deref().unwrap_or("")];
-    what.extend(asked.tokens.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
-    (hash(&[&sender.who, key]), hash(&what))
+/// Of the caller's key, and of its request.
+fn hashes(key: &IdempotencyKey, sender: &Admitted, asked: &Asked) -> Hashes {
+    let mut request = vec![asked.number.e164(), &asked.text, asked.template.as_deref().unwrap_or("")];
+    request.extend(asked.tokens.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+    let request: Vec<&[u8]> = request.into_iter().map(str::as_bytes).collect();
+    Hashes::of(idempotency::Kind::Message(&sender.who), key, &request)
 }
 
 /// What a send answers: from the message as it stands, so that asking again with the same key says the same.

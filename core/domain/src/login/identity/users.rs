@@ -71,6 +71,17 @@ impl Identity {
         Ok(found.filter(|user| user.username == name))
     }
 
+    /// Whether a user is staff: an active account with the rights of staff or of a superuser. Reads the account each
+    /// time, so that a withdrawn right ends at once.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn is_staff(&self, id: UserId) -> Result<bool, StoreError> {
+        let user = self.store.user_get(id)?;
+        Ok(user.is_some_and(|user| user.active && (user.staff || user.superuser)))
+    }
+
     /// At most [`USERS_PAGE_MAX`] accounts with ids above `after`, by id.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::gateway::{GatewayError, GatewayRules, NewPayment, PaymentGateway, Pay
 use super::service::Payments;
 use super::verdict::{self, CREATE_LEASE};
 use crate::Timestamp;
-use crate::idempotency::once;
+use crate::idempotency::{Hashes, IdempotencyKey, Kind};
 use crate::ids::UserId;
 use crate::money::amount::{Currency, Money};
 
@@ -29,7 +29,7 @@ pub struct PaymentRequest {
     /// E.164 with a leading plus.
     pub mobile: Option<String>,
     pub email: Option<String>,
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// Why no payment was started.
@@ -158,7 +158,7 @@ fn draft(
             request.email.as_deref().unwrap_or("").as_bytes(),
             if request.frontend_url.is_some() { b"f" } else { b"" },
         ];
-        once("payment", key, &parts, now)
+        Hashes::of(Kind::Payment, key, &parts).once(now)
     });
     PaymentDraft {
         user: request.user,
