@@ -40,7 +40,7 @@ pub use login::{AnyWord, Auth, AuthMethod, AuthMethods, Groups};
 pub use network::network;
 pub use payment::{Payment, SANDBOX_PAY, Unit};
 pub use provider::{KNOWN_PROVIDERS, Plugins, ProviderEntry, ProviderKind, SANDBOX_SMS_PLUGIN};
-pub use read::{Loaded, Problem, Problems, Source};
+pub use read::{Loaded, Problem, Problems, Source, unreadable};
 pub use server::{Audit, Data, Log, LogFormat, LogLevel, Server};
 pub use setting::SettingSource;
 pub use sms::{OneOrMany, Shield, Sms};

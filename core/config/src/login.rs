@@ -7,7 +7,7 @@ use chelseru_domain::{Range, identity, otp, password, token};
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
-use crate::{Config, SettingSource};
+use crate::{Config, SettingSource, rules};
 
 /// `[auth]`: login by one-time password, tokens and sessions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,6 +209,35 @@ impl Checker<'_> {
                 format!("{groups:?}"),
                 "must name at least one group from 0 to 2147483647, or be \"any\"",
             );
+        }
+        self.check_login_rules(config);
+    }
+
+    /// The domain's own checks: whatever the ranges do not say.
+    fn check_login_rules(&mut self, config: &Config) {
+        if self.problems.iter().any(|problem| problem.key.starts_with("auth.")) {
+            return;
+        }
+        if let Err(error) = rules::otp_rules(config).check() {
+            let key = match error.rule {
+                "length" => "auth.otp_length",
+                "ttl" => "auth.otp_expire_minutes",
+                "attempts_max" => "auth.otp_attempts_max",
+                "resend_after" => "auth.otp_resend_seconds",
+                "text" => "auth.otp_text",
+                "domain" => "auth.otp_domain",
+                "test_numbers" => "auth.otp_test_numbers",
+                _ => "auth",
+            };
+            self.refuse_rule(key, &error);
+        }
+        if let Err(error) = rules::identity_rules(config).check() {
+            let key = match error.rule {
+                "sessions_per_user_max" => "auth.sessions_per_user_max",
+                "session_absolute_max" => "auth.session_absolute_seconds",
+                _ => "auth",
+            };
+            self.refuse_rule(key, &error);
         }
     }
 

@@ -3,9 +3,9 @@
 use chelseru_domain::payment::RECONCILE_SECS;
 use serde::{Deserialize, Serialize};
 
-use crate::Config;
 use crate::read::Checker;
 use crate::url::parts as payment_parts;
+use crate::{Config, ProviderKind};
 
 /// `[payment]`: an edit applies to payments that are made after it; open ones stay with their gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,14 +59,13 @@ impl Checker<'_> {
     pub(crate) fn check_payment(&mut self, config: &Config) {
         let payment = &config.payment;
         let gateway = &payment.gateway;
-        if gateway != SANDBOX_PAY && config.plugin_of(gateway).is_none() {
-            let mut known: Vec<&str> = config.provider.keys().map(String::as_str).collect();
-            known.extend([SANDBOX_PAY, "ZARINPAL_COM", "PAYPING_IR"]);
-            self.refuse(
-                "payment.gateway",
-                format!("{gateway:?}"),
-                &format!("is not a payment gateway; accepted are {}", known.join(", ")),
-            );
+        let accepted = || format!("accepted are {}", config.names_of(ProviderKind::Payment, gateway));
+        if config.kind_said(gateway) == Some(ProviderKind::Sms) {
+            let text = "is an SMS provider; name it in sms.service";
+            self.refuse("payment.gateway", format!("{gateway:?}"), &format!("{text}. Here {}", accepted()));
+        } else if gateway != SANDBOX_PAY && config.plugin_of(gateway).is_none() {
+            let text = "is not a payment gateway; add [provider.NAME] with its plugin, or name another";
+            self.refuse("payment.gateway", format!("{gateway:?}"), &format!("{text}: {}", accepted()));
         }
         if config.provider.contains_key(SANDBOX_PAY) {
             self.refuse(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Config;
 use crate::payment::SANDBOX_PAY;
-use crate::read::Checker;
+use crate::read::{Checker, distance, is_near};
 use crate::setting::{SettingSource, resolve_setting};
 
 /// `[plugins]`: what one call of a plugin may use. Applies to every provider entry.
@@ -97,6 +97,32 @@ impl Config {
         }
     }
 
+    /// What an entry or a known name says it is for; `None` when neither does.
+    pub(crate) fn kind_said(&self, name: &str) -> Option<ProviderKind> {
+        let entry = self.provider.get(name);
+        if let Some(kind) = entry.and_then(|entry| entry.kind) {
+            return Some(kind);
+        }
+        let plugin = self.plugin_of(name)?;
+        let known = KNOWN_PROVIDERS.iter().any(|(_, known)| *known == plugin);
+        let payment = PAYMENT_PLUGINS.contains(&plugin);
+        known.then_some(if payment { ProviderKind::Payment } else { ProviderKind::Sms })
+    }
+
+    /// Every name that may stand for a provider of a kind, the one nearest to `found` first.
+    pub(crate) fn names_of(&self, kind: ProviderKind, found: &str) -> String {
+        let mut names: Vec<&str> = self.provider.keys().map(String::as_str).collect();
+        names.extend(KNOWN_PROVIDERS.iter().map(|(name, _)| *name));
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| self.kind_said(name).is_none_or(|said| said == kind));
+        if kind == ProviderKind::Payment {
+            names.push(SANDBOX_PAY);
+        }
+        names.sort_by_key(|name| distance(found, name));
+        names.join(", ")
+    }
+
     /// The kind of plugin a provider entry must be.
     pub fn kind_of(&self, name: &str) -> &'static str {
         let entry = self.provider.get(name).and_then(|entry| entry.kind);
@@ -161,11 +187,17 @@ impl Checker<'_> {
                 );
             }
             match config.plugin_of(name) {
-                None => self.refuse(
-                    &key,
-                    format!("{name:?}"),
-                    "needs `plugin`, the name of a file in the plugins folder without .wasm",
-                ),
+                None => {
+                    let known = KNOWN_PROVIDERS.iter().map(|(known, _)| *known);
+                    let near =
+                        known.filter(|known| is_near(name, known)).min_by_key(|known| distance(name, known));
+                    let cure = match near {
+                        Some(near) => format!("did you mean [provider.{near}]?"),
+                        None => format!("add plugin = \"{}\"", name.to_ascii_lowercase().replace('_', "-")),
+                    };
+                    let text = "names no plugin, a file in the plugins folder without .wasm";
+                    self.refuse(&key, "an entry without `plugin`".into(), &format!("{text}; {cure}"));
+                }
                 Some(plugin)
                     if plugin.is_empty()
                         || !plugin

@@ -17,7 +17,7 @@ use chelseru_domain::sms::queue::SmsRules;
 use chelseru_domain::sms::shield::ShieldRules;
 use chelseru_domain::token::{TokenKey, TokenRules, Tokens};
 
-use crate::{Config, Groups, Loaded, SettingSource};
+use crate::{Config, Groups, Loaded, Problem, Problems, SettingSource};
 
 pub fn otp_rules(config: &Config) -> OtpRules {
     let auth = &config.auth;
@@ -68,8 +68,8 @@ pub fn identity_rules(config: &Config) -> IdentityRules {
 
 /// Tokens under the keys that the configuration names.
 ///
-/// Errors: a sentence that names the configuration's key and never a secret.
-pub fn tokens(loaded: &Loaded, master: &MasterKey) -> Result<Tokens, String> {
+/// Errors: every key that cannot be used, at its line; never a secret.
+pub fn tokens(loaded: &Loaded, master: &MasterKey) -> Result<Tokens, Problems> {
     let auth = &loaded.config.auth;
     let rules = TokenRules {
         issuer: auth.token_issuer.clone(),
@@ -78,13 +78,24 @@ pub fn tokens(loaded: &Loaded, master: &MasterKey) -> Result<Tokens, String> {
         refresh_ttl: Duration::from_secs(auth.refresh_token_seconds),
         ..TokenRules::default()
     };
-    let signing = token_key(loaded, "auth.token_key", &auth.token_key, master)?;
-    let older = auth
-        .token_keys_old
-        .iter()
-        .map(|source| token_key(loaded, "auth.token_keys_old", source, master))
-        .collect::<Result<_, _>>()?;
-    Tokens::with_keys(rules, signing, older).map_err(|error| format!("[auth]: {error}"))
+    let mut problems = Vec::new();
+    let mut key =
+        |key, source| token_key(loaded, key, source, master).map_err(|problem| problems.push(problem)).ok();
+    let signing = key("auth.token_key", &auth.token_key);
+    let older: Vec<_> =
+        auth.token_keys_old.iter().filter_map(|source| key("auth.token_keys_old", source)).collect();
+    let Some(signing) = signing.filter(|_| problems.is_empty()) else { return Err(Problems(problems)) };
+    Tokens::with_keys(rules, signing, older).map_err(|error| {
+        let name = match error.rule {
+            "issuer" => "auth.token_issuer",
+            "audience" => "auth.token_audience",
+            "access_ttl" => "auth.access_token_seconds",
+            "refresh_ttl" => "auth.refresh_token_seconds",
+            _ => "auth.token_key",
+        };
+        let accepted = format!("must be {}", error.accepted);
+        Problems(vec![loaded.source.problem(name, Some(error.found), accepted)])
+    })
 }
 
 fn token_key(
@@ -92,20 +103,17 @@ fn token_key(
     key: &str,
     source: &SettingSource,
     master: &MasterKey,
-) -> Result<TokenKey, String> {
-    let refuse = |what: &dyn std::fmt::Display| {
-        loaded.source.problem(key, Some(format!("{source:?}")), what.to_string()).to_string()
-    };
-    let value = loaded.resolve(source).map_err(|what| refuse(&what))?;
+) -> Result<TokenKey, Problem> {
+    let refuse = |what: String| loaded.source.problem(key, Some(format!("{source:?}")), what);
+    let value = loaded.resolve(source).map_err(refuse)?;
     match hs256_number(&value) {
         Some(1) => TokenKey::hs256(&value, &master.derive(KeyUse::JwtHs256)),
         Some(number) => TokenKey::hs256(&value, &master.derive(KeyUse::JwtHs256Later(number))),
         None => TokenKey::from_pem(&value),
     }
     .map_err(|fault| {
-        refuse(&format!(
-            "{fault}; accepted are hs256-1, hs256-2 and so on, or {{ file = \"path\" }} of a PEM key"
-        ))
+        let accepted = "accepted are hs256-1, hs256-2 and so on, or { file = \"path\" } of a PEM key";
+        refuse(format!("{fault}; {accepted}"))
     })
 }
 

@@ -7,7 +7,7 @@ use chelseru_domain::sms::{gate, rules, shield};
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
-use crate::{Config, KNOWN_PROVIDERS};
+use crate::{Config, ProviderKind, SANDBOX_PAY};
 
 /// `[sms]`: which providers carry messages, in which order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,28 +131,21 @@ impl Checker<'_> {
     pub(crate) fn check_sms(&mut self, config: &Config) {
         self.check_sms_limits(config);
         let names = config.sms.service.names();
-        let known = || {
-            let mut known: Vec<&str> = config.provider.keys().map(String::as_str).collect();
-            known.extend(KNOWN_PROVIDERS.iter().map(|(name, _)| *name));
-            known.sort_unstable();
-            known.dedup();
-            known.join(", ")
-        };
         if names.is_empty() {
-            self.refuse("sms.service", "[]".into(), &format!("must name at least one of {}", known()));
+            let known = config.names_of(ProviderKind::Sms, "");
+            self.refuse("sms.service", "[]".into(), &format!("must name at least one of {known}"));
         }
         for (index, name) in names.iter().enumerate() {
-            if config.plugin_of(name).is_none() {
-                self.refuse(
-                    "sms.service",
-                    format!("{name:?}"),
-                    &format!(
-                        "is not a provider; accepted are {} and any [provider.NAME] of this file",
-                        known()
-                    ),
-                );
+            let found = format!("{name:?}");
+            let accepted = || format!("accepted are {}", config.names_of(ProviderKind::Sms, name));
+            if name == SANDBOX_PAY || config.kind_said(name) == Some(ProviderKind::Payment) {
+                let text = "is a payment gateway; name it in payment.gateway";
+                self.refuse("sms.service", found, &format!("{text}. Here {}", accepted()));
+            } else if config.plugin_of(name).is_none() {
+                let text = "is not a provider; add [provider.NAME] with its plugin, or name another";
+                self.refuse("sms.service", found, &format!("{text}: {}", accepted()));
             } else if names[..index].contains(name) {
-                self.refuse("sms.service", format!("{name:?}"), "is listed twice");
+                self.refuse("sms.service", found, "is listed twice; remove one");
             }
         }
         for (template, ids) in &config.sms.templates {
@@ -161,7 +154,10 @@ impl Checker<'_> {
                     self.refuse(
                         &format!("sms.templates.{template}.{name}"),
                         format!("{name:?}"),
-                        &format!("is not a provider; accepted are {}", known()),
+                        &format!(
+                            "is not a provider; accepted are {}",
+                            config.names_of(ProviderKind::Sms, name)
+                        ),
                     );
                 }
             }

@@ -15,3 +15,32 @@ impl RuleError {
         RuleError { rule, found: found.to_string(), accepted: accepted.to_string() }
     }
 }
+
+/// Rules that can say whether they make sense.
+pub trait Rules {
+    /// # Errors
+    ///
+    /// The first rule that is out of its range.
+    fn check(&self) -> Result<(), RuleError>;
+}
+
+/// Rules that passed their own check: whoever takes them cannot fail for their sake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked<R>(R);
+
+impl<R: Rules> Checked<R> {
+    /// # Errors
+    ///
+    /// The first rule that is out of its range.
+    pub fn new(rules: R) -> Result<Self, RuleError> {
+        rules.check()?;
+        Ok(Checked(rules))
+    }
+}
+
+impl<R> Checked<R> {
+    #[must_use]
+    pub fn into_inner(self) -> R {
+        self.0
+    }
+}

@@ -32,7 +32,7 @@ pub use money::{payment, wallet};
 pub use operator::{api_key, audit, webhook};
 
 pub use clock::{Clock, Timestamp};
-pub use error::RuleError;
+pub use error::{Checked, RuleError, Rules};
 pub use phone::PhoneNumber;
 pub use range::Range;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use chelseru_domain::Range;
+use chelseru_domain::{Range, RuleError};
 
 use super::{Problem, Source};
 use crate::Config;
@@ -42,5 +42,10 @@ impl Checker<'_> {
 
     pub(crate) fn refuse(&mut self, key: &str, found: String, message: &str) {
         self.problems.push(self.source.problem(key, Some(found), message));
+    }
+
+    /// A rule that the domain refuses.
+    pub(crate) fn refuse_rule(&mut self, key: &str, error: &RuleError) {
+        self.refuse(key, error.found.clone(), &format!("must be {}", error.accepted));
     }
 }

@@ -1,13 +1,19 @@
 //! Reading, locating and checking a configuration file.
 //!
-//! Every problem names file, line, key, the value that was found and what is accepted. Shape errors (TOML
-//! syntax, unknown keys, wrong types) come from the parser one at a time; the checks of values report all of
-//! theirs together. A secret's value never appears in a problem.
+//! Every problem names file, line, key, the value that was found and what is accepted. Mistakes of shape (syntax, unknown
+//! keys, wrong types) are reported together, and when there are none, all values that are not accepted. A secret's value
+//! never appears in a problem.
+
+mod problem;
+
+mod source;
+
+mod document;
+mod shape;
+mod words;
 
 mod check;
-mod problem;
-mod shape;
-mod source;
+
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +22,7 @@ use std::path::Path;
 pub(crate) use check::Checker;
 pub use problem::{Problem, Problems};
 pub use source::Source;
+pub(crate) use words::{distance, is_near};
 
 use crate::setting::resolve_setting;
 use crate::{Config, SettingSource};
@@ -33,29 +40,49 @@ impl Config {
     /// Errors: [`Problems`], when it cannot be read, is not TOML, has a key that is not known, or a value that
     /// is not accepted.
     pub fn load(path: &Path) -> Result<Loaded, Problems> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Problems(vec![Problem {
-                file: path.to_owned(),
-                line: None,
-                key: String::new(),
-                found: None,
-                message: format!("cannot be read: {error}; name another file with --config PATH"),
-            }])
-        })?;
+        let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+        Config::parse_bytes(path, bytes)
+    }
+
+    /// [`Config::load`] on bytes that were already read.
+    pub fn parse_bytes(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Problems> {
+        let text = String::from_utf8(bytes)
+            .map_err(|error| not_utf8(path, error.as_bytes(), &error.utf8_error()))?;
         Config::parse(path, text)
     }
 
     /// [`Config::load`] on a text that was already read.
     pub fn parse(path: &Path, text: String) -> Result<Loaded, Problems> {
-        let source =
-            Source { path: path.to_owned(), document: toml_edit::Document::parse(text.clone()).ok(), text };
-        let config: Config =
-            toml::from_str(&source.text).map_err(|error| Problems(vec![source.shape_problem(&error)]))?;
+        let source = Source { path: path.to_owned(), document: document::parse(&text), text };
+        let config = shape::read(&source)?;
         let mut checker = Checker { source: &source, problems: Vec::new(), warnings: Vec::new() };
         checker.check(&config);
-        let Checker { problems, warnings, .. } = checker;
+        let Checker { mut problems, warnings, .. } = checker;
+        problems.sort_by_key(|problem| problem.line);
         if problems.is_empty() { Ok(Loaded { config, source, warnings }) } else { Err(Problems(problems)) }
     }
+}
+
+/// A file that cannot be read at all.
+pub fn unreadable(path: &Path, error: &std::io::Error) -> Problems {
+    Problems(vec![Problem {
+        file: path.to_owned(),
+        line: None,
+        key: String::new(),
+        found: None,
+        message: format!("cannot be read: {error}; name another file with --config PATH"),
+    }])
+}
+
+fn not_utf8(path: &Path, bytes: &[u8], error: &std::str::Utf8Error) -> Problems {
+    let at = error.valid_up_to();
+    Problems(vec![Problem {
+        file: path.to_owned(),
+        line: Some(bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1),
+        key: String::new(),
+        found: Some(format!("byte 0x{:02x} at offset {at}", bytes[at])),
+        message: "is not UTF-8; save the file with the encoding UTF-8".to_owned(),
+    }])
 }
 
 impl Loaded {

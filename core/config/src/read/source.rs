@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::Problem;
+use super::{Problem, document};
 
 /// The text of a configuration file, kept to find the line of a key.
 pub struct Source {
     pub path: PathBuf,
     pub(super) text: String,
-    pub(super) document: Option<toml_edit::Document<String>>,
+    pub(super) document: Option<document::Document>,
 }
 
 impl Source {
@@ -25,16 +25,16 @@ impl Source {
     }
 
     fn line_of_key(&self, key: &str) -> Option<usize> {
-        let document = self.document.as_ref()?;
-        let mut item: &toml_edit::Item = document.as_item();
-        let mut span = None;
-        for part in key.split('.') {
-            let table = item.as_table_like()?;
-            let Some((name, next)) = table.get_key_value(part) else { break };
-            span = name.span().or_else(|| next.span()).or(span);
-            item = next;
+        let (start, _) = document::find(self.document.as_ref()?, key);
+        start.map(|start| self.line_at(start))
+    }
+
+    /// The line of a table's header, when the file has that table.
+    pub fn line_of_table(&self, key: &str) -> Option<usize> {
+        match document::find(self.document.as_ref()?, key) {
+            (Some(start), true) => Some(self.line_at(start)),
+            _ => None,
         }
-        span.map(|span| self.line_at(span.start))
     }
 
     pub(super) fn line_at(&self, offset: usize) -> usize {

@@ -23,7 +23,9 @@ fn an_unknown_key_names_its_line_and_the_accepted_ones() {
     let found = problems("[server]\nlisten = \"127.0.0.1:1\"\nlisten_on = 3\n");
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(
-        found[0].starts_with("config.toml:3: server.listen_on = 3: unknown field `listen_on`"),
+        found[0].starts_with(
+            "config.toml:3: server.listen_on = 3: is not a key of [server]; did you mean `listen`?"
+        ),
         "{found:?}"
     );
     assert!(found[0].contains("`base_path`"), "{found:?}");
@@ -33,8 +35,7 @@ fn an_unknown_key_names_its_line_and_the_accepted_ones() {
 fn a_wrong_type_names_its_line_key_and_value() {
     let found = problems("[auth]\notp_length = \"six\" # digits\n");
     assert!(
-        found[0]
-            .starts_with("config.toml:2: auth.otp_length = \"six\": invalid type: string \"six\", expected"),
+        found[0].starts_with("config.toml:2: auth.otp_length = \"six\": must be a whole number"),
         "{found:?}"
     );
 }
@@ -142,4 +143,128 @@ fn keys_that_wait_for_a_restart_are_named() {
     next.plugins.calls_max += 1;
     next.auth.otp_length = 8;
     assert_eq!(Config::default().restart_keys(&next), ["server.body_bytes_max", "plugins.calls_max"]);
+}
+
+/// What a text is refused with, all in one.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(problems(text), expected, "{text}");
+}
+
+#[test]
+fn mistakes_of_shape_are_reported_together() {
+    check(
+        "[server]\nlisten_at = 3\n[auth]\notp_length = \"6\"\n[log]\nlevel = \"loud\"\n",
+        &[
+            "config.toml:2: server.listen_at = 3: is not a key of [server]; did you mean `listen`? known are \
+             `listen`, `base_path`, `headers_max`, `body_bytes_max`, `connections_max`, `trusted_proxies`, \
+             `header_bytes_max`, `shutdown_timeout_seconds`, `body_read_timeout_seconds`, `header_read_timeout_seconds`",
+            "config.toml:4: auth.otp_length = \"6\": must be a whole number; write 6",
+            "config.toml:6: log.level = \"loud\": must be one of \"warn\", \"info\", \"debug\", \"error\", \"trace\"",
+        ],
+    );
+}
+
+#[test]
+fn digits_and_quotes_of_other_keyboards_are_named() {
+    check(
+        "[auth]\notp_length = \"\u{6f6}\"\n",
+        &["config.toml:2: auth.otp_length = \"\u{6f6}\": must be a whole number; write 6"],
+    );
+    check(
+        "[auth]\notp_length = \u{6f6}\notp_attempts_max = \u{663}\n",
+        &[
+            "config.toml:2: auth.otp_length = \u{6f6}: has digits that are not 0 to 9; write 6",
+            "config.toml:3: auth.otp_attempts_max = \u{663}: has digits that are not 0 to 9; write 3",
+        ],
+    );
+    check(
+        "[auth]\notp_text = \u{201c}x {code}\u{201d}\n",
+        &[
+            "config.toml:2: auth.otp_text = \u{201c}x {code}\u{201d}: has the quotation mark \u{201c}; write straight ones: \"x {code}\"",
+        ],
+    );
+    let secret = problems("[provider.KAVENEGAR_COM.settings]\napi_key = \u{201c}s3cret\u{201d}\n");
+    assert!(secret[0].contains("write straight ones") && !secret[0].contains("s3cret"), "{secret:?}");
+}
+
+#[test]
+fn a_key_that_is_set_twice_names_the_first_line() {
+    check(
+        "[auth]\notp_length = 5\n# again\notp_length = 6\n",
+        &["config.toml:4: auth.otp_length = 6: is set before, on line 2; remove one of the two"],
+    );
+    check(
+        "[auth]\notp_length = 5\n[sms]\n[auth]\notp_length = 6\n",
+        &["config.toml:4: auth: is set before, on line 1; remove one of the two"],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_names_the_byte() {
+    let Err(found) =
+        Config::parse_bytes(Path::new("config.toml"), b"[auth]\notp_text = \"\xe9 {code}\"\n".to_vec())
+    else {
+        panic!("accepted")
+    };
+    assert_eq!(
+        found.to_string(),
+        "config.toml:2 = byte 0xe9 at offset 19: is not UTF-8; save the file with the encoding UTF-8"
+    );
+}
+
+#[test]
+fn a_provider_of_the_wrong_kind_names_its_place() {
+    let found = problems(
+        "[payment]\ngateway = \"KAVENEGAR_COM\"\n[sms]\nservice = [\"ZARINPAL_COM\", \"SANDBOX_PAY\"]\n",
+    );
+    assert!(
+        found[0].starts_with(
+            "config.toml:2: payment.gateway = \"KAVENEGAR_COM\": is an SMS provider; name it in sms.service."
+        ),
+        "{found:#?}"
+    );
+    assert!(
+        found[1].starts_with(
+            "config.toml:4: sms.service = \"ZARINPAL_COM\": is a payment gateway; name it in payment.gateway."
+        ),
+        "{found:#?}"
+    );
+    assert_eq!(found.len(), 3, "{found:#?}");
+}
+
+#[test]
+fn an_entry_without_a_plugin_says_what_to_add() {
+    check(
+        "[provider.MY_SMS]\n",
+        &[
+            "config.toml:1: provider.MY_SMS = an entry without `plugin`: names no plugin, a file in the plugins folder \
+         without .wasm; add plugin = \"my-sms\"",
+        ],
+    );
+    check(
+        "[provider.KAVENEGAR_CO]\n",
+        &[
+            "config.toml:1: provider.KAVENEGAR_CO = an entry without `plugin`: names no plugin, a file in the plugins folder \
+         without .wasm; did you mean [provider.KAVENEGAR_COM]?",
+        ],
+    );
+}
+
+#[test]
+fn a_key_in_the_wrong_section_names_the_right_one() {
+    let found = problems("[server]\notp_length = 6\n");
+    assert!(found[0].contains("it belongs in [auth]"), "{found:?}");
+    let found = problems("[provider.KAVENEGAR_COM]\napi_key = \"s3cret\"\n");
+    assert!(found[0].contains("belong in [provider.KAVENEGAR_COM.settings]"), "{found:?}");
+    assert!(!found[0].contains("s3cret"), "{found:?}");
+    let found = problems("[servr]\nlisten = 3\n[auht]\n");
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].contains("did you mean `server`?"), "{found:?}");
+}
+
+#[test]
+fn a_rule_of_the_domain_is_refused_at_its_key() {
+    let found = problems(&format!("[auth]\notp_text = \"{} {{code}}\"\n", "x".repeat(301)));
+    assert_eq!(found, ["config.toml:2: auth.otp_text = 308 characters: must be at most 300 characters"]);
 }

@@ -27,7 +27,7 @@ use crate::login::password::PasswordHashes;
 use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
 use crate::login::user_agent::{Agents, MakeParser, UapCore};
 use crate::operator::audit::Audit;
-use crate::{Clock, RuleError, Timestamp};
+use crate::{Checked, Clock, RuleError, Timestamp};
 
 pub use code::AuthenticateError;
 pub use password::{PasswordError, RegisterError};
@@ -126,7 +126,13 @@ impl Identity {
         tokens: Tokens,
         rules: IdentityRules,
     ) -> Result<Self, RuleError> {
-        rules.check()?;
+        Checked::new(rules).map(|rules| self.under(otp, tokens, rules))
+    }
+
+    /// [`Identity::with_rules`] with rules that were checked before.
+    #[must_use]
+    pub fn under(&self, otp: Arc<OtpService>, tokens: Tokens, rules: Checked<IdentityRules>) -> Self {
+        let rules = rules.into_inner();
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let (agents, last_seen) = (Arc::clone(&self.agents), Arc::clone(&self.last_seen));
         let ended = self.ended.clone();
@@ -135,7 +141,7 @@ impl Identity {
             false => PasswordHashes::new(rules.passwords.hashes),
         };
         let audit = self.audit.clone();
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit })
+        Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit }
     }
 
     /// Records events in this log. Without it, events are log lines only.

@@ -19,7 +19,7 @@ use crate::login::group::Group;
 use crate::phone::{ascii_digit, is_separator};
 use crate::secret::{SubKey, hmac_sha256};
 use crate::sms::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort};
-use crate::{Clock, PhoneNumber, Range, RuleError};
+use crate::{Checked, Clock, PhoneNumber, Range, RuleError, Rules};
 
 /// Placeholder for the code in [`OtpRules::text`].
 pub const CODE_PLACEHOLDER: &str = "{code}";
@@ -116,6 +116,12 @@ impl OtpRules {
     }
 }
 
+impl Rules for OtpRules {
+    fn check(&self) -> Result<(), RuleError> {
+        OtpRules::check(self)
+    }
+}
+
 /// Whether a text is a host name: letters, digits, hyphens and dots.
 #[must_use]
 pub fn domain_fits(text: &str) -> bool {
@@ -205,9 +211,15 @@ impl OtpService {
     ///
     /// The first rule that is out of its range.
     pub fn with_rules(&self, rules: OtpRules) -> Result<Self, RuleError> {
-        rules.check()?;
+        Checked::new(rules).map(|rules| self.under(rules))
+    }
+
+    /// [`OtpService::with_rules`] with rules that were checked before.
+    #[must_use]
+    pub fn under(&self, rules: Checked<OtpRules>) -> Self {
+        let rules = rules.into_inner();
         let (store, clock, pepper) = (self.store.clone(), Arc::clone(&self.clock), self.pepper.clone());
-        Ok(OtpService { store, clock, rules, pepper, ids: Arc::clone(&self.ids) })
+        OtpService { store, clock, rules, pepper, ids: Arc::clone(&self.ids) }
     }
 
     /// Shares the source of message ids with all other messages.

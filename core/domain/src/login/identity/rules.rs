@@ -6,7 +6,7 @@ use chelseru_store::GuardRules;
 
 use crate::login::group::GroupPolicy;
 use crate::login::password::{HASHES_RUNNING, HASHES_WAITING, HashLimits};
-use crate::{Range, RuleError};
+use crate::{Range, RuleError, Rules};
 
 /// Sessions a user may have at once; one more ends the oldest.
 pub const SESSIONS_PER_USER: Range<usize> = Range::new(1, 1000, 50);
@@ -49,11 +49,20 @@ impl Default for IdentityRules {
 }
 
 impl IdentityRules {
-    pub(super) fn check(&self) -> Result<(), RuleError> {
+    /// # Errors
+    ///
+    /// The first rule that is out of its range.
+    pub fn check(&self) -> Result<(), RuleError> {
         SESSIONS_PER_USER.check("sessions_per_user_max", self.sessions_per_user_max)?;
         SESSION_ABSOLUTE_SECS.check_secs("session_absolute_max", self.session_absolute_max)?;
         REFRESH_REPEAT_SECS.check_secs("refresh_repeat_max", self.refresh_repeat_max)?;
         self.passwords.check()
+    }
+}
+
+impl Rules for IdentityRules {
+    fn check(&self) -> Result<(), RuleError> {
+        IdentityRules::check(self)
     }
 }
 
