@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chelseru::app::{App, Gateway, GatewayOptions};
+use chelseru::app::App;
 use chelseru::config::{Config, Log, LogLevel};
 use chelseru::logging;
+use chelseru::server::{Server, ServerOptions};
 use chelseru_domain::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -59,21 +60,21 @@ impl TestGateway {
         let file = dir.path().join("config.toml");
         let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() });
         let until = Instant::now() + PATIENCE;
-        let gateway = loop {
+        let server = loop {
             let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
-            let options = GatewayOptions { clock: clock.clone(), print_sandbox: false, test_routes: true };
-            match Gateway::open(loaded, log.clone(), options).await {
-                Ok(gateway) => break gateway,
-                // The previous gateway releases the store with its last task.
+            let options = ServerOptions { clock: clock.clone(), print_sandbox: false, test_routes: true };
+            match Server::open(loaded, log.clone(), options).await {
+                Ok(server) => break server,
+                // The previous server releases the store with its last task.
                 Err(reason) if reason.contains("in use by another") && Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 Err(reason) => panic!("{reason}"),
             }
         };
-        let (url, stop) = (gateway.url(), gateway.stop_token());
-        let app = gateway.app().clone();
-        let task = tokio::spawn(gateway.run());
+        let (url, stop) = (server.url(), server.stop_token());
+        let app = server.app().clone();
+        let task = tokio::spawn(server.run());
         TestGateway { url, dir, client: client(), app, stop, task: Some(task) }
     }
 

@@ -237,6 +237,6 @@ impl Overview for View {
 impl Backups for View {
     async fn write(&self, folder: &std::path::Path) -> Result<Copied, String> {
         let app = self.app().ok_or("the gateway stops")?;
-        backup::write(&app.store, &app.data_dir, folder).await
+        backup::write(&app.store, &app.ground.data_dir, folder).await
     }
 }

@@ -55,7 +55,11 @@ pub(crate) fn status(app: &App) -> Value {
         let pushes = app.reports.reads(name);
         // Whoever may read the status is an operator of this machine, who has to hand the address to the provider.
         let report_path = pushes.then(|| {
-            format!("{}/message/report/{name}/{}/", app.limits.base_path, app.shared.report_secrets.of(name))
+            format!(
+                "{}/message/report/{name}/{}/",
+                app.limits.base_path,
+                app.standing.shared.report_secrets.of(name)
+            )
         });
         (name.to_owned(), json!({"circuit": circuit, "report_path": report_path}))
     });

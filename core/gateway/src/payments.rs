@@ -17,56 +17,32 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::config::{Problems, Source};
+use crate::candidate::{OpenPayments, Waiting};
 
 /// The task of reversals among those of gateways; no gateway's name has brackets.
 const REVERSALS: &str = "(reversals)";
 /// Open payments of a gateway that are counted, for a refusal and for the status.
 const COUNT_MAX: usize = 10_000;
 
-/// Whether every gateway with open payments is still there, by name and plugin.
+/// What waits at the serving payment gateways.
 ///
-/// Errors: a sentence that names the gateway and the count of its open payments.
-pub(crate) fn keeps_open_payments(
-    new: &PluginPaymentGateways,
-    before: &PluginPaymentGateways,
-    store: &Store,
-) -> Result<(), String> {
-    let mut open = store.payments_open_gateways().map_err(|error| error.to_string())?;
-    let reversals = store.reversals_open(COUNT_MAX).map_err(|error| error.to_string())?;
-    for reversal in &reversals {
-        if !open.contains(&reversal.gateway) {
-            open.push(reversal.gateway.clone());
-        }
+/// Errors: the store cannot be read.
+pub(crate) fn open(store: &Store, gateways: &PluginPaymentGateways) -> Result<OpenPayments, StoreError> {
+    let mut names = store.payments_open_gateways()?;
+    let reversals = store.reversals_open(COUNT_MAX)?;
+    names.extend(reversals.iter().map(|reversal| reversal.gateway.clone()));
+    let mut open = OpenPayments::default();
+    for name in names {
+        // Payments of a gateway that is not configured are nobody's to keep.
+        let Some(gateway) = gateways.by_name(&name) else { continue };
+        let waiting = Waiting {
+            plugin: gateway.plugin().to_owned(),
+            payments: store.payments_open(&name, COUNT_MAX)?,
+            reversals: reversals.iter().filter(|reversal| reversal.gateway == name).count(),
+        };
+        open.0.insert(name, waiting);
     }
-    for name in open {
-        let plugin = |gateways: &PluginPaymentGateways| {
-            gateways.by_name(&name).map(|gateway| gateway.plugin().to_owned())
-        };
-        let (Some(old), new) = (plugin(before), plugin(new)) else { continue };
-        if new.as_ref() == Some(&old) {
-            continue;
-        }
-        let count = store.payments_open(&name, COUNT_MAX).map_err(|error| error.to_string())?;
-        let reversed = reversals.iter().filter(|reversal| reversal.gateway == name).count();
-        let change = match new {
-            None => "cannot be removed".to_owned(),
-            Some(new) => format!("cannot change its plugin from {old} to {new}"),
-        };
-        let reversals = match reversed {
-            0 => String::new(),
-            reversed => format!(" and {reversed} to give back"),
-        };
-        return Err(format!("provider.{name}: {change} while it has {count} open payments{reversals}"));
-    }
-    Ok(())
-}
-
-/// Payment gateways whose rules were refused, each at the line of its entry.
-pub(crate) fn refusals(source: &Source, refused: Vec<(String, String)>) -> Problems {
-    let problem =
-        |(name, reason): (String, String)| source.problem(&format!("provider.{name}"), None, reason);
-    Problems(refused.into_iter().map(problem).collect())
+    Ok(open)
 }
 
 /// Settles what is due until the gateway stops: one task per gateway with open payments, so that one that answers
@@ -130,10 +106,19 @@ pub fn open_payments(store: &Store) -> Result<BTreeMap<String, usize>, StoreErro
 /// null when the store cannot be read.
 pub(crate) fn status(app: &App) -> Value {
     let reversals = app.store.reversals_open(COUNT_MAX).ok().map(|open| open.len());
+    let waiting = open(&app.store, &app.live().gateways).ok().map(|open| {
+        let waiting = open.0.into_iter().map(|(name, waiting)| {
+            let Waiting { plugin, payments, reversals } = waiting;
+            (name, json!({"plugin": plugin, "payments": payments, "reversals": reversals}))
+        });
+        waiting.collect::<serde_json::Map<_, _>>()
+    });
     json!({
         "gateway": app.live().config.payment.gateway,
         "open": open_payments(&app.store).ok(),
         "reversals": reversals,
+        // What pins a gateway to its plugin: `check` reads it to say what a reload would refuse.
+        "waiting": waiting,
     })
 }
 

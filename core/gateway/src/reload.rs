@@ -1,9 +1,7 @@
 //! Hot reload: one task turns changes of files into transactions.
 //!
-//! A change of the configuration file is taken whole or not at all: the file is read and checked, every
-//! provider entry is prepared, and only when nothing failed do the new configuration and the new providers
-//! take over, in one swap. A change in the plugins folder is taken per provider: what loads takes over, what
-//! does not leaves its old self serving.
+//! Each change becomes a [`Candidate`]. A change of the configuration file is taken whole or not at all. A change in the
+//! plugins folder is taken per provider: what loads takes over, what does not leaves its old self serving.
 //!
 //! Invariants: a request sees one configuration from start to end; nothing that is refused changes what is
 //! served; a refusal is in the log, in `chelseru_reload_failures_total` and in the status.
@@ -14,15 +12,15 @@ use std::time::Duration;
 
 use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::token::Tokens;
-use chelseru_outbound::money::PluginPaymentGateways;
-use chelseru_outbound::plugins::{self, Providers};
 use chelseru_plugin_host::{Change, WatchPaths, Watcher};
+use chelseru_store::StoreError;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, unix_millis};
-use crate::config::Config;
-use crate::payments::{self, open_payments};
+use crate::candidate::Candidate;
+use crate::config::{self, Config, Problem, Problems};
+use crate::payments;
 
 /// How long a saved file must keep still before it is read, and how long that is waited for.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -46,7 +44,8 @@ pub struct ReloadStatus {
 ///
 /// Errors: a sentence, when the folders cannot be watched.
 pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Result<(), String> {
-    let paths = WatchPaths { dirs: vec![app.plugins_dir.clone()], files: vec![config_file.to_owned()] };
+    let paths =
+        WatchPaths { dirs: vec![app.ground.plugins_dir.clone()], files: vec![config_file.to_owned()] };
     let (watcher, mut changes) = Watcher::new(paths).map_err(|error| error.to_string())?;
     let file = config_file.to_owned();
     tokio::spawn(async move {
@@ -91,41 +90,26 @@ pub async fn apply_config(app: &App, file: &Path) {
         Err(reason) => {
             app.metrics.reload(false);
             tracing::error!(%reason, "configuration refused; the old one keeps serving");
-            app.reload_status().last_error = Some(reason);
+            app.reload_status().last_error = Some(reason.to_string());
             // The reason is in the log and the status; it may be longer than a record should be.
             app.audit(AuditEvent::new(AuditKind::ConfigRefused).subject(file.display()));
         }
     }
 }
 
-async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
-    let text = settled(file).await?;
-    let mut loaded = Config::parse(file, text).map_err(|problems| problems.to_string())?;
+async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, Problems> {
+    let bytes = settled(file).await?;
+    let mut loaded = Config::parse_bytes(file, bytes)?;
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
-    let secrets = app.secrets(&loaded)?;
-    let desired = plugins::desired(&loaded, &app.plugins_dir).map_err(|problems| problems.to_string())?;
-    let prepared = app.registry.prepare(&desired).await;
-    if !prepared.failures().is_empty() {
-        let reasons = plugins::problems(&loaded.source, prepared.failures());
-        app.registry.refuse(prepared);
-        return Err(reasons.to_string());
-    }
-    let gateways = match gateways(app, &loaded.config, prepared.providers()).await {
-        Ok(gateways) => gateways,
-        Err(reason) => {
-            app.registry.refuse(prepared);
-            return Err(reason);
-        }
-    };
-    let providers = app.registry.commit(prepared);
-    for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &app.registry)) {
+    let open = payments::open(&app.store, &running.gateways).map_err(|error| unasked(file, &error))?;
+    let candidate = Candidate::prepare(&app.ground, loaded, &open).await?;
+    for warning in candidate.warnings() {
         tracing::warn!("{warning}");
     }
-    app.log.set_level(loaded.config.log.level);
-    let wanted = !loaded.config.webhooks.endpoints.is_empty();
-    app.install(loaded.config, Some(secrets), desired, &providers, gateways)?;
+    let wanted = candidate.wants_events();
+    app.install(candidate);
     for event in key_events(running.identity.tokens(), app.live().identity.tokens()) {
         app.audit(event);
     }
@@ -133,6 +117,12 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, String> {
         tracing::error!(%error, "whether events are wanted could not be noted");
     }
     Ok(restart_keys)
+}
+
+/// Without the store nobody knows which payments are open.
+fn unasked(file: &Path, error: &StoreError) -> Problems {
+    let message = format!("cannot be taken: the open payments could not be read ({error})");
+    Problems(vec![Problem { file: file.to_owned(), line: None, key: String::new(), found: None, message }])
 }
 
 /// Keys of tokens that came and went: with a key that went, its tokens went.
@@ -146,93 +136,69 @@ fn key_events(before: &Tokens, after: &Tokens) -> Vec<AuditEvent> {
     made.chain(gone).collect()
 }
 
-/// The file's text once it stopped changing. Some editors empty a file and then write it, and half a file may
+/// The file's bytes once they stopped changing. Some editors empty a file and then write it, and half a file may
 /// well be valid: an empty one means the built-in defaults, which nobody means by saving.
-async fn settled(file: &Path) -> Result<String, String> {
-    let read = || {
-        std::fs::read_to_string(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))
-    };
+async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
+    let read = || std::fs::read(file).map_err(|error| config::unreadable(file, &error));
+    let is_empty = |bytes: &[u8]| bytes.trim_ascii().is_empty();
     let until = tokio::time::Instant::now() + SETTLE_MAX;
-    let mut text = read();
+    let mut bytes = read();
     loop {
         tokio::time::sleep(SETTLE_STEP).await;
         let again = read();
-        let finished = again == text && again.as_ref().is_ok_and(|text| !text.trim().is_empty());
-        if finished {
+        if again == bytes && again.as_ref().is_ok_and(|bytes| !is_empty(bytes)) {
             return again;
         }
         if tokio::time::Instant::now() >= until {
             return match again {
-                Ok(text) if text.trim().is_empty() => {
-                    Err(format!("{}: is empty; a comment is enough to mean the defaults", file.display()))
+                Ok(bytes) if is_empty(&bytes) => {
+                    let message = "is empty; a comment is enough to mean the defaults".to_owned();
+                    let (file, key) = (file.to_owned(), String::new());
+                    Err(Problems(vec![Problem { file, line: None, key, found: None, message }]))
                 }
                 other => other,
             };
         }
-        text = again;
+        bytes = again;
     }
-}
-
-/// The payment gateways of a new state, unless it would leave open payments alone.
-async fn gateways(
-    app: &App,
-    config: &Config,
-    providers: &Providers,
-) -> Result<PluginPaymentGateways, String> {
-    let gateways = PluginPaymentGateways::load(config, providers, &app.sandbox_bank).await;
-    let gateways = gateways.map_err(|refused| {
-        let lines: Vec<String> =
-            refused.into_iter().map(|(name, reason)| format!("provider.{name}: {reason}")).collect();
-        lines.join("\n")
-    })?;
-    payments::keeps_open_payments(&gateways, &app.live().gateways, &app.store)?;
-    Ok(gateways)
 }
 
 /// Loads changed plugin files; each provider entry by itself. The registry logs what serves and what it refused.
 pub async fn apply_plugins(app: &App) {
-    let desired = app.desired();
-    let prepared = app.registry.prepare(&desired).await;
-    let open = open_payments(&app.store).unwrap_or_default();
-    for (name, _) in prepared.failures() {
-        app.metrics.reload(false);
-        // The old one serves on, also when its file is gone; whoever took it away learns what hangs on it.
-        let open = open.get(name).copied().unwrap_or(0);
-        let detail = if open > 0 { format!("open payments: {open}") } else { String::new() };
-        app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(detail));
-        if open > 0 {
-            tracing::error!(plugin.id = %name, open, "its plugin cannot be removed or changed so while it has open payments");
+    let live = app.live();
+    let open = match payments::open(&app.store, &live.gateways) {
+        Ok(open) => open,
+        Err(error) => {
+            tracing::error!(%error, "plugins stay as they are: the open payments could not be read");
+            return;
         }
-    }
-    let config = app.live().config.clone();
-    let gateways = match gateways(app, &config, prepared.providers()).await {
-        Ok(gateways) => gateways,
+    };
+    let candidate = Candidate::prepare_plugins(&app.ground, &live, app.desired(), &open).await;
+    let candidate = match candidate {
+        Ok(candidate) => candidate,
         Err(reason) => {
             app.metrics.reload(false);
             tracing::error!(%reason, "changed plugins refused; the old ones keep serving");
             app.audit(AuditEvent::new(AuditKind::PluginRefused).detail("open payments need what would go"));
-            app.registry.refuse(prepared);
             return;
         }
     };
-    let before = app.registry.snapshot();
-    let providers = app.registry.commit(prepared);
-    let same = |name: &String, new| before.get(name).is_some_and(|old| Arc::ptr_eq(old, new));
-    let names: Vec<String> = providers
-        .iter()
-        .filter(|(name, provider)| !same(name, provider))
-        .map(|(name, _)| name.clone())
-        .collect();
-    if names.is_empty() {
-        return;
-    }
-    match app.install(config, None, desired, &providers, gateways) {
-        Ok(()) => {
-            for name in names {
-                app.metrics.reload(true);
-                app.audit(AuditEvent::new(AuditKind::PluginChanged).subject(name));
-            }
+    for (name, _) in candidate.failures() {
+        app.metrics.reload(false);
+        // The old one serves on, also when its file is gone; whoever took it away learns what hangs on it.
+        let open = open.0.get(name).map_or(0, |waiting| waiting.payments);
+        let detail = if open > 0 { format!("open payments: {open}") } else { String::new() };
+        app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(detail));
+        if open > 0 {
+            tracing::error!(plugin.id = %name, open, "plugin kept: it still has open payments");
         }
-        Err(reason) => tracing::error!(%reason, "reloaded plugins could not take over"),
+    }
+    let before = app.registry.snapshot();
+    app.install(candidate);
+    for (name, provider) in app.registry.snapshot().iter() {
+        if !before.get(name).is_some_and(|old| Arc::ptr_eq(old, provider)) {
+            app.metrics.reload(true);
+            app.audit(AuditEvent::new(AuditKind::PluginChanged).subject(name));
+        }
     }
 }

@@ -83,31 +83,48 @@ fn limits(plugins: &Plugins) -> Limits {
 pub fn problems(source: &Source, failures: &[(String, RegistryError)]) -> Problems {
     let mut problems = Vec::new();
     for (name, error) in failures {
-        let entry = format!("provider.{name}");
         match error {
-            RegistryError::Bind(error) => problems.extend(error.problems.iter().map(|problem| {
-                let key = match problem {
-                    BindProblem::MissingSetting { key, .. }
-                    | BindProblem::UnknownSetting { key, .. }
-                    | BindProblem::WrongKind { key, .. }
-                    | BindProblem::UrlHostNotGranted { key, .. } => format!("{entry}.settings.{key}"),
-                    BindProblem::InvalidHost { .. } | BindProblem::HostNotGranted { .. } => {
-                        format!("{entry}.hosts")
-                    }
-                    BindProblem::Limit { .. } => "plugins".to_owned(),
-                };
-                source.problem(&key, None, problem.to_string())
-            })),
-            other => problems.push(source.problem(&entry, None, other.to_string())),
+            RegistryError::Bind(error) => {
+                problems.extend(error.problems.iter().map(|problem| bind_problem(source, name, problem)));
+            }
+            other => problems.push(source.problem(&format!("provider.{name}"), None, other.to_string())),
         }
     }
     Problems(problems)
 }
 
+fn bind_problem(source: &Source, name: &str, problem: &BindProblem) -> Problem {
+    let entry = format!("provider.{name}");
+    let key = match problem {
+        BindProblem::MissingSetting { key, help } => {
+            let text = missing_setting(source, name, key, help);
+            return source.problem(&format!("{entry}.settings.{key}"), None, text);
+        }
+        BindProblem::UnknownSetting { key, .. }
+        | BindProblem::WrongKind { key, .. }
+        | BindProblem::UrlHostNotGranted { key, .. } => format!("{entry}.settings.{key}"),
+        BindProblem::InvalidHost { .. } | BindProblem::HostNotGranted { .. } => format!("{entry}.hosts"),
+        BindProblem::Limit { .. } => "plugins".to_owned(),
+    };
+    source.problem(&key, None, problem.to_string())
+}
+
+/// What is missing, and the lines to paste.
+fn missing_setting(source: &Source, name: &str, key: &str, help: &str) -> String {
+    let table = format!("provider.{name}.settings");
+    let place = match source.line_of_table(&table) {
+        Some(line) => format!("add the second line to the table on line {line}"),
+        None => "add".to_owned(),
+    };
+    let letters = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let variable: String = format!("{name}_{key}").chars().map(letters).collect();
+    format!("is required ({help}); {place}:\n    [{table}]\n    {key} = {{ env = \"{variable}\" }}")
+}
+
 /// Settings that a plugin calls secret and that stand in the file in clear: worth a warning each.
-pub fn literal_secrets(loaded: &Loaded, registry: &Registry) -> Vec<Problem> {
+pub fn literal_secrets(loaded: &Loaded, providers: &Providers) -> Vec<Problem> {
     let mut warnings = Vec::new();
-    for (name, provider) in registry.snapshot().iter() {
+    for (name, provider) in providers {
         let Some(entry) = loaded.config.provider.get(name) else { continue };
         for setting in provider.plugin().description().settings.iter().filter(|setting| setting.secret) {
             let literal = entry.settings.get(&setting.key).is_some_and(|source| {

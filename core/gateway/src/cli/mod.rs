@@ -7,6 +7,7 @@
 mod apikey;
 mod ask;
 mod backup;
+mod check;
 mod conformance;
 mod ledger;
 mod plugin;
@@ -19,6 +20,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub use check::{Report, check_file};
 
 use crate::config::{Config, Loaded};
 
@@ -211,7 +214,7 @@ pub fn main() -> ExitCode {
             Command::Backup { folder } => backup::backup(&cli.config, folder).await,
             Command::Restore { folder } => backup::restore(&cli.config, folder).await,
             Command::Openapi => openapi(&cli.config),
-            Command::Check => serve::check(&cli.config).await,
+            Command::Check => check::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config),
             Command::Webhooks(WebhooksCommand::Secret) => webhooks::secret(),
             Command::Webhooks(WebhooksCommand::List { dead, json }) => {

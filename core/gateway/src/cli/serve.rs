@@ -1,50 +1,25 @@
-//! `chelseru serve` and `chelseru check`.
+//! `chelseru serve`.
 
 use std::io::Write;
 use std::path::Path;
 
-use chelseru_outbound::plugins;
-
-use crate::app::{Gateway, GatewayOptions};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::logging;
+use crate::server::{Server, ServerOptions};
 
 pub(crate) async fn serve(config_file: &Path) -> Result<(), String> {
     let loaded = super::load(config_file)?;
     let log = logging::start(&loaded.config.log);
-    let gateway = Gateway::open(loaded, log, GatewayOptions::default()).await?;
-    let config = gateway.app().live().config.clone();
-    print_welcome(&config, &gateway.url(), config_file);
-    let stop = gateway.stop_token();
+    let server = Server::open(loaded, log, ServerOptions::default()).await?;
+    let config = server.app().live().config.clone();
+    print_welcome(&config, &server.url(), config_file);
+    let stop = server.stop_token();
     tokio::spawn(async move {
         stop_signal().await;
         tracing::info!("stopping: no new connections, requests in flight finish");
         stop.cancel();
     });
-    gateway.run().await;
-    Ok(())
-}
-
-/// Reports every problem; succeeds when `serve` would start.
-pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
-    let loaded = super::load(config_file)?;
-    let data_dir = config::data_dir(&loaded.config, config_file);
-    let registry = plugins::registry(&loaded.config, &data_dir)?;
-    let desired = plugins::desired(&loaded, &data_dir.join(plugins::PLUGINS_DIR))
-        .map_err(|problems| problems.to_string())?;
-    let prepared = registry.prepare(&desired).await;
-    if !prepared.failures().is_empty() {
-        return Err(plugins::problems(&loaded.source, prepared.failures()).to_string());
-    }
-    let providers = registry.commit(prepared);
-    for warning in loaded.warnings.iter().chain(&plugins::literal_secrets(&loaded, &registry)) {
-        eprintln!("warning: {warning}");
-    }
-    println!("{}: ok", config_file.display());
-    for (name, provider) in providers.iter() {
-        let description = provider.plugin().description();
-        println!("  {name}: {} {}", description.name, description.version);
-    }
+    server.run().await;
     Ok(())
 }
 

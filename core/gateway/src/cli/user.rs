@@ -13,10 +13,11 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::ask::{TIMEOUT, exchange};
+use crate::config::rules::tokens;
 use crate::config::{self, Loaded};
 use crate::door::OperatorDoor;
 use crate::http::operator::users::{self, RightsName, UserCommand};
-use crate::rules::Services;
+use crate::services::Services;
 use crate::{app, keys};
 
 /// Characters of a password that is made here: 20 of 32 different ones are 100 bits.
@@ -196,7 +197,8 @@ impl Accounts {
             Ok(store) => {
                 let key = keys::master(&data_dir)?;
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-                let services = Services::new(loaded, &store, &key, &clock, Arc::default())?;
+                let tokens = tokens(loaded, &key).map_err(|problems| problems.to_string())?;
+                let services = Services::new(&loaded.config, tokens, &store, &key, &clock, Arc::default())?;
                 Ok(Accounts::Store { store, services: Box::new(services) })
             }
             Err(StoreError::Locked { .. }) => match OperatorDoor::find(&data_dir) {

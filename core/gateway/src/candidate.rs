@@ -1,0 +1,233 @@
+//! One candidate: a configuration with everything it needs, checked whole and then taken over whole.
+//!
+//! [`Candidate::prepare`] does everything that can fail: token keys, webhook endpoints and their secrets, plugins, the
+//! rules of payment gateways, open payments. It changes nothing. [`Candidate::take_over`] cannot fail. `serve`, a
+//! reload and `check` all prepare here, so `check` accepts exactly what `serve` accepts, and an edit that is refused
+//! changes nothing at all. The domain's own rules are checked when the file is read (`chelseru-config`).
+//!
+//! Not here: reading the file, what is noted of a change (`reload`), and what only this machine knows (`machine`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chelseru_config::rules::{identity_rules, otp_rules, tokens};
+use chelseru_domain::Checked;
+use chelseru_domain::identity::IdentityRules;
+use chelseru_domain::otp::OtpRules;
+use chelseru_domain::payment::gateway::PaymentGateways;
+use chelseru_domain::token::Tokens;
+use chelseru_outbound::money::PluginPaymentGateways;
+use chelseru_outbound::money::webhooks::Endpoints;
+use chelseru_outbound::plugins;
+use chelseru_outbound::sms::sms_route;
+use chelseru_plugin_host::{Desired, Prepared, RegistryError};
+
+use crate::app::Live;
+use crate::config::{Config, Loaded, Problem, Problems};
+use crate::generation::Parts;
+use crate::ground::{Ground, Standing};
+use crate::services::Services;
+
+/// Everything that a configuration needs to serve. Dropping it changes nothing.
+pub(crate) struct Candidate {
+    config: Config,
+    warnings: Vec<Problem>,
+    otp: Checked<OtpRules>,
+    identity: Checked<IdentityRules>,
+    tokens: Tokens,
+    endpoints: Arc<Endpoints>,
+    gateways: PluginPaymentGateways,
+    desired: Vec<Desired>,
+    prepared: Prepared,
+}
+
+impl Candidate {
+    /// Prepares what a file asks for.
+    ///
+    /// Errors: everything that is wrong, each at its line.
+    pub(crate) async fn prepare(
+        ground: &Ground,
+        loaded: Loaded,
+        open: &OpenPayments,
+    ) -> Result<Candidate, Problems> {
+        let mut problems = Vec::new();
+        let mut note = |refused: Problems| problems.extend(refused.0);
+        let tokens = tokens(&loaded, &ground.key).map_err(&mut note).ok();
+        let endpoints = Endpoints::load(&loaded).map_err(&mut note).ok();
+        let desired = plugins::desired(&loaded, &ground.plugins_dir).map_err(&mut note).unwrap_or_default();
+        let prepared = ground.registry.prepare(&desired).await;
+        if !prepared.failures().is_empty() {
+            note(plugins::problems(&loaded.source, prepared.failures()));
+        }
+        let gateways = PluginPaymentGateways::load(&loaded.config, prepared.providers(), &ground.bank).await;
+        let gateways = gateways.map_err(|refused| note(at_entries(&loaded, refused))).ok();
+        if let Some(gateways) = &gateways
+            && problems.is_empty()
+        {
+            problems
+                .extend(open.left_alone_by(gateways).map(|(name, reason)| at_entry(&loaded, &name, reason)));
+        }
+        let (otp, identity) =
+            (Checked::new(otp_rules(&loaded.config)), Checked::new(identity_rules(&loaded.config)));
+        match (tokens, endpoints, gateways, otp, identity) {
+            (Some(tokens), Some(endpoints), Some(gateways), Ok(otp), Ok(identity)) if problems.is_empty() => {
+                let secrets = plugins::literal_secrets(&loaded, prepared.providers());
+                let Loaded { config, mut warnings, .. } = loaded;
+                warnings.extend(secrets);
+                let endpoints = Arc::new(endpoints);
+                Ok(Candidate {
+                    config,
+                    warnings,
+                    otp,
+                    identity,
+                    tokens,
+                    endpoints,
+                    gateways,
+                    desired,
+                    prepared,
+                })
+            }
+            (_, _, _, otp, identity) => {
+                // Reading the file has refused these already, at the line of their key.
+                let rules = [otp.err(), identity.err()].into_iter().flatten();
+                problems.extend(rules.map(|error| loaded.source.problem("auth", None, error.to_string())));
+                Err(Problems(problems))
+            }
+        }
+    }
+
+    /// Prepares the serving configuration again with the plugins as their files are now; an entry whose plugin is
+    /// refused keeps the one it has.
+    ///
+    /// Errors: the reason why no plugin may be replaced.
+    pub(crate) async fn prepare_plugins(
+        ground: &Ground,
+        live: &Live,
+        desired: Vec<Desired>,
+        open: &OpenPayments,
+    ) -> Result<Candidate, String> {
+        let prepared = ground.registry.prepare(&desired).await;
+        let gateways = PluginPaymentGateways::load(&live.config, prepared.providers(), &ground.bank).await;
+        let refused = match &gateways {
+            Ok(gateways) => open.left_alone_by(gateways).collect(),
+            Err(refused) => refused.clone(),
+        };
+        let rules = Checked::new(otp_rules(&live.config))
+            .and_then(|otp| Ok((otp, Checked::new(identity_rules(&live.config))?)));
+        match (gateways, rules) {
+            (Ok(gateways), Ok((otp, identity))) if refused.is_empty() => Ok(Candidate {
+                config: live.config.clone(),
+                warnings: Vec::new(),
+                otp,
+                identity,
+                tokens: live.identity.tokens().clone(),
+                endpoints: live.endpoints.clone(),
+                gateways,
+                desired,
+                prepared,
+            }),
+            (_, rules) => {
+                ground.registry.refuse(prepared);
+                let rules = rules.err().map(|error| error.to_string());
+                let entries = refused.into_iter().map(|(name, reason)| format!("provider.{name}: {reason}"));
+                Err(entries.chain(rules).collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is accepted and yet worth a word.
+    pub(crate) fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// Who would serve under each entry's name.
+    pub(crate) fn providers(&self) -> &plugins::Providers {
+        self.prepared.providers()
+    }
+
+    /// Entries whose plugin was refused; they keep the one they have.
+    pub(crate) fn failures(&self) -> &[(String, RegistryError)] {
+        self.prepared.failures()
+    }
+
+    pub(crate) fn gateways(&self) -> &PluginPaymentGateways {
+        &self.gateways
+    }
+
+    /// Whether anybody is told of events.
+    pub(crate) fn wants_events(&self) -> bool {
+        !self.endpoints.is_empty()
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Lets the candidate serve: providers, log level, rules and generation. Cannot fail.
+    ///
+    /// What the services before it remember goes on.
+    #[must_use]
+    pub(crate) fn take_over(self, standing: &Standing, before: &Services) -> (Live, Vec<Desired>) {
+        let Candidate { config, otp, identity, tokens, endpoints, gateways, desired, prepared, .. } = self;
+        let Standing { registry, log, metrics, inbox, chat, sockets, sms_queue, gates, shared, .. } =
+            standing;
+        let providers = registry.commit(prepared);
+        log.set_level(config.log.level);
+        if !config.sandbox_selected() {
+            inbox.clear();
+        }
+        chat.set_rules(config.chat.rules());
+        let Services { otp, identity } = before.under(otp, identity, tokens, config.audit.records_max);
+        sockets.set_identity(identity.clone());
+        let sms = Arc::new(sms_route(&config, &providers, sms_queue, gates, inbox, metrics.as_ref()));
+        let parts = Parts { identity, otp, sms, gateways: Arc::new(gateways) };
+        (Live::new(shared, config, parts, endpoints), desired)
+    }
+}
+
+fn at_entry(loaded: &Loaded, name: &str, reason: String) -> Problem {
+    loaded.source.problem(&format!("provider.{name}"), None, reason)
+}
+
+fn at_entries(loaded: &Loaded, refused: Vec<(String, String)>) -> Problems {
+    Problems(refused.into_iter().map(|(name, reason)| at_entry(loaded, &name, reason)).collect())
+}
+
+/// What waits at payment gateways: each is pinned to the plugin that began it.
+#[derive(Debug, Default)]
+pub(crate) struct OpenPayments(pub(crate) BTreeMap<String, Waiting>);
+
+/// What waits at one gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// The plugin that serves it.
+    pub(crate) plugin: String,
+    pub(crate) payments: usize,
+    /// Payments that are to be given back.
+    pub(crate) reversals: usize,
+}
+
+impl OpenPayments {
+    /// The gateways that would leave open payments alone, with the reason.
+    fn left_alone_by(&self, gateways: &PluginPaymentGateways) -> impl Iterator<Item = (String, String)> {
+        let refusal = |(name, waiting): (&String, &Waiting)| {
+            let old = &waiting.plugin;
+            let change = match gateways.by_name(name) {
+                Some(gateway) if gateway.plugin() == old => return None,
+                Some(gateway) => format!("cannot change its plugin from {old} to {}", gateway.plugin()),
+                None => "cannot be removed".to_owned(),
+            };
+            let reversals = match waiting.reversals {
+                0 => String::new(),
+                count => format!(" and {count} to give back"),
+            };
+            let reason = format!("{change} while it has {} open payments{reversals}", waiting.payments);
+            Some((name.clone(), reason))
+        };
+        self.0.iter().filter_map(refusal).collect::<Vec<_>>().into_iter()
+    }
+}

@@ -1,0 +1,109 @@
+//! `chelseru check`: what `serve` would say, and what a running server would refuse.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chelseru_plugin_host::Provider;
+use http::Method;
+use serde_json::Value;
+
+use super::ask::{TIMEOUT, exchange};
+use crate::candidate::{Candidate, OpenPayments, Waiting};
+use crate::config::Loaded;
+use crate::door::OperatorDoor;
+use crate::ground::Ground;
+use crate::machine;
+
+/// What `check` says of a file that is accepted.
+pub struct Report {
+    pub warnings: Vec<String>,
+    /// Each provider entry with its plugin and the plugin's version.
+    pub providers: Vec<(String, String)>,
+}
+
+/// Prints what serves, or every problem.
+pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
+    let report = check_file(config_file).await?;
+    for warning in report.warnings {
+        eprintln!("warning: {warning}");
+    }
+    println!("{}: ok", config_file.display());
+    for (name, plugin) in report.providers {
+        println!("  {name}: {plugin}");
+    }
+    Ok(())
+}
+
+/// Checks as `serve` would, and as a server that runs on the same data folder would.
+///
+/// Errors: every problem.
+pub async fn check_file(config_file: &Path) -> Result<Report, String> {
+    let loaded = super::load(config_file)?;
+    let ground = Ground::look(&loaded.config, config_file)?;
+    let running = Running::find(&ground).await;
+    let mut warnings = machine::warnings(&loaded);
+    let own = running
+        .as_ref()
+        .is_some_and(|running| machine::is_same_listener(running.door.address, loaded.config.server.listen));
+    if !own {
+        warnings.extend(machine::occupied_port(&loaded));
+    }
+    let open = running.map(|running| running.open).unwrap_or_default();
+    let candidate = prepare(&ground, loaded, &open).await?;
+    let warnings = candidate.warnings().iter().chain(&warnings).map(ToString::to_string).collect();
+    let describe = |(name, provider): (&String, &Arc<Provider>)| {
+        let description = provider.plugin().description();
+        (name.clone(), format!("{} {}", description.name, description.version))
+    };
+    Ok(Report { warnings, providers: candidate.providers().iter().map(describe).collect() })
+}
+
+async fn prepare(ground: &Ground, loaded: Loaded, open: &OpenPayments) -> Result<Candidate, String> {
+    Candidate::prepare(ground, loaded, open).await.map_err(|problems| problems.to_string())
+}
+
+/// A server that runs on the same data folder.
+struct Running {
+    door: OperatorDoor,
+    open: OpenPayments,
+}
+
+impl Running {
+    /// `None` when none runs, or it cannot say what waits.
+    async fn find(ground: &Ground) -> Option<Running> {
+        let door = OperatorDoor::find(&ground.data_dir).ok()?;
+        let (address, base) = (door.address, door.base_path.as_str());
+        let token = Some(door.token.as_str());
+        let asked = exchange(address, base, Method::GET, "/status/", token, None, TIMEOUT).await;
+        let status = asked.ok().filter(|(status, _)| status.is_success())?.1;
+        Some(Running { open: open_payments(&status), door })
+    }
+}
+
+/// What waits at payment gateways, as `status/` says.
+fn open_payments(status: &Value) -> OpenPayments {
+    let waiting = status["payment"]["waiting"].as_object().into_iter().flatten();
+    let read = |(name, waiting): (&String, &Value)| {
+        let count = |key: &str| usize::try_from(waiting[key].as_u64()?).ok();
+        let plugin = waiting["plugin"].as_str()?.to_owned();
+        let waiting = Waiting { plugin, payments: count("payments")?, reversals: count("reversals")? };
+        Some((name.clone(), waiting))
+    };
+    OpenPayments(waiting.filter_map(read).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_read_from_the_status() {
+        let waiting = json!({"ZARINPAL_COM": {"plugin": "zarinpal", "payments": 2, "reversals": 1}});
+        let open = open_payments(&json!({"payment": {"waiting": waiting}}));
+        let expected = Waiting { plugin: "zarinpal".to_owned(), payments: 2, reversals: 1 };
+        assert_eq!(open.0.get("ZARINPAL_COM"), Some(&expected));
+        assert!(open_payments(&json!({"payment": {}})).0.is_empty());
+    }
+}

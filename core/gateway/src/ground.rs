@@ -1,0 +1,84 @@
+//! What candidates are prepared with, and what outlives them.
+//!
+//! [`Ground`] is enough to prepare a candidate: the plugin host, the gateway's key, the sandbox's bank. `check` has no
+//! more. [`Standing`] is what a running server adds: queue, sockets, services, log. A candidate takes over there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chelseru_domain::chat::ChatService;
+use chelseru_domain::secret::MasterKey;
+use chelseru_domain::sms::queue::SmsQueue;
+use chelseru_outbound::money::SandboxBank;
+use chelseru_outbound::plugins;
+use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
+use chelseru_plugin_host::Registry;
+use chelseru_sockets::Sockets;
+
+use crate::config::{self, Config};
+use crate::generation::Shared;
+use crate::logging::LogHandle;
+use crate::metrics::Metrics;
+use crate::{keys, private};
+
+/// What a candidate is prepared with.
+pub(crate) struct Ground {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) plugins_dir: PathBuf,
+    pub(crate) key: MasterKey,
+    /// The key was made just now.
+    pub(crate) key_made: bool,
+    pub(crate) bank: Arc<SandboxBank>,
+}
+
+impl Ground {
+    /// Makes the data folder and the key when they are missing.
+    ///
+    /// Errors: a text for the operator.
+    pub(crate) fn open(config: &Config, config_file: &Path) -> Result<Ground, String> {
+        let data_dir = config::data_dir(config, config_file);
+        let made = |path: &Path, result: std::io::Result<()>| {
+            result.map_err(|error| format!("{}: cannot be made: {error}", path.display()))
+        };
+        made(&data_dir, private::make_dir(&data_dir))?;
+        let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
+        made(&plugins_dir, std::fs::create_dir_all(&plugins_dir))?;
+        let key_made = !keys::is_made(&data_dir);
+        let key = keys::master(&data_dir)?;
+        Ground::new(config, data_dir, key, key_made)
+    }
+
+    /// Makes nothing: without a key, one that is never stored stands for it.
+    ///
+    /// Errors: a text for the operator.
+    pub(crate) fn look(config: &Config, config_file: &Path) -> Result<Ground, String> {
+        let data_dir = config::data_dir(config, config_file);
+        let key = match keys::is_made(&data_dir) {
+            true => keys::master(&data_dir)?,
+            false => MasterKey::from_bytes([0; 32]),
+        };
+        Ground::new(config, data_dir, key, false)
+    }
+
+    fn new(config: &Config, data_dir: PathBuf, key: MasterKey, key_made: bool) -> Result<Ground, String> {
+        let registry = Arc::new(plugins::registry(config, &data_dir)?);
+        let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
+        let bank = Arc::new(SandboxBank::new(&config.server.base_path));
+        Ok(Ground { registry, data_dir, plugins_dir, key, key_made, bank })
+    }
+}
+
+/// What outlives configurations and takes part when one takes over.
+pub(crate) struct Standing {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) log: LogHandle,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) inbox: Arc<SandboxInbox>,
+    pub(crate) reports: Arc<Reports>,
+    pub(crate) chat: Arc<ChatService>,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) sms_queue: SmsQueue,
+    pub(crate) gates: Gates,
+    pub(crate) shared: Shared,
+}

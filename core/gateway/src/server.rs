@@ -1,0 +1,220 @@
+//! The program: everything opened in the order in which things may fail, then served until it is told to stop.
+//!
+//! [`Server::open`] prepares the candidate first, so that a configuration that is refused opens nothing; then the
+//! store, the listener, and what outlives configurations. The candidate takes over last.
+//!
+//! Not here: what a candidate checks (`candidate`), what changes afterwards (`reload`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chelseru_domain::audit::{AuditEvent, AuditKind};
+use chelseru_domain::chat::{ChatService, Stored};
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::secret::KeyUse;
+use chelseru_domain::sms::queue::SmsQueue;
+use chelseru_http::files::store::FileStore;
+use chelseru_http::sms::ReportSecrets;
+use chelseru_http::{openapi, server};
+use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
+use chelseru_sockets::{Sockets, look_after};
+use chelseru_store::{Recovered, Store};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, open_store};
+use crate::candidate::{Candidate, OpenPayments};
+use crate::config::Loaded;
+use crate::door::OperatorDoor;
+use crate::generation::{self, Shared, View};
+use crate::ground::{Ground, Standing};
+use crate::logging::LogHandle;
+use crate::metrics::Metrics;
+use crate::reload;
+use crate::services::Services;
+use crate::{machine, messages, payments, upkeep, webhooks};
+
+/// What a caller of [`Server::open`] chooses and a configuration does not.
+pub struct ServerOptions {
+    pub clock: Arc<dyn Clock>,
+    /// Print the sandbox's messages to standard output.
+    pub print_sandbox: bool,
+    /// Routes for tests of the server itself; no configuration and no command opens them.
+    pub test_routes: bool,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions { clock: Arc::new(SystemClock), print_sandbox: true, test_routes: false }
+    }
+}
+
+/// A server that is ready to serve: its socket is open.
+pub struct Server {
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: CancellationToken,
+    /// Work that goes on as long as the server does.
+    background: TaskTracker,
+}
+
+impl Server {
+    /// Builds a server from a checked configuration.
+    ///
+    /// Errors: a text for the operator; nothing listens then.
+    pub async fn open(loaded: Loaded, log: LogHandle, options: ServerOptions) -> Result<Server, String> {
+        let config_file = loaded.source.path.clone();
+        let ground = Ground::open(&loaded.config, &config_file)?;
+        let machine = machine::warnings(&loaded);
+        let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default()).await;
+        let candidate = candidate.map_err(|problems| problems.to_string())?;
+        for warning in candidate.warnings().iter().chain(&machine) {
+            tracing::warn!("{warning}");
+        }
+        let config = candidate.config().clone();
+        let store = open_store(&config, &ground.data_dir).map_err(|error| error.to_string())?;
+        let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
+            format!("server.listen = {}: cannot be listened on: {error}", config.server.listen)
+        })?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let door = OperatorDoor::open(&ground.data_dir, address, &config.server.base_path)?;
+        payments::warn_of_orphans(candidate.gateways(), &store);
+        store.events_want(candidate.wants_events()).await.map_err(|error| error.to_string())?;
+
+        let opened = Opened { clock: options.clock.clone(), store, door, config_file };
+        let (app, stored) = opened.build(ground, candidate, log, &options).await?;
+        Server::start(app, listener, stored)
+    }
+
+    /// Starts the background tasks.
+    fn start(app: Arc<App>, listener: TcpListener, stored: StoredQueue) -> Result<Server, String> {
+        let config_file = app.reload_status().file.clone();
+        if app.ground.key_made {
+            app.audit(AuditEvent::new(AuditKind::KeyCreated).subject("master key"));
+        }
+        app.audit(AuditEvent::new(AuditKind::ConfigLoaded).subject(config_file.display()));
+        let stop = CancellationToken::new();
+        reload::watch(app.clone(), &config_file, stop.clone())?;
+        tokio::spawn(upkeep::upkeep(app.clone(), stop.clone()));
+        tokio::spawn(ChatService::publish_all(stored, app.hub.clone()));
+        tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
+        let background = TaskTracker::new();
+        background.spawn(look_after(app.sockets.clone(), stop.clone()));
+        background.spawn(payments::reconcile(app.clone(), stop.clone()));
+        background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
+        Ok(Server { app, listener, stop, background })
+    }
+
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// The base address of the API, without a slash at the end.
+    pub fn url(&self) -> String {
+        let address = self.listener.local_addr().unwrap_or(self.app.limits.listen);
+        format!("http://{address}{}", self.app.limits.base_path)
+    }
+
+    /// Cancelling it ends [`Server::run`] gracefully.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Serves until the stop token is cancelled; returns when everything in flight is done and stored.
+    pub async fn run(self) {
+        let Server { app, listener, stop, background } = self;
+        let limits = app.limits.clone();
+        let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
+        server::serve(listener, app.api.clone(), stop).await;
+        app.detached.close();
+        app.sockets.tasks.close();
+        background.close();
+        let finished =
+            async { tokio::join!(app.detached.wait(), app.sockets.tasks.wait(), background.wait()) };
+        if tokio::time::timeout(grace, finished).await.is_err() {
+            let tasks = app.detached.len() + app.sockets.tasks.len() + background.len();
+            tracing::warn!(tasks, "work still running after the grace time is dropped");
+        }
+        if let Err(error) = app.live().identity.flush_last_seen().await {
+            tracing::warn!(%error, "last-seen times could not be stored");
+        }
+        app.live().identity.audit().flush().await;
+        app.store.close();
+        tracing::info!("stopped");
+    }
+}
+
+/// The queue that chat events are published from.
+type StoredQueue = tokio::sync::mpsc::UnboundedReceiver<Stored>;
+
+/// What was opened before anything is built on it.
+struct Opened {
+    clock: Arc<dyn Clock>,
+    store: Store,
+    door: OperatorDoor,
+    config_file: PathBuf,
+}
+
+impl Opened {
+    /// Builds what outlives configurations, and lets the candidate take over there.
+    async fn build(
+        self,
+        ground: Ground,
+        candidate: Candidate,
+        log: LogHandle,
+        options: &ServerOptions,
+    ) -> Result<(Arc<App>, StoredQueue), String> {
+        let Opened { clock, store, door, config_file } = self;
+        let config = candidate.config().clone();
+        let metrics = Arc::new(Metrics::new());
+        let sms_queue = open_queue(&store, &clock, &metrics).await?;
+        let tokens = candidate.tokens().clone();
+        let services = Services::new(&config, tokens, &store, &ground.key, &clock, sms_queue.ids())?;
+        let (chat, stored) = ChatService::new(store.clone(), clock.clone(), config.chat.rules());
+        let chat = Arc::new(chat);
+        let files = FileStore::open(&ground.data_dir, chat.clone(), ground.key.derive(KeyUse::FileLinks))?;
+        let identity = services.identity.clone();
+        let sockets = Arc::new(Sockets::new(chat.clone(), identity, metrics.clone(), clock.clone()));
+        let inbox = Arc::new(SandboxInbox::new(options.print_sandbox));
+        let reports = Arc::new(Reports::new(ground.registry.clone()));
+        let view = Arc::new(View::default());
+        let shared = Shared {
+            services: generation::Services::new(&store, &clock, chat.clone()),
+            sockets: sockets.clone(),
+            files: Arc::new(files),
+            inbox: inbox.clone(),
+            bank: ground.bank.clone(),
+            report_secrets: ReportSecrets::new(ground.key.derive(KeyUse::SmsReports)),
+            decoder: reports.clone(),
+            meter: metrics.clone(),
+            operator_token: door.token.clone(),
+            view: view.clone(),
+            document: Arc::new(openapi::document(&config.server.base_path)),
+            test_routes: options.test_routes,
+        };
+        let (registry, gates) = (ground.registry.clone(), Gates::default());
+        let standing =
+            Standing { registry, log, metrics, inbox, reports, chat, sockets, sms_queue, gates, shared };
+        let (live, desired) = candidate.take_over(&standing, &services);
+        let app = Arc::new(App::new(store, ground, standing, live, desired, door, config_file)?);
+        view.show(&app);
+        Ok((app, stored))
+    }
+}
+
+/// The queue of messages; what was being sent when the server ended is resumed or its outcome is unknown.
+async fn open_queue(store: &Store, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<SmsQueue, String> {
+    let opened = SmsQueue::open(store.clone(), clock.clone(), metrics.message_observer()).await;
+    let (sms_queue, recovered) = opened.map_err(|error| error.to_string())?;
+    if recovered != Recovered::default() {
+        tracing::warn!(
+            resumed = recovered.resumed,
+            unknown = recovered.unknown,
+            failed = recovered.failed,
+            "messages that were being sent when the server ended"
+        );
+    }
+    Ok(sms_queue)
+}
