@@ -317,7 +317,10 @@ const PREPARED: &[Case] = &[
     case(
         "a host that is not granted",
         "[provider.KAVENEGAR_COM]\nhosts = [\"other.example\"]\n[provider.KAVENEGAR_COM.settings]\napi_key = \"x\"\n",
-        &["FILE:2: provider.KAVENEGAR_COM.hosts: host ..."],
+        &[
+            "FILE:2: provider.KAVENEGAR_COM.hosts: host \"api.kavenegar.com\" is not granted, granted are: other.example",
+            "FILE:3: provider.KAVENEGAR_COM.settings.base_url: setting \"base_url\": host \"api.kavenegar.com:443\" is not granted, ...",
+        ],
     ),
     case(
         "a key and a plugin",
@@ -407,6 +410,19 @@ async fn a_refused_edit_changes_nothing_of_what_serves() {
         gateway.app.reload_status().last_error = None;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+
+    // The domain's own bound of a text, beside changes of providers and level that are right by themselves.
+    let long =
+        format!("[auth]\notp_text = \"{{code}} {}\"\n[log]\nlevel = \"error\"\n{changes}", "x".repeat(300));
+    replace(&file, long.as_bytes());
+    let refused = |status: &Value| {
+        status["config"]["last_error"].as_str().is_some_and(|said| said.contains("auth.otp_text"))
+    };
+    gateway.wait_for("a refusal of the text", refused).await;
+    assert!(
+        Arc::ptr_eq(&live, &gateway.app.live()) && Arc::ptr_eq(&providers, &gateway.app.registry.snapshot())
+    );
+    assert_eq!(lasting(&gateway).await, before);
 
     // What is right is still taken.
     replace(&file, format!("{valid}\n{changes}").as_bytes());

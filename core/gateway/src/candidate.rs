@@ -91,6 +91,7 @@ impl Candidate {
                 // Reading the file has refused these already, at the line of their key.
                 let rules = [otp.err(), identity.err()].into_iter().flatten();
                 problems.extend(rules.map(|error| loaded.source.problem("auth", None, error.to_string())));
+                problems.sort_by_key(|problem| problem.line);
                 Err(Problems(problems))
             }
         }

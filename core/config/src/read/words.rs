@@ -114,10 +114,11 @@ fn by_distance<'a>(name: &str, names: &[&'a str]) -> Vec<&'a str> {
     names
 }
 
-/// Whether one name may be a slip of the other: a third of it differs at most, or one begins with the other.
+/// Whether one name may be a slip of the other: two characters or a third of it differ, or it is the other's beginning.
 pub(crate) fn is_near(name: &str, other: &str) -> bool {
     let longer = name.chars().count().max(other.chars().count());
-    distance(name, other) * 3 <= longer || (name.len() >= 4 && other.starts_with(name))
+    longer >= 4 && distance(name, other) <= (longer / 3).max(2)
+        || (name.len() >= 4 && other.starts_with(name))
 }
 
 /// Characters to insert, remove or replace (Levenshtein).
