@@ -153,6 +153,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_somebody_in_front_did_not_take_the_message() {
+        for status in [302, 400, 404, 405, 413] {
+            for body in ["", "<html>", "{}", r#"{"error":"not found"}"#] {
+                let error = lookup(status, body.to_owned());
+                assert!(matches!(error, Error::Unavailable(_)), "{status} {body}: {error:?}");
+            }
+        }
+        for status in [401, 403] {
+            assert!(matches!(lookup(status, "<html>".to_owned()), Error::Unauthorized(_)));
+        }
+        assert!(matches!(lookup(429, "<html>".to_owned()), Error::Throttled(_)));
+        assert!(matches!(lookup(408, "<html>".to_owned()), Error::UnknownOutcome(_)));
+    }
+
+    #[test]
     fn throttling_says_how_long_when_the_provider_does() {
         let response = HttpResponse {
             status: 429,

@@ -1,8 +1,9 @@
 //! `sms/status`, and the reports the provider pushes to a callback URL.
 //!
-//! Both speak the same states. The names of the pushed fields are in no public source, so `messageid` and
-//! `status` are taken from the query, then from a form body, without regard to case. A push of an incoming
-//! message (with `from` or `message` and no status) holds no report and is no error.
+//! Both use the same states. No public source names the fields of a push, so `messageid` and `status` are read without
+//! regard to case from the query, from a form body, or from JSON: one object, an array of objects, or either of them
+//! under `entries`. A push of an incoming message (`from` or `message`, and no status) holds no report. Anything else is
+//! an error, so that the gateway answers 4xx and counts it.
 
 use chelseru_plugin_sdk::json::Node;
 use chelseru_plugin_sdk::sms::push::Delivery;
@@ -64,8 +65,12 @@ fn state(status: Option<i64>) -> State {
 
 impl SmsPush for Kavenegar {
     fn parse_push(delivery: Delivery) -> Result<Vec<Report>, String> {
+        let body = delivery.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&delivery.body);
+        if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            return json_reports(body);
+        }
         let mut pairs = encode::form_decode(&delivery.query);
-        pairs.extend(encode::form_decode(&String::from_utf8_lossy(&delivery.body)));
+        pairs.extend(encode::form_decode(&String::from_utf8_lossy(body)));
         // Repeated fields and comma lists both mean several values.
         let values = |name: &str| -> Vec<&str> {
             let named = pairs.iter().filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
@@ -76,25 +81,50 @@ impl SmsPush for Kavenegar {
                 .collect()
         };
         let (ids, statuses) = (values("messageid"), values("status"));
-        if statuses.is_empty()
-            && (ids.is_empty() || !values("from").is_empty() || !values("message").is_empty())
-        {
+        if statuses.is_empty() && !(values("from").is_empty() && values("message").is_empty()) {
             return Ok(Vec::new());
+        }
+        if ids.is_empty() && statuses.is_empty() {
+            return Err("no messageid and no status".to_owned());
         }
         if ids.len() != statuses.len() {
             return Err(format!("{} messageid for {} status", ids.len(), statuses.len()));
         }
-        let report = |(id, status): (&str, &str)| {
-            let code = number::fold_digits(status).parse::<i64>();
-            let code = code.map_err(|_| "status is not a number".to_owned())?;
-            let id = number::fold_digits(id);
-            if !id.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err("messageid is not a number".to_owned());
-            }
-            Ok(Report { message_id: id.into_owned(), state: state(Some(code)), detail: code.to_string() })
-        };
-        ids.into_iter().zip(statuses).map(report).collect()
+        ids.into_iter().zip(statuses).map(|(id, status)| pushed(id, status)).collect()
     }
+}
+
+/// The reports in a JSON body.
+fn json_reports(body: &[u8]) -> Result<Vec<Report>, String> {
+    let node = Node::parse(body).map_err(|_| "the body is not JSON".to_owned())?;
+    let entries = node.get_any_case("entries");
+    let items = if entries == &Node::Null { node.items() } else { entries.items() };
+    if items.is_empty() {
+        return Err("no messageid and no status".to_owned());
+    }
+    let mut reports = Vec::with_capacity(items.len());
+    for item in items {
+        let get = |name: &str| item.get_any_case(name).text();
+        let (id, status) = (get("messageid"), get("status"));
+        if status.is_empty() && !(get("from").is_empty() && get("message").is_empty()) {
+            continue;
+        }
+        if id.is_empty() || status.is_empty() {
+            return Err("an entry without messageid or status".to_owned());
+        }
+        reports.push(pushed(id, status)?);
+    }
+    Ok(reports)
+}
+
+fn pushed(id: &str, status: &str) -> Result<Report, String> {
+    let code = number::fold_digits(status).parse::<i64>();
+    let code = code.map_err(|_| "status is not a number".to_owned())?;
+    let id = number::fold_digits(id);
+    if !id.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("messageid is not a number".to_owned());
+    }
+    Ok(Report { message_id: id.into_owned(), state: state(Some(code)), detail: code.to_string() })
 }
 
 #[cfg(test)]
@@ -180,6 +210,39 @@ mod tests {
     }
 
     #[test]
+    fn pushed_reports_are_read_from_json() {
+        let one = Ok(vec![("5461268677656004204".to_owned(), State::Delivered)]);
+        for body in [
+            r#"{"messageid":5461268677656004204,"status":10}"#,
+            r#"{"MessageId":"5461268677656004204","Status":"۱۰","extra":{"a":[1]}}"#,
+            "\u{feff} [{\"messageid\":5461268677656004204,\"status\":\"10\"}]",
+            r#"{"entries":[{"messageid":5461268677656004204,"status":10}]}"#,
+            r#"{"entries":{"messageid":5461268677656004204,"status":10}}"#,
+        ] {
+            assert_eq!(push("", body), one, "{body}");
+        }
+        let two = r#"[{"messageid":1,"status":5},{"messageid":2,"status":11}]"#;
+        assert_eq!(
+            push("a=b", two),
+            Ok(vec![("1".to_owned(), State::Sent), ("2".to_owned(), State::Failed)])
+        );
+        let incoming = r#"{"messageid":1,"from":"09120000001","to":"1000","message":"hi"}"#;
+        assert_eq!(push("", incoming), Ok(Vec::new()));
+        for (body, told) in [
+            ("{", "the body is not JSON"),
+            ("[]", "no messageid and no status"),
+            ("[1]", "an entry without messageid or status"),
+            ("{}", "an entry without messageid or status"),
+            (r#"{"messageid":1}"#, "an entry without messageid or status"),
+            (r#"{"messageid":1.5e400,"status":1}"#, "the body is not JSON"),
+            (r#"{"messageid":-1,"status":1}"#, "messageid is not a number"),
+            (r#"{"messageid":1,"status":"sent"}"#, "status is not a number"),
+        ] {
+            assert_eq!(push("", body), Err(told.to_owned()), "{body}");
+        }
+    }
+
+    #[test]
     fn a_broken_push_never_panics() {
         for bytes in chelseru_plugin_sdk::testing::mutations("messageid=1,2&status=%DB%B1,11&from=a+b") {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -189,12 +252,20 @@ mod tests {
                 }
             }
         }
+        for bytes in chelseru_plugin_sdk::testing::mutations(r#"{"entries":[{"messageid":1,"status":"10"}]}"#)
+        {
+            if let Ok(reports) = push("", &String::from_utf8_lossy(&bytes)) {
+                assert!(reports.len() <= 1);
+            }
+        }
     }
 
     #[test]
     fn a_push_without_a_report_is_empty_and_a_broken_one_is_named() {
-        assert_eq!(push("", ""), Ok(Vec::new()));
         assert_eq!(push("messageid=1&from=09120000001&to=1000&message=hi", ""), Ok(Vec::new()));
+        for (query, body) in [("", ""), ("a=b", ""), ("", "hello"), ("", "<xml/>")] {
+            assert_eq!(push(query, body), Err("no messageid and no status".to_owned()), "{query} {body}");
+        }
         assert_eq!(push("messageid=1", ""), Err("1 messageid for 0 status".to_owned()));
         assert_eq!(push("status=10", ""), Err("0 messageid for 1 status".to_owned()));
         assert_eq!(push("messageid=1,2&status=10", ""), Err("2 messageid for 1 status".to_owned()));

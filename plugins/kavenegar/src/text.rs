@@ -262,9 +262,10 @@ mod tests {
         };
         assert_eq!(ids(&sent(whole.clone().into_bytes(), 200).expect("accepted")), [Ok("8792343001")]);
         for body in testing::truncations(&whole) {
-            for status in [200, 404, 502] {
+            for status in [200, 408, 502] {
                 assert!(matches!(sent(body.clone(), status), Err(Error::UnknownOutcome(_))));
             }
+            assert!(matches!(sent(body.clone(), 404), Err(Error::Unavailable(_))));
             assert!(matches!(sent(body.clone(), 503), Err(Error::BrokeDown(_))));
         }
         for body in testing::mutations(&whole) {

@@ -25,6 +25,12 @@ pub(crate) fn outcome(result: &str) -> Result<Accepted, Error> {
     Err(error(code))
 }
 
+/// Whether a result is a code that refuses, and so certainly no message id.
+pub(crate) fn is_code(result: &str) -> bool {
+    let refuses = |error: &Error| !matches!(error, Error::UnknownOutcome(_));
+    outcome(result).as_ref().is_err_and(refuses)
+}
+
 pub(crate) fn accepted(id: &str) -> Accepted {
     Accepted { message_id: id.to_owned(), duplicate: false, cost_rial: None }
 }

@@ -25,17 +25,26 @@ fn post(base: &str, method: &str, token: &str, object: Object) -> Request {
 /// The answer's object, and its status text.
 ///
 /// # Errors
-/// What the HTTP status alone refuses; `unclear` for another answer that is not 2xx or no JSON object.
+/// `invalid-message` for the provider's own problem object with HTTP 400, the refusal for a status text;
+/// [`Answer::unclear`] for another answer that is not 2xx or no JSON object.
 fn object(answer: &Answer) -> Result<Node<'_>, Error> {
-    match answer.status() {
-        400 => Err(Error::invalid_message(400, "the provider calls the request malformed")),
-        code @ (401 | 403) => Err(Error::unauthorized(code, "token refused")),
-        429 => Err(Error::Throttled(answer.retry_after_secs())),
-        _ if !answer.is_success() => Err(answer.unclear()),
-        _ => match answer.json()? {
-            node @ Node::Object(_) => Ok(node),
-            _ => Err(answer.unclear()),
-        },
+    let node = answer.json()?;
+    let Node::Object(_) = node else { return Err(answer.unclear()) };
+    if answer.is_success() {
+        return Ok(node);
+    }
+    let ids = [node.get("recId"), node.get("recIds"), node.get("id")];
+    if ids.iter().any(|id| !matches!(id.text(), "" | "0") || !id.items().is_empty()) {
+        return Err(Error::unknown_outcome("an id in an answer that is not 2xx"));
+    }
+    let status = node.get("status");
+    match (answer.status(), status.text()) {
+        (400, _) if !node.get("errors").entries().is_empty() => {
+            Err(Error::invalid_message(400, "the provider calls the request malformed"))
+        }
+        // A text is the provider's own word; a number is the HTTP status again.
+        (_, text) if !text.is_empty() && status.integer().is_none() => Err(refusal(text)),
+        _ => Err(answer.unclear_because("no status text")),
     }
 }
 
@@ -218,7 +227,15 @@ mod tests {
         assert!(matches!(text_error(401, ""), Error::Unauthorized(_)));
         assert!(matches!(text_error(403, "<html>"), Error::Unauthorized(_)));
         assert!(matches!(text_error(429, ""), Error::Throttled(None)));
-        assert!(matches!(text_error(404, ""), Error::UnknownOutcome(_)));
+        for (status, body) in [(302, ""), (404, "<html>"), (405, "<html>"), (413, "<html>"), (400, "<html>")]
+        {
+            assert!(matches!(text_error(status, body), Error::Unavailable(_)), "{status}");
+        }
+        assert!(matches!(text_error(408, "<html>"), Error::UnknownOutcome(_)));
+        let own = r#"{"recId":0,"status":"اعتبار کافی نیست"}"#;
+        assert!(matches!(text_error(400, own), Error::InsufficientCredit(_)), "its own word counts");
+        let id = r#"{"recId":3741437414,"status":""}"#;
+        assert!(matches!(text_error(404, id), Error::UnknownOutcome(_)), "it may be on its way");
         assert!(matches!(text_error(200, "[]"), Error::UnknownOutcome(_)));
     }
 

@@ -24,12 +24,9 @@ fn request(login: &Login, method: &str, fields: &[(&str, &str)]) -> Request {
 /// The answer with its `Value`, which may also come bare.
 ///
 /// # Errors
-/// `throttled` for HTTP 429, `unauthorized` for words that mean a bad login; `unclear` for any other answer
-/// that is not 2xx or has no value.
+/// `unauthorized` for words that mean a bad login; [`Answer::unclear`] for an answer without a value;
+/// `unknown-outcome` for a message id in an answer that is not 2xx.
 fn value(answer: &Answer) -> Result<String, Error> {
-    if answer.status() == 429 {
-        return Err(Error::Throttled(answer.retry_after_secs()));
-    }
     let node = answer.json()?;
     let words = node.get_any_case("StrRetStatus").text();
     let bad_login =
@@ -44,10 +41,18 @@ fn value(answer: &Answer) -> Result<String, Error> {
             Err(Error::unauthorized(words, "wrong user or password"))
         }
         "" => Err(answer.unclear_because("no Value")),
-        // It may be the id of a message that is on its way.
-        _ if !answer.is_success() => Err(Error::unknown_outcome("a Value in an answer that is not 2xx")),
+        // It may be the id of a message that is on its way. A code keeps its meaning on any HTTP status.
+        _ if !answer.is_success() && value.split(',').any(|value| code::outcome(value).is_ok()) => {
+            Err(Error::unknown_outcome("a message id in an answer that is not 2xx"))
+        }
         _ => Ok(value.to_owned()),
     }
+}
+
+/// The value that answers a question: any number is one, so the HTTP status has to be 2xx.
+fn asked(answer: &Answer) -> Result<String, Error> {
+    let value = value(answer)?;
+    if answer.is_success() { Ok(value) } else { Err(answer.unclear_because("a Value")) }
 }
 
 pub(crate) fn send(context: &dyn Context, login: &Login, message: &Outgoing) -> Outcomes {
@@ -73,7 +78,7 @@ pub(crate) fn send_template(
 /// The delivery code of one message.
 pub(crate) fn delivery(context: &dyn Context, login: &Login, id: &str) -> Result<Option<i64>, Error> {
     let answer = request(login, "GetDeliveries2", &[("recID", id)]).ask(context)?;
-    let value = value(&answer)?;
+    let value = asked(&answer)?;
     // A list of one is a list.
     let code = Node::Text(value.trim_matches(['[', ']', ' ']).into()).integer();
     code.map(Some).ok_or_else(|| answer.unclear_because("no delivery code"))
@@ -82,7 +87,7 @@ pub(crate) fn delivery(context: &dyn Context, login: &Login, id: &str) -> Result
 /// Messages left.
 pub(crate) fn credit(context: &dyn Context, login: &Login) -> Result<i64, Error> {
     let answer = request(login, "GetCredit", &[]).ask(context)?;
-    let value = value(&answer)?;
+    let value = asked(&answer)?;
     Node::Text(value.as_str().into()).integer().ok_or_else(|| answer.unclear_because("no credit"))
 }
 
@@ -196,5 +201,14 @@ mod tests {
         assert!(matches!(error, Err(Error::UnknownOutcome(_))));
         let error = MeliPayamak::send_text(&script("rest").reply(429, ""), texts(ONE));
         assert_eq!(error.expect_err("throttled"), Error::Throttled(None));
+        let many = format!("2,{ID}");
+        let error = MeliPayamak::send_text(&script("rest").reply(400, answer(&many)), texts(TWO));
+        assert!(matches!(error, Err(Error::UnknownOutcome(_))), "one of them may be on its way");
+        for status in [400, 401, 500] {
+            let error = MeliPayamak::send_text(&script("rest").reply(status, answer("2")), texts(ONE));
+            assert!(matches!(error, Err(Error::InsufficientCredit(_))), "{status}: its own code counts");
+            let credit = MeliPayamak::credit(&script("rest").reply(status, answer("1500")));
+            assert!(credit.is_err(), "{status}: {credit:?}");
+        }
     }
 }

@@ -81,19 +81,16 @@ fn inside<'x>(xml: &'x str, name: &str) -> Option<(&'x str, &'x str)> {
 /// The result of an operation.
 ///
 /// # Errors
-/// `throttled` for HTTP 429; `unclear` for a fault, a page, or any other answer without a result;
-/// `unknown-outcome` for a result in an answer that is not 2xx.
+/// [`Answer::unclear`] for a fault, a page, or any other answer without a result; `unknown-outcome` for a result that is
+/// no plain code in an answer that is not 2xx.
 fn result<'a>(answer: &Answer, body: &'a str, operation: &str) -> Result<&'a str, Error> {
-    if answer.status() == 429 {
-        return Err(Error::Throttled(answer.retry_after_secs()));
-    }
     if inside(body, "Fault").is_some() {
         return Err(answer.unclear_because("a SOAP fault"));
     }
     match inside(body, &[operation, "Result"].concat()) {
         None => Err(answer.unclear()),
-        // It may be the id of a message that is on its way.
-        Some(_) if !answer.is_success() => {
+        // It may be the id of a message that is on its way. A code keeps its meaning on any HTTP status.
+        Some((text, _)) if !answer.is_success() && !code::is_code(text) => {
             Err(Error::unknown_outcome("a result in an answer that is not 2xx"))
         }
         Some((text, _)) => Ok(text.trim()),
@@ -137,6 +134,9 @@ pub(crate) fn send_template(
 /// The whole number an operation that only reads answers with.
 fn ask(context: &dyn Context, login: &Login, operation: &str, arguments: &str) -> Result<i64, Error> {
     let answer = request(login, operation, arguments).ask(context)?;
+    if !answer.is_success() {
+        return Err(answer.unclear());
+    }
     let body = answer.text();
     let number = Node::Text(Cow::Borrowed(result(&answer, &body, operation)?)).integer();
     number.ok_or_else(|| answer.unclear_because("no number"))
@@ -222,6 +222,18 @@ mod tests {
             let error = MeliPayamak::send_text(&script("soap").reply(status, body.as_str()), texts(ONE));
             assert!(matches!(error, Err(Error::UnknownOutcome(_))), "{body}: {error:?}");
         }
+        for (status, code) in [(400, "2"), (500, "2")] {
+            let error = MeliPayamak::send_text(
+                &script("soap").reply(status, answer("SendSimpleSMS2", code)),
+                texts(ONE),
+            );
+            assert!(
+                matches!(error, Err(Error::InsufficientCredit(_))),
+                "{status}: its own code counts: {error:?}"
+            );
+        }
+        let refused = MeliPayamak::send_text(&script("soap").reply(400, fault), texts(ONE));
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
         for list in [format!("<string>{ID}</string>"), String::new(), "<string>".to_owned()] {
             let body = answer("SendSimpleSMS", &list);
             let error = MeliPayamak::send_text(&script("soap").reply(200, body), texts(TWO));

@@ -67,20 +67,19 @@ fn request(context: &dyn Context, path: &str, fields: &[(&str, &str)]) -> Result
 /// The answer of a request that was carried out.
 ///
 /// # Errors
-/// The refusal, whether the body's `status` tells it or the HTTP status; `unclear` for everything else.
+/// The refusal that the body's `status` names; [`Answer::unclear`] for a body without a known `status`.
 fn accepted(answer: &Answer) -> Result<Node<'_>, Error> {
-    let node = answer.json();
-    let status = node.as_ref().ok().and_then(|node| node.get_any_case("status").integer());
-    // Without a status in the body the HTTP status may refuse, but never accept.
-    let refusal = status.unwrap_or_else(|| if answer.is_success() { 0 } else { i64::from(answer.status()) });
-    match refusal {
-        200 if status.is_some() => node,
-        100 => Err(Error::rejected(100, "refused without a reason")),
-        401 | 403 => Err(Error::unauthorized(refusal, "not authenticated")),
-        429 => Err(Error::Throttled(answer.retry_after_secs())),
-        // Another refusal in the provider's own words; its page for a person is no such thing.
-        300..=499 if status.is_some() => Err(Error::rejected(refusal, "refused")),
-        _ => Err(answer.unclear_because(if status.is_some() { "an unknown status" } else { "no status" })),
+    let node = answer.json()?;
+    match node.get_any_case("status").integer() {
+        Some(200) => Ok(node),
+        Some(100) => Err(Error::rejected(100, "refused without a reason")),
+        Some(status @ (401 | 403)) => Err(Error::unauthorized(status, "not authenticated")),
+        Some(429) => Err(Error::Throttled(answer.retry_after_secs())),
+        // 408 of the provider's own says no more than HTTP's: it may have been carried out.
+        Some(408) => Err(answer.unclear_with(408, "status 408")),
+        Some(status @ 300..=499) => Err(Error::rejected(status, "refused")),
+        Some(_) => Err(answer.unclear_because("an unknown status")),
+        None => Err(answer.unclear_because("no status")),
     }
 }
 
@@ -271,6 +270,12 @@ mod tests {
             (200, r#"{"status":429}"#, "Throttled"),
             (200, r#"{"status":404}"#, "Rejected"),
             (200, r#"{"status":422}"#, "Rejected"),
+            // Not the provider's own answer: whoever said it did not take the message.
+            (302, "", "Unavailable"),
+            (404, "<html>", "Unavailable"),
+            (405, "<html>", "Unavailable"),
+            (413, "<html>", "Unavailable"),
+            (404, "{}", "Unavailable"),
         ] {
             let error = send(http_status, body).expect_err(body);
             assert!(
@@ -290,7 +295,8 @@ mod tests {
             (200, r#"{"status":true}"#),
             (200, r#"{"status":201}"#),
             (200, r#"{"status":500}"#),
-            (404, "<html>"),
+            (200, r#"{"status":408}"#),
+            (408, "<html>"),
             (504, ""),
             (502, "<html>"),
         ] {

@@ -27,7 +27,7 @@ impl Plugin for SandboxSms {
     fn describe() -> Description {
         let summary = "Accepts every message and sends none; for trying the gateway out.";
         let fail = "Simulated fault: invalid-recipient, invalid-message, invalid-template, unauthorized, \
-             insufficient-credit, throttled, unavailable, rejected, unknown-outcome or misconfigured.";
+             insufficient-credit, throttled, unavailable, rejected, unknown-outcome, broke-down or misconfigured.";
         Description::new("sandbox-sms", env!("CARGO_PKG_VERSION"), summary)
             .setting(Setting::text("fail", fail))
             .setting(
@@ -50,6 +50,7 @@ fn fault(context: &dyn Context) -> Result<(), Error> {
         "unavailable" => Error::unavailable(text),
         "rejected" => Error::rejected(name, text),
         "unknown-outcome" => Error::unknown_outcome(text),
+        "broke-down" => Error::BrokeDown(text.to_owned()),
         "misconfigured" => Error::misconfigured(text),
         _ => Error::misconfigured("setting fail names no fault"),
     })
@@ -159,6 +160,7 @@ mod tests {
             "unavailable",
             "rejected",
             "unknown-outcome",
+            "broke-down",
             "misconfigured",
         ];
         let mut kinds = Vec::new();

@@ -20,9 +20,17 @@ pub use crate::wit::base::chelseru::provider::http::{
     Error as HttpError, Header, Method, Request as HttpRequest, Response as HttpResponse,
 };
 
-/// HTTP statuses by which the server itself says that it did not do its work: 500, 501 and 503 (RFC 9110, 15.6).
-/// The other 5xx are said by somebody in front of it, who does not know how far the server came.
+/// HTTP statuses by which the server itself says that it failed: 500, 501 and 503 (RFC 9110, 15.6). The other 5xx come
+/// from a proxy, which does not know how far the server got.
 pub const OWN_FAILURES: [u16; 3] = [500, 501, 503];
+
+/// Whether an HTTP status alone says that the request was not carried out: a redirect, or a client error. HTTP 408 is
+/// left out, because the server gave up while it read the request and does not say how far it got (RFC 9110, 15.4 and
+/// 15.5).
+#[must_use]
+pub fn not_carried_out(status: u16) -> bool {
+    (300..500).contains(&status) && status != 408
+}
 
 /// A request on its way to being sent.
 #[derive(Debug, Clone)]
@@ -221,9 +229,11 @@ impl Answer {
         Node::parse(body).map_err(|_| self.unclear())
     }
 
-    /// The error for an answer that does not say what was done: `unknown-outcome` for a deed, `unavailable`
-    /// for a question, `broke-down` for a message whose server failed by its own word ([`OWN_FAILURES`]). It tells
-    /// the HTTP status and the kind of body, never the body.
+    /// The error for an answer that is not the provider's own. The HTTP status decides: a redirect or a client error
+    /// was not carried out ([`not_carried_out`]) and becomes `unauthorized` (401, 403, 407), `throttled` (429) or
+    /// `unavailable`; [`OWN_FAILURES`] of a message become `broke-down`; anything else is `unknown-outcome` for
+    /// [`Request::act`] and [`Request::hand_over`], `unavailable` for [`Request::ask`]. The text names the HTTP status and
+    /// the kind of body, never the body.
     pub fn unclear(&self) -> Error {
         let kind = match self.response.body.trim_ascii() {
             [] => "an empty body",
@@ -238,14 +248,18 @@ impl Answer {
         self.unclear_with(self.response.status, reason)
     }
 
-    /// [`Self::unclear_because`] for a provider that says a status of HTTP's kind within its answer; that one is
-    /// what counts.
+    /// [`Self::unclear_because`] for a provider that puts a status of HTTP's kind into its answer; that status counts.
     pub fn unclear_with(&self, status: u16, reason: &str) -> Error {
         let text = ["HTTP ", &self.response.status.to_string(), " with ", &log_text(reason)].concat();
-        if self.purpose == Purpose::HandOver && OWN_FAILURES.contains(&status) {
-            return Error::BrokeDown(text);
+        match status {
+            401 | 403 | 407 => Error::unauthorized(status, &text),
+            429 => Error::Throttled(self.retry_after_secs()),
+            status if not_carried_out(status) => Error::Unavailable(text),
+            status if self.purpose == Purpose::HandOver && OWN_FAILURES.contains(&status) => {
+                Error::BrokeDown(text)
+            }
+            _ => self.purpose.unclear(text),
         }
-        self.purpose.unclear(text)
     }
 }
 
@@ -341,8 +355,32 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_or_a_client_error_of_a_proxy_was_not_carried_out() {
+        let page = |status: u16| Script::new().reply(status, "<html>");
+        for status in (300..500).filter(|status| *status != 408) {
+            let unclear = [
+                Request::post(URL).act(&page(status)),
+                Request::post(URL).hand_over(&page(status)),
+                Request::post(URL).ask(&page(status)),
+            ]
+            .map(|answer| answer.expect("answered").unclear());
+            for error in unclear {
+                match status {
+                    401 | 403 | 407 => {
+                        assert!(matches!(&error, Error::Unauthorized(r) if r.code == status.to_string()))
+                    }
+                    429 => assert_eq!(error, Error::Throttled(None)),
+                    _ => assert_eq!(error, Error::Unavailable(format!("HTTP {status} with an HTML page"))),
+                }
+            }
+        }
+        let gave_up = Request::post(URL).hand_over(&page(408)).expect("answered").unclear();
+        assert!(matches!(gave_up, Error::UnknownOutcome(_)));
+    }
+
+    #[test]
     fn only_a_messages_server_that_says_it_failed_lets_another_provider_try() {
-        for status in [200, 404, 500, 501, 502, 503, 504, 520] {
+        for status in [200, 408, 500, 501, 502, 503, 504, 520] {
             let script = || Script::new().reply(status, "<html>");
             let handed_over = Request::post(URL).hand_over(&script()).expect("answered").unclear();
             let own = matches!(status, 500 | 501 | 503);
