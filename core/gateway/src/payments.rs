@@ -45,13 +45,13 @@ pub(crate) fn open(store: &Store, gateways: &PluginPaymentGateways) -> Result<Op
     Ok(open)
 }
 
-/// Settles what is due until the gateway stops: one task per gateway with open payments, so that one that answers
-/// slowly or not at all holds up its own payments only. What a round began goes on when the stop comes.
+/// Settles what is due until the gateway stops: one task per gateway with open payments or a list to read, so that one that
+/// answers slowly or not at all holds up its own payments only. What a round began goes on when the stop comes.
 pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
     while !stop.is_cancelled() {
         running.retain(|_, task| !task.is_finished());
-        match app.payments.open_gateways() {
+        match app.payments.due_gateways(app.live().gateways.as_ref()) {
             Ok(names) => {
                 for name in names {
                     let start = || tokio::spawn(reconcile_gateway(app.clone(), name.clone(), stop.clone()));
@@ -132,6 +132,9 @@ pub(crate) fn measure(app: &App) {
         idle.map(|name| (name, 0)).chain(open.iter().map(|(name, count)| (name.as_str(), *count)))
     {
         app.metrics.gauge("chelseru_payments_open", &[("gateway", name)], count as f64);
+    }
+    for (name, count) in app.payments.uncredited() {
+        app.metrics.gauge("chelseru_payments_uncredited", &[("gateway", &name)], count as f64);
     }
 }
 

@@ -26,9 +26,12 @@ macro_rules! error {
 
             impl GuestData for types::Rejection {
                 fn pass(&mut self, border: &Border) {
-                    let types::Rejection { code, text } = self;
+                    let types::Rejection { code, text, field } = self;
                     border.code(code);
                     border.text(text);
+                    if let Some(field) = field {
+                        border.code(field);
+                    }
                 }
             }
 
@@ -180,7 +183,10 @@ mod payments {
         fn pass(&mut self, border: &Border) {
             match self {
                 Verdict::Paid(receipt) | Verdict::PaidBefore(receipt) => receipt.pass(border),
-                Verdict::NotPaid(rejection) | Verdict::Cancelled(rejection) => rejection.pass(border),
+                Verdict::NotPaid(rejection)
+                | Verdict::Cancelled(rejection)
+                | Verdict::Failed(rejection)
+                | Verdict::ClaimDenied(rejection) => rejection.pass(border),
                 Verdict::Pending(seconds) => seconds.pass(border),
                 Verdict::Mismatch(field) => border.code(field),
                 Verdict::UnknownReference => {}
@@ -207,9 +213,11 @@ mod tests {
 
     #[test]
     fn what_a_provider_says_is_cut_and_escaped_and_a_message_id_is_whole_or_empty() {
-        let rejection = types::Rejection { code: "\u{1b}[31m".repeat(100), text: "x\n".repeat(500_000) };
+        let (code, text) = ("\u{1b}[31m".repeat(100), "x\n".repeat(500_000));
+        let rejection = types::Rejection { field: Some(code.clone()), code, text };
         let types::Error::Rejected(rejection) = passed(types::Error::Rejected(rejection)) else { panic!() };
         assert!(rejection.code.chars().count() <= 65 && rejection.code.starts_with("\\u{1b}[31m"));
+        assert_eq!(rejection.field.as_ref(), Some(&rejection.code));
         assert!(rejection.text.chars().count() <= 301 && rejection.text.starts_with("x\\nx"));
         let accepted =
             |id: String| passed(sms_types::Accepted { message_id: id, duplicate: false, cost_rial: None });

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::description::Description;
-use crate::grants::{Grants, HostGrant};
+use crate::grants::{GrantHost, Grants, HostGrant};
 use crate::limits::Limits;
 use crate::setting::{SettingKind, SettingSpec, SettingValue, setting_text, url_parse};
 
@@ -153,7 +153,7 @@ pub(crate) fn check(
             Grants::by_operator(parsed)
         }
     };
-    hosts_check(description, &asked, &settings, &grants, &mut problems);
+    hosts_check(description, binding, &asked, &settings, &grants, &mut problems);
 
     if problems.is_empty() {
         Ok(Bound { settings, secrets, grants })
@@ -205,6 +205,7 @@ fn settings_check(
 
 fn hosts_check(
     description: &Description,
+    binding: &Binding,
     asked: &[HostGrant],
     settings: &BTreeMap<String, String>,
     grants: &Grants,
@@ -214,8 +215,11 @@ fn hosts_check(
         [] => "none".to_owned(),
         entries => entries.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
-    // A host is not needed any more when it is only the default of a URL setting that the operator replaced.
-    let mut replaced = BTreeSet::new();
+    // A host needs no grant when it is only the default of a URL setting that the operator replaced, or when the plugin
+    // says so of a setting that the operator set.
+    let set = description.settings.iter().filter(|spec| binding.settings.contains_key(&spec.key));
+    let hosts = set.flat_map(|spec| &spec.replaces).filter_map(|host| host.parse::<HostGrant>().ok());
+    let mut replaced: BTreeSet<GrantHost> = hosts.map(|grant| grant.host).collect();
     let urls = |spec: &&SettingSpec| spec.kind == SettingKind::Url;
     for spec in description.settings.iter().filter(urls) {
         let Some(value) = settings.get(&spec.key) else { continue };
@@ -251,6 +255,7 @@ mod tests {
             secret: key == "api_key",
             default: default.map(str::to_owned),
             help: format!("the {key}"),
+            replaces: Vec::new(),
         }
     }
 
@@ -338,6 +343,49 @@ mod tests {
         assert!(bind(&settings("http://127.0.0.1:9001"), Some(&["127.0.0.1:9001"])).is_ok());
         assert!(bind(&settings("http://127.0.0.1:9002"), Some(&["127.0.0.1:9001"])).is_err());
         assert!(bind(&settings("ftp://relay.example.org"), Some(&["relay.example.org"])).is_err());
+    }
+
+    #[test]
+    fn a_link_needs_no_grant_and_is_a_url() {
+        let mut described = description();
+        described.settings.push(spec("payer_url", SettingKind::Link, false, None));
+        let bind = |url: &str| {
+            let settings = [("api_key", "k"), ("payer_url", url)];
+            let binding = Binding {
+                name: "SAMPLE".to_owned(),
+                settings: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect(),
+                hosts: None,
+                limits: Limits::default(),
+            };
+            check(&described, 0, 64 << 20, &binding).is_ok()
+        };
+        assert!(bind("https://pay.example.org/start"));
+        assert!(!bind("pay.example.org"));
+    }
+
+    #[test]
+    fn a_relay_for_several_hosts_needs_one_grant() {
+        let mut described = description();
+        described.hosts.push("old.example.com".to_owned());
+        described.settings[3].default = None;
+        described.settings[3].replaces = described.hosts.clone();
+        let bind = |url: Option<&str>, hosts: &[&str]| {
+            let settings = [("api_key", Some("k")), ("base_url", url)];
+            let settings =
+                settings.iter().filter_map(|(key, value)| Some(((*key).to_owned(), (*value)?.into())));
+            let binding = Binding {
+                name: "SAMPLE".to_owned(),
+                settings: settings.collect(),
+                hosts: Some(hosts.iter().map(|host| (*host).to_owned()).collect()),
+                limits: Limits::default(),
+            };
+            check(&described, 0, 64 << 20, &binding).map_err(|error| error.to_string())
+        };
+        let relay = Some("https://relay.example.org/x");
+        assert!(bind(relay, &["relay.example.org"]).is_ok());
+        assert!(bind(relay, &["api.example.com"]).is_err(), "the relay itself needs its grant");
+        let refused = bind(None, &["relay.example.org"]).err().expect("nothing is replaced");
+        assert!(refused.contains("api.example.com") && refused.contains("old.example.com"), "{refused}");
     }
 
     #[test]

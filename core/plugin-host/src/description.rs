@@ -71,16 +71,24 @@ impl Description {
         if raw.hosts.len() > HOSTS_MAX {
             return Err(format!("more than {HOSTS_MAX} hosts"));
         }
-        let hosts = raw
-            .hosts
-            .iter()
-            .map(|entry| match entry.parse::<HostGrant>() {
-                Ok(grant) => Ok(grant.to_string()),
-                Err(reason) => Err(format!("host {:?}: {reason}", shortened(entry))),
-            })
-            .collect::<Result<Vec<String>, String>>()?;
+        let hosts = hosts_parse(&raw.hosts)?;
+        for setting in &settings {
+            if let Some(host) = setting.replaces.iter().find(|host| !hosts.contains(host)) {
+                let key = &setting.key;
+                return Err(format!("setting \"{key}\" replaces {host:?}, which is not among the hosts"));
+            }
+        }
         Ok(Description { name: raw.name, version, summary: raw.summary, settings, hosts })
     }
+}
+
+/// Entries of an allow-list in their canonical form.
+fn hosts_parse(entries: &[String]) -> Result<Vec<String>, String> {
+    let parse = |entry: &String| match entry.parse::<HostGrant>() {
+        Ok(grant) => Ok(grant.to_string()),
+        Err(reason) => Err(format!("host {:?}: {reason}", shortened(entry))),
+    };
+    entries.iter().map(parse).collect()
 }
 
 fn setting_parse(raw: wit::Setting) -> Result<SettingSpec, String> {
@@ -98,6 +106,7 @@ fn setting_parse(raw: wit::Setting) -> Result<SettingSpec, String> {
         wit::SettingKind::Integer => SettingKind::Integer,
         wit::SettingKind::Boolean => SettingKind::Boolean,
         wit::SettingKind::Url => SettingKind::Url,
+        wit::SettingKind::Link => SettingKind::Link,
     };
     let default = match raw.default {
         None => None,
@@ -115,7 +124,12 @@ fn setting_parse(raw: wit::Setting) -> Result<SettingSpec, String> {
                 .map_err(|_| format!("the default of setting \"{key}\" is not {}", kind.name()))?,
         ),
     };
-    Ok(SettingSpec { key, kind, required: raw.required, secret: raw.secret, default, help: raw.help })
+    if raw.replaces.len() > HOSTS_MAX {
+        return Err(format!("setting \"{key}\" replaces more than {HOSTS_MAX} hosts"));
+    }
+    let replaces = hosts_parse(&raw.replaces)?;
+    let (required, secret, help) = (raw.required, raw.secret, raw.help);
+    Ok(SettingSpec { key, kind, required, secret, default, help, replaces })
 }
 
 /// One line of bounded length, because it goes to terminals and logs.
@@ -146,6 +160,7 @@ mod tests {
                 secret: false,
                 default: Some("https://a.com".to_owned()),
                 help: "Where.".to_owned(),
+                replaces: vec!["A.com".to_owned()],
             }],
             hosts: vec!["a.com".to_owned()],
         }
@@ -179,6 +194,13 @@ mod tests {
         assert!(refused(|d| d.settings[0].default = Some("\u{2066}a".to_owned())).contains("control"));
         assert!(refused(|d| d.hosts = vec!["a.com".to_owned(); HOSTS_MAX + 1]).contains("hosts"));
         assert!(refused(|d| d.hosts = vec!["https://a.com".to_owned()]).contains("http://"));
+        assert!(
+            refused(|d| d.settings[0].replaces = vec!["b.com".to_owned()]).contains("not among the hosts")
+        );
+        assert!(
+            refused(|d| d.settings[0].replaces = vec!["a.com".to_owned(); HOSTS_MAX + 1])
+                .contains("replaces")
+        );
         assert!(refused(|d| d.settings[0].key = "Base".to_owned()).contains("setting key"));
         assert!(refused(|d| d.settings[0].default = Some("a.com".to_owned())).contains("default"));
         assert!(refused(|d| d.settings[0].required = true).contains("required"));

@@ -20,6 +20,8 @@ pub enum SettingKind {
     Boolean,
     /// An absolute http or https URL, whose host needs a grant.
     Url,
+    /// An absolute http or https URL that only a payer's browser opens; its host needs no grant.
+    Link,
 }
 
 impl SettingKind {
@@ -28,7 +30,7 @@ impl SettingKind {
             SettingKind::Text => "text that is not empty",
             SettingKind::Integer => "a whole number that is not negative",
             SettingKind::Boolean => "true or false",
-            SettingKind::Url => "an absolute http or https URL",
+            SettingKind::Url | SettingKind::Link => "an absolute http or https URL",
         }
     }
 }
@@ -48,6 +50,8 @@ pub struct SettingSpec {
     pub default: Option<String>,
     /// One sentence for the operator.
     pub help: String,
+    /// Hosts of the description that need no grant once the operator sets this setting; in their canonical form.
+    pub replaces: Vec<String>,
 }
 
 /// A setting as the operator wrote it. Text is accepted for every kind, because a value that comes from an
@@ -126,7 +130,7 @@ pub(crate) fn setting_text(
             known @ ("true" | "false") => Ok(known.to_owned()),
             _ => Err(wrong),
         },
-        (SettingKind::Url, SettingValue::Text(text)) => match url_parse(text) {
+        (SettingKind::Url | SettingKind::Link, SettingValue::Text(text)) => match url_parse(text) {
             Some(_) => Ok(text.trim().to_owned()),
             None => Err((kind.name(), "something else")),
         },

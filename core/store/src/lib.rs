@@ -48,8 +48,8 @@ pub use money::ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, Wa
 pub use money::once::Once;
 pub use money::outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts};
 pub use money::payment::{
-    Currency, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt, PaymentSettled,
-    PaymentStart, PaymentState, PaymentStep, Redirect,
+    CLAIMS_MAX, Currency, KeptClaim, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft,
+    PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect,
 };
 pub use money::refund::{PaymentRefunded, Refund, RefundDraft, RefundTo};
 pub use money::reversal::{Reversal, ReversalState, ReversalStep};

@@ -111,6 +111,7 @@ impl Plugin for MeliPayamak {
         let summary = "Meli Payamak: texts, templates (shared service), delivery status, credit.";
         let api = "Interface to use: rest, soap or console; without it console when console_token is set, else rest.";
         let base_url = "Address of the chosen interface; a test or a relay overrides it.";
+        let hosts = [rest::BASE, soap::BASE, console::BASE].map(host);
         Description::new("meli-payamak", env!("CARGO_PKG_VERSION"), summary)
             .setting(Setting::text("username", "User name of the panel (rest and soap)."))
             .setting(
@@ -119,7 +120,7 @@ impl Plugin for MeliPayamak {
             .setting(Setting::secret("console_token", "Token of the console interface.").optional())
             .setting(Setting::text("sender", "Line to send texts from; templates need none."))
             .setting(Setting::text("api", api))
-            .setting(Setting::url(context::BASE_URL, base_url))
+            .setting(Setting::url(context::BASE_URL, base_url).replaces(&hosts))
             .setting(
                 Setting::integer(
                     context::REQUEST_TIMEOUT_MS,
@@ -127,9 +128,9 @@ impl Plugin for MeliPayamak {
                 )
                 .default("10000"),
             )
-            .host(host(rest::BASE))
-            .host(host(soap::BASE))
-            .host(host(console::BASE))
+            .host(hosts[0])
+            .host(hosts[1])
+            .host(hosts[2])
     }
 }
 
@@ -339,7 +340,11 @@ mod tests {
     #[test]
     fn hosts_of_all_interfaces_are_asked_for() {
         let hosts = ["rest.payamak-panel.com", "api.payamak-panel.com", "console.melipayamak.com"];
-        assert_eq!(MeliPayamak::describe().hosts, hosts);
+        let described = MeliPayamak::describe();
+        assert_eq!(described.hosts, hosts);
+        let base_url =
+            described.settings.iter().find(|setting| setting.key == "base_url").expect("described");
+        assert_eq!(base_url.replaces, hosts, "one relay stands for all three");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! PayPing, payment API v3.
 //!
-//! The provider counts toman: amounts are divided by ten here, which the rules make exact. The browser posts a form
-//! whose field `data` is a JSON text; it is a hint only. `verify` needs the receipt number from that form; when the
-//! form never came, the report of the payment names it. What the answer says about code, amount, our number and
-//! receipt is compared before anything counts as paid, also when the answer is "confirmed before" (409 with 110).
+//! The provider counts toman: amounts are divided by ten here, which the rules make exact. The browser posts a form whose
+//! field `data` is a JSON text. `verify` needs the receipt number from that form. Anybody can invent the form, so an answer
+//! that denies the receipt is `claim-denied` and says nothing about the payment; without a claim the report of the payment
+//! names the receipt. Code, amount, our payment id and the receipt of every answer are compared before anything counts as
+//! paid, also for "confirmed before" (409 with 110).
 //! Source: the v1-v2-v3 documentation and the official WooCommerce plugin, as collected in 2026.
 
 use chelseru_plugin_sdk::callback::Fields;
+use chelseru_plugin_sdk::context::PAYER_URL;
 use chelseru_plugin_sdk::encode;
 use chelseru_plugin_sdk::http::{Answer, Request};
 use chelseru_plugin_sdk::json::{Node, Object};
@@ -40,6 +42,7 @@ impl Plugin for Payping {
                 .default("false"),
             )
             .base_url("https://api.payping.ir", 15_000)
+            .payer_url()
     }
 }
 
@@ -82,9 +85,9 @@ impl Payment for Payping {
             if code.is_empty() {
                 return Err(answer.unclear_because("no paymentCode"));
             }
-            let url = match url {
-                "" => [&context.base_url()?, "/v3/pay/start/", &encode::segment(code)].concat(),
-                url => url.to_owned(),
+            let url = match (url, context.optional(PAYER_URL)) {
+                (url, None) if !url.is_empty() => url.to_owned(),
+                _ => [&context.payer_url()?, "/v3/pay/start/", &encode::segment(code)].concat(),
             };
             return Ok(Started {
                 reference: code.to_owned(),
@@ -119,7 +122,9 @@ impl Payment for Payping {
     }
 
     fn verify(context: &dyn Context, payment: Stored, claim: Option<Claim>) -> Result<Verdict, Error> {
-        let receipt = match claim.and_then(|claim| claim.receipt) {
+        let claimed = claim.and_then(|claim| claim.receipt);
+        let by_claim = claimed.is_some();
+        let receipt = match claimed {
             Some(receipt) => receipt,
             None => match find_receipt(context, &payment)? {
                 Found::Receipt(receipt) => receipt,
@@ -127,7 +132,7 @@ impl Payment for Payping {
             },
         };
         let Ok(receipt_number) = receipt.parse::<u64>() else {
-            return Ok(Verdict::Mismatch("paymentRefId".to_owned()));
+            return Ok(Verdict::ClaimDenied(Rejection::new("133", "the receipt is not a number")));
         };
         let body = Object::new()
             .number("paymentRefId", receipt_number)
@@ -138,22 +143,35 @@ impl Payment for Payping {
         if matches!(answer.status(), 202 | 502) {
             return Ok(Verdict::Pending(answer.retry_after_secs()));
         }
+        let differs = |difference: Difference| match difference {
+            // The receipt may be another payment's, which is what somebody wrote into a form.
+            Difference::Payment(field) if by_claim => {
+                Verdict::ClaimDenied(Rejection::new("", &["another ", field].concat()))
+            }
+            Difference::Payment(field) | Difference::Amount(field) => Verdict::Mismatch(field.to_owned()),
+        };
         if answer.status() == 200 {
-            return Ok(compare(&answer.json()?, &payment, &receipt, "200").unwrap_or_else(Verdict::Paid));
+            return Ok(
+                compare(&answer.json()?, &payment, &receipt, "200").map_or_else(differs, Verdict::Paid)
+            );
         }
         let node = answer.json().unwrap_or_default();
-        let (code, text) = error(&node);
-        Ok(match code.as_str() {
+        let rejection = rejection(&node);
+        Ok(match rejection.code.as_str() {
             ALREADY | "123" => {
                 let known = node.get_any_case("metaData").get_any_case("message");
                 if known.entries().is_empty() {
-                    return Err(answer.unclear_because("confirmed before, without saying what"));
+                    return Err(answer.unclear_with(200, "confirmed before, without saying what"));
                 }
-                compare(known, &payment, &receipt, &code).unwrap_or_else(Verdict::PaidBefore)
+                compare(known, &payment, &receipt, &rejection.code).map_or_else(differs, Verdict::PaidBefore)
             }
             "109" | "126" | "155" => Verdict::Pending(answer.retry_after_secs()),
-            "121" | "122" | "133" => Verdict::NotPaid(Rejection { code, text }),
-            "127" => Verdict::Cancelled(Rejection { code, text }),
+            // Not found, other data, another amount: so is a receipt that was invented.
+            "122" | "133" | "137" if by_claim => Verdict::ClaimDenied(rejection),
+            // 121: nothing is paid so far. 133: this receipt, which the report named, is not good.
+            "121" | "133" => Verdict::NotPaid(rejection),
+            "122" => Verdict::UnknownReference,
+            "127" => Verdict::Cancelled(rejection),
             "137" => Verdict::Mismatch("amount".to_owned()),
             _ => return Err(failure(&answer)),
         })
@@ -176,10 +194,10 @@ impl PaymentReverse for Payping {
                 _ => Ok(()),
             };
         }
-        match error(&answer.json().unwrap_or_default()).0.as_str() {
+        match rejection(&answer.json().unwrap_or_default()).code.as_str() {
             ALREADY => Ok(()),
             // It is being given back: ask again until it is.
-            "109" | "126" | "156" => Err(answer.unclear()),
+            code @ ("109" | "126" | "156") => Err(answer.unclear_with(200, &["code ", code].concat())),
             _ => Err(failure(&answer)),
         }
     }
@@ -208,7 +226,7 @@ fn find_receipt(context: &dyn Context, payment: &Stored) -> Result<Found, Error>
     let node = answer.json()?;
     let status = node.get_any_case("paymentStatus").text();
     let receipt = node.get_any_case("refId").text();
-    let reason = |text: &str| Rejection { code: status.to_owned(), text: text.to_owned() };
+    let reason = |text: &str| Rejection::new(status, text);
     Ok(match status {
         // Paid and confirmed, or paid and waiting for us.
         "1" | "5" if receipt.parse::<u64>().is_ok_and(|number| number > 0) => {
@@ -216,37 +234,42 @@ fn find_receipt(context: &dyn Context, payment: &Stored) -> Result<Found, Error>
         }
         "0" | "2" => Found::Verdict(Verdict::NotPaid(reason("not paid yet"))),
         "3" => Found::Verdict(Verdict::Cancelled(reason("cancelled"))),
-        "4" => Found::Verdict(Verdict::NotPaid(reason("refused by the bank"))),
+        "4" => Found::Verdict(Verdict::Failed(reason("the bank did not confirm it"))),
         _ => return Err(answer.unclear_because("a payment status nobody described")),
     })
 }
 
-/// The receipt, when it is about what was asked; else what differs.
-fn compare<'a>(node: &Node<'a>, payment: &Stored, receipt: &str, code: &str) -> Result<Verdict, Receipt> {
+/// Why a paid answer is not about what was asked; the name of the field.
+enum Difference {
+    /// It is another payment's.
+    Payment(&'static str),
+    /// It is this payment's, with another amount.
+    Amount(&'static str),
+}
+
+/// The receipt of a paid answer, when the answer is about what was asked.
+fn compare(node: &Node<'_>, payment: &Stored, receipt: &str, code: &str) -> Result<Receipt, Difference> {
     let get = |name: &str| node.get_any_case(name).text().to_owned();
-    let differs = |field: &str| Ok(Verdict::Mismatch(field.to_owned()));
-    if get("code") != payment.reference {
-        return differs("code");
+    for (field, stored) in [
+        ("code", payment.reference.as_str()),
+        ("clientRefId", &payment.local_id.to_string()),
+        ("paymentRefId", receipt),
+    ] {
+        if get(field) != stored {
+            return Err(Difference::Payment(field));
+        }
     }
     let amount = node.get_any_case("amount").integer().and_then(|toman| u64::try_from(toman).ok());
-    let Some(amount) = amount.and_then(|toman| toman.checked_mul(RIAL_PER_TOMAN)) else {
-        return differs("amount");
-    };
-    if amount != payment.amount_rial {
-        return differs("amount");
+    let amount = amount.and_then(|toman| toman.checked_mul(RIAL_PER_TOMAN));
+    if amount != Some(payment.amount_rial) {
+        return Err(Difference::Amount("amount"));
     }
-    if get("clientRefId") != payment.local_id.to_string() {
-        return differs("clientRefId");
-    }
-    if get("paymentRefId") != receipt {
-        return differs("paymentRefId");
-    }
-    Err(Receipt {
+    Ok(Receipt {
         number: receipt.to_owned(),
         card_pan: get("cardNumber"),
         card_hash: get("cardHashPan"),
         fee_rial: None,
-        amount_rial: Some(amount),
+        amount_rial: amount,
         code: code.to_owned(),
         text: String::new(),
     })
@@ -257,36 +280,48 @@ fn authorized(context: &dyn Context, request: Request) -> Result<Request, Error>
     Ok(request.header("authorization", &token).header("accept", "application/json"))
 }
 
-/// The code and words of an error body.
-fn error(node: &Node) -> (String, String) {
+/// The code, words and refused field of an error body. The provider names no field; these codes are about one.
+fn rejection(node: &Node) -> Rejection {
     let meta = node.get_any_case("metaData");
-    let text =
-        meta.get_any_case("errors").items().first().map_or("", |error| error.get_any_case("message").text());
-    (meta.get_any_case("code").text().to_owned(), text.to_owned())
+    let code = meta.get_any_case("code").text();
+    let field = match code {
+        "104" | "112" | "137" => "amount",
+        "105" => "returnUrl",
+        "113" => "payerIdentity",
+        _ => "",
+    };
+    let texts = meta.get_any_case("errors").items().iter().map(|error| error.get_any_case("message").text());
+    let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+    let title = node.get_any_case("title").text();
+    let text = if texts.is_empty() { title.to_owned() } else { texts.join("; ") };
+    Rejection::new(code, &text).field(field)
 }
 
 fn failure(answer: &Answer) -> Error {
-    let node = answer.json().unwrap_or_default();
-    let (code, text) = error(&node);
-    match (answer.status(), code.as_str()) {
-        (401 | 403, _) | (_, "102" | "103" | "104" | "111" | "112" | "166") => {
-            Error::unauthorized(code, &text)
-        }
+    let rejection = rejection(&answer.json().unwrap_or_default());
+    match (answer.status(), rejection.code.as_str()) {
         (429, _) => Error::Throttled(answer.retry_after_secs()),
-        (500.., _) | (_, "" | "106" | "108" | "114") => answer.unclear(),
-        _ => Error::rejected(code, &text),
+        // Not the provider's own answer: the HTTP status decides.
+        (_, "") => answer.unclear(),
+        (401 | 403, _) | (_, "102" | "103" | "104" | "111" | "112" | "166") => Error::Unauthorized(rejection),
+        // An internal error at the provider or at the bank behind it: unknown on any HTTP status.
+        (_, code @ ("106" | "108" | "114")) => answer.unclear_with(200, &["code ", code].concat()),
+        (500.., _) => answer.unclear(),
+        _ => Error::Rejected(rejection),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chelseru_plugin_sdk::http::{Header, HttpError};
+    use chelseru_plugin_sdk::http::{Header, HttpError, HttpResponse};
     use chelseru_plugin_sdk::testing::{self, Script};
 
     const STARTED: &str = r#"{"paymentCode":"Vw3kD1Gr","url":"https://api.payping.ir/v3/pay/start/Vw3kD1Gr","amount":50000,"payerWage":0,"businessWage":500,"gatewayAmount":50000,"paypingVat":45}"#;
     const VERIFIED: &str = r#"{"amount":50000,"cardNumber":"603799******1234","cardHashPan":"8F2C","clientRefId":"17","paymentRefId":123456789,"code":"Vw3kD1Gr","payedDate":"2026-01-01T10:00:00Z","payerWage":0,"businessWage":500,"gatewayAmount":50000,"paypingVat":45,"sharedPaymentItems":null}"#;
     const BEFORE: &str = r#"{"type":"x","title":"Conflict","status":409,"paypingTraceId":"t","metaData":{"code":110,"message":{"Amount":50000,"PayerWage":0,"BusinessWage":500,"GatewayAmount":50000,"CardNumber":"603799******1234","CardHashPan":"8F2C","ClientRefId":"17","PaymentRefId":123456789,"Code":"Vw3kD1Gr","PayedDate":"2026-01-01T10:00:00Z"},"errors":[{"message":"done"}]}}"#;
+
+    const PAID_REPORT: &str = r#"{"isPaid":true,"refId":123456789,"paymentStatus":5}"#;
 
     fn script() -> Script {
         Script::for_plugin::<Payping>().setting("api_key", "token-secret")
@@ -415,7 +450,19 @@ mod tests {
                 ("123456789", "123456780", "paymentRefId"),
             ] {
                 assert!(body.contains(from), "{from}");
-                assert_eq!(verdict(status, &body.replace(from, to)), Ok(Verdict::Mismatch(field.into())));
+                let other = body.replace(from, to);
+                let told = verdict(status, &other);
+                // Whoever wrote the form may have named another payment's receipt.
+                match field {
+                    "amount" => assert_eq!(told, Ok(Verdict::Mismatch(field.into()))),
+                    _ => assert!(
+                        matches!(&told, Ok(Verdict::ClaimDenied(r)) if r.text.contains(field)),
+                        "{told:?}"
+                    ),
+                }
+                let reported = script().reply(200, PAID_REPORT).reply(status, other.as_str());
+                let told = Payping::verify(&reported, stored(), None);
+                assert_eq!(told, Ok(Verdict::Mismatch(field.into())), "the report named the receipt");
             }
         }
         let bare = r#"{"metaData":{"code":110}}"#;
@@ -430,8 +477,15 @@ mod tests {
         for code in [109, 126, 155] {
             assert_eq!(verdict(409, &problem(code)), Ok(Verdict::Pending(None)));
         }
-        for (status, body) in [(500, ""), (503, "<html>"), (400, ""), (200, "<html>"), (200, "")] {
+        for (status, body) in [(500, ""), (503, "<html>"), (408, ""), (200, "<html>"), (200, "")] {
             assert!(matches!(verdict(status, body), Err(Error::UnknownOutcome(_))), "{status} {body}");
+        }
+        for code in [106, 108, 114] {
+            assert!(matches!(verdict(400, &problem(code)), Err(Error::UnknownOutcome(_))), "{code}");
+        }
+        // Somebody in front of the provider: nothing was confirmed.
+        for (status, body) in [(302, ""), (400, ""), (404, "<html>"), (413, "<html>")] {
+            assert!(matches!(verdict(status, body), Err(Error::Unavailable(_))), "{status} {body}");
         }
         let silent = script().fail(HttpError::Unanswered("x".into()));
         let silent = Payping::verify(&silent, stored(), claim(Some("1")));
@@ -440,12 +494,58 @@ mod tests {
     }
 
     #[test]
-    fn a_no_is_a_no() {
-        for code in [121, 122, 133] {
-            assert!(matches!(verdict(409, &problem(code)), Ok(Verdict::NotPaid(_))));
+    fn a_receipt_that_is_denied_says_nothing_about_the_payment() {
+        let reported = |code: u32| {
+            Payping::verify(&script().reply(200, PAID_REPORT).reply(409, problem(code)), stored(), None)
+        };
+        for code in [122, 133, 137] {
+            assert!(matches!(verdict(409, &problem(code)), Ok(Verdict::ClaimDenied(_))), "{code}");
         }
+        let invented = Payping::verify(&script(), stored(), claim(Some("x")));
+        assert!(matches!(invented, Ok(Verdict::ClaimDenied(_))));
+        assert!(matches!(verdict(409, &problem(121)), Ok(Verdict::NotPaid(_))));
         assert!(matches!(verdict(400, &problem(127)), Ok(Verdict::Cancelled(_))));
-        assert_eq!(verdict(400, &problem(137)), Ok(Verdict::Mismatch("amount".into())));
+        assert!(matches!(reported(121), Ok(Verdict::NotPaid(_))));
+        assert!(matches!(reported(133), Ok(Verdict::NotPaid(_))));
+        assert_eq!(reported(122), Ok(Verdict::UnknownReference));
+        assert_eq!(reported(137), Ok(Verdict::Mismatch("amount".into())));
+    }
+
+    #[test]
+    fn a_throttle_keeps_its_delay() {
+        let slow = || {
+            let headers = vec![Header { name: "Retry-After".into(), value: "40".into() }];
+            script().respond(HttpResponse { status: 429, headers, body: Vec::new() })
+        };
+        let expected = Error::Throttled(Some(40));
+        assert_eq!(Payping::verify(&slow(), stored(), claim(Some("1"))), Err(expected.clone()));
+        assert_eq!(Payping::verify(&slow(), stored(), None), Err(expected.clone()));
+        assert_eq!(Payping::create(&slow(), order(500_000)), Err(expected));
+    }
+
+    #[test]
+    fn a_refusal_keeps_code_text_and_field() {
+        for (code, field) in [(101, None), (105, Some("returnUrl")), (113, Some("payerIdentity"))] {
+            let refused = Payping::create(&script().reply(400, problem(code)), order(500_000));
+            let Err(Error::Rejected(rejection)) = refused else { panic!("{refused:?}") };
+            assert_eq!((rejection.code, rejection.field.as_deref()), (code.to_string(), field));
+            assert_eq!(rejection.text, "m");
+        }
+    }
+
+    #[test]
+    fn payers_go_to_their_own_address_past_a_relay() {
+        for (setting, url) in [
+            (None, "https://api.payping.ir/v3/pay/start/Vw3kD1Gr"),
+            (Some("https://pay.example/"), "https://pay.example/v3/pay/start/Vw3kD1Gr"),
+        ] {
+            let mut relay = script().setting("base_url", "http://10.0.0.7:8080").reply(200, STARTED);
+            if let Some(setting) = setting {
+                relay = relay.setting("payer_url", setting);
+            }
+            let started = Payping::create(&relay, order(500_000)).expect("started");
+            assert_eq!(started.redirect, Redirect::Get(url.to_owned()));
+        }
     }
 
     #[test]
@@ -457,10 +557,11 @@ mod tests {
             assert_eq!(script.requests()[0].url, "https://api.payping.ir/v1/report/Vw3kD1Gr");
         }
         let report = |status: u16, body: &str| Payping::verify(&script().reply(status, body), stored(), None);
-        for status in [0, 2, 4] {
+        for status in [0, 2] {
             let body = format!(r#"{{"paymentStatus":{status}}}"#);
             assert!(matches!(report(200, &body), Ok(Verdict::NotPaid(_))));
         }
+        assert!(matches!(report(200, r#"{"paymentStatus":4}"#), Ok(Verdict::Failed(_))));
         assert!(matches!(report(200, r#"{"paymentStatus":3}"#), Ok(Verdict::Cancelled(_))));
         assert_eq!(report(404, ""), Ok(Verdict::UnknownReference));
         assert!(matches!(report(200, r#"{"paymentStatus":9}"#), Err(Error::Unavailable(_))));

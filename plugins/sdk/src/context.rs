@@ -10,6 +10,9 @@ use crate::{Error, wit};
 /// Setting key of the provider's address; every provider plugin has it, see [`crate::Description::base_url`].
 pub const BASE_URL: &str = "base_url";
 
+/// Setting key of the address that payers' browsers open, see [`crate::Description::payer_url`].
+pub const PAYER_URL: &str = "payer_url";
+
 /// Setting key of the time-out of one request, in milliseconds.
 pub const REQUEST_TIMEOUT_MS: &str = "request_timeout_ms";
 
@@ -69,6 +72,15 @@ impl dyn Context + '_ {
         self.url(BASE_URL)
     }
 
+    /// The address that a payer's browser opens: the setting `payer_url`, else `base_url`.
+    ///
+    /// # Errors
+    /// `misconfigured` when the one that counts is not an http(s) URL.
+    pub fn payer_url(&self) -> Result<String, Error> {
+        let key = if self.optional(PAYER_URL).is_some() { PAYER_URL } else { BASE_URL };
+        self.url(key)
+    }
+
     /// [`Self::base_url`] for another setting that holds a URL.
     ///
     /// # Errors
@@ -114,6 +126,15 @@ mod tests {
             let script = context(BASE_URL, value);
             assert_eq!((&script as &dyn Context).base_url().ok().as_deref(), url, "{value}");
         }
+    }
+
+    #[test]
+    fn payers_go_to_the_base_url_unless_they_have_their_own() {
+        let script = context(BASE_URL, "http://10.0.0.7:8080/zp");
+        assert_eq!((&script as &dyn Context).payer_url().as_deref(), Ok("http://10.0.0.7:8080/zp"));
+        let script = script.setting(PAYER_URL, "https://pay.example/");
+        assert_eq!((&script as &dyn Context).payer_url().as_deref(), Ok("https://pay.example"));
+        assert_eq!((&script as &dyn Context).base_url().as_deref(), Ok("http://10.0.0.7:8080/zp"));
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! The gateway checks an operator's configuration against it before anything is called, shows the help texts,
 //! and grants the hosts. Keys are lower-case letters, digits and underscores.
 
-use crate::context::{BASE_URL, REQUEST_TIMEOUT_MS};
+use crate::context::{BASE_URL, PAYER_URL, REQUEST_TIMEOUT_MS};
 use crate::{Description, Setting, SettingKind};
 
 impl Setting {
     fn new(key: &str, kind: SettingKind, help: &str) -> Self {
         let (key, help) = (key.to_owned(), help.to_owned());
-        Self { key, kind, required: false, secret: false, default: None, help }
+        Self { key, kind, required: false, secret: false, default: None, help, replaces: Vec::new() }
     }
 
     /// An optional text.
@@ -35,6 +35,16 @@ impl Setting {
     /// An optional absolute http or https URL.
     pub fn url(key: &str, help: &str) -> Self {
         Self::new(key, SettingKind::Url, help)
+    }
+
+    /// An optional absolute http or https URL that only a payer's browser opens; it needs no grant.
+    pub fn link(key: &str, help: &str) -> Self {
+        Self::new(key, SettingKind::Link, help)
+    }
+
+    /// Hosts that the plugin does not call when this setting is set, and that need no grant then.
+    pub fn replaces(self, hosts: &[&str]) -> Self {
+        Self { replaces: hosts.iter().map(|host| (*host).to_owned()).collect(), ..self }
     }
 
     /// The plugin cannot work without it.
@@ -87,6 +97,15 @@ impl Description {
                 Setting::integer(REQUEST_TIMEOUT_MS, "Milliseconds to wait for one answer of the provider.")
                     .default(&timeout_ms.to_string()),
             )
+    }
+}
+
+impl Description {
+    /// Adds the setting `payer_url` of a payment provider: the address of the page that payers' browsers open, for a
+    /// `base_url` that only this machine reaches. See [`crate::Context`]'s `payer_url`.
+    pub fn payer_url(self) -> Self {
+        let help = "Address of the provider's payment page for browsers, when base_url is a relay they cannot reach.";
+        self.setting(Setting::link(PAYER_URL, help))
     }
 }
 

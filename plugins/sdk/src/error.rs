@@ -19,7 +19,13 @@ const DIGITS_HIDDEN_MIN: usize = 4;
 impl Rejection {
     /// A provider's refusal: its code, and its message cleaned for the log.
     pub fn new(code: impl ToString, text: &str) -> Self {
-        Self { code: code.to_string(), text: log_text(text) }
+        Self { code: code.to_string(), text: log_text(text), field: None }
+    }
+
+    /// Names the field of the request that the provider refuses. An empty name is none.
+    pub fn field(self, name: &str) -> Self {
+        let name = log_text(name.trim());
+        Self { field: Some(name).filter(|name| !name.is_empty()), ..self }
     }
 }
 
@@ -52,6 +58,11 @@ impl Error {
     /// Any other refusal; nothing was done.
     pub fn rejected(code: impl ToString, text: &str) -> Self {
         Self::Rejected(Rejection::new(code, text))
+    }
+
+    /// [`Self::rejected`] for one field of the request.
+    pub fn rejected_field(code: impl ToString, text: &str, field: &str) -> Self {
+        Self::Rejected(Rejection::new(code, text).field(field))
     }
 
     /// The provider cannot serve now; nothing was done.
@@ -104,6 +115,13 @@ mod tests {
         assert_eq!(log_text("code 4829 to 09121234567, 418"), "code # to #, 418");
         assert_eq!(log_text("کد ۴۸۲۹۱۳ و ٤٢٣٤"), "کد # و #");
         assert_eq!(log_text("123 12 1"), "123 12 1");
+    }
+
+    #[test]
+    fn a_refused_field_is_named_when_there_is_one() {
+        assert_eq!(Rejection::new(-9, "m").field(" amount ").field.as_deref(), Some("amount"));
+        assert_eq!(Rejection::new(-9, "m").field(" ").field, None);
+        assert_eq!(Rejection::new(-9, "m").field("09121234567").field.as_deref(), Some("#"));
     }
 
     #[test]

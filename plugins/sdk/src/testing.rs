@@ -40,11 +40,15 @@ pub fn check_description<P: Plugin>() {
         assert!(described.settings[..index].iter().all(|other| other.key != key), "key {key} twice");
         assert!(setting.help.ends_with('.'), "help of {key} is no sentence");
         assert!(!(setting.required && setting.default.is_some()), "{key} is required and has a default");
+        let unknown = setting.replaces.iter().find(|host| !described.hosts.contains(host));
+        assert!(unknown.is_none(), "{key} replaces {unknown:?}, which is not among the hosts");
         let fits = setting.default.as_deref().is_none_or(|default| match setting.kind {
             SettingKind::Text => !default.is_empty(),
             SettingKind::Integer => default.parse::<u64>().is_ok(),
             SettingKind::Boolean => default.parse::<bool>().is_ok(),
-            SettingKind::Url => default.starts_with("https://") || default.starts_with("http://"),
+            SettingKind::Url | SettingKind::Link => {
+                default.starts_with("https://") || default.starts_with("http://")
+            }
         });
         assert!(fits, "default of {key} is not of its kind");
     }

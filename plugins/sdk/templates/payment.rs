@@ -24,6 +24,7 @@ impl Plugin for Acme {
         Description::new("acme", env!("CARGO_PKG_VERSION"), "Acme payments.")
             .setting(Setting::secret("api_key", "From acme.example, page API."))
             .base_url("https://api.acme.example", 15_000)
+            .payer_url()
     }
 }
 
@@ -54,7 +55,7 @@ impl Payment for Acme {
         if reference.is_empty() {
             return Err(answer.unclear_because("no reference"));
         }
-        let url = [&context.base_url()?, "/pay/", &encode::segment(&reference)].concat();
+        let url = [&context.payer_url()?, "/pay/", &encode::segment(&reference)].concat();
         Ok(Started { reference, redirect: Redirect::Get(url), state: Vec::new(), message: String::new() })
     }
 
@@ -74,11 +75,13 @@ impl Payment for Acme {
         }
         let node = answer.json()?;
         let status = node.get("status").text();
-        let refused = || Rejection { code: status.to_owned(), text: String::new() };
+        let refused = || Rejection::new(status, "");
         match status {
             "confirmed" | "confirmed-before" => {}
+            // Only what nobody can pay any more is cancelled or failed; everything else is asked about again.
             "cancelled" => return Ok(Verdict::Cancelled(refused())),
-            "failed" => return Ok(Verdict::NotPaid(refused())),
+            "failed" => return Ok(Verdict::Failed(refused())),
+            "open" => return Ok(Verdict::NotPaid(refused())),
             "waiting" => return Ok(Verdict::Pending(answer.retry_after_secs())),
             _ => return Err(answer.unclear_because("a status nobody described")),
         }
@@ -112,12 +115,14 @@ fn request(context: &dyn Context, path: &str, body: Object) -> Result<Answer, Er
     Request::post([&context.base_url()?, path].concat()).header("authorization", &key).json(body).act(context)
 }
 
+/// The provider's own refusal keeps its code, text and field; for any other answer the HTTP status decides.
 fn failure(answer: &Answer) -> Error {
-    match answer.status() {
-        401 | 403 => Error::unauthorized(answer.status(), "the key is refused"),
-        429 => Error::Throttled(answer.retry_after_secs()),
-        400..500 => Error::rejected(answer.status(), "refused"),
-        _ => answer.unclear(),
+    let node = answer.json().unwrap_or_default();
+    let error = node.get("error");
+    match error.get("code").text() {
+        "" => answer.unclear(),
+        "bad-key" => Error::unauthorized("bad-key", error.get("text").text()),
+        code => Error::rejected_field(code, error.get("text").text(), error.get("field").text()),
     }
 }
 
@@ -161,5 +166,8 @@ mod tests {
             assert!(!matches!(Acme::verify(&script, payment, None), Ok(Verdict::Paid(_))));
         }
         assert!(matches!(verdict(500, ""), Err(Error::UnknownOutcome(_))));
+        assert!(matches!(verdict(404, "<html>"), Err(Error::Unavailable(_))));
+        let own = r#"{"error":{"code":"amount-low","text":"too small","field":"amount"}}"#;
+        assert!(matches!(verdict(400, own), Err(Error::Rejected(r)) if r.field.as_deref() == Some("amount")));
     }
 }

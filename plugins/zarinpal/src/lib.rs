@@ -1,8 +1,12 @@
 //! Zarinpal, payment API v4.
 //!
-//! Bodies are JSON, amounts whole rial with `currency` IRR in both calls, so that nobody has to guess the unit. The
-//! answer of `verify` names no amount: the check is that the stored amount is sent, and another one is refused with
-//! -50. Errors come with any HTTP status, `data` and `errors` as object or array; the code decides.
+//! Bodies are JSON. Amounts are whole rial with `currency` IRR in both calls, so that the unit is never in doubt. The answer
+//! of `verify` names no amount: the stored amount is sent, and the provider refuses another one with -50. Errors come with
+//! any HTTP status, with `data` and `errors` as object or array; the code decides.
+//!
+//! -51 of `verify` says only that nothing was paid so far: a payer who failed may try again in the same session, and a
+//! callback with `NOK` can be invented. `inquiry` tells when the session is over (`FAILED`, `REVERSED`); it is asked when a
+//! callback says `NOK`.
 //! Source: the v4 reference as collected in 2026 from the official PHP and Node libraries and others.
 
 use chelseru_plugin_sdk::callback::Fields;
@@ -14,7 +18,7 @@ use chelseru_plugin_sdk::payment::{
 };
 use chelseru_plugin_sdk::{
     Context, Description, Error, Payment, PaymentInquiry, PaymentReverse, PaymentUnverified, Plugin,
-    Rejection, Setting, export_payment, number,
+    Rejection, Setting, encode, export_payment, number,
 };
 
 /// The provider.
@@ -37,6 +41,7 @@ impl Plugin for Zarinpal {
                 "The 36 characters of the terminal, from the Zarinpal panel.",
             ))
             .base_url("https://payment.zarinpal.com", 15_000)
+            .payer_url()
     }
 }
 
@@ -80,7 +85,7 @@ impl Payment for Zarinpal {
         let data = node.get("data");
         let authority = data.get("authority").text();
         if data.get("code").text() == PAID && !authority.is_empty() {
-            let url = [&context.base_url()?, "/pg/StartPay/", authority].concat();
+            let url = [&context.payer_url()?, "/pg/StartPay/", &encode::segment(authority)].concat();
             return Ok(Started {
                 reference: authority.to_owned(),
                 redirect: Redirect::Get(url),
@@ -102,7 +107,7 @@ impl Payment for Zarinpal {
         Some(Claim { reference: authority.to_owned(), cancelled, receipt: None, data: Vec::new() })
     }
 
-    fn verify(context: &dyn Context, payment: Stored, _: Option<Claim>) -> Result<Verdict, Error> {
+    fn verify(context: &dyn Context, payment: Stored, claim: Option<Claim>) -> Result<Verdict, Error> {
         let body = body(context)?
             .number("amount", payment.amount_rial)
             .text("currency", "IRR")
@@ -127,9 +132,10 @@ impl Payment for Zarinpal {
             };
             return Ok(if code == PAID { Verdict::Paid(receipt) } else { Verdict::PaidBefore(receipt) });
         }
-        let (code, text) = error(&node);
-        Ok(match code.as_str() {
-            "-51" => Verdict::NotPaid(Rejection { code, text }),
+        let rejection = rejection(&node);
+        Ok(match rejection.code.as_str() {
+            "-51" if claim.is_some_and(|claim| claim.cancelled) => ended(context, payment, rejection)?,
+            "-51" => Verdict::NotPaid(rejection),
             "-50" => Verdict::Mismatch("amount".to_owned()),
             "-53" => Verdict::Mismatch("merchant".to_owned()),
             "-54" | "-55" => Verdict::UnknownReference,
@@ -166,7 +172,7 @@ impl PaymentReverse for Zarinpal {
             return Ok(());
         }
         // "Not successful or already reversed": the provider says which when it is asked.
-        if error(&node).0 == NOT_REVERSIBLE && Self::inquire(context, payment)? == Standing::Reversed {
+        if rejection(&node).code == NOT_REVERSIBLE && Self::inquire(context, payment)? == Standing::Reversed {
             return Ok(());
         }
         Err(failure(&answer, &node))
@@ -199,47 +205,79 @@ fn call(context: &dyn Context, endpoint: &str, body: Object) -> Result<Request, 
     Ok(Request::post(url).header("accept", "application/json").json(body))
 }
 
-/// The code and words of an error body, in any of its forms.
-fn error(node: &Node) -> (String, String) {
+/// The verdict about a payment that `verify` calls unpaid and a callback calls `NOK`: over when `inquiry` says so.
+fn ended(context: &dyn Context, payment: Stored, rejection: Rejection) -> Result<Verdict, Error> {
+    match Zarinpal::inquire(context, payment) {
+        // The provider has one word for a payer who cancelled and one who was refused; the callback said which.
+        Ok(Standing::Failed) => Ok(Verdict::Cancelled(rejection)),
+        Ok(Standing::Reversed) => Ok(Verdict::Failed(Rejection { code: "REVERSED".to_owned(), ..rejection })),
+        // Paid between the two questions: the next `verify` confirms it.
+        Ok(Standing::Paid | Standing::Confirmed) => Ok(Verdict::Pending(None)),
+        Err(throttled @ Error::Throttled(_)) => Err(throttled),
+        // What `verify` said holds, and it is not an end.
+        Ok(Standing::Waiting | Standing::Unknown) | Err(_) => Ok(Verdict::NotPaid(rejection)),
+    }
+}
+
+/// The code, words and refused field of an error body, in any of its forms.
+fn rejection(node: &Node) -> Rejection {
     let errors = node.get("errors");
     let code = errors.get("code").text();
     if !code.is_empty() {
-        return (code.to_owned(), errors.get("message").text().to_owned());
+        return validated(Rejection::new(code, errors.get("message").text()), errors.get("validations"));
     }
     // `{"errors": {"authority": ["Invalid authority", "-54"]}}`
-    for (_, texts) in errors.entries() {
+    for (field, texts) in errors.entries() {
         let texts = texts.items();
         let code = texts.iter().map(Node::text).find(|text| text.parse::<i64>().is_ok());
         if let Some(code) = code {
-            return (code.to_owned(), texts.first().map_or("", Node::text).to_owned());
+            return Rejection::new(code, texts.first().map_or("", Node::text)).field(field);
         }
     }
     // Some codes come as `data.code`.
     let data = node.get("data");
-    (data.get("code").text().to_owned(), data.get("message").text().to_owned())
+    Rejection::new(data.get("code").text(), data.get("message").text())
+}
+
+/// A refusal with its `validations` (`[{"amount": "..."}]`, or one object): the first one names the field, and the text
+/// has all of them.
+fn validated(refusal: Rejection, validations: &Node) -> Rejection {
+    let mut text = refusal.text.clone();
+    let mut first = "";
+    for (field, words) in validations.items().iter().flat_map(Node::entries) {
+        let words =
+            if words.text().is_empty() { words.items().first().map_or("", Node::text) } else { words.text() };
+        text.push_str(&["; ", field, ": ", words].concat());
+        if first.is_empty() {
+            first = field;
+        }
+    }
+    Rejection::new(refusal.code, &text).field(first)
 }
 
 fn failure(answer: &Answer, node: &Node) -> Error {
-    let (code, text) = error(node);
-    match code.as_str() {
+    let rejection = rejection(node);
+    match rejection.code.as_str() {
         "-10" | "-11" | "-13" | "-14" | "-15" | "-16" | "-17" | "-18" | "-19" => {
-            Error::unauthorized(code, &text)
+            Error::Unauthorized(rejection)
         }
         // Reversing needs the address of this machine in the provider's panel.
-        "-62" => Error::unauthorized(code, &text),
+        "-62" => Error::Unauthorized(rejection),
         "-12" => Error::Throttled(answer.retry_after_secs()),
-        // An unexpected error at the provider, or a success without what makes one: what it did is not known.
-        "-52" | "" | PAID | PAID_BEFORE => answer.unclear(),
+        // Not the provider's own answer: the HTTP status decides.
+        "" => answer.unclear(),
+        // An unexpected error at the provider, or a success without what makes one: unknown on any HTTP status.
+        code @ ("-52" | PAID | PAID_BEFORE) => answer.unclear_with(200, &["code ", code].concat()),
         _ if answer.status() == 429 => Error::Throttled(answer.retry_after_secs()),
         _ if answer.status() >= 500 => answer.unclear(),
-        _ => Error::rejected(code, &text),
+        _ => Error::Rejected(rejection),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chelseru_plugin_sdk::http::{Header, HttpError};
+    use chelseru_plugin_sdk::http::{Header, HttpError, HttpResponse};
     use chelseru_plugin_sdk::testing::{self, Script};
 
     const AUTHORITY: &str = "A000000000000000000000000000ydq5y838";
@@ -354,6 +392,68 @@ mod tests {
     }
 
     #[test]
+    fn a_nok_callback_is_a_hint_and_the_inquiry_tells() {
+        let unpaid = r#"{"data":[],"errors":{"code":-51,"message":"m"}}"#;
+        let claim = |cancelled| {
+            Some(Claim { reference: AUTHORITY.into(), cancelled, receipt: None, data: Vec::new() })
+        };
+        let standing = |word: &str| format!(r#"{{"data":{{"code":100,"status":"{word}"}},"errors":[]}}"#);
+        for claim in [None, claim(false)] {
+            let asked = script().reply(200, unpaid);
+            assert!(matches!(Zarinpal::verify(&asked, stored(), claim), Ok(Verdict::NotPaid(_))));
+            assert_eq!(asked.requests().len(), 1, "nothing says that it is over");
+        }
+        let told = |answer: &str| {
+            Zarinpal::verify(&script().reply(200, unpaid).reply(200, answer), stored(), claim(true))
+        };
+        for word in ["IN_BANK", "PENDING", "NEW_WORD"] {
+            assert!(matches!(told(&standing(word)), Ok(Verdict::NotPaid(r)) if r.code == "-51"), "{word}");
+        }
+        assert!(matches!(told("<html>"), Ok(Verdict::NotPaid(_))));
+        assert!(matches!(told(&standing("FAILED")), Ok(Verdict::Cancelled(_))));
+        assert!(matches!(told(&standing("REVERSED")), Ok(Verdict::Failed(r)) if r.code == "REVERSED"));
+        assert_eq!(told(&standing("PAID")), Ok(Verdict::Pending(None)));
+        let slow = script().reply(200, unpaid).respond(throttled("9"));
+        assert_eq!(Zarinpal::verify(&slow, stored(), claim(true)), Err(Error::Throttled(Some(9))));
+    }
+
+    fn throttled(seconds: &str) -> HttpResponse {
+        let headers = vec![Header { name: "Retry-After".into(), value: seconds.into() }];
+        HttpResponse { status: 429, headers, body: b"<html>".to_vec() }
+    }
+
+    #[test]
+    fn a_throttle_keeps_its_delay_for_every_question() {
+        let asked = |response: HttpResponse| script().respond(response);
+        let slow = Error::Throttled(Some(40));
+        assert_eq!(Zarinpal::verify(&asked(throttled("40")), stored(), None), Err(slow.clone()));
+        assert_eq!(Zarinpal::create(&asked(throttled("40")), order()), Err(slow.clone()));
+        assert_eq!(Zarinpal::list_unverified(&asked(throttled("40"))), Err(slow));
+    }
+
+    #[test]
+    fn a_refusal_keeps_code_text_and_field() {
+        let body = r#"{"data":[],"errors":{"code":-9,"message":"validation","validations":[{"amount":"too small"},{"email":["bad","x"]}]}}"#;
+        let error = Zarinpal::create(&script().reply(422, body), order());
+        let Err(Error::Rejected(rejection)) = error else { panic!("{error:?}") };
+        assert_eq!((rejection.code.as_str(), rejection.field.as_deref()), ("-9", Some("amount")));
+        assert_eq!(rejection.text, "validation; amount: too small; email: bad");
+        let one = r#"{"data":[],"errors":{"code":-9,"message":"m","validations":{"mobile":"bad"}}}"#;
+        let error = Zarinpal::create(&script().reply(200, one), order());
+        assert!(matches!(error, Err(Error::Rejected(r)) if r.field.as_deref() == Some("mobile")));
+    }
+
+    #[test]
+    fn payers_go_to_their_own_address_past_a_relay() {
+        let relay =
+            script().setting("base_url", "http://10.0.0.7:8080").setting("payer_url", "https://pay.example/");
+        let relay = relay.reply(200, STARTED);
+        let started = Zarinpal::create(&relay, order()).expect("started");
+        assert_eq!(started.redirect, Redirect::Get(["https://pay.example/pg/StartPay/", AUTHORITY].concat()));
+        assert!(relay.requests()[0].url.starts_with("http://10.0.0.7:8080/pg/v4/"));
+    }
+
+    #[test]
     fn what_was_reversed_before_is_reversed() {
         let reversed = r#"{"data":{"code":100,"message":"Reversed"},"errors":[]}"#;
         let refused = |code: i64| format!(r#"{{"data":[],"errors":{{"code":{code},"message":"m"}}}}"#);
@@ -397,6 +497,8 @@ mod tests {
     fn silence_and_pages_are_unknown() {
         for script in [
             script().reply(502, "<html>"),
+            script().reply(408, "<html>"),
+            script().reply(422, r#"{"data":[],"errors":{"code":-52,"message":"m"}}"#),
             script().reply(200, ""),
             script().reply(200, "{}"),
             script().fail(HttpError::Unanswered("timeout".into())),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chelseru_domain::clock::ManualClock;
 use chelseru_domain::payment::gateway::{
-    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason,
+    Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentGateway, PaymentGateways, Reason,
     StoredPayment, Unconfirmed, Verdict,
 };
 use chelseru_domain::{Clock, Timestamp};
@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Processing,
     /// Confirmed with another amount.
     WrongAmount,
+    /// Asked too often; says for how many seconds to wait.
+    Throttled(u64),
     /// The process dies before the request arrives.
     CrashBefore,
     /// The process dies after the request was carried out.
@@ -70,6 +72,12 @@ pub(crate) struct Bank {
     pub(crate) faults: Mutex<VecDeque<Fault>>,
     pub(crate) crash: tokio::sync::Notify,
     pub(crate) questions: AtomicUsize,
+    /// How often its list was read.
+    pub(crate) lists: AtomicUsize,
+    /// What else its list has: another application's.
+    pub(crate) foreign: Mutex<Vec<Listed>>,
+    /// The callback address of the last payment that was made known.
+    pub(crate) callback_url: Mutex<String>,
     /// Answers nothing, as long as it is set.
     pub(crate) down: AtomicBool,
     pub(crate) same_receipt: Mutex<Option<u64>>,
@@ -94,6 +102,9 @@ impl Bank {
             faults: Mutex::default(),
             crash: tokio::sync::Notify::new(),
             questions: AtomicUsize::new(0),
+            lists: AtomicUsize::new(0),
+            foreign: Mutex::default(),
+            callback_url: Mutex::default(),
             down: AtomicBool::new(false),
             same_receipt: Mutex::default(),
         })
@@ -105,6 +116,23 @@ impl Bank {
 
     fn next_fault(&self) -> Option<Fault> {
         self.faults.lock().unwrap().pop_front()
+    }
+
+    /// The payer tries once more in a session that the bank called cancelled, and pays; says whether.
+    pub(crate) fn pay_again(&self, reference: &str) -> bool {
+        let now = self.clock.now();
+        let mut sessions = self.sessions.lock().unwrap();
+        let session = sessions.get_mut(reference).unwrap();
+        let pays = session.money == Money::Cancelled;
+        if pays {
+            session.money = Money::Paid(now);
+        }
+        pays
+    }
+
+    /// The receipt that the bank's page would put into the callback.
+    pub(crate) fn receipt(&self, reference: &str) -> String {
+        self.sessions.lock().unwrap()[reference].receipt.to_string()
     }
 
     /// The payer pays, if the bank's page still takes money; says whether.
@@ -150,16 +178,24 @@ impl Bank {
         std::future::pending().await
     }
 
-    fn answer(&self, question: &StoredPayment) -> Verdict {
+    fn answer(&self, question: &StoredPayment, claim: Option<&PaymentClaim>) -> Verdict {
         self.tick();
         let mut sessions = self.sessions.lock().unwrap();
         let Some(session) = sessions.get_mut(&question.reference) else { return Verdict::UnknownReference };
+        if let Some(receipt) = claim.and_then(|claim| claim.receipt.as_ref())
+            && *receipt != session.receipt.to_string()
+        {
+            return Verdict::ClaimDenied(Reason { code: "133".into(), ..Reason::default() });
+        }
         if session.amount != question.amount {
             return Verdict::Mismatch("amount".into());
         }
         let before = session.money == Money::Confirmed;
         match session.money {
-            Money::Waiting | Money::Returned | Money::Reversed => Verdict::NotPaid(Reason::default()),
+            Money::Waiting => Verdict::NotPaid(Reason::default()),
+            Money::Returned | Money::Reversed => {
+                Verdict::Failed(Reason { code: "back".into(), ..Reason::default() })
+            }
             Money::Cancelled => Verdict::Cancelled(Reason::default()),
             Money::Paid(_) | Money::Confirmed => {
                 session.money = Money::Confirmed;
@@ -197,12 +233,18 @@ impl PaymentGateway for Bank {
     }
 
     async fn create(&self, payment: NewPayment) -> Result<PaymentStart, GatewayError> {
+        payment.callback_url.clone_into(&mut self.callback_url.lock().unwrap());
         let fault = self.next_fault();
         match fault {
             Some(Fault::Refused) => {
-                return Err(GatewayError::Refused(Reason { code: "-9".into(), text: "no".into() }));
+                return Err(GatewayError::Refused(Reason {
+                    code: "-9".into(),
+                    text: "no".into(),
+                    field: Some("amount".into()),
+                }));
             }
             Some(Fault::Down) => return Err(GatewayError::Unavailable("down".into())),
+            Some(Fault::Throttled(wait)) => return Err(throttled(wait)),
             Some(Fault::LostRequest) => return Err(GatewayError::Unknown("silence".into())),
             Some(Fault::CrashBefore) => self.die().await,
             _ => {}
@@ -227,18 +269,21 @@ impl PaymentGateway for Bank {
     }
 
     async fn decode(&self, callback: &Callback) -> Result<Option<Claim>, GatewayError> {
-        let Some((reference, status)) = callback.query.split_once(' ') else { return Ok(None) };
+        let pairs = || callback.query.split('&').filter_map(|pair| pair.split_once('='));
+        let field = |name: &str| pairs().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+        let Some(reference) = field("reference") else { return Ok(None) };
         if !reference.starts_with(&format!("{}-", self.name)) {
             return Ok(None);
         }
-        let claim = PaymentClaim { cancelled: status == "NOK", receipt: None, data: Vec::new() };
-        Ok(Some(Claim { reference: reference.to_owned(), claim }))
+        let cancelled = field("status").as_deref() == Some("NOK");
+        let claim = PaymentClaim { cancelled, receipt: field("receipt"), data: Vec::new() };
+        Ok(Some(Claim { reference, claim }))
     }
 
     async fn verify(
         &self,
         question: StoredPayment,
-        _: Option<PaymentClaim>,
+        claim: Option<PaymentClaim>,
     ) -> Result<Verdict, GatewayError> {
         assert_eq!(question.state, b"opaque", "the plugin's state comes back");
         self.questions.fetch_add(1, Ordering::SeqCst);
@@ -247,16 +292,18 @@ impl PaymentGateway for Bank {
         if self.down.load(Ordering::SeqCst) {
             return Err(GatewayError::Unknown("silence".into()));
         }
+        let answer = || self.answer(&question, claim.as_ref());
         match self.next_fault() {
-            None => Ok(self.answer(&question)),
+            None => Ok(answer()),
+            Some(Fault::Throttled(wait)) => Err(throttled(wait)),
             Some(Fault::Refused | Fault::Down) => Err(GatewayError::Unavailable("down".into())),
             Some(Fault::LostRequest) => Err(GatewayError::Unknown("silence".into())),
             Some(Fault::LostAnswer) => {
-                self.answer(&question);
+                answer();
                 Err(GatewayError::Unknown("silence".into()))
             }
             Some(Fault::Processing) => Ok(Verdict::Pending(None)),
-            Some(Fault::WrongAmount) => match self.answer(&question) {
+            Some(Fault::WrongAmount) => match answer() {
                 Verdict::Paid { receipt, before, .. } => {
                     self.sessions.lock().unwrap().get_mut(&question.reference).unwrap().lied = true;
                     Ok(Verdict::Paid { receipt, amount: Some(1), before })
@@ -265,28 +312,42 @@ impl PaymentGateway for Bank {
             },
             Some(Fault::CrashBefore) => self.die().await,
             Some(Fault::CrashAfter) => {
-                self.answer(&question);
+                answer();
                 self.die().await
             }
         }
     }
 
-    async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
+    async fn list_unverified(&self) -> Result<Vec<Listed>, GatewayError> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
         self.tick();
         let sessions = self.sessions.lock().unwrap();
         let paid = sessions.iter().filter(|(_, session)| matches!(session.money, Money::Paid(_)));
-        Ok(paid.map(|(reference, _)| reference.clone()).collect())
+        let listed = |(reference, session): (&String, &Session)| Listed {
+            reference: reference.clone(),
+            amount: Some(session.amount),
+        };
+        let mut listed: Vec<Listed> = paid.map(listed).collect();
+        listed.extend(self.foreign.lock().unwrap().iter().cloned());
+        Ok(listed)
     }
 
     async fn reverse(&self, question: StoredPayment, receipt_number: String) -> Result<(), GatewayError> {
         assert_eq!(question.state, b"opaque", "the plugin's state comes back");
         self.questions.fetch_add(1, Ordering::SeqCst);
         let fault = self.next_fault();
+        // What was given back before is never refused: a plugin asks what became of it.
+        let before = self.sessions.lock().unwrap()[&question.reference].money == Money::Reversed;
         match fault {
-            Some(Fault::Refused) => {
-                return Err(GatewayError::Refused(Reason { code: "-60".into(), text: "no".into() }));
+            Some(Fault::Refused) if !before => {
+                return Err(GatewayError::Refused(Reason {
+                    code: "-60".into(),
+                    text: "no".into(),
+                    field: None,
+                }));
             }
             Some(Fault::Down) => return Err(GatewayError::Unavailable("down".into())),
+            Some(Fault::Throttled(wait)) => return Err(throttled(wait)),
             Some(Fault::LostRequest) => return Err(GatewayError::Unknown("silence".into())),
             Some(Fault::CrashBefore) => self.die().await,
             _ => {}
@@ -300,7 +361,13 @@ impl PaymentGateway for Bank {
                 Money::Confirmed => session.money = Money::Reversed,
                 // It was done before: the same answer.
                 Money::Reversed => {}
-                _ => return Err(GatewayError::Refused(Reason { code: "-61".into(), text: "no".into() })),
+                _ => {
+                    return Err(GatewayError::Refused(Reason {
+                        code: "-61".into(),
+                        text: "no".into(),
+                        field: None,
+                    }));
+                }
             }
         }
         match fault {
@@ -309,6 +376,10 @@ impl PaymentGateway for Bank {
             _ => Ok(()),
         }
     }
+}
+
+fn throttled(seconds: u64) -> GatewayError {
+    GatewayError::Throttled(Some(Duration::from_secs(seconds)))
 }
 
 /// The configured banks; which one is selected can change.

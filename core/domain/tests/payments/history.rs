@@ -1,5 +1,5 @@
-//! Random histories of payments and spends with faults, lost, doubled and reordered callbacks and crashes, against
-//! the bank's own books. A failure names its seed; `CHELSERU_SEED=n` runs that one alone, `CHELSERU_HISTORIES=n`
+//! Random histories of payments and spends against the bank's own books: faults, crashes, callbacks that are lost, doubled,
+//! early, invented or in any order, lists of the bank, and payments after the end. A failure names its seed; `CHELSERU_SEED=n` runs that one alone, `CHELSERU_HISTORIES=n`
 //! another number of them.
 
 use std::collections::BTreeMap;
@@ -46,6 +46,12 @@ struct Totals {
     overdrafts: u64,
     refunds: u64,
     reversed: u64,
+    /// Paid after it had ended here.
+    late: u64,
+    /// Paid after the bank itself had called it cancelled.
+    again: u64,
+    /// Callbacks with an invented receipt.
+    invented: u64,
     ends: BTreeMap<String, u64>,
 }
 
@@ -63,16 +69,19 @@ fn any_history_settles_each_paid_payment_once_and_nothing_else() {
         halves.map(|half| half.join().expect("a history failed; its seed is above"))
     });
     if seeds.len() > 100 {
-        for total in [
-            |t: &Totals| t.paid,
-            |t: &Totals| t.crashes,
-            |t: &Totals| t.spends,
-            |t: &Totals| t.overdrafts,
-            |t: &Totals| t.refunds,
-            |t: &Totals| t.reversed,
+        for (least, total) in [
+            (500, (|t| t.paid) as fn(&Totals) -> u64),
+            (500, |t| t.crashes),
+            (40, |t| t.spends),
+            (500, |t| t.overdrafts),
+            (40, |t| t.refunds),
+            (20, |t| t.reversed),
+            (20, |t| t.late),
+            (50, |t| t.again),
+            (200, |t| t.invented),
         ] {
             let sum = totals.iter().map(total).sum::<u64>();
-            assert!(sum > 50, "the histories do too little: {sum}: {totals:?}");
+            assert!(sum > least, "the histories do too little: {sum}, not {least}: {totals:?}");
         }
         for end in [
             "Paid",
@@ -80,8 +89,10 @@ fn any_history_settles_each_paid_payment_once_and_nothing_else() {
             "Failed mismatch:amount",
             "Failed interrupted",
             "Expired not_paid",
-            "Failed not_paid",
             "Expired returned",
+            "Failed failed:back",
+            "Paid after_cancelled",
+            "Paid after_expired",
         ] {
             let seen = totals.iter().any(|totals| totals.ends.keys().any(|seen| seen.starts_with(end)));
             assert!(seen, "no history ends a payment as {end}: {:?}", totals[0].ends);
@@ -120,6 +131,24 @@ async fn alive<T>(world: &World, work: impl Future<Output = T>) -> Option<T> {
     }
 }
 
+/// A callback of the payer's browser or of anybody: with the true receipt, an invented one or none, with the payment's own
+/// key or without.
+fn any_callback(world: &World, reference: &str, random: &mut Random, totals: &mut Totals) -> Callback {
+    let mut callback = callback(reference, random.below(4) != 0);
+    match random.below(4) {
+        0 => {
+            totals.invented += 1;
+            callback.query.push_str(&format!("&receipt=9{}", random.below(5)));
+        }
+        1 => callback.query.push_str(&format!("&receipt={}", world.bank().receipt(reference))),
+        _ => {}
+    }
+    match world.store.payment_by_reference("BANK", reference).unwrap() {
+        Some(payment) if random.below(2) == 0 => vouched(&payment, callback),
+        _ => callback,
+    }
+}
+
 async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     // Users of this history alone, so that what they have is what it did.
@@ -154,11 +183,12 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         Fault::LostAnswer,
         Fault::Processing,
         Fault::WrongAmount,
+        Fault::Throttled(20),
         Fault::CrashBefore,
         Fault::CrashAfter,
     ];
     for _ in 0..STEPS {
-        if random.below(3) == 0 {
+        if random.below(4) == 0 {
             world.bank().fault(faults[random.below(faults.len() as u64) as usize]);
         }
         let mine = references(&world);
@@ -176,8 +206,12 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 crashed = alive(&world, world.payments.create(world.banks.as_ref(), request)).await.is_none();
             }
             3..=5 => {
-                if let Some(reference) = some(&mut random) {
-                    world.bank().pay(&reference);
+                // Also after the end here, and after the bank itself called it cancelled.
+                if let Some(reference) = some(&mut random)
+                    && !world.bank().pay(&reference)
+                    && random.below(3) == 0
+                {
+                    totals.again += u64::from(world.bank().pay_again(&reference));
                 }
             }
             6 => {
@@ -186,9 +220,9 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 }
             }
             7..=8 => {
-                // Lost when it is never drawn, doubled when it is drawn twice, in any order, true or not.
+                // Lost when it is never drawn, doubled when it is drawn twice, in any order, before the payer paid or after.
                 if let Some(reference) = some(&mut random) {
-                    let callback = callback(&reference, random.below(4) != 0);
+                    let callback = any_callback(&world, &reference, &mut random, totals);
                     for _ in 0..=random.below(2) {
                         let called = world.payments.callback(world.banks.as_ref(), &callback);
                         crashed |= alive(&world, called).await.is_none();
@@ -272,7 +306,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 }
             }
         }
-        if crashed || random.below(12) == 0 {
+        if crashed || random.below(30) == 0 {
             totals.crashes += 1;
             world = world.restarted();
         }
@@ -280,7 +314,13 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
 
     // The bank is reachable from here on: within two minutes all that it can confirm is settled.
     world.bank().faults.lock().unwrap().clear();
-    if random.below(8) == 0 {
+    let lists = world.bank().rules.lock().unwrap().lists_unverified;
+    let outage = random.below(8) == 0;
+    let returned_before: Vec<String> = references(&world)
+        .into_iter()
+        .filter(|reference| world.bank().money(reference) == BankMoney::Returned)
+        .collect();
+    if outage {
         // Or it is not, until the money has gone back by itself.
         for _ in 0..(WINDOW + RETURN + RETURN_MARGIN).as_secs() / 60 + 1 {
             for _ in 0..20 {
@@ -301,6 +341,10 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         match session.money {
             BankMoney::Confirmed => assert!(!open, "{reference} is confirmed and still {payment:?}"),
             BankMoney::Paid(_) => assert!(!open, "{reference} is paid and nobody asked: {payment:?}"),
+            // Only the bank's own word ends what a payer may still pay.
+            BankMoney::Waiting if payment.window_ends_at > world.now() && payment.start.is_some() => {
+                assert!(open, "{reference} can be paid and is {payment:?}");
+            }
             _ => {}
         }
     }
@@ -325,8 +369,28 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         assert_ne!(reversal, Some(ReversalState::Open), "{reference} is asked about for ever");
         totals.reversed += u64::from(reversed);
         assert!(!payment.state.is_open(), "{reference} never ends: {payment:?}");
-        assert_eq!(settled, known && confirmed && !session.lied, "{reference}: {session:?}, {payment:?}");
+        let credited = known && confirmed;
+        // A lie about the amount ends it without money; a later answer may still tell the truth.
+        let right = if session.lied { !settled || credited } else { settled == credited };
+        assert!(right, "{reference}: {session:?}, {payment:?}");
         assert!(!matches!(session.money, BankMoney::Paid(_)), "{reference}: money is nobody's");
+        // What a bank with a list took after the end is credited, unless nobody could ask in time.
+        let returned = session.money == BankMoney::Returned;
+        if lists && !outage && known && returned {
+            assert!(
+                returned_before.contains(reference),
+                "{reference} was listed and is not credited: {payment:?}"
+            );
+        }
+        // What the payer is shown is what the bank says.
+        if payment.state == PaymentState::Cancelled {
+            assert!(
+                matches!(session.money, BankMoney::Cancelled | BankMoney::Returned),
+                "{reference}: {session:?}"
+            );
+        }
+        assert!(session.lied || !payment.uncredited, "{reference}: {payment:?}");
+        totals.late += u64::from(payment.reason.starts_with("after_"));
     }
     for (user, purse) in &mut purses {
         for payment in world.payments.list(*user, None, 1000).unwrap() {

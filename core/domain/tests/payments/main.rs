@@ -3,6 +3,7 @@
 
 mod bank;
 mod history;
+mod late;
 mod reversals;
 mod rules;
 mod wallets;
@@ -16,7 +17,7 @@ use chelseru_domain::clock::ManualClock;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::money::{Currency, Money};
 use chelseru_domain::payment::gateway::Callback;
-use chelseru_domain::payment::{PaymentRequest, Payments};
+use chelseru_domain::payment::{CALLBACK_KEY, PaymentRequest, Payments};
 use chelseru_domain::wallet::Wallets;
 use chelseru_domain::{Clock, Timestamp};
 use chelseru_store::{Durability, PayMode, Payment, Store, StoreOptions};
@@ -72,8 +73,19 @@ impl World {
         self.payments.create(self.banks.as_ref(), request(amount_rial)).await.unwrap()
     }
 
+    /// The payer's browser comes back, with what the bank's page put into the address.
     async fn callback(&self, payment: &Payment, ok: bool) -> Payment {
-        self.payments.callback(self.banks.as_ref(), &callback(reference(payment), ok)).await.unwrap()
+        let callback = vouched(payment, callback(reference(payment), ok));
+        self.payments.callback(self.banks.as_ref(), &callback).await.unwrap()
+    }
+
+    /// Somebody who knows the reference posts a callback.
+    async fn stranger(&self, payment: &Payment, receipt: Option<&str>) -> Payment {
+        let mut callback = callback(reference(payment), true);
+        if let Some(receipt) = receipt {
+            callback.query.push_str(&format!("&receipt={receipt}"));
+        }
+        self.payments.callback(self.banks.as_ref(), &callback).await.unwrap()
     }
 
     async fn reconcile(&self) {
@@ -136,5 +148,12 @@ fn reference(payment: &Payment) -> &str {
 
 fn callback(reference: &str, ok: bool) -> Callback {
     let status = if ok { "OK" } else { "NOK" };
-    Callback { method: "GET".into(), query: format!("{reference} {status}"), ..Callback::default() }
+    let query = format!("reference={reference}&status={status}");
+    Callback { method: "GET".into(), query, ..Callback::default() }
+}
+
+/// The callback with the unguessable part of the payment's own address.
+fn vouched(payment: &Payment, callback: Callback) -> Callback {
+    let query = format!("{CALLBACK_KEY}={}&{}", payment.callback_key, callback.query);
+    Callback { query, ..callback }
 }

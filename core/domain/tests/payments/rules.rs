@@ -64,18 +64,25 @@ async fn a_hundred_waiting_for_a_silent_bank_ask_it_once() {
 async fn a_callback_that_says_ok_proves_nothing() {
     let world = World::new();
     let payment = world.create(50_000).await;
-    let after = world.callback(&payment, true).await;
-    assert_eq!((after.state, after.reason.as_str()), (PaymentState::Failed, "not_paid"));
+    assert_eq!(world.callback(&payment, true).await.state, PaymentState::Pending);
     assert_eq!(world.available(), 0);
+    // Nor does it end anything: the payer was at the bank all along.
+    world.bank().pay(reference(&payment));
+    world.pass(MINUTE).await;
+    assert_eq!(world.callback(&payment, true).await.state, PaymentState::Paid);
+    assert_eq!(world.available(), 50_000);
 }
 
 #[tokio::test]
-async fn a_nok_callback_cancels_after_asking_the_gateway() {
+async fn a_nok_callback_cancels_only_what_the_gateway_calls_cancelled() {
     let world = World::new();
     let payment = world.create(50_000).await;
-    let after = world.callback(&payment, false).await;
-    assert_eq!(after.state, PaymentState::Cancelled);
+    assert_eq!(world.callback(&payment, false).await.state, PaymentState::Pending, "the bank says otherwise");
     assert_eq!(world.bank().questions.load(Ordering::SeqCst), 1);
+    world.bank().cancel(reference(&payment));
+    world.pass(MINUTE).await;
+    let after = world.payment(&payment);
+    assert_eq!((after.state, after.reason.as_str()), (PaymentState::Cancelled, "cancelled"));
     // And a NOK about a payment that the bank knows to be paid credits it.
     let payment = world.create(50_000).await;
     world.bank().pay(reference(&payment));
@@ -221,20 +228,23 @@ async fn no_end_is_left_again() {
             world.bank().pay(reference(&payment));
             world.callback(&payment, true).await;
         } else {
-            world.store.payment_end(payment.id, end, "test".into(), world.now()).await.unwrap();
+            world.store.payment_end(payment.id, end, "test".into(), None, world.now()).await.unwrap();
         }
         let before = world.payment(&payment);
         assert_eq!(before.state, end);
-        let settled = world.store.payment_settle(payment.id, receipt("1"), world.now()).await.unwrap();
-        assert_eq!(settled, PaymentSettled::Was(before.clone()));
+        if end == PaymentState::Paid {
+            let settled = world.store.payment_settle(payment.id, receipt("1"), world.now()).await.unwrap();
+            assert_eq!(settled, PaymentSettled::Was(before.clone()));
+            let step = world.store.payment_claimed(payment.id, None, Some(world.now())).await.unwrap();
+            assert_eq!(step, PaymentStep::Was(before.clone()));
+        }
         for other in [PaymentState::Failed, PaymentState::Cancelled, PaymentState::Expired] {
-            let step = world.store.payment_end(payment.id, other, "again".into(), world.now()).await.unwrap();
+            let step =
+                world.store.payment_end(payment.id, other, "again".into(), None, world.now()).await.unwrap();
             assert_eq!(step, PaymentStep::Was(before.clone()));
         }
         let start = payment.start.clone().unwrap();
         let step = world.store.payment_started(payment.id, start, world.now(), world.now()).await.unwrap();
-        assert_eq!(step, PaymentStep::Was(before.clone()));
-        let step = world.store.payment_asking(payment.id, None).await.unwrap();
         assert_eq!(step, PaymentStep::Was(before.clone()));
         let step = world.store.payment_check_later(payment.id, world.now(), false).await.unwrap();
         assert_eq!(step, PaymentStep::Was(before.clone()));
@@ -289,6 +299,7 @@ async fn an_order_has_one_open_payment() {
     let mut other_user = order(60_000);
     other_user.user = UserId(8);
     assert_ne!(create(other_user).await.unwrap().id, first.id);
+    world.bank().cancel(reference(&first));
     world.callback(&first, false).await;
     assert_ne!(create(order(60_000)).await.unwrap().id, first.id);
 }
@@ -350,8 +361,11 @@ async fn a_refusal_is_repeated_to_its_idempotency_key() {
     world.bank().fault(Fault::Refused);
     for _ in 0..2 {
         let error = world.payments.create(world.banks.as_ref(), keyed()).await.unwrap_err();
-        assert!(matches!(error, CreateError::Gateway(GatewayError::Refused(reason)) if reason.code == "-9"));
+        assert!(matches!(error, CreateError::Gateway(GatewayError::Refused(reason))
+            if reason.code == "-9" && reason.text == "no" && reason.field.as_deref() == Some("amount")));
     }
+    let kept = world.payments.list(USER, None, 10).unwrap().remove(0).refusal.expect("it is kept");
+    assert_eq!((kept.code.as_str(), kept.text.as_str(), kept.field.as_deref()), ("-9", "no", Some("amount")));
     assert_eq!(world.payments.list(USER, None, 10).unwrap().len(), 1);
 }
 

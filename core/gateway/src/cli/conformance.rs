@@ -46,6 +46,10 @@ const REPLIES: &[(&str, Reply)] = &[
     ("200 with bytes that are no text", Reply::Answer(200, "application/json", b"\xff\xfe\x00\x80")),
     ("200 with deep nesting", Reply::Answer(200, "application/json", &[b'['; 4096])),
     ("302 to elsewhere", Reply::Answer(302, "text/html", b"")),
+    ("404 with a web page", Reply::Answer(404, "text/html", b"<html>not found</html>")),
+    ("408 with a web page", Reply::Answer(408, "text/html", b"<html>time-out</html>")),
+    ("413 with a web page", Reply::Answer(413, "text/html", b"<html>too large</html>")),
+    ("429 with a web page", Reply::Answer(429, "text/html", b"<html>slow down</html>")),
 ];
 
 struct Script {
@@ -266,8 +270,11 @@ fn judge(reply: &Reply, requests: u32, outcome: &Outcome) -> Result<(), String> 
     let unknown = matches!(error, types::Error::UnknownOutcome(_));
     match reply {
         Reply::NotSent if unknown => Err("nothing was sent, and the outcome is called unknown".to_owned()),
-        Reply::Unanswered | Reply::TooLarge if requests > 0 && !unknown => {
+        Reply::Unanswered | Reply::TooLarge | Reply::Answer(408, ..) if requests > 0 && !unknown => {
             Err(format!("it may have been carried out, and the outcome is not unknown: {text}"))
+        }
+        Reply::Answer(300..=499, kind, _) if *kind == "text/html" && unknown => {
+            Err("somebody in front of the provider refused it, and the outcome is called unknown".to_owned())
         }
         _ => Ok(()),
     }
@@ -279,6 +286,7 @@ fn sms_error(error: payment::types::Error) -> types::Error {
     let words = |rejection: payment::types::Rejection| types::Rejection {
         code: rejection.code,
         text: rejection.text,
+        field: rejection.field,
     };
     match error {
         Error::InvalidRecipient(rejection) => types::Error::InvalidRecipient(words(rejection)),
@@ -306,7 +314,7 @@ fn values(
             SettingKind::Text => SettingValue::Text(SECRET.to_owned()),
             SettingKind::Integer => SettingValue::Integer(1),
             SettingKind::Boolean => SettingValue::Boolean(true),
-            SettingKind::Url => SettingValue::Text("https://provider.example".to_owned()),
+            SettingKind::Url | SettingKind::Link => SettingValue::Text("https://provider.example".to_owned()),
         };
         values.insert(setting.key.clone(), value);
     }
@@ -328,6 +336,7 @@ mod tests {
             Outcome::Error(types::Error::Rejected(types::Rejection {
                 code: "1".to_owned(),
                 text: text.to_owned(),
+                field: None,
             }))
         };
         let unknown = || Outcome::Error(types::Error::UnknownOutcome(String::new()));
@@ -341,5 +350,10 @@ mod tests {
         assert!(judge(&Reply::Unanswered, 1, &rejected("refused")).is_err(), "it may have been done");
         assert!(judge(&Reply::NotSent, 1, &unknown()).is_err(), "nothing was done");
         assert!(judge(&Reply::NotSent, 1, &rejected("refused")).is_ok());
+        let page = |status| Reply::Answer(status, "text/html", b"<html>");
+        assert!(judge(&page(404), 1, &unknown()).is_err(), "a page with 404 did not take it");
+        assert!(judge(&page(404), 1, &rejected("refused")).is_ok());
+        assert!(judge(&page(408), 1, &rejected("refused")).is_err(), "408 may have been carried out");
+        assert!(judge(&page(408), 1, &unknown()).is_ok());
     }
 }

@@ -157,6 +157,7 @@ fn kind_word(kind: SettingKind) -> &'static str {
         SettingKind::Integer => "integer",
         SettingKind::Boolean => "boolean",
         SettingKind::Url => "url",
+        SettingKind::Link => "link",
     }
 }
 

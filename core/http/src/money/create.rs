@@ -9,6 +9,7 @@ use chelseru_domain::PhoneNumber;
 use chelseru_domain::identity::Caller;
 use chelseru_domain::money::{self, Currency};
 use chelseru_domain::payment::gateway::GatewayError;
+use chelseru_domain::payment::verdict::hold;
 use chelseru_domain::payment::{CreateError, PayMode, Payment, PaymentRequest, PaymentStart};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
@@ -57,6 +58,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 (409, "This order has an open payment with other terms, or the request runs."),
                 (422, "The key stands for another request."),
                 (502, "The gateway refused or did not answer."),
+                (503, "The gateway is asked too often; Retry-After says when to try again."),
             ],
         },
     }],
@@ -248,6 +250,10 @@ fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: 
             json!({"detail": "Another payment of this order is open.", "payment": open.id.0}),
         ),
         CreateError::Gateway(error) => gateway_failure(context, callback_url, error),
+        CreateError::Randomness => {
+            tracing::error!(request.id = %context.id, %error, "a payment was not started");
+            Failure::internal()
+        }
         CreateError::Store(error) => failed(context, error),
     }
 }
@@ -257,6 +263,7 @@ fn gateway_failure(context: &Context, callback_url: &str, error: &GatewayError) 
     let (code, number) = match error {
         GatewayError::Refused(reason) => ("payment_refused", reason.code.parse::<i64>().ok()),
         GatewayError::Unauthorized(reason) => ("payment_misconfigured", reason.code.parse::<i64>().ok()),
+        GatewayError::Throttled(wait) => return throttled(callback_url, hold(*wait).as_secs()),
         GatewayError::Unavailable(_) => ("payment_unavailable", None),
         GatewayError::Unknown(_) => ("payment_outcome_unknown", None),
     };
@@ -267,4 +274,13 @@ fn gateway_failure(context: &Context, callback_url: &str, error: &GatewayError) 
     let details =
         json!({"callback_url": callback_url, "message": message, "status_code": number, "data": null});
     Failure::object(StatusCode::BAD_GATEWAY, code, json!({"details": details}))
+}
+
+/// The gateway answers 429: not now, and when to try again.
+fn throttled(callback_url: &str, seconds: u64) -> Failure {
+    let message = format!("The gateway is asked too often. Try again in {seconds} seconds.");
+    let details =
+        json!({"callback_url": callback_url, "message": message, "status_code": null, "data": null});
+    Failure::object(StatusCode::SERVICE_UNAVAILABLE, "payment_throttled", json!({"details": details}))
+        .retry_after(seconds)
 }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use chelseru_config::SANDBOX_PAY;
 use chelseru_domain::money::{BankDecision, BankSession, BankState, TestBank};
 use chelseru_domain::payment::gateway::{
-    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentClaim, PaymentGateway, PaymentReceipt,
-    PaymentStart, Reason, Redirect, StoredPayment, Unconfirmed, Verdict,
+    Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentClaim, PaymentGateway,
+    PaymentReceipt, PaymentStart, Reason, Redirect, StoredPayment, Unconfirmed, Verdict,
 };
 
 /// Sessions kept; the oldest goes first.
@@ -121,10 +121,11 @@ impl PaymentGateway for SandboxBank {
 
     async fn verify(&self, payment: StoredPayment, _: Option<PaymentClaim>) -> Result<Verdict, GatewayError> {
         let Some(session) = self.session(&payment.reference) else { return Ok(Verdict::UnknownReference) };
-        let reason = || Reason { code: "-51".to_owned(), text: "not paid".to_owned() };
+        let reason = |text: &str| Reason { code: "-51".to_owned(), text: text.to_owned(), field: None };
         Ok(match session.state {
-            BankState::Waiting => Verdict::NotPaid(reason()),
-            BankState::Cancelled | BankState::Reversed => Verdict::Cancelled(reason()),
+            BankState::Waiting => Verdict::NotPaid(reason("not paid yet")),
+            BankState::Cancelled => Verdict::Cancelled(reason("cancelled")),
+            BankState::Reversed => Verdict::Failed(reason("given back")),
             BankState::Paid => {
                 let receipt = PaymentReceipt {
                     number: payment.local_id.to_string(),
@@ -139,10 +140,14 @@ impl PaymentGateway for SandboxBank {
         })
     }
 
-    async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
+    async fn list_unverified(&self) -> Result<Vec<Listed>, GatewayError> {
         let sessions = self.lock();
         let paid = sessions.iter().rev().filter(|(_, session)| session.state == BankState::Paid);
-        Ok(paid.take(100).map(|(reference, _)| reference.clone()).collect())
+        let listed = |(reference, session): (&String, &BankSession)| Listed {
+            reference: reference.clone(),
+            amount: Some(session.amount),
+        };
+        Ok(paid.take(100).map(listed).collect())
     }
 
     async fn reverse(&self, payment: StoredPayment, _: String) -> Result<(), GatewayError> {
@@ -152,7 +157,10 @@ impl PaymentGateway for SandboxBank {
                 Ok(())
             }
             // After a restart the bank has forgotten everything.
-            _ => Err(GatewayError::Refused(Reason { code: "-61".to_owned(), text: "not paid".to_owned() })),
+            _ => {
+                let (code, text) = ("-61".to_owned(), "not paid".to_owned());
+                Err(GatewayError::Refused(Reason { code, text, field: None }))
+            }
         }
     }
 }

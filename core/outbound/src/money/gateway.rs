@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_domain::payment::gateway::{
-    Callback, Claim, GatewayError, GatewayRules, NewPayment, PaymentClaim, PaymentGateway, PaymentStart,
-    Redirect, StoredPayment, Unconfirmed, Verdict,
+    Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentClaim, PaymentGateway,
+    PaymentStart, Redirect, StoredPayment, Unconfirmed, Verdict,
 };
 use chelseru_plugin_host::Provider;
 
@@ -150,6 +150,8 @@ impl PaymentGateway for PluginPaymentGateway {
             wit::Verdict::PaidBefore(receipt) => paid(receipt, true),
             wit::Verdict::NotPaid(rejection) => Ok(Verdict::NotPaid(reason(rejection))),
             wit::Verdict::Cancelled(rejection) => Ok(Verdict::Cancelled(reason(rejection))),
+            wit::Verdict::Failed(rejection) => Ok(Verdict::Failed(reason(rejection))),
+            wit::Verdict::ClaimDenied(rejection) => Ok(Verdict::ClaimDenied(reason(rejection))),
             wit::Verdict::Pending(seconds) => {
                 Ok(Verdict::Pending(seconds.map(|seconds| Duration::from_secs(seconds.into()))))
             }
@@ -158,9 +160,11 @@ impl PaymentGateway for PluginPaymentGateway {
         }
     }
 
-    async fn list_unverified(&self) -> Result<Vec<String>, GatewayError> {
+    async fn list_unverified(&self) -> Result<Vec<Listed>, GatewayError> {
         let (answer,) = self.provider.call(functions::LIST_UNVERIFIED, ()).await.map_err(call_error)?;
-        Ok(answer.map_err(provider_error)?.into_iter().map(|item| item.reference).collect())
+        // One that broke its bound is empty, and is none of ours.
+        let items = answer.map_err(provider_error)?.into_iter().filter(|item| !item.reference.is_empty());
+        Ok(items.map(|item| Listed { reference: item.reference, amount: item.amount_rial }).collect())
     }
 
     async fn reverse(&self, payment: StoredPayment, receipt_number: String) -> Result<(), GatewayError> {

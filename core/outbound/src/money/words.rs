@@ -1,5 +1,7 @@
 //! The domain's words for payments and those of the payment interfaces.
 
+use std::time::Duration;
+
 use chelseru_domain::payment::gateway::{GatewayError, PaymentReceipt, Reason, StoredPayment, Verdict};
 use chelseru_plugin_host::CallError;
 
@@ -36,7 +38,8 @@ pub(super) fn paid(receipt: payment_types::Receipt, before: bool) -> Result<Verd
 }
 
 pub(super) fn reason(rejection: types::Rejection) -> Reason {
-    Reason { code: cut(&rejection.code), text: cut(&rejection.text) }
+    let field = rejection.field.map(|field| cut(&field));
+    Reason { code: cut(&rejection.code), text: cut(&rejection.text), field }
 }
 
 pub(super) fn cut(text: &str) -> String {
@@ -52,7 +55,9 @@ pub(super) fn provider_error(error: types::Error) -> GatewayError {
         | types::Error::InvalidTemplate(rejection)
         | types::Error::InsufficientCredit(rejection)
         | types::Error::Rejected(rejection) => GatewayError::Refused(reason(rejection)),
-        types::Error::Throttled(_) => GatewayError::Unavailable("it was asked too often".to_owned()),
+        types::Error::Throttled(seconds) => {
+            GatewayError::Throttled(seconds.map(|seconds| Duration::from_secs(seconds.into())))
+        }
         types::Error::Unavailable(text) | types::Error::Misconfigured(text) => {
             GatewayError::Unavailable(cut(&text))
         }

@@ -1,18 +1,38 @@
-//! Confirmation: asks the gateway about a payment and settles or ends it by the answer.
+//! Asking a gateway about one payment, and acting on its answer.
 //!
-//! A callback and the reconciler both call `confirm`. Invariants: one question per payment at a time; concurrent
-//! callers share its answer; only the gateway's explicit confirmation credits.
+//! Everybody who wants to know ends here: the reconciler, a callback, the gateway's list, the staff. One question per
+//! payment at a time; callers that waited share the answer unless they bring a claim that is new. Claims are tried from the
+//! newest on; one that the gateway denies is dropped and says nothing, and the last question is the one without a claim.
+//! Repeated callbacks without anything new are answered from the store for [`REPEAT_MIN`], so that refreshing a page asks
+//! the bank once. A gateway that was asked too often is left alone for as long as it says ([`Holds`]).
 
-use chelseru_store::{Payment, PaymentClaim, PaymentSettled, PaymentState, PaymentStep, StoreError};
+use std::time::Duration;
 
+use chelseru_store::{
+    KeptClaim, Payment, PaymentClaim, PaymentId, PaymentReceipt, PaymentSettled, PaymentState, PaymentStep,
+    StoreError,
+};
+
+use super::callback_key::{self, Vouched};
 use super::end::EndReason;
-use super::gateway::{Callback, GatewayError, PaymentGateways, StoredPayment};
+use super::flight::REMEMBERED;
+use super::gateway::{Callback, GatewayError, PaymentGateway, PaymentGateways, StoredPayment, Verdict};
 use super::service::Payments;
 use super::verdict::{self, Next};
 use crate::Timestamp;
 
 /// Gateways that may decode a callback, the selected one first.
 const DECODERS_MAX: usize = 16;
+/// Claims that one look tries, from the newest on; then it asks without a claim.
+const CLAIMS_TRIED_MAX: usize = 3;
+/// For how long a callback that brings nothing new is answered without asking the gateway.
+const REPEAT_MIN: Duration = Duration::from_secs(10);
+/// The same for one that came from the payer's browser, and for a claim that anybody may have invented.
+const CLAIM_MIN: Duration = Duration::from_secs(2);
+/// The same for a payment that has ended.
+const LATE_REPEAT_MIN: Duration = REMEMBERED;
+/// For how long after its end a callback still makes the gateway be asked about a payment.
+const LATE_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why a callback was not matched to a payment.
 #[derive(Debug, thiserror::Error)]
@@ -26,24 +46,51 @@ pub enum CallbackError {
     Store(#[from] StoreError),
 }
 
-/// A payment after a question to its gateway.
+/// Why a gateway is asked about a payment.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// Its time has come.
+    Due,
+    Callback {
+        claim: PaymentClaim,
+        vouched: bool,
+    },
+    /// The gateway lists it as paid, with this amount in rial when it says.
+    Listed {
+        amount: Option<u64>,
+    },
+    Staff,
+}
+
+/// A payment after somebody asked about it.
 pub(super) struct Looked {
     pub(super) payment: Payment,
     /// The gateway was asked and did not answer.
     pub(super) silent: bool,
+    /// The gateway answered clearly.
+    pub(super) answered: bool,
 }
 
 impl Looked {
-    fn at(payment: Payment) -> Looked {
-        Looked { payment, silent: false }
+    /// Nobody was asked.
+    pub(super) fn at(payment: Payment) -> Looked {
+        Looked { payment, silent: false, answered: false }
     }
+}
+
+/// What a gateway said, after all that was asked in one look.
+struct Answer {
+    verdict: Result<Verdict, GatewayError>,
+    denied: Vec<PaymentClaim>,
+    /// No question can have done anything.
+    nothing_done: bool,
 }
 
 impl Payments {
     /// Takes a callback as a hint, asks the gateway, and returns the payment's state.
     ///
-    /// Cancellation: safe. [`Payments::reconcile`] finishes what was dropped. Callers still run it detached from the
-    /// client's connection, so that no one waits for that.
+    /// Cancellation: safe; what was not finished is found by [`Payments::reconcile`]. Callers run it detached from the
+    /// client's connection all the same, so that a closed browser delays nothing.
     ///
     /// # Errors
     ///
@@ -65,93 +112,236 @@ impl Payments {
             };
             understood = true;
             if let Some(payment) = self.store.payment_by_reference(gateway.name(), &claim.reference)? {
-                return Ok(self.confirm(gateways, payment, Some(claim.claim)).await?.payment);
+                let vouched = match callback_key::check(&callback.query, &payment.callback_key) {
+                    Vouched::Yes => true,
+                    Vouched::No => false,
+                    Vouched::Wrong => return Err(CallbackError::NotFound),
+                };
+                let why = Why::Callback { claim: claim.claim, vouched };
+                return Ok(self.confirm(gateways, payment, why).await?.payment);
             }
         }
         Err(if understood { CallbackError::NotFound } else { CallbackError::NotUnderstood })
     }
 
-    /// Handles a due payment: ends it when its creation was interrupted, else asks about it.
+    /// Asks the gateway about a payment now, for the staff; the payment as it stands then. `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store. A gateway that does not answer is no error.
+    pub async fn ask(
+        &self,
+        gateways: &dyn PaymentGateways,
+        id: PaymentId,
+    ) -> Result<Option<Payment>, StoreError> {
+        let Some(payment) = self.store.payment_get(id)? else { return Ok(None) };
+        Ok(Some(self.confirm(gateways, payment, Why::Staff).await?.payment))
+    }
+
+    /// A due payment: one that the gateway never answered about fails, any other is asked about.
     pub(super) async fn look(
         &self,
         gateways: &dyn PaymentGateways,
         payment: Payment,
+        why: Why,
     ) -> Result<Looked, StoreError> {
         if payment.state != PaymentState::Created {
-            return self.confirm(gateways, payment, None).await;
+            let listed = match why {
+                Why::Listed { amount } => Some(amount),
+                Why::Due | Why::Callback { .. } | Why::Staff => None,
+            };
+            let looked = self.confirm(gateways, payment, why).await?;
+            if let Some(amount) = listed {
+                self.check_listed(&looked, amount).await?;
+            }
+            return Ok(looked);
         }
-        let reason = EndReason::Interrupted.text();
-        let step = self.store.payment_end(payment.id, PaymentState::Failed, reason, self.clock.now()).await?;
+        let (end, reason) = (PaymentState::Failed, EndReason::Interrupted.text());
+        let step = self.store.payment_end(payment.id, end, reason, None, self.clock.now()).await?;
         Ok(Looked::at(step_payment(step, payment)))
     }
 
-    /// Asks the payment's gateway and settles or ends it by the answer. Returns the payment as it is afterwards.
+    /// Asks the gateway that began a payment, and settles or ends it by the answer.
     async fn confirm(
         &self,
         gateways: &dyn PaymentGateways,
         payment: Payment,
-        claim: Option<PaymentClaim>,
+        why: Why,
     ) -> Result<Looked, StoreError> {
-        if payment.state != PaymentState::Pending {
+        let now = self.clock.now();
+        if !is_askable(&payment, &why, now) {
             return Ok(Looked::at(payment));
         }
-        let flight = self.flights.of(payment.id);
-        let _turn = flight.lock().await;
-        // A caller that waited for another one's question takes its answer.
-        let seen_attempts = payment.attempts;
-        let Some(payment) = self.store.payment_get(payment.id)? else {
+        let flight = self.flights.of(payment.id, now);
+        let asked_before = flight.asked();
+        let mut turn = flight.turn().await;
+        let Some(payment) = self.store.payment_get(payment.id)? else { return Ok(Looked::at(payment)) };
+        let now = self.clock.now();
+        if !is_askable(&payment, &why, now) {
             return Ok(Looked::at(payment));
+        }
+        let shared = flight.asked() != asked_before;
+        let since = turn.map(|at| now.since(at));
+        let asks = asks_now(&payment, &why, shared, since);
+        let listed = matches!(why, Why::Listed { .. });
+        let held = self.holds.left(&payment.gateway, now).is_some();
+        let payment = match self.note_claim(payment, why, asks && !held, now).await? {
+            Ok(payment) => payment,
+            Err(looked) => return Ok(looked),
         };
-        if payment.state != PaymentState::Pending || payment.attempts != seen_attempts {
-            return Ok(Looked::at(payment));
+        if !asks || held {
+            return Ok(Looked::at(payment.payment));
         }
+        let (asked_before, payment) = (payment.asked_before, payment.payment);
         let Some(gateway) = gateways.by_name(&payment.gateway) else {
-            tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway of an open payment is not configured");
+            tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway of a payment is not configured");
             return Ok(Looked::at(self.ask_later(payment, None).await?));
         };
-        let asked_before = payment.asked;
-        let payment = match self.store.payment_asking(payment.id, claim).await? {
-            PaymentStep::Done(payment) => payment,
-            other => return Ok(Looked::at(step_payment(other, payment))),
-        };
-        let Some(stored) = StoredPayment::of(&payment) else { return Ok(Looked::at(payment)) };
-        let answer = gateway.verify(stored, payment.claim.clone()).await;
-        let nothing_done = answer.as_ref().is_err_and(GatewayError::nothing_done);
-        let silent = matches!(&answer, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
-        if let Err(error) = &answer {
-            tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays pending");
-        }
+        let answer = self.question(gateway.as_ref(), &payment).await;
         let now = self.clock.now();
-        let payment = match verdict::judge(&payment, &gateway.rules(), answer, asked_before, now) {
-            Next::AskAt(at) => self.ask_later(payment, Some((at, nothing_done && !asked_before))).await?,
+        flight.note(&mut turn, now);
+        // What the gateway lists it has, so that question stays open until there is an answer.
+        let keep_asking = asked_before || listed;
+        self.act(gateway.as_ref(), payment, answer, keep_asking, now).await
+    }
+
+    /// Keeps a callback's claim, and notes that the gateway is being asked. The payment, or the end of the look.
+    async fn note_claim(
+        &self,
+        payment: Payment,
+        why: Why,
+        asking: bool,
+        now: Timestamp,
+    ) -> Result<Result<Noted, Looked>, StoreError> {
+        let asked_before =
+            if payment.state == PaymentState::Pending { payment.asked } else { payment.late_question };
+        let claim = match why {
+            Why::Callback { claim, vouched } => Some(KeptClaim { claim, vouched }),
+            Why::Due | Why::Listed { .. } | Why::Staff => None,
+        };
+        let news = claim.as_ref().is_some_and(|claim| !payment.has_claim(&claim.claim));
+        if !asking && !news {
+            return Ok(Ok(Noted { payment, asked_before }));
+        }
+        let look_again = asking.then(|| now.plus(verdict::DELAY_MIN));
+        let payment = match self.store.payment_claimed(payment.id, claim, look_again).await? {
+            PaymentStep::Done(payment) => payment,
+            other => return Ok(Err(Looked::at(step_payment(other, payment)))),
+        };
+        let soon = now.plus(verdict::DELAY_MIN);
+        if !asking && payment.state == PaymentState::Pending && payment.check_at > soon {
+            // It is kept and not asked about yet, so the reconciler does it soon.
+            let step = self.store.payment_check_later(payment.id, soon, false).await?;
+            let payment = step_payment(step, payment);
+            return Ok(Ok(Noted { payment, asked_before }));
+        }
+        Ok(Ok(Noted { payment, asked_before }))
+    }
+
+    /// Asks with the newest claims in turn while the gateway denies them, then without one.
+    async fn question(&self, gateway: &dyn PaymentGateway, payment: &Payment) -> Answer {
+        let mut denied = Vec::new();
+        let mut nothing_done = true;
+        let Some(stored) = StoredPayment::of(payment) else {
+            let verdict = Err(GatewayError::Unavailable("the gateway does not know it".to_owned()));
+            return Answer { verdict, denied, nothing_done };
+        };
+        let claims = payment.claims.iter().rev().take(CLAIMS_TRIED_MAX).map(|kept| Some(kept.claim.clone()));
+        let mut verdict = Ok(Verdict::UnknownReference);
+        for claim in claims.chain([None]) {
+            verdict = gateway.verify(stored.clone(), claim.clone()).await;
+            nothing_done &= verdict.as_ref().is_err_and(GatewayError::nothing_done);
+            match (&verdict, claim) {
+                (Ok(Verdict::ClaimDenied(reason)), Some(claim)) => {
+                    tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %reason, "the gateway denies what a callback said");
+                    denied.push(claim);
+                }
+                _ => break,
+            }
+        }
+        if let Err(error) = &verdict {
+            self.holds.note(gateway.name(), error, self.clock.now());
+            tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays as it is");
+        }
+        Answer { verdict, denied, nothing_done }
+    }
+
+    /// Carries out what an answer means.
+    async fn act(
+        &self,
+        gateway: &dyn PaymentGateway,
+        payment: Payment,
+        answer: Answer,
+        keep_asking: bool,
+        now: Timestamp,
+    ) -> Result<Looked, StoreError> {
+        let Answer { verdict, denied, nothing_done } = answer;
+        if !denied.is_empty() {
+            self.store.payment_claims_denied(payment.id, denied).await?;
+        }
+        let silent = matches!(&verdict, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
+        // Pending says that there will be an answer.
+        let answered = matches!(&verdict, Ok(verdict) if !matches!(verdict, Verdict::Pending(_)));
+        let unheard = nothing_done && !keep_asking;
+        let late = payment.state != PaymentState::Pending;
+        let payment = match verdict::judge(&payment, &gateway.rules(), verdict, keep_asking, now) {
+            Next::Settle(receipt) => self.settle(payment, receipt, now).await?,
+            // An end is left for a paid one only.
+            Next::AskAt(_) | Next::End { .. } if late && (answered || unheard) => {
+                self.answered_late(payment).await?
+            }
+            Next::AskAt(at) => self.ask_later(payment, Some((at, unheard))).await?,
+            Next::End { .. } if late => self.ask_later(payment, None).await?,
             Next::End { state, reason } => {
                 if matches!(reason, EndReason::Mismatch(_)) {
                     tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, reason = reason.text(), "the gateway confirms something else than was asked; not credited");
                 }
-                let step = self.store.payment_end(payment.id, state, reason.text(), now).await?;
+                let step = self.store.payment_end(payment.id, state, reason.text(), None, now).await?;
                 step_payment(step, payment)
             }
-            Next::Settle(receipt) => match self.store.payment_settle(payment.id, receipt, now).await? {
-                PaymentSettled::Now(settled) => {
-                    tracing::info!(payment.id = settled.id.0, plugin.id = %settled.gateway, "payment settled");
-                    settled
-                }
-                PaymentSettled::Was(payment) => payment,
-                PaymentSettled::ReceiptReused(payment) => {
-                    tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway's receipt stands for another payment; not credited");
-                    payment
-                }
-                PaymentSettled::TooLarge => {
-                    tracing::error!(
-                        payment.id = payment.id.0,
-                        "the wallet cannot hold this payment; a person has to look"
-                    );
-                    self.ask_later(payment, None).await?
-                }
-                PaymentSettled::Missing => payment,
-            },
         };
-        Ok(Looked { payment, silent })
+        Ok(Looked { payment, silent, answered })
+    }
+
+    async fn answered_late(&self, payment: Payment) -> Result<Payment, StoreError> {
+        let step = self.store.payment_late_answered(payment.id).await?;
+        Ok(step_payment(step, payment))
+    }
+
+    async fn settle(
+        &self,
+        payment: Payment,
+        receipt: PaymentReceipt,
+        now: Timestamp,
+    ) -> Result<Payment, StoreError> {
+        Ok(match self.store.payment_settle(payment.id, receipt, now).await? {
+            PaymentSettled::Now(settled) if settled.reason.is_empty() => {
+                tracing::info!(payment.id = settled.id.0, plugin.id = %settled.gateway, "payment settled");
+                settled
+            }
+            PaymentSettled::Now(settled) => {
+                tracing::warn!(payment.id = settled.id.0, plugin.id = %settled.gateway, reason = %settled.reason, "payment settled after it had ended");
+                settled
+            }
+            PaymentSettled::Was(payment) => payment,
+            PaymentSettled::ReceiptReused(payment) => {
+                tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway's receipt stands for another payment; not credited");
+                self.answered_late(payment).await?
+            }
+            PaymentSettled::TooLarge => {
+                tracing::error!(
+                    payment.id = payment.id.0,
+                    "the wallet cannot hold this payment; a person has to look"
+                );
+                // One that had ended is not asked about for ever.
+                if payment.state == PaymentState::Pending {
+                    self.ask_later(payment, None).await?
+                } else {
+                    self.answered_late(payment).await?
+                }
+            }
+            PaymentSettled::Missing => payment,
+        })
     }
 
     async fn ask_later(
@@ -164,6 +354,45 @@ impl Payments {
         let step = self.store.payment_check_later(payment.id, at, not_asked).await?;
         Ok(step_payment(step, payment))
     }
+}
+
+/// A payment whose question was noted.
+struct Noted {
+    payment: Payment,
+    /// An earlier question may have arrived at the gateway.
+    asked_before: bool,
+}
+
+/// Whether asking can change anything: a pending payment always, one that ended without money when its gateway may have
+/// taken money after all.
+fn is_askable(payment: &Payment, why: &Why, now: Timestamp) -> bool {
+    match (payment.state, why) {
+        (PaymentState::Pending, _) => true,
+        (_, Why::Due) => payment.late_question,
+        // What was reported needs a person.
+        (_, Why::Listed { .. }) => payment.may_be_late() && (!payment.uncredited || payment.late_question),
+        (_, Why::Callback { .. }) => {
+            payment.may_be_late() && payment.ended_at.is_some_and(|ended_at| now <= ended_at.plus(LATE_FOR))
+        }
+        (_, Why::Staff) => payment.may_be_late(),
+    }
+}
+
+/// Whether a caller's question goes to the gateway now. `shared`: somebody else asked while this caller waited; `since`: for
+/// how long nobody asked.
+fn asks_now(payment: &Payment, why: &Why, shared: bool, since: Option<Duration>) -> bool {
+    let Why::Callback { claim, vouched } = why else { return !shared };
+    let news = !payment.has_claim(claim);
+    if shared && !news {
+        return false;
+    }
+    let gap = match (payment.state == PaymentState::Pending, news, *vouched) {
+        (true, true, true) => Duration::ZERO,
+        (true, true, false) | (true, false, true) => CLAIM_MIN,
+        (true, false, false) => REPEAT_MIN,
+        (false, ..) => LATE_REPEAT_MIN,
+    };
+    since.is_none_or(|since| since >= gap)
 }
 
 fn step_payment(step: PaymentStep, before: Payment) -> Payment {

@@ -3,10 +3,13 @@
 //! The record is stored before the gateway is asked. A crash in between leaves a payment that fails by itself, and not
 //! one without a record. A repeated idempotency key, or a second request for the same open order, gets the first reply.
 
-use chelseru_store::{PayMode, Payment, PaymentCreated, PaymentDraft, PaymentState, PaymentStep, StoreError};
+use chelseru_store::{
+    PayMode, Payment, PaymentCreated, PaymentDraft, PaymentRefusal, PaymentState, PaymentStep, StoreError,
+};
 
+use super::callback_key;
 use super::end::EndReason;
-use super::gateway::{GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways};
+use super::gateway::{GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason};
 use super::service::Payments;
 use super::verdict::{self, CREATE_LEASE};
 use crate::Timestamp;
@@ -49,9 +52,11 @@ pub enum CreateError {
     /// Another payment of this order is open, with other terms.
     #[error("payment {} of this order is open", .0.id)]
     OrderOpen(Box<Payment>),
-    /// The gateway refused it. The payment failed.
+    /// The gateway did not take it, or is left alone for a while because it was asked too often. A stored payment failed.
     #[error(transparent)]
     Gateway(GatewayError),
+    #[error("the operating system gives no randomness")]
+    Randomness,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -73,7 +78,12 @@ impl Payments {
         let rules = gateway.rules();
         check_amount(request.amount, &rules)?;
         let now = self.clock.now();
-        let draft = draft(&request, gateway.as_ref(), &rules, now);
+        if let Some(left) = self.holds.left(gateway.name(), now) {
+            return Err(CreateError::Gateway(GatewayError::Throttled(Some(left))));
+        }
+        let callback_key = callback_key::draw().ok_or(CreateError::Randomness)?;
+        let callback_url = callback_key::add(&request.callback_url, &callback_key);
+        let draft = PaymentDraft { callback_key, ..draft(&request, gateway.as_ref(), &rules, now) };
         let payment = match self.store.payment_create(draft).await? {
             PaymentCreated::Created(payment) => payment,
             PaymentCreated::Repeated(payment) => return repeated(payment),
@@ -84,7 +94,7 @@ impl Payments {
         let new = NewPayment {
             local_id: payment.id.0,
             amount: request.amount.rial(),
-            callback_url: request.callback_url,
+            callback_url,
             description: request.description,
             order: request.order,
             mobile: request.mobile,
@@ -120,9 +130,11 @@ impl Payments {
             }
             Err(error) => error,
         };
+        self.holds.note(gateway.name(), &error, self.clock.now());
         // No payer has the bank's address yet, so this payment cannot be paid, whatever the gateway did.
         let reason = EndReason::of(&error).text();
-        self.store.payment_end(payment.id, PaymentState::Failed, reason, self.clock.now()).await?;
+        let (end, now) = (PaymentState::Failed, self.clock.now());
+        self.store.payment_end(payment.id, end, reason, refusal(&error), now).await?;
         Err(CreateError::Gateway(error))
     }
 }
@@ -170,6 +182,7 @@ fn draft(
         plugin_digest: gateway.digest().to_owned(),
         description: request.description.clone(),
         callback_url: request.callback_url.clone(),
+        callback_key: String::new(),
         frontend_url: request.frontend_url.clone(),
         now,
         window_ends_at: rules.window_end(now),
@@ -187,7 +200,18 @@ fn repeated(payment: Payment) -> Result<Payment, CreateError> {
         return Err(CreateError::InFlight);
     }
     let reason = EndReason::read(&payment.reason).unwrap_or(EndReason::Unanswered);
-    Err(CreateError::Gateway(reason.gateway_error()))
+    Err(CreateError::Gateway(reason.gateway_error(payment.refusal)))
+}
+
+/// A gateway's own words for a refusal, which the payment keeps.
+fn refusal(error: &GatewayError) -> Option<PaymentRefusal> {
+    match error {
+        GatewayError::Refused(reason) | GatewayError::Unauthorized(reason) => {
+            let Reason { code, text, field } = reason.clone();
+            Some(PaymentRefusal { code, text, field })
+        }
+        GatewayError::Throttled(_) | GatewayError::Unavailable(_) | GatewayError::Unknown(_) => None,
+    }
 }
 
 /// Whether a request matches the open payment, so that the payer can continue there.

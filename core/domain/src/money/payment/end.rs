@@ -2,6 +2,8 @@
 //!
 //! The text is part of the API (`reason` of a payment) and of stored records, so a variant's text never changes.
 
+use chelseru_store::PaymentRefusal;
+
 use super::gateway::{GatewayError, Reason};
 
 /// Characters of a stored reason.
@@ -17,12 +19,16 @@ pub enum EndReason {
     Unauthorized(String),
     /// The gateway could not be reached when it was begun.
     Unavailable,
+    /// The gateway was asked too often when it was begun.
+    Throttled,
     /// The gateway's answer to its beginning was missing or unreadable.
     Unanswered,
     /// The process stopped before the gateway answered.
     Interrupted,
     NotPaid,
     Cancelled,
+    /// The gateway itself says that it failed for good. Its code.
+    Failed(String),
     /// The gateway returned the money by itself, because nobody confirmed the payment in time.
     Returned,
     /// The gateway confirmed something else. The field that differs.
@@ -36,6 +42,7 @@ impl EndReason {
         match error {
             GatewayError::Refused(reason) => EndReason::Refused(reason.code.clone()),
             GatewayError::Unauthorized(reason) => EndReason::Unauthorized(reason.code.clone()),
+            GatewayError::Throttled(_) => EndReason::Throttled,
             GatewayError::Unavailable(_) => EndReason::Unavailable,
             GatewayError::Unknown(_) => EndReason::Unanswered,
         }
@@ -44,8 +51,13 @@ impl EndReason {
     /// A mismatch in the field that a plugin names. Keeps ASCII letters, digits, `-` and `_` of the name.
     #[must_use]
     pub fn mismatch(field: &str) -> EndReason {
-        let fits = |character: &char| character.is_ascii_alphanumeric() || "-_".contains(*character);
-        EndReason::Mismatch(field.chars().filter(fits).take(FIELD_CHARS_MAX).collect())
+        EndReason::Mismatch(word(field))
+    }
+
+    /// A failure for good with the gateway's code. Keeps ASCII letters, digits, `-` and `_` of the code.
+    #[must_use]
+    pub fn failed(code: &str) -> EndReason {
+        EndReason::Failed(word(code))
     }
 
     /// The text of the record, at most 64 characters.
@@ -55,10 +67,12 @@ impl EndReason {
             EndReason::Refused(code) => format!("refused:{code}"),
             EndReason::Unauthorized(code) => format!("unauthorized:{code}"),
             EndReason::Unavailable => "unavailable".to_owned(),
+            EndReason::Throttled => "throttled".to_owned(),
             EndReason::Unanswered => "unanswered".to_owned(),
             EndReason::Interrupted => "interrupted".to_owned(),
             EndReason::NotPaid => "not_paid".to_owned(),
             EndReason::Cancelled => "cancelled".to_owned(),
+            EndReason::Failed(code) => format!("failed:{code}"),
             EndReason::Returned => "returned".to_owned(),
             EndReason::Mismatch(field) => format!("mismatch:{field}"),
         };
@@ -72,9 +86,11 @@ impl EndReason {
             Some(("refused", code)) => EndReason::Refused(code.to_owned()),
             Some(("unauthorized", code)) => EndReason::Unauthorized(code.to_owned()),
             Some(("mismatch", field)) => EndReason::Mismatch(field.to_owned()),
+            Some(("failed", code)) => EndReason::Failed(code.to_owned()),
             Some(_) => return None,
             None => match text {
                 "unavailable" => EndReason::Unavailable,
+                "throttled" => EndReason::Throttled,
                 "unanswered" => EndReason::Unanswered,
                 "interrupted" => EndReason::Interrupted,
                 "not_paid" => EndReason::NotPaid,
@@ -85,17 +101,28 @@ impl EndReason {
         })
     }
 
-    /// The error that [`EndReason::of`] was made from, without its text; for a repeated request.
+    /// The error that [`EndReason::of`] was made from, for a repeated request; with the gateway's own words when the record
+    /// kept them.
     #[must_use]
-    pub fn gateway_error(self) -> GatewayError {
-        let reason = |code| Reason { code, text: String::new() };
+    pub fn gateway_error(self, refusal: Option<PaymentRefusal>) -> GatewayError {
+        let reason = |code| match refusal {
+            Some(PaymentRefusal { code, text, field }) => Reason { code, text, field },
+            None => Reason { code, ..Reason::default() },
+        };
         match self {
             EndReason::Refused(code) => GatewayError::Refused(reason(code)),
             EndReason::Unauthorized(code) => GatewayError::Unauthorized(reason(code)),
+            EndReason::Throttled => GatewayError::Throttled(None),
             EndReason::Unavailable => GatewayError::Unavailable("it was before".to_owned()),
             _ => GatewayError::Unknown("it was before".to_owned()),
         }
     }
+}
+
+/// A plugin's word as a part of a stored reason.
+fn word(text: &str) -> String {
+    let fits = |character: &char| character.is_ascii_alphanumeric() || "-_".contains(*character);
+    text.chars().filter(fits).take(FIELD_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -109,12 +136,14 @@ mod tests {
             (EndReason::Refused(code()), "refused:-9"),
             (EndReason::Unauthorized(code()), "unauthorized:-9"),
             (EndReason::Unavailable, "unavailable"),
+            (EndReason::Throttled, "throttled"),
             (EndReason::Unanswered, "unanswered"),
             (EndReason::Interrupted, "interrupted"),
             (EndReason::NotPaid, "not_paid"),
             (EndReason::Cancelled, "cancelled"),
             (EndReason::Returned, "returned"),
             (EndReason::mismatch("am ount!"), "mismatch:amount"),
+            (EndReason::failed("REVERSED:\n"), "failed:REVERSED"),
         ] {
             assert_eq!(reason.text(), text);
             assert_eq!(EndReason::read(text), Some(reason), "{text}");

@@ -4,6 +4,7 @@
 //! rial. A gateway that counts in another unit declares it, and gets only amounts that divide evenly. Not here:
 //! protocols (plugins).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,12 +58,12 @@ pub trait PaymentGateway: Send + Sync {
         claim: Option<PaymentClaim>,
     ) -> Result<Verdict, GatewayError>;
 
-    /// The references of paid payments that wait for confirmation. Called only if the rules offer it.
+    /// The payments that are paid and wait for a confirmation; asked only of gateways whose rules say that they can tell.
     ///
     /// # Errors
     ///
     /// See [`GatewayError`].
-    async fn list_unverified(&self) -> Result<Vec<String>, GatewayError>;
+    async fn list_unverified(&self) -> Result<Vec<Listed>, GatewayError>;
 
     /// Returns the whole payment to the payer; succeeds if that was done before. Called only if the rules offer it. May
     /// be repeated.
@@ -134,7 +135,16 @@ pub struct Claim {
     pub claim: PaymentClaim,
 }
 
-/// The stored data of a payment that its gateway is asked about.
+/// A payment that a gateway lists as paid and unconfirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The gateway's name of the payment.
+    pub reference: String,
+    /// Rial, when the gateway says.
+    pub amount: Option<u64>,
+}
+
+/// A payment as it was stored when it was begun: what a gateway is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPayment {
     pub local_id: u64,
@@ -170,11 +180,17 @@ pub enum Verdict {
         /// An earlier question confirmed it.
         before: bool,
     },
+    /// Not paid yet: the payer may still be at the bank.
     NotPaid(Reason),
+    /// The gateway itself says that the payer cancelled; nobody can pay it any more.
     Cancelled(Reason),
-    /// Not finished. Ask again, after this time if the gateway names one.
+    /// The gateway itself says that it failed or was given back; nobody can pay it any more.
+    Failed(Reason),
+    /// Still going on; ask again, after this time when the gateway says.
     Pending(Option<Duration>),
-    /// The answer is about another payment or amount. The name of the differing field.
+    /// The gateway denies what the claim says, and says nothing about the payment.
+    ClaimDenied(Reason),
+    /// The gateway's answer is about another payment or amount. The field's name.
     Mismatch(String),
     /// The gateway does not know the reference.
     UnknownReference,
@@ -185,18 +201,36 @@ pub enum Verdict {
 pub struct Reason {
     pub code: String,
     pub text: String,
+    /// The field of the request that the gateway refuses, as the gateway spells it.
+    pub field: Option<String>,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.code)?;
+        if let Some(field) = &self.field {
+            write!(f, ", field {field}")?;
+        }
+        if !self.text.is_empty() {
+            write!(f, ": {}", self.text)?;
+        }
+        Ok(())
+    }
 }
 
 /// Why there is no clear answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
-    /// The gateway refused. Nothing was done.
-    #[error("the gateway refused ({})", .0.code)]
+    /// The gateway refused; nothing was done.
+    #[error("the gateway refused ({0})")]
     Refused(Reason),
-    /// The gateway refused the account, its settings or its permissions. Nothing was done.
-    #[error("the gateway refuses the account ({})", .0.code)]
+    /// The account, its settings or its permissions are refused; nothing was done.
+    #[error("the gateway refuses the account ({0})")]
     Unauthorized(Reason),
-    /// The gateway was unreachable, out of service or overloaded. Nothing was done.
+    /// It was asked too often, and says how long to wait when it does; nothing was done.
+    #[error("the gateway was asked too often")]
+    Throttled(Option<Duration>),
+    /// It could not be reached, or serves nobody now, or too many wait; nothing was done.
     #[error("the gateway was unavailable: {0}")]
     Unavailable(String),
     /// The outcome is unknown.

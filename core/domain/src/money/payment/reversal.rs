@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 
 use super::gateway::{GatewayError, PaymentGateways, StoredPayment};
 use super::service::Payments;
+use super::verdict::hold;
 
 /// Delay before the second question; doubles with each further one.
 const DELAY_MIN: Duration = Duration::from_secs(5);
@@ -94,8 +95,8 @@ impl Payments {
         gateways: &dyn PaymentGateways,
         id: PaymentId,
     ) -> Result<Option<Reversal>, StoreError> {
-        let flight = self.flights.of(id);
-        let _flight = flight.lock().await;
+        let flight = self.flights.of(id, self.clock.now());
+        let _turn = flight.turn().await;
         let (Some(reversal), Some(payment)) = (self.store.reversal_get(id)?, self.store.payment_get(id)?)
         else {
             return Ok(None);
@@ -113,6 +114,7 @@ impl Payments {
             _ => Err(GatewayError::Unavailable("the gateway is not configured".to_owned())),
         };
         if let Err(error) = &answer {
+            self.holds.note(&reversal.gateway, error, self.clock.now());
             tracing::warn!(payment.id = id.0, plugin.id = %reversal.gateway, %error, "a payment was not given back");
         }
         let step = self.judge_reversal(&reversal, &payment, answer, window);
@@ -137,7 +139,12 @@ impl Payments {
             Err(GatewayError::Unknown(_)) => again(true),
             Err(GatewayError::Refused(reason)) => ReversalStep::Refused(reason.code),
             Err(GatewayError::Unauthorized(reason)) if over => ReversalStep::Refused(reason.code),
-            Err(GatewayError::Unavailable(_)) if over => ReversalStep::Refused("unavailable".to_owned()),
+            Err(GatewayError::Unavailable(_) | GatewayError::Throttled(_)) if over => {
+                ReversalStep::Refused("unavailable".to_owned())
+            }
+            Err(GatewayError::Throttled(wait)) => {
+                ReversalStep::AskAgain { at: now.plus(hold(wait).max(delay)), doubtful: false }
+            }
             Err(GatewayError::Unauthorized(_) | GatewayError::Unavailable(_)) => again(false),
         }
     }

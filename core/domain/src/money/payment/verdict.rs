@@ -1,9 +1,11 @@
 //! Judges a gateway's answer: what it means for a payment, and when to ask again. Pure: no clock, store or gateway.
 //!
-//! Only an explicit confirmation credits, only an explicit refusal ends, and everything else stays pending and is asked
-//! again. The exception is a gateway that returns unconfirmed money automatically: if it was unreachable until that has
-//! certainly happened, the payment ends as returned. It stays pending if a question may have arrived there, because
-//! that question may have confirmed the payment.
+//! One rule: only the gateway's explicit yes credits. While the payment's window is open, only its own "cancelled",
+//! "failed for good" or "paid" ends the payment; "not paid" and "unknown" mean that the payer may still be at the bank, and
+//! a callback changes nothing about that. After the window an explicit no ends the payment. Everything else stays pending
+//! and is asked again. The single exception is a gateway that gives unconfirmed money back by itself: when it could not be
+//! reached at all until that has certainly happened, the payment ends as returned. It does not when a question may have
+//! arrived there, because that question may have confirmed the payment.
 
 use std::time::Duration;
 
@@ -21,6 +23,11 @@ pub const DELAY_MAX: Duration = Duration::from_secs(60);
 pub const CREATE_LEASE: Duration = Duration::from_secs(120);
 /// Extra time before unconfirmed money counts as returned.
 pub const RETURN_MARGIN: Duration = Duration::from_secs(300);
+
+/// How long a gateway that was asked too often is left alone when it does not say.
+pub const HOLD_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest that a gateway's word can hold its payments back. A payer waits for the answer.
+pub const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What to do with a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,23 +56,17 @@ pub fn judge(
         Ok(Verdict::Paid { receipt, .. }) => Next::Settle(receipt),
         Ok(Verdict::Mismatch(field)) => end(PaymentState::Failed, EndReason::mismatch(&field)),
         Ok(Verdict::Cancelled(_)) => end(PaymentState::Cancelled, EndReason::Cancelled),
-        Ok(Verdict::NotPaid(_) | Verdict::UnknownReference) => match &payment.claim {
-            // A gateway that keeps money must be asked until the payment window ends.
-            Some(claim) if window_over || rules.unconfirmed != Unconfirmed::Kept => {
-                if claim.cancelled {
-                    end(PaymentState::Cancelled, EndReason::Cancelled)
-                } else {
-                    end(PaymentState::Failed, EndReason::NotPaid)
-                }
-            }
-            // The payer may still be at the bank.
-            _ if !window_over => later(),
-            _ => end(PaymentState::Expired, EndReason::NotPaid),
-        },
+        Ok(Verdict::Failed(reason)) => end(PaymentState::Failed, EndReason::failed(&reason.code)),
+        Ok(Verdict::NotPaid(_) | Verdict::UnknownReference | Verdict::ClaimDenied(_)) if window_over => {
+            end(PaymentState::Expired, EndReason::NotPaid)
+        }
+        // The payer may still be at the bank.
+        Ok(Verdict::NotPaid(_) | Verdict::UnknownReference | Verdict::ClaimDenied(_)) => later(),
         Ok(Verdict::Pending(wait)) => {
             let wait = wait.unwrap_or_else(|| delay(payment.attempts));
             Next::AskAt(now.plus(wait.clamp(DELAY_MIN, DELAY_MAX)))
         }
+        Err(GatewayError::Throttled(wait)) => Next::AskAt(now.plus(hold(wait).max(delay(payment.attempts)))),
         Err(error) => match rules.unconfirmed {
             Unconfirmed::ReturnedAfter(after)
                 if !asked_before
@@ -79,7 +80,13 @@ pub fn judge(
     }
 }
 
-/// The delay before the next question: doubles, up to [`DELAY_MAX`].
+/// How long a gateway that was asked too often is left alone: what it says, within [`HOLD_MAX`].
+#[must_use]
+pub fn hold(wait: Option<Duration>) -> Duration {
+    wait.unwrap_or(HOLD_DEFAULT).clamp(DELAY_MIN, HOLD_MAX)
+}
+
+/// From one look to the next: doubling, up to [`DELAY_MAX`].
 #[must_use]
 pub fn delay(attempts: u32) -> Duration {
     DELAY_MIN.saturating_mul(1 << attempts.min(10)).min(DELAY_MAX)

@@ -30,6 +30,10 @@ pub fn body(event: &Event) -> Value {
         EventBody::SpendCaptured { spend, user, held, captured, order } => json!({
             "spend": spend.0, "user": user.0, "order_id": order, "held_rial": held, "captured_rial": captured,
         }),
+        EventBody::PaymentUncredited { gateway, reference, listed, payment } => json!({
+            "gateway": gateway, "authority": reference, "listed_rial": listed,
+            "payment": payment.as_ref().map(payment_json),
+        }),
     };
     json!({"type": event.body.kind(), "timestamp": rest_format(event.at), "data": data})
 }

@@ -35,6 +35,13 @@ pub enum EventBody {
     WalletChanged { user: UserId, amount: i64, balance: i64, posting: String },
     /// Held money went to the merchant.
     SpendCaptured { spend: SpendId, user: UserId, held: u64, captured: u64, order: String },
+    /// A gateway lists a payment as paid that is not credited here; without `payment` none of ours has this reference.
+    PaymentUncredited {
+        gateway: String,
+        reference: String,
+        listed: Option<u64>,
+        payment: Option<PaymentFacts>,
+    },
 }
 
 /// A payment at the moment of an event. Amounts are rial.

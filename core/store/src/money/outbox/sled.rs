@@ -18,12 +18,13 @@ impl Record for Event {
 
 impl EventBody {
     /// Every kind there is, as configurations and receivers name them.
-    pub const KINDS: [&'static str; 8] = [
+    pub const KINDS: [&'static str; 9] = [
         "payment.paid",
         "payment.failed",
         "payment.cancelled",
         "payment.expired",
         "payment.refunded",
+        "payment.uncredited",
         "wallet.credited",
         "wallet.debited",
         "wallet.captured",
@@ -39,6 +40,7 @@ impl EventBody {
                 PaymentState::Failed | PaymentState::Created | PaymentState::Pending => "payment.failed",
             },
             EventBody::PaymentRefunded { .. } => "payment.refunded",
+            EventBody::PaymentUncredited { .. } => "payment.uncredited",
             EventBody::WalletChanged { amount, .. } if *amount > 0 => "wallet.credited",
             EventBody::WalletChanged { .. } => "wallet.debited",
             EventBody::SpendCaptured { .. } => "wallet.captured",
@@ -51,6 +53,16 @@ impl EventBody {
 
     pub(crate) fn ended(payment: &Payment) -> EventBody {
         EventBody::PaymentEnded(facts(payment))
+    }
+
+    pub(crate) fn uncredited(
+        gateway: &str,
+        reference: &str,
+        listed: Option<u64>,
+        payment: Option<&Payment>,
+    ) -> EventBody {
+        let (gateway, reference) = (gateway.to_owned(), reference.to_owned());
+        EventBody::PaymentUncredited { gateway, reference, listed, payment: payment.map(facts) }
     }
 
     pub(crate) fn captured(spend: &Spend) -> EventBody {

@@ -1,6 +1,7 @@
 //! Payments: from request to credited wallet.
 //!
-//! A payment moves Created -> Pending -> Paid | Failed | Cancelled | Expired, and Paid -> Refunded, never back.
+//! A payment moves Created -> Pending -> Paid | Failed | Cancelled | Expired, and Paid -> Refunded. One step goes back: a
+//! payment that ended without money becomes Paid when its gateway says that it took the money after all ("late").
 //! Amount, currency, order, gateway and the plugin's digest are fixed when it is made. Invariants: settling changes
 //! the state and posts the credit in one change, and the payment's id is the posting's key, so that a payment is
 //! credited once, whatever repeats; an order of a user has one open payment; a gateway's reference belongs to one
@@ -90,6 +91,28 @@ pub struct PaymentClaim {
     pub data: Vec<u8>,
 }
 
+/// A claim as a payment keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptClaim {
+    pub claim: PaymentClaim,
+    /// It came with the payment's [`Payment::callback_key`], which only the gateway and the payer's browser know. It is
+    /// never pushed out by one that did not.
+    pub vouched: bool,
+}
+
+/// Claims that a payment keeps. Anybody can post one, so they are bounded: the oldest one without a callback key goes
+/// first.
+pub const CLAIMS_MAX: usize = 8;
+
+/// Why a gateway did not take a payment, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentRefusal {
+    pub code: String,
+    pub text: String,
+    /// The field of the request that it refuses, as it spells it.
+    pub field: Option<String>,
+}
+
 /// What the gateway answered when it was sure that the payment is paid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentReceipt {
@@ -118,6 +141,8 @@ pub struct PaymentDraft {
     pub plugin_digest: String,
     pub description: String,
     pub callback_url: String,
+    /// See [`Payment::callback_key`].
+    pub callback_key: String,
     pub frontend_url: Option<String>,
     pub now: Timestamp,
     /// From here on the gateway takes no money for it any more.
@@ -150,7 +175,8 @@ pub struct Payment {
     /// When it came to its present end.
     pub ended_at: Option<Timestamp>,
     pub start: Option<PaymentStart>,
-    pub claim: Option<PaymentClaim>,
+    /// What callbacks said, the oldest first; at most [`CLAIMS_MAX`].
+    pub claims: Vec<KeptClaim>,
     /// The gateway may have been asked to confirm it, with or without an answer.
     pub asked: bool,
     /// Looks without a clear answer, for growing delays.
@@ -160,6 +186,50 @@ pub struct Payment {
     /// Rial given back so far, in how many parts.
     pub refunded: u64,
     pub refunds: u32,
+    /// The unguessable part of the callback's address; empty for a payment that was made before there was one.
+    pub callback_key: String,
+    /// Why the gateway did not take it.
+    pub refusal: Option<PaymentRefusal>,
+    /// The gateway lists it as paid, and it was reported that it is not credited.
+    pub uncredited: bool,
+    /// It ended without money, and a question after that may have confirmed it: it is among the open ones again until the
+    /// gateway answers clearly.
+    pub late_question: bool,
+}
+
+impl Payment {
+    /// Whether it ended without money, at a gateway that knows it, and so may still turn out to be paid.
+    #[must_use]
+    pub fn may_be_late(&self) -> bool {
+        let without_money =
+            matches!(self.state, PaymentState::Failed | PaymentState::Cancelled | PaymentState::Expired);
+        without_money && self.start.is_some()
+    }
+
+    /// Whether the payment keeps this claim.
+    #[must_use]
+    pub fn has_claim(&self, claim: &PaymentClaim) -> bool {
+        self.claims.iter().any(|kept| kept.claim == *claim)
+    }
+
+    /// Keeps a claim as the newest one. False when it changes nothing.
+    pub(crate) fn keep_claim(&mut self, claim: KeptClaim) -> bool {
+        if let Some(at) = self.claims.iter().position(|kept| kept.claim == claim.claim) {
+            let vouched = claim.vouched && !self.claims[at].vouched;
+            self.claims[at].vouched |= vouched;
+            return vouched;
+        }
+        if self.claims.len() >= CLAIMS_MAX {
+            let unvouched = self.claims.iter().position(|kept| !kept.vouched);
+            match unvouched {
+                Some(at) => drop(self.claims.remove(at)),
+                None if claim.vouched => drop(self.claims.remove(0)),
+                None => return false,
+            }
+        }
+        self.claims.push(claim);
+        true
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,9 +256,9 @@ pub enum PaymentStep {
 pub enum PaymentSettled {
     /// Credited by this very call.
     Now(Payment),
-    /// Not pending: paid before, or ended otherwise. Nothing was done. As it is now.
+    /// Paid before, or not known to its gateway. Nothing was done. As it is now.
     Was(Payment),
-    /// The receipt number stands for another payment. Nothing was credited; the payment failed.
+    /// The receipt number stands for another payment. Nothing was credited; a pending payment failed.
     ReceiptReused(Payment),
     /// The wallet cannot hold that much. Nothing was done.
     TooLarge,
@@ -221,21 +291,63 @@ impl Store {
         on_engine!(self, payment_started(id, start, check_at, now).await)
     }
 
-    /// Notes what a callback said, before the gateway is asked; keeps what an earlier one said unless this one says
-    /// more. Also notes that the gateway may have been asked.
+    /// Keeps what a callback said, before the gateway is asked. With `asking` it also notes that the gateway may have been
+    /// asked; of a payment that has ended, with the instant at which to look again should nothing be heard. A payment that is
+    /// paid, or that its gateway does not know, is left as it is.
     ///
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn payment_asking(
+    pub async fn payment_claimed(
         &self,
         id: PaymentId,
-        claim: Option<PaymentClaim>,
+        claim: Option<KeptClaim>,
+        asking: Option<Timestamp>,
     ) -> Result<PaymentStep, StoreError> {
-        on_engine!(self, payment_asking(id, claim).await)
+        on_engine!(self, payment_claimed(id, claim, asking).await)
     }
 
-    /// Pending -> Paid and the credit, as one change.
+    /// Takes a payment that ended without money out of the open ones again: the gateway answered clearly, or the question
+    /// certainly never arrived.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn payment_late_answered(&self, id: PaymentId) -> Result<PaymentStep, StoreError> {
+        on_engine!(self, payment_late_answered(id).await)
+    }
+
+    /// Drops claims that the gateway denies.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn payment_claims_denied(
+        &self,
+        id: PaymentId,
+        denied: Vec<PaymentClaim>,
+    ) -> Result<PaymentStep, StoreError> {
+        on_engine!(self, payment_claims_denied(id, denied).await)
+    }
+
+    /// Notes that a gateway lists a payment as paid that is not credited, and tells of it as an event: once for a payment
+    /// of ours. Says whether this call was the first.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn payment_uncredited(
+        &self,
+        gateway: String,
+        reference: String,
+        listed: Option<u64>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        on_engine!(self, payment_uncredited(gateway, reference, listed, now).await)
+    }
+
+    /// Pending -> Paid and the credit, as one change. A payment that ended without money is paid late: `reason` says what
+    /// it was before (`after_failed`, `after_cancelled`, `after_expired`).
     ///
     /// # Errors
     ///
@@ -257,19 +369,20 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// Never here: the change panics, and undoes itself, for a state that is no such end.
+    /// Panics unless `state` is Failed, Cancelled or Expired; the writer catches it and rolls back.
     pub async fn payment_end(
         &self,
         id: PaymentId,
         state: PaymentState,
         reason: String,
+        refusal: Option<PaymentRefusal>,
         now: Timestamp,
     ) -> Result<PaymentStep, StoreError> {
-        on_engine!(self, payment_end(id, state, reason, now).await)
+        on_engine!(self, payment_end(id, state, reason, refusal, now).await)
     }
 
     /// Counts a look without a clear answer, and says when to look next. `not_asked` takes back what
-    /// [`Store::payment_asking`] noted: the question certainly never arrived, and none before it did.
+    /// [`Store::payment_claimed`] noted: the question certainly never arrived, and none before it did.
     ///
     /// # Errors
     ///

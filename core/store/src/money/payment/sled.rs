@@ -1,5 +1,7 @@
 //! Statements of sled.
 
+use serde::Deserialize;
+
 use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
@@ -11,14 +13,79 @@ use crate::money::once::sled::Subject;
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::payment::{
-    PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt, PaymentSettled,
-    PaymentStart, PaymentState, PaymentStep,
+    Currency, KeptClaim, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt,
+    PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
 };
 use crate::{PaymentId, StoreError, Timestamp, UserId};
 
 impl Record for Payment {
     const KIND: &'static str = "payment";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        // The first shape kept one claim, and had none of the last four fields.
+        #[derive(Deserialize)]
+        struct First {
+            id: PaymentId,
+            user: UserId,
+            state: PaymentState,
+            reason: String,
+            amount: u64,
+            currency: Currency,
+            mode: PayMode,
+            order: String,
+            gateway: String,
+            plugin_digest: String,
+            description: String,
+            callback_url: String,
+            frontend_url: Option<String>,
+            created_at: Timestamp,
+            window_ends_at: Timestamp,
+            paid_at: Option<Timestamp>,
+            ended_at: Option<Timestamp>,
+            start: Option<PaymentStart>,
+            claim: Option<PaymentClaim>,
+            asked: bool,
+            attempts: u32,
+            check_at: Timestamp,
+            receipt: Option<PaymentReceipt>,
+            refunded: u64,
+            refunds: u32,
+        }
+        let first: First = postcard::from_bytes(body)?;
+        Ok(Payment {
+            id: first.id,
+            user: first.user,
+            state: first.state,
+            reason: first.reason,
+            amount: first.amount,
+            currency: first.currency,
+            mode: first.mode,
+            order: first.order,
+            gateway: first.gateway,
+            plugin_digest: first.plugin_digest,
+            description: first.description,
+            callback_url: first.callback_url,
+            frontend_url: first.frontend_url,
+            created_at: first.created_at,
+            window_ends_at: first.window_ends_at,
+            paid_at: first.paid_at,
+            ended_at: first.ended_at,
+            start: first.start,
+            claims: first.claim.into_iter().map(|claim| KeptClaim { claim, vouched: false }).collect(),
+            asked: first.asked,
+            attempts: first.attempts,
+            check_at: first.check_at,
+            receipt: first.receipt,
+            refunded: first.refunded,
+            refunds: first.refunds,
+            callback_key: String::new(),
+            refusal: None,
+            uncredited: false,
+            late_question: false,
+        })
+    }
 }
 
 impl Sled {
@@ -53,29 +120,90 @@ impl Sled {
         .await
     }
 
-    pub(crate) async fn payment_asking(
+    pub(crate) async fn payment_claimed(
         &self,
         id: PaymentId,
-        claim: Option<PaymentClaim>,
+        claim: Option<KeptClaim>,
+        asking: Option<Timestamp>,
     ) -> Result<PaymentStep, StoreError> {
         self.change(move |txn| {
             let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
-            if payment.state != PaymentState::Pending {
+            if payment.state != PaymentState::Pending && !payment.may_be_late() {
                 return Ok(PaymentStep::Was(payment));
             }
-            let says_more = |claim: &PaymentClaim| claim.receipt.is_some() || !claim.cancelled;
-            let known = payment.claim.as_ref().is_some_and(says_more);
-            let claim = claim.filter(|claim| {
-                !known
-                    || claim.receipt.is_some()
-                        && payment.claim.as_ref().is_some_and(|known| known.receipt.is_none())
-            });
-            if claim.is_some() || !payment.asked {
-                payment.claim = claim.or(payment.claim);
-                payment.asked = true;
+            let mut changed = claim.clone().is_some_and(|claim| payment.keep_claim(claim));
+            match (payment.state, asking) {
+                (PaymentState::Pending, Some(_)) if !payment.asked => {
+                    payment.asked = true;
+                    changed = true;
+                }
+                (state, Some(at)) if state != PaymentState::Pending && !payment.late_question => {
+                    payment.late_question = true;
+                    payment.attempts = 0;
+                    txn.put(keys::open(&payment.gateway, id), sled::IVec::default());
+                    reschedule(txn, &mut payment, at);
+                    changed = true;
+                }
+                _ => {}
+            }
+            if changed {
                 put(txn, &payment);
             }
             Ok(PaymentStep::Done(payment))
+        })
+        .await
+    }
+
+    pub(crate) async fn payment_late_answered(&self, id: PaymentId) -> Result<PaymentStep, StoreError> {
+        self.change(move |txn| {
+            let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
+            if !payment.late_question {
+                return Ok(PaymentStep::Was(payment));
+            }
+            payment.late_question = false;
+            txn.delete(keys::open(&payment.gateway, id));
+            txn.delete(keys::due(&payment.gateway, payment.check_at, id));
+            put(txn, &payment);
+            Ok(PaymentStep::Done(payment))
+        })
+        .await
+    }
+
+    pub(crate) async fn payment_claims_denied(
+        &self,
+        id: PaymentId,
+        denied: Vec<PaymentClaim>,
+    ) -> Result<PaymentStep, StoreError> {
+        self.change(move |txn| {
+            let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
+            payment.claims.retain(|kept| !denied.contains(&kept.claim));
+            put(txn, &payment);
+            Ok(PaymentStep::Done(payment))
+        })
+        .await
+    }
+
+    pub(crate) async fn payment_uncredited(
+        &self,
+        gateway: String,
+        reference: String,
+        listed: Option<u64>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            let known = match txn.get(&keys::reference(&gateway, &reference))? {
+                Some(bytes) => get(txn, PaymentId(decode_u64("reference", &bytes)?))?,
+                None => None,
+            };
+            if known.as_ref().is_some_and(|payment| payment.uncredited) {
+                return Ok(false);
+            }
+            emit(txn, now, EventBody::uncredited(&gateway, &reference, listed, known.as_ref()))?;
+            if let Some(mut payment) = known {
+                payment.uncredited = true;
+                put(txn, &payment);
+            }
+            Ok(true)
         })
         .await
     }
@@ -94,6 +222,7 @@ impl Sled {
         id: PaymentId,
         state: PaymentState,
         reason: String,
+        refusal: Option<PaymentRefusal>,
         now: Timestamp,
     ) -> Result<PaymentStep, StoreError> {
         self.change(move |txn| {
@@ -105,6 +234,7 @@ impl Sled {
             if !payment.state.is_open() {
                 return Ok(PaymentStep::Was(payment));
             }
+            payment.refusal.clone_from(&refusal);
             end(txn, &mut payment, state, &reason, now)?;
             Ok(PaymentStep::Done(payment))
         })
@@ -119,7 +249,7 @@ impl Sled {
     ) -> Result<PaymentStep, StoreError> {
         self.change(move |txn| {
             let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
-            if !payment.state.is_open() {
+            if !payment.state.is_open() && !payment.late_question {
                 return Ok(PaymentStep::Was(payment));
             }
             payment.attempts = payment.attempts.saturating_add(1);
@@ -249,13 +379,17 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
         paid_at: None,
         ended_at: None,
         start: None,
-        claim: None,
+        claims: Vec::new(),
         asked: false,
         attempts: 0,
         check_at: draft.check_at,
         receipt: None,
         refunded: 0,
         refunds: 0,
+        callback_key: draft.callback_key,
+        refusal: None,
+        uncredited: false,
+        late_question: false,
     };
     if !payment.order.is_empty() {
         txn.put(keys::order(user, &payment.order), encode_u64(id.0));
@@ -277,12 +411,16 @@ fn settle(
     now: Timestamp,
 ) -> Result<PaymentSettled, StoreError> {
     let Some(mut payment) = get(txn, id)? else { return Ok(PaymentSettled::Missing) };
-    if payment.state != PaymentState::Pending {
+    let late = payment.may_be_late();
+    if payment.state != PaymentState::Pending && !late {
         return Ok(PaymentSettled::Was(payment));
     }
     if !receipt.number.is_empty() {
         let key = keys::receipt(&payment.gateway, &receipt.number);
         if txn.get(&key)?.is_some() {
+            if late {
+                return Ok(PaymentSettled::ReceiptReused(payment));
+            }
             end(txn, &mut payment, PaymentState::Failed, "receipt_reused", now)?;
             return Ok(PaymentSettled::ReceiptReused(payment));
         }
@@ -307,11 +445,18 @@ fn settle(
     }
     payment.receipt = Some(receipt);
     payment.paid_at = Some(now);
-    end(txn, &mut payment, PaymentState::Paid, "", now)?;
+    payment.late_question = false;
+    let before = match payment.state {
+        PaymentState::Failed => "after_failed",
+        PaymentState::Cancelled => "after_cancelled",
+        PaymentState::Expired => "after_expired",
+        _ => "",
+    };
+    end(txn, &mut payment, PaymentState::Paid, before, now)?;
     Ok(PaymentSettled::Now(payment))
 }
 
-/// Brings an open payment to its end and takes it out of everything that open ones are in.
+/// Brings a payment to its end and takes it out of everything that open ones are in.
 fn end(
     txn: &mut Txn,
     payment: &mut Payment,
@@ -323,7 +468,11 @@ fn end(
     reason.clone_into(&mut payment.reason);
     payment.ended_at = Some(now);
     if !payment.order.is_empty() {
-        txn.delete(keys::order(payment.user, &payment.order));
+        // A payment that is paid late finds another one open for its order, perhaps.
+        let order = keys::order(payment.user, &payment.order);
+        if txn.get(&order)?.is_some_and(|bytes| *bytes == *encode_u64(payment.id.0)) {
+            txn.delete(order);
+        }
     }
     txn.delete(keys::open(&payment.gateway, payment.id));
     txn.delete(keys::due(&payment.gateway, payment.check_at, payment.id));

@@ -1,0 +1,147 @@
+//! Payments that a gateway lists as paid and unconfirmed.
+//!
+//! A listed payment is asked about whatever state it is in. One that cannot be credited, and a reference that is none of
+//! ours, are reported once: as an error in the log, as an event, and in [`Payments::uncredited`]. Another application that
+//! shares the account at the gateway shows up here, too.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chelseru_store::{Payment, PaymentState, StoreError};
+
+use super::confirm::{Looked, Why};
+use super::gateway::PaymentGateways;
+use super::reconcile::ROUND_MAX;
+use super::service::Payments;
+use crate::Timestamp;
+
+/// From one reading of a gateway's list to the next while it has open payments.
+const LIST_INTERVAL: Duration = Duration::from_secs(30);
+/// The same while it has none: for payments that ended and were paid after all.
+const LIST_INTERVAL_IDLE: Duration = Duration::from_secs(5 * 60);
+/// References that are none of ours and were reported, per gateway. When they are more, they are reported anew.
+const FOREIGN_MAX: usize = 4096;
+
+/// What is known of the gateways' lists. In memory: after a restart the lists are read anew.
+#[derive(Default)]
+pub(super) struct Lists(Mutex<HashMap<String, List>>);
+
+#[derive(Default)]
+struct List {
+    read_at: Option<Timestamp>,
+    /// Reported references that are none of ours.
+    foreign: HashSet<String>,
+    uncredited: u64,
+}
+
+impl Lists {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, List>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a gateway's list should be read by now. `open`: it has open payments.
+    pub(super) fn is_due(&self, gateway: &str, open: bool, now: Timestamp) -> bool {
+        let interval = if open { LIST_INTERVAL } else { LIST_INTERVAL_IDLE };
+        let read_at = self.lock().get(gateway).and_then(|list| list.read_at);
+        read_at.is_none_or(|read_at| now < read_at || now.since(read_at) >= interval)
+    }
+
+    fn read(&self, gateway: &str, now: Timestamp) {
+        self.lock().entry(gateway.to_owned()).or_default().read_at = Some(now);
+    }
+
+    /// False when this reference was reported before.
+    fn is_new(&self, gateway: &str, reference: &str) -> bool {
+        let mut lists = self.lock();
+        let foreign = &mut lists.entry(gateway.to_owned()).or_default().foreign;
+        if foreign.len() >= FOREIGN_MAX {
+            foreign.clear();
+        }
+        foreign.insert(reference.to_owned())
+    }
+
+    fn count(&self, gateway: &str) {
+        self.lock().entry(gateway.to_owned()).or_default().uncredited += 1;
+    }
+}
+
+impl Payments {
+    /// How many listed payments of each gateway were reported as not credited since the start.
+    #[must_use]
+    pub fn uncredited(&self) -> BTreeMap<String, u64> {
+        let lists = self.lists.lock();
+        lists.iter().map(|(gateway, list)| (gateway.clone(), list.uncredited)).collect()
+    }
+
+    /// The payments of a gateway's list that may still be credited.
+    pub(super) async fn unverified(
+        &self,
+        gateways: &dyn PaymentGateways,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Vec<(Payment, Why)>, StoreError> {
+        let mut found = Vec::new();
+        let Some(gateway) = gateways.by_name(name) else { return Ok(found) };
+        if !gateway.rules().lists_unverified {
+            return Ok(found);
+        }
+        let open = self.store.payments_open(name, 1)? > 0;
+        if !self.lists.is_due(name, open, now) {
+            return Ok(found);
+        }
+        self.lists.read(name, now);
+        let listed = match gateway.list_unverified().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                self.holds.note(name, &error, self.clock.now());
+                tracing::warn!(plugin.id = name, %error, "the list of unverified payments could not be read");
+                return Ok(found);
+            }
+        };
+        for item in listed.into_iter().take(ROUND_MAX) {
+            match self.store.payment_by_reference(name, &item.reference)? {
+                Some(payment) if payment.state == PaymentState::Pending || payment.may_be_late() => {
+                    found.push((payment, Why::Listed { amount: item.amount }));
+                }
+                // Confirmed while the list was on its way, or not at the bank yet.
+                Some(_) => {}
+                None if self.lists.is_new(name, &item.reference) => {
+                    self.report_uncredited(name, &item.reference, item.amount).await?;
+                }
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reports a listed payment that was asked about and is not credited.
+    pub(super) async fn check_listed(&self, looked: &Looked, amount: Option<u64>) -> Result<(), StoreError> {
+        let payment = &looked.payment;
+        let credited = matches!(payment.state, PaymentState::Paid | PaymentState::Refunded);
+        if credited || payment.state.is_open() || payment.uncredited || !looked.answered {
+            return Ok(());
+        }
+        let Some(start) = &payment.start else { return Ok(()) };
+        self.report_uncredited(&payment.gateway, &start.reference, amount).await
+    }
+
+    async fn report_uncredited(
+        &self,
+        gateway: &str,
+        reference: &str,
+        amount: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let (owned, name) = (gateway.to_owned(), reference.to_owned());
+        if self.store.payment_uncredited(owned, name, amount, self.clock.now()).await? {
+            self.lists.count(gateway);
+            tracing::error!(
+                plugin.id = gateway,
+                payment.reference = reference,
+                amount,
+                "the gateway lists a payment as paid that is not credited"
+            );
+        }
+        Ok(())
+    }
+}

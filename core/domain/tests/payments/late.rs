@@ -1,0 +1,286 @@
+//! Questions before the payer paid, claims that anybody can post, and money that a bank took after the end.
+
+use std::sync::atomic::Ordering;
+
+use chelseru_domain::payment::gateway::{GatewayError, Listed};
+use chelseru_domain::payment::{CallbackError, CreateError};
+use chelseru_domain::webhook::Webhooks;
+use chelseru_store::{CLAIMS_MAX, EventBody, PaymentState};
+
+use super::bank::{Fault, Money as BankMoney, WINDOW};
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn questions(world: &World) -> usize {
+    world.bank().questions.load(Ordering::SeqCst)
+}
+
+/// What was told, the newest first.
+fn events(world: &World) -> Vec<EventBody> {
+    let reports = Webhooks::new(world.store.clone(), world.clock.clone()).list(None, false, 50).unwrap();
+    reports.into_iter().map(|report| report.event.body).collect()
+}
+
+#[tokio::test]
+async fn anybody_may_ask_before_the_payer_paid_and_he_is_credited_all_the_same() {
+    let world = World::new();
+    let payment = world.create(50_000).await;
+    for receipt in [None, Some("1"), Some("2"), None] {
+        let asked = world.stranger(&payment, receipt).await;
+        assert_eq!(asked.state, PaymentState::Pending, "{receipt:?}");
+        world.pass(Duration::from_secs(20)).await;
+    }
+    world.callback(&payment, false).await;
+    world.bank().pay(reference(&payment));
+    world.pass(MINUTE).await;
+    assert_eq!(world.payment(&payment).state, PaymentState::Paid);
+    assert_eq!(world.available(), 50_000);
+}
+
+#[tokio::test]
+async fn an_invented_receipt_in_any_order_with_the_true_one_opens_and_closes_nothing() {
+    for true_at in 0..4 {
+        let world = World::new();
+        let payment = world.create(50_000).await;
+        world.bank().pay(reference(&payment));
+        for at in 0..4 {
+            if at == true_at {
+                let receipt = world.bank().receipt(reference(&payment));
+                let query = format!("{}&receipt={receipt}", callback(reference(&payment), true).query);
+                let callback = vouched(&payment, Callback { query, ..callback(reference(&payment), true) });
+                let paid = world.payments.callback(world.banks.as_ref(), &callback).await.unwrap();
+                assert_eq!(paid.state, PaymentState::Paid, "behind {at} invented ones");
+            } else {
+                // The bank also answers without a claim, so an invented one finds the money as well.
+                world.stranger(&payment, Some(&format!("9{at}"))).await;
+            }
+            world.clock.advance(Duration::from_secs(3));
+        }
+        assert_eq!(world.available(), 50_000);
+        world.check_ledger();
+    }
+}
+
+#[tokio::test]
+async fn claims_are_bounded_and_a_flood_does_not_push_out_the_payers_own() {
+    let world = World::new();
+    let payment = world.create(50_000).await;
+    world.bank().down.store(true, Ordering::SeqCst);
+    let receipt = world.bank().receipt(reference(&payment));
+    let own = callback(reference(&payment), true);
+    let own = Callback { query: format!("{}&receipt={receipt}", own.query), ..own };
+    world.payments.callback(world.banks.as_ref(), &vouched(&payment, own)).await.unwrap();
+    for number in 0..3 * CLAIMS_MAX {
+        world.stranger(&payment, Some(&format!("9{number}"))).await;
+        let claims = world.payment(&payment).claims;
+        assert!(claims.len() <= CLAIMS_MAX);
+        assert_eq!(claims[0].claim.receipt.as_ref(), Some(&receipt), "after {number}");
+        assert!(claims[0].vouched);
+    }
+    assert_eq!(world.payment(&payment).claims.len(), CLAIMS_MAX);
+    // What the bank denies is dropped, and what is left is tried in the end.
+    world.bank().down.store(false, Ordering::SeqCst);
+    world.pass(MINUTE).await;
+    assert!(world.payment(&payment).claims.len() < CLAIMS_MAX);
+}
+
+#[tokio::test]
+async fn a_callback_with_another_key_is_not_about_this_payment() {
+    let world = World::new();
+    let (first, second) = (world.create(50_000).await, world.create(50_000).await);
+    let url = world.bank().callback_url.lock().unwrap().clone();
+    assert_eq!(url, format!("https://shop.example/back?{CALLBACK_KEY}={}", second.callback_key));
+    assert_eq!(second.callback_url, "https://shop.example/back", "what the client named");
+    let foreign = vouched(&second, callback(reference(&first), true));
+    let answer = world.payments.callback(world.banks.as_ref(), &foreign).await;
+    assert!(matches!(answer.unwrap_err(), CallbackError::NotFound));
+    assert_eq!(questions(&world), 0);
+    assert!(world.payment(&first).claims.is_empty());
+}
+
+#[tokio::test]
+async fn ten_refreshes_make_one_question() {
+    let world = World::new();
+    let payment = world.create(50_000).await;
+    for _ in 0..10 {
+        assert_eq!(world.stranger(&payment, None).await.state, PaymentState::Pending);
+        world.clock.advance(Duration::from_millis(900));
+    }
+    assert_eq!(questions(&world), 1);
+    // The payer's own return is worth a question at once.
+    world.bank().pay(reference(&payment));
+    assert_eq!(world.callback(&payment, false).await.state, PaymentState::Paid);
+    assert_eq!(questions(&world), 2);
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_asked_too_often_is_left_alone_for_as_long_as_it_says() {
+    let world = World::new();
+    world.bank().rules.lock().unwrap().lists_unverified = true;
+    let (first, second) = (world.create(50_000).await, world.create(60_000).await);
+    world.bank().fault(Fault::Throttled(90));
+    assert_eq!(world.callback(&first, true).await.state, PaymentState::Pending);
+    world.bank().pay(reference(&first));
+    world.bank().pay(reference(&second));
+    let (asked, lists) = (questions(&world), world.bank().lists.load(Ordering::SeqCst));
+    world.clock.advance(Duration::from_secs(89));
+    world.reconcile().await;
+    // A claim that comes meanwhile is kept.
+    assert_eq!(world.callback(&second, true).await.claims.len(), 1);
+    let error = world.payments.create(world.banks.as_ref(), request(70_000)).await.unwrap_err();
+    let wait = Some(Duration::from_secs(1));
+    assert!(
+        matches!(error, CreateError::Gateway(GatewayError::Throttled(left)) if left == wait),
+        "{error:?}"
+    );
+    assert_eq!((questions(&world), world.bank().lists.load(Ordering::SeqCst)), (asked, lists));
+    world.pass(Duration::from_secs(3)).await;
+    for payment in [&first, &second] {
+        assert_eq!(world.payment(payment).state, PaymentState::Paid);
+    }
+    // The same when it was a new payment that was too much.
+    world.bank().fault(Fault::Throttled(30));
+    let refused = || world.payments.create(world.banks.as_ref(), request(70_000));
+    for seconds in [30, 20, 10] {
+        let error = refused().await.unwrap_err();
+        let wait = Some(Duration::from_secs(seconds));
+        assert!(
+            matches!(error, CreateError::Gateway(GatewayError::Throttled(left)) if left == wait),
+            "{error:?}"
+        );
+        world.clock.advance(Duration::from_secs(10));
+    }
+    refused().await.unwrap();
+}
+
+/// Ends a payment by the bank's word, and lets the payer pay in the same session.
+async fn cancelled_and_paid(world: &World) -> Payment {
+    let payment = world.create(50_000).await;
+    world.bank().cancel(reference(&payment));
+    assert_eq!(world.callback(&payment, false).await.state, PaymentState::Cancelled);
+    assert!(world.bank().pay_again(reference(&payment)));
+    payment
+}
+
+#[tokio::test]
+async fn a_later_callback_settles_what_the_bank_took_after_the_end() {
+    let world = World::new();
+    world.store.events_want(true).await.unwrap();
+    let payment = cancelled_and_paid(&world).await;
+    world.clock.advance(MINUTE);
+    let paid = world.callback(&payment, true).await;
+    assert_eq!((paid.state, paid.reason.as_str()), (PaymentState::Paid, "after_cancelled"));
+    assert_eq!(world.available(), 50_000);
+    let kinds: Vec<_> = events(&world).iter().map(|body| body.kind()).collect();
+    assert_eq!(kinds, ["payment.paid", "wallet.credited", "payment.cancelled"]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn the_banks_list_settles_what_it_took_after_the_end_with_nothing_else_open() {
+    for end in ["cancelled", "expired"] {
+        let world = World::new();
+        world.bank().rules.lock().unwrap().lists_unverified = true;
+        let payment = world.create(50_000).await;
+        if end == "cancelled" {
+            world.bank().cancel(reference(&payment));
+            world.callback(&payment, false).await;
+            world.bank().pay_again(reference(&payment));
+        } else {
+            world.pass(WINDOW).await;
+            assert_eq!(world.payment(&payment).state, PaymentState::Expired);
+            world.bank().pay(reference(&payment));
+        }
+        assert_eq!(world.store.payments_open("BANK", 1).unwrap(), 0);
+        world.pass(5 * MINUTE).await;
+        let paid = world.payment(&payment);
+        assert_eq!((paid.state, paid.reason.as_str()), (PaymentState::Paid, format!("after_{end}").as_str()));
+        assert_eq!(world.available(), 50_000);
+        world.check_ledger();
+    }
+}
+
+#[tokio::test]
+async fn the_staff_can_have_the_bank_asked_after_the_end() {
+    let world = World::new();
+    let payment = cancelled_and_paid(&world).await;
+    let asked = world.payments.ask(world.banks.as_ref(), payment.id).await.unwrap().unwrap();
+    assert_eq!((asked.state, asked.reason.as_str()), (PaymentState::Paid, "after_cancelled"));
+}
+
+#[tokio::test]
+async fn only_the_banks_word_leads_back_and_a_stranger_makes_few_questions() {
+    let world = World::new();
+    let payment = world.create(50_000).await;
+    world.bank().cancel(reference(&payment));
+    world.callback(&payment, false).await;
+    let asked = questions(&world);
+    for _ in 0..10 {
+        assert_eq!(world.stranger(&payment, None).await.state, PaymentState::Cancelled);
+        world.clock.advance(Duration::from_secs(5));
+    }
+    assert_eq!(questions(&world) - asked, 1, "50 seconds, one question each 30");
+    // Long after its end nobody is asked any more.
+    world.clock.advance(Duration::from_secs(8 * 24 * 3600));
+    let asked = questions(&world);
+    world.callback(&payment, true).await;
+    assert_eq!(questions(&world), asked);
+}
+
+#[tokio::test]
+async fn a_late_payment_leaves_another_one_of_its_order_open() {
+    let world = World::new();
+    let order = || PaymentRequest { order: "o-1".into(), ..request(50_000) };
+    let first = world.payments.create(world.banks.as_ref(), order()).await.unwrap();
+    world.bank().cancel(reference(&first));
+    world.callback(&first, false).await;
+    let second = world.payments.create(world.banks.as_ref(), order()).await.unwrap();
+    assert_ne!(first.id, second.id);
+    world.bank().pay_again(reference(&first));
+    world.clock.advance(MINUTE);
+    assert_eq!(world.callback(&first, true).await.state, PaymentState::Paid);
+    let again = world.payments.create(world.banks.as_ref(), order()).await.unwrap();
+    assert_eq!(again.id, second.id, "the order's open payment is still found");
+}
+
+#[tokio::test]
+async fn a_listed_payment_that_is_not_credited_is_told_once() {
+    let world = World::new();
+    world.store.events_want(true).await.unwrap();
+    *world.bank().same_receipt.lock().unwrap() = Some(77);
+    world.charge(10_000).await;
+    let payment = cancelled_and_paid(&world).await;
+    world.bank().rules.lock().unwrap().lists_unverified = true;
+    let foreign = Listed { reference: "NOT-OURS".into(), amount: None };
+    world.bank().foreign.lock().unwrap().push(foreign);
+    for _ in 0..4 {
+        world.pass(5 * MINUTE).await;
+    }
+    assert_eq!(world.available(), 10_000);
+    assert!(world.payment(&payment).uncredited);
+    assert_eq!(world.payments.uncredited().into_iter().collect::<Vec<_>>(), [("BANK".to_owned(), 2)]);
+    let told: Vec<_> = events(&world)
+        .into_iter()
+        .filter_map(|body| match body {
+            EventBody::PaymentUncredited { reference, listed, payment, .. } => {
+                Some((reference, listed, payment.map(|payment| payment.id)))
+            }
+            _ => None,
+        })
+        .collect();
+    let ours = (reference(&payment).to_owned(), Some(50_000), Some(payment.id));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.contains(&ours) && told.contains(&("NOT-OURS".to_owned(), None, None)), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_bank_that_takes_money_late_and_is_never_asked_returns_it() {
+    let world = World::new();
+    let payment = world.create(50_000).await;
+    world.pass(WINDOW).await;
+    world.bank().pay(reference(&payment));
+    world.pass(20 * MINUTE).await;
+    assert_eq!(world.payment(&payment).state, PaymentState::Expired);
+    assert_eq!(world.bank().money(reference(&payment)), BankMoney::Returned);
+}
