@@ -411,10 +411,6 @@ async fn the_other_providers_are_answered_as_the_original_did() {
     let meli = CONFIG
         .replace("KAVENEGAR_COM", "MELI_PAYAMAK_COM")
         .replace("otp_template = \"otp\"", "")
-        .replace(
-            "hosts = [\"SIMULATOR\"]",
-            "hosts = [\"SIMULATOR\", \"rest.payamak-panel.com\", \"api.payamak-panel.com\", \"console.melipayamak.com\"]",
-        )
         .replace("= \"otp-template\"", "= \"1\"")
         .replace("= \"one\"", "= \"1\"")
         .replace("= \"tpl\"", "= \"1\"")

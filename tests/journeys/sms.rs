@@ -37,7 +37,7 @@ hosts = ["SIMULATOR"]
 api_key = "test-key"
 base_url = "http://SIMULATOR"
 [provider.MELI_PAYAMAK_COM]
-hosts = ["SIMULATOR", "rest.payamak-panel.com", "api.payamak-panel.com", "console.melipayamak.com"]
+hosts = ["SIMULATOR"]
 [provider.MELI_PAYAMAK_COM.settings]
 username = "u"
 password = "p"
@@ -377,6 +377,47 @@ async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is
     let unknown = shop.send(body).await;
     assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
     assert_eq!(shop.simulator.accepted("meli_payamak"), 0);
+}
+
+/// What stands in front of a provider refused the request, so the provider did not take the message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_with_a_redirect_or_a_client_error_leaves_the_message_to_the_next_provider() {
+    let templates = "[sms.templates.1]\nKAVENEGAR_COM = \"welcome\"\nMELI_PAYAMAK_COM = \"12345\"\n";
+    let config = format!("{}{templates}", TWO.replace("circuit_failures = 3", "circuit_failures = 100"));
+    for (first, provider, second) in [
+        ("KAVENEGAR_COM", "kavenegar", "MELI_PAYAMAK_COM"),
+        ("MELI_PAYAMAK_COM", "meli_payamak", "KAVENEGAR_COM"),
+    ] {
+        let order = format!("[\"{first}\", \"{second}\"]");
+        let shop = Shop::open(&config.replace("[\"KAVENEGAR_COM\", \"MELI_PAYAMAK_COM\"]", &order)).await;
+        for (sent, status) in (1..).zip([302, 401, 403, 404, 405, 413, 429]) {
+            shop.simulator.fault(Fault::page(provider, status).times(1)).expect("a fault");
+            let template = json!({"mobile_number": "09120000001", "message_text": "x", "template_id": "1"});
+            let body = if sent % 2 == 0 { hello("09120000001") } else { template };
+            let answer = shop.send(body).await;
+            assert_eq!(
+                (answer.status, &answer.body["provider"]),
+                (200, &json!(second)),
+                "{status}: {answer:?}"
+            );
+            assert_eq!(shop.simulator.messages().len(), sent, "{status}: once");
+            let reason = match status {
+                401 | 403 => "unauthorized",
+                429 => "throttled",
+                _ => "unavailable",
+            };
+            assert_eq!(answer.body["tried"], json!([{"provider": first, "reason": reason}]), "{status}");
+        }
+        // 408 does not say how far the request came.
+        shop.simulator.fault(Fault::page(provider, 408).times(2)).expect("a fault");
+        let template = json!({"mobile_number": "09120000001", "message_text": "x", "template_id": "1"});
+        let unknown = shop.send(template).await;
+        assert_eq!(
+            (unknown.status, &unknown.body["code"]),
+            (500, &json!("sms_outcome_unknown")),
+            "{unknown:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -753,7 +794,7 @@ service = "MELI_PAYAMAK_COM"
 [sms.templates.1]
 MELI_PAYAMAK_COM = "12345"
 [provider.MELI_PAYAMAK_COM]
-hosts = ["SIMULATOR", "rest.payamak-panel.com", "api.payamak-panel.com", "console.melipayamak.com"]
+hosts = ["SIMULATOR"]
 [provider.MELI_PAYAMAK_COM.settings]
 api = "API"
 username = "u"

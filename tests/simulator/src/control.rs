@@ -32,8 +32,9 @@ Control:
   POST   /_sim/settings                           change it: a part of that document; null is the default
   POST   /_sim/status                             {"provider":..,"id":..,"status":N} delivery state of a message
   GET    /_sim/payments                           payments at the gateways: what is paid, confirmed, given back
-  POST   /_sim/payments                           {"reference":..,"do":"pay|cancel|give_back","callback":"once|lost|twice"}
-                                                  the payer decides and comes back; twice: as GET and POST at once
+  POST   /_sim/payments                           {"reference":..,"do":"pay|cancel|pay_again|give_back","callback":"once|lost|twice"}
+                                                  the payer decides and comes back; twice: as GET and POST at once;
+                                                  pay_again: after cancelling, in the same session
   POST   /_sim/reset                              no faults, default settings, empty log
 
 A fault: {"provider":"kavenegar","kind":"code","code":418,"times":2}
@@ -43,6 +44,7 @@ A fault: {"provider":"kavenegar","kind":"code","code":418,"times":2}
   number          only requests with this recipient
   times           how many requests, or "forever" (default)
   delay_ms        wait first; goes with every kind
+  retry_after     seconds in the answer's Retry-After; goes with every kind that answers
   accept          true: the message is accepted although the answer is spoilt (and before any delay).
                   cut_after, cut_body, truncated_json and wrong_type always accept, cut_before never does
 The first fault that fits a request is the one applied.

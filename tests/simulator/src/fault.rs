@@ -22,13 +22,18 @@ const HUGE_BYTES_MAX: u64 = 1 << 30;
 /// Faults that may wait at once.
 const FAULTS_MAX: usize = 1_000;
 
+/// A page for people.
+pub(crate) const PAGE: &str = "<!DOCTYPE html><html><head><title>Service unavailable</title></head>\
+                               <body><h1>We will be back soon</h1></body></html>";
+
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FaultKind {
     /// Only the delay: the real reply comes late.
     Delay,
-    /// This HTTP status, with this body or a short text.
+    /// This HTTP status, with this body or a short text. A body that begins with `<` is a web page; a redirect leads to
+    /// another host.
     Status { code: u16, body: Option<String> },
     /// A web page with HTTP 200, like a proxy's or a maintenance page.
     Html,
@@ -67,6 +72,8 @@ pub struct Fault {
     /// Whether the message is accepted although the reply is spoilt; absent: the kind's own rule. With a delay, the
     /// message is accepted before the wait.
     pub accept: Option<bool>,
+    /// Seconds in the answer's `Retry-After`; absent means no such header.
+    pub retry_after: Option<u32>,
     #[serde(flatten)]
     pub kind: FaultKind,
 }
@@ -81,6 +88,7 @@ impl Fault {
             times: None,
             delay_ms: 0,
             accept: None,
+            retry_after: None,
             kind,
         }
     }
@@ -98,6 +106,16 @@ impl Fault {
     /// A bare HTTP status.
     pub fn status(provider: &str, code: u16) -> Self {
         Self::new(provider, FaultKind::Status { code, body: None })
+    }
+
+    /// This HTTP status with a web page, as a proxy, a firewall or a moved address answers.
+    pub fn page(provider: &str, code: u16) -> Self {
+        Self::new(provider, FaultKind::Status { code, body: Some(PAGE.into()) })
+    }
+
+    /// Adds `Retry-After` with so many seconds.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     pub fn method(self, method: &str) -> Self {
@@ -170,6 +188,7 @@ struct RawFault {
     ms: Option<u64>,
     delay_ms: Option<u64>,
     accept: Option<bool>,
+    retry_after: Option<u32>,
     code: Option<i64>,
     http_status_follows_code: Option<bool>,
     body: Option<String>,
@@ -246,6 +265,7 @@ impl RawFault {
             times,
             delay_ms,
             accept: self.accept,
+            retry_after: self.retry_after,
             kind,
         })
     }

@@ -176,7 +176,12 @@ impl Simulator {
         payer::act(&mut self.world.bank(), reference, Act::Cancel)
     }
 
-    /// The gateway returns unconfirmed money; `false` when there is none.
+    /// The payer pays after he had cancelled, in the same session; `false` when he had not.
+    pub fn pay_again(&self, reference: &str) -> bool {
+        payer::act(&mut self.world.bank(), reference, Act::PayAgain)
+    }
+
+    /// The gateway gives back what was paid and never confirmed; `false` when there is nothing to give.
     pub fn give_back(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::GiveBack)
     }

@@ -28,7 +28,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub enum Act {
     Pay,
     Cancel,
-    /// The gateway returns paid and unconfirmed money.
+    /// The payer tries once more in a session that he had cancelled, and pays.
+    PayAgain,
+    /// The gateway returns what was paid and not confirmed.
     GiveBack,
 }
 
@@ -87,6 +89,7 @@ pub(crate) fn act(bank: &mut Bank, reference: &str, act: Act) -> bool {
     let (from, to) = match act {
         Act::Pay => (Paid::Waiting, Paid::Unverified),
         Act::Cancel => (Paid::Waiting, Paid::Cancelled),
+        Act::PayAgain => (Paid::Cancelled, Paid::Unverified),
         Act::GiveBack => (Paid::Unverified, Paid::Returned),
     };
     let found = PROVIDERS

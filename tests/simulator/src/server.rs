@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::futures::Notified;
 
 use crate::control;
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, PAGE};
 use crate::log::{Record, unix_ms};
 use crate::payer;
 use crate::provider::{self, Outcome, Provider, Reply};
@@ -126,8 +126,12 @@ async fn faulty(
         }
         FaultKind::Status { code, body } => {
             let body = body.unwrap_or_else(|| "scripted fault".into());
-            let json = serde_json::from_str::<Value>(&body).is_ok();
-            (code, if json { JSON } else { "text/plain" }, Answer::whole(body.into()))
+            let content_type = match body.trim_start().as_bytes().first() {
+                Some(b'<') => "text/html",
+                _ if serde_json::from_str::<Value>(&body).is_ok() => JSON,
+                _ => "text/plain",
+            };
+            (code, content_type, Answer::whole(body.into()))
         }
         FaultKind::Html => (200, "text/html", Answer::whole(Bytes::from_static(PAGE.as_bytes()))),
         FaultKind::Empty => (200, JSON, Answer::whole(Bytes::new())),
@@ -158,12 +162,17 @@ async fn faulty(
         FaultKind::Huge { bytes } => (200, JSON, Answer::Huge { left: bytes }),
     };
     entry.record.status = Some(status);
-    Ok(response(status, content_type, answer))
+    let mut response = response(status, content_type, answer);
+    if let Some(seconds) = fault.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if (300..400).contains(&status) {
+        response.headers_mut().insert(LOCATION, HeaderValue::from_static("https://elsewhere.invalid/"));
+    }
+    Ok(response)
 }
 
 const JSON: &str = "application/json; charset=utf-8";
-const PAGE: &str = "<!DOCTYPE html><html><head><title>Service unavailable</title></head>\
-                    <body><h1>We will be back soon</h1></body></html>";
 
 /// The document with every plain value wrapped into an array.
 fn wrapped(value: Value) -> Value {

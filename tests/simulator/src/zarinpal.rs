@@ -75,7 +75,10 @@ impl Provider for Zarinpal {
 
     fn refuse(&self, world: &World, _: &Request, code: i64, status_follows: Option<bool>) -> Reply {
         let follows = status_follows.unwrap_or(world.settings().zarinpal.http_status_follows_code);
-        let errors = json!({"code": code, "message": "refused", "validations": []});
+        // The validation error names its fields.
+        let validations =
+            if code == -9 { json!([{"amount": "The amount is not valid."}]) } else { json!([]) };
+        let errors = json!({"code": code, "message": "refused", "validations": validations});
         let status = if follows { 422 } else { 200 };
         Reply::json(status, &json!({"data": [], "errors": errors}), Outcome::Refused(code))
     }
