@@ -1,7 +1,7 @@
-//! Carrying out what clients ask on sockets: the edge between frames and the chat service.
+//! Carries out what clients ask on sockets: the edge between frames and the chat service.
 //!
-//! Every right is the service's to judge, in the change itself; nothing here decides one. What a refusal is called
-//! in an error frame is said in one place, [`failure`].
+//! The service judges every right, within the change itself; nothing here decides one. [`refusal`] names each refusal
+//! in error frames.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use crate::refusal::refusal;
 use crate::request::{Parsed, Request};
 use crate::subscribe::{start, subscribe};
 
-/// What goes on after its first step.
+/// The part of a request that goes on after its first step.
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Does what a frame asks. What needs the store beyond a look is a change that the caller goes on with.
+/// Does what a frame asks. Returns the part that has to wait for the store.
 pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
     let Parsed { about, request } = parsed;
     let (sockets, peer) = (&place.sockets, &place.peer);
     let Some(who) = peer.who() else { return begin(place, request, about) };
-    // A request without a room is one that needs none.
+    // Requests that need no room name none.
     let room = about.room.unwrap_or(RoomId(0));
     match request {
         Request::Post { body, file, client_id } => {
@@ -130,7 +130,7 @@ fn edit(place: &Place, who: Who, (room, seq): (RoomId, u64), text: String, about
 }
 
 fn post_message(sockets: &Arc<Sockets>, peer: &Arc<Peer>, post: Post, about: About) {
-    // The original's clients know no acknowledgement; one that names its messages does.
+    // The original's clients know no acknowledgement. A client that names its messages does.
     let wants_ack = peer.opened.form == Form::Extended || post.client_id.is_some();
     let answered = peer.clone();
     let about_done = about.clone();
@@ -176,7 +176,7 @@ async fn change_message(
     answer(&peer, &about, told);
 }
 
-/// A signal of a call: to the original's clients the object as it came, to the others with who sent it.
+/// Relays a signal of a call. The original's clients get the object as it came, the others get its sender as well.
 fn relay_signal(
     sockets: &Arc<Sockets>,
     peer: &Arc<Peer>,
@@ -202,7 +202,7 @@ fn relay_signal(
     sockets.hub.rooms.relay(room, who.user, &frames::frame(&frame), Some(&original));
 }
 
-/// Shows to others what is not stored.
+/// Relays a frame that is not stored.
 fn relay(
     sockets: &Arc<Sockets>,
     peer: &Arc<Peer>,

@@ -1,6 +1,6 @@
 //! How fast a client may send frames.
 
-/// How many frames a client may send: `rate` a second, twice as many at once.
+/// A token bucket: `rate` frames a second, and twice as many in a burst.
 pub(crate) struct Bucket {
     rate: f64,
     level: f64,
@@ -24,7 +24,7 @@ impl Bucket {
         let earned = now_ms.saturating_sub(self.at_ms) as f64 * self.rate / 1000.0;
         self.at_ms = now_ms;
         self.level = (self.level + earned).min(2.0 * self.rate);
-        // A calm while forgives.
+        // A full bucket forgives earlier refusals.
         if self.level >= 2.0 * self.rate {
             self.refused = 0.0;
         }
@@ -55,7 +55,7 @@ mod tests {
         assert_eq!((taken(101), taken(101)), ('a', 'r'));
         assert!((0..18).all(|_| taken(101) == 'r'));
         assert_eq!(taken(101), 'f');
-        // Two seconds of calm fill it and forgive.
+        // Two quiet seconds fill the bucket and forgive.
         assert_eq!(taken(3000), 'a');
         assert!((0..19).all(|_| taken(3000) == 'a'));
         assert_eq!(taken(3000), 'r');

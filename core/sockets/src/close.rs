@@ -20,34 +20,34 @@ macro_rules! closes {
 }
 
 closes! {
-    /// The client closed; its own code is sent back.
+    /// The client closed. Its own code is sent back.
     NORMAL = 1000 "";
-    /// The gateway stops. Come back.
+    /// The gateway stops. The client may reconnect.
     GOING_AWAY = 1001 "gateway_stopping";
     /// The client broke the WebSocket protocol.
     PROTOCOL = 1002 "protocol_error";
     NOT_UTF8 = 1007 "not_utf8";
     TOO_BIG = 1009 "message_too_big";
-    /// The gateway failed. Come back.
+    /// The gateway failed. The client may reconnect.
     INTERNAL = 1011 "internal_error";
-    /// No good token came in the first frame, in time.
+    /// No valid token arrived in the first frame in time.
     UNAUTHORIZED = 4401 "token_not_valid";
     /// Not a member, banned, or the room is closed; only after a token in the first frame.
     FORBIDDEN = 4403 "room_forbidden";
     ROOM_MISSING = 4404 "room_missing";
     TOKEN_EXPIRED = 4410 "token_expired";
-    /// The session ended or the account was switched off. Log in again.
+    /// The session ended or the account was disabled. The client must log in again.
     SESSION_ENDED = 4411 "session_ended";
     KICKED = 4412 "kicked";
     BANNED = 4413 "banned";
     ROOM_CLOSED = 4414 "room_closed";
     ROOM_DELETED = 4415 "room_deleted";
     LEFT = 4416 "left";
-    /// The client did not read. Come back with `since`: nothing is lost.
+    /// The client did not read. It reconnects with `since` and loses nothing.
     SLOW = 4420 "slow_reader";
-    /// Nothing was heard, not even a pong.
+    /// The client sent nothing, not even a pong.
     SILENT = 4421 "heartbeat_timeout";
-    /// Far more frames than allowed.
+    /// The client sent far more frames than allowed.
     FLOOD = 4429 "flood";
     TOO_MANY = 4430 "too_many_sockets";
 }

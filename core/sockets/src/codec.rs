@@ -1,10 +1,10 @@
-//! WebSocket frames (RFC 6455): reading a client's, writing ours.
+//! WebSocket frames (RFC 6455): decodes a client's, encodes ours.
 //!
-//! Own code, because the socket's task reads without waiting: a decoder that keeps its place between reads can be
-//! left at any byte, holds nothing while a socket idles, and counts a message over all of its fragments.
-//! Invariants: at most `bytes_max` of a message are ever held, and none of one whose size is announced as larger;
-//! text is checked as it comes; a client's frame without a mask, with a reserved bit, an unknown opcode or a
-//! misplaced continuation is refused.
+//! This is own code because the socket's task reads without waiting: a decoder that keeps its place between reads can
+//! be left at any byte, holds nothing while a socket idles, and counts a message over all of its fragments. Invariants:
+//! at most `bytes_max` of a message are ever held, and none of one whose size is announced as larger; text is checked
+//! as it comes; a client's frame without a mask, with a reserved bit, an unknown opcode or a misplaced continuation is
+//! refused.
 
 use std::str;
 
@@ -18,14 +18,14 @@ const CONTROL_BYTES_MAX: usize = 125;
 /// The longest head of a client's frame: 2 bytes, 8 of length, 4 of mask.
 const HEAD_BYTES_MAX: usize = 14;
 
-/// What a client sent, whole.
+/// A complete message or control frame of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
-    /// With the code to answer with.
+    /// Holds the code of the answer.
     Close(u16),
 }
 
@@ -50,7 +50,7 @@ impl Opcode {
     }
 }
 
-/// Reads a client's frames, from wherever it stopped.
+/// Decodes a client's frames across reads.
 pub(crate) struct Decoder {
     bytes_max: usize,
     head: [u8; HEAD_BYTES_MAX],
@@ -60,10 +60,10 @@ pub(crate) struct Decoder {
     /// A message whose last fragment has not come.
     message: Option<Opcode>,
     payload: Vec<u8>,
-    /// Bytes of a text that are known to be characters.
+    /// Bytes of a text that are known to be valid UTF-8.
     checked: usize,
     control: Vec<u8>,
-    /// Frames begun, fragments and control frames too.
+    /// Frames begun, with fragments and control frames.
     frames: u64,
 }
 
@@ -92,12 +92,12 @@ impl Decoder {
         }
     }
 
-    /// Frames begun since this was last asked.
+    /// Returns the frames begun since the last call.
     pub(crate) fn take_frames(&mut self) -> u64 {
         std::mem::take(&mut self.frames)
     }
 
-    /// Takes from the input until something is whole; `None` when the input is used up. After a fault nothing more
+    /// Consumes input until a message is complete; `None` when the input is used up. After an error nothing more
     /// may be decoded.
     pub(crate) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Close> {
         loop {
@@ -136,7 +136,7 @@ impl Decoder {
             self.head[self.head_len..self.head_len + taken].copy_from_slice(&input[..taken]);
             *input = &input[taken..];
             self.head_len += taken;
-            // What is wrong in the first two bytes is said before more is waited for.
+            // A fault in the first two bytes is reported before more bytes arrive.
             if self.head_len >= 2 {
                 check_head(self.head[0], self.head[1], self.message.is_some())?;
             }
@@ -173,7 +173,7 @@ impl Decoder {
         Ok(frame)
     }
 
-    /// Checks what came of a text since the last time; a character may still be on its way.
+    /// Checks the new bytes of a text. The last character may be incomplete.
     fn check_text(&mut self) -> Result<(), Close> {
         match str::from_utf8(&self.payload[self.checked..]) {
             Ok(_) => self.checked = self.payload.len(),
@@ -223,7 +223,7 @@ fn check_head(first: u8, second: u8, in_message: bool) -> Result<(), Close> {
     if reserved || !masked || too_long || split || misplaced { Err(Close::PROTOCOL) } else { Ok(()) }
 }
 
-/// The code to answer a close frame with: the client's own, when it is one that may be sent.
+/// The code that answers a close frame: the client's own, when that code may be sent.
 fn close_code(payload: &[u8]) -> Result<u16, Close> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() { Ok(1000) } else { Err(Close::PROTOCOL) };
@@ -252,7 +252,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
 /// Appends a frame whose payload `write` appends.
 pub(crate) fn put_frame(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    // Most payloads are of this class; the others are moved.
+    // Most payloads need this head; the others are moved.
     out.extend_from_slice(&[0x80 | opcode as u8, 126, 0, 0]);
     write(out);
     let len = out.len() - start - 4;

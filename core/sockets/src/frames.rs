@@ -1,4 +1,4 @@
-//! What the gateway says on sockets: every frame it sends, as JSON in a text frame.
+//! Every frame that the gateway sends on sockets, as JSON in a text frame.
 //!
 //! A message has two forms. The original's clients get exactly its keys in its order; the others get the same
 //! keys and a few more behind them. `CHAT.md` lists all of it.
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use crate::codec::{Opcode, put_frame};
 use crate::open::{Form, Who};
 
-/// One frame of any JSON.
+/// Encodes one frame.
 pub(crate) fn frame(value: &Value) -> Bytes {
     let mut out = Vec::with_capacity(128);
     put_frame(&mut out, Opcode::Text, |out| put(out, value));
     out.into()
 }
 
-/// A message that was stored, or, in a resume, that is there.
+/// Appends a stored message.
 pub(crate) fn put_message(out: &mut Vec<u8>, view: &MessageView, form: Form) {
     if view.message.deleted {
-        // In a resume: the number has a message no more.
+        // In a resume: the message of this number was deleted.
         return if form == Form::Extended {
             put_edit(out, view, 0)
         };
@@ -47,7 +47,7 @@ pub(crate) fn put_message(out: &mut Vec<u8>, view: &MessageView, form: Form) {
     });
 }
 
-/// An edit or a deletion; revision 0 stands for "by then".
+/// Appends an edit or a deletion. Revision 0 leaves the revision out.
 pub(crate) fn put_edit(out: &mut Vec<u8>, view: &MessageView, revision: u64) {
     let message = &view.message;
     put_frame(out, Opcode::Text, |out| {
@@ -68,11 +68,11 @@ pub(crate) fn put_edit(out: &mut Vec<u8>, view: &MessageView, revision: u64) {
     });
 }
 
-/// The original's keys of a message, in its order, without the brackets.
+/// Appends the original's keys of a message, in its order, without the braces.
 fn put_body(out: &mut Vec<u8>, view: &MessageView) {
     let Message { room, seq, sender, body, file_name, created_at, .. } = &view.message;
     let _ = write!(out, r#""id":{},"message":"#, message_id(*room, *seq));
-    // What was sent in the place of a text is JSON already.
+    // A value that was sent in the place of a text is JSON already.
     if body.raw {
         out.extend_from_slice(body.text.as_bytes())
     } else {
@@ -90,7 +90,7 @@ fn put_body(out: &mut Vec<u8>, view: &MessageView) {
     let _ = write!(out, r#"}},"created_at":"{}""#, instant(*created_at));
 }
 
-/// Appends JSON. Texts, numbers and objects of them can always be written.
+/// Appends JSON. Texts, numbers and objects of them never fail to encode.
 fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let _ = serde_json::to_writer(out, value);
 }
@@ -103,12 +103,12 @@ pub(crate) fn instant(at: Timestamp) -> String {
     text
 }
 
-/// Something the client asked for was not done.
+/// Encodes an error frame.
 pub(crate) fn error(code: &str, detail: &str, about: &About) -> Bytes {
     frame(&about.on(json!({"type": "error", "code": code, "detail": detail})))
 }
 
-/// Which of the client's frames an answer is about, in the client's own words.
+/// Names the client's frame that an answer is about, by the client's own reference.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct About {
     pub room: Option<RoomId>,

@@ -1,13 +1,7 @@
-//! Which sockets watch which room, and how a stored event reaches them.
+//! The open sockets, by number and by user.
 //!
-//! A room's *watchers* get its events; its *followers* (sockets of all rooms whose user is a member) get notices of
-//! unread counts and of what becomes of the room. Events come from one task in the order of storing; a batch is
-//! encoded once per form, as frames that stand together, and every watcher's queue gets the same bytes.
-//!
-//! A watcher first asks; once it may watch, it reads the store from where its client was, and it becomes live under the
-//! room's lock when nothing was published that it has not read. So it misses nothing and gets nothing twice. What has
-//! no number (signals, typing, presence, markers) reaches it from the moment it may watch.
-//! Lock order: a room, then a peer's rooms, then a peer's queue.
+//! Invariants: a socket is counted from its registration until it leaves; at most `sockets_max` sockets are open, and
+//! at most `sockets_per_user_max` of one user. Next: `rooms` (who watches what).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,7 +19,7 @@ use crate::peer::Peer;
 use crate::rooms::Rooms;
 use crate::watch::lock;
 
-/// Sockets that may be open without a token, because it comes in their first frame.
+/// Sockets that may be open while their first frame, which brings the token, has not arrived.
 const UNKNOWN_MAX: usize = 1000;
 
 /// The open sockets.
@@ -43,9 +37,9 @@ pub struct Hub {
 /// Why a socket may not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoPlace {
-    /// For anybody.
+    /// The gateway has too many sockets.
     Gateway,
-    /// For this user.
+    /// The user has too many sockets.
     User,
 }
 
@@ -68,7 +62,7 @@ impl Hub {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Sockets that are being closed and have not ended yet.
+    /// Sockets that are closing.
     pub fn closing(&self) -> usize {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         peers.values().filter(|peer| peer.is_closing()).count()
@@ -79,7 +73,7 @@ impl Hub {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Makes place for a socket whose holder is known, or will say so in its first frame.
+    /// Registers a socket. `who` is `None` when the token comes in the first frame.
     pub(crate) fn enter(
         &self,
         opened: Opened,
@@ -113,7 +107,7 @@ impl Hub {
         Ok(peer)
     }
 
-    /// Learns who holds a socket that was opened without a token.
+    /// Notes the holder of a socket that was opened without a token.
     pub(crate) fn identify(&self, peer: &Arc<Peer>, who: Who, expires_at: Timestamp) -> Result<(), NoPlace> {
         let user = who.user;
         if peer.user().is_some() {
@@ -178,7 +172,7 @@ impl Hub {
         }
     }
 
-    /// Tells every socket that the gateway stops.
+    /// Closes every socket because the gateway stops.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         for peer in self.peers.read().unwrap_or_else(PoisonError::into_inner).values() {

@@ -7,7 +7,7 @@
 //! Reading order: `place` (what a socket needs), `open` (how it was opened), `hub` (all sockets), `rooms` and `watch`
 //! (who sees what), `peer` (one socket's queue), `socket` (its task), `codec` (frames as bytes), `request`, `act` and
 //! `subscribe` (what clients ask), `publish` (what was stored), `frames` (what clients get), `close` (why a socket
-//! ends), `tick` (the task that looks after all).
+//! ends), `tick` (the task that checks all sockets).
 
 mod place;
 

@@ -28,25 +28,25 @@ pub struct Opened {
     /// The room of a room's socket; `None` for one of all rooms.
     pub room: Option<RoomId>,
     pub form: Form,
-    /// What the client saw of the room before.
+    /// The newest that the client has seen of the room.
     pub since: Option<Since>,
 }
 
 impl Opened {
-    /// An echo for tests: nobody holds it.
+    /// An echo for tests has no holder.
     pub(crate) fn is_echo(self) -> bool {
         self.room.is_none() && self.form == Form::Original
     }
 }
 
-/// The last number, and maybe the last revision, that a client saw.
+/// The last number that a client saw, and the last revision if it said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Since {
     pub seq: u64,
     pub revision: Option<u64>,
 }
 
-/// The last number that a client saw, which it may also give as the message's id: ids are larger than any number.
+/// The number that a client means. A client may send a message's id instead: ids are larger than any number.
 pub fn seen(number: u64) -> u64 {
     if number > SEQ_MAX { message_of(number).1 } else { number }
 }

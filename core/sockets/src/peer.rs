@@ -1,7 +1,7 @@
-//! One open socket as the hub sees it: who it is, and the queue of what it shall be sent.
+//! One open socket as the hub sees it: its holder, and the queue of frames to send.
 //!
-//! The queue is bounded by frames and bytes; a frame that does not fit empties it and closes the socket, whose
-//! client comes back and resumes. Pushing never waits and wakes the socket's task at most once until it looks.
+//! The queue has a limit of frames and one of bytes. A frame that does not fit empties it and closes the socket, whose
+//! client reconnects and resumes. Pushing never waits, and wakes the socket's task at most once until it looks.
 //! An idle socket holds no buffer.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -19,14 +19,14 @@ use futures_util::task::AtomicWaker;
 use crate::close::Close;
 use crate::open::{Opened, Who};
 
-/// Changes of one socket that may wait for the store; its frames are not read while as many do.
+/// Changes of one socket that may wait for the store. At the limit its frames are not read.
 const CHANGES_MAX: u32 = 256;
 
-/// How long a client may take to answer a close, and how long a slow reader may take to get there.
+/// How long a client may take to answer a close, and how long a slow reader may take to read up to it.
 const CLOSE_WAIT_MS: u64 = 5_000;
 const SLOW_CLOSE_WAIT_MS: u64 = 30_000;
 
-/// Milliseconds between two looks at unread counts for one socket.
+/// Milliseconds between two reads of unread counts for one socket.
 pub(super) const UNREAD_GAP_MS: u64 = 500;
 
 pub(crate) struct Peer {
@@ -35,17 +35,17 @@ pub(crate) struct Peer {
     pub(super) opened_at: u64,
     pub(super) limits: Arc<Chat>,
     who: RwLock<Option<Who>>,
-    /// Of the token, in microseconds.
+    /// When the token expires, in microseconds.
     expires_at: AtomicU64,
-    /// When something was heard last, in the hub's milliseconds.
+    /// When the client last sent something, in the hub's milliseconds.
     pub(super) heard_at: AtomicU64,
     pub(super) pinged_at: AtomicU64,
     pub(super) unread_at: AtomicU64,
-    /// When closing began; 0 while open.
+    /// When closing began; 0 while the socket is open.
     pub(super) closing_at: AtomicU64,
-    /// The task shall end at once.
+    /// The task must end at once.
     dead: AtomicBool,
-    /// There is something for the task to do.
+    /// The task has work.
     work: AtomicBool,
     waker: AtomicWaker,
     changes: AtomicU32,
@@ -53,18 +53,18 @@ pub(crate) struct Peer {
     pub(super) rooms: Mutex<Joined>,
 }
 
-/// A watcher on its way to being live.
+/// A watcher that reads what it missed before it becomes live.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CatchUp {
     pub room: RoomId,
-    /// What was read so far.
+    /// The number that was read so far.
     pub seq: u64,
     pub revision: u64,
-    /// What there is to read at least.
+    /// The newest number and revision to read, as far as known.
     pub heads: (u64, u64),
 }
 
-/// What waits for the socket's task.
+/// Work for the socket's task.
 #[derive(Default)]
 pub(crate) struct Queue {
     pub chunks: Vec<Bytes>,
@@ -72,7 +72,7 @@ pub(crate) struct Queue {
     bytes: usize,
     pub close: Option<Close>,
     pub catch_ups: Vec<CatchUp>,
-    /// Rooms whose unread count may be another now.
+    /// Rooms whose unread count may have changed.
     pub unread: Vec<RoomId>,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Queue {
 pub(super) struct Joined {
     pub watched: Vec<RoomId>,
     pub followed: Vec<RoomId>,
-    /// Nothing may be added any more.
+    /// The peer has left; nothing may be added.
     pub gone: bool,
 }
 
@@ -134,7 +134,7 @@ impl Peer {
         at != 0 && at <= now.as_micros()
     }
 
-    /// Queues frames; empties the queue and closes the socket when they do not fit.
+    /// Queues frames. Frames that do not fit empty the queue and close the socket.
     pub(crate) fn push(&self, chunk: Bytes, frames: usize) {
         {
             let mut queue = self.queue();
@@ -154,7 +154,7 @@ impl Peer {
         self.signal();
     }
 
-    /// Closes the socket after what is queued; the first reason counts.
+    /// Closes the socket after the queued frames. The first reason counts.
     pub(crate) fn close(&self, close: Close) {
         self.queue().close.get_or_insert(close);
         self.signal();
@@ -164,11 +164,11 @@ impl Peer {
         self.queue().close.is_some()
     }
 
-    /// How long a client that is being closed may take to answer; `None` while it is not.
+    /// How long a closing client may take to answer; `None` while the socket is open.
     pub(super) fn close_wait_ms(&self) -> Option<u64> {
         let close = self.queue().close?;
         Some(match close {
-            // Who does not read needs time to get there; who is silent will not answer.
+            // A slow reader needs time to read up to the close frame; a silent client will not answer.
             Close::SLOW => SLOW_CLOSE_WAIT_MS,
             Close::SILENT => 0,
             _ => CLOSE_WAIT_MS,
@@ -191,7 +191,7 @@ impl Peer {
                 queue.unread.push(room);
             }
         }
-        // Otherwise the hub's next tick does it.
+        // Otherwise the hub's next tick signals.
         if self.unread_due(now_ms) {
             self.signal();
         }
@@ -205,7 +205,7 @@ impl Peer {
         !self.queue().unread.is_empty()
     }
 
-    /// Hands over the queue; the counts begin anew.
+    /// Takes the queue and resets its counts.
     pub(super) fn take_queue(&self, unread_too: bool) -> Queue {
         let mut queue = self.queue();
         let unread = if unread_too { Vec::new() } else { std::mem::take(&mut queue.unread) };
@@ -228,13 +228,13 @@ impl Peer {
         }
     }
 
-    /// The task looks at everything now.
+    /// The task begins a round and looks at all work.
     pub(super) fn begin_round(&self) {
-        // A swap and no store: what was done before the signal is seen after it.
+        // A swap, not a store, so that work queued before the signal is visible after it.
         self.work.swap(false, Ordering::AcqRel);
     }
 
-    /// Whether there is something to do; if not, the waker is told when.
+    /// Whether the task has work. If not, the waker is woken when it has.
     pub(super) fn poll_work(&self, waker: &Waker) -> bool {
         self.waker.register(waker);
         self.work.load(Ordering::Acquire)
@@ -251,12 +251,12 @@ impl Peer {
         }
     }
 
-    /// A change waits for the store.
+    /// Whether a change waits for the store.
     pub(super) fn is_waiting(&self) -> bool {
         self.changes.load(Ordering::Acquire) > 0
     }
 
-    /// As many changes wait for the store as may.
+    /// Whether the limit of waiting changes is reached.
     pub(super) fn is_busy(&self) -> bool {
         self.changes.load(Ordering::Acquire) >= CHANGES_MAX
     }

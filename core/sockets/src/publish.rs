@@ -1,4 +1,4 @@
-//! Events from the store become frames: what was stored is shown to everyone who watches or follows the room.
+//! Turns stored events into frames for everyone who watches or follows the room.
 //!
 //! Events arrive from one task, in the order of storing.
 
@@ -16,7 +16,7 @@ use crate::watch::lock;
 
 impl ChatPort for Hub {
     fn publish(&self, room: RoomId, events: &[ChatEvent]) {
-        // Frames that everybody gets stand together; what changes who they are stands between.
+        // Frames for all watchers are encoded together. An event that changes who watches stands between two such runs.
         let mut from = 0;
         for (at, event) in events.iter().enumerate() {
             if matches!(event, ChatEvent::Posted(_) | ChatEvent::Edited { .. } | ChatEvent::Read { .. }) {
@@ -31,7 +31,7 @@ impl ChatPort for Hub {
 }
 
 impl Hub {
-    /// An event about the room or its members.
+    /// Publishes an event about the room or its members.
     fn change(&self, id: RoomId, event: &ChatEvent) {
         match event {
             ChatEvent::Made { room, members } => {
@@ -95,7 +95,7 @@ impl Hub {
         }
     }
 
-    /// Sockets of all rooms of these users.
+    /// The sockets of these users that follow all rooms.
     fn sockets_of(&self, users: &[UserId]) -> Vec<(UserId, Arc<Peer>)> {
         let by_user = lock(&self.users);
         let peers = users.iter().filter_map(|user| Some((user, by_user.get(user)?)));
@@ -103,7 +103,7 @@ impl Hub {
         peers.filter(|(_, peer)| peer.opened.room.is_none()).collect()
     }
 
-    /// Somebody is in a room now.
+    /// Lets new members' sockets follow a room.
     fn welcome(&self, room: RoomId, users: &[UserId], notice: &Value) {
         let peers = self.sockets_of(users);
         if peers.is_empty() {

@@ -1,8 +1,9 @@
-//! What a refusal is called in frames, and over plain requests.
+//! The codes and texts of refusals, for frames and for plain requests.
 
 use chelseru_domain::chat::{ChatError, Denied};
 
-/// The word and the text of a refusal. A room is told apart from none only to those who may see it, or were banned.
+/// The code and the text of a refusal. Users who may not see a room, and were not banned from it, learn that it is
+/// missing.
 pub fn refusal(error: &ChatError) -> (&'static str, String) {
     let code = match error {
         ChatError::RoomMissing | ChatError::Denied(Denied::NotMember) => {

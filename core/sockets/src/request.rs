@@ -1,7 +1,7 @@
 //! What clients ask on sockets: text frames as requests.
 //!
-//! A socket of the original's form takes messages and signals and nothing else, whatever other keys a frame has. The
-//! others say what they want in `type`. Nothing here touches the store; rights are asked for when a request is
+//! A socket of the original's form takes messages and signals only, whatever other keys a frame has. The
+//! others name their request in `type`. Nothing here reads the store; rights are checked when a request is
 //! carried out.
 
 use chelseru_domain::chat::{FileId, MessageBody, RoomId, SEQ_MAX, message_of};
@@ -15,7 +15,7 @@ const REFERENCE_BYTES_MAX: usize = 64;
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request {
-    /// A token: the first one, or one that takes over.
+    /// A token: the first one, or a newer one.
     Auth(String),
     Subscribe(Option<Since>),
     Unsubscribe,
@@ -24,7 +24,7 @@ pub(crate) enum Request {
         file: Option<FileId>,
         client_id: Option<String>,
     },
-    /// Relayed and not stored; the object as it came.
+    /// Relayed, not stored: the object as it came.
     Signal(Map<String, Value>),
     Typing(bool),
     Delivered(u64),
@@ -43,7 +43,7 @@ pub(crate) struct Parsed {
     pub request: Request,
 }
 
-/// A frame that asks for nothing that is known.
+/// A frame that is no known request.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub about: About,
@@ -134,7 +134,7 @@ fn post(object: &mut Map<String, Value>) -> Result<Request, Fault> {
         None => (String::new(), false),
         Some(Value::String(text)) => (text, false),
         Some(Value::Null) => return invalid("message", "This field may not be null."),
-        // The original sends on whatever comes.
+        // The original relays any JSON value.
         Some(other) => (other.to_string(), true),
     };
     let kind = match object.remove("message_type") {

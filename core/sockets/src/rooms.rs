@@ -1,6 +1,12 @@
-//! Rooms as sockets see them, by number: who watches a room, who follows it, and when a watcher becomes live.
+//! Rooms as sockets see them: who watches a room, who follows it, and when a watcher becomes live.
 //!
-//! A room is here while a socket watches or follows it. Lock order: a room, then a peer's rooms, then a peer's queue.
+//! A room's *watchers* get its events. Its *followers*, which are sockets of all rooms whose user is a member, get
+//! notices of unread counts and of changes to the room. A room is here while it has either.
+//!
+//! A watcher is first checked. Once it may watch, it reads the store from where its client was. It becomes live under
+//! the room's lock when it has read everything that was published, so it misses nothing and gets nothing twice. Frames
+//! without a number (signals, typing, presence, markers) reach it from the moment it is admitted. Lock order: a room,
+//! then a peer's rooms, then a peer's queue.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,10 +20,10 @@ use crate::open::Form;
 use crate::peer::{CatchUp, Peer};
 use crate::watch::{State, Watch, Watcher, gap_chunk, lock};
 
-/// Messages, and edits, that a catching up watcher may lack when it becomes live; they are read under the lock.
+/// Messages, and edits, that a watcher may lack when it becomes live. They are read under the room's lock.
 const LAST_STEP_MAX: u64 = 32;
 
-/// The rooms that somebody watches or follows.
+/// The rooms that a socket watches or follows.
 #[derive(Default)]
 pub(crate) struct Rooms(RwLock<HashMap<RoomId, Arc<Room>>>);
 
@@ -26,17 +32,17 @@ struct Room {
     watch: Mutex<Watch>,
 }
 
-/// How far a watcher got.
+/// The result of trying to make a watcher live.
 pub(super) enum Step {
     Live,
-    /// There is this much to read first.
+    /// It must read up to this number and revision first.
     Behind((u64, u64)),
-    /// It does not watch any more.
+    /// It no longer watches.
     Gone,
 }
 
 impl Rooms {
-    /// Adds a watcher that asks. False when it watches already, or is gone.
+    /// Adds a watcher whose right is not checked yet. False when it watches already, or has left.
     pub(crate) fn watch(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) -> bool {
         self.in_room(room, |watch| {
             let mut rooms = lock(&peer.rooms);
@@ -49,7 +55,7 @@ impl Rooms {
         })
     }
 
-    /// Ends a watch. False when there is none.
+    /// Removes a watcher. False when there is none.
     pub(crate) fn unwatch(&self, room: RoomId, peer: &Arc<Peer>) -> bool {
         let watched = {
             let mut rooms = lock(&peer.rooms);
@@ -76,7 +82,7 @@ impl Rooms {
         });
     }
 
-    /// Makes a watcher live, when nothing was published that it has not read; what little it lacks is read and sent
+    /// Makes a watcher live once it has read everything that was published. The last few messages are read and sent
     /// under the room's lock.
     pub(super) fn go_live(&self, catch_up: &CatchUp, peer: &Arc<Peer>, chat: &ChatService) -> Step {
         let CatchUp { room, seq, revision, .. } = *catch_up;
@@ -121,8 +127,8 @@ impl Rooms {
         self.in_room(room, |watch| watch.follow(room, peer, user));
     }
 
-    /// Lets a watcher see what has no number, after the frame that `first` makes of who else is here. False when it
-    /// does not watch any more.
+    /// Admits a watcher to frames without a number, after the frame that `first` makes of who is online. False when it
+    /// no longer watches.
     pub(crate) fn admit(
         &self,
         room: RoomId,
@@ -145,8 +151,8 @@ impl Rooms {
         admitted.flatten().is_some()
     }
 
-    /// Shows what is not stored to those who watch a room, except the sockets of one user. `original` is for the
-    /// original's clients, when it is for them at all.
+    /// Relays a frame that is not stored to a room's watchers, except one user's. `original` is for the
+    /// original's clients; `None` skips them.
     pub(crate) fn relay(&self, room: RoomId, from: UserId, extended: &Bytes, original: Option<&Bytes>) {
         self.with_room(room, |watch| {
             for watcher in watch.seeing().filter(|watcher| watcher.user != from) {
@@ -159,7 +165,7 @@ impl Rooms {
         });
     }
 
-    /// Runs over a room that somebody watches or follows; `None` when nobody does. An empty one is dropped.
+    /// Runs a closure over a room that is watched or followed; `None` for other rooms. An empty room is dropped.
     pub(crate) fn with_room<T>(&self, room: RoomId, run: impl FnOnce(&mut Watch) -> T) -> Option<T> {
         let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned()?;
         let (result, empty) = {
@@ -172,7 +178,7 @@ impl Rooms {
         Some(result)
     }
 
-    /// Runs over a room, which is there from now on.
+    /// Runs a closure over a room, which is created if necessary.
     pub(crate) fn in_room<T>(&self, room: RoomId, run: impl FnOnce(&mut Watch) -> T) -> T {
         loop {
             let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned();

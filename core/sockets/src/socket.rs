@@ -1,12 +1,13 @@
 //! One open socket: a task that reads, writes and waits.
 //!
-//! One task instead of a reader and a writer: it reads and writes only what is possible without waiting, so it can
-//! be left at any point, and an idle socket is one small task without buffers. In each round it takes the queue,
-//! writes what the connection takes (everything that waits goes out together), reads once, and then waits for
-//! whichever comes first. While a message cannot be written, reading goes on; while the store is behind and has
-//! changes of this socket, or has as many of them as may wait, reading stops, and the client's connection fills up.
+//! One task replaces a reader and a writer. It reads and writes only what is possible without waiting, so it can be
+//! dropped at any point, and an idle socket is one small task without buffers. Each round takes the queue, writes what
+//! the connection accepts (all waiting frames with one call), reads once, and then waits for whichever comes first.
 //!
-//! A close frame is sent once: ours when the gateway closes, otherwise an answer to the client's.
+//! Reading continues while a message cannot be written. Reading stops while the store is behind and has changes of this
+//! socket, or while the limit of waiting changes is reached; the client's connection then fills up.
+//!
+//! A close frame is sent once: ours when the gateway closes, otherwise the answer to the client's.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -141,7 +142,7 @@ impl Socket {
             } else if self.turn(blocked).await? {
                 return Ok(());
             }
-            // A socket that always has something to do leaves others their turn.
+            // A busy socket yields to others.
             tokio::task::consume_budget().await;
         }
     }
@@ -154,8 +155,8 @@ impl Socket {
         &self.place.sockets.hub
     }
 
-    /// Moves what waits for this task to where it is written; false when there is nothing. Only when everything
-    /// before it is written, or the socket closes: until then it stays where it is counted.
+    /// Moves queued frames to where they are written; false when the queue is empty. Called only when everything
+    /// before them is written, or the socket closes: until then they stay where they are counted.
     fn take_queue(&mut self) -> bool {
         if self.closing != Closing::Open {
             return false;
@@ -166,7 +167,7 @@ impl Socket {
         let any = !queue.chunks.is_empty() || !queue.catch_ups.is_empty() || !queue.unread.is_empty();
         self.catch_ups.extend(queue.catch_ups);
         if queue.close == Some(Close::SLOW) {
-            // What is half written must be finished; the rest comes again after the resume.
+            // A half-written frame must be finished; the rest comes again after the resume.
             self.writing.truncate(usize::from(self.written > 0));
         }
         self.writing.extend(queue.chunks);
@@ -206,7 +207,7 @@ impl Socket {
             if !self.take_queue() && !self.catch_up() {
                 return Ok(false);
             }
-            // A long gap is read in several rounds, so that others get their turn.
+            // A long gap is read in several rounds, so that other sockets get their turn.
             steps += 1;
             if steps == STEPS {
                 self.peer().signal();
@@ -268,7 +269,7 @@ impl Socket {
                 Step::Behind(heads) => catch_up.heads = heads,
                 Step::Live | Step::Gone => {
                     self.catch_ups.remove(0);
-                    // What it lacked is in the queue; what is queued wakes this task again.
+                    // The rest is in the queue, which wakes this task again.
                 }
             }
             return true;
@@ -293,9 +294,9 @@ impl Socket {
         true
     }
 
-    /// Whether what comes stays in the connection for now: the store is behind, and has changes of this socket, whose
-    /// end wakes it. All frames that came meanwhile are then read with one call and shown with one write, so that
-    /// a message costs less the more of them wait, and the store's queue, where nothing joins, stays short.
+    /// Whether incoming frames stay in the connection for now: the store is behind and has changes of this socket,
+    /// whose end wakes the task. All frames that arrived meanwhile are then read with one call and shown with one
+    /// write, so that a message costs less the more of them wait, and the store's queue stays short.
     fn holds(&self) -> bool {
         self.peer().is_waiting() && self.place.sockets.chat.changes_waiting() >= BEHIND
     }
@@ -311,7 +312,7 @@ impl Socket {
             if self.peer().poll_work(context.waker()) {
                 return Poll::Ready(Ok(false));
             }
-            // An error shows itself at the next write.
+            // The next write returns the error.
             if blocked && self.stream.poll_write_ready(context).is_ready() {
                 return Poll::Ready(Ok(false));
             }
@@ -320,7 +321,7 @@ impl Socket {
         .await
     }
 
-    /// Reads once and takes it in. This way of reading, unlike `try_read`, needs no second call to learn that nothing
+    /// Reads once and decodes. Unlike `try_read`, this needs no second call to learn that nothing
     /// is left.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         BUFFER.with_borrow_mut(|buffer| {
@@ -333,7 +334,7 @@ impl Socket {
                 return Poll::Ready(Ok(true));
             }
             self.peer().heard_at.store(self.hub().now_ms(), Ordering::Relaxed);
-            // After our close frame, what comes is thrown away until the client is gone.
+            // After our close frame, input is discarded until the client is gone.
             if self.closing == Closing::Open {
                 self.feed(bytes);
             }
@@ -341,7 +342,7 @@ impl Socket {
         })
     }
 
-    /// Takes in bytes from the client.
+    /// Decodes bytes from the client and acts on them.
     fn feed(&mut self, mut input: &[u8]) {
         loop {
             let incoming = match self.decoder.decode(&mut input) {
@@ -386,7 +387,7 @@ impl Socket {
         }
     }
 
-    /// Counts frames against the socket's rate; false when they are too many. Far too many close it.
+    /// Counts frames against the socket's rate; false above it. Far above it the socket closes.
     fn charge(&mut self, frames: u64) -> bool {
         let now_ms = self.hub().now_ms();
         match self.bucket.take(frames, now_ms) {
@@ -407,7 +408,7 @@ impl Socket {
         match request::parse(text, self.peer().opened) {
             Ok(parsed) => {
                 let Some(mut change) = act::act(&self.place, parsed, text) else { return };
-                // The first step hands the change to the store, in the order of the frames; the rest only waits.
+                // The first step hands the change to the store, in the order of the frames. The rest only waits.
                 if change.as_mut().now_or_never().is_none() {
                     spawn(Arc::clone(self.peer()), change);
                 }
@@ -422,9 +423,9 @@ impl Socket {
     }
 }
 
-/// Carries a change on beside the socket's task.
+/// Finishes a change beside the socket's task.
 fn spawn(peer: Arc<Peer>, change: Pin<Box<dyn Future<Output = ()> + Send>>) {
-    /// A change that panicked has ended too; the socket would wait for it for ever.
+    /// Also counts a change that panicked as ended; the socket would wait for it for ever.
     struct Ends(Arc<Peer>);
     impl Drop for Ends {
         fn drop(&mut self) {

@@ -21,11 +21,11 @@ impl Place {
     }
 }
 
-/// What a socket gets when its holder is known: its room, or the list of all.
+/// Sends the first frames of a socket whose holder is known: its room, or the list of all rooms.
 ///
 /// # Errors
 ///
-/// Why there is no such socket.
+/// Why the holder may not have such a socket.
 pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Result<(), ChatError> {
     match peer.opened.room {
         Some(room) => {
@@ -79,7 +79,7 @@ pub(crate) async fn subscribe(
         Ok(heads) => {
             let max = sockets.chat.rules().resume_max;
             let from = since.map_or(heads, |since| (since.seq, since.revision.unwrap_or(heads.1)));
-            // Who has seen more than there is comes from another past.
+            // A client ahead of the room comes from a restored or different store: answer `reset`.
             let whole = |from: u64, head: u64| head.checked_sub(from).is_some_and(|gap| gap <= max);
             let reset = !(whole(from.0, heads.0) && whole(from.1, heads.1));
             let extended = peer.opened.form == Form::Extended;
@@ -94,7 +94,7 @@ pub(crate) async fn subscribe(
                 extended.then(|| frames::frame(&about.on(told)))
             });
             if !admitted {
-                // It was removed meanwhile, and told so.
+                // The watcher was removed meanwhile, and was notified.
                 return Ok(());
             }
             if extended && reset {

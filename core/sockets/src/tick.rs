@@ -1,4 +1,4 @@
-//! The task that looks after open sockets: expired tokens, silence, slow closings, due unread counts, the stop.
+//! The task that checks open sockets: expired tokens, silence, slow closings, due unread counts, the stop.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -15,22 +15,22 @@ use crate::close::Close;
 use crate::hub::Hub;
 use crate::place::Sockets;
 
-/// The same while the gateway stops, which waits for it.
+/// The same interval while the gateway stops and waits for the sockets.
 const STOPPING_TICK: Duration = Duration::from_millis(20);
 
-/// How often sockets are looked after: half of the second within which an expired token must act.
+/// How often sockets are checked: half of the second within which an expired token must act.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How long a first frame is waited for.
+/// How long a first frame may take.
 const TOKEN_WAIT_MS: u64 = 10_000;
 
-/// Each session of an open socket is checked once in so many ticks, besides what is announced.
+/// Ticks between two checks of one socket's session, besides announced ends.
 const CHECK_TICKS: u64 = 120;
 
 /// An empty ping.
 const PING: &[u8] = &[0x89, 0];
 
-/// Looks after the open sockets until `stop` is cancelled; then tells them.
+/// Checks the open sockets until `stop` is cancelled, then closes them.
 pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -49,12 +49,12 @@ pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
                     sockets.hub.sessions_ended(event);
                     continue;
                 }
-                // Which ones were missed is not known.
+                // Some announcements were missed, so check all sessions.
                 Err(RecvError::Lagged(_)) => true,
                 Err(RecvError::Closed) => return,
             },
             _ = interval.tick() => {
-                // Closings still need the tick that ends those that take too long.
+                // Closings that take too long still need the tick.
                 if stopping && sockets.hub.sockets() == 0 {
                     return;
                 }
@@ -67,7 +67,7 @@ pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
 }
 
 impl Hub {
-    /// Looks after every socket: tokens that ran out, silence, closings that take too long, unread counts that are
+    /// Checks every socket: expired tokens, silence, closings that take too long, unread counts that are
     /// due. With `check_all`, every session is checked; otherwise a few.
     pub(super) fn tick(&self, identity: &Identity, now: Timestamp, check_all: bool) {
         let now_ms = self.now_ms();

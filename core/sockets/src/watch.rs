@@ -1,7 +1,7 @@
-//! One room as sockets see it: who watches, who follows, and what each of them is sent.
+//! One room as sockets see it: who watches, who follows, and which frames each of them gets.
 //!
-//! Everything here runs under the room's lock. A batch of events becomes frames that stand together, once per form;
-//! only a watcher that read some of it from the store gets a batch of its own.
+//! Everything here runs under the room's lock. A batch of events is encoded once per form;
+//! only a watcher that has read some of it from the store gets a batch of its own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,9 +19,9 @@ use crate::peer::Peer;
 pub(super) struct Watch {
     pub(super) watchers: Vec<Watcher>,
     pub(super) followers: Vec<Follower>,
-    /// Newest number and revision that were published while somebody was here.
+    /// Newest number and revision that were published while the room had watchers or followers.
     pub(super) published: (u64, u64),
-    /// Out of the hub's map; look there again.
+    /// No longer in the hub's map: look the room up again.
     pub(super) gone: bool,
 }
 
@@ -33,18 +33,18 @@ pub(super) struct Watcher {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Whether it may watch is being looked at; it gets nothing.
+    /// Its right to watch is being checked; it gets nothing.
     Asking,
-    /// It gets what has no number, and reads what has one from the store.
+    /// It gets frames without a number, and reads those with one from the store.
     Reading,
-    /// It gets everything that is newer than what it has read: number and revision.
+    /// It gets everything that is newer than this number and revision.
     Live(u64, u64),
 }
 
 pub(super) struct Follower {
     pub(super) peer: Arc<Peer>,
     pub(super) user: UserId,
-    /// Counts for itself, as it gets the messages.
+    /// It watches too, gets the messages and so needs no unread counts.
     pub(super) watching: bool,
 }
 
@@ -97,7 +97,7 @@ impl Watch {
             let (chunk, frames) = if seq < first_seq && revision < first_revision {
                 shared[form as usize].get_or_insert_with(|| encode(room, events, form, (0, 0))).clone()
             } else {
-                // Some of this was read from the store already.
+                // The watcher has read some of this from the store already.
                 encode(room, events, form, (seq, revision))
             };
             if frames > 0 {
@@ -116,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// Tells a user's sockets, or everybody's.
+    /// Sends a frame to one user's watching sockets, or to all.
     pub(super) fn tell_watchers(&self, frame: &Bytes, user: Option<UserId>) {
         for watcher in self.seeing().filter(|watcher| user.is_none_or(|user| user == watcher.user)) {
             if watcher.peer.opened.form == Form::Extended {
@@ -125,12 +125,12 @@ impl Watch {
         }
     }
 
-    /// Those who may watch.
+    /// The watchers that were admitted.
     pub(super) fn seeing(&self) -> impl Iterator<Item = &Watcher> {
         self.watchers.iter().filter(|watcher| watcher.state != State::Asking)
     }
 
-    /// Tells those who follow and do not watch.
+    /// Sends a frame to those who follow and do not watch.
     pub(super) fn tell_followers(&self, frame: &Bytes) {
         for follower in self.followers.iter().filter(|follower| !follower.watching) {
             follower.peer.push(frame.clone(), 1);
@@ -141,7 +141,7 @@ impl Watch {
         self.end(room, close, |_| true);
     }
 
-    /// Ends the watches of some users: a room's socket closes, one of all rooms is told.
+    /// Ends the watches of some users: a room's socket closes, a socket of all rooms gets a frame.
     pub(super) fn end(&mut self, room: RoomId, close: Close, which: impl Fn(UserId) -> bool) {
         let told = frames::frame(&json!({"type": "unsubscribed", "room": room.0, "code": close.reason}));
         let mut kept = Vec::with_capacity(self.watchers.len());
@@ -173,7 +173,7 @@ impl Watch {
         });
     }
 
-    /// Tells others that a user came, or went with the last of its sockets.
+    /// Announces that a user came online, or went offline with the last socket.
     pub(super) fn presence(&self, room: RoomId, of: &Watcher, online: bool) {
         if of.state == State::Asking || self.watchers.len() > of.peer.limits.presence_sockets_max {
             return;
@@ -196,7 +196,7 @@ impl Watch {
     }
 }
 
-/// Frames of events, side by side, without those whose number or revision is not after `seen`.
+/// Encodes events that are newer than `seen`.
 fn encode(room: RoomId, events: &[ChatEvent], form: Form, seen: (u64, u64)) -> (Bytes, usize) {
     let mut out = Vec::with_capacity(events.len() * 320);
     let mut frames = 0;
@@ -217,7 +217,7 @@ fn encode(room: RoomId, events: &[ChatEvent], form: Form, seen: (u64, u64)) -> (
     (out.into(), frames)
 }
 
-/// Frames of what was read from the store, side by side.
+/// Encodes what was read from the store.
 pub(super) fn gap_chunk(form: Form, gap: &Gap) -> Bytes {
     let Gap::Whole { messages, edits } = gap else { return Bytes::new() };
     let mut out = Vec::new();

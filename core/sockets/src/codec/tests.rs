@@ -90,7 +90,7 @@ fn a_message_may_have_as_many_bytes_as_the_bound_and_not_one_more() {
         let halves = [masked(0x01, &vec![b'a'; len - 50]), masked(0x80, &[b'a'; 50])].concat();
         assert_eq!(all(&mut Decoder::new(100), &halves).is_ok(), fits, "{len} in two");
     }
-    // What is announced as too big is refused before a byte of it comes.
+    // A message that is announced as too big is refused before a byte of it arrives.
     let head = [0x82, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(all(&mut Decoder::new(100), &head), Err(Close::TOO_BIG));
 }
