@@ -17,6 +17,7 @@ mod login;
 mod operator;
 mod operator_routes;
 mod password;
+mod paths;
 mod payments;
 mod payments_crash;
 mod recorded;

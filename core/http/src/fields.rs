@@ -144,7 +144,7 @@ async fn parse_multipart(content_type: &str, bytes: Bytes) -> Result<Map<String,
     let mut values = Map::new();
     while let Some(field) = multipart.next_field().await.map_err(refuse)? {
         let Some(name) = field.name().map(str::to_owned) else { continue };
-        // A file is no text: the field's own check then says so.
+        // A file is not a text; the field's own check reports it.
         let value = if field.file_name().is_some() {
             Value::Array(Vec::new())
         } else {
@@ -189,7 +189,7 @@ impl Fields {
         }
     }
 
-    /// A required text that is not trimmed: a password. Its length is the rules' to judge.
+    /// A required text that is not trimmed, such as a password. The domain checks its length.
     pub fn required_as_typed(&mut self, name: &'static str) -> Option<String> {
         match self.values.get(name) {
             Some(Value::String(text)) if !text.is_empty() && !text.contains('\0') => Some(text.clone()),
@@ -207,7 +207,7 @@ impl Fields {
         &self.body
     }
 
-    /// A text that may be missing, null or blank, which is all the same.
+    /// An optional text. Missing, null and blank are the same.
     pub fn given(&mut self, name: &'static str, rule: Text) -> Option<String> {
         match self.values.get(name) {
             None | Some(Value::Null) => None,
@@ -236,7 +236,7 @@ impl Fields {
     }
 
     /// A number as the characters the client wrote: a JSON number before any parser could round it, or a text.
-    /// Absent and null are `None`; what is neither is an empty text, which is no number.
+    /// Absent and null are `None`; other values are an empty text, which is no number.
     pub fn number_text(&self, name: &str) -> Option<String> {
         match self.values.get(name)? {
             Value::Null => None,
@@ -291,7 +291,7 @@ impl Fields {
     }
 }
 
-/// Values that are there together or not at all. A field that is missing was refused by what read it.
+/// Values of required fields. The reader of a missing field has noted an error.
 pub(crate) trait AllGiven {
     type Values;
 
@@ -323,7 +323,7 @@ impl<A, B, C> AllGiven for (Option<A>, Option<B>, Option<C>) {
 }
 
 /// The characters of a number under a top-level key of a JSON object that was found to be well-formed; the last one
-/// when a key is there twice, as the parser takes it.
+/// for a duplicate key, as in the parser.
 fn raw_number<'a>(body: &'a [u8], wanted: &str) -> Option<&'a str> {
     let (mut at, mut depth, mut key, mut found) = (0, 0u32, None, None);
     while let Some(&byte) = body.get(at) {

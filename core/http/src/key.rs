@@ -1,4 +1,4 @@
-//! Idempotency keys: one rule for the header, and one answer for each thing that can be wrong with a key.
+//! Idempotency keys: one rule for the header, one answer for each failure.
 
 use chelseru_domain::idempotency::IdempotencyKey;
 use http::StatusCode;
@@ -14,7 +14,7 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const IDEMPOTENCY_KEY: Field = Field(
     "Idempotency-Key",
     Is::Header,
-    "The same key and body get the first answer; another body 422; while it runs 409. Kept 24 h.",
+    "A repeat with the same body gets the first answer, another body 422, and 409 while the first runs. Kept 24 h.",
 );
 
 /// The request's key, if it has one.

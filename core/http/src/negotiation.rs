@@ -1,4 +1,4 @@
-//! What is decided of a request before its handler runs: the reply's format, and who is calling.
+//! Checks before a handler runs: the reply's format and the caller.
 
 use chelseru_domain::identity::{Caller, Identity};
 use http::request::Parts;

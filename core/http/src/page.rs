@@ -1,7 +1,7 @@
 //! Pages by cursor.
 //!
 //! A cursor is base64 of `p=<position>`, with `r=1&` in front of it for the way back, in the manner of the original's.
-//! What a position is, the list decides: an entry's number, a message's number in its room. Clients take cursors from
+//! A position belongs to its list: an entry's number, a message's number in its room. Clients take cursors from
 //! `next` and `previous` and do not look inside.
 
 use base64::Engine;
@@ -19,9 +19,9 @@ pub(crate) const CURSOR: Field = Field("cursor", Is::MayText, "From `next` or `p
 /// Where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cursor {
-    /// Goes on from a position.
+    /// Forwards from a position.
     Next(u64),
-    /// Goes back from a position.
+    /// Backwards from a position.
     Previous(u64),
 }
 
@@ -46,16 +46,16 @@ impl Cursor {
 ///
 /// # Errors
 ///
-/// 404 for what is no cursor.
+/// 404 for an invalid cursor.
 pub(crate) fn cursor(context: &Context) -> Result<Option<Cursor>, Failure> {
     context.query("cursor").map(|text| Cursor::read(&text).ok_or_else(invalid_cursor)).transpose()
 }
 
-/// The same for a list without a way back: a client has the pages it came from.
+/// The same for a list that pages forwards only.
 ///
 /// # Errors
 ///
-/// 404 for what is no cursor of such a list.
+/// 404 for an invalid or a backward cursor.
 pub(crate) fn start(context: &Context) -> Result<Option<u64>, Failure> {
     match cursor(context)? {
         None => Ok(None),
@@ -85,7 +85,7 @@ pub(crate) fn page<T: Serialize>(
     Reply::json(StatusCode::OK, &Page { next: link(next), previous: link(previous), results })
 }
 
-/// This request's address with another cursor: its other parameters stay, keys are in alphabetical order.
+/// This request's address with another cursor. Other parameters stay; keys are in alphabetical order.
 fn link(context: &Context, cursor: Cursor) -> String {
     let mut pairs: Vec<(String, String)> = form_urlencoded::parse(context.query_text().as_bytes())
         .into_owned()

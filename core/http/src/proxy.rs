@@ -1,9 +1,9 @@
-//! Whose request it is when proxies stand before the gateway.
+//! The client of a request that came through proxies.
 //!
-//! `Forwarded` (RFC 7239) and `X-Forwarded-For` are anybody's words, so they are read only from peers in
-//! `server.trusted_proxies`, and from the right: each trusted hop vouches for the one before it, and the first
-//! that is not trusted is the client. What stands further left the client may have written itself. When both
-//! headers are there and say different things, one was passed on unread from the client: then nobody is believed
+//! Anyone can send `Forwarded` (RFC 7239) and `X-Forwarded-For`, so they are read only from peers in
+//! `server.trusted_proxies`, and from the right: each trusted hop names the one before it, and the first
+//! that is not trusted is the client. Entries further left may be the client's own. When both
+//! headers differ, a proxy passed one on from the client unread. Then neither is believed,
 //! and the proxy itself counts as the client, so that a forged header gains nothing.
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,15 +12,15 @@ use chelseru_config::network;
 use http::HeaderMap;
 use ipnet::IpNet;
 
-/// Hops that are followed; more proxies in a row nobody has.
+/// Hops that are followed. No real chain of proxies is longer.
 const HOPS_MAX: usize = 32;
 
-/// The networks whose word is taken.
+/// The trusted networks.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {
-    /// Networks (`10.0.0.0/8`) or single addresses, as the configuration's check has accepted them.
+    /// Takes networks (`10.0.0.0/8`) or single addresses that the configuration's check has accepted.
     pub fn new(texts: &[String]) -> Proxies {
         Proxies(texts.iter().filter_map(|text| network(text)).collect())
     }
@@ -43,7 +43,7 @@ impl Proxies {
         }
     }
 
-    /// Whether the client came by TLS, which only a trusted proxy can say.
+    /// Whether the client used TLS, by the word of a trusted proxy.
     pub fn is_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         let said = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).unwrap_or("");
         said.trim().eq_ignore_ascii_case("https") && self.trusts(peer.to_canonical())
@@ -53,7 +53,7 @@ impl Proxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Walks from the right until a hop is not trusted, or does not say where it is from.
+    /// Walks from the right until a hop is not trusted, or does not name its client.
     fn follow(&self, peer: IpAddr, values: &[&str], read: fn(&str) -> Option<IpAddr>) -> IpAddr {
         let mut client = peer;
         let hops = values.iter().rev().flat_map(|value| value.rsplit(','));
@@ -74,8 +74,8 @@ fn listed_for(entry: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// The `for` of an element of `Forwarded`. A comma inside quotes splits an element, which then reads as nothing:
-/// no address has one.
+/// The `for` of an element of `Forwarded`. A comma inside quotes splits an element, which then has no address:
+/// addresses contain no comma.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let value = element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;

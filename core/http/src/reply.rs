@@ -1,4 +1,4 @@
-//! What the gateway answers: replies, and failures in the shapes the original's clients know.
+//! Replies, and failures in the shapes that the original's clients know.
 //!
 //! The original has four shapes of error body: `{"detail": ..}`, `{"error": ..}`, `{"details": ..}` and field
 //! errors `{"field": ["..", ..]}`. They stay. Every failure also carries a stable machine-readable code and
@@ -51,7 +51,7 @@ impl Reply {
         Reply { status, headers: Vec::new(), body: Bytes::new(), file: None }
     }
 
-    /// 204: done, and nothing to say. No body and no content type.
+    /// 204 without a body and a content type.
     pub fn empty() -> Reply {
         Reply::bare(StatusCode::NO_CONTENT)
     }
@@ -160,7 +160,7 @@ impl Failure {
         Failure { status, code, shape: Shape::List(text.into()), headers: Vec::new() }
     }
 
-    /// 500 that says nothing about the cause; the log does.
+    /// 500 without the cause, which is in the log.
     pub fn internal() -> Failure {
         Failure::error(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,8 +1,8 @@
-//! The body of a reply: bytes that are there, or a file that is read while it is sent.
+//! The body of a reply: bytes, or a file that is read while it is sent.
 //!
-//! Nearly every reply is small and whole, and costs what it did before there were files. A file is read by a task of
-//! its own, two pieces ahead of the client at most; a client that takes nothing for [`STALL_MAX`] is given up, so
-//! that it holds neither a file nor a connection for ever.
+//! Nearly every reply is small and whole. A file is read by a task of
+//! its own, at most two pieces ahead of the client. A client that reads nothing for [`STALL_MAX`] is dropped, so
+//! that it does not hold a file and a connection for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -48,11 +48,11 @@ pub struct FileBody {
 }
 
 impl FileBody {
-    /// Sends `bytes` bytes from `start` on. A file that turns out shorter breaks the connection off.
+    /// Sends `bytes` bytes from `start` on. A file that is shorter ends the connection.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read there.
+    /// The file cannot be read there.
     pub async fn open(mut file: File, start: u64, bytes: u64) -> io::Result<FileBody> {
         file.seek(SeekFrom::Start(start)).await?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
@@ -61,7 +61,7 @@ impl FileBody {
             while left > 0 {
                 let piece = read_piece(&mut file, left).await;
                 let read = piece.as_ref().map_or(0, |piece| piece.len() as u64);
-                // Gone, or stalled: dropping the sender ends the body short, which breaks the connection off.
+                // The client is gone or stalled. Dropping the sender ends the body early, which ends the connection.
                 if !matches!(tokio::time::timeout(STALL_MAX, sender.send(piece)).await, Ok(Ok(())))
                     || read == 0
                 {

@@ -153,7 +153,7 @@ pub(crate) enum Access {
     User,
     /// An API key, or a user with the right to send; the handler asks which.
     Sender,
-    /// A user, or whoever has a signed link; the handler asks which.
+    /// A user, or the bearer of a signed link; the handler asks which.
     Link,
     /// A client on this machine, not by way of a proxy. For others the route does not exist.
     Loopback,
@@ -232,7 +232,7 @@ impl Calls for Loopback {
 /// How a body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyKind {
-    /// It is not looked at.
+    /// It is not read.
     Unread,
     /// JSON, form or multipart, field by field.
     Fields,

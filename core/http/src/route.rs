@@ -19,11 +19,11 @@ pub(crate) type Answer = Result<Reply, Failure>;
 
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A path and everything that is done there.
+/// A path and its operations.
 pub(crate) struct Route {
     /// Under the base path, with parameters in braces.
     pub(crate) path: &'static str,
-    /// As `OPTIONS` names it.
+    /// The name in the answer to `OPTIONS`.
     pub(crate) name: &'static str,
     pub(crate) access: Access,
     pub(crate) kind: Kind,
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
     Plain,
     /// It exists in some generations only.
     When(fn(&Generation) -> bool),
-    /// `OPTIONS` says more of it.
+    /// `OPTIONS` answers more than the name.
     Described(fn(&Generation, Reply) -> Reply),
     /// A file of any type, beside the base path.
     File,

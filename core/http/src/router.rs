@@ -1,4 +1,4 @@
-//! From a path to its route.
+//! Finds the route of a path.
 
 use http::Uri;
 
@@ -6,11 +6,11 @@ use crate::generation::Generation;
 use crate::route::Route;
 use crate::routes;
 
-/// What a path leads to.
+/// The result of looking a path up.
 pub(crate) enum Found {
     /// With the bytes of the path before the route's own.
     Route(&'static Route, usize),
-    /// The path lacks its last slash; this is where it would be.
+    /// The path lacks its last slash. Holds the path with it.
     MissingSlash(String),
     Nothing,
 }

@@ -1,7 +1,7 @@
-//! The listener: accepts connections, bounds them, and lets them end in peace.
+//! The listener: accepts connections, limits them, and ends them gracefully.
 //!
-//! Every bound that hyper leaves open is set here: connections at once, time for a request's head (which is
-//! also how long a kept-alive connection may idle), number and size of headers. Bodies are bounded where they
+//! Every limit that hyper leaves open is set here: concurrent connections, time for a request's head (which is
+//! also how long a kept-alive connection may idle), number and size of headers. Bodies are limited where they
 //! are read (`fields`). When the gateway stops, the listener closes first, requests in flight finish, and what
 //! is left after the grace time is dropped.
 
@@ -58,7 +58,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken
     }
 }
 
-/// Waits for room, then for a client. Cancel-safe: an accepted stream is returned at once.
+/// Waits for a permit, then for a client. Cancel-safe: an accepted stream is returned at once.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
@@ -88,7 +88,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, builder: http1::Builder) {
         let Connection { stream, peer, permit, api, stop } = self;
-        // Replies are written whole; waiting to fill a segment would only delay them.
+        // Replies are written whole, so waiting to fill a segment would only delay them.
         let _ = stream.set_nodelay(true);
         let service = service_fn(move |request| {
             let api = api.clone();
@@ -103,7 +103,7 @@ impl Connection {
             }
         };
         if let Err(error) = ended {
-            // A client that goes away or sends rubbish is no event for an operator.
+            // A client that disconnects or sends garbage does not concern an operator.
             tracing::debug!(%error, "connection ended");
         }
         drop(permit);

@@ -7,7 +7,7 @@ use http::StatusCode;
 use crate::reply::{Failure, sentence};
 use crate::request::Context;
 
-/// 404 as for a room that is not among the caller's.
+/// 404 for a room that is missing or not the caller's.
 pub(crate) fn no_room() -> Failure {
     Failure::detail(StatusCode::NOT_FOUND, "room_missing", "No ChatRoom matches the given query.")
 }
@@ -20,7 +20,7 @@ pub(crate) fn no_user() -> Failure {
     Failure::detail(StatusCode::NOT_FOUND, "user_missing", "کاربر مورد نظر یافت نشد.")
 }
 
-/// What the caller learns of a refusal. `missing` says what is not there when the room is not, or is not the
+/// A refusal as the caller's answer. `missing` is the answer for a room that is missing or not the
 /// caller's.
 pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Failure) -> Failure {
     match error {
@@ -60,7 +60,7 @@ fn denied_failure(denied: Denied, missing: fn() -> Failure) -> Failure {
         | Denied::RoomOnHold
         | Denied::OwnerProtected => StatusCode::FORBIDDEN,
     };
-    // The words of frames.
+    // The codes are those of frames.
     let (code, text) = refusal(&denied.into());
     Failure::detail(status, code, sentence(&text))
 }

@@ -36,7 +36,7 @@ pub(crate) fn whole_number(fields: &mut Fields, name: &'static str) -> Option<u6
     number
 }
 
-/// A user named in the body as `user_id`, or as `user` like in the original's own document.
+/// The user of the field `user_id`, or of `user`, as the original's own document has it.
 pub(crate) fn named_user(fields: &mut Fields) -> Option<UserId> {
     let user_id = whole_number(fields, "user_id");
     let user = whole_number(fields, "user");

@@ -1,8 +1,8 @@
 //! The shapes of rooms, messages and users in replies.
 //!
-//! A user is shown by [`PublicUser`] alone. What a reply needs of the store it asks once: each user of a page is
-//! looked up once, a room's members are one range, however many messages the page has. Lists inside a room are cut
-//! at [`USERS_SHOWN`]; `members_count` tells, and the members' own route has them all.
+//! Replies show users by [`PublicUser`] alone. A reply reads the store once for each fact: each user of a page is
+//! looked up once, and a room's members are one range, however many messages the page has. Lists inside a room are cut
+//! at [`USERS_SHOWN`]; `members_count` has their number, and the members' own route lists all.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 
 use crate::request::Context;
 
-/// Members (and bans) that a room shows of itself.
+/// Members, and bans, in one room.
 pub(crate) const USERS_SHOWN: usize = 100;
-/// The same in a list of rooms, which may have a thousand.
+/// Members, and bans, of each room in a list, which may have a thousand rooms.
 pub(crate) const USERS_LISTED: usize = 20;
-/// Members up to which a room says who has read a message.
+/// Members up to which messages list their readers.
 const READ_BY_MEMBERS: u32 = 50;
 
 #[derive(Debug, Clone, Serialize)]
@@ -59,7 +59,7 @@ impl People {
         Ok(())
     }
 
-    /// Of a user that was loaded.
+    /// A user that was loaded.
     pub(crate) fn get(&self, id: UserId) -> Option<&UserJson> {
         self.0.get(&id)
     }
@@ -69,7 +69,7 @@ impl People {
     }
 }
 
-/// A room as one of its members sees it, with what it shows of others.
+/// A room as one of its members sees it.
 pub(crate) struct RoomView {
     pub summary: RoomSummary,
     pub members: Vec<Member>,
@@ -88,7 +88,7 @@ impl RoomView {
     ) -> Result<RoomView, ChatError> {
         let room = &summary.room;
         let members = chat.members_from(room.id, UserId(0), shown)?;
-        // Who may not ban need not know who is.
+        // Only members who may ban see bans.
         let bans = match room.bans > 0 && may(&summary, Action::Unban) {
             true => chat.bans_from(room.id, UserId(0), shown)?,
             false => Vec::new(),
@@ -101,7 +101,7 @@ impl RoomView {
         Ok(RoomView { summary, members, bans, organization, avatar })
     }
 
-    /// Everybody that [`RoomView::json`] shows.
+    /// All users that [`RoomView::json`] shows.
     pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
         let members = self.members.iter().map(|member| member.user);
         members.chain(self.bans.iter().copied()).chain([self.summary.member.user])
@@ -139,8 +139,8 @@ impl RoomView {
         })
     }
 
-    /// What members have beyond what they started with, by level of access. The owner has everything, which `owner`
-    /// says.
+    /// Rights that members have beyond the initial ones, by level of access. The owner has all rights, as `owner`
+    /// shows.
     fn permissions(&self) -> Vec<(Access, Vec<u64>)> {
         let room = &self.summary.room;
         let start = if room.pair { Rights::partner() } else { Rights::member() };
@@ -174,7 +174,7 @@ impl RoomView {
         }
     }
 
-    /// Who has read a message, in a room that is small enough to say.
+    /// The readers of a message, in a room with at most [`READ_BY_MEMBERS`] members.
     pub(crate) fn readers(&self, message: &Message) -> impl Iterator<Item = UserId> {
         let told = self.summary.room.members <= READ_BY_MEMBERS;
         let (seq, sender, at) = (message.seq, message.sender, message.created_at);
@@ -224,7 +224,7 @@ pub(crate) struct MessageJson<'a> {
 }
 
 impl<'a> MessageJson<'a> {
-    /// Everybody in it was loaded.
+    /// Builds the shape. Its users must have been loaded.
     pub(crate) fn of(
         context: &Context,
         message: &'a Message,
@@ -253,7 +253,7 @@ impl<'a> MessageJson<'a> {
     }
 }
 
-/// A coordinate: kept as JSON, which may be a text when it came by a socket.
+/// A coordinate. It is stored as JSON, which may be a text when it came from a socket.
 fn number(json: Option<&str>) -> Option<f64> {
     json?.trim_matches('"').trim().parse().ok()
 }
@@ -295,7 +295,7 @@ fn rights_of(member: &Member, owner: UserId) -> Rights {
     chelseru_domain::chat::effective(member, owner)
 }
 
-/// Whether the member whose view this is may do something that is not about another member.
+/// Whether the viewing member may carry out an action that has no other member as its target.
 fn may(summary: &RoomSummary, action: Action) -> bool {
     let facts = RoomFacts {
         room: summary.room.clone(),

@@ -1,4 +1,4 @@
-//! `chat/chatrooms/{id}/members/...` and `.../bans/...`: who is in a room, with which rights, and who is kept out.
+//! `chat/chatrooms/{id}/members/...` and `.../bans/...`: members, their rights, and bans.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 summary: "Leave a room",
                 parameters: &[],
                 fields: &[],
-                answers: &[(204, "It is done.")],
+                answers: &[(204, "Done.")],
             },
         }],
     },
@@ -48,7 +48,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "member_list",
                 call: call!(list),
                 about: About {
-                    summary: "Members of a room",
+                    summary: "List the members of a room",
                     parameters: &[CURSOR],
                     fields: &[],
                     answers: &[(200, "Page<Member>")],
@@ -78,7 +78,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "member_get",
                 call: call!(get),
                 about: About {
-                    summary: "A member",
+                    summary: "Get a member",
                     parameters: &[],
                     fields: &[],
                     answers: &[(200, "Member")],
@@ -92,7 +92,7 @@ pub(crate) const ROUTES: &[Route] = &[
                     summary: "Remove a member",
                     parameters: &[],
                     fields: &[],
-                    answers: &[(204, "It is done."), (403, "A right is missing.")],
+                    answers: &[(204, "Done."), (403, "A right is missing.")],
                 },
             },
         ],
@@ -142,7 +142,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "ban_list",
                 call: call!(bans),
                 about: About {
-                    summary: "Users banned from a room",
+                    summary: "List users banned from a room",
                     parameters: &[CURSOR],
                     fields: &[],
                     answers: &[(200, "Page<PublicUser>"), (403, "A right is missing.")],
@@ -174,7 +174,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 summary: "End a ban",
                 parameters: &[],
                 fields: &[],
-                answers: &[(204, "It is done."), (403, "A right is missing.")],
+                answers: &[(204, "Done."), (403, "A right is missing.")],
             },
         }],
     },

@@ -59,7 +59,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "chat_message_get",
                 call: call!(get),
                 about: About {
-                    summary: "A message",
+                    summary: "Get a message",
                     parameters: &[ROOM],
                     fields: &[],
                     answers: &[(200, "ChatMessage")],
@@ -75,7 +75,7 @@ pub(crate) const ROUTES: &[Route] = &[
                     summary: "Delete a message",
                     parameters: &[ROOM],
                     fields: &[],
-                    answers: &[(204, "It is done."), (403, "A right is missing.")],
+                    answers: &[(204, "Done."), (403, "A right is missing.")],
                 },
             },
         ],
@@ -83,7 +83,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 const LIST: About = About {
-    summary: "Messages of a room, newest first, 30 a page",
+    summary: "List the messages of a room, newest first, 30 a page",
     parameters: &[Field("chat_room", Is::MayInteger, "The room; the page is empty without it."), CURSOR],
     fields: &[],
     answers: &[(200, "Page<ChatMessage>")],
@@ -96,23 +96,23 @@ const CREATE: About = About {
         ROOM,
         Field("text", Is::MayText, "The text; may be missing with a file."),
         Field("message_type", Is::MayText, "text (default), image, file or location."),
-        Field("attach_id", Is::MayInteger, "A file one uploaded to the room."),
-        Field("lat", Is::MayNumber, "Of a location."),
-        Field("lng", Is::MayNumber, "Of a location."),
-        Field("client_id", Is::MayText, "One's own name of it: the same twice is one message."),
+        Field("attach_id", Is::MayInteger, "A file that the caller uploaded to the room."),
+        Field("lat", Is::MayNumber, "A coordinate of a location."),
+        Field("lng", Is::MayNumber, "A coordinate of a location."),
+        Field("client_id", Is::MayText, "The caller's reference: a duplicate is the same message."),
     ],
     answers: &[(201, "ChatMessage"), (200, "ChatMessage"), (403, "A right is missing.")],
 };
 
 const UPDATE: About = About {
-    summary: "Edit one's own message",
+    summary: "Edit one of the caller's messages",
     parameters: &[ROOM],
     fields: &[
         Field("text", Is::MayText, "The text."),
-        Field("lat", Is::MayNumber, "Of a location."),
-        Field("lng", Is::MayNumber, "Of a location."),
+        Field("lat", Is::MayNumber, "A coordinate of a location."),
+        Field("lng", Is::MayNumber, "A coordinate of a location."),
     ],
-    answers: &[(200, "ChatMessage"), (403, "Another's, or a right is missing.")],
+    answers: &[(200, "ChatMessage"), (403, "The message is another user's, or a right is missing.")],
 };
 
 const ROOM: Field = Field("chat_room", Is::Integer, "The room.");
@@ -232,7 +232,7 @@ async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     }
     take_rest(&mut fields, &mut body);
     fields.finish()?;
-    // What stays as it is is no edit.
+    // An edit that changes nothing is not stored.
     if body == message.body {
         return show(&chat, &context, user, &message, StatusCode::OK).await;
     }
@@ -275,7 +275,7 @@ fn take_rest(fields: &mut Fields, body: &mut MessageBody) {
     }
 }
 
-/// Kept as the JSON of a number; `Some(None)` when it is null.
+/// A coordinate as the JSON of a number; `Some(None)` for null.
 fn coordinate(fields: &mut Fields, name: &'static str) -> Option<Option<String>> {
     let number = match fields.value(name)? {
         Value::Null => return Some(None),

@@ -28,14 +28,14 @@ use chelseru_domain::identity::Identity;
 use chelseru_sockets::Sockets;
 use tokio_util::task::TaskTracker;
 
-/// What the handlers of chat see.
+/// The slice of chat.
 pub struct Chat {
     pub chat: Arc<ChatService>,
     pub sockets: Arc<Sockets>,
     pub identity: Arc<Identity>,
-    /// Limits of sockets that are opened now.
+    /// Limits for new sockets.
     pub limits: chelseru_config::Chat,
-    /// Whether the echo socket is there, for tests of the protocol.
+    /// Whether the echo socket exists, for tests of the protocol.
     pub echo: bool,
     /// Work that outlives its client.
     pub detached: TaskTracker,

@@ -1,4 +1,4 @@
-//! `chat/organizations/...`: what owns rooms; a user owns it.
+//! `chat/organizations/...`: organizations, which own rooms and have a user as owner.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "organization_list",
                 call: call!(list),
                 about: About {
-                    summary: "One's organizations",
+                    summary: "List the caller's organizations",
                     parameters: &[],
                     fields: &[],
                     answers: &[(200, "Organization[]")],
@@ -39,7 +39,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "organization_create",
                 call: call!(create),
                 about: About {
-                    summary: "Make an organization",
+                    summary: "Create an organization",
                     parameters: &[],
                     fields: &[
                         Field("name", Is::Text, "At most 100 characters."),
@@ -61,7 +61,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "organization_get",
                 call: call!(get),
                 about: About {
-                    summary: "One of one's organizations",
+                    summary: "Get one of the caller's organizations",
                     parameters: &[],
                     fields: &[],
                     answers: &[(200, "Organization")],
@@ -74,10 +74,10 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "organization_delete",
                 call: call!(delete),
                 about: About {
-                    summary: "Delete one of one's organizations",
+                    summary: "Delete one of the caller's organizations",
                     parameters: &[],
                     fields: &[],
-                    answers: &[(204, "It is done."), (409, "It has rooms.")],
+                    answers: &[(204, "Done."), (409, "The organization has rooms.")],
                 },
             },
         ],
@@ -92,7 +92,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "organization_rooms",
             call: call!(rooms),
             about: About {
-                summary: "An organization's rooms that one is in",
+                summary: "List an organization's rooms that the caller is in",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Room[]")],
@@ -102,7 +102,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 const UPDATE: About = About {
-    summary: "Rename one of one's organizations; what is absent stays",
+    summary: "Change one of the caller's organizations; absent fields stay",
     parameters: &[],
     fields: &[
         Field("name", Is::MayText, "At most 100 characters."),
@@ -180,7 +180,7 @@ fn checked(uname: Option<String>, fields: &mut Fields) -> Option<String> {
     Some(uname.to_ascii_lowercase())
 }
 
-/// The organization that is missing is the path's, not a field's.
+/// A refusal about the path's organization, which is not a field's.
 fn failure_of_path(context: &Context, error: ChatError) -> Failure {
     match error {
         ChatError::OrganizationMissing => not_found(),

@@ -1,4 +1,4 @@
-//! `chat/chatrooms/...`: rooms, and what a member does with a room for itself (pin, read).
+//! `chat/chatrooms/...`: rooms, and a member's own pins and read markers.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "chat_root",
             call: call!(root),
             about: About {
-                summary: "The addresses of the two collections",
+                summary: "Get the addresses of the two collections",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "ChatAddresses")],
@@ -67,7 +67,12 @@ pub(crate) const ROUTES: &[Route] = &[
                 verb: Verb::Get,
                 id: "room_get",
                 call: call!(get),
-                about: About { summary: "A room", parameters: &[], fields: &[], answers: &[(200, "Room")] },
+                about: About {
+                    summary: "Get a room",
+                    parameters: &[],
+                    fields: &[],
+                    answers: &[(200, "Room")],
+                },
             },
             Operation { verb: Verb::Put, id: "room_update_put", call: call!(update), about: UPDATE },
             Operation { verb: Verb::Patch, id: "room_update", call: call!(update), about: UPDATE },
@@ -76,10 +81,10 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "room_delete",
                 call: call!(delete),
                 about: About {
-                    summary: "Delete a room with all that is in it",
+                    summary: "Delete a room with everything in it",
                     parameters: &[],
                     fields: &[],
-                    answers: &[(204, "It is done."), (403, "A right is missing.")],
+                    answers: &[(204, "Done."), (403, "A right is missing.")],
                 },
             },
         ],
@@ -95,7 +100,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "room_pin",
                 call: call!(pin),
                 about: About {
-                    summary: "Pin a room for oneself",
+                    summary: "Pin a room for the caller",
                     parameters: &[],
                     fields: &[],
                     answers: &[(200, "Room")],
@@ -105,7 +110,12 @@ pub(crate) const ROUTES: &[Route] = &[
                 verb: Verb::Delete,
                 id: "room_unpin",
                 call: call!(unpin),
-                about: About { summary: "Unpin it", parameters: &[], fields: &[], answers: &[(200, "Room")] },
+                about: About {
+                    summary: "Unpin a room for the caller",
+                    parameters: &[],
+                    fields: &[],
+                    answers: &[(200, "Room")],
+                },
             },
         ],
     },
@@ -119,10 +129,10 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "room_read",
             call: call!(read),
             about: About {
-                summary: "Move one's read marker forward",
+                summary: "Move the caller's read marker forward",
                 parameters: &[],
                 fields: &[
-                    Field("seq", Is::MayInteger, "Up to this number; absent: everything."),
+                    Field("seq", Is::MayInteger, "Up to this number; all messages when absent."),
                     Field("message", Is::MayInteger, "Up to this message."),
                 ],
                 answers: &[(200, "ReadMarker")],
@@ -132,33 +142,33 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 const LIST: About = About {
-    summary: "One's rooms, the newest change first",
+    summary: "List the caller's rooms, the newest change first",
     parameters: &[],
     fields: &[],
     answers: &[(200, "Room[]")],
 };
 
 const CREATE: About = About {
-    summary: "Find or make the room of a pair, or make a group",
+    summary: "Find or create the room of a pair, or create a group",
     parameters: &[],
     fields: &[
-        Field("user_id", Is::MayInteger, "The other of a pair; `user` is taken, too."),
+        Field("user_id", Is::MayInteger, "The other user of a pair; `user` is accepted as well."),
         Field("users", Is::MayList, "Members of a group."),
         Field("name", Is::MayText, "At most 45 characters."),
         Field("descriptions", Is::MayText, "At most 2000 characters."),
-        Field("organization", Is::MayInteger, "One of one's own; the group belongs to it."),
+        Field("organization", Is::MayInteger, "The caller's organization that owns the group."),
     ],
     answers: &[(201, "Room"), (200, "Room")],
 };
 
 const UPDATE: About = About {
-    summary: "Rename, close, hold, reopen; what is absent stays",
+    summary: "Rename, close, hold or reopen a room; absent fields stay",
     parameters: &[],
     fields: &[
         Field("name", Is::MayText, "At most 45 characters."),
         Field("descriptions", Is::MayText, "At most 2000 characters."),
         Field("status", Is::MayInteger, "1 open, 2 closed, 3 on hold."),
-        Field("avatar", Is::MayInteger, "A picture one uploaded to the room."),
+        Field("avatar", Is::MayInteger, "A picture that the caller uploaded to the room."),
     ],
     answers: &[(200, "Room"), (403, "A right is missing.")],
 };
@@ -166,7 +176,7 @@ const UPDATE: About = About {
 /// The domain's limits say so in the original's words.
 const TEXT: Text = Text { chars_max: usize::MAX };
 
-/// `GET chat/`: where the two collections are.
+/// `GET chat/`: the addresses of the two collections.
 async fn root(_: Arc<Chat>, request: Request<Open>) -> Answer {
     let base = request.address(&format!("{}/chat", request.base_path()));
     let body = json!({"chatrooms": format!("{base}/chatrooms/"), "messages": format!("{base}/messages/")});
@@ -246,7 +256,7 @@ async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
 async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let room = path_room(&request)?;
     ask(&chat, &request, request.caller.user_id, room, RoomRequest::Delete).await?;
-    // The messages go in steps, and what a stop leaves the upkeep finds.
+    // Messages are removed in steps. The upkeep finishes after a stop.
     let service = chat.chat.clone();
     chat.detached.spawn(async move {
         if let Err(error) = service.sweep(room).await {
@@ -299,7 +309,7 @@ async fn read(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &body))
 }
 
-/// Has a request about a room carried out for the caller.
+/// Carries out a caller's request about a room.
 pub(crate) async fn ask(
     chat: &Chat,
     context: &Context,
@@ -330,7 +340,7 @@ async fn room_json(chat: &Chat, context: &Context, user: UserId, room: RoomId) -
     Ok(view.json(&people))
 }
 
-/// The fields of a room that are there.
+/// The room fields of a body.
 fn edit(fields: &mut Fields) -> RoomEdit {
     let mut text = |name| fields.value(name).is_some().then(|| fields.optional(name, TEXT));
     let (name, descriptions) = (text("name"), text("descriptions"));

@@ -1,10 +1,10 @@
 //! The handshake of `chat/{room}/` and `ws/`: from a request to an open socket.
 //!
-//! Everything that can be refused is refused here, with a status and without a socket: 404 where there is no such
-//! room, 403 (and no body, as in the original) for whoever may not watch it. A token comes as `Authorization: Bearer`,
-//! as the subprotocol `bearer.<token>`, as the query's `token`, in this order; who offers the subprotocol `chelseru`
-//! and none of them brings it in the first frame. A room is watched before the handshake is answered, so that
-//! nothing is missed from the answer on.
+//! Every refusal happens here, with a status and without a socket: 404 where there is no such room, 403 without a body,
+//! as in the original, for users who may not watch it. A token comes as `Authorization: Bearer`, as the subprotocol
+//! `bearer.<token>`, or as the query's `token`, in this order; a client that offers the subprotocol `chelseru` and no
+//! token sends it in the first frame. A room is watched before the handshake is answered, so that the client misses
+//! nothing from the answer on.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "chat_socket",
             call: call!(room),
             about: About {
-                summary: "A WebSocket of one room; see CHAT.md",
+                summary: "Open a WebSocket for one room; see CHAT.md",
                 parameters: &[
                     Field("token", Is::MayText, "An access token; better in a header or a subprotocol."),
                     Field("since", Is::MayInteger, "Resume after this message."),
@@ -40,7 +40,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 fields: &[],
                 answers: &[
                     (101, "The socket is open."),
-                    (426, "No upgrade to a WebSocket was asked for."),
+                    (426, "The request is no WebSocket handshake."),
                     (403, "No token, not a member, or banned."),
                 ],
             },
@@ -56,7 +56,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "socket",
             call: call!(all),
             about: About {
-                summary: "A WebSocket of all one's rooms; see CHAT.md",
+                summary: "Open a WebSocket for all of the caller's rooms; see CHAT.md",
                 parameters: &[Field(
                     "token",
                     Is::MayText,
@@ -65,7 +65,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 fields: &[],
                 answers: &[
                     (101, "The socket is open."),
-                    (426, "No upgrade to a WebSocket was asked for."),
+                    (426, "The request is no WebSocket handshake."),
                     (403, "No valid token."),
                 ],
             },
@@ -81,7 +81,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "socket_echo",
             call: call!(echo),
             about: About {
-                summary: "Send back what comes",
+                summary: "Echo every frame",
                 parameters: &[],
                 fields: &[],
                 answers: &[(101, "The socket is open.")],
@@ -93,10 +93,10 @@ pub(crate) const ROUTES: &[Route] = &[
 /// The protocol's own name among the subprotocols.
 const PROTOCOL: &str = "chelseru";
 
-/// What stands before a token among the subprotocols.
+/// The prefix of a token among the subprotocols.
 const BEARER: &str = "bearer.";
 
-/// Bytes of a message on the echo route: what the protocol's tests send at most.
+/// Bytes of a message on the echo route: the largest that the protocol's tests send.
 const ECHO_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// `GET chat/{room}/`: one room.
@@ -203,12 +203,12 @@ fn accept(
     Ok(reply)
 }
 
-/// What a client asks of a socket beside its path.
+/// A client's wishes for a socket, beside its path.
 struct Asked {
     token: Option<String>,
-    /// It offers the protocol's own name.
+    /// The client offers the protocol's own name.
     protocol: bool,
-    /// It wants all frames, not only the original's.
+    /// The client wants all frames, not only the original's.
     extended: bool,
     since: Option<Since>,
 }
@@ -232,7 +232,7 @@ impl Asked {
         let query = context.query_text();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                // The first one counts, as in the original.
+                // The first token counts, as in the original.
                 "token" => {
                     token.get_or_insert(value.into_owned());
                 }
@@ -247,7 +247,7 @@ impl Asked {
     }
 }
 
-/// Whether this is a handshake of the one version there is. The upgrade itself checks key and version once more.
+/// Checks for a handshake of the supported version. The upgrade itself checks key and version again.
 fn check_upgrade(head: &Parts) -> Result<(), Failure> {
     let headers = &head.headers;
     let has = |name: HeaderName, wanted: &str| {
@@ -275,7 +275,7 @@ fn check_upgrade(head: &Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a request is the beginning of a socket.
+/// Whether a request is a handshake.
 pub(crate) fn is_handshake(headers: &HeaderMap) -> bool {
     header_text(headers, header::UPGRADE).eq_ignore_ascii_case("websocket")
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::reply::Failure;
 
-/// A body that comes slower than this, after a start of [`SLOW_START`], would keep others from uploading for little:
+/// The lowest rate of a body after [`SLOW_START`]. A slower one would block others' uploads;
 /// the slowest phones send several times as much.
 const BYTES_PER_SECOND_MIN: u64 = 2048;
 const SLOW_START: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! `chat/files/{id}/`, and the files themselves under `/media/`, beside the base path.
 //!
-//! Downloads are for members: by `Authorization`, or by a signed link for where no header can be sent. They never come
-//! from a cache, run nothing (`sandbox`, `nosniff`), and what is no plain picture, sound or film is handed over to be
+//! Downloads are for members: by `Authorization`, or by a signed link where no header can be sent. They never come
+//! from a cache and run nothing (`sandbox`, `nosniff`). Anything but plain pictures, sound and film is offered to be
 //! saved.
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "file_get",
             call: call!(get),
             about: About {
-                summary: "A file's facts and a short-lived link",
+                summary: "Get a file's facts and a short-lived link",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "UploadedFile")],
@@ -50,7 +50,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "file_download",
             call: call!(download),
             about: About {
-                summary: "A file's bytes, for members of its room",
+                summary: "Download a file, as a member of its room",
                 parameters: &[],
                 fields: &[],
                 answers: &[
@@ -85,7 +85,7 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
         Some(file) => signer(&files, &request, file).await?,
         None => None,
     };
-    // Without a word on who asks, nothing is said about the file either.
+    // An unknown caller learns nothing about the file.
     let user = request.caller.0.as_ref().map(|caller| caller.user_id).or(by_link);
     let file = allowed(&files, &request, file, user.ok_or_else(no_credentials)?).await?;
     let bytes = files.store.bytes(&file).await.map_err(|error| {
@@ -95,7 +95,7 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
     send(&request, &file, bytes).await
 }
 
-/// Whom a signed link serves: a user whose account is active.
+/// The user of a signed link, if the account is active.
 async fn signer(files: &Files, context: &Context, file: &StoredFile) -> Result<Option<UserId>, Failure> {
     let signer = files.store.signer(file, context.query_text(), files.clock.now());
     let Some(user) = signer else { return Ok(None) };
@@ -107,7 +107,7 @@ async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> R
     let text = |text: String| HeaderValue::from_str(&text).map_err(|_| Failure::internal());
     let tag = format!("\"{}\"", file.name);
     let range = match context.head.headers.get(header::IF_RANGE) {
-        // Only of the very file that a part is there of already.
+        // A part serves only a client that has a part of this very file.
         Some(of) if of.as_bytes() != tag.as_bytes() => Ok(None),
         _ => range(context.header(header::RANGE), file.bytes),
     };
@@ -155,7 +155,7 @@ fn range(header: &str, bytes: u64) -> Result<Option<(u64, u64)>, ()> {
         (Ok(start), Ok(end)) if end < start => return Ok(None),
         (Ok(start), Ok(end)) => (start, end.min(bytes.saturating_sub(1))),
         (Ok(start), Err(_)) if to.is_empty() => (start, bytes.saturating_sub(1)),
-        // The last so many.
+        // The last bytes of the file.
         (Err(_), Ok(0)) if from.is_empty() => return Err(()),
         (Err(_), Ok(count)) if from.is_empty() => (bytes.saturating_sub(count), bytes.saturating_sub(1)),
         _ => return Ok(None),
@@ -180,7 +180,7 @@ fn file_name(file: &StoredFile) -> String {
     format!("{plain}; filename*=UTF-8''{encoded}")
 }
 
-/// The file if the user may have it; 404 otherwise, whatever the reason, but for those whom the room banned.
+/// The file, if the user may have it. Otherwise 404, except for users that the room banned.
 async fn allowed(
     files: &Files,
     context: &Context,

@@ -1,4 +1,4 @@
-//! What the caller learns of a file that was not taken.
+//! Why a file was refused, for the caller.
 
 use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use http::StatusCode;
@@ -27,7 +27,7 @@ pub(crate) fn upload_failure(context: &Context, error: FileError, room: RoomId) 
     }
 }
 
-/// What the caller learns of a file that was not taken.
+/// Why a file was refused, for the caller.
 pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static str) -> Failure {
     let text = sentence(&error);
     let detail = |status, code| Failure::detail(status, code, text.clone());

@@ -4,7 +4,7 @@ use chelseru_domain::chat::StoredFile;
 use chelseru_domain::clock::rest_format;
 use serde_json::{Value, json};
 
-/// A file in replies: the original's fields and what is known beside.
+/// A file in replies: the original's fields, and ours.
 pub(crate) fn file_json(file: &StoredFile) -> Value {
     json!({
         "id": file.id.0,

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use store::FileStore;
 
-/// What the handlers of files see.
+/// The slice of files.
 pub struct Files {
     pub store: Arc<FileStore>,
     pub chat: Arc<ChatService>,

@@ -1,10 +1,10 @@
 //! `message/file/tus/...`: resumable uploads by the tus protocol, version 1.0.0.
 //!
 //! Core, creation, expiration and termination (<https://tus.io/protocols/resumable-upload>, read 2026-11-24). The
-//! metadata names `chatroom`, and may name `filename` and `text`. When the last byte is there the upload has become a
-//! file: `GET` on the upload tells its number, and so does the header `Upload-File-Id`.
+//! metadata names `chatroom`, and may name `filename` and `text`. With its last byte the upload becomes a
+//! file: `GET` on the upload shows its number, and so does the header `Upload-File-Id`.
 //!
-//! Not here: what is kept of an upload (`store`).
+//! Not here: the bytes and the state of an upload (`store`).
 
 use std::io;
 use std::pin::pin;
@@ -49,11 +49,11 @@ pub(crate) const ROUTES: &[Route] = &[
                 parameters: &[],
                 fields: &[],
                 answers: &[
-                    (201, "Location has its address."),
+                    (201, "Location holds its address."),
                     (400, "Field errors, in Upload-Metadata."),
                     (412, "Tus-Resumable is not 1.0.0."),
                     (413, "The file would be too large."),
-                    (507, "No room is left for files."),
+                    (507, "The space for files is used up."),
                 ],
             },
         }],
@@ -69,7 +69,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "tus_get",
                 call: call!(get),
                 about: About {
-                    summary: "How far a resumable upload is",
+                    summary: "Get the offset of a resumable upload",
                     parameters: &[],
                     fields: &[],
                     answers: &[(200, "Upload")],
@@ -80,13 +80,13 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "tus_patch",
                 call: call!(patch),
                 about: About {
-                    summary: "Send more of it",
+                    summary: "Send the next bytes of a resumable upload",
                     parameters: &[],
                     fields: &[],
                     answers: &[
                         (204, "Upload-Offset is the new one."),
-                        (409, "Another offset than the one it has."),
-                        (423, "Another request sends right now."),
+                        (409, "Upload-Offset is not the current one."),
+                        (423, "Another request uses this upload."),
                     ],
                 },
             },
@@ -95,10 +95,10 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "tus_delete",
                 call: call!(delete),
                 about: About {
-                    summary: "Give a resumable upload up",
+                    summary: "Delete a resumable upload",
                     parameters: &[],
                     fields: &[],
-                    answers: &[(204, "It is done.")],
+                    answers: &[(204, "Done.")],
                 },
             },
         ],
@@ -120,7 +120,7 @@ const PIECE_TYPE: &str = "application/offset+octet-stream";
 /// Characters of `Upload-Metadata`.
 const METADATA_MAX: usize = 8192;
 
-/// `OPTIONS`: what of the protocol there is.
+/// `OPTIONS`: the supported parts of the protocol.
 fn describe(generation: &Generation, reply: Reply) -> Reply {
     reply
         .with(RESUMABLE, OURS)
@@ -158,7 +158,7 @@ async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     Ok(state(Reply::json(StatusCode::OK, &body), &upload, offset, kept.as_ref()))
 }
 
-/// `PATCH`: the next bytes. What arrived before a cut stays.
+/// `PATCH`: the next bytes. Bytes that arrived before a cut stay.
 async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer {
     let Request { context, caller, body } = request;
     check_version(&context)?;
@@ -173,7 +173,7 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
         return Err(refuse("upload_offset_missing", "Upload-Offset must be a whole number."));
     };
     let upload = locked(&files, &context, &caller).await?;
-    // Who was taken out of the room brings nothing more into it.
+    // A removed member adds nothing to the room.
     let permitted = files.chat.check(upload.room, caller.user_id, Action::Post);
     permitted.map_err(|error| chat::failure(&context, error, not_found).with(RESUMABLE, OURS))?;
     let there = offset(&files, &context, &upload).await?;
@@ -190,7 +190,7 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
     Ok(state(Reply::empty(), &upload, offset, kept.as_ref()))
 }
 
-/// `DELETE`: ends an upload and removes what came of it; a file that it became stays.
+/// `DELETE`: ends an upload and removes its bytes; a finished file stays.
 async fn delete(files: Arc<Files>, request: Request<Caller>) -> Answer {
     check_version(&request)?;
     let upload = locked(&files, &request, &request.caller).await?;
@@ -224,7 +224,7 @@ async fn receive(
     fault.map_or(Ok(()), Err)
 }
 
-/// Makes a file of an upload that is all there, whether the client stays or not.
+/// Makes a file of a complete upload, also when the client goes away.
 async fn complete(
     files: &Arc<Files>,
     context: &Context,
@@ -245,7 +245,7 @@ async fn offset(files: &Files, context: &Context, upload: &Upload) -> Result<u64
     files.store.offset(upload).await.map_err(|error| failure(context, error))
 }
 
-/// The caller's upload of the path; 423 while another request is at it.
+/// The caller's upload of the path; 423 while another request uses it.
 async fn locked(
     files: &Files,
     context: &Context,
@@ -272,7 +272,7 @@ fn check_version(context: &Context) -> Result<(), Failure> {
     Err(failure.with(RESUMABLE, OURS).with(VERSION, OURS))
 }
 
-/// What the headers of a creation say.
+/// The upload that the headers of a creation describe.
 fn draft(files: &Files, context: &Context, uploader: UserId) -> Result<UploadDraft, Failure> {
     let Some(bytes) = number_header(context, LENGTH) else {
         return Err(refuse("upload_length_missing", "Upload-Length must be a whole number."));

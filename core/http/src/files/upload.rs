@@ -35,21 +35,21 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             fields: &[
                 Field("file", Is::File, "The bytes."),
                 Field("chatroom", Is::Integer, "The room."),
-                Field("text", Is::MayText, "For people."),
+                Field("text", Is::MayText, "Free text."),
             ],
             answers: &[
                 (201, "UploadedFile"),
                 (403, "A right is missing."),
-                (507, "No room is left for files."),
+                (507, "The space for files is used up."),
                 (429, "Too many uploads at once."),
             ],
         },
     }],
 }];
 
-/// Bytes of a field that is no file.
+/// Bytes of a field that is not a file.
 const FIELD_BYTES_MAX: u64 = 64 * 1024;
-/// What a body may hold beside its file.
+/// Bytes of a body beside its file.
 const OVERHEAD_BYTES_MAX: u64 = 1024 * 1024;
 const FIELDS_MAX: usize = 20;
 
@@ -81,7 +81,7 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
             files.store.check_quota(user, 1, 1, limits).map_err(refuse)?;
             receive(&files, &context, user, &content_type, body).await?
         }
-        // Has no place for a file, which is then missing.
+        // A form has no place for a file, so the file is missing.
         "application/x-www-form-urlencoded" => {
             let (bytes_max, timeout) = context.edge.body_bounds();
             let bytes = read_bytes(body, bytes_max, timeout).await?;
@@ -105,7 +105,7 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
     Ok(Reply::json(StatusCode::CREATED, &file_json(&kept)))
 }
 
-/// All fields' faults at once, as the original does.
+/// Reports the faults of all fields at once, as the original does.
 async fn checked(
     files: &Files,
     context: &Context,
@@ -201,7 +201,7 @@ async fn receive(
     Err(Failure::field("non_field_errors", format!("A body has at most {FIELDS_MAX} fields.")))
 }
 
-/// Refuses before the file is received, when the room is named first; the last word is said in the end.
+/// Refuses early when the room comes before the file. The check at the end decides.
 fn permit_early(
     files: &Files,
     context: &Context,

@@ -36,9 +36,9 @@ pub(crate) const ROUTES: &[Route] = &[
                 fields: &[MOBILE_NUMBER],
                 answers: &[
                     (200, "Details"),
-                    (403, "This way of logging in is switched off."),
-                    (409, "A code is pending; Retry-After says for how long."),
-                    (429, "Too many codes for this number, address or in all."),
+                    (403, "This login method is disabled."),
+                    (409, "A code is pending; see Retry-After."),
+                    (429, "Too many codes for this number, for this address, or in total."),
                     (502, "The provider refused."),
                 ],
             },
@@ -54,12 +54,12 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "authenticate",
             call: call!(authenticate),
             about: About {
-                summary: "Log in by code; the first login makes the account",
+                summary: "Log in by code; the first login creates the account",
                 parameters: &[],
                 fields: &[
                     MOBILE_NUMBER,
-                    Field("code", Is::Text, "The code; a number is taken, too."),
-                    Field("group", Is::MayText, "A whole number the configuration allows; 0 when absent."),
+                    Field("code", Is::Text, "The code, as a text or a number."),
+                    Field("group", Is::MayText, "A number that the configuration allows; 0 when absent."),
                 ],
                 answers: TOKENS,
             },
@@ -73,8 +73,8 @@ async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     require_method(&login, AuthMethod::Otp)?;
     let number = mobile_number(&mut fields, NUMBER);
     let number = fields.all(number)?;
-    // A number with a pending code gets the original's 409 from the domain, which sends nothing and so is no
-    // matter of caps on messages.
+    // A number with a pending code gets the original's 409 from the domain, which sends nothing. So the caps do not
+    // apply.
     if !login.otp.is_pending(&number).unwrap_or(false) {
         pass_shield(&login, &context, &number)?;
     }

@@ -1,6 +1,6 @@
 //! Domain errors of login as statuses.
 //!
-//! A wrong, used, burned or expired code and an unknown number are one and the same answer.
+//! A wrong, used, burned or expired code and an unknown number get the same answer.
 
 use chelseru_domain::otp::SendError;
 use chelseru_domain::phone::PhoneNumber;
@@ -51,8 +51,8 @@ pub(crate) fn send_failure(error: &SendError) -> Failure {
     }
 }
 
-/// What a client learns of a provider's failure: that it refused, that it cannot be reached, or that nobody
-/// knows. The provider's own words stay in the log.
+/// A provider's failure as the client's answer: refused, unreachable, or outcome
+/// unknown. The provider's own words stay in the log.
 fn sms_failure(error: &SmsError) -> Failure {
     let refused = |code, provider_code: &str| {
         let details = "The SMS service provider was unable to process the request.";

@@ -1,4 +1,4 @@
-//! What several routes of login take, and who may use them.
+//! Fields and checks that several routes of login share.
 
 use chelseru_config::AuthMethod;
 use chelseru_domain::account::{EMAIL_CHARS_MAX, email_fits};
@@ -21,15 +21,15 @@ const EMAIL: Text = Text { chars_max: EMAIL_CHARS_MAX };
 pub(crate) const MOBILE_NUMBER: Field =
     Field("mobile_number", Is::Text, "An Iranian mobile number in any usual spelling.");
 
-/// What a login answers.
+/// The answers of a login in the document.
 pub(crate) const TOKENS: &[(u16, &str)] = &[
     (200, "Tokens"),
     (401, "Wrong, expired, used or burned."),
-    (403, "This way of logging in is switched off."),
-    (429, "Too many tries."),
+    (403, "This login method is disabled."),
+    (429, "Too many attempts."),
 ];
 
-/// 403 when the configuration has switched a way to log in off.
+/// Answers 403 when the configuration disables a login method.
 pub(crate) fn require_method(login: &Login, method: AuthMethod) -> Result<(), Failure> {
     if login.methods.has(method) {
         return Ok(());
@@ -38,7 +38,7 @@ pub(crate) fn require_method(login: &Login, method: AuthMethod) -> Result<(), Fa
     Err(Failure::error(StatusCode::FORBIDDEN, "auth_method_disabled", text))
 }
 
-/// Asks the shield whether a message may be sent to a number at this client's wish.
+/// Asks the shield whether this client may cause a message to a number.
 pub(crate) fn pass_shield(login: &Login, context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
     let admitted = login.shield.admit(&login.shield_rules, number, context.client, login.clock.now());
     admitted.map_err(|refusal| {
@@ -54,7 +54,7 @@ pub(crate) fn pass_shield(login: &Login, context: &Context, number: &PhoneNumber
     })
 }
 
-/// What is kept of the client that logs in.
+/// Facts about the client, for its session.
 pub(crate) fn client_info(context: &Context) -> ClientInfo {
     ClientInfo { ip: Some(context.client), user_agent: context.header(header::USER_AGENT).to_owned() }
 }
@@ -71,7 +71,7 @@ pub(crate) fn mobile_number(fields: &mut Fields, rule: Text) -> Option<PhoneNumb
     }
 }
 
-/// An optional mail address; nothing when it is absent, empty when it is empty.
+/// An optional mail address: `None` when it is absent, empty when it is empty.
 pub(crate) fn email(fields: &mut Fields) -> Option<String> {
     let email = fields.optional("email", EMAIL)?;
     if !email.is_empty() && !email_fits(&email) {

@@ -1,7 +1,7 @@
-//! `me/`: what users see and change of themselves.
+//! `me/`: a user's own account.
 //!
-//! Only what is listed here can be changed; everything else in a body (`is_staff`, `group`, `mobile_number`) is
-//! not looked at, whatever it says.
+//! Only the fields listed here can be changed; all others in a body (`is_staff`, `group`, `mobile_number`) are
+//! ignored.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "me",
             call: call!(me),
             about: About {
-                summary: "One's own account",
+                summary: "Get the caller's account",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Account")],
@@ -44,7 +44,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "me_update",
             call: call!(update),
             about: About {
-                summary: "Change one's own fields; what is absent stays",
+                summary: "Change the caller's fields; absent ones stay",
                 parameters: &[],
                 fields: &[
                     Field("first_name", Is::MayText, "At most 150 characters."),

@@ -1,6 +1,6 @@
 //! Login: codes, passwords, tokens, sessions, and a user's own account.
 //!
-//! [`Login`] is what its handlers see. Reading order: `code`, `password`, `token`, `session`, `me`; `input` has the
+//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`; `input` has the
 //! fields they share, `failure` the translation of domain errors.
 
 pub(crate) mod code;
@@ -27,7 +27,7 @@ use chelseru_domain::sms::queue::SmsRoute;
 use chelseru_domain::sms::shield::{Shield, ShieldRules};
 use tokio_util::task::TaskTracker;
 
-/// What the handlers of login see.
+/// The slice of login.
 pub struct Login {
     pub identity: Arc<Identity>,
     pub otp: Arc<OtpService>,

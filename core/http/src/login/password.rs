@@ -1,8 +1,8 @@
 //! `register/`, `login/` and `password/...`: login by user name and password.
 //!
 //! All of it exists only with `PASSWD` among `auth.method`; without, it answers 403 with `auth_method_disabled`.
-//! A password is taken as it was typed, white space and all. The answer to `password/reset/send/` is given before
-//! anything was looked up, and the work goes on without the client, so that neither words nor time tell whether a
+//! A password is taken as typed, with its white space. `password/reset/send/` answers before
+//! anything is looked up, and the work goes on without the client, so that neither text nor time reveals whether a
 //! number has an account.
 
 use std::fmt::Display;
@@ -39,15 +39,15 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "register",
             call: call!(register),
             about: About {
-                summary: "Make an account with a password",
+                summary: "Create an account with a password",
                 parameters: &[],
                 fields: &[
                     Field("username", Is::Text, "At most 150 letters, digits and @.+-_"),
                     Field("password", Is::Text, "8 to 128 characters."),
-                    Field("password2", Is::Text, "The same again."),
+                    Field("password2", Is::Text, "The same password."),
                     Field("email", Is::MayText, "A mail address."),
                 ],
-                answers: &[(201, "Registered"), (403, "This way of logging in is switched off.")],
+                answers: &[(201, "Registered"), (403, "This login method is disabled.")],
             },
         }],
     },
@@ -81,13 +81,13 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "password_change",
             call: call!(change),
             about: About {
-                summary: "Change one's password; ends the other sessions",
+                summary: "Change the caller's password and end the other sessions",
                 parameters: &[],
                 fields: &[
-                    Field("old_password", Is::Text, "The present one."),
+                    Field("old_password", Is::Text, "The current password."),
                     Field("new_password", Is::Text, "8 to 128 characters."),
                 ],
-                answers: &[(200, "PasswordChanged"), (403, "This way of logging in is switched off.")],
+                answers: &[(200, "PasswordChanged"), (403, "This login method is disabled.")],
             },
         }],
     },
@@ -104,7 +104,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 summary: "Send a code for a new password, if the number has an account",
                 parameters: &[],
                 fields: &[MOBILE_NUMBER],
-                answers: &[(200, "Details"), (403, "This way of logging in is switched off.")],
+                answers: &[(200, "Details"), (403, "This login method is disabled.")],
             },
         }],
     },
@@ -125,11 +125,7 @@ pub(crate) const ROUTES: &[Route] = &[
                     Field("code", Is::Text, "The code of password/reset/send/."),
                     Field("new_password", Is::Text, "8 to 128 characters."),
                 ],
-                answers: &[
-                    (200, "Details"),
-                    (401, "Wrong code."),
-                    (403, "This way of logging in is switched off."),
-                ],
+                answers: &[(200, "Details"), (401, "Wrong code."), (403, "This login method is disabled.")],
             },
         }],
     },
@@ -138,7 +134,7 @@ pub(crate) const ROUTES: &[Route] = &[
 const USERNAME: Text = Text { chars_max: USERNAME_CHARS_MAX };
 const CODE: Text = Text { chars_max: 32 };
 
-/// Messages on their way at once. At the limit, no further one is begun without its client waiting for it.
+/// Messages that may be under way without a waiting client.
 const DETACHED_MAX: usize = 1000;
 
 /// `POST register/`.
@@ -216,7 +212,7 @@ async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> A
     let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     let number = fields.all(number)?;
-    // Whether the number has an account or not: the caps must not tell.
+    // The caps count numbers without an account too, so that they reveal nothing.
     pass_shield(&login, &context, &number)?;
     if login.detached.len() >= DETACHED_MAX {
         return Err(hash_failure(&context, &HashError::Busy));

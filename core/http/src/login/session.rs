@@ -27,7 +27,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "session_list",
                 call: call!(list),
                 about: About {
-                    summary: "One's own sessions, newest first",
+                    summary: "List the caller's sessions, newest first",
                     parameters: &[],
                     fields: &[],
                     answers: &[(200, "Session[]")],
@@ -56,10 +56,10 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "session_end",
             call: call!(end),
             about: About {
-                summary: "End one of one's own sessions",
+                summary: "End one of the caller's sessions",
                 parameters: &[],
                 fields: &[],
-                answers: &[(204, "It is done.")],
+                answers: &[(204, "Done.")],
             },
         }],
     },

@@ -1,7 +1,7 @@
 //! `token/refresh/`, `token/verify/` and `.well-known/jwks.json`.
 //!
-//! They answer in the words of the token library that the original's clients know. They do not look at
-//! `Authorization`: a client whose access token ran out sends it along all the same.
+//! They answer in the words of the token library that the original's clients know. They do not read
+//! `Authorization`: a client may send an expired access token with these requests.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "jwks",
             call: call!(jwks),
             about: About {
-                summary: "The public keys of access tokens",
+                summary: "Get the public keys of access tokens",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "KeySet"), (404, "Tokens are signed with a shared secret.")],
@@ -46,7 +46,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "token_refresh",
             call: call!(refresh),
             about: About {
-                summary: "New tokens for a refresh token, which is replaced",
+                summary: "Get new tokens for a refresh token, which is replaced",
                 parameters: &[],
                 fields: &[Field("refresh", Is::Text, "The newest refresh token.")],
                 answers: TOKENS,
@@ -63,16 +63,16 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "token_verify",
             call: call!(verify),
             about: About {
-                summary: "Whether a token is good",
+                summary: "Check a token",
                 parameters: &[],
                 fields: &[Field("token", Is::Text, "An access or refresh token.")],
-                answers: &[(200, "Empty"), (401, "It is not.")],
+                answers: &[(200, "Empty"), (401, "The token is not valid.")],
             },
         }],
     },
 ];
 
-/// Ours have about 400 characters; longer ones are refused by the check of the token itself.
+/// Characters of a token. Ours have about 400.
 const TOKEN: Text = Text { chars_max: 8192 };
 
 /// `POST token/refresh/`: a new pair for a refresh token.

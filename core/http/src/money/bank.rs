@@ -25,7 +25,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "sandbox_bank_page",
             call: call!(page),
             about: About {
-                summary: "The trial bank's page",
+                summary: "Show the trial bank's page",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "A page.")],
@@ -36,12 +36,12 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "sandbox_bank_decide",
             call: call!(decide),
             about: About {
-                summary: "Pay, cancel, or pay without coming back",
+                summary: "Pay, cancel, or pay and lose the callback",
                 parameters: &[],
                 fields: &[Field("action", Is::Text, "pay, cancel or pay_lost.")],
                 answers: &[
-                    (200, "A page: the way back is lost."),
-                    (409, "It was decided before."),
+                    (200, "A page; the callback is lost."),
+                    (409, "The payment was decided before."),
                     (303, "To the callback address."),
                 ],
             },
@@ -51,7 +51,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// `GET`: what is to be paid, and three ways out.
+/// `GET`: shows the amount and the payer's choices.
 async fn page(money: Arc<Money>, request: Request<Loopback>) -> Answer {
     let (_, session) = session(&money, &request)?;
     let body = match session.state {
@@ -69,7 +69,7 @@ async fn page(money: Arc<Money>, request: Request<Loopback>) -> Answer {
     Ok(html(&body))
 }
 
-/// `POST`: the payer's decision; sends the browser back as a bank does, unless the callback shall be lost.
+/// `POST`: takes the payer's decision and sends the browser back as a bank does, except for a lost callback.
 async fn decide(money: Arc<Money>, request: Request<Loopback, Fields>) -> Answer {
     let (bank, session) = session(&money, &request)?;
     let reference = request.parameter("reference");
@@ -86,7 +86,7 @@ async fn decide(money: Arc<Money>, request: Request<Loopback, Fields>) -> Answer
     if lost {
         return Ok(html("<h1>Sandbox bank</h1><p>Paid, and the way back is lost.</p>"));
     }
-    // A fragment stays behind the query.
+    // The query goes before a fragment.
     let (url, fragment) = match session.callback_url.split_once('#') {
         Some((url, fragment)) => (url, format!("#{fragment}")),
         None => (session.callback_url.as_str(), String::new()),

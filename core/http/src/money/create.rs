@@ -1,4 +1,4 @@
-//! `payment/create/`: beginning a payment.
+//! `payment/create/`: begins a payment.
 //!
 //! Creating runs detached from the client's connection: a browser that goes away does not stop it. The shape is the
 //! original's; a payment's own number, state and unit are added.
@@ -35,8 +35,12 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             summary: "Begin a payment; send the payer to gateway_url",
             parameters: &[IDEMPOTENCY_KEY],
             fields: &[
-                Field("amount", Is::Text, "A number in the configured currency, exactly."),
-                Field("order_id", Is::MayText, "One's own name of it; an order has one open payment."),
+                Field("amount", Is::Text, "An exact amount in the configured currency."),
+                Field(
+                    "order_id",
+                    Is::MayText,
+                    "The caller's reference: an order has at most one open payment.",
+                ),
                 Field("description", Is::MayText, "Shown by the bank."),
                 Field(
                     "callback_url",
@@ -50,12 +54,12 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 ),
                 Field("mobile", Is::MayText, "For the bank's page."),
                 Field("email", Is::MayText, "For the bank's page."),
-                Field("currency", Is::MayText, "If given, the configured one."),
+                Field("currency", Is::MayText, "Must be the configured currency when given."),
                 Field("pay_mode", Is::MayInteger, "1 charges the wallet (default), 2 only pays."),
             ],
             answers: &[
                 (200, "PaymentStarted"),
-                (409, "This order has an open payment with other terms, or the request runs."),
+                (409, "The order has an open payment with other terms, or the request is still running."),
                 (422, "The key stands for another request."),
                 (502, "The gateway refused or did not answer."),
                 (503, "The gateway is asked too often; Retry-After says when to try again."),
@@ -165,7 +169,7 @@ fn mode(fields: &mut Fields) -> PayMode {
     }
 }
 
-/// A client may say which currency it means; there is one.
+/// Refuses a currency that is not the configured one.
 fn currency(fields: &mut Fields, unit: Currency) {
     let name = money::currency_name(unit);
     if let Some(currency) = fields.given("currency", CURRENCY)
@@ -190,7 +194,7 @@ fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option
     if !rules.callback_url.is_empty() {
         return Some(rules.callback_url.clone());
     }
-    // The Host header is the client's word: it counts only where nobody else can be sent.
+    // The Host header is the client's word, so it counts only for a client on this machine.
     if context.is_local() {
         return Some(format!(
             "http://{}{}/payment/verify/",
@@ -203,7 +207,7 @@ fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option
 }
 
 fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> Value {
-    // The built-in bank names a path; its page is for clients of this machine, under the name they use.
+    // The built-in bank returns a path. Its page serves clients on this machine, under the host name that they use.
     let url = match start.redirect.url.strip_prefix('/') {
         Some(path) => format!("http://{}/{path}", context.header(header::HOST)),
         None => start.redirect.url.clone(),
@@ -226,7 +230,7 @@ fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> V
     })
 }
 
-/// What a client learns of a payment that was not started. The provider's own words stay in the log.
+/// Why a payment was not started, for the client. The provider's own words stay in the log.
 fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: &CreateError) -> Failure {
     let (amount, name) = (|rial| money::format(rial, unit), money::currency_name(unit));
     match error {

@@ -1,4 +1,4 @@
-//! What several routes of money take and answer.
+//! Fields, pages and failures that several routes of money share.
 
 use std::fmt::Display;
 
@@ -20,8 +20,11 @@ pub(crate) const DESCRIPTION: Text = Text { chars_max: 255 };
 /// Payments, or lines of a wallet, on one page.
 pub(crate) const PAGE: usize = 30;
 
-pub(crate) const AMOUNT: Field =
-    Field("amount", Is::MayNumber, "In the configured currency, exactly; absent: all of it.");
+pub(crate) const AMOUNT: Field = Field(
+    "amount",
+    Is::MayNumber,
+    "An exact amount in the configured currency; the whole amount when absent.",
+);
 
 /// An amount; `None` when it is absent, null or refused.
 pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
@@ -58,7 +61,7 @@ pub(crate) fn too_large() -> Failure {
     Failure::detail(StatusCode::CONFLICT, "balance_too_large", "A balance would leave its range.")
 }
 
-/// Numbers as numbers, as the original passed them on; other texts as they are.
+/// A provider's text as JSON: a number where it is one, as in the original.
 pub(crate) fn number_or_text(text: &str) -> Value {
     match text.parse::<i64>() {
         Ok(number) if number.to_string() == text && number.unsigned_abs() < 1 << 53 => number.into(),
@@ -66,12 +69,12 @@ pub(crate) fn number_or_text(text: &str) -> Value {
     }
 }
 
-/// A client's text within an error, short.
+/// A client's text, cut for an error.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// 500, and the cause in the log.
+/// Answers 500 and logs the cause.
 pub(crate) fn failed(context: &Context, error: &dyn Display) -> Failure {
     tracing::error!(request.id = %context.id, %error, "the store did not answer");
     Failure::internal()

@@ -1,6 +1,6 @@
 //! Money: payments, refunds, wallets and spends.
 //!
-//! The rules belong to `chelseru_domain::{payment, wallet}`. What is not the caller's does not exist for the caller.
+//! The rules belong to `chelseru_domain::{payment, wallet}`. Other users' payments and spends answer 404.
 //! Reading order: `create`, `verify`, `payment`, `refund`, `wallet`, `spend`, `bank`; `input` has what they share.
 
 pub(crate) mod create;
@@ -28,13 +28,13 @@ use chelseru_domain::payment::gateway::PaymentGateways;
 use chelseru_domain::wallet::Wallets;
 use tokio_util::task::TaskTracker;
 
-/// What the handlers of money see.
+/// The slice of money.
 pub struct Money {
     pub payments: Arc<Payments>,
     pub wallets: Arc<Wallets>,
     pub gateways: Arc<dyn PaymentGateways>,
     pub identity: Arc<Identity>,
-    /// Currency, addresses, and who is staff besides those whose account is.
+    /// Currency, allowed addresses, and users that are staff for money besides accounts with that right.
     pub rules: chelseru_config::Payment,
     /// The unit of amounts in the API.
     pub currency: Currency,

@@ -27,7 +27,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "payment_list",
             call: call!(list),
             about: About {
-                summary: "One's own payments, newest first",
+                summary: "List the caller's payments, newest first",
                 parameters: &[CURSOR],
                 fields: &[],
                 answers: &[(200, "Page<Payment>")],
@@ -44,7 +44,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "payment_get",
             call: call!(get),
             about: About {
-                summary: "One of one's own payments",
+                summary: "Get one of the caller's payments",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Payment")],
@@ -83,7 +83,7 @@ fn payment_missing() -> Failure {
     Failure::detail(StatusCode::NOT_FOUND, "payment_not_found", "No Payment matches the given query.")
 }
 
-/// A payment, and what became of asking its gateway to give it back, when it was asked.
+/// A payment, with the state of its reversal if there is one.
 pub(crate) async fn payment_json(
     money: &Money,
     context: &Context,
@@ -118,7 +118,7 @@ pub(crate) async fn payment_json(
     }))
 }
 
-/// The word for a reversal's state, and with what code the gateway refused.
+/// A reversal's state, and the code of the gateway's refusal.
 fn reversal_json(reversal: &Reversal) -> Value {
     let (state, reason) = match &reversal.state {
         ReversalState::Open => ("open", None),

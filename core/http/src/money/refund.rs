@@ -33,17 +33,17 @@ pub(crate) const ROUTES: &[Route] = &[Route {
         id: "payment_refund",
         call: call!(refund),
         about: About {
-            summary: "Give a payment back; staff only",
+            summary: "Refund a payment; staff only",
             parameters: &[IDEMPOTENCY_KEY],
             fields: &[
                 AMOUNT,
                 Field("to", Is::MayText, "gateway, wallet or reverse."),
-                Field("note", Is::MayText, "Why."),
+                Field("note", Is::MayText, "The reason."),
             ],
             answers: &[
                 (201, "Refunded"),
                 (403, "Not staff."),
-                (409, "It is not paid, or the wallet does not have it any more."),
+                (409, "The payment is not paid, or the wallet has too little."),
             ],
         },
     }],
@@ -106,7 +106,7 @@ fn refund_json(refund: &Refund, unit: Currency) -> Value {
     })
 }
 
-/// The payment and its refund; the same again when the request was made before.
+/// The payment and its refund; a repeated request returns the same.
 fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), Failure> {
     Err(match refunded {
         PaymentRefunded::Done(payment, refund) | PaymentRefunded::Repeated(payment, refund) => {
@@ -151,12 +151,12 @@ async fn reversible(money: &Money, context: &Context, payment: PaymentId) -> Res
 async fn reverse(money: &Arc<Money>, context: &Context, payment: PaymentId) -> Result<(), Failure> {
     let money = money.clone();
     let asked = tokio::spawn(async move { money.payments.reverse(money.gateways.as_ref(), payment).await });
-    // A panic was reported by itself; the reversal is still open.
+    // The panic is in the log already; the reversal stays open.
     let asked = asked.await.map_err(|_| Failure::internal())?;
     asked.map(drop).map_err(|error| failed(context, &error))
 }
 
-/// What a client learns of a change that the wallets refused.
+/// Why the wallets refused a change, for the client.
 pub(crate) fn wallet_failure(context: &Context, error: WalletError) -> Failure {
     match error {
         WalletError::StaffOnly => permission_denied(),

@@ -31,17 +31,17 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "spend_create",
             call: call!(create),
             about: About {
-                summary: "Spend from one's wallet, or hold",
+                summary: "Spend or hold an amount of the caller's wallet",
                 parameters: &[IDEMPOTENCY_KEY],
                 fields: &[
-                    Field("amount", Is::Text, "A number in the configured currency, exactly."),
-                    Field("hold", Is::MayBool, "Only set aside, until it is captured or voided."),
-                    Field("order_id", Is::MayText, "One's own name of it."),
-                    Field("description", Is::MayText, "For people."),
+                    Field("amount", Is::Text, "An exact amount in the configured currency."),
+                    Field("hold", Is::MayBool, "Hold the amount until it is captured or voided."),
+                    Field("order_id", Is::MayText, "The caller's reference."),
+                    Field("description", Is::MayText, "Free text."),
                 ],
                 answers: &[
                     (201, "Spend"),
-                    (409, "The wallet does not have it."),
+                    (409, "The wallet has too little."),
                     (422, "The key stands for another request."),
                 ],
             },
@@ -57,7 +57,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "spend_get",
             call: call!(get),
             about: About {
-                summary: "One of one's own spends",
+                summary: "Get one of the caller's spends",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Spend")],
@@ -74,10 +74,14 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "spend_capture",
             call: call!(capture),
             about: About {
-                summary: "Give held money to the merchant; staff only",
+                summary: "Capture a hold; staff only",
                 parameters: &[],
                 fields: &[AMOUNT],
-                answers: &[(200, "Spend"), (403, "Not staff."), (409, "It has ended otherwise.")],
+                answers: &[
+                    (200, "Spend"),
+                    (403, "Not staff."),
+                    (409, "The spend has ended in another state."),
+                ],
             },
         }],
     },
@@ -91,10 +95,14 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "spend_void",
             call: call!(void),
             about: About {
-                summary: "Give held money back; staff only",
+                summary: "Void a hold; staff only",
                 parameters: &[],
                 fields: &[],
-                answers: &[(200, "Spend"), (403, "Not staff."), (409, "It has ended otherwise.")],
+                answers: &[
+                    (200, "Spend"),
+                    (403, "Not staff."),
+                    (409, "The spend has ended in another state."),
+                ],
             },
         }],
     },
@@ -121,7 +129,7 @@ fn made_reply(unit: Currency, made: SpendMade) -> Answer {
     match made {
         SpendMade::Done(spend) => Ok(Reply::json(StatusCode::CREATED, &spend_json(&spend, unit))),
         SpendMade::Repeated(mut spend) => {
-            // The answer of then, whatever became of the hold since.
+            // A repeat gets the first answer, whatever became of the hold since.
             if spend.hold {
                 (spend.state, spend.captured, spend.ended_at) = (SpendState::Held, 0, None);
             }
@@ -174,7 +182,7 @@ fn ended_reply(money: &Money, context: &Context, ended: Result<SpendEnded, Walle
     }
 }
 
-/// The spend of the path, which is the caller's own or which staff may see.
+/// The spend of the path: the caller's own, or any for staff.
 async fn own_spend(money: &Money, context: &Context, caller: &Caller) -> Result<(Actor, Spend), Failure> {
     let actor = actor(money, context, caller).await?;
     let id = SpendId(context.id("id")?);

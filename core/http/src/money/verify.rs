@@ -1,6 +1,6 @@
 //! `payment/verify/`: whatever the payer's browser, or a client, brings back.
 //!
-//! The bank is asked; its callback is a hint that it is time to ask.
+//! The callback is a hint to ask the bank; nothing in it is believed.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "payment_verify",
             call: call!(verify),
             about: About {
-                summary: "Where the bank sends the payer back to: asks the bank, settles",
+                summary: "Take the bank's redirect of the payer: ask the bank, settle",
                 parameters: &[
-                    Field("Authority", Is::Text, "The bank's name of the payment."),
-                    Field("Status", Is::Text, "What the bank's page says; never believed."),
+                    Field("Authority", Is::Text, "The bank's reference of the payment."),
+                    Field("Status", Is::Text, "The bank's hint; the bank is asked in any case."),
                 ],
                 fields: &[],
                 answers: &[
@@ -49,7 +49,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "payment_callback",
             call: call!(callback),
             about: About {
-                summary: "The same, as the bank posts it: form or JSON",
+                summary: "Take the bank's callback as a form or JSON: ask the bank, settle",
                 parameters: &[],
                 fields: &[],
                 answers: &[
@@ -73,7 +73,7 @@ async fn callback(money: Arc<Money>, request: Request<Open, Bytes>) -> Answer {
     confirm(money, request.context, request.body).await
 }
 
-/// Asks the bank. Goes on when the client goes away.
+/// Asks the bank, detached from the client's connection.
 async fn confirm(money: Arc<Money>, context: Context, body: Bytes) -> Answer {
     let content_type = context.header(header::CONTENT_TYPE).to_owned();
     if content_type.starts_with("application/json")
@@ -86,7 +86,7 @@ async fn confirm(money: Arc<Money>, context: Context, body: Bytes) -> Answer {
     let callback = Callback {
         method: context.head.method.as_str().replace("HEAD", "GET"),
         query: context.query_text().to_owned(),
-        // Only what says how to read the body: a plugin has no business with the client's credentials.
+        // Only the content type: a plugin must not see the client's credentials.
         headers: vec![("content-type".to_owned(), content_type)],
         body: body.to_vec(),
     };
@@ -104,7 +104,7 @@ async fn confirm(money: Arc<Money>, context: Context, body: Bytes) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"details": outcome(&payment)})))
 }
 
-/// What `payment/verify/` says of a payment: the same to all who ask, whenever.
+/// The outcome of a payment. It does not depend on the caller or the time.
 fn outcome(payment: &Payment) -> Value {
     let paid = is_paid(payment);
     let receipt = payment.receipt.as_ref();
@@ -147,8 +147,8 @@ fn message(payment: &Payment) -> String {
     }
 }
 
-/// 302 to the application, with the outcome in the query as the original gave it, in front of a fragment and behind
-/// a query the address already has.
+/// 302 to the application. The outcome is appended to the address's query, as in the original, before a
+/// fragment.
 fn redirect(url: &str, payment: &Payment) -> Reply {
     let (address, fragment) =
         url.split_once('#').map_or((url, None), |(address, rest)| (address, Some(rest)));

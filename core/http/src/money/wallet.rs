@@ -1,4 +1,4 @@
-//! `wallet/` and `wallet/entries/`: what a user has, and how it came to be.
+//! `wallet/` and `wallet/entries/`: a user's balance and its entries.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "wallet_get",
             call: call!(get),
             about: About {
-                summary: "What one has",
+                summary: "Get the caller's balance",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Wallet")],
@@ -44,7 +44,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "wallet_entries",
             call: call!(entries),
             about: About {
-                summary: "The lines of one's wallet, newest first",
+                summary: "List the entries of the caller's wallet, newest first",
                 parameters: &[CURSOR],
                 fields: &[],
                 answers: &[(200, "Page<WalletEntry>")],

@@ -146,7 +146,7 @@ fn failure(text: &str) -> Value {
     json!({"description": text, "content": {"application/json": {"schema": {"$ref": reference}}}})
 }
 
-/// What any operation of this kind may answer besides its own.
+/// Errors that every operation of this kind may answer.
 fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'static str)> {
     let mut errors = Vec::new();
     if matches!(operation.call.body, BodyKind::Fields | BodyKind::Stream) {
@@ -159,22 +159,22 @@ fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'st
     match route.access {
         Access::User => errors.push((401, "No valid access token.")),
         Access::Open | Access::Sender | Access::Link => {
-            errors.push((401, "A token was sent, and is not valid."));
+            errors.push((401, "The token that was sent is not valid."));
         }
         Access::Loopback => errors.push((404, "For clients on this machine only.")),
         Access::Tokenless => {}
     }
     if group.tag == "chat" {
         errors.push((403, "Banned, or a right is missing."));
-        errors.push((404, "There is none, for this caller."));
-        errors.push((409, "A bound is reached, or what is there does not allow it."));
+        errors.push((404, "Not found, or not the caller's."));
+        errors.push((409, "A limit is reached, or the state does not allow it."));
     }
     if route.path.contains('{') {
-        errors.push((404, "There is none, for this caller."));
+        errors.push((404, "Not found, or not the caller's."));
     }
     let query = |field: &&Field| field.1 != Is::Header;
     if operation.about.parameters.iter().any(|field| field.0 == "cursor") {
-        errors.push((404, "There is no such page."));
+        errors.push((404, "The cursor is invalid."));
     }
     if operation.about.parameters.iter().any(|field| query(&field)) {
         errors.push((400, "Field errors, in the query."));

@@ -1,4 +1,4 @@
-//! Words of which shapes of answers are made.
+//! Building blocks of the shapes of answers.
 //!
 //! Whatever a shape names is always there, except names that are written with a question mark at their end. The
 //! journeys hold every answer they get against these, and a field that is answered and not named fails them too.
@@ -58,7 +58,7 @@ pub(crate) fn maybe(kind: &str) -> Value {
     json!({"type": [kind, "null"]})
 }
 
-/// As a provider names something: a number where all of its names are numbers.
+/// A provider's name of something: a number where all of its names are numbers.
 pub(crate) fn name() -> Value {
     json!({"type": ["integer", "string"]})
 }
@@ -75,7 +75,7 @@ pub(crate) fn or_null(schema: Value) -> Value {
     json!({"anyOf": [schema, {"type": "null"}]})
 }
 
-/// An object that has all of these, but those whose names end in a question mark not always.
+/// An object with these properties. Names that end in a question mark are optional.
 pub(crate) fn object(properties: Value) -> Value {
     let Value::Object(properties) = properties else { return Value::Null };
     let required: Vec<&String> = properties.keys().filter(|name| !name.ends_with('?')).collect();

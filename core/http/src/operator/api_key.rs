@@ -27,7 +27,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "api_key_list",
                 call: call!(list),
                 about: About {
-                    summary: "API keys",
+                    summary: "List API keys",
                     parameters: &[],
                     fields: &[],
                     answers: &[(200, "Results<ApiKey>")],
@@ -38,12 +38,12 @@ pub(crate) const ROUTES: &[Route] = &[
                 id: "api_key_create",
                 call: call!(create),
                 about: About {
-                    summary: "Make an API key; its token is shown once",
+                    summary: "Create an API key; its token is shown once",
                     parameters: &[],
                     fields: &[
                         Field("scope", Is::Text, "sms."),
-                        Field("name", Is::MayText, "For people."),
-                        Field("daily_cap", Is::MayInteger, "Messages a day."),
+                        Field("name", Is::MayText, "Free text."),
+                        Field("daily_cap", Is::MayInteger, "Messages per day."),
                     ],
                     answers: &[(201, "NewApiKey")],
                 },
@@ -109,7 +109,7 @@ async fn revoke(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> 
     Ok(Reply::json(StatusCode::OK, &json!({"details": "revoked"})))
 }
 
-/// What is recorded of an API key: its number, which is no secret.
+/// An audit event about an API key, named by its number.
 pub fn api_key_event(kind: AuditKind, id: u64) -> AuditEvent {
     AuditEvent::new(kind).subject(format!("API key {id}"))
 }

@@ -1,4 +1,4 @@
-//! `audit/`: what happened, for staff, newest first. `?event=` and `?user=` narrow it.
+//! `audit/`: security events for staff, newest first. `?event=` and `?user=` filter them.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub(crate) const ROUTES: &[Route] = &[Route {
         id: "audit_list",
         call: call!(list),
         about: About {
-            summary: "Security events, newest first; staff only",
+            summary: "List security events, newest first; staff only",
             parameters: &[
                 CURSOR,
-                Field("event", Is::MayText, "One kind of event."),
-                Field("user", Is::MayInteger, "One account."),
+                Field("event", Is::MayText, "Only this kind of event."),
+                Field("user", Is::MayInteger, "Only of this account."),
             ],
             fields: &[],
             answers: &[(200, "Page<AuditEvent>"), (403, "Not staff.")],
@@ -49,7 +49,7 @@ async fn list(operator: Arc<Operator>, request: Request<Caller>) -> Answer {
     let first = page_of.entries.first().map(|entry| entry.id);
     let last = page_of.entries.last().map(|entry| entry.id);
     let (next, previous) = match query.after {
-        // Where a walk towards the newest began there are older ones; where it stopped early, newer ones.
+        // A page towards the newest has older entries before it, and newer ones if it stopped early.
         Some(after) => (last.or(Some(after.saturating_add(1))), page_of.more_at),
         None => (page_of.more_at, query.before.map(|before| first.unwrap_or(before.saturating_sub(1)))),
     };

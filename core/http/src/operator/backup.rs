@@ -25,7 +25,11 @@ pub(crate) const ROUTES: &[Route] = &[Route {
         about: About {
             summary: "Write a backup of the store, the key, the plugins and the uploaded files",
             parameters: &[],
-            fields: &[Field("folder", Is::Text, "Where to, an absolute path on this machine; made by it.")],
+            fields: &[Field(
+                "folder",
+                Is::Text,
+                "An absolute path on this machine, which must not exist yet.",
+            )],
             answers: &[(200, "Copied")],
         },
     }],

@@ -1,4 +1,4 @@
-//! `health/` and `openapi.json`: what anyone may know of a gateway.
+//! `health/` and `openapi.json`, which answer anyone.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "health",
             call: call!(health),
             about: About {
-                summary: "Whether durable writes are possible",
+                summary: "Check whether durable writes are possible",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Health"), (503, "Health")],
@@ -37,7 +37,12 @@ pub(crate) const ROUTES: &[Route] = &[
             verb: Verb::Get,
             id: "open_api_json",
             call: call!(openapi),
-            about: About { summary: "This document", parameters: &[], fields: &[], answers: &[(200, "Any")] },
+            about: About {
+                summary: "Get this document",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "Any")],
+            },
         }],
     },
 ];

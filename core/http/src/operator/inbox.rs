@@ -23,15 +23,15 @@ pub(crate) const ROUTES: &[Route] = &[Route {
         id: "sandbox_inbox",
         call: call!(list),
         about: About {
-            summary: "What the trial provider was asked to send",
-            parameters: &[Field("mobile_number", Is::MayText, "To one number.")],
+            summary: "List the trial provider's messages",
+            parameters: &[Field("mobile_number", Is::MayText, "Only to this number.")],
             fields: &[],
             answers: &[(200, "Results<InboxMessage>")],
         },
     }],
 }];
 
-/// `GET sandbox/inbox/?mobile_number=`: what the trial provider was asked to send, newest first.
+/// `GET sandbox/inbox/?mobile_number=`: the messages, newest first.
 async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
     let number = request.query("mobile_number").map(|text| PhoneNumber::parse(&text)).transpose();
     let number = number.map_err(|error| Failure::field("mobile_number", error.to_string()))?;

@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::reply::Failure;
 use crate::request::{Context, not_found};
 
-/// What the handlers for operators see.
+/// The slice of operators.
 pub struct Operator {
     pub identity: Arc<Identity>,
     pub token: OperatorToken,
@@ -60,16 +60,16 @@ pub trait Backups: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator. Nothing stays of what was written.
+    /// A sentence for the operator. What was written so far is removed.
     async fn write(&self, folder: &Path) -> Result<Copied, String>;
 }
 
-/// What a backup or a restore came to.
+/// Counts of a backup or a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copied {
-    /// Of the store.
+    /// Records of the store.
     pub records: u64,
-    /// Beside it.
+    /// Files beside the store.
     pub files: u64,
 }
 
@@ -90,7 +90,7 @@ impl OperatorToken {
         OperatorToken(blake3::hash(token.as_bytes()))
     }
 
-    /// Whether somebody knows the token. The comparison of hashes takes the same time whatever they say.
+    /// Whether a request shows the token. Hashes are compared, in constant time.
     pub(crate) fn is_known(&self, context: &Context) -> bool {
         blake3::hash(context.header(OPERATOR_TOKEN).as_bytes()) == self.0
     }

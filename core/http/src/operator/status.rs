@@ -20,7 +20,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "status",
             call: call!(status),
             about: About {
-                summary: "What runs, since when, and what was refused",
+                summary: "Get version, providers, configuration and refusals",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Any")],
@@ -37,7 +37,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "metrics",
             call: call!(metrics),
             about: About {
-                summary: "Metrics in the Prometheus text format",
+                summary: "Get metrics in the Prometheus text format",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "The metrics.")],
@@ -46,7 +46,7 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
-/// `GET status/`: what runs, since when, and what was refused.
+/// `GET status/`: version, providers, configuration and refusals.
 async fn status(operator: Arc<Operator>, _: Request<Loopback>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &operator.overview.status()))
 }

@@ -1,4 +1,4 @@
-//! What operators do with accounts: one list of commands for the command line and for the running gateway.
+//! Account commands of operators, for the command line and for the running gateway.
 //!
 //! The store is open in one process at a time. `chelseru user ...` therefore works on it directly when no gateway
 //! runs, and asks the gateway when one does, on `operator/users/`. A command that goes through the gateway takes effect
@@ -32,7 +32,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
         id: "operator_users",
         call: call!(command),
         about: About {
-            summary: "What chelseru user asks of a running gateway",
+            summary: "Carry out a command of chelseru user",
             parameters: &[],
             fields: &[],
             answers: &[
@@ -56,7 +56,7 @@ async fn command(operator: Arc<Operator>, request: Request<Loopback, Fields>) ->
     Ok(Reply::json(StatusCode::OK, &done))
 }
 
-/// One thing to do. `user` is a user name, a phone number or an account's number, looked for in this order.
+/// A command. `user` is a user name, a phone number or an account's number, looked up in this order.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum UserCommand {
@@ -88,7 +88,7 @@ pub enum UserCommand {
     },
 }
 
-/// What an account may do, as operators write it.
+/// The rights of an account, as operators write them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RightsName {
@@ -127,7 +127,7 @@ impl From<RightsName> for Rights {
     }
 }
 
-/// Does it. Errors: a sentence for the operator.
+/// Carries a command out. Errors: a sentence for the operator.
 pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, String> {
     match command {
         UserCommand::CreateSuperuser { username, email, password } => {

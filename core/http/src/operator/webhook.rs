@@ -1,4 +1,4 @@
-//! `operator/webhooks/`: events, what became of their deliveries, and another try.
+//! `operator/webhooks/`: lists events with their deliveries, and replays them.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "webhook_list",
             call: call!(list),
             about: About {
-                summary: "Events and their deliveries, newest first",
+                summary: "List events with their deliveries, newest first",
                 parameters: &[
                     Field("before", Is::MayText, "Older than this event."),
-                    Field("dead", Is::MayBool, "Only those that were given up."),
+                    Field("dead", Is::MayBool, "Only dead events."),
                 ],
                 fields: &[],
                 answers: &[(200, "Results<WebhookEvent>")],
@@ -38,11 +38,11 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "webhook_replay",
             call: call!(replay),
             about: About {
-                summary: "Tell an event again, or all that were given up",
+                summary: "Replay an event, or all dead events",
                 parameters: &[],
                 fields: &[
-                    Field("event", Is::MayText, "Its id; absent: all that were given up."),
-                    Field("endpoint", Is::MayText, "Only there."),
+                    Field("event", Is::MayText, "An event's id; all dead events when absent."),
+                    Field("endpoint", Is::MayText, "Only this endpoint."),
                 ],
                 answers: &[(200, "Replayed")],
             },
@@ -55,7 +55,7 @@ const EVENTS_MAX: usize = 100;
 /// Dead events that one request replays.
 const REPLAY_MAX: usize = 10_000;
 
-/// `GET operator/webhooks/?before=&dead=`: events and what became of them, newest first.
+/// `GET operator/webhooks/?before=&dead=`: events with their deliveries, newest first.
 async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
     operator.admit(&request)?;
     let before = request.query("before").and_then(|text| webhook::event_of(&text));
@@ -65,7 +65,7 @@ async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }
 
-/// `POST operator/webhooks/`: tells `event` again, or every dead one without it; with `endpoint`, only there.
+/// `POST operator/webhooks/`: replays `event`, or every dead event without it; with `endpoint`, to that one only.
 async fn replay(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
     operator.admit(&request)?;
     let text = |name: &str| request.body.value(name).and_then(Value::as_str).map(str::to_owned);

@@ -58,7 +58,7 @@ pub(crate) fn local(number: &str) -> String {
     PhoneNumber::parse(number).map(|number| number.local()).unwrap_or_default()
 }
 
-/// What was asked for as `message_text`; nothing of a code.
+/// The client's `message_text`; null for a code.
 pub(crate) fn shown_text(content: &MessageContent) -> Value {
     match content {
         MessageContent::Hidden => Value::Null,

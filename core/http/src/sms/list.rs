@@ -1,4 +1,4 @@
-//! `message/` and `message/{id}/`: what became of messages.
+//! `message/` and `message/{id}/`: messages and their states.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -26,12 +26,12 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "message_list",
             call: call!(list),
             about: About {
-                summary: "Messages, newest first",
+                summary: "List messages, newest first",
                 parameters: &[
                     CURSOR,
-                    Field("mobile_number", Is::MayText, "To one number."),
-                    Field("status", Is::MayText, "In one state."),
-                    Field("provider", Is::MayText, "By one provider."),
+                    Field("mobile_number", Is::MayText, "Only to this number."),
+                    Field("status", Is::MayText, "Only in this state."),
+                    Field("provider", Is::MayText, "Only by this provider."),
                 ],
                 fields: &[],
                 answers: &[
@@ -52,7 +52,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "message_get",
             call: call!(get),
             about: About {
-                summary: "One message and what became of it",
+                summary: "Get a message with its state",
                 parameters: &[],
                 fields: &[],
                 answers: &[
@@ -67,7 +67,7 @@ pub(crate) const ROUTES: &[Route] = &[
 
 /// Messages on one page.
 const PAGE_MAX: usize = 30;
-/// Records that one page may look at for its filters.
+/// Records that the filters of one page may read.
 const PAGE_LOOKED_MAX: usize = 5000;
 
 /// `GET message/`: the caller's messages, newest first, a page at a time.
@@ -106,7 +106,7 @@ async fn get(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
     }
 }
 
-/// The part of a range that a page begins in.
+/// The part of a range that belongs to a page.
 fn within(whole: MessageRange, cursor: Option<Cursor>) -> MessageRange {
     let range = match cursor {
         None => whole,
@@ -118,7 +118,7 @@ fn within(whole: MessageRange, cursor: Option<Cursor>) -> MessageRange {
     MessageRange { to: range.to.max(range.from), ..range }
 }
 
-/// What a query asks for. Ids are microseconds, so times are a range of ids.
+/// The filters and the range of a query. Ids are microseconds, so times are a range of ids.
 fn query(context: &Context) -> Result<(MessageFilter, MessageRange), Failure> {
     let (mut filter, mut range) =
         (MessageFilter::default(), MessageRange { from: 0, to: u64::MAX, ascending: false });

@@ -1,4 +1,4 @@
-//! SMS: sending messages for those who may, and looking at what became of them.
+//! SMS: sending messages, and reading their states.
 //!
 //! The queue and the states of a message belong to `chelseru_domain::sms`. Reading order: `sender` (who may), `send`,
 //! `list`, `report`, `json`.
@@ -26,7 +26,7 @@ use chelseru_domain::sms::ReportDecoder;
 use chelseru_domain::sms::queue::SmsRoute;
 use tokio_util::task::TaskTracker;
 
-/// What the handlers of SMS see.
+/// The slice of SMS.
 pub struct Sms {
     pub identity: Arc<Identity>,
     pub api_keys: ApiKeys,
@@ -59,7 +59,7 @@ impl ReportSecrets {
         hasher.finalize().to_hex()[..32].to_owned()
     }
 
-    /// Whether a text is the secret of a provider entry. The comparison of hashes takes the same time whatever it is.
+    /// Whether a text is the secret of a provider entry. Hashes are compared, in constant time.
     pub(crate) fn fits(&self, provider: &str, text: &str) -> bool {
         blake3::hash(text.as_bytes()) == blake3::hash(self.of(provider).as_bytes())
     }

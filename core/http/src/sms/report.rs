@@ -1,4 +1,4 @@
-//! `message/report/...`: what a provider says of messages, unasked.
+//! `message/report/...`: delivery reports that providers push.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 const REPORT: About = About {
-    summary: "A provider's delivery report, in its own form",
+    summary: "Take a provider's delivery report, in the provider's format",
     parameters: &[],
     fields: &[],
     answers: &[(200, "Details"), (400, "The report is not understood.")],
 };
 
-/// `GET|POST message/report/{provider}/{secret}/`. For whoever does not know the secret part the route does not exist.
+/// `GET` and `POST message/report/{provider}/{secret}/`. A wrong secret answers 404.
 async fn report(sms: Arc<Sms>, request: Request<Open, Bytes>) -> Answer {
     let Request { context, body, .. } = request;
     let provider = context.parameter("provider");

@@ -1,7 +1,7 @@
 //! `message/send/`: sending a message.
 //!
-//! A send answers in the original's words and adds what it did not say: our id, the provider, and why others did not
-//! serve. Asking again with the same key answers the same, from the message as it stands then.
+//! The answer has the original's fields and adds our id, the provider, and why other providers did not
+//! serve. A repeat with the same key is answered from the message as it stands then.
 
 use std::sync::Arc;
 
@@ -41,23 +41,23 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 Field(
                     "token2",
                     Is::MayText,
-                    "A further value of the template; so are token3, token10 and token20.",
+                    "A further value of the template, as are token3, token10 and token20.",
                 ),
                 Field(
                     "wait",
                     Is::MayBool,
-                    "Answer when it is accepted or failed (default), or when it is stored.",
+                    "Answer once the message is accepted or failed (default), or once it is stored.",
                 ),
-                Field("dry_run", Is::MayBool, "Only say encoding, parts and warnings."),
+                Field("dry_run", Is::MayBool, "Send nothing; return encoding, parts and warnings."),
             ],
             answers: &[
                 (200, "SentMessage|MessagePlan"),
                 (202, "StoredMessage"),
                 (401, "Neither a valid API key nor staff."),
                 (403, "Not staff."),
-                (409, "The request with this key runs."),
+                (409, "The request with this key is still running."),
                 (422, "The key stands for another request."),
-                (429, "A cap is reached."),
+                (429, "A limit is reached."),
                 (502, "The provider refused."),
             ],
         },
@@ -73,7 +73,7 @@ const TEMPLATE: Text = Text { chars_max: 100 };
 /// Names of template values, after `token`, which is `message_text`.
 const TOKENS: [&str; 4] = ["token2", "token3", "token10", "token20"];
 
-/// What a client asks to have sent.
+/// A client's message.
 struct Asked {
     number: PhoneNumber,
     text: String,
@@ -134,7 +134,7 @@ fn asked(sms: &Sms, fields: &mut Fields) -> Result<Asked, Failure> {
     Ok(Asked { number, text, template, tokens, wait, dry_run })
 }
 
-/// The message's body, after every provider's own rules were asked. As in the original, spaces in the first values
+/// The message's body, checked by the providers' own rules. As in the original, spaces in the first values
 /// of a template become dashes where the provider takes none.
 async fn checked_body(route: &SmsRoute, asked: &mut Asked) -> Result<SmsBody, Failure> {
     let first = body(asked);
@@ -170,7 +170,7 @@ async fn checked_body(route: &SmsRoute, asked: &mut Asked) -> Result<SmsBody, Fa
             Failure::field("mobile_number", "The provider cannot reach this number.")
         }
         SmsError::InvalidTemplate(_) => Failure::field("template_id", "The provider refuses this template."),
-        // The provider's rule, in the plugin's words: it holds neither the text nor the number.
+        // The provider's rule in the plugin's words, which hold neither the text nor the number.
         other => Failure::field(
             "message_text",
             format!("The provider would refuse it: {}.", other.rejection().map_or("", |r| r.text.as_str())),
@@ -215,7 +215,7 @@ fn hashes(key: &IdempotencyKey, sender: &Admitted, asked: &Asked) -> Hashes {
     Hashes::of(idempotency::Kind::Message(&sender.who), key, &request)
 }
 
-/// What a send answers: from the message as it stands, so that asking again with the same key says the same.
+/// The answer to a send, from the message as it stands.
 fn outcome(sms: &Sms, message: &Message) -> Result<Reply, Failure> {
     let numeric = sms.numeric_ids.contains(&message.provider);
     let mut object = Map::new();

@@ -14,12 +14,12 @@ pub(crate) struct Admitted {
     /// The API key's number; 0 for staff, who see every message.
     pub(crate) owner: u64,
     pub(crate) daily_cap: Option<u64>,
-    /// Whose idempotency keys these are: two members of the staff share none.
+    /// The owner of idempotency keys: two staff members share none.
     pub(crate) who: String,
 }
 
 impl Sms {
-    /// Admits callers who may send. Rights are read each time, so that taking them away works at once.
+    /// Admits callers who may send. Rights are read each time, so that their removal acts at once.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A file that is being received: written piece by piece, counted, and removed unless it is kept.
+//! A file that is being received: written piece by piece, counted, and removed unless it is kept in the end.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use super::kind::{HEAD_BYTES, Kind};
 use super::{FileError, FileStore, lock};
 
-/// A place among the uploads that are received at once; dropping it gives it back.
+/// A place among concurrent uploads. Dropping it frees the place.
 pub struct Slot {
     receiving: Arc<Mutex<std::collections::HashMap<UserId, usize>>>,
     user: UserId,
@@ -39,7 +39,7 @@ pub struct Incoming {
     bytes_max: u64,
 }
 
-/// A whole file that is not where it belongs yet.
+/// A complete file that is not in its final place yet.
 pub(super) struct Received {
     pub(super) path: PathBuf,
     pub(super) name: String,
@@ -53,7 +53,7 @@ struct Doomed(Option<PathBuf>);
 impl Drop for Doomed {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // Left behind, it is removed at the next start.
+            // The next start removes what is left behind.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -78,7 +78,7 @@ impl FileStore {
         Ok(Slot { receiving: self.receiving.clone(), user })
     }
 
-    /// A new file of at most so many bytes.
+    /// A new file with at most this many bytes.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl FileStore {
 }
 
 impl Incoming {
-    /// A file that was written before, to be kept.
+    /// A file that was written before.
     pub(super) async fn written(path: PathBuf) -> io::Result<Incoming> {
         let mut file = File::options().read(true).write(true).open(&path).await?;
         let bytes = file.metadata().await?.len();

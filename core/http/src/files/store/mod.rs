@@ -1,9 +1,9 @@
 //! Uploaded files: their bytes on disk, from the first one received to the last one collected.
 //!
-//! What is known of a file (room, uploader, type, size) is in the store; its bytes are under `uploads/` in the data
+//! The record of a file (room, uploader, type, size) is in the store; its bytes are under `uploads/` in the data
 //! folder, at the path its link shows. Names are random and types are read from the content, so nothing a client
 //! says becomes a path or a type. Invariants: a file with a record has its bytes, whole and flushed; bytes without a
-//! record are in `uploads/incoming/` only, where a start clears them away; no file passes the size cap, no user the
+//! record are in `uploads/incoming/` only, where a start removes them; no file exceeds the size limit, no user the
 //! quota.
 //!
 //! Not here: requests (`upload`, `tus`, `download`), who may have a file (`chelseru_domain::chat`).
@@ -30,17 +30,17 @@ use chelseru_domain::secret::SubKey;
 pub use incoming::{Incoming, Slot};
 pub use resumable::{Upload, UploadDraft};
 
-/// Files looked at in one round of collecting.
+/// Files checked in one round of collection.
 const COLLECT_STEP: usize = 500;
 const FOLDER: &str = "uploads";
 /// What comes before the folder in a link, as in the original: files have their place beside the base path, so that a
 /// link that was stored stays right.
 const LINKS: &str = "/media/";
 const INCOMING: &str = "incoming";
-/// Characters of what an uploader calls a file.
+/// Characters of a file's title.
 const TITLE_CHARS_MAX: usize = 150;
 
-/// Why a file was not taken.
+/// Why a file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("a file may have at most {0} bytes")]
@@ -51,7 +51,7 @@ pub enum FileError {
     QuotaExceeded(u64),
     #[error("all files together may have at most {0} bytes, which are used up")]
     TotalExceeded(u64),
-    /// Of the gateway (false) or of the user (true).
+    /// The gateway's limit (false) or the user's (true).
     #[error("too many uploads at once")]
     TooManyUploads { own: bool },
     #[error("too many resumable uploads were begun")]
@@ -62,7 +62,7 @@ pub enum FileError {
     Disk(#[from] io::Error),
 }
 
-/// What an uploader says of a file.
+/// What an uploader states about a file.
 #[derive(Debug, Clone)]
 pub struct FileWords {
     pub room: RoomId,
@@ -78,12 +78,12 @@ pub struct FileStore {
     key: SubKey,
     receiving: Arc<Mutex<HashMap<UserId, usize>>>,
     resumable: Mutex<HashMap<String, resumable::Begun>>,
-    /// Where collecting goes on.
+    /// Where collection continues.
     collected: Mutex<FileId>,
 }
 
 impl FileStore {
-    /// Opens the folder and finishes or clears away what a stop left half done.
+    /// Opens the folder, and finishes or removes what a stop left unfinished.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl FileStore {
         Ok(files)
     }
 
-    /// The file at a path that a link names. The path is compared with the record's, never opened.
+    /// The file of a link's path. The path is compared with the record's, never opened.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl FileStore {
         tokio::fs::File::open(self.place(file)).await
     }
 
-    /// Makes a received file one of the room's.
+    /// Adds a received file to the room.
     ///
     /// Not to be dropped half way: a file whose record is stored would wait for the next start to be moved. Callers
     /// run it detached from the connection.
@@ -154,7 +154,7 @@ impl FileStore {
             total_bytes: limits.total_bytes_max,
             now,
         };
-        // After an error it is not known whether the record is stored; the next start looks.
+        // After an error the record may be stored; the next start checks.
         let refused = match self.chat.file_keep(draft).await? {
             FileKept::Kept(kept) => {
                 move_into(&received.path, &self.place(&kept)).await?;

@@ -1,0 +1,90 @@
+//! Rules that hold on every route: the spelling of numbers in paths, and of idempotency keys.
+//!
+//! The routes come from the document that the gateway serves, so that a new one is held to the rules without a word here.
+
+use chelseru_domain::password::Password;
+use chelseru_tests::{Answer, TestGateway};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const CONFIG: &str = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n";
+
+/// Parameters of paths that are numbers.
+const NUMBERS: [&str; 3] = ["{id}", "{user}", "{room}"];
+
+/// A gateway with the access token of a superuser, who may use every route for users.
+async fn start() -> (TestGateway, String) {
+    let gateway = TestGateway::start(CONFIG).await;
+    let password = Password::new("kavir darya 7");
+    gateway.app.live().identity.superuser_create("root", &password, "").await.expect("made");
+    let body = json!({"username": "root", "password": "kavir darya 7"});
+    let access = gateway.post("/login/", body).await.login().access;
+    (gateway, access)
+}
+
+/// Method, path and description of every operation.
+async fn operations(gateway: &TestGateway) -> Vec<(Method, String, Value)> {
+    let document = gateway.get("/openapi.json", None).await.body;
+    let paths = document["paths"].as_object().expect("paths").clone();
+    let mut operations = Vec::new();
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let method = method.to_uppercase().parse().expect("a method");
+            operations.push((method, path.clone(), operation.clone()));
+        }
+    }
+    operations
+}
+
+fn host(gateway: &TestGateway) -> &str {
+    gateway.url.strip_suffix("/drfchelseru").expect("the default base path")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_in_a_path_has_one_spelling_on_every_route() {
+    let (gateway, access) = start().await;
+    let mut held = 0;
+    for (method, path, _) in operations(&gateway).await {
+        for number in NUMBERS.iter().filter(|number| path.contains(**number)) {
+            for wrong in ["01", "+1", "%201", "1%20", "-1", "1.0", "18446744073709551616", "x"] {
+                let mut asked = path.replace(number, wrong);
+                for other in NUMBERS {
+                    asked = asked.replace(other, "1");
+                }
+                let request = gateway.client.request(method.clone(), format!("{}{asked}", host(&gateway)));
+                let answer = Answer::of(request.bearer_auth(&access).json(&json!({}))).await;
+                assert_eq!(answer.status, 404, "{method} {asked}: {answer:?}");
+            }
+            held += 1;
+        }
+    }
+    assert!(held >= 30, "only {held} numbers in paths");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_has_one_rule_on_every_route() {
+    let (gateway, access) = start().await;
+    // Enough of a body for every route that takes a key.
+    let body = json!({"mobile_number": "09120000001", "message_text": "x", "amount": 1000});
+    let long = "k".repeat(256);
+    let mut held = 0;
+    for (method, path, operation) in operations(&gateway).await {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        if !parameters.iter().any(|parameter| parameter["name"] == "Idempotency-Key") {
+            continue;
+        }
+        let url = format!("{}{}", host(&gateway), path.replace("{id}", "1"));
+        for keys in [vec![""], vec!["a b"], vec!["کلید"], vec![long.as_str()], vec!["a", "a"]] {
+            let mut request = gateway.client.request(method.clone(), &url).bearer_auth(&access).json(&body);
+            for key in &keys {
+                let value = reqwest::header::HeaderValue::from_bytes(key.as_bytes()).expect("a value");
+                request = request.header("idempotency-key", value);
+            }
+            let answer = Answer::of(request).await;
+            let told = (answer.status, answer.header("x-error-code"));
+            assert_eq!(told, (400, "idempotency_key_invalid"), "{method} {path} {keys:?}: {answer:?}");
+        }
+        held += 1;
+    }
+    assert!(held >= 4, "only {held} routes take a key");
+}
