@@ -21,7 +21,7 @@ pub(crate) fn install(cache: &Path) {
     let entries = ENTRIES.get_or_init(|| {
         let folder = process::profile_folder().join("test-code");
         // A runtime cannot wait inside another one's thread, and this is called from tests.
-        let filled = std::thread::spawn(move || fill(&folder)).join();
+        let filled = std::thread::spawn(move || fill(&folder, &built_plugins())).join();
         filled.expect("compiling the plugins does not panic").0
     });
     fs::create_dir_all(cache).expect("a folder");
@@ -45,16 +45,16 @@ pub(crate) fn compile(cache: &Path, bytes: Vec<u8>) {
     compiled.join().expect("no panic").expect("the plugin loads");
 }
 
-/// Compiles what the folder lacks; the entries of all built plugins, and how many were compiled.
-fn fill(folder: &Path) -> (Vec<PathBuf>, usize) {
+/// Compiles the plugins that the folder lacks. Returns the entries of all of them, and how many were compiled.
+fn fill(folder: &Path, plugins: &[(String, PathBuf)]) -> (Vec<PathBuf>, usize) {
     fs::create_dir_all(folder).expect("a folder");
     own(folder);
     let lock = File::create(folder.join("lock")).expect("a file");
     lock.lock().expect("locked");
     let (host, runtime) = host(folder);
     let (mut digests, mut compiled) = (Vec::new(), 0);
-    for (_, path) in built_plugins() {
-        let bytes = fs::read(&path).expect("a built plugin");
+    for (_, path) in plugins {
+        let bytes = fs::read(path).expect("a built plugin");
         // A plugin that does not load has no code to share; the test that uses it says why.
         if let Ok(plugin) = runtime.block_on(host.load(bytes, KINDS)) {
             compiled += usize::from(!plugin.from_cache());
@@ -92,16 +92,18 @@ mod tests {
     use crate::TestGateway;
 
     #[test]
-    fn each_plugin_is_compiled_once_however_many_ask() {
+    fn a_plugin_is_compiled_once_however_many_ask() {
+        // One is enough: a debug build takes seconds for each.
+        let plugins = &built_plugins()[..1];
         let folder = tempfile::tempdir().expect("a folder");
         let filled: Vec<_> = std::thread::scope(|scope| {
-            let ask = || scope.spawn(|| fill(folder.path()));
+            let ask = || scope.spawn(|| fill(folder.path(), plugins));
             let threads = [ask(), ask(), ask()];
             threads.map(|thread| thread.join().expect("no panic")).into()
         });
         let compiled: usize = filled.iter().map(|(_, compiled)| compiled).sum();
-        assert_eq!(compiled, built_plugins().len());
-        assert!(filled.iter().all(|(entries, _)| entries.len() == compiled), "{filled:?}");
+        assert_eq!(compiled, 1);
+        assert!(filled.iter().all(|(entries, _)| entries.len() == 1), "{filled:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
