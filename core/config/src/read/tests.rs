@@ -266,5 +266,5 @@ fn a_key_in_the_wrong_section_names_the_right_one() {
 #[test]
 fn a_rule_of_the_domain_is_refused_at_its_key() {
     let found = problems(&format!("[auth]\notp_text = \"{} {{code}}\"\n", "x".repeat(301)));
-    assert_eq!(found, ["config.toml:2: auth.otp_text = 308 characters: must be at most 300 characters"]);
+    assert_eq!(found, ["config.toml:2: auth.otp_text = 308 characters: must have at most 300 characters"]);
 }

@@ -273,8 +273,8 @@ fn judge(reply: &Reply, requests: u32, outcome: &Outcome) -> Result<(), String> 
         Reply::Unanswered | Reply::TooLarge | Reply::Answer(408, ..) if requests > 0 && !unknown => {
             Err(format!("it may have been carried out, and the outcome is not unknown: {text}"))
         }
-        Reply::Answer(300..=499, kind, _) if *kind == "text/html" && unknown => {
-            Err("somebody in front of the provider refused it, and the outcome is called unknown".to_owned())
+        Reply::Answer(300..=407 | 409..=499, kind, _) if *kind == "text/html" && unknown => {
+            Err("a proxy refused the request, and the outcome is called unknown".to_owned())
         }
         _ => Ok(()),
     }
