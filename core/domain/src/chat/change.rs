@@ -3,7 +3,7 @@
 //! [`judge`] asks the permission matrix and turns a request into changes; [`event`] says what the other members see of
 //! them. Neither reads a clock or the store, so the store may run them again.
 
-use chelseru_store::chat::{FileId, RoomChange, RoomChanged, RoomFacts, RoomStatus};
+use chelseru_store::chat::{FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomStatus};
 
 use super::rights::{Action, Denied, Rights, permit};
 use super::{ChatError, ChatEvent, ChatRules, DESCRIPTIONS_CHARS_MAX, NAME_CHARS_MAX, Removal};
@@ -48,22 +48,13 @@ impl RoomRequest {
     }
 }
 
-pub(super) enum Refusal {
-    Denied(Denied),
-    Full(&'static str),
-}
-
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
-        Refusal::Denied(denied)
-    }
-}
-
 impl From<Refusal> for ChatError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Denied(denied) => ChatError::Denied(denied),
-            Refusal::Full(what) => ChatError::Full(what),
+            Refusal::Full(Limit::RoomMembers) => ChatError::Full("members of a room"),
+            Refusal::Full(Limit::RoomBans) => ChatError::Full("bans of a room"),
+            Refusal::Full(Limit::UserRooms) => ChatError::Full("rooms of a user"),
         }
     }
 }
@@ -103,10 +94,10 @@ pub(super) fn judge(
                 return Ok(Vec::new());
             }
             if facts.room.members >= rules.members_max {
-                return Err(Refusal::Full("members of a room"));
+                return Err(Refusal::Full(Limit::RoomMembers));
             }
             if facts.target_rooms >= rules.rooms_per_user_max {
-                return Err(Refusal::Full("rooms of a user"));
+                return Err(Refusal::Full(Limit::UserRooms));
             }
             vec![RoomChange::Member { rights: Rights::member().bits() }]
         }
@@ -117,7 +108,7 @@ pub(super) fn judge(
         RoomRequest::Ban(_) => {
             permit(Action::Ban, facts)?;
             if !facts.target_banned && facts.room.bans >= rules.bans_max {
-                return Err(Refusal::Full("bans of a room"));
+                return Err(Refusal::Full(Limit::RoomBans));
             }
             vec![RoomChange::Ban]
         }

@@ -4,17 +4,18 @@
 //! shown only after it is durable; one client id of a sender stands for one message of a room; a client never receives
 //! a part of a gap as if it were the whole.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use chelseru_store::chat::{
-    Appended, FileId, Judged, MessageBody, MessageDraft, MessageEdit, MessagePage, RoomFacts, RoomId,
+    Appended, FileId, Judged, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage, RoomFacts,
+    RoomId,
 };
 use tokio::sync::oneshot;
 
-use super::publish::Stored;
-use super::rights::{Action, Denied, permit};
-use super::service::{ChatService, answer, name_of};
+use super::missed::{missed, name_of};
+use super::rights::{Action, permit};
+use super::service::{ChatService, answer};
+use super::stored::{Place, StoredChange};
 use super::{CLIENT_ID_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView, Posted};
 use crate::ids::UserId;
 
@@ -47,26 +48,31 @@ impl ChatService {
         }
         let Post { room, sender, sender_name, body, file, client_id } = post;
         let draft = MessageDraft { room, sender, body, file, client_id, now: self.clock.now() };
-        let stored = self.stored.clone();
-        let judge = |facts: &RoomFacts| permit(Action::Post, facts);
+        self.entrance.expect(&self.store, room)?;
+        let stored = self.entrance.sender();
+        let judge = |facts: &RoomFacts| Ok(permit(Action::Post, facts)?);
         self.store.chat_message_append(draft, judge, move |result| {
             let view = |message| MessageView { message, sender_name };
-            let (event, result) = match result {
-                Ok(Judged::Done(Appended::New(message))) => {
+            let (place, event, result) = match result {
+                Ok(Judged::Done(Appended::New(message, position))) => {
                     let view = view(message);
-                    (Some((room, ChatEvent::Posted(view.clone()))), Ok(Posted { view, duplicate: false }))
+                    let event = ChatEvent::Posted(view.clone());
+                    (Place::At(position), Some(event), Ok(Posted { view, duplicate: false }))
                 }
                 Ok(Judged::Done(Appended::Known(message))) => {
-                    (None, Ok(Posted { view: view(message), duplicate: true }))
+                    (Place::Nowhere, None, Ok(Posted { view: view(message), duplicate: true }))
                 }
-                Ok(Judged::Done(Appended::FileUnusable)) => (None, Err(ChatError::FileUnusable)),
-                Ok(Judged::Done(Appended::RoomFull)) => (None, Err(ChatError::Full("messages of a room"))),
-                Ok(Judged::Missing) => (None, Err(ChatError::RoomMissing)),
-                Ok(Judged::Refused(denied)) => (None, Err(denied.into())),
-                Err(error) => (None, Err(error.into())),
+                Ok(Judged::Done(Appended::FileUnusable)) => {
+                    (Place::Nowhere, None, Err(ChatError::FileUnusable))
+                }
+                Ok(Judged::Done(Appended::RoomFull)) => {
+                    (Place::Nowhere, None, Err(ChatError::Full("messages of a room")))
+                }
+                Ok(Judged::Missing) => (Place::Nowhere, None, Err(ChatError::RoomMissing)),
+                Ok(Judged::Refused(refusal)) => (Place::Nowhere, None, Err(refusal.into())),
+                Err(error) => (Place::Nowhere, None, Err(error.into())),
             };
-            // The queue is gone only when the process ends.
-            let _ = stored.send(Stored { event, done: Box::new(move || done(result)) });
+            stored.send(StoredChange { room, place, event, done: Box::new(move || done(result)) });
         })?;
         Ok(())
     }
@@ -99,35 +105,37 @@ impl ChatService {
         }
         // Only members may learn whether the message exists.
         self.check(room, actor, Action::See)?;
-        let (sender, receiver) = oneshot::channel();
-        let stored = self.stored.clone();
-        let store = self.store.clone();
+        // The sender of a message never changes, so the name may be read before the change.
+        let Some(message) = self.store.chat_message(room, seq)? else {
+            return Err(ChatError::MessageMissing);
+        };
+        let sender_name = name_of(&self.store, message.sender);
+        let deletes = edit == MessageEdit::Delete;
         let judge = move |facts: &RoomFacts, message: &Message| {
             let own = message.sender == actor;
-            permit(
-                match edit {
-                    MessageEdit::Body(_) => Action::EditMessage { own },
-                    MessageEdit::Delete => Action::DeleteMessage { own },
-                },
-                facts,
-            )?;
-            Ok::<_, Denied>(edit)
+            let action = if deletes { Action::DeleteMessage { own } } else { Action::EditMessage { own } };
+            Ok(permit(action, facts)?)
         };
-        self.store.chat_message_change(room, seq, actor, self.clock.now(), judge, move |result| {
-            let (event, result) = match result {
-                Ok(Judged::Done(edited)) => {
-                    let name = name_of(&store, edited.message.sender);
-                    let view = MessageView { message: edited.message, sender_name: name };
-                    let event =
-                        ChatEvent::Edited { view: view.clone(), revision: edited.revision, by: actor };
-                    (Some((room, event)), Ok((view, edited.revision)))
+        self.entrance.expect(&self.store, room)?;
+        let (sender, receiver) = oneshot::channel();
+        let stored = self.entrance.sender();
+        self.store.chat_message_change(room, seq, actor, edit, self.clock.now(), judge, move |result| {
+            let (place, event, result) = match result {
+                Ok(Judged::Done(MessageEdited { message, revision, position })) => {
+                    let view = MessageView { message, sender_name };
+                    let event = ChatEvent::Edited { view: view.clone(), revision, by: actor };
+                    (Place::At(position), Some(event), Ok((view, revision)))
                 }
-                Ok(Judged::Missing) => (None, Err(ChatError::MessageMissing)),
-                Ok(Judged::Refused(denied)) => (None, Err(denied.into())),
-                Err(error) => (None, Err(error.into())),
+                Ok(Judged::Missing) => (Place::Nowhere, None, Err(ChatError::MessageMissing)),
+                Ok(Judged::Refused(refusal)) => (Place::Nowhere, None, Err(refusal.into())),
+                Err(error) => (Place::Nowhere, None, Err(error.into())),
             };
-            let done = Box::new(move || drop(sender.send(result)));
-            let _ = stored.send(Stored { event, done });
+            stored.send(StoredChange {
+                room,
+                place,
+                event,
+                done: Box::new(move || drop(sender.send(result))),
+            });
         })?;
         answer(receiver).await
     }
@@ -183,14 +191,7 @@ impl ChatService {
         if seen.0 > heads.0 || seen.1 > heads.1 || heads.0 - seen.0 > max || heads.1 - seen.1 > max {
             return Ok(Gap::Reset);
         }
-        let mut names: HashMap<UserId, Arc<str>> = HashMap::new();
-        let mut view = |message: Message| {
-            let name = names.entry(message.sender).or_insert_with(|| name_of(&self.store, message.sender));
-            MessageView { sender_name: Arc::clone(name), message }
-        };
-        let messages = self.store.chat_gap(room, seen.0, heads.0)?.into_iter().map(&mut view).collect();
-        let edits = self.store.chat_revisions(room, seen.1, heads.1)?;
-        let edits = edits.into_iter().map(|edit| (edit.revision, view(edit.message))).collect();
+        let (messages, edits) = missed(&self.store, room, seen, heads)?;
         Ok(Gap::Whole { messages, edits })
     }
 

@@ -1,9 +1,9 @@
 //! Chat: rights in rooms, and the path of a message from its sender to its readers.
 //!
 //! Every change goes to the store together with its judge ([`rights::permit`]). Stored changes return, in the order of
-//! storing, through one publisher task, which hands them to a [`ChatPort`] and then replies to the caller. Invariants:
-//! nothing is shown before it is durable; a room's members see its events in the order of their numbers; no route and
-//! no frame decides a right by itself.
+//! positions, through one publisher task, which hands them to a [`ChatPort`] and then replies to the caller.
+//! Invariants: nothing is shown before it is durable; a room's members see its events in the order of their numbers; no
+//! route and no frame decides a right by itself.
 //!
 //! Not here: sockets and JSON; the gateway implements the port. Reading order: `rights`, `service`, `message`, `room`
 //! and `change`.
@@ -12,12 +12,15 @@ mod public;
 pub mod rights;
 
 mod service;
+mod stored;
 
 mod change;
 mod message;
 mod organization;
 mod room;
 
+mod missed;
+mod order;
 mod publish;
 
 use std::sync::Arc;
@@ -32,9 +35,9 @@ pub use chelseru_store::chat::{
 pub use change::{RoomEdit, RoomRequest};
 pub use message::Post;
 pub use public::PublicUser;
-pub use publish::Stored;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
 pub use service::ChatService;
+pub use stored::Stored;
 
 use crate::Range;
 use crate::ids::UserId;
@@ -153,7 +156,7 @@ pub enum Removal {
     Banned,
 }
 
-/// Shows events to a room's watchers. One task calls it, in the order of storing. Must not block.
+/// Shows events to a room's watchers. One task calls it, in the order of positions. Must not block.
 pub trait ChatPort: Send + Sync {
     fn publish(&self, room: RoomId, events: &[ChatEvent]);
 }

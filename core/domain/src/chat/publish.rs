@@ -1,56 +1,130 @@
-//! The publisher: stored changes become events that the port shows, in the order of storing.
+//! The publisher: stored changes become events that the port shows, in the order of their positions.
 //!
-//! A change's closure only moves what was stored into this queue. One task takes everything that waits, hands it to the
-//! port room by room, and then answers the callers. The queue is bounded by its senders: each answer releases the
-//! caller that waits for it. Invariant: no event of a room is shown before an earlier one of the same room.
+//! A change's closure only moves what was stored into this queue, on any thread and in any order. One task takes what
+//! waits, puts it into the order of [`super::order`], hands it to the port room by room, and then answers the callers.
+//! The queue is bounded by its senders: each answer releases the caller that waits for it.
+//!
+//! Invariants: no event of a room is shown before an earlier one of the same room; every event is shown; a caller is
+//! answered after its event was shown.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use chelseru_store::Store;
 use chelseru_store::chat::RoomId;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::{ChatEvent, ChatPort};
+use super::missed::missed;
+use super::order::{Gap, Order, ROOMS_MAX};
+use super::stored::{Batch, Queued, Stored, StoredChange};
+use super::{ChatError, ChatEvent, ChatPort};
 
 /// Events handed to the port at once.
 const PUBLISH_MAX: usize = 4096;
 
-/// A stored change on its way to the port.
-pub struct Stored {
-    pub(super) event: Option<(RoomId, ChatEvent)>,
-    /// Answers the caller, after the event was shown.
-    pub(super) done: Box<dyn FnOnce() + Send>,
+/// The way into the queue.
+pub(super) struct Entrance {
+    queue: mpsc::UnboundedSender<Stored>,
+    /// Rooms whose base is in the queue.
+    known: RwLock<HashSet<RoomId>>,
+}
+
+impl Entrance {
+    pub(super) fn new() -> (Entrance, mpsc::UnboundedReceiver<Stored>) {
+        let (sender, queue) = mpsc::unbounded_channel();
+        (Entrance { queue: sender, known: RwLock::default() }, queue)
+    }
+
+    /// Says where a room stands, before a change of it is sent to the store. Once for each room, and then a look-up.
+    pub(super) fn expect(&self, store: &Store, room: RoomId) -> Result<(), ChatError> {
+        if self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&room) {
+            return Ok(());
+        }
+        let Some(position) = store.chat_position(room)? else { return Ok(()) };
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= ROOMS_MAX {
+            known.clear();
+        }
+        if known.insert(room) {
+            let base = Queued::Base { room, position, store: store.clone() };
+            // The queue is gone only when the process ends.
+            let _ = self.queue.send(Stored(base));
+        }
+        Ok(())
+    }
+
+    pub(super) fn sender(&self) -> Sender {
+        Sender(self.queue.clone())
+    }
+}
+
+/// Sends stored changes, from whichever thread made them durable.
+pub(super) struct Sender(mpsc::UnboundedSender<Stored>);
+
+impl Sender {
+    pub(super) fn send(&self, change: StoredChange) {
+        // The queue is gone only when the process ends.
+        let _ = self.0.send(Stored(Queued::Change(change)));
+    }
 }
 
 /// Shows what is stored until no sender is left.
 pub(super) async fn run(mut queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dyn ChatPort>) {
-    let mut waiting = Vec::new();
-    let mut order: Vec<RoomId> = Vec::new();
-    let mut rooms: HashMap<RoomId, Vec<ChatEvent>> = HashMap::new();
-    while queue.recv_many(&mut waiting, PUBLISH_MAX).await > 0 {
-        let mut done = Vec::with_capacity(waiting.len());
-        for stored in waiting.drain(..) {
-            if let Some((room, event)) = stored.event {
-                let events = rooms.entry(room).or_default();
-                if events.is_empty() {
-                    order.push(room);
+    let (mut waiting, mut order, mut batch) = (Vec::new(), Order::default(), Batch::default());
+    // From the first base on; before it nothing can be parked.
+    let mut reads: Option<Store> = None;
+    loop {
+        let received = queue.recv_many(&mut waiting, PUBLISH_MAX);
+        let received = match order.overdue_at() {
+            None => received.await,
+            Some(at) => tokio::time::timeout_at(at, received).await.unwrap_or(1),
+        };
+        if received == 0 {
+            return;
+        }
+        let now = Instant::now();
+        for Stored(queued) in waiting.drain(..) {
+            match queued {
+                Queued::Base { room, position, store } => {
+                    order.begin(room, position);
+                    reads.get_or_insert(store);
                 }
-                events.push(event);
-            }
-            done.push(stored.done);
-        }
-        for room in order.drain(..) {
-            if let Some(events) = rooms.get_mut(&room) {
-                port.publish(room, events);
-                events.clear();
+                Queued::Change(change) => order.take(change, now, &mut batch),
             }
         }
-        // Do not keep entries of quiet rooms.
-        if rooms.len() > PUBLISH_MAX {
-            rooms = HashMap::new();
+        while let Some(gap) = order.overdue(now) {
+            if let Some(store) = &reads {
+                fill(store, &gap, &mut batch);
+            }
+            order.skip(gap, &mut batch);
         }
-        done.into_iter().for_each(|done| done());
-        // Let other tasks of this thread run during a flood of events.
+        batch.publish(&*port);
+        order.forget_quiet();
+        // A flood of events does not keep others from this thread.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Reads from the store what should have come by the queue and did not.
+fn fill(store: &Store, gap: &Gap, batch: &mut Batch) {
+    let Gap { room, from, to } = *gap;
+    tracing::warn!(
+        room.id = room.0,
+        from.order = from.order(),
+        to.order = to.order(),
+        "changes of a room are read again"
+    );
+    match missed(store, room, (from.seq, from.revision), (to.seq, to.revision)) {
+        Ok((messages, edits)) => {
+            messages.into_iter().for_each(|view| batch.event(room, ChatEvent::Posted(view)));
+            for (revision, view) in edits {
+                let by = view.message.sender;
+                batch.event(room, ChatEvent::Edited { view, revision, by });
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, room.id = room.0, "missing changes of a room could not be read")
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+pub use chelseru_store::chat::Denied;
 use chelseru_store::chat::{Member, RoomFacts, RoomStatus};
 
 use crate::ids::UserId;
@@ -167,36 +168,6 @@ pub enum Action {
     Rename,
     Avatar,
     DeleteRoom,
-}
-
-/// Why an action is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// Reported as a missing room.
-    #[error("not a member of the room")]
-    NotMember,
-    #[error("banned from the room")]
-    Banned,
-    #[error("may only read in this room")]
-    ReadOnly,
-    #[error("this needs a right that was not granted")]
-    NoRight,
-    #[error("the room is closed")]
-    RoomClosed,
-    #[error("the room is on hold")]
-    RoomOnHold,
-    #[error("the owner of a room cannot be acted upon")]
-    OwnerProtected,
-    #[error("that user is not a member of the room")]
-    TargetNotMember,
-    #[error("that user is banned from the room")]
-    TargetBanned,
-    #[error("there is no such user")]
-    TargetMissing,
-    #[error("a pair's room keeps its two users")]
-    PairRoom,
-    #[error("the owner cannot leave; delete the room instead")]
-    OwnerStays,
 }
 
 /// Whether the actor may do this.

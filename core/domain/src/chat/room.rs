@@ -5,15 +5,15 @@
 
 use chelseru_store::StoreError;
 use chelseru_store::chat::{
-    Judged, OrganizationId, PairDraft, Room, RoomChanged, RoomDraft, RoomFacts, RoomId, RoomMade, RoomStatus,
-    RoomSummary, StoredFile,
+    Judged, OrganizationId, PairDraft, Position, Room, RoomChanged, RoomDraft, RoomFacts, RoomId, RoomMade,
+    RoomStatus, RoomSummary, StoredFile,
 };
 use tokio::sync::oneshot;
 
 use super::change::{RoomEdit, RoomRequest, check_edit, event, judge};
-use super::publish::Stored;
 use super::rights::{Action, Denied, Rights, effective};
 use super::service::{ChatService, answer};
+use super::stored::{Place, StoredChange};
 use super::{ChatError, ChatEvent, Member};
 use crate::ids::UserId;
 
@@ -42,9 +42,9 @@ impl ChatService {
             now: self.clock.now(),
         };
         let (sender, receiver) = oneshot::channel();
-        let stored = self.stored.clone();
+        let stored = self.entrance.sender();
         self.store.chat_pair_open(draft, move |result| {
-            let _ = stored.send(made(result, vec![user, other], sender));
+            stored.send(made(result, vec![user, other], sender));
         })?;
         answer(receiver).await
     }
@@ -77,9 +77,9 @@ impl ChatService {
             now: self.clock.now(),
         };
         let (sender, receiver) = oneshot::channel();
-        let stored = self.stored.clone();
+        let stored = self.entrance.sender();
         self.store.chat_group_create(draft, move |result| {
-            let _ = stored.send(made(result, everybody, sender));
+            stored.send(made(result, everybody, sender));
         })?;
         answer(receiver).await.map(|(room, _)| room)
     }
@@ -110,7 +110,8 @@ impl ChatService {
         let target = request.target();
         let rules = self.rules();
         let (sender, receiver) = oneshot::channel();
-        let stored = self.stored.clone();
+        self.entrance.expect(&self.store, room)?;
+        let stored = self.entrance.sender();
         let asked = request.clone();
         let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules);
         let now = self.clock.now();
@@ -121,9 +122,14 @@ impl ChatService {
                 Ok(Judged::Refused(refusal)) => Err(refusal.into()),
                 Err(error) => Err(error.into()),
             };
+            let place = match &result {
+                Ok(changed) if changed.numbered => Place::At(changed.position()),
+                Ok(changed) => Place::After(changed.position()),
+                Err(_) => Place::Nowhere,
+            };
             let event = result.as_ref().ok().and_then(|changed| event(&request, actor, changed));
             let done = Box::new(move || drop(sender.send(result)));
-            let _ = stored.send(Stored { event: event.map(|event| (room, event)), done });
+            stored.send(StoredChange { room, place, event, done });
         })?;
         answer(receiver).await
     }
@@ -218,10 +224,13 @@ fn made(
     result: Result<RoomMade, StoreError>,
     members: Vec<UserId>,
     sender: oneshot::Sender<Result<(Room, bool), ChatError>>,
-) -> Stored {
+) -> StoredChange {
+    let mut id = RoomId(0);
+    // A room begins at position 0, before everything that happens in it.
     let (event, result) = match result {
         Ok(RoomMade::New(room)) => {
-            (Some((room.id, ChatEvent::Made { room: room.clone(), members })), Ok((room, true)))
+            id = room.id;
+            (Some(ChatEvent::Made { room: room.clone(), members }), Ok((room, true)))
         }
         Ok(RoomMade::Existing(room)) => (None, Ok((room, false))),
         Ok(RoomMade::UserMissing) => (None, Err(ChatError::UserMissing)),
@@ -231,5 +240,6 @@ fn made(
         Ok(RoomMade::TooManyMembers) => (None, Err(ChatError::Full("members of a room"))),
         Err(error) => (None, Err(error.into())),
     };
-    Stored { event, done: Box::new(move || drop(sender.send(result))) }
+    let place = if event.is_some() { Place::After(Position::default()) } else { Place::Nowhere };
+    StoredChange { room: id, place, event, done: Box::new(move || drop(sender.send(result))) }
 }

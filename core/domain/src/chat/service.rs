@@ -10,8 +10,10 @@ use chelseru_store::chat::{RoomFacts, RoomId, RoomLimits};
 use chelseru_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::publish::{self, Stored};
+use super::missed::name_of;
+use super::publish::{self, Entrance};
 use super::rights::{Action, permit};
+use super::stored::Stored;
 use super::{ChatError, ChatPort, ChatRules, PublicUser};
 use crate::Clock;
 use crate::ids::UserId;
@@ -21,7 +23,7 @@ pub struct ChatService {
     pub(crate) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     rules: RwLock<Arc<ChatRules>>,
-    pub(super) stored: mpsc::UnboundedSender<Stored>,
+    pub(super) entrance: Entrance,
 }
 
 impl ChatService {
@@ -31,8 +33,8 @@ impl ChatService {
         clock: Arc<dyn Clock>,
         rules: ChatRules,
     ) -> (Self, mpsc::UnboundedReceiver<Stored>) {
-        let (stored, queue) = mpsc::unbounded_channel();
-        (ChatService { store, clock, rules: RwLock::new(Arc::new(rules)), stored }, queue)
+        let (entrance, queue) = Entrance::new();
+        (ChatService { store, clock, rules: RwLock::new(Arc::new(rules)), entrance }, queue)
     }
 
     /// Publishes what is stored until the service is gone.
@@ -98,11 +100,4 @@ impl ChatService {
 /// A missing answer means that the store failed after the change began.
 pub(super) async fn answer<T>(receiver: oneshot::Receiver<Result<T, ChatError>>) -> Result<T, ChatError> {
     receiver.await.unwrap_or(Err(ChatError::Store(StoreError::Failed)))
-}
-
-pub(super) fn name_of(store: &Store, user: UserId) -> Arc<str> {
-    match store.user_get(user) {
-        Ok(Some(user)) => PublicUser::of(&user).username.into(),
-        _ => Arc::from(""),
-    }
 }

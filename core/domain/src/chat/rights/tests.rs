@@ -36,6 +36,7 @@ fn facts(actor: Option<Member>) -> RoomFacts {
             members: 3,
             bans: 0,
             revision: 0,
+            changes: 0,
         },
         actor,
         actor_banned: false,

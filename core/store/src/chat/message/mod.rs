@@ -9,7 +9,7 @@ pub(crate) mod sled;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::room::RoomFacts;
-use crate::chat::{FileId, Judged, RoomId};
+use crate::chat::{FileId, Judged, Position, Refusal, RoomId};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
@@ -57,7 +57,7 @@ pub struct Message {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    New(Message),
+    New(Message, Position),
     /// The client id is known: this is its message.
     Known(Message),
     /// The file is not the sender's, not of this room, or taken.
@@ -77,6 +77,7 @@ pub enum MessageEdit {
 pub struct MessageEdited {
     pub message: Message,
     pub revision: u64,
+    pub position: Position,
 }
 
 /// An edit or deletion that somebody missed: the message as it is now.
@@ -97,35 +98,38 @@ pub struct MessagePage {
 }
 
 impl Store {
-    /// Gives a message the next number of its room and keeps it.
+    /// Gives a message the next number of its room and keeps it, unless its judge refuses.
+    ///
+    /// `then` runs once the outcome is durable, on any thread and in any order: see [`Position`].
     ///
     /// # Errors
     ///
     /// Those of every change; the closure gets them too. See [`StoreError`].
-    pub fn chat_message_append<E: Send + 'static>(
+    pub fn chat_message_append(
         &self,
         draft: MessageDraft,
-        judge: impl FnOnce(&RoomFacts) -> Result<(), E> + Send + 'static,
-        then: impl FnOnce(Result<Judged<Appended, E>, StoreError>) + Send + 'static,
+        judge: impl Fn(&RoomFacts) -> Result<(), Refusal> + Send + Sync + 'static,
+        then: impl FnOnce(Result<Judged<Appended>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         on_engine!(self, chat_message_append(draft, judge, then))
     }
 
-    /// Edits or deletes a message as its judge says.
+    /// Edits or deletes a message, unless its judge refuses.
     ///
     /// # Errors
     ///
     /// As [`Store::chat_message_append`].
-    pub fn chat_message_change<E: Send + 'static>(
+    pub fn chat_message_change(
         &self,
         room: RoomId,
         seq: u64,
         actor: UserId,
+        edit: MessageEdit,
         now: Timestamp,
-        judge: impl FnOnce(&RoomFacts, &Message) -> Result<MessageEdit, E> + Send + 'static,
-        then: impl FnOnce(Result<Judged<MessageEdited, E>, StoreError>) + Send + 'static,
+        judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
+        then: impl FnOnce(Result<Judged<MessageEdited>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        on_engine!(self, chat_message_change(room, seq, actor, now, judge, then))
+        on_engine!(self, chat_message_change(room, seq, actor, edit, now, judge, then))
     }
 
     /// One message, deleted ones too.

@@ -7,7 +7,7 @@ use crate::chat::room::RoomFacts;
 use crate::chat::sled::facts::facts;
 use crate::chat::sled::message::{MessageRecord, newest};
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member};
-use crate::chat::{Judged, RoomId, SEQ_MAX};
+use crate::chat::{Judged, Position, Refusal, RoomId, SEQ_MAX};
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
@@ -20,25 +20,26 @@ use crate::{StoreError, Timestamp, UserId};
 const STEPS_MAX: usize = 1000;
 
 impl Sled {
-    pub(crate) fn chat_message_append<E: Send + 'static>(
+    pub(crate) fn chat_message_append(
         &self,
         draft: MessageDraft,
-        judge: impl FnOnce(&RoomFacts) -> Result<(), E> + Send + 'static,
-        then: impl FnOnce(Result<Judged<Appended, E>, StoreError>) + Send + 'static,
+        judge: impl Fn(&RoomFacts) -> Result<(), Refusal> + Send + Sync + 'static,
+        then: impl FnOnce(Result<Judged<Appended>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.change_then(move |txn| append(txn, draft, judge), then)
     }
 
-    pub(crate) fn chat_message_change<E: Send + 'static>(
+    pub(crate) fn chat_message_change(
         &self,
         room: RoomId,
         seq: u64,
         actor: UserId,
+        edit: MessageEdit,
         now: Timestamp,
-        judge: impl FnOnce(&RoomFacts, &Message) -> Result<MessageEdit, E> + Send + 'static,
-        then: impl FnOnce(Result<Judged<MessageEdited, E>, StoreError>) + Send + 'static,
+        judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
+        then: impl FnOnce(Result<Judged<MessageEdited>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.change_then(move |txn| change(txn, room, seq, actor, now, judge), then)
+        self.change_then(move |txn| change(txn, room, seq, actor, edit, now, judge), then)
     }
 
     pub(crate) fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
@@ -144,11 +145,11 @@ impl Sled {
     }
 }
 
-fn append<E>(
+fn append(
     txn: &mut Txn,
     draft: MessageDraft,
-    judge: impl FnOnce(&RoomFacts) -> Result<(), E>,
-) -> Result<Judged<Appended, E>, StoreError> {
+    judge: impl Fn(&RoomFacts) -> Result<(), Refusal>,
+) -> Result<Judged<Appended>, StoreError> {
     let MessageDraft { room, sender, body, file, client_id, now } = draft;
     let Some(facts) = facts(txn, room, sender, None)? else { return Ok(Judged::Missing) };
     let dedupe = client_id.as_deref().map(|id| key::client_id(room, sender, id));
@@ -199,17 +200,19 @@ fn append<E>(
     };
     txn.put_record(key::message(room, seq), &record);
     txn.note_newest(room.0, Newest { seq, sender });
-    Ok(Judged::Done(Appended::New(record.with_id(room, seq))))
+    let position = Position { seq, revision: facts.room.revision, changes: facts.room.changes };
+    Ok(Judged::Done(Appended::New(record.with_id(room, seq), position)))
 }
 
-fn change<E>(
+fn change(
     txn: &mut Txn,
     room: RoomId,
     seq: u64,
     actor: UserId,
+    edit: MessageEdit,
     now: Timestamp,
-    judge: impl FnOnce(&RoomFacts, &Message) -> Result<MessageEdit, E>,
-) -> Result<Judged<MessageEdited, E>, StoreError> {
+    judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal>,
+) -> Result<Judged<MessageEdited>, StoreError> {
     let Some(facts) = facts(txn, room, actor, None)? else { return Ok(Judged::Missing) };
     let key = key::message(room, seq);
     let Some(found) = txn.get_record::<MessageRecord>(&key)?.filter(|record| !record.deleted) else {
@@ -217,13 +220,16 @@ fn change<E>(
     };
     let revision_before = found.revision;
     let mut message = found.with_id(room, seq);
-    match judge(&facts, &message) {
-        Err(refusal) => return Ok(Judged::Refused(refusal)),
-        Ok(MessageEdit::Body(body)) => {
+    if let Err(refusal) = judge(&facts, &message) {
+        return Ok(Judged::Refused(refusal));
+    }
+    let newest = newest(txn, room)?;
+    match edit {
+        MessageEdit::Body(body) => {
             message.body = body;
             message.edited_at = Some(now);
         }
-        Ok(MessageEdit::Delete) => {
+        MessageEdit::Delete => {
             if let Some(file) = message.file.take() {
                 file::detach(txn, file)?;
             }
@@ -232,7 +238,6 @@ fn change<E>(
             message.edited_at = Some(now);
             message.deleted = true;
             txn.put(key::deletion(room, seq), sled::IVec::default());
-            let newest = newest(txn, room)?;
             // Deleting is rare and a room has a bounded number of members; counting unread ones is neither.
             for (key, value) in txn.scan(&key::members(room), usize::MAX)? {
                 let member = decode::<MemberRecord>(&value)?;
@@ -265,5 +270,7 @@ fn change<E>(
         txn.delete(key::revision(room, revision_before));
     }
     txn.put(key::revision(room, revision), encode_u64(seq));
-    Ok(Judged::Done(MessageEdited { message, revision }))
+    let seq = newest.map_or(0, |newest| newest.seq);
+    let position = Position { seq, revision, changes: facts.room.changes };
+    Ok(Judged::Done(MessageEdited { message, revision, position }))
 }

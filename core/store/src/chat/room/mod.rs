@@ -6,7 +6,7 @@
 
 pub(crate) mod sled;
 
-use crate::chat::{FileId, Judged, OrganizationId, RoomId, RoomStatus};
+use crate::chat::{FileId, Judged, OrganizationId, Position, Refusal, RoomId, RoomStatus};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
@@ -29,6 +29,8 @@ pub struct Room {
     pub bans: u32,
     /// Edits and deletions so far.
     pub revision: u64,
+    /// Changes of the room and its members so far: see [`Position`].
+    pub changes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +94,19 @@ pub struct RoomChanged {
     /// What was carried out.
     pub changes: Vec<RoomChange>,
     pub last_seq: u64,
+    /// The change took a number of its own; a pin or a read marker took none.
+    pub numbered: bool,
     /// Members before a deletion, at most as many as a room may have.
     pub former: Vec<UserId>,
+}
+
+impl RoomChanged {
+    /// Where the room stands after the change.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        let Room { revision, changes, .. } = self.room;
+        Position { seq: self.last_seq, revision, changes }
+    }
 }
 
 /// The limits a room is made under.
@@ -198,14 +211,14 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::chat_pair_open`].
-    pub fn chat_room_change<E: Send + 'static>(
+    pub fn chat_room_change(
         &self,
         room: RoomId,
         actor: UserId,
         target: Option<UserId>,
         now: Timestamp,
-        judge: impl FnOnce(&RoomFacts) -> Result<Vec<RoomChange>, E> + Send + 'static,
-        then: impl FnOnce(Result<Judged<RoomChanged, E>, StoreError>) + Send + 'static,
+        judge: impl Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync + 'static,
+        then: impl FnOnce(Result<Judged<RoomChanged>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         on_engine!(self, chat_room_change(room, actor, target, now, judge, then))
     }

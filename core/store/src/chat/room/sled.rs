@@ -7,7 +7,7 @@ use crate::chat::room::{
 use crate::chat::sled::facts::{active, facts};
 use crate::chat::sled::message::newest;
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member, put_member, remove_member};
-use crate::chat::{Judged, ROOMS_MAX, RoomId};
+use crate::chat::{Judged, ROOMS_MAX, Refusal, RoomId};
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
@@ -32,14 +32,14 @@ impl Sled {
         self.change_then(move |txn| group_create(txn, draft), then)
     }
 
-    pub(crate) fn chat_room_change<E: Send + 'static>(
+    pub(crate) fn chat_room_change(
         &self,
         room: RoomId,
         actor: UserId,
         target: Option<UserId>,
         now: Timestamp,
-        judge: impl FnOnce(&RoomFacts) -> Result<Vec<RoomChange>, E> + Send + 'static,
-        then: impl FnOnce(Result<Judged<RoomChanged, E>, StoreError>) + Send + 'static,
+        judge: impl Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync + 'static,
+        then: impl FnOnce(Result<Judged<RoomChanged>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.change_then(
             move |txn| {
@@ -215,6 +215,7 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
         members: 0,
         bans: 0,
         revision: 0,
+        changes: 0,
         other,
     };
     record = put_member(txn, id, record, user, owner_rights, now)?;
@@ -265,6 +266,7 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
         members: 0,
         bans: 0,
         revision: 0,
+        changes: 0,
         other: owner,
     };
     record = put_member(txn, id, record, owner, draft.owner_rights, now)?;
@@ -349,12 +351,13 @@ fn apply(
             (RoomChange::Member { .. } | RoomChange::Remove | RoomChange::Ban | RoomChange::Unban, None) => {}
         }
     }
+    room.changes += u64::from(touched);
     if former.is_empty() && touched {
         room.updated_at = now;
         txn.put_record(key, &room);
     }
     let actor = member(txn, id, actor, newest)?.map(|member| member.with_id(actor));
-    Ok(RoomChanged { room: room.with_id(id), actor, target, changes, last_seq, former })
+    Ok(RoomChanged { room: room.with_id(id), actor, target, changes, last_seq, numbered: touched, former })
 }
 
 fn change_member(

@@ -26,11 +26,51 @@ pub(crate) struct RoomRecord {
     pub(crate) revision: u64,
     /// The other user of a pair, for the pair's own key.
     pub(crate) other: UserId,
+    pub(crate) changes: u64,
+}
+
+/// The version before changes of the room had numbers.
+#[derive(Serialize, Deserialize)]
+struct RoomRecord1 {
+    pair: bool,
+    owner: UserId,
+    name: Option<String>,
+    descriptions: Option<String>,
+    avatar: Option<FileId>,
+    status: RoomStatus,
+    organization: Option<OrganizationId>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    members: u32,
+    bans: u32,
+    revision: u64,
+    other: UserId,
 }
 
 impl Record for RoomRecord {
     const KIND: &'static str = "room";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        let old: RoomRecord1 = postcard::from_bytes(body)?;
+        Ok(RoomRecord {
+            pair: old.pair,
+            owner: old.owner,
+            name: old.name,
+            descriptions: old.descriptions,
+            avatar: old.avatar,
+            status: old.status,
+            organization: old.organization,
+            created_at: old.created_at,
+            updated_at: old.updated_at,
+            members: old.members,
+            bans: old.bans,
+            revision: old.revision,
+            other: old.other,
+            changes: 0,
+        })
+    }
 }
 
 impl RoomRecord {
@@ -57,6 +97,7 @@ impl RoomRecord {
             members: self.members,
             bans: self.bans,
             revision: self.revision,
+            changes: self.changes,
         }
     }
 }
@@ -147,4 +188,39 @@ pub(crate) fn member(
 ) -> Result<Option<MemberRecord>, StoreError> {
     let member = txn.get_record::<MemberRecord>(&key::member(room, user))?;
     Ok(member.map(|member| member.as_of(user, newest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sled::record::{decode, encode};
+
+    impl Record for RoomRecord1 {
+        const KIND: &'static str = "room";
+        const SCHEMA: u8 = 1;
+    }
+
+    #[test]
+    fn a_room_of_the_version_before_begins_to_count_its_changes() {
+        let old = RoomRecord1 {
+            pair: false,
+            owner: UserId(3),
+            name: Some("tea".into()),
+            descriptions: None,
+            avatar: Some(FileId(9)),
+            status: RoomStatus::Hold,
+            organization: Some(OrganizationId(4)),
+            created_at: Timestamp::from_secs(5),
+            updated_at: Timestamp::from_secs(6),
+            members: 7,
+            bans: 8,
+            revision: 11,
+            other: UserId(3),
+        };
+        let room = decode::<RoomRecord>(&encode(&old)).unwrap();
+        assert_eq!((room.owner, room.members, room.bans, room.other), (UserId(3), 7, 8, UserId(3)));
+        let room = room.with_id(RoomId(1));
+        assert_eq!((room.revision, room.changes, room.status), (11, 0, RoomStatus::Hold));
+        assert_eq!((room.name.as_deref(), room.avatar), (Some("tea"), Some(FileId(9))));
+    }
 }
