@@ -1,11 +1,11 @@
 //! Payments: from request to credited wallet.
 //!
-//! A payment moves Created -> Pending -> Paid | Failed | Cancelled | Expired, and Paid -> Refunded. One step goes back: a
-//! payment that ended without money becomes Paid when its gateway says that it took the money after all ("late").
-//! Amount, currency, order, gateway and the plugin's digest are fixed when it is made. Invariants: settling changes
-//! the state and posts the credit in one change, and the payment's id is the posting's key, so that a payment is
-//! credited once, whatever repeats; an order of a user has one open payment; a gateway's reference belongs to one
-//! payment, and so does its receipt number; refunds never sum to more than was paid.
+//! A payment moves Created -> Pending -> Paid | Failed | Cancelled | Expired, and Paid -> Refunded. One step goes back:
+//! a payment that ended without money becomes Paid when its gateway says that it took the money after all ("late").
+//! Amount, currency, order, gateway and the plugin's digest are fixed when it is made. Invariants: settling changes the
+//! state and posts the credit in one change, and the payment's id is the posting's key, so that a payment is credited
+//! once, whatever repeats; an order of a user has one open payment; a gateway's reference belongs to one payment, and
+//! so does its receipt number; refunds never sum to more than was paid.
 //!
 //! An open payment is in its gateway's queue by the instant at which somebody should look at it next, so that a
 //! process that starts anew finds what the one before it left unfinished, and no gateway stands in another's way.
@@ -192,8 +192,8 @@ pub struct Payment {
     pub refusal: Option<PaymentRefusal>,
     /// The gateway lists it as paid, and it was reported that it is not credited.
     pub uncredited: bool,
-    /// It ended without money, and a question after that may have confirmed it: it is among the open ones again until the
-    /// gateway answers clearly.
+    /// It ended without money, and a question after that may have confirmed it: it is among the open ones again until
+    /// the gateway answers clearly.
     pub late_question: bool,
 }
 
@@ -291,9 +291,9 @@ impl Store {
         on_engine!(self, payment_started(id, start, check_at, now).await)
     }
 
-    /// Keeps what a callback said, before the gateway is asked. With `asking` it also notes that the gateway may have been
-    /// asked; of a payment that has ended, with the instant at which to look again should nothing be heard. A payment that is
-    /// paid, or that its gateway does not know, is left as it is.
+    /// Keeps what a callback said, before the gateway is asked. With `asking` it also notes that the gateway may have
+    /// been asked; of a payment that has ended, with the instant at which to look again should nothing be heard. A
+    /// payment that is paid, or that its gateway does not know, is left as it is.
     ///
     /// # Errors
     ///
@@ -307,8 +307,8 @@ impl Store {
         on_engine!(self, payment_claimed(id, claim, asking).await)
     }
 
-    /// Takes a payment that ended without money out of the open ones again: the gateway answered clearly, or the question
-    /// certainly never arrived.
+    /// Takes a payment that ended without money out of the open ones again: the gateway answered clearly, or the
+    /// question certainly never arrived.
     ///
     /// # Errors
     ///
@@ -330,8 +330,8 @@ impl Store {
         on_engine!(self, payment_claims_denied(id, denied).await)
     }
 
-    /// Notes that a gateway lists a payment as paid that is not credited, and tells of it as an event: once for a payment
-    /// of ours. Says whether this call was the first.
+    /// Notes that a gateway lists a payment as paid that is not credited, and tells of it as an event: once for a
+    /// payment of ours. Says whether this call was the first.
     ///
     /// # Errors
     ///
@@ -346,8 +346,8 @@ impl Store {
         on_engine!(self, payment_uncredited(gateway, reference, listed, now).await)
     }
 
-    /// Pending -> Paid and the credit, as one change. A payment that ended without money is paid late: `reason` says what
-    /// it was before (`after_failed`, `after_cancelled`, `after_expired`).
+    /// Pending -> Paid and the credit, as one change. A payment that ended without money is paid late: `reason` says
+    /// what it was before (`after_failed`, `after_cancelled`, `after_expired`).
     ///
     /// # Errors
     ///
