@@ -60,8 +60,9 @@ pub(crate) struct About {
     pub(crate) parameters: &'static [Field],
     /// Of the body.
     pub(crate) fields: &'static [Field],
-    /// Status and the name of a shape; or a sentence, which has a space: of an answer without JSON below 400, of an
-    /// error from there on. `Name[]` is a list, `Page<Name>` one page of them, `One|Other` either.
+    /// Status and the name of a shape, or a sentence, which has a space or ends with a full stop. Below 400 a sentence
+    /// describes an answer without JSON, from 400 on an error. `Name[]` is a list, `Page<Name>` one page of them,
+    /// `One|Other` either.
     pub(crate) answers: &'static [(u16, &'static str)],
 }
 

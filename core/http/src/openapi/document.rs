@@ -83,7 +83,7 @@ fn describe(group: &Group, route: &Route, operation: &Operation) -> Value {
     }));
     let mut responses = Map::new();
     for (status, shape) in about.answers {
-        let told = if *status < 400 || !shape.contains(' ') { response(shape) } else { failure(shape) };
+        let told = if *status < 400 || !is_sentence(shape) { response(shape) } else { failure(shape) };
         responses.insert(status.to_string(), told);
     }
     for (status, text) in errors(group, route, operation) {
@@ -132,8 +132,13 @@ fn request_body(fields: &[Field]) -> Value {
     json!({"required": !required.is_empty(), "content": content})
 }
 
+/// Tells a sentence from the name of a shape.
+fn is_sentence(text: &str) -> bool {
+    text.contains(' ') || text.ends_with('.')
+}
+
 fn response(shape: &str) -> Value {
-    if shape.contains(' ') {
+    if is_sentence(shape) {
         return json!({"description": shape});
     }
     let (schema, description) = shape::shape(shape);

@@ -118,6 +118,8 @@ impl Guest {
             settings.extend_from_slice(&[default.is_some().into(), 0, 0, 0]);
             settings.extend_from_slice(&words(default.unwrap_or_default()));
             settings.extend_from_slice(&words(help));
+            // `replaces`: an empty list.
+            settings.extend_from_slice(&words(Default::default()));
         }
         let settings = (data.block(&settings), self.settings.len());
         let hosts: Vec<u8> = self.hosts.iter().flat_map(|host| words(data.text(host))).collect();
@@ -294,9 +296,10 @@ const FRAME: &str = r#"
       (export "send" (func $send)) (export "get" (func $get)) (export "write" (func $write))
       (export "stdout" (func $get-stdout)) (export "subscribe" (func $subscribe)) (export "block" (func $block)) %with%))))
 
-  (type $kind0 (enum "text" "integer" "boolean" "url"))
+  (type $kind0 (enum "text" "integer" "boolean" "url" "link"))
   (type $setting0 (record (field "key" string) (field "kind" $kind0) (field "required" bool)
-    (field "secret" bool) (field "default" (option string)) (field "help" string)))
+    (field "secret" bool) (field "default" (option string)) (field "help" string)
+    (field "replaces" (list string))))
   (type $description0 (record (field "name" string) (field "version" string) (field "summary" string)
     (field "settings" (list $setting0)) (field "hosts" (list string))))
   (func $describe (result $description0)
