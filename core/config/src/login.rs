@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chelseru_domain::group::{Group, GroupPolicy};
 use chelseru_domain::{Range, identity, otp, password, token};
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +139,19 @@ impl AuthMethods {
 pub enum Groups {
     List(Vec<u32>),
     Any(AnyWord),
+}
+
+impl Groups {
+    /// The domain's form of it.
+    pub(crate) fn policy(&self) -> GroupPolicy {
+        match self {
+            Groups::Any(_) => GroupPolicy::Any,
+            Groups::List(list) => {
+                let groups = list.iter().filter_map(|number| Group::from_number(i64::from(*number)).ok());
+                GroupPolicy::Only(groups.collect())
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

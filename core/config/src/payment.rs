@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
 use crate::url::parts as payment_parts;
-use crate::{Config, ProviderKind};
+use crate::{Config, ProviderKind, SANDBOX_PAY};
 
 /// `[payment]`: an edit applies to payments that are made after it; open ones stay with their gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,9 +48,6 @@ pub enum Unit {
     #[serde(rename = "IRR")]
     Irr,
 }
-
-/// The built-in virtual bank.
-pub const SANDBOX_PAY: &str = "SANDBOX_PAY";
 
 /// Addresses in `callback_urls`.
 const CALLBACK_URLS_MAX: usize = 100;

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
-use crate::payment::SANDBOX_PAY;
 use crate::read::{Checker, distance, is_near};
 use crate::setting::{SettingSource, resolve_setting};
+
+/// The built-in virtual bank.
+pub const SANDBOX_PAY: &str = "SANDBOX_PAY";
 
 /// `[plugins]`: what one call of a plugin may use. Applies to every provider entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,11 +3,9 @@
 //! Pure conversions. The checks have refused what is out of range; a rule that the domain refuses all the same is an
 //! error of the whole configuration, never a silent default.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chelseru_domain::PhoneNumber;
-use chelseru_domain::group::{Group, GroupPolicy};
 use chelseru_domain::identity::{IdentityRules, PasswordRules};
 use chelseru_domain::otp::OtpRules;
 use chelseru_domain::password::HashLimits;
@@ -17,7 +15,7 @@ use chelseru_domain::sms::queue::SmsRules;
 use chelseru_domain::sms::shield::ShieldRules;
 use chelseru_domain::token::{TokenKey, TokenRules, Tokens};
 
-use crate::{Config, Groups, Loaded, Problem, Problems, SettingSource};
+use crate::{Config, Loaded, Problem, Problems, SettingSource};
 
 pub fn otp_rules(config: &Config) -> OtpRules {
     let auth = &config.auth;
@@ -41,16 +39,9 @@ pub fn otp_rules(config: &Config) -> OtpRules {
 }
 
 pub fn identity_rules(config: &Config) -> IdentityRules {
-    let groups = match &config.auth.groups {
-        Groups::Any(_) => GroupPolicy::Any,
-        Groups::List(list) => {
-            let groups = list.iter().filter_map(|number| Group::from_number(i64::from(*number)).ok());
-            GroupPolicy::Only(groups.collect::<BTreeSet<_>>())
-        }
-    };
     let auth = &config.auth;
     IdentityRules {
-        groups,
+        groups: auth.groups.policy(),
         sessions_per_user_max: auth.sessions_per_user_max,
         session_absolute_max: Duration::from_secs(auth.session_absolute_seconds),
         refresh_repeat_max: Duration::from_secs(auth.refresh_repeat_seconds),

@@ -101,7 +101,7 @@ impl Running {
 
 /// The store itself, or the gateway that has it open. Errors: a text for the operator.
 pub(super) fn open(config_file: &Path) -> Result<Way, String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
     match Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default()) {
@@ -113,7 +113,7 @@ pub(super) fn open(config_file: &Path) -> Result<Way, String> {
 
 /// Records in the audit log what a command did to the store itself.
 pub(super) async fn record(config_file: &Path, store: &Store, event: AuditEvent) -> Result<(), String> {
-    let records_max = super::load(config_file)?.config.audit.records_max;
+    let records_max = super::load::load(config_file)?.config.audit.records_max;
     let audit = Audit::start(store.clone(), Arc::new(SystemClock), records_max);
     audit.record(event);
     audit.flush().await;

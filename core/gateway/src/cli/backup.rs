@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Errors: a text for the operator; no folder is left then.
 pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     if !data_dir.join(config::STORE_DIR).is_dir() {
         return Err(format!("{}: there is no store; was the gateway ever started?", data_dir.display()));
@@ -50,7 +50,7 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
 
 /// Errors: a text for the operator.
 pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     let work = tokio::task::spawn_blocking({
         let (folder, data_dir) = (folder.to_owned(), data_dir.clone());

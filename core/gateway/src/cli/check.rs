@@ -38,7 +38,7 @@ pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
 ///
 /// Errors: every problem.
 pub async fn check_file(config_file: &Path) -> Result<Report, String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let ground = Ground::look(&loaded.config, config_file)?;
     let running = Running::find(&ground).await;
     let mut warnings = machine::warnings(&loaded);

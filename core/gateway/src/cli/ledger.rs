@@ -10,7 +10,7 @@ use crate::config;
 ///
 /// Errors: the first difference, or why the store cannot be read.
 pub(super) fn verify(config_file: &Path) -> Result<(), String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let folder = config::data_dir(&loaded.config, config_file).join(config::STORE_DIR);
     if !folder.is_dir() {
         return Err(format!("{}: there is no store; was the gateway ever started?", folder.display()));

@@ -10,6 +10,7 @@ mod backup;
 mod check;
 mod conformance;
 mod ledger;
+mod load;
 mod plugin;
 mod scaffold;
 mod serve;
@@ -22,8 +23,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use check::{Report, check_file};
-
-use crate::config::{Config, Loaded};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -248,7 +247,7 @@ pub fn main() -> ExitCode {
 }
 
 fn openapi(config: &std::path::Path) -> Result<(), String> {
-    let loaded = load(config)?;
+    let loaded = load::load(config)?;
     println!("{:#}", crate::http::openapi::document(&loaded.config.server.base_path));
     Ok(())
 }
@@ -256,8 +255,4 @@ fn openapi(config: &std::path::Path) -> Result<(), String> {
 fn failed(reason: String) -> ExitCode {
     eprintln!("{reason}");
     ExitCode::FAILURE
-}
-
-fn load(config: &std::path::Path) -> Result<Loaded, String> {
-    Config::load(config).map_err(|problems| problems.to_string())
 }

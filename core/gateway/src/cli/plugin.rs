@@ -20,7 +20,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const STATUS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let (providers, running) = match ask(&loaded).await {
         Ok(mut status) => (status["providers"].take(), true),
         Err(reason) => {
@@ -49,7 +49,7 @@ pub(crate) async fn inspect(config_file: &Path, plugin: &str, as_json: bool) -> 
     let path = if plugin.ends_with(".wasm") || plugin.contains(std::path::MAIN_SEPARATOR) {
         PathBuf::from(plugin)
     } else {
-        let loaded = super::load(config_file)?;
+        let loaded = super::load::load(config_file)?;
         let data_dir = config::data_dir(&loaded.config, config_file);
         data_dir.join(plugins::PLUGINS_DIR).join(format!("{plugin}.wasm"))
     };

@@ -8,7 +8,7 @@ use crate::logging;
 use crate::server::{Server, ServerOptions};
 
 pub(crate) async fn serve(config_file: &Path) -> Result<(), String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let log = logging::start(&loaded.config.log);
     let server = Server::open(loaded, log, ServerOptions::default()).await?;
     let config = server.app().live().config.clone();

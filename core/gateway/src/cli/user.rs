@@ -69,7 +69,7 @@ pub(crate) enum Arguments {
 }
 
 pub(crate) async fn run(config_file: &Path, arguments: &Arguments) -> Result<(), String> {
-    let loaded = super::load(config_file)?;
+    let loaded = super::load::load(config_file)?;
     let accounts = Accounts::open(&loaded, config_file)?;
     let result = carry_out(&accounts, arguments).await;
     accounts.close().await;
