@@ -1,8 +1,9 @@
 //! Replays what the original was asked and compares what this gateway answers: status, shape of the body, and
 //! the texts that clients read.
 //!
-//! Here are login, sessions and messages; payments, chat and sockets have modules of their own, and what they share is in
-//! [`recorded`](crate::recorded). A recorded request is sent as it was, with placeholders (`<otp>`, `<jwt>`) filled in.
+//! Here are login, sessions and messages; payments, chat and sockets have modules of their own, and what they share
+//! is in [`recorded`](crate::recorded). A recorded request is sent as it was, with placeholders (`<otp>`, `<jwt>`)
+//! filled in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -316,7 +316,8 @@ async fn an_answer_about_another_amount_or_receipt_is_not_credited() {
     street.shop.check_ledger();
 }
 
-/// Questions, invented requests and a NOK before the payer has paid: a callback is a hint, and "not paid yet" is no end.
+/// Questions, invented requests and a NOK before the payer has paid: a callback is a hint, and "not paid yet" is no
+/// end.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_before_the_payer_paid_ends_nothing() {
     for gateway in ["ZARINPAL_COM", "PAYPING_IR"] {

@@ -1,6 +1,7 @@
 //! Rules that hold on every route: the spelling of numbers in paths, and of idempotency keys.
 //!
-//! The routes come from the document that the gateway serves, so that a new one is held to the rules without a word here.
+//! The routes come from the document that the gateway serves, so that a new one is held to the rules without a word
+//! here.
 
 use chelseru_domain::password::Password;
 use chelseru_tests::{Answer, TestGateway};

@@ -1,7 +1,7 @@
 //! Replays the recorded sockets of the original and compares what this gateway sends, frame by frame.
 //!
-//! `contract/websocket.json` holds the recordings. Where ours ends otherwise on purpose, [`DIFFERENCES`] says how, by the
-//! number of the original's defect. A recorded scenario that is neither the same nor listed fails.
+//! `contract/websocket.json` holds the recordings. Where ours ends otherwise on purpose, [`DIFFERENCES`] says how, by
+//! the number of the original's defect. A recorded scenario that is neither the same nor listed fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The protocol itself, on the echo route: the cases of the Autobahn test suite's groups 1 to 7, 9 and 10, by hand.
 //!
 //! The suite needs Python 2.7, so every test run has these cases as what a client sends and what it must get. The suite
-//! itself runs by `cargo xtask autobahn`. Group 6 is strict: a text that cannot become one any more closes before its end.
+//! itself runs by `cargo xtask autobahn`. Group 6 is strict: a text that cannot become one any more closes before its
+//! end.
 
 use std::time::Duration;
 

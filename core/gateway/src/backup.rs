@@ -1,10 +1,10 @@
 //! Backups: what a data folder holds, in a folder of its own, and back.
 //!
-//! A backup has the store as one checked file ([`STORE_FILE`]), the key, the plugins and the uploaded files; not what is
-//! made anew (compiled plugins, the operator's token), and not the configuration, which is its operator's. It is
-//! gathered beside its name, which it gets when it is whole. The store comes first: a file that is uploaded
-//! meanwhile is in no record and is collected later, one that is deleted meanwhile is missed by a record that is gone.
-//! It holds the key and every number: for its owner's eyes only, like the data folder.
+//! A backup has the store as one checked file ([`STORE_FILE`]), the key, the plugins and the uploaded files; not what
+//! is made anew (compiled plugins, the operator's token), and not the configuration, which is its operator's. It is
+//! gathered beside its name, which it gets when it is whole. The store comes first: a file that is uploaded meanwhile
+//! is in no record and is collected later, one that is deleted meanwhile is missed by a record that is gone. It holds
+//! the key and every number: for its owner's eyes only, like the data folder.
 
 use std::fs::{self, File};
 use std::io;

@@ -45,8 +45,9 @@ pub(crate) fn open(store: &Store, gateways: &PluginPaymentGateways) -> Result<Op
     Ok(open)
 }
 
-/// Settles what is due until the gateway stops: one task per gateway with open payments or a list to read, so that one that
-/// answers slowly or not at all holds up its own payments only. What a round began goes on when the stop comes.
+/// Settles what is due until the gateway stops: one task per gateway with open payments or a list to read, so that
+/// one that answers slowly or not at all holds up its own payments only. What a round began goes on when the stop
+/// comes.
 pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
     while !stop.is_cancelled() {

@@ -1,7 +1,7 @@
 //! Hot reload: one task turns changes of files into transactions.
 //!
-//! Each change becomes a [`Candidate`]. A change of the configuration file is taken whole or not at all. A change in the
-//! plugins folder is taken per provider: what loads takes over, what does not leaves its old self serving.
+//! Each change becomes a [`Candidate`]. A change of the configuration file is taken whole or not at all. A change in
+//! the plugins folder is taken per provider: what loads takes over, what does not leaves its old self serving.
 //!
 //! Invariants: a request sees one configuration from start to end; nothing that is refused changes what is
 //! served; a refusal is in the log, in `chelseru_reload_failures_total` and in the status.

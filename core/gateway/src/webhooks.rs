@@ -1,7 +1,8 @@
 //! The task that delivers events to webhooks.
 //!
 //! Each endpoint has a task of its own while something is due for it, so that one that does not answer holds up no
-//! other. Not here: when to try again (`chelseru-domain::webhook`), one delivery (`chelseru-outbound::money::webhooks`).
+//! other. Not here: when to try again (`chelseru-domain::webhook`), one delivery
+//! (`chelseru-outbound::money::webhooks`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -50,8 +50,9 @@
 //!
 //! - A call runs in a fresh instance and ends: by an answer, or by a [`CallError`] within its limits. Nothing of
 //!   it remains, and other calls do not notice.
-//! - Nothing runs before its kind, version and imports are checked, and nothing is called before the types of its functions are. A plugin has no files, sockets, arguments or
-//!   environment; its one way out is the `http` import, to granted hosts at public addresses.
+//! - Nothing runs before its kind, version and imports are checked, and nothing is called before the types of its
+//!   functions are. A plugin has no files, sockets, arguments or environment; its one way out is the `http` import,
+//!   to granted hosts at public addresses.
 //! - A provider is replaced only by one that passed every check.
 //! - No setting's value is in a log, an error or `Debug` output.
 //!

@@ -1,9 +1,9 @@
 //! A guest's standard output and error, on their way to the log.
 //!
 //! Both streams of a call share one budget; output above it is dropped, and one line reports that. A line goes out
-//! when it ends, when it grows past `LINE_BYTES_MAX`, or with the call. Each line passes the border (see `text`), because
-//! a plugin's debug print is the likeliest place for a key to leak.
-//! The stream always accepts: a guest that floods is neither slowed down nor informed.
+//! when it ends, when it grows past `LINE_BYTES_MAX`, or with the call. Each line passes the border (see `text`),
+//! because a plugin's debug print is the likeliest place for a key to leak. The stream always accepts: a guest that
+//! floods is neither slowed down nor informed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

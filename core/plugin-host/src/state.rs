@@ -1,9 +1,9 @@
 //! What one call owns while it runs, and where its limits are counted.
 //!
 //! A [`CallState`] lives and dies with its store: one call, or the self-description of a plugin that is being loaded
-//! (then there is no provider, and settings and network are denied). What a call used is added to its provider's figures
-//! when the state is dropped, whichever way the call ended.
-//! Not here: the imports (see `imports`), entering and leaving a call, and the wall clock (see `provider`).
+//! (then there is no provider, and settings and network are denied). What a call used is added to its provider's
+//! figures when the state is dropped, whichever way the call ended. Not here: the imports (see `imports`), entering
+//! and leaving a call, and the wall clock (see `provider`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

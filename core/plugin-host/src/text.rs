@@ -1,10 +1,10 @@
 //! The border for strings: every string that leaves a guest passes through [`Border`], and nothing else lets one out.
 //!
-//! Free text (a provider's words, codes, log lines) is cut to a bound, its control and direction characters are escaped,
-//! and secrets and long numbers are masked. A name that must stay exact (a message id, a reference) is kept or emptied:
-//! a changed id would be the id of something else. So a log line cannot be forged, a terminal cannot be driven, and no
-//! record in the store grows with what a provider sends.
-//! Types that hold guest strings say how by implementing [`GuestData`], which [`crate::Provider::call`] requires.
+//! Free text (a provider's words, codes, log lines) is cut to a bound, its control and direction characters are
+//! escaped, and secrets and long numbers are masked. A name that must stay exact (a message id, a reference) is kept
+//! or emptied: a changed id would be the id of something else. So a log line cannot be forged, a terminal cannot be
+//! driven, and no record in the store grows with what a provider sends. Types that hold guest strings say how by
+//! implementing [`GuestData`], which [`crate::Provider::call`] requires.
 //!
 //! Not here: bytes that only the guest reads again, and the sizes that one call may copy out (see `limits`).
 

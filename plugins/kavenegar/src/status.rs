@@ -2,8 +2,8 @@
 //!
 //! Both use the same states. No public source names the fields of a push, so `messageid` and `status` are read without
 //! regard to case from the query, from a form body, or from JSON: one object, an array of objects, or either of them
-//! under `entries`. A push of an incoming message (`from` or `message`, and no status) holds no report. Anything else is
-//! an error, so that the gateway answers 4xx and counts it.
+//! under `entries`. A push of an incoming message (`from` or `message`, and no status) holds no report. Anything else
+//! is an error, so that the gateway answers 4xx and counts it.
 
 use chelseru_plugin_sdk::json::Node;
 use chelseru_plugin_sdk::sms::push::Delivery;

@@ -81,8 +81,8 @@ fn inside<'x>(xml: &'x str, name: &str) -> Option<(&'x str, &'x str)> {
 /// The result of an operation.
 ///
 /// # Errors
-/// [`Answer::unclear`] for a fault, a page, or any other answer without a result; `unknown-outcome` for a result that is
-/// no plain code in an answer that is not 2xx.
+/// [`Answer::unclear`] for a fault, a page, or any other answer without a result; `unknown-outcome` for a result that
+/// is no plain code in an answer that is not 2xx.
 fn result<'a>(answer: &Answer, body: &'a str, operation: &str) -> Result<&'a str, Error> {
     if inside(body, "Fault").is_some() {
         return Err(answer.unclear_because("a SOAP fault"));

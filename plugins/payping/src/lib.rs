@@ -1,11 +1,11 @@
 //! PayPing, payment API v3.
 //!
-//! The provider counts toman: amounts are divided by ten here, which the rules make exact. The browser posts a form whose
-//! field `data` is a JSON text. `verify` needs the receipt number from that form. Anybody can invent the form, so an answer
-//! that denies the receipt is `claim-denied` and says nothing about the payment; without a claim the report of the payment
-//! names the receipt. Code, amount, our payment id and the receipt of every answer are compared before anything counts as
-//! paid, also for "confirmed before" (409 with 110).
-//! Source: the v1-v2-v3 documentation and the official WooCommerce plugin, as collected in 2026.
+//! The provider counts toman: amounts are divided by ten here, which the rules make exact. The browser posts a form
+//! whose field `data` is a JSON text. `verify` needs the receipt number from that form. Anybody can invent the form,
+//! so an answer that denies the receipt is `claim-denied` and says nothing about the payment; without a claim the
+//! report of the payment names the receipt. Code, amount, our payment id and the receipt of every answer are compared
+//! before anything counts as paid, also for "confirmed before" (409 with 110). Source: the v1-v2-v3 documentation and
+//! the official WooCommerce plugin, as collected in 2026.
 
 use chelseru_plugin_sdk::callback::Fields;
 use chelseru_plugin_sdk::context::PAYER_URL;

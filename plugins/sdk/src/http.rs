@@ -232,8 +232,8 @@ impl Answer {
     /// The error for an answer that is not the provider's own. The HTTP status decides: a redirect or a client error
     /// was not carried out ([`not_carried_out`]) and becomes `unauthorized` (401, 403, 407), `throttled` (429) or
     /// `unavailable`; [`OWN_FAILURES`] of a message become `broke-down`; anything else is `unknown-outcome` for
-    /// [`Request::act`] and [`Request::hand_over`], `unavailable` for [`Request::ask`]. The text names the HTTP status and
-    /// the kind of body, never the body.
+    /// [`Request::act`] and [`Request::hand_over`], `unavailable` for [`Request::ask`]. The text names the HTTP
+    /// status and the kind of body, never the body.
     pub fn unclear(&self) -> Error {
         let kind = match self.response.body.trim_ascii() {
             [] => "an empty body",

@@ -1,13 +1,13 @@
 //! Zarinpal, payment API v4.
 //!
-//! Bodies are JSON. Amounts are whole rial with `currency` IRR in both calls, so that the unit is never in doubt. The answer
-//! of `verify` names no amount: the stored amount is sent, and the provider refuses another one with -50. Errors come with
-//! any HTTP status, with `data` and `errors` as object or array; the code decides.
+//! Bodies are JSON. Amounts are whole rial with `currency` IRR in both calls, so that the unit is never in doubt. The
+//! answer of `verify` names no amount: the stored amount is sent, and the provider refuses another one with -50.
+//! Errors come with any HTTP status, with `data` and `errors` as object or array; the code decides.
 //!
 //! -51 of `verify` says only that nothing was paid so far: a payer who failed may try again in the same session, and a
-//! callback with `NOK` can be invented. `inquiry` tells when the session is over (`FAILED`, `REVERSED`); it is asked when a
-//! callback says `NOK`.
-//! Source: the v4 reference as collected in 2026 from the official PHP and Node libraries and others.
+//! callback with `NOK` can be invented. `inquiry` tells when the session is over (`FAILED`, `REVERSED`); it is asked
+//! when a callback says `NOK`. Source: the v4 reference as collected in 2026 from the official PHP and Node libraries
+//! and others.
 
 use chelseru_plugin_sdk::callback::Fields;
 use chelseru_plugin_sdk::http::{Answer, Request};

@@ -1,8 +1,8 @@
 //! Reading, locating and checking a configuration file.
 //!
-//! Every problem names file, line, key, the value that was found and what is accepted. Mistakes of shape (syntax, unknown
-//! keys, wrong types) are reported together, and when there are none, all values that are not accepted. A secret's value
-//! never appears in a problem.
+//! Every problem names file, line, key, the value that was found and what is accepted. Mistakes of shape (syntax,
+//! unknown keys, wrong types) are reported together, and when there are none, all values that are not accepted. A
+//! secret's value never appears in a problem.
 
 mod problem;
 

@@ -83,8 +83,8 @@ impl UserAgentParser for UapCore {
 
 /// What user agents say: a bounded cache, and behind it a thread that holds the rules while they are needed.
 ///
-/// A login asks ahead ([`Agents::prepare`]), so that a list of sessions finds its answers in the cache. No worker thread
-/// of the runtime ever makes or runs the rules.
+/// A login asks ahead ([`Agents::prepare`]), so that a list of sessions finds its answers in the cache. No worker
+/// thread of the runtime ever makes or runs the rules.
 pub(crate) struct Agents {
     make: Arc<MakeParser>,
     cache: moka::sync::Cache<String, Arc<Agent>>,

@@ -1,6 +1,6 @@
-//! Random histories of payments and spends against the bank's own books: faults, crashes, callbacks that are lost, doubled,
-//! early, invented or in any order, lists of the bank, and payments after the end. A failure names its seed; `CHELSERU_SEED=n` runs that one alone, `CHELSERU_HISTORIES=n`
-//! another number of them.
+//! Random histories of payments and spends against the bank's own books: faults, crashes, callbacks that are lost,
+//! doubled, early, invented or in any order, lists of the bank, and payments after the end. A failure names its seed;
+//! `CHELSERU_SEED=n` runs that one alone, `CHELSERU_HISTORIES=n` another number of them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -131,8 +131,8 @@ async fn alive<T>(world: &World, work: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// A callback of the payer's browser or of anybody: with the true receipt, an invented one or none, with the payment's own
-/// key or without.
+/// A callback of the payer's browser or of anybody: with the true receipt, an invented one or none, with the
+/// payment's own key or without.
 fn any_callback(world: &World, reference: &str, random: &mut Random, totals: &mut Totals) -> Callback {
     let mut callback = callback(reference, random.below(4) != 0);
     match random.below(4) {
@@ -220,7 +220,8 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 }
             }
             7..=8 => {
-                // Lost when it is never drawn, doubled when it is drawn twice, in any order, before the payer paid or after.
+                // Lost when it is never drawn, doubled when it is drawn twice, in any order, before the payer paid or
+                // after.
                 if let Some(reference) = some(&mut random) {
                     let callback = any_callback(&world, &reference, &mut random, totals);
                     for _ in 0..=random.below(2) {

@@ -1,10 +1,10 @@
 //! `chelseru plugin test`: a component meets what providers really answer.
 //!
 //! The plugin runs in the gateway's own host with its usual limits; in the place of the network stand scripted answers:
-//! none at all, web pages, empty and cut bodies, server errors, nonsense in JSON. Whatever comes, a call must end with a
-//! typed error, never in a trap or over a limit, never as a success, and no secret may stand in its text. What the host
-//! says was not sent may be repeated; what may have been sent must be an unknown outcome.
-//! Not here: what a provider's own answers mean, which is for the plugin's unit tests.
+//! none at all, web pages, empty and cut bodies, server errors, nonsense in JSON. Whatever comes, a call must end
+//! with a typed error, never in a trap or over a limit, never as a success, and no secret may stand in its text. What
+//! the host says was not sent may be repeated; what may have been sent must be an unknown outcome. Not here: what a
+//! provider's own answers mean, which is for the plugin's unit tests.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -74,7 +74,8 @@ enum Command {
     /// Write the store, the key, the plugins and the uploaded files into a new folder.
     ///
     /// Works while a gateway runs, which is asked to do it; changes wait for about two seconds for each million
-    /// records. The folder holds the key and every number: keep it like the data folder. The configuration is not in it.
+    /// records. The folder holds the key and every number: keep it like the data folder. The configuration is not in
+    /// it.
     Backup {
         /// A folder that does not exist yet, outside of the data folder.
         folder: PathBuf,

@@ -1,9 +1,9 @@
 //! SMS providers: from the domain's port to provider plugins.
 //!
-//! [`sms_route`] gives the domain one [`provider::PluginSms`] per selected entry, each behind its gate. Whether an error
-//! is final, may be tried with another provider, or leaves the outcome unknown is the domain's decision; `words` only
-//! translates. [`Reports`] reads the delivery reports that providers push, [`SandboxInbox`] shows what the trial
-//! provider would send.
+//! [`sms_route`] gives the domain one [`provider::PluginSms`] per selected entry, each behind its gate. Whether an
+//! error is final, may be tried with another provider, or leaves the outcome unknown is the domain's decision;
+//! `words` only translates. [`Reports`] reads the delivery reports that providers push, [`SandboxInbox`] shows what
+//! the trial provider would send.
 
 mod inbox;
 mod provider;

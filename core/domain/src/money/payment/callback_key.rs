@@ -1,8 +1,9 @@
 //! The unguessable part of a payment's callback address.
 //!
-//! Gateways send the payer back to the address they were given, with its query. A callback that brings the key back comes
-//! from the payer's browser; one with another key is not about this payment. A callback without one is tolerated, because
-//! some gateways drop the query, and clients may ask by the reference alone. The key proves nothing about money.
+//! Gateways send the payer back to the address they were given, with its query. A callback that brings the key back
+//! comes from the payer's browser; one with another key is not about this payment. A callback without one is
+//! tolerated, because some gateways drop the query, and clients may ask by the reference alone. The key proves
+//! nothing about money.
 
 use subtle::ConstantTimeEq;
 
@@ -44,7 +45,8 @@ pub(super) enum Vouched {
     Wrong,
 }
 
-/// Compares the key in a query with a payment's. Of several the last one counts: what was appended last is the gateway's.
+/// Compares the key in a query with a payment's. Of several the last one counts: what was appended last is the
+/// gateway's.
 pub(super) fn check(query: &str, key: &str) -> Vouched {
     let named = |pair: &str| {
         let (name, value) = pair.split_once('=')?;

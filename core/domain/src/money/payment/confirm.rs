@@ -1,10 +1,11 @@
 //! Asking a gateway about one payment, and acting on its answer.
 //!
 //! Everybody who wants to know ends here: the reconciler, a callback, the gateway's list, the staff. One question per
-//! payment at a time; callers that waited share the answer unless they bring a claim that is new. Claims are tried from the
-//! newest on; one that the gateway denies is dropped and says nothing, and the last question is the one without a claim.
-//! Repeated callbacks without anything new are answered from the store for [`REPEAT_MIN`], so that refreshing a page asks
-//! the bank once. A gateway that was asked too often is left alone for as long as it says ([`Holds`]).
+//! payment at a time; callers that waited share the answer unless they bring a claim that is new. Claims are tried
+//! from the newest on; one that the gateway denies is dropped and says nothing, and the last question is the one
+//! without a claim. Repeated callbacks without anything new are answered from the store for [`REPEAT_MIN`], so that
+//! refreshing a page asks the bank once. A gateway that was asked too often is left alone for as long as it says
+//! ([`Holds`]).
 
 use std::time::Duration;
 
@@ -378,8 +379,8 @@ fn is_askable(payment: &Payment, why: &Why, now: Timestamp) -> bool {
     }
 }
 
-/// Whether a caller's question goes to the gateway now. `shared`: somebody else asked while this caller waited; `since`: for
-/// how long nobody asked.
+/// Whether a caller's question goes to the gateway now. `shared`: somebody else asked while this caller waited;
+/// `since`: for how long nobody asked.
 fn asks_now(payment: &Payment, why: &Why, shared: bool, since: Option<Duration>) -> bool {
     let Why::Callback { claim, vouched } = why else { return !shared };
     let news = !payment.has_claim(claim);

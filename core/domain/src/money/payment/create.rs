@@ -52,7 +52,8 @@ pub enum CreateError {
     /// Another payment of this order is open, with other terms.
     #[error("payment {} of this order is open", .0.id)]
     OrderOpen(Box<Payment>),
-    /// The gateway did not take it, or is left alone for a while because it was asked too often. A stored payment failed.
+    /// The gateway did not take it, or is left alone for a while because it was asked too often. A stored payment
+    /// failed.
     #[error(transparent)]
     Gateway(GatewayError),
     #[error("the operating system gives no randomness")]

@@ -101,8 +101,8 @@ impl EndReason {
         })
     }
 
-    /// The error that [`EndReason::of`] was made from, for a repeated request; with the gateway's own words when the record
-    /// kept them.
+    /// The error that [`EndReason::of`] was made from, for a repeated request; with the gateway's own words when the
+    /// record kept them.
     #[must_use]
     pub fn gateway_error(self, refusal: Option<PaymentRefusal>) -> GatewayError {
         let reason = |code| match refusal {

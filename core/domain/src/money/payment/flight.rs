@@ -12,8 +12,8 @@ use super::gateway::GatewayError;
 use super::verdict;
 use crate::Timestamp;
 
-/// For how long it is remembered that a payment was asked about: the longest time for which a repeated callback is answered
-/// without asking.
+/// For how long it is remembered that a payment was asked about: the longest time for which a repeated callback is
+/// answered without asking.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// One question per payment at a time, and when it was asked.
@@ -80,8 +80,8 @@ impl Flight {
     }
 }
 
-/// Gateways that were asked too often, and until when they are left alone. In memory: after a restart the first question
-/// learns it again.
+/// Gateways that were asked too often, and until when they are left alone. In memory: after a restart the first
+/// question learns it again.
 #[derive(Default)]
 pub(super) struct Holds(Mutex<HashMap<String, Timestamp>>);
 

@@ -58,7 +58,8 @@ pub trait PaymentGateway: Send + Sync {
         claim: Option<PaymentClaim>,
     ) -> Result<Verdict, GatewayError>;
 
-    /// The payments that are paid and wait for a confirmation; asked only of gateways whose rules say that they can tell.
+    /// The payments that are paid and wait for a confirmation; asked only of gateways whose rules say that they can
+    /// tell.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Payments that a gateway lists as paid and unconfirmed.
 //!
-//! A listed payment is asked about whatever state it is in. One that cannot be credited, and a reference that is none of
-//! ours, are reported once: as an error in the log, as an event, and in [`Payments::uncredited`]. Another application that
-//! shares the account at the gateway shows up here, too.
+//! A listed payment is asked about whatever state it is in. One that cannot be credited, and a reference that is none
+//! of ours, are reported once: as an error in the log, as an event, and in [`Payments::uncredited`]. Another
+//! application that shares the account at the gateway shows up here, too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,15 +1,15 @@
 //! Payments: created, confirmed by the gateway, settled once.
 //!
 //! [`Payments::create`] makes a payment and gets it known to the selected gateway; [`Payments::callback`] takes what a
-//! browser brings back as a hint that it is time to ask; [`Payments::reconcile`] asks without a hint. `confirm` asks the
-//! gateway about what is stored, judges the answer ([`verdict`]) and lets the store change state and money together.
-//! Invariants: a client's word changes neither amount nor state; one question per payment at a time, and callers that
-//! waited for it share its answer; a payment stays with the gateway that began it; whatever is dropped half way is found
-//! again by the queue of open payments; money that a gateway took is credited even after the payment ended, on the
-//! gateway's word.
+//! browser brings back as a hint that it is time to ask; [`Payments::reconcile`] asks without a hint. `confirm` asks
+//! the gateway about what is stored, judges the answer ([`verdict`]) and lets the store change state and money
+//! together. Invariants: a client's word changes neither amount nor state; one question per payment at a time, and
+//! callers that waited for it share its answer; a payment stays with the gateway that began it; whatever is dropped
+//! half way is found again by the queue of open payments; money that a gateway took is credited even after the
+//! payment ended, on the gateway's word.
 //!
-//! Not here: HTTP shapes and detaching from a connection (the gateway), protocols (plugins). Next: `gateway` (the port),
-//! `verdict`, `confirm`, `listed` (payments that a gateway lists as paid), `reversal` (giving back).
+//! Not here: HTTP shapes and detaching from a connection (the gateway), protocols (plugins). Next: `gateway` (the
+//! port), `verdict`, `confirm`, `listed` (payments that a gateway lists as paid), `reversal` (giving back).
 
 mod end;
 pub mod gateway;

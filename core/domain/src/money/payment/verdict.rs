@@ -1,11 +1,11 @@
 //! Judges a gateway's answer: what it means for a payment, and when to ask again. Pure: no clock, store or gateway.
 //!
 //! One rule: only the gateway's explicit yes credits. While the payment's window is open, only its own "cancelled",
-//! "failed for good" or "paid" ends the payment; "not paid" and "unknown" mean that the payer may still be at the bank, and
-//! a callback changes nothing about that. After the window an explicit no ends the payment. Everything else stays pending
-//! and is asked again. The single exception is a gateway that gives unconfirmed money back by itself: when it could not be
-//! reached at all until that has certainly happened, the payment ends as returned. It does not when a question may have
-//! arrived there, because that question may have confirmed the payment.
+//! "failed for good" or "paid" ends the payment; "not paid" and "unknown" mean that the payer may still be at the
+//! bank, and a callback changes nothing about that. After the window an explicit no ends the payment. Everything else
+//! stays pending and is asked again. The single exception is a gateway that gives unconfirmed money back by itself:
+//! when it could not be reached at all until that has certainly happened, the payment ends as returned. It does not
+//! when a question may have arrived there, because that question may have confirmed the payment.
 
 use std::time::Duration;
 
