@@ -18,7 +18,7 @@ use crate::grants::Grants;
 use crate::limits::{Exceeded, Limits};
 use crate::meter::{Meter, Turn};
 use crate::output::{GuestOutput, GuestStream, Stream};
-use crate::stats::Stats;
+use crate::stats::{HttpUse, Stats};
 use crate::text::Border;
 
 /// Random bytes that a guest may ask for at once.
@@ -63,23 +63,6 @@ pub(crate) struct CallState {
     wasi: Option<WasiCtx>,
     table: ResourceTable,
     memory_bytes: usize,
-}
-
-/// HTTP of one call.
-#[derive(Debug, Default)]
-pub(crate) struct HttpUse {
-    /// Requests asked for, refused ones included.
-    pub(crate) requests: u32,
-    /// Requests that may have reached their host.
-    pub(crate) requests_sent: u32,
-    pub(crate) bytes_out: usize,
-    pub(crate) bytes_in: usize,
-}
-
-impl HttpUse {
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes_out.saturating_add(self.bytes_in)
-    }
 }
 
 impl CallState {
