@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use chelseru_store::chat::{
-    Appended, FileId, Judged, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage, RoomFacts,
-    RoomId,
+    Appended, FileId, Judged, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
+    MessagePage, RoomFacts, RoomId,
 };
 use tokio::sync::oneshot;
 
@@ -119,7 +119,8 @@ impl ChatService {
         self.entrance.expect(&self.store, room)?;
         let (sender, receiver) = oneshot::channel();
         let stored = self.entrance.sender();
-        self.store.chat_message_change(room, seq, actor, edit, self.clock.now(), judge, move |result| {
+        let change = MessageChange { room, seq, actor, edit, now: self.clock.now() };
+        self.store.chat_message_change(change, judge, move |result| {
             let (place, event, result) = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
                     let view = MessageView { message, sender_name };

@@ -9,13 +9,16 @@ use chelseru_store::{Store, StoreError};
 use super::{Message, MessageView, PublicUser};
 use crate::ids::UserId;
 
+/// Messages, and edits with their revision.
+pub(super) type Missed = (Vec<MessageView>, Vec<(u64, MessageView)>);
+
 /// Messages by number, and edits by revision, after what was seen up to the heads. Each message comes as it is now.
 pub(super) fn missed(
     store: &Store,
     room: RoomId,
     seen: (u64, u64),
     heads: (u64, u64),
-) -> Result<(Vec<MessageView>, Vec<(u64, MessageView)>), StoreError> {
+) -> Result<Missed, StoreError> {
     let mut names: HashMap<UserId, Arc<str>> = HashMap::new();
     let mut view = |message: Message| {
         let name = names.entry(message.sender).or_insert_with(|| name_of(store, message.sender));

@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::files::{FileDraft, FileKept, StoredFile};
 pub use crate::types::{FileId, OrganizationId, RoomId};
 pub use message::{
-    Appended, Edited, Message, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage,
+    Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
+    MessagePage,
 };
 pub use organization::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
 pub use room::{

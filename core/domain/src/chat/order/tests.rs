@@ -113,7 +113,7 @@ fn a_message_waits_for_the_one_before_it_and_so_does_its_caller() {
 #[test]
 fn messages_edits_and_changes_of_the_room_are_one_order() {
     let mut world = World::beginning(at(2, 1, 1));
-    let history = vec![
+    let history = [
         posted(at(3, 1, 1)),
         removed(at(3, 1, 2), 9),
         posted(at(4, 1, 2)),

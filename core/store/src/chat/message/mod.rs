@@ -73,6 +73,16 @@ pub enum MessageEdit {
     Delete,
 }
 
+/// An edit or a deletion that waits for its judge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageChange {
+    pub room: RoomId,
+    pub seq: u64,
+    pub actor: UserId,
+    pub edit: MessageEdit,
+    pub now: Timestamp,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageEdited {
     pub message: Message,
@@ -121,15 +131,11 @@ impl Store {
     /// As [`Store::chat_message_append`].
     pub fn chat_message_change(
         &self,
-        room: RoomId,
-        seq: u64,
-        actor: UserId,
-        edit: MessageEdit,
-        now: Timestamp,
+        change: MessageChange,
         judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
         then: impl FnOnce(Result<Judged<MessageEdited>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        on_engine!(self, chat_message_change(room, seq, actor, edit, now, judge, then))
+        on_engine!(self, chat_message_change(change, judge, then))
     }
 
     /// One message, deleted ones too.

@@ -1,7 +1,8 @@
 //! Statements of sled.
 
 use crate::chat::message::{
-    Appended, Edited, Message, MessageBody, MessageDraft, MessageEdit, MessageEdited, MessagePage,
+    Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
+    MessagePage,
 };
 use crate::chat::room::RoomFacts;
 use crate::chat::sled::facts::facts;
@@ -31,15 +32,11 @@ impl Sled {
 
     pub(crate) fn chat_message_change(
         &self,
-        room: RoomId,
-        seq: u64,
-        actor: UserId,
-        edit: MessageEdit,
-        now: Timestamp,
+        wanted: MessageChange,
         judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
         then: impl FnOnce(Result<Judged<MessageEdited>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.change_then(move |txn| change(txn, room, seq, actor, edit, now, judge), then)
+        self.change_then(move |txn| change(txn, wanted, judge), then)
     }
 
     pub(crate) fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
@@ -206,13 +203,10 @@ fn append(
 
 fn change(
     txn: &mut Txn,
-    room: RoomId,
-    seq: u64,
-    actor: UserId,
-    edit: MessageEdit,
-    now: Timestamp,
+    wanted: MessageChange,
     judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal>,
 ) -> Result<Judged<MessageEdited>, StoreError> {
+    let MessageChange { room, seq, actor, edit, now } = wanted;
     let Some(facts) = facts(txn, room, actor, None)? else { return Ok(Judged::Missing) };
     let key = key::message(room, seq);
     let Some(found) = txn.get_record::<MessageRecord>(&key)?.filter(|record| !record.deleted) else {
