@@ -348,7 +348,8 @@ async fn serve(file: &Path) -> Result<(), String> {
     let loaded = Config::load(file).map_err(|problems| problems.to_string())?;
     let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() });
     let clock = Arc::new(SystemClock);
-    let options = ServerOptions { clock, print_sandbox: false, test_routes: false };
+    let options =
+        ServerOptions { clock, print_sandbox: false, test_routes: false, ..ServerOptions::default() };
     Server::open(loaded, log, options).await.map(drop)
 }
 

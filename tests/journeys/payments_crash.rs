@@ -136,7 +136,11 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
     println!("{} paid, {in_doubt} of them unanswered, {unconfirmed} unconfirmed, {ROUNDS} kills", paid.len());
 
     // And it says so when it is not right.
-    let db = sled::open(dir.path().join("data/db/sled")).expect("nobody has it open");
+    let db = sled::Config::new()
+        .path(dir.path().join("data/db/sled"))
+        .segment_size(4 << 20)
+        .open()
+        .expect("nobody has it open");
     // The first block: postings 1 to 15.
     db.remove([b"$b", 0_u64.to_be_bytes().as_slice()].concat()).expect("removed").expect("it was there");
     db.flush().expect("flushed");

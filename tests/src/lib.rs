@@ -34,7 +34,7 @@ pub struct TestGateway {
     /// The application, for what no route offers.
     pub app: Arc<App>,
     stop: CancellationToken,
-    task: Option<JoinHandle<()>>,
+    task: Option<JoinHandle<Result<(), String>>>,
 }
 
 /// The tokens of a login.
@@ -62,7 +62,12 @@ impl TestGateway {
         let until = Instant::now() + PATIENCE;
         let server = loop {
             let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
-            let options = ServerOptions { clock: clock.clone(), print_sandbox: false, test_routes: true };
+            let options = ServerOptions {
+                clock: clock.clone(),
+                print_sandbox: false,
+                test_routes: true,
+                ..ServerOptions::default()
+            };
             match Server::open(loaded, log.clone(), options).await {
                 Ok(server) => break server,
                 // The previous server releases the store with its last task.
@@ -156,7 +161,8 @@ impl TestGateway {
     pub async fn stop(mut self) -> tempfile::TempDir {
         self.stop.cancel();
         if let Some(task) = self.task.take() {
-            task.await.expect("the gateway ends without a panic");
+            let ended = task.await.expect("the gateway ends without a panic");
+            ended.expect("everything is stored when the gateway ends");
         }
         let empty = tempfile::tempdir().expect("a folder");
         std::mem::replace(&mut self.dir, empty)

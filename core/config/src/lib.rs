@@ -88,6 +88,7 @@ impl Config {
         note(self.log.format != next.log.format, "log.format");
         note(self.data.dir != next.data.dir, "data.dir");
         note(self.data.cache_mib != next.data.cache_mib, "data.cache_mib");
+        note(self.data.disk_reserve_mib != next.data.disk_reserve_mib, "data.disk_reserve_mib");
         note(self.plugins.calls_max != next.plugins.calls_max, "plugins.calls_max");
         keys
     }

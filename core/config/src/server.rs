@@ -105,11 +105,14 @@ pub struct Data {
     pub dir: PathBuf,
     /// Memory for the database's page cache, in MiB. Read at start.
     pub cache_mib: u64,
+    /// Free space of the disk that is kept for logins and payments, in MiB: below it, uploads and messages answer 507.
+    /// 0 keeps none. Default: 256, but at most a quarter of the disk.
+    pub disk_reserve_mib: Option<u64>,
 }
 
 impl Default for Data {
     fn default() -> Self {
-        Data { dir: "data".into(), cache_mib: 128 }
+        Data { dir: "data".into(), cache_mib: 128, disk_reserve_mib: None }
     }
 }
 
@@ -158,5 +161,6 @@ impl Checker<'_> {
         }
         self.rule("audit.records_max", config.audit.records_max, audit::RECORDS);
         self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
+        self.range("data.disk_reserve_mib", config.data.disk_reserve_mib.unwrap_or(0), 0, 1 << 30);
     }
 }

@@ -4,7 +4,7 @@
 //! deadlines use the monotonic clock and do not come from here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use chelseru_store::Timestamp;
 
@@ -22,6 +22,75 @@ impl Clock for SystemClock {
         // A clock set before 1970 reads as 1970: every code and token is then refused or lives on, none is forged.
         Timestamp::default().plus(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
+}
+
+/// A jump of the operating system's clock that is believed at once.
+const JUMP_BELIEVED: Duration = Duration::from_secs(60);
+/// How long a longer jump must last before it is believed.
+const JUMP_HELD: Duration = Duration::from_secs(600);
+
+/// The operating system's clock without its short jumps.
+///
+/// A clock that is a day ahead for some seconds would end open payments and sessions for ever. A jump of more than
+/// [`JUMP_BELIEVED`], in either direction, is therefore believed only after it has lasted for [`JUMP_HELD`]; until then
+/// time goes on as before, by the monotonic clock. Slewing and small corrections are followed at once.
+#[derive(Debug)]
+pub struct SteadyClock {
+    start: Instant,
+    /// Microseconds from the monotonic clock since `start` to the time of day.
+    offset: AtomicU64,
+    /// When the jump was first seen, in microseconds since `start`, plus 1; 0 while there is none.
+    jumped: AtomicU64,
+}
+
+impl SteadyClock {
+    #[must_use]
+    pub fn new() -> Self {
+        let offset = AtomicU64::new(SystemClock.now().as_micros());
+        SteadyClock { start: Instant::now(), offset, jumped: AtomicU64::new(0) }
+    }
+
+    /// The time, when the operating system says `wall` at `monotonic` microseconds after the start.
+    fn at(&self, wall: u64, monotonic: u64) -> u64 {
+        let steady = monotonic.saturating_add(self.offset.load(Ordering::Relaxed));
+        let jumped = self.jumped.load(Ordering::Relaxed);
+        if wall.abs_diff(steady) > micros(JUMP_BELIEVED) {
+            if jumped == 0 {
+                tracing::warn!(
+                    seconds = wall.abs_diff(steady) / 1_000_000,
+                    "the clock jumped; it is not believed yet"
+                );
+                self.jumped.store(monotonic + 1, Ordering::Relaxed);
+                return steady;
+            }
+            if monotonic < jumped.saturating_add(micros(JUMP_HELD)) {
+                return steady;
+            }
+            tracing::warn!("the clock stays where it jumped to; it is believed now");
+        }
+        if jumped != 0 {
+            self.jumped.store(0, Ordering::Relaxed);
+        }
+        self.offset.store(wall.saturating_sub(monotonic), Ordering::Relaxed);
+        wall
+    }
+}
+
+impl Default for SteadyClock {
+    fn default() -> Self {
+        SteadyClock::new()
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        let monotonic = micros(self.start.elapsed());
+        Timestamp::from_micros(self.at(SystemClock.now().as_micros(), monotonic))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A clock that tests move by hand.
@@ -74,6 +143,32 @@ mod tests {
         assert_eq!(written(1_769_860_800_000_001), "2026-01-31T12:00:00.000001Z");
         assert_eq!(written(0), "1970-01-01T00:00:00Z");
         assert!(written(u64::MAX).starts_with("9999-12-30T"));
+    }
+
+    #[test]
+    fn a_short_jump_is_not_believed_and_a_lasting_one_is() {
+        const SECOND: u64 = 1_000_000;
+        const DAY: u64 = 86_400 * SECOND;
+        let noon = 1_769_860_800 * SECOND;
+        let clock = SteadyClock { offset: AtomicU64::new(noon), ..SteadyClock::new() };
+        // What the operating system says, and what the clock makes of it, seconds after the start.
+        let at = |seconds: u64, wall: u64| clock.at(wall, seconds * SECOND) - noon;
+        assert_eq!(at(1, noon + SECOND), SECOND);
+        // Small corrections are followed: 60 s, not more.
+        assert_eq!(at(2, noon + 62 * SECOND), 62 * SECOND);
+        assert_eq!(at(3, noon + 3 * SECOND), 3 * SECOND);
+        assert_eq!(at(4, noon + 64 * SECOND + 1), 4 * SECOND);
+        // A day ahead for some seconds, and back.
+        assert_eq!(at(5, noon + DAY), 5 * SECOND);
+        assert_eq!(at(15, noon + DAY + 10 * SECOND), 15 * SECOND);
+        assert_eq!(at(16, noon + 16 * SECOND), 16 * SECOND);
+        // A day back, for good.
+        assert_eq!(at(20, noon - DAY), 20 * SECOND);
+        assert_eq!(at(619, noon - DAY + 599 * SECOND), 619 * SECOND);
+        let believed = clock.at(noon - DAY + 601 * SECOND, 621 * SECOND);
+        assert_eq!(believed, noon - DAY + 601 * SECOND);
+        let next = clock.at(noon - DAY + 602 * SECOND, 622 * SECOND);
+        assert_eq!(next, noon - DAY + 602 * SECOND);
     }
 
     #[test]

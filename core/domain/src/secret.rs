@@ -22,6 +22,8 @@ pub enum KeyUse {
     SmsReports,
     /// Signs links to uploaded files.
     FileLinks,
+    /// Says in a store which key belongs to it.
+    StoreMark,
     /// Signs tokens with HS256 from the second rotation on: the number, from 2.
     JwtHs256Later(u32),
 }
@@ -30,6 +32,7 @@ impl KeyUse {
     fn label(self) -> Cow<'static, str> {
         match self {
             KeyUse::FileLinks => "chelseru/file-links/1".into(),
+            KeyUse::StoreMark => "chelseru/store-mark/1".into(),
             KeyUse::SmsReports => "chelseru/sms-reports/1".into(),
             KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),
             KeyUse::JwtHs256 => "chelseru/jwt-hs256/1".into(),

@@ -334,8 +334,11 @@ async fn expired_refresh_and_foreign_tokens_open_nothing() {
     // The same numbers, signed by another gateway.
     let elsewhere =
         Tokens::new(TokenRules::default(), &MasterKey::from_bytes([4; 32]).derive(KeyUse::JwtHs256)).unwrap();
-    let subject =
-        chelseru_domain::token::TokenSubject { user_id: login.user_id, session_id: login.session_id };
+    let subject = chelseru_domain::token::TokenSubject {
+        user_id: login.user_id,
+        session_id: login.session_id,
+        binding: None,
+    };
     let foreign = elsewhere.issue(chelseru_domain::token::TokenType::Access, subject, START).unwrap();
     assert_eq!(world.identity.caller(&foreign), Err(TokenError::Invalid));
     world.clock.advance(Duration::from_secs(299));
@@ -366,6 +369,7 @@ async fn a_token_for_a_user_that_is_not_there_names_that() {
     let subject = chelseru_domain::token::TokenSubject {
         user_id: chelseru_domain::ids::UserId(999),
         session_id: login.session_id,
+        binding: None,
     };
     let token = tokens.issue(chelseru_domain::token::TokenType::Access, subject, START).unwrap();
     assert_eq!(world.identity.caller(&token), Err(TokenError::UserNotFound));

@@ -14,6 +14,7 @@ use chelseru_domain::audit::AuditEvent;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::identity::Identity;
+use chelseru_domain::operator::Storage;
 use chelseru_domain::otp::OtpService;
 use chelseru_domain::payment::Payments;
 use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
@@ -27,7 +28,7 @@ use chelseru_outbound::money::webhooks::Endpoints;
 use chelseru_outbound::sms::{Reports, SandboxInbox};
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_sockets::{Hub, Sockets};
-use chelseru_store::{Health, Store, StoreError, StoreOptions};
+use chelseru_store::{Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +40,7 @@ use crate::ground::{Ground, Standing};
 use crate::metrics::Metrics;
 use crate::reload::ReloadStatus;
 use crate::services::Services;
+use crate::store_watch::{self, RecordCount};
 use crate::{messages, payments};
 
 /// What requests share.
@@ -61,6 +63,7 @@ pub struct App {
     pub detached: TaskTracker,
     /// Chat over sockets; they are told to end before the gateway stops.
     pub sockets: Arc<Sockets>,
+    pub(crate) records: RecordCount,
     pub sms_queue: SmsQueue,
     pub shield: Arc<Shield>,
     pub(crate) api: Arc<Api>,
@@ -134,6 +137,7 @@ impl App {
             hub: standing.sockets.hub.clone(),
             detached: shared.services.detached.clone(),
             sockets: standing.sockets.clone(),
+            records: RecordCount::default(),
             sms_queue: standing.sms_queue.clone(),
             shield: shared.services.shield.clone(),
             clock: shared.services.clock.clone(),
@@ -176,7 +180,7 @@ impl App {
 
     /// Whether durable writes are possible.
     pub fn is_healthy(&self) -> bool {
-        self.store.health() == Health::Serving
+        store_watch::storage(&self.store) == Storage::Serving
     }
 
     /// What `status/` answers.
@@ -208,7 +212,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
-    let options =
-        StoreOptions { cache_bytes: config.data.cache_mib * 1024 * 1024, ..StoreOptions::default() };
+    let options = StoreOptions {
+        cache_bytes: config.data.cache_mib * 1024 * 1024,
+        disk_reserve_bytes: config.data.disk_reserve_mib.map(|mib| mib * 1024 * 1024),
+        ..StoreOptions::default()
+    };
     Store::open(data_dir.join(config::STORE_DIR), options)
 }

@@ -1,18 +1,25 @@
 //! Backups: what a data folder holds, in a folder of its own, and back.
 //!
-//! A backup has the store as one checked file ([`STORE_FILE`]), the key, the plugins and the uploaded files; not what
-//! is made anew (compiled plugins, the operator's token), and not the configuration, which is its operator's. It is
-//! gathered beside its name, which it gets when it is whole. The store comes first: a file that is uploaded meanwhile
-//! is in no record and is collected later, one that is deleted meanwhile is missed by a record that is gone. It holds
-//! the key and every number: for its owner's eyes only, like the data folder.
+//! A backup holds the store as one checked file ([`STORE_FILE`]), the key, the plugins, the uploaded files, and a
+//! manifest with the size and hash of each ([`manifest`]). It leaves out what is made anew (compiled plugins, the
+//! operator's token) and the configuration, which is the operator's own. It is gathered beside its name, which it gets
+//! when it is whole and on the disk. It holds the key and every number: for its owner's eyes only, like the data folder.
+//!
+//! Invariants: no change waits for a backup's target, because the store is exported to its own disk first; a restore
+//! writes nothing unless every file of the manifest is there and unaltered, and copies no others. The store comes first: a
+//! file that is uploaded meanwhile is in no record and is collected later, one that is deleted meanwhile is missed by
+//! a record that is gone.
+
+mod manifest;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use chelseru_http::operator::Copied;
 use chelseru_outbound::plugins;
 use chelseru_store::Store;
+use manifest::{Entry, Manifest};
 
 use crate::config::STORE_DIR;
 use crate::{door, keys, private};
@@ -21,8 +28,10 @@ use crate::{door, keys, private};
 const STORE_FILE: &str = "store.export";
 /// What a data folder has and a backup has not: it is open, or made anew.
 const LEFT_OUT: [&str; 3] = [STORE_DIR, plugins::CACHE_DIR, door::TOKEN_FILE];
+/// Bytes that are copied and hashed at once.
+const PIECE: usize = 256 * 1024;
 
-/// Writes a backup into a folder that does not exist yet. Changes wait while the store is read.
+/// Writes a backup into a folder that does not exist yet. Changes go on meanwhile.
 ///
 /// Errors: a text for the operator; what was written so far is removed.
 pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Result<Copied, String> {
@@ -42,16 +51,24 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
             "{part}: is there, maybe of a backup that was cut off or goes on; remove it first"
         ));
     }
-    let written = gather(store, &data, &part).await;
-    let written = written.and_then(|copied| {
-        fs::rename(&part, target).map_err(|error| at(target, &error))?;
-        Ok(copied)
+    let (staged, records) = stage(store, &data).await?;
+    let work = tokio::task::spawn_blocking({
+        let (part, target) = (part.clone(), target.to_owned());
+        move || {
+            let written = gather(staged, &data, &part).and_then(|files| {
+                fs::rename(&part, &target).map_err(|error| at(&target, &error))?;
+                private::sync_dir(&parent).map_err(|error| at(&parent, &error))?;
+                Ok(files)
+            });
+            if written.is_err() {
+                // The first error is told.
+                let _ = fs::remove_dir_all(&part);
+            }
+            written
+        }
     });
-    if written.is_err() {
-        // The first error is told.
-        let _ = fs::remove_dir_all(&part);
-    }
-    written
+    let files = work.await.map_err(|error| error.to_string())??;
+    Ok(Copied { records, files })
 }
 
 /// Where a backup is gathered until it is whole.
@@ -61,15 +78,119 @@ pub(crate) fn part_of(target: &Path) -> PathBuf {
     PathBuf::from(part)
 }
 
-async fn gather(store: &Store, data: &Path, part: &Path) -> Result<Copied, String> {
+/// Exports the store to a file without a name on its own disk, so that a slow target holds up nobody.
+async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
+    let size =
+        fs::metadata(data.join(STORE_DIR).join("sled").join("db")).map_or(0, |metadata| metadata.len());
+    if let Some(free) = store.disk_free_bytes().filter(|free| *free < size) {
+        let (size, free) = (size >> 20, free >> 20);
+        let data = data.display();
+        return Err(format!(
+            "{data}: a backup needs {size} MiB of free space for a while; there are {free} MiB"
+        ));
+    }
+    let mut staged = tempfile::tempfile_in(data).map_err(|error| at(data, &error))?;
+    let file = staged.try_clone().map_err(|error| at(data, &error))?;
+    let records = store.export(file).await.map_err(|error| at(data, &error))?;
+    staged.rewind().map_err(|error| at(data, &error))?;
+    Ok((staged, records))
+}
+
+/// Fills the folder, and ends with the manifest. Returns the number of files beside the store.
+fn gather(mut staged: File, data: &Path, part: &Path) -> Result<u64, String> {
     private::make_dir(part).map_err(|error| at(part, &error))?;
+    let mut manifest = Manifest::default();
     let file = part.join(STORE_FILE);
-    let out = private::make_file(&file).map_err(|error| at(&file, &error))?;
-    let records = store.export(out).await.map_err(|error| at(&file, &error))?;
-    let (from, to) = (data.to_owned(), part.to_owned());
-    let files = tokio::task::spawn_blocking(move || copy_dir(&from, &to, &LEFT_OUT));
-    let files = files.await.map_err(|error| error.to_string())??;
-    Ok(Copied { records, files })
+    let copied = private::make_file(&file).and_then(|out| copy(&mut staged, out));
+    let (bytes, hash) = copied.map_err(|error| at(&file, &error))?;
+    manifest.entries.push(Entry { path: STORE_FILE.to_owned(), bytes, hash });
+    gather_dir(data, part, "", &mut manifest)?;
+    if !manifest.has(keys::FILE) {
+        return Err(format!("{}: the key is missing", data.join(keys::FILE).display()));
+    }
+    manifest.write(part)?;
+    private::sync_dir(part).map_err(|error| at(part, &error))?;
+    Ok(manifest.entries.len() as u64 - 1)
+}
+
+/// Copies what a folder holds, without some names at the top. Links are not followed.
+fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> Result<(), String> {
+    for entry in fs::read_dir(from).map_err(|error| at(from, &error))? {
+        let entry = entry.map_err(|error| at(from, &error))?;
+        let source = entry.path();
+        let Ok(name) = entry.file_name().into_string() else {
+            return Err(format!("{}: its name is not UTF-8", source.display()));
+        };
+        if below.is_empty() && LEFT_OUT.contains(&name.as_str()) {
+            continue;
+        }
+        let target = to.join(&name);
+        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        let kind = entry.file_type().map_err(|error| at(&source, &error))?;
+        if kind.is_dir() {
+            private::make_dir(&target).map_err(|error| at(&target, &error))?;
+            gather_dir(&source, &target, &path, manifest)?;
+        } else if kind.is_file() {
+            let mut input = match File::open(&source) {
+                Ok(input) => input,
+                // Deleted since the folder was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(at(&source, &error)),
+            };
+            let copied = private::make_file(&target).and_then(|out| copy(&mut input, out));
+            let (bytes, hash) = copied.map_err(|error| at(&target, &error))?;
+            manifest.entries.push(Entry { path, bytes, hash });
+        }
+    }
+    private::sync_dir(to).map_err(|error| at(to, &error))
+}
+
+/// Copies to a file and puts it on the disk; says how much it was and its hash.
+fn copy(input: &mut impl Read, mut out: File) -> io::Result<(u64, blake3::Hash)> {
+    let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
+    pieces(input, |piece| {
+        hasher.update(piece);
+        bytes += piece.len() as u64;
+        out.write_all(piece)
+    })?;
+    out.sync_all()?;
+    Ok((bytes, hasher.finalize()))
+}
+
+/// Reads to the end, piece by piece.
+fn pieces(input: &mut impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match input.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(read) => each(&piece[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Checks a backup: that every file of its manifest is there and unaltered, and that the key is one of them. Returns
+/// how many files and bytes they are. Blocks.
+///
+/// Errors: a text for the operator that names the first file that differs.
+pub(crate) fn verify(backup: &Path) -> Result<(u64, u64), String> {
+    let manifest = read_manifest(backup)?;
+    Ok((manifest.entries.len() as u64, manifest.entries.iter().map(|entry| entry.bytes).sum()))
+}
+
+/// The manifest of a backup that was found whole.
+fn read_manifest(backup: &Path) -> Result<Manifest, String> {
+    let manifest = Manifest::read(backup)?;
+    for needed in [STORE_FILE, keys::FILE] {
+        if !manifest.has(needed) {
+            return Err(format!("{}: is not in the manifest", backup.join(needed).display()));
+        }
+    }
+    for entry in &manifest.entries {
+        entry.check(backup)?;
+    }
+    Ok(manifest)
 }
 
 /// Fills a data folder from a backup. It may have plugins, which are replaced by name, but neither store nor key.
@@ -77,9 +198,7 @@ async fn gather(store: &Store, data: &Path, part: &Path) -> Result<Copied, Strin
 ///
 /// Errors: a text for the operator. When it was cut off in the middle, the store it left is refused by `serve`.
 pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> {
-    let file = backup.join(STORE_FILE);
-    let mut input = File::open(&file)
-        .map_err(|error| format!("{}; is this what `chelseru backup` wrote?", at(&file, &error)))?;
+    let manifest = read_manifest(backup)?;
     let store = data_dir.join(STORE_DIR);
     if store.exists() || keys::is_made(data_dir) {
         return Err(format!(
@@ -88,42 +207,146 @@ pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> 
         ));
     }
     private::make_dir(data_dir).map_err(|error| at(data_dir, &error))?;
+    let file = backup.join(STORE_FILE);
+    let mut input = File::open(&file).map_err(|error| at(&file, &error))?;
     let mut files = 0;
     // Before the store counts as one: else a gateway could start on it with a key of its own.
     let copy = || {
-        files = copy_dir(backup, data_dir, &[STORE_FILE]).map_err(io::Error::other)?;
+        files = put_back(&manifest, backup, data_dir).map_err(io::Error::other)?;
         Ok(())
     };
     let records = Store::import(&store, &mut input, copy).map_err(|error| at(&file, &error))?;
     Ok(Copied { records, files })
 }
 
-/// Copies what a folder holds, without some names at its top; returns how many files. Links are not followed.
-fn copy_dir(from: &Path, to: &Path, without: &[&str]) -> Result<u64, String> {
+/// Copies the files beside the store; returns how many.
+fn put_back(manifest: &Manifest, backup: &Path, data_dir: &Path) -> Result<u64, String> {
     let mut files = 0;
-    for entry in fs::read_dir(from).map_err(|error| at(from, &error))? {
-        let entry = entry.map_err(|error| at(from, &error))?;
-        let name = entry.file_name();
-        if without.iter().any(|left_out| name == *left_out) {
-            continue;
+    let mut folders = std::collections::BTreeSet::from([data_dir.to_owned()]);
+    for entry in manifest.entries.iter().filter(|entry| entry.path != STORE_FILE) {
+        let (source, target) = (backup.join(&entry.path), data_dir.join(&entry.path));
+        let folder = target.parent().unwrap_or(data_dir);
+        private::make_dir(folder).map_err(|error| at(folder, &error))?;
+        folders
+            .extend(folder.ancestors().take_while(|above| above.starts_with(data_dir)).map(Path::to_owned));
+        // A plugin that came with the program gives way to the one of the backup.
+        if let Err(error) = fs::remove_file(&target)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(at(&target, &error));
         }
-        let (source, target) = (entry.path(), to.join(&name));
-        let kind = entry.file_type().map_err(|error| at(&source, &error))?;
-        if kind.is_dir() {
-            private::make_dir(&target).map_err(|error| at(&target, &error))?;
-            files += copy_dir(&source, &target, &[])?;
-        } else if kind.is_file() {
-            match fs::copy(&source, &target).and_then(|_| File::open(&target)?.sync_all()) {
-                Ok(()) => files += 1,
-                // Deleted since the folder was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !source.exists() => {}
-                Err(error) => return Err(at(&source, &error)),
-            }
+        let mut input = File::open(&source).map_err(|error| at(&source, &error))?;
+        let copied = private::make_file(&target).and_then(|out| copy(&mut input, out));
+        let (_, hash) = copied.map_err(|error| at(&target, &error))?;
+        if hash != entry.hash {
+            return Err(format!("{}: changed while it was read", source.display()));
         }
+        files += 1;
+    }
+    for folder in &folders {
+        private::sync_dir(folder).map_err(|error| at(folder, &error))?;
+    }
+    if let Some(above) = data_dir.parent().filter(|above| !above.as_os_str().is_empty()) {
+        private::sync_dir(above).map_err(|error| at(above, &error))?;
     }
     Ok(files)
 }
 
 fn at(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use chelseru_store::StoreOptions;
+
+    use super::*;
+
+    /// A data folder with a key, a plugin and an upload, and a backup of it.
+    async fn backed_up() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let data = dir.path().join("data");
+        for folder in ["plugins", "uploads/aa", "cache"] {
+            fs::create_dir_all(data.join(folder)).expect("folders");
+        }
+        for (name, content) in
+            [("master.key", "k"), ("plugins/p.wasm", "wasm"), ("uploads/aa/f", "file"), ("cache/c", "made")]
+        {
+            fs::write(data.join(name), content).expect("a file");
+        }
+        let store = Store::open(data.join(STORE_DIR), StoreOptions::default()).expect("a store");
+        store.probe_put(b"k", b"v").await.expect("written");
+        let backup = dir.path().join("backup");
+        let copied = write(&store, &data, &backup).await.expect("a backup");
+        assert_eq!(copied, Copied { records: 3, files: 3 });
+        (dir, backup)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_backup_comes_back_and_nothing_else() {
+        let (dir, backup) = backed_up().await;
+        assert_eq!(verify(&backup).expect("whole").0, 4);
+        fs::write(backup.join("plugins/extra.wasm"), "somebody else's").expect("a file");
+        let again = dir.path().join("again");
+        fs::create_dir_all(again.join("plugins")).expect("a folder");
+        fs::write(again.join("plugins/p.wasm"), "another version").expect("a file");
+        assert_eq!(restore(&backup, &again).expect("restored"), Copied { records: 3, files: 3 });
+        assert_eq!(fs::read(again.join("plugins/p.wasm")).expect("a plugin"), b"wasm");
+        assert!(!again.join("plugins/extra.wasm").exists() && !again.join("cache").exists());
+        let store = Store::open(again.join(STORE_DIR), StoreOptions::default()).expect("a store");
+        assert_eq!(store.probe_get(b"k").expect("read").expect("there"), b"v");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_missing_or_altered_is_refused_and_named() {
+        let (dir, backup) = backed_up().await;
+        let again = dir.path().join("again");
+        let refused = |file: &str, why: &str| {
+            for result in [verify(&backup).map(|_| ()), restore(&backup, &again).map(|_| ())] {
+                let error = result.expect_err(file);
+                assert!(error.contains(file) && error.contains(why), "{file}: {error}");
+            }
+            assert!(!again.exists(), "{file}");
+        };
+        for file in ["master.key", "plugins/p.wasm", "uploads/aa/f", "store.export", "manifest.json"] {
+            let path = backup.join(file);
+            let whole = fs::read(&path).expect("a file");
+            fs::remove_file(&path).expect("removed");
+            refused(file, "");
+            for at in [0, whole.len() / 2, whole.len() - 1] {
+                let mut altered = whole.clone();
+                altered[at] ^= 1;
+                fs::write(&path, altered).expect("a file");
+                refused(file, "");
+            }
+            fs::write(&path, &whole[..whole.len() - 1]).expect("a file");
+            refused(file, "");
+            fs::write(&path, &whole).expect("a file");
+            verify(&backup).expect("whole again");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_backup_that_cannot_be_written_leaves_nothing() {
+        let (dir, backup) = backed_up().await;
+        fs::remove_dir_all(&backup).expect("removed");
+        let data = dir.path().join("data");
+        fs::remove_file(data.join("master.key")).expect("removed");
+        let again = dir.path().join("again");
+        restore_nothing(&again);
+        let store = loop {
+            // The engine lets go of its lock a moment after its last handle is gone.
+            if let Ok(store) = Store::open(data.join(STORE_DIR), StoreOptions::default()) {
+                break store;
+            }
+        };
+        let error = write(&store, &data, &backup).await.expect_err("the key is missing");
+        assert!(error.contains("master.key: the key is missing"), "{error}");
+        assert!(!backup.exists() && !part_of(&backup).exists());
+    }
+
+    fn restore_nothing(data: &Path) {
+        let error = restore(Path::new("/nowhere"), data).expect_err("no backup");
+        assert!(error.contains("chelseru backup"), "{error}");
+    }
 }

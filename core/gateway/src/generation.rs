@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chelseru_domain::api_key::ApiKeys;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
-use chelseru_domain::operator::{Meter, Overview};
+use chelseru_domain::operator::{Meter, Overview, Storage};
 use chelseru_domain::payment::Payments;
 use chelseru_domain::sms::ReportDecoder;
 use chelseru_domain::sms::shield::Shield;
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Live};
 use crate::config::{Config, SANDBOX_PAY, Unit, rules};
-use crate::{backup, messages, payments};
+use crate::{backup, messages, payments, store_watch};
 
 /// The plugin whose message ids the original answered as numbers.
 const NUMERIC_IDS: &str = "kavenegar";
@@ -220,6 +220,7 @@ impl Overview for View {
 
     fn metrics(&self) -> String {
         let Some(app) = self.app() else { return String::new() };
+        store_watch::measure(&app);
         messages::measure(&app);
         payments::measure(&app);
         if let Ok(bytes) = app.chat.file_bytes_total() {
@@ -228,8 +229,12 @@ impl Overview for View {
         app.metrics.render()
     }
 
-    fn is_healthy(&self) -> bool {
-        self.app().is_some_and(|app| app.is_healthy())
+    fn storage(&self) -> Storage {
+        self.app().map_or(Storage::Stalled, |app| store_watch::storage(&app.store))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.app().is_some_and(|app| app.store.has_failed())
     }
 }
 

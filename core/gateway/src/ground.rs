@@ -27,13 +27,13 @@ pub(crate) struct Ground {
     pub(crate) data_dir: PathBuf,
     pub(crate) plugins_dir: PathBuf,
     pub(crate) key: MasterKey,
-    /// The key was made just now.
+    /// The key was made just now, and is not stored yet.
     pub(crate) key_made: bool,
     pub(crate) bank: Arc<SandboxBank>,
 }
 
 impl Ground {
-    /// Makes the data folder and the key when they are missing.
+    /// Makes the data folder when it is missing, and a key that is stored once the store is open (see [`keys::pair`]).
     ///
     /// Errors: a text for the operator.
     pub(crate) fn open(config: &Config, config_file: &Path) -> Result<Ground, String> {
@@ -44,8 +44,7 @@ impl Ground {
         made(&data_dir, private::make_dir(&data_dir))?;
         let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
         made(&plugins_dir, std::fs::create_dir_all(&plugins_dir))?;
-        let key_made = !keys::is_made(&data_dir);
-        let key = keys::master(&data_dir)?;
+        let (key, key_made) = keys::load(&data_dir)?;
         Ground::new(config, data_dir, key, key_made)
     }
 
@@ -54,10 +53,7 @@ impl Ground {
     /// Errors: a text for the operator.
     pub(crate) fn look(config: &Config, config_file: &Path) -> Result<Ground, String> {
         let data_dir = config::data_dir(config, config_file);
-        let key = match keys::is_made(&data_dir) {
-            true => keys::master(&data_dir)?,
-            false => MasterKey::from_bytes([0; 32]),
-        };
+        let key = keys::read(&data_dir)?.unwrap_or(MasterKey::from_bytes([0; 32]));
         Ground::new(config, data_dir, key, false)
     }
 

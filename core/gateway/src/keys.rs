@@ -1,14 +1,16 @@
 //! The gateway's own key: made at the first start, kept in the data folder for its owner's eyes only.
 //!
-//! Every other key (token signature, pepper of the codes) is derived from it. Losing it logs everybody out;
-//! nothing stored becomes unreadable.
+//! Every other key (token signature, pepper of the codes) is derived from it. Losing it logs everybody out; nothing
+//! stored becomes unreadable. The store holds a mark that says which key belongs to it: a store beside another key, and
+//! an empty store beside a key, are refused unless the operator accepts them.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use chelseru_domain::secret::MasterKey;
+use chelseru_domain::secret::{KeyUse, MasterKey};
+use chelseru_store::Store;
 
-const FILE: &str = "master.key";
+pub(crate) const FILE: &str = "master.key";
 const BYTES: usize = 32;
 
 /// Whether a key was made before.
@@ -16,10 +18,98 @@ pub(crate) fn is_made(data_dir: &Path) -> bool {
     data_dir.join(FILE).exists()
 }
 
-/// Reads the key, or makes it when there is none.
+/// What the operator accepts of a key and a store that do not belong together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// The store is empty although there is a key.
+    pub new_store: bool,
+    /// The key is another than the store's, or is made anew.
+    pub new_key: bool,
+}
+
+/// The key of a data folder and its store, made and stored when there is none. Says whether it was made.
+///
+/// Errors: those of [`load`] and [`pair`].
+pub(crate) async fn of_store(
+    data_dir: &Path,
+    store: &Store,
+    accepted: Accepted,
+) -> Result<(MasterKey, bool), String> {
+    let (key, made) = load(data_dir)?;
+    pair(data_dir, store, (&key, made), accepted).await?;
+    Ok((key, made))
+}
+
+/// Reads the key, or makes one that is not stored yet; says which.
 ///
 /// Errors: a text for the operator, when the file cannot be used or is not a key.
-pub(crate) fn master(data_dir: &Path) -> Result<MasterKey, String> {
+pub(crate) fn load(data_dir: &Path) -> Result<(MasterKey, bool), String> {
+    match read(data_dir)? {
+        Some(key) => Ok((key, false)),
+        None => {
+            let key = MasterKey::generate().map_err(|error| format!("no randomness for a key: {error}"))?;
+            Ok((key, true))
+        }
+    }
+}
+
+/// Checks that a key and a store belong together, and stores the key when it was made just now.
+///
+/// Errors: a text for the operator; nothing is stored then.
+pub(crate) async fn pair(
+    data_dir: &Path,
+    store: &Store,
+    (key, made): (&MasterKey, bool),
+    accepted: Accepted,
+) -> Result<(), String> {
+    let path = data_dir.join(FILE);
+    let refused = |what: &str| Err(format!("{}: {what}", path.display()));
+    let mark = store.key_mark().map_err(|error| error.to_string())?;
+    let is_empty = store.is_empty().map_err(|error| error.to_string())?;
+    if made {
+        if mark.is_some() && !is_empty && !accepted.new_key {
+            return refused(
+                "the store's key is missing; put it back, or start once with --accept-new-key, which logs everybody out",
+            );
+        }
+        // The mark first: a key beside a store without a mark means that the store was lost.
+        set_mark(store, key).await?;
+        return create(data_dir, &path, key.expose())
+            .map_err(|error| format!("{}: cannot be written: {error}", path.display()));
+    }
+    match mark {
+        Some(mark) if mark == mark_of(key) => return Ok(()),
+        Some(_) if !accepted.new_key => {
+            return refused(
+                "is not the key of this store; put the right one back, or start once with --accept-new-key, which logs \
+                 everybody out",
+            );
+        }
+        None if is_empty && !accepted.new_store => {
+            return refused(
+                "there is a key, but the store beside it is empty; restore the last backup, or start once with \
+                 --accept-new-store to go on without everything that was stored",
+            );
+        }
+        // Accepted, or stored by a version that knew no mark.
+        _ => {}
+    }
+    set_mark(store, key).await
+}
+
+async fn set_mark(store: &Store, key: &MasterKey) -> Result<(), String> {
+    store.key_mark_set(mark_of(key)).await.map_err(|error| error.to_string())
+}
+
+fn mark_of(key: &MasterKey) -> [u8; 16] {
+    let mark = key.derive(KeyUse::StoreMark);
+    *mark.expose().first_chunk().expect("32 bytes begin with 16")
+}
+
+/// Reads the key; `None` when there is none.
+///
+/// Errors: a text for the operator, when the file cannot be used or is not a key.
+pub(crate) fn read(data_dir: &Path) -> Result<Option<MasterKey>, String> {
     let path = data_dir.join(FILE);
     let fault = |what: &str| format!("{}: {what}", path.display());
     match std::fs::read(&path) {
@@ -27,15 +117,9 @@ pub(crate) fn master(data_dir: &Path) -> Result<MasterKey, String> {
             refuse_open_permissions(&path).map_err(|what| fault(&what))?;
             let bytes: [u8; BYTES] =
                 bytes.try_into().map_err(|_| fault("is no key: it must hold exactly 32 bytes"))?;
-            Ok(MasterKey::from_bytes(bytes))
+            Ok(Some(MasterKey::from_bytes(bytes)))
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut bytes = [0; BYTES];
-            getrandom::fill(&mut bytes)
-                .map_err(|error| fault(&format!("no randomness for a key: {error}")))?;
-            create(data_dir, &path, &bytes).map_err(|error| fault(&format!("cannot be written: {error}")))?;
-            Ok(MasterKey::from_bytes(bytes))
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(fault(&format!("cannot be read: {error}"))),
     }
 }
@@ -71,36 +155,86 @@ fn refuse_open_permissions(_path: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use chelseru_store::{StoreError, StoreOptions};
+
     use super::*;
 
-    #[test]
-    fn a_key_is_made_once_and_read_again() {
+    const NOTHING: Accepted = Accepted { new_store: false, new_key: false };
+
+    /// What a start makes of a key and a store: whether it made the key.
+    async fn start(dir: &Path, accepted: Accepted) -> Result<bool, String> {
+        let store = loop {
+            // The engine lets go of its lock a moment after its last handle is gone.
+            match Store::open(dir.join("db"), StoreOptions::default()) {
+                Err(StoreError::Locked { .. }) => {}
+                opened => break opened.expect("a store"),
+            }
+        };
+        let (_, made) = of_store(dir, &store, accepted).await?;
+        store.probe_put(b"somebody", b"logged in").await.expect("stored");
+        Ok(made)
+    }
+
+    async fn refused(dir: &Path, why: &str) {
+        for _ in 0..2 {
+            let error = start(dir, NOTHING).await.expect_err(why);
+            assert!(error.contains("master.key") && error.contains(why), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_made_once_and_read_again() {
         let dir = tempfile::tempdir().expect("a folder");
-        master(dir.path()).expect("made");
+        assert_eq!(start(dir.path(), NOTHING).await, Ok(true));
         let first = std::fs::read(dir.path().join(FILE)).expect("read");
-        master(dir.path()).expect("read again");
+        assert_eq!(start(dir.path(), NOTHING).await, Ok(false));
         assert_eq!(std::fs::read(dir.path().join(FILE)).expect("read"), first);
         assert_eq!(first.len(), BYTES);
     }
 
-    #[cfg(unix)]
-    #[test]
-    fn a_key_that_others_may_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
+    #[tokio::test]
+    async fn a_key_that_is_not_the_stores_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
-        master(dir.path()).expect("made");
-        let path = dir.path().join(FILE);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("changed");
-        let error = master(dir.path()).expect_err("refused");
-        assert!(error.contains("chmod 600"), "{error}");
+        let (at, file) = (dir.path(), dir.path().join(FILE));
+        start(at, NOTHING).await.expect("a first start");
+        std::fs::rename(&file, at.join("kept")).expect("moved");
+        refused(at, "is missing").await;
+        assert!(!is_made(at));
+        let mut bytes = std::fs::read(at.join("kept")).expect("read");
+        bytes[0] ^= 1;
+        create(at, &file, &bytes).expect("written");
+        refused(at, "is not the key of this store").await;
+        assert_eq!(start(at, Accepted { new_key: true, new_store: false }).await, Ok(false));
+        assert_eq!(start(at, NOTHING).await, Ok(false));
     }
 
-    #[test]
-    fn a_file_that_is_no_key_is_refused_and_kept() {
+    #[tokio::test]
+    async fn an_empty_store_beside_a_key_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        start(dir.path(), NOTHING).await.expect("a first start");
+        std::fs::remove_dir_all(dir.path().join("db")).expect("removed");
+        refused(dir.path(), "the store beside it is empty").await;
+        assert_eq!(start(dir.path(), Accepted { new_key: false, new_store: true }).await, Ok(false));
+        assert_eq!(start(dir.path(), NOTHING).await, Ok(false));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_key_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        start(dir.path(), NOTHING).await.expect("made");
+        let path = dir.path().join(FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("changed");
+        refused(dir.path(), "chmod 600").await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_key_is_refused_and_kept() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join(FILE);
         create(dir.path(), &path, b"short").expect("written");
-        assert!(master(dir.path()).is_err());
-        assert_eq!(std::fs::read(path).expect("kept"), b"short");
+        refused(dir.path(), "32 bytes").await;
+        assert_eq!(std::fs::read(&path).expect("read"), b"short");
     }
 }

@@ -20,6 +20,7 @@ mod services;
 
 pub mod messages;
 pub mod payments;
+mod store_watch;
 mod upkeep;
 pub mod webhooks;
 

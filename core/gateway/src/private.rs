@@ -4,13 +4,28 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Makes a folder and those above it. One that exists keeps the permissions its operator gave it.
+/// Makes a folder and those above it, and puts their names on the disk. One that exists keeps the permissions its operator gave it.
 pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    builder.create(path)?;
+    for folder in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+        sync_dir(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Puts the names in a folder on the disk.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(path)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// Makes a file, to be written; one that exists is an error.

@@ -7,11 +7,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::chat::{ChatService, Stored};
-use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::clock::{Clock, SteadyClock};
 use chelseru_domain::secret::KeyUse;
 use chelseru_domain::sms::queue::SmsQueue;
 use chelseru_http::files::store::FileStore;
@@ -19,7 +19,7 @@ use chelseru_http::sms::ReportSecrets;
 use chelseru_http::{openapi, server};
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
 use chelseru_sockets::{Sockets, look_after};
-use chelseru_store::{Recovered, Store};
+use chelseru_store::{Health, Recovered, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,7 +34,10 @@ use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::reload;
 use crate::services::Services;
-use crate::{machine, messages, payments, upkeep, webhooks};
+use crate::{keys, machine, messages, payments, upkeep, webhooks};
+
+/// How long the store may take to finish at least, when the grace time is used up.
+const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
 
 /// What a caller of [`Server::open`] chooses and a configuration does not.
 pub struct ServerOptions {
@@ -43,11 +46,18 @@ pub struct ServerOptions {
     pub print_sandbox: bool,
     /// Routes for tests of the server itself; no configuration and no command opens them.
     pub test_routes: bool,
+    /// What is accepted of a key and a store that do not belong together.
+    pub accepted: keys::Accepted,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { clock: Arc::new(SystemClock), print_sandbox: true, test_routes: false }
+        ServerOptions {
+            clock: Arc::new(SteadyClock::new()),
+            print_sandbox: true,
+            test_routes: false,
+            accepted: keys::Accepted::default(),
+        }
     }
 }
 
@@ -75,6 +85,7 @@ impl Server {
         }
         let config = candidate.config().clone();
         let store = open_store(&config, &ground.data_dir).map_err(|error| error.to_string())?;
+        keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
             format!("server.listen = {}: cannot be listened on: {error}", config.server.listen)
         })?;
@@ -98,6 +109,15 @@ impl Server {
         let stop = CancellationToken::new();
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep::upkeep(app.clone(), stop.clone()));
+        tokio::spawn({
+            let (app, stop) = (app.clone(), stop.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = app.records.count(&app.store) => {}
+                }
+            }
+        });
         tokio::spawn(ChatService::publish_all(stored, app.hub.clone()));
         tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
@@ -122,12 +142,16 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Serves until the stop token is cancelled; returns when everything in flight is done and stored.
-    pub async fn run(self) {
+    /// Serves until the stop token is cancelled; returns when everything in flight is done and stored, at the latest when
+    /// the grace time is over.
+    ///
+    /// Errors: a text for the operator, when the store failed or did not finish.
+    pub async fn run(self) -> Result<(), String> {
         let Server { app, listener, stop, background } = self;
         let limits = app.limits.clone();
         let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
         server::serve(listener, app.api.clone(), stop).await;
+        let until = Instant::now() + grace;
         app.detached.close();
         app.sockets.tasks.close();
         background.close();
@@ -137,12 +161,25 @@ impl Server {
             let tasks = app.detached.len() + app.sockets.tasks.len() + background.len();
             tracing::warn!(tasks, "work still running after the grace time is dropped");
         }
-        if let Err(error) = app.live().identity.flush_last_seen().await {
-            tracing::warn!(%error, "last-seen times could not be stored");
+        let noted = async {
+            if let Err(error) = app.live().identity.flush_last_seen().await {
+                tracing::warn!(%error, "last-seen times could not be stored");
+            }
+            app.live().identity.audit().flush().await;
+        };
+        let patience = until.saturating_duration_since(Instant::now()).max(CLOSE_PATIENCE_MIN);
+        let noted = tokio::time::timeout(patience, noted).await;
+        let health = app.store.health();
+        let store = app.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close_within(patience)).await;
+        if let Health::Failed(reason) = health {
+            return Err(format!("the store failed: {reason}"));
         }
-        app.live().identity.audit().flush().await;
-        app.store.close();
+        if noted.is_err() || !closed.unwrap_or(false) {
+            return Err("the store did not finish in time".to_owned());
+        }
         tracing::info!("stopped");
+        Ok(())
     }
 }
 

@@ -8,12 +8,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::drain::Incoming;
 use chelseru_config::Server;
-use chelseru_domain::operator::{Counter, Meter};
+use chelseru_domain::operator::{Counter, Meter, Storage};
 use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 
 use crate::chat::socket::is_handshake;
 use crate::generation::{Generation, Generations};
@@ -71,6 +71,7 @@ impl Api {
             tracing::error!(request.id = %id, "a handler panicked; this is a defect");
             Err(Failure::internal())
         });
+        let answered = answered.map_err(|failure| self.with_cause(failure));
         let code = answered.as_ref().err().map(|failure| failure.code);
         let reply = answered.unwrap_or_else(|failure| failure.into_reply(&id));
         let mut response = reply.into_response(&id);
@@ -83,6 +84,18 @@ impl Api {
         }
         log(&id, &method, &path, client, response.status(), code, started);
         response
+    }
+
+    /// An internal error in the words of its cause, when the cause is the store's disk.
+    fn with_cause(&self, failure: Failure) -> Failure {
+        if failure.status != StatusCode::INTERNAL_SERVER_ERROR {
+            return failure;
+        }
+        match self.generations.current().operator.overview.storage() {
+            Storage::Failed => Failure::store_failed(),
+            Storage::Full => Failure::storage_full(),
+            Storage::Serving | Storage::Stalled => failure,
+        }
     }
 
     async fn answer(
@@ -103,6 +116,13 @@ impl Api {
         };
         if route.access == Access::Loopback && !is_local(peer, &head.headers) {
             return Err(not_found());
+        }
+        if route.access != Access::Loopback
+            && route.path != "/health/"
+            && generation.operator.overview.has_failed()
+        {
+            // Memory may hold what was refused, so nothing is read any more.
+            return Err(Failure::store_failed());
         }
         let allow = route.allow();
         let context = Context {

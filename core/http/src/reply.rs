@@ -160,6 +160,18 @@ impl Failure {
         Failure { status, code, shape: Shape::List(text.into()), headers: Vec::new() }
     }
 
+    /// 503: writing failed, and until the gateway starts again nothing is served.
+    pub fn store_failed() -> Failure {
+        let text = "The gateway cannot store anything at the moment.";
+        Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "store_failed", text)
+    }
+
+    /// 507: the disk is nearly full.
+    pub fn storage_full() -> Failure {
+        let text = "There is no room left for this at the moment.";
+        Failure::detail(StatusCode::INSUFFICIENT_STORAGE, "storage_full", text).retry_after(60)
+    }
+
     /// 500 without the cause, which is in the log.
     pub fn internal() -> Failure {
         Failure::error(

@@ -10,12 +10,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::drain::Incoming;
 use bytes::Bytes;
 use chelseru_config::Server;
 use chelseru_domain::identity::Caller;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
-use hyper::body::Incoming;
 
 use crate::fields::{self, Fields};
 use crate::proxy::Proxies;

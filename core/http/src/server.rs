@@ -8,8 +8,10 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::Api;
+use crate::drain::{HALF_PATIENCE, LINGER, Progress};
 
 /// Pause after the first failed accept; doubled up to a second while accepting fails (no file descriptors).
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
@@ -77,6 +80,17 @@ async fn accept(
     }
 }
 
+/// Ends when the client has let the gateway wait for [`HALF_PATIENCE`] from now on.
+async fn silence(progress: &Progress) {
+    let since = Instant::now();
+    loop {
+        tokio::time::sleep(HALF_PATIENCE / 4).await;
+        if progress.silent_for().is_some_and(|silent| silent.min(since.elapsed()) >= HALF_PATIENCE) {
+            return;
+        }
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
@@ -90,16 +104,33 @@ impl Connection {
         let Connection { stream, peer, permit, api, stop } = self;
         // Replies are written whole, so waiting to fill a segment would only delay them.
         let _ = stream.set_nodelay(true);
-        let service = service_fn(move |request| {
-            let api = api.clone();
-            async move { Ok::<_, std::convert::Infallible>(api.handle(peer, request).await) }
+        let progress = Progress::new();
+        let service = service_fn({
+            let progress = progress.clone();
+            move |request: Request<Incoming>| {
+                let (api, progress) = (api.clone(), progress.clone());
+                async move {
+                    let request = request.map(|body| progress.request(body));
+                    let reply = api.handle(peer, request).await;
+                    Ok::<_, std::convert::Infallible>(reply.map(|body| progress.reply(body)))
+                }
+            }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                // A request that is on its way is answered.
+                match tokio::time::timeout(LINGER, connection.as_mut()).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        connection.as_mut().graceful_shutdown();
+                        tokio::select! {
+                            ended = connection.as_mut() => ended,
+                            () = silence(&progress) => Ok(()),
+                        }
+                    }
+                }
             }
         };
         if let Err(error) = ended {

@@ -31,6 +31,7 @@ pub fn refusal(error: &ChatError) -> (&'static str, String) {
         ChatError::FileUnusable => "file_unusable",
         ChatError::Full(_) => "limit_reached",
         ChatError::Busy => "busy",
+        ChatError::StorageFull => "storage_full",
         ChatError::Store(error) => {
             tracing::error!(%error, "chat could not use the store");
             return ("internal_error", "an internal error occurred".into());

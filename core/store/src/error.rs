@@ -18,8 +18,17 @@ pub enum StoreError {
     /// An import into the folder was cut off. Nothing in it is used.
     #[error("an import into {path:?} was cut off; remove that folder and import again")]
     HalfImported { path: PathBuf },
-    #[error("store {path:?} could not be opened")]
+    #[error("store {path:?} could not be opened: {source}")]
     Open { path: PathBuf, source: io::Error },
+    /// The database lost something, or holds what the engine cannot have written. Never repaired by guessing.
+    #[error("store {path:?} is damaged: {found}; the way back is the last backup (chelseru restore)")]
+    Damaged { path: PathBuf, found: String },
+    /// The disk is nearly full. Nothing was done; trying again can help once there is room.
+    #[error("the disk of the store is nearly full")]
+    Full,
+    /// A change wrote a record that is longer than any may be. Nothing was done.
+    #[error("a record would have {bytes} bytes, at most {max} are allowed")]
+    TooLarge { bytes: usize, max: usize },
     /// The queue of changes is full. Nothing was done; trying again later can help.
     #[error("too many changes were waiting to be written")]
     Busy,
@@ -33,7 +42,7 @@ pub enum StoreError {
     /// The change itself panicked: a defect of this program. Nothing was done.
     #[error("a change panicked")]
     Panicked,
-    #[error("the store could not be read")]
+    #[error("the store could not be read: {source}")]
     Read { source: io::Error },
     /// A record cannot be understood: written by a newer version, or damaged.
     #[error("{kind} record is not readable: {reason}")]

@@ -29,12 +29,11 @@ mod sms;
 
 mod engine;
 mod error;
+mod space;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use engine::sled::commit::{CommitStats, Health};
 pub use error::StoreError;
@@ -61,19 +60,11 @@ pub use sms::{
     Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
     MessageInserted, MessagePage, MessageRange, MessageStatus, Quota, Recovered, TRIED_MAX, Tried,
 };
+pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
 
-use engine::sled::commit::{self, Committer};
-use engine::sled::txn::Txn;
-use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, error as sled_error, export};
+use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, open};
 use engine::{Engine, on_engine};
-
-/// Name of the file, inside the store's folder, whose lock says that a process uses the store.
-const LOCK_FILE: &str = "lock";
-
-/// How long opening waits for a lock. Sled's background jobs keep its own for some milliseconds after the last
-/// handle is gone, and a child process that is just being started holds a copy of every lock.
-const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Against what an answered change is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +88,9 @@ pub struct StoreOptions {
     pub queue_max: usize,
     /// Default [`Durability::Disk`].
     pub durability: Durability,
+    /// Bytes of the disk that are kept free: below it, changes that can wait are refused with [`StoreError::Full`].
+    /// 0 keeps none. Default `None`: 256 MiB, but at most a quarter of the disk.
+    pub disk_reserve_bytes: Option<u64>,
 }
 
 impl Default for StoreOptions {
@@ -106,6 +100,7 @@ impl Default for StoreOptions {
             batch_max: 512,
             queue_max: 8192,
             durability: Durability::Disk,
+            disk_reserve_bytes: None,
         }
     }
 }
@@ -126,57 +121,17 @@ impl Store {
     /// - [`StoreError::FormatNewer`] when a newer version wrote it; nothing is changed.
     /// - [`StoreError::Foreign`] when the folder holds a database that is not a store.
     /// - [`StoreError::HalfImported`] when [`Store::import`] did not end in it.
-    /// - [`StoreError::Open`] when the folder cannot be used or the database is damaged.
+    /// - [`StoreError::Damaged`] when the database lost an answered change or is not readable.
+    /// - [`StoreError::Open`] when the folder cannot be used.
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, StoreError> {
         let path = path.as_ref();
-        let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
-        let lock_error = |error| match error {
-            TryLockError::WouldBlock => StoreError::Locked { path: path.to_owned() },
-            TryLockError::Error(source) => open_error(source),
-        };
-        std::fs::create_dir_all(path).map_err(open_error)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join(LOCK_FILE))
-            .map_err(open_error)?;
-        lock_patiently(|| lock.try_lock()).map_err(lock_error)?;
-
-        if path.join(export::IMPORTING_FILE).exists() {
-            return Err(StoreError::HalfImported { path: path.to_owned() });
-        }
-        let database = path.join("sled");
-        let config = sled::Config::new()
-            .path(&database)
-            .cache_capacity(options.cache_bytes.max(1024 * 1024))
-            // The writer thread flushes. Sled's own flusher would end for ever at its first error.
-            .flush_every_ms(None);
-        let db = lock_patiently(|| {
-            config.open().map_err(|error| match sled_error::engine_io(error) {
-                // Sled has no error of its own for this.
-                error if error.to_string().starts_with("could not acquire lock") => TryLockError::WouldBlock,
-                error => TryLockError::Error(error),
-            })
-        })
-        .map_err(lock_error)?;
-        let sync = match options.durability {
-            Durability::Process => None,
-            Durability::Disk => Some(File::open(database.join("db")).map_err(open_error)?),
-        };
-        let tree: sled::Tree = (*db).clone();
-
-        let target = tree.clone();
-        let sink: commit::Sink = Box::new(move |batch| {
-            target.apply_batch(batch).map_err(sled_error::engine_io)?;
-            target.flush().map_err(sled_error::engine_io)?;
-            sync.as_ref().map_or(Ok(()), File::sync_data)
-        });
-        let committer = Committer::start(Txn::new(tree.clone()), sink, options.batch_max, options.queue_max)
-            .map_err(open_error)?;
+        let open::Opened { committer, tree, lock } = open::open(path, &options)?;
         let agents = Arc::new(agent::Agents::load(&tree)?);
-        let sled = Sled { committer, tree, purge: PurgeWalks::default(), agents, _lock: lock };
+        let purge = PurgeWalks::default();
+        let unbound_up_to = SessionId(0);
+        let mut sled = Sled { committer, tree, purge, agents, unbound_up_to, _lock: lock };
         sled.format_check(path, MIGRATIONS)?;
+        sled.note_unbound()?;
         Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
     }
 
@@ -187,10 +142,78 @@ impl Store {
         on_engine!(self, close());
     }
 
+    /// [`Store::close`], for at most so long; false when the writer thread is still at work. Dropping the last handle
+    /// then does not wait for it either.
+    #[must_use]
+    pub fn close_within(&self, patience: Duration) -> bool {
+        on_engine!(self, close_within(patience))
+    }
+
+    /// How long the oldest change that is not answered yet has waited, zero when there is none.
+    #[must_use]
+    pub fn oldest_waiting(&self) -> Duration {
+        on_engine!(self, oldest_waiting())
+    }
+
+    /// What the disk has room for.
+    #[must_use]
+    pub fn room(&self) -> DiskRoom {
+        on_engine!(self, room())
+    }
+
+    /// Bytes that are free on the store's disk, `None` where that is not known.
+    #[must_use]
+    pub fn disk_free_bytes(&self) -> Option<u64> {
+        on_engine!(self, disk_free_bytes())
+    }
+
+    /// Whether nothing was ever stored but what opening stores, and the mark of the key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn is_empty(&self) -> Result<bool, StoreError> {
+        on_engine!(self, is_empty())
+    }
+
+    /// Counts records, at most `limit` of those after a key; says from which key to go on, `None` at the end. The first
+    /// key is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn count_on(&self, after: &[u8], limit: usize) -> Result<(usize, Option<Vec<u8>>), StoreError> {
+        on_engine!(self, count_on(after, limit))
+    }
+
+    /// By what the key that belongs to this store is known, as [`Store::key_mark_set`] stored it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub fn key_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        on_engine!(self, key_mark())
+    }
+
+    /// Stores by what the key that belongs to this store is known. It must not help to find the key.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn key_mark_set(&self, mark: [u8; 16]) -> Result<(), StoreError> {
+        on_engine!(self, key_mark_set(mark).await)
+    }
+
     /// Whether changes can be written.
     #[must_use]
     pub fn health(&self) -> Health {
         on_engine!(self, health())
+    }
+
+    /// Whether writing failed. As [`Store::health`] says, for every request: one look at a number.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        on_engine!(self, has_failed())
     }
 
     /// Changes that wait for the writer; those it works on are not among them.
@@ -222,19 +245,6 @@ impl Store {
     /// [`StoreError::Read`].
     pub fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         on_engine!(self, probe_get(key))
-    }
-}
-
-/// Tries again while a lock is held, for [`LOCK_PATIENCE`].
-fn lock_patiently<T>(attempt: impl Fn() -> Result<T, TryLockError>) -> Result<T, TryLockError> {
-    let start = Instant::now();
-    loop {
-        match attempt() {
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            result => return result,
-        }
     }
 }
 

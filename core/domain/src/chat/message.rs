@@ -16,7 +16,10 @@ use super::missed::{missed, name_of};
 use super::rights::{Action, permit};
 use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
-use super::{CLIENT_ID_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView, Posted};
+use super::{
+    CLIENT_ID_CHARS_MAX, COORDINATE_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView,
+    Posted, TEXT_BYTES_MAX,
+};
 use crate::ids::UserId;
 
 /// A message to send.
@@ -206,12 +209,16 @@ impl ChatService {
         if body.text.len() > max && body.text.chars().count() > max {
             return invalid("text", format!("Ensure this field has no more than {max} characters."));
         }
+        if body.text.len() > TEXT_BYTES_MAX {
+            return invalid("text", format!("Ensure this field has no more than {TEXT_BYTES_MAX} bytes."));
+        }
         if body.text.contains('\0') {
             return invalid("text", "Null characters are not allowed.".to_owned());
         }
         for (field, value) in [("lat", &body.lat), ("lng", &body.lng)] {
             let number = value.as_ref().map(|value| value.trim_matches('"').trim().parse::<f64>());
-            if number.is_some_and(|number| !number.is_ok_and(f64::is_finite)) {
+            let is_long = value.as_ref().is_some_and(|value| value.len() > COORDINATE_CHARS_MAX);
+            if is_long || number.is_some_and(|number| !number.is_ok_and(f64::is_finite)) {
                 return invalid(field, "A valid number is required.".to_owned());
             }
         }

@@ -78,6 +78,12 @@ impl Default for ChatRules {
     }
 }
 
+/// Bytes of a message's text, whatever `text_chars_max` allows: a record of the store stays below its limit.
+pub const TEXT_BYTES_MAX: usize = 32 * 1024;
+
+/// Characters of a latitude and of a longitude.
+const COORDINATE_CHARS_MAX: usize = 40;
+
 /// The stored kinds of messages, as the API names them.
 pub const KINDS: [&str; 4] = ["text", "image", "file", "location"];
 
@@ -186,6 +192,9 @@ pub enum ChatError {
     /// Too many changes wait. A retry later helps.
     #[error("too many changes wait")]
     Busy,
+    /// The disk is nearly full; trying again helps once there is room.
+    #[error("there is no room for messages and files")]
+    StorageFull,
     #[error(transparent)]
     Store(StoreError),
 }
@@ -194,6 +203,7 @@ impl From<StoreError> for ChatError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => ChatError::Busy,
+            StoreError::Full => ChatError::StorageFull,
             other => ChatError::Store(other),
         }
     }

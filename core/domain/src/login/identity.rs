@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use chelseru_store::{SessionGate, Store};
+use chelseru_store::{SessionGate, Store, StoreError};
 use tokio::sync::broadcast;
 
 use crate::ids::{SessionId, UserId};
@@ -184,7 +184,7 @@ impl Identity {
     pub fn token_verify(&self, token: &str) -> Result<Caller, TokenError> {
         let now = self.clock.now();
         let RefreshSubject { subject, .. } = self.tokens.verify_any(token, None, now)?;
-        self.standing(subject, now)
+        self.caller_of(subject, now)
     }
 
     /// The caller of an access token with a valid session. Notes in memory that the session was used.
@@ -195,7 +195,7 @@ impl Identity {
     pub fn caller(&self, access_token: &str) -> Result<Caller, TokenError> {
         let now = self.clock.now();
         let subject = self.tokens.verify(access_token, TokenType::Access, now)?;
-        let caller = self.standing(subject, now)?;
+        let caller = self.caller_of(subject, now)?;
         self.last_seen.note(caller.user_id, caller.session_id, now);
         Ok(caller)
     }
@@ -207,13 +207,24 @@ impl Identity {
     /// See [`TokenError`]. A retry can help with [`TokenError::Store`] only.
     pub fn stands(&self, caller: &Caller) -> Result<(), TokenError> {
         let Caller { user_id, session_id } = *caller;
-        self.standing(TokenSubject { user_id, session_id }, self.clock.now()).map(drop)
+        let gate = self.store.session_gate(user_id, session_id, self.clock.now());
+        self.standing(user_id, session_id, gate).map(drop)
     }
 
     /// The caller of a verified token, when its session is valid.
-    fn standing(&self, subject: TokenSubject, now: Timestamp) -> Result<Caller, TokenError> {
-        let TokenSubject { user_id, session_id } = subject;
-        match self.store.session_gate(user_id, session_id, now) {
+    fn caller_of(&self, subject: TokenSubject, now: Timestamp) -> Result<Caller, TokenError> {
+        let TokenSubject { user_id, session_id, binding } = subject;
+        let gate = self.store.session_gate_of_token(user_id, session_id, binding, now);
+        self.standing(user_id, session_id, gate)
+    }
+
+    fn standing(
+        &self,
+        user_id: UserId,
+        session_id: SessionId,
+        gate: Result<SessionGate, StoreError>,
+    ) -> Result<Caller, TokenError> {
+        match gate {
             Ok(SessionGate::Open) => Ok(Caller { user_id, session_id }),
             Ok(SessionGate::UserMissing) => Err(TokenError::UserNotFound),
             Ok(SessionGate::UserInactive) => Err(TokenError::UserInactive),

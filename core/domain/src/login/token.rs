@@ -1,8 +1,8 @@
 //! Tokens: JWTs with the original's claims, signed with HS256, EdDSA or ES256.
 //!
 //! Payload, in this order: `token_type` (`access` or `refresh`), `exp`, `iat` (seconds), `jti` (32 hex digits),
-//! `user_id` (a string; a number is accepted), `iss`, `aud`, `sid` (the session), and in a refresh token `gen` (its
-//! number in the session). Invariants: the key decides the algorithm, not the header; a token of another issuer,
+//! `user_id` (a string; a number is accepted), `iss`, `aud`, `sid` (the session), `sbd` (random bits of
+//! the session), and in a refresh token `gen` (its number in the session). Invariants: the key decides the algorithm, not the header; a token of another issuer,
 //! audience, type or key is refused; expiry has no leeway; no claim is read before the signature is verified.
 //!
 //! A valid token is not enough: [`crate::login::identity`] also checks its session in the store.
@@ -132,6 +132,8 @@ pub enum TokenError {
 pub struct TokenSubject {
     pub user_id: UserId,
     pub session_id: SessionId,
+    /// What the token says of its session (see [`Session::binding`]); `None` in tokens of older versions.
+    pub binding: Option<u64>,
 }
 
 /// The contents of a refresh token.
@@ -227,6 +229,7 @@ impl Tokens {
             iss: &self.rules.issuer,
             aud: &self.rules.audience,
             sid: subject.session_id.0,
+            binding: subject.binding.map(|binding| format!("{binding:016x}")),
             generation: None,
         })
     }
@@ -252,6 +255,7 @@ impl Tokens {
             iss: &self.rules.issuer,
             aud: &self.rules.audience,
             sid: session.id.0,
+            binding: Some(format!("{:016x}", session.binding())),
             generation: Some(session.generation),
         })
     }
@@ -331,7 +335,11 @@ impl Tokens {
         let user_id = claims.user_id.0.ok_or(TokenError::NoUserId)?;
         // A token without a session could not be revoked.
         let session_id = claims.sid.map(SessionId).ok_or(TokenError::Invalid)?;
-        let subject = TokenSubject { user_id, session_id };
+        let binding = match claims.binding {
+            None => None,
+            Some(text) => Some(u64::from_str_radix(&text, 16).map_err(|_| TokenError::Invalid)?),
+        };
+        let subject = TokenSubject { user_id, session_id, binding };
         // Tokens issued before the first rotation carry no number.
         Ok(RefreshSubject { subject, generation: claims.generation.unwrap_or(0) })
     }

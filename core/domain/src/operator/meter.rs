@@ -74,6 +74,31 @@ impl Meter for NoMeter {
     fn gauge(&self, _: &'static str, _: Labels<'_>, _: f64) {}
 }
 
+/// Whether the store takes changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    Serving,
+    /// Writing failed; nothing is written until the gateway starts again.
+    Failed,
+    /// The oldest change has waited for long.
+    Stalled,
+    /// The disk has no room left.
+    Full,
+}
+
+impl Storage {
+    /// A stable word for programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Storage::Serving => "ok",
+            Storage::Failed => "store_failed",
+            Storage::Stalled => "store_stalled",
+            Storage::Full => "storage_full",
+        }
+    }
+}
+
 /// The whole gateway, as its operators see it.
 pub trait Overview: Send + Sync {
     /// Everything that `status/` answers: version, configuration, providers, open payments.
@@ -82,6 +107,9 @@ pub trait Overview: Send + Sync {
     /// All metrics in the Prometheus text format, gauges measured now.
     fn metrics(&self) -> String;
 
-    /// Whether durable writes are possible.
-    fn is_healthy(&self) -> bool;
+    /// Whether durable writes are possible, and why not.
+    fn storage(&self) -> Storage;
+
+    /// Whether writing failed. As [`Overview::storage`] says, for every request.
+    fn has_failed(&self) -> bool;
 }

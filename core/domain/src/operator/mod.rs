@@ -11,4 +11,4 @@ pub mod audit;
 mod meter;
 pub mod webhook;
 
-pub use meter::{Counter, Histogram, Labels, Meter, NoMeter, Overview};
+pub use meter::{Counter, Histogram, Labels, Meter, NoMeter, Overview, Storage};

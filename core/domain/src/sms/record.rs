@@ -37,6 +37,7 @@ pub(super) fn refusal(inserted: Result<MessageInserted, StoreError>) -> Option<S
         Ok(MessageInserted::KeyReused) => Some(SubmitError::KeyReused.into()),
         Ok(MessageInserted::QuotaReached) => Some(SubmitError::QuotaReached.into()),
         Ok(MessageInserted::Full) => Some(SubmitError::Full.into()),
+        Err(StoreError::Full) => Some(SubmitError::StorageFull.into()),
         Err(error) => Some(SubmitError::Store(error).into()),
     }
 }

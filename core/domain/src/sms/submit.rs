@@ -48,6 +48,9 @@ pub enum SubmitError {
     QuotaReached,
     #[error("too many messages wait")]
     Full,
+    /// The disk is nearly full; trying again helps once there is room.
+    #[error("there is no room for messages")]
+    StorageFull,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -48,6 +48,17 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
     Ok(())
 }
 
+/// Errors: a text for the operator that names the first file that differs.
+pub(super) async fn verify(folder: &Path) -> Result<(), String> {
+    let work = tokio::task::spawn_blocking({
+        let folder = folder.to_owned();
+        move || backup::verify(&folder)
+    });
+    let (files, bytes) = work.await.map_err(|error| error.to_string())??;
+    println!("{}: whole: {files} files, {} MiB", folder.display(), bytes >> 20);
+    Ok(())
+}
+
 /// Errors: a text for the operator.
 pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;

@@ -24,6 +24,11 @@ use clap::{Parser, Subcommand};
 
 pub use check::{Report, check_file};
 
+use crate::keys::Accepted;
+
+/// How long work that cannot be dropped may go on after a command is done.
+const RUNTIME_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
 const AFTER_HELP: &str = "\
 Examples:
   chelseru serve                          serve with ./config.toml
@@ -54,7 +59,14 @@ enum Command {
     /// Watches the configuration file and the plugins folder: what can change live, changes without a dropped
     /// request; what is wrong is refused, and the old one keeps serving. SIGINT or SIGTERM ends it after the
     /// requests in flight.
-    Serve,
+    Serve {
+        /// Start on an empty store although there is a key: go on without everything that was stored.
+        #[arg(long)]
+        accept_new_store: bool,
+        /// Start with another key than the store's, or with a new one. Logs everybody out.
+        #[arg(long)]
+        accept_new_key: bool,
+    },
     /// Check the configuration and every plugin it uses, without serving.
     ///
     /// Reports every problem with file, line, key, the value found and what is accepted.
@@ -73,12 +85,16 @@ enum Command {
     Webhooks(WebhooksCommand),
     /// Write the store, the key, the plugins and the uploaded files into a new folder.
     ///
-    /// Works while a gateway runs, which is asked to do it; changes wait for about two seconds for each million
-    /// records. The folder holds the key and every number: keep it like the data folder. The configuration is not in
-    /// it.
+    /// Works while a gateway runs, which is asked to do it; changes go on meanwhile. The store is written to the data
+    /// folder's disk first and needs room there. The folder holds the key and every number: keep it like the data folder.
+    /// The configuration is not in it.
+    #[command(args_conflicts_with_subcommands = true)]
     Backup {
         /// A folder that does not exist yet, outside of the data folder.
-        folder: PathBuf,
+        #[arg(required = true)]
+        folder: Option<PathBuf>,
+        #[command(subcommand)]
+        action: Option<BackupAction>,
     },
     /// Fill the data folder of this configuration from a backup, and prove the balances.
     ///
@@ -95,6 +111,15 @@ enum Command {
     /// there at once. USER is a user name, a phone number or an account's number.
     #[command(subcommand)]
     User(user::Arguments),
+}
+
+#[derive(Subcommand)]
+enum BackupAction {
+    /// Check a backup: that every file is there and unaltered.
+    Verify {
+        /// What `chelseru backup` wrote.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -210,8 +235,14 @@ pub fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match &cli.command {
-            Command::Serve => serve::serve(&cli.config).await,
-            Command::Backup { folder } => backup::backup(&cli.config, folder).await,
+            Command::Serve { accept_new_store: new_store, accept_new_key: new_key } => {
+                serve::serve(&cli.config, Accepted { new_store: *new_store, new_key: *new_key }).await
+            }
+            Command::Backup { action: Some(BackupAction::Verify { folder }), .. } => {
+                backup::verify(folder).await
+            }
+            Command::Backup { folder: Some(folder), .. } => backup::backup(&cli.config, folder).await,
+            Command::Backup { .. } => Err("name the folder of the backup".to_owned()),
             Command::Restore { folder } => backup::restore(&cli.config, folder).await,
             Command::Openapi => openapi(&cli.config),
             Command::Check => check::check(&cli.config).await,
@@ -241,6 +272,8 @@ pub fn main() -> ExitCode {
             Command::User(arguments) => user::run(&cli.config, arguments).await,
         }
     });
+    // A thread that hangs with the disk must not hold the end of the process.
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => failed(reason),

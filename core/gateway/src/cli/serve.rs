@@ -4,13 +4,18 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::logging;
+use crate::keys::Accepted;
 use crate::server::{Server, ServerOptions};
+use crate::{logging, store_watch};
 
-pub(crate) async fn serve(config_file: &Path) -> Result<(), String> {
+pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
     let log = logging::start(&loaded.config.log);
-    let server = Server::open(loaded, log, ServerOptions::default()).await?;
+    raise_open_files();
+    let options = ServerOptions { accepted, ..ServerOptions::default() };
+    let server = Server::open(loaded, log, options).await?;
+    store_watch::watch(server.app().store.clone())
+        .map_err(|error| format!("no thread can start: {error}"))?;
     let config = server.app().live().config.clone();
     print_welcome(&config, &server.url(), config_file);
     let stop = server.stop_token();
@@ -19,9 +24,24 @@ pub(crate) async fn serve(config_file: &Path) -> Result<(), String> {
         tracing::info!("stopping: no new connections, requests in flight finish");
         stop.cancel();
     });
-    server.run().await;
-    Ok(())
+    server.run().await
 }
+
+/// Raises the limit of open files as far as this process may. What it should be is said by `machine`.
+#[cfg(unix)]
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_open_files() {}
 
 fn print_welcome(config: &Config, url: &str, config_file: &Path) {
     let mut out = std::io::stdout().lock();

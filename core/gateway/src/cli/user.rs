@@ -70,7 +70,7 @@ pub(crate) enum Arguments {
 
 pub(crate) async fn run(config_file: &Path, arguments: &Arguments) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
-    let accounts = Accounts::open(&loaded, config_file)?;
+    let accounts = Accounts::open(&loaded, config_file).await?;
     let result = carry_out(&accounts, arguments).await;
     accounts.close().await;
     result
@@ -191,11 +191,11 @@ enum Accounts {
 }
 
 impl Accounts {
-    fn open(loaded: &Loaded, config_file: &Path) -> Result<Accounts, String> {
+    async fn open(loaded: &Loaded, config_file: &Path) -> Result<Accounts, String> {
         let data_dir = config::data_dir(&loaded.config, config_file);
         match app::open_store(&loaded.config, &data_dir) {
             Ok(store) => {
-                let key = keys::master(&data_dir)?;
+                let (key, _) = keys::of_store(&data_dir, &store, keys::Accepted::default()).await?;
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
                 let tokens = tokens(loaded, &key).map_err(|problems| problems.to_string())?;
                 let services = Services::new(&loaded.config, tokens, &store, &key, &clock, Arc::default())?;

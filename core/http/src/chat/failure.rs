@@ -40,6 +40,7 @@ pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Fail
         ChatError::Busy => {
             Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error)).retry_after(1)
         }
+        ChatError::StorageFull => Failure::storage_full(),
         ChatError::Store(cause) => {
             tracing::error!(request.id = %context.id, error = %cause, "chat could not use the store");
             Failure::internal()

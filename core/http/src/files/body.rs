@@ -3,11 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use crate::drain::Incoming;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::reply::Failure;

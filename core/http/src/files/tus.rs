@@ -10,6 +10,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
+use crate::drain::Incoming;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chelseru_domain::chat::{Action, RoomId, StoredFile};
@@ -19,7 +20,6 @@ use chelseru_domain::ids::UserId;
 use futures_util::StreamExt;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
-use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
 

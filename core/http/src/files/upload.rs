@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use crate::drain::Incoming;
 use chelseru_domain::chat::{Action, ChatError, Denied, RoomId};
 use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::UserId;
 use http::{StatusCode, header};
-use hyper::body::Incoming;
 
 use super::Files;
 use super::body::{pieces, too_slow};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chelseru_domain::operator::Storage;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -49,11 +50,12 @@ pub(crate) const ROUTES: &[Route] = &[
 
 /// `GET health/`: 200 while durable writes are possible, 503 when they are not.
 async fn health(operator: Arc<Operator>, _: Request<Open>) -> Answer {
-    if operator.overview.is_healthy() {
+    let storage = operator.overview.storage();
+    if storage == Storage::Serving {
         return Ok(Reply::json(StatusCode::OK, &json!({"status": "ok"})));
     }
-    let reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "store_failed"}));
-    Ok(reply.with(ERROR_CODE, HeaderValue::from_static("store_failed")))
+    let reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": storage.as_str()}));
+    Ok(reply.with(ERROR_CODE, HeaderValue::from_static(storage.as_str())))
 }
 
 /// `GET openapi.json`.

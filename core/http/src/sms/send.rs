@@ -289,6 +289,7 @@ fn submit_failure(sms: &Sms, context: &Context, error: SubmitError) -> Failure {
             "Too many messages wait; try again later.",
         )
         .retry_after(5),
+        SubmitError::StorageFull => Failure::storage_full(),
         SubmitError::Store(error) => {
             tracing::error!(request.id = %context.id, %error, "a message could not be stored");
             Failure::internal()

@@ -12,7 +12,7 @@ use crate::{StoreError, Timestamp, UserId};
 
 impl Sled {
     pub(crate) async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
-        self.change(move |txn| {
+        self.change_with_room(move |txn| {
             let used = bytes_of(txn, draft.uploader)?;
             if used.saturating_add(draft.bytes) > draft.quota_bytes {
                 return Ok(FileKept::QuotaExceeded);

@@ -10,8 +10,8 @@ use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::sms::sled::insert::{IDEMPOTENCY_TTL, insert};
 use crate::sms::{
-    Begun, Message, MessageContent, MessageDraft, MessageEnd, MessageFilter, MessageInserted, MessagePage,
-    MessageRange, MessageStatus, Recovered, TRIED_MAX, Tried,
+    Begun, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter, MessageInserted,
+    MessagePage, MessageRange, MessageStatus, Recovered, TRIED_MAX, Tried,
 };
 use crate::{StoreError, Timestamp};
 
@@ -22,7 +22,11 @@ impl Record for Message {
 
 impl Sled {
     pub(crate) async fn message_insert(&self, draft: MessageDraft) -> Result<MessageInserted, StoreError> {
-        self.change(move |txn| insert(txn, draft)).await
+        match draft.class {
+            // A login waits for its code.
+            MessageClass::Otp => self.change(move |txn| insert(txn, draft)).await,
+            MessageClass::Notice => self.change_with_room(move |txn| insert(txn, draft)).await,
+        }
     }
 
     pub(crate) async fn message_begin(

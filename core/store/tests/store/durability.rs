@@ -8,9 +8,13 @@ use super::*;
 
 /// The database as the engine sees it, in a folder whose store is closed; its jobs may hold the lock a little.
 fn raw(folder: &Path) -> sled::Db {
+    raw_with(folder, SEGMENT_BYTES)
+}
+
+fn raw_with(folder: &Path, segment_bytes: usize) -> sled::Db {
     let start = std::time::Instant::now();
     loop {
-        match sled::open(folder.join("sled")) {
+        match sled::Config::new().path(folder.join("sled")).segment_size(segment_bytes).open() {
             Ok(db) => return db,
             Err(error) if start.elapsed() > Duration::from_secs(5) => panic!("{error}"),
             Err(_) => std::thread::yield_now(),
@@ -60,10 +64,13 @@ async fn a_newer_format_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn somebody_elses_database_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    raw(folder.path()).insert("theirs", "data").unwrap();
-    let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::Foreign { .. }));
+    for segment_bytes in [SEGMENT_BYTES, SEGMENT_BYTES_BEFORE] {
+        let folder = tempfile::tempdir().unwrap();
+        raw_with(folder.path(), segment_bytes).insert("theirs", "data").unwrap();
+        let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
+        assert!(matches!(refused, StoreError::Foreign { .. }));
+        assert_eq!(raw_with(folder.path(), segment_bytes).get("theirs").unwrap().unwrap(), "data");
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@
 mod audit;
 mod challenges;
 mod crash;
+mod damage;
 mod durability;
 mod history;
 mod ledger;
 mod messages;
 mod passwords;
+mod power;
 mod refresh;
 mod sessions;
 
@@ -22,6 +24,9 @@ use chelseru_store::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
+/// Of the engine's segments, today and in older versions.
+const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+const SEGMENT_BYTES_BEFORE: usize = 512 * 1024;
 const NUMBER: &str = "+989121234567";
 const RIGHT: [u8; 32] = [1; 32];
 const WRONG: [u8; 32] = [2; 32];
@@ -96,7 +101,7 @@ impl TestStore {
 /// The engine lets go of its lock a moment after its last handle is gone.
 fn open_engine(folder: &Path) -> sled::Db {
     for _ in 0..200 {
-        if let Ok(db) = sled::open(folder.join("sled")) {
+        if let Ok(db) = sled::Config::new().path(folder.join("sled")).segment_size(SEGMENT_BYTES).open() {
             return db;
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -13,6 +13,7 @@ fn draft(session: &Session, generation: u32, at_secs: u64) -> RefreshDraft {
     RefreshDraft {
         user: session.user,
         session: session.id,
+        binding: Some(session.binding()),
         generation,
         now: secs(at_secs),
         idle_max: Duration::from_secs(IDLE),

@@ -175,3 +175,66 @@ async fn session_numbers_are_never_used_again() {
         assert!(next.id > session.id);
     }
 }
+
+/// Of a token of the session, and of one that says nothing of it.
+fn gates(store: &Store, session: &Session, binding: u64) -> [SessionGate; 2] {
+    [Some(binding), None]
+        .map(|binding| store.session_gate_of_token(session.user, session.id, binding, secs(101)).unwrap())
+}
+
+#[tokio::test]
+async fn a_token_opens_the_session_it_was_made_for_and_none_that_got_its_number() {
+    use SessionGate::{Ended, Open};
+    let store = TestStore::new(Engine::Sled);
+    let (_, session) = store.log_in(NUMBER, 100).await;
+    assert_eq!(gates(&store, &session, session.binding()), [Open, Ended]);
+    assert_eq!(gates(&store, &session, session.binding() ^ 1), [Ended, Ended]);
+    // The database is lost, and somebody else gets user 1 and session 1.
+    let other = TestStore::new(Engine::Sled);
+    other.open_code(&number(1), 1, 100).await;
+    let mut draft = login(&number(1), RIGHT, 100);
+    draft.session.key = Uuid::from_u128(7);
+    let LoginOutcome::LoggedIn { session: theirs, .. } = other.login_with_challenge(draft).await.unwrap()
+    else {
+        panic!("not logged in")
+    };
+    assert_eq!((theirs.user, theirs.id), (session.user, session.id));
+    assert_eq!(gates(&other, &session, session.binding()), [Ended, Ended]);
+    let refresh = |binding| chelseru_store::RefreshDraft {
+        user: session.user,
+        session: session.id,
+        binding,
+        generation: 0,
+        now: secs(101),
+        idle_max: Duration::from_secs(1000),
+        absolute_max: Duration::from_secs(1000),
+        repeat_max: Duration::from_secs(10),
+    };
+    for binding in [Some(session.binding()), None] {
+        let refused = other.refresh_rotate(refresh(binding)).await.unwrap();
+        assert_eq!(refused, chelseru_store::RefreshOutcome::Ended);
+    }
+    let good = other.refresh_rotate(refresh(Some(theirs.binding()))).await.unwrap();
+    assert!(matches!(good, chelseru_store::RefreshOutcome::Rotated(_)), "{good:?}");
+}
+
+#[tokio::test]
+async fn an_upgrade_logs_nobody_out() {
+    use SessionGate::{Ended, Open};
+    let store = TestStore::new(Engine::Sled);
+    let (_, before) = store.log_in(NUMBER, 100).await;
+    // As an older version left it.
+    let TestStore { store, folder, .. } = store;
+    store.close();
+    drop(store);
+    let db = open_engine(folder.path());
+    db.remove("munbound-sessions").unwrap().expect("it was noted");
+    db.flush().unwrap();
+    drop(db);
+    let store = TestStore::open(Engine::Sled, folder);
+    let (_, after) = store.log_in(&number(1), 100).await;
+    for store in [&store.reopened()] {
+        assert_eq!(gates(store, &before, before.binding()), [Open, Open]);
+        assert_eq!(gates(store, &after, after.binding()), [Open, Ended]);
+    }
+}

@@ -60,10 +60,11 @@ impl Identity {
     pub async fn refresh(&self, refresh_token: &str, ip: Option<IpAddr>) -> Result<TokenPair, RefreshError> {
         let now = self.clock.now();
         let RefreshSubject { subject, generation } = self.tokens.verify_refresh(refresh_token, now)?;
-        let TokenSubject { user_id, session_id } = subject;
+        let TokenSubject { user_id, session_id, binding } = subject;
         let draft = RefreshDraft {
             user: user_id,
             session: session_id,
+            binding,
             generation,
             now,
             idle_max: self.tokens.rules().refresh_ttl,
@@ -220,7 +221,8 @@ impl Identity {
     }
 
     pub(super) fn token_pair(&self, session: &Session, now: Timestamp) -> std::io::Result<TokenPair> {
-        let subject = TokenSubject { user_id: session.user, session_id: session.id };
+        let binding = Some(session.binding());
+        let subject = TokenSubject { user_id: session.user, session_id: session.id, binding };
         Ok(TokenPair {
             access: self.tokens.issue(TokenType::Access, subject, now)?,
             refresh: self.tokens.refresh(session)?,

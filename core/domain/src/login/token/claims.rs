@@ -20,6 +20,9 @@ pub(super) struct IssuedClaims<'a> {
     pub(super) iss: &'a str,
     pub(super) aud: &'a str,
     pub(super) sid: u64,
+    /// Text, because a JSON number is not exact beyond 53 bits.
+    #[serde(rename = "sbd", skip_serializing_if = "Option::is_none")]
+    pub(super) binding: Option<String>,
     #[serde(rename = "gen", skip_serializing_if = "Option::is_none")]
     pub(super) generation: Option<u32>,
 }
@@ -35,6 +38,8 @@ pub(super) struct ReadClaims {
     pub(super) aud: Audience,
     #[serde(default)]
     pub(super) sid: Option<u64>,
+    #[serde(default, rename = "sbd")]
+    pub(super) binding: Option<String>,
     #[serde(default, rename = "gen")]
     pub(super) generation: Option<u32>,
 }

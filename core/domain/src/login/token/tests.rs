@@ -7,7 +7,8 @@ use super::*;
 use crate::secret::{KeyUse, MasterKey};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
-const SUBJECT: TokenSubject = TokenSubject { user_id: UserId(12), session_id: SessionId(34) };
+const SUBJECT: TokenSubject =
+    TokenSubject { user_id: UserId(12), session_id: SessionId(34), binding: Some(0xfedc_ba98_7654_3210) };
 
 fn key(byte: u8) -> SubKey {
     MasterKey::from_bytes([byte; 32]).derive(KeyUse::JwtHs256)
@@ -67,7 +68,7 @@ impl<'de> Deserialize<'de> for Keys {
 fn claims_stand_in_the_originals_order() {
     let token = tokens().issue(TokenType::Access, SUBJECT, NOW).unwrap();
     let Keys(keys) = insecure_decode_claims(&token).unwrap();
-    assert_eq!(keys, ["token_type", "exp", "iat", "jti", "user_id", "iss", "aud", "sid"]);
+    assert_eq!(keys, ["token_type", "exp", "iat", "jti", "user_id", "iss", "aud", "sid", "sbd"]);
     let claims = payload(&token);
     assert_eq!(claims["token_type"], "access");
     assert_eq!(claims["user_id"], "12");

@@ -14,7 +14,7 @@ use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
 use crate::engine::sled::{Sled, error};
 use crate::files::sled as file;
-use crate::{StoreError, Timestamp, UserId};
+use crate::{DiskRoom, StoreError, Timestamp, UserId};
 
 /// Deleted messages that a page steps over; then it ends early, maybe empty, and says that there is more. Without it
 /// a long row of deletions would make every page at its end a long walk.
@@ -27,6 +27,9 @@ impl Sled {
         judge: impl Fn(&RoomFacts) -> Result<(), Refusal> + Send + Sync + 'static,
         then: impl FnOnce(Result<Judged<Appended>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
+        if self.room() != DiskRoom::Ample {
+            return Err(StoreError::Full);
+        }
         self.change_then(move |txn| append(txn, draft, judge), then)
     }
 

@@ -40,7 +40,7 @@ struct Known {
 }
 
 impl Agents {
-    pub(crate) fn load(tree: &sled::Tree) -> Result<Agents, StoreError> {
+    pub(crate) fn load(tree: &crate::engine::sled::tree::Tree) -> Result<Agents, StoreError> {
         let mut known = Known::default();
         for entry in tree.scan_prefix(keys::AGENTS) {
             let (key, value) = entry.map_err(error::read)?;

@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::StoreError;
+use crate::engine::sled::folder::RECORD_BYTES_MAX;
 use crate::engine::sled::txn::Txn;
+use crate::space::{DiskRoom, Space};
 
 /// A batch is never waited for longer than this, however slow the disk is.
 const GATHER_MAX: Duration = Duration::from_millis(1);
@@ -47,6 +49,8 @@ pub struct CommitStats {
     pub changes: u64,
     /// Time spent writing and flushing.
     pub write_time: Duration,
+    /// Of it, for the last batch.
+    pub last_write: Duration,
 }
 
 /// Writes one batch so that it is durable when this returns.
@@ -58,14 +62,30 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn start(txn: Txn, sink: Sink, batch_max: usize, queue_max: usize) -> io::Result<Self> {
+    pub(crate) fn start(
+        txn: Txn,
+        sink: Sink,
+        space: Arc<Space>,
+        batch_max: usize,
+        queue_max: usize,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { jobs: VecDeque::new(), wake_at: 1, state: Health::Serving }),
+            queue: Mutex::new(Queue {
+                jobs: VecDeque::new(),
+                wake_at: 1,
+                state: Health::Serving,
+                waiting_since: None,
+                working_since: None,
+                ended: false,
+            }),
             wake: Condvar::new(),
+            ended: Condvar::new(),
+            space,
             queue_max: queue_max.max(1),
             batches: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             write_nanos: AtomicU64::new(0),
+            last_write_nanos: AtomicU64::new(0),
         });
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -114,6 +134,9 @@ impl Committer {
         if queue.jobs.len() >= self.shared.queue_max {
             return Err(StoreError::Busy);
         }
+        if queue.jobs.is_empty() {
+            queue.waiting_since = Some(Instant::now());
+        }
         queue.jobs.push_back(job);
         // Only the push that reaches the mark wakes the writer: one wake-up per batch, not one per change.
         if queue.jobs.len() == queue.wake_at {
@@ -128,6 +151,17 @@ impl Committer {
         self.shared.lock().jobs.len()
     }
 
+    /// How long the oldest change that is not answered has waited.
+    pub(crate) fn oldest_waiting(&self) -> Duration {
+        let queue = self.shared.lock();
+        let oldest = [queue.waiting_since, queue.working_since].into_iter().flatten().min();
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.shared.space
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.shared.lock().state.clone()
     }
@@ -137,41 +171,60 @@ impl Committer {
             batches: self.shared.batches.load(Ordering::Relaxed),
             changes: self.shared.changes.load(Ordering::Relaxed),
             write_time: Duration::from_nanos(self.shared.write_nanos.load(Ordering::Relaxed)),
+            last_write: Duration::from_nanos(self.shared.last_write_nanos.load(Ordering::Relaxed)),
         }
     }
 
-    /// Refuses further changes, carries out those that are queued, and waits for the thread to end.
-    pub(crate) fn close(&self) {
-        {
-            let mut queue = self.shared.lock();
-            if queue.state == Health::Serving {
-                queue.state = Health::Closed;
-            }
+    /// Refuses further changes, carries out those that are queued, and waits for the thread to end, at most for
+    /// `patience`. False when it goes on; nobody waits for it any more then.
+    pub(crate) fn close(&self, patience: Option<Duration>) -> bool {
+        let mut queue = self.shared.lock();
+        if queue.state == Health::Serving {
+            queue.state = Health::Closed;
         }
         self.shared.wake.notify_one();
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take()
+        if let Some(patience) = patience {
+            let (queue, _) = self
+                .shared
+                .ended
+                .wait_timeout_while(queue, patience, |queue| !queue.ended)
+                .unwrap_or_else(PoisonError::into_inner);
+            if !queue.ended {
+                // Dropping the handle detaches the thread.
+                self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return false;
+            }
+        } else {
+            drop(queue);
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             // The thread catches panics; a second one while it handled the first is all that can come here.
             tracing::error!("the store's writer thread panicked");
         }
+        true
     }
 }
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.close();
+        self.close(None);
     }
 }
 
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Told when the thread ends.
+    ended: Condvar,
+    space: Arc<Space>,
     queue_max: usize,
     batches: AtomicU64,
     changes: AtomicU64,
     write_nanos: AtomicU64,
+    last_write_nanos: AtomicU64,
 }
 
 impl Shared {
@@ -185,11 +238,20 @@ impl Shared {
         let waiting = {
             let mut queue = self.lock();
             queue.state = Health::Failed(reason);
+            queue.waiting_since = None;
             std::mem::take(&mut queue.jobs)
         };
         for job in waiting {
-            job.answer(false);
+            job.answer(Durable::No);
         }
+    }
+
+    fn end(&self) {
+        let mut queue = self.lock();
+        queue.working_since = None;
+        queue.ended = true;
+        drop(queue);
+        self.ended.notify_all();
     }
 }
 
@@ -198,6 +260,12 @@ struct Queue {
     /// The length at which the writer wants to be woken; never reached while it works.
     wake_at: usize,
     state: Health,
+    /// When the first of the jobs came.
+    waiting_since: Option<Instant>,
+    /// When the first job of the batch that is being worked on came.
+    working_since: Option<Instant>,
+    /// The thread is gone.
+    ended: bool,
 }
 
 struct Writer {
@@ -222,12 +290,13 @@ impl Writer {
             Ok::<_, io::Error>(())
         }));
         let reason = match ended {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return shared.end(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the writer thread panicked".to_owned(),
         };
         tracing::error!(error = %reason, "the store failed; it writes nothing until it is opened again");
         shared.fail(reason);
+        shared.end();
     }
 
     /// Waits for changes and moves a batch of them out of the queue; false when the store is closed and nothing
@@ -237,6 +306,7 @@ impl Writer {
         let serving = |queue: &Queue| queue.state == Health::Serving;
         let mut queue = shared.lock();
         queue.wake_at = 1;
+        queue.working_since = None;
         queue = shared
             .wake
             .wait_while(queue, |queue| queue.jobs.is_empty() && serving(queue))
@@ -253,8 +323,10 @@ impl Writer {
         }
 
         queue.wake_at = usize::MAX;
+        queue.working_since = queue.waiting_since;
         if queue.jobs.len() <= self.batch_max {
             std::mem::swap(&mut queue.jobs, batch);
+            queue.waiting_since = None;
         } else {
             batch.extend(queue.jobs.drain(..self.batch_max));
         }
@@ -263,6 +335,13 @@ impl Writer {
 
     /// Runs a batch, makes it durable and answers it. An error is the end of the store.
     fn commit(&mut self, batch: &mut VecDeque<Box<dyn Job>>) -> io::Result<()> {
+        if self.shared.space.room() == DiskRoom::None {
+            // A write that fails for want of room would be the end of the store; a refusal is not.
+            for job in batch.drain(..) {
+                job.answer(Durable::NoRoom);
+            }
+            return Ok(());
+        }
         for job in batch.iter_mut() {
             if job.run(&mut self.txn) {
                 self.txn.keep();
@@ -281,13 +360,15 @@ impl Writer {
                 self.shared.batches.fetch_add(1, Ordering::Relaxed);
                 let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
                 self.shared.write_nanos.fetch_add(nanos, Ordering::Relaxed);
+                self.shared.last_write_nanos.store(nanos, Ordering::Relaxed);
                 written
             }
             None => Ok(()),
         };
         self.shared.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let durable = if written.is_ok() { Durable::Yes } else { Durable::No };
         for job in batch.drain(..) {
-            job.answer(written.is_ok());
+            job.answer(durable);
         }
         written
     }
@@ -297,8 +378,18 @@ impl Writer {
 trait Job: Send {
     /// Runs the change; false when its writes must be undone.
     fn run(&mut self, txn: &mut Txn) -> bool;
-    /// Hands out the result, or the store's failure.
-    fn answer(self: Box<Self>, durable: bool);
+    /// Hands out the result, or why there is none.
+    fn answer(self: Box<Self>, durable: Durable);
+}
+
+/// What became of the batch of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    /// Writing failed, now or before.
+    No,
+    /// The disk has no room; the change was not run.
+    NoRoom,
 }
 
 struct Change<T, F, A> {
@@ -316,17 +407,23 @@ where
     fn run(&mut self, txn: &mut Txn) -> bool {
         let Some(change) = self.change.take() else { return false };
         // The writes of a change that panicked are undone, and it shares nothing else with the others.
-        let result = catch_unwind(AssertUnwindSafe(|| change(txn))).unwrap_or(Err(StoreError::Panicked));
+        let mut result = catch_unwind(AssertUnwindSafe(|| change(txn))).unwrap_or(Err(StoreError::Panicked));
+        if let Some(bytes) = txn.take_oversized()
+            && result.is_ok()
+        {
+            result = Err(StoreError::TooLarge { bytes, max: RECORD_BYTES_MAX });
+        }
         let keep = result.is_ok();
         self.result = Some(result);
         keep
     }
 
-    fn answer(self: Box<Self>, durable: bool) {
+    fn answer(self: Box<Self>, durable: Durable) {
         let Change { result, answer, .. } = *self;
         answer(match result {
             // A change that failed by itself did nothing, whatever became of the batch.
-            Some(result) if durable || result.is_err() => result,
+            Some(result) if durable == Durable::Yes || result.is_err() => result,
+            _ if durable == Durable::NoRoom => Err(StoreError::Full),
             _ => Err(StoreError::Failed),
         });
     }

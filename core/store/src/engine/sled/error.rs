@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::StoreError;
+use crate::engine::sled::tree;
 
 /// An engine's error without its type.
 pub(crate) fn engine_io(error: sled::Error) -> io::Error {
@@ -13,5 +14,6 @@ pub(crate) fn engine_io(error: sled::Error) -> io::Error {
 }
 
 pub(crate) fn read(error: sled::Error) -> StoreError {
-    StoreError::Read { source: engine_io(error) }
+    let source = engine_io(error);
+    if tree::is_write_failed(&source) { StoreError::Failed } else { StoreError::Read { source } }
 }

@@ -1,24 +1,31 @@
 //! The whole store as one file, and back: what a backup keeps, whatever the engine's own files look like.
 //!
-//! The file: [`MAGIC`]; for each record the lengths of key and value (u32, little endian) and both; then
-//! [`END`] (u32), the number of records (u64) and the BLAKE3 hash (32 bytes) of everything before it. Keys ascend.
-//! Invariants: an export is the store between two changes, because the writer thread makes it; a file that is cut or
-//! changed anywhere is refused before anything is written; a store whose import was cut off is refused when it is
-//! opened, because a file in its folder says so from before the first record until after the last step.
+//! The file: [`MAGIC`]; for each record the lengths of key and value (u32, little endian) and both, keys ascending;
+//! [`END`] (u32); in the same form what was written while the records were read, [`REMOVED`] as the length of a value
+//! that is gone; [`END`], the number of entries (u64) and the BLAKE3 hash (32 bytes) of everything before it. A file of
+//! version 1 has no second list.
+//! Invariants: an export is the store between two changes; no change waits for it; a file that is cut or changed anywhere
+//! is refused before anything is written; a store whose import was cut off is refused when it is opened, because a file
+//! in its folder says so from before the first record until after the last step.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
+use sled::IVec;
+
 use crate::Store;
 use crate::engine::Engine;
-use crate::engine::sled::keys::money as money_keys;
+use crate::engine::sled::folder::{self, Copy};
 use crate::engine::sled::record::{decode_u64, encode_u64};
-use crate::engine::sled::txn::Txn;
-use crate::engine::sled::{error, keys};
+use crate::engine::sled::tree::Tree;
+use crate::engine::sled::txn::Capture;
+use crate::engine::sled::{keys, keys::money as money_keys};
 
-const MAGIC: &[u8] = b"chelseru store 1";
+const MAGIC: &[u8; 16] = b"chelseru store 2";
+const MAGIC_BEFORE: &[u8; 16] = b"chelseru store 1";
 const END: u32 = u32::MAX;
+const REMOVED: u32 = u32::MAX - 1;
 /// Longest key and value that are believed; the store's own are far shorter.
 const KEY_BYTES_MAX: u32 = 64 * 1024;
 const VALUE_BYTES_MAX: u32 = 256 * 1024 * 1024;
@@ -34,25 +41,37 @@ const KEPT_OUTSIDE: [&[u8]; 6] = [
 ];
 /// Numbers that an import leaves out in each of [`KEPT_OUTSIDE`]; there can be 134 imports before rooms run out.
 const GAP: u64 = 1_000_000;
-/// Records that are imported in one batch.
-const BATCH: usize = 1000;
 /// Name of the file, inside the store's folder, that is there while an import goes on.
 pub(crate) const IMPORTING_FILE: &str = "importing";
 
 impl Store {
-    /// Writes every record to a file, as of one moment, and returns their number once the file is on the disk. Changes
-    /// wait meanwhile (about two seconds for a million records); reads do not.
+    /// Writes every record to a file, as of one moment, and returns about how many there are once the file is on the
+    /// disk. Nothing waits for it; what is written meanwhile is kept in memory until the end.
     ///
     /// # Errors
     ///
-    /// Those of writing the file; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
+    /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was written
+    /// meanwhile; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
     pub async fn export(&self, file: File) -> io::Result<u64> {
+        let store = self.clone();
+        // A task of its own: what is captured must be let go of, even when the caller leaves.
+        tokio::spawn(async move { store.export_to(file).await }).await.map_err(io::Error::other)?
+    }
+
+    async fn export_to(&self, file: File) -> io::Result<u64> {
+        let busy = |what: &str| io::Error::new(io::ErrorKind::ResourceBusy, what);
         let Engine::Sled(sled) = &*self.engine;
-        let written = sled.change(move |txn| Ok(export(txn, file))).await.map_err(io::Error::other)?;
-        let (file, records) = written?;
-        // Not on the writer thread: changes go on while the disk works.
-        tokio::task::spawn_blocking(move || file.sync_all()).await.map_err(io::Error::other)??;
-        Ok(records)
+        if !sled.change(|txn| Ok(txn.capture())).await.map_err(io::Error::other)? {
+            return Err(busy("another export of the store runs"));
+        }
+        let tree = sled.tree.clone();
+        let read = tokio::task::spawn_blocking(move || export(&tree, file)).await;
+        // Before any error is returned, so that the next export can begin.
+        let captured = sled.change(|txn| Ok(txn.captured())).await.map_err(io::Error::other)?;
+        let out = read.map_err(io::Error::other)??;
+        let writes = captured.and_then(Capture::into_writes);
+        let writes = writes.ok_or_else(|| busy("too much was written while the store was exported"))?;
+        tokio::task::spawn_blocking(move || out.finish(writes)).await.map_err(io::Error::other)?
     }
 
     /// Makes a new store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
@@ -75,33 +94,22 @@ impl Store {
         std::fs::create_dir(path)?;
         let importing = path.join(IMPORTING_FILE);
         File::create_new(&importing)?.sync_all()?;
-        let sync_folder = || File::open(path)?.sync_all();
-        sync_folder()?;
-        let database = path.join("sled");
-        let config = sled::Config::new().path(&database).flush_every_ms(None);
-        let db = config.open().map_err(error::engine_io)?;
-        let mut batch = sled::Batch::default();
-        let mut gathered = 0;
-        let records = read(file, |key, value| {
-            if KEPT_OUTSIDE.contains(&key) {
-                let last = decode_u64("sequence", value).map_err(io::Error::other)?;
-                batch.insert(key, encode_u64(last.saturating_add(GAP)));
-            } else {
-                batch.insert(key, value);
-            }
-            gathered += 1;
-            if gathered == BATCH {
-                gathered = 0;
-                db.apply_batch(std::mem::take(&mut batch)).map_err(error::engine_io)?;
-            }
-            Ok(())
-        })?;
-        db.apply_batch(batch).map_err(error::engine_io)?;
-        db.flush().map_err(error::engine_io)?;
-        File::open(database.join("db"))?.sync_data()?;
-        before_whole()?;
+        folder::sync_dir(path)?;
+        folder::sync_dir(folder::parent(path))?;
+        let fill = |copy: &mut Copy<'_>| {
+            read(file, |key, value| match value {
+                None => copy.remove(key),
+                Some(_) if key == keys::COMMIT => Ok(()),
+                Some(value) if KEPT_OUTSIDE.contains(&key) => {
+                    let last = decode_u64("sequence", value).map_err(io::Error::other)?;
+                    copy.put(key, &encode_u64(last.saturating_add(GAP)))
+                }
+                Some(value) => copy.put(key, value),
+            })
+        };
+        let records = folder::build(path, fill, before_whole)?;
         std::fs::remove_file(&importing)?;
-        sync_folder()?;
+        folder::sync_dir(path)?;
         Ok(records)
     }
 }
@@ -149,64 +157,101 @@ fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a whole export of a store: {what}"))
 }
 
-fn export(txn: &Txn, file: File) -> io::Result<(File, u64)> {
-    let mut out = Hashed { inner: BufWriter::with_capacity(256 * 1024, file), hash: blake3::Hasher::new() };
-    out.put(MAGIC)?;
-    let mut records = 0_u64;
-    for entry in txn.written() {
-        let (key, value) = entry.map_err(io::Error::other)?;
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
-        out.put(&length(&key)?.to_le_bytes())?;
-        out.put(&length(&value)?.to_le_bytes())?;
-        out.put(&key)?;
-        out.put(&value)?;
-        records += 1;
-    }
-    out.put(&END.to_le_bytes())?;
-    out.put(&records.to_le_bytes())?;
-    let hash = out.hash.finalize();
-    out.inner.write_all(hash.as_bytes())?;
-    let file = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok((file, records))
+/// An export whose records are written.
+struct Export {
+    out: Hashed<BufWriter<File>>,
+    records: u64,
 }
 
-/// Reads a file to its end, handing out its records; the last thing that is looked at is whether it was whole.
-fn read(file: &mut File, mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<u64> {
+/// Writes the records of a tree that changes meanwhile.
+fn export(tree: &Tree, file: File) -> io::Result<Export> {
+    let out = Hashed { inner: BufWriter::with_capacity(256 * 1024, file), hash: blake3::Hasher::new() };
+    let mut export = Export { out, records: 0 };
+    export.out.put(MAGIC)?;
+    for entry in tree.iter() {
+        let (key, value) = entry.map_err(io::Error::other)?;
+        if key != keys::COMMIT {
+            export.put(&key, Some(&value))?;
+        }
+    }
+    export.out.put(&END.to_le_bytes())?;
+    Ok(export)
+}
+
+impl Export {
+    fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
+        self.out.put(&length(key)?.to_le_bytes())?;
+        self.out.put(&value.map_or(Ok(REMOVED), length)?.to_le_bytes())?;
+        self.out.put(key)?;
+        self.out.put(value.unwrap_or_default())?;
+        self.records += 1;
+        Ok(())
+    }
+
+    /// Adds what was written meanwhile, and ends the file. Returns the number of records that were read.
+    fn finish(mut self, writes: impl Iterator<Item = (IVec, Option<IVec>)>) -> io::Result<u64> {
+        let records = self.records;
+        for (key, value) in writes {
+            self.put(&key, value.as_deref())?;
+        }
+        self.out.put(&END.to_le_bytes())?;
+        self.out.put(&self.records.to_le_bytes())?;
+        let hash = self.out.hash.finalize();
+        self.out.inner.write_all(hash.as_bytes())?;
+        let file = self.out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok(records)
+    }
+}
+
+/// Reads a file to its end, handing out its entries, a removal without a value; the last thing that is looked at is
+/// whether it was whole.
+fn read(file: &mut File, mut each: impl FnMut(&[u8], Option<&[u8]>) -> io::Result<()>) -> io::Result<()> {
     let mut input = Hashed { inner: BufReader::with_capacity(256 * 1024, file), hash: blake3::Hasher::new() };
     let mut magic = [0; MAGIC.len()];
     input.take(&mut magic)?;
-    if magic != MAGIC {
-        return Err(damaged("it begins with something else"));
-    }
-    let mut records = 0_u64;
-    loop {
-        let length = input.length()?;
-        if length == END {
-            break;
+    let lists = match &magic {
+        MAGIC => 2,
+        MAGIC_BEFORE => 1,
+        _ => return Err(damaged("it begins with something else")),
+    };
+    let mut entries = 0_u64;
+    for _ in 0..lists {
+        loop {
+            let length = input.length()?;
+            if length == END {
+                break;
+            }
+            let value_length = input.length()?;
+            let key = input.bytes(length, KEY_BYTES_MAX)?;
+            if value_length == REMOVED {
+                each(&key, None)?;
+            } else {
+                let value = input.bytes(value_length, VALUE_BYTES_MAX)?;
+                each(&key, Some(&value))?;
+            }
+            entries += 1;
         }
-        let value_length = input.length()?;
-        let key = input.bytes(length, KEY_BYTES_MAX)?;
-        let value = input.bytes(value_length, VALUE_BYTES_MAX)?;
-        each(&key, &value)?;
-        records += 1;
     }
     let mut count = [0; 8];
     input.take(&mut count)?;
     let hash = input.hash.finalize();
     let mut expected = [0; 32];
     input.take(&mut expected)?;
-    if u64::from_le_bytes(count) != records || hash != expected {
+    if u64::from_le_bytes(count) != entries || hash != expected {
         return Err(damaged("its content does not match its hash"));
     }
     if input.inner.read(&mut [0])? > 0 {
         return Err(damaged("something follows its end"));
     }
-    Ok(records)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sled::txn::Txn;
     use crate::{StoreError, StoreOptions};
 
     async fn exported(records: u64) -> (tempfile::TempDir, Vec<u8>) {
@@ -216,8 +261,8 @@ mod tests {
             store.probe_put(&n.to_be_bytes(), &vec![7; n as usize % 500]).await.unwrap();
         }
         let path = dir.path().join("export");
-        // And the format's number.
-        assert_eq!(store.export(File::create(&path).unwrap()).await.unwrap(), records + 1);
+        // And the format's number, and from which session on tokens are bound.
+        assert_eq!(store.export(File::create(&path).unwrap()).await.unwrap(), records + 2);
         let bytes = std::fs::read(&path).unwrap();
         (dir, bytes)
     }
@@ -231,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn an_import_has_every_record() {
         let (dir, bytes) = exported(2500).await;
-        assert_eq!(import(dir.path(), "again", &bytes).unwrap(), 2501);
+        assert_eq!(import(dir.path(), "again", &bytes).unwrap(), 2502);
         let store = Store::open(dir.path().join("again"), StoreOptions::default()).unwrap();
         for n in 0..2500_u64 {
             let value = store.probe_get(&n.to_be_bytes()).unwrap();
@@ -239,6 +284,76 @@ mod tests {
         }
         let again = import(dir.path(), "again", &bytes).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_export_is_of_one_moment_though_the_store_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
+        // Two records that are always written together, at the two ends of the tree, and one that comes and goes.
+        let write = |round: u64| {
+            move |txn: &mut Txn| {
+                for end in [0, u8::MAX] {
+                    txn.put(keys::probe(&[end]), encode_u64(round));
+                }
+                let passing = keys::probe(&[7]);
+                if round.is_multiple_of(2) {
+                    txn.put(passing, encode_u64(round))
+                } else {
+                    txn.delete(passing)
+                }
+                Ok(())
+            }
+        };
+        for n in 0..5000_u64 {
+            store.probe_put(&[&[1][..], &n.to_be_bytes()].concat(), &[7; 100]).await.unwrap();
+        }
+        let writer = tokio::spawn({
+            let store = store.clone();
+            async move {
+                for round in 1.. {
+                    if store.sled().change(write(round)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        for n in 0..5 {
+            let path = dir.path().join(format!("export-{n}"));
+            store.export(File::create(&path).unwrap()).await.unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            import(dir.path(), &format!("again-{n}"), &bytes).unwrap();
+            let again = Store::open(dir.path().join(format!("again-{n}")), StoreOptions::default()).unwrap();
+            let [low, high, passing] = [0, u8::MAX, 7].map(|key| again.probe_get(&[key]).unwrap());
+            assert_eq!(low, high, "export {n}");
+            let round = u64::from_be_bytes(low.unwrap().try_into().unwrap());
+            assert_eq!(passing.is_some(), round.is_multiple_of(2), "export {n}, round {round}");
+        }
+        store.close();
+        writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_export_of_the_version_before_is_imported() {
+        let (dir, bytes) = exported(20).await;
+        // Without the second list, which is empty.
+        let records = &bytes[MAGIC.len()..bytes.len() - 32 - 8 - 4];
+        let mut before = [&MAGIC_BEFORE[..], records, &22_u64.to_le_bytes()].concat();
+        let hash = blake3::hash(&before);
+        before.extend_from_slice(hash.as_bytes());
+        assert_eq!(import(dir.path(), "again", &before).unwrap(), 22);
+    }
+
+    #[tokio::test]
+    async fn a_second_export_at_once_is_refused() {
+        let (dir, _) = exported(20).await;
+        let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
+        assert!(store.sled().change(|txn| Ok(txn.capture())).await.unwrap());
+        let path = dir.path().join("second");
+        let refused = store.export(File::create(&path).unwrap()).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        store.sled().change(|txn| Ok(txn.captured().is_some())).await.unwrap();
+        store.export(File::create(&path).unwrap()).await.unwrap();
     }
 
     #[tokio::test]
@@ -284,7 +399,7 @@ mod tests {
         let mut file = File::open(dir.path().join("export")).unwrap();
         Store::import(&path, &mut file, || Err(io::Error::other("cut off"))).unwrap_err();
         let opened = Store::open(&path, StoreOptions::default());
-        assert!(path.join("sled").exists());
+        assert!(path.join("sled.new").exists() && !path.join("sled").exists());
         assert!(matches!(opened, Err(StoreError::HalfImported { .. })), "{opened:?}");
     }
 }

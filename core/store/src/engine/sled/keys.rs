@@ -35,7 +35,12 @@ use crate::{SessionId, UserId};
 use sled::IVec;
 
 pub(crate) const FORMAT: &[u8] = b"mformat";
-
+/// The number of the last batch (see `log_scan`).
+pub(crate) const COMMIT: &[u8] = b"mcommit";
+/// The last session whose tokens may say nothing of it.
+pub(crate) const UNBOUND_SESSIONS: &[u8] = b"munbound-sessions";
+/// By what the key beside the store is known.
+pub(crate) const KEY_MARK: &[u8] = b"mkey-mark";
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
 
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";

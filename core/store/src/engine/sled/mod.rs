@@ -5,13 +5,22 @@
 //! two writes of one change; the operations are laid out so that neither matters. Reads may touch the disk, but are not
 //! worth a blocking pool: the working set is cached.
 //!
-//! The statements of an operation stand in its feature's `sled.rs`. Reading order: `commit`, `txn`, `keys`, `record`.
+//! The statements of an operation stand in its feature's `sled.rs`. Reading order: `open`, `commit`, `txn`, `keys`,
+//! `record`; for what lies on the disk: `folder`, `acknowledged`, `log_scan`.
+
+pub(crate) mod open;
 
 pub(crate) mod commit;
+pub(crate) mod tree;
 pub(crate) mod txn;
 
 pub(crate) mod keys;
 pub(crate) mod record;
+
+pub(crate) mod acknowledged;
+pub(crate) mod folder;
+pub(crate) mod log_scan;
+pub(crate) mod quiet;
 
 pub(crate) mod agent;
 pub(crate) mod error;
@@ -19,14 +28,17 @@ pub(crate) mod export;
 pub(crate) mod purge;
 
 use std::fs::File;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use self::agent::Agents;
 use self::commit::{CommitStats, Committer, Health};
 use self::record::{Record, decode, decode_u64, encode_u64};
+use self::tree::Tree;
 use self::txn::Txn;
-use crate::StoreError;
+use crate::{DiskRoom, SessionId, StoreError};
 
 /// One step from a format of the store to the next. Runs in one change, together with writing the new number, so
 /// that an interrupted migration continues where it stopped.
@@ -49,15 +61,37 @@ pub(crate) struct PurgeWalks {
 pub(crate) struct Sled {
     // Declared before the lock, so that the lock is released last.
     pub(crate) committer: Committer,
-    pub(crate) tree: sled::Tree,
+    pub(crate) tree: Tree,
     pub(crate) purge: PurgeWalks,
     pub(crate) agents: Arc<Agents>,
+    /// The last session whose tokens may say nothing of it: it was there before tokens did.
+    pub(crate) unbound_up_to: SessionId,
     pub(crate) _lock: File,
 }
 
 impl Sled {
     pub(crate) fn close(&self) {
-        self.committer.close();
+        self.committer.close(None);
+    }
+
+    pub(crate) fn close_within(&self, patience: Duration) -> bool {
+        self.committer.close(Some(patience))
+    }
+
+    pub(crate) fn oldest_waiting(&self) -> Duration {
+        self.committer.oldest_waiting()
+    }
+
+    pub(crate) fn room(&self) -> DiskRoom {
+        self.committer.space().room()
+    }
+
+    pub(crate) fn disk_free_bytes(&self) -> Option<u64> {
+        self.committer.space().free_bytes()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.tree.has_failed()
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -96,7 +130,22 @@ impl Sled {
         self.committer.submit(change)?.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
+    /// [`Sled::change`], for a change that can wait until the disk has room: what grows the store fastest.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] while the disk's reserve is used; those of every change.
+    pub(crate) async fn change_with_room<T, F>(&self, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+    {
+        if self.room() != DiskRoom::Ample {
+            return Err(StoreError::Full);
+        }
+        self.change(change).await
+    }
+
     /// Queues a change and what happens, on the writer thread, when it is durable.
     pub(crate) fn change_then<T, F, A>(&self, change: F, then: A) -> Result<(), StoreError>
     where
@@ -113,6 +162,7 @@ impl Sled {
         bytes.map(|bytes| decode(&bytes)).transpose()
     }
 
+    /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
     pub(crate) fn format_check(&self, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
         let supported = 1 + migrations.len() as u64;
         let found = match self.tree.get(keys::FORMAT).map_err(error::read)? {
@@ -123,6 +173,7 @@ impl Sled {
             None => {
                 return self.change_blocking(move |txn| {
                     txn.put(keys::FORMAT.into(), encode_u64(supported));
+                    txn.put(keys::UNBOUND_SESSIONS.into(), encode_u64(0));
                     Ok(())
                 });
             }
@@ -142,6 +193,57 @@ impl Sled {
             })?;
         }
         Ok(())
+    }
+
+    /// Notes, once, up to which session tokens say nothing of it.
+    pub(crate) fn note_unbound(&mut self) -> Result<(), StoreError> {
+        if self.tree.get(keys::UNBOUND_SESSIONS).map_err(error::read)?.is_none() {
+            self.change_blocking(|txn| {
+                let last = txn.peek_next(keys::SESSION_SEQUENCE)? - 1;
+                txn.put(keys::UNBOUND_SESSIONS.into(), encode_u64(last));
+                Ok(())
+            })?;
+        }
+        let last = self.tree.get(keys::UNBOUND_SESSIONS).map_err(error::read)?;
+        self.unbound_up_to = SessionId(last.map_or(Ok(0), |bytes| decode_u64("session number", &bytes))?);
+        Ok(())
+    }
+
+    pub(crate) fn key_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.tree.get(keys::KEY_MARK).map_err(error::read)?.map(|mark| mark.to_vec()))
+    }
+
+    pub(crate) async fn key_mark_set(&self, mark: [u8; 16]) -> Result<(), StoreError> {
+        self.change(move |txn| {
+            txn.put(keys::KEY_MARK.into(), sled::IVec::from(&mark));
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) fn is_empty(&self) -> Result<bool, StoreError> {
+        // What opening writes, and the mark of the key.
+        let own = [keys::FORMAT, keys::COMMIT, keys::UNBOUND_SESSIONS, keys::KEY_MARK];
+        for key in self.tree.iter().keys() {
+            if !own.contains(&key.map_err(error::read)?.as_ref()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn count_on(
+        &self,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<(usize, Option<Vec<u8>>), StoreError> {
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        let (mut count, mut last) = (0, None);
+        for key in self.tree.range::<&[u8], _>(range).keys().take(limit) {
+            last = Some(key.map_err(error::read)?);
+            count += 1;
+        }
+        Ok((count, last.filter(|_| count == limit).map(|key| key.to_vec())))
     }
 
     /// [`Sled::change`] for opening, where no runtime may be running yet. Polls nothing, waits on the thread.

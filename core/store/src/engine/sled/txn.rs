@@ -7,11 +7,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use sled::{Batch, IVec, Tree};
+use sled::{Batch, IVec};
 
 use crate::StoreError;
 use crate::engine::sled::error;
+use crate::engine::sled::folder::RECORD_BYTES_MAX;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode, encode_u64};
+use crate::engine::sled::tree::Tree;
 use crate::types::UserId;
 
 /// `None` in the overlay is a removal.
@@ -84,6 +86,38 @@ pub(crate) struct Txn {
     undo: Vec<(IVec, Option<Option<IVec>>)>,
     /// Newest messages of rooms that were written to lately; a scan finds the others.
     newest: HashMap<u64, Newest>,
+    /// Bytes of a record of the running change that is longer than any may be.
+    oversized: Option<usize>,
+    /// What was written since an export began, while one runs.
+    capture: Option<Capture>,
+}
+
+/// What is written while an export reads the tree, so that the export can be of one moment.
+#[derive(Default)]
+pub(crate) struct Capture {
+    writes: Overlay,
+    bytes: usize,
+}
+
+/// Bytes of keys and values that are captured; an export during which more is written fails.
+const CAPTURE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+impl Capture {
+    fn add(&mut self, key: &IVec, value: Option<&IVec>) {
+        if self.bytes > CAPTURE_BYTES_MAX {
+            return;
+        }
+        self.bytes += key.len() + value.map_or(0, |value| value.len());
+        self.writes.insert(key.clone(), value.cloned());
+        if self.bytes > CAPTURE_BYTES_MAX {
+            self.writes = Overlay::new();
+        }
+    }
+
+    /// The last writes by key, `None` for a removal; nothing when there were too many.
+    pub(crate) fn into_writes(self) -> Option<impl Iterator<Item = (IVec, Option<IVec>)>> {
+        (self.bytes <= CAPTURE_BYTES_MAX).then(|| self.writes.into_iter())
+    }
 }
 
 impl Txn {
@@ -94,6 +128,8 @@ impl Txn {
             overlay: Overlay::new(),
             undo: Vec::new(),
             newest: HashMap::new(),
+            oversized: None,
+            capture: None,
         }
     }
 
@@ -116,7 +152,12 @@ impl Txn {
         Ok(value)
     }
 
+    /// A record above [`RECORD_BYTES_MAX`] fails the running change when it ends (see [`Txn::take_oversized`]).
     pub(crate) fn put(&mut self, key: IVec, value: IVec) {
+        let bytes = key.len() + value.len();
+        if bytes > RECORD_BYTES_MAX {
+            self.oversized = Some(bytes);
+        }
         self.write(key, Some(value));
     }
 
@@ -154,9 +195,18 @@ impl Txn {
         Ok(found)
     }
 
-    /// Everything that was written before the batch that is being gathered, in the order of the keys.
-    pub(crate) fn written(&self) -> impl Iterator<Item = sled::Result<(IVec, IVec)>> {
-        self.tree.iter()
+    /// Begins to capture what is written. False when another export does already.
+    pub(crate) fn capture(&mut self) -> bool {
+        let free = self.capture.is_none();
+        if free {
+            self.capture = Some(Capture::default());
+        }
+        free
+    }
+
+    /// Ends the capture and returns what was written, up to the batch before the one that is being gathered.
+    pub(crate) fn captured(&mut self) -> Option<Capture> {
+        self.capture.take()
     }
 
     /// The last key that begins with `prefix`.
@@ -231,6 +281,11 @@ impl Txn {
         self.newest.insert(room, newest);
     }
 
+    /// Bytes of a record that the running change made too long.
+    pub(crate) fn take_oversized(&mut self) -> Option<usize> {
+        self.oversized.take()
+    }
+
     /// Keeps the writes of the change that ended.
     pub(crate) fn keep(&mut self) {
         self.undo.clear();
@@ -256,6 +311,9 @@ impl Txn {
         let recent = self.recent.get_mut();
         for (key, value) in std::mem::take(&mut self.overlay) {
             recent.written(&key, value.as_ref());
+            if let Some(capture) = &mut self.capture {
+                capture.add(&key, value.as_ref());
+            }
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
@@ -273,13 +331,14 @@ impl Txn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sled::tree::FailFlag;
 
     fn txn(stored: &[&str]) -> Txn {
         let db = sled::Config::new().temporary(true).open().unwrap();
         for key in stored {
             db.insert(key, "stored").unwrap();
         }
-        Txn::new((*db).clone())
+        Txn::new(Tree::new((*db).clone(), FailFlag::default()))
     }
 
     fn scanned(txn: &Txn, prefix: &str, limit: usize) -> Vec<String> {
@@ -352,7 +411,7 @@ mod tests {
         };
         let write = |txn: &mut Txn| {
             let batch = txn.take_batch().expect("something was written");
-            txn.tree.apply_batch(batch).unwrap();
+            txn.tree.engine().apply_batch(batch).unwrap();
         };
         assert_eq!(read(&txn, "a").as_deref(), Some("stored"));
         txn.put("a".into(), "second".into());

@@ -50,6 +50,8 @@ pub struct Session {
 pub struct RefreshDraft {
     pub user: UserId,
     pub session: SessionId,
+    /// What the token says of its session (see [`Session::binding`]); tokens of older versions say nothing.
+    pub binding: Option<u64>,
     /// The presented token's number.
     pub generation: u32,
     pub now: Timestamp,
@@ -84,7 +86,37 @@ pub enum SessionGate {
     Ended,
 }
 
+impl Session {
+    /// Something random of the session that its tokens repeat. When a database is replaced by an older copy, numbers
+    /// are given again; a token of the session that had the number before then opens nothing.
+    #[must_use]
+    pub fn binding(&self) -> u64 {
+        binding_of(self.key.as_u128())
+    }
+}
+
+/// The half of a random UUID that has 62 random bits.
+pub(crate) fn binding_of(key: u128) -> u64 {
+    key as u64
+}
+
 impl Store {
+    /// [`Store::session_gate`] for a token that says `binding` of its session. Tokens of older versions say nothing;
+    /// they open sessions that were there before tokens said it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub fn session_gate_of_token(
+        &self,
+        user: UserId,
+        session: SessionId,
+        binding: Option<u64>,
+        now: Timestamp,
+    ) -> Result<SessionGate, StoreError> {
+        on_engine!(self, session_gate_of_token(user, session, binding, now))
+    }
+
     /// Whether the user's session is usable at `now`. The read of every request: two look-ups, no allocation
     /// beyond what the engine's cache does.
     ///

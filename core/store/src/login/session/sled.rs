@@ -9,8 +9,8 @@ use crate::engine::sled::agent::{AgentRef, Agents};
 use crate::engine::sled::record::{decode, decode_head};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error, keys};
-use crate::login::session::sled::record::SessionRecord;
-use crate::login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
+use crate::login::session::sled::record::{SessionHead, SessionRecord};
+use crate::login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate, binding_of};
 use crate::login::sled::user::UserRecord;
 use crate::{PurgeStep, SessionId, StoreError, Timestamp, UserId};
 
@@ -32,6 +32,27 @@ impl Sled {
         };
         let expires_at: Timestamp = decode_head::<SessionRecord, _>(&bytes)?;
         Ok(if now < expires_at { SessionGate::Open } else { SessionGate::Ended })
+    }
+
+    pub(crate) fn session_gate_of_token(
+        &self,
+        user: UserId,
+        session: SessionId,
+        binding: Option<u64>,
+        now: Timestamp,
+    ) -> Result<SessionGate, StoreError> {
+        let Some(bytes) = self.tree.get(keys::user(user)).map_err(error::read)? else {
+            return Ok(SessionGate::UserMissing);
+        };
+        if !decode_head::<UserRecord, bool>(&bytes)? {
+            return Ok(SessionGate::UserInactive);
+        }
+        let Some(bytes) = self.tree.get(keys::session(user, session)).map_err(error::read)? else {
+            return Ok(SessionGate::Ended);
+        };
+        let head = SessionHead::read(&bytes)?;
+        let opens = now < head.expires_at && may_open(session, head.key, binding, self.unbound_up_to);
+        Ok(if opens { SessionGate::Open } else { SessionGate::Ended })
     }
 
     pub(crate) fn session_get(&self, user: UserId, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -91,7 +112,8 @@ impl Sled {
 
     pub(crate) async fn refresh_rotate(&self, draft: RefreshDraft) -> Result<RefreshOutcome, StoreError> {
         let agents = Arc::clone(&self.agents);
-        self.change(move |txn| rotate(txn, &draft, &agents)).await
+        let unbound_up_to = self.unbound_up_to;
+        self.change(move |txn| rotate(txn, &draft, &agents, unbound_up_to)).await
     }
 
     pub(crate) async fn session_revoke(&self, user: UserId, id: SessionId) -> Result<bool, StoreError> {
@@ -173,7 +195,20 @@ pub(crate) fn create(
     Ok((record.with_ids(user, id, &agents), ended))
 }
 
-fn rotate(txn: &mut Txn, draft: &RefreshDraft, agents: &Agents) -> Result<RefreshOutcome, StoreError> {
+/// Whether a token that says `binding` is of the session that has the number now.
+fn may_open(session: SessionId, key: u128, binding: Option<u64>, unbound_up_to: SessionId) -> bool {
+    match binding {
+        Some(binding) => binding == binding_of(key),
+        None => session <= unbound_up_to,
+    }
+}
+
+fn rotate(
+    txn: &mut Txn,
+    draft: &RefreshDraft,
+    agents: &Agents,
+    unbound_up_to: SessionId,
+) -> Result<RefreshOutcome, StoreError> {
     let RefreshDraft { user, session: id, now, .. } = *draft;
     let Some(bytes) = txn.get(&keys::user(user))? else { return Ok(RefreshOutcome::UserMissing) };
     if !decode_head::<UserRecord, bool>(&bytes)? {
@@ -181,6 +216,9 @@ fn rotate(txn: &mut Txn, draft: &RefreshDraft, agents: &Agents) -> Result<Refres
     }
     let key = keys::session(user, id);
     let Some(mut record) = txn.get_record::<SessionRecord>(&key)? else { return Ok(RefreshOutcome::Ended) };
+    if !may_open(id, record.key, draft.binding, unbound_up_to) {
+        return Ok(RefreshOutcome::Ended);
+    }
     let ends_at = record.created_at.plus(draft.absolute_max);
     if record.expires_at <= now || ends_at <= now || record.generation < draft.generation {
         return Ok(RefreshOutcome::Ended);

@@ -37,7 +37,7 @@ impl Contact {
     }
 
     /// Beside the writer.
-    pub(crate) fn read(tree: &sled::Tree, name: &str) -> Result<Contact, StoreError> {
+    pub(crate) fn read(tree: &crate::engine::sled::tree::Tree, name: &str) -> Result<Contact, StoreError> {
         let bytes = tree.get(keys::contact(name)).map_err(error::read)?;
         bytes.map_or_else(|| Ok(Contact::default()), |bytes| decode(&bytes))
     }

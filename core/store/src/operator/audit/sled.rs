@@ -103,7 +103,7 @@ fn table(log: AuditLog) -> &'static keys::Log {
 
 /// The entries of one log, in one direction.
 struct Walk {
-    chunks: sled::Iter,
+    chunks: crate::engine::sled::tree::Entries,
     ascending: bool,
     /// Entries behind this one are wanted.
     after: u64,

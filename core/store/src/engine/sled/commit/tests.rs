@@ -3,6 +3,8 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::engine::sled::tree::{FailFlag, Tree};
+use crate::space::tests::scripted;
 
 /// A committer over a temporary tree whose batches wait for a word each: the error to fail with, or `None`.
 struct Gated {
@@ -10,11 +12,14 @@ struct Gated {
     tree: sled::Tree,
     started: mpsc::Receiver<()>,
     verdict: mpsc::Sender<Option<&'static str>>,
+    /// Bytes that the disk has free; 800 are kept as a reserve.
+    free: Arc<AtomicU64>,
 }
 
 fn gated(batch_max: usize, queue_max: usize) -> Gated {
     let db = sled::Config::new().temporary(true).open().unwrap();
     let tree: sled::Tree = (*db).clone();
+    let free = Arc::new(AtomicU64::new(1 << 30));
     let (start, started) = mpsc::channel();
     let (verdict, next) = mpsc::channel();
     let target = tree.clone();
@@ -26,8 +31,10 @@ fn gated(batch_max: usize, queue_max: usize) -> Gated {
             None => target.apply_batch(batch).map_err(|error| io::Error::other(error.to_string())),
         }
     });
-    let committer = Committer::start(Txn::new(tree.clone()), sink, batch_max, queue_max).unwrap();
-    Gated { committer, tree, started, verdict }
+    let txn = Txn::new(Tree::new(tree.clone(), FailFlag::default()));
+    let space = Arc::new(Space::new(scripted(&free), Some(800)));
+    let committer = Committer::start(txn, sink, space, batch_max, queue_max).unwrap();
+    Gated { committer, tree, started, verdict, free }
 }
 
 impl Gated {
@@ -156,7 +163,7 @@ fn after_one_write_error_the_store_has_failed_for_ever() {
     // The state is set after the batch was answered, and the waiting one is answered after the state is set.
     assert_eq!(store.committer.health(), Health::Failed("disk full".to_owned()));
     assert!(matches!(store.try_put("c"), Err(StoreError::Failed)));
-    store.committer.close();
+    store.committer.close(None);
     assert_eq!(store.committer.health(), Health::Failed("disk full".to_owned()));
 }
 
@@ -168,7 +175,7 @@ fn closing_finishes_what_was_accepted_and_refuses_the_rest() {
     let waiting = store.put("b");
     store.verdict.send(None).unwrap();
     store.verdict.send(None).unwrap();
-    store.committer.close();
+    store.committer.close(None);
     first.blocking_recv().unwrap().unwrap();
     waiting.blocking_recv().unwrap().unwrap();
     assert!(matches!(store.try_put("c"), Err(StoreError::Closed)));
@@ -182,7 +189,7 @@ fn a_change_whose_caller_left_is_carried_out() {
     drop(store.put("a"));
     store.started.recv().unwrap();
     store.verdict.send(None).unwrap();
-    store.committer.close();
+    store.committer.close(None);
     assert!(store.holds("a"));
 }
 
@@ -192,4 +199,80 @@ fn a_change_that_only_reads_costs_no_flush() {
     let seen = store.committer.submit(|txn| txn.get(b"a")).unwrap();
     assert_eq!(seen.blocking_recv().unwrap().unwrap(), None);
     assert_eq!(store.committer.stats().batches, 0);
+}
+
+#[test]
+fn without_room_a_change_is_refused_and_the_store_goes_on_once_there_is_some() {
+    let store = gated(100, 100);
+    store.free.store(99, Ordering::Relaxed);
+    // The disk is asked at most every 100 ms.
+    let refused = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        let mut answer = store.put("a");
+        matches!(next_answer(&store, &mut answer), Err(StoreError::Full))
+    });
+    assert!(refused);
+    assert_eq!(store.committer.health(), Health::Serving);
+    store.free.store(1 << 30, Ordering::Relaxed);
+    let taken = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        let mut answer = store.put("b");
+        next_answer(&store, &mut answer).is_ok()
+    });
+    assert!(taken);
+    assert!(store.holds("b"));
+}
+
+/// The answer to the only change, which may or may not be written.
+fn next_answer(
+    store: &Gated,
+    answer: &mut oneshot::Receiver<Result<(), StoreError>>,
+) -> Result<(), StoreError> {
+    loop {
+        if store.started.try_recv().is_ok() {
+            store.verdict.send(None).unwrap();
+        }
+        match answer.try_recv() {
+            Ok(answer) => return answer,
+            Err(oneshot::error::TryRecvError::Empty) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_change_that_waits_is_seen_to_wait() {
+    let store = gated(100, 100);
+    assert_eq!(store.committer.oldest_waiting(), Duration::ZERO);
+    let first = store.put("a");
+    store.started.recv().unwrap();
+    let second = store.put("b");
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(store.committer.oldest_waiting() >= Duration::from_millis(20));
+    store.verdict.send(None).unwrap();
+    store.verdict.send(None).unwrap();
+    first.blocking_recv().unwrap().unwrap();
+    second.blocking_recv().unwrap().unwrap();
+    store.committer.close(None);
+    assert_eq!(store.committer.oldest_waiting(), Duration::ZERO);
+}
+
+#[test]
+fn closing_does_not_wait_for_a_stuck_writer_longer_than_it_may() {
+    let store = gated(100, 100);
+    let _answer = store.put("a");
+    store.started.recv().unwrap();
+    assert!(!store.committer.close(Some(Duration::from_millis(20))));
+    // Nor does dropping it.
+    drop(store.committer);
+    drop(store.verdict);
+}
+
+#[test]
+fn closing_in_time_says_so() {
+    let store = gated(100, 100);
+    let answer = store.put("a");
+    store.verdict.send(None).unwrap();
+    assert!(store.committer.close(Some(Duration::from_secs(60))));
+    answer.blocking_recv().unwrap().unwrap();
 }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engine::sled::agent::{AgentRef, Agents};
-use crate::engine::sled::record::Record;
+use crate::engine::sled::record::{Record, decode, decode_head};
 use crate::login::session::Session;
-use crate::{SessionId, Timestamp, UserId};
+use crate::{SessionId, StoreError, Timestamp, UserId};
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "Packed", into = "Packed")]
@@ -21,6 +21,23 @@ pub(crate) struct SessionRecord {
     pub(crate) user_agent: AgentRef,
     pub(crate) ip_address: Option<IpAddr>,
     pub(crate) generation: u32,
+}
+
+/// What every request reads of a session.
+pub(crate) struct SessionHead {
+    pub(crate) expires_at: Timestamp,
+    pub(crate) key: u128,
+}
+
+impl SessionHead {
+    pub(crate) fn read(bytes: &[u8]) -> Result<SessionHead, StoreError> {
+        if bytes.first() == Some(&SessionRecord::SCHEMA) {
+            let (expires_at, key): (Timestamp, [u8; 16]) = decode_head::<SessionRecord, _>(bytes)?;
+            return Ok(SessionHead { expires_at, key: u128::from_be_bytes(key) });
+        }
+        let SessionRecord { expires_at, key, .. } = decode(bytes)?;
+        Ok(SessionHead { expires_at, key })
+    }
 }
 
 /// The stored form. One time is whole, the others are distances to it, which are short numbers. Distances wrap, so any
@@ -150,7 +167,7 @@ impl SessionRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sled::record::{decode, decode_head, encode};
+    use crate::engine::sled::record::encode;
 
     impl Record for SessionRecord1 {
         const KIND: &'static str = "session";

@@ -1,0 +1,129 @@
+//! The store as operators see it: whether it works, how it is doing, and the end of a process whose store is stuck.
+//!
+//! A writer that hangs in the operating system (a disk that does not answer) cannot be helped from inside. The gateway
+//! counts as unhealthy once a change has waited for [`STALL_UNHEALTHY`], and the process ends with a failure after
+//! [`STALL_END`], so that whoever supervises it starts it again. A thread of its own watches, because the runtime's
+//! threads may hang with the store.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use chelseru_domain::operator::{Meter, Storage};
+use chelseru_store::{DiskRoom, Health, Store, StoreError};
+
+use crate::app::App;
+
+/// How long the oldest change may wait before the gateway counts as unhealthy.
+pub(crate) const STALL_UNHEALTHY: Duration = Duration::from_secs(10);
+/// How long the oldest change may wait before the process ends.
+const STALL_END: Duration = Duration::from_secs(60);
+/// How often the oldest change is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The log says at most this often that the store does not work.
+const SAY_INTERVAL: Duration = Duration::from_secs(60);
+/// Records that are counted in one step, and the pause after it: 20,000 take about 20 ms.
+const COUNT_STEP: usize = 20_000;
+const COUNT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Whether the store takes changes.
+pub(crate) fn storage(store: &Store) -> Storage {
+    if store.has_failed() || matches!(store.health(), Health::Failed(_)) {
+        Storage::Failed
+    } else if store.oldest_waiting() >= STALL_UNHEALTHY {
+        Storage::Stalled
+    } else if store.room() == DiskRoom::None {
+        Storage::Full
+    } else {
+        Storage::Serving
+    }
+}
+
+/// Watches the store from a thread of its own until the process ends. For the program, not for a gateway in a test.
+pub(crate) fn watch(store: Store) -> std::io::Result<()> {
+    let mut silent = SAY_INTERVAL;
+    std::thread::Builder::new().name("store-watch".to_owned()).spawn(move || {
+        loop {
+            std::thread::sleep(LOOK_INTERVAL);
+            silent += LOOK_INTERVAL;
+            let waiting = store.oldest_waiting();
+            if waiting >= STALL_END {
+                let seconds = waiting.as_secs();
+                tracing::error!(seconds, "a change waits for the disk and nothing helps; the process ends");
+                std::process::exit(1);
+            }
+            if silent < SAY_INTERVAL {
+                continue;
+            }
+            let storage = storage(&store);
+            if storage != Storage::Serving {
+                tracing::error!(storage = storage.as_str(), "changes cannot be stored");
+            } else if store.room() == DiskRoom::Reserve {
+                let free_mib = store.disk_free_bytes().unwrap_or_default() >> 20;
+                tracing::warn!(free_mib, "the disk is nearly full: uploads and messages are refused");
+            } else {
+                continue;
+            }
+            silent = Duration::ZERO;
+        }
+    })?;
+    Ok(())
+}
+
+/// Counts the store's records, over and over, a few at a time.
+#[derive(Default)]
+pub(crate) struct RecordCount {
+    /// Of the last whole count.
+    counted: Mutex<Option<u64>>,
+}
+
+impl RecordCount {
+    /// Counts until the task is dropped.
+    pub(crate) async fn count(&self, store: &Store) {
+        let (mut after, mut count) = (Vec::new(), 0);
+        loop {
+            let step = tokio::task::spawn_blocking({
+                let (store, after) = (store.clone(), after.clone());
+                move || store.count_on(&after, COUNT_STEP)
+            });
+            match step.await {
+                Ok(Ok((more, Some(last)))) => (after, count) = (last, count + more as u64),
+                Ok(Ok((more, None))) => {
+                    *self.counted.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                        Some(count + more as u64);
+                    (after, count) = (Vec::new(), 0);
+                    tokio::time::sleep(SAY_INTERVAL).await;
+                }
+                Ok(Err(StoreError::Failed)) | Err(_) => return,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the store's records cannot be counted");
+                    return;
+                }
+            }
+            tokio::time::sleep(COUNT_PAUSE).await;
+        }
+    }
+
+    fn get(&self) -> Option<u64> {
+        *self.counted.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Sets the metrics of the store.
+pub(crate) fn measure(app: &App) {
+    let (store, metrics) = (&app.store, &app.metrics);
+    let gauge = |name: &'static str, value: f64| metrics.gauge(name, &[], value);
+    gauge("chelseru_store_healthy", f64::from(u8::from(storage(store) == Storage::Serving)));
+    gauge("chelseru_store_oldest_waiting_seconds", store.oldest_waiting().as_secs_f64());
+    gauge("chelseru_store_changes_waiting", store.changes_waiting() as f64);
+    let stats = store.commit_stats();
+    gauge("chelseru_store_batches", stats.batches as f64);
+    gauge("chelseru_store_changes", stats.changes as f64);
+    gauge("chelseru_store_write_seconds", stats.write_time.as_secs_f64());
+    gauge("chelseru_store_flush_last_seconds", stats.last_write.as_secs_f64());
+    if let Some(free) = store.disk_free_bytes() {
+        gauge("chelseru_store_disk_free_bytes", free as f64);
+    }
+    if let Some(records) = app.records.get() {
+        gauge("chelseru_store_records", records as f64);
+    }
+}

@@ -1,0 +1,137 @@
+//! How far the request of a connection is, so that a stop waits for requests and not for halves of them.
+//!
+//! A connection waits (for a request, or for the rest of a head), reads a body, or answers. When the gateway stops, who
+//! answers may finish; who waits, or reads and gets nothing, is given up after [`HALF_PATIENCE`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::body::{Body, Frame, SizeHint};
+
+/// How long after a stop, or after its last piece, half a request is waited for.
+pub(crate) const HALF_PATIENCE: Duration = Duration::from_secs(1);
+/// How long after a stop a connection that waits is kept open: a request that is on its way is answered.
+pub(crate) const LINGER: Duration = Duration::from_millis(300);
+
+const ANSWERING: u64 = u64::MAX;
+
+/// Shared by a connection and the request and reply on it.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    start: Instant,
+    /// Milliseconds from `start` to the last sign of the client, or [`ANSWERING`].
+    at: Arc<AtomicU64>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Progress {
+        Progress { start: Instant::now(), at: Arc::default() }
+    }
+
+    /// How long the client has let the gateway wait; `None` while the gateway answers.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        let at = self.at.load(Ordering::Relaxed);
+        (at != ANSWERING).then(|| self.start.elapsed().saturating_sub(Duration::from_millis(at)))
+    }
+
+    fn heard(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(ANSWERING - 1);
+        self.at.store(now, Ordering::Relaxed);
+    }
+
+    fn answering(&self) {
+        self.at.store(ANSWERING, Ordering::Relaxed);
+    }
+
+    /// A request's body, which is read from now on.
+    pub(crate) fn request<B: Body>(&self, body: B) -> Requested<B> {
+        if body.is_end_stream() {
+            self.answering()
+        } else {
+            self.heard()
+        }
+        Requested { body, progress: self.clone() }
+    }
+
+    /// A reply's body, with whose end the connection waits again.
+    pub(crate) fn reply<B>(&self, body: B) -> Replied<B> {
+        self.answering();
+        Replied { body, progress: self.clone() }
+    }
+}
+
+/// The body of a request that is served.
+pub(crate) type Incoming = Requested<hyper::body::Incoming>;
+
+pub(crate) struct Requested<B> {
+    body: B,
+    progress: Progress,
+}
+
+impl<B: Body + Unpin> Body for Requested<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) if !this.body.is_end_stream() => this.progress.heard(),
+            Poll::Ready(_) => this.progress.answering(),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Requested<B> {
+    fn drop(&mut self) {
+        // What is left of the body is not wanted.
+        self.progress.answering();
+    }
+}
+
+pub(crate) struct Replied<B> {
+    body: B,
+    progress: Progress,
+}
+
+impl<B: Body + Unpin> Body for Replied<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Replied<B> {
+    fn drop(&mut self) {
+        self.progress.heard();
+    }
+}

@@ -1,0 +1,436 @@
+//! The store's folder: the database in it, how it is made, opened and converted.
+//!
+//! | name | what |
+//! |---|---|
+//! | `lock` | says that a process uses the store |
+//! | `sled` | the database |
+//! | `sled.new` | a database that is being made; removed when opening finds it |
+//! | `sled.old` | the database that `sled.new` replaces, while it does |
+//! | `acknowledged` | the last batch that was answered (see `acknowledged`) |
+//! | `importing` | an import is not done |
+//!
+//! Invariants: only the holder of the lock calls this; a database has its name only when it is whole and on the disk; no
+//! database of this version has a file in `blobs/`, because the engine never syncs those.
+//!
+//! **Why the segment size:** the engine writes a node that is larger than a quarter of a segment to a file of its own
+//! and does not sync it, so a power cut loses it. A leaf has at most 17 entries after a change and 20 after a merge;
+//! with 24 entries of [`RECORD_BYTES_MAX`] it has 960 KiB and stays below a quarter of [`SEGMENT_BYTES`].
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::engine::sled::{error, keys, log_scan, quiet};
+use crate::{StoreError, StoreOptions};
+
+/// Bytes that the engine allocates and writes at a time. Fixed when a database is made.
+pub(crate) const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+/// What databases of older versions have.
+const SEGMENT_BYTES_BEFORE: usize = 512 * 1024;
+/// Bytes of key and value of one record. A change that writes a longer one fails.
+pub(crate) const RECORD_BYTES_MAX: usize = 40 * 1024;
+const _: () = assert!(24 * RECORD_BYTES_MAX + 16 * 1024 < SEGMENT_BYTES / 4);
+
+const DATABASE: &str = "sled";
+const DATABASE_NEW: &str = "sled.new";
+const DATABASE_OLD: &str = "sled.old";
+
+/// Records that are copied in one batch, and their bytes.
+const COPY_RECORDS_MAX: usize = 1000;
+const COPY_BYTES_MAX: usize = 1024 * 1024;
+/// A conversion says how far it is after so many records.
+const COPY_REPORT: u64 = 250_000;
+
+/// How long opening waits for the engine's lock. Its background jobs keep it for some milliseconds after the last
+/// handle is gone, and a child process that is just being started holds a copy of every lock.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Opens the database of a folder whose lock is held. Makes it, converts it, or finishes what a power cut interrupted.
+/// Returns with it the largest number of a batch that its log held before the engine replayed it.
+///
+/// # Errors
+///
+/// [`StoreError::Locked`], [`StoreError::Damaged`], [`StoreError::Open`].
+pub(crate) fn open(folder: &Path, options: &StoreOptions) -> Result<(sled::Db, Option<u64>), StoreError> {
+    let open_error = |source: io::Error| StoreError::Open { path: folder.to_owned(), source };
+    let damaged = |found: String| StoreError::Damaged { path: folder.to_owned(), found };
+    let database = folder.join(DATABASE);
+    settle(folder).map_err(open_error)?;
+    if !database.exists() {
+        make(&folder.join(DATABASE_NEW)).map_err(open_error)?;
+        adopt(folder).map_err(open_error)?;
+    }
+    remove_unfinished_snapshots(&database).map_err(open_error)?;
+    let last_batch = match layout(&database).map_err(open_error)? {
+        Layout::Current => {
+            let scan = log_scan::scan(&database, SEGMENT_BYTES).map_err(open_error)?;
+            if let Some(found) = scan.damage {
+                return Err(damaged(found));
+            }
+            scan.last_batch
+        }
+        Layout::Before => {
+            convert(folder, options)?;
+            None
+        }
+        Layout::Unknown => {
+            return Err(damaged(format!("{} is not what the engine wrote", database.join("conf").display())));
+        }
+    };
+    let db = open_database(folder, &database, SEGMENT_BYTES, options.cache_bytes)?;
+    // The engine renames its snapshot without a sync of the folder.
+    sync_dir(&database).and_then(|()| sync_dir(folder)).map_err(open_error)?;
+    Ok((db, last_batch))
+}
+
+/// The database of a store's folder.
+pub(crate) fn database(folder: &Path) -> PathBuf {
+    folder.join(DATABASE)
+}
+
+/// Makes a database that `fill` fills, and gives it its name once it is on the disk and `before_named` is done. Returns
+/// the number of records.
+///
+/// # Errors
+///
+/// Those of the engine, of `fill` and of `before_named`; the folder then has no database.
+pub(crate) fn build(
+    folder: &Path,
+    fill: impl FnOnce(&mut Copy<'_>) -> io::Result<()>,
+    before_named: impl FnOnce() -> io::Result<()>,
+) -> io::Result<u64> {
+    let new = folder.join(DATABASE_NEW);
+    make(&new)?;
+    let db = engine(&new, SEGMENT_BYTES, StoreOptions::default().cache_bytes).map_err(Fault::into_io)?;
+    let mut copy = Copy::new(&db);
+    fill(&mut copy)?;
+    copy.finish()?;
+    let records = db.len() as u64;
+    drop(db);
+    sync_tree(&new)?;
+    before_named()?;
+    adopt(folder)?;
+    Ok(records)
+}
+
+/// Finishes or undoes a replacement that was interrupted, and removes databases that were never whole.
+fn settle(folder: &Path) -> io::Result<()> {
+    let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
+    if !database.exists() && old.exists() {
+        // The old one is moved away only after the new one was on the disk.
+        let whole = if new.exists() { &new } else { &old };
+        fs::rename(whole, &database)?;
+        sync_dir(folder)?;
+    }
+    for leftover in [new, old] {
+        if leftover.exists() {
+            fs::remove_dir_all(&leftover)?;
+            sync_dir(folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the new database its name.
+fn adopt(folder: &Path) -> io::Result<()> {
+    fs::rename(folder.join(DATABASE_NEW), folder.join(DATABASE))?;
+    sync_dir(folder)
+}
+
+/// Makes an empty database. The engine would write its settings without a sync, and a power cut could leave it
+/// without them.
+fn make(database: &Path) -> io::Result<()> {
+    fs::create_dir(database)?;
+    fs::create_dir(database.join("blobs"))?;
+    let mut settings = File::create_new(database.join("conf"))?;
+    settings.write_all(&settings_of(SEGMENT_BYTES))?;
+    settings.sync_all()?;
+    File::create_new(database.join("db"))?.sync_all()?;
+    sync_dir(database)
+}
+
+/// The engine's settings file.
+fn settings_of(segment_bytes: usize) -> Vec<u8> {
+    let mut text =
+        format!("segment_size: {segment_bytes}\nuse_compression: false\nversion: 0.34\n").into_bytes();
+    let crc = crc32fast::hash(&text);
+    text.extend_from_slice(&crc.to_le_bytes());
+    text
+}
+
+enum Layout {
+    Current,
+    Before,
+    Unknown,
+}
+
+fn layout(database: &Path) -> io::Result<Layout> {
+    let path = database.join("conf");
+    let settings = match fs::read(&path) {
+        Ok(settings) => settings,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if settings == settings_of(SEGMENT_BYTES) {
+        return Ok(Layout::Current);
+    }
+    if settings == settings_of(SEGMENT_BYTES_BEFORE) {
+        return Ok(Layout::Before);
+    }
+    let data = match fs::metadata(database.join("db")) {
+        Ok(data) => data.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    if data > 0 {
+        return Ok(Layout::Unknown);
+    }
+    // An older version's first start was cut off before it stored anything.
+    fs::create_dir_all(database.join("blobs"))?;
+    let mut file = File::create(&path)?;
+    file.write_all(&settings_of(SEGMENT_BYTES))?;
+    file.sync_all()?;
+    sync_dir(database)?;
+    Ok(Layout::Current)
+}
+
+/// Removes snapshots that were being written when the process ended; the engine would take them for the newest.
+fn remove_unfinished_snapshots(database: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(database)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a database of an older version into one with segments of today's size.
+fn convert(folder: &Path, options: &StoreOptions) -> Result<(), StoreError> {
+    let open_error = |source: io::Error| StoreError::Open { path: folder.to_owned(), source };
+    let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
+    tracing::info!(store.folder = %folder.display(), "converting the store; later starts do not need to");
+    let from = open_database(folder, &database, SEGMENT_BYTES_BEFORE, options.cache_bytes)?;
+    let is_ours = from.is_empty() || from.contains_key(keys::FORMAT).map_err(error::read)?;
+    if !is_ours {
+        return Err(StoreError::Foreign { path: folder.to_owned() });
+    }
+    make(&new).map_err(open_error)?;
+    let to = open_database(folder, &new, SEGMENT_BYTES, options.cache_bytes)?;
+    let mut copy = Copy::new(&to);
+    for entry in from.iter() {
+        let (key, value) = entry.map_err(error::engine_io).map_err(open_error)?;
+        copy.put(&key, &value).map_err(open_error)?;
+        if copy.records.is_multiple_of(COPY_REPORT) {
+            tracing::info!(records = copy.records, "converting the store");
+        }
+    }
+    let records = copy.finish().map_err(open_error)?;
+    drop((from, to));
+    let replace = || {
+        sync_tree(&new)?;
+        sync_dir(folder)?;
+        fs::rename(&database, &old)?;
+        sync_dir(folder)?;
+        adopt(folder)?;
+        fs::remove_dir_all(&old)?;
+        sync_dir(folder)
+    };
+    replace().map_err(open_error)?;
+    tracing::info!(records, "converted the store");
+    Ok(())
+}
+
+/// Fills a database in batches of a bounded size.
+pub(crate) struct Copy<'a> {
+    db: &'a sled::Db,
+    batch: sled::Batch,
+    gathered: usize,
+    bytes: usize,
+    pub(crate) records: u64,
+}
+
+impl<'a> Copy<'a> {
+    pub(crate) fn new(db: &'a sled::Db) -> Self {
+        Copy { db, batch: sled::Batch::default(), gathered: 0, bytes: 0, records: 0 }
+    }
+
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.batch.insert(key, value);
+        self.gathered += 1;
+        self.bytes += key.len() + value.len();
+        self.records += 1;
+        if self.gathered >= COPY_RECORDS_MAX || self.bytes >= COPY_BYTES_MAX {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8]) -> io::Result<()> {
+        self.batch.remove(key);
+        self.gathered += 1;
+        self.bytes += key.len();
+        if self.gathered >= COPY_RECORDS_MAX || self.bytes >= COPY_BYTES_MAX {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left and flushes; returns the number of records that were put.
+    pub(crate) fn finish(mut self) -> io::Result<u64> {
+        self.write()?;
+        self.db.flush().map_err(error::engine_io)?;
+        Ok(self.records)
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        (self.gathered, self.bytes) = (0, 0);
+        self.db.apply_batch(std::mem::take(&mut self.batch)).map_err(error::engine_io)
+    }
+}
+
+/// Why the engine did not open a database.
+enum Fault {
+    Locked,
+    /// The engine panicked, or says that the data is damaged.
+    Damaged(String),
+    Io(io::Error),
+}
+
+impl Fault {
+    fn into_io(self) -> io::Error {
+        match self {
+            Fault::Locked => io::Error::new(ErrorKind::WouldBlock, "the database is in use"),
+            Fault::Damaged(found) => io::Error::new(ErrorKind::InvalidData, found),
+            Fault::Io(error) => error,
+        }
+    }
+}
+
+fn open_database(
+    folder: &Path,
+    database: &Path,
+    segment_bytes: usize,
+    cache_bytes: u64,
+) -> Result<sled::Db, StoreError> {
+    engine(database, segment_bytes, cache_bytes).map_err(|fault| match fault {
+        Fault::Locked => StoreError::Locked { path: folder.to_owned() },
+        Fault::Damaged(found) => StoreError::Damaged { path: folder.to_owned(), found },
+        Fault::Io(source) => StoreError::Open { path: folder.to_owned(), source },
+    })
+}
+
+/// Opens the engine, which panics at some kinds of damage and at some errors of the disk.
+fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sled::Db, Fault> {
+    let start = Instant::now();
+    loop {
+        let opened = quiet::quietly(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                sled::Config::new()
+                    .path(database)
+                    .cache_capacity(cache_bytes.max(1024 * 1024))
+                    .segment_size(segment_bytes)
+                    // The writer thread flushes. The engine's own flusher would end for ever at its first error.
+                    .flush_every_ms(None)
+                    .open()
+            }))
+        });
+        match opened {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(sled::Error::Corruption { .. })) => {
+                return Err(Fault::Damaged("the engine cannot read its own data".to_owned()));
+            }
+            Ok(Err(error)) => {
+                let error = error::engine_io(error);
+                // The engine has no error of its own for this.
+                if !error.to_string().starts_with("could not acquire lock") {
+                    return Err(Fault::Io(error));
+                }
+                if start.elapsed() >= LOCK_PATIENCE {
+                    return Err(Fault::Locked);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(panic) => {
+                return Err(quiet::io_error(&*panic).map_or_else(
+                    || Fault::Damaged("the engine stopped at data that it cannot have written".to_owned()),
+                    Fault::Io,
+                ));
+            }
+        }
+    }
+}
+
+/// Notices files that the engine wrote for oversized nodes and did not sync. Records of this version never make one; a
+/// record that an older version stored or exported can.
+pub(crate) struct Blobs {
+    folder: PathBuf,
+    seen: Option<SystemTime>,
+}
+
+impl Blobs {
+    pub(crate) fn new(folder: &Path) -> Blobs {
+        let folder = folder.join(DATABASE).join("blobs");
+        let seen = modified(&folder);
+        Blobs { folder, seen }
+    }
+
+    /// Syncs what came since the last call.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        let now = modified(&self.folder);
+        if now == self.seen && now.is_some() {
+            return Ok(());
+        }
+        sync_tree(&self.folder)?;
+        self.seen = now;
+        Ok(())
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Syncs every file and folder below a folder, and the folder.
+fn sync_tree(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            match File::open(entry.path()) {
+                Ok(file) => file.sync_all()?,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    sync_dir(folder)
+}
+
+/// Makes a folder and those above it, and puts their names on the disk.
+pub(crate) fn make_dirs(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(path)?;
+    for folder in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
+        sync_dir(parent(folder))?;
+    }
+    Ok(())
+}
+
+/// The folder that holds the name of another.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Puts the names in a folder on the disk.
+pub(crate) fn sync_dir(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}

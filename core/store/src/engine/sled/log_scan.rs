@@ -1,0 +1,441 @@
+//! Reads the engine's log before the engine opens it, and finds damage that the engine would pass over.
+//!
+//! The engine replays its log from the newest snapshot on. It takes an unreadable message for the end of a segment and
+//! goes on with the next one, because the same happens when a power cut interrupts the reuse of a free segment. A
+//! flipped bit looks alike, and everything between it and the segment's end disappears. The two differ in one thing: a
+//! segment that is being reused holds no page that is still needed. So an unreadable message is damage when its segment
+//! holds a page that no later message replaces.
+//!
+//! Invariants: a log that only lost writes which were never synced is not called damaged; nothing is written here.
+//! Unreadable messages behind the last batch but one are left to the engine, which drops the batch they belong to;
+//! the number of the last batch then tells (see [`LogScan::last_batch`] and `acknowledged`).
+//!
+//! **Source:** sled 0.34.7: `pagecache/logger.rs` (segment and message headers), `pagecache/iterator.rs` (replay),
+//! `pagecache/snapshot.rs` (names), `serialization.rs` (numbers).
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::engine::sled::keys;
+
+/// Bytes of a segment's header.
+const SEGMENT_HEADER: usize = 20;
+/// No message begins in the last bytes of a segment, fewer than this many.
+const MESSAGE_HEADER_MAX: usize = 32;
+/// Marks the value of [`keys::COMMIT`] in the log. Not UTF-8, so no client's text can contain it.
+const COMMIT_TAG: [u8; 8] = [0xff, 0xfe, b'c', b'o', b'm', b'm', b'i', 0xff];
+
+/// Threads that read segments at once.
+const THREADS_MAX: usize = 4;
+
+/// What the log holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogScan {
+    /// The largest number of a batch that was seen. The batch before it was on the disk when this one began.
+    pub(crate) last_batch: Option<u64>,
+    /// What is damaged.
+    pub(crate) damage: Option<String>,
+}
+
+/// The value that records a batch's number.
+pub(crate) fn commit_value(number: u64) -> [u8; 16] {
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&number.to_be_bytes());
+    value[8..].copy_from_slice(&COMMIT_TAG);
+    value
+}
+
+/// The batch's number in the value of [`keys::COMMIT`].
+pub(crate) fn commit_number(value: &[u8]) -> Option<u64> {
+    let (number, tag) = value.split_at_checked(8)?;
+    let number = u64::from_be_bytes(number.try_into().ok()?);
+    (tag == COMMIT_TAG).then_some(number)
+}
+
+/// Reads the log of a database that nobody has open. Blocks; reads what the engine reads when it opens.
+///
+/// # Errors
+///
+/// Those of reading the files.
+pub(crate) fn scan(database: &Path, segment_bytes: usize) -> io::Result<LogScan> {
+    let Some(file) = open_log(&database.join("db"))? else { return Ok(LogScan::default()) };
+    let log = Log { file, segment_bytes, from: snapshot_lsn(database)? / segment_bytes as u64 };
+    let length = log.file.metadata()?.len();
+    let count = usize::try_from(length.div_ceil(segment_bytes as u64)).map_err(io::Error::other)?;
+    let mut facts = log.read_all(count)?;
+    let commit = facts.commits.iter().map(|commit| commit.number).max();
+    // Everything up to here was on the disk before the last batch began.
+    let settled = facts
+        .commits
+        .iter()
+        .filter(|seen| commit.is_some_and(|last| seen.number < last))
+        .max_by_key(|seen| seen.number)
+        .map_or(0, |seen| seen.lsn);
+    let suspects: Vec<Suspect> = facts.suspects.drain(..).filter(|suspect| suspect.lsn < settled).collect();
+    Ok(LogScan { last_batch: commit, damage: log.judge(&suspects, &mut facts.replaced)? })
+}
+
+fn open_log(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the engine's newest snapshot ends, 0 without one.
+fn snapshot_lsn(database: &Path) -> io::Result<u64> {
+    let mut newest = 0;
+    for entry in fs::read_dir(database)? {
+        let name = entry?.file_name();
+        let lsn = name.to_str().and_then(|name| name.strip_prefix("snap."));
+        if let Some(lsn) = lsn.and_then(|lsn| u64::from_str_radix(lsn, 16).ok()) {
+            newest = newest.max(lsn);
+        }
+    }
+    Ok(newest)
+}
+
+/// A batch's number and where in the log it stands.
+struct Commit {
+    number: u64,
+    lsn: u64,
+}
+
+/// A segment with something unreadable in it.
+struct Suspect {
+    index: usize,
+    /// Number of the segment in the order of the log.
+    segment: u64,
+    /// Where the unreadable part begins.
+    lsn: u64,
+}
+
+#[derive(Default)]
+struct Facts {
+    commits: Vec<Commit>,
+    suspects: Vec<Suspect>,
+    replaced: Replaced,
+}
+
+/// By page, where it was last written as a whole; 0 is never.
+#[derive(Default)]
+struct Replaced(Vec<u64>);
+
+/// Pages that are believed to exist; the engine numbers them from 0 on.
+const PAGES_MAX: u64 = 1 << 28;
+
+impl Replaced {
+    fn note(&mut self, page: u64, lsn: u64) {
+        let Some(index) = usize::try_from(page).ok().filter(|_| page < PAGES_MAX) else { return };
+        if self.0.len() <= index {
+            self.0.resize(index + 1, 0);
+        }
+        self.0[index] = self.0[index].max(lsn);
+    }
+
+    /// Whether what stands at `lsn` is the newest of its page, or a part of it.
+    fn needs(&self, page: u64, lsn: u64) -> bool {
+        let last = usize::try_from(page).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(0);
+        last <= lsn
+    }
+
+    fn merge(&mut self, other: Replaced) {
+        for (page, lsn) in other.0.into_iter().enumerate() {
+            self.note(page as u64, lsn);
+        }
+    }
+}
+
+struct Log {
+    file: File,
+    segment_bytes: usize,
+    /// The first segment that the engine replays.
+    from: u64,
+}
+
+impl Log {
+    fn read_all(&self, count: usize) -> io::Result<Facts> {
+        let next = AtomicUsize::new(0);
+        let all = Mutex::new(Facts::default());
+        let work = || -> io::Result<()> {
+            let mut facts = Facts::default();
+            let mut buffer = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    break;
+                }
+                self.read_segment(index, &mut buffer, &mut facts)?;
+            }
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.commits.append(&mut facts.commits);
+            all.suspects.append(&mut facts.suspects);
+            all.replaced.merge(facts.replaced);
+            Ok(())
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(count);
+        if threads <= 1 {
+            work()?;
+        } else {
+            std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                workers.into_iter().try_for_each(|worker| {
+                    worker.join().unwrap_or_else(|_| Err(io::Error::other("reading the log panicked")))
+                })
+            })?;
+        }
+        Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read_segment(&self, index: usize, buffer: &mut Vec<u8>, facts: &mut Facts) -> io::Result<()> {
+        let mut header = [0; SEGMENT_HEADER];
+        let offset = index as u64 * self.segment_bytes as u64;
+        if read_up_to(&self.file, &mut header, offset)? < SEGMENT_HEADER || header == [0; SEGMENT_HEADER] {
+            return Ok(());
+        }
+        let segment = match segment_lsn(&header) {
+            Some(lsn) if lsn % self.segment_bytes as u64 == 0 => lsn / self.segment_bytes as u64,
+            _ => {
+                self.load(index, buffer)?;
+                // The header is damaged; the messages say which segment it was.
+                let Some(segment) = message(buffer, SEGMENT_HEADER, None).map(|found| found.segment) else {
+                    return Ok(());
+                };
+                if segment >= self.from {
+                    facts.suspects.push(self.suspect(index, segment, SEGMENT_HEADER));
+                }
+                return Ok(());
+            }
+        };
+        if segment < self.from {
+            return Ok(());
+        }
+        self.load(index, buffer)?;
+        let mut at = SEGMENT_HEADER;
+        let mut suspected = false;
+        while at + MESSAGE_HEADER_MAX < self.segment_bytes {
+            let found = message(buffer, at, Some(segment));
+            if let Some(found) = found {
+                self.note(&found, at, facts);
+                if found.kind == Kind::Cap {
+                    break;
+                }
+                at += found.length;
+                continue;
+            }
+            if !suspected {
+                suspected = true;
+                facts.suspects.push(self.suspect(index, segment, at));
+            }
+            // When only the message's content is unreadable, the next one is where it should be.
+            match header_of(buffer, at).and_then(|head| at.checked_add(head.length)) {
+                Some(next) if message(buffer, next, Some(segment)).is_some() => at = next,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, found: &Message<'_>, at: usize, facts: &mut Facts) {
+        let lsn = self.lsn(found.segment, at);
+        match found.kind {
+            Kind::Whole => facts.replaced.note(found.page, lsn),
+            Kind::Link => {
+                if let Some(number) = linked_commit(found.body) {
+                    facts.commits.push(Commit { number, lsn });
+                }
+            }
+            Kind::Cap | Kind::Other => {}
+        }
+    }
+
+    /// Says which of the suspects are damaged: those that hold a page which is still needed.
+    fn judge(&self, suspects: &[Suspect], replaced: &mut Replaced) -> io::Result<Option<String>> {
+        let mut buffer = Vec::new();
+        let mut held = Vec::new();
+        for suspect in suspects {
+            self.load(suspect.index, &mut buffer)?;
+            let mut pages = Vec::new();
+            let mut at = SEGMENT_HEADER;
+            while at + MESSAGE_HEADER_MAX < self.segment_bytes {
+                let Some(found) = message(&buffer, at, Some(suspect.segment)) else {
+                    at += 1;
+                    continue;
+                };
+                let lsn = self.lsn(suspect.segment, at);
+                match found.kind {
+                    Kind::Whole => replaced.note(found.page, lsn),
+                    Kind::Link | Kind::Other => {}
+                    Kind::Cap => break,
+                }
+                if matches!(found.kind, Kind::Whole | Kind::Link) {
+                    pages.push((found.page, lsn));
+                }
+                at += found.length;
+            }
+            held.push(pages);
+        }
+        for (suspect, pages) in suspects.iter().zip(held) {
+            if pages.iter().any(|(page, lsn)| replaced.needs(*page, *lsn)) {
+                let offset = suspect.index as u64 * self.segment_bytes as u64
+                    + suspect.lsn % self.segment_bytes as u64;
+                return Ok(Some(format!("its log is not readable at byte {offset} of the file \"db\"")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn suspect(&self, index: usize, segment: u64, at: usize) -> Suspect {
+        Suspect { index, segment, lsn: self.lsn(segment, at) }
+    }
+
+    fn lsn(&self, segment: u64, at: usize) -> u64 {
+        segment.saturating_mul(self.segment_bytes as u64).saturating_add(at as u64)
+    }
+
+    /// Reads a segment; what the file does not have is zero.
+    fn load(&self, index: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.resize(self.segment_bytes, 0);
+        let read = read_up_to(&self.file, buffer, index as u64 * self.segment_bytes as u64)?;
+        buffer[read..].fill(0);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The rest of the segment is unused.
+    Cap,
+    /// A page as a whole, or that it is free.
+    Whole,
+    /// A change to a page.
+    Link,
+    /// What belongs to no page.
+    Other,
+}
+
+/// A message's header, not checked yet.
+struct Head {
+    crc: u32,
+    kind: Kind,
+    segment: u64,
+    page: u64,
+    header_length: usize,
+    /// Of header and body.
+    length: usize,
+}
+
+struct Message<'a> {
+    kind: Kind,
+    segment: u64,
+    page: u64,
+    body: &'a [u8],
+    length: usize,
+}
+
+fn header_of(buffer: &[u8], at: usize) -> Option<Head> {
+    let bytes = buffer.get(at..)?;
+    let crc = u32::from_le_bytes(*bytes.first_chunk()?);
+    let kind = match bytes.get(4)? {
+        2 => Kind::Cap,
+        4..=9 => Kind::Whole,
+        10 | 11 => Kind::Link,
+        1 | 3 => Kind::Other,
+        _ => return None,
+    };
+    let mut rest = 5;
+    let body = number(bytes, &mut rest)?;
+    let segment = number(bytes, &mut rest)?;
+    let page = number(bytes, &mut rest)?;
+    let length = usize::try_from(body).ok()?.checked_add(rest)?;
+    (length <= bytes.len()).then_some(Head { crc, kind, segment, page, header_length: rest, length })
+}
+
+/// The message that begins at a place, when it is whole and belongs to the segment.
+fn message(buffer: &[u8], at: usize, segment: Option<u64>) -> Option<Message<'_>> {
+    let head = header_of(buffer, at)?;
+    if segment.is_some_and(|segment| head.segment != segment) {
+        return None;
+    }
+    let bytes = &buffer[at..at + head.length];
+    let (header, body) = bytes.split_at(head.header_length);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(&header[4..]);
+    if hasher.finalize() ^ u32::MAX != head.crc {
+        return None;
+    }
+    Some(Message { kind: head.kind, segment: head.segment, page: head.page, body, length: head.length })
+}
+
+/// The batch's number, when the change of a page sets it. A page's keys are stored without their common beginning.
+fn linked_commit(body: &[u8]) -> Option<u64> {
+    let (&kind, _) = body.split_first()?;
+    let mut at = 1;
+    let length = usize::try_from(number(body, &mut at)?).ok()?;
+    let key = body.get(at..at.checked_add(length)?)?;
+    if kind != 0 || !keys::COMMIT.ends_with(key) {
+        return None;
+    }
+    at += length;
+    let length = usize::try_from(number(body, &mut at)?).ok()?;
+    commit_number(body.get(at..).filter(|value| value.len() == length)?)
+}
+
+/// A number of the engine's format.
+fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let first = *bytes.get(*at)?;
+    let byte = |offset: usize| bytes.get(*at + offset).copied().map(u64::from);
+    let (number, length) = match first {
+        0..=240 => (u64::from(first), 1),
+        241..=248 => (240 + 256 * (u64::from(first) - 241) + byte(1)?, 2),
+        249 => (2288 + 256 * byte(1)? + byte(2)?, 3),
+        250..=255 => {
+            let size = usize::from(first) - 247;
+            let mut number = [0; 8];
+            number[..size].copy_from_slice(bytes.get(*at + 1..*at + 1 + size)?);
+            (u64::from_le_bytes(number), 1 + size)
+        }
+    };
+    *at += length;
+    Some(number)
+}
+
+/// Where a segment begins in the log, when its header is whole.
+fn segment_lsn(header: &[u8; SEGMENT_HEADER]) -> Option<u64> {
+    let crc = u32::from_le_bytes(*header.first_chunk()?) ^ u32::MAX;
+    if crc32fast::hash(&header[4..]) != crc {
+        return None;
+    }
+    let lsn = i64::from_le_bytes(header[4..12].try_into().ok()?) ^ i64::MAX;
+    u64::try_from(lsn).ok()
+}
+
+/// Reads until the buffer is full or the file ends; returns how much.
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match read_at(file, &mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}

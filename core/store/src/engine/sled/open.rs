@@ -1,0 +1,180 @@
+//! Opening: from a folder to a tree and a writer thread.
+//!
+//! Order: the lock, the database (see `folder`), the check that no answered batch is missing, the writer thread.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::acknowledged::{self, Acknowledged, Found};
+use super::commit::{Committer, Sink};
+use super::folder::{self, LOCK_PATIENCE};
+use super::tree::{FailFlag, Tree};
+use super::txn::Txn;
+use super::{error, export, keys, log_scan, quiet};
+use crate::space::Space;
+use crate::{Durability, StoreError, StoreOptions};
+
+/// Name of the file, inside the store's folder, whose lock says that a process uses the store.
+const LOCK_FILE: &str = "lock";
+
+/// An open database.
+pub(crate) struct Opened {
+    pub(crate) committer: Committer,
+    pub(crate) tree: Tree,
+    /// Held for as long as the database is open.
+    pub(crate) lock: File,
+}
+
+/// Opens the database of a store's folder, both made when they are missing.
+///
+/// # Errors
+///
+/// Those of [`crate::Store::open`], save the ones about its format.
+pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
+    let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
+    folder::make_dirs(path).map_err(open_error)?;
+    let lock = lock(path)?;
+    if path.join(export::IMPORTING_FILE).exists() {
+        return Err(StoreError::HalfImported { path: path.to_owned() });
+    }
+    let (db, seen_in_log) = folder::open(path, options)?;
+    let acknowledged = check_last_batch(path, &db, seen_in_log)?;
+    let failed = FailFlag::default();
+    let tree = Tree::new((*db).clone(), failed.clone());
+    let disk = match options.durability {
+        Durability::Process => None,
+        Durability::Disk => {
+            let file = File::open(folder::database(path).join("db")).map_err(open_error)?;
+            Some((file, folder::Blobs::new(path)))
+        }
+    };
+    let sink = sink((*db).clone(), disk, acknowledged, failed);
+    let space = Arc::new(Space::of_folder(path, options.disk_reserve_bytes));
+    let txn = Txn::new(tree.clone());
+    let committer =
+        Committer::start(txn, sink, space, options.batch_max, options.queue_max).map_err(open_error)?;
+    Ok(Opened { committer, tree, lock })
+}
+
+/// Takes the lock of a store's folder.
+///
+/// # Errors
+///
+/// [`StoreError::Locked`], [`StoreError::Open`].
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join(LOCK_FILE))
+        .map_err(open_error)?;
+    lock_patiently(|| file.try_lock()).map_err(|error| match error {
+        TryLockError::WouldBlock => StoreError::Locked { path: path.to_owned() },
+        TryLockError::Error(source) => open_error(source),
+    })?;
+    Ok(file)
+}
+
+/// The number of the last batch in a database, 0 before the first.
+fn last_batch(db: &sled::Db) -> Result<u64, StoreError> {
+    match db.get(keys::COMMIT).map_err(error::read)? {
+        None => Ok(0),
+        Some(value) => log_scan::commit_number(&value).ok_or_else(|| StoreError::Record {
+            kind: "batch number",
+            reason: format!("{} bytes that are no number", value.len()),
+        }),
+    }
+}
+
+/// Refuses a database that ends before a batch that was answered; returns where the next ones are noted.
+fn check_last_batch(
+    path: &Path,
+    db: &sled::Db,
+    seen_in_log: Option<u64>,
+) -> Result<(Acknowledged, u64), StoreError> {
+    let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
+    let last = last_batch(db)?;
+    let (acknowledged, found) = Acknowledged::open(path).map_err(open_error)?;
+    let noted = match found {
+        Found::UpTo(number) => number,
+        Found::Missing => 0,
+        Found::Unreadable => {
+            let file = path.join(acknowledged::FILE);
+            tracing::warn!(file = %file.display(), "the file that names the last answered batch is damaged; it is made anew");
+            0
+        }
+    };
+    // The engine begins a batch when the one before it is on the disk.
+    let answered = noted.max(seen_in_log.unwrap_or(0).saturating_sub(1));
+    let note = |number| {
+        acknowledged.note(number)?;
+        acknowledged.sync()?;
+        folder::sync_dir(path)
+    };
+    if last < answered {
+        // The engine has cut its log by now; what was seen in it must not be forgotten.
+        note(answered).map_err(open_error)?;
+        return Err(StoreError::Damaged {
+            path: path.to_owned(),
+            found: format!(
+                "it ends with batch {last}, but batch {answered} was answered; to go on without the changes between \
+                 them, delete {}",
+                path.join(acknowledged::FILE).display()
+            ),
+        });
+    }
+    if noted != last || found != Found::UpTo(last) {
+        note(last).map_err(open_error)?;
+    }
+    Ok((acknowledged, last))
+}
+
+/// What the writer thread does with a batch. The first failure closes the tree to readers.
+fn sink(
+    tree: sled::Tree,
+    mut disk: Option<(File, folder::Blobs)>,
+    (acknowledged, mut number): (Acknowledged, u64),
+    failed: FailFlag,
+) -> Sink {
+    let mut write = move |mut batch: sled::Batch| -> io::Result<()> {
+        number += 1;
+        batch.insert(keys::COMMIT, &log_scan::commit_value(number));
+        tree.apply_batch(batch).map_err(error::engine_io)?;
+        tree.flush().map_err(error::engine_io)?;
+        if let Some((log, blobs)) = &mut disk {
+            blobs.sync()?;
+            log.sync_data()?;
+            acknowledged.note(number)?;
+        }
+        Ok(())
+    };
+    Box::new(move |batch| {
+        let written = quiet::quietly(|| std::panic::catch_unwind(AssertUnwindSafe(|| write(batch))));
+        let written = written.unwrap_or_else(|panic| {
+            Err(quiet::io_error(&*panic)
+                .unwrap_or_else(|| io::Error::other("the engine stopped while it wrote")))
+        });
+        if written.is_err() {
+            failed.raise();
+        }
+        written
+    })
+}
+
+/// Tries again while a lock is held, for [`LOCK_PATIENCE`].
+fn lock_patiently<T>(attempt: impl Fn() -> Result<T, TryLockError>) -> Result<T, TryLockError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The engine's panics, without their texts on standard error.
+//!
+//! The engine panics where other libraries return an error, on the calling thread and on its own. Whoever calls it
+//! catches the panic and says what happened; the text of the panic would only puzzle an operator.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io;
+use std::sync::Once;
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the names of the engine's threads begin with.
+const ENGINE_THREADS: &str = "sled-";
+
+/// Runs a call into the engine; its panics print nothing.
+pub(crate) fn quietly<T>(call: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            QUIET.set(self.0);
+        }
+    }
+    install();
+    let _restore = Restore(QUIET.replace(true));
+    call()
+}
+
+fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let thread = std::thread::current();
+            let engine = thread.name().is_some_and(|name| name.starts_with(ENGINE_THREADS));
+            if QUIET.get() || engine {
+                tracing::debug!(%panic, "the engine panicked");
+            } else {
+                print(panic);
+            }
+        }));
+    });
+}
+
+/// What a panic says of an error of the operating system, when it is one.
+pub(crate) fn io_error(panic: &(dyn Any + Send)) -> Option<io::Error> {
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied())?;
+    let (_, code) = text.split_once("Os { code: ")?;
+    let code = code.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()?;
+    Some(io::Error::from_raw_os_error(code))
+}

@@ -1,0 +1,155 @@
+//! How much room the disk has for the store.
+//!
+//! A reserve of free space is kept. When it is used, changes that can wait are refused, so that logins and payments go
+//! on; when it is gone, every change is refused before it reaches the engine, which does not survive a full disk. Both
+//! end by themselves once there is room again.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The disk is asked at most this often.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+/// The reserve, when none is configured.
+const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+/// Of the reserve, what even logins and payments leave free: the largest batch and what else the process writes.
+const FLOOR_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the disk has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskRoom {
+    /// Every change.
+    Ample,
+    /// The reserve is used: changes that can wait are refused.
+    Reserve,
+    /// No change.
+    None,
+}
+
+/// Bytes free for this process, and bytes of the whole disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
+type Probe = Box<dyn Fn() -> io::Result<Sample> + Send + Sync>;
+
+pub(crate) struct Space {
+    probe: Probe,
+    reserve: Option<u64>,
+    start: Instant,
+    /// Milliseconds from `start` to the last sample, plus 1; 0 before the first.
+    sampled: AtomicU64,
+    /// `u64::MAX` while it is not known.
+    free: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Space {
+    pub(crate) fn of_folder(folder: &Path, reserve: Option<u64>) -> Space {
+        let folder = folder.to_owned();
+        Space::new(Box::new(move || sample(&folder)), reserve)
+    }
+
+    pub(crate) fn new(probe: Probe, reserve: Option<u64>) -> Space {
+        Space {
+            probe,
+            reserve,
+            start: Instant::now(),
+            sampled: AtomicU64::new(0),
+            free: AtomicU64::new(u64::MAX),
+            total: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// What there is room for, as of at most [`SAMPLE_INTERVAL`] ago. A disk that cannot be asked counts as ample: the
+    /// engine's own error will say what is wrong.
+    pub(crate) fn room(&self) -> DiskRoom {
+        self.refresh();
+        let reserve = match self.reserve {
+            Some(bytes) => bytes,
+            None => RESERVE_BYTES.min(self.total.load(Ordering::Relaxed) / 4),
+        };
+        let floor = (reserve / 8).min(FLOOR_BYTES_MAX);
+        match self.free.load(Ordering::Relaxed) {
+            free if free < floor => DiskRoom::None,
+            free if free < reserve => DiskRoom::Reserve,
+            _ => DiskRoom::Ample,
+        }
+    }
+
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.refresh();
+        Some(self.free.load(Ordering::Relaxed)).filter(|free| *free != u64::MAX)
+    }
+
+    fn refresh(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let last = self.sampled.load(Ordering::Relaxed);
+        if last != 0 && now.saturating_sub(last) < SAMPLE_INTERVAL.as_millis() as u64 {
+            return;
+        }
+        // One of the callers that come at once asks; the others go by the last sample.
+        if self.sampled.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let Sample { free, total } = (self.probe)().unwrap_or(Sample { free: u64::MAX, total: u64::MAX });
+            self.free.store(free, Ordering::Relaxed);
+            self.total.store(total, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn sample(folder: &Path) -> io::Result<Sample> {
+    let disk = rustix::fs::statvfs(folder)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok(Sample { free: bytes(disk.f_bavail), total: bytes(disk.f_blocks) })
+}
+
+#[cfg(not(unix))]
+fn sample(_folder: &Path) -> io::Result<Sample> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A disk of 1 TiB whose free bytes a test sets.
+    pub(crate) fn scripted(free: &Arc<AtomicU64>) -> Probe {
+        let free = Arc::clone(free);
+        Box::new(move || Ok(Sample { free: free.load(Ordering::Relaxed), total: 1 << 40 }))
+    }
+
+    fn room_at(free: u64, reserve: Option<u64>) -> DiskRoom {
+        Space::new(scripted(&Arc::new(AtomicU64::new(free))), reserve).room()
+    }
+
+    #[test]
+    fn the_reserve_and_its_floor_begin_at_their_byte() {
+        assert_eq!(room_at(RESERVE_BYTES, None), DiskRoom::Ample);
+        assert_eq!(room_at(RESERVE_BYTES - 1, None), DiskRoom::Reserve);
+        assert_eq!(room_at(FLOOR_BYTES_MAX, None), DiskRoom::Reserve);
+        assert_eq!(room_at(FLOOR_BYTES_MAX - 1, None), DiskRoom::None);
+        assert_eq!(room_at(800, Some(800)), DiskRoom::Ample);
+        assert_eq!(room_at(799, Some(800)), DiskRoom::Reserve);
+        assert_eq!(room_at(99, Some(800)), DiskRoom::None);
+        assert_eq!(room_at(0, Some(0)), DiskRoom::Ample);
+    }
+
+    #[test]
+    fn a_small_disk_keeps_a_quarter_free() {
+        let small = |free| Space::new(Box::new(move || Ok(Sample { free, total: 64 << 20 })), None).room();
+        assert_eq!(small(16 << 20), DiskRoom::Ample);
+        assert_eq!(small((16 << 20) - 1), DiskRoom::Reserve);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_asked_refuses_nothing() {
+        let space = Space::new(Box::new(|| Err(io::ErrorKind::Unsupported.into())), None);
+        assert_eq!((space.room(), space.free_bytes()), (DiskRoom::Ample, None));
+    }
+}
