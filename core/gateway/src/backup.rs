@@ -3,12 +3,13 @@
 //! A backup holds the store as one checked file ([`STORE_FILE`]), the key, the plugins, the uploaded files, and a
 //! manifest with the size and hash of each ([`manifest`]). It leaves out what is made anew (compiled plugins, the
 //! operator's token) and the configuration, which is the operator's own. It is gathered beside its name, which it gets
-//! when it is whole and on the disk. It holds the key and every number: for its owner's eyes only, like the data folder.
+//! when it is whole and on the disk. It holds the key and every number: for its owner's eyes only, like the data
+//! folder.
 //!
 //! Invariants: no change waits for a backup's target, because the store is exported to its own disk first; a restore
-//! writes nothing unless every file of the manifest is there and unaltered, and copies no others. The store comes first: a
-//! file that is uploaded meanwhile is in no record and is collected later, one that is deleted meanwhile is missed by
-//! a record that is gone.
+//! writes nothing unless every file of the manifest is there and unaltered, and copies no others. The store comes
+//! first: a file that is uploaded meanwhile is in no record and is collected later, one that is deleted meanwhile is
+//! missed by a record that is gone.
 
 mod manifest;
 

@@ -4,7 +4,8 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Makes a folder and those above it, and puts their names on the disk. One that exists keeps the permissions its operator gave it.
+/// Makes a folder and those above it, and puts their names on the disk. One that exists keeps the permissions its
+/// operator gave it.
 pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);

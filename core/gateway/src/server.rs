@@ -142,8 +142,8 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Serves until the stop token is cancelled; returns when everything in flight is done and stored, at the latest when
-    /// the grace time is over.
+    /// Serves until the stop token is cancelled; returns when everything in flight is done and stored, at the latest
+    /// when the grace time is over.
     ///
     /// Errors: a text for the operator, when the store failed or did not finish.
     pub async fn run(self) -> Result<(), String> {

@@ -2,8 +2,9 @@
 //!
 //! Payload, in this order: `token_type` (`access` or `refresh`), `exp`, `iat` (seconds), `jti` (32 hex digits),
 //! `user_id` (a string; a number is accepted), `iss`, `aud`, `sid` (the session), `sbd` (random bits of
-//! the session), and in a refresh token `gen` (its number in the session). Invariants: the key decides the algorithm, not the header; a token of another issuer,
-//! audience, type or key is refused; expiry has no leeway; no claim is read before the signature is verified.
+//! the session), and in a refresh token `gen` (its number in the session). Invariants: the key decides the algorithm,
+//! not the header; a token of another issuer, audience, type or key is refused; expiry has no leeway; no claim is
+//! read before the signature is verified.
 //!
 //! A valid token is not enough: [`crate::login::identity`] also checks its session in the store.
 //!

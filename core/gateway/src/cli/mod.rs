@@ -86,8 +86,8 @@ enum Command {
     /// Write the store, the key, the plugins and the uploaded files into a new folder.
     ///
     /// Works while a gateway runs, which is asked to do it; changes go on meanwhile. The store is written to the data
-    /// folder's disk first and needs room there. The folder holds the key and every number: keep it like the data folder.
-    /// The configuration is not in it.
+    /// folder's disk first and needs room there. The folder holds the key and every number: keep it like the data
+    /// folder. The configuration is not in it.
     #[command(args_conflicts_with_subcommands = true)]
     Backup {
         /// A folder that does not exist yet, outside of the data folder.

@@ -384,7 +384,7 @@ fn every_generation_has_one_refresh_token() {
     let session = |generation| Session {
         id: SessionId(34),
         user: UserId(12),
-        key: uuid::Uuid::from_u128(7),
+        key: uuid::Uuid::from_u128(u128::from(SUBJECT.binding.expect("it is bound"))),
         user_agent: String::new().into(),
         ip_address: None,
         created_at: NOW,

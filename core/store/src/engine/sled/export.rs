@@ -4,9 +4,9 @@
 //! [`END`] (u32); in the same form what was written while the records were read, [`REMOVED`] as the length of a value
 //! that is gone; [`END`], the number of entries (u64) and the BLAKE3 hash (32 bytes) of everything before it. A file of
 //! version 1 has no second list.
-//! Invariants: an export is the store between two changes; no change waits for it; a file that is cut or changed anywhere
-//! is refused before anything is written; a store whose import was cut off is refused when it is opened, because a file
-//! in its folder says so from before the first record until after the last step.
+//! Invariants: an export is the store between two changes; no change waits for it; a file that is cut or changed
+//! anywhere is refused before anything is written; a store whose import was cut off is refused when it is opened,
+//! because a file in its folder says so from before the first record until after the last step.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -50,8 +50,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was written
-    /// meanwhile; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
+    /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was
+    /// written meanwhile; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
     pub async fn export(&self, file: File) -> io::Result<u64> {
         let store = self.clone();
         // A task of its own: what is captured must be let go of, even when the caller leaves.

@@ -9,8 +9,8 @@
 //! | `acknowledged` | the last batch that was answered (see `acknowledged`) |
 //! | `importing` | an import is not done |
 //!
-//! Invariants: only the holder of the lock calls this; a database has its name only when it is whole and on the disk; no
-//! database of this version has a file in `blobs/`, because the engine never syncs those.
+//! Invariants: only the holder of the lock calls this; a database has its name only when it is whole and on the disk;
+//! no database of this version has a file in `blobs/`, because the engine never syncs those.
 //!
 //! **Why the segment size:** the engine writes a node that is larger than a quarter of a segment to a file of its own
 //! and does not sync it, so a power cut loses it. A leaf has at most 17 entries after a change and 20 after a merge;
