@@ -18,6 +18,7 @@
 //! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `commit`, `txn`,
 //! `challenge`, `chat`.
 
+mod options;
 mod types;
 
 pub mod chat;
@@ -31,6 +32,8 @@ mod engine;
 mod error;
 mod space;
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +58,7 @@ pub use money::reversal::{Reversal, ReversalState, ReversalStep};
 pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
 pub use operator::api_key::{ApiKey, ApiKeyDraft};
 pub use operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
+pub use options::{Durability, StoreOptions};
 pub use sms::report::{Progress, Reported};
 pub use sms::{
     Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
@@ -63,48 +67,10 @@ pub use sms::{
 pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
 
-use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, open};
+use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, export, open};
 use engine::{Engine, on_engine};
 
 /// Against what an answered change is safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Against the end of the process in any way, `kill -9` included: written to the operating system and on its
-    /// way to the disk. What sled's own flush gives on Linux, where it uses `sync_file_range`.
-    Process,
-    /// Also against a power cut or an operating system crash: one `fdatasync` more per batch.
-    Disk,
-}
-
-/// How a store is opened. Every field has a default that suits a gateway on a small machine.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// Memory for cached pages, in bytes. Default 64 MiB, at least 1 MiB is used.
-    pub cache_bytes: u64,
-    /// Changes that share one flush at most. Default 512, at least 1 is used.
-    pub batch_max: usize,
-    /// Changes that may wait for the writer; one more is refused with [`StoreError::Busy`]. Default 8192, at
-    /// least 1 is used.
-    pub queue_max: usize,
-    /// Default [`Durability::Disk`].
-    pub durability: Durability,
-    /// Bytes of the disk that are kept free: below it, changes that can wait are refused with [`StoreError::Full`].
-    /// 0 keeps none. Default `None`: 256 MiB, but at most a quarter of the disk.
-    pub disk_reserve_bytes: Option<u64>,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        StoreOptions {
-            cache_bytes: 64 * 1024 * 1024,
-            batch_max: 512,
-            queue_max: 8192,
-            durability: Durability::Disk,
-            disk_reserve_bytes: None,
-        }
-    }
-}
-
 /// A handle to an open store; clones share it. The last one to go closes it.
 #[derive(Clone)]
 pub struct Store {
@@ -133,6 +99,39 @@ impl Store {
         sled.format_check(path, MIGRATIONS)?;
         sled.note_unbound()?;
         Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
+    }
+
+    /// Writes every record to a file, as of one moment, and returns about how many there are once the file is on the
+    /// disk. Nothing waits for it; what is written meanwhile is kept in memory until the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was
+    /// written meanwhile; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
+    pub async fn export(&self, file: File) -> io::Result<u64> {
+        let store = self.clone();
+        // A task of its own: what is captured must be let go of, even when the caller leaves.
+        tokio::spawn(async move { on_engine!(store, export_to(file).await) })
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Makes a new store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
+    /// `before_whole` runs when all records are there and opening would still refuse the store.
+    /// New users, sessions, payments, events, rooms and files are numbered from a million above the last one on.
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] when the file is not whole, before anything is written;
+    /// [`io::ErrorKind::AlreadyExists`] when the folder is there; those of reading, writing and
+    /// `before_whole`.
+    pub fn import(
+        path: &Path,
+        file: &mut File,
+        before_whole: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<u64> {
+        export::import(path, file, before_whole)
     }
 
     /// Finishes the changes that were accepted, flushes, and ends the writer thread. Later changes answer

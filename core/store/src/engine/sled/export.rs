@@ -14,8 +14,7 @@ use std::path::Path;
 
 use sled::IVec;
 
-use crate::Store;
-use crate::engine::Engine;
+use crate::engine::sled::Sled;
 use crate::engine::sled::folder::{self, Copy};
 use crate::engine::sled::record::{decode_u64, encode_u64};
 use crate::engine::sled::tree::Tree;
@@ -44,23 +43,11 @@ const GAP: u64 = 1_000_000;
 /// Name of the file, inside the store's folder, that is there while an import goes on.
 pub(crate) const IMPORTING_FILE: &str = "importing";
 
-impl Store {
-    /// Writes every record to a file, as of one moment, and returns about how many there are once the file is on the
-    /// disk. Nothing waits for it; what is written meanwhile is kept in memory until the end.
-    ///
-    /// # Errors
-    ///
-    /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was
-    /// written meanwhile; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
-    pub async fn export(&self, file: File) -> io::Result<u64> {
-        let store = self.clone();
-        // A task of its own: what is captured must be let go of, even when the caller leaves.
-        tokio::spawn(async move { store.export_to(file).await }).await.map_err(io::Error::other)?
-    }
-
-    async fn export_to(&self, file: File) -> io::Result<u64> {
+impl Sled {
+    /// The engine half of [`Store::export`](crate::Store::export).
+    pub(crate) async fn export_to(&self, file: File) -> io::Result<u64> {
         let busy = |what: &str| io::Error::new(io::ErrorKind::ResourceBusy, what);
-        let Engine::Sled(sled) = &*self.engine;
+        let sled = self;
         if !sled.change(|txn| Ok(txn.capture())).await.map_err(io::Error::other)? {
             return Err(busy("another export of the store runs"));
         }
@@ -73,45 +60,36 @@ impl Store {
         let writes = writes.ok_or_else(|| busy("too much was written while the store was exported"))?;
         tokio::task::spawn_blocking(move || out.finish(writes)).await.map_err(io::Error::other)?
     }
+}
 
-    /// Makes a new store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
-    /// `before_whole` runs when all records are there and opening would still refuse the store.
-    /// New users, sessions, payments, events, rooms and files are numbered from a million above the last one on.
-    /// Blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`io::ErrorKind::InvalidData`] when the file is not whole, before anything is written;
-    /// [`io::ErrorKind::AlreadyExists`] when the folder is there; those of reading, writing and
-    /// `before_whole`.
-    pub fn import(
-        path: &Path,
-        file: &mut File,
-        before_whole: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<u64> {
-        read(file, |_, _| Ok(()))?;
-        file.rewind()?;
-        std::fs::create_dir(path)?;
-        let importing = path.join(IMPORTING_FILE);
-        File::create_new(&importing)?.sync_all()?;
-        folder::sync_dir(path)?;
-        folder::sync_dir(folder::parent(path))?;
-        let fill = |copy: &mut Copy<'_>| {
-            read(file, |key, value| match value {
-                None => copy.remove(key),
-                Some(_) if key == keys::COMMIT => Ok(()),
-                Some(value) if KEPT_OUTSIDE.contains(&key) => {
-                    let last = decode_u64("sequence", value).map_err(io::Error::other)?;
-                    copy.put(key, &encode_u64(last.saturating_add(GAP)))
-                }
-                Some(value) => copy.put(key, value),
-            })
-        };
-        let records = folder::build(path, fill, before_whole)?;
-        std::fs::remove_file(&importing)?;
-        folder::sync_dir(path)?;
-        Ok(records)
-    }
+/// The engine half of [`Store::import`](crate::Store::import).
+pub(crate) fn import(
+    path: &Path,
+    file: &mut File,
+    before_whole: impl FnOnce() -> io::Result<()>,
+) -> io::Result<u64> {
+    read(file, |_, _| Ok(()))?;
+    file.rewind()?;
+    std::fs::create_dir(path)?;
+    let importing = path.join(IMPORTING_FILE);
+    File::create_new(&importing)?.sync_all()?;
+    folder::sync_dir(path)?;
+    folder::sync_dir(folder::parent(path))?;
+    let fill = |copy: &mut Copy<'_>| {
+        read(file, |key, value| match value {
+            None => copy.remove(key),
+            Some(_) if key == keys::COMMIT => Ok(()),
+            Some(value) if KEPT_OUTSIDE.contains(&key) => {
+                let last = decode_u64("sequence", value).map_err(io::Error::other)?;
+                copy.put(key, &encode_u64(last.saturating_add(GAP)))
+            }
+            Some(value) => copy.put(key, value),
+        })
+    };
+    let records = folder::build(path, fill, before_whole)?;
+    std::fs::remove_file(&importing)?;
+    folder::sync_dir(path)?;
+    Ok(records)
 }
 
 /// Hashes what goes through.
@@ -252,7 +230,7 @@ fn read(file: &mut File, mut each: impl FnMut(&[u8], Option<&[u8]>) -> io::Resul
 mod tests {
     use super::*;
     use crate::engine::sled::txn::Txn;
-    use crate::{StoreError, StoreOptions};
+    use crate::{Store, StoreError, StoreOptions};
 
     async fn exported(records: u64) -> (tempfile::TempDir, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();

@@ -22,8 +22,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::StoreError;
 use crate::engine::sled::{error, keys, log_scan, quiet};
-use crate::{StoreError, StoreOptions};
+use crate::options::StoreOptions;
 
 /// Bytes that the engine allocates and writes at a time. Fixed when a database is made.
 pub(crate) const SEGMENT_BYTES: usize = 4 * 1024 * 1024;

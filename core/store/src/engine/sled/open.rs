@@ -15,8 +15,9 @@ use super::folder::{self, LOCK_PATIENCE};
 use super::tree::{FailFlag, Tree};
 use super::txn::Txn;
 use super::{error, export, keys, log_scan, quiet};
+use crate::StoreError;
+use crate::options::{Durability, StoreOptions};
 use crate::space::Space;
-use crate::{Durability, StoreError, StoreOptions};
 
 /// Name of the file, inside the store's folder, whose lock says that a process uses the store.
 const LOCK_FILE: &str = "lock";
