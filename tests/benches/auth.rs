@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chelseru_domain::PhoneNumber;
-use chelseru_domain::audit::Audit;
 use chelseru_domain::clock::{Clock, SystemClock};
-use chelseru_domain::group::Group;
-use chelseru_domain::identity::{Caller, ClientInfo, Identity, IdentityRules};
-use chelseru_domain::otp::{OtpRules, OtpService};
+use chelseru_domain::login::group::Group;
+use chelseru_domain::login::identity::{Caller, ClientInfo, Identity, IdentityRules};
+use chelseru_domain::login::otp::{OtpRules, OtpService};
+use chelseru_domain::login::token::{TokenRules, Tokens};
+use chelseru_domain::operator::audit::Audit;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{SmsBody, SmsError, SmsMessage, SmsPort, SmsReceipt};
-use chelseru_domain::token::{TokenRules, Tokens};
 use chelseru_outbound::bindings::{functions, sms_text, sms_types};
 use chelseru_outbound::kinds::KINDS;
 use chelseru_plugin_host::{

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chelseru_domain::api_key;
 use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::operator::api_key;
 use chelseru_simulator::{Fault, Simulator};
 use chelseru_store::{
     MessageClass, MessageContent, MessageDraft, MessageInserted, Store, StoreOptions, Timestamp,

@@ -156,8 +156,10 @@ impl Replay {
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let gateway = TestGateway::start_at(&config, clock.clone()).await;
         let (store, now) = (&gateway.app.store, clock.now());
-        let api_key =
-            chelseru_domain::api_key::create(store, now, "", "sms", None).await.expect("a key").token;
+        let api_key = chelseru_domain::operator::api_key::create(store, now, "", "sms", None)
+            .await
+            .expect("a key")
+            .token;
         Replay { simulator, gateway, clock, api_key, access: None, refresh: None }
     }
 

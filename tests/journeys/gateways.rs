@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chelseru_domain::audit::AuditQuery;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_domain::operator::audit::AuditQuery;
 use chelseru_simulator::{Back, Fault, FaultKind, Paid, Simulator};
 use chelseru_tests::Answer;
 use serde_json::{Value, json};

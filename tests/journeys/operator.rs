@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chelseru_domain::audit::AuditEvent;
-use chelseru_domain::audit::AuditKind;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
-use chelseru_domain::identity::SessionsEnded;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::SessionsEnded;
+use chelseru_domain::operator::audit::AuditEvent;
+use chelseru_domain::operator::audit::AuditKind;
 use chelseru_tests::{Answer, Login, TestGateway, folder, process};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ async fn login(gateway: &TestGateway, name: &str, password: &str) -> Answer {
 /// A superuser made by command, logged in.
 async fn superuser(gateway: &TestGateway) -> Login {
     let made = gateway.app.live();
-    let password = chelseru_domain::password::Password::new("kavir darya 7");
+    let password = chelseru_domain::login::password::Password::new("kavir darya 7");
     made.identity.superuser_create("root", &password, "").await.expect("made");
     login(gateway, "root", "kavir darya 7").await.login()
 }
@@ -318,7 +318,7 @@ async fn every_security_event_is_recorded() {
     assert_eq!(backup.status, 200, "{backup:?}");
 
     gateway.app.live().identity.audit().flush().await;
-    let query = chelseru_domain::audit::AuditQuery { limit: 1000, ..Default::default() };
+    let query = chelseru_domain::operator::audit::AuditQuery { limit: 1000, ..Default::default() };
     let entries = gateway.app.live().identity.audit().page(query).expect("read").entries;
     let has = |event: &str, subject: &str, detail: &str| {
         entries.iter().any(|entry| {
@@ -366,7 +366,7 @@ async fn recorded(gateway: &TestGateway, event: &str, detail: &str) {
         let live = gateway.app.live();
         live.identity.audit().flush().await;
         let event = Some(event.to_owned()).filter(|event| !event.is_empty());
-        let query = chelseru_domain::audit::AuditQuery { event, limit: 1000, ..Default::default() };
+        let query = chelseru_domain::operator::audit::AuditQuery { event, limit: 1000, ..Default::default() };
         let entries = live.identity.audit().page(query).expect("read").entries;
         if entries.iter().any(|entry| entry.draft.detail.contains(detail)) {
             return;
@@ -653,7 +653,7 @@ async fn the_audit_log_keeps_as_many_records_as_configured() {
         log.record(AuditEvent::new(AuditKind::OtpSent));
     }
     log.flush().await;
-    let query = chelseru_domain::audit::AuditQuery { limit: 5000, ..Default::default() };
+    let query = chelseru_domain::operator::audit::AuditQuery { limit: 5000, ..Default::default() };
     let page = log.page(query).expect("read");
     // What the start records takes an operator, and is bounded apart.
     assert_eq!((page.entries.len(), page.entries[0].id), (1000 + 2, 1302));

@@ -3,7 +3,7 @@
 //! The routes come from the document that the gateway serves, so that a new one is held to the rules without a word
 //! here.
 
-use chelseru_domain::password::Password;
+use chelseru_domain::login::password::Password;
 use chelseru_tests::{Answer, TestGateway};
 use reqwest::Method;
 use serde_json::{Value, json};

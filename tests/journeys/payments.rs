@@ -443,7 +443,7 @@ async fn an_account_that_is_staff_refunds_and_no_other_does() {
     let refused = shop.post(&refund, json!({"amount": 10, "is_staff": true})).await;
     assert_eq!((refused.status, &refused.body["code"]), (403, &json!("permission_denied")), "{refused:?}");
 
-    let password = chelseru_domain::password::Password::new("kavir darya 7");
+    let password = chelseru_domain::login::password::Password::new("kavir darya 7");
     shop.gateway.app.live().identity.superuser_create("root", &password, "").await.expect("made");
     let body = json!({"username": "root", "password": "kavir darya 7"});
     let root = shop.gateway.post("/login/", body).await.login();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
-use chelseru_domain::identity::SessionsEnded;
 use chelseru_domain::ids::{SessionId, UserId};
+use chelseru_domain::login::identity::SessionsEnded;
 use chelseru_tests::{Answer, Login, TestGateway};
 use serde_json::{Value, json};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chelseru_domain::api_key;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_domain::operator::api_key;
 use chelseru_simulator::{Fault, FaultKind, Simulator};
 use chelseru_store::{MessageContent, MessageFilter, MessageRange, Reported};
 use chelseru_tests::process::{self, Served};
@@ -148,7 +148,7 @@ async fn staff_send_and_see_every_message_until_their_rights_end() {
     let by_key = shop.send(hello("09120000001")).await;
     let live = shop.gateway.app.live();
     let root = async |name: &str| {
-        let password = chelseru_domain::password::Password::new("kavir darya 7");
+        let password = chelseru_domain::login::password::Password::new("kavir darya 7");
         live.identity.superuser_create(name, &password, "").await.expect("made");
         let login = json!({"username": name, "password": "kavir darya 7"});
         shop.gateway.post("/login/", login).await.login().access

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chelseru_domain::webhook::signature;
+use chelseru_domain::operator::webhook::signature;
 use chelseru_tests::{PATIENCE, process};
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chelseru_domain::group::{Group, GroupPolicy};
-use chelseru_domain::{Range, identity, otp, password, token};
+use chelseru_domain::Range;
+use chelseru_domain::login::group::{Group, GroupPolicy};
+use chelseru_domain::login::identity;
+use chelseru_domain::login::otp;
+use chelseru_domain::login::password;
+use chelseru_domain::login::token;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;

@@ -1,6 +1,6 @@
 //! `[payment]`: the gateway new payments go to, the unit of amounts, and where payers may be sent.
 
-use chelseru_domain::payment::RECONCILE_SECS;
+use chelseru_domain::money::payment::RECONCILE_SECS;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;

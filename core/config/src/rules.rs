@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use chelseru_domain::PhoneNumber;
-use chelseru_domain::identity::{IdentityRules, PasswordRules};
-use chelseru_domain::otp::OtpRules;
-use chelseru_domain::password::HashLimits;
+use chelseru_domain::login::identity::{IdentityRules, PasswordRules};
+use chelseru_domain::login::otp::OtpRules;
+use chelseru_domain::login::password::HashLimits;
+use chelseru_domain::login::token::{TokenKey, TokenRules, Tokens};
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::gate::GateRules;
 use chelseru_domain::sms::queue::SmsRules;
 use chelseru_domain::sms::shield::ShieldRules;
-use chelseru_domain::token::{TokenKey, TokenRules, Tokens};
 
 use crate::{Config, Loaded, Problem, Problems, SettingSource};
 

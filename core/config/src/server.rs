@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use chelseru_domain::audit;
+use chelseru_domain::operator::audit;
 use serde::{Deserialize, Serialize};
 
 use crate::Config;

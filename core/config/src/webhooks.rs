@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chelseru_domain::webhook;
+use chelseru_domain::operator::webhook;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;

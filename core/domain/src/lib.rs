@@ -1,9 +1,10 @@
 //! The gateway's rules: login, SMS, money, chat, files and operation.
 //!
-//! Everything here is plain code over the store and a few ports: [`sms::SmsPort`] sends messages, [`payment::gateway`]
-//! reaches payment gateways, [`clock::Clock`] tells the time. Nothing here knows HTTP, WebSocket, WASM or sled. The
-//! gateway converts at its edge and builds replies from typed outcomes. Invariants: a client's claim changes no right;
-//! a missing check fails closed; codes, tokens, keys and full phone numbers never reach a `Debug` or `Display` text.
+//! Everything here is plain code over the store and a few ports: [`sms::SmsPort`] sends messages,
+//! [`money::payment::gateway`] reaches payment gateways, [`clock::Clock`] tells the time. Nothing here knows HTTP,
+//! WebSocket, WASM or sled. The gateway converts at its edge and builds replies from typed outcomes. Invariants: a
+//! client's claim changes no right; a missing check fails closed; codes, tokens, keys and full phone numbers never
+//! reach a `Debug` or `Display` text.
 //!
 //! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`. Shared parts stand beside them:
 //! `clock`, `ids`, `phone`, `secret`, `range`, `idempotency`.
@@ -26,10 +27,6 @@ pub mod chat;
 pub mod files;
 
 pub mod operator;
-
-pub use login::{account, group, identity, otp, password, token, user_agent};
-pub use money::{payment, wallet};
-pub use operator::{api_key, audit, webhook};
 
 pub use clock::{Clock, Timestamp};
 pub use error::{Checked, RuleError, Rules};

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use chelseru_domain::PhoneNumber;
-use chelseru_domain::audit::Audit;
 use chelseru_domain::clock::ManualClock;
-use chelseru_domain::group::Group;
-use chelseru_domain::identity::{ClientInfo, Identity, IdentityRules, PasswordRules};
-use chelseru_domain::otp::{OtpRules, OtpService};
-use chelseru_domain::password::Password;
+use chelseru_domain::login::group::Group;
+use chelseru_domain::login::identity::{ClientInfo, Identity, IdentityRules, PasswordRules};
+use chelseru_domain::login::otp::{OtpRules, OtpService};
+use chelseru_domain::login::password::Password;
+use chelseru_domain::login::token::{TokenRules, Tokens};
+use chelseru_domain::operator::audit::Audit;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{Rejection, SmsError, SmsMessage, SmsPort, SmsReceipt};
-use chelseru_domain::token::{TokenRules, Tokens};
 use chelseru_store::{Store, StoreOptions, Timestamp};
 
 const CODE: &str = "424242";

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
-use chelseru_domain::group::{Group, GroupPolicy};
-use chelseru_domain::identity::{AuthenticateError, Caller, ClientInfo, Identity, IdentityRules, LoggedIn};
-use chelseru_domain::otp::{OtpRules, OtpService, SendError, Sent};
+use chelseru_domain::login::group::{Group, GroupPolicy};
+use chelseru_domain::login::identity::{
+    AuthenticateError, Caller, ClientInfo, Identity, IdentityRules, LoggedIn,
+};
+use chelseru_domain::login::otp::{OtpRules, OtpService, SendError, Sent};
+use chelseru_domain::login::token::{TokenError, TokenRules, Tokens};
+use chelseru_domain::login::user_agent::{Agent, UserAgentParser};
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{Rejection, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
-use chelseru_domain::token::{TokenError, TokenRules, Tokens};
-use chelseru_domain::user_agent::{Agent, UserAgentParser};
 use chelseru_domain::{PhoneNumber, Timestamp};
 use chelseru_store::{Store, StoreOptions};
 
@@ -334,12 +336,12 @@ async fn expired_refresh_and_foreign_tokens_open_nothing() {
     // The same numbers, signed by another gateway.
     let elsewhere =
         Tokens::new(TokenRules::default(), &MasterKey::from_bytes([4; 32]).derive(KeyUse::JwtHs256)).unwrap();
-    let subject = chelseru_domain::token::TokenSubject {
+    let subject = chelseru_domain::login::token::TokenSubject {
         user_id: login.user_id,
         session_id: login.session_id,
         binding: None,
     };
-    let foreign = elsewhere.issue(chelseru_domain::token::TokenType::Access, subject, START).unwrap();
+    let foreign = elsewhere.issue(chelseru_domain::login::token::TokenType::Access, subject, START).unwrap();
     assert_eq!(world.identity.caller(&foreign), Err(TokenError::Invalid));
     world.clock.advance(Duration::from_secs(299));
     assert!(world.identity.caller(&login.access).is_ok());
@@ -366,12 +368,12 @@ async fn a_token_for_a_user_that_is_not_there_names_that() {
     let login = world.log_in().await;
     let tokens =
         Tokens::new(TokenRules::default(), &MasterKey::from_bytes([3; 32]).derive(KeyUse::JwtHs256)).unwrap();
-    let subject = chelseru_domain::token::TokenSubject {
+    let subject = chelseru_domain::login::token::TokenSubject {
         user_id: chelseru_domain::ids::UserId(999),
         session_id: login.session_id,
         binding: None,
     };
-    let token = tokens.issue(chelseru_domain::token::TokenType::Access, subject, START).unwrap();
+    let token = tokens.issue(chelseru_domain::login::token::TokenType::Access, subject, START).unwrap();
     assert_eq!(world.identity.caller(&token), Err(TokenError::UserNotFound));
 }
 

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use chelseru_config::rules::{identity_rules, otp_rules, tokens};
 use chelseru_domain::Checked;
-use chelseru_domain::identity::IdentityRules;
-use chelseru_domain::otp::OtpRules;
-use chelseru_domain::payment::gateway::PaymentGateways;
-use chelseru_domain::token::Tokens;
+use chelseru_domain::login::identity::IdentityRules;
+use chelseru_domain::login::otp::OtpRules;
+use chelseru_domain::login::token::Tokens;
+use chelseru_domain::money::payment::gateway::PaymentGateways;
 use chelseru_outbound::money::PluginPaymentGateways;
 use chelseru_outbound::money::webhooks::Endpoints;
 use chelseru_outbound::plugins;

@@ -5,15 +5,15 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use chelseru_domain::api_key::ApiKeys;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
+use chelseru_domain::money::payment::Payments;
+use chelseru_domain::money::wallet::Wallets;
+use chelseru_domain::operator::api_key::ApiKeys;
+use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_domain::operator::{Meter, Overview, Storage};
-use chelseru_domain::payment::Payments;
 use chelseru_domain::sms::ReportDecoder;
 use chelseru_domain::sms::shield::Shield;
-use chelseru_domain::wallet::Wallets;
-use chelseru_domain::webhook::Webhooks;
 use chelseru_http::chat::Chat;
 use chelseru_http::files::Files;
 use chelseru_http::files::store::FileStore;
@@ -83,8 +83,8 @@ impl Services {
 
 /// What is made anew of each configuration.
 pub(crate) struct Parts {
-    pub(crate) identity: Arc<chelseru_domain::identity::Identity>,
-    pub(crate) otp: Arc<chelseru_domain::otp::OtpService>,
+    pub(crate) identity: Arc<chelseru_domain::login::identity::Identity>,
+    pub(crate) otp: Arc<chelseru_domain::login::otp::OtpService>,
     pub(crate) sms: Arc<chelseru_domain::sms::queue::SmsRoute>,
     pub(crate) gateways: Arc<PluginPaymentGateways>,
 }

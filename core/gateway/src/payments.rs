@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_domain::money::payment::gateway::PaymentGateways;
 use chelseru_domain::operator::Meter;
-use chelseru_domain::payment::gateway::PaymentGateways;
 use chelseru_outbound::money::PluginPaymentGateways;
 use chelseru_store::{Store, StoreError};
 use serde_json::{Value, json};

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chelseru_domain::audit::{AuditEvent, AuditKind};
-use chelseru_domain::token::Tokens;
+use chelseru_domain::login::token::Tokens;
+use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_plugin_host::{Change, WatchPaths, Watcher};
 use chelseru_store::StoreError;
 use serde::Serialize;

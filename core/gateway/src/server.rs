@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::chat::{ChatService, Stored};
 use chelseru_domain::clock::{Clock, SteadyClock};
+use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_domain::secret::KeyUse;
 use chelseru_domain::sms::queue::SmsQueue;
 use chelseru_http::files::store::FileStore;

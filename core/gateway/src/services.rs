@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use chelseru_config::rules::{identity_rules, otp_rules};
 use chelseru_domain::Checked;
-use chelseru_domain::audit::Audit;
 use chelseru_domain::clock::Clock;
-use chelseru_domain::identity::{Identity, IdentityRules};
 use chelseru_domain::ids::LocalIds;
-use chelseru_domain::otp::{OtpRules, OtpService};
+use chelseru_domain::login::identity::{Identity, IdentityRules};
+use chelseru_domain::login::otp::{OtpRules, OtpService};
+use chelseru_domain::login::token::Tokens;
+use chelseru_domain::operator::audit::Audit;
 use chelseru_domain::secret::{KeyUse, MasterKey};
-use chelseru_domain::token::Tokens;
 use chelseru_store::Store;
 
 use crate::config::Config;

@@ -1,6 +1,6 @@
 //! Checks before a handler runs: the reply's format and the caller.
 
-use chelseru_domain::identity::{Caller, Identity};
+use chelseru_domain::login::identity::{Caller, Identity};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 

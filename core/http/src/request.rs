@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::drain::Incoming;
 use bytes::Bytes;
 use chelseru_config::Server;
-use chelseru_domain::identity::Caller;
+use chelseru_domain::login::identity::Caller;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 

@@ -1,7 +1,7 @@
 //! Admits staff, with one reply for all other callers. The domain decides who is staff.
 
-use chelseru_domain::identity::Identity;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::Identity;
 use http::StatusCode;
 
 use crate::reply::Failure;

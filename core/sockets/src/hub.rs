@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use chelseru_config::Chat;
 use chelseru_domain::clock::Timestamp;
-use chelseru_domain::identity::SessionsEnded;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::SessionsEnded;
 
 use crate::close::Close;
 use crate::open::{Opened, Who};

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use chelseru_config::Chat;
 use chelseru_domain::chat::RoomId;
 use chelseru_domain::clock::Timestamp;
-use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::{SessionId, UserId};
+use chelseru_domain::login::identity::Caller;
 use futures_util::task::AtomicWaker;
 
 use crate::close::Close;

@@ -6,9 +6,9 @@ use arc_swap::{ArcSwap, Guard};
 use chelseru_config::Chat;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, Timestamp};
-use chelseru_domain::identity::Identity;
+use chelseru_domain::login::identity::Identity;
+use chelseru_domain::login::token::TokenError;
 use chelseru_domain::operator::Meter;
-use chelseru_domain::token::TokenError;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::{Hub, NoPlace};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chelseru_domain::clock::Timestamp;
-use chelseru_domain::identity::Identity;
-use chelseru_domain::token::TokenError;
+use chelseru_domain::login::identity::Identity;
+use chelseru_domain::login::token::TokenError;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 

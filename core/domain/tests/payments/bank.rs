@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_domain::clock::ManualClock;
-use chelseru_domain::payment::gateway::{
+use chelseru_domain::money::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentGateway, PaymentGateways, Reason,
     StoredPayment, Unconfirmed, Verdict,
 };

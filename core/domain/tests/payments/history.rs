@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use chelseru_domain::payment::verdict::RETURN_MARGIN;
-use chelseru_domain::wallet::{Actor, RefundRequest, SpendRequest};
+use chelseru_domain::money::payment::verdict::RETURN_MARGIN;
+use chelseru_domain::money::wallet::{Actor, RefundRequest, SpendRequest};
 use chelseru_store::{
     PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalState, SpendEnded, SpendId, SpendMade,
 };

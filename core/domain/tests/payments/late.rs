@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use chelseru_domain::payment::gateway::{GatewayError, Listed};
-use chelseru_domain::payment::{CallbackError, CreateError};
-use chelseru_domain::webhook::Webhooks;
+use chelseru_domain::money::payment::gateway::{GatewayError, Listed};
+use chelseru_domain::money::payment::{CallbackError, CreateError};
+use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_store::{CLAIMS_MAX, EventBody, PaymentState};
 
 use super::bank::{Fault, Money as BankMoney, WINDOW};

@@ -1,7 +1,7 @@
 //! Giving payments back by asking the gateway: booked first, asked until the answer is clear.
 
-use chelseru_domain::payment::NotReversible;
-use chelseru_domain::wallet::{Actor, RefundRequest};
+use chelseru_domain::money::payment::NotReversible;
+use chelseru_domain::money::wallet::{Actor, RefundRequest};
 use chelseru_store::{PaymentRefunded, PaymentState, RefundTo, Reversal, ReversalState};
 
 use super::bank::{Fault, Money as BankMoney, REVERSE};

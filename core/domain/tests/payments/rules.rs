@@ -2,8 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use chelseru_domain::payment::gateway::{GatewayError, Unconfirmed};
-use chelseru_domain::payment::{CallbackError, CreateError, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX};
+use chelseru_domain::money::payment::gateway::{GatewayError, Unconfirmed};
+use chelseru_domain::money::payment::{
+    CallbackError, CreateError, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX,
+};
 use chelseru_store::{PaymentSettled, PaymentState, PaymentStep};
 
 use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};

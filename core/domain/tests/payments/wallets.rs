@@ -1,6 +1,6 @@
 //! Single rules of wallets: spends, holds, refunds, and what the ledger can show.
 
-use chelseru_domain::wallet::{Actor, RefundRequest, SpendRequest, WalletError};
+use chelseru_domain::money::wallet::{Actor, RefundRequest, SpendRequest, WalletError};
 use chelseru_store::{
     PaymentRefunded, PaymentState, RefundTo, Spend, SpendEnded, SpendMade, SpendState, WalletBalance,
 };

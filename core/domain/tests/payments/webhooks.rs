@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use chelseru_domain::webhook::{DELAYS, Receivers, Step, Told, Webhooks};
+use chelseru_domain::operator::webhook::{DELAYS, Receivers, Step, Told, Webhooks};
 use chelseru_store::{DeliveryState, Event, EventBody};
 
 use super::*;

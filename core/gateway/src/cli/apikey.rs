@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use chelseru_domain::api_key;
-use chelseru_domain::audit::AuditKind;
 use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::operator::api_key;
+use chelseru_domain::operator::audit::AuditKind;
 use http::Method;
 use serde_json::{Value, json};
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chelseru_domain::audit::{Audit, AuditEvent};
 use chelseru_domain::clock::SystemClock;
+use chelseru_domain::operator::audit::{Audit, AuditEvent};
 use chelseru_store::{Store, StoreError, StoreOptions};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};

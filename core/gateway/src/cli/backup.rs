@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-use chelseru_domain::audit::{AuditEvent, AuditKind};
+use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_store::{Store, StoreOptions};
 use http::Method;
 use serde_json::json;

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use chelseru_domain::account::Rights;
 use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::login::account::Rights;
 use chelseru_store::StoreError;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};

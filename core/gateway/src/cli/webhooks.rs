@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chelseru_domain::clock::SystemClock;
-use chelseru_domain::webhook::{Webhooks, event_of, report_json};
+use chelseru_domain::operator::webhook::{Webhooks, event_of, report_json};
 use chelseru_outbound::money::webhooks::secret_make;
 use http::Method;
 use serde_json::{Value, json};

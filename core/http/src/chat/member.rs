@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chelseru_domain::chat::{Access as Level, Action, ChatError, Rights, RoomId, RoomRequest};
-use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::Caller;
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use chelseru_domain::chat::{
     Action, ChatError, Denied, FileId, Message, MessageBody, MessageEdit, Post, RoomId, message_of,
 };
-use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::Caller;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 

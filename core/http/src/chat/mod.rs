@@ -24,7 +24,7 @@ pub(crate) mod shapes;
 use std::sync::Arc;
 
 use chelseru_domain::chat::ChatService;
-use chelseru_domain::identity::Identity;
+use chelseru_domain::login::identity::Identity;
 use chelseru_sockets::Sockets;
 use tokio_util::task::TaskTracker;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chelseru_domain::chat::{ChatError, OrganizationId};
-use chelseru_domain::identity::Caller;
+use chelseru_domain::login::identity::Caller;
 use http::StatusCode;
 use serde_json::Value;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chelseru_domain::chat::{
     ChatError, FileId, OrganizationId, RoomEdit, RoomId, RoomRequest, RoomStatus, RoomSummary, message_of,
 };
-use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::Caller;
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use chelseru_domain::clock::Timestamp;
-use chelseru_domain::token::TokenError;
+use chelseru_domain::login::token::TokenError;
 use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Who, holder, seen};
 use fastwebsockets::upgrade;
 use http::request::Parts;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::{FileId, StoredFile};
 use chelseru_domain::clock::{Timestamp, rest_format};
-use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::Caller;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
-use chelseru_domain::identity::Identity;
+use chelseru_domain::login::identity::Identity;
 use tokio_util::task::TaskTracker;
 
 use store::FileStore;

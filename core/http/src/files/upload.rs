@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::drain::Incoming;
 use chelseru_domain::chat::{Action, ChatError, Denied, RoomId};
-use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::Caller;
 use http::{StatusCode, header};
 
 use super::Files;

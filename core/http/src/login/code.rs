@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use chelseru_domain::audit::{AuditEvent, AuditKind};
-use chelseru_domain::identity::AuthenticateError;
-use chelseru_domain::otp::SendError;
+use chelseru_domain::login::identity::AuthenticateError;
+use chelseru_domain::login::otp::SendError;
+use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_domain::sms::Disposition;
 use http::StatusCode;
 use serde_json::{Value, json};

@@ -2,10 +2,10 @@
 //!
 //! A wrong, used, burned or expired code and an unknown number get the same answer.
 
-use chelseru_domain::otp::SendError;
+use chelseru_domain::login::otp::SendError;
+use chelseru_domain::login::token::TokenError;
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::{Disposition, SmsError};
-use chelseru_domain::token::TokenError;
 use http::StatusCode;
 use serde_json::json;
 

@@ -1,9 +1,9 @@
 //! Fields and checks that several routes of login share.
 
 use chelseru_config::AuthMethod;
-use chelseru_domain::account::{EMAIL_CHARS_MAX, email_fits};
-use chelseru_domain::group::Group;
-use chelseru_domain::identity::ClientInfo;
+use chelseru_domain::login::account::{EMAIL_CHARS_MAX, email_fits};
+use chelseru_domain::login::group::Group;
+use chelseru_domain::login::identity::ClientInfo;
 use chelseru_domain::phone::PhoneNumber;
 use http::{StatusCode, header};
 use serde_json::Value;

@@ -7,10 +7,10 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use chelseru_domain::UserChange;
-use chelseru_domain::account::{NAME_CHARS_MAX, UserView};
 use chelseru_domain::clock::rest_format;
-use chelseru_domain::identity::Caller;
-use chelseru_domain::token::TokenError;
+use chelseru_domain::login::account::{NAME_CHARS_MAX, UserView};
+use chelseru_domain::login::identity::Caller;
+use chelseru_domain::login::token::TokenError;
 use http::StatusCode;
 use serde_json::{Value, json};
 

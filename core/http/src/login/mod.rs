@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use chelseru_config::AuthMethods;
 use chelseru_domain::clock::Clock;
-use chelseru_domain::identity::Identity;
+use chelseru_domain::login::identity::Identity;
+use chelseru_domain::login::otp::OtpService;
 use chelseru_domain::operator::Meter;
-use chelseru_domain::otp::OtpService;
 use chelseru_domain::sms::queue::SmsRoute;
 use chelseru_domain::sms::shield::{Shield, ShieldRules};
 use tokio_util::task::TaskTracker;

@@ -9,11 +9,11 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use chelseru_config::AuthMethod;
-use chelseru_domain::account::{USERNAME_CHARS_MAX, username_check};
-use chelseru_domain::audit::{AuditEvent, AuditKind};
-use chelseru_domain::identity::{Caller, PasswordError, RegisterError};
-use chelseru_domain::otp::SendError;
-use chelseru_domain::password::{HashError, Password};
+use chelseru_domain::login::account::{USERNAME_CHARS_MAX, username_check};
+use chelseru_domain::login::identity::{Caller, PasswordError, RegisterError};
+use chelseru_domain::login::otp::SendError;
+use chelseru_domain::login::password::{HashError, Password};
+use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use http::StatusCode;
 use serde_json::json;
 

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use chelseru_domain::clock::rest_format;
-use chelseru_domain::identity::{Caller, SessionView};
 use chelseru_domain::ids::SessionId;
+use chelseru_domain::login::identity::{Caller, SessionView};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;

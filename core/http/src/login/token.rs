@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use chelseru_domain::identity::RefreshError;
+use chelseru_domain::login::identity::RefreshError;
 use http::StatusCode;
 use serde_json::json;
 

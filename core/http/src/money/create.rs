@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use chelseru_domain::PhoneNumber;
-use chelseru_domain::identity::Caller;
+use chelseru_domain::login::identity::Caller;
+use chelseru_domain::money::payment::gateway::GatewayError;
+use chelseru_domain::money::payment::verdict::hold;
+use chelseru_domain::money::payment::{CreateError, PayMode, Payment, PaymentRequest, PaymentStart};
 use chelseru_domain::money::{self, Currency};
-use chelseru_domain::payment::gateway::GatewayError;
-use chelseru_domain::payment::verdict::hold;
-use chelseru_domain::payment::{CreateError, PayMode, Payment, PaymentRequest, PaymentStart};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 

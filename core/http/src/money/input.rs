@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use chelseru_domain::identity::Caller;
+use chelseru_domain::login::identity::Caller;
+use chelseru_domain::money::wallet::Actor;
 use chelseru_domain::money::{self, Currency, Money as Amount};
-use chelseru_domain::wallet::Actor;
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -21,11 +21,11 @@ pub(crate) mod shapes;
 
 use std::sync::Arc;
 
-use chelseru_domain::identity::Identity;
+use chelseru_domain::login::identity::Identity;
+use chelseru_domain::money::payment::Payments;
+use chelseru_domain::money::payment::gateway::PaymentGateways;
+use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::money::{Currency, TestBank};
-use chelseru_domain::payment::Payments;
-use chelseru_domain::payment::gateway::PaymentGateways;
-use chelseru_domain::wallet::Wallets;
 use tokio_util::task::TaskTracker;
 
 /// The slice of money.

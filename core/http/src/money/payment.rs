@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use chelseru_domain::clock::rest_format;
-use chelseru_domain::identity::Caller;
+use chelseru_domain::login::identity::Caller;
 use chelseru_domain::money;
-use chelseru_domain::payment::{PayMode, Payment, PaymentId, Reversal, ReversalState, state_name};
+use chelseru_domain::money::payment::{PayMode, Payment, PaymentId, Reversal, ReversalState, state_name};
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use chelseru_domain::clock::rest_format;
-use chelseru_domain::identity::Caller;
-use chelseru_domain::money::{self, Currency};
-use chelseru_domain::payment::{
+use chelseru_domain::login::identity::Caller;
+use chelseru_domain::money::payment::{
     Payment, PaymentId, PaymentRefunded, PaymentState, Refund, RefundTo, state_name,
 };
-use chelseru_domain::wallet::{RefundRequest, WalletError};
+use chelseru_domain::money::wallet::{RefundRequest, WalletError};
+use chelseru_domain::money::{self, Currency};
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use chelseru_domain::clock::rest_format;
-use chelseru_domain::identity::Caller;
-use chelseru_domain::money::{self, Currency};
-use chelseru_domain::wallet::{
+use chelseru_domain::login::identity::Caller;
+use chelseru_domain::money::wallet::{
     Actor, Spend, SpendEnded, SpendId, SpendMade, SpendRequest, SpendState, WalletError,
 };
+use chelseru_domain::money::{self, Currency};
 use http::StatusCode;
 use serde_json::{Value, json};
 

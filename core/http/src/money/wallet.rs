@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use chelseru_domain::clock::rest_format;
-use chelseru_domain::identity::Caller;
+use chelseru_domain::login::identity::Caller;
+use chelseru_domain::money::wallet::WalletEntry;
 use chelseru_domain::money::{self, Currency};
-use chelseru_domain::wallet::WalletEntry;
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use chelseru_domain::api_key::{ApiKey, ApiKeyError};
-use chelseru_domain::audit::{AuditEvent, AuditKind};
 use chelseru_domain::clock::rest_format;
+use chelseru_domain::operator::api_key::{ApiKey, ApiKeyError};
+use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use chelseru_domain::audit::{AuditEntry, AuditQuery};
 use chelseru_domain::clock::rest_format;
-use chelseru_domain::identity::Caller;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::login::identity::Caller;
+use chelseru_domain::operator::audit::{AuditEntry, AuditQuery};
 use serde_json::{Value, json};
 
 use super::Operator;

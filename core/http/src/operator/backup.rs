@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chelseru_domain::audit::{AuditEvent, AuditKind};
+use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use http::StatusCode;
 use serde_json::json;
 

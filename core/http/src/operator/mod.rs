@@ -23,11 +23,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chelseru_domain::api_key::ApiKeys;
-use chelseru_domain::identity::Identity;
+use chelseru_domain::login::identity::Identity;
 use chelseru_domain::operator::Overview;
+use chelseru_domain::operator::api_key::ApiKeys;
+use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_domain::sms::Inbox;
-use chelseru_domain::webhook::Webhooks;
 use http::HeaderName;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;

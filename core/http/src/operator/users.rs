@@ -7,10 +7,10 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use chelseru_domain::account::{Rights, UserView, email_fits};
-use chelseru_domain::identity::{Identity, PasswordError, RegisterError};
 use chelseru_domain::ids::UserId;
-use chelseru_domain::password::Password;
+use chelseru_domain::login::account::{Rights, UserView, email_fits};
+use chelseru_domain::login::identity::{Identity, PasswordError, RegisterError};
+use chelseru_domain::login::password::Password;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

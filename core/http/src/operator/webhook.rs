@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use chelseru_domain::webhook;
+use chelseru_domain::operator::webhook;
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -17,10 +17,10 @@ pub(crate) mod shapes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chelseru_domain::api_key::ApiKeys;
 use chelseru_domain::clock::Clock;
-use chelseru_domain::identity::Identity;
+use chelseru_domain::login::identity::Identity;
 use chelseru_domain::operator::Meter;
+use chelseru_domain::operator::api_key::ApiKeys;
 use chelseru_domain::secret::SubKey;
 use chelseru_domain::sms::ReportDecoder;
 use chelseru_domain::sms::queue::SmsRoute;

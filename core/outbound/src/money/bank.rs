@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_config::SANDBOX_PAY;
-use chelseru_domain::money::{BankDecision, BankSession, BankState, TestBank};
-use chelseru_domain::payment::gateway::{
+use chelseru_domain::money::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentClaim, PaymentGateway,
     PaymentReceipt, PaymentStart, Reason, Redirect, StoredPayment, Unconfirmed, Verdict,
 };
+use chelseru_domain::money::{BankDecision, BankSession, BankState, TestBank};
 
 /// Sessions kept; the oldest goes first.
 const SESSIONS_MAX: usize = 10_000;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chelseru_domain::payment::gateway::{
+use chelseru_domain::money::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentClaim, PaymentGateway,
     PaymentStart, Redirect, StoredPayment, Unconfirmed, Verdict,
 };

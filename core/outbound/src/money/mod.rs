@@ -14,7 +14,7 @@ mod words;
 use std::sync::Arc;
 
 use chelseru_config::Config;
-use chelseru_domain::payment::gateway::{PaymentGateway, PaymentGateways};
+use chelseru_domain::money::payment::gateway::{PaymentGateway, PaymentGateways};
 
 pub use bank::SandboxBank;
 

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chelseru_config::{Loaded, Problem, Problems, WebhookEndpoint};
 use chelseru_domain::clock::{Clock, SystemClock};
-use chelseru_domain::webhook::{self, Event, Receivers, SECRET_BYTES, Told};
+use chelseru_domain::operator::webhook::{self, Event, Receivers, SECRET_BYTES, Told};
 use chelseru_plugin_host::{
     Egress, EgressOptions, Grants, HostGrant, HttpRequest, HttpResponse, Method, Transport, Url,
 };

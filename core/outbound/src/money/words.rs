@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use chelseru_domain::payment::gateway::{GatewayError, PaymentReceipt, Reason, StoredPayment, Verdict};
+use chelseru_domain::money::payment::gateway::{
+    GatewayError, PaymentReceipt, Reason, StoredPayment, Verdict,
+};
 use chelseru_plugin_host::CallError;
 
 use crate::bindings::payment::{payment_types, types};

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::public_id;
 use crate::clock::rest_format;
-use crate::{money, payment};
+use crate::money;
+use crate::money::payment;
 
 /// Every kind of event, as configurations and receivers name them.
 pub const KINDS: &[&str] = &EventBody::KINDS;
