@@ -14,9 +14,7 @@ use bytes::Bytes;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::operator::api_key;
 use chelseru_simulator::{Fault, Simulator};
-use chelseru_store::{
-    MessageClass, MessageContent, MessageDraft, MessageInserted, Store, StoreOptions, Timestamp,
-};
+use chelseru_store::{SmsClass, SmsContent, SmsDraft, SmsInserted, Store, StoreOptions, Timestamp};
 use chelseru_tests::{PATIENCE, TestGateway, folder};
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
@@ -187,11 +185,11 @@ async fn fill(dir: &Path) {
     let now = SystemClock.now();
     let draft = |n: u64| {
         let at = Timestamp::from_micros(now.as_micros() + n);
-        MessageDraft {
+        SmsDraft {
             id: at.as_micros(),
             number: format!("+98912{:07}", n % 10_000_000),
-            content: MessageContent::Text("hello".into()),
-            class: MessageClass::Notice,
+            content: SmsContent::Text("hello".into()),
+            class: SmsClass::Notice,
             owner: 1,
             created_at: at,
             deadline: at.plus(Duration::from_secs(3600)),
@@ -203,9 +201,9 @@ async fn fill(dir: &Path) {
         }
     };
     for first in (0..WAITING).step_by(4000) {
-        let inserts = (first..first + 4000).map(|n| store.message_insert(draft(n)));
+        let inserts = (first..first + 4000).map(|n| store.sms_insert(draft(n)));
         for inserted in futures_util::future::join_all(inserts).await {
-            assert_eq!(inserted.expect("stored"), MessageInserted::Inserted);
+            assert_eq!(inserted.expect("stored"), SmsInserted::Inserted);
         }
     }
     store.close();

@@ -40,8 +40,8 @@ async fn round(app: &App) -> Result<(), StoreError> {
     }
     let now = app.clock.now();
     let keep = Duration::from_secs(live.config.sms.keep_days * 24 * 60 * 60);
-    app.store.messages_purge(now.minus(keep), PURGE_STEP).await?;
-    app.store.idempotency_purge(now, PURGE_STEP).await?;
+    app.store.sms_purge(now.minus(keep), PURGE_STEP).await?;
+    app.store.sms_idempotency_purge(now, PURGE_STEP).await?;
     Ok(())
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn status(app: &App) -> Value {
     });
     json!({
         "service": live.config.sms.service.names(),
-        "waiting": app.store.messages_waiting().ok(),
+        "waiting": app.store.sms_waiting().ok(),
         "providers": circuits.collect::<serde_json::Map<_, _>>(),
     })
 }
@@ -73,7 +73,7 @@ pub(crate) fn status(app: &App) -> Value {
 /// Sets the gauges about messages.
 pub(crate) fn measure(app: &App) {
     let now = app.clock.now();
-    if let Ok(waiting) = app.store.messages_waiting() {
+    if let Ok(waiting) = app.store.sms_waiting() {
         app.metrics.gauge("chelseru_messages_waiting", &[], waiting as f64);
     }
     let rules = crate::config::rules::shield_rules(&app.live().config);

@@ -6,7 +6,7 @@
 
 use chelseru_domain::operator::{Counter, Histogram, Labels, Meter};
 use chelseru_domain::sms::queue::Observer;
-use chelseru_store::MessageStatus;
+use chelseru_store::SmsStatus;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -74,11 +74,11 @@ impl Metrics {
         Box::new(move |message| {
             let [accepted, failed, unknown, expired, retried] = &states;
             match message.status {
-                MessageStatus::Accepted | MessageStatus::Delivered => accepted,
-                MessageStatus::Failed => failed,
-                MessageStatus::Unknown => unknown,
-                MessageStatus::Expired => expired,
-                MessageStatus::Queued | MessageStatus::Sending => retried,
+                SmsStatus::Accepted | SmsStatus::Delivered => accepted,
+                SmsStatus::Failed => failed,
+                SmsStatus::Unknown => unknown,
+                SmsStatus::Expired => expired,
+                SmsStatus::Queued | SmsStatus::Sending => retried,
             }
             .increment();
         })

@@ -19,7 +19,7 @@ use chelseru_http::sms::ReportSecrets;
 use chelseru_http::{openapi, server};
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
 use chelseru_sockets::{Sockets, look_after};
-use chelseru_store::{Health, Recovered, Store};
+use chelseru_store::{Health, SmsRecovered, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -245,7 +245,7 @@ impl Opened {
 async fn open_queue(store: &Store, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<SmsQueue, String> {
     let opened = SmsQueue::open(store.clone(), clock.clone(), metrics.message_observer()).await;
     let (sms_queue, recovered) = opened.map_err(|error| error.to_string())?;
-    if recovered != Recovered::default() {
+    if recovered != SmsRecovered::default() {
         tracing::warn!(
             resumed = recovered.resumed,
             unknown = recovered.unknown,

@@ -59,10 +59,10 @@ pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
 pub use operator::api_key::{ApiKey, ApiKeyDraft};
 pub use operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
 pub use options::{Durability, StoreOptions};
-pub use sms::report::{Progress, Reported};
+pub use sms::report::{SmsProgress, SmsReported};
 pub use sms::{
-    Begun, IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter,
-    MessageInserted, MessagePage, MessageRange, MessageStatus, Quota, Recovered, TRIED_MAX, Tried,
+    SMS_TRIED_MAX, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsIdempotency, SmsInserted,
+    SmsPage, SmsQuota, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
 };
 pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};

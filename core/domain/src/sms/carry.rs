@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use chelseru_store::{Message, MessageDraft, MessageEnd, StoreError};
+use chelseru_store::{SmsDraft, SmsEnd, SmsRecord, StoreError};
 
 use super::queue::SmsRoute;
 use super::record::{Log, Stopped, body, refusal, take};
@@ -24,7 +24,7 @@ const OTP_RETRY_MIN: Duration = Duration::from_millis(400);
 #[derive(Default)]
 pub(super) struct Carry {
     /// The record, if it is not stored yet. Stored together with the first attempt.
-    pub(super) draft: Option<MessageDraft>,
+    pub(super) draft: Option<SmsDraft>,
     pub(super) rounds: u32,
     pub(super) deadline: Option<Timestamp>,
     pub(super) resume_with: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct Carry {
 
 impl SmsRoute {
     /// Continues a message that waited.
-    pub(super) async fn take_up(&self, message: Message) -> Result<(), StoreError> {
+    pub(super) async fn take_up(&self, message: SmsRecord) -> Result<(), StoreError> {
         let inner = &self.queue.0;
         let now = inner.clock.now();
         let resumed = message.resume_with.is_some();
@@ -41,18 +41,18 @@ impl SmsRoute {
             // A code without its text cannot be sent, and a late message is not sent.
             other => {
                 let end = match (resumed, other) {
-                    (true, _) => MessageEnd::Unknown,
-                    (false, Some(_)) => MessageEnd::Expired,
-                    (false, None) => MessageEnd::Failed,
+                    (true, _) => SmsEnd::Unknown,
+                    (false, Some(_)) => SmsEnd::Expired,
+                    (false, None) => SmsEnd::Failed,
                 };
-                if let Some(ended) = inner.store.message_end(message.id, end, Vec::new(), now).await? {
+                if let Some(ended) = inner.store.sms_end(message.id, end, Vec::new(), now).await? {
                     (inner.observer)(&ended);
                 }
                 return Ok(());
             }
         };
         let Ok(to) = PhoneNumber::parse(&message.number) else {
-            inner.store.message_end(message.id, MessageEnd::Failed, Vec::new(), now).await?;
+            inner.store.sms_end(message.id, SmsEnd::Failed, Vec::new(), now).await?;
             return Ok(());
         };
         let time_left = message.deadline.since(now).min(self.rules.round_timeout);
@@ -114,14 +114,14 @@ impl SmsRoute {
                 // It ends at once and does not wait in the queue.
                 draft.queue_max = u64::MAX;
             }
-            if let Some(stopped) = refusal(inner.store.message_insert(draft).await) {
+            if let Some(stopped) = refusal(inner.store.sms_insert(draft).await) {
                 return Err(stopped);
             }
         }
         let now = inner.clock.now();
         let end = self.end_of(&routed, &carry.resume_with, rounds, deadline, now, is_otp);
-        let retried = matches!(end, MessageEnd::Retry { .. });
-        let ended = inner.store.message_end(id, end, log.unrecorded(), now).await;
+        let retried = matches!(end, SmsEnd::Retry { .. });
+        let ended = inner.store.sms_end(id, end, log.unrecorded(), now).await;
         if let Some(ended) = ended.map_err(SubmitError::Store)? {
             (inner.observer)(&ended);
         }
@@ -169,13 +169,13 @@ impl SmsRoute {
         deadline: Timestamp,
         now: Timestamp,
         is_otp: bool,
-    ) -> MessageEnd {
+    ) -> SmsEnd {
         let error = match &routed.result {
             Ok(receipt) => {
                 let reports = self.candidates.iter().any(|candidate| {
                     candidate.provider.name() == receipt.provider && candidate.provider.reports()
                 });
-                return MessageEnd::Accepted {
+                return SmsEnd::Accepted {
                     provider: receipt.provider.clone(),
                     provider_message_id: receipt.message_id.clone(),
                     cost_rial: receipt.cost_rial,
@@ -185,20 +185,20 @@ impl SmsRoute {
             Err(error) => error,
         };
         // A later answer does not change that the provider may have the message already.
-        let given_up = if resume_with.is_some() { MessageEnd::Unknown } else { MessageEnd::Failed };
+        let given_up = if resume_with.is_some() { SmsEnd::Unknown } else { SmsEnd::Failed };
         let transient = routed.failures.iter().any(|failure| failure.error.is_transient());
         let resume_with = match error.disposition() {
             // A provider that knows our id is asked until it reports the outcome.
             Disposition::Unknown if routed.resume_with.is_some() && !is_otp => &routed.resume_with,
-            Disposition::Unknown => return MessageEnd::Unknown,
+            Disposition::Unknown => return SmsEnd::Unknown,
             Disposition::TryNext if transient && !is_otp => resume_with,
             Disposition::Final | Disposition::TryNext => return given_up,
         };
         let due_at = now.plus(self.delay(rounds, &routed.failures));
         match (due_at < deadline, resume_with) {
-            (true, _) => MessageEnd::Retry { due_at, resume_with: resume_with.clone() },
-            (false, Some(_)) => MessageEnd::Unknown,
-            (false, None) => MessageEnd::Expired,
+            (true, _) => SmsEnd::Retry { due_at, resume_with: resume_with.clone() },
+            (false, Some(_)) => SmsEnd::Unknown,
+            (false, None) => SmsEnd::Expired,
         }
     }
 

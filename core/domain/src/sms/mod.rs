@@ -23,8 +23,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 pub use chelseru_store::{
-    Message, MessageClass, MessageContent, MessageFilter, MessagePage, MessageRange, MessageStatus, Progress,
-    Reported,
+    SmsClass, SmsContent, SmsFilter, SmsPage, SmsProgress, SmsRange, SmsRecord, SmsReported, SmsStatus,
 };
 
 pub use inbox::{Inbox, ShownMessage};
@@ -70,13 +69,6 @@ pub enum SmsBody {
         /// Sent as plain text by a provider without this template.
         fallback_text: Option<String>,
     },
-}
-
-/// The purpose of a message. Limits and sender lines may differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SmsClass {
-    Otp,
-    Notice,
 }
 
 /// A provider took the message.

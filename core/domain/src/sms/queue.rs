@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chelseru_store::{
-    Message, MessageEnd, MessageFilter, MessagePage, MessageRange, Progress, Recovered, Reported, Store,
+    SmsEnd, SmsFilter, SmsPage, SmsProgress, SmsRange, SmsRecord, SmsRecovered, SmsReported, Store,
     StoreError,
 };
 use tokio::sync::Notify;
@@ -37,7 +37,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 const SLEEP_MIN: Duration = Duration::from_millis(20);
 
 /// Called for every message whose round ended.
-pub type Observer = Box<dyn Fn(&Message) + Send + Sync>;
+pub type Observer = Box<dyn Fn(&SmsRecord) + Send + Sync>;
 
 /// The records and the work in progress, shared by all routes. Clones share it.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub struct SmsRoute {
 pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 impl SmsQueue {
-    /// Takes over the messages of the previous process: see [`Store::messages_recover`].
+    /// Takes over the messages of the previous process: see [`Store::sms_recover`].
     ///
     /// # Errors
     ///
@@ -73,9 +73,9 @@ impl SmsQueue {
         store: Store,
         clock: Arc<dyn Clock>,
         observer: Observer,
-    ) -> Result<(SmsQueue, Recovered), StoreError> {
-        let ids = Arc::new(LocalIds::after(store.message_last_id()?));
-        let recovered = store.messages_recover(clock.now()).await?;
+    ) -> Result<(SmsQueue, SmsRecovered), StoreError> {
+        let ids = Arc::new(LocalIds::after(store.sms_last_id()?));
+        let recovered = store.sms_recover(clock.now()).await?;
         let inner = Inner { store, clock, ids, wake: Notify::new(), active: Mutex::default(), observer };
         Ok((SmsQueue(Arc::new(inner)), recovered))
     }
@@ -124,7 +124,7 @@ impl SmsQueue {
         }
         let due = {
             let active = self.active();
-            self.0.store.messages_due(now, free, |id| active.contains_key(&id))?
+            self.0.store.sms_due(now, free, |id| active.contains_key(&id))?
         };
         let started = due.len();
         for message in due {
@@ -143,20 +143,19 @@ impl SmsQueue {
             // More may be due: continue when one ends, or when the gates have room.
             return Ok(gates(self.0.clock.now()));
         }
-        let next = self.0.store.message_next_due()?;
+        let next = self.0.store.sms_next_due()?;
         let wait = next.map_or(SLEEP_MAX, |at| at.since(now));
         Ok(wait.clamp(SLEEP_MIN, SLEEP_MAX))
     }
 
     /// Ends expired messages while no provider can be asked, a few at a time.
     fn expire(&self, now: Timestamp) -> Result<(), StoreError> {
-        for message in self.0.store.messages_due(now, 64, |_| false)? {
+        for message in self.0.store.sms_due(now, 64, |_| false)? {
             if message.deadline <= now {
                 let queue = self.clone();
                 tokio::spawn(async move {
-                    let end =
-                        if message.resume_with.is_some() { MessageEnd::Unknown } else { MessageEnd::Expired };
-                    match queue.0.store.message_end(message.id, end, Vec::new(), now).await {
+                    let end = if message.resume_with.is_some() { SmsEnd::Unknown } else { SmsEnd::Expired };
+                    match queue.0.store.sms_end(message.id, end, Vec::new(), now).await {
                         Ok(Some(message)) => (queue.0.observer)(&message),
                         Ok(None) => {}
                         Err(error) => tracing::error!(%error, "a message could not be ended"),
@@ -174,12 +173,12 @@ impl SmsQueue {
     /// Those of the store.
     pub fn page(
         &self,
-        filter: &MessageFilter,
-        range: MessageRange,
+        filter: &SmsFilter,
+        range: SmsRange,
         limit: usize,
         looked_max: usize,
-    ) -> Result<MessagePage, StoreError> {
-        self.0.store.messages_page(filter, range, limit, looked_max)
+    ) -> Result<SmsPage, StoreError> {
+        self.0.store.sms_page(filter, range, limit, looked_max)
     }
 
     /// One message.
@@ -187,8 +186,8 @@ impl SmsQueue {
     /// # Errors
     ///
     /// Those of the store.
-    pub fn get(&self, id: u64) -> Result<Option<Message>, StoreError> {
-        self.0.store.message_get(id)
+    pub fn get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
+        self.0.store.sms_get(id)
     }
 
     /// Stores a provider's report. Repeated and late reports change nothing.
@@ -200,9 +199,9 @@ impl SmsQueue {
         &self,
         provider: &str,
         provider_message_id: &str,
-        progress: Progress,
-    ) -> Result<Reported, StoreError> {
-        self.0.store.message_report(provider, provider_message_id, progress, self.0.clock.now()).await
+        progress: SmsProgress,
+    ) -> Result<SmsReported, StoreError> {
+        self.0.store.sms_report(provider, provider_message_id, progress, self.0.clock.now()).await
     }
 
     /// Asks providers for the state of accepted messages, one bounded step. Returns the effect of each answer.
@@ -210,13 +209,13 @@ impl SmsQueue {
     /// # Errors
     ///
     /// Those of the store. A provider that does not answer is asked again later.
-    pub async fn poll(&self, route: &SmsRoute) -> Result<Vec<Reported>, StoreError> {
+    pub async fn poll(&self, route: &SmsRoute) -> Result<Vec<SmsReported>, StoreError> {
         let now = self.0.clock.now();
-        let due = self.0.store.messages_to_poll(now, POLL_STEP)?;
+        let due = self.0.store.sms_to_poll(now, POLL_STEP)?;
         let mut next = Vec::with_capacity(due.len());
         let mut reported = Vec::new();
         for Candidate { provider, .. } in &route.candidates {
-            let asked: Vec<&Message> =
+            let asked: Vec<&SmsRecord> =
                 due.iter().filter(|message| message.provider == provider.name()).collect();
             if asked.is_empty() {
                 continue;
@@ -240,7 +239,7 @@ impl SmsQueue {
             next.push((message.id, delay.map(|delay| now.plus(*delay))));
         }
         if !next.is_empty() {
-            self.0.store.messages_polled(next).await?;
+            self.0.store.sms_polled(next).await?;
         }
         Ok(reported)
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use chelseru_store::{Begun, Message, MessageContent, MessageDraft, MessageInserted, StoreError, Tried};
+use chelseru_store::{SmsBegun, SmsContent, SmsDraft, SmsInserted, SmsRecord, SmsTried, StoreError};
 
 use super::SmsBody;
 use super::queue::Inner;
@@ -18,7 +18,7 @@ const PROVIDER_CODE_CHARS_MAX: usize = 32;
 
 /// Why this call does not send a message.
 pub(super) enum Stopped {
-    Repeated(Option<Box<Message>>),
+    Repeated(Option<Box<SmsRecord>>),
     Refused(SubmitError),
     /// It ended or was removed in the meantime.
     Gone,
@@ -30,13 +30,13 @@ impl From<SubmitError> for Stopped {
     }
 }
 
-pub(super) fn refusal(inserted: Result<MessageInserted, StoreError>) -> Option<Stopped> {
+pub(super) fn refusal(inserted: Result<SmsInserted, StoreError>) -> Option<Stopped> {
     match inserted {
-        Ok(MessageInserted::Inserted) => None,
-        Ok(MessageInserted::Repeated(message)) => Some(Stopped::Repeated(message)),
-        Ok(MessageInserted::KeyReused) => Some(SubmitError::KeyReused.into()),
-        Ok(MessageInserted::QuotaReached) => Some(SubmitError::QuotaReached.into()),
-        Ok(MessageInserted::Full) => Some(SubmitError::Full.into()),
+        Ok(SmsInserted::Inserted) => None,
+        Ok(SmsInserted::Repeated(message)) => Some(Stopped::Repeated(message)),
+        Ok(SmsInserted::KeyReused) => Some(SubmitError::KeyReused.into()),
+        Ok(SmsInserted::QuotaReached) => Some(SubmitError::QuotaReached.into()),
+        Ok(SmsInserted::Full) => Some(SubmitError::Full.into()),
         Err(StoreError::Full) => Some(SubmitError::StorageFull.into()),
         Err(error) => Some(SubmitError::Store(error).into()),
     }
@@ -46,7 +46,7 @@ pub(super) fn refusal(inserted: Result<MessageInserted, StoreError>) -> Option<S
 pub(super) struct Log<'a> {
     pub(super) inner: &'a Inner,
     pub(super) id: u64,
-    pub(super) draft: Mutex<Option<MessageDraft>>,
+    pub(super) draft: Mutex<Option<SmsDraft>>,
     pub(super) stopped: Mutex<Option<Stopped>>,
     /// Failures of earlier rounds that the record does not hold yet.
     pub(super) unrecorded: Mutex<Vec<Failure>>,
@@ -67,11 +67,11 @@ impl Log<'_> {
             // No provider was asked yet, and there is no record.
             return Ok(());
         }
-        let rested = self.inner.store.message_rest(self.id, self.unrecorded(), self.inner.clock.now()).await;
+        let rested = self.inner.store.sms_rest(self.id, self.unrecorded(), self.inner.clock.now()).await;
         if rested.map_err(SubmitError::Store)? { Ok(()) } else { Err(Stopped::Gone) }
     }
 
-    pub(super) fn unrecorded(&self) -> Vec<Tried> {
+    pub(super) fn unrecorded(&self) -> Vec<SmsTried> {
         tried(&std::mem::take(&mut *lock(&self.unrecorded)))
     }
 }
@@ -82,16 +82,16 @@ impl AttemptLog for Log<'_> {
         if let Some(entered) = lock(&self.inner.active).get_mut(&self.id) {
             *entered = true;
         }
-        let begun = Begun { provider: provider.to_owned(), deduplicates };
+        let begun = SmsBegun { provider: provider.to_owned(), deduplicates };
         let store = &self.inner.store;
         let mut failed = self.unrecorded();
         failed.extend(tried(failures));
         let stopped = match take(&self.draft) {
             Some(draft) => {
-                let draft = MessageDraft { begun: Some(begun), tried: failed, ..draft };
-                refusal(store.message_insert(draft).await)
+                let draft = SmsDraft { begun: Some(begun), tried: failed, ..draft };
+                refusal(store.sms_insert(draft).await)
             }
-            None => match store.message_begin(self.id, begun, failed, self.inner.clock.now()).await {
+            None => match store.sms_begin(self.id, begun, failed, self.inner.clock.now()).await {
                 Ok(true) => None,
                 Ok(false) => Some(Stopped::Gone),
                 Err(error) => Some(SubmitError::Store(error).into()),
@@ -113,10 +113,10 @@ pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
     lock(slot).take()
 }
 
-fn tried(failures: &[Failure]) -> Vec<Tried> {
+fn tried(failures: &[Failure]) -> Vec<SmsTried> {
     let tried = |failure: &Failure| {
         let code = failure.error.rejection().map_or("", |rejection| rejection.code.as_str());
-        Tried {
+        SmsTried {
             provider: failure.provider.clone(),
             code: failure.error.code().to_owned(),
             provider_code: code.chars().take(PROVIDER_CODE_CHARS_MAX).collect(),
@@ -125,20 +125,20 @@ fn tried(failures: &[Failure]) -> Vec<Tried> {
     failures.iter().map(tried).collect()
 }
 
-pub(super) fn content(body: &SmsBody) -> MessageContent {
+pub(super) fn content(body: &SmsBody) -> SmsContent {
     match body.clone() {
-        SmsBody::Text { text } => MessageContent::Text(text),
+        SmsBody::Text { text } => SmsContent::Text(text),
         SmsBody::Template { name, values, fallback_text } => {
-            MessageContent::Template { name, values, fallback_text }
+            SmsContent::Template { name, values, fallback_text }
         }
     }
 }
 
-pub(super) fn body(content: &MessageContent) -> Option<SmsBody> {
+pub(super) fn body(content: &SmsContent) -> Option<SmsBody> {
     match content.clone() {
-        MessageContent::Hidden => None,
-        MessageContent::Text(text) => Some(SmsBody::Text { text }),
-        MessageContent::Template { name, values, fallback_text } => {
+        SmsContent::Hidden => None,
+        SmsContent::Text(text) => Some(SmsBody::Text { text }),
+        SmsContent::Template { name, values, fallback_text } => {
             Some(SmsBody::Template { name, values, fallback_text })
         }
     }

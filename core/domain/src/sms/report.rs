@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::Progress;
+use super::SmsProgress;
 
 /// A provider's request, as it came in.
 pub struct Delivery {
@@ -35,5 +35,5 @@ pub trait ReportDecoder: Send + Sync {
         &self,
         provider: &str,
         delivery: Delivery,
-    ) -> Result<Vec<(String, Progress)>, ReportError>;
+    ) -> Result<Vec<(String, SmsProgress)>, ReportError>;
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use chelseru_store::Progress;
+use chelseru_store::SmsProgress;
 
 use super::gate::Gate;
 use super::{Disposition, SmsError, SmsMessage, SmsReceipt};
@@ -46,7 +46,7 @@ pub trait SmsProvider: Send + Sync {
     /// # Errors
     ///
     /// See [`SmsError`].
-    async fn ask(&self, _message_ids: Vec<String>) -> Result<Vec<(String, Progress)>, SmsError> {
+    async fn ask(&self, _message_ids: Vec<String>) -> Result<Vec<(String, SmsProgress)>, SmsError> {
         Ok(Vec::new())
     }
 

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use chelseru_store::{
-    IdempotencyDraft, Message, MessageClass, MessageContent, MessageDraft, MessageStatus, Quota, StoreError,
+    SmsClass, SmsContent, SmsDraft, SmsIdempotency, SmsQuota, SmsRecord, SmsStatus, StoreError,
 };
 
 use super::carry::Carry;
 use super::queue::SmsRoute;
 use super::record::{Stopped, content, refusal};
-use super::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
+use super::{Disposition, SmsBody, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use crate::PhoneNumber;
 use crate::idempotency::Hashes;
 
@@ -35,9 +35,9 @@ pub struct SmsRequest {
 #[derive(Debug)]
 pub enum Submitted {
     /// Stored, with its state after the first round, or without one.
-    New(Box<Message>),
+    New(Box<SmsRecord>),
     /// A repeated request. The current state of its message, unless the record is gone.
-    Repeated(Option<Box<Message>>),
+    Repeated(Option<Box<SmsRecord>>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,22 +94,22 @@ impl SmsRoute {
         let inner = &self.queue.0;
         let now = inner.clock.now();
         let id = inner.ids.next(now);
-        let draft = MessageDraft {
+        let draft = SmsDraft {
             id,
             number: to.e164().to_owned(),
             content: content(&body),
-            class: MessageClass::Notice,
+            class: SmsClass::Notice,
             owner,
             created_at: now,
             deadline: now.plus(self.rules.notice_lifetime),
             begun: None,
             tried: Vec::new(),
-            idempotency: idempotency.map(|Hashes { key, request }| IdempotencyDraft {
+            idempotency: idempotency.map(|Hashes { key, request }| SmsIdempotency {
                 key,
                 request,
                 keys_max: self.rules.idempotency_keys_max,
             }),
-            quota: daily_cap.map(|cap| Quota { owner, day: now.as_secs() / 86_400, cap }),
+            quota: daily_cap.map(|cap| SmsQuota { owner, day: now.as_secs() / 86_400, cap }),
             queue_max: self.rules.queue_max,
         };
         let carried = if wait {
@@ -117,7 +117,7 @@ impl SmsRoute {
             let message = SmsMessage { to, local_id: id, body, class: SmsClass::Notice, deadline };
             self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await.map(drop)
         } else {
-            match refusal(inner.store.message_insert(draft).await) {
+            match refusal(inner.store.sms_insert(draft).await) {
                 Some(stopped) => Err(stopped),
                 None => {
                     inner.wake.notify_one();
@@ -126,7 +126,7 @@ impl SmsRoute {
             }
         };
         match carried {
-            Ok(()) => match inner.store.message_get(id)? {
+            Ok(()) => match inner.store.sms_get(id)? {
                 Some(message) => Ok(Submitted::New(Box::new(message))),
                 // Purged within the same second after a clock jump: it was stored and has ended.
                 None => Ok(Submitted::Repeated(None)),
@@ -142,14 +142,11 @@ impl SmsRoute {
 impl SmsPort for SmsRoute {
     async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError> {
         let now = self.queue.0.clock.now();
-        let class = match message.class {
-            SmsClass::Otp => MessageClass::Otp,
-            SmsClass::Notice => MessageClass::Notice,
-        };
-        let draft = MessageDraft {
+        let class = message.class;
+        let draft = SmsDraft {
             id: message.local_id,
             number: message.to.e164().to_owned(),
-            content: if class == MessageClass::Otp { MessageContent::Hidden } else { content(&message.body) },
+            content: if class == SmsClass::Otp { SmsContent::Hidden } else { content(&message.body) },
             class,
             owner: 0,
             created_at: now,
@@ -171,6 +168,6 @@ impl SmsPort for SmsRoute {
 
 /// Whether a message is still being sent, so that a repeated request must wait.
 #[must_use]
-pub fn is_running(message: &Message) -> bool {
-    message.status == MessageStatus::Sending
+pub fn is_running(message: &SmsRecord) -> bool {
+    message.status == SmsStatus::Sending
 }

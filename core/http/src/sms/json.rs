@@ -2,15 +2,15 @@
 
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::phone::PhoneNumber;
-use chelseru_domain::sms::{Message, MessageClass, MessageContent, MessageStatus};
+use chelseru_domain::sms::{SmsClass, SmsContent, SmsRecord, SmsStatus};
 use serde_json::{Value, json};
 
 use super::Sms;
 
-pub(crate) fn message_json(sms: &Sms, message: &Message) -> Value {
+pub(crate) fn message_json(sms: &Sms, message: &SmsRecord) -> Value {
     let numeric = sms.numeric_ids.contains(&message.provider);
     let template = match &message.content {
-        MessageContent::Template { name, .. } => Some(name.as_str()),
+        SmsContent::Template { name, .. } => Some(name.as_str()),
         _ => None,
     };
     let provider_message_id = Some(&message.provider_message_id).filter(|id| !id.is_empty());
@@ -19,7 +19,7 @@ pub(crate) fn message_json(sms: &Sms, message: &Message) -> Value {
         "receiver": local(&message.number),
         "message": shown_text(&message.content),
         "template": template,
-        "class": match message.class { MessageClass::Otp => "otp", MessageClass::Notice => "notice" },
+        "class": match message.class { SmsClass::Otp => "otp", SmsClass::Notice => "notice" },
         "status": status_word(message.status),
         "provider": message.provider,
         "messageid": provider_message_id.map(|id| provider_id(id, numeric)),
@@ -31,25 +31,25 @@ pub(crate) fn message_json(sms: &Sms, message: &Message) -> Value {
     })
 }
 
-const STATUSES: [(MessageStatus, &str); 7] = [
-    (MessageStatus::Queued, "queued"),
-    (MessageStatus::Sending, "sending"),
-    (MessageStatus::Accepted, "accepted"),
-    (MessageStatus::Delivered, "delivered"),
-    (MessageStatus::Failed, "failed"),
-    (MessageStatus::Unknown, "unknown"),
-    (MessageStatus::Expired, "expired"),
+const STATUSES: [(SmsStatus, &str); 7] = [
+    (SmsStatus::Queued, "queued"),
+    (SmsStatus::Sending, "sending"),
+    (SmsStatus::Accepted, "accepted"),
+    (SmsStatus::Delivered, "delivered"),
+    (SmsStatus::Failed, "failed"),
+    (SmsStatus::Unknown, "unknown"),
+    (SmsStatus::Expired, "expired"),
 ];
 
-pub(crate) fn status_word(status: MessageStatus) -> &'static str {
+pub(crate) fn status_word(status: SmsStatus) -> &'static str {
     STATUSES.iter().find(|(known, _)| *known == status).map_or("", |(_, word)| word)
 }
 
-pub(crate) fn status_of(word: &str) -> Option<MessageStatus> {
+pub(crate) fn status_of(word: &str) -> Option<SmsStatus> {
     STATUSES.iter().find(|(_, known)| *known == word).map(|(status, _)| *status)
 }
 
-pub(crate) fn tried(message: &Message) -> Value {
+pub(crate) fn tried(message: &SmsRecord) -> Value {
     let tried = message.tried.iter().map(|tried| json!({"provider": tried.provider, "reason": tried.code}));
     tried.collect()
 }
@@ -59,11 +59,11 @@ pub(crate) fn local(number: &str) -> String {
 }
 
 /// The client's `message_text`; null for a code.
-pub(crate) fn shown_text(content: &MessageContent) -> Value {
+pub(crate) fn shown_text(content: &SmsContent) -> Value {
     match content {
-        MessageContent::Hidden => Value::Null,
-        MessageContent::Text(text) => text.clone().into(),
-        MessageContent::Template { values, .. } => {
+        SmsContent::Hidden => Value::Null,
+        SmsContent::Text(text) => text.clone().into(),
+        SmsContent::Template { values, .. } => {
             values.first().map_or(Value::Null, |(_, value)| value.clone().into())
         }
     }

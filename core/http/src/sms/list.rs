@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use chelseru_domain::phone::PhoneNumber;
-use chelseru_domain::sms::{MessageFilter, MessageRange};
+use chelseru_domain::sms::{SmsFilter, SmsRange};
 use http::StatusCode;
 
 use super::Sms;
@@ -107,21 +107,21 @@ async fn get(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
 }
 
 /// The part of a range that belongs to a page.
-fn within(whole: MessageRange, cursor: Option<Cursor>) -> MessageRange {
+fn within(whole: SmsRange, cursor: Option<Cursor>) -> SmsRange {
     let range = match cursor {
         None => whole,
-        Some(Cursor::Next(id)) => MessageRange { to: whole.to.min(id), ..whole },
+        Some(Cursor::Next(id)) => SmsRange { to: whole.to.min(id), ..whole },
         Some(Cursor::Previous(id)) => {
-            MessageRange { from: whole.from.max(id.saturating_add(1)), ascending: true, ..whole }
+            SmsRange { from: whole.from.max(id.saturating_add(1)), ascending: true, ..whole }
         }
     };
-    MessageRange { to: range.to.max(range.from), ..range }
+    SmsRange { to: range.to.max(range.from), ..range }
 }
 
 /// The filters and the range of a query. Ids are microseconds, so times are a range of ids.
-fn query(context: &Context) -> Result<(MessageFilter, MessageRange), Failure> {
+fn query(context: &Context) -> Result<(SmsFilter, SmsRange), Failure> {
     let (mut filter, mut range) =
-        (MessageFilter::default(), MessageRange { from: 0, to: u64::MAX, ascending: false });
+        (SmsFilter::default(), SmsRange { from: 0, to: u64::MAX, ascending: false });
     let mut errors = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(context.query_text().as_bytes()) {
         let mut refuse = |name: &'static str, text: String| drop(errors.insert(name, vec![text]));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chelseru_domain::operator::Meter;
-use chelseru_domain::sms::{Delivery, ReportError, Reported};
+use chelseru_domain::sms::{Delivery, ReportError, SmsReported};
 use http::StatusCode;
 use serde_json::json;
 
@@ -71,13 +71,13 @@ fn delivery(context: &Context, body: &Bytes) -> Delivery {
 }
 
 /// Counts a delivery report, whether the provider pushed it or was asked.
-pub fn count_report(meter: &dyn Meter, reported: Reported) {
+pub fn count_report(meter: &dyn Meter, reported: SmsReported) {
     count(
         meter,
         match reported {
-            Reported::Moved => "moved",
-            Reported::Unchanged => "unchanged",
-            Reported::UnknownId => "unknown_id",
+            SmsReported::Moved => "moved",
+            SmsReported::Unchanged => "unchanged",
+            SmsReported::UnknownId => "unknown_id",
         },
     );
 }

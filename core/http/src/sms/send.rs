@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chelseru_domain::idempotency::{self, Hashes, IdempotencyKey};
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::queue::{SmsRequest, SmsRoute, SubmitError, Submitted, is_running};
-use chelseru_domain::sms::{Message, MessageStatus, SmsBody, SmsError, parts};
+use chelseru_domain::sms::{SmsBody, SmsError, SmsRecord, SmsStatus, parts};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -216,7 +216,7 @@ fn hashes(key: &IdempotencyKey, sender: &Admitted, asked: &Asked) -> Hashes {
 }
 
 /// The answer to a send, from the message as it stands.
-fn outcome(sms: &Sms, message: &Message) -> Result<Reply, Failure> {
+fn outcome(sms: &Sms, message: &SmsRecord) -> Result<Reply, Failure> {
     let numeric = sms.numeric_ids.contains(&message.provider);
     let mut object = Map::new();
     let mut add = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
@@ -224,7 +224,7 @@ fn outcome(sms: &Sms, message: &Message) -> Result<Reply, Failure> {
     add("status", status_word(message.status).into());
     add("tried", tried(message));
     match message.status {
-        MessageStatus::Accepted | MessageStatus::Delivered => {
+        SmsStatus::Accepted | SmsStatus::Delivered => {
             add("details", "The Message was sent correctly.".into());
             add("receiver", local(&message.number).into());
             add("message", shown_text(&message.content));
@@ -234,18 +234,18 @@ fn outcome(sms: &Sms, message: &Message) -> Result<Reply, Failure> {
             add("provider", message.provider.clone().into());
             Ok(Reply::json(StatusCode::OK, &object))
         }
-        MessageStatus::Queued | MessageStatus::Sending => {
+        SmsStatus::Queued | SmsStatus::Sending => {
             add("details", "The message is stored and will be sent.".into());
             add("receiver", local(&message.number).into());
             add("message", shown_text(&message.content));
             Ok(Reply::json(StatusCode::ACCEPTED, &object))
         }
-        MessageStatus::Unknown => {
+        SmsStatus::Unknown => {
             let text = "The SMS service provider gave no usable answer; the message may have been sent.";
             add("error", text.into());
             Err(Failure::object(StatusCode::INTERNAL_SERVER_ERROR, "sms_outcome_unknown", object.into()))
         }
-        MessageStatus::Failed | MessageStatus::Expired => {
+        SmsStatus::Failed | SmsStatus::Expired => {
             let unavailable = ["unavailable", "busy", "circuit_open", "plugin_fault", "misconfigured"];
             let reason = message.error.as_str();
             if unavailable.contains(&reason) {

@@ -9,7 +9,7 @@ use chelseru_config::{Config, SANDBOX_SMS_PLUGIN};
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::operator::{Counter, Histogram, Meter};
 use chelseru_domain::sms::route::SmsProvider;
-use chelseru_domain::sms::{Progress, Rejection, SmsBody, SmsError, SmsMessage, SmsReceipt};
+use chelseru_domain::sms::{Rejection, SmsBody, SmsError, SmsMessage, SmsProgress, SmsReceipt};
 use chelseru_plugin_host::Provider;
 use tokio::sync::OnceCell;
 
@@ -192,7 +192,7 @@ impl SmsProvider for PluginSms {
         self.provider.plugin().exports(SMS_STATUS)
     }
 
-    async fn ask(&self, message_ids: Vec<String>) -> Result<Vec<(String, Progress)>, SmsError> {
+    async fn ask(&self, message_ids: Vec<String>) -> Result<Vec<(String, SmsProgress)>, SmsError> {
         let limits = self
             .status_limits
             .get_or_init(|| async {

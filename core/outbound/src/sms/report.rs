@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chelseru_domain::sms::{Delivery, Progress, ReportDecoder, ReportError};
+use chelseru_domain::sms::{Delivery, ReportDecoder, ReportError, SmsProgress};
 use chelseru_plugin_host::Registry;
 
 use super::words::report;
@@ -30,7 +30,7 @@ impl ReportDecoder for Reports {
         &self,
         provider: &str,
         delivery: Delivery,
-    ) -> Result<Vec<(String, Progress)>, ReportError> {
+    ) -> Result<Vec<(String, SmsProgress)>, ReportError> {
         let provider = self.0.get(provider).filter(|provider| provider.plugin().exports(SMS_PUSH));
         let Some(provider) = provider else { return Err(ReportError::NotSupported) };
         let Delivery { method, query, headers, body } = delivery;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chelseru_domain::sms::{Progress, Rejection, SmsBody, SmsError, SmsMessage};
+use chelseru_domain::sms::{Rejection, SmsBody, SmsError, SmsMessage, SmsProgress};
 use chelseru_plugin_host::CallError;
 
 use crate::bindings::{sms_template, sms_types, types};
@@ -34,12 +34,12 @@ pub(super) fn template_message(
 }
 
 /// What a provider says of one message, in the domain's words.
-pub(super) fn report(report: sms_types::Report) -> (String, Progress) {
+pub(super) fn report(report: sms_types::Report) -> (String, SmsProgress) {
     let progress = match report.state {
-        sms_types::State::Queued | sms_types::State::Sent => Progress::Underway,
-        sms_types::State::Delivered => Progress::Delivered,
-        sms_types::State::Failed => Progress::Failed,
-        sms_types::State::Unknown => Progress::NotKnown,
+        sms_types::State::Queued | sms_types::State::Sent => SmsProgress::Underway,
+        sms_types::State::Delivered => SmsProgress::Delivered,
+        sms_types::State::Failed => SmsProgress::Failed,
+        sms_types::State::Unknown => SmsProgress::NotKnown,
     };
     (report.message_id, progress)
 }

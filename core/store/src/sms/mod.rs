@@ -2,8 +2,8 @@
 //!
 //! A message moves Queued <-> Sending -> Accepted -> Delivered, or ends Failed, Unknown or Expired; never back
 //! from an end. A delivery report moves only forward: Accepted to Delivered or Failed, Failed to Delivered.
-//! Invariants: a provider is asked only after `message_insert` or `message_begin` has made the attempt durable; an
-//! attempt that a crash cut off is found again by [`Store::messages_recover`]; what waits can be taken in the order
+//! Invariants: a provider is asked only after `sms_insert` or `sms_begin` has made the attempt durable; an
+//! attempt that a crash cut off is found again by [`Store::sms_recover`]; what waits can be taken in the order
 //! of its time without reading the rest.
 //!
 //! Keys (all under `q`, see [`keys::sms`]): `m` records, `d` waiting ones by due time, `b` begun ones, `n` by
@@ -22,10 +22,10 @@ use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp};
 
 /// Attempts that a record remembers; the newest ones.
-pub const TRIED_MAX: usize = 16;
+pub const SMS_TRIED_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MessageStatus {
+pub enum SmsStatus {
     /// Waits for its time.
     Queued,
     /// A provider is being asked.
@@ -42,17 +42,17 @@ pub enum MessageStatus {
     Expired,
 }
 
-impl MessageStatus {
+impl SmsStatus {
     /// Nothing is sent any more.
     #[must_use]
     pub fn is_final(self) -> bool {
-        !matches!(self, MessageStatus::Queued | MessageStatus::Sending)
+        !matches!(self, SmsStatus::Queued | SmsStatus::Sending)
     }
 }
 
 /// What is sent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MessageContent {
+pub enum SmsContent {
     /// Not stored: one-time codes lie nowhere in clear.
     Hidden,
     Text(String),
@@ -64,25 +64,26 @@ pub enum MessageContent {
     },
 }
 
-impl std::fmt::Debug for MessageContent {
+impl std::fmt::Debug for SmsContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            MessageContent::Hidden => "Hidden",
-            MessageContent::Text(_) => "Text(..)",
-            MessageContent::Template { .. } => "Template(..)",
+            SmsContent::Hidden => "Hidden",
+            SmsContent::Text(_) => "Text(..)",
+            SmsContent::Template { .. } => "Template(..)",
         })
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MessageClass {
+/// The purpose of a message. Limits and sender lines may differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SmsClass {
     Otp,
     Notice,
 }
 
 /// An attempt that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
+pub struct SmsBegun {
     pub provider: String,
     /// Asking this provider again with the same id cannot send twice.
     pub deduplicates: bool,
@@ -90,7 +91,7 @@ pub struct Begun {
 
 /// An attempt that did not send, or not certainly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tried {
+pub struct SmsTried {
     pub provider: String,
     /// A stable word: `insufficient_credit`.
     pub code: String,
@@ -99,13 +100,13 @@ pub struct Tried {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    pub status: MessageStatus,
+pub struct SmsRecord {
+    pub status: SmsStatus,
     pub id: u64,
     /// E.164.
     pub number: String,
-    pub content: MessageContent,
-    pub class: MessageClass,
+    pub content: SmsContent,
+    pub class: SmsClass,
     /// The API key that asked for it; 0 for the gateway's own and for staff.
     pub owner: u64,
     pub created_at: Timestamp,
@@ -116,7 +117,7 @@ pub struct Message {
     pub deadline: Timestamp,
     /// Rounds over the providers that ended without a result.
     pub rounds: u32,
-    pub begun: Option<Begun>,
+    pub begun: Option<SmsBegun>,
     /// Only this provider may be asked: it may have the message, and knows its id.
     pub resume_with: Option<String>,
     /// Who took it; empty before that.
@@ -125,7 +126,7 @@ pub struct Message {
     pub cost_rial: Option<u64>,
     /// Why it ended as it did: a stable word, empty while it has not failed.
     pub error: String,
-    pub tried: Vec<Tried>,
+    pub tried: Vec<SmsTried>,
     /// When the provider is asked what became of it; 0 when it is not.
     pub poll_at: Timestamp,
     pub polls: u32,
@@ -133,27 +134,27 @@ pub struct Message {
 
 /// A message that shall be sent.
 #[derive(Debug, Clone)]
-pub struct MessageDraft {
+pub struct SmsDraft {
     pub id: u64,
     pub number: String,
-    pub content: MessageContent,
-    pub class: MessageClass,
+    pub content: SmsContent,
+    pub class: SmsClass,
     pub owner: u64,
     pub created_at: Timestamp,
     pub deadline: Timestamp,
     /// The first attempt, when it begins at once; else the message waits from now on.
-    pub begun: Option<Begun>,
+    pub begun: Option<SmsBegun>,
     /// Providers that were passed over before it.
-    pub tried: Vec<Tried>,
-    pub idempotency: Option<IdempotencyDraft>,
-    pub quota: Option<Quota>,
+    pub tried: Vec<SmsTried>,
+    pub idempotency: Option<SmsIdempotency>,
+    pub quota: Option<SmsQuota>,
     /// Messages that may wait; one more is refused. Counts only those that wait from the start.
     pub queue_max: u64,
 }
 
 /// A client's key for this request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdempotencyDraft {
+pub struct SmsIdempotency {
     /// Hash over the caller and its key.
     pub key: [u8; 32],
     /// Hash over what was asked for.
@@ -164,7 +165,7 @@ pub struct IdempotencyDraft {
 
 /// An API key's daily cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
+pub struct SmsQuota {
     pub owner: u64,
     /// Days since 1970.
     pub day: u64,
@@ -172,10 +173,10 @@ pub struct Quota {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MessageInserted {
+pub enum SmsInserted {
     Inserted,
     /// The same request was made before; this is its message, as it stands. `None` when it was purged.
-    Repeated(Option<Box<Message>>),
+    Repeated(Option<Box<SmsRecord>>),
     /// The idempotency key was used for another request.
     KeyReused,
     /// The API key's cap for the day is reached.
@@ -186,7 +187,7 @@ pub enum MessageInserted {
 
 /// How an attempt, or the whole message, ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MessageEnd {
+pub enum SmsEnd {
     Accepted {
         provider: String,
         provider_message_id: String,
@@ -197,16 +198,16 @@ pub enum MessageEnd {
     Failed,
     Unknown,
     Expired,
-    /// Tried again at `due_at`.
+    /// SmsTried again at `due_at`.
     Retry {
         due_at: Timestamp,
         resume_with: Option<String>,
     },
 }
 
-/// What [`Store::messages_recover`] found.
+/// What [`Store::sms_recover`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
+pub struct SmsRecovered {
     /// Waiting for another attempt: with the same id, or because nobody had the message.
     pub resumed: usize,
     pub unknown: usize,
@@ -216,9 +217,9 @@ pub struct Recovered {
 
 /// Which messages to list, newest first.
 #[derive(Debug, Clone, Default)]
-pub struct MessageFilter {
+pub struct SmsFilter {
     pub number: Option<String>,
-    pub status: Option<MessageStatus>,
+    pub status: Option<SmsStatus>,
     pub provider: Option<String>,
     /// Only this owner's.
     pub owner: Option<u64>,
@@ -226,7 +227,7 @@ pub struct MessageFilter {
 
 /// Ids between which to list, and which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MessageRange {
+pub struct SmsRange {
     /// Inclusive.
     pub from: u64,
     /// Exclusive.
@@ -237,8 +238,8 @@ pub struct MessageRange {
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessagePage {
-    pub messages: Vec<Message>,
+pub struct SmsPage {
+    pub messages: Vec<SmsRecord>,
     /// Where the walk stopped because it had looked at enough records; `None` at the end of the range or when
     /// the page is full.
     pub stopped_at: Option<u64>,
@@ -250,8 +251,8 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn message_insert(&self, draft: MessageDraft) -> Result<MessageInserted, StoreError> {
-        on_engine!(self, message_insert(draft).await)
+    pub async fn sms_insert(&self, draft: SmsDraft) -> Result<SmsInserted, StoreError> {
+        on_engine!(self, sms_insert(draft).await)
     }
 
     /// Makes durable that a provider is about to be asked; `failed` are the attempts since the last change.
@@ -260,14 +261,14 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn message_begin(
+    pub async fn sms_begin(
         &self,
         id: u64,
-        begun: Begun,
-        failed: Vec<Tried>,
+        begun: SmsBegun,
+        failed: Vec<SmsTried>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        on_engine!(self, message_begin(id, begun, failed, now).await)
+        on_engine!(self, sms_begin(id, begun, failed, now).await)
     }
 
     /// Makes durable that the attempts so far did not send, and that nobody is being asked now, although the message
@@ -276,13 +277,8 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn message_rest(
-        &self,
-        id: u64,
-        failed: Vec<Tried>,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        on_engine!(self, message_rest(id, failed, now).await)
+    pub async fn sms_rest(&self, id: u64, failed: Vec<SmsTried>, now: Timestamp) -> Result<bool, StoreError> {
+        on_engine!(self, sms_rest(id, failed, now).await)
     }
 
     /// Ends an attempt. A message that has ended stays as it is; the message as it stands is returned.
@@ -290,14 +286,14 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn message_end(
+    pub async fn sms_end(
         &self,
         id: u64,
-        end: MessageEnd,
-        failed: Vec<Tried>,
+        end: SmsEnd,
+        failed: Vec<SmsTried>,
         now: Timestamp,
-    ) -> Result<Option<Message>, StoreError> {
-        on_engine!(self, message_end(id, end, failed, now).await)
+    ) -> Result<Option<SmsRecord>, StoreError> {
+        on_engine!(self, sms_end(id, end, failed, now).await)
     }
 
     /// Waiting messages whose time has come, oldest first, at most `limit`, without those in `skip`.
@@ -305,13 +301,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn messages_due(
+    pub fn sms_due(
         &self,
         now: Timestamp,
         limit: usize,
         skip: impl Fn(u64) -> bool,
-    ) -> Result<Vec<Message>, StoreError> {
-        on_engine!(self, messages_due(now, limit, skip))
+    ) -> Result<Vec<SmsRecord>, StoreError> {
+        on_engine!(self, sms_due(now, limit, skip))
     }
 
     /// When the next waiting message is due.
@@ -319,8 +315,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn message_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        on_engine!(self, message_next_due())
+    pub fn sms_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        on_engine!(self, sms_next_due())
     }
 
     /// Messages that wait.
@@ -328,8 +324,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn messages_waiting(&self) -> Result<u64, StoreError> {
-        on_engine!(self, messages_waiting())
+    pub fn sms_waiting(&self) -> Result<u64, StoreError> {
+        on_engine!(self, sms_waiting())
     }
 
     /// Settles what the last process left being sent: an attempt whose provider knows our id waits to be asked again,
@@ -339,15 +335,15 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn messages_recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
-        on_engine!(self, messages_recover(now).await)
+    pub async fn sms_recover(&self, now: Timestamp) -> Result<SmsRecovered, StoreError> {
+        on_engine!(self, sms_recover(now).await)
     }
 
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn message_get(&self, id: u64) -> Result<Option<Message>, StoreError> {
-        on_engine!(self, message_get(id))
+    pub fn sms_get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
+        on_engine!(self, sms_get(id))
     }
 
     /// The highest id in use; 0 when there is none.
@@ -355,8 +351,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn message_last_id(&self) -> Result<u64, StoreError> {
-        on_engine!(self, message_last_id())
+    pub fn sms_last_id(&self) -> Result<u64, StoreError> {
+        on_engine!(self, sms_last_id())
     }
 
     /// Messages in a range of ids that pass a filter, at most `limit`; looks at `looked_max` records at most.
@@ -364,14 +360,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn messages_page(
+    pub fn sms_page(
         &self,
-        filter: &MessageFilter,
-        range: MessageRange,
+        filter: &SmsFilter,
+        range: SmsRange,
         limit: usize,
         looked_max: usize,
-    ) -> Result<MessagePage, StoreError> {
-        on_engine!(self, messages_page(filter, range, limit, looked_max))
+    ) -> Result<SmsPage, StoreError> {
+        on_engine!(self, sms_page(filter, range, limit, looked_max))
     }
 
     /// Removes the oldest messages that ended before `before`, looking at `limit` records at most.
@@ -379,8 +375,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and those of every change.
-    pub async fn messages_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        on_engine!(self, messages_purge(before, limit).await)
+    pub async fn sms_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        on_engine!(self, sms_purge(before, limit).await)
     }
 
     /// Forgets idempotency keys that are older than a day, looking at `limit` of them at most.
@@ -388,7 +384,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and those of every change.
-    pub async fn idempotency_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        on_engine!(self, idempotency_purge(now, limit).await)
+    pub async fn sms_idempotency_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        on_engine!(self, sms_idempotency_purge(now, limit).await)
     }
 }

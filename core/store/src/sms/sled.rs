@@ -10,40 +10,42 @@ use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::sms::sled::insert::{IDEMPOTENCY_TTL, insert};
 use crate::sms::{
-    Begun, Message, MessageClass, MessageContent, MessageDraft, MessageEnd, MessageFilter, MessageInserted,
-    MessagePage, MessageRange, MessageStatus, Recovered, TRIED_MAX, Tried,
+    SMS_TRIED_MAX, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsInserted, SmsPage,
+    SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
 };
 use crate::{StoreError, Timestamp};
 
-impl Record for Message {
+impl Record for SmsRecord {
     const KIND: &'static str = "message";
     const SCHEMA: u8 = 1;
 }
 
 impl Sled {
-    pub(crate) async fn message_insert(&self, draft: MessageDraft) -> Result<MessageInserted, StoreError> {
+    pub(crate) async fn sms_insert(&self, draft: SmsDraft) -> Result<SmsInserted, StoreError> {
         match draft.class {
             // A login waits for its code.
-            MessageClass::Otp => self.change(move |txn| insert(txn, draft)).await,
-            MessageClass::Notice => self.change_with_room(move |txn| insert(txn, draft)).await,
+            SmsClass::Otp => self.change(move |txn| insert(txn, draft)).await,
+            SmsClass::Notice => self.change_with_room(move |txn| insert(txn, draft)).await,
         }
     }
 
-    pub(crate) async fn message_begin(
+    pub(crate) async fn sms_begin(
         &self,
         id: u64,
-        begun: Begun,
-        failed: Vec<Tried>,
+        begun: SmsBegun,
+        failed: Vec<SmsTried>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         self.change(move |txn| {
-            let Some(mut message) = txn.get_record::<Message>(&keys::message(id))? else { return Ok(false) };
+            let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else {
+                return Ok(false);
+            };
             match message.status {
-                MessageStatus::Queued => leave_queue(txn, &message)?,
-                MessageStatus::Sending => {}
+                SmsStatus::Queued => leave_queue(txn, &message)?,
+                SmsStatus::Sending => {}
                 _ => return Ok(false),
             }
-            message.status = MessageStatus::Sending;
+            message.status = SmsStatus::Sending;
             message.begun = Some(begun);
             message.updated_at = now;
             note(&mut message, failed);
@@ -54,15 +56,17 @@ impl Sled {
         .await
     }
 
-    pub(crate) async fn message_rest(
+    pub(crate) async fn sms_rest(
         &self,
         id: u64,
-        failed: Vec<Tried>,
+        failed: Vec<SmsTried>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         self.change(move |txn| {
-            let Some(mut message) = txn.get_record::<Message>(&keys::message(id))? else { return Ok(false) };
-            if message.status != MessageStatus::Sending {
+            let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else {
+                return Ok(false);
+            };
+            if message.status != SmsStatus::Sending {
                 return Ok(false);
             }
             // Its key among the begun ones stays: that is how it is found after a stop.
@@ -75,15 +79,15 @@ impl Sled {
         .await
     }
 
-    pub(crate) async fn message_end(
+    pub(crate) async fn sms_end(
         &self,
         id: u64,
-        end: MessageEnd,
-        failed: Vec<Tried>,
+        end: SmsEnd,
+        failed: Vec<SmsTried>,
         now: Timestamp,
-    ) -> Result<Option<Message>, StoreError> {
+    ) -> Result<Option<SmsRecord>, StoreError> {
         self.change(move |txn| {
-            let Some(mut message) = txn.get_record::<Message>(&keys::message(id))? else { return Ok(None) };
+            let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else { return Ok(None) };
             if !message.status.is_final() {
                 ended(txn, &mut message, end, failed, now)?;
             }
@@ -92,12 +96,12 @@ impl Sled {
         .await
     }
 
-    pub(crate) fn messages_due(
+    pub(crate) fn sms_due(
         &self,
         now: Timestamp,
         limit: usize,
         skip: impl Fn(u64) -> bool,
-    ) -> Result<Vec<Message>, StoreError> {
+    ) -> Result<Vec<SmsRecord>, StoreError> {
         let mut due = Vec::new();
         for entry in self.tree.range(keys::due(Timestamp::default(), 0)..keys::due(now, u64::MAX)) {
             if due.len() >= limit {
@@ -105,51 +109,51 @@ impl Sled {
             }
             let (key, _) = entry.map_err(error::read)?;
             let Some(id) = keys::id_of(&key).filter(|id| !skip(*id)) else { continue };
-            if let Some(message) = self.message_get(id)? {
+            if let Some(message) = self.sms_get(id)? {
                 due.push(message);
             }
         }
         Ok(due)
     }
 
-    pub(crate) fn message_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) fn sms_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         match self.tree.scan_prefix(keys::DUE).next() {
             None => Ok(None),
             Some(entry) => Ok(keys::due_of(&entry.map_err(error::read)?.0)),
         }
     }
 
-    pub(crate) fn messages_waiting(&self) -> Result<u64, StoreError> {
+    pub(crate) fn sms_waiting(&self) -> Result<u64, StoreError> {
         self.counter(keys::WAITING)
     }
 
-    pub(crate) async fn messages_recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
+    pub(crate) async fn sms_recover(&self, now: Timestamp) -> Result<SmsRecovered, StoreError> {
         self.change(move |txn| {
-            let mut recovered = Recovered::default();
+            let mut recovered = SmsRecovered::default();
             // As many as could run at once.
             for (key, _) in txn.scan(keys::BEGUN, usize::MAX)? {
                 let Some(id) = keys::id_of(&key) else { continue };
-                let Some(mut message) = txn.get_record::<Message>(&keys::message(id))? else {
+                let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else {
                     txn.delete(key);
                     continue;
                 };
-                let hidden = message.content == MessageContent::Hidden;
+                let hidden = message.content == SmsContent::Hidden;
                 let again = !hidden && now < message.deadline;
                 let end = match &message.begun {
-                    Some(Begun { provider, deduplicates: true }) if again => {
-                        MessageEnd::Retry { due_at: now, resume_with: Some(provider.clone()) }
+                    Some(SmsBegun { provider, deduplicates: true }) if again => {
+                        SmsEnd::Retry { due_at: now, resume_with: Some(provider.clone()) }
                     }
-                    Some(_) => MessageEnd::Unknown,
-                    None if again => MessageEnd::Retry { due_at: now, resume_with: None },
-                    None if hidden => MessageEnd::Failed,
-                    None => MessageEnd::Expired,
+                    Some(_) => SmsEnd::Unknown,
+                    None if again => SmsEnd::Retry { due_at: now, resume_with: None },
+                    None if hidden => SmsEnd::Failed,
+                    None => SmsEnd::Expired,
                 };
                 match &end {
-                    MessageEnd::Retry { .. } => recovered.resumed += 1,
-                    MessageEnd::Unknown => recovered.unknown += 1,
+                    SmsEnd::Retry { .. } => recovered.resumed += 1,
+                    SmsEnd::Unknown => recovered.unknown += 1,
                     _ => recovered.failed += 1,
                 }
-                let interrupted = message.begun.iter().map(|begun| Tried {
+                let interrupted = message.begun.iter().map(|begun| SmsTried {
                     provider: begun.provider.clone(),
                     code: "interrupted".to_owned(),
                     provider_code: String::new(),
@@ -162,29 +166,29 @@ impl Sled {
         .await
     }
 
-    pub(crate) fn message_get(&self, id: u64) -> Result<Option<Message>, StoreError> {
+    pub(crate) fn sms_get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
         let bytes = self.tree.get(keys::message(id)).map_err(error::read)?;
         bytes.map(|bytes| decode(&bytes)).transpose()
     }
 
-    pub(crate) fn message_last_id(&self) -> Result<u64, StoreError> {
+    pub(crate) fn sms_last_id(&self) -> Result<u64, StoreError> {
         let last = self.tree.scan_prefix(keys::MESSAGES).next_back().transpose().map_err(error::read)?;
         Ok(last.and_then(|(key, _)| keys::id_of(&key)).unwrap_or(0))
     }
 
-    pub(crate) fn messages_page(
+    pub(crate) fn sms_page(
         &self,
-        filter: &MessageFilter,
-        range: MessageRange,
+        filter: &SmsFilter,
+        range: SmsRange,
         limit: usize,
         looked_max: usize,
-    ) -> Result<MessagePage, StoreError> {
+    ) -> Result<SmsPage, StoreError> {
         let key = |id: u64| match &filter.number {
             Some(number) => keys::of_number(number, id),
             None => keys::message(id),
         };
         let mut entries = self.tree.range(key(range.from)..key(range.to));
-        let mut page = MessagePage { messages: Vec::new(), stopped_at: None };
+        let mut page = SmsPage { messages: Vec::new(), stopped_at: None };
         let mut looked = 0;
         while page.messages.len() < limit {
             let next = if range.ascending { entries.next() } else { entries.next_back() };
@@ -192,8 +196,8 @@ impl Sled {
             let (key, value) = entry.map_err(error::read)?;
             let Some(id) = keys::id_of(&key) else { continue };
             let message = match &filter.number {
-                Some(_) => self.message_get(id)?,
-                None => Some(decode::<Message>(&value)?),
+                Some(_) => self.sms_get(id)?,
+                None => Some(decode::<SmsRecord>(&value)?),
             };
             page.messages.extend(message.filter(|message| {
                 filter.status.is_none_or(|status| message.status == status)
@@ -209,12 +213,12 @@ impl Sled {
         Ok(page)
     }
 
-    pub(crate) async fn messages_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    pub(crate) async fn sms_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let range = keys::message(0)..keys::message(before.as_micros());
         let mut due = Vec::new();
         for entry in self.tree.range(range).take(limit) {
             let (_, value) = entry.map_err(error::read)?;
-            due.extend(decode::<Message>(&value).ok().filter(|message| message.status.is_final()));
+            due.extend(decode::<SmsRecord>(&value).ok().filter(|message| message.status.is_final()));
         }
         if due.is_empty() {
             return Ok(0);
@@ -235,7 +239,11 @@ impl Sled {
         .await
     }
 
-    pub(crate) async fn idempotency_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    pub(crate) async fn sms_idempotency_purge(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
         let mut due = Vec::new();
         for entry in self.tree.scan_prefix(keys::IDEMPOTENCY_TIMES).take(limit) {
             let (key, value) = entry.map_err(error::read)?;
@@ -268,12 +276,12 @@ impl Sled {
 /// Carries out an end of an attempt on a message that has not ended.
 fn ended(
     txn: &mut Txn,
-    message: &mut Message,
-    end: MessageEnd,
-    failed: Vec<Tried>,
+    message: &mut SmsRecord,
+    end: SmsEnd,
+    failed: Vec<SmsTried>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if message.status == MessageStatus::Queued {
+    if message.status == SmsStatus::Queued {
         leave_queue(txn, message)?;
     }
     note(message, failed);
@@ -282,7 +290,7 @@ fn ended(
     message.updated_at = now;
     let last_error = message.tried.last().map(|tried| tried.code.clone()).unwrap_or_default();
     match end {
-        MessageEnd::Accepted { provider, provider_message_id, cost_rial, poll_at } => {
+        SmsEnd::Accepted { provider, provider_message_id, cost_rial, poll_at } => {
             if !provider_message_id.is_empty() {
                 txn.put(keys::of_provider(&provider, &provider_message_id), encode_u64(message.id));
                 if let Some(at) = poll_at {
@@ -290,16 +298,16 @@ fn ended(
                     txn.put(keys::poll(at, message.id), IVec::default());
                 }
             }
-            message.status = MessageStatus::Accepted;
+            message.status = SmsStatus::Accepted;
             message.provider = provider;
             message.provider_message_id = provider_message_id;
             message.cost_rial = cost_rial;
         }
-        MessageEnd::Failed => (message.status, message.error) = (MessageStatus::Failed, last_error),
-        MessageEnd::Unknown => (message.status, message.error) = (MessageStatus::Unknown, last_error),
-        MessageEnd::Expired => (message.status, message.error) = (MessageStatus::Expired, last_error),
-        MessageEnd::Retry { due_at, resume_with } => {
-            message.status = MessageStatus::Queued;
+        SmsEnd::Failed => (message.status, message.error) = (SmsStatus::Failed, last_error),
+        SmsEnd::Unknown => (message.status, message.error) = (SmsStatus::Unknown, last_error),
+        SmsEnd::Expired => (message.status, message.error) = (SmsStatus::Expired, last_error),
+        SmsEnd::Retry { due_at, resume_with } => {
+            message.status = SmsStatus::Queued;
             message.rounds += 1;
             message.due_at = due_at;
             message.resume_with = resume_with;
@@ -311,21 +319,21 @@ fn ended(
     Ok(())
 }
 
-fn leave_queue(txn: &mut Txn, message: &Message) -> Result<(), StoreError> {
+fn leave_queue(txn: &mut Txn, message: &SmsRecord) -> Result<(), StoreError> {
     txn.delete(keys::due(message.due_at, message.id));
     count(txn, keys::WAITING, -1)
 }
 
-pub(crate) fn stop_polling(txn: &mut Txn, message: &mut Message) {
+pub(crate) fn stop_polling(txn: &mut Txn, message: &mut SmsRecord) {
     if message.poll_at != Timestamp::default() {
         txn.delete(keys::poll(message.poll_at, message.id));
         message.poll_at = Timestamp::default();
     }
 }
 
-fn note(message: &mut Message, failed: Vec<Tried>) {
+fn note(message: &mut SmsRecord, failed: Vec<SmsTried>) {
     message.tried.extend(failed);
-    let surplus = message.tried.len().saturating_sub(TRIED_MAX);
+    let surplus = message.tried.len().saturating_sub(SMS_TRIED_MAX);
     message.tried.drain(..surplus);
 }
 

@@ -8,11 +8,11 @@ mod damage;
 mod durability;
 mod history;
 mod ledger;
-mod messages;
 mod passwords;
 mod power;
 mod refresh;
 mod sessions;
+mod sms;
 
 use std::path::Path;
 use std::time::Duration;

@@ -3,12 +3,12 @@
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};
-use crate::sms::Message;
+use crate::sms::SmsRecord;
 use crate::{Store, StoreError, Timestamp};
 
 /// How far a provider says a message has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum SmsProgress {
     /// At the provider or the carrier.
     Underway,
     Delivered,
@@ -19,7 +19,7 @@ pub enum Progress {
 
 /// What a delivery report did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reported {
+pub enum SmsReported {
     Moved,
     /// Repeated, late or nothing new.
     Unchanged,
@@ -34,14 +34,14 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn message_report(
+    pub async fn sms_report(
         &self,
         provider: &str,
         provider_message_id: &str,
-        progress: Progress,
+        progress: SmsProgress,
         now: Timestamp,
-    ) -> Result<Reported, StoreError> {
-        on_engine!(self, message_report(provider, provider_message_id, progress, now).await)
+    ) -> Result<SmsReported, StoreError> {
+        on_engine!(self, sms_report(provider, provider_message_id, progress, now).await)
     }
 
     /// Accepted messages whose provider is to be asked what became of them, at most `limit`.
@@ -49,8 +49,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn messages_to_poll(&self, now: Timestamp, limit: usize) -> Result<Vec<Message>, StoreError> {
-        on_engine!(self, messages_to_poll(now, limit))
+    pub fn sms_to_poll(&self, now: Timestamp, limit: usize) -> Result<Vec<SmsRecord>, StoreError> {
+        on_engine!(self, sms_to_poll(now, limit))
     }
 
     /// Sets when messages are polled next; `None` ends it.
@@ -58,7 +58,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
-    pub async fn messages_polled(&self, next: Vec<(u64, Option<Timestamp>)>) -> Result<(), StoreError> {
-        on_engine!(self, messages_polled(next).await)
+    pub async fn sms_polled(&self, next: Vec<(u64, Option<Timestamp>)>) -> Result<(), StoreError> {
+        on_engine!(self, sms_polled(next).await)
     }
 }

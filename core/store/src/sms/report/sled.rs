@@ -5,68 +5,63 @@ use sled::IVec;
 use crate::engine::sled::keys::sms as keys;
 use crate::engine::sled::record::decode_u64;
 use crate::engine::sled::{Sled, error};
-use crate::sms::report::{Progress, Reported};
+use crate::sms::report::{SmsProgress, SmsReported};
 use crate::sms::sled::stop_polling;
-use crate::sms::{Message, MessageStatus};
+use crate::sms::{SmsRecord, SmsStatus};
 use crate::{StoreError, Timestamp};
 
 impl Sled {
-    pub(crate) async fn message_report(
+    pub(crate) async fn sms_report(
         &self,
         provider: &str,
         provider_message_id: &str,
-        progress: Progress,
+        progress: SmsProgress,
         now: Timestamp,
-    ) -> Result<Reported, StoreError> {
+    ) -> Result<SmsReported, StoreError> {
         let key = keys::of_provider(provider, provider_message_id);
         self.change(move |txn| {
-            let Some(bytes) = txn.get(&key)? else { return Ok(Reported::UnknownId) };
+            let Some(bytes) = txn.get(&key)? else { return Ok(SmsReported::UnknownId) };
             let id = decode_u64("message id", &bytes)?;
-            let Some(mut message) = txn.get_record::<Message>(&keys::message(id))? else {
-                return Ok(Reported::UnknownId);
+            let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else {
+                return Ok(SmsReported::UnknownId);
             };
             let status = match (message.status, progress) {
-                (MessageStatus::Accepted | MessageStatus::Failed, Progress::Delivered) => {
-                    MessageStatus::Delivered
-                }
-                (MessageStatus::Accepted, Progress::Failed) => MessageStatus::Failed,
-                _ => return Ok(Reported::Unchanged),
+                (SmsStatus::Accepted | SmsStatus::Failed, SmsProgress::Delivered) => SmsStatus::Delivered,
+                (SmsStatus::Accepted, SmsProgress::Failed) => SmsStatus::Failed,
+                _ => return Ok(SmsReported::Unchanged),
             };
             message.status = status;
             message.updated_at = now;
             message.error = match status {
-                MessageStatus::Failed => "not_delivered".to_owned(),
+                SmsStatus::Failed => "not_delivered".to_owned(),
                 _ => String::new(),
             };
             stop_polling(txn, &mut message);
             txn.put_record(keys::message(id), &message);
-            Ok(Reported::Moved)
+            Ok(SmsReported::Moved)
         })
         .await
     }
 
-    pub(crate) fn messages_to_poll(&self, now: Timestamp, limit: usize) -> Result<Vec<Message>, StoreError> {
+    pub(crate) fn sms_to_poll(&self, now: Timestamp, limit: usize) -> Result<Vec<SmsRecord>, StoreError> {
         let mut found = Vec::new();
         for entry in
             self.tree.range(keys::poll(Timestamp::default(), 0)..keys::poll(now, u64::MAX)).take(limit)
         {
             let (key, _) = entry.map_err(error::read)?;
             let Some(id) = keys::id_of(&key) else { continue };
-            found.extend(self.message_get(id)?);
+            found.extend(self.sms_get(id)?);
         }
         Ok(found)
     }
 
-    pub(crate) async fn messages_polled(
-        &self,
-        next: Vec<(u64, Option<Timestamp>)>,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn sms_polled(&self, next: Vec<(u64, Option<Timestamp>)>) -> Result<(), StoreError> {
         self.change(move |txn| {
             for (id, at) in next {
-                let Some(mut message) = txn.get_record::<Message>(&keys::message(id))? else { continue };
+                let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else { continue };
                 stop_polling(txn, &mut message);
                 message.polls += 1;
-                if let (Some(at), MessageStatus::Accepted) = (at, message.status) {
+                if let (Some(at), SmsStatus::Accepted) = (at, message.status) {
                     message.poll_at = at;
                     txn.put(keys::poll(at, id), IVec::default());
                 }

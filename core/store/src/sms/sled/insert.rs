@@ -7,7 +7,7 @@ use crate::engine::sled::keys::sms as keys;
 use crate::engine::sled::record::{Record, decode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::sms::sled::count;
-use crate::sms::{Message, MessageDraft, MessageInserted, MessageStatus};
+use crate::sms::{SmsDraft, SmsInserted, SmsRecord, SmsStatus};
 use crate::{StoreError, Timestamp};
 
 /// How long a repeated Idempotency-Key answers with the first result.
@@ -31,29 +31,29 @@ impl Idempotency {
     }
 }
 
-pub(crate) fn insert(txn: &mut Txn, draft: MessageDraft) -> Result<MessageInserted, StoreError> {
-    let MessageDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
+pub(crate) fn insert(txn: &mut Txn, draft: SmsDraft) -> Result<SmsInserted, StoreError> {
+    let SmsDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
     // What stands under the client's key, also when its day is over and it was not purged yet.
     let mut known = None;
     if let Some(idempotency) = draft.idempotency {
         known = txn.get_record::<Idempotency>(&keys::idempotency(&idempotency.key))?;
         if let Some(known) = known.as_ref().filter(|known| !known.expired(created_at)) {
             if known.request != idempotency.request {
-                return Ok(MessageInserted::KeyReused);
+                return Ok(SmsInserted::KeyReused);
             }
-            let message = txn.get_record::<Message>(&keys::message(known.message))?;
-            return Ok(MessageInserted::Repeated(message.map(Box::new)));
+            let message = txn.get_record::<SmsRecord>(&keys::message(known.message))?;
+            return Ok(SmsInserted::Repeated(message.map(Box::new)));
         }
         let remembered = txn.get(keys::IDEMPOTENCY_COUNT)?;
         let remembered = remembered.map_or(Ok(0), |bytes| decode_u64("counter", &bytes))?;
         if known.is_none() && remembered >= idempotency.keys_max {
-            return Ok(MessageInserted::Full);
+            return Ok(SmsInserted::Full);
         }
     }
     if begun.is_none() {
         let waiting = txn.get(keys::WAITING)?.map_or(Ok(0), |bytes| decode_u64("counter", &bytes))?;
         if waiting >= draft.queue_max {
-            return Ok(MessageInserted::Full);
+            return Ok(SmsInserted::Full);
         }
     }
     if let Some(quota) = draft.quota {
@@ -66,7 +66,7 @@ pub(crate) fn insert(txn: &mut Txn, draft: MessageDraft) -> Result<MessageInsert
             _ => 0,
         };
         if used >= quota.cap {
-            return Ok(MessageInserted::QuotaReached);
+            return Ok(SmsInserted::QuotaReached);
         }
         let mut value = [0; 16];
         value[..8].copy_from_slice(&quota.day.to_be_bytes());
@@ -84,7 +84,7 @@ pub(crate) fn insert(txn: &mut Txn, draft: MessageDraft) -> Result<MessageInsert
         txn.put(keys::idempotency_time(created_at, &idempotency.key), key);
     }
 
-    let status = if begun.is_some() { MessageStatus::Sending } else { MessageStatus::Queued };
+    let status = if begun.is_some() { SmsStatus::Sending } else { SmsStatus::Queued };
     if begun.is_some() {
         txn.put(keys::begun(id), IVec::default());
     } else {
@@ -92,7 +92,7 @@ pub(crate) fn insert(txn: &mut Txn, draft: MessageDraft) -> Result<MessageInsert
         count(txn, keys::WAITING, 1)?;
     }
     txn.put(keys::of_number(&number, id), IVec::default());
-    let message = Message {
+    let message = SmsRecord {
         status,
         id,
         number,
@@ -115,5 +115,5 @@ pub(crate) fn insert(txn: &mut Txn, draft: MessageDraft) -> Result<MessageInsert
         polls: 0,
     };
     txn.put_record(keys::message(id), &message);
-    Ok(MessageInserted::Inserted)
+    Ok(SmsInserted::Inserted)
 }

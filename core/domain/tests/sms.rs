@@ -11,7 +11,7 @@ use chelseru_domain::sms::gate::{Gate, GateRules};
 use chelseru_domain::sms::queue::{SmsQueue, SmsRequest, SmsRoute, SmsRules, Submitted};
 use chelseru_domain::sms::route::{Candidate, SmsProvider};
 use chelseru_domain::sms::{Rejection, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
-use chelseru_store::{Message, MessageStatus, Store, StoreOptions};
+use chelseru_store::{SmsRecord, SmsStatus, Store, StoreOptions};
 
 /// Refuses with the script in turn, then takes everything, or goes on with the last refusal.
 struct Scripted {
@@ -87,10 +87,10 @@ impl World {
         }
     }
 
-    async fn end_of(&self, id: u64) -> Message {
+    async fn end_of(&self, id: u64) -> SmsRecord {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
-            let message = self.store.message_get(id).expect("read").expect("on record");
+            let message = self.store.sms_get(id).expect("read").expect("on record");
             if message.status.is_final() {
                 return message;
             }
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// Sends a code. Returns the caller's result, the number of attempts, and the record.
-    async fn code(&self) -> (Result<SmsReceipt, SmsError>, usize, Message) {
+    async fn code(&self) -> (Result<SmsReceipt, SmsError>, usize, SmsRecord) {
         let id = SystemClock.now().as_micros();
         let message = SmsMessage {
             to: PhoneNumber::parse("09121234567").unwrap(),
@@ -110,7 +110,7 @@ impl World {
             deadline: Instant::now() + Duration::from_secs(20),
         };
         let result = self.route.send(message).await;
-        (result, self.asked(id).len(), self.store.message_get(id).expect("read").expect("on record"))
+        (result, self.asked(id).len(), self.store.sms_get(id).expect("read").expect("on record"))
     }
 
     fn asked(&self, id: u64) -> Vec<Instant> {
@@ -143,7 +143,7 @@ async fn delays_grow_with_jitter_and_nothing_is_tried_after_the_deadline() {
     let world = World::new(vec![SmsError::Throttled(None)], true, rules, PATIENT).await;
     let id = world.queue(1).await;
     let message = world.end_of(id).await;
-    assert_eq!((message.status, message.error.as_str()), (MessageStatus::Expired, "throttled"));
+    assert_eq!((message.status, message.error.as_str()), (SmsStatus::Expired, "throttled"));
     assert!(message.updated_at >= message.created_at);
     let asked = world.asked(id);
     assert!(asked.len() >= 2, "never tried again");
@@ -169,14 +169,14 @@ async fn a_code_is_tried_again_only_while_its_asker_waits() {
         World::new(vec![throttled(), throttled()], false, rules(Duration::from_secs(10)), PATIENT).await;
     let (result, asked, message) = world.code().await;
     assert_eq!((result.map(|receipt| receipt.provider), asked), (Ok("SCRIPTED".to_owned()), 3));
-    assert_eq!((message.status, message.tried.len()), (MessageStatus::Accepted, 2));
+    assert_eq!((message.status, message.tried.len()), (SmsStatus::Accepted, 2));
 
     let world = World::new(vec![throttled()], true, rules(second), PATIENT).await;
     let (result, asked, message) = world.code().await;
-    assert_eq!((result, message.status), (Err(throttled()), MessageStatus::Failed));
+    assert_eq!((result, message.status), (Err(throttled()), SmsStatus::Failed));
     assert!((2..=4).contains(&asked), "asked {asked} times");
     assert_eq!(message.tried.len(), asked, "every attempt is on record");
-    assert_eq!(world.store.messages_waiting().expect("read"), 0, "nobody sends it later");
+    assert_eq!(world.store.sms_waiting().expect("read"), 0, "nobody sends it later");
 
     let refused = Rejection { code: "411".to_owned(), text: String::new() };
     for (error, otp_retry) in [
@@ -190,7 +190,7 @@ async fn a_code_is_tried_again_only_while_its_asker_waits() {
         let (result, asked, message) = world.code().await;
         assert_eq!((result, asked), (Err(error.clone()), 1), "{error}");
         let unknown = matches!(error, SmsError::UnknownOutcome(_));
-        assert_eq!(message.status == MessageStatus::Unknown, unknown, "{error}");
+        assert_eq!(message.status == SmsStatus::Unknown, unknown, "{error}");
     }
 }
 
@@ -206,7 +206,7 @@ async fn a_rate_paces_the_queue_without_putting_messages_back() {
     let mut times = Vec::new();
     for id in ids {
         let message = world.end_of(id).await;
-        assert_eq!((message.status, message.rounds), (MessageStatus::Accepted, 0), "{:?}", message.tried);
+        assert_eq!((message.status, message.rounds), (SmsStatus::Accepted, 0), "{:?}", message.tried);
         times.extend(world.asked(id));
     }
     times.sort();
@@ -258,7 +258,7 @@ async fn places_bound_what_is_handed_over_at_once() {
     let sends: Vec<_> = (0..12).map(|n| tokio::spawn(send(n))).collect();
     for sending in sends {
         let Submitted::New(message) = sending.await.expect("no panic") else { panic!("a repeat") };
-        assert_eq!(message.status, MessageStatus::Accepted, "{:?}", message.tried);
+        assert_eq!(message.status, SmsStatus::Accepted, "{:?}", message.tried);
     }
     assert_eq!(busy.lock().unwrap().1, 3, "at once");
 }
