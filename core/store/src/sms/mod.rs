@@ -198,7 +198,7 @@ pub enum SmsEnd {
     Failed,
     Unknown,
     Expired,
-    /// SmsTried again at `due_at`.
+    /// Tried again at `due_at`.
     Retry {
         due_at: Timestamp,
         resume_with: Option<String>,

@@ -65,7 +65,7 @@ async fn a_message_waits_is_begun_and_ends_once() {
         assert_eq!(store.sms_waiting().unwrap(), 1);
         assert!(store.sms_begin(10, begun("a"), vec![], secs(1)).await.unwrap());
         assert_eq!((store.due(10), store.sms_waiting().unwrap()), (vec![], 0));
-        // SmsTried again later, by the order of time.
+        // Tried again later, by the order of time.
         let retry = SmsEnd::Retry { due_at: secs(30), resume_with: None };
         store.sms_end(10, retry, tried("throttled"), secs(2)).await.unwrap();
         assert_eq!(store.sms_next_due().unwrap(), Some(secs(30)));
