@@ -236,7 +236,8 @@ async fn idle() {
             client.post(format!("{}{path}", served.url)).json(&body).send()
         };
         post("/otp/send/", json!({"mobile_number": number})).await.expect("sent");
-        let inbox = client.get(format!("{}/sandbox/inbox/?mobile_number={number}", served.url)).send().await;
+        let inbox =
+            client.get(format!("{}/sandbox/inbox/?mobile_number={number}", served.operator_url)).send().await;
         let inbox: serde_json::Value =
             serde_json::from_str(&inbox.expect("sent").text().await.expect("text")).expect("JSON");
         let code = chelseru_tests::code_in(inbox["results"][0]["text"].as_str().expect("a text"));

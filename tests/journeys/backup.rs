@@ -15,12 +15,12 @@ fn command(dir: &Path, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-async fn login(url: &str, number: &str) -> Answer {
-    let client = client();
+async fn login(served: &Served, number: &str) -> Answer {
+    let (client, url) = (client(), &served.url);
     let sent =
         Answer::of(client.post(format!("{url}/otp/send/")).json(&json!({"mobile_number": number}))).await;
     assert_eq!(sent.status, 200, "{:?}", sent.body);
-    let inbox = client.get(format!("{url}/sandbox/inbox/?mobile_number={number}"));
+    let inbox = client.get(format!("{}/sandbox/inbox/?mobile_number={number}", served.operator_url));
     let inbox = Answer::of(inbox).await;
     let code = code_in(inbox.body["results"][0]["text"].as_str().expect("a text"));
     let body = json!({"mobile_number": number, "code": code});
@@ -40,7 +40,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     let address = served.url.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
     std::fs::write(at.join("asking.toml"), format!("[server]\nlisten = \"{address}\"\n")).expect("a file");
     let ask = |arguments: &[&str]| command(at, &[arguments, &["--config", "asking.toml"]].concat());
-    let before = login(&served.url, "09120000001").await.login();
+    let before = login(&served, "09120000001").await.login();
     std::fs::create_dir_all(at.join("data/uploads/aa")).expect("a folder");
     std::fs::write(at.join("data/uploads/aa/file"), "uploaded").expect("a file");
 
@@ -49,7 +49,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     let busy = async {
         while !stop.load(Ordering::Relaxed) {
             let n = logins.fetch_add(1, Ordering::Relaxed);
-            login(&served.url, &format!("0912000{:04}", n + 100)).await;
+            login(&served, &format!("0912000{:04}", n + 100)).await;
         }
     };
     let backup = async {
@@ -75,12 +75,13 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     let (done, text) = ask(&["backup", "nowhere/deep"]);
     assert!(!done && text.contains("nowhere"), "{text}");
     // The route is nobody's without the token in the data folder.
-    let route = client().post(format!("{}/operator/backup/", served.url)).json(&json!({"folder": "/tmp/x"}));
+    let route =
+        client().post(format!("{}/operator/backup/", served.operator_url)).json(&json!({"folder": "/tmp/x"}));
     assert_eq!(Answer::of(route.header("x-operator-token", "00")).await.status, 404);
     assert!(!at.join("second.part").exists() && !at.join("second/cache").exists());
     assert!(!at.join("second/operator.token").exists() && !at.join("second/db").exists());
 
-    let after = login(&served.url, "09120000002").await.login();
+    let after = login(&served, "09120000002").await.login();
     let (done, text) = command(at, &["restore", "second"]);
     assert!(!done && text.contains("has a store or a key already"), "{text}");
     served.kill();
@@ -115,7 +116,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     assert_eq!((sessions(&before.access).await, sessions(&after.access).await), (200, 401));
     // Nor does anybody who comes now get the session that was forgotten, and with it that token.
     for n in 0..6 {
-        login(&served.url, &format!("0912001000{n}")).await;
+        login(&served, &format!("0912001000{n}")).await;
         assert_eq!(sessions(&after.access).await, 401);
     }
     served.kill();

@@ -155,6 +155,35 @@ const SHAPES: &[Case] = &[
 const VALUES: &[Case] = &[
     case("a code too short", "[auth]\notp_length = 3\n", &["FILE:2: auth.otp_length = 3: must be 4 to 10"]),
     case(
+        "a trial bank on a public listener",
+        "[server]\nlisten = \"0.0.0.0:8000\"\n",
+        &[
+            "FILE:2: server.listen = \"0.0.0.0:8000\": is public while sms.service names SANDBOX_SMS, which is for trials: ...",
+        ],
+    ),
+    case(
+        "a trial bank beside public operators",
+        "[operator]\nlisten = \"0.0.0.0:8001\"\n[server]\nlisten = \"127.0.0.1:0\"\n",
+        &["FILE:2: operator.listen = \"0.0.0.0:8001\": is public while sms.service names SANDBOX_SMS, ..."],
+    ),
+    case(
+        "one address for both listeners",
+        "[server]\nlisten = \"127.0.0.1:8000\"\n[operator]\nlisten = \"127.0.0.1:8000\"\n",
+        &["FILE:4: operator.listen = \"127.0.0.1:8000\": must not be server.listen"],
+    ),
+    case(
+        "operators nowhere",
+        "[operator]\nlisten = \"here\"\n",
+        &[
+            "FILE:2: operator.listen = \"here\": must be an address and a port, such as \"127.0.0.1:8001\", or ...",
+        ],
+    ),
+    case(
+        "links with a path",
+        "[server]\npublic_url = \"https://example.com/x\"\n",
+        &["FILE:2: server.public_url = \"https://example.com/x\": must be scheme and host, ..."],
+    ),
+    case(
         "two values",
         "[plugins]\nmemory_mib = 65\n[audit]\nrecords_max = 1\n",
         &[

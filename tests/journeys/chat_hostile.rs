@@ -147,7 +147,7 @@ async fn memory_stays_bounded_under_hostile_sockets() {
     const SOCKETS: usize = 60;
     let dir = folder("[chat]\nsockets_per_user_max = 1000\n");
     let served = Served::start_logging(dir.path(), &dir.path().join("log"));
-    let token = log_in(&served.url).await;
+    let token = log_in(&served).await;
     let address = format!("{}/ws/?token={token}", served.url);
     let opening = (0..SOCKETS).map(|_| Socket::open(&address, &[]));
     let sockets: Vec<_> = futures_util::future::join_all(opening).await;
@@ -195,12 +195,12 @@ async fn memory_stays_bounded_under_hostile_sockets() {
     assert!(!log.contains(&token[token.len() - 20..]), "a token in the log");
 }
 
-async fn log_in(url: &str) -> String {
-    let client = client();
+async fn log_in(served: &Served) -> String {
+    let (client, url) = (client(), &served.url);
     let post = |path: &str, body: Value| client.post(format!("{url}{path}")).json(&body).send();
     post("/otp/send/", json!({"mobile_number": "09120000001"})).await.expect("sent");
-    let inbox =
-        client.get(format!("{url}/sandbox/inbox/")).send().await.expect("sent").text().await.expect("text");
+    let inbox = client.get(format!("{}/sandbox/inbox/", served.operator_url)).send().await.expect("sent");
+    let inbox = inbox.text().await.expect("text");
     let inbox: Value = serde_json::from_str(&inbox).expect("JSON");
     let code = code_in(inbox["results"][0]["text"].as_str().expect("a message"));
     let login =

@@ -23,7 +23,7 @@ struct Answered {
 /// Logs new numbers in until the gateway is gone.
 async fn log_in_until_killed(
     client: reqwest::Client,
-    url: String,
+    (url, operator_url): (String, String),
     (round, who): (u32, u32),
     count: Arc<AtomicU32>,
 ) -> Vec<Answered> {
@@ -33,7 +33,7 @@ async fn log_in_until_killed(
         let post = |path: &str, body: Value| Answer::try_of(client.post(format!("{url}{path}")).json(&body));
         let Ok(sent) = post("/otp/send/", json!({"mobile_number": number})).await else { break };
         assert_eq!(sent.status, 200, "{sent:?}");
-        let inbox = client.get(format!("{url}/sandbox/inbox/?mobile_number={number}"));
+        let inbox = client.get(format!("{operator_url}/sandbox/inbox/?mobile_number={number}"));
         let Ok(inbox) = Answer::try_of(inbox).await else { break };
         let code = code_in(inbox.body["results"][0]["text"].as_str().expect("a message"));
         let Ok(login) = post("/authenticate/", json!({"mobile_number": number, "code": code})).await else {
@@ -55,8 +55,8 @@ async fn answered_logins_survive_kill_9_and_no_code_works_twice() {
         let served = Served::start(dir.path());
         let count = Arc::new(AtomicU32::new(0));
         let log_in = |who| {
-            let (client, url) = (client.clone(), served.url.clone());
-            tokio::spawn(log_in_until_killed(client, url, (round, who), count.clone()))
+            let urls = (served.url.clone(), served.operator_url.clone());
+            tokio::spawn(log_in_until_killed(client.clone(), urls, (round, who), count.clone()))
         };
         let clients: Vec<_> = (0..CLIENTS).map(log_in).collect();
         // Killed at another moment each round, always under load.

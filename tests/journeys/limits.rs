@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chelseru_tests::{PATIENCE, TestGateway};
+use chelseru_tests::{Answer, PATIENCE, TestGateway};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -129,15 +129,98 @@ async fn rubbish_is_refused_and_the_next_client_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routes_of_the_operator_do_not_exist_for_others() {
+async fn routes_of_operators_are_on_their_listener_and_clients_routes_are_not() {
     let gateway = TestGateway::start("").await;
-    for path in ["/status/", "/metrics/", "/sandbox/inbox/"] {
+    for path in ["/status/", "/metrics/", "/live/", "/ready/", "/sandbox/inbox/"] {
+        let public = || gateway.client.get(format!("{}{path}", gateway.url));
+        for request in
+            [public(), public().header("host", "127.0.0.1"), public().header("host", "localhost:8001")]
+        {
+            assert_eq!(Answer::of(request).await.status, 404, "{path}");
+        }
         assert_eq!(gateway.get(path, None).await.status, 200, "{path}");
+        // Who a request says it is from decides nothing there either.
         let forwarded = gateway.client.get(gateway.at(path)).header("x-forwarded-for", "203.0.113.7");
-        assert_eq!(chelseru_tests::Answer::of(forwarded).await.status, 404, "{path}");
-        let rebound = gateway.client.get(gateway.at(path)).header("host", "rebound.example");
-        assert_eq!(chelseru_tests::Answer::of(rebound).await.status, 404, "{path}");
+        assert_eq!(Answer::of(forwarded).await.status, 200, "{path}");
+        let named = gateway.client.get(gateway.at(path)).header("host", "gateway.example");
+        assert_eq!(Answer::of(named).await.status, 200, "{path}");
     }
+    for path in ["/health/", "/openapi.json", "/me/", "/wallet/", "/ws/"] {
+        let request = gateway.client.get(format!("{}{path}", gateway.operator_url));
+        assert_eq!(Answer::of(request).await.status, 404, "{path}");
+    }
+}
+
+/// Every command and every route of operators works over a socket in the file system, which is its owner's.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_are_served_on_a_unix_socket() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"unix:data/operator.sock\"\n";
+    let gateway = TestGateway::start(config).await;
+    let socket = gateway.dir.path().join("data/operator.sock");
+    assert_eq!(std::fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o600);
+    let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("connected");
+    let request = "GET /drfchelseru/ready/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let run = |arguments: &'static [&'static str]| {
+        let dir = gateway.dir.path().to_owned();
+        tokio::task::spawn_blocking(move || chelseru_tests::process::run(&dir, arguments))
+    };
+    let listed = run(&["plugin", "list", "--json"]).await.expect("no panic");
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed["running"], true, "{listed}");
+    let users = run(&["user", "list"]).await.expect("no panic");
+    assert!(users.status.success(), "{users:?}");
+
+    // The file goes with the gateway; one that was left behind by a crash is replaced.
+    let dir = gateway.stop().await;
+    assert!(!socket_in(&dir).exists());
+    drop(std::os::unix::net::UnixListener::bind(socket_in(&dir)).expect("left behind"));
+    let gateway = TestGateway::start_in(dir, std::sync::Arc::new(chelseru_domain::clock::SystemClock)).await;
+    assert!(tokio::net::UnixStream::connect(socket_in(&gateway.dir)).await.is_ok());
+}
+
+#[cfg(unix)]
+fn socket_in(dir: &tempfile::TempDir) -> std::path::PathBuf {
+    dir.path().join("data/operator.sock")
+}
+
+/// `ready/` says so while clients finish; `live/` goes on saying yes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_gateway_is_live_and_not_ready() {
+    let gateway = TestGateway::start("").await;
+    let mut stream = connect(&gateway).await;
+    let head = "content-type: application/json\r\ncontent-length: 31\r\nexpect: 100-continue\r\n";
+    stream.write_all(send_otp(head, "").as_bytes()).await.expect("written");
+    let mut interim = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut interim).await.expect("asked for the body");
+    let (ready, live) = (gateway.at("/ready/"), gateway.at("/live/"));
+    let client = gateway.client.clone();
+    // The body comes piece by piece, so the request is in flight until it is whole.
+    let feeding = tokio::spawn(async move {
+        let mut body = b"{\"mobile_number\": \"09120000001\"}".chunks(1);
+        loop {
+            let stopping = Answer::of(client.get(&ready)).await;
+            if stopping.status == 503 {
+                assert_eq!(stopping.body["status"], "stopping");
+                assert_eq!(Answer::of(client.get(&live)).await.status, 200);
+                return stream;
+            }
+            if let Some(piece) = body.next() {
+                stream.write_all(piece).await.expect("written");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    let stopped = tokio::spawn(gateway.stop());
+    drop(feeding.await.expect("not ready while it stops"));
+    stopped.await.expect("stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -400,18 +400,41 @@ async fn pages_of_payments_and_lines_are_followed_by_their_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_virtual_bank_is_for_clients_of_this_machine_and_only_while_selected() {
+async fn the_virtual_bank_is_on_the_operators_listener() {
     let shop = Shop::open("").await;
     let details = shop.create(json!({"amount": 1000})).await;
     let url = details["gateway_url"].as_str().expect("text");
-    let forwarded = shop.gateway.client.get(url).header("x-forwarded-for", "192.0.2.1");
-    assert_eq!(Answer::of(forwarded).await.status, 404);
+    let page = url.strip_prefix(&shop.gateway.operator_url).expect("an address of operators");
+    let public = shop.gateway.client.get(format!("{}{page}", shop.gateway.url));
+    assert_eq!(Answer::of(public).await.status, 404);
     let nonsense = Answer::of(shop.gateway.client.post(url).form(&[("action", "steal")])).await;
     assert_eq!(nonsense.status, 400);
-    let refused = shop
-        .post_with("/payment/create/", json!({"amount": 1000}), &[("x-forwarded-for", "192.0.2.1")])
-        .await;
-    assert_eq!(refused.status, 400, "a forwarded client has no address to come back to: {refused:?}");
+    // Where payers return to is never the client's word.
+    let begun =
+        shop.post_with("/payment/create/", json!({"amount": 1000}), &[("host", "evil.example")]).await;
+    let own = format!("{}/payment/verify/", shop.gateway.url);
+    assert_eq!(begun.body["details"]["callback_url"], own, "{begun:?}");
+}
+
+/// Without a name of its own, a gateway that others reach does not know where payers return to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_gateway_has_a_callback_only_under_its_configured_address() {
+    let public = "[server]\nlisten = \"0.0.0.0:0\"\n[sandbox]\npublic = true\n";
+    let shop = Shop::open(public).await;
+    let refused = shop.post("/payment/create/", json!({"amount": 1000})).await;
+    assert!(refused.status == 400 && refused.text.contains("server.public_url"), "{refused:?}");
+    drop(shop);
+    let named = public.replace("0.0.0.0:0\"", "0.0.0.0:0\"\npublic_url = \"https://shop.example\"");
+    let shop = Shop::open(&named).await;
+    let details = shop.create(json!({"amount": 1000})).await;
+    assert_eq!(details["callback_url"], "https://shop.example/drfchelseru/payment/verify/");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_payment_gateway_no_payment_begins() {
+    let shop = Shop::open("[payment]\ngateway = \"\"\n").await;
+    let refused = shop.post("/payment/create/", json!({"amount": 1000})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("payment_unavailable")), "{refused:?}");
 }
 
 /// Staff is who the account's own flag says, without a line in the configuration; a changed word changes no right.

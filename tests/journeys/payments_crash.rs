@@ -69,7 +69,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
     let served = Served::start(dir.path());
     let post = |path: &str, body: Value| Answer::of(client.post(format!("{}{path}", served.url)).json(&body));
     post("/otp/send/", json!({"mobile_number": "09121234567"})).await;
-    let inbox = client.get(format!("{}/sandbox/inbox/?mobile_number=09121234567", served.url));
+    let inbox = client.get(format!("{}/sandbox/inbox/?mobile_number=09121234567", served.operator_url));
     let code = code_in(Answer::of(inbox).await.body["results"][0]["text"].as_str().expect("a message"));
     let login = json!({"mobile_number": "09121234567", "code": code});
     let access = post("/authenticate/", login).await.login().access;

@@ -767,7 +767,7 @@ async fn keys_are_made_listed_and_revoked_beside_a_running_gateway_and_without_o
     assert!(!list.to_string().contains(&first[5..20]), "a list shows no secret");
 
     // The route is nobody's without the token in the data folder.
-    let url = format!("{}/operator/apikeys/", served.url);
+    let url = format!("{}/operator/apikeys/", served.operator_url);
     for token in ["", "00"] {
         let request = client.post(&url).json(&json!({"scope": "sms"})).header("x-operator-token", token);
         assert_eq!(Answer::of(request).await.status, 404, "{token:?}");
@@ -904,7 +904,7 @@ async fn queue_and_kill(simulator: &Simulator, template: bool) -> BTreeMap<Strin
     let served = Served::start(dir.path());
     let until = Instant::now() + PATIENCE;
     loop {
-        let status = Answer::of(client.get(format!("{}/status/", served.url))).await.body;
+        let status = Answer::of(client.get(format!("{}/status/", served.operator_url))).await.body;
         let sending = client.get(format!("{}/message/?status=sending", served.url));
         let sending = Answer::of(sending.header("authorization", &token)).await.body;
         if status["sms"]["waiting"] == 0 && sending["results"] == json!([]) {

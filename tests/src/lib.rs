@@ -29,6 +29,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct TestGateway {
     /// Base address of the API, without a slash at the end.
     pub url: String,
+    /// Base address of the operators' routes, without a slash at the end.
+    pub operator_url: String,
     pub dir: tempfile::TempDir,
     pub client: reqwest::Client,
     /// The application, for what no route offers.
@@ -77,14 +79,16 @@ impl TestGateway {
                 Err(reason) => panic!("{reason}"),
             }
         };
-        let (url, stop) = (server.url(), server.stop_token());
+        let (url, operator_url, stop) = (server.url(), server.operator_url(), server.stop_token());
         let app = server.app().clone();
         let task = tokio::spawn(server.run());
-        TestGateway { url, dir, client: client(), app, stop, task: Some(task) }
+        TestGateway { url, operator_url, dir, client: client(), app, stop, task: Some(task) }
     }
 
+    /// The address of a path on the listener that serves it.
     pub fn at(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+        let base = if is_operators(path) { &self.operator_url } else { &self.url };
+        format!("{base}{path}")
     }
 
     pub fn config_file(&self) -> PathBuf {
@@ -261,17 +265,25 @@ total_per_hour_max = 10000000
 ratio_percent_min = 0
 ";
 
-/// Adds `listen` on a free port and an open shield, unless the configuration has its own.
+/// Adds `listen` on free ports and an open shield, unless the configuration has its own.
 fn listening_anywhere(config: &str) -> String {
     let shield = if config.contains("[sms.shield]") { "" } else { OPEN_SHIELD };
-    let config = format!("{config}\n{shield}");
-    match config.contains("listen =") {
-        true => config,
-        false if config.contains("[server]") => {
-            config.replace("[server]", "[server]\nlisten = \"127.0.0.1:0\"")
-        }
-        false => format!("{config}\n[server]\nlisten = \"127.0.0.1:0\"\n"),
-    }
+    ["server", "operator"].iter().fold(format!("{config}\n{shield}"), |config, section| {
+        let head = format!("[{section}]");
+        let Some(at) = config.find(&head) else {
+            return format!("{config}\n{head}\nlisten = \"127.0.0.1:0\"\n");
+        };
+        let (before, own) = config.split_at(at + head.len());
+        let keys = own.split("\n[").next().unwrap_or(own);
+        let listens = keys.lines().any(|line| line.trim_start().starts_with("listen"));
+        if listens { config } else { format!("{before}\nlisten = \"127.0.0.1:0\"{own}") }
+    })
+}
+
+/// Whether the operators' listener serves a path under the base path.
+pub fn is_operators(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default();
+    ["status", "metrics", "live", "ready", "operator", "sandbox"].contains(&first)
 }
 
 /// Replaces a file as editors and installers do: writes aside, then renames.

@@ -32,6 +32,8 @@ pub struct Served {
     pub child: Child,
     /// Base address of the API, without a slash at the end.
     pub url: String,
+    /// Base address of the operators' routes, without a slash at the end.
+    pub operator_url: String,
 }
 
 impl Served {
@@ -55,11 +57,12 @@ impl Served {
             .expect("the command starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = lines.next().expect("a first line").expect("text");
-        let url =
-            line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+        let mut urls = line.split_whitespace().filter(|word| word.starts_with("http://"));
+        let mut url = || urls.next().expect("two addresses").trim_end_matches('/').to_owned();
+        let (url, operator_url) = (url(), url());
         // Reads the pipe to its end, so the gateway never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
-        Served { child, url: url.trim_end_matches('/').to_owned() }
+        Served { child, url, operator_url }
     }
 
     /// Kills the process, like a crash.

@@ -11,6 +11,8 @@
 
 mod server;
 
+mod operator;
+
 mod login;
 
 mod sms;
@@ -38,13 +40,14 @@ pub use chat::Chat;
 pub use files::Files;
 pub use login::{AnyWord, Auth, AuthMethod, AuthMethods, Groups};
 pub use network::network;
+pub use operator::{Operator, OperatorListen, Sandbox, is_public};
 pub use payment::{Payment, Unit};
 pub use provider::{KNOWN_PROVIDERS, Plugins, ProviderEntry, ProviderKind, SANDBOX_PAY, SANDBOX_SMS_PLUGIN};
 pub use read::{Loaded, Problem, Problems, Source, unreadable};
 pub use server::{Audit, Data, Log, LogFormat, LogLevel, Server};
 pub use setting::SettingSource;
 pub use sms::{OneOrMany, Shield, Sms};
-pub use url::{is_allowed as payment_url_allowed, parts as payment_parts};
+pub use url::{is_allowed as payment_url_allowed, is_authority, parts as payment_parts};
 pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};
 
 /// The whole file.
@@ -52,11 +55,13 @@ pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub operator: Operator,
     pub log: Log,
     pub data: Data,
     pub auth: Auth,
     pub audit: Audit,
     pub sms: Sms,
+    pub sandbox: Sandbox,
     pub payment: Payment,
     pub webhooks: Webhooks,
     pub chat: Chat,
@@ -85,6 +90,7 @@ impl Config {
                 keys.push(key.to_owned());
             }
         };
+        note(self.operator.listen != next.operator.listen, "operator.listen");
         note(self.log.format != next.log.format, "log.format");
         note(self.data.dir != next.data.dir, "data.dir");
         note(self.data.cache_mib != next.data.cache_mib, "data.cache_mib");
@@ -96,6 +102,7 @@ impl Config {
     /// Takes over the keys that only a restart changes from the running configuration.
     pub fn keep_restart_keys(&mut self, running: &Config) {
         self.server = running.server.clone();
+        self.operator = running.operator.clone();
         self.log.format = running.log.format;
         self.data = running.data.clone();
         self.plugins.calls_max = running.plugins.calls_max;

@@ -11,12 +11,12 @@ use crate::{Config, ProviderKind, SANDBOX_PAY};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Payment {
-    /// A provider entry's name, or `SANDBOX_PAY`.
+    /// A provider entry's name, or `SANDBOX_PAY`. Empty: no payments are taken.
     pub gateway: String,
     /// Unit of all amounts in the API.
     pub currency: Unit,
-    /// Where the bank sends payers back to when a client names no `callback_url`. Empty: `payment/verify/` of this
-    /// gateway, which works for clients on this machine only.
+    /// Where the bank sends payers back to when a client names no `callback_url`. Empty: `payment/verify/` under
+    /// `server.public_url`, or under `server.listen` when only this machine reaches it.
     pub callback_url: String,
     /// Allowed beginnings of `callback_url` and `frontend_callback_url`.
     pub callback_urls: Vec<String>,
@@ -60,7 +60,7 @@ impl Checker<'_> {
         if config.kind_said(gateway) == Some(ProviderKind::Sms) {
             let text = "is an SMS provider; name it in sms.service";
             self.refuse("payment.gateway", format!("{gateway:?}"), &format!("{text}. Here {}", accepted()));
-        } else if gateway != SANDBOX_PAY && config.plugin_of(gateway).is_none() {
+        } else if !gateway.is_empty() && gateway != SANDBOX_PAY && config.plugin_of(gateway).is_none() {
             let text = "is not a payment gateway; add [provider.NAME] with its plugin, or name another";
             self.refuse("payment.gateway", format!("{gateway:?}"), &format!("{text}: {}", accepted()));
         }

@@ -147,7 +147,7 @@ impl Config {
             }
         }
         let gateway = &self.payment.gateway;
-        if gateway != SANDBOX_PAY && !names.contains(gateway) {
+        if !gateway.is_empty() && gateway != SANDBOX_PAY && !names.contains(gateway) {
             names.push(gateway.clone());
         }
         names

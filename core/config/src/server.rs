@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use chelseru_domain::operator::audit;
 use serde::{Deserialize, Serialize};
 
-use crate::Config;
 use crate::read::Checker;
+use crate::{Config, OperatorListen};
 
 /// `[server]`: the listener and the bounds of a connection. All of it is read at start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,10 +29,14 @@ pub struct Server {
     pub body_bytes_max: usize,
     /// Seconds a client may take to send a request's body; longer answers 408.
     pub body_read_timeout_seconds: u64,
+    /// Seconds a client may take nothing of a reply before it is dropped; see `timed` for slow readers.
+    pub write_timeout_seconds: u64,
     /// Seconds given to requests in flight when the gateway is told to stop.
     pub shutdown_timeout_seconds: u64,
     /// Networks or addresses of proxies whose `Forwarded` and `X-Forwarded-For` name the client. Empty: nobody's.
     pub trusted_proxies: Vec<String>,
+    /// Scheme and host under which clients reach the gateway, for links. Empty: what the request names.
+    pub public_url: String,
 }
 
 impl Default for Server {
@@ -46,8 +50,10 @@ impl Default for Server {
             header_bytes_max: 16 * 1024,
             body_bytes_max: 1024 * 1024,
             body_read_timeout_seconds: 15,
+            write_timeout_seconds: 30,
             shutdown_timeout_seconds: 20,
             trusted_proxies: Vec::new(),
+            public_url: String::new(),
         }
     }
 }
@@ -152,12 +158,24 @@ impl Checker<'_> {
         self.range("server.header_bytes_max", server.header_bytes_max as u64, 8192, 1024 * 1024);
         self.range("server.body_bytes_max", server.body_bytes_max as u64, 1024, 1024 * 1024 * 1024);
         self.range("server.body_read_timeout_seconds", server.body_read_timeout_seconds, 1, 3600);
+        self.range("server.write_timeout_seconds", server.write_timeout_seconds, 1, 3600);
         self.range("server.shutdown_timeout_seconds", server.shutdown_timeout_seconds, 0, 3600);
         for text in &server.trusted_proxies {
             if crate::network(text).is_none() {
                 let accepted = "must hold networks such as \"10.0.0.0/8\" or addresses";
                 self.refuse("server.trusted_proxies", format!("{text:?}"), accepted);
             }
+        }
+        if !server.public_url.is_empty() && !crate::url::is_origin(&server.public_url) {
+            let accepted = "must be scheme and host, such as \"https://example.com\", without a path";
+            self.refuse("server.public_url", format!("{:?}", server.public_url), accepted);
+        }
+        self.problems.extend(config.public_sandbox(self.source));
+        if matches!(&config.operator.listen, OperatorListen::Tcp(address)
+            if *address == server.listen && address.port() != 0)
+        {
+            let accepted = "must not be server.listen";
+            self.refuse("operator.listen", format!("{:?}", config.operator.listen.to_string()), accepted);
         }
         self.rule("audit.records_max", config.audit.records_max, audit::RECORDS);
         self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);

@@ -40,8 +40,13 @@ pub fn parts(url: &str) -> Option<(String, String, String)> {
     Some((scheme, authority.to_ascii_lowercase(), path.to_owned()))
 }
 
+/// Whether a text is scheme and host of an http or https address, in lower case and without a path.
+pub(crate) fn is_origin(text: &str) -> bool {
+    parts(text).is_some_and(|(scheme, authority, _)| text == format!("{scheme}://{authority}"))
+}
+
 /// A host's name or address, and maybe a port.
-fn is_authority(text: &str) -> bool {
+pub fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
         Some(_) => return false,

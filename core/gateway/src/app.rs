@@ -5,6 +5,7 @@
 //!
 //! Not here: how it is built (`server`), what a reload prepares (`candidate`), routes (`chelseru-http`).
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -22,7 +23,7 @@ use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
 use chelseru_domain::sms::shield::Shield;
 use chelseru_http::files::store::FileStore;
-use chelseru_http::{Api, Generation};
+use chelseru_http::{Addresses, Api, Generation};
 use chelseru_outbound::money::PluginPaymentGateways;
 use chelseru_outbound::money::webhooks::Endpoints;
 use chelseru_outbound::sms::{Reports, SandboxInbox};
@@ -30,6 +31,7 @@ use chelseru_plugin_host::{Desired, Registry};
 use chelseru_sockets::{Hub, Sockets};
 use chelseru_store::{Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::candidate::Candidate;
@@ -70,7 +72,11 @@ pub struct App {
     pub(crate) ground: Ground,
     pub(crate) standing: Standing,
     pub clock: Arc<dyn Clock>,
-    /// How commands of this machine are known.
+    /// Where clients are served.
+    pub public: SocketAddr,
+    /// Cancelling it ends the gateway gracefully.
+    pub(crate) stop: CancellationToken,
+    /// Where operators are served, and how commands of this machine are known.
     pub door: OperatorDoor,
     live: Arc<ArcSwap<Live>>,
     desired: Mutex<Vec<Desired>>,
@@ -111,13 +117,14 @@ impl App {
         standing: Standing,
         live: Live,
         desired: Vec<Desired>,
-        door: OperatorDoor,
+        (public, door): (SocketAddr, OperatorDoor),
         config_file: PathBuf,
     ) -> Result<App, String> {
         let limits = live.config.server.clone();
         let live = Arc::new(ArcSwap::from_pointee(live));
         let serving = Arc::new(Serving(live.clone()));
-        let api = Arc::new(Api::new(limits.clone(), serving, standing.metrics.as_ref())?);
+        let addresses = Addresses { public, operator: door.address.clone() };
+        let api = Arc::new(Api::new(limits.clone(), addresses, serving, standing.metrics.as_ref())?);
         let now = unix_millis();
         let reload =
             ReloadStatus { file: config_file, generation: 1, loaded_at: now, ..ReloadStatus::default() };
@@ -143,7 +150,9 @@ impl App {
             clock: shared.services.clock.clone(),
             api,
             ground,
+            public,
             door,
+            stop: CancellationToken::new(),
             live,
             desired: Mutex::new(desired),
             reload: Mutex::new(reload),
@@ -190,6 +199,7 @@ impl App {
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started.1,
             "uptime_seconds": self.started.0.elapsed().as_secs(),
+            "listen": {"server": self.public.to_string(), "operator": self.door.address.to_string()},
             "store": {"healthy": self.is_healthy()},
             "config": &*self.reload_status(),
             "sms": messages::status(self),

@@ -55,12 +55,14 @@ impl Candidate {
         let tokens = tokens(&loaded, &ground.key).map_err(&mut note).ok();
         let endpoints = Endpoints::load(&loaded).map_err(&mut note).ok();
         let desired = plugins::desired(&loaded, &ground.plugins_dir).map_err(&mut note).unwrap_or_default();
+        let public = loaded.public_sandbox();
         let prepared = ground.registry.prepare(&desired).await;
         if !prepared.failures().is_empty() {
             note(plugins::problems(&loaded.source, prepared.failures()));
         }
         let gateways = PluginPaymentGateways::load(&loaded.config, prepared.providers(), &ground.bank).await;
         let gateways = gateways.map_err(|refused| note(at_entries(&loaded, refused))).ok();
+        problems.extend(public);
         if let Some(gateways) = &gateways
             && problems.is_empty()
         {

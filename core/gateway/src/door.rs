@@ -3,16 +3,19 @@
 //! The gateway writes `data/operator.token` at every start, with a new token and the address it listens on, for its
 //! owner's eyes only. Whoever can read it can read the store beside it as well, so it opens nothing more.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use chelseru_http::server::Listener;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::config::OperatorListen;
 
 pub(crate) const TOKEN_FILE: &str = "operator.token";
 
 /// Where a running gateway answers operators, and what it wants to be told.
 pub struct OperatorDoor {
-    pub address: SocketAddr,
+    pub address: OperatorListen,
     pub base_path: String,
     pub token: String,
 }
@@ -21,13 +24,14 @@ impl OperatorDoor {
     /// Makes a new token and writes it for commands on this machine.
     ///
     /// Errors: a text for the operator.
-    pub fn open(data_dir: &Path, address: SocketAddr, base_path: &str) -> Result<OperatorDoor, String> {
+    pub fn open(data_dir: &Path, address: OperatorListen, base_path: &str) -> Result<OperatorDoor, String> {
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| format!("no randomness for a token: {error}"))?;
         let token = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let door = OperatorDoor { address, base_path: base_path.to_owned(), token };
         let path = token_file(data_dir);
-        let text = json!({"address": door.address, "base_path": door.base_path, "token": door.token});
+        let text =
+            json!({"address": door.address.to_string(), "base_path": door.base_path, "token": door.token});
         write_private(&path, text.to_string().as_bytes())
             .map_err(|error| format!("{}: cannot be written: {error}", path.display()))?;
         Ok(door)
@@ -47,12 +51,55 @@ impl OperatorDoor {
         else {
             return Err(fault(&"does not say where the gateway answers"));
         };
-        let mut address: SocketAddr = address.parse().map_err(|_| fault(&"names no address"))?;
-        if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
+        let address = OperatorListen::try_from(address).map_err(|_| fault(&"names no address"))?;
         Ok(OperatorDoor { address, base_path, token })
     }
+}
+
+/// Opens the operators' listener.
+///
+/// A socket in the file system is for its owner alone; one that a gateway left behind is replaced. A relative path is
+/// relative to the configuration file. Returns where it listens, with the port that it got.
+///
+/// Errors: a text for the operator.
+pub(crate) async fn listen(
+    wanted: &OperatorListen,
+    config_file: &Path,
+) -> Result<(Listener, OperatorListen), String> {
+    let fault = |error: std::io::Error| format!("operator.listen = {wanted}: cannot be listened on: {error}");
+    match wanted {
+        OperatorListen::Tcp(address) => {
+            let listener = TcpListener::bind(address).await.map_err(fault)?;
+            let address = listener.local_addr().map_err(fault)?;
+            Ok((Listener::Tcp(listener), OperatorListen::Tcp(address)))
+        }
+        #[cfg(unix)]
+        OperatorListen::Unix(path) => {
+            let path = std::path::absolute(config_file.parent().unwrap_or(Path::new("")).join(path));
+            let path = path.map_err(fault)?;
+            let listener = bind_unix(&path).map_err(fault)?;
+            Ok((Listener::Unix(listener), OperatorListen::Unix(path)))
+        }
+        #[cfg(not(unix))]
+        OperatorListen::Unix(_) => Err(fault(std::io::ErrorKind::Unsupported.into())),
+    }
+}
+
+#[cfg(unix)]
+fn bind_unix(path: &Path) -> std::io::Result<tokio::net::UnixListener> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(std::io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = tokio::net::UnixListener::bind(path)?;
+    // To connect takes the right to write, which no usual umask leaves to others meanwhile.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 fn token_file(data_dir: &Path) -> PathBuf {

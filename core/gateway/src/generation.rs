@@ -236,6 +236,10 @@ impl Overview for View {
     fn has_failed(&self) -> bool {
         self.app().is_some_and(|app| app.store.has_failed())
     }
+
+    fn is_stopping(&self) -> bool {
+        self.app().is_none_or(|app| app.stop.is_cancelled())
+    }
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use crate::config::{Loaded, Problem, SANDBOX_PAY};
+use crate::config::{Config, Loaded, OperatorListen, Problem, SANDBOX_PAY, is_public};
 
 /// Files that are open besides connections and sockets: the store, the log, plugins, requests to providers.
 const FILES_ASIDE: u64 = 256;
@@ -14,16 +14,33 @@ pub(crate) fn warnings(loaded: &Loaded) -> Vec<Problem> {
     few_files(loaded, open_files_max()).into_iter().chain(local_callback(loaded)).collect()
 }
 
-/// Whether somebody listens where the server would.
-pub(crate) fn occupied_port(loaded: &Loaded) -> Option<Problem> {
-    let listen = loaded.config.server.listen;
+/// Listeners of a running gateway: the public one, as far as it says, and the operators'.
+pub(crate) type Listeners<'a> = (Option<SocketAddr>, &'a OperatorListen);
+
+/// Whether another program listens where the server would. `own`: the gateway that runs on this data folder.
+pub(crate) fn occupied_ports(loaded: &Loaded, own: Option<Listeners<'_>>) -> Vec<Problem> {
+    let Config { server, operator, .. } = &loaded.config;
+    let public = own.and_then(|own| own.0);
+    let mut occupied = Vec::new();
+    if !public.is_some_and(|own| is_same_listener(own, server.listen)) {
+        occupied.extend(occupied_port(loaded, "server.listen", server.listen));
+    }
+    if let OperatorListen::Tcp(listen) = operator.listen
+        && !own.is_some_and(|own| matches!(own.1, OperatorListen::Tcp(own) if is_same_listener(*own, listen)))
+    {
+        occupied.extend(occupied_port(loaded, "operator.listen", listen));
+    }
+    occupied
+}
+
+fn occupied_port(loaded: &Loaded, key: &str, listen: SocketAddr) -> Option<Problem> {
     let error = TcpListener::bind(listen).err()?;
     let text = format!("cannot be listened on now: {error}; stop what uses the port, or name another");
-    Some(loaded.source.problem("server.listen", Some(format!("{:?}", listen.to_string())), text))
+    Some(loaded.source.problem(key, Some(format!("{:?}", listen.to_string())), text))
 }
 
 /// Whether two addresses are one listener's.
-pub(crate) fn is_same_listener(one: SocketAddr, other: SocketAddr) -> bool {
+fn is_same_listener(one: SocketAddr, other: SocketAddr) -> bool {
     let any = |address: SocketAddr| address.ip().is_unspecified();
     one.port() == other.port() && (one.ip() == other.ip() || any(one) || any(other))
 }
@@ -46,13 +63,19 @@ fn few_files(loaded: &Loaded, files_max: Option<u64>) -> Option<Problem> {
 
 fn local_callback(loaded: &Loaded) -> Option<Problem> {
     let payment = &loaded.config.payment;
-    if payment.gateway == SANDBOX_PAY || !payment.callback_url.is_empty() {
+    let server = &loaded.config.server;
+    let named = !payment.callback_url.is_empty() || !server.public_url.is_empty();
+    if payment.gateway.is_empty() || payment.gateway == SANDBOX_PAY || named {
         return None;
     }
-    let text = format!(
-        "sends the payers of {} back to {}, which only this machine reaches; name the public address of payment/verify/",
-        payment.gateway, loaded.config.server.listen
-    );
+    let cure = "name the public address of payment/verify/, or server.public_url";
+    let text = match is_public(server.listen.ip()) {
+        false => format!(
+            "sends the payers of {} back to {}, which only this machine reaches; {cure}",
+            payment.gateway, server.listen
+        ),
+        true => format!("leaves clients to name where the payers of {} return to; {cure}", payment.gateway),
+    };
     Some(loaded.source.problem("payment.callback_url", Some("\"\"".to_owned()), text))
 }
 
@@ -89,13 +112,19 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a socket");
         let address = taken.local_addr().expect("an address");
         let loaded = loaded(&format!("[server]\nlisten = \"{address}\"\n"));
-        let warning = occupied_port(&loaded).expect("a warning").to_string();
+        let any_port = |warnings: Vec<Problem>| {
+            let server = |warning: &&Problem| warning.key == "server.listen";
+            warnings.iter().find(server).map(ToString::to_string)
+        };
+        let warning = any_port(occupied_ports(&loaded, None)).expect("a warning");
+        let operator = OperatorListen::Tcp(address);
+        assert_eq!(any_port(occupied_ports(&loaded, Some((Some(address), &operator)))), None, "its own");
         assert!(
             warning.contains("config.toml:2: server.listen") && warning.contains("cannot be listened on now"),
             "{warning}"
         );
         drop(taken);
-        assert_eq!(occupied_port(&loaded), None);
+        assert_eq!(any_port(occupied_ports(&loaded, None)), None);
     }
 
     #[test]
@@ -103,6 +132,10 @@ mod tests {
         assert_eq!(local_callback(&loaded("")), None);
         let real = "[payment]\ngateway = \"ZARINPAL_COM\"\n";
         assert!(local_callback(&loaded(real)).expect("a warning").to_string().contains("ZARINPAL_COM"));
+        let public = format!("{real}[server]\npublic_url = \"https://shop.example\"\n");
+        assert_eq!(local_callback(&loaded(&public)), None);
+        let open = format!("{real}[server]\nlisten = \"0.0.0.0:8000\"\n");
+        assert!(local_callback(&loaded(&open)).expect("a warning").to_string().contains("leaves clients"));
         let public = format!("{real}callback_url = \"https://shop.example/verify/\"\n");
         assert_eq!(local_callback(&loaded(&public)), None);
     }

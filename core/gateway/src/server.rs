@@ -5,6 +5,7 @@
 //!
 //! Not here: what a candidate checks (`candidate`), what changes afterwards (`reload`).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +16,9 @@ use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_domain::secret::KeyUse;
 use chelseru_domain::sms::queue::SmsQueue;
 use chelseru_http::files::store::FileStore;
+use chelseru_http::server::Listener;
 use chelseru_http::sms::ReportSecrets;
-use chelseru_http::{openapi, server};
+use chelseru_http::{Door, openapi, reachable, server};
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
 use chelseru_sockets::{Sockets, look_after};
 use chelseru_store::{Health, SmsRecovered, Store};
@@ -26,8 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, open_store};
 use crate::candidate::{Candidate, OpenPayments};
-use crate::config::Loaded;
-use crate::door::OperatorDoor;
+use crate::config::{Loaded, OperatorListen};
+use crate::door::{self, OperatorDoor};
 use crate::generation::{self, Shared, View};
 use crate::ground::{Ground, Standing};
 use crate::logging::LogHandle;
@@ -64,7 +66,7 @@ impl Default for ServerOptions {
 /// A server that is ready to serve: its socket is open.
 pub struct Server {
     app: Arc<App>,
-    listener: TcpListener,
+    listeners: Listeners,
     stop: CancellationToken,
     /// Work that goes on as long as the server does.
     background: TaskTracker,
@@ -90,23 +92,25 @@ impl Server {
             format!("server.listen = {}: cannot be listened on: {error}", config.server.listen)
         })?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let door = OperatorDoor::open(&ground.data_dir, address, &config.server.base_path)?;
+        let (operators, operator) = door::listen(&config.operator.listen, &config_file).await?;
+        let door = OperatorDoor::open(&ground.data_dir, operator, &config.server.base_path)?;
         payments::warn_of_orphans(candidate.gateways(), &store);
         store.events_want(candidate.wants_events()).await.map_err(|error| error.to_string())?;
 
-        let opened = Opened { clock: options.clock.clone(), store, door, config_file };
+        let opened = Opened { clock: options.clock.clone(), store, address, door, config_file };
         let (app, stored) = opened.build(ground, candidate, log, &options).await?;
-        Server::start(app, listener, stored)
+        let listeners = Listeners { public: Listener::Tcp(listener), operators };
+        Server::start(app, listeners, stored)
     }
 
     /// Starts the background tasks.
-    fn start(app: Arc<App>, listener: TcpListener, stored: StoredQueue) -> Result<Server, String> {
+    fn start(app: Arc<App>, listeners: Listeners, stored: StoredQueue) -> Result<Server, String> {
         let config_file = app.reload_status().file.clone();
         if app.ground.key_made {
             app.audit(AuditEvent::new(AuditKind::KeyCreated).subject("master key"));
         }
         app.audit(AuditEvent::new(AuditKind::ConfigLoaded).subject(config_file.display()));
-        let stop = CancellationToken::new();
+        let stop = app.stop.clone();
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep::upkeep(app.clone(), stop.clone()));
         tokio::spawn({
@@ -124,7 +128,7 @@ impl Server {
         background.spawn(look_after(app.sockets.clone(), stop.clone()));
         background.spawn(payments::reconcile(app.clone(), stop.clone()));
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
-        Ok(Server { app, listener, stop, background })
+        Ok(Server { app, listeners, stop, background })
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -133,8 +137,16 @@ impl Server {
 
     /// The base address of the API, without a slash at the end.
     pub fn url(&self) -> String {
-        let address = self.listener.local_addr().unwrap_or(self.app.limits.listen);
-        format!("http://{address}{}", self.app.limits.base_path)
+        format!("http://{}{}", self.app.public, self.app.limits.base_path)
+    }
+
+    /// The base address of the operators' routes. A unix socket has none; `curl --unix-socket` takes any host.
+    pub fn operator_url(&self) -> String {
+        let base_path = &self.app.limits.base_path;
+        match &self.app.door.address {
+            OperatorListen::Tcp(address) => format!("http://{}{base_path}", reachable(*address)),
+            OperatorListen::Unix(_) => format!("http://localhost{base_path}"),
+        }
     }
 
     /// Cancelling it ends [`Server::run`] gracefully.
@@ -147,10 +159,21 @@ impl Server {
     ///
     /// Errors: a text for the operator, when the store failed or did not finish.
     pub async fn run(self) -> Result<(), String> {
-        let Server { app, listener, stop, background } = self;
+        let Server { app, listeners, stop, background } = self;
         let limits = app.limits.clone();
         let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
-        server::serve(listener, app.api.clone(), stop).await;
+        // Operators are served while clients finish: `ready/` says that the gateway stops, and commands are answered.
+        let clients_gone = CancellationToken::new();
+        let operators =
+            server::serve(listeners.operators, Door::Operator, app.api.clone(), clients_gone.clone());
+        let clients = async {
+            server::serve(listeners.public, Door::Public, app.api.clone(), stop).await;
+            clients_gone.cancel();
+        };
+        tokio::join!(clients, operators);
+        if let OperatorListen::Unix(path) = &app.door.address {
+            let _ = std::fs::remove_file(path);
+        }
         let until = Instant::now() + grace;
         app.detached.close();
         app.sockets.tasks.close();
@@ -183,6 +206,12 @@ impl Server {
     }
 }
 
+/// The sockets that are listened on.
+struct Listeners {
+    public: Listener,
+    operators: Listener,
+}
+
 /// The queue that chat events are published from.
 type StoredQueue = tokio::sync::mpsc::UnboundedReceiver<Stored>;
 
@@ -190,6 +219,7 @@ type StoredQueue = tokio::sync::mpsc::UnboundedReceiver<Stored>;
 struct Opened {
     clock: Arc<dyn Clock>,
     store: Store,
+    address: SocketAddr,
     door: OperatorDoor,
     config_file: PathBuf,
 }
@@ -203,7 +233,7 @@ impl Opened {
         log: LogHandle,
         options: &ServerOptions,
     ) -> Result<(Arc<App>, StoredQueue), String> {
-        let Opened { clock, store, door, config_file } = self;
+        let Opened { clock, store, address, door, config_file } = self;
         let config = candidate.config().clone();
         let metrics = Arc::new(Metrics::new());
         let sms_queue = open_queue(&store, &clock, &metrics).await?;
@@ -235,7 +265,7 @@ impl Opened {
         let standing =
             Standing { registry, log, metrics, inbox, reports, chat, sockets, sms_queue, gates, shared };
         let (live, desired) = candidate.take_over(&standing, &services);
-        let app = Arc::new(App::new(store, ground, standing, live, desired, door, config_file)?);
+        let app = Arc::new(App::new(store, ground, standing, live, desired, (address, door), config_file)?);
         view.show(&app);
         Ok((app, stored))
     }

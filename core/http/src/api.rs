@@ -21,7 +21,7 @@ use crate::negotiation::{credentials, negotiate};
 use crate::proxy::Proxies;
 use crate::reply::{Failure, Reply};
 use crate::reply_body::ReplyBody;
-use crate::request::{Access, Arrived, Context, Edge, is_local, no_credentials, not_found};
+use crate::request::{Access, Addresses, Arrived, Context, Door, Edge, no_credentials, not_found};
 use crate::request_id::RequestIds;
 use crate::route::Route;
 use crate::router::{Found, Router};
@@ -30,7 +30,8 @@ use crate::sms::report::logged_path;
 /// The HTTP side of a gateway. One for all listeners.
 pub struct Api {
     generations: Arc<dyn Generations>,
-    router: Router,
+    public: Router,
+    operator: Router,
     ids: RequestIds,
     edge: Arc<Edge>,
     /// Answers by status class, 1xx to 5xx.
@@ -41,14 +42,20 @@ impl Api {
     /// # Errors
     ///
     /// A sentence for the operator: the operating system gives no randomness.
-    pub fn new(server: Server, generations: Arc<dyn Generations>, meter: &dyn Meter) -> Result<Api, String> {
+    pub fn new(
+        server: Server,
+        addresses: Addresses,
+        generations: Arc<dyn Generations>,
+        meter: &dyn Meter,
+    ) -> Result<Api, String> {
         let class = |class| meter.counter("chelseru_requests_total", &[("class", class)]);
         let ids = RequestIds::new().map_err(|error| format!("no randomness for request ids: {error}"))?;
         Ok(Api {
             generations,
-            router: Router::new(&server.base_path),
+            public: Router::new(&server.base_path, Door::Public),
+            operator: Router::new(&server.base_path, Door::Operator),
             ids,
-            edge: Arc::new(Edge { proxies: Proxies::new(&server.trusted_proxies), server }),
+            edge: Arc::new(Edge { proxies: Proxies::new(&server.trusted_proxies), server, addresses }),
             answers: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
         })
     }
@@ -58,7 +65,12 @@ impl Api {
     }
 
     /// Answers one request. Never panics, whatever the client sends; a defect in a handler answers 500.
-    pub(crate) async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<ReplyBody> {
+    pub(crate) async fn handle(
+        &self,
+        door: Door,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<ReplyBody> {
         let started = Instant::now();
         let id = self.ids.next();
         let (head, body) = request.into_parts();
@@ -66,7 +78,8 @@ impl Api {
         let path = logged_path(head.uri.path());
         let client = self.edge.proxies.client(peer.ip(), &head.headers);
 
-        let answered = AssertUnwindSafe(self.answer(&id, peer, client, head, body)).catch_unwind().await;
+        let answered =
+            AssertUnwindSafe(self.answer(&id, door, (peer, client), head, body)).catch_unwind().await;
         let answered = answered.unwrap_or_else(|_| {
             tracing::error!(request.id = %id, "a handler panicked; this is a defect");
             Err(Failure::internal())
@@ -101,26 +114,24 @@ impl Api {
     async fn answer(
         &self,
         id: &str,
-        peer: SocketAddr,
-        client: IpAddr,
+        door: Door,
+        (peer, client): (SocketAddr, IpAddr),
         head: Parts,
         body: Incoming,
     ) -> Result<Reply, Failure> {
         let generation = self.generations.current();
-        let (route, prefix_len) = match self.router.find(&head.uri, &generation) {
+        let router = match door {
+            Door::Public => &self.public,
+            Door::Operator => &self.operator,
+        };
+        let (route, prefix_len) = match router.find(&head.uri, &generation) {
             Found::Route(route, prefix_len) => (route, prefix_len),
             // A handshake follows no redirect.
             Found::MissingSlash(_) if is_handshake(&head.headers) => return Err(not_found()),
             Found::MissingSlash(location) => return Ok(Reply::moved(&location)),
             Found::Nothing => return Err(not_found()),
         };
-        if route.access == Access::Loopback && !is_local(peer, &head.headers) {
-            return Err(not_found());
-        }
-        if route.access != Access::Loopback
-            && route.path != "/health/"
-            && generation.operator.overview.has_failed()
-        {
+        if door == Door::Public && route.path != "/health/" && generation.operator.overview.has_failed() {
             // Memory may hold what was refused, so nothing is read any more.
             return Err(Failure::store_failed());
         }
@@ -152,7 +163,7 @@ async fn serve(
         negotiate(&context.head)?;
     }
     let caller = match route.access {
-        Access::Tokenless => None,
+        Access::Tokenless | Access::Operator => None,
         _ => credentials(&generation.login.identity, &context.head.headers)?,
     };
     if route.access == Access::User && caller.is_none() {

@@ -15,6 +15,7 @@ mod drain;
 mod negotiation;
 mod request_id;
 pub mod server;
+mod timed;
 
 mod route;
 mod router;
@@ -49,3 +50,4 @@ pub mod openapi;
 
 pub use api::Api;
 pub use generation::{Generation, Generations};
+pub use request::{Addresses, Door, reachable};

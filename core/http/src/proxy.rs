@@ -8,12 +8,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use chelseru_config::network;
+use chelseru_config::{is_authority, network};
 use http::HeaderMap;
 use ipnet::IpNet;
 
 /// Hops that are followed. No real chain of proxies is longer.
 const HOPS_MAX: usize = 32;
+
+/// What trusted proxies say of the address that a client used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub https: bool,
+    /// With a port, when the client named one.
+    pub host: Option<String>,
+}
 
 /// The trusted networks.
 #[derive(Debug, Clone, Default)]
@@ -43,13 +51,31 @@ impl Proxies {
         }
     }
 
-    /// Whether the client used TLS, by the word of a trusted proxy.
-    pub fn is_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
-        let said = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).unwrap_or("");
-        said.trim().eq_ignore_ascii_case("https") && self.trusts(peer.to_canonical())
+    /// Scheme and host under which the client reached a trusted proxy, by the word of the nearest one. Of two headers
+    /// that differ, neither is believed.
+    pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
+        if !self.trusts(peer.to_canonical()) {
+            return Origin::default();
+        }
+        let last = |name: &str| {
+            let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+            value.rsplit(',').next().map(str::trim)
+        };
+        let element = last("forwarded");
+        let agreed = |pair: &str, header: &str| {
+            let one = element.and_then(|element| parameter(element, pair)).map(str::to_ascii_lowercase);
+            let other = last(header).map(str::to_ascii_lowercase);
+            match (one, other) {
+                (Some(one), Some(other)) if one != other => None,
+                (one, other) => one.or(other),
+            }
+        };
+        let host = agreed("host", "x-forwarded-host").filter(|host| is_authority(host));
+        Origin { https: agreed("proto", "x-forwarded-proto").as_deref() == Some("https"), host }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether an address is a trusted proxy's.
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
@@ -74,15 +100,19 @@ fn listed_for(entry: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// The `for` of an element of `Forwarded`. A comma inside quotes splits an element, which then has no address:
-/// addresses contain no comma.
+/// The `for` of an element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
+    listed_for(parameter(element, "for")?)
+}
+
+/// A parameter of an element of `Forwarded`. A comma inside quotes splits an element, which then has no value that is
+/// accepted: addresses and hosts contain no comma.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
     let value = element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
+        name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim())
     })?;
-    let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
-    listed_for(bare)
+    Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
 }
 
 #[cfg(test)]
@@ -152,15 +182,33 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_says_that_the_client_came_by_tls() {
+    fn only_a_trusted_proxy_says_what_address_the_client_used() {
         let proxies = Proxies::new(&["10.0.0.0/8".to_owned()]);
-        let headers = HeaderMap::from_iter([(
-            http::HeaderName::from_static("x-forwarded-proto"),
-            http::HeaderValue::from_static("https"),
-        )]);
-        for (peer, said) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("192.0.2.1", false)] {
-            assert_eq!(proxies.is_https(peer.parse().expect("an address"), &headers), said, "{peer}");
+        let origin = |peer: &str, headers: &[(&'static str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| {
+                (http::HeaderName::from_static(name), value.parse().expect("a header value"))
+            });
+            let origin = proxies.origin(peer.parse().expect("an address"), &HeaderMap::from_iter(headers));
+            (origin.https, origin.host.unwrap_or_default())
+        };
+        const PROTO: &str = "x-forwarded-proto";
+        const HOST: &str = "x-forwarded-host";
+        let said = [(PROTO, "https"), (HOST, "Shop.example:8443")];
+        for peer in ["10.1.2.3", "::ffff:10.1.2.3"] {
+            assert_eq!(origin(peer, &said), (true, "shop.example:8443".to_owned()), "{peer}");
         }
-        assert!(!proxies.is_https("10.1.2.3".parse().expect("an address"), &HeaderMap::new()));
+        assert_eq!(origin("192.0.2.1", &said), (false, String::new()), "not trusted");
+        for (headers, expected) in [
+            (vec![], (false, "")),
+            (vec![(FORWARDED, "for=198.51.100.1;proto=https;host=\"shop.example\"")], (true, "shop.example")),
+            (vec![(FORWARDED, "proto=http;host=evil.example, host=shop.example")], (false, "shop.example")),
+            (vec![(HOST, "evil.example, shop.example")], (false, "shop.example")),
+            (vec![(HOST, "evil.example/path")], (false, "")),
+            (vec![(HOST, "a@b")], (false, "")),
+            (vec![(FORWARDED, "host=evil.example;proto=https"), (HOST, "shop.example")], (true, "")),
+            (vec![(FORWARDED, "proto=https"), (PROTO, "http")], (false, "")),
+        ] {
+            assert_eq!(origin("10.1.2.3", &headers), (expected.0, expected.1.to_owned()), "{headers:?}");
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! The body of a reply: bytes, or a file that is read while it is sent.
 //!
 //! Nearly every reply is small and whole. A file is read by a task of
-//! its own, at most two pieces ahead of the client. A client that reads nothing for [`STALL_MAX`] is dropped, so
-//! that it does not hold a file and a connection for ever.
+//! its own, at most two pieces ahead of the client. The connection drops a client that does not read (`timed`), and
+//! the task ends with it.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -18,7 +17,6 @@ use tokio::sync::mpsc;
 /// Bytes read at once.
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AHEAD: usize = 2;
-const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// What is sent after the head.
 #[derive(Debug)]
@@ -61,10 +59,8 @@ impl FileBody {
             while left > 0 {
                 let piece = read_piece(&mut file, left).await;
                 let read = piece.as_ref().map_or(0, |piece| piece.len() as u64);
-                // The client is gone or stalled. Dropping the sender ends the body early, which ends the connection.
-                if !matches!(tokio::time::timeout(STALL_MAX, sender.send(piece)).await, Ok(Ok(())))
-                    || read == 0
-                {
+                // The client is gone. Dropping the sender ends the body early, which ends the connection.
+                if sender.send(piece).await.is_err() || read == 0 {
                     return;
                 }
                 left -= read;

@@ -5,26 +5,62 @@
 //! says it is; the client's address is the peer's, or what trusted proxies say.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::drain::Incoming;
 use bytes::Bytes;
-use chelseru_config::Server;
+use chelseru_config::{OperatorListen, Server, is_public};
 use chelseru_domain::login::identity::Caller;
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
 
 use crate::fields::{self, Fields};
 use crate::proxy::Proxies;
 use crate::reply::Failure;
 
-/// What the listener's configuration says, for all requests.
+/// What the listeners' configuration says, for all requests.
 pub(crate) struct Edge {
     pub(crate) server: Server,
     pub(crate) proxies: Proxies,
+    pub(crate) addresses: Addresses,
+}
+
+/// Where the gateway listens, with the ports that it got.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    pub public: SocketAddr,
+    pub operator: OperatorListen,
+}
+
+impl Addresses {
+    /// The address under which a browser on this machine reaches the operators' listener. A browser cannot open a unix
+    /// socket; `curl --unix-socket` takes any host.
+    pub(crate) fn operator_url(&self) -> String {
+        match &self.operator {
+            OperatorListen::Tcp(address) => format!("http://{}", reachable(*address)),
+            OperatorListen::Unix(_) => "http://localhost".to_owned(),
+        }
+    }
+
+    /// `None` when other machines reach the public listener, whose name is then not known here.
+    pub(crate) fn local_url(&self) -> Option<String> {
+        let local = !is_public(self.public.ip());
+        local.then(|| format!("http://{}", self.public))
+    }
+}
+
+/// An address to connect to, for one to listen on.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback =
+            if address.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
 }
 
 /// The head of a request, and what is known of it.
@@ -81,11 +117,21 @@ impl Context {
         number(self.parameter(name)).ok_or_else(not_found)
     }
 
-    /// Scheme and host as the client wrote them, for absolute addresses.
+    /// Scheme and host for absolute addresses: the configured ones, else those that a trusted proxy names, else those
+    /// of the request.
     pub(crate) fn origin(&self) -> String {
-        let https = self.edge.proxies.is_https(self.peer.ip(), &self.head.headers);
-        let scheme = if https { "https" } else { "http" };
-        format!("{scheme}://{}", self.header(header::HOST))
+        let Edge { server, proxies, addresses } = &*self.edge;
+        if !server.public_url.is_empty() {
+            return server.public_url.clone();
+        }
+        let proxied = proxies.origin(self.peer.ip(), &self.head.headers);
+        let scheme = if proxied.https { "https" } else { "http" };
+        let named = proxied.host.as_deref().or_else(|| self.head.uri.authority().map(Authority::as_str));
+        match named.unwrap_or_else(|| self.header(header::HOST)) {
+            // HTTP/1.0 needs no host.
+            "" => format!("{scheme}://{}", addresses.public),
+            host => format!("{scheme}://{host}"),
+        }
     }
 
     /// The address of a path on this host.
@@ -93,13 +139,18 @@ impl Context {
         format!("{}{path}", self.origin())
     }
 
-    pub(crate) fn base_path(&self) -> &str {
-        &self.edge.server.base_path
+    /// The gateway's own address as the configuration knows it; `None` when it does not.
+    pub(crate) fn own_url(&self) -> Option<String> {
+        let configured = Some(self.edge.server.public_url.clone()).filter(|url| !url.is_empty());
+        configured.or_else(|| self.edge.addresses.local_url())
     }
 
-    /// See [`is_local`].
-    pub(crate) fn is_local(&self) -> bool {
-        is_local(self.peer, &self.head.headers)
+    pub(crate) fn operator_url(&self) -> String {
+        self.edge.addresses.operator_url()
+    }
+
+    pub(crate) fn base_path(&self) -> &str {
+        &self.edge.server.base_path
     }
 }
 
@@ -155,8 +206,28 @@ pub(crate) enum Access {
     Sender,
     /// A user, or the bearer of a signed link; the handler asks which.
     Link,
-    /// A client on this machine, not by way of a proxy. For others the route does not exist.
-    Loopback,
+    /// Who reaches the operators' listener. On the public one the route does not exist.
+    Operator,
+}
+
+/// Where a route is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// `server.listen`, for clients.
+    Public,
+    /// `operator.listen`, for operators and their machines.
+    Operator,
+}
+
+impl Access {
+    /// The listener that serves routes of this access. Nothing in a request changes it: behind a reverse proxy every
+    /// client comes from this machine.
+    pub(crate) const fn door(self) -> Door {
+        match self {
+            Access::Operator => Door::Operator,
+            Access::Open | Access::Tokenless | Access::User | Access::Sender | Access::Link => Door::Public,
+        }
+    }
 }
 
 /// A caller's type, which stands for an [`Access`].
@@ -202,8 +273,8 @@ pub(crate) struct Open;
 /// The caller on a route that reads no token.
 pub(crate) struct Tokenless;
 
-/// The caller on a route for clients on this machine.
-pub(crate) struct Loopback;
+/// The caller on a route of the operators' listener.
+pub(crate) struct ByOperator;
 
 impl Calls for Open {
     const ACCESS: Access = Access::Open;
@@ -221,11 +292,11 @@ impl Calls for Tokenless {
     }
 }
 
-impl Calls for Loopback {
-    const ACCESS: Access = Access::Loopback;
+impl Calls for ByOperator {
+    const ACCESS: Access = Access::Operator;
 
     fn admit(_: Option<Caller>) -> Result<Self, Failure> {
-        Ok(Loopback)
+        Ok(ByOperator)
     }
 }
 
@@ -290,28 +361,6 @@ impl Edge {
     }
 }
 
-/// Headers that only a proxy adds.
-const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
-
-/// Whether a request comes straight from this machine. A loopback peer is not enough: a reverse proxy on the same host
-/// is one too, and a web page can point a name at 127.0.0.1. A request that was forwarded, or that names another host,
-/// is not local.
-pub(crate) fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
-    peer.ip().to_canonical().is_loopback()
-        && !FORWARDED.iter().any(|name| headers.contains_key(*name))
-        && is_local_host(header_text(headers, header::HOST))
-}
-
-fn is_local_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(""),
-        None => host.split(':').next().unwrap_or(""),
-    };
-    name.is_empty()
-        || name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 pub(crate) fn header_text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
@@ -333,26 +382,6 @@ pub(crate) fn no_credentials() -> Failure {
 mod tests {
     use super::*;
 
-    fn local(peer: &str, headers: &[(&'static str, &str)]) -> bool {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| {
-                (header::HeaderName::from_static(name), value.parse().expect("a header value"))
-            })
-            .collect();
-        is_local(peer.parse().expect("an address"), &headers)
-    }
-
-    #[test]
-    fn only_direct_clients_of_this_machine_are_local() {
-        assert!(local("127.0.0.1:5", &[("host", "127.0.0.1:8000")]));
-        assert!(local("[::1]:5", &[("host", "[::1]:8000")]));
-        assert!(local("[::ffff:127.0.0.1]:5", &[("host", "localhost")]));
-        assert!(!local("10.0.0.1:5", &[("host", "127.0.0.1:8000")]));
-        assert!(!local("127.0.0.1:5", &[("host", "127.0.0.1"), ("x-forwarded-for", "1.2.3.4")]));
-        assert!(!local("127.0.0.1:5", &[("host", "rebound.example:8000")]));
-    }
-
     #[test]
     fn a_number_has_one_spelling() {
         for (text, expected) in [("0", 0), ("7", 7), ("18446744073709551615", u64::MAX)] {
@@ -368,7 +397,8 @@ mod tests {
     fn context(path: &str, pattern: &'static str, prefix_len: usize) -> Context {
         let (head, ()) = http::Request::builder().uri(path).body(()).expect("a request").into_parts();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let edge = Arc::new(Edge { server: Server::default(), proxies: Proxies::default() });
+        let addresses = Addresses { public: peer, operator: OperatorListen::Tcp(peer) };
+        let edge = Arc::new(Edge { server: Server::default(), proxies: Proxies::default(), addresses });
         Context { id: "r".into(), head, peer, client: peer.ip(), pattern, prefix_len, edge }
     }
 

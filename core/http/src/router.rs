@@ -3,6 +3,7 @@
 use http::Uri;
 
 use crate::generation::Generation;
+use crate::request::Door;
 use crate::route::Route;
 use crate::routes;
 
@@ -15,15 +16,16 @@ pub(crate) enum Found {
     Nothing,
 }
 
-/// The routes under a base path, and those of files beside it.
+/// A listener's routes under a base path, and those of files beside it.
 pub(crate) struct Router {
     routes: matchit::Router<(&'static Route, usize)>,
 }
 
 impl Router {
-    pub(crate) fn new(base_path: &str) -> Router {
+    /// The routes of one listener.
+    pub(crate) fn new(base_path: &str, door: Door) -> Router {
         let mut router = matchit::Router::new();
-        for route in routes::all() {
+        for route in routes::all().filter(|route| route.access.door() == door) {
             let prefix = if route.is_file() { "" } else { base_path };
             router
                 .insert(format!("{prefix}{}", route.path), (route, prefix.len()))

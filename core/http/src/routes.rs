@@ -14,8 +14,8 @@ const fn group(tag: &'static str, routes: &'static [Route]) -> Group {
     Group { tag, routes }
 }
 
-/// The tag of routes for clients on this machine.
-pub(crate) const LOCAL: &str = "operator: clients on this machine only";
+/// The tag of routes on the operators' listener.
+pub(crate) const OPERATOR: &str = "operator: on operator.listen";
 
 pub(crate) const GROUPS: &[Group] = &[
     group("identity", login::code::ROUTES),
@@ -41,13 +41,14 @@ pub(crate) const GROUPS: &[Group] = &[
     group("chat", files::tus::ROUTES),
     group("chat", files::download::ROUTES),
     group("chat", chat::socket::ROUTES),
-    group(LOCAL, money::bank::ROUTES),
-    group(LOCAL, operator::inbox::ROUTES),
-    group(LOCAL, operator::users::ROUTES),
-    group(LOCAL, operator::api_key::ROUTES),
-    group(LOCAL, operator::backup::ROUTES),
-    group(LOCAL, operator::webhook::ROUTES),
-    group(LOCAL, operator::status::ROUTES),
+    group(OPERATOR, money::bank::ROUTES),
+    group(OPERATOR, operator::inbox::ROUTES),
+    group(OPERATOR, operator::users::ROUTES),
+    group(OPERATOR, operator::api_key::ROUTES),
+    group(OPERATOR, operator::backup::ROUTES),
+    group(OPERATOR, operator::webhook::ROUTES),
+    group(OPERATOR, operator::status::ROUTES),
+    group(OPERATOR, operator::ready::ROUTES),
     group("gateway", operator::health::ROUTES),
 ];
 

@@ -1,11 +1,12 @@
-//! The listener: accepts connections, limits them, and ends them gracefully.
+//! The listeners: accept connections, limit them, and end them gracefully.
 //!
 //! Every limit that hyper leaves open is set here: concurrent connections, time for a request's head (which is
-//! also how long a kept-alive connection may idle), number and size of headers. Bodies are limited where they
-//! are read (`fields`). When the gateway stops, the listener closes first, requests in flight finish, and what
-//! is left after the grace time is dropped.
+//! also how long a kept-alive connection may idle), number and size of headers, time for a reply (`timed`). Bodies are
+//! limited where they are read (`fields`). When the gateway stops, the listener closes first, requests in flight
+//! finish, and what is left after the grace time is dropped.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,15 +24,57 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::Api;
 use crate::drain::{HALF_PATIENCE, LINGER, Progress};
+use crate::request::Door;
+use crate::timed::Timed;
 
 /// Pause after the first failed accept; doubled up to a second while accepting fails (no file descriptors).
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` is cancelled, then drains.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken) {
+/// Connections to the operators' listener: a scraper, a supervisor, a console and some commands.
+const OPERATOR_CONNECTIONS_MAX: usize = 256;
+
+/// A socket that is listened on.
+pub enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+/// Where a connection over a unix socket is from, for the log.
+const LOCAL_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Replies are written whole, so waiting to fill a segment would only delay them.
+                let _ = stream.set_nodelay(true);
+                Ok((Stream::Tcp(stream), peer))
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), LOCAL_PEER)),
+        }
+    }
+}
+
+/// An accepted connection.
+enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
+/// Serves a listener until `stop` is cancelled, then drains.
+pub async fn serve(listener: Listener, door: Door, api: Arc<Api>, stop: CancellationToken) {
     let limits = api.server().clone();
-    let connections = Arc::new(Semaphore::new(limits.connections_max as usize));
+    let connections_max = match door {
+        Door::Public => limits.connections_max as usize,
+        Door::Operator => OPERATOR_CONNECTIONS_MAX,
+    };
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let write_timeout = Duration::from_secs(limits.write_timeout_seconds);
     let tracker = TaskTracker::new();
     let mut builder = http1::Builder::new();
     builder
@@ -47,8 +91,13 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken
             accepted = accept(&listener, &connections) => accepted,
         };
         let (stream, peer, permit) = accepted;
-        let connection = Connection { stream, peer, permit, api: api.clone(), stop: stop.clone() };
-        tracker.spawn(connection.serve(builder.clone()));
+        let (api, stop) = (api.clone(), stop.clone());
+        let connection = Connection { door, peer, write_timeout, permit, api, stop };
+        match stream {
+            Stream::Tcp(stream) => tracker.spawn(connection.serve(stream, builder.clone())),
+            #[cfg(unix)]
+            Stream::Unix(stream) => tracker.spawn(connection.serve(stream, builder.clone())),
+        };
     }
     drop(listener);
     tracker.close();
@@ -63,9 +112,9 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken
 
 /// Waits for a permit, then for a client. Cancel-safe: an accepted stream is returned at once.
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     connections: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+) -> (Stream, SocketAddr, OwnedSemaphorePermit) {
     let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
     let mut pause = ACCEPT_RETRY_MIN;
     loop {
@@ -92,18 +141,20 @@ async fn silence(progress: &Progress) {
 }
 
 struct Connection {
-    stream: TcpStream,
+    door: Door,
     peer: SocketAddr,
+    write_timeout: Duration,
     permit: OwnedSemaphorePermit,
     api: Arc<Api>,
     stop: CancellationToken,
 }
 
 impl Connection {
-    async fn serve(self, builder: http1::Builder) {
-        let Connection { stream, peer, permit, api, stop } = self;
-        // Replies are written whole, so waiting to fill a segment would only delay them.
-        let _ = stream.set_nodelay(true);
+    async fn serve<S>(self, stream: S, builder: http1::Builder)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Connection { door, peer, write_timeout, permit, api, stop } = self;
         let progress = Progress::new();
         let service = service_fn({
             let progress = progress.clone();
@@ -111,12 +162,16 @@ impl Connection {
                 let (api, progress) = (api.clone(), progress.clone());
                 async move {
                     let request = request.map(|body| progress.request(body));
-                    let reply = api.handle(peer, request).await;
+                    let reply = api.handle(door, peer, request).await;
                     Ok::<_, std::convert::Infallible>(reply.map(|body| progress.reply(body)))
                 }
             }
         });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let mut connection = pin!(
+            builder
+                .serve_connection(TokioIo::new(Timed::new(stream, write_timeout)), service)
+                .with_upgrades()
+        );
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = stop.cancelled() => {

@@ -39,5 +39,5 @@ pub use hub::{Hub, NoPlace};
 pub use open::{Form, Opened, Since, Who, seen};
 pub use place::{Place, Sockets, holder};
 pub use refusal::refusal;
-pub use socket::Purpose;
+pub use socket::{Purpose, Transport};
 pub use tick::look_after;

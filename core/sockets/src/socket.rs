@@ -18,9 +18,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use fastwebsockets::upgrade::UpgradeFut;
 use futures_util::FutureExt;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -67,22 +65,32 @@ impl Place {
     /// Serves the socket in a task of its own, once its connection is upgraded.
     ///
     /// A client's message has at most `bytes_max` bytes.
-    pub fn serve(self, upgrade: UpgradeFut, purpose: Purpose, bytes_max: usize) {
+    pub fn serve<F>(self, upgraded: F, purpose: Purpose, bytes_max: usize)
+    where
+        F: Future<Output = Option<Transport>> + Send + 'static,
+    {
         let tasks = self.sockets.tasks.clone();
-        tasks.spawn(serve(self, upgrade, purpose, bytes_max));
+        tasks.spawn(async move {
+            if let Some(transport) = upgraded.await {
+                serve(self, transport, purpose, bytes_max).await;
+            }
+        });
     }
 }
 
-async fn serve(place: Place, upgrade: UpgradeFut, purpose: Purpose, bytes_max: usize) {
-    let Ok(upgraded) = upgrade.await else { return };
-    let Ok(parts) = upgraded.into_inner().into_inner().downcast::<TokioIo<TcpStream>>() else {
-        tracing::error!("a connection is not what the listener makes");
-        return;
-    };
+/// A connection after its handshake.
+pub struct Transport {
+    pub stream: TcpStream,
+    /// Read with the handshake, and not part of it.
+    pub read: Bytes,
+}
+
+async fn serve(place: Place, transport: Transport, purpose: Purpose, bytes_max: usize) {
+    let Transport { stream, read } = transport;
     let socket = Socket {
-        stream: parts.io.into_inner(),
+        stream,
         decoder: Decoder::new(bytes_max),
-        stash: parts.read_buf.to_vec(),
+        stash: read.to_vec(),
         writing: VecDeque::new(),
         written: 0,
         catch_ups: Vec::new(),

@@ -47,7 +47,7 @@ struct Command {
 static COMMANDS: &[Command] = &[
     Command {
         name: "start",
-        summary: "Build the gateway, install the plugins and serve on 127.0.0.1:8000.",
+        summary: "Build the gateway, install the plugins and serve on 127.0.0.1:8000 and :8001.",
         help: start::HELP,
         run: start::run,
     },

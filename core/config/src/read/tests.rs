@@ -154,13 +154,11 @@ fn check(text: &str, expected: &[&str]) {
 #[test]
 fn mistakes_of_shape_are_reported_together() {
     check(
-        "[server]\nlisten_at = 3\n[auth]\notp_length = \"6\"\n[log]\nlevel = \"loud\"\n",
+        "[log]\nformt = 3\n[auth]\notp_length = \"6\"\n[plugins]\ncalls_max = \"x\"\n",
         &[
-            "config.toml:2: server.listen_at = 3: is not a key of [server]; did you mean `listen`? known are \
-             `listen`, `base_path`, `headers_max`, `body_bytes_max`, `connections_max`, `trusted_proxies`, \
-             `header_bytes_max`, `shutdown_timeout_seconds`, `body_read_timeout_seconds`, `header_read_timeout_seconds`",
+            "config.toml:2: log.formt = 3: is not a key of [log]; did you mean `format`? known are `format`, `level`",
             "config.toml:4: auth.otp_length = \"6\": must be a whole number; write 6",
-            "config.toml:6: log.level = \"loud\": must be one of \"warn\", \"info\", \"debug\", \"error\", \"trace\"",
+            "config.toml:6: plugins.calls_max = \"x\": must be a whole number",
         ],
     );
 }

@@ -112,4 +112,7 @@ pub trait Overview: Send + Sync {
 
     /// Whether writing failed. As [`Overview::storage`] says, for every request.
     fn has_failed(&self) -> bool;
+
+    /// Whether the gateway was told to stop.
+    fn is_stopping(&self) -> bool;
 }

@@ -3,7 +3,6 @@
 //! The store belongs to one process. While a gateway runs on it, a command asks that gateway, on this machine and
 //! with the token that it left in its data folder; otherwise it opens the store itself: [`open`].
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,12 @@ use chelseru_domain::operator::audit::{Audit, AuditEvent};
 use chelseru_store::{Store, StoreError, StoreOptions};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config;
+use crate::config::{self, OperatorListen};
 use crate::door::OperatorDoor;
 
 /// How long a running gateway may take to answer: a hash may wait behind others, a write waits for its flush.
@@ -27,7 +28,7 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One request to a gateway on this machine.
 pub(super) async fn exchange(
-    mut address: SocketAddr,
+    address: &OperatorListen,
     base_path: &str,
     method: Method,
     path: &str,
@@ -35,16 +36,9 @@ pub(super) async fn exchange(
     body: Option<Value>,
     patience: Duration,
 ) -> Result<(StatusCode, Value), String> {
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
     let text = |error: &dyn std::fmt::Display| format!("no gateway answers at {address}: {error}");
     let exchange = async {
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| text(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| text(&error))?;
-        tokio::spawn(connection);
+        let mut sender = connect(address).await.map_err(|error| text(&error))?;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{base_path}{path}"))
@@ -64,6 +58,29 @@ pub(super) async fn exchange(
     tokio::time::timeout(patience, exchange)
         .await
         .unwrap_or_else(|_| Err("it does not answer in time".into()))
+}
+
+async fn connect(
+    address: &OperatorListen,
+) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
+    match address {
+        OperatorListen::Tcp(address) => {
+            begin(tokio::net::TcpStream::connect(crate::http::reachable(*address)).await?).await
+        }
+        #[cfg(unix)]
+        OperatorListen::Unix(path) => begin(tokio::net::UnixStream::connect(path).await?).await,
+        #[cfg(not(unix))]
+        OperatorListen::Unix(_) => Err("this system has no unix sockets".into()),
+    }
+}
+
+async fn begin<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// How a command reaches the store.
@@ -90,7 +107,7 @@ impl Running {
     ) -> Result<Value, String> {
         let door = &self.0;
         let (status, answer) =
-            exchange(door.address, &door.base_path, method, path, Some(&door.token), body, patience).await?;
+            exchange(&door.address, &door.base_path, method, path, Some(&door.token), body, patience).await?;
         if status.is_success() {
             return Ok(answer);
         }

@@ -1,5 +1,6 @@
 //! `chelseru check`: what `serve` would say, and what a running server would refuse.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,12 +43,8 @@ pub async fn check_file(config_file: &Path) -> Result<Report, String> {
     let ground = Ground::look(&loaded.config, config_file)?;
     let running = Running::find(&ground).await;
     let mut warnings = machine::warnings(&loaded);
-    let own = running
-        .as_ref()
-        .is_some_and(|running| machine::is_same_listener(running.door.address, loaded.config.server.listen));
-    if !own {
-        warnings.extend(machine::occupied_port(&loaded));
-    }
+    let own = running.as_ref().map(|running| (running.listen, &running.door.address));
+    warnings.extend(machine::occupied_ports(&loaded, own));
     let open = running.map(|running| running.open).unwrap_or_default();
     let candidate = prepare(&ground, loaded, &open).await?;
     let warnings = candidate.warnings().iter().chain(&warnings).map(ToString::to_string).collect();
@@ -65,6 +62,8 @@ async fn prepare(ground: &Ground, loaded: Loaded, open: &OpenPayments) -> Result
 /// A server that runs on the same data folder.
 struct Running {
     door: OperatorDoor,
+    /// Its public listener.
+    listen: Option<SocketAddr>,
     open: OpenPayments,
 }
 
@@ -72,11 +71,12 @@ impl Running {
     /// `None` when none runs, or it cannot say what waits.
     async fn find(ground: &Ground) -> Option<Running> {
         let door = OperatorDoor::find(&ground.data_dir).ok()?;
-        let (address, base) = (door.address, door.base_path.as_str());
+        let (address, base) = (&door.address, door.base_path.as_str());
         let token = Some(door.token.as_str());
         let asked = exchange(address, base, Method::GET, "/status/", token, None, TIMEOUT).await;
         let status = asked.ok().filter(|(status, _)| status.is_success())?.1;
-        Some(Running { open: open_payments(&status), door })
+        let listen = status["listen"]["server"].as_str().and_then(|text| text.parse().ok());
+        Some(Running { open: open_payments(&status), listen, door })
     }
 }
 

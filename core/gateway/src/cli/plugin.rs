@@ -3,31 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use chelseru_outbound::kinds::KINDS;
 use chelseru_outbound::plugins;
 use chelseru_plugin_host::{Description, Host, HostOptions, Plugin, SettingKind};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use http::Method;
 use serde_json::{Value, json};
 
+use super::ask::exchange;
 use crate::config::{self, Loaded};
+use crate::door::OperatorDoor;
 
 /// How long a running gateway may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of its status at most.
-const STATUS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
-    let (providers, running) = match ask(&loaded).await {
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    let (providers, running) = match ask(&data_dir).await {
         Ok(mut status) => (status["providers"].take(), true),
         Err(reason) => {
-            eprintln!(
-                "no gateway answers at {} ({reason}); this is what it would load:",
-                loaded.config.server.listen
-            );
+            eprintln!("no gateway answers ({reason}); this is what it would load:");
             (load_status(&loaded, config_file).await?, false)
         }
     };
@@ -66,34 +61,13 @@ pub(crate) async fn inspect(config_file: &Path, plugin: &str, as_json: bool) -> 
     Ok(())
 }
 
-/// Asks the gateway that listens where the configuration says.
-async fn ask(loaded: &Loaded) -> Result<Value, String> {
-    let server = &loaded.config.server;
-    let exchange = async {
-        let mut address = server.listen;
-        if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let request = Request::get(format!("{}/status/", server.base_path))
-            .header(header::HOST, "localhost")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("it answers {}", response.status()));
-        }
-        let body = Limited::new(response.into_body(), STATUS_BYTES_MAX);
-        let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
-    };
-    tokio::time::timeout(ASK_TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(|_| Err("it does not answer in time".into()))
+/// Asks the gateway that runs on this configuration's data folder.
+async fn ask(data_dir: &Path) -> Result<Value, String> {
+    let door = OperatorDoor::find(data_dir)?;
+    let (base, token) = (door.base_path.as_str(), Some(door.token.as_str()));
+    let (status, answer) =
+        exchange(&door.address, base, Method::GET, "/status/", token, None, ASK_TIMEOUT).await?;
+    if status.is_success() { Ok(answer) } else { Err(format!("it answers {status}")) }
 }
 
 async fn load_status(loaded: &Loaded, config_file: &Path) -> Result<Value, String> {

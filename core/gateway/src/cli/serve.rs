@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::config::Config;
+use crate::config::{Config, OperatorListen};
 use crate::keys::Accepted;
 use crate::server::{Server, ServerOptions};
 use crate::{logging, store_watch};
@@ -17,7 +17,7 @@ pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), 
     store_watch::watch(server.app().store.clone())
         .map_err(|error| format!("no thread can start: {error}"))?;
     let config = server.app().live().config.clone();
-    print_welcome(&config, &server.url(), config_file);
+    print_welcome(&config, &Urls::of(&server), config_file);
     let stop = server.stop_token();
     tokio::spawn(async move {
         stop_signal().await;
@@ -43,26 +43,49 @@ fn raise_open_files() {
 #[cfg(not(unix))]
 fn raise_open_files() {}
 
-fn print_welcome(config: &Config, url: &str, config_file: &Path) {
+/// The base addresses that a newcomer is shown.
+struct Urls {
+    public: String,
+    /// With what `curl` needs before it.
+    operator: String,
+}
+
+impl Urls {
+    fn of(server: &Server) -> Urls {
+        let operator = server.operator_url();
+        Urls {
+            public: server.url(),
+            operator: match &server.app().door.address {
+                OperatorListen::Tcp(_) => operator,
+                OperatorListen::Unix(path) => format!("--unix-socket {} {operator}", path.display()),
+            },
+        }
+    }
+}
+
+fn print_welcome(config: &Config, Urls { public: url, operator }: &Urls, config_file: &Path) {
     let mut out = std::io::stdout().lock();
     let providers = config.sms.service.names().join(", ");
     let text = if config.sandbox_selected() {
         format!(
             "\
-chelseru serves on {url}/ with SMS by {providers}.
+chelseru serves on {url}/ and operators on {operator}/ with SMS by {providers}.
 
 Log a number in:
   curl -s {url}/otp/send/ -d mobile_number=09120000000
-  curl -s {url}/sandbox/inbox/     # the sandbox shows what it would send: read the code
+  curl -s {operator}/sandbox/inbox/     # the sandbox shows what it would send: read the code
   curl -s {url}/authenticate/ -d mobile_number=09120000000 -d code=CODE
 
-Next: {url}/status/ says what is loaded; edit {config} (it is read again when you save it);
+Next: {operator}/status/ says what is loaded; edit {config} (it is read again when you save it);
 README.md takes a tour. Ctrl-C stops.
 ",
             config = config_file.display()
         )
     } else {
-        format!("chelseru serves on {url}/ with SMS by {providers}; {url}/status/ says what is loaded.\n")
+        format!(
+            "chelseru serves on {url}/ and operators on {operator}/ with SMS by {providers}; {operator}/status/ says \
+             what is loaded.\n"
+        )
     };
     // Nobody may be reading; serving goes on.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -231,7 +231,7 @@ impl Accounts {
 
 async fn ask(door: &OperatorDoor, command: &UserCommand) -> Result<Value, String> {
     let body = serde_json::to_value(command).map_err(|error| error.to_string())?;
-    let (address, token) = (door.address, Some(door.token.as_str()));
+    let (address, token) = (&door.address, Some(door.token.as_str()));
     let path = "/operator/users/";
     let (status, answer) =
         exchange(address, &door.base_path, Method::POST, path, token, Some(body), TIMEOUT).await?;

@@ -11,15 +11,18 @@ use std::sync::Arc;
 use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::login::token::TokenError;
-use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Who, holder, seen};
-use fastwebsockets::upgrade;
+use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Transport, Who, holder, seen};
+use fastwebsockets::upgrade::{self, UpgradeFut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use super::Chat;
 use crate::reply::{ERROR_CODE, Failure, Reply};
 use crate::request::{Access, Context, Request, Tokenless, header_text, not_found};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+use crate::timed::Timed;
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
@@ -199,8 +202,18 @@ fn accept(
     if let Some(protocol) = protocol {
         reply = reply.with(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    place.serve(upgrade, purpose, bytes_max);
+    place.serve(transport(upgrade), purpose, bytes_max);
     Ok(reply)
+}
+
+/// The connection itself, once hyper lets go of it.
+async fn transport(upgrade: UpgradeFut) -> Option<Transport> {
+    let upgraded = upgrade.await.ok()?.into_inner().into_inner();
+    let Ok(parts) = upgraded.downcast::<TokioIo<Timed<TcpStream>>>() else {
+        tracing::error!("a connection is not what the listener makes");
+        return None;
+    };
+    Some(Transport { stream: parts.io.into_inner().into_inner(), read: parts.read_buf })
 }
 
 /// A client's wishes for a socket, beside its path.

@@ -11,13 +11,13 @@ use super::Money;
 use crate::fields::Fields;
 use crate::generation::Generation;
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Context, Loopback, Request, not_found};
+use crate::request::{Access, ByOperator, Context, Request, not_found};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[Route {
     path: "/sandbox/pay/{reference}/",
     name: "Sandbox Bank",
-    access: Access::Loopback,
+    access: Access::Operator,
     kind: Kind::When(is_selected),
     operations: &[
         Operation {
@@ -52,7 +52,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 const HTML: &str = "text/html; charset=utf-8";
 
 /// `GET`: shows the amount and the payer's choices.
-async fn page(money: Arc<Money>, request: Request<Loopback>) -> Answer {
+async fn page(money: Arc<Money>, request: Request<ByOperator>) -> Answer {
     let (_, session) = session(&money, &request)?;
     let body = match session.state {
         BankState::Waiting => format!(
@@ -70,7 +70,7 @@ async fn page(money: Arc<Money>, request: Request<Loopback>) -> Answer {
 }
 
 /// `POST`: takes the payer's decision and sends the browser back as a bank does, except for a lost callback.
-async fn decide(money: Arc<Money>, request: Request<Loopback, Fields>) -> Answer {
+async fn decide(money: Arc<Money>, request: Request<ByOperator, Fields>) -> Answer {
     let (bank, session) = session(&money, &request)?;
     let reference = request.parameter("reference");
     let (decision, status, lost) = match request.body.value("action").and_then(Value::as_str) {

@@ -11,7 +11,7 @@ use chelseru_domain::money::payment::gateway::GatewayError;
 use chelseru_domain::money::payment::verdict::hold;
 use chelseru_domain::money::payment::{CreateError, PayMode, Payment, PaymentRequest, PaymentStart};
 use chelseru_domain::money::{self, Currency};
-use http::{StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Money;
@@ -181,7 +181,8 @@ fn currency(fields: &mut Fields, unit: Currency) {
 }
 
 /// Where the bank sends the payer: what the client asked for, when the configuration allows it; else the
-/// configuration's, else this gateway's own address for clients of this machine.
+/// configuration's, else `payment/verify/` under the gateway's own address as the configuration knows it. The Host
+/// header is the client's word, so it never counts.
 fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option<String>) -> Option<String> {
     let rules = &money.rules;
     if let Some(url) = asked {
@@ -194,23 +195,19 @@ fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option
     if !rules.callback_url.is_empty() {
         return Some(rules.callback_url.clone());
     }
-    // The Host header is the client's word, so it counts only for a client on this machine.
-    if context.is_local() {
-        return Some(format!(
-            "http://{}{}/payment/verify/",
-            context.header(header::HOST),
-            context.base_path()
-        ));
+    if let Some(own) = context.own_url() {
+        return Some(format!("{own}{}/payment/verify/", context.base_path()));
     }
-    fields.refuse("callback_url", "Name one, or let the configuration name payment.callback_url.");
+    let text = "Name one, or let the configuration name payment.callback_url or server.public_url.";
+    fields.refuse("callback_url", text);
     None
 }
 
 fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> Value {
-    // The built-in bank returns a path. Its page serves clients on this machine, under the host name that they use.
-    let url = match start.redirect.url.strip_prefix('/') {
-        Some(path) => format!("http://{}/{path}", context.header(header::HOST)),
-        None => start.redirect.url.clone(),
+    // The built-in bank returns a path. Its page is on the operators' listener.
+    let url = match start.redirect.url.starts_with('/') {
+        true => format!("{}{}", context.operator_url(), start.redirect.url),
+        false => start.redirect.url.clone(),
     };
     let fields = start.redirect.fields.iter();
     let form: Vec<_> = fields.map(|(name, value)| json!({"name": name, "value": value})).collect();

@@ -166,7 +166,7 @@ fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'st
         Access::Open | Access::Sender | Access::Link => {
             errors.push((401, "The token that was sent is not valid."));
         }
-        Access::Loopback => errors.push((404, "For clients on this machine only.")),
+        Access::Operator => errors.push((404, "Asked on server.listen, or without the data folder's token.")),
         Access::Tokenless => {}
     }
     if group.tag == "chat" {
@@ -192,7 +192,7 @@ fn security(access: Access) -> Option<Value> {
         Access::User => Some(json!([{"bearer": []}])),
         Access::Sender => Some(json!([{"apiKey": []}, {"bearer": []}])),
         Access::Link => Some(json!([{"bearer": []}, {}])),
-        Access::Open | Access::Tokenless | Access::Loopback => None,
+        Access::Open | Access::Tokenless | Access::Operator => None,
     }
 }
 

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::Operator;
 use crate::fields::{Fields, Text};
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Loopback, Request, not_found};
+use crate::request::{Access, ByOperator, Request, not_found};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
         path: "/operator/apikeys/",
         name: "API Keys",
-        access: Access::Loopback,
+        access: Access::Operator,
         kind: Kind::Plain,
         operations: &[
             Operation {
@@ -53,7 +53,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         path: "/operator/apikeys/revoke/",
         name: "API Key Revoke",
-        access: Access::Loopback,
+        access: Access::Operator,
         kind: Kind::Plain,
         operations: &[Operation {
             verb: Verb::Post,
@@ -70,7 +70,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 /// `GET operator/apikeys/`.
-async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
+async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     operator.admit(&request)?;
     let keys = operator.api_keys.list().map_err(|error| failed(&error))?;
     let results: Vec<_> = keys.iter().map(api_key_json).collect();
@@ -78,7 +78,7 @@ async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
 }
 
 /// `POST operator/apikeys/`: `scope`, `name`, `daily_cap`.
-async fn create(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+async fn create(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     operator.admit(&request)?;
     let mut fields = request.body;
     let scope = fields.required("scope", Text { chars_max: 20 });
@@ -99,7 +99,7 @@ async fn create(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> 
 }
 
 /// `POST operator/apikeys/revoke/`: `id`.
-async fn revoke(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+async fn revoke(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     operator.admit(&request)?;
     let id = request.body.value("id").and_then(Value::as_u64).unwrap_or(0);
     if !operator.api_keys.revoke(id).await.map_err(|error| failed(&error))? {

@@ -10,13 +10,13 @@ use serde_json::json;
 use super::Operator;
 use crate::fields::{Fields, Text};
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Loopback, Request};
+use crate::request::{Access, ByOperator, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[Route {
     path: "/operator/backup/",
     name: "Backup",
-    access: Access::Loopback,
+    access: Access::Operator,
     kind: Kind::Plain,
     operations: &[Operation {
         verb: Verb::Post,
@@ -36,7 +36,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 /// `POST operator/backup/`: `folder`, an absolute path. Goes on when the client goes away.
-async fn backup(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+async fn backup(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     operator.admit(&request)?;
     let mut fields = request.body;
     let folder = fields.required("folder", Text { chars_max: 4096 });

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use super::Operator;
 use crate::generation::Generation;
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Loopback, Request};
+use crate::request::{Access, ByOperator, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[Route {
     path: "/sandbox/inbox/",
     name: "Sandbox Inbox",
-    access: Access::Loopback,
+    access: Access::Operator,
     kind: Kind::When(is_selected),
     operations: &[Operation {
         verb: Verb::Get,
@@ -32,7 +32,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 /// `GET sandbox/inbox/?mobile_number=`: the messages, newest first.
-async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
+async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     let number = request.query("mobile_number").map(|text| PhoneNumber::parse(&text)).transpose();
     let number = number.map_err(|error| Failure::field("mobile_number", error.to_string()))?;
     let shown = operator.inbox.as_ref().map(|inbox| inbox.list(number.as_ref())).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! What operators do: accounts, API keys, webhooks, backups, the audit log, status and metrics.
 //!
-//! All but `health/`, `openapi.json` and `audit/` answer clients on this machine only, and what changes something wants
-//! the token of the data folder as well: whoever can read that folder could read the store beside it. Reading order:
-//! `users`, `api_key`, `webhook`, `backup`, `audit`, `status`, `health`, `inbox`.
+//! All but `health/`, `openapi.json` and `audit/` are served by the operators' listener alone, and what changes
+//! something wants the token of the data folder as well: whoever can read that folder could read the store beside it. Reading
+//! order: `users`, `api_key`, `webhook`, `backup`, `audit`, `status`, `ready`, `health`, `inbox`.
 
 pub mod users;
 
@@ -12,6 +12,7 @@ pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod health;
 pub(crate) mod inbox;
+pub(crate) mod ready;
 pub(crate) mod status;
 pub(crate) mod webhook;
 

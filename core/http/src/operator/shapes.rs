@@ -30,6 +30,6 @@ pub(crate) fn shapes() -> Value {
         })),
         "Replayed": object(json!({"replayed": whole()})),
         "Copied": object(json!({"records": whole(), "files": whole()})),
-        "Health": object(json!({"status": {"enum": ["ok", "store_failed"]}})),
+        "Health": object(json!({"status": {"enum": ["ok", "store_failed", "store_stalled", "storage_full", "stopping"]}})),
     })
 }

@@ -6,14 +6,14 @@ use http::StatusCode;
 
 use super::Operator;
 use crate::reply::Reply;
-use crate::request::{Access, Loopback, Request};
+use crate::request::{Access, ByOperator, Request};
 use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
         path: "/status/",
         name: "Status",
-        access: Access::Loopback,
+        access: Access::Operator,
         kind: Kind::Plain,
         operations: &[Operation {
             verb: Verb::Get,
@@ -30,7 +30,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         path: "/metrics/",
         name: "Metrics",
-        access: Access::Loopback,
+        access: Access::Operator,
         kind: Kind::Plain,
         operations: &[Operation {
             verb: Verb::Get,
@@ -47,12 +47,12 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 /// `GET status/`: version, providers, configuration and refusals.
-async fn status(operator: Arc<Operator>, _: Request<Loopback>) -> Answer {
+async fn status(operator: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &operator.overview.status()))
 }
 
 /// `GET metrics/`: the Prometheus text format.
-async fn metrics(operator: Arc<Operator>, _: Request<Loopback>) -> Answer {
+async fn metrics(operator: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(Reply::text(StatusCode::OK, content_type, operator.overview.metrics()))
 }

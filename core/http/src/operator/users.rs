@@ -19,13 +19,13 @@ use super::Operator;
 use crate::fields::Fields;
 use crate::login::me::user_json;
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Loopback, Request};
+use crate::request::{Access, ByOperator, Request};
 use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[Route {
     path: "/operator/users/",
     name: "Operator Users",
-    access: Access::Loopback,
+    access: Access::Operator,
     kind: Kind::Plain,
     operations: &[Operation {
         verb: Verb::Post,
@@ -44,7 +44,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 /// `POST operator/users/`: a command of `chelseru user`, from this machine and with the token of the data folder.
-async fn command(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+async fn command(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     if !operator.token.is_known(&request) {
         let text = "The operator token is missing or wrong.";
         return Err(Failure::error(StatusCode::FORBIDDEN, "operator_token_wrong", text));

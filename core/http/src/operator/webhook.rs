@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use super::Operator;
 use crate::fields::Fields;
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Loopback, Request};
+use crate::request::{Access, ByOperator, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[Route {
     path: "/operator/webhooks/",
     name: "Webhooks",
-    access: Access::Loopback,
+    access: Access::Operator,
     kind: Kind::Plain,
     operations: &[
         Operation {
@@ -56,7 +56,7 @@ const EVENTS_MAX: usize = 100;
 const REPLAY_MAX: usize = 10_000;
 
 /// `GET operator/webhooks/?before=&dead=`: events with their deliveries, newest first.
-async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
+async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     operator.admit(&request)?;
     let before = request.query("before").and_then(|text| webhook::event_of(&text));
     let dead = request.query("dead").is_some_and(|text| text == "true");
@@ -66,7 +66,7 @@ async fn list(operator: Arc<Operator>, request: Request<Loopback>) -> Answer {
 }
 
 /// `POST operator/webhooks/`: replays `event`, or every dead event without it; with `endpoint`, to that one only.
-async fn replay(operator: Arc<Operator>, request: Request<Loopback, Fields>) -> Answer {
+async fn replay(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     operator.admit(&request)?;
     let text = |name: &str| request.body.value(name).and_then(Value::as_str).map(str::to_owned);
     let endpoint = text("endpoint");

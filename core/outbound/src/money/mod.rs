@@ -23,7 +23,11 @@ use crate::kinds::PAYMENT_KIND;
 use crate::plugins::Providers;
 
 /// Every entry that takes payments, the selected one first.
-pub struct PluginPaymentGateways(Vec<Arc<dyn PaymentGateway>>);
+pub struct PluginPaymentGateways {
+    all: Vec<Arc<dyn PaymentGateway>>,
+    /// The name of the one that takes new payments; empty when none does.
+    selected: String,
+}
 
 impl PluginPaymentGateways {
     /// Builds the bridge to every loaded payment plugin, and asks each for its rules.
@@ -47,20 +51,20 @@ impl PluginPaymentGateways {
         // Always there, so that what was begun in it can end; selected only when the configuration says so.
         all.push(sandbox.clone());
         all.sort_by_key(|gateway| gateway.name() != config.payment.gateway);
-        Ok(PluginPaymentGateways(all))
+        Ok(PluginPaymentGateways { all, selected: config.payment.gateway.clone() })
     }
 }
 
 impl PaymentGateways for PluginPaymentGateways {
     fn selected(&self) -> Option<Arc<dyn PaymentGateway>> {
-        self.0.first().cloned()
+        self.by_name(&self.selected)
     }
 
     fn by_name(&self, name: &str) -> Option<Arc<dyn PaymentGateway>> {
-        self.0.iter().find(|gateway| gateway.name() == name).cloned()
+        self.all.iter().find(|gateway| gateway.name() == name).cloned()
     }
 
     fn all(&self) -> Vec<Arc<dyn PaymentGateway>> {
-        self.0.clone()
+        self.all.clone()
     }
 }
