@@ -301,9 +301,9 @@ async fn history() {
     for (room, messages) in rooms.into_iter().zip([SHORT, LONG]) {
         let (sender, mut done) = tokio::sync::mpsc::channel::<()>(1024);
         let mut waiting = 0;
+        let entry = gateway.app.chat.enter(room).await.expect("read");
         for _ in 0..messages {
             let post = Post {
-                room,
                 sender: UserId(1),
                 sender_name: "G0-1".into(),
                 body: MessageBody {
@@ -318,7 +318,7 @@ async fn history() {
             gateway
                 .app
                 .chat
-                .post(post, move |result| {
+                .post(&entry, post, move |result| {
                     result.expect("posted");
                     let _ = sender.try_send(());
                 })

@@ -154,13 +154,14 @@ async fn balance_reads(count: u64) -> BalanceReads {
     }
     // Visits users in an order that defeats caches.
     let users = || (0..READS as u64).map(|n| 1 + n.wrapping_mul(0x9E37_79B9) % USERS);
-    let inside = sorted(users().map(|user| {
+    let mut inside = Vec::with_capacity(READS);
+    for user in users() {
         let started = Instant::now();
-        let balance = store.wallet_balance(UserId(user)).expect("readable");
-        let took = started.elapsed();
+        let balance = store.wallet_balance(UserId(user)).await.expect("readable");
+        inside.push(started.elapsed());
         assert!(balance.available > 0);
-        took
-    }));
+    }
+    let inside = sorted(inside.into_iter());
     let (url, users) = (gateway.url.clone(), users().collect::<Vec<_>>());
     let requests = tokio::task::spawn_blocking(move || {
         let mut connection = Connection::open(&url);
@@ -210,7 +211,7 @@ pub(crate) fn run() {
             median(posted),
             median(posted_shares)
         );
-        let report = gateway.app.store.ledger_verify().expect("readable");
+        let report = gateway.app.store.ledger_verify().await.expect("readable");
         assert_eq!(report.difference, None);
         println!("ledger verify afterwards: right, {} postings", report.postings);
         drop((gateway, simulator));

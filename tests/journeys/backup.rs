@@ -127,17 +127,17 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
 
     // Who had the key copied, and from where this store came, is recorded: "second" holds what was written before it.
     let store = Store::open(at.join("data/db"), StoreOptions::default()).expect("a store");
-    let of = |event: &str| {
+    let of = async |event: &str| {
         let query = AuditQuery {
             event: Some(event.to_owned()),
             limit: 10,
             look_max: 1_000_000,
             ..AuditQuery::default()
         };
-        let entries = store.audit_page(&query).expect("read").entries;
+        let entries = store.audit_page(&query).await.expect("read").entries;
         entries.into_iter().map(|entry| entry.draft.subject).collect::<Vec<_>>()
     };
     let absolute = |name: &str| at.join(name).display().to_string();
-    assert_eq!(of("backup_written"), [absolute("third"), absolute("first")]);
-    assert_eq!(of("backup_restored"), [absolute("second")]);
+    assert_eq!(of("backup_written").await, [absolute("third"), absolute("first")]);
+    assert_eq!(of("backup_restored").await, [absolute("second")]);
 }

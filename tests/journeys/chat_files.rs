@@ -271,7 +271,7 @@ async fn sizes_and_quota_have_edges() {
     assert_eq!(street.collected().await, 4);
     street.clock.advance(Duration::from_secs(2));
     assert_eq!(street.collected().await, 0);
-    assert_eq!(street.gateway.app.store.chat_file_bytes(UserId(1)).expect("read"), 0);
+    assert_eq!(street.gateway.app.store.chat_file_bytes(UserId(1)).await.expect("read"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +294,7 @@ async fn all_files_together_have_a_bound() {
     // What nobody sent goes after a day, and makes place.
     street.pass(24 * 3600 + 1).await;
     assert_eq!(street.collected().await, 0);
-    assert_eq!(street.gateway.app.store.chat_file_total().expect("read"), 0);
+    assert_eq!(street.gateway.app.store.chat_file_total().await.expect("read"), 0);
     for (user, size) in [(1, 1000), (2, 1000), (2, 1000)] {
         assert_eq!(street.upload(user, "a.bin", &vec![7; size]).await.status, 201);
     }

@@ -96,7 +96,7 @@ async fn a_flood_is_refused_frame_by_frame_and_then_closed() {
     let seconds = started.elapsed().as_secs_f64();
     assert!(stored >= 100 && f64::from(stored) <= 101.0 + 50.0 * seconds, "{stored} in {seconds} s");
     assert_eq!(refused, 100);
-    let kept = chat.gateway.app.store.chat_last_seq(room).expect("readable");
+    let kept = chat.gateway.app.store.chat_last_seq(room).await.expect("readable");
     assert!(kept >= u64::from(stored), "what was acknowledged is kept");
 }
 
@@ -138,7 +138,7 @@ async fn a_stopped_reader_is_closed_hinders_nobody_and_loses_nothing() {
     for seq in seen + 1..=posted {
         assert_eq!(again.json_of("chat_message").await["seq"], seq);
     }
-    let members = chat.gateway.app.chat.room(room, UserId(2)).expect("a member");
+    let members = chat.gateway.app.chat.room(room, UserId(2)).await.expect("a member");
     assert_eq!(members.last_seq, posted);
 }
 

@@ -18,10 +18,10 @@ use crate::chat_socket::Chat;
 const FAST: &str = "[chat]\nframes_per_second_max = 100000\nresume_max = 100000\nqueue_frames_max = 100000\n";
 
 /// Texts of a room's messages by number, as stored; `None` for deleted ones.
-fn stored(chat: &Chat, room: RoomId) -> BTreeMap<u64, Option<String>> {
+async fn stored(chat: &Chat, room: RoomId) -> BTreeMap<u64, Option<String>> {
     let store = &chat.gateway.app.store;
-    let last = store.chat_last_seq(room).expect("readable");
-    let messages = store.chat_gap(room, 0, last).expect("readable");
+    let last = store.chat_last_seq(room).await.expect("readable");
+    let messages = store.chat_gap(room, 0, last).await.expect("readable");
     let text = |deleted: bool, text: String| (!deleted).then_some(text);
     messages.into_iter().map(|message| (message.seq, text(message.deleted, message.body.text))).collect()
 }
@@ -52,7 +52,7 @@ async fn stored_order_is_seen_order_under_64_senders() {
     });
     let seen = futures_util::future::join_all(seen).await;
     let stored: Vec<(u64, String)> =
-        stored(&chat, room).into_iter().map(|(seq, text)| (seq, text.expect("kept"))).collect();
+        stored(&chat, room).await.into_iter().map(|(seq, text)| (seq, text.expect("kept"))).collect();
     assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=SENDERS * EACH as u64), "numbers without gaps");
     for seen in seen {
         assert_eq!(seen.expect("no panic"), stored);
@@ -103,7 +103,7 @@ async fn a_hundred_cuts_under_load_lose_and_double_nothing() {
     done.store(true, Ordering::Relaxed);
     load.await.expect("no panic");
     let stored: Vec<(u64, String)> =
-        stored(&chat, room).into_iter().map(|(seq, text)| (seq, text.expect("kept"))).collect();
+        stored(&chat, room).await.into_iter().map(|(seq, text)| (seq, text.expect("kept"))).collect();
     assert!(stored.len() > 100, "{} messages are some load", stored.len());
     for (user, mut seen) in (1..).zip(lists) {
         let mut socket = resume(&chat, room, user, seen.last().map_or(0, |(seq, _)| *seq)).await;
@@ -276,7 +276,7 @@ async fn a_random_history_of_cuts_duplicates_and_restarts_agrees_with_the_store(
                 }
             }
             50..65 => {
-                let last = chat.gateway.app.store.chat_last_seq(room).expect("readable");
+                let last = chat.gateway.app.store.chat_last_seq(room).await.expect("readable");
                 if last > 0 {
                     let seq = random.below(last) + 1;
                     let body = MessageBody {
@@ -317,17 +317,18 @@ async fn a_random_history_of_cuts_duplicates_and_restarts_agrees_with_the_store(
         let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
         loop {
             client.settle().await;
-            let heads = |room: u64| {
-                let facts = chat.gateway.app.store.chat_facts(RoomId(room), UserId(0)).expect("readable");
+            let heads = async |room: u64| {
+                let facts =
+                    chat.gateway.app.store.chat_facts(RoomId(room), UserId(0)).await.expect("readable");
                 (
-                    chat.gateway.app.store.chat_last_seq(RoomId(room)).expect("readable"),
+                    chat.gateway.app.store.chat_last_seq(RoomId(room)).await.expect("readable"),
                     facts.expect("a room").room.revision,
                 )
             };
-            let behind = client
-                .rooms
-                .iter()
-                .any(|(room, known)| *room != 0 && (known.seq, known.revision) != heads(*room));
+            let mut behind = false;
+            for (room, known) in client.rooms.iter().filter(|(room, _)| **room != 0) {
+                behind |= (known.seq, known.revision) != heads(*room).await;
+            }
             if client.unanswered.is_empty() && !behind {
                 break;
             }
@@ -336,7 +337,7 @@ async fn a_random_history_of_cuts_duplicates_and_restarts_agrees_with_the_store(
         }
     }
     for room in &rooms {
-        let truth = stored(&chat, *room);
+        let truth = stored(&chat, *room).await;
         for client in &mut clients {
             // A later client's resent messages reach the earlier ones, too.
             client.settle().await;
@@ -345,11 +346,11 @@ async fn a_random_history_of_cuts_duplicates_and_restarts_agrees_with_the_store(
                 "seed {seed}: user {}, room {}",
                 client.user, room.0
             );
-            let summary = chat.gateway.app.chat.room(*room, UserId(client.user)).expect("a member");
+            let summary = chat.gateway.app.chat.room(*room, UserId(client.user)).await.expect("a member");
             let recount = chat.gateway.app.store.chat_unread_recount(*room, UserId(client.user));
             assert_eq!(
                 Some(summary.unread),
-                recount.expect("readable"),
+                recount.await.expect("readable"),
                 "seed {seed}: unread of {}",
                 client.user
             );
@@ -358,8 +359,8 @@ async fn a_random_history_of_cuts_duplicates_and_restarts_agrees_with_the_store(
     // Every client id that was sent is one message.
     let mut by_id = BTreeMap::new();
     for room in &rooms {
-        let last = chat.gateway.app.store.chat_last_seq(*room).expect("readable");
-        for message in chat.gateway.app.store.chat_gap(*room, 0, last).expect("readable") {
+        let last = chat.gateway.app.store.chat_last_seq(*room).await.expect("readable");
+        for message in chat.gateway.app.store.chat_gap(*room, 0, last).await.expect("readable") {
             let id = message.client_id.expect("all of them have one");
             assert!(
                 by_id.insert((message.sender.0, id), ()).is_none(),

@@ -122,14 +122,13 @@ impl Town {
 
     async fn say(&self, room: RoomId, user: u64, file: Option<FileId>) -> u64 {
         let post = Post {
-            room,
             sender: UserId(user),
             sender_name: "x".into(),
             body: MessageBody { kind: "text".into(), text: "own".into(), ..MessageBody::default() },
             file,
             client_id: None,
         };
-        let posted = self.gateway.app.chat.post_and_wait(post).await.expect("posted");
+        let posted = self.gateway.app.chat.post_and_wait(room, post).await.expect("posted");
         message_id(room, posted.view.message.seq)
     }
 
@@ -168,7 +167,7 @@ impl Town {
         }
         let file = self.file(room, TARGET).await;
         self.say(room, TARGET, Some(file)).await;
-        let link = chat.file(file).expect("read").expect("a file").path();
+        let link = chat.file(file).await.expect("read").expect("a file").path();
         let admin = Access::ALL.into_iter().filter(|access| *access != Access::ReadOnly);
         self.change(room, RoomRequest::Grant(UserId(2), admin.fold(Rights::NONE, Rights::with))).await;
         self.change(room, RoomRequest::Grant(UserId(4), Rights::of(&[Access::ReadOnly]))).await;
@@ -662,7 +661,8 @@ async fn unread_counts_equal_a_recount_after_any_requests() {
             for user in 1..=3 {
                 let shown = town.room(user, &room).await["unread_count"].as_u64();
                 let id = RoomId(room.as_u64().expect("a number"));
-                let counted = town.gateway.app.store.chat_unread_recount(id, UserId(user)).expect("read");
+                let counted =
+                    town.gateway.app.store.chat_unread_recount(id, UserId(user)).await.expect("read");
                 assert_eq!(shown, counted, "step {step}, user {user}, CHELSERU_SEED={seed}");
             }
         }

@@ -120,7 +120,7 @@ impl Chat {
     /// A message of a user, or the room's first when it takes none.
     async fn post_if_open(&self, room: RoomId, user: u64) -> u64 {
         let facts = self.gateway.app.chat.check(room, UserId(user), chelseru_domain::chat::Action::Post);
-        if facts.is_ok() { self.post(room, user, "another's").await } else { 1 }
+        if facts.await.is_ok() { self.post(room, user, "another's").await } else { 1 }
     }
 }
 

@@ -58,14 +58,13 @@ impl Chat {
 
     pub(crate) async fn post(&self, room: RoomId, sender: u64, text: &str) -> u64 {
         let post = Post {
-            room,
             sender: UserId(sender),
-            sender_name: self.gateway.app.chat.name(UserId(sender)),
+            sender_name: self.gateway.app.chat.name(UserId(sender)).await,
             body: MessageBody { kind: "text".into(), text: text.into(), ..MessageBody::default() },
             file: None,
             client_id: None,
         };
-        self.gateway.app.chat.post_and_wait(post).await.expect("posted").view.message.seq
+        self.gateway.app.chat.post_and_wait(room, post).await.expect("posted").view.message.seq
     }
 
     /// A room's socket as the original's clients open it.
@@ -319,7 +318,7 @@ async fn signals_reach_both_kinds_of_clients_and_are_not_stored() {
     assert_eq!(original.json().await, signal);
     let got = extended.json_of("webrtc_signal").await;
     assert_eq!((&got["signal"], &got["sender"]["id"]), (&signal, &json!(1)));
-    assert_eq!(chat.gateway.app.store.chat_last_seq(room).expect("readable"), 0);
+    assert_eq!(chat.gateway.app.store.chat_last_seq(room).await.expect("readable"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -336,7 +335,12 @@ async fn a_resume_brings_exactly_the_gap_or_says_reset() {
             let message = socket.json().await;
             assert_eq!((&message["type"], &message["seq"]), (&json!("chat_message"), &json!(seq)), "{since}");
         }
-        chat.gateway.app.chat.check(room, UserId(2), chelseru_domain::chat::Action::See).expect("a member");
+        chat.gateway
+            .app
+            .chat
+            .check(room, UserId(2), chelseru_domain::chat::Action::See)
+            .await
+            .expect("a member");
         assert!(socket.is_quiet(Duration::from_millis(30)).await, "{since}: nothing twice");
     }
     for since in ["4", "126"] {
@@ -429,7 +433,7 @@ async fn requests_and_sockets_share_messages_ids_and_bounds() {
     let again = post("by socket", "s-1").await;
     assert_eq!((again.status, &again.body["id"]), (200, &ack["id"]), "{again:?}");
     assert_eq!(socket.json_of("chat_message").await["message"], "by socket");
-    assert_eq!(chat.gateway.app.store.chat_last_seq(room).expect("readable"), 2);
+    assert_eq!(chat.gateway.app.store.chat_last_seq(room).await.expect("readable"), 2);
 
     // An edit of the configuration acts on what comes next.
     chat.gateway.edit_config("[chat]\ntext_chars_max = 5\norigins = [\"https://app.example\"]\n");

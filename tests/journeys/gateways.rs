@@ -143,7 +143,7 @@ async fn zarinpal_is_paid_and_the_wallet_charged() {
         .collect();
     let rial = Some("50000".to_owned());
     assert_eq!(amounts, [("request".to_owned(), rial.clone()), ("verify".to_owned(), rial)]);
-    street.shop.check_ledger();
+    street.shop.check_ledger().await;
 }
 
 /// Defect 17.
@@ -189,7 +189,7 @@ async fn silence_after_paying_is_pending_and_settles_once() {
             assert_eq!(street.shop.balance().await, 5000 * before, "{gateway} {kind:?}");
             street.settles(&details).await;
             assert_eq!(street.shop.balance().await, 5000 * (before + 1), "{gateway} {kind:?}");
-            street.shop.check_ledger();
+            street.shop.check_ledger().await;
         }
     }
 }
@@ -209,7 +209,7 @@ async fn a_doubled_callback_credits_once_and_is_answered_alike() {
             assert_eq!(answers[0].body, answers[1].body, "{gateway}");
             assert_eq!(street.shop.balance().await, balance, "{gateway}");
         }
-        street.shop.check_ledger();
+        street.shop.check_ledger().await;
     }
 }
 
@@ -239,8 +239,8 @@ async fn money_that_a_gateway_returned_is_marked_and_never_credited() {
         let asked = std::time::Instant::now();
         let payments = &shop.gateway.app.store;
         let id = chelseru_store::PaymentId(details["id"].as_u64().expect("a number"));
-        let attempts = || payments.payment_get(id).expect("readable").expect("there").attempts;
-        while attempts() == 0 {
+        let attempts = async || payments.payment_get(id).await.expect("readable").expect("there").attempts;
+        while attempts().await == 0 {
             assert!(asked.elapsed() < chelseru_tests::PATIENCE, "{provider}: nobody asks");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -252,7 +252,7 @@ async fn money_that_a_gateway_returned_is_marked_and_never_credited() {
         let payment = shop.get(&format!("/payment/{}/", details["id"])).await;
         assert_eq!(payment.body["reason"], "returned", "{payment:?}");
         assert_eq!(shop.balance().await, 0, "{gateway}");
-        shop.check_ledger();
+        shop.check_ledger().await;
     }
 }
 
@@ -313,7 +313,7 @@ async fn an_answer_about_another_amount_or_receipt_is_not_credited() {
         assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), paid);
     }
     assert_eq!(street.shop.balance().await, 5000);
-    street.shop.check_ledger();
+    street.shop.check_ledger().await;
 }
 
 /// Questions, invented requests and a NOK before the payer has paid: a callback is a hint, and "not paid yet" is no
@@ -349,7 +349,7 @@ async fn what_comes_before_the_payer_paid_ends_nothing() {
         let back = street.simulator.come_back(code, Back::Once).await.expect("answered");
         assert!(back[0].body.contains("\"is_pay\":1"), "{gateway}: {back:?}");
         assert_eq!(street.shop.balance().await, 5000, "{gateway}");
-        street.shop.check_ledger();
+        street.shop.check_ledger().await;
     }
 }
 
@@ -401,7 +401,7 @@ async fn money_that_a_gateway_takes_after_the_end_is_credited_from_its_list() {
     let payment = street.shop.get(&format!("/payment/{}/", details["id"])).await;
     assert_eq!(payment.body["reason"], "after_cancelled", "{payment:?}");
     assert_eq!(street.shop.balance().await, 5000);
-    street.shop.check_ledger();
+    street.shop.check_ledger().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -525,7 +525,7 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     }
     street.clock.advance(Duration::from_secs(31 * 60));
     let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
-    while street.shop.gateway.app.store.payments_open("ZARINPAL_COM", 9).expect("readable") > 0 {
+    while street.shop.gateway.app.store.payments_open("ZARINPAL_COM", 9).await.expect("readable") > 0 {
         assert!(std::time::Instant::now() < until, "a payment stays open");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -564,7 +564,7 @@ async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payme
         live.identity.audit().flush().await;
         let refusals =
             AuditQuery { event: Some("plugin_refused".to_owned()), limit: 1, ..AuditQuery::default() };
-        let refusals = live.identity.audit().page(refusals).expect("read").entries;
+        let refusals = live.identity.audit().page(refusals).await.expect("read").entries;
         let draft = &refusals[0].draft;
         let told = (draft.subject.as_str(), draft.detail.as_str());
         assert_eq!(told, ("ZARINPAL_COM", "open payments: 1"), "{what}");
@@ -647,7 +647,7 @@ async fn a_payment_is_given_back_by_asking_its_gateway() {
     let late = reverse(&fourth, json!({})).await;
     assert_eq!((late.status, shop.balance().await), (400, json!(5000)), "{late:?}");
     assert!(late.text.contains("30 minutes"), "{late:?}");
-    shop.check_ledger();
+    shop.check_ledger().await;
 }
 
 /// PayPing gives back what was made for that, which is a setting.

@@ -315,7 +315,7 @@ async fn every_security_event_is_recorded() {
 
     gateway.app.live().identity.audit().flush().await;
     let query = chelseru_domain::operator::audit::AuditQuery { limit: 1000, ..Default::default() };
-    let entries = gateway.app.live().identity.audit().page(query).expect("read").entries;
+    let entries = gateway.app.live().identity.audit().page(query).await.expect("read").entries;
     let has = |event: &str, subject: &str, detail: &str| {
         entries.iter().any(|entry| {
             let draft = &entry.draft;
@@ -363,7 +363,7 @@ async fn recorded(gateway: &TestGateway, event: &str, detail: &str) {
         live.identity.audit().flush().await;
         let event = Some(event.to_owned()).filter(|event| !event.is_empty());
         let query = chelseru_domain::operator::audit::AuditQuery { event, limit: 1000, ..Default::default() };
-        let entries = live.identity.audit().page(query).expect("read").entries;
+        let entries = live.identity.audit().page(query).await.expect("read").entries;
         if entries.iter().any(|entry| entry.draft.detail.contains(detail)) {
             return;
         }
@@ -650,7 +650,7 @@ async fn the_audit_log_keeps_as_many_records_as_configured() {
     }
     log.flush().await;
     let query = chelseru_domain::operator::audit::AuditQuery { limit: 5000, ..Default::default() };
-    let page = log.page(query).expect("read");
+    let page = log.page(query).await.expect("read");
     // What the start records takes an operator, and is bounded apart.
     assert_eq!((page.entries.len(), page.entries[0].id), (1000 + 2, 1302));
     assert_eq!(page.entries[999].id, 303);

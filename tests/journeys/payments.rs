@@ -100,8 +100,8 @@ impl Shop {
         }
     }
 
-    pub(crate) fn check_ledger(&self) {
-        let report = self.gateway.app.store.ledger_verify().expect("readable");
+    pub(crate) async fn check_ledger(&self) {
+        let report = self.gateway.app.store.ledger_verify().await.expect("readable");
         assert_eq!(report.difference, None);
     }
 }
@@ -128,7 +128,7 @@ async fn a_newcomer_pays_at_once() {
         format!("/payment/verify/?Authority={}&Status=OK", details["authority"].as_str().expect("text"));
     assert_eq!(shop.gateway.get(&url, None).await.body, paid.body);
     assert_eq!(shop.balance().await, 1000);
-    shop.check_ledger();
+    shop.check_ledger().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +164,7 @@ async fn a_restart_loses_no_payment_and_credits_none_twice() {
     let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
     let shop = Shop { gateway, login };
     assert_eq!(shop.balance().await, 1000);
-    shop.check_ledger();
+    shop.check_ledger().await;
 }
 
 /// Defect 15, and the answer is one for all.
@@ -196,7 +196,7 @@ async fn a_hundred_callbacks_charge_the_wallet_once() {
     assert_eq!(bodies[0]["details"]["is_pay"], 1);
     assert!(bodies.iter().all(|body| *body == bodies[0]));
     assert_eq!(shop.balance().await, 5000);
-    shop.check_ledger();
+    shop.check_ledger().await;
 }
 
 /// Defect 16.
@@ -322,7 +322,7 @@ async fn an_idempotency_key_makes_one_payment_and_one_spend() {
     let other = shop.post_with("/wallet/spend/", json!({"amount": 301}), &key).await;
     assert_eq!(other.status, 422);
     assert_eq!(shop.balance().await, 700);
-    shop.check_ledger();
+    shop.check_ledger().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,7 +366,7 @@ async fn holds_are_captured_voided_and_refunds_bounded_by_the_staff() {
     assert_eq!((part.status, &part.body["payment"]["refunded"]), (201, &json!(250)), "{part:?}");
     assert_eq!(shop.post(&refund, json!({"amount": 750.1})).await.status, 400);
     assert_eq!(shop.balance().await, 650);
-    shop.check_ledger();
+    shop.check_ledger().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -455,7 +455,7 @@ async fn the_virtual_bank_gives_back_what_was_paid() {
     assert_eq!(shop.gateway.status().await["payment"]["reversals"], 0);
     let wrong = shop.post(&refund, json!({"to": "payer"})).await;
     assert!(wrong.status == 400 && wrong.text.contains("reverse"), "{wrong:?}");
-    shop.check_ledger();
+    shop.check_ledger().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -482,5 +482,5 @@ async fn an_account_that_is_staff_refunds_and_no_other_does() {
     assert_eq!(given.body["refund"]["currency"], "IRT");
     assert_eq!(give(json!(1)).await.status, 409, "all of it went back");
     assert_eq!(shop.balance().await, 0);
-    shop.check_ledger();
+    shop.check_ledger().await;
 }

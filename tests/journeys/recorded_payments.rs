@@ -244,12 +244,12 @@ async fn replay(gateway: &str, group: &str, at_least: usize) {
         verdict.judge(case, difference(&case.response, &answer), &answer);
         if case.name.contains("429") {
             // The limit holds for that gateway, and the next case is about something else.
-            replay.street.shop.check_ledger();
+            replay.street.shop.check_ledger().await;
             replay = Replay::open(gateway, &cases).await;
         }
     }
     verdict.end(at_least);
-    replay.street.shop.check_ledger();
+    replay.street.shop.check_ledger().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -171,7 +171,7 @@ async fn staff_send_and_see_every_message_until_their_rights_end() {
     // A key sees its own only, and the staff's are nobody's key's.
     assert_eq!(shop.get("/message/").await.body["results"].as_array().map(Vec::len), Some(1));
 
-    let id = live.identity.user_find("root").expect("read").expect("known").id;
+    let id = live.identity.user_find("root").await.expect("read").expect("known").id;
     live.identity.user_set_active(id, false).await.expect("stored");
     assert_eq!(send(&first, "two").await.status, 401);
     assert_eq!(shop.gateway.get("/message/", Some(&first)).await.status, 401);
@@ -633,7 +633,7 @@ async fn a_code_is_on_record_without_its_digits() {
     let shop = Shop::open(KAVENEGAR).await;
     assert_eq!(shop.gateway.post("/otp/send/", json!({"mobile_number": "09120000001"})).await.status, 200);
     let all = SmsRange { from: 0, to: u64::MAX, ascending: false };
-    let page = shop.gateway.app.store.sms_page(&SmsFilter::default(), all, 10, 10).expect("read");
+    let page = shop.gateway.app.store.sms_page(&SmsFilter::default(), all, 10, 10).await.expect("read");
     assert_eq!(page.messages.len(), 1);
     assert_eq!(page.messages[0].content, SmsContent::Hidden);
     assert_eq!(page.messages[0].provider, "KAVENEGAR_COM");

@@ -90,7 +90,7 @@ impl World {
         client_id: Option<&str>,
     ) -> Result<u64, ChatError> {
         self.chat
-            .post_and_wait(post(room, sender, text, client_id))
+            .post_and_wait(room, post(sender, text, client_id))
             .await
             .map(|posted| posted.view.message.seq)
     }
@@ -100,9 +100,8 @@ impl World {
     }
 }
 
-fn post(room: RoomId, sender: u64, text: &str, client_id: Option<&str>) -> Post {
+fn post(sender: u64, text: &str, client_id: Option<&str>) -> Post {
     Post {
-        room,
         sender: UserId(sender),
         sender_name: format!("user{sender}").into(),
         body: MessageBody { kind: "text".into(), text: text.into(), ..MessageBody::default() },
@@ -170,7 +169,7 @@ async fn a_deleted_pair_can_begin_anew_and_its_messages_are_swept() {
     world.ask(room.id, 1, RoomRequest::Delete).await.unwrap();
     assert!(matches!(world.post(room.id, 1, "x", None).await, Err(ChatError::RoomMissing)));
     world.chat.sweep(room.id).await.unwrap();
-    assert_eq!(world.chat.store().chat_last_seq(room.id).unwrap(), 0);
+    assert_eq!(world.chat.store().chat_last_seq(room.id).await.unwrap(), 0);
     let (next, new) = world.chat.pair_open(UserId(2), UserId(1), RoomEdit::default()).await.unwrap();
     assert!(new && next.id != room.id);
 }
@@ -184,10 +183,10 @@ async fn a_room_whose_removal_was_cut_off_is_swept_later() {
     }
     world.ask(room, 1, RoomRequest::Delete).await.unwrap();
     let world = world.restarted().await;
-    assert_eq!(world.chat.store().chat_rooms_to_sweep(10).unwrap(), [room]);
+    assert_eq!(world.chat.store().chat_rooms_to_sweep(10).await.unwrap(), [room]);
     world.chat.sweep_all().await.unwrap();
-    assert_eq!(world.chat.store().chat_last_seq(room).unwrap(), 0);
-    assert_eq!(world.chat.store().chat_rooms_to_sweep(10).unwrap(), []);
+    assert_eq!(world.chat.store().chat_last_seq(room).await.unwrap(), 0);
+    assert_eq!(world.chat.store().chat_rooms_to_sweep(10).await.unwrap(), []);
 }
 
 /// A row of deletions is stepped over in bounded pieces, and no page loses or doubles a message by it.
@@ -198,9 +197,13 @@ async fn a_page_steps_over_a_bounded_number_of_deleted_messages() {
     let room = world.group(1, &[]).await;
     let total = DELETED + 2;
     let (sender, mut done) = tokio::sync::mpsc::unbounded_channel();
+    let entry = world.chat.enter(room).await.unwrap();
     for _ in 0..total {
         let sender = sender.clone();
-        world.chat.post(post(room, 1, "x", None), move |result| drop(sender.send(result.unwrap()))).unwrap();
+        world
+            .chat
+            .post(&entry, post(1, "x", None), move |result| drop(sender.send(result.unwrap())))
+            .unwrap();
     }
     for _ in 0..total {
         done.recv().await.unwrap();
@@ -216,13 +219,13 @@ async fn a_page_steps_over_a_bounded_number_of_deleted_messages() {
     let seqs = |page: &chelseru_domain::chat::MessagePage| -> Vec<u64> {
         page.messages.iter().map(|message| message.seq).collect()
     };
-    let first = chat.messages_before(room, u64::MAX, 30).unwrap();
+    let first = chat.messages_before(room, u64::MAX, 30).await.unwrap();
     assert_eq!((seqs(&first), first.more, first.end), (vec![total], true, total - 1000));
-    let second = chat.messages_before(room, first.end, 30).unwrap();
+    let second = chat.messages_before(room, first.end, 30).await.unwrap();
     assert_eq!((seqs(&second), second.more), (vec![1], false));
-    let first = chat.messages_after(room, 0, 30).unwrap();
+    let first = chat.messages_after(room, 0, 30).await.unwrap();
     assert_eq!((seqs(&first), first.more, first.end), (vec![1], true, 1001));
-    let second = chat.messages_after(room, first.end, 30).unwrap();
+    let second = chat.messages_after(room, first.end, 30).await.unwrap();
     assert_eq!((seqs(&second), second.more), (vec![total], false));
 }
 
@@ -284,16 +287,16 @@ async fn a_gap_is_whole_or_a_reset() {
     world.chat.message_change(room, 2, UserId(1), MessageEdit::Delete).await.unwrap();
     let heads = world.chat.heads(room).await.unwrap();
     assert_eq!(heads, (6, 1));
-    let Gap::Whole { messages, edits } = world.chat.gap(room, (1, 0), heads).unwrap() else {
+    let Gap::Whole { messages, edits } = world.chat.gap(room, (1, 0), heads).await.unwrap() else {
         panic!("a reset")
     };
     assert_eq!(messages.iter().map(|view| view.message.seq).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
     assert!(messages[0].message.deleted && messages[0].message.body.text.is_empty());
     assert_eq!(edits.len(), 1);
-    assert_eq!(world.chat.gap(room, (0, 1), heads).unwrap(), Gap::Reset);
-    assert_eq!(world.chat.gap(room, (7, 1), heads).unwrap(), Gap::Reset);
+    assert_eq!(world.chat.gap(room, (0, 1), heads).await.unwrap(), Gap::Reset);
+    assert_eq!(world.chat.gap(room, (7, 1), heads).await.unwrap(), Gap::Reset);
     assert!(
-        matches!(world.chat.gap(room, (6, 1), heads).unwrap(), Gap::Whole { messages, .. } if messages.is_empty())
+        matches!(world.chat.gap(room, (6, 1), heads).await.unwrap(), Gap::Whole { messages, .. } if messages.is_empty())
     );
 }
 
@@ -311,13 +314,17 @@ async fn of_many_edits_of_a_message_the_last_is_told_and_kept() {
     world.chat.message_change(room, 2, UserId(1), MessageEdit::Delete).await.unwrap();
     let heads = world.chat.heads(room).await.unwrap();
     assert_eq!(heads, (2, 21));
-    let Gap::Whole { edits, .. } = world.chat.gap(room, (2, 0), heads).unwrap() else { panic!("a reset") };
+    let Gap::Whole { edits, .. } = world.chat.gap(room, (2, 0), heads).await.unwrap() else {
+        panic!("a reset")
+    };
     let seen: Vec<_> = edits.iter().map(|(revision, view)| (*revision, view.message.seq)).collect();
     assert_eq!(seen, [(20, 1), (21, 2)]);
     assert_eq!(edits[0].1.message.body.text, "v20");
     assert!(edits[1].1.message.deleted);
     // Who had seen the first of them learns the same.
-    let Gap::Whole { edits, .. } = world.chat.gap(room, (2, 5), heads).unwrap() else { panic!("a reset") };
+    let Gap::Whole { edits, .. } = world.chat.gap(room, (2, 5), heads).await.unwrap() else {
+        panic!("a reset")
+    };
     assert_eq!(edits.len(), 2);
 }
 
@@ -391,13 +398,13 @@ async fn check(world: &World, room: RoomId, model: &Model) {
     for (user, read) in &model.read {
         let expected = model.messages.iter().enumerate().skip(*read as usize);
         let expected = expected.filter(|(_, (sender, text))| text.is_some() && sender != user).count() as u64;
-        let summary = world.chat.room(room, UserId(*user)).unwrap();
+        let summary = world.chat.room(room, UserId(*user)).await.unwrap();
         assert_eq!(summary.member.read_seq, *read, "marker of {user}");
         assert_eq!(summary.unread, expected, "unread of {user}");
-        assert_eq!(store.chat_unread_recount(room, UserId(*user)).unwrap(), Some(expected));
+        assert_eq!(store.chat_unread_recount(room, UserId(*user)).await.unwrap(), Some(expected));
     }
-    assert_eq!(world.chat.members(room).unwrap().len(), model.read.len());
-    let stored = store.chat_gap(room, 0, u64::MAX).unwrap();
+    assert_eq!(world.chat.members(room).await.unwrap().len(), model.read.len());
+    let stored = store.chat_gap(room, 0, u64::MAX).await.unwrap();
     assert_eq!(stored.len(), model.messages.len());
     for (index, (message, (sender, text))) in stored.iter().zip(&model.messages).enumerate() {
         assert_eq!(message.seq, index as u64 + 1, "numbers have no gap");
@@ -456,7 +463,7 @@ async fn history(seed: u64) {
                 let delete = random.below(2) == 0;
                 let edit = match delete {
                     true => MessageEdit::Delete,
-                    false => MessageEdit::Body(post(room, user, &format!("e{step}"), None).body),
+                    false => MessageEdit::Body(post(user, &format!("e{step}"), None).body),
                 };
                 let result = world.chat.message_change(room, seq, UserId(user), edit).await;
                 let may = member && text.is_some() && (sender == user || (delete && user == 1));

@@ -121,12 +121,12 @@ async fn a_number_logs_in_and_is_known_again() {
     assert_eq!(sent, Sent { expires_in: TTL, provider: "TEST".to_owned() });
     let login = world.authenticate(&world.code()).await.unwrap();
     assert!(login.new_user);
-    let caller = world.identity.caller(&login.access).unwrap();
+    let caller = world.identity.caller(&login.access).await.unwrap();
     assert_eq!(caller, Caller { user_id: login.user_id, session_id: login.session_id });
-    let user = world.identity.user_find("G0-09121234567").unwrap().unwrap();
+    let user = world.identity.user_find("G0-09121234567").await.unwrap().unwrap();
     assert_eq!((user.id, user.username.as_str()), (login.user_id, "G0-09121234567"));
-    assert_eq!(world.store.user_get(user.id).unwrap().unwrap().number, "+989121234567");
-    assert!(world.identity.user_find("G1-09121234567").unwrap().is_none());
+    assert_eq!(world.store.user_get(user.id).await.unwrap().unwrap().number, "+989121234567");
+    assert!(world.identity.user_find("G1-09121234567").await.unwrap().is_none());
     assert_wrong_code(world.authenticate(&world.code()).await);
 }
 
@@ -138,7 +138,7 @@ async fn a_second_login_is_the_same_user_in_another_session() {
     assert_eq!(first.user_id, second.user_id);
     assert_ne!(first.session_id, second.session_id);
     assert!(!second.new_user);
-    assert!(world.identity.caller(&first.access).is_ok());
+    assert!(world.identity.caller(&first.access).await.is_ok());
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn of_fifty_parallel_verifies_one_is_a_login() {
         logins.extend(verify.await.unwrap());
     }
     assert_eq!(logins.len(), 1);
-    let caller = world.identity.caller(&logins[0].access).unwrap();
+    let caller = world.identity.caller(&logins[0].access).await.unwrap();
     assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 1);
 }
 
@@ -320,10 +320,10 @@ async fn a_revoked_session_opens_nothing_from_then_on() {
     let world = World::new();
     let login = world.log_in().await;
     let other = world.log_in().await;
-    let caller = world.identity.caller(&login.access).unwrap();
+    let caller = world.identity.caller(&login.access).await.unwrap();
     assert!(world.identity.logout(&caller, None).await.unwrap());
-    assert_eq!(world.identity.caller(&login.access), Err(TokenError::SessionEnded));
-    assert!(world.identity.caller(&other.access).is_ok());
+    assert_eq!(world.identity.caller(&login.access).await, Err(TokenError::SessionEnded));
+    assert!(world.identity.caller(&other.access).await.is_ok());
     assert!(!world.identity.logout(&caller, None).await.unwrap());
 }
 
@@ -331,8 +331,8 @@ async fn a_revoked_session_opens_nothing_from_then_on() {
 async fn expired_refresh_and_foreign_tokens_open_nothing() {
     let world = World::new();
     let login = world.log_in().await;
-    assert_eq!(world.identity.caller(&login.refresh), Err(TokenError::WrongType));
-    assert_eq!(world.identity.caller("rubbish"), Err(TokenError::Invalid));
+    assert_eq!(world.identity.caller(&login.refresh).await, Err(TokenError::WrongType));
+    assert_eq!(world.identity.caller("rubbish").await, Err(TokenError::Invalid));
     // The same numbers, signed by another gateway.
     let elsewhere =
         Tokens::new(TokenRules::default(), &MasterKey::from_bytes([4; 32]).derive(KeyUse::JwtHs256)).unwrap();
@@ -342,11 +342,11 @@ async fn expired_refresh_and_foreign_tokens_open_nothing() {
         binding: None,
     };
     let foreign = elsewhere.issue(chelseru_domain::login::token::TokenType::Access, subject, START).unwrap();
-    assert_eq!(world.identity.caller(&foreign), Err(TokenError::Invalid));
+    assert_eq!(world.identity.caller(&foreign).await, Err(TokenError::Invalid));
     world.clock.advance(Duration::from_secs(299));
-    assert!(world.identity.caller(&login.access).is_ok());
+    assert!(world.identity.caller(&login.access).await.is_ok());
     world.clock.advance(Duration::from_secs(1));
-    assert_eq!(world.identity.caller(&login.access), Err(TokenError::Expired));
+    assert_eq!(world.identity.caller(&login.access).await, Err(TokenError::Expired));
 }
 
 #[tokio::test]
@@ -354,12 +354,12 @@ async fn an_inactive_user_is_told_so_and_gets_nothing() {
     let world = World::new();
     let login = world.log_in().await;
     world.store.user_set_active(login.user_id, false).await.unwrap();
-    assert_eq!(world.identity.caller(&login.access), Err(TokenError::UserInactive));
+    assert_eq!(world.identity.caller(&login.access).await, Err(TokenError::UserInactive));
     world.send().await.unwrap();
     let refused = world.authenticate(&world.code()).await;
     assert!(matches!(refused, Err(AuthenticateError::UserInactive)), "{refused:?}");
     world.store.user_set_active(login.user_id, true).await.unwrap();
-    assert_eq!(world.identity.caller(&login.access), Err(TokenError::SessionEnded));
+    assert_eq!(world.identity.caller(&login.access).await, Err(TokenError::SessionEnded));
 }
 
 #[tokio::test]
@@ -374,7 +374,7 @@ async fn a_token_for_a_user_that_is_not_there_names_that() {
         binding: None,
     };
     let token = tokens.issue(chelseru_domain::login::token::TokenType::Access, subject, START).unwrap();
-    assert_eq!(world.identity.caller(&token), Err(TokenError::UserNotFound));
+    assert_eq!(world.identity.caller(&token).await, Err(TokenError::UserNotFound));
 }
 
 #[tokio::test]
@@ -391,7 +391,7 @@ async fn a_caller_sees_only_own_sessions_and_which_one_is_current() {
         .await
         .unwrap();
 
-    let caller = world.identity.caller(&first.access).unwrap();
+    let caller = world.identity.caller(&first.access).await.unwrap();
     let sessions = world.identity.sessions(&caller).await.unwrap();
     let seen: Vec<_> = sessions.iter().map(|session| (session.id, session.current)).collect();
     assert_eq!(seen, [(second.session_id, false), (first.session_id, true)]);
@@ -402,7 +402,7 @@ async fn a_caller_sees_only_own_sessions_and_which_one_is_current() {
     assert_eq!(own.session_key.get_version_num(), 4);
     assert_ne!(own.session_key, sessions[0].session_key);
 
-    let caller = world.identity.caller(&stranger.access).unwrap();
+    let caller = world.identity.caller(&stranger.access).await.unwrap();
     let sessions = world.identity.sessions(&caller).await.unwrap();
     assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [stranger.session_id]);
 }
@@ -416,19 +416,22 @@ async fn last_seen_is_shown_at_once_and_written_in_one_change() {
     world.clock.advance(Duration::from_secs(100));
     let before = world.store.commit_stats();
     for _ in 0..50 {
-        world.identity.caller(&login.access).unwrap();
+        world.identity.caller(&login.access).await.unwrap();
     }
     let now = world.clock.now();
-    let caller = world.identity.caller(&login.access).unwrap();
+    let caller = world.identity.caller(&login.access).await.unwrap();
     assert_eq!(world.identity.sessions(&caller).await.unwrap()[0].last_seen, now);
     assert_eq!(
-        world.store.session_get(login.user_id, login.session_id).unwrap().unwrap().last_seen_at,
+        world.store.session_get(login.user_id, login.session_id).await.unwrap().unwrap().last_seen_at,
         START
     );
     assert_eq!(world.store.commit_stats(), before, "requests write nothing");
 
     assert_eq!(world.identity.flush_last_seen().await.unwrap(), 1);
-    assert_eq!(world.store.session_get(login.user_id, login.session_id).unwrap().unwrap().last_seen_at, now);
+    assert_eq!(
+        world.store.session_get(login.user_id, login.session_id).await.unwrap().unwrap().last_seen_at,
+        now
+    );
     assert_eq!(world.store.commit_stats().batches, before.batches + 1);
     assert_eq!(world.identity.flush_last_seen().await.unwrap(), 0);
 }
@@ -438,11 +441,13 @@ async fn one_session_more_than_allowed_ends_the_oldest() {
     let rules = IdentityRules { sessions_per_user_max: 2, ..IdentityRules::default() };
     let world = World::with(OtpRules::default(), rules);
     let logins = [world.log_in().await, world.log_in().await];
-    assert!(logins.iter().all(|login| world.identity.caller(&login.access).is_ok()));
+    for login in &logins {
+        assert!(world.identity.caller(&login.access).await.is_ok());
+    }
     let third = world.log_in().await;
-    assert_eq!(world.identity.caller(&logins[0].access), Err(TokenError::SessionEnded));
-    assert!(world.identity.caller(&logins[1].access).is_ok());
-    let caller = world.identity.caller(&third.access).unwrap();
+    assert_eq!(world.identity.caller(&logins[0].access).await, Err(TokenError::SessionEnded));
+    assert!(world.identity.caller(&logins[1].access).await.is_ok());
+    let caller = world.identity.caller(&third.access).await.unwrap();
     assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 2);
 }
 
@@ -450,14 +455,14 @@ async fn one_session_more_than_allowed_ends_the_oldest() {
 async fn a_session_ends_with_its_refresh_token_and_is_purged() {
     let world = World::new();
     let login = world.log_in().await;
-    let caller = world.identity.caller(&login.access).unwrap();
+    let caller = world.identity.caller(&login.access).await.unwrap();
     world.clock.advance(Duration::from_secs(86_399));
     assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 1);
     assert_eq!(world.identity.purge(1).await.unwrap(), 0);
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(world.identity.sessions(&caller).await.unwrap().len(), 0);
     assert_eq!(world.identity.purge(1).await.unwrap(), 1);
-    assert_eq!(world.store.session_get(login.user_id, login.session_id).unwrap(), None);
+    assert_eq!(world.store.session_get(login.user_id, login.session_id).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -466,7 +471,7 @@ async fn sends_logins_and_upkeep_can_be_spawned() {
     let run = Arc::clone(&world);
     let code_and_upkeep = tokio::spawn(async move {
         let login = run.log_in().await;
-        run.identity.caller(&login.access).unwrap();
+        run.identity.caller(&login.access).await.unwrap();
         (run.identity.purge(1).await.unwrap(), run.identity.flush_last_seen().await.unwrap())
     });
     assert_eq!(code_and_upkeep.await.unwrap(), (0, 1));
@@ -487,7 +492,7 @@ async fn a_group_is_another_account_and_only_configured_ones_take_new_users() {
     let closed = log_in(world.code(), Group::default()).await;
     assert!(matches!(closed, Err(AuthenticateError::GroupClosed)), "{closed:?}");
     let login = log_in(world.code(), five).await.unwrap();
-    assert_eq!(world.store.user_get(login.user_id).unwrap().unwrap().username, "G5-09121234567");
+    assert_eq!(world.store.user_get(login.user_id).await.unwrap().unwrap().username, "G5-09121234567");
 }
 
 #[tokio::test]
@@ -497,7 +502,7 @@ async fn what_a_client_says_about_itself_is_cut_and_canonical() {
     let client = ClientInfo { ip: "::ffff:192.0.2.1".parse().ok(), user_agent: "é".repeat(300) };
     let login =
         world.identity.authenticate(&number(), &world.code(), Group::default(), client).await.unwrap();
-    let session = world.store.session_get(login.user_id, login.session_id).unwrap().unwrap();
+    let session = world.store.session_get(login.user_id, login.session_id).await.unwrap().unwrap();
     assert_eq!(*session.user_agent, *"é".repeat(256));
     assert_eq!(session.ip_address, "192.0.2.1".parse().ok());
 }
@@ -513,7 +518,7 @@ async fn another_parser_of_user_agents_can_be_used() {
     let mut world = World::new();
     world.identity = world.identity.with_user_agent_parser(Box::new(|| Box::new(Fixed)));
     let login = world.log_in().await;
-    let caller = world.identity.caller(&login.access).unwrap();
+    let caller = world.identity.caller(&login.access).await.unwrap();
     let session = world.identity.sessions(&caller).await.unwrap().remove(0);
     assert_eq!((session.agent.device.as_str(), session.agent.browser.as_str()), ("d", "CURL/8.4.0"));
 }
@@ -525,7 +530,7 @@ async fn a_closed_store_is_an_error_and_not_a_refusal() {
     world.store.close();
     assert!(matches!(world.send().await, Err(SendError::Store(_))));
     assert!(matches!(world.authenticate("123456").await, Err(AuthenticateError::Store(_))));
-    assert!(world.identity.caller(&login.access).is_ok(), "reads go on");
+    assert!(world.identity.caller(&login.access).await.is_ok(), "reads go on");
     assert_eq!(world.inbox_len(), 1, "no message without a challenge");
 }
 

@@ -90,7 +90,7 @@ impl World {
     async fn end_of(&self, id: u64) -> SmsRecord {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
-            let message = self.store.sms_get(id).expect("read").expect("on record");
+            let message = self.store.sms_get(id).await.expect("read").expect("on record");
             if message.status.is_final() {
                 return message;
             }
@@ -110,7 +110,7 @@ impl World {
             deadline: Instant::now() + Duration::from_secs(20),
         };
         let result = self.route.send(message).await;
-        (result, self.asked(id).len(), self.store.sms_get(id).expect("read").expect("on record"))
+        (result, self.asked(id).len(), self.store.sms_get(id).await.expect("read").expect("on record"))
     }
 
     fn asked(&self, id: u64) -> Vec<Instant> {
@@ -176,7 +176,7 @@ async fn a_code_is_tried_again_only_while_its_asker_waits() {
     assert_eq!((result, message.status), (Err(throttled()), SmsStatus::Failed));
     assert!((2..=4).contains(&asked), "asked {asked} times");
     assert_eq!(message.tried.len(), asked, "every attempt is on record");
-    assert_eq!(world.store.sms_waiting().expect("read"), 0, "nobody sends it later");
+    assert_eq!(world.store.sms_waiting().await.expect("read"), 0, "nobody sends it later");
 
     let refused = Rejection { code: "411".to_owned(), text: String::new() };
     for (error, otp_retry) in [

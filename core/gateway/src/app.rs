@@ -193,17 +193,19 @@ impl App {
     }
 
     /// What `status/` answers.
-    pub fn status(&self) -> Value {
+    pub async fn status(&self) -> Value {
         let live = self.live();
+        let (sms, payment) = (messages::status(self).await, payments::status(self).await);
+        let config = json!(&*self.reload_status());
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started.1,
             "uptime_seconds": self.started.0.elapsed().as_secs(),
             "listen": {"server": self.public.to_string(), "operator": self.door.address.to_string()},
             "store": {"healthy": self.is_healthy()},
-            "config": &*self.reload_status(),
-            "sms": messages::status(self),
-            "payment": payments::status(self),
+            "config": config,
+            "sms": sms,
+            "payment": payment,
             "chat": {"sockets": self.hub.sockets()},
             // More than none is a hole on purpose; whoever looks here should see it.
             "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},

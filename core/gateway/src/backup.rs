@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(fs::read(again.join("plugins/p.wasm")).expect("a plugin"), b"wasm");
         assert!(!again.join("plugins/extra.wasm").exists() && !again.join("cache").exists());
         let store = Store::open(again.join(STORE_DIR), StoreOptions::default()).expect("a store");
-        assert_eq!(store.probe_get(b"k").expect("read").expect("there"), b"v");
+        assert_eq!(store.probe_get(b"k").await.expect("read").expect("there"), b"v");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -213,17 +213,21 @@ impl View {
     }
 }
 
+#[async_trait]
 impl Overview for View {
-    fn status(&self) -> Value {
-        self.app().map_or(Value::Null, |app| app.status())
+    async fn status(&self) -> Value {
+        match self.app() {
+            Some(app) => app.status().await,
+            None => Value::Null,
+        }
     }
 
-    fn metrics(&self) -> String {
+    async fn metrics(&self) -> String {
         let Some(app) = self.app() else { return String::new() };
         store_watch::measure(&app);
-        messages::measure(&app);
-        payments::measure(&app);
-        if let Ok(bytes) = app.chat.file_bytes_total() {
+        messages::measure(&app).await;
+        payments::measure(&app).await;
+        if let Ok(bytes) = app.chat.file_bytes_total().await {
             app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
         }
         app.metrics.render()

@@ -64,8 +64,8 @@ pub(crate) async fn pair(
 ) -> Result<(), String> {
     let path = data_dir.join(FILE);
     let refused = |what: &str| Err(format!("{}: {what}", path.display()));
-    let mark = store.key_mark().map_err(|error| error.to_string())?;
-    let is_empty = store.is_empty().map_err(|error| error.to_string())?;
+    let mark = store.key_mark().await.map_err(|error| error.to_string())?;
+    let is_empty = store.is_empty().await.map_err(|error| error.to_string())?;
     if made {
         if mark.is_some() && !is_empty && !accepted.new_key {
             return refused(

@@ -46,7 +46,7 @@ async fn round(app: &App) -> Result<(), StoreError> {
 }
 
 /// The part of `status/` about messages.
-pub(crate) fn status(app: &App) -> Value {
+pub(crate) async fn status(app: &App) -> Value {
     let live = app.live();
     let now = app.clock.now();
     let circuits = live.sms.candidates().iter().map(|candidate| {
@@ -65,15 +65,15 @@ pub(crate) fn status(app: &App) -> Value {
     });
     json!({
         "service": live.config.sms.service.names(),
-        "waiting": app.store.sms_waiting().ok(),
+        "waiting": app.store.sms_waiting().await.ok(),
         "providers": circuits.collect::<serde_json::Map<_, _>>(),
     })
 }
 
 /// Sets the gauges about messages.
-pub(crate) fn measure(app: &App) {
+pub(crate) async fn measure(app: &App) {
     let now = app.clock.now();
-    if let Ok(waiting) = app.store.sms_waiting() {
+    if let Ok(waiting) = app.store.sms_waiting().await {
         app.metrics.gauge("chelseru_messages_waiting", &[], waiting as f64);
     }
     let rules = crate::config::rules::shield_rules(&app.live().config);

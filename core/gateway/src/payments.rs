@@ -27,9 +27,12 @@ const COUNT_MAX: usize = 10_000;
 /// What waits at the serving payment gateways.
 ///
 /// Errors: the store cannot be read.
-pub(crate) fn open(store: &Store, gateways: &PluginPaymentGateways) -> Result<OpenPayments, StoreError> {
-    let mut names = store.payments_open_gateways()?;
-    let reversals = store.reversals_open(COUNT_MAX)?;
+pub(crate) async fn open(
+    store: &Store,
+    gateways: &PluginPaymentGateways,
+) -> Result<OpenPayments, StoreError> {
+    let mut names = store.payments_open_gateways().await?;
+    let reversals = store.reversals_open(COUNT_MAX).await?;
     names.extend(reversals.iter().map(|reversal| reversal.gateway.clone()));
     let mut open = OpenPayments::default();
     for name in names {
@@ -37,7 +40,7 @@ pub(crate) fn open(store: &Store, gateways: &PluginPaymentGateways) -> Result<Op
         let Some(gateway) = gateways.by_name(&name) else { continue };
         let waiting = Waiting {
             plugin: gateway.plugin().to_owned(),
-            payments: store.payments_open(&name, COUNT_MAX)?,
+            payments: store.payments_open(&name, COUNT_MAX).await?,
             reversals: reversals.iter().filter(|reversal| reversal.gateway == name).count(),
         };
         open.0.insert(name, waiting);
@@ -52,7 +55,7 @@ pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
     while !stop.is_cancelled() {
         running.retain(|_, task| !task.is_finished());
-        match app.payments.due_gateways(app.live().gateways.as_ref()) {
+        match app.payments.due_gateways(app.live().gateways.as_ref()).await {
             Ok(names) => {
                 for name in names {
                     let start = || tokio::spawn(reconcile_gateway(app.clone(), name.clone(), stop.clone()));
@@ -98,16 +101,20 @@ async fn reconcile_gateway(app: Arc<App>, name: String, stop: CancellationToken)
 }
 
 /// How many open payments each gateway has that has some, loaded or not; each counted up to [`COUNT_MAX`].
-pub fn open_payments(store: &Store) -> Result<BTreeMap<String, usize>, StoreError> {
-    let counted = |name: String| Ok((name.clone(), store.payments_open(&name, COUNT_MAX)?));
-    store.payments_open_gateways()?.into_iter().map(counted).collect()
+pub async fn open_payments(store: &Store) -> Result<BTreeMap<String, usize>, StoreError> {
+    let mut open = BTreeMap::new();
+    for name in store.payments_open_gateways().await? {
+        let count = store.payments_open(&name, COUNT_MAX).await?;
+        open.insert(name, count);
+    }
+    Ok(open)
 }
 
 /// What `status/` says of payments: the selected gateway, how many are open at each, and how many are to be given back;
 /// null when the store cannot be read.
-pub(crate) fn status(app: &App) -> Value {
-    let reversals = app.store.reversals_open(COUNT_MAX).ok().map(|open| open.len());
-    let waiting = open(&app.store, &app.live().gateways).ok().map(|open| {
+pub(crate) async fn status(app: &App) -> Value {
+    let reversals = app.store.reversals_open(COUNT_MAX).await.ok().map(|open| open.len());
+    let waiting = open(&app.store, &app.live().gateways).await.ok().map(|open| {
         let waiting = open.0.into_iter().map(|(name, waiting)| {
             let Waiting { plugin, payments, reversals } = waiting;
             (name, json!({"plugin": plugin, "payments": payments, "reversals": reversals}))
@@ -116,7 +123,7 @@ pub(crate) fn status(app: &App) -> Value {
     });
     json!({
         "gateway": app.live().config.payment.gateway,
-        "open": open_payments(&app.store).ok(),
+        "open": open_payments(&app.store).await.ok(),
         "reversals": reversals,
         // What pins a gateway to its plugin: `check` reads it to say what a reload would refuse.
         "waiting": waiting,
@@ -124,9 +131,9 @@ pub(crate) fn status(app: &App) -> Value {
 }
 
 /// Sets the gauges of payments; called when metrics are read.
-pub(crate) fn measure(app: &App) {
+pub(crate) async fn measure(app: &App) {
     // What cannot be read keeps its last value: none would be a false all-clear.
-    let Ok(open) = open_payments(&app.store) else { return };
+    let Ok(open) = open_payments(&app.store).await else { return };
     let loaded = app.live().gateways.all();
     let idle = loaded.iter().map(|gateway| gateway.name()).filter(|name| !open.contains_key(*name));
     for (name, count) in
@@ -140,13 +147,13 @@ pub(crate) fn measure(app: &App) {
 }
 
 /// Says at start which open payments have no gateway.
-pub fn warn_of_orphans(gateways: &PluginPaymentGateways, store: &Store) {
-    for (name, count) in open_payments(store).unwrap_or_default() {
+pub async fn warn_of_orphans(gateways: &PluginPaymentGateways, store: &Store) {
+    for (name, count) in open_payments(store).await.unwrap_or_default() {
         if gateways.by_name(&name).is_none() {
             tracing::error!(plugin.id = %name, count, "open payments wait for a gateway that is not configured");
         }
     }
-    for reversal in store.reversals_open(COUNT_MAX).unwrap_or_default() {
+    for reversal in store.reversals_open(COUNT_MAX).await.unwrap_or_default() {
         if gateways.by_name(&reversal.gateway).is_none() {
             tracing::error!(plugin.id = %reversal.gateway, payment.id = reversal.payment.0, "a payment waits to be given back by a gateway that is not configured");
         }

@@ -103,7 +103,7 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, Problems> {
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
-    let open = payments::open(&app.store, &running.gateways).map_err(|error| unasked(file, &error))?;
+    let open = payments::open(&app.store, &running.gateways).await.map_err(|error| unasked(file, &error))?;
     let candidate = Candidate::prepare(&app.ground, loaded, &open).await?;
     for warning in candidate.warnings() {
         tracing::warn!("{warning}");
@@ -166,7 +166,7 @@ async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
 /// Loads changed plugin files; each provider entry by itself. The registry logs what serves and what it refused.
 pub async fn apply_plugins(app: &App) {
     let live = app.live();
-    let open = match payments::open(&app.store, &live.gateways) {
+    let open = match payments::open(&app.store, &live.gateways).await {
         Ok(open) => open,
         Err(error) => {
             tracing::error!(%error, "plugins stay as they are: the open payments could not be read");

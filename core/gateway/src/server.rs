@@ -94,7 +94,7 @@ impl Server {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (operators, operator) = door::listen(&config.operator.listen, &config_file).await?;
         let door = OperatorDoor::open(&ground.data_dir, operator, &config.server.base_path)?;
-        payments::warn_of_orphans(candidate.gateways(), &store);
+        payments::warn_of_orphans(candidate.gateways(), &store).await;
         store.events_want(candidate.wants_events()).await.map_err(|error| error.to_string())?;
 
         let opened = Opened { clock: options.clock.clone(), store, address, door, config_file };
@@ -241,7 +241,8 @@ impl Opened {
         let services = Services::new(&config, tokens, &store, &ground.key, &clock, sms_queue.ids())?;
         let (chat, stored) = ChatService::new(store.clone(), clock.clone(), config.chat.rules());
         let chat = Arc::new(chat);
-        let files = FileStore::open(&ground.data_dir, chat.clone(), ground.key.derive(KeyUse::FileLinks))?;
+        let files =
+            FileStore::open(&ground.data_dir, chat.clone(), ground.key.derive(KeyUse::FileLinks)).await?;
         let identity = services.identity.clone();
         let sockets = Arc::new(Sockets::new(chat.clone(), identity, metrics.clone(), clock.clone()));
         let inbox = Arc::new(SandboxInbox::new(options.print_sandbox));

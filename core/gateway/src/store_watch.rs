@@ -81,20 +81,16 @@ impl RecordCount {
     pub(crate) async fn count(&self, store: &Store) {
         let (mut after, mut count) = (Vec::new(), 0);
         loop {
-            let step = tokio::task::spawn_blocking({
-                let (store, after) = (store.clone(), after.clone());
-                move || store.count_on(&after, COUNT_STEP)
-            });
-            match step.await {
-                Ok(Ok((more, Some(last)))) => (after, count) = (last, count + more as u64),
-                Ok(Ok((more, None))) => {
+            match store.count_on(&after, COUNT_STEP).await {
+                Ok((more, Some(last))) => (after, count) = (last, count + more as u64),
+                Ok((more, None)) => {
                     *self.counted.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                         Some(count + more as u64);
                     (after, count) = (Vec::new(), 0);
                     tokio::time::sleep(SAY_INTERVAL).await;
                 }
-                Ok(Err(StoreError::Failed)) | Err(_) => return,
-                Ok(Err(error)) => {
+                Err(StoreError::Failed | StoreError::Closed) => return,
+                Err(error) => {
                     tracing::error!(%error, "the store's records cannot be counted");
                     return;
                 }

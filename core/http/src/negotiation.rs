@@ -37,7 +37,7 @@ pub(crate) fn negotiate(head: &Parts) -> Result<(), Failure> {
 
 /// The caller named by `Authorization: Bearer`. As in the original, a bad token is refused on open routes too,
 /// and the scheme is case sensitive.
-pub(crate) fn credentials(identity: &Identity, headers: &HeaderMap) -> Result<Option<Caller>, Failure> {
+pub(crate) async fn credentials(identity: &Identity, headers: &HeaderMap) -> Result<Option<Caller>, Failure> {
     let value = header_text(headers, header::AUTHORIZATION);
     let mut words = value.split_ascii_whitespace();
     if words.next() != Some("Bearer") {
@@ -48,5 +48,5 @@ pub(crate) fn credentials(identity: &Identity, headers: &HeaderMap) -> Result<Op
         let status = StatusCode::UNAUTHORIZED;
         return Err(Failure::detail(status, "bad_authorization_header", text).challenge());
     };
-    identity.caller(token).map(Some).map_err(token_failure)
+    identity.caller(token).await.map(Some).map_err(token_failure)
 }

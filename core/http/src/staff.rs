@@ -17,7 +17,7 @@ pub(crate) async fn require_staff(
     user: UserId,
     context: &Context,
 ) -> Result<(), Failure> {
-    match identity.is_staff(user) {
+    match identity.is_staff(user).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(permission_denied()),
         Err(error) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chelseru_domain::chat::{
-    Action, ChatError, MessageBody, MessageEdit, Post, Posted, RoomId, RoomRequest, message_id,
+    Action, ChatError, Entry, MessageBody, MessageEdit, Post, Posted, RoomId, RoomRequest, message_id,
 };
 use chelseru_domain::clock::Timestamp;
 use serde_json::{Map, Value, json};
@@ -35,27 +35,54 @@ pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
     let room = about.room.unwrap_or(RoomId(0));
     match request {
         Request::Post { body, file, client_id } => {
-            let post = Post { room, sender: who.user, sender_name: who.name, body, file, client_id };
-            post_message(sockets, peer, post, about);
+            let post = Post { sender: who.user, sender_name: who.name, body, file, client_id };
+            let Some(entry) = sockets.chat.entered(room) else {
+                return Some(Box::pin(enter_and_post(sockets.clone(), peer.clone(), room, post, about)));
+            };
+            post_message(sockets, peer, &entry, post, about);
         }
-        Request::Signal(signal) => relay_signal(sockets, peer, &who, room, signal, text, &about),
+        Request::Signal(signal) => {
+            let frame = codec::frame(Opcode::Text, text.as_bytes());
+            let relayed = relay_signal(sockets.clone(), peer.clone(), who, room, signal, frame, about);
+            return Some(Box::pin(relayed));
+        }
         Request::Typing(typing) => {
             let user = frames::user(&who);
             let frame = json!({"type": "typing", "room": room.0, "user": user, "typing": typing});
-            relay(sockets, peer, &who, room, Action::Post, &frame, &about);
+            return Some(Box::pin(relay(
+                sockets.clone(),
+                peer.clone(),
+                who,
+                room,
+                Action::Post,
+                frame,
+                about,
+            )));
         }
         Request::Delivered(seq) => {
             let frame = json!({"type": "delivered", "room": room.0, "user": who.user.0, "seq": seq});
-            relay(sockets, peer, &who, room, Action::See, &frame, &about);
+            return Some(Box::pin(relay(
+                sockets.clone(),
+                peer.clone(),
+                who,
+                room,
+                Action::See,
+                frame,
+                about,
+            )));
         }
         Request::Ping => peer.push(frames::frame(&about.on(json!({"type": "pong"}))), 1),
-        Request::Auth(token) => renew(sockets, peer, &who, &token, &about),
+        Request::Auth(token) => {
+            return Some(Box::pin(renew(sockets.clone(), peer.clone(), who, token, about)));
+        }
         Request::Unsubscribe => unsubscribe(sockets, peer, room, &about),
         Request::Subscribe(since) => return begin_watching(place, who, room, since, about),
         Request::Read(seq) => {
             return Some(Box::pin(read(sockets.clone(), peer.clone(), who, (room, seq), about)));
         }
-        Request::Edit { seq, text } => return edit(place, who, (room, seq), text, about),
+        Request::Edit { seq, text } => {
+            return Some(Box::pin(edit(sockets.clone(), peer.clone(), who, (room, seq), text, about)));
+        }
         Request::Delete(seq) => {
             let edit = MessageEdit::Delete;
             let change = change_message(sockets.clone(), peer.clone(), who, (room, seq), edit, about);
@@ -117,25 +144,41 @@ async fn read(sockets: Arc<Sockets>, peer: Arc<Peer>, who: Who, (room, seq): (Ro
 }
 
 /// Edits the text of a message; its kind and its place stay.
-fn edit(place: &Place, who: Who, (room, seq): (RoomId, u64), text: String, about: About) -> Option<Change> {
-    let (sockets, peer) = (place.sockets.clone(), place.peer.clone());
-    let edit = match sockets.chat.message(room, seq, who.user) {
-        Ok(message) => MessageEdit::Body(MessageBody { text, raw: false, ..message.body }),
-        Err(error) => {
-            refuse(&peer, &error, &about);
-            return None;
+async fn edit(
+    sockets: Arc<Sockets>,
+    peer: Arc<Peer>,
+    who: Who,
+    (room, seq): (RoomId, u64),
+    text: String,
+    about: About,
+) {
+    match sockets.chat.message(room, seq, who.user).await {
+        Ok(message) => {
+            let edit = MessageEdit::Body(MessageBody { text, raw: false, ..message.body });
+            change_message(sockets, peer, who, (room, seq), edit, about).await;
         }
-    };
-    Some(Box::pin(change_message(sockets, peer, who, (room, seq), edit, about)))
+        Err(error) => refuse(&peer, &error, &about),
+    }
 }
 
-fn post_message(sockets: &Arc<Sockets>, peer: &Arc<Peer>, post: Post, about: About) {
+/// The first message to a room since the gateway started. Later frames of the socket wait for it, so that the order of
+/// its messages is kept while the room's position is read.
+async fn enter_and_post(sockets: Arc<Sockets>, peer: Arc<Peer>, room: RoomId, post: Post, about: About) {
+    let hold = peer.hold();
+    match sockets.chat.enter(room).await {
+        Ok(entry) => post_message(&sockets, &peer, &entry, post, about),
+        Err(error) => refuse(&peer, &error, &about),
+    }
+    drop(hold);
+}
+
+fn post_message(sockets: &Sockets, peer: &Arc<Peer>, entry: &Entry, post: Post, about: About) {
     // The original's clients know no acknowledgement. A client that names its messages does.
     let wants_ack = peer.opened.form == Form::Extended || post.client_id.is_some();
     let answered = peer.clone();
     let about_done = about.clone();
     peer.change_begins();
-    let posted = sockets.chat.post(post, move |result| {
+    let posted = sockets.chat.post(entry, post, move |result| {
         match result {
             Ok(posted) if wants_ack => answered.push(ack(&posted, &about_done), 1),
             Ok(_) => {}
@@ -177,20 +220,20 @@ async fn change_message(
 }
 
 /// Relays a signal of a call. The original's clients get the object as it came, the others get its sender as well.
-fn relay_signal(
-    sockets: &Arc<Sockets>,
-    peer: &Arc<Peer>,
-    who: &Who,
+async fn relay_signal(
+    sockets: Arc<Sockets>,
+    peer: Arc<Peer>,
+    who: Who,
     room: RoomId,
     mut signal: Map<String, Value>,
-    text: &str,
-    about: &About,
+    received: Bytes,
+    about: About,
 ) {
-    if let Err(error) = sockets.chat.check(room, who.user, Action::Post) {
-        return refuse(peer, &error, about);
+    if let Err(error) = sockets.chat.check(room, who.user, Action::Post).await {
+        return refuse(&peer, &error, &about);
     }
     let original = match peer.opened.form {
-        Form::Original => codec::frame(Opcode::Text, text.as_bytes()),
+        Form::Original => received,
         Form::Extended => {
             signal.remove("type");
             signal.remove("room");
@@ -198,28 +241,28 @@ fn relay_signal(
         }
     };
     let frame =
-        json!({"type": "webrtc_signal", "room": room.0, "sender": frames::user(who), "signal": signal});
+        json!({"type": "webrtc_signal", "room": room.0, "sender": frames::user(&who), "signal": signal});
     sockets.hub.rooms.relay(room, who.user, &frames::frame(&frame), Some(&original));
 }
 
 /// Relays a frame that is not stored.
-fn relay(
-    sockets: &Arc<Sockets>,
-    peer: &Arc<Peer>,
-    who: &Who,
+async fn relay(
+    sockets: Arc<Sockets>,
+    peer: Arc<Peer>,
+    who: Who,
     room: RoomId,
     needs: Action,
-    frame: &Value,
-    about: &About,
+    frame: Value,
+    about: About,
 ) {
-    match sockets.chat.check(room, who.user, needs) {
-        Ok(_) => sockets.hub.rooms.relay(room, who.user, &frames::frame(frame), None),
-        Err(error) => refuse(peer, &error, about),
+    match sockets.chat.check(room, who.user, needs).await {
+        Ok(_) => sockets.hub.rooms.relay(room, who.user, &frames::frame(&frame), None),
+        Err(error) => refuse(&peer, &error, &about),
     }
 }
 
 async fn first_token(sockets: Arc<Sockets>, peer: Arc<Peer>, token: String, about: About) {
-    let (who, expires_at) = match sockets.holder(&token) {
+    let (who, expires_at) = match sockets.holder(&token).await {
         Ok(holder) => holder,
         Err(error) => {
             peer.push(frames::error("token_not_valid", &error.to_string(), &about), 1);
@@ -241,14 +284,14 @@ async fn first_token(sockets: Arc<Sockets>, peer: Arc<Peer>, token: String, abou
 }
 
 /// Lets another token of the same user take over.
-fn renew(sockets: &Arc<Sockets>, peer: &Arc<Peer>, who: &Who, token: &str, about: &About) {
-    match sockets.holder(token) {
+async fn renew(sockets: Arc<Sockets>, peer: Arc<Peer>, who: Who, token: String, about: About) {
+    match sockets.holder(&token).await {
         Ok((next, expires_at)) if next.user == who.user => {
             peer.set_who(next, expires_at);
-            peer.push(frames::frame(&authenticated(about, expires_at)), 1);
+            peer.push(frames::frame(&authenticated(&about, expires_at)), 1);
         }
-        Ok(_) => peer.push(frames::error("token_not_valid", "the token is another user's", about), 1),
-        Err(error) => peer.push(frames::error("token_not_valid", &error.to_string(), about), 1),
+        Ok(_) => peer.push(frames::error("token_not_valid", "the token is another user's", &about), 1),
+        Err(error) => peer.push(frames::error("token_not_valid", &error.to_string(), &about), 1),
     }
 }
 
@@ -258,18 +301,19 @@ fn authenticated(about: &About, expires_at: Timestamp) -> Value {
 }
 
 /// The unread counts of rooms, as they are now.
-pub(super) fn unread(place: &Place, rooms: &[RoomId]) -> Vec<Bytes> {
+pub(super) async fn unread(place: &Place, rooms: &[RoomId]) -> Vec<Bytes> {
     let Some(who) = place.peer.who() else { return Vec::new() };
-    let count = |room: &RoomId| {
-        let summary = place.sockets.chat.room(*room, who.user).ok()?;
-        Some(frames::frame(&json!({
+    let mut frames = Vec::with_capacity(rooms.len());
+    for room in rooms {
+        let Ok(summary) = place.sockets.chat.room(*room, who.user).await else { continue };
+        frames.push(frames::frame(&json!({
             "type": "unread",
             "room": room.0,
             "unread": summary.unread,
             "seq": summary.last_seq,
-        })))
-    };
-    rooms.iter().filter_map(count).collect()
+        })));
+    }
+    frames
 }
 
 fn answer(peer: &Peer, about: &About, result: Result<Value, ChatError>) {

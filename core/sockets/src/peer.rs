@@ -49,6 +49,8 @@ pub(crate) struct Peer {
     work: AtomicBool,
     waker: AtomicWaker,
     changes: AtomicU32,
+    /// A message is not handed to the store yet; frames after it must not overtake it.
+    held: AtomicBool,
     queue: Mutex<Queue>,
     pub(super) rooms: Mutex<Joined>,
 }
@@ -74,6 +76,16 @@ pub(crate) struct Queue {
     pub catch_ups: Vec<CatchUp>,
     /// Rooms whose unread count may have changed.
     pub unread: Vec<RoomId>,
+}
+
+/// Holds up a socket's next frames.
+pub(super) struct Hold(Arc<Peer>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.held.store(false, Ordering::Release);
+        self.0.signal();
+    }
 }
 
 /// The rooms whose lists hold this peer.
@@ -102,6 +114,7 @@ impl Peer {
             work: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             changes: AtomicU32::new(0),
+            held: AtomicBool::new(false),
             queue: Mutex::default(),
             rooms: Mutex::default(),
         }
@@ -256,9 +269,15 @@ impl Peer {
         self.changes.load(Ordering::Acquire) > 0
     }
 
-    /// Whether the limit of waiting changes is reached.
+    /// Whether the limit of waiting changes is reached, or a message holds up the frames after it.
     pub(super) fn is_busy(&self) -> bool {
-        self.changes.load(Ordering::Acquire) >= CHANGES_MAX
+        self.changes.load(Ordering::Acquire) >= CHANGES_MAX || self.held.load(Ordering::Acquire)
+    }
+
+    /// Holds up the socket's next frames until the guard is dropped.
+    pub(super) fn hold(self: &Arc<Self>) -> Hold {
+        self.held.store(true, Ordering::Release);
+        Hold(Arc::clone(self))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use chelseru_config::Chat;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, Timestamp};
@@ -43,8 +43,8 @@ impl Sockets {
         self.identity.store(identity);
     }
 
-    pub(crate) fn identity(&self) -> Guard<Arc<Identity>> {
-        self.identity.load()
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        self.identity.load_full()
     }
 
     /// Makes place for a socket. `holder` is `None` when the token comes in the first frame.
@@ -63,8 +63,8 @@ impl Sockets {
     }
 
     /// The holder that a token names, and when the token expires, by the serving configuration.
-    pub(crate) fn holder(&self, token: &str) -> Result<(Who, Timestamp), TokenError> {
-        holder(&self.identity(), &self.chat, token)
+    pub(crate) async fn holder(&self, token: &str) -> Result<(Who, Timestamp), TokenError> {
+        holder(&self.identity(), &self.chat, token).await
     }
 }
 
@@ -73,10 +73,14 @@ impl Sockets {
 /// # Errors
 ///
 /// See [`TokenError`].
-pub fn holder(identity: &Identity, chat: &ChatService, token: &str) -> Result<(Who, Timestamp), TokenError> {
-    let caller = identity.caller(token)?;
+pub async fn holder(
+    identity: &Identity,
+    chat: &ChatService,
+    token: &str,
+) -> Result<(Who, Timestamp), TokenError> {
+    let caller = identity.caller(token).await?;
     let expires_at = identity.tokens().expires_at(token);
-    let name = chat.name(caller.user_id);
+    let name = chat.name(caller.user_id).await;
     Ok((Who { user: caller.user_id, session: caller.session_id, name }, expires_at))
 }
 

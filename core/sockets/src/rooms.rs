@@ -3,24 +3,24 @@
 //! A room's *watchers* get its events. Its *followers*, which are sockets of all rooms whose user is a member, get
 //! notices of unread counts and of changes to the room. A room is here while it has either.
 //!
-//! A watcher is first checked. Once it may watch, it reads the store from where its client was. It becomes live under
-//! the room's lock when it has read everything that was published, so it misses nothing and gets nothing twice. Frames
-//! without a number (signals, typing, presence, markers) reach it from the moment it is admitted. Lock order: a room,
-//! then a peer's rooms, then a peer's queue.
+//! A watcher is first checked. Once it may watch, it reads the store from where its client was. When little is left,
+//! it joins: what is published from then on is held while it reads the rest, and is sent when it becomes live. So it
+//! misses nothing, gets nothing twice, and no lock is held while the store is read. Frames without a number (signals,
+//! typing, presence) reach it from the moment it is admitted. Lock order: a room, then a peer's rooms, then a peer's
+//! queue.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use chelseru_domain::chat::{ChatService, RoomId};
+use chelseru_domain::chat::RoomId;
 use chelseru_domain::ids::UserId;
 
-use crate::close::Close;
 use crate::open::Form;
 use crate::peer::{CatchUp, Peer};
-use crate::watch::{State, Watch, Watcher, gap_chunk, lock};
+use crate::watch::{State, Step, Watch, Watcher, lock};
 
-/// Messages, and edits, that a watcher may lack when it becomes live. They are read under the room's lock.
+/// Messages, and edits, that a watcher may lack when it joins.
 const LAST_STEP_MAX: u64 = 32;
 
 /// The rooms that a socket watches or follows.
@@ -32,15 +32,6 @@ struct Room {
     watch: Mutex<Watch>,
 }
 
-/// The result of trying to make a watcher live.
-pub(super) enum Step {
-    Live,
-    /// It must read up to this number and revision first.
-    Behind((u64, u64)),
-    /// It no longer watches.
-    Gone,
-}
-
 impl Rooms {
     /// Adds a watcher whose right is not checked yet. False when it watches already, or has left.
     pub(crate) fn watch(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) -> bool {
@@ -50,7 +41,7 @@ impl Rooms {
                 return false;
             }
             rooms.watched.push(room);
-            watch.watchers.push(Watcher { peer: Arc::clone(peer), user, state: State::Asking });
+            watch.watchers.push(Watcher::new(peer, user));
             true
         })
     }
@@ -82,39 +73,28 @@ impl Rooms {
         });
     }
 
-    /// Makes a watcher live once it has read everything that was published. The last few messages are read and sent
-    /// under the room's lock.
-    pub(super) fn go_live(&self, catch_up: &CatchUp, peer: &Arc<Peer>, chat: &ChatService) -> Step {
+    /// Makes a watcher live that has read everything, lets one join that lacks `step_max` or less.
+    pub(super) fn join(&self, catch_up: &CatchUp, peer: &Peer, resume_max: u64) -> Step {
         let CatchUp { room, seq, revision, .. } = *catch_up;
+        let step_max = LAST_STEP_MAX.min(resume_max);
         let step = self.with_room(room, |watch| {
-            let Some(at) = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id) else {
-                return Step::Gone;
-            };
             let (newest, newest_revision) = (watch.published.0.max(seq), watch.published.1.max(revision));
-            let step_max = LAST_STEP_MAX.min(chat.rules().resume_max);
+            let Some(watcher) = watch.watcher(peer) else { return Step::Gone };
             if newest - seq > step_max || newest_revision - revision > step_max {
                 return Step::Behind((newest, newest_revision));
             }
-            match chat.gap(room, (seq, revision), (newest, newest_revision)) {
-                Ok(gap) => {
-                    let chunk = gap_chunk(peer.opened.form, &gap);
-                    if !chunk.is_empty() {
-                        peer.push(chunk, step_max as usize);
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, room.id = room.0, "a room could not be read for a socket");
-                    peer.close(Close::INTERNAL);
-                    return Step::Gone;
-                }
+            watcher.state = State::Joining(newest, newest_revision);
+            if (newest, newest_revision) == (seq, revision) {
+                return watch.go_live(peer);
             }
-            watch.watchers[at].state = State::Live(newest, newest_revision);
-            for follower in watch.followers.iter_mut().filter(|follower| follower.peer.id == peer.id) {
-                follower.watching = true;
-            }
-            Step::Live
+            Step::Joining((newest, newest_revision))
         });
         step.unwrap_or(Step::Gone)
+    }
+
+    /// Makes a watcher live that has read what it lacked when it joined.
+    pub(super) fn go_live(&self, room: RoomId, peer: &Peer) -> Step {
+        self.with_room(room, |watch| watch.go_live(peer)).unwrap_or(Step::Gone)
     }
 
     /// Removes a follower.

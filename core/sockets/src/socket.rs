@@ -31,8 +31,7 @@ use crate::hub::Hub;
 use crate::peer::{CatchUp, Peer};
 use crate::place::Place;
 use crate::request;
-use crate::rooms::Step;
-use crate::watch::gap_chunk;
+use crate::watch::{Step, gap_chunk};
 
 /// Bytes read at once; one buffer for all sockets of a thread.
 const READ_BYTES: usize = 16 * 1024;
@@ -136,9 +135,9 @@ impl Socket {
                 return Ok(());
             }
             if self.peer().is_closing() {
-                self.take_queue();
+                self.take_queue().await;
             }
-            let blocked = self.write_and_catch_up()?;
+            let blocked = self.write_and_catch_up().await?;
             if self.closing == Closing::Sending && self.writing.is_empty() {
                 self.closing = Closing::Sent;
                 // Nothing but the client's answer may follow.
@@ -165,7 +164,7 @@ impl Socket {
 
     /// Moves queued frames to where they are written; false when the queue is empty. Called only when everything
     /// before them is written, or the socket closes: until then they stay where they are counted.
-    fn take_queue(&mut self) -> bool {
+    async fn take_queue(&mut self) -> bool {
         if self.closing != Closing::Open {
             return false;
         }
@@ -181,7 +180,7 @@ impl Socket {
         self.writing.extend(queue.chunks);
         if !queue.unread.is_empty() {
             self.peer().unread_at.store(now_ms, Ordering::Relaxed);
-            self.writing.extend(act::unread(&self.place, &queue.unread));
+            self.writing.extend(act::unread(&self.place, &queue.unread).await);
         }
         if let Some(close) = queue.close {
             self.begin_closing(close, now_ms);
@@ -206,13 +205,13 @@ impl Socket {
     }
 
     /// Writes until the connection is full or nothing is left; true when it is full.
-    fn write_and_catch_up(&mut self) -> io::Result<bool> {
+    async fn write_and_catch_up(&mut self) -> io::Result<bool> {
         let mut steps = 0;
         loop {
             if self.write()? {
                 return Ok(true);
             }
-            if !self.take_queue() && !self.catch_up() {
+            if !self.take_queue().await && !self.catch_up().await {
                 return Ok(false);
             }
             // A long gap is read in several rounds, so that other sockets get their turn.
@@ -267,39 +266,59 @@ impl Socket {
     }
 
     /// Reads a page of what a watcher missed, or makes it live. False when nothing is left to do now.
-    fn catch_up(&mut self) -> bool {
-        let Some(catch_up) = self.catch_ups.first_mut() else { return false };
-        let chat = &self.place.sockets.chat;
-        let page = PAGE.min(chat.rules().resume_max);
-        let CatchUp { room, seq, revision, heads } = *catch_up;
-        if seq >= heads.0 && revision >= heads.1 {
-            match self.place.sockets.hub.rooms.go_live(catch_up, &self.place.peer, chat) {
-                Step::Behind(heads) => catch_up.heads = heads,
-                Step::Live | Step::Gone => {
-                    self.catch_ups.remove(0);
-                    // The rest is in the queue, which wakes this task again.
-                }
+    async fn catch_up(&mut self) -> bool {
+        let Some(&catch_up) = self.catch_ups.first() else { return false };
+        let hub = Arc::clone(&self.place.sockets.hub);
+        let resume_max = self.place.sockets.chat.rules().resume_max;
+        let CatchUp { room, seq, revision, heads } = catch_up;
+        let step = if seq < heads.0 || revision < heads.1 {
+            let page = PAGE.min(resume_max);
+            let to = match seq < heads.0 {
+                true => (heads.0.min(seq + page), revision),
+                false => (seq, heads.1.min(revision + page)),
+            };
+            if self.read_gap(catch_up, to).await {
+                return true;
             }
-            return true;
+            Step::Gone
+        } else {
+            match hub.rooms.join(&catch_up, self.peer(), resume_max) {
+                Step::Joining(to) if self.read_gap(catch_up, to).await => {
+                    hub.rooms.go_live(room, self.peer())
+                }
+                Step::Joining(_) => Step::Gone,
+                step => step,
+            }
+        };
+        match (step, self.catch_ups.first_mut()) {
+            (Step::Behind(heads), Some(catch_up)) => catch_up.heads = heads,
+            (_, Some(_)) => drop(self.catch_ups.remove(0)),
+            (_, None) => {}
         }
-        let to =
-            (heads.0.min(seq + page), if seq < heads.0 { revision } else { heads.1.min(revision + page) });
-        match chat.gap(room, (seq, revision), to) {
+        true
+    }
+
+    /// Reads what a watcher missed up to a number and a revision; false when it cannot be read and the socket closes.
+    async fn read_gap(&mut self, catch_up: CatchUp, to: (u64, u64)) -> bool {
+        let CatchUp { room, seq, revision, .. } = catch_up;
+        match self.place.sockets.chat.gap(room, (seq, revision), to).await {
             Ok(gap) => {
-                (catch_up.seq, catch_up.revision) = to;
-                let form = self.place.peer.opened.form;
-                let chunk = gap_chunk(form, &gap);
+                if let Some(catch_up) = self.catch_ups.first_mut() {
+                    (catch_up.seq, catch_up.revision) = to;
+                }
+                let chunk = gap_chunk(self.peer().opened.form, &gap);
                 if !chunk.is_empty() {
                     self.writing.push_back(chunk);
                 }
+                true
             }
             Err(error) => {
                 tracing::error!(%error, room.id = room.0, "a room could not be read for a socket");
                 self.catch_ups.clear();
                 self.peer().close(Close::INTERNAL);
+                false
             }
         }
-        true
     }
 
     /// Whether incoming frames stay in the connection for now: the store is behind and has changes of this socket,

@@ -41,7 +41,7 @@ pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Res
         }
         None => {
             let mut rooms = Vec::new();
-            for summary in sockets.chat.rooms(who.user)? {
+            for summary in sockets.chat.rooms(who.user).await? {
                 sockets.hub.rooms.follow(summary.room.id, peer, who.user);
                 rooms.push(json!({
                     "room": summary.room.id.0,
@@ -114,7 +114,7 @@ pub(crate) async fn subscribe(
 
 /// The newest number and revision of a room that the user may watch. A closed room takes no watchers.
 async fn heads(sockets: &Sockets, who: &Who, room: RoomId) -> Result<(u64, u64), ChatError> {
-    let facts = sockets.chat.check(room, who.user, Action::See)?;
+    let facts = sockets.chat.check(room, who.user, Action::See).await?;
     if facts.room.status == RoomStatus::Closed {
         return Err(Denied::RoomClosed.into());
     }

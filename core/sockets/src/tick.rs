@@ -62,14 +62,14 @@ pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
             }
         };
         sockets.meter.gauge("chelseru_chat_sockets", &[], sockets.hub.sockets() as f64);
-        sockets.hub.tick(&sockets.identity(), sockets.clock.now(), check_all);
+        sockets.hub.tick(&sockets.identity(), sockets.clock.now(), check_all).await;
     }
 }
 
 impl Hub {
     /// Checks every socket: expired tokens, silence, closings that take too long, unread counts that are
     /// due. With `check_all`, every session is checked; otherwise a few.
-    pub(super) fn tick(&self, identity: &Identity, now: Timestamp, check_all: bool) {
+    pub(super) async fn tick(&self, identity: &Identity, now: Timestamp, check_all: bool) {
         let now_ms = self.now_ms();
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
         let mut suspects = Vec::new();
@@ -107,7 +107,7 @@ impl Hub {
             }
         }
         for (peer, caller) in suspects {
-            match identity.stands(&caller) {
+            match identity.stands(&caller).await {
                 Ok(()) | Err(TokenError::Store) => {}
                 Err(_) => peer.close(Close::SESSION_ENDED),
             }

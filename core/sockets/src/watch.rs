@@ -29,6 +29,8 @@ pub(super) struct Watcher {
     pub(super) peer: Arc<Peer>,
     pub(super) user: UserId,
     pub(super) state: State,
+    /// What was published while it joins.
+    pub(super) held: Held,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,8 +39,18 @@ pub(super) enum State {
     Asking,
     /// It gets frames without a number, and reads those with one from the store.
     Reading,
+    /// It reads the last few up to this number and revision; what is newer is held for it.
+    Joining(u64, u64),
     /// It gets everything that is newer than this number and revision.
     Live(u64, u64),
+}
+
+/// Chunks for a watcher that joins, at most as much as its socket's queue may hold.
+#[derive(Default)]
+pub(super) struct Held {
+    chunks: Vec<(Bytes, usize)>,
+    frames: usize,
+    bytes: usize,
 }
 
 pub(super) struct Follower {
@@ -48,9 +60,72 @@ pub(super) struct Follower {
     pub(super) watching: bool,
 }
 
+/// The result of trying to make a watcher live.
+pub(super) enum Step {
+    Live,
+    /// It joins: it must read up to this number and revision, and then become live.
+    Joining((u64, u64)),
+    /// It must read up to this number and revision first.
+    Behind((u64, u64)),
+    /// It no longer watches.
+    Gone,
+}
+
+impl Watcher {
+    pub(super) fn new(peer: &Arc<Peer>, user: UserId) -> Watcher {
+        Watcher { peer: Arc::clone(peer), user, state: State::Asking, held: Held::default() }
+    }
+
+    /// Sends frames, or holds them while the watcher joins. One that cannot hold more reads from the store again.
+    fn show(&mut self, chunk: Bytes, frames: usize) {
+        if !matches!(self.state, State::Joining(..)) {
+            return self.peer.push(chunk, frames);
+        }
+        self.held.frames += frames;
+        self.held.bytes += chunk.len();
+        let limits = &self.peer.limits;
+        if self.held.frames > limits.queue_frames_max || self.held.bytes > limits.queue_bytes_max {
+            self.held = Held::default();
+            self.state = State::Reading;
+        } else {
+            self.held.chunks.push((chunk, frames));
+        }
+    }
+
+    /// Sends what was held.
+    pub(super) fn release(&mut self) {
+        for (chunk, frames) in std::mem::take(&mut self.held).chunks {
+            self.peer.push(chunk, frames);
+        }
+    }
+}
+
 impl Watch {
     pub(super) fn is_empty(&self) -> bool {
         self.watchers.is_empty() && self.followers.is_empty()
+    }
+
+    /// The watcher of a socket.
+    pub(super) fn watcher(&mut self, peer: &Peer) -> Option<&mut Watcher> {
+        self.watchers.iter_mut().find(|watcher| watcher.peer.id == peer.id)
+    }
+
+    /// Makes a watcher live that joined, unless it could not hold what was published meanwhile.
+    pub(super) fn go_live(&mut self, peer: &Peer) -> Step {
+        let published = self.published;
+        let Some(watcher) = self.watcher(peer) else { return Step::Gone };
+        match watcher.state {
+            State::Joining(seq, revision) => {
+                watcher.release();
+                watcher.state = State::Live(seq, revision);
+            }
+            State::Reading => return Step::Behind(published),
+            State::Asking | State::Live(..) => return Step::Gone,
+        }
+        for follower in self.followers.iter_mut().filter(|follower| follower.peer.id == peer.id) {
+            follower.watching = true;
+        }
+        Step::Live
     }
 
     pub(super) fn follow(&mut self, room: RoomId, peer: &Arc<Peer>, user: UserId) {
@@ -86,12 +161,12 @@ impl Watch {
             }
         }
         let mut shared: [Option<(Bytes, usize)>; 2] = [None, None];
-        for watcher in &self.watchers {
+        for watcher in &mut self.watchers {
             let (seq, revision) = match watcher.state {
                 State::Asking => continue,
                 // Markers have no number of their own.
                 State::Reading => (u64::MAX, u64::MAX),
-                State::Live(seq, revision) => (seq, revision),
+                State::Joining(seq, revision) | State::Live(seq, revision) => (seq, revision),
             };
             let form = watcher.peer.opened.form;
             let (chunk, frames) = if seq < first_seq && revision < first_revision {
@@ -101,7 +176,7 @@ impl Watch {
                 encode(room, events, form, (seq, revision))
             };
             if frames > 0 {
-                watcher.peer.push(chunk, frames);
+                watcher.show(chunk, frames);
             }
         }
         for follower in self.followers.iter().filter(|follower| !follower.watching) {

@@ -4,19 +4,19 @@
 //! `session_revoke`, ...), so that another engine can stand behind the same operations. Invariants:
 //!
 //! - **Answered means durable.** An operation that changes something answers after its change was flushed.
-//! - **One writer.** All changes run one after another on one thread and see each other (see `commit`), so an
+//! - **One writer.** All changes run one after another on one thread and see each other (`engine::sled::commit`), so an
 //!   operation needs no lock and cannot lose a race.
 //! - **All or nothing.** A change that fails leaves no trace; a batch of changes survives a crash whole or not
 //!   at all.
 //! - **Fail closed.** After an error while writing, nothing is written until the process starts again.
 //!
-//! Reads go straight to the database. They may see a change that is applied but not flushed yet, and a read of
-//! several keys may fall between two of one change's writes; operations here are laid out so that neither
-//! matters. Reads can touch the disk, but are not worth a blocking pool: the working set is cached.
+//! Reads go straight to the database; on sled they are ready at the first poll. They may see a change that is applied
+//! but not flushed yet, and a read of several keys may fall between two of one change's writes; the operations are laid
+//! out so that neither matters. Reads can touch the disk, but are not worth a blocking pool: the working set is cached.
 //!
 //! Not here: rules (lengths, lifetimes, who may do what: see `chelseru-domain`), HMAC and token keys, and any
-//! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `commit`, `txn`,
-//! `challenge`, `chat`.
+//! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `login::challenge` and
+//! its `sled` file, `engine`, `engine::sled`, `chat`.
 
 mod options;
 mod types;
@@ -70,7 +70,6 @@ pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, Us
 use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, export, open};
 use engine::{Engine, on_engine};
 
-/// Against what an answered change is safe.
 /// A handle to an open store; clones share it. The last one to go closes it.
 #[derive(Clone)]
 pub struct Store {
@@ -171,8 +170,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn is_empty(&self) -> Result<bool, StoreError> {
-        on_engine!(self, is_empty())
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        on_engine!(self, read is_empty())
     }
 
     /// Counts records, at most `limit` of those after a key; says from which key to go on, `None` at the end. The first
@@ -180,9 +179,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Read`].
-    pub fn count_on(&self, after: &[u8], limit: usize) -> Result<(usize, Option<Vec<u8>>), StoreError> {
-        on_engine!(self, count_on(after, limit))
+    /// [`StoreError::Read`]; [`StoreError::Closed`] when the runtime ends.
+    pub async fn count_on(&self, after: &[u8], limit: usize) -> Result<(usize, Option<Vec<u8>>), StoreError> {
+        on_engine!(self, count_on(after, limit).await)
     }
 
     /// By what the key that belongs to this store is known, as [`Store::key_mark_set`] stored it.
@@ -190,8 +189,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn key_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        on_engine!(self, key_mark())
+    pub async fn key_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        on_engine!(self, read key_mark())
     }
 
     /// Stores by what the key that belongs to this store is known. It must not help to find the key.
@@ -242,8 +241,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        on_engine!(self, probe_get(key))
+    pub async fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        on_engine!(self, read probe_get(key))
     }
 }
 

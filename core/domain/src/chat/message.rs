@@ -13,6 +13,7 @@ use chelseru_store::chat::{
 use tokio::sync::oneshot;
 
 use super::missed::{missed, name_of};
+use super::publish::Entry;
 use super::rights::{Action, permit};
 use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
@@ -25,7 +26,6 @@ use crate::ids::UserId;
 /// A message to send.
 #[derive(Debug, Clone)]
 pub struct Post {
-    pub room: RoomId,
     pub sender: UserId,
     /// As others see it: [`ChatService::name`].
     pub sender_name: Arc<str>,
@@ -35,13 +35,27 @@ pub struct Post {
 }
 
 impl ChatService {
+    /// The entry of a room whose position is known in memory; otherwise see [`ChatService::enter`].
+    pub fn entered(&self, room: RoomId) -> Option<Entry> {
+        self.entrance.known(room)
+    }
+
+    /// The entry of a room. Reads where the room stands once; a room that does not exist is refused by the change.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn enter(&self, room: RoomId) -> Result<Entry, ChatError> {
+        self.entrance.expect(&self.store, room).await
+    }
+
     /// Stores a message and shows it to its room, then calls `done` with the result. Calls of one task keep their
     /// order.
     ///
     /// # Errors
     ///
     /// Errors found before the store is asked; `done` is not called then.
-    pub fn post<D>(&self, post: Post, done: D) -> Result<(), ChatError>
+    pub fn post<D>(&self, entry: &Entry, post: Post, done: D) -> Result<(), ChatError>
     where
         D: FnOnce(Result<Posted, ChatError>) + Send + 'static,
     {
@@ -49,9 +63,9 @@ impl ChatService {
         if let Some(id) = &post.client_id {
             check_client_id(id)?;
         }
-        let Post { room, sender, sender_name, body, file, client_id } = post;
+        let room = entry.room();
+        let Post { sender, sender_name, body, file, client_id } = post;
         let draft = MessageDraft { room, sender, body, file, client_id, now: self.clock.now() };
-        self.entrance.expect(&self.store, room)?;
         let stored = self.entrance.sender();
         let judge = |facts: &RoomFacts| Ok(permit(Action::Post, facts)?);
         self.store.chat_message_append(draft, judge, move |result| {
@@ -85,9 +99,10 @@ impl ChatService {
     /// # Errors
     ///
     /// See [`ChatError`].
-    pub async fn post_and_wait(&self, post: Post) -> Result<Posted, ChatError> {
+    pub async fn post_and_wait(&self, room: RoomId, post: Post) -> Result<Posted, ChatError> {
+        let entry = self.enter(room).await?;
         let (sender, receiver) = oneshot::channel();
-        self.post(post, move |result| drop(sender.send(result)))?;
+        self.post(&entry, post, move |result| drop(sender.send(result)))?;
         answer(receiver).await
     }
 
@@ -107,19 +122,19 @@ impl ChatService {
             self.check_body(body)?;
         }
         // Only members may learn whether the message exists.
-        self.check(room, actor, Action::See)?;
+        self.check(room, actor, Action::See).await?;
         // The sender of a message never changes, so the name may be read before the change.
-        let Some(message) = self.store.chat_message(room, seq)? else {
+        let Some(message) = self.store.chat_message(room, seq).await? else {
             return Err(ChatError::MessageMissing);
         };
-        let sender_name = name_of(&self.store, message.sender);
+        let sender_name = name_of(&self.store, message.sender).await;
         let deletes = edit == MessageEdit::Delete;
         let judge = move |facts: &RoomFacts, message: &Message| {
             let own = message.sender == actor;
             let action = if deletes { Action::DeleteMessage { own } } else { Action::EditMessage { own } };
             Ok(permit(action, facts)?)
         };
-        self.entrance.expect(&self.store, room)?;
+        self.entrance.expect(&self.store, room).await?;
         let (sender, receiver) = oneshot::channel();
         let stored = self.entrance.sender();
         let change = MessageChange { room, seq, actor, edit, now: self.clock.now() };
@@ -149,8 +164,13 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn messages_before(&self, room: RoomId, before: u64, limit: usize) -> Result<MessagePage, ChatError> {
-        Ok(self.store.chat_messages_before(room, before, limit)?)
+    pub async fn messages_before(
+        &self,
+        room: RoomId,
+        before: u64,
+        limit: usize,
+    ) -> Result<MessagePage, ChatError> {
+        Ok(self.store.chat_messages_before(room, before, limit).await?)
     }
 
     /// A page of messages: numbers above `after`, oldest first. The caller was checked.
@@ -158,16 +178,21 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn messages_after(&self, room: RoomId, after: u64, limit: usize) -> Result<MessagePage, ChatError> {
-        Ok(self.store.chat_messages_after(room, after, limit)?)
+    pub async fn messages_after(
+        &self,
+        room: RoomId,
+        after: u64,
+        limit: usize,
+    ) -> Result<MessagePage, ChatError> {
+        Ok(self.store.chat_messages_after(room, after, limit).await?)
     }
 
     /// # Errors
     ///
     /// [`ChatError::MessageMissing`], and those of [`ChatService::check`].
-    pub fn message(&self, room: RoomId, seq: u64, user: UserId) -> Result<Message, ChatError> {
-        self.check(room, user, Action::See)?;
-        let message = self.store.chat_message(room, seq)?.filter(|message| !message.deleted);
+    pub async fn message(&self, room: RoomId, seq: u64, user: UserId) -> Result<Message, ChatError> {
+        self.check(room, user, Action::See).await?;
+        let message = self.store.chat_message(room, seq).await?.filter(|message| !message.deleted);
         message.ok_or(ChatError::MessageMissing)
     }
 
@@ -177,8 +202,8 @@ impl ChatService {
     ///
     /// [`ChatError::Store`].
     pub async fn heads(&self, room: RoomId) -> Result<(u64, u64), ChatError> {
-        let seq = self.store.chat_last_seq(room)?;
-        let revision = self.store.chat_facts(room, UserId(0))?.map_or(0, |facts| facts.room.revision);
+        let seq = self.store.chat_last_seq(room).await?;
+        let revision = self.store.chat_facts(room, UserId(0)).await?.map_or(0, |facts| facts.room.revision);
         // What was just read may be applied and not flushed yet.
         self.store.chat_barrier().await?;
         Ok((seq, revision))
@@ -189,13 +214,13 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn gap(&self, room: RoomId, seen: (u64, u64), heads: (u64, u64)) -> Result<Gap, ChatError> {
+    pub async fn gap(&self, room: RoomId, seen: (u64, u64), heads: (u64, u64)) -> Result<Gap, ChatError> {
         let max = self.rules().resume_max;
         // A client ahead of the room comes from a restored or different store.
         if seen.0 > heads.0 || seen.1 > heads.1 || heads.0 - seen.0 > max || heads.1 - seen.1 > max {
             return Ok(Gap::Reset);
         }
-        let (messages, edits) = missed(&self.store, room, seen, heads)?;
+        let (messages, edits) = missed(&self.store, room, seen, heads).await?;
         Ok(Gap::Whole { messages, edits })
     }
 

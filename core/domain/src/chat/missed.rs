@@ -13,24 +13,46 @@ use crate::ids::UserId;
 pub(super) type Missed = (Vec<MessageView>, Vec<(u64, MessageView)>);
 
 /// Messages by number, and edits by revision, after what was seen up to the heads. Each message comes as it is now.
-pub(super) fn missed(
+pub(super) async fn missed(
     store: &Store,
     room: RoomId,
     seen: (u64, u64),
     heads: (u64, u64),
 ) -> Result<Missed, StoreError> {
-    let mut names: HashMap<UserId, Arc<str>> = HashMap::new();
-    let mut view = |message: Message| {
-        let name = names.entry(message.sender).or_insert_with(|| name_of(store, message.sender));
-        MessageView { sender_name: Arc::clone(name), message }
-    };
-    let messages = store.chat_gap(room, seen.0, heads.0)?.into_iter().map(&mut view).collect();
-    let edits = store.chat_revisions(room, seen.1, heads.1)?;
-    Ok((messages, edits.into_iter().map(|edit| (edit.revision, view(edit.message))).collect()))
+    let mut names = Names { store, known: HashMap::new() };
+    let mut messages = Vec::new();
+    for message in store.chat_gap(room, seen.0, heads.0).await? {
+        messages.push(names.view(message).await);
+    }
+    let mut edits = Vec::new();
+    for edit in store.chat_revisions(room, seen.1, heads.1).await? {
+        edits.push((edit.revision, names.view(edit.message).await));
+    }
+    Ok((messages, edits))
 }
 
-pub(super) fn name_of(store: &Store, user: UserId) -> Arc<str> {
-    match store.user_get(user) {
+/// The senders' names, each read once.
+struct Names<'a> {
+    store: &'a Store,
+    known: HashMap<UserId, Arc<str>>,
+}
+
+impl Names<'_> {
+    async fn view(&mut self, message: Message) -> MessageView {
+        let sender_name = match self.known.get(&message.sender) {
+            Some(name) => Arc::clone(name),
+            None => {
+                let name = name_of(self.store, message.sender).await;
+                self.known.insert(message.sender, Arc::clone(&name));
+                name
+            }
+        };
+        MessageView { sender_name, message }
+    }
+}
+
+pub(super) async fn name_of(store: &Store, user: UserId) -> Arc<str> {
+    match store.user_get(user).await {
         Ok(Some(user)) => PublicUser::of(&user).username.into(),
         _ => Arc::from(""),
     }

@@ -35,6 +35,7 @@ pub use chelseru_store::chat::{
 pub use change::{RoomEdit, RoomRequest};
 pub use message::Post;
 pub use public::PublicUser;
+pub use publish::Entry;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
 pub use service::ChatService;
 pub use stored::Stored;

@@ -65,29 +65,31 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::OrganizationMissing`] when the user cannot know of it, [`ChatError::Store`].
-    pub fn organization_rooms(
+    pub async fn organization_rooms(
         &self,
         user: UserId,
         id: OrganizationId,
     ) -> Result<Vec<RoomSummary>, ChatError> {
-        let mut rooms = self.rooms(user)?;
+        let mut rooms = self.rooms(user).await?;
         rooms.retain(|summary| summary.room.organization == Some(id));
-        let owns = || Ok::<_, ChatError>(self.organization(id)?.is_some_and(|found| found.owner == user));
-        if rooms.is_empty() && !owns()? { Err(ChatError::OrganizationMissing) } else { Ok(rooms) }
+        if rooms.is_empty() && !self.organization(id).await?.is_some_and(|found| found.owner == user) {
+            return Err(ChatError::OrganizationMissing);
+        }
+        Ok(rooms)
     }
 
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, ChatError> {
-        Ok(self.store.chat_organization(id)?)
+    pub async fn organization(&self, id: OrganizationId) -> Result<Option<Organization>, ChatError> {
+        Ok(self.store.chat_organization(id).await?)
     }
 
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn organizations(&self, owner: UserId) -> Result<Vec<Organization>, ChatError> {
-        Ok(self.store.chat_organizations_of(owner, self.rules().organizations_per_user_max)?)
+    pub async fn organizations(&self, owner: UserId) -> Result<Vec<Organization>, ChatError> {
+        Ok(self.store.chat_organizations_of(owner, self.rules().organizations_per_user_max).await?)
     }
 }
 

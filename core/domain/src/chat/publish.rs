@@ -23,6 +23,16 @@ use super::{ChatError, ChatEvent, ChatPort};
 /// Events handed to the port at once.
 const PUBLISH_MAX: usize = 4096;
 
+/// Proof that the publisher knows a room's position, which a change of that room needs before it goes to the store.
+#[derive(Debug)]
+pub struct Entry(RoomId);
+
+impl Entry {
+    pub(super) fn room(&self) -> RoomId {
+        self.0
+    }
+}
+
 /// The way into the queue.
 pub(super) struct Entrance {
     queue: mpsc::UnboundedSender<Stored>,
@@ -36,12 +46,19 @@ impl Entrance {
         (Entrance { queue: sender, known: RwLock::default() }, queue)
     }
 
-    /// Says where a room stands, before a change of it is sent to the store. Once for each room, and then a look-up.
-    pub(super) fn expect(&self, store: &Store, room: RoomId) -> Result<(), ChatError> {
-        if self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&room) {
-            return Ok(());
+    /// The entry of a room whose position the publisher knows. Reads nothing.
+    pub(super) fn known(&self, room: RoomId) -> Option<Entry> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&room).then_some(Entry(room))
+    }
+
+    /// The entry of a room: reads the room's position once for the publisher.
+    pub(super) async fn expect(&self, store: &Store, room: RoomId) -> Result<Entry, ChatError> {
+        if let Some(entry) = self.known(room) {
+            return Ok(entry);
         }
-        let Some(position) = store.chat_position(room)? else { return Ok(()) };
+        // The store refuses changes of a room that does not exist.
+        let Some(position) = store.chat_position(room).await? else { return Ok(Entry(room)) };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= ROOMS_MAX {
             known.clear();
@@ -51,7 +68,7 @@ impl Entrance {
             // The queue is gone only when the process ends.
             let _ = self.queue.send(Stored(base));
         }
-        Ok(())
+        Ok(Entry(room))
     }
 
     pub(super) fn sender(&self) -> Sender {
@@ -95,7 +112,7 @@ pub(super) async fn run(mut queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dy
         }
         while let Some(gap) = order.overdue(now) {
             if let Some(store) = &reads {
-                fill(store, &gap, &mut batch);
+                fill(store, &gap, &mut batch).await;
             }
             order.skip(gap, &mut batch);
         }
@@ -107,7 +124,7 @@ pub(super) async fn run(mut queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dy
 }
 
 /// Reads from the store what should have come by the queue and did not.
-fn fill(store: &Store, gap: &Gap, batch: &mut Batch) {
+async fn fill(store: &Store, gap: &Gap, batch: &mut Batch) {
     let Gap { room, from, to } = *gap;
     tracing::warn!(
         room.id = room.0,
@@ -115,7 +132,7 @@ fn fill(store: &Store, gap: &Gap, batch: &mut Batch) {
         to.order = to.order(),
         "changes of a room are read again"
     );
-    match missed(store, room, (from.seq, from.revision), (to.seq, to.revision)) {
+    match missed(store, room, (from.seq, from.revision), (to.seq, to.revision)).await {
         Ok((messages, edits)) => {
             messages.into_iter().for_each(|view| batch.event(room, ChatEvent::Posted(view)));
             for (revision, view) in edits {

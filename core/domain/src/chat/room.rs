@@ -98,7 +98,7 @@ impl ChatService {
         if let RoomRequest::Edit(edit) = &request {
             check_edit(edit)?;
             if let Some(Some(avatar)) = edit.avatar {
-                let file = self.store.chat_file(avatar)?;
+                let file = self.store.chat_file(avatar).await?;
                 let fits = |file: &StoredFile| {
                     file.room == room && file.uploader == actor && file.content_type.starts_with("image/")
                 };
@@ -110,7 +110,7 @@ impl ChatService {
         let target = request.target();
         let rules = self.rules();
         let (sender, receiver) = oneshot::channel();
-        self.entrance.expect(&self.store, room)?;
+        self.entrance.expect(&self.store, room).await?;
         let stored = self.entrance.sender();
         let asked = request.clone();
         let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules);
@@ -139,8 +139,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn rooms(&self, user: UserId) -> Result<Vec<RoomSummary>, ChatError> {
-        let mut rooms = self.store.chat_rooms_of(user, self.rules().rooms_per_user_max)?;
+    pub async fn rooms(&self, user: UserId) -> Result<Vec<RoomSummary>, ChatError> {
+        let mut rooms = self.store.chat_rooms_of(user, self.rules().rooms_per_user_max).await?;
         rooms.sort_by_key(|summary| std::cmp::Reverse((summary.updated_at, summary.room.id)));
         Ok(rooms)
     }
@@ -150,9 +150,9 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::RoomMissing`], [`ChatError::Denied`], [`ChatError::Store`].
-    pub fn room(&self, room: RoomId, user: UserId) -> Result<RoomSummary, ChatError> {
-        self.check(room, user, Action::See)?;
-        self.store.chat_summary(room, user)?.ok_or(ChatError::RoomMissing)
+    pub async fn room(&self, room: RoomId, user: UserId) -> Result<RoomSummary, ChatError> {
+        self.check(room, user, Action::See).await?;
+        self.store.chat_summary(room, user).await?.ok_or(ChatError::RoomMissing)
     }
 
     /// All members of a room.
@@ -160,8 +160,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn members(&self, room: RoomId) -> Result<Vec<Member>, ChatError> {
-        Ok(self.store.chat_members(room, self.rules().members_max as usize)?)
+    pub async fn members(&self, room: RoomId) -> Result<Vec<Member>, ChatError> {
+        Ok(self.store.chat_members(room, self.rules().members_max as usize).await?)
     }
 
     /// Members by user number from `from` on, at most `limit`.
@@ -169,8 +169,13 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn members_from(&self, room: RoomId, from: UserId, limit: usize) -> Result<Vec<Member>, ChatError> {
-        Ok(self.store.chat_members_from(room, from, limit)?)
+    pub async fn members_from(
+        &self,
+        room: RoomId,
+        from: UserId,
+        limit: usize,
+    ) -> Result<Vec<Member>, ChatError> {
+        Ok(self.store.chat_members_from(room, from, limit).await?)
     }
 
     /// Who is banned, by user number from `from` on, at most `limit`.
@@ -178,15 +183,20 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn bans_from(&self, room: RoomId, from: UserId, limit: usize) -> Result<Vec<UserId>, ChatError> {
-        Ok(self.store.chat_bans_from(room, from, limit)?)
+    pub async fn bans_from(
+        &self,
+        room: RoomId,
+        from: UserId,
+        limit: usize,
+    ) -> Result<Vec<UserId>, ChatError> {
+        Ok(self.store.chat_bans_from(room, from, limit).await?)
     }
 
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn bans(&self, room: RoomId) -> Result<Vec<UserId>, ChatError> {
-        Ok(self.store.chat_bans(room, self.rules().bans_max as usize)?)
+    pub async fn bans(&self, room: RoomId) -> Result<Vec<UserId>, ChatError> {
+        Ok(self.store.chat_bans(room, self.rules().bans_max as usize).await?)
     }
 
     /// A member's rights in a room.
@@ -201,7 +211,7 @@ impl ChatService {
     ///
     /// [`ChatError::Store`].
     pub async fn sweep_all(&self) -> Result<(), ChatError> {
-        for room in self.store.chat_rooms_to_sweep(100)? {
+        for room in self.store.chat_rooms_to_sweep(100).await? {
             self.sweep(room).await?;
         }
         Ok(())

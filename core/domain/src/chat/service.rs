@@ -55,8 +55,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::RoomMissing`], [`ChatError::Denied`], [`ChatError::Store`].
-    pub fn check(&self, room: RoomId, user: UserId, action: Action) -> Result<RoomFacts, ChatError> {
-        let facts = self.store.chat_facts(room, user)?.ok_or(ChatError::RoomMissing)?;
+    pub async fn check(&self, room: RoomId, user: UserId, action: Action) -> Result<RoomFacts, ChatError> {
+        let facts = self.store.chat_facts(room, user).await?.ok_or(ChatError::RoomMissing)?;
         permit(action, &facts)?;
         Ok(facts)
     }
@@ -64,14 +64,14 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn user(&self, id: UserId) -> Result<Option<PublicUser>, ChatError> {
-        Ok(self.store.user_get(id)?.as_ref().map(PublicUser::of))
+    pub async fn user(&self, id: UserId) -> Result<Option<PublicUser>, ChatError> {
+        Ok(self.store.user_get(id).await?.as_ref().map(PublicUser::of))
     }
 
     /// A user's public name; empty when there is none.
     #[must_use]
-    pub fn name(&self, id: UserId) -> Arc<str> {
-        name_of(&self.store, id)
+    pub async fn name(&self, id: UserId) -> Arc<str> {
+        name_of(&self.store, id).await
     }
 
     /// Changes that wait for the store's writer.

@@ -45,8 +45,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn file(&self, id: FileId) -> Result<Option<StoredFile>, ChatError> {
-        Ok(self.store.chat_file(id)?)
+    pub async fn file(&self, id: FileId) -> Result<Option<StoredFile>, ChatError> {
+        Ok(self.store.chat_file(id).await?)
     }
 
     /// The file with this name in its link, if the user may have it: members have what a message (or the room, as its
@@ -55,8 +55,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::RoomMissing`], [`ChatError::Denied`], [`ChatError::Store`].
-    pub fn file_for(&self, file: StoredFile, user: UserId) -> Result<Option<StoredFile>, ChatError> {
-        self.check(file.room, user, Action::See)?;
+    pub async fn file_for(&self, file: StoredFile, user: UserId) -> Result<Option<StoredFile>, ChatError> {
+        self.check(file.room, user, Action::See).await?;
         Ok(Some(file).filter(|file| file.message.is_some() || file.uploader == user))
     }
 
@@ -65,8 +65,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn file_by_name(&self, name: &str) -> Result<Option<StoredFile>, ChatError> {
-        Ok(self.store.chat_file_by_name(name)?)
+    pub async fn file_by_name(&self, name: &str) -> Result<Option<StoredFile>, ChatError> {
+        Ok(self.store.chat_file_by_name(name).await?)
     }
 
     /// Bytes of all files that a user uploaded.
@@ -74,8 +74,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn file_bytes(&self, user: UserId) -> Result<u64, ChatError> {
-        Ok(self.store.chat_file_bytes(user)?)
+    pub async fn file_bytes(&self, user: UserId) -> Result<u64, ChatError> {
+        Ok(self.store.chat_file_bytes(user).await?)
     }
 
     /// Bytes of all files.
@@ -83,8 +83,8 @@ impl ChatService {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn file_bytes_total(&self) -> Result<u64, ChatError> {
-        Ok(self.store.chat_file_total()?)
+    pub async fn file_bytes_total(&self) -> Result<u64, ChatError> {
+        Ok(self.store.chat_file_total().await?)
     }
 
     /// Finds files that can go: those that no message has and that are older than `before`, and those of deleted rooms.

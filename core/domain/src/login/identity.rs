@@ -181,10 +181,10 @@ impl Identity {
     /// # Errors
     ///
     /// See [`TokenError`].
-    pub fn token_verify(&self, token: &str) -> Result<Caller, TokenError> {
+    pub async fn token_verify(&self, token: &str) -> Result<Caller, TokenError> {
         let now = self.clock.now();
         let RefreshSubject { subject, .. } = self.tokens.verify_any(token, None, now)?;
-        self.caller_of(subject, now)
+        self.caller_of(subject, now).await
     }
 
     /// The caller of an access token with a valid session. Notes in memory that the session was used.
@@ -192,10 +192,10 @@ impl Identity {
     /// # Errors
     ///
     /// See [`TokenError`]. A retry can help with [`TokenError::Store`] only.
-    pub fn caller(&self, access_token: &str) -> Result<Caller, TokenError> {
+    pub async fn caller(&self, access_token: &str) -> Result<Caller, TokenError> {
         let now = self.clock.now();
         let subject = self.tokens.verify(access_token, TokenType::Access, now)?;
-        let caller = self.caller_of(subject, now)?;
+        let caller = self.caller_of(subject, now).await?;
         self.last_seen.note(caller.user_id, caller.session_id, now);
         Ok(caller)
     }
@@ -205,16 +205,16 @@ impl Identity {
     /// # Errors
     ///
     /// See [`TokenError`]. A retry can help with [`TokenError::Store`] only.
-    pub fn stands(&self, caller: &Caller) -> Result<(), TokenError> {
+    pub async fn stands(&self, caller: &Caller) -> Result<(), TokenError> {
         let Caller { user_id, session_id } = *caller;
-        let gate = self.store.session_gate(user_id, session_id, self.clock.now());
+        let gate = self.store.session_gate(user_id, session_id, self.clock.now()).await;
         self.standing(user_id, session_id, gate).map(drop)
     }
 
     /// The caller of a verified token, when its session is valid.
-    fn caller_of(&self, subject: TokenSubject, now: Timestamp) -> Result<Caller, TokenError> {
+    async fn caller_of(&self, subject: TokenSubject, now: Timestamp) -> Result<Caller, TokenError> {
         let TokenSubject { user_id, session_id, binding } = subject;
-        let gate = self.store.session_gate_of_token(user_id, session_id, binding, now);
+        let gate = self.store.session_gate_of_token(user_id, session_id, binding, now).await;
         self.standing(user_id, session_id, gate)
     }
 

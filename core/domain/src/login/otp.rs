@@ -239,8 +239,8 @@ impl OtpService {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn is_pending(&self, number: &PhoneNumber) -> Result<bool, StoreError> {
-        self.store.challenge_pending(number.e164(), self.clock.now())
+    pub async fn is_pending(&self, number: &PhoneNumber) -> Result<bool, StoreError> {
+        self.store.challenge_pending(number.e164(), self.clock.now()).await
     }
 
     /// Opens a challenge for a login and sends its code.
@@ -269,7 +269,7 @@ impl OtpService {
         group: Group,
         sms: &dyn SmsPort,
     ) -> Result<Option<Sent>, SendError> {
-        if self.store.user_by_identity(group.number(), number.e164())?.is_some_and(|user| user.active) {
+        if self.store.user_by_identity(group.number(), number.e164()).await?.is_some_and(|user| user.active) {
             return self.send_for(Purpose::PasswordReset, number, sms).await.map(Some);
         }
         self.open(Purpose::PasswordReset, number).await.map(|_| None)

@@ -77,8 +77,8 @@ impl Wallets {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
-        self.store.wallet_balance(user)
+    pub async fn balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
+        self.store.wallet_balance(user).await
     }
 
     /// A page of a wallet's lines, newest first, and the start of the next page.
@@ -86,13 +86,13 @@ impl Wallets {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn entries(
+    pub async fn entries(
         &self,
         user: UserId,
         from: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<WalletEntry>, Option<u64>), StoreError> {
-        self.store.wallet_entries(user, from, limit)
+        self.store.wallet_entries(user, from, limit).await
     }
 
     /// # Errors
@@ -115,8 +115,8 @@ impl Wallets {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn spend_get(&self, actor: Actor, id: SpendId) -> Result<Option<Spend>, StoreError> {
-        Ok(self.store.spend_get(id)?.filter(|spend| actor.staff || spend.user == actor.user))
+    pub async fn spend_get(&self, actor: Actor, id: SpendId) -> Result<Option<Spend>, StoreError> {
+        Ok(self.store.spend_get(id).await?.filter(|spend| actor.staff || spend.user == actor.user))
     }
 
     /// Captures a hold, or a part of it, for the merchant.

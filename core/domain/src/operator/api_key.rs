@@ -74,8 +74,8 @@ impl ApiKeys {
     /// # Errors
     ///
     /// Those of the store.
-    pub fn verify(&self, token: &str) -> Result<Option<ApiKey>, StoreError> {
-        verify(&self.store, token)
+    pub async fn verify(&self, token: &str) -> Result<Option<ApiKey>, StoreError> {
+        verify(&self.store, token).await
     }
 
     /// Every key, revoked ones too.
@@ -83,8 +83,8 @@ impl ApiKeys {
     /// # Errors
     ///
     /// Those of the store.
-    pub fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
-        self.store.api_keys()
+    pub async fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.store.api_keys().await
     }
 
     /// Revokes a key. False when there is none with this number.
@@ -141,10 +141,10 @@ pub async fn create(
 /// # Errors
 ///
 /// [`StoreError::Read`], [`StoreError::Record`].
-pub fn verify(store: &Store, token: &str) -> Result<Option<ApiKey>, StoreError> {
+pub async fn verify(store: &Store, token: &str) -> Result<Option<ApiKey>, StoreError> {
     let Some((id, secret)) = parse(token) else { return Ok(None) };
     let hash: [u8; 32] = Sha256::digest(secret).into();
-    let key = store.api_key_get(id)?;
+    let key = store.api_key_get(id).await?;
     Ok(key.filter(|key| bool::from(key.hash.ct_eq(&hash)) && key.revoked_at.is_none()))
 }
 
@@ -171,21 +171,21 @@ mod tests {
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         let now = Timestamp::from_secs(1);
         let NewApiKey { key, token } = create(&store, now, "shop", "sms", Some(10)).await.unwrap();
-        assert_eq!(verify(&store, &token).unwrap(), Some(key.clone()));
+        assert_eq!(verify(&store, &token).await.unwrap(), Some(key.clone()));
         let last = if token.ends_with('0') { "1" } else { "0" };
         let forged = format!("{}{last}", &token[..token.len() - 1]);
         let other_number = token.replacen("ck_1_", "ck_2_", 1);
         for wrong in
             ["", "ck_", "ck_1_", "ck_1_zz", &forged, &other_number, &token[3..], &format!("{token}0")]
         {
-            assert_eq!(verify(&store, wrong).unwrap(), None, "{wrong}");
+            assert_eq!(verify(&store, wrong).await.unwrap(), None, "{wrong}");
         }
-        let stored = format!("{:?}", store.api_keys().unwrap());
+        let stored = format!("{:?}", store.api_keys().await.unwrap());
         assert!(!stored.contains(&token[5..20]), "{stored}");
         assert!(store.api_key_revoke(key.id, now).await.unwrap());
         assert!(!store.api_key_revoke(key.id, now).await.unwrap());
-        assert_eq!(verify(&store, &token).unwrap(), None);
-        assert_eq!(store.api_keys().unwrap()[0].revoked_at, Some(now));
+        assert_eq!(verify(&store, &token).await.unwrap(), None);
+        assert_eq!(store.api_keys().await.unwrap()[0].revoked_at, Some(now));
     }
 
     #[tokio::test]

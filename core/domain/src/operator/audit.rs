@@ -266,8 +266,8 @@ impl Audit {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub fn page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
-        self.shared.store.audit_page(&AuditQuery { look_max: LOOK_MAX, ..query })
+    pub async fn page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        self.shared.store.audit_page(&AuditQuery { look_max: LOOK_MAX, ..query }).await
     }
 }
 
@@ -333,8 +333,8 @@ mod tests {
         (folder, store, Arc::default())
     }
 
-    fn events(audit: &Audit) -> Vec<String> {
-        let page = audit.page(AuditQuery { limit: 100_000, ..AuditQuery::default() }).unwrap();
+    async fn events(audit: &Audit) -> Vec<String> {
+        let page = audit.page(AuditQuery { limit: 100_000, ..AuditQuery::default() }).await.unwrap();
         page.entries.into_iter().map(|entry| entry.draft.event).collect()
     }
 
@@ -346,7 +346,7 @@ mod tests {
         let login = AuditEvent::new(AuditKind::Login).user(UserId(3)).ip("192.0.2.1".parse().ok());
         audit.record(login.subject("0912***4567").detail("by code"));
         audit.flush().await;
-        let page = audit.page(AuditQuery { limit: 10, ..AuditQuery::default() }).unwrap();
+        let page = audit.page(AuditQuery { limit: 10, ..AuditQuery::default() }).await.unwrap();
         let draft = &page.entries[0].draft;
         assert_eq!((draft.event.as_str(), draft.user, draft.at.as_secs()), ("login", Some(UserId(3)), 7));
         assert_eq!((draft.ip_address.as_str(), draft.subject.as_str()), ("192.0.2.1", "0912***4567"));
@@ -355,13 +355,13 @@ mod tests {
         }
         audit.flush().await;
         let with_login = |word, count| [vec![word; count], vec!["login"]].concat();
-        assert_eq!(events(&audit), with_login("otp_sent", 300));
+        assert_eq!(events(&audit).await, with_login("otp_sent", 300));
         audit.records_max_set(10);
         for _ in 0..10 {
             audit.record(AuditEvent::new(AuditKind::OtpFailed));
             audit.flush().await;
         }
-        assert_eq!(events(&audit), with_login("otp_failed", 10));
+        assert_eq!(events(&audit).await, with_login("otp_failed", 10));
         assert_eq!(audit.dropped(), 0);
     }
 
@@ -378,10 +378,10 @@ mod tests {
             }
         }
         audit.flush().await;
-        let events = events(&audit);
-        let count = |word: &str| events.iter().filter(|event| *event == word).count();
-        assert_eq!((count("otp_failed"), count("refresh_reused")), (100, 100));
-        assert_eq!((count("plugin_changed"), count("key_created")), (4, 1));
+        let events = events(&audit).await;
+        let count = async |word: &str| events.iter().filter(|event| *event == word).count();
+        assert_eq!((count("otp_failed").await, count("refresh_reused").await), (100, 100));
+        assert_eq!((count("plugin_changed").await, count("key_created").await), (4, 1));
         assert_eq!((events.len(), events.last().unwrap().as_str()), (205, "key_created"));
     }
 
@@ -395,7 +395,7 @@ mod tests {
         }
         assert_eq!(audit.dropped(), 5);
         audit.flush().await;
-        assert_eq!(events(&audit).len(), QUEUE_MAX);
+        assert_eq!(events(&audit).await.len(), QUEUE_MAX);
     }
 
     #[tokio::test]
@@ -405,7 +405,7 @@ mod tests {
         store.close();
         audit.record(AuditEvent::new(AuditKind::Login));
         audit.flush().await;
-        assert_eq!(events(&audit), [""; 0]);
+        assert_eq!(events(&audit).await, [""; 0]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Not here: security events (`audit`).
 
+use async_trait::async_trait;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -100,12 +101,13 @@ impl Storage {
 }
 
 /// The whole gateway, as its operators see it.
+#[async_trait]
 pub trait Overview: Send + Sync {
     /// Everything that `status/` answers: version, configuration, providers, open payments.
-    fn status(&self) -> Value;
+    async fn status(&self) -> Value;
 
     /// All metrics in the Prometheus text format, gauges measured now.
-    fn metrics(&self) -> String;
+    async fn metrics(&self) -> String;
 
     /// Whether durable writes are possible, and why not.
     fn storage(&self) -> Storage;

@@ -122,7 +122,7 @@ impl Webhooks {
     ///
     /// Those of every change: see [`StoreError`].
     pub async fn deliver(&self, receivers: &dyn Receivers, endpoint: &str) -> Result<Step, StoreError> {
-        let due = self.store.deliveries_due(endpoint, self.clock.now(), STEP_MAX)?;
+        let due = self.store.deliveries_due(endpoint, self.clock.now(), STEP_MAX).await?;
         let mut step = Step { more: due.len() == STEP_MAX, ..Step::default() };
         let mut attempts = Vec::with_capacity(due.len());
         let failing = AtomicBool::new(false);
@@ -170,13 +170,13 @@ impl Webhooks {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn list(
+    pub async fn list(
         &self,
         before: Option<EventId>,
         dead: bool,
         limit: usize,
     ) -> Result<Vec<EventReport>, StoreError> {
-        self.store.events_list(before, dead, limit)
+        self.store.events_list(before, dead, limit).await
     }
 
     /// Replays an event. Returns the number of endpoints.

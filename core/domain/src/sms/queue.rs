@@ -9,7 +9,7 @@
 //!
 //! Not here: permission to send ([`crate::operator::api_key`]), the order of providers ([`super::route`]), HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -74,7 +74,7 @@ impl SmsQueue {
         clock: Arc<dyn Clock>,
         observer: Observer,
     ) -> Result<(SmsQueue, SmsRecovered), StoreError> {
-        let ids = Arc::new(LocalIds::after(store.sms_last_id()?));
+        let ids = Arc::new(LocalIds::after(store.sms_last_id().await?));
         let recovered = store.sms_recover(clock.now()).await?;
         let inner = Inner { store, clock, ids, wake: Notify::new(), active: Mutex::default(), observer };
         Ok((SmsQueue(Arc::new(inner)), recovered))
@@ -91,7 +91,7 @@ impl SmsQueue {
     /// Cancellation: may be dropped at any time. Spawned work continues.
     pub async fn run(&self, route: impl Fn() -> Arc<SmsRoute>, spawn: Spawn) {
         loop {
-            let sleep = match self.step(&route(), &spawn) {
+            let sleep = match self.step(&route(), &spawn).await {
                 Ok(sleep) => sleep,
                 Err(error) => {
                     tracing::error!(%error, "waiting messages could not be read");
@@ -104,11 +104,11 @@ impl SmsQueue {
     }
 
     /// Starts the messages that are due and can be sent. Returns how long there is nothing to do.
-    fn step(&self, route: &Arc<SmsRoute>, spawn: &Spawn) -> Result<Duration, StoreError> {
+    async fn step(&self, route: &Arc<SmsRoute>, spawn: &Spawn) -> Result<Duration, StoreError> {
         let now = self.0.clock.now();
         if let Some(wait) = route.wait(now) {
             // No provider would take a message: messages stay queued, and only expired ones are ended.
-            self.expire(now)?;
+            self.expire(now).await?;
             return Ok(wait.min(SLEEP_MAX));
         }
         let free = {
@@ -122,10 +122,9 @@ impl SmsQueue {
         if free == 0 {
             return Ok(gates(now));
         }
-        let due = {
-            let active = self.active();
-            self.0.store.sms_due(now, free, |id| active.contains_key(&id))?
-        };
+        // Only this task adds to the active messages, so what it copied lacks none.
+        let active: HashSet<u64> = self.active().keys().copied().collect();
+        let due = self.0.store.sms_due(now, free, |id| active.contains(&id)).await?;
         let started = due.len();
         for message in due {
             self.active().insert(message.id, false);
@@ -143,14 +142,14 @@ impl SmsQueue {
             // More may be due: continue when one ends, or when the gates have room.
             return Ok(gates(self.0.clock.now()));
         }
-        let next = self.0.store.sms_next_due()?;
+        let next = self.0.store.sms_next_due().await?;
         let wait = next.map_or(SLEEP_MAX, |at| at.since(now));
         Ok(wait.clamp(SLEEP_MIN, SLEEP_MAX))
     }
 
     /// Ends expired messages while no provider can be asked, a few at a time.
-    fn expire(&self, now: Timestamp) -> Result<(), StoreError> {
-        for message in self.0.store.sms_due(now, 64, |_| false)? {
+    async fn expire(&self, now: Timestamp) -> Result<(), StoreError> {
+        for message in self.0.store.sms_due(now, 64, |_| false).await? {
             if message.deadline <= now {
                 let queue = self.clone();
                 tokio::spawn(async move {
@@ -171,14 +170,14 @@ impl SmsQueue {
     /// # Errors
     ///
     /// Those of the store.
-    pub fn page(
+    pub async fn page(
         &self,
         filter: &SmsFilter,
         range: SmsRange,
         limit: usize,
         looked_max: usize,
     ) -> Result<SmsPage, StoreError> {
-        self.0.store.sms_page(filter, range, limit, looked_max)
+        self.0.store.sms_page(filter, range, limit, looked_max).await
     }
 
     /// One message.
@@ -186,8 +185,8 @@ impl SmsQueue {
     /// # Errors
     ///
     /// Those of the store.
-    pub fn get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
-        self.0.store.sms_get(id)
+    pub async fn get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
+        self.0.store.sms_get(id).await
     }
 
     /// Stores a provider's report. Repeated and late reports change nothing.
@@ -211,7 +210,7 @@ impl SmsQueue {
     /// Those of the store. A provider that does not answer is asked again later.
     pub async fn poll(&self, route: &SmsRoute) -> Result<Vec<SmsReported>, StoreError> {
         let now = self.0.clock.now();
-        let due = self.0.store.sms_to_poll(now, POLL_STEP)?;
+        let due = self.0.store.sms_to_poll(now, POLL_STEP).await?;
         let mut next = Vec::with_capacity(due.len());
         let mut reported = Vec::new();
         for Candidate { provider, .. } in &route.candidates {

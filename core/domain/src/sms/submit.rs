@@ -126,7 +126,7 @@ impl SmsRoute {
             }
         };
         match carried {
-            Ok(()) => match inner.store.sms_get(id)? {
+            Ok(()) => match inner.store.sms_get(id).await? {
                 Some(message) => Ok(Submitted::New(Box::new(message))),
                 // Purged within the same second after a clock jump: it was stored and has ended.
                 None => Ok(Submitted::Repeated(None)),

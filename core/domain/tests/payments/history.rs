@@ -133,7 +133,7 @@ async fn alive<T>(world: &World, work: impl Future<Output = T>) -> Option<T> {
 
 /// A callback of the payer's browser or of anybody: with the true receipt, an invented one or none, with the
 /// payment's own key or without.
-fn any_callback(world: &World, reference: &str, random: &mut Random, totals: &mut Totals) -> Callback {
+async fn any_callback(world: &World, reference: &str, random: &mut Random, totals: &mut Totals) -> Callback {
     let mut callback = callback(reference, random.below(4) != 0);
     match random.below(4) {
         0 => {
@@ -143,7 +143,7 @@ fn any_callback(world: &World, reference: &str, random: &mut Random, totals: &mu
         1 => callback.query.push_str(&format!("&receipt={}", world.bank().receipt(reference))),
         _ => {}
     }
-    match world.store.payment_by_reference("BANK", reference).unwrap() {
+    match world.store.payment_by_reference("BANK", reference).await.unwrap() {
         Some(payment) if random.below(2) == 0 => vouched(&payment, callback),
         _ => callback,
     }
@@ -160,20 +160,23 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     let mut refunded: BTreeMap<PaymentId, i64> = BTreeMap::new();
     let first_session = world.bank().sessions.lock().unwrap().len();
     world.bank().rules.lock().unwrap().lists_unverified = random.below(2) == 0;
-    let first =
-        world.store.payments_due("BANK", Timestamp::from_secs(u64::MAX / 2_000_000), usize::MAX).unwrap();
+    let first = world
+        .store
+        .payments_due("BANK", Timestamp::from_secs(u64::MAX / 2_000_000), usize::MAX)
+        .await
+        .unwrap();
     assert!(first.is_empty(), "the history before left open payments");
 
-    let references = |world: &World| -> Vec<String> {
-        let sessions = world.bank().sessions.lock().unwrap();
-        let mine = sessions.iter().filter(|(_, session)| {
-            world
-                .store
-                .payment_get(PaymentId(session.local_id))
-                .unwrap()
-                .is_some_and(|p| users.contains(&p.user))
-        });
-        mine.map(|(reference, _)| reference.clone()).collect()
+    let references = async |world: &World| -> Vec<String> {
+        let sessions = world.bank().sessions.lock().unwrap().clone();
+        let mut mine = Vec::new();
+        for (reference, session) in sessions {
+            let payment = world.store.payment_get(PaymentId(session.local_id)).await.unwrap();
+            if payment.is_some_and(|payment| users.contains(&payment.user)) {
+                mine.push(reference);
+            }
+        }
+        mine
     };
     // What the bank took before this history is settled and stays as it is.
     let faults = [
@@ -191,7 +194,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         if random.below(4) == 0 {
             world.bank().fault(faults[random.below(faults.len() as u64) as usize]);
         }
-        let mine = references(&world);
+        let mine = references(&world).await;
         let some = |random: &mut Random| mine.get(random.below(mine.len().max(1) as u64) as usize).cloned();
         let user = users[random.below(2) as usize];
         let mut crashed = false;
@@ -223,7 +226,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 // Lost when it is never drawn, doubled when it is drawn twice, in any order, before the payer paid or
                 // after.
                 if let Some(reference) = some(&mut random) {
-                    let callback = any_callback(&world, &reference, &mut random, totals);
+                    let callback = any_callback(&world, &reference, &mut random, totals).await;
                     for _ in 0..=random.below(2) {
                         let called = world.payments.callback(world.banks.as_ref(), &callback);
                         crashed |= alive(&world, called).await.is_none();
@@ -276,11 +279,11 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 }
             }
             _ => {
-                let paid: Vec<_> = users
-                    .iter()
-                    .flat_map(|user| world.payments.list(*user, None, 50).unwrap())
-                    .filter(|payment| payment.state == PaymentState::Paid && payment.mode == PayMode::Charge)
-                    .collect();
+                let mut paid = Vec::new();
+                for user in &users {
+                    paid.extend(world.payments.list(*user, None, 50).await.unwrap());
+                }
+                paid.retain(|payment| payment.state == PaymentState::Paid && payment.mode == PayMode::Charge);
                 if let Some(payment) = paid.get(random.below(paid.len().max(1) as u64) as usize) {
                     // A part that was paid back outside, or all of it by asking the bank.
                     let (amount, to) = match random.below(2) {
@@ -318,6 +321,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     let lists = world.bank().rules.lock().unwrap().lists_unverified;
     let outage = random.below(8) == 0;
     let returned_before: Vec<String> = references(&world)
+        .await
         .into_iter()
         .filter(|reference| world.bank().money(reference) == BankMoney::Returned)
         .collect();
@@ -335,9 +339,9 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         world.reconcile().await;
         world.clock.advance(Duration::from_secs(60));
     }
-    for reference in references(&world) {
+    for reference in references(&world).await {
         let session = world.bank().sessions.lock().unwrap()[&reference].clone();
-        let payment = world.payments.get(PaymentId(session.local_id)).unwrap().unwrap();
+        let payment = world.payments.get(PaymentId(session.local_id)).await.unwrap().unwrap();
         let open = payment.state.is_open();
         match session.money {
             BankMoney::Confirmed => assert!(!open, "{reference} is confirmed and still {payment:?}"),
@@ -356,7 +360,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     world.bank().tick();
 
     for (reference, session) in world.bank().sessions.lock().unwrap().iter() {
-        let payment = world.payments.get(PaymentId(session.local_id)).unwrap().unwrap();
+        let payment = world.payments.get(PaymentId(session.local_id)).await.unwrap().unwrap();
         if !users.contains(&payment.user) {
             continue;
         }
@@ -364,7 +368,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         let known = payment.start.as_ref().is_some_and(|start| start.reference == *reference);
         let confirmed = matches!(session.money, BankMoney::Confirmed | BankMoney::Reversed);
         // The payer has his money back when we say so, and only then.
-        let reversal = world.payments.reversal(payment.id).unwrap().map(|reversal| reversal.state);
+        let reversal = world.payments.reversal(payment.id).await.unwrap().map(|reversal| reversal.state);
         let reversed = session.money == BankMoney::Reversed;
         assert_eq!(reversal == Some(ReversalState::Done), reversed, "{reference}: {reversal:?}, {session:?}");
         assert_ne!(reversal, Some(ReversalState::Open), "{reference} is asked about for ever");
@@ -394,11 +398,13 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         totals.late += u64::from(payment.reason.starts_with("after_"));
     }
     for (user, purse) in &mut purses {
-        for payment in world.payments.list(*user, None, 1000).unwrap() {
+        for payment in world.payments.list(*user, None, 1000).await.unwrap() {
             *totals.ends.entry(format!("{:?} {}", payment.state, payment.reason)).or_default() += 1;
             if matches!(payment.state, PaymentState::Paid | PaymentState::Refunded) {
                 totals.paid += 1;
-                assert!(world.store.posting_by_key(&format!("payment:{}", payment.id)).unwrap().is_some());
+                assert!(
+                    world.store.posting_by_key(&format!("payment:{}", payment.id)).await.unwrap().is_some()
+                );
                 if payment.mode == PayMode::Charge {
                     purse.available += payment.amount as i64;
                 }
@@ -409,11 +415,11 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
             purse.available -= gone;
             purse.held += held;
         }
-        let balance = world.wallets.balance(*user).unwrap();
+        let balance = world.wallets.balance(*user).await.unwrap();
         let stored = Purse { available: balance.available as i64, held: balance.held as i64 };
         assert_eq!(stored, *purse, "user {user}");
     }
     assert!(world.bank().sessions.lock().unwrap().len() >= first_session);
-    world.check_ledger();
+    world.check_ledger().await;
     world
 }

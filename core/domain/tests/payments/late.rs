@@ -17,8 +17,9 @@ fn questions(world: &World) -> usize {
 }
 
 /// What was told, the newest first.
-fn events(world: &World) -> Vec<EventBody> {
-    let reports = Webhooks::new(world.store.clone(), world.clock.clone()).list(None, false, 50).unwrap();
+async fn events(world: &World) -> Vec<EventBody> {
+    let reports =
+        Webhooks::new(world.store.clone(), world.clock.clone()).list(None, false, 50).await.unwrap();
     reports.into_iter().map(|report| report.event.body).collect()
 }
 
@@ -34,8 +35,8 @@ async fn anybody_may_ask_before_the_payer_paid_and_he_is_credited_all_the_same()
     world.callback(&payment, false).await;
     world.bank().pay(reference(&payment));
     world.pass(MINUTE).await;
-    assert_eq!(world.payment(&payment).state, PaymentState::Paid);
-    assert_eq!(world.available(), 50_000);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Paid);
+    assert_eq!(world.available().await, 50_000);
 }
 
 #[tokio::test]
@@ -57,8 +58,8 @@ async fn an_invented_receipt_in_any_order_with_the_true_one_opens_and_closes_not
             }
             world.clock.advance(Duration::from_secs(3));
         }
-        assert_eq!(world.available(), 50_000);
-        world.check_ledger();
+        assert_eq!(world.available().await, 50_000);
+        world.check_ledger().await;
     }
 }
 
@@ -73,16 +74,16 @@ async fn claims_are_bounded_and_a_flood_does_not_push_out_the_payers_own() {
     world.payments.callback(world.banks.as_ref(), &vouched(&payment, own)).await.unwrap();
     for number in 0..3 * CLAIMS_MAX {
         world.stranger(&payment, Some(&format!("9{number}"))).await;
-        let claims = world.payment(&payment).claims;
+        let claims = world.payment(&payment).await.claims;
         assert!(claims.len() <= CLAIMS_MAX);
         assert_eq!(claims[0].claim.receipt.as_ref(), Some(&receipt), "after {number}");
         assert!(claims[0].vouched);
     }
-    assert_eq!(world.payment(&payment).claims.len(), CLAIMS_MAX);
+    assert_eq!(world.payment(&payment).await.claims.len(), CLAIMS_MAX);
     // What the bank denies is dropped, and what is left is tried in the end.
     world.bank().down.store(false, Ordering::SeqCst);
     world.pass(MINUTE).await;
-    assert!(world.payment(&payment).claims.len() < CLAIMS_MAX);
+    assert!(world.payment(&payment).await.claims.len() < CLAIMS_MAX);
 }
 
 #[tokio::test]
@@ -96,7 +97,7 @@ async fn a_callback_with_another_key_is_not_about_this_payment() {
     let answer = world.payments.callback(world.banks.as_ref(), &foreign).await;
     assert!(matches!(answer.unwrap_err(), CallbackError::NotFound));
     assert_eq!(questions(&world), 0);
-    assert!(world.payment(&first).claims.is_empty());
+    assert!(world.payment(&first).await.claims.is_empty());
 }
 
 #[tokio::test]
@@ -137,7 +138,7 @@ async fn a_gateway_that_was_asked_too_often_is_left_alone_for_as_long_as_it_says
     assert_eq!((questions(&world), world.bank().lists.load(Ordering::SeqCst)), (asked, lists));
     world.pass(Duration::from_secs(3)).await;
     for payment in [&first, &second] {
-        assert_eq!(world.payment(payment).state, PaymentState::Paid);
+        assert_eq!(world.payment(payment).await.state, PaymentState::Paid);
     }
     // The same when it was a new payment that was too much.
     world.bank().fault(Fault::Throttled(30));
@@ -171,10 +172,10 @@ async fn a_later_callback_settles_what_the_bank_took_after_the_end() {
     world.clock.advance(MINUTE);
     let paid = world.callback(&payment, true).await;
     assert_eq!((paid.state, paid.reason.as_str()), (PaymentState::Paid, "after_cancelled"));
-    assert_eq!(world.available(), 50_000);
-    let kinds: Vec<_> = events(&world).iter().map(|body| body.kind()).collect();
+    assert_eq!(world.available().await, 50_000);
+    let kinds: Vec<_> = events(&world).await.iter().map(|body| body.kind()).collect();
     assert_eq!(kinds, ["payment.paid", "wallet.credited", "payment.cancelled"]);
-    world.check_ledger();
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -189,15 +190,15 @@ async fn the_banks_list_settles_what_it_took_after_the_end_with_nothing_else_ope
             world.bank().pay_again(reference(&payment));
         } else {
             world.pass(WINDOW).await;
-            assert_eq!(world.payment(&payment).state, PaymentState::Expired);
+            assert_eq!(world.payment(&payment).await.state, PaymentState::Expired);
             world.bank().pay(reference(&payment));
         }
-        assert_eq!(world.store.payments_open("BANK", 1).unwrap(), 0);
+        assert_eq!(world.store.payments_open("BANK", 1).await.unwrap(), 0);
         world.pass(5 * MINUTE).await;
-        let paid = world.payment(&payment);
+        let paid = world.payment(&payment).await;
         assert_eq!((paid.state, paid.reason.as_str()), (PaymentState::Paid, format!("after_{end}").as_str()));
-        assert_eq!(world.available(), 50_000);
-        world.check_ledger();
+        assert_eq!(world.available().await, 50_000);
+        world.check_ledger().await;
     }
 }
 
@@ -257,10 +258,11 @@ async fn a_listed_payment_that_is_not_credited_is_told_once() {
     for _ in 0..4 {
         world.pass(5 * MINUTE).await;
     }
-    assert_eq!(world.available(), 10_000);
-    assert!(world.payment(&payment).uncredited);
+    assert_eq!(world.available().await, 10_000);
+    assert!(world.payment(&payment).await.uncredited);
     assert_eq!(world.payments.uncredited().into_iter().collect::<Vec<_>>(), [("BANK".to_owned(), 2)]);
     let told: Vec<_> = events(&world)
+        .await
         .into_iter()
         .filter_map(|body| match body {
             EventBody::PaymentUncredited { reference, listed, payment, .. } => {
@@ -281,6 +283,6 @@ async fn a_bank_that_takes_money_late_and_is_never_asked_returns_it() {
     world.pass(WINDOW).await;
     world.bank().pay(reference(&payment));
     world.pass(20 * MINUTE).await;
-    assert_eq!(world.payment(&payment).state, PaymentState::Expired);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Expired);
     assert_eq!(world.bank().money(reference(&payment)), BankMoney::Returned);
 }

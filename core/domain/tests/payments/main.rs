@@ -93,16 +93,16 @@ impl World {
         self.payments.reverse_due(self.banks.as_ref()).await.unwrap();
     }
 
-    fn payment(&self, payment: &Payment) -> Payment {
-        self.payments.get(payment.id).unwrap().unwrap()
+    async fn payment(&self, payment: &Payment) -> Payment {
+        self.payments.get(payment.id).await.unwrap().unwrap()
     }
 
-    fn available(&self) -> u64 {
-        self.wallets.balance(USER).unwrap().available
+    async fn available(&self) -> u64 {
+        self.wallets.balance(USER).await.unwrap().available
     }
 
-    fn check_ledger(&self) {
-        let report = self.store.ledger_verify().unwrap();
+    async fn check_ledger(&self) {
+        let report = self.store.ledger_verify().await.unwrap();
         assert_eq!(report.difference, None);
     }
 

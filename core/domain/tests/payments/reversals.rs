@@ -25,8 +25,8 @@ impl World {
         self.payments.reverse(self.banks.as_ref(), payment.id).await.unwrap().expect("a reversal")
     }
 
-    fn reversal(&self, payment: &Payment) -> Reversal {
-        self.payments.reversal(payment.id).unwrap().expect("a reversal")
+    async fn reversal(&self, payment: &Payment) -> Reversal {
+        self.payments.reversal(payment.id).await.unwrap().expect("a reversal")
     }
 
     fn money(&self, payment: &Payment) -> BankMoney {
@@ -40,17 +40,17 @@ async fn a_reversed_payment_leaves_the_wallet_once_and_reaches_the_payer() {
     let payment = world.charge(10_000).await;
     assert!(matches!(world.order_reversal(&payment, None).await, PaymentRefunded::Done(..)));
     // The wallet has it no more before anybody is asked.
-    assert_eq!((world.available(), world.money(&payment)), (0, BankMoney::Confirmed));
+    assert_eq!((world.available().await, world.money(&payment)), (0, BankMoney::Confirmed));
     assert_eq!(world.reverse(&payment).await.state, ReversalState::Done);
     assert_eq!(world.money(&payment), BankMoney::Reversed);
-    assert_eq!(world.payment(&payment).state, PaymentState::Refunded);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Refunded);
     // Nobody asks again.
     let asked = world.bank().questions.load(std::sync::atomic::Ordering::SeqCst);
     assert_eq!(world.reverse(&payment).await.asked, 1);
     assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 0);
     assert_eq!(world.bank().questions.load(std::sync::atomic::Ordering::SeqCst), asked);
     assert!(matches!(world.order_reversal(&payment, None).await, PaymentRefunded::NotPaid(_)));
-    world.check_ledger();
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -66,10 +66,10 @@ async fn an_unknown_outcome_is_asked_about_until_it_is_clear_also_by_the_next_pr
     world.clock.advance(REVERSE * 2);
     world.bank().fault(Fault::Down);
     world.payments.reverse_due(world.banks.as_ref()).await.unwrap();
-    assert_eq!(world.reversal(&payment).state, ReversalState::Open);
+    assert_eq!(world.reversal(&payment).await.state, ReversalState::Open);
     world.clock.advance(Duration::from_secs(600));
     assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 1);
-    assert_eq!(world.reversal(&payment).state, ReversalState::Done);
+    assert_eq!(world.reversal(&payment).await.state, ReversalState::Done);
     assert_eq!(world.money(&payment), BankMoney::Reversed);
 }
 
@@ -82,13 +82,13 @@ async fn what_was_certainly_not_done_is_tried_until_the_window_is_over() {
     assert_eq!(world.reverse(&payment).await.state, ReversalState::Open);
     // Not before its time.
     assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 0);
-    assert_eq!(world.reversal(&payment).asked, 1);
+    assert_eq!(world.reversal(&payment).await.asked, 1);
     world.clock.advance(REVERSE + Duration::from_secs(700));
     world.bank().fault(Fault::Down);
     assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 1);
-    assert_eq!(world.reversal(&payment).state, ReversalState::Refused("unavailable".to_owned()));
+    assert_eq!(world.reversal(&payment).await.state, ReversalState::Refused("unavailable".to_owned()));
     // Booked all the same: the payer is owed it.
-    assert_eq!((world.available(), world.money(&payment)), (0, BankMoney::Confirmed));
+    assert_eq!((world.available().await, world.money(&payment)), (0, BankMoney::Confirmed));
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_refusal_ends_it_and_a_part_is_none_of_a_gateways() {
     let world = World::new();
     let payment = world.charge(10_000).await;
     assert_eq!(world.order_reversal(&payment, Some(9_999)).await, PaymentRefunded::NotWhole);
-    assert_eq!((world.available(), world.payments.reversal(payment.id).unwrap()), (10_000, None));
+    assert_eq!((world.available().await, world.payments.reversal(payment.id).await.unwrap()), (10_000, None));
     world.order_reversal(&payment, Some(10_000)).await;
     world.bank().fault(Fault::Refused);
     assert_eq!(world.reverse(&payment).await.state, ReversalState::Refused("-60".to_owned()));
@@ -119,12 +119,13 @@ async fn a_refusal_ends_it_and_a_part_is_none_of_a_gateways() {
 async fn only_a_gateway_that_can_is_asked_and_only_in_its_time() {
     let world = World::new();
     let payment = world.charge(10_000).await;
-    let judged = |world: &World| world.payments.reversible(world.banks.as_ref(), &world.payment(&payment));
-    assert_eq!(judged(&world), Ok(()));
+    let judged =
+        async |world: &World| world.payments.reversible(world.banks.as_ref(), &world.payment(&payment).await);
+    assert_eq!(judged(&world).await, Ok(()));
     world.clock.advance(REVERSE - Duration::from_secs(1));
-    assert_eq!(judged(&world), Ok(()));
+    assert_eq!(judged(&world).await, Ok(()));
     world.clock.advance(Duration::from_secs(1));
-    assert!(matches!(judged(&world), Err(NotReversible::Over { .. })));
+    assert!(matches!(judged(&world).await, Err(NotReversible::Over { .. })));
     world.bank().rules.lock().unwrap().reverse_within = None;
-    assert_eq!(judged(&world), Err(NotReversible::NotOffered("BANK".to_owned())));
+    assert_eq!(judged(&world).await, Err(NotReversible::NotOffered("BANK".to_owned())));
 }

@@ -22,8 +22,8 @@ async fn a_paid_payment_credits_the_wallet_once() {
     let paid = world.callback(&payment, true).await;
     assert_eq!(paid.state, PaymentState::Paid);
     assert_eq!(world.callback(&payment, true).await, paid);
-    assert_eq!(world.available(), 50_000);
-    world.check_ledger();
+    assert_eq!(world.available().await, 50_000);
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -44,9 +44,9 @@ async fn a_hundred_parallel_callbacks_give_one_credit_and_one_answer() {
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]));
     assert_eq!(answers[0].state, PaymentState::Paid);
-    assert_eq!(world.available(), 50_000);
+    assert_eq!(world.available().await, 50_000);
     assert_eq!(world.bank().questions.load(Ordering::SeqCst), 1, "those who waited share the answer");
-    world.check_ledger();
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -67,12 +67,12 @@ async fn a_callback_that_says_ok_proves_nothing() {
     let world = World::new();
     let payment = world.create(50_000).await;
     assert_eq!(world.callback(&payment, true).await.state, PaymentState::Pending);
-    assert_eq!(world.available(), 0);
+    assert_eq!(world.available().await, 0);
     // Nor does it end anything: the payer was at the bank all along.
     world.bank().pay(reference(&payment));
     world.pass(MINUTE).await;
     assert_eq!(world.callback(&payment, true).await.state, PaymentState::Paid);
-    assert_eq!(world.available(), 50_000);
+    assert_eq!(world.available().await, 50_000);
 }
 
 #[tokio::test]
@@ -83,13 +83,13 @@ async fn a_nok_callback_cancels_only_what_the_gateway_calls_cancelled() {
     assert_eq!(world.bank().questions.load(Ordering::SeqCst), 1);
     world.bank().cancel(reference(&payment));
     world.pass(MINUTE).await;
-    let after = world.payment(&payment);
+    let after = world.payment(&payment).await;
     assert_eq!((after.state, after.reason.as_str()), (PaymentState::Cancelled, "cancelled"));
     // And a NOK about a payment that the bank knows to be paid credits it.
     let payment = world.create(50_000).await;
     world.bank().pay(reference(&payment));
     assert_eq!(world.callback(&payment, false).await.state, PaymentState::Paid);
-    assert_eq!(world.available(), 50_000);
+    assert_eq!(world.available().await, 50_000);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn another_amount_in_the_gateways_answer_is_not_credited() {
     world.bank().fault(Fault::WrongAmount);
     let after = world.callback(&payment, true).await;
     assert_eq!((after.state, after.reason.as_str()), (PaymentState::Failed, "mismatch:amount"));
-    assert_eq!(world.available(), 0);
+    assert_eq!(world.available().await, 0);
 }
 
 #[tokio::test]
@@ -112,8 +112,8 @@ async fn a_receipt_is_good_for_one_payment() {
     world.bank().pay(reference(&second));
     let after = world.callback(&second, true).await;
     assert_eq!((after.state, after.reason.as_str()), (PaymentState::Failed, "receipt_reused"));
-    assert_eq!(world.available(), 50_000);
-    world.check_ledger();
+    assert_eq!(world.available().await, 50_000);
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -124,10 +124,10 @@ async fn silence_after_paying_stays_pending_and_is_settled_by_the_reconciler() {
         world.bank().pay(reference(&payment));
         world.bank().fault(fault);
         assert_eq!(world.callback(&payment, true).await.state, PaymentState::Pending, "{fault:?}");
-        assert_eq!(world.available(), 0);
+        assert_eq!(world.available().await, 0);
         world.pass(MINUTE).await;
-        assert_eq!(world.payment(&payment).state, PaymentState::Paid, "{fault:?}");
-        assert_eq!(world.available(), 50_000);
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Paid, "{fault:?}");
+        assert_eq!(world.available().await, 50_000);
     }
 }
 
@@ -141,7 +141,7 @@ async fn a_lost_callback_is_settled_within_two_minutes() {
         world.bank().pay(reference(&payment));
         world.pass(MINUTE).await;
         world.pass(MINUTE).await;
-        assert_eq!(world.payment(&payment).state, PaymentState::Paid);
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Paid);
     }
 }
 
@@ -152,7 +152,7 @@ async fn the_list_of_unverified_settles_what_is_not_due_yet() {
     let payment = world.create(50_000).await;
     world.bank().pay(reference(&payment));
     world.reconcile().await;
-    assert_eq!(world.payment(&payment).state, PaymentState::Paid);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Paid);
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn money_that_went_back_by_itself_is_marked_as_returned() {
         world.bank().fault(Fault::Down);
         world.pass(MINUTE).await;
     }
-    let after = world.payment(&payment);
+    let after = world.payment(&payment).await;
     assert_eq!((after.state, after.reason.as_str()), (PaymentState::Expired, "returned"));
     assert_eq!(world.bank().money(reference(&payment)), BankMoney::Returned);
 }
@@ -181,9 +181,9 @@ async fn a_question_without_an_answer_is_asked_until_there_is_one() {
         world.bank().fault(Fault::Down);
         world.pass(MINUTE).await;
     }
-    assert_eq!(world.payment(&payment).state, PaymentState::Pending);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Pending);
     world.pass(MINUTE).await;
-    assert_eq!(world.payment(&payment).state, PaymentState::Paid);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Paid);
 }
 
 #[tokio::test]
@@ -196,9 +196,9 @@ async fn a_gateway_that_keeps_money_is_asked_for_ever() {
         world.bank().fault(Fault::Down);
         world.pass(MINUTE).await;
     }
-    assert_eq!(world.payment(&payment).state, PaymentState::Pending);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Pending);
     world.pass(MINUTE).await;
-    assert_eq!(world.available(), 50_000);
+    assert_eq!(world.available().await, 50_000);
 }
 
 #[tokio::test]
@@ -206,9 +206,9 @@ async fn nobody_paid_until_the_window_ended_expires() {
     let world = World::new();
     let payment = world.create(50_000).await;
     world.pass(WINDOW - Duration::from_secs(1)).await;
-    assert_eq!(world.payment(&payment).state, PaymentState::Pending);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Pending);
     world.pass(MINUTE).await;
-    let after = world.payment(&payment);
+    let after = world.payment(&payment).await;
     assert_eq!((after.state, after.reason.as_str()), (PaymentState::Expired, "not_paid"));
 }
 
@@ -232,7 +232,7 @@ async fn no_end_is_left_again() {
         } else {
             world.store.payment_end(payment.id, end, "test".into(), None, world.now()).await.unwrap();
         }
-        let before = world.payment(&payment);
+        let before = world.payment(&payment).await;
         assert_eq!(before.state, end);
         if end == PaymentState::Paid {
             let settled = world.store.payment_settle(payment.id, receipt("1"), world.now()).await.unwrap();
@@ -250,9 +250,9 @@ async fn no_end_is_left_again() {
         assert_eq!(step, PaymentStep::Was(before.clone()));
         let step = world.store.payment_check_later(payment.id, world.now(), false).await.unwrap();
         assert_eq!(step, PaymentStep::Was(before.clone()));
-        assert_eq!(world.payment(&payment), before);
+        assert_eq!(world.payment(&payment).await, before);
     }
-    world.check_ledger();
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -266,10 +266,10 @@ async fn what_the_gateway_does_not_take_fails_and_leaves_nothing_open() {
         let error = world.payments.create(world.banks.as_ref(), request).await.unwrap_err();
         assert!(matches!(error, CreateError::Gateway(_)), "{fault:?}: {error}");
     }
-    let failed = world.payments.list(USER, None, 10).unwrap();
+    let failed = world.payments.list(USER, None, 10).await.unwrap();
     assert_eq!(failed.len(), faults.len());
     assert!(failed.iter().all(|payment| payment.state == PaymentState::Failed));
-    assert_eq!(world.store.payments_open("BANK", 10).unwrap(), 0);
+    assert_eq!(world.store.payments_open("BANK", 10).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -282,10 +282,10 @@ async fn a_crash_while_creating_fails_the_payment_after_its_lease() {
     }
     let world = world.restarted();
     world.reconcile().await;
-    let payment = world.payments.list(USER, None, 1).unwrap().remove(0);
+    let payment = world.payments.list(USER, None, 1).await.unwrap().remove(0);
     assert_eq!(payment.state, PaymentState::Created, "the process may be a slow one, not a dead one");
     world.pass(Duration::from_secs(121)).await;
-    assert_eq!(world.payment(&payment).reason, "interrupted");
+    assert_eq!(world.payment(&payment).await.reason, "interrupted");
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn many_at_once_open_one_payment_of_an_order() {
     });
     let results = futures_util::future::join_all(calls).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    assert_eq!(world.store.payments_open("BANK", 100).unwrap(), 1);
+    assert_eq!(world.store.payments_open("BANK", 100).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -366,9 +366,9 @@ async fn a_refusal_is_repeated_to_its_idempotency_key() {
         assert!(matches!(error, CreateError::Gateway(GatewayError::Refused(reason))
             if reason.code == "-9" && reason.text == "no" && reason.field.as_deref() == Some("amount")));
     }
-    let kept = world.payments.list(USER, None, 10).unwrap().remove(0).refusal.expect("it is kept");
+    let kept = world.payments.list(USER, None, 10).await.unwrap().remove(0).refusal.expect("it is kept");
     assert_eq!((kept.code.as_str(), kept.text.as_str(), kept.field.as_deref()), ("-9", "no", Some("amount")));
-    assert_eq!(world.payments.list(USER, None, 10).unwrap().len(), 1);
+    assert_eq!(world.payments.list(USER, None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -397,7 +397,7 @@ async fn a_payment_stays_with_the_gateway_that_began_it() {
     assert_eq!(world.create(50_000).await.gateway, "OTHER");
     let paid = world.callback(&payment, true).await;
     assert_eq!((paid.state, paid.gateway.as_str()), (PaymentState::Paid, "BANK"));
-    assert_eq!(world.store.payments_open_gateways().unwrap(), ["OTHER"]);
+    assert_eq!(world.store.payments_open_gateways().await.unwrap(), ["OTHER"]);
 }
 
 #[tokio::test]
@@ -419,7 +419,7 @@ async fn a_gateway_that_is_down_holds_up_no_other_and_is_asked_little() {
     let other = world.create(60_000).await;
     world.banks.named("OTHER").pay(reference(&other));
     world.pass(MINUTE).await;
-    assert_eq!(world.payment(&other).state, PaymentState::Paid);
+    assert_eq!(world.payment(&other).await.state, PaymentState::Paid);
     let asked = bank.questions.load(std::sync::atomic::Ordering::SeqCst);
     assert!((1..=ROUND_SILENT_MAX + ROUND_PARALLEL).contains(&asked), "asked {asked} times");
 
@@ -429,8 +429,10 @@ async fn a_gateway_that_is_down_holds_up_no_other_and_is_asked_little() {
         world.clock.advance(MINUTE);
         while world.payments.reconcile(world.banks.as_ref()).await.unwrap().more {}
     }
-    assert!(waiting.iter().all(|payment| world.payment(payment).state == PaymentState::Paid));
-    world.check_ledger();
+    for payment in &waiting {
+        assert_eq!(world.payment(payment).await.state, PaymentState::Paid);
+    }
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -440,8 +442,8 @@ async fn an_open_payment_without_its_gateway_waits() {
     let banks = world.banks.clone();
     banks.remove_all();
     world.pass(MINUTE).await;
-    assert_eq!(world.payment(&payment).state, PaymentState::Pending);
-    assert_eq!(world.store.payments_open("BANK", 10).unwrap(), 1);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Pending);
+    assert_eq!(world.store.payments_open("BANK", 10).await.unwrap(), 1);
     let error = world.payments.create(banks.as_ref(), request(50_000)).await.unwrap_err();
     assert!(matches!(error, CreateError::NoGateway));
 }
@@ -463,9 +465,9 @@ async fn only_pay_goes_to_the_merchant_and_not_to_the_wallet() {
     let payment = world.payments.create(world.banks.as_ref(), request).await.unwrap();
     world.bank().pay(reference(&payment));
     world.callback(&payment, true).await;
-    assert_eq!(world.available(), 0);
-    assert_eq!(world.store.account_balance(&chelseru_store::Account::Merchant).unwrap(), 50_000);
-    world.check_ledger();
+    assert_eq!(world.available().await, 0);
+    assert_eq!(world.store.account_balance(&chelseru_store::Account::Merchant).await.unwrap(), 50_000);
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -475,6 +477,6 @@ async fn a_wallet_at_the_end_of_its_range_leaves_the_payment_pending() {
     let payment = world.create(50_000).await;
     world.bank().pay(reference(&payment));
     assert_eq!(world.callback(&payment, true).await.state, PaymentState::Pending);
-    assert_eq!(world.available(), i64::MAX as u64);
+    assert_eq!(world.available().await, i64::MAX as u64);
     let _ = RETURN;
 }

@@ -42,9 +42,9 @@ fn done(made: SpendMade) -> Spend {
 }
 
 impl World {
-    fn has(&self, available: u64, held: u64) {
-        assert_eq!(self.wallets.balance(USER).unwrap(), WalletBalance { available, held });
-        self.check_ledger();
+    async fn has(&self, available: u64, held: u64) {
+        assert_eq!(self.wallets.balance(USER).await.unwrap(), WalletBalance { available, held });
+        self.check_ledger().await;
     }
 }
 
@@ -67,9 +67,9 @@ async fn fifty_parallel_spends_never_overdraw() {
         }
     }
     assert_eq!(made, 14);
-    let balance = world.wallets.balance(USER).unwrap();
+    let balance = world.wallets.balance(USER).await.unwrap();
     assert_eq!(balance.available, 10_000 - 14 * 700);
-    world.check_ledger();
+    world.check_ledger().await;
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn the_last_rial_can_be_spent_and_not_one_more() {
     );
     assert_eq!(done(world.wallets.spend(spend(10_000, false)).await.unwrap()).balance, 0);
     assert_eq!(world.wallets.spend(spend(1, true)).await.unwrap(), SpendMade::Overdraft { available: 0 });
-    world.has(0, 0);
+    world.has(0, 0).await;
 }
 
 #[tokio::test]
@@ -91,16 +91,16 @@ async fn a_hold_is_captured_whole_or_in_part_or_given_back() {
     world.charge(10_000).await;
     let hold = async |amount| done(world.wallets.spend(spend(amount, true)).await.unwrap());
     let (whole, part, back) = (hold(1000).await, hold(2000).await, hold(3000).await);
-    world.has(4000, 6000);
+    world.has(4000, 6000).await;
     let captured = world.wallets.capture(STAFF, whole.id, None).await.unwrap();
     assert!(matches!(captured, SpendEnded::Done(Spend { captured: 1000, state: SpendState::Captured, .. })));
-    world.has(4000, 5000);
+    world.has(4000, 5000).await;
     let too_much = world.wallets.capture(STAFF, part.id, Some(rial(2001))).await.unwrap();
     assert_eq!(too_much, SpendEnded::TooMuch { held: 2000 });
     world.wallets.capture(STAFF, part.id, Some(rial(500))).await.unwrap();
-    world.has(5500, 3000);
+    world.has(5500, 3000).await;
     world.wallets.void(STAFF, back.id).await.unwrap();
-    world.has(8500, 0);
+    world.has(8500, 0).await;
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_hold_ends_once() {
     assert!(matches!(world.wallets.void(STAFF, direct.id).await.unwrap(), SpendEnded::Was(_)));
     let direct = world.wallets.capture(STAFF, direct.id, None).await.unwrap();
     assert!(matches!(direct, SpendEnded::Was(_)), "what was no hold cannot be captured");
-    world.has(8000, 0);
+    world.has(8000, 0).await;
 }
 
 #[tokio::test]
@@ -136,10 +136,10 @@ async fn only_the_staff_captures_voids_and_refunds() {
     let refunded = world.wallets.refund(owner, refund(&payment, None, RefundTo::Gateway)).await;
     assert!(matches!(refunded, Err(WalletError::StaffOnly)));
     let stranger = Actor { user: UserId(8), staff: false };
-    assert_eq!(world.wallets.spend_get(stranger, held.id).unwrap(), None);
-    assert!(world.wallets.spend_get(owner, held.id).unwrap().is_some());
-    assert!(world.wallets.spend_get(STAFF, held.id).unwrap().is_some());
-    world.has(9000, 1000);
+    assert_eq!(world.wallets.spend_get(stranger, held.id).await.unwrap(), None);
+    assert!(world.wallets.spend_get(owner, held.id).await.unwrap().is_some());
+    assert!(world.wallets.spend_get(STAFF, held.id).await.unwrap().is_some());
+    world.has(9000, 1000).await;
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_spend_with_a_key_happens_once() {
     let first = done(world.wallets.spend(keyed(1000)).await.unwrap());
     assert_eq!(world.wallets.spend(keyed(1000)).await.unwrap(), SpendMade::Repeated(first));
     assert_eq!(world.wallets.spend(keyed(999)).await.unwrap(), SpendMade::KeyReused);
-    world.has(9000, 0);
+    world.has(9000, 0).await;
     // A key of a spend is no key of a payment.
     let payment = PaymentRequest { idempotency_key: "k".parse().ok(), ..request(50_000) };
     world.payments.create(world.banks.as_ref(), payment).await.unwrap();
@@ -166,13 +166,13 @@ async fn refunds_never_exceed_what_was_paid() {
     assert_eq!(give(Some(10_001)).await, PaymentRefunded::TooMuch { left: 10_000 });
     assert!(matches!(give(Some(4000)).await, PaymentRefunded::Done(..)));
     assert_eq!(give(Some(6001)).await, PaymentRefunded::TooMuch { left: 6000 });
-    assert_eq!(world.payment(&payment).state, PaymentState::Paid);
+    assert_eq!(world.payment(&payment).await.state, PaymentState::Paid);
     assert!(matches!(give(None).await, PaymentRefunded::Done(..)));
-    let after = world.payment(&payment);
+    let after = world.payment(&payment).await;
     assert_eq!((after.state, after.refunded, after.refunds), (PaymentState::Refunded, 10_000, 2));
     assert!(matches!(give(Some(1)).await, PaymentRefunded::NotPaid(_)));
-    assert_eq!(world.store.payment_refunds(payment.id).unwrap().len(), 2);
-    world.has(0, 0);
+    assert_eq!(world.store.payment_refunds(payment.id).await.unwrap().len(), 2);
+    world.has(0, 0).await;
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn parallel_refunds_never_exceed_what_was_paid() {
     let results = futures_util::future::join_all(refunds).await;
     let done = results.iter().filter(|result| matches!(result, Ok(PaymentRefunded::Done(..)))).count();
     assert_eq!(done, 3);
-    world.has(1000, 0);
+    world.has(1000, 0).await;
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn what_the_wallet_has_not_is_not_refunded() {
     assert_eq!(refunded, PaymentRefunded::Overdraft { available: 1000 });
     let refunded = world.wallets.refund(STAFF, refund(&payment, Some(500), RefundTo::Wallet)).await.unwrap();
     assert_eq!(refunded, PaymentRefunded::InWallet);
-    world.has(1000, 0);
+    world.has(1000, 0).await;
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_direct_payment_can_be_refunded_to_the_wallet() {
     world.bank().pay(reference(&payment));
     world.callback(&payment, true).await;
     world.wallets.refund(STAFF, refund(&payment, Some(20_000), RefundTo::Wallet)).await.unwrap();
-    world.has(20_000, 0);
+    world.has(20_000, 0).await;
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_refund_with_a_key_happens_once() {
     let again = world.wallets.refund(STAFF, keyed(1000)).await.unwrap();
     assert!(matches!(again, PaymentRefunded::Repeated(_, refund) if refund == first));
     assert_eq!(world.wallets.refund(STAFF, keyed(1001)).await.unwrap(), PaymentRefunded::KeyReused);
-    world.has(9000, 0);
+    world.has(9000, 0).await;
 }
 
 #[tokio::test]
@@ -234,8 +234,8 @@ async fn a_wallets_lines_are_read_page_by_page() {
     for amount in 1..=5 {
         done(world.wallets.spend(spend(amount * 100, false)).await.unwrap());
     }
-    let (first, next) = world.wallets.entries(USER, None, 4).unwrap();
-    let (second, end) = world.wallets.entries(USER, next, 4).unwrap();
+    let (first, next) = world.wallets.entries(USER, None, 4).await.unwrap();
+    let (second, end) = world.wallets.entries(USER, next, 4).await.unwrap();
     assert_eq!(end, None);
     let lines: Vec<_> = first.iter().chain(&second).map(|line| (line.amount, line.balance)).collect();
     assert_eq!(
@@ -244,8 +244,8 @@ async fn a_wallets_lines_are_read_page_by_page() {
     );
     assert_eq!(second[1].key, "payment:1");
     // Another user's line is no place to begin at.
-    assert_eq!(world.wallets.entries(UserId(8), next, 4).unwrap(), (Vec::new(), None));
-    assert_eq!(world.wallets.entries(USER, Some(99), 4).unwrap(), (Vec::new(), None));
+    assert_eq!(world.wallets.entries(UserId(8), next, 4).await.unwrap(), (Vec::new(), None));
+    assert_eq!(world.wallets.entries(USER, Some(99), 4).await.unwrap(), (Vec::new(), None));
 }
 
 #[tokio::test]
@@ -253,8 +253,8 @@ async fn everything_is_there_after_a_restart() {
     let world = World::new();
     let payment = world.charge(10_000).await;
     done(world.wallets.spend(spend(1000, true)).await.unwrap());
-    let before = world.payment(&payment);
+    let before = world.payment(&payment).await;
     let world = world.restarted();
-    assert_eq!(world.payment(&payment), before);
-    world.has(9000, 1000);
+    assert_eq!(world.payment(&payment).await, before);
+    world.has(9000, 1000).await;
 }

@@ -45,7 +45,7 @@ pub(crate) async fn create(
 pub(crate) async fn list(config_file: &Path, as_json: bool) -> Result<(), String> {
     let keys = match open(config_file)? {
         Way::Store(store) => {
-            let keys = store.api_keys().map_err(|error| error.to_string())?;
+            let keys = store.api_keys().await.map_err(|error| error.to_string())?;
             store.close();
             keys.iter().map(api_key_json).collect()
         }

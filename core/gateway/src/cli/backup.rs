@@ -70,7 +70,7 @@ pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), Str
     let copied = showing(&data_dir, work).await.map_err(|error| error.to_string())??;
     let store = Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default());
     let store = store.map_err(|error| error.to_string())?;
-    let report = store.ledger_verify().map_err(|error| error.to_string())?;
+    let report = store.ledger_verify().await.map_err(|error| error.to_string())?;
     if let Some(difference) = report.difference {
         return Err(format!("restored, but the ledger differs: {difference}"));
     }

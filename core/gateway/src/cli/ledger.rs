@@ -9,7 +9,7 @@ use crate::config;
 /// Recomputes the whole ledger. Needs the store for itself, so the gateway must not run.
 ///
 /// Errors: the first difference, or why the store cannot be read.
-pub(super) fn verify(config_file: &Path) -> Result<(), String> {
+pub(super) async fn verify(config_file: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
     let folder = config::data_dir(&loaded.config, config_file).join(config::STORE_DIR);
     if !folder.is_dir() {
@@ -21,7 +21,7 @@ pub(super) fn verify(config_file: &Path) -> Result<(), String> {
         }
         other => other.to_string(),
     })?;
-    let report = store.ledger_verify().map_err(|error| error.to_string())?;
+    let report = store.ledger_verify().await.map_err(|error| error.to_string())?;
     let head: String = report.head.iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(difference) = report.difference {
         return Err(format!("the ledger differs: {difference}"));

@@ -246,7 +246,7 @@ pub fn main() -> ExitCode {
             Command::Restore { folder } => backup::restore(&cli.config, folder).await,
             Command::Openapi => openapi(&cli.config),
             Command::Check => check::check(&cli.config).await,
-            Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config),
+            Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config).await,
             Command::Webhooks(WebhooksCommand::Secret) => webhooks::secret(),
             Command::Webhooks(WebhooksCommand::List { dead, json }) => {
                 webhooks::list(&cli.config, *dead, *json).await

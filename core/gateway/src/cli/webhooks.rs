@@ -26,7 +26,7 @@ pub(crate) fn secret() -> Result<(), String> {
 pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Result<(), String> {
     let events: Vec<Value> = match open(config_file)? {
         Way::Store(store) => {
-            let events = store.events_list(None, dead, SHOWN_MAX).map_err(|error| error.to_string())?;
+            let events = store.events_list(None, dead, SHOWN_MAX).await.map_err(|error| error.to_string())?;
             store.close();
             events.iter().map(report_json).collect()
         }

@@ -45,14 +45,10 @@ impl From<PublicUser> for UserJson {
 pub(crate) struct People(HashMap<UserId, UserJson>);
 
 impl People {
-    pub(crate) async fn load(
-        &mut self,
-        chat: &ChatService,
-        ids: impl IntoIterator<Item = UserId>,
-    ) -> Result<(), ChatError> {
+    pub(crate) async fn load(&mut self, chat: &ChatService, ids: Vec<UserId>) -> Result<(), ChatError> {
         for id in ids {
             if let Entry::Vacant(place) = self.0.entry(id) {
-                let user = chat.user(id)?.unwrap_or_else(|| PublicUser::gone(id));
+                let user = chat.user(id).await?.unwrap_or_else(|| PublicUser::gone(id));
                 place.insert(user.into());
             }
         }
@@ -87,15 +83,18 @@ impl RoomView {
         shown: usize,
     ) -> Result<RoomView, ChatError> {
         let room = &summary.room;
-        let members = chat.members_from(room.id, UserId(0), shown)?;
+        let members = chat.members_from(room.id, UserId(0), shown).await?;
         // Only members who may ban see bans.
         let bans = match room.bans > 0 && may(&summary, Action::Unban) {
-            true => chat.bans_from(room.id, UserId(0), shown)?,
+            true => chat.bans_from(room.id, UserId(0), shown).await?,
             false => Vec::new(),
         };
-        let organization = room.organization.map(|id| chat.organization(id)).transpose()?.flatten();
+        let organization = match room.organization {
+            Some(id) => chat.organization(id).await?,
+            None => None,
+        };
         let avatar = match room.avatar {
-            Some(file) => chat.file(file)?.map(|file| context.address(&file.path())),
+            Some(file) => chat.file(file).await?.map(|file| context.address(&file.path())),
             None => None,
         };
         Ok(RoomView { summary, members, bans, organization, avatar })

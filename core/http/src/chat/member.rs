@@ -198,12 +198,12 @@ async fn members(
     room: RoomId,
     from: UserId,
 ) -> Result<(Vec<Value>, Option<Cursor>), ChatError> {
-    let owner = chat.chat.check(room, user, Action::See)?.room.owner;
-    let mut members = chat.chat.members_from(room, from, PAGE + 1)?;
+    let owner = chat.chat.check(room, user, Action::See).await?.room.owner;
+    let mut members = chat.chat.members_from(room, from, PAGE + 1).await?;
     let next = members.get(PAGE).map(|member| Cursor::Next(member.user.0));
     members.truncate(PAGE);
     let mut people = People::default();
-    people.load(&chat.chat, members.iter().map(|member| member.user)).await?;
+    people.load(&chat.chat, members.iter().map(|member| member.user).collect()).await?;
     Ok((members.iter().map(|member| member_json(member, owner, &people)).collect(), next))
 }
 
@@ -273,12 +273,12 @@ async fn banned(
     room: RoomId,
     from: UserId,
 ) -> Result<(Vec<UserJson>, Option<Cursor>), ChatError> {
-    chat.chat.check(room, user, Action::Unban)?;
-    let mut bans = chat.chat.bans_from(room, from, PAGE + 1)?;
+    chat.chat.check(room, user, Action::Unban).await?;
+    let mut bans = chat.chat.bans_from(room, from, PAGE + 1).await?;
     let next = bans.get(PAGE).map(|user| Cursor::Next(user.0));
     bans.truncate(PAGE);
     let mut people = People::default();
-    people.load(&chat.chat, bans.iter().copied()).await?;
+    people.load(&chat.chat, bans.iter().copied().collect()).await?;
     Ok((people.list(bans).into_iter().cloned().collect(), next))
 }
 
@@ -307,10 +307,10 @@ async fn show_member(
 ) -> Answer {
     let room = path_room(context)?;
     let found = async {
-        let owner = chat.chat.check(room, caller.user_id, Action::See)?.room.owner;
-        let mut members = chat.chat.members_from(room, user, 1)?.into_iter();
+        let owner = chat.chat.check(room, caller.user_id, Action::See).await?.room.owner;
+        let mut members = chat.chat.members_from(room, user, 1).await?.into_iter();
         let mut people = People::default();
-        people.load(&chat.chat, [user]).await?;
+        people.load(&chat.chat, vec![user]).await?;
         let member = members.find(|member| member.user == user);
         Ok(member.map(|member| member_json(&member, owner, &people)))
     };

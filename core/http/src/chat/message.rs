@@ -148,10 +148,10 @@ async fn listed(
     cursor: Option<Cursor>,
 ) -> Result<Reply, ChatError> {
     let service = &chat.chat;
-    let view = RoomView::of(service, context, service.room(room, user)?, USERS_SHOWN).await?;
+    let view = RoomView::of(service, context, service.room(room, user).await?, USERS_SHOWN).await?;
     let (messages, next, previous) = match cursor {
         Some(Cursor::Previous(seq)) => {
-            let mut found = service.messages_after(room, seq, PAGE)?;
+            let mut found = service.messages_after(room, seq, PAGE).await?;
             found.messages.reverse();
             let previous = found.more.then_some(Cursor::Previous(found.end));
             let last = found.messages.last().map_or(seq.saturating_add(1), |message| message.seq);
@@ -162,7 +162,7 @@ async fn listed(
                 Some(Cursor::Next(seq)) => seq,
                 _ => u64::MAX,
             };
-            let found = service.messages_before(room, before, PAGE)?;
+            let found = service.messages_before(room, before, PAGE).await?;
             let next = found.more.then_some(Cursor::Next(found.end));
             // The newest page has nothing before it.
             let first = found.messages.first().map_or(before.saturating_sub(1), |message| message.seq);
@@ -171,7 +171,7 @@ async fn listed(
     };
     let mut people = People::default();
     for message in &messages {
-        people.load(service, view.readers(message).chain([message.sender])).await?;
+        people.load(service, view.readers(message).chain([message.sender]).collect()).await?;
     }
     let reference = view.reference();
     let shown: Vec<MessageJson<'_>> = messages
@@ -201,9 +201,9 @@ async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     }
     let room = whole_number(&mut fields, "chat_room");
     let room = RoomId(fields.all(room)?);
-    let (user, sender_name) = (caller.user_id, chat.chat.name(caller.user_id));
-    let post = Post { room, sender: user, sender_name, body, file, client_id };
-    let posted = chat.chat.post_and_wait(post).await;
+    let (user, sender_name) = (caller.user_id, chat.chat.name(caller.user_id).await);
+    let post = Post { sender: user, sender_name, body, file, client_id };
+    let posted = chat.chat.post_and_wait(room, post).await;
     let posted = posted.map_err(|error| failure(&context, error, no_room_to_post))?;
     let status = if posted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     show(&chat, &context, user, &posted.view.message, status).await
@@ -257,7 +257,7 @@ async fn find(chat: &Chat, context: &Context, user: UserId) -> Result<Message, F
     if context.query("chat_room").is_none_or(|text| text.parse() != Ok(room.0)) {
         return Err(no_message());
     }
-    chat.chat.message(room, seq, user).map_err(|error| failure(context, error, no_message))
+    chat.chat.message(room, seq, user).await.map_err(|error| failure(context, error, no_message))
 }
 
 /// The fields of a message beside its text.
@@ -295,11 +295,11 @@ fn coordinate(fields: &mut Fields, name: &'static str) -> Option<Option<String>>
 async fn show(chat: &Chat, context: &Context, user: UserId, message: &Message, status: StatusCode) -> Answer {
     let service = &chat.chat;
     let shown = async {
-        service.check(message.room, user, Action::See)?;
-        let summary = service.room(message.room, user)?;
+        service.check(message.room, user, Action::See).await?;
+        let summary = service.room(message.room, user).await?;
         let view = RoomView::of(service, context, summary, USERS_SHOWN).await?;
         let mut people = People::default();
-        people.load(service, view.readers(message).chain([message.sender])).await?;
+        people.load(service, view.readers(message).chain([message.sender]).collect()).await?;
         let reference = view.reference();
         Ok(Reply::json(status, &MessageJson::of(context, message, &view, &reference, &people)))
     };

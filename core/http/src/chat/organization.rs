@@ -117,7 +117,7 @@ const UNAME: Text = Text { chars_max: 45 };
 /// `GET chat/organizations/`: the caller's own.
 async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let owned = chat.chat.organizations(request.caller.user_id);
-    let owned = owned.map_err(|error| failure(&request, error, not_found))?;
+    let owned = owned.await.map_err(|error| failure(&request, error, not_found))?;
     let owned: Vec<Value> = owned.iter().map(organization_json).collect();
     Ok(Reply::json(StatusCode::OK, &owned))
 }
@@ -137,7 +137,7 @@ async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
 /// `GET chat/organizations/{id}/`: the owner's.
 async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let id = OrganizationId(request.id("id")?);
-    let found = chat.chat.organization(id).map_err(|error| failure(&request, error, not_found))?;
+    let found = chat.chat.organization(id).await.map_err(|error| failure(&request, error, not_found))?;
     let own = found.filter(|organization| organization.owner == request.caller.user_id);
     Ok(Reply::json(StatusCode::OK, &organization_json(&own.ok_or_else(not_found)?)))
 }
@@ -167,7 +167,7 @@ async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
 async fn rooms(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let id = OrganizationId(request.id("id")?);
     let rooms = chat.chat.organization_rooms(request.caller.user_id, id);
-    listed(&chat, &request, rooms.map_err(|error| failure_of_path(&request, error))?).await
+    listed(&chat, &request, rooms.await.map_err(|error| failure_of_path(&request, error))?).await
 }
 
 /// A unique name in lower case.

@@ -186,7 +186,7 @@ async fn root(_: Arc<Chat>, request: Request<Open>) -> Answer {
 /// `GET chat/chatrooms/`: the caller's rooms, the one with the newest change first.
 async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let rooms = chat.chat.rooms(request.caller.user_id);
-    listed(&chat, &request, rooms.map_err(|error| failure(&request, error, no_room))?).await
+    listed(&chat, &request, rooms.await.map_err(|error| failure(&request, error, no_room))?).await
 }
 
 /// Rooms as a list shows them.
@@ -204,7 +204,7 @@ async fn rooms_json(
     let mut views = Vec::new();
     for summary in rooms {
         let view = RoomView::of(&chat.chat, context, summary, USERS_LISTED).await?;
-        people.load(&chat.chat, view.users()).await?;
+        people.load(&chat.chat, view.users().collect()).await?;
         views.push(view);
     }
     Ok(views.iter().map(|view| view.json(&people)).collect())
@@ -300,7 +300,7 @@ async fn read(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     fields.finish()?;
     let user = caller.user_id;
     ask(&chat, &context, user, room, RoomRequest::Read(seq.unwrap_or(u64::MAX))).await?;
-    let summary = chat.chat.room(room, user).map_err(|error| failure(&context, error, no_room))?;
+    let summary = chat.chat.room(room, user).await.map_err(|error| failure(&context, error, no_room))?;
     let body = json!({
         "read_seq": summary.member.read_seq,
         "last_seq": summary.last_seq,
@@ -334,9 +334,9 @@ pub(crate) async fn show(
 }
 
 async fn room_json(chat: &Chat, context: &Context, user: UserId, room: RoomId) -> Result<Value, ChatError> {
-    let view = RoomView::of(&chat.chat, context, chat.chat.room(room, user)?, USERS_SHOWN).await?;
+    let view = RoomView::of(&chat.chat, context, chat.chat.room(room, user).await?, USERS_SHOWN).await?;
     let mut people = People::default();
-    people.load(&chat.chat, view.users()).await?;
+    people.load(&chat.chat, view.users().collect()).await?;
     Ok(view.json(&people))
 }
 

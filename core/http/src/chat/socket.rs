@@ -138,7 +138,7 @@ async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
     let form = if room.is_none() || asked.extended { Form::Extended } else { Form::Original };
     let opened = Opened { room, form, since: asked.since };
     let who = match &asked.token {
-        Some(token) => match holder(&chat.identity, &chat.chat, token) {
+        Some(token) => match holder(&chat.identity, &chat.chat, token).await {
             Ok(holder) => Some(holder),
             Err(TokenError::Store) => return Err(Failure::internal()),
             Err(_) => return Ok(refused("token_not_valid")),

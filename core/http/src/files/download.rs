@@ -68,7 +68,7 @@ pub(crate) const ROUTES: &[Route] = &[
 async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     let user = request.caller.user_id;
     let id = FileId(request.id("id")?);
-    let file = files.chat.file(id).map_err(|error| chat_failure(&request, error))?;
+    let file = files.chat.file(id).await.map_err(|error| chat_failure(&request, error))?;
     let file = allowed(&files, &request, file, user).await?;
     let expires = files.clock.now().as_secs() + files.limits.link_seconds;
     let mut body = file_json(&file);
@@ -80,7 +80,7 @@ async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
 
 /// `GET /media/uploads/chat_files/{year}/{month}/{day}/{name}`: the bytes, or a part of them.
 async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
-    let file = files.store.find(request.path()).map_err(|error| chat_failure(&request, error))?;
+    let file = files.store.find(request.path()).await.map_err(|error| chat_failure(&request, error))?;
     let by_link = match &file {
         Some(file) => signer(&files, &request, file).await?,
         None => None,
@@ -99,7 +99,7 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
 async fn signer(files: &Files, context: &Context, file: &StoredFile) -> Result<Option<UserId>, Failure> {
     let signer = files.store.signer(file, context.query_text(), files.clock.now());
     let Some(user) = signer else { return Ok(None) };
-    let account = files.identity.user(user).map_err(|error| chat_failure(context, error.into()))?;
+    let account = files.identity.user(user).await.map_err(|error| chat_failure(context, error.into()))?;
     Ok(account.filter(|account| account.active).map(|account| account.id))
 }
 
@@ -188,7 +188,7 @@ async fn allowed(
     user: UserId,
 ) -> Result<StoredFile, Failure> {
     let Some(file) = file else { return Err(not_found()) };
-    let file = files.chat.file_for(file, user).map_err(|error| chat_failure(context, error))?;
+    let file = files.chat.file_for(file, user).await.map_err(|error| chat_failure(context, error))?;
     file.ok_or_else(not_found)
 }
 

@@ -175,7 +175,7 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
     let upload = locked(&files, &context, &caller).await?;
     // A removed member adds nothing to the room.
     let permitted = files.chat.check(upload.room, caller.user_id, Action::Post);
-    permitted.map_err(|error| chat::failure(&context, error, not_found).with(RESUMABLE, OURS))?;
+    permitted.await.map_err(|error| chat::failure(&context, error, not_found).with(RESUMABLE, OURS))?;
     let there = offset(&files, &context, &upload).await?;
     if from != there {
         let text = format!("The upload is at {there}.");

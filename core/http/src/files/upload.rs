@@ -78,7 +78,7 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
                 return Err(refuse(FileError::TooLarge(limits.file_bytes_max)));
             }
             let _slot = files.store.slot(user, limits).map_err(refuse)?;
-            files.store.check_quota(user, 1, 1, limits).map_err(refuse)?;
+            files.store.check_quota(user, 1, 1, limits).await.map_err(refuse)?;
             receive(&files, &context, user, &content_type, body).await?
         }
         // A form has no place for a file, so the file is missing.
@@ -124,7 +124,7 @@ async fn checked(
         None => Err("This field is required.".to_owned()),
         Some("") => Err("This field may not be null.".to_owned()),
         Some(text) => match text.parse().map(RoomId) {
-            Ok(room) => match files.chat.check(room, user, Action::Post) {
+            Ok(room) => match files.chat.check(room, user, Action::Post).await {
                 Ok(_) => Ok(room),
                 Err(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => Err(no_room(room)),
                 Err(error) => return Err(chat_failure(context, error)),
@@ -173,7 +173,7 @@ async fn receive(
         let title = field.file_name().map(str::to_owned);
         match (name.as_str(), title) {
             ("file", Some(title)) => {
-                permit_early(files, context, user, form.chatroom.as_deref())?;
+                permit_early(files, context, user, form.chatroom.as_deref()).await?;
                 let taken = files.store.receive(bytes_max).await;
                 let mut incoming = taken.map_err(|error| file_failure(context, error, "file"))?;
                 while let Some(piece) = field.chunk().await.map_err(&broken)? {
@@ -202,7 +202,7 @@ async fn receive(
 }
 
 /// Refuses early when the room comes before the file. The check at the end decides.
-fn permit_early(
+async fn permit_early(
     files: &Files,
     context: &Context,
     user: UserId,
@@ -210,7 +210,7 @@ fn permit_early(
 ) -> Result<(), Failure> {
     let Some(room) = chatroom.and_then(|text| text.trim().parse().ok()).map(RoomId) else { return Ok(()) };
     let permitted = files.chat.check(room, user, Action::Post);
-    permitted.map(drop).map_err(|error| upload_failure(context, error.into(), room))
+    permitted.await.map(drop).map_err(|error| upload_failure(context, error.into(), room))
 }
 
 fn broken(context: &Context, bytes_max: u64, error: multer::Error) -> Failure {

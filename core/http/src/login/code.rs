@@ -75,7 +75,7 @@ async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     let number = fields.all(number)?;
     // A number with a pending code gets the original's 409 from the domain, which sends nothing. So the caps do not
     // apply.
-    if !login.otp.is_pending(&number).unwrap_or(false) {
+    if !login.otp.is_pending(&number).await.unwrap_or(false) {
         pass_shield(&login, &context, &number)?;
     }
     let (id, ip, tasks) = (context.id, Some(context.client), login.detached.clone());

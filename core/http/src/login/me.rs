@@ -61,7 +61,7 @@ const NAME: Text = Text { chars_max: NAME_CHARS_MAX };
 
 /// `GET me/`.
 async fn me(login: Arc<Login>, request: Request<Caller>) -> Answer {
-    answer(login.identity.me(&request.caller).map_err(|error| failed(&request, &error))?)
+    answer(login.identity.me(&request.caller).await.map_err(|error| failed(&request, &error))?)
 }
 
 /// `PATCH me/`: the fields that are present.

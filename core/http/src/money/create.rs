@@ -153,7 +153,7 @@ async fn mobile(
         }
         None => {}
     }
-    let account = money.identity.user(caller.user_id).map_err(|error| failed(context, &error))?;
+    let account = money.identity.user(caller.user_id).await.map_err(|error| failed(context, &error))?;
     let number = account.and_then(|account| PhoneNumber::parse(&account.mobile_number).ok());
     Ok(number.map(|number| number.e164().to_owned()))
 }

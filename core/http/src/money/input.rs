@@ -42,7 +42,7 @@ pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
 pub(crate) async fn actor(money: &Money, context: &Context, caller: &Caller) -> Result<Actor, Failure> {
     let user = caller.user_id;
     let listed = money.rules.staff_users.contains(&user.0);
-    let staff = listed || money.identity.is_staff(user).map_err(|error| failed(context, &error))?;
+    let staff = listed || money.identity.is_staff(user).await.map_err(|error| failed(context, &error))?;
     Ok(Actor { user, staff })
 }
 

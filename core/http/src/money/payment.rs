@@ -57,7 +57,7 @@ pub(crate) const ROUTES: &[Route] = &[
 async fn list(money: Arc<Money>, request: Request<Caller>) -> Answer {
     let before = start(&request)?.map(PaymentId);
     let found = money.payments.list(request.caller.user_id, before, PAGE + 1);
-    let mut payments = found.map_err(|error| failed(&request, &error))?;
+    let mut payments = found.await.map_err(|error| failed(&request, &error))?;
     let more = payments.len() > PAGE;
     payments.truncate(PAGE);
     let next = payments.last().filter(|_| more).map(|payment| Cursor::Next(payment.id.0));
@@ -72,7 +72,7 @@ async fn list(money: Arc<Money>, request: Request<Caller>) -> Answer {
 async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
     let actor = actor(&money, &request, &request.caller).await?;
     let id = request.id("id").map_err(|_| payment_missing())?;
-    let payment = money.payments.get(PaymentId(id)).map_err(|error| failed(&request, &error))?;
+    let payment = money.payments.get(PaymentId(id)).await.map_err(|error| failed(&request, &error))?;
     match payment.filter(|payment| actor.staff || payment.user == actor.user) {
         Some(payment) => Ok(Reply::json(StatusCode::OK, &payment_json(&money, &request, &payment).await?)),
         None => Err(payment_missing()),
@@ -91,7 +91,7 @@ pub(crate) async fn payment_json(
 ) -> Result<Value, Failure> {
     let reversal = match payment.refunds {
         0 => None,
-        _ => money.payments.reversal(payment.id).map_err(|error| failed(context, &error))?,
+        _ => money.payments.reversal(payment.id).await.map_err(|error| failed(context, &error))?,
     };
     let start = payment.start.as_ref();
     let receipt = payment.receipt.as_ref();

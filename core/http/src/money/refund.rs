@@ -141,7 +141,7 @@ fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), 
 /// Whether the payment's gateway can be asked to give it back. A payment that is not there or not paid is told of by
 /// the refund itself.
 async fn reversible(money: &Money, context: &Context, payment: PaymentId) -> Result<(), Failure> {
-    let found = money.payments.get(payment).map_err(|error| failed(context, &error))?;
+    let found = money.payments.get(payment).await.map_err(|error| failed(context, &error))?;
     let Some(paid) = found.filter(|payment| payment.state == PaymentState::Paid) else { return Ok(()) };
     let judged = money.payments.reversible(money.gateways.as_ref(), &paid);
     judged.map_err(|reason| Failure::field("to", format!("{reason}.")))

@@ -186,7 +186,7 @@ fn ended_reply(money: &Money, context: &Context, ended: Result<SpendEnded, Walle
 async fn own_spend(money: &Money, context: &Context, caller: &Caller) -> Result<(Actor, Spend), Failure> {
     let actor = actor(money, context, caller).await?;
     let id = SpendId(context.id("id")?);
-    let spend = money.wallets.spend_get(actor, id).map_err(|error| failed(context, &error))?;
+    let spend = money.wallets.spend_get(actor, id).await.map_err(|error| failed(context, &error))?;
     Ok((actor, spend.ok_or_else(not_found)?))
 }
 

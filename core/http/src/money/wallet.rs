@@ -56,7 +56,7 @@ pub(crate) const ROUTES: &[Route] = &[
 /// `GET wallet/`.
 async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
     let (user, unit) = (request.caller.user_id, money.currency);
-    let balance = money.wallets.balance(user).map_err(|error| failed(&request, &error))?;
+    let balance = money.wallets.balance(user).await.map_err(|error| failed(&request, &error))?;
     let body = json!({
         "user": user.0,
         "balance": money::to_json(balance.available, unit),
@@ -71,7 +71,7 @@ async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
 async fn entries(money: Arc<Money>, request: Request<Caller>) -> Answer {
     let from = start(&request)?;
     let found = money.wallets.entries(request.caller.user_id, from, PAGE);
-    let (lines, next) = found.map_err(|error| failed(&request, &error))?;
+    let (lines, next) = found.await.map_err(|error| failed(&request, &error))?;
     let results: Vec<Value> = lines.iter().map(|line| entry_json(line, money.currency)).collect();
     Ok(page(&request, next.map(Cursor::Next), None, &results))
 }

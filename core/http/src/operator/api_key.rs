@@ -72,7 +72,7 @@ pub(crate) const ROUTES: &[Route] = &[
 /// `GET operator/apikeys/`.
 async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     operator.admit(&request)?;
-    let keys = operator.api_keys.list().map_err(|error| failed(&error))?;
+    let keys = operator.api_keys.list().await.map_err(|error| failed(&error))?;
     let results: Vec<_> = keys.iter().map(api_key_json).collect();
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }

@@ -45,7 +45,8 @@ const PAGE: usize = 50;
 async fn list(operator: Arc<Operator>, request: Request<Caller>) -> Answer {
     require_staff(&operator.identity, request.caller.user_id, &request).await?;
     let query = query(&request)?;
-    let page_of = operator.identity.audit().page(query.clone()).map_err(|error| failed(&request, &error))?;
+    let page_of =
+        operator.identity.audit().page(query.clone()).await.map_err(|error| failed(&request, &error))?;
     let first = page_of.entries.first().map(|entry| entry.id);
     let last = page_of.entries.last().map(|entry| entry.id);
     let (next, previous) = match query.after {

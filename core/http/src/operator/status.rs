@@ -48,11 +48,11 @@ pub(crate) const ROUTES: &[Route] = &[
 
 /// `GET status/`: version, providers, configuration and refusals.
 async fn status(operator: Arc<Operator>, _: Request<ByOperator>) -> Answer {
-    Ok(Reply::json(StatusCode::OK, &operator.overview.status()))
+    Ok(Reply::json(StatusCode::OK, &operator.overview.status().await))
 }
 
 /// `GET metrics/`: the Prometheus text format.
 async fn metrics(operator: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(Reply::text(StatusCode::OK, content_type, operator.overview.metrics()))
+    Ok(Reply::text(StatusCode::OK, content_type, operator.overview.metrics().await))
 }

@@ -142,39 +142,39 @@ pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, Str
             })
         }
         UserCommand::List { after } => {
-            let users = identity.users(after.map(UserId)).map_err(|error| error.to_string())?;
+            let users = identity.users(after.map(UserId)).await.map_err(|error| error.to_string())?;
             Ok(Value::Array(users.iter().map(user_json).collect()))
         }
-        UserCommand::Show { user } => Ok(user_json(&find(identity, &user)?)),
+        UserCommand::Show { user } => Ok(user_json(&find(identity, &user).await?)),
         UserCommand::Disable { user } => set_active(identity, &user, false).await,
         UserCommand::Enable { user } => set_active(identity, &user, true).await,
         UserCommand::SetRights { user, rights } => {
-            let user = find(identity, &user)?;
+            let user = find(identity, &user).await?;
             let changed = identity.user_set_rights(user.id, rights.into()).await;
             let changed = changed.map_err(|error| error.to_string())?;
             changed.map(|user| user_json(&user)).ok_or_else(|| format!("user {} is gone", user.id))
         }
         UserCommand::SetPassword { user, password } => {
-            let user = find(identity, &user)?;
+            let user = find(identity, &user).await?;
             identity.password_override(user.id, &Password::new(password)).await.map_err(
                 |error| match error {
                     PasswordError::Faults(faults) => sentences(&faults),
                     other => other.to_string(),
                 },
             )?;
-            Ok(user_json(&find(identity, &user.id.to_string())?))
+            Ok(user_json(&find(identity, &user.id.to_string()).await?))
         }
     }
 }
 
 async fn set_active(identity: &Identity, user: &str, active: bool) -> Result<Value, String> {
-    let user = find(identity, user)?;
+    let user = find(identity, user).await?;
     identity.user_set_active(user.id, active).await.map_err(|error| error.to_string())?;
     Ok(user_json(&UserView { active, ..user }))
 }
 
-fn find(identity: &Identity, text: &str) -> Result<UserView, String> {
-    let found = identity.user_find(text).map_err(|error| error.to_string())?;
+async fn find(identity: &Identity, text: &str) -> Result<UserView, String> {
+    let found = identity.user_find(text).await.map_err(|error| error.to_string())?;
     found.ok_or_else(|| format!("there is no user {text:?}; `chelseru user list` shows all"))
 }
 

@@ -60,7 +60,7 @@ async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     operator.admit(&request)?;
     let before = request.query("before").and_then(|text| webhook::event_of(&text));
     let dead = request.query("dead").is_some_and(|text| text == "true");
-    let events = operator.webhooks.list(before, dead, EVENTS_MAX).map_err(|error| failed(&error))?;
+    let events = operator.webhooks.list(before, dead, EVENTS_MAX).await.map_err(|error| failed(&error))?;
     let results: Vec<_> = events.iter().map(webhook::report_json).collect();
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }

@@ -78,7 +78,7 @@ async fn list(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
     let cursor = cursor(&request)?;
     let range = within(whole, cursor);
     let found = sms.route.queue().page(&filter, range, PAGE_MAX + 1, PAGE_LOOKED_MAX);
-    let mut found = found.map_err(|error| failed(&request, &error))?;
+    let mut found = found.await.map_err(|error| failed(&request, &error))?;
     let full = found.messages.len() > PAGE_MAX;
     found.messages.truncate(PAGE_MAX);
     let last = found.messages.last().map(|message| message.id);
@@ -99,7 +99,7 @@ async fn list(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
 /// `GET message/{id}/`.
 async fn get(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
     let sender = sms.admit(&request, &request.caller).await?;
-    let message = sms.route.queue().get(request.id("id")?).map_err(|error| failed(&request, &error))?;
+    let message = sms.route.queue().get(request.id("id")?).await.map_err(|error| failed(&request, &error))?;
     match message.filter(|message| sender.owner == 0 || message.owner == sender.owner) {
         Some(message) => Ok(Reply::json(StatusCode::OK, &message_json(&sms, &message))),
         None => Err(not_found()),

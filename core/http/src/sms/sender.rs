@@ -27,15 +27,15 @@ impl Sms {
     pub(crate) async fn admit(&self, context: &Context, caller: &Sender) -> Result<Admitted, Failure> {
         let mut words = context.header(header::AUTHORIZATION).split_ascii_whitespace();
         if let (Some("Api-Key"), Some(token), None) = (words.next(), words.next(), words.next()) {
-            return self.admit_key(context, token);
+            return self.admit_key(context, token).await;
         }
         let user = caller.0.as_ref().ok_or_else(no_credentials)?.user_id;
         require_staff(&self.identity, user, context).await?;
         Ok(Admitted { owner: 0, daily_cap: None, who: format!("user:{user}") })
     }
 
-    fn admit_key(&self, context: &Context, token: &str) -> Result<Admitted, Failure> {
-        match self.api_keys.verify(token).map_err(|error| failed(context, &error))? {
+    async fn admit_key(&self, context: &Context, token: &str) -> Result<Admitted, Failure> {
+        match self.api_keys.verify(token).await.map_err(|error| failed(context, &error))? {
             Some(key) if key.scope == "sms" => {
                 Ok(Admitted { owner: key.id, daily_cap: key.daily_cap, who: format!("key:{}", key.id) })
             }

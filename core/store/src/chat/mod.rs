@@ -148,8 +148,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_position(&self, room: RoomId) -> Result<Option<Position>, StoreError> {
-        on_engine!(self, chat_position(room))
+    pub async fn chat_position(&self, room: RoomId) -> Result<Option<Position>, StoreError> {
+        on_engine!(self, read chat_position(room))
     }
 
     /// Waits until everything that was applied before is durable.

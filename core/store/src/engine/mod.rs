@@ -18,8 +18,14 @@ pub(crate) enum Engine {
 
 /// Calls one operation on whichever engine the store has.
 ///
-/// A match and no trait object: futures stay unboxed, and engines may differ in what they await.
+/// A match and no trait object: futures stay unboxed, and engines may differ in what they await. A `read` is answered
+/// at once by sled, whose working set is cached, and awaited by an engine that asks a server.
 macro_rules! on_engine {
+    ($store:ident, read $operation:ident($($argument:expr),* $(,)?)) => {
+        match &*$store.engine {
+            Engine::Sled(engine) => engine.$operation($($argument),*),
+        }
+    };
     ($store:ident, $operation:ident($($argument:expr),* $(,)?)) => {
         match &*$store.engine {
             Engine::Sled(engine) => engine.$operation($($argument),*),

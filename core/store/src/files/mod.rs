@@ -89,8 +89,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
-        on_engine!(self, chat_file_bytes(user))
+    pub async fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
+        on_engine!(self, read chat_file_bytes(user))
     }
 
     /// Bytes that all files have together.
@@ -98,15 +98,15 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file_total(&self) -> Result<u64, StoreError> {
-        on_engine!(self, chat_file_total())
+    pub async fn chat_file_total(&self) -> Result<u64, StoreError> {
+        on_engine!(self, read chat_file_total())
     }
 
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file(&self, id: FileId) -> Result<Option<StoredFile>, StoreError> {
-        on_engine!(self, chat_file(id))
+    pub async fn chat_file(&self, id: FileId) -> Result<Option<StoredFile>, StoreError> {
+        on_engine!(self, read chat_file(id))
     }
 
     /// The file with this name in its link.
@@ -114,8 +114,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_file_by_name(&self, name: &str) -> Result<Option<StoredFile>, StoreError> {
-        on_engine!(self, chat_file_by_name(name))
+    pub async fn chat_file_by_name(&self, name: &str) -> Result<Option<StoredFile>, StoreError> {
+        on_engine!(self, read chat_file_by_name(name))
     }
 
     /// Walks over at most `limit` files after `after` and dooms those that no message has and that are older than

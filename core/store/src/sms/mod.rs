@@ -301,13 +301,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn sms_due(
+    pub async fn sms_due(
         &self,
         now: Timestamp,
         limit: usize,
         skip: impl Fn(u64) -> bool,
     ) -> Result<Vec<SmsRecord>, StoreError> {
-        on_engine!(self, sms_due(now, limit, skip))
+        on_engine!(self, read sms_due(now, limit, skip))
     }
 
     /// When the next waiting message is due.
@@ -315,8 +315,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn sms_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        on_engine!(self, sms_next_due())
+    pub async fn sms_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        on_engine!(self, read sms_next_due())
     }
 
     /// Messages that wait.
@@ -324,8 +324,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn sms_waiting(&self) -> Result<u64, StoreError> {
-        on_engine!(self, sms_waiting())
+    pub async fn sms_waiting(&self) -> Result<u64, StoreError> {
+        on_engine!(self, read sms_waiting())
     }
 
     /// Settles what the last process left being sent: an attempt whose provider knows our id waits to be asked again,
@@ -342,8 +342,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn sms_get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
-        on_engine!(self, sms_get(id))
+    pub async fn sms_get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
+        on_engine!(self, read sms_get(id))
     }
 
     /// The highest id in use; 0 when there is none.
@@ -351,8 +351,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn sms_last_id(&self) -> Result<u64, StoreError> {
-        on_engine!(self, sms_last_id())
+    pub async fn sms_last_id(&self) -> Result<u64, StoreError> {
+        on_engine!(self, read sms_last_id())
     }
 
     /// Messages in a range of ids that pass a filter, at most `limit`; looks at `looked_max` records at most.
@@ -360,14 +360,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn sms_page(
+    pub async fn sms_page(
         &self,
         filter: &SmsFilter,
         range: SmsRange,
         limit: usize,
         looked_max: usize,
     ) -> Result<SmsPage, StoreError> {
-        on_engine!(self, sms_page(filter, range, limit, looked_max))
+        on_engine!(self, read sms_page(filter, range, limit, looked_max))
     }
 
     /// Removes the oldest messages that ended before `before`, looking at `limit` records at most.

@@ -18,8 +18,8 @@ fn by_operator(event: &str, at_secs: u64) -> (AuditLog, AuditDraft) {
     (AuditLog::Operator, draft(event, 1, at_secs).1)
 }
 
-fn page(store: &TestStore, query: AuditQuery) -> (Vec<u64>, Option<u64>) {
-    let page = store.audit_page(&query).unwrap();
+async fn page(store: &TestStore, query: AuditQuery) -> (Vec<u64>, Option<u64>) {
+    let page = store.audit_page(&query).await.unwrap();
     (page.entries.iter().map(|entry| entry.id).collect(), page.more_at)
 }
 
@@ -31,17 +31,17 @@ fn query() -> AuditQuery {
 async fn pages_are_newest_first_in_both_directions() {
     for engine in engines() {
         let store = TestStore::new(engine);
-        assert_eq!(page(&store, query()), (vec![], None));
+        assert_eq!(page(&store, query()).await, (vec![], None));
         for n in 0..7 {
             store.audit_append(vec![draft("login", 1, n)], 100).await.unwrap();
         }
         let store = store.reopened();
-        assert_eq!(page(&store, query()), (vec![7, 6, 5], Some(5)));
-        assert_eq!(page(&store, AuditQuery { before: Some(5), ..query() }), (vec![4, 3, 2], Some(2)));
-        assert_eq!(page(&store, AuditQuery { before: Some(2), ..query() }), (vec![1], None));
-        assert_eq!(page(&store, AuditQuery { before: Some(4), ..query() }), (vec![3, 2, 1], None));
-        assert_eq!(page(&store, AuditQuery { after: Some(2), ..query() }), (vec![5, 4, 3], Some(5)));
-        assert_eq!(page(&store, AuditQuery { after: Some(5), ..query() }), (vec![7, 6], None));
+        assert_eq!(page(&store, query()).await, (vec![7, 6, 5], Some(5)));
+        assert_eq!(page(&store, AuditQuery { before: Some(5), ..query() }).await, (vec![4, 3, 2], Some(2)));
+        assert_eq!(page(&store, AuditQuery { before: Some(2), ..query() }).await, (vec![1], None));
+        assert_eq!(page(&store, AuditQuery { before: Some(4), ..query() }).await, (vec![3, 2, 1], None));
+        assert_eq!(page(&store, AuditQuery { after: Some(2), ..query() }).await, (vec![5, 4, 3], Some(5)));
+        assert_eq!(page(&store, AuditQuery { after: Some(5), ..query() }).await, (vec![7, 6], None));
     }
 }
 
@@ -52,12 +52,12 @@ async fn entries_are_filtered_and_a_walk_is_bounded() {
         let drafts = (0..20).map(|n| draft(if n % 5 == 0 { "logout" } else { "login" }, n % 2, n)).collect();
         store.audit_append(drafts, 100).await.unwrap();
         let logouts = AuditQuery { event: Some("logout".to_owned()), ..query() };
-        assert_eq!(page(&store, logouts.clone()), (vec![16, 11, 6], Some(6)));
+        assert_eq!(page(&store, logouts.clone()).await, (vec![16, 11, 6], Some(6)));
         assert_eq!(
-            page(&store, AuditQuery { user: Some(UserId(1)), ..logouts.clone() }),
+            page(&store, AuditQuery { user: Some(UserId(1)), ..logouts.clone() }).await,
             (vec![16, 6], None)
         );
-        assert_eq!(page(&store, AuditQuery { look_max: 5, ..logouts }), (vec![16], Some(16)));
+        assert_eq!(page(&store, AuditQuery { look_max: 5, ..logouts }).await, (vec![16], Some(16)));
     }
 }
 
@@ -66,13 +66,15 @@ async fn the_oldest_go_when_the_log_is_full_and_when_its_bound_is_lowered() {
     for engine in engines() {
         let store = TestStore::new(engine);
         let many = |n| (0..n).map(|n| draft("login", 1, n)).collect::<Vec<_>>();
-        let kept = |store: &TestStore| page(store, AuditQuery { limit: 1000, look_max: 1000, ..query() }).0;
+        let kept = async |store: &TestStore| {
+            page(store, AuditQuery { limit: 1000, look_max: 1000, ..query() }).await.0
+        };
         store.audit_append(many(10), 10).await.unwrap();
-        assert_eq!(kept(&store).len(), 10);
+        assert_eq!(kept(&store).await.len(), 10);
         store.audit_append(many(1), 10).await.unwrap();
-        assert_eq!(kept(&store), (2..=11).rev().collect::<Vec<_>>());
+        assert_eq!(kept(&store).await, (2..=11).rev().collect::<Vec<_>>());
         store.audit_append(many(2), 3).await.unwrap();
-        assert_eq!(kept(&store), [13, 12, 11]);
+        assert_eq!(kept(&store).await, [13, 12, 11]);
     }
 }
 
@@ -87,7 +89,8 @@ async fn a_flood_in_one_log_leaves_the_other_and_pages_keep_their_order() {
             store.audit_append(drafts, 100).await.unwrap();
         }
         let store = store.reopened();
-        let all = store.audit_page(&AuditQuery { limit: 1000, look_max: 1000, ..query() }).unwrap().entries;
+        let all =
+            store.audit_page(&AuditQuery { limit: 1000, look_max: 1000, ..query() }).await.unwrap().entries;
         let keys = all.iter().filter(|entry| entry.draft.event == "key_created").count();
         assert_eq!((all.len(), keys), (160, 30));
         assert!(all.is_sorted_by(|newer, older| newer.id > older.id));
@@ -98,7 +101,7 @@ async fn a_flood_in_one_log_leaves_the_other_and_pages_keep_their_order() {
         for limit in [1, 7, 33, 64] {
             let (mut down, mut before) = (Vec::new(), None);
             loop {
-                let (ids, more) = page(&store, AuditQuery { before, limit, look_max: 1000, ..query() });
+                let (ids, more) = page(&store, AuditQuery { before, limit, look_max: 1000, ..query() }).await;
                 down.extend(ids);
                 before = more;
                 if more.is_none() {
@@ -109,7 +112,7 @@ async fn a_flood_in_one_log_leaves_the_other_and_pages_keep_their_order() {
             let (mut up, mut after) = (Vec::new(), 0);
             loop {
                 let query = AuditQuery { after: Some(after), limit, look_max: 1000, ..query() };
-                let (ids, more) = page(&store, query);
+                let (ids, more) = page(&store, query).await;
                 up.extend(ids.into_iter().rev());
                 match more {
                     Some(last) => after = last,
@@ -144,7 +147,7 @@ async fn entries_from_before_chunks_are_read_and_go_first() {
     drop(db);
     let store = TestStore::open(Engine::Sled, folder);
     let all = AuditQuery { limit: 100, ..query() };
-    assert_eq!(page(&store, all.clone()), (vec![5, 4, 3, 2, 1], None));
+    assert_eq!(page(&store, all.clone()).await, (vec![5, 4, 3, 2, 1], None));
     store.audit_append(vec![draft("login", 1, 9), draft("login", 1, 9)], 4).await.unwrap();
-    assert_eq!(page(&store, all), (vec![7, 6, 5, 4], None));
+    assert_eq!(page(&store, all).await, (vec![7, 6, 5, 4], None));
 }

@@ -20,10 +20,10 @@ async fn a_right_code_is_one_login_and_then_missing() {
         assert_eq!((user.id.0, session.id.0, session.user), (1, 1, user.id));
         assert_eq!((user.created_at, user.last_login_at), (secs(101), Some(secs(101))));
         assert_eq!(store.guess(RIGHT, 101).await, LoginOutcome::Missing);
-        assert_eq!(store.user_by_identity(0, NUMBER).unwrap(), Some(user.clone()));
-        assert_eq!(store.user_by_name("G0-09121234567").unwrap(), None, "found by what the name says");
-        assert_eq!(store.session_get(user.id, session.id).unwrap(), Some(session));
-        assert_eq!(store.user_get(user.id).unwrap(), Some(user));
+        assert_eq!(store.user_by_identity(0, NUMBER).await.unwrap(), Some(user.clone()));
+        assert_eq!(store.user_by_name("G0-09121234567").await.unwrap(), None, "found by what the name says");
+        assert_eq!(store.session_get(user.id, session.id).await.unwrap(), Some(session));
+        assert_eq!(store.user_get(user.id).await.unwrap(), Some(user));
     }
 }
 
@@ -297,7 +297,7 @@ async fn who_holds_the_user_name_is_not_in_the_numbers_way() {
             (user.id.0, user.username.as_str(), user.number.as_str()),
             (2, "G0-09121234567-2", NUMBER)
         );
-        assert_eq!(store.user_by_name("G0-09121234567-2").unwrap(), Some(user.clone()));
+        assert_eq!(store.user_by_name("G0-09121234567-2").await.unwrap(), Some(user.clone()));
         let (again, _) = store.log_in(NUMBER, 300).await;
         assert_eq!(again.id, user.id);
     }
@@ -309,11 +309,11 @@ async fn an_inactive_user_spends_the_code_and_gets_no_session() {
         let store = TestStore::new(engine);
         let (user, session) = store.log_in(NUMBER, 100).await;
         assert!(store.user_set_active(user.id, false).await.unwrap());
-        assert_eq!(store.session_get(user.id, session.id).unwrap(), None);
+        assert_eq!(store.session_get(user.id, session.id).await.unwrap(), None);
         store.open_code(NUMBER, 2, 200).await;
         assert_eq!(store.guess(RIGHT, 200).await, LoginOutcome::UserInactive);
         assert_eq!(store.guess(RIGHT, 200).await, LoginOutcome::Missing);
-        assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), []);
+        assert_eq!(store.sessions_of(user.id, None, 10).await.unwrap(), []);
         assert!(store.user_set_active(user.id, true).await.unwrap());
         store.open_code(NUMBER, 3, 300).await;
         assert!(matches!(store.guess(RIGHT, 300).await, LoginOutcome::LoggedIn { .. }));

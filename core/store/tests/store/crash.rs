@@ -75,7 +75,7 @@ async fn what_was_answered_survives_kill_nine() {
         let newest: std::collections::HashMap<_, _> =
             answered.iter().map(|(user, session, number)| (*user, (*session, number))).collect();
         for (user, (session, number)) in newest {
-            let gate = store.session_gate(user, session, secs(101)).unwrap();
+            let gate = store.session_gate(user, session, secs(101)).await.unwrap();
             assert_eq!(gate, SessionGate::Open, "round {round}: session {session} of user {user}");
             // And its code was used up with it.
             let again = store.login_with_challenge(login(number, RIGHT, 101)).await.unwrap();

@@ -23,16 +23,16 @@ impl Random {
 }
 
 /// Everything that the store answers of what was put into it; an error is an answer.
-fn contents(store: &Store) -> Result<BTreeMap<u64, Option<Vec<u8>>>, StoreError> {
+async fn contents(store: &Store) -> Result<BTreeMap<u64, Option<Vec<u8>>>, StoreError> {
     let mut found = BTreeMap::new();
     for n in 0..RECORDS {
-        found.insert(n, store.probe_get(&n.to_be_bytes())?);
+        found.insert(n, store.probe_get(&n.to_be_bytes()).await?);
     }
     for user in 1..=20 {
-        store.user_get(UserId(user))?;
-        store.wallet_balance(UserId(user))?;
+        store.user_get(UserId(user)).await?;
+        store.wallet_balance(UserId(user)).await?;
     }
-    store.ledger_verify()?;
+    store.ledger_verify().await?;
     Ok(found)
 }
 
@@ -69,7 +69,7 @@ async fn killed(folder: &Path) -> BTreeMap<u64, Option<Vec<u8>>> {
         if run == 1 {
             // Copied while it is open, and nothing is being written: what the end of the process leaves.
             copy(&path, &folder.join("db"));
-            return contents(&store).unwrap();
+            return contents(&store).await.unwrap();
         }
     }
     unreachable!("the second run returns")
@@ -89,7 +89,7 @@ async fn a_flipped_bit_is_refused_or_harmless() {
     let whole = folder.path().join("db");
     let opened = folder.path().join("unflipped");
     copy(&whole, &opened);
-    assert_eq!(contents(&Store::open(&opened, StoreOptions::default()).unwrap()).unwrap(), expected);
+    assert_eq!(contents(&Store::open(&opened, StoreOptions::default()).unwrap()).await.unwrap(), expected);
 
     let mut files = vec!["acknowledged".into(), "sled/conf".into()];
     for entry in std::fs::read_dir(whole.join("sled")).unwrap() {
@@ -117,7 +117,7 @@ async fn a_flipped_bit_is_refused_or_harmless() {
                 refused += 1;
             }
             Err(error) => panic!("{context}: {error}"),
-            Ok(store) => match contents(&store) {
+            Ok(store) => match contents(&store).await {
                 Err(_) => refused += 1,
                 Ok(found) => {
                     assert!(found == expected, "{context}: something else is there, and nothing said so");
@@ -151,8 +151,8 @@ async fn a_store_that_lost_its_last_batches_is_refused_until_the_loss_is_accepte
     }
     std::fs::remove_file(path.join("acknowledged")).unwrap();
     let store = Store::open(&path, StoreOptions::default()).unwrap();
-    assert_eq!(store.probe_get(b"early").unwrap().unwrap(), b"1");
-    assert_eq!(store.probe_get(b"late").unwrap(), None);
+    assert_eq!(store.probe_get(b"early").await.unwrap().unwrap(), b"1");
+    assert_eq!(store.probe_get(b"late").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_snapshot_that_was_being_written_is_not_taken_for_one() {
         let leftover = folder.path().join("sled/snap.7FFFFFFFFFFFFFFF.generating");
         std::fs::write(&leftover, content).unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        assert_eq!(store.probe_get(b"k").unwrap().unwrap(), b"v");
+        assert_eq!(store.probe_get(b"k").await.unwrap().unwrap(), b"v");
         assert!(!leftover.exists());
     }
 }
@@ -179,7 +179,7 @@ async fn a_record_that_is_too_long_is_refused_alone() {
     store.probe_put(b"k", &vec![1; most]).await.unwrap();
     let refused = store.probe_put(b"k", &vec![2; most + 1]).await;
     assert!(matches!(refused, Err(StoreError::TooLarge { bytes: 40_961, max: 40_960 })), "{refused:?}");
-    assert_eq!(store.probe_get(b"k").unwrap().unwrap(), vec![1; most]);
+    assert_eq!(store.probe_get(b"k").await.unwrap().unwrap(), vec![1; most]);
     store.probe_put(b"k", b"short").await.unwrap();
 }
 

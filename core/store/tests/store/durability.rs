@@ -30,9 +30,9 @@ async fn everything_answered_is_there_after_reopening() {
         store.open_code(&number(1), 7, 100).await;
         store.probe_put(b"k", b"v").await.unwrap();
         let store = store.reopened();
-        assert_eq!(store.user_get(user.id).unwrap(), Some(user.clone()));
-        assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Open);
-        assert_eq!(store.probe_get(b"k").unwrap().as_deref(), Some(b"v".as_slice()));
+        assert_eq!(store.user_get(user.id).await.unwrap(), Some(user.clone()));
+        assert_eq!(store.session_gate(user.id, session.id, secs(101)).await.unwrap(), SessionGate::Open);
+        assert_eq!(store.probe_get(b"k").await.unwrap().as_deref(), Some(b"v".as_slice()));
         assert!(matches!(store.open_code(&number(1), 8, 101).await, ChallengeOpened::Pending { .. }));
     }
 }
@@ -81,7 +81,7 @@ async fn a_record_of_a_newer_schema_is_an_error_and_not_a_guess() {
     key.extend_from_slice(&1u64.to_be_bytes());
     raw(folder.path()).insert(key, &[9, 1, 2, 3]).unwrap();
     let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-    let error = store.user_get(chelseru_store::UserId(1)).unwrap_err().to_string();
+    let error = store.user_get(chelseru_store::UserId(1)).await.unwrap_err().to_string();
     assert_eq!(error, "user record is not readable: schema version 9, this version reads 2");
     let error = store.user_set_active(chelseru_store::UserId(1), false).await.unwrap_err();
     assert!(matches!(error, StoreError::Record { kind: "user", .. }));
@@ -106,7 +106,7 @@ async fn a_closed_store_refuses_changes_and_still_reads() {
         store.close();
         assert_eq!(store.health(), Health::Closed);
         assert!(matches!(store.probe_put(b"k", b"v").await, Err(StoreError::Closed)));
-        assert!(store.user_get(user.id).unwrap().is_some());
+        assert!(store.user_get(user.id).await.unwrap().is_some());
     }
 }
 
@@ -136,7 +136,7 @@ async fn many_callers_share_flushes() {
         assert!(batches <= 800, "{batches} batches for {changes} changes");
         for caller in 0..64u64 {
             let key = (caller << 32 | 49).to_be_bytes();
-            assert_eq!(store.probe_get(&key).unwrap().as_deref(), Some(key.as_slice()));
+            assert_eq!(store.probe_get(&key).await.unwrap().as_deref(), Some(key.as_slice()));
         }
     }
 }

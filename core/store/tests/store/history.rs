@@ -123,8 +123,11 @@ async fn check(engine: Engine, seed: u64) {
             _ => now += 1,
         }
     }
-    let user = store.user_by_identity(0, NUMBER).unwrap();
-    let stored = user.map_or(0, |user| store.sessions_of(user.id, None, STEPS).unwrap().len());
+    let user = store.user_by_identity(0, NUMBER).await.unwrap();
+    let stored = match user {
+        Some(user) => store.sessions_of(user.id, None, STEPS).await.unwrap().len(),
+        None => 0,
+    };
     assert_eq!(stored, sessions, "seed {seed}: one session for each login");
     assert!(sessions > 0, "seed {seed} never logged in");
 }

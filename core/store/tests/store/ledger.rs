@@ -33,16 +33,16 @@ async fn with_spends(engine: Engine) -> TestStore {
         };
         assert!(matches!(ended, SpendEnded::Done(_)));
     }
-    assert_eq!(store.ledger_verify().unwrap().difference, None);
+    assert_eq!(store.ledger_verify().await.unwrap().difference, None);
     store
 }
 
 /// Changes the database behind the store's back, and says what the ledger's check makes of it.
 async fn after(change: impl FnOnce(&sled::Db)) -> Option<String> {
-    changed(with_postings(Engine::Sled).await, change)
+    changed(with_postings(Engine::Sled).await, change).await
 }
 
-fn changed(store: TestStore, change: impl FnOnce(&sled::Db)) -> Option<String> {
+async fn changed(store: TestStore, change: impl FnOnce(&sled::Db)) -> Option<String> {
     let TestStore { store, folder, .. } = store;
     store.close();
     drop(store);
@@ -51,7 +51,7 @@ fn changed(store: TestStore, change: impl FnOnce(&sled::Db)) -> Option<String> {
     db.flush().unwrap();
     drop(db);
     let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-    store.ledger_verify().unwrap().difference
+    store.ledger_verify().await.unwrap().difference
 }
 
 /// The first block: postings 1 to 15.
@@ -94,13 +94,13 @@ fn patch(db: &sled::Db, key: &[u8], from: &[u8], to: &[u8]) {
 async fn an_untouched_ledger_proves_itself() {
     for engine in engines() {
         let store = with_postings(engine).await;
-        let report = store.ledger_verify().unwrap();
+        let report = store.ledger_verify().await.unwrap();
         assert_eq!(report.difference, None);
         assert_eq!((report.postings, report.accounts, report.users_total), (4, 3, 10_000));
-        assert_eq!(store.account_balance(&Account::Merchant).unwrap(), -10_000);
+        assert_eq!(store.account_balance(&Account::Merchant).await.unwrap(), -10_000);
         let again = store.reopened();
-        assert_eq!(again.ledger_verify().unwrap(), report);
-        assert_eq!(TestStore::new(engine).ledger_verify().unwrap().difference, None);
+        assert_eq!(again.ledger_verify().await.unwrap(), report);
+        assert_eq!(TestStore::new(engine).ledger_verify().await.unwrap().difference, None);
     }
 }
 
@@ -109,7 +109,7 @@ async fn a_key_is_posted_once() {
     for engine in engines() {
         let store = with_postings(engine).await;
         assert!(!store.ledger_probe("test:1".into(), ALICE, 1000, secs(9)).await.unwrap());
-        assert_eq!(store.wallet_balance(ALICE).unwrap().available, 4000);
+        assert_eq!(store.wallet_balance(ALICE).await.unwrap().available, 4000);
         let calls = (0..50).map(|_| store.ledger_probe("test:9".into(), ALICE, 1, secs(9)));
         let mut done = 0;
         for call in calls.collect::<Vec<_>>() {
@@ -125,7 +125,7 @@ async fn a_posting_that_moves_nothing_is_a_defect_that_leaves_no_trace() {
         let store = with_postings(engine).await;
         let result = store.ledger_probe("test:9".into(), ALICE, 0, secs(9)).await;
         assert!(matches!(result, Err(StoreError::Panicked)));
-        assert_eq!(store.ledger_verify().unwrap().postings, 4);
+        assert_eq!(store.ledger_verify().await.unwrap().postings, 4);
     }
 }
 
@@ -134,7 +134,7 @@ async fn a_balance_past_its_range_is_refused() {
     for engine in engines() {
         let store = with_postings(engine).await;
         assert!(!store.ledger_probe("test:9".into(), ALICE, i64::MAX as u64, secs(9)).await.unwrap());
-        assert_eq!(store.ledger_verify().unwrap().difference, None);
+        assert_eq!(store.ledger_verify().await.unwrap().difference, None);
     }
 }
 
@@ -166,11 +166,12 @@ async fn a_block_that_is_gone_is_missed() {
     for n in 0..40 {
         assert!(store.ledger_probe(format!("more:{n}"), ALICE, 1, secs(9)).await.unwrap());
     }
-    assert_eq!(store.ledger_verify().unwrap().difference, None);
-    assert_eq!(store.posting_by_key("more:30").unwrap().unwrap().number, 35);
+    assert_eq!(store.ledger_verify().await.unwrap().difference, None);
+    assert_eq!(store.posting_by_key("more:30").await.unwrap().unwrap().number, 35);
     let found = changed(store, |db| {
         drop(db.remove([b"$b", 1u64.to_be_bytes().as_slice()].concat()).unwrap());
-    });
+    })
+    .await;
     assert_eq!(found.unwrap(), "posting 16 is missing");
 }
 
@@ -178,7 +179,7 @@ async fn a_block_that_is_gone_is_missed() {
 #[tokio::test]
 async fn postings_from_before_blocks_are_read_and_followed() {
     let TestStore { store, folder, .. } = with_postings(Engine::Sled).await;
-    let lines = store.wallet_entries(ALICE, None, 100).unwrap();
+    let lines = store.wallet_entries(ALICE, None, 100).await.unwrap();
     store.close();
     drop(store);
     let db = open_engine(folder.path());
@@ -191,13 +192,13 @@ async fn postings_from_before_blocks_are_read_and_followed() {
     db.flush().unwrap();
     drop(db);
     let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-    assert_eq!(store.wallet_entries(ALICE, None, 100).unwrap(), lines);
+    assert_eq!(store.wallet_entries(ALICE, None, 100).await.unwrap(), lines);
     for n in 0..20 {
         assert!(store.ledger_probe(format!("more:{n}"), ALICE, 1, secs(9)).await.unwrap());
     }
-    assert_eq!(store.wallet_entries(ALICE, None, 100).unwrap().0.len(), lines.0.len() + 20);
-    assert_eq!(store.posting_by_key("test:2").unwrap().unwrap().number, 2);
-    let report = store.ledger_verify().unwrap();
+    assert_eq!(store.wallet_entries(ALICE, None, 100).await.unwrap().0.len(), lines.0.len() + 20);
+    assert_eq!(store.posting_by_key("test:2").await.unwrap().unwrap().number, 2);
+    let report = store.ledger_verify().await.unwrap();
     assert_eq!((report.postings, report.difference), (24, None));
 }
 
@@ -244,16 +245,19 @@ async fn a_payment_that_calls_itself_paid_needs_its_credit() {
 async fn a_spend_that_tells_of_other_postings_is_named() {
     let spend = |id: u64| [b"$s", id.to_be_bytes().as_slice()].concat();
     // Numbers are stored seven bits a byte: 500 is f4 03, 704 is c0 05.
-    let found = changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(2), &[0xf4, 3], &[0xf5, 3]));
+    let found =
+        changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(2), &[0xf4, 3], &[0xf5, 3])).await;
     assert_eq!(found.unwrap(), "spend 2: 501 rial are noted as captured, 500 were");
-    let found = changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(4), &[0xc0, 5], &[0xc1, 5]));
+    let found =
+        changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(4), &[0xc0, 5], &[0xc1, 5])).await;
     assert_eq!(found.unwrap(), "spend 4: 705 rial by its record, 704 taken");
-    let found = changed(with_spends(Engine::Sled).await, |db| drop(db.remove(spend(1)).unwrap()));
+    let found = changed(with_spends(Engine::Sled).await, |db| drop(db.remove(spend(1)).unwrap())).await;
     assert_eq!(found.unwrap(), "4 postings are spend:, 3 spends tell of one");
     // One that was given back and says that it is held.
     let found = changed(with_spends(Engine::Sled).await, |db| {
         let held = db.get(spend(4)).unwrap().unwrap();
         db.insert(spend(3), held).unwrap();
-    });
+    })
+    .await;
     assert_eq!(found.unwrap(), "spend 3: 704 rial by its record, 703 taken");
 }

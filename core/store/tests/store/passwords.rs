@@ -107,10 +107,10 @@ async fn a_right_password_opens_a_session_and_the_guard() {
             guess(&store, 100).await;
         }
         let session = log_in_with(&store, user.id, "kept", 101).await.unwrap();
-        assert_eq!(store.session_gate(user.id, session.id, secs(102)).unwrap(), SessionGate::Open);
+        assert_eq!(store.session_gate(user.id, session.id, secs(102)).await.unwrap(), SessionGate::Open);
         assert_eq!(guess(&store, 102).await, None);
-        assert_eq!(store.user_get(user.id).unwrap().unwrap().last_login_at, Some(secs(101)));
-        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("kept"));
+        assert_eq!(store.user_get(user.id).await.unwrap().unwrap().last_login_at, Some(secs(101)));
+        assert_eq!(store.password_of(user.id).await.unwrap().as_deref(), Some("kept"));
     }
 }
 
@@ -141,16 +141,16 @@ async fn a_name_is_registered_once() {
             now: secs(60),
         };
         assert_eq!(store.user_register(again).await.unwrap(), UserMade::NameTaken);
-        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("kept"));
-        assert_eq!(store.user_by_name("alice").unwrap().unwrap(), user);
+        assert_eq!(store.password_of(user.id).await.unwrap().as_deref(), Some("kept"));
+        assert_eq!(store.user_by_name("alice").await.unwrap().unwrap(), user);
         registered(&store, "bob").await;
-        let names = |after, limit| {
-            let users = store.users_list(after, limit).unwrap();
+        let names = async |after, limit| {
+            let users = store.users_list(after, limit).await.unwrap();
             users.into_iter().map(|user| user.username).collect::<Vec<_>>()
         };
-        assert_eq!(names(None, 9), ["alice", "bob"]);
-        assert_eq!(names(None, 1), ["alice"]);
-        assert_eq!(names(Some(user.id), 9), ["bob"]);
+        assert_eq!(names(None, 9).await, ["alice", "bob"]);
+        assert_eq!(names(None, 1).await, ["alice"]);
+        assert_eq!(names(Some(user.id), 9).await, ["bob"]);
     }
 }
 
@@ -166,11 +166,11 @@ async fn a_new_password_ends_the_other_sessions() {
         };
         assert_eq!(set("other", "new", None).await.unwrap(), PasswordSet::Refused);
         assert_eq!(set("kept", "new", Some(kept.id)).await.unwrap(), PasswordSet::Set(vec![other.id]));
-        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("new"));
-        assert_eq!(store.session_gate(user.id, kept.id, secs(201)).unwrap(), SessionGate::Open);
+        assert_eq!(store.password_of(user.id).await.unwrap().as_deref(), Some("new"));
+        assert_eq!(store.session_gate(user.id, kept.id, secs(201)).await.unwrap(), SessionGate::Open);
         let nobody = store.password_set(UserId(99), None, "x".to_owned(), None, secs(200)).await.unwrap();
         assert_eq!(nobody, PasswordSet::Refused);
-        assert_eq!(store.password_of(UserId(99)).unwrap(), None);
+        assert_eq!(store.password_of(UserId(99)).await.unwrap(), None);
     }
 }
 
@@ -196,10 +196,10 @@ async fn a_reset_needs_its_own_code_and_ends_all_sessions() {
         assert_eq!(reset(RIGHT, NUMBER, 201).await, ResetOutcome::Refused);
         store.open_code(&format!("{NUMBER}/reset"), 3, 202).await;
         assert_eq!(reset(WRONG, NUMBER, 203).await, ResetOutcome::Refused);
-        assert_eq!(store.password_of(user.id).unwrap(), None);
+        assert_eq!(store.password_of(user.id).await.unwrap(), None);
         let ResetOutcome::Reset(of, ended) = reset(RIGHT, NUMBER, 204).await else { panic!("not reset") };
         assert_eq!((of.id, ended), (user.id, vec![session.id]));
-        assert_eq!(store.password_of(user.id).unwrap().as_deref(), Some("new"));
+        assert_eq!(store.password_of(user.id).await.unwrap().as_deref(), Some("new"));
         assert_eq!(reset(RIGHT, NUMBER, 205).await, ResetOutcome::Refused, "a code is used once");
         // Without an account the right code changes nothing.
         store.open_code(&format!("{}/reset", number(5)), 4, 206).await;
@@ -216,7 +216,7 @@ async fn a_user_is_changed_field_by_field() {
         let changed = store.user_update(user.id, change).await.unwrap().unwrap();
         assert_eq!(changed, User { first_name: "آلیس".to_owned(), ..user });
         let store = store.reopened();
-        assert_eq!(store.user_get(changed.id).unwrap(), Some(changed));
+        assert_eq!(store.user_get(changed.id).await.unwrap(), Some(changed));
         assert_eq!(store.user_update(UserId(99), UserChange::default()).await.unwrap(), None);
     }
 }

@@ -62,7 +62,7 @@ async fn the_last_token_may_be_repeated_until_its_successor_is_used_or_the_time_
         let (_, other) = store.log_in(NUMBER, 300).await;
         rotated(&store, &other, 0, 400).await;
         assert_eq!(refresh(&store, &other, 0, 401 + REPEAT).await, RefreshOutcome::Reused);
-        assert_eq!(store.session_gate(other.user, other.id, secs(462)).unwrap(), SessionGate::Ended);
+        assert_eq!(store.session_gate(other.user, other.id, secs(462)).await.unwrap(), SessionGate::Ended);
     }
 }
 
@@ -75,8 +75,11 @@ async fn an_older_token_ends_its_own_session_and_no_other() {
         rotated(&store, &session, 0, 200).await;
         rotated(&store, &session, 1, 300).await;
         assert_eq!(refresh(&store, &session, 0, 301).await, RefreshOutcome::Reused);
-        assert_eq!(store.session_gate(session.user, session.id, secs(302)).unwrap(), SessionGate::Ended);
-        assert_eq!(store.session_gate(other.user, other.id, secs(302)).unwrap(), SessionGate::Open);
+        assert_eq!(
+            store.session_gate(session.user, session.id, secs(302)).await.unwrap(),
+            SessionGate::Ended
+        );
+        assert_eq!(store.session_gate(other.user, other.id, secs(302)).await.unwrap(), SessionGate::Open);
     }
 }
 

@@ -13,10 +13,10 @@ async fn a_session_opens_until_it_expires() {
     for engine in engines() {
         let store = TestStore::new(engine);
         let (user, session) = store.log_in(NUMBER, 100).await;
-        let at = |now| store.session_gate(user.id, session.id, secs(now)).unwrap();
-        assert_eq!(at(100), SessionGate::Open);
-        assert_eq!(at(100 + SESSION_TTL - 1), SessionGate::Open);
-        assert_eq!(at(100 + SESSION_TTL), SessionGate::Ended);
+        let at = async |now| store.session_gate(user.id, session.id, secs(now)).await.unwrap();
+        assert_eq!(at(100).await, SessionGate::Open);
+        assert_eq!(at(100 + SESSION_TTL - 1).await, SessionGate::Open);
+        assert_eq!(at(100 + SESSION_TTL).await, SessionGate::Ended);
     }
 }
 
@@ -26,14 +26,14 @@ async fn a_session_opens_for_its_own_user_only() {
         let store = TestStore::new(engine);
         let (user, session) = store.log_in(NUMBER, 100).await;
         let (other, _) = store.log_in(&number(1), 100).await;
-        let gate = |user, session| store.session_gate(user, session, secs(101)).unwrap();
-        assert_eq!(gate(other.id, session.id), SessionGate::Ended);
-        assert_eq!(gate(user.id, SessionId(99)), SessionGate::Ended);
-        assert_eq!(gate(UserId(99), session.id), SessionGate::UserMissing);
+        let gate = async |user, session| store.session_gate(user, session, secs(101)).await.unwrap();
+        assert_eq!(gate(other.id, session.id).await, SessionGate::Ended);
+        assert_eq!(gate(user.id, SessionId(99)).await, SessionGate::Ended);
+        assert_eq!(gate(UserId(99), session.id).await, SessionGate::UserMissing);
         store.user_set_active(user.id, false).await.unwrap();
-        assert_eq!(gate(user.id, session.id), SessionGate::UserInactive);
+        assert_eq!(gate(user.id, session.id).await, SessionGate::UserInactive);
         store.user_set_active(user.id, true).await.unwrap();
-        assert_eq!(gate(user.id, session.id), SessionGate::Ended);
+        assert_eq!(gate(user.id, session.id).await, SessionGate::Ended);
     }
 }
 
@@ -45,14 +45,14 @@ async fn sessions_are_listed_newest_first_in_pages_and_per_user() {
         store.log_in(&number(1), 100).await;
         store.log_in(NUMBER, 200).await;
         store.log_in(NUMBER, 300).await;
-        let page = |before: Option<u64>, limit| {
-            ids(&store.sessions_of(user.id, before.map(SessionId), limit).unwrap())
+        let page = async |before: Option<u64>, limit| {
+            ids(&store.sessions_of(user.id, before.map(SessionId), limit).await.unwrap())
         };
-        assert_eq!(page(None, 10), [4, 3, 1]);
-        assert_eq!(page(None, 2), [4, 3]);
-        assert_eq!(page(Some(3), 2), [1]);
-        assert_eq!(page(Some(1), 2), [0; 0]);
-        assert_eq!(store.sessions_of(UserId(99), None, 10).unwrap(), []);
+        assert_eq!(page(None, 10).await, [4, 3, 1]);
+        assert_eq!(page(None, 2).await, [4, 3]);
+        assert_eq!(page(Some(3), 2).await, [1]);
+        assert_eq!(page(Some(1), 2).await, [0; 0]);
+        assert_eq!(store.sessions_of(UserId(99), None, 10).await.unwrap(), []);
     }
 }
 
@@ -64,11 +64,11 @@ async fn one_session_more_than_allowed_ends_the_oldest() {
         for at in [200, 300] {
             store.log_in(NUMBER, at).await;
         }
-        assert_eq!(store.sessions_of(user.id, None, 10).unwrap().len(), 3);
-        assert_eq!(store.session_gate(user.id, first.id, secs(301)).unwrap(), SessionGate::Open);
+        assert_eq!(store.sessions_of(user.id, None, 10).await.unwrap().len(), 3);
+        assert_eq!(store.session_gate(user.id, first.id, secs(301)).await.unwrap(), SessionGate::Open);
         store.log_in(NUMBER, 400).await;
-        assert_eq!(ids(&store.sessions_of(user.id, None, 10).unwrap()), [4, 3, 2]);
-        assert_eq!(store.session_gate(user.id, first.id, secs(401)).unwrap(), SessionGate::Ended);
+        assert_eq!(ids(&store.sessions_of(user.id, None, 10).await.unwrap()), [4, 3, 2]);
+        assert_eq!(store.session_gate(user.id, first.id, secs(401)).await.unwrap(), SessionGate::Ended);
     }
 }
 
@@ -83,7 +83,7 @@ async fn a_lowered_bound_is_reached_with_the_next_login() {
         let mut draft = login(NUMBER, RIGHT, 400);
         draft.session.per_user_max = 1;
         store.login_with_challenge(draft).await.unwrap();
-        assert_eq!(ids(&store.sessions_of(user.id, None, 10).unwrap()), [4]);
+        assert_eq!(ids(&store.sessions_of(user.id, None, 10).await.unwrap()), [4]);
     }
 }
 
@@ -94,11 +94,11 @@ async fn a_session_is_revoked_by_its_own_user_once() {
         let (user, session) = store.log_in(NUMBER, 100).await;
         let (other, _) = store.log_in(&number(1), 100).await;
         assert!(!store.session_revoke(other.id, session.id).await.unwrap());
-        assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Open);
+        assert_eq!(store.session_gate(user.id, session.id, secs(101)).await.unwrap(), SessionGate::Open);
         assert!(store.session_revoke(user.id, session.id).await.unwrap());
         assert!(!store.session_revoke(user.id, session.id).await.unwrap());
-        assert_eq!(store.session_gate(user.id, session.id, secs(101)).unwrap(), SessionGate::Ended);
-        assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), []);
+        assert_eq!(store.session_gate(user.id, session.id, secs(101)).await.unwrap(), SessionGate::Ended);
+        assert_eq!(store.sessions_of(user.id, None, 10).await.unwrap(), []);
     }
 }
 
@@ -112,10 +112,10 @@ async fn all_sessions_but_one_are_revoked() {
         let (other, others) = store.log_in(&number(1), 300).await;
         let ended = store.sessions_revoke_all(user.id, Some(kept.id)).await.unwrap();
         assert_eq!(ended, [SessionId(1), SessionId(3)]);
-        assert_eq!(store.sessions_of(user.id, None, 10).unwrap(), std::slice::from_ref(&kept));
-        assert_eq!(store.session_get(user.id, first.id).unwrap(), None);
+        assert_eq!(store.sessions_of(user.id, None, 10).await.unwrap(), std::slice::from_ref(&kept));
+        assert_eq!(store.session_get(user.id, first.id).await.unwrap(), None);
         assert_eq!(store.sessions_revoke_all(user.id, None).await.unwrap(), [kept.id]);
-        assert_eq!(store.session_gate(other.id, others.id, secs(301)).unwrap(), SessionGate::Open);
+        assert_eq!(store.session_gate(other.id, others.id, secs(301)).await.unwrap(), SessionGate::Open);
     }
 }
 
@@ -133,8 +133,8 @@ async fn touches_move_forward_and_bring_nothing_back() {
         ];
         assert_eq!(store.session_touch_many(touches).await.unwrap(), 1);
         store.session_touch_many(vec![(user.id, session.id, secs(120))]).await.unwrap();
-        assert_eq!(store.session_get(user.id, session.id).unwrap().unwrap().last_seen_at, secs(150));
-        assert_eq!(store.session_get(user.id, revoked.id).unwrap(), None);
+        assert_eq!(store.session_get(user.id, session.id).await.unwrap().unwrap().last_seen_at, secs(150));
+        assert_eq!(store.session_get(user.id, revoked.id).await.unwrap(), None);
     }
 }
 
@@ -158,8 +158,10 @@ async fn expired_sessions_are_purged_in_bounded_steps() {
         assert_eq!(step(103 + SESSION_TTL, 3).await, (1, true));
         assert_eq!(step(103 + SESSION_TTL, 1).await, (0, false));
         assert_eq!(step(103 + SESSION_TTL, 1).await, (0, true));
-        let left: Vec<_> =
-            users.iter().map(|user| store.sessions_of(*user, None, 9).unwrap().len()).collect();
+        let mut left = Vec::new();
+        for user in &users {
+            left.push(store.sessions_of(*user, None, 9).await.unwrap().len());
+        }
         assert_eq!(left, [0, 0, 0, 0, 1]);
     }
 }
@@ -177,9 +179,11 @@ async fn session_numbers_are_never_used_again() {
 }
 
 /// Of a token of the session, and of one that says nothing of it.
-fn gates(store: &Store, session: &Session, binding: u64) -> [SessionGate; 2] {
-    [Some(binding), None]
-        .map(|binding| store.session_gate_of_token(session.user, session.id, binding, secs(101)).unwrap())
+async fn gates(store: &Store, session: &Session, binding: u64) -> [SessionGate; 2] {
+    let gate = async |binding| {
+        store.session_gate_of_token(session.user, session.id, binding, secs(101)).await.unwrap()
+    };
+    [gate(Some(binding)).await, gate(None).await]
 }
 
 #[tokio::test]
@@ -187,8 +191,8 @@ async fn a_token_opens_the_session_it_was_made_for_and_none_that_got_its_number(
     use SessionGate::{Ended, Open};
     let store = TestStore::new(Engine::Sled);
     let (_, session) = store.log_in(NUMBER, 100).await;
-    assert_eq!(gates(&store, &session, session.binding()), [Open, Ended]);
-    assert_eq!(gates(&store, &session, session.binding() ^ 1), [Ended, Ended]);
+    assert_eq!(gates(&store, &session, session.binding()).await, [Open, Ended]);
+    assert_eq!(gates(&store, &session, session.binding() ^ 1).await, [Ended, Ended]);
     // The database is lost, and somebody else gets user 1 and session 1.
     let other = TestStore::new(Engine::Sled);
     other.open_code(&number(1), 1, 100).await;
@@ -199,7 +203,7 @@ async fn a_token_opens_the_session_it_was_made_for_and_none_that_got_its_number(
         panic!("not logged in")
     };
     assert_eq!((theirs.user, theirs.id), (session.user, session.id));
-    assert_eq!(gates(&other, &session, session.binding()), [Ended, Ended]);
+    assert_eq!(gates(&other, &session, session.binding()).await, [Ended, Ended]);
     let refresh = |binding| chelseru_store::RefreshDraft {
         user: session.user,
         session: session.id,
@@ -234,6 +238,6 @@ async fn an_upgrade_logs_nobody_out() {
     let store = TestStore::open(Engine::Sled, folder);
     let (_, after) = store.log_in(&number(1), 100).await;
     let store = &store.reopened();
-    assert_eq!(gates(store, &before, before.binding()), [Open, Open]);
-    assert_eq!(gates(store, &after, after.binding()), [Open, Ended]);
+    assert_eq!(gates(store, &before, before.binding()).await, [Open, Open]);
+    assert_eq!(gates(store, &after, after.binding()).await, [Open, Ended]);
 }

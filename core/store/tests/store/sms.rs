@@ -46,13 +46,13 @@ impl TestStore {
         self.sms_insert(draft).await.unwrap()
     }
 
-    fn due(&self, at: u64) -> Vec<u64> {
-        let due = self.sms_due(Timestamp::from_micros(at), 100, |_| false).unwrap();
+    async fn due(&self, at: u64) -> Vec<u64> {
+        let due = self.sms_due(Timestamp::from_micros(at), 100, |_| false).await.unwrap();
         due.iter().map(|message| message.id).collect()
     }
 
-    fn status(&self, id: u64) -> SmsStatus {
-        self.sms_get(id).unwrap().unwrap().status
+    async fn status(&self, id: u64) -> SmsStatus {
+        self.sms_get(id).await.unwrap().unwrap().status
     }
 }
 
@@ -61,14 +61,14 @@ async fn a_message_waits_is_begun_and_ends_once() {
     for engine in engines() {
         let store = TestStore::new(engine);
         assert_eq!(store.insert(draft(10, None)).await, SmsInserted::Inserted);
-        assert_eq!((store.due(9), store.due(10)), (vec![], vec![10]));
-        assert_eq!(store.sms_waiting().unwrap(), 1);
+        assert_eq!((store.due(9).await, store.due(10).await), (vec![], vec![10]));
+        assert_eq!(store.sms_waiting().await.unwrap(), 1);
         assert!(store.sms_begin(10, begun("a"), vec![], secs(1)).await.unwrap());
-        assert_eq!((store.due(10), store.sms_waiting().unwrap()), (vec![], 0));
+        assert_eq!((store.due(10).await, store.sms_waiting().await.unwrap()), (vec![], 0));
         // Tried again later, by the order of time.
         let retry = SmsEnd::Retry { due_at: secs(30), resume_with: None };
         store.sms_end(10, retry, tried("throttled"), secs(2)).await.unwrap();
-        assert_eq!(store.sms_next_due().unwrap(), Some(secs(30)));
+        assert_eq!(store.sms_next_due().await.unwrap(), Some(secs(30)));
         assert!(store.sms_begin(10, begun("a"), vec![], secs(30)).await.unwrap());
         let message = store.sms_end(10, accepted("77", None), vec![], secs(31)).await.unwrap().unwrap();
         assert_eq!((message.status, message.provider_message_id.as_str()), (SmsStatus::Accepted, "77"));
@@ -77,7 +77,7 @@ async fn a_message_waits_is_begun_and_ends_once() {
         assert!(!store.sms_begin(10, begun("b"), vec![], secs(32)).await.unwrap());
         let late = store.sms_end(10, SmsEnd::Failed, tried("late"), secs(33)).await.unwrap().unwrap();
         assert_eq!(late.status, SmsStatus::Accepted);
-        assert_eq!((store.due(u64::MAX - 1), store.sms_waiting().unwrap()), (vec![], 0));
+        assert_eq!((store.due(u64::MAX - 1).await, store.sms_waiting().await.unwrap()), (vec![], 0));
     }
 }
 
@@ -87,8 +87,8 @@ async fn a_message_that_expires_while_it_waits_leaves_the_queue() {
         let store = TestStore::new(engine);
         store.insert(draft(10, None)).await;
         store.sms_end(10, SmsEnd::Expired, vec![], secs(3600)).await.unwrap();
-        assert_eq!((store.due(u64::MAX - 1), store.status(10)), (vec![], SmsStatus::Expired));
-        assert_eq!(store.sms_waiting().unwrap(), 0);
+        assert_eq!((store.due(u64::MAX - 1).await, store.status(10).await), (vec![], SmsStatus::Expired));
+        assert_eq!(store.sms_waiting().await.unwrap(), 0);
     }
 }
 
@@ -108,11 +108,11 @@ async fn what_a_crash_left_between_two_attempts_was_certainly_not_sent() {
         let store = store.reopened();
         let recovered = store.sms_recover(secs(5)).await.unwrap();
         assert_eq!(recovered, SmsRecovered { resumed: 1, unknown: 1, failed: 1 });
-        let failed = store.sms_get(10).unwrap().unwrap();
+        let failed = store.sms_get(10).await.unwrap().unwrap();
         assert_eq!((failed.status, failed.error.as_str()), (SmsStatus::Failed, "throttled"));
-        let waiting = store.sms_get(11).unwrap().unwrap();
+        let waiting = store.sms_get(11).await.unwrap().unwrap();
         assert_eq!((waiting.status, waiting.resume_with), (SmsStatus::Queued, None));
-        assert_eq!(store.status(12), SmsStatus::Unknown);
+        assert_eq!(store.status(12).await, SmsStatus::Unknown);
         assert_eq!(store.sms_recover(secs(5)).await.unwrap(), SmsRecovered::default());
         // What has ended does not rest.
         assert!(!store.sms_rest(10, vec![], secs(6)).await.unwrap());
@@ -130,14 +130,14 @@ async fn what_a_crash_left_begun_is_resumed_by_its_id_or_unknown() {
         let store = store.reopened();
         let recovered = store.sms_recover(secs(5)).await.unwrap();
         assert_eq!(recovered, SmsRecovered { resumed: 1, unknown: 2, failed: 0 });
-        assert_eq!(store.status(10), SmsStatus::Unknown);
-        assert_eq!(store.sms_get(10).unwrap().unwrap().error, "interrupted");
-        let resumed = store.sms_get(11).unwrap().unwrap();
+        assert_eq!(store.status(10).await, SmsStatus::Unknown);
+        assert_eq!(store.sms_get(10).await.unwrap().unwrap().error, "interrupted");
+        let resumed = store.sms_get(11).await.unwrap().unwrap();
         assert_eq!((resumed.status, resumed.resume_with.as_deref()), (SmsStatus::Queued, Some("dedup")));
-        assert_eq!(store.status(12), SmsStatus::Unknown);
-        assert_eq!(store.status(13), SmsStatus::Queued);
+        assert_eq!(store.status(12).await, SmsStatus::Unknown);
+        assert_eq!(store.status(13).await, SmsStatus::Queued);
         assert_eq!(store.sms_recover(secs(5)).await.unwrap(), SmsRecovered::default());
-        assert_eq!(store.sms_waiting().unwrap(), 2);
+        assert_eq!(store.sms_waiting().await.unwrap(), 2);
         // Too late to be asked again.
         store.insert(draft(14, Some(begun("dedup")))).await;
         assert_eq!(store.sms_recover(secs(3600)).await.unwrap().unknown, 1);
@@ -152,7 +152,7 @@ async fn a_full_queue_refuses_and_takes_again() {
             assert_eq!(store.insert(draft(id, None)).await, SmsInserted::Inserted);
         }
         assert_eq!(store.insert(draft(11, None)).await, SmsInserted::Full);
-        assert!(store.sms_get(11).unwrap().is_none());
+        assert!(store.sms_get(11).await.unwrap().is_none());
         assert!(store.sms_begin(1, begun("a"), vec![], secs(1)).await.unwrap());
         assert_eq!(store.insert(draft(11, None)).await, SmsInserted::Inserted);
     }
@@ -219,8 +219,8 @@ async fn reports_move_a_message_only_forward() {
                 let reported = store.sms_report("a", "77", *progress, secs(2)).await.unwrap();
                 assert_eq!(reported, *outcome, "{progress:?} of {reports:?}");
             }
-            assert_eq!(store.status(1), ends, "{reports:?}");
-            assert!(store.sms_to_poll(secs(100), 10).unwrap().is_empty(), "an end is not polled");
+            assert_eq!(store.status(1).await, ends, "{reports:?}");
+            assert!(store.sms_to_poll(secs(100), 10).await.unwrap().is_empty(), "an end is not polled");
             for (provider, id) in [("a", "78"), ("b", "77")] {
                 let unknown = store.sms_report(provider, id, Delivered, secs(2)).await.unwrap();
                 assert_eq!(unknown, UnknownId);
@@ -235,13 +235,13 @@ async fn polling_comes_again_when_told_and_ends() {
         let store = TestStore::new(engine);
         store.insert(draft(1, Some(begun("a")))).await;
         store.sms_end(1, accepted("77", Some(secs(60))), vec![], secs(1)).await.unwrap();
-        let polled = |at| store.sms_to_poll(secs(at), 10).unwrap().len();
-        assert_eq!((polled(59), polled(60)), (0, 1));
+        let polled = async |at| store.sms_to_poll(secs(at), 10).await.unwrap().len();
+        assert_eq!((polled(59).await, polled(60).await), (0, 1));
         store.sms_polled(vec![(1, Some(secs(120)))]).await.unwrap();
-        assert_eq!((polled(60), polled(120)), (0, 1));
+        assert_eq!((polled(60).await, polled(120).await), (0, 1));
         store.sms_polled(vec![(1, None)]).await.unwrap();
-        assert_eq!(polled(10_000), 0);
-        assert_eq!(store.sms_get(1).unwrap().unwrap().polls, 2);
+        assert_eq!(polled(10_000).await, 0);
+        assert_eq!(store.sms_get(1).await.unwrap().unwrap().polls, 2);
     }
 }
 
@@ -255,21 +255,24 @@ async fn lists_filter_and_say_where_they_stopped() {
         }
         store.sms_end(4, accepted("77", None), vec![], secs(1)).await.unwrap();
         let all = SmsRange { from: 0, to: u64::MAX, ascending: false };
-        let list = |filter: SmsFilter, range, limit, looked| {
-            let page = store.sms_page(&filter, range, limit, looked).unwrap();
+        let list = async |filter: SmsFilter, range, limit, looked| {
+            let page = store.sms_page(&filter, range, limit, looked).await.unwrap();
             (page.messages.iter().map(|message| message.id).collect::<Vec<_>>(), page.stopped_at)
         };
         let any = SmsFilter::default;
-        assert_eq!(list(any(), all, 3, 100), (vec![9, 8, 7], None));
-        assert_eq!(list(any(), SmsRange { to: 7, ..all }, 3, 100), (vec![6, 5, 4], None));
-        assert_eq!(list(any(), SmsRange { from: 7, ascending: true, ..all }, 9, 100), (vec![7, 8, 9], None));
+        assert_eq!(list(any(), all, 3, 100).await, (vec![9, 8, 7], None));
+        assert_eq!(list(any(), SmsRange { to: 7, ..all }, 3, 100).await, (vec![6, 5, 4], None));
+        assert_eq!(
+            list(any(), SmsRange { from: 7, ascending: true, ..all }, 9, 100).await,
+            (vec![7, 8, 9], None)
+        );
         let of_number = SmsFilter { number: Some(number(1)), ..any() };
-        assert_eq!(list(of_number, all, 9, 100), (vec![9, 7, 5, 3, 1], None));
+        assert_eq!(list(of_number, all, 9, 100).await, (vec![9, 7, 5, 3, 1], None));
         let accepted = SmsFilter { status: Some(SmsStatus::Accepted), ..any() };
-        assert_eq!(list(accepted.clone(), all, 9, 100), (vec![4], None));
-        assert_eq!(list(accepted, all, 9, 5), (vec![], Some(5)));
+        assert_eq!(list(accepted.clone(), all, 9, 100).await, (vec![4], None));
+        assert_eq!(list(accepted, all, 9, 5).await, (vec![], Some(5)));
         let owned = SmsFilter { owner: Some(0), provider: Some(String::new()), ..any() };
-        assert_eq!(list(owned, all, 9, 100), (vec![9, 6, 3], None));
+        assert_eq!(list(owned, all, 9, 100).await, (vec![9, 6, 3], None));
     }
 }
 
@@ -282,10 +285,10 @@ async fn purging_removes_what_ended_and_keeps_what_waits() {
         store.insert(draft(2, None)).await;
         store.insert(draft(30, Some(begun("a")))).await;
         assert_eq!(store.sms_purge(Timestamp::from_micros(20), 10).await.unwrap(), 1);
-        assert!(store.sms_get(1).unwrap().is_none());
-        assert!(store.sms_to_poll(secs(100), 10).unwrap().is_empty());
+        assert!(store.sms_get(1).await.unwrap().is_none());
+        assert!(store.sms_to_poll(secs(100), 10).await.unwrap().is_empty());
         let gone = store.sms_report("a", "77", SmsProgress::Delivered, secs(2)).await.unwrap();
         assert_eq!(gone, SmsReported::UnknownId);
-        assert_eq!((store.due(2), store.sms_last_id().unwrap()), (vec![2], 30));
+        assert_eq!((store.due(2).await, store.sms_last_id().await.unwrap()), (vec![2], 30));
     }
 }

@@ -107,9 +107,9 @@ impl Identity {
             return Err(error);
         }
         let now = self.clock.now();
-        let user = self.user_named(username)?;
+        let user = self.user_named(username).await?;
         let kept = match &user {
-            Some(user) => self.store.password_of(user.id)?,
+            Some(user) => self.store.password_of(user.id).await?,
             None => None,
         };
         let right = self.hashes.verify(password, kept.clone()).await?;
@@ -156,7 +156,7 @@ impl Identity {
         new: &Password,
         ip: Option<IpAddr>,
     ) -> Result<usize, PasswordError> {
-        let Some(user) = self.store.user_get(caller.user_id)? else { return Err(PasswordError::Wrong) };
+        let Some(user) = self.store.user_get(caller.user_id).await? else { return Err(PasswordError::Wrong) };
         let faults = new.faults(&user.username);
         if !faults.is_empty() {
             return Err(PasswordError::Faults(faults));
@@ -169,7 +169,7 @@ impl Identity {
             }
             return Err(error);
         }
-        let kept = self.store.password_of(user.id)?;
+        let kept = self.store.password_of(user.id).await?;
         if !self.hashes.verify(old, kept.clone()).await? {
             self.audit.record(event(AuditKind::PasswordChangeFailed));
             return Err(PasswordError::Wrong);
@@ -240,7 +240,7 @@ impl Identity {
     ///
     /// See [`PasswordError`]; [`PasswordError::Wrong`] when there is no such user.
     pub async fn password_override(&self, user: UserId, new: &Password) -> Result<(), PasswordError> {
-        let Some(found) = self.store.user_get(user)? else { return Err(PasswordError::Wrong) };
+        let Some(found) = self.store.user_get(user).await? else { return Err(PasswordError::Wrong) };
         let faults = new.faults(&found.username);
         if !faults.is_empty() {
             return Err(PasswordError::Faults(faults));

@@ -99,7 +99,7 @@ impl Identity {
     /// When the store cannot be read.
     pub async fn sessions(&self, caller: &Caller) -> Result<Vec<SessionView>, StoreError> {
         let now = self.clock.now();
-        let sessions = self.store.sessions_of(caller.user_id, None, self.rules.sessions_per_user_max)?;
+        let sessions = self.store.sessions_of(caller.user_id, None, self.rules.sessions_per_user_max).await?;
         let mut views = Vec::with_capacity(sessions.len());
         for session in sessions.into_iter().filter(|session| now < session.expires_at) {
             views.push(self.view(session, caller).await);

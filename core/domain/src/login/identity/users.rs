@@ -17,8 +17,8 @@ impl Identity {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub fn me(&self, caller: &Caller) -> Result<Option<UserView>, StoreError> {
-        self.user(caller.user_id)
+    pub async fn me(&self, caller: &Caller) -> Result<Option<UserView>, StoreError> {
+        self.user(caller.user_id).await
     }
 
     /// Changes the caller's names and mail address. The edge has checked the texts.
@@ -32,7 +32,7 @@ impl Identity {
         change: UserChange,
     ) -> Result<Option<UserView>, StoreError> {
         let user = self.store.user_update(caller.user_id, change).await?;
-        user.map(|user| self.user_view(user)).transpose()
+        self.user_view(user).await
     }
 
     /// An account by its id.
@@ -40,8 +40,9 @@ impl Identity {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub fn user(&self, id: UserId) -> Result<Option<UserView>, StoreError> {
-        self.store.user_get(id)?.map(|user| self.user_view(user)).transpose()
+    pub async fn user(&self, id: UserId) -> Result<Option<UserView>, StoreError> {
+        let user = self.store.user_get(id).await?;
+        self.user_view(user).await
     }
 
     /// An account by user name, else by phone number (in group 0), else by id.
@@ -49,25 +50,25 @@ impl Identity {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub fn user_find(&self, text: &str) -> Result<Option<UserView>, StoreError> {
-        let mut found = self.user_named(text)?;
+    pub async fn user_find(&self, text: &str) -> Result<Option<UserView>, StoreError> {
+        let mut found = self.user_named(text).await?;
         if let (None, Ok(number)) = (&found, PhoneNumber::parse(text)) {
-            found = self.store.user_by_identity(0, number.e164())?;
+            found = self.store.user_by_identity(0, number.e164()).await?;
         }
         if let (None, Ok(id)) = (&found, text.parse()) {
-            found = self.store.user_get(UserId(id))?;
+            found = self.store.user_get(UserId(id)).await?;
         }
-        found.map(|user| self.user_view(user)).transpose()
+        self.user_view(found).await
     }
 
     /// The account with a user name. The name of a login by code tells its number and group, so the store has no second
     /// entry for it.
-    pub(super) fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
-        if let Some(user) = self.store.user_by_name(name)? {
+    pub(super) async fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
+        if let Some(user) = self.store.user_by_name(name).await? {
             return Ok(Some(user));
         }
         let Some((group, number)) = identity_of_name(name) else { return Ok(None) };
-        let found = self.store.user_by_identity(group.number(), number.e164())?;
+        let found = self.store.user_by_identity(group.number(), number.e164()).await?;
         Ok(found.filter(|user| user.username == name))
     }
 
@@ -77,8 +78,8 @@ impl Identity {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub fn is_staff(&self, id: UserId) -> Result<bool, StoreError> {
-        let user = self.store.user_get(id)?;
+    pub async fn is_staff(&self, id: UserId) -> Result<bool, StoreError> {
+        let user = self.store.user_get(id).await?;
         Ok(user.is_some_and(|user| user.active && (user.staff || user.superuser)))
     }
 
@@ -87,9 +88,13 @@ impl Identity {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub fn users(&self, after: Option<UserId>) -> Result<Vec<UserView>, StoreError> {
-        let users = self.store.users_list(after, USERS_PAGE_MAX)?;
-        users.into_iter().map(|user| self.user_view(user)).collect()
+    pub async fn users(&self, after: Option<UserId>) -> Result<Vec<UserView>, StoreError> {
+        let users = self.store.users_list(after, USERS_PAGE_MAX).await?;
+        let mut views = Vec::with_capacity(users.len());
+        for user in users {
+            views.extend(self.user_view(Some(user)).await?);
+        }
+        Ok(views)
     }
 
     /// Activates or deactivates an account. Deactivating ends its sessions at once. False when there is none.
@@ -120,11 +125,12 @@ impl Identity {
         let Some(user) = self.store.user_set_rights(id, staff, superuser).await? else { return Ok(None) };
         let event = AuditEvent::new(AuditKind::UserRightsChanged).user(id);
         self.audit.record(event.detail(rights.as_str()));
-        self.user_view(user).map(Some)
+        self.user_view(Some(user)).await
     }
 
-    fn user_view(&self, user: User) -> Result<UserView, StoreError> {
-        let has_password = self.store.password_of(user.id)?.is_some();
-        Ok(UserView::new(user, has_password))
+    async fn user_view(&self, user: Option<User>) -> Result<Option<UserView>, StoreError> {
+        let Some(user) = user else { return Ok(None) };
+        let has_password = self.store.password_of(user.id).await?.is_some();
+        Ok(Some(UserView::new(user, has_password)))
     }
 }

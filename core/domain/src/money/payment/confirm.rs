@@ -112,7 +112,7 @@ impl Payments {
                 }
             };
             understood = true;
-            if let Some(payment) = self.store.payment_by_reference(gateway.name(), &claim.reference)? {
+            if let Some(payment) = self.store.payment_by_reference(gateway.name(), &claim.reference).await? {
                 let vouched = match callback_key::check(&callback.query, &payment.callback_key) {
                     Vouched::Yes => true,
                     Vouched::No => false,
@@ -135,7 +135,7 @@ impl Payments {
         gateways: &dyn PaymentGateways,
         id: PaymentId,
     ) -> Result<Option<Payment>, StoreError> {
-        let Some(payment) = self.store.payment_get(id)? else { return Ok(None) };
+        let Some(payment) = self.store.payment_get(id).await? else { return Ok(None) };
         Ok(Some(self.confirm(gateways, payment, Why::Staff).await?.payment))
     }
 
@@ -176,7 +176,7 @@ impl Payments {
         let flight = self.flights.of(payment.id, now);
         let asked_before = flight.asked();
         let mut turn = flight.turn().await;
-        let Some(payment) = self.store.payment_get(payment.id)? else { return Ok(Looked::at(payment)) };
+        let Some(payment) = self.store.payment_get(payment.id).await? else { return Ok(Looked::at(payment)) };
         let now = self.clock.now();
         if !is_askable(&payment, &why, now) {
             return Ok(Looked::at(payment));

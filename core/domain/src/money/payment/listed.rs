@@ -86,7 +86,7 @@ impl Payments {
         if !gateway.rules().lists_unverified {
             return Ok(found);
         }
-        let open = self.store.payments_open(name, 1)? > 0;
+        let open = self.store.payments_open(name, 1).await? > 0;
         if !self.lists.is_due(name, open, now) {
             return Ok(found);
         }
@@ -100,7 +100,7 @@ impl Payments {
             }
         };
         for item in listed.into_iter().take(ROUND_MAX) {
-            match self.store.payment_by_reference(name, &item.reference)? {
+            match self.store.payment_by_reference(name, &item.reference).await? {
                 Some(payment) if payment.state == PaymentState::Pending || payment.may_be_late() => {
                     found.push((payment, Why::Listed { amount: item.amount }));
                 }

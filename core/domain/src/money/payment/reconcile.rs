@@ -37,7 +37,7 @@ impl Payments {
     ///
     /// Those of reading a queue. A payment that fails is logged and stays due.
     pub async fn reconcile(&self, gateways: &dyn PaymentGateways) -> Result<Round, StoreError> {
-        let names = self.due_gateways(gateways)?;
+        let names = self.due_gateways(gateways).await?;
         let rounds = names.iter().map(|name| self.reconcile_gateway(gateways, name));
         let mut all = Round::default();
         for round in futures_util::future::join_all(rounds).await {
@@ -56,8 +56,8 @@ impl Payments {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn due_gateways(&self, gateways: &dyn PaymentGateways) -> Result<Vec<String>, StoreError> {
-        let mut names = self.open_gateways()?;
+    pub async fn due_gateways(&self, gateways: &dyn PaymentGateways) -> Result<Vec<String>, StoreError> {
+        let mut names = self.open_gateways().await?;
         let now = self.clock.now();
         for gateway in gateways.all() {
             let idle = !names.iter().any(|name| name == gateway.name());
@@ -73,8 +73,8 @@ impl Payments {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn open_gateways(&self) -> Result<Vec<String>, StoreError> {
-        self.store.payments_open_gateways()
+    pub async fn open_gateways(&self) -> Result<Vec<String>, StoreError> {
+        self.store.payments_open_gateways().await
     }
 
     /// One round over a gateway's due payments and its list of unverified ones. Callers run the gateways concurrently,
@@ -96,7 +96,7 @@ impl Payments {
             return Ok(Round::default());
         }
         let mut work = self.unverified(gateways, name, now).await?;
-        let due = self.store.payments_due(name, now, ROUND_MAX)?;
+        let due = self.store.payments_due(name, now, ROUND_MAX).await?;
         let full = due.len() == ROUND_MAX;
         for payment in due {
             if work.iter().all(|(other, _)| other.id != payment.id) {

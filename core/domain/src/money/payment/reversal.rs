@@ -55,8 +55,8 @@ impl Payments {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn reversal(&self, payment: PaymentId) -> Result<Option<Reversal>, StoreError> {
-        self.store.reversal_get(payment)
+    pub async fn reversal(&self, payment: PaymentId) -> Result<Option<Reversal>, StoreError> {
+        self.store.reversal_get(payment).await
     }
 
     /// Asks the gateways about all due reversals. Returns how many ended.
@@ -66,7 +66,7 @@ impl Payments {
     /// Those of reading the open reversals. One that fails is logged and stays due.
     pub async fn reverse_due(&self, gateways: &dyn PaymentGateways) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        let open = self.store.reversals_open(ROUND_MAX)?;
+        let open = self.store.reversals_open(ROUND_MAX).await?;
         let due = open.into_iter().filter(|reversal| reversal.ask_at <= now);
         let asked = due.map(|reversal| self.reverse(gateways, reversal.payment));
         let asked: Vec<_> =
@@ -97,7 +97,8 @@ impl Payments {
     ) -> Result<Option<Reversal>, StoreError> {
         let flight = self.flights.of(id, self.clock.now());
         let _turn = flight.turn().await;
-        let (Some(reversal), Some(payment)) = (self.store.reversal_get(id)?, self.store.payment_get(id)?)
+        let (Some(reversal), Some(payment)) =
+            (self.store.reversal_get(id).await?, self.store.payment_get(id).await?)
         else {
             return Ok(None);
         };

@@ -28,19 +28,19 @@ impl Payments {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn get(&self, id: PaymentId) -> Result<Option<Payment>, StoreError> {
-        self.store.payment_get(id)
+    pub async fn get(&self, id: PaymentId) -> Result<Option<Payment>, StoreError> {
+        self.store.payment_get(id).await
     }
 
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn list(
+    pub async fn list(
         &self,
         user: UserId,
         before: Option<PaymentId>,
         limit: usize,
     ) -> Result<Vec<Payment>, StoreError> {
-        self.store.payments_of(user, before, limit)
+        self.store.payments_of(user, before, limit).await
     }
 }

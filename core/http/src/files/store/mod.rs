@@ -88,7 +88,7 @@ impl FileStore {
     /// # Errors
     ///
     /// A text for the operator, when the folder cannot be used.
-    pub fn open(data_dir: &Path, chat: Arc<ChatService>, key: SubKey) -> Result<FileStore, String> {
+    pub async fn open(data_dir: &Path, chat: Arc<ChatService>, key: SubKey) -> Result<FileStore, String> {
         let files = FileStore {
             chat,
             data_dir: data_dir.to_owned(),
@@ -100,7 +100,7 @@ impl FileStore {
         let incoming = files.incoming_dir();
         let fault = |error: io::Error| format!("{}: cannot be used: {error}", incoming.display());
         std::fs::create_dir_all(&incoming).map_err(fault)?;
-        files.recover().map_err(fault)?;
+        files.recover().await.map_err(fault)?;
         Ok(files)
     }
 
@@ -109,9 +109,9 @@ impl FileStore {
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub fn find(&self, path: &str) -> Result<Option<StoredFile>, ChatError> {
+    pub async fn find(&self, path: &str) -> Result<Option<StoredFile>, ChatError> {
         let name = path.rsplit('/').next().unwrap_or_default();
-        let file = self.chat.file_by_name(name)?;
+        let file = self.chat.file_by_name(name).await?;
         Ok(file.filter(|file| file.path() == path))
     }
 
@@ -138,7 +138,7 @@ impl FileStore {
         words: FileWords,
         limits: &chelseru_config::Files,
     ) -> Result<StoredFile, FileError> {
-        self.chat.check(words.room, words.uploader, Action::Post)?;
+        self.chat.check(words.room, words.uploader, Action::Post).await?;
         let received = incoming.finish(&self.incoming_dir()).await?;
         let now = self.chat.now();
         let draft = FileDraft {
@@ -172,18 +172,18 @@ impl FileStore {
     /// # Errors
     ///
     /// [`FileError::QuotaExceeded`], [`FileError::TotalExceeded`], [`FileError::Chat`].
-    pub fn check_quota(
+    pub async fn check_quota(
         &self,
         user: UserId,
         own_bytes: u64,
         all_bytes: u64,
         limits: &chelseru_config::Files,
     ) -> Result<(), FileError> {
-        let own = self.chat.file_bytes(user)?;
+        let own = self.chat.file_bytes(user).await?;
         if own.saturating_add(own_bytes) > limits.user_bytes_max {
             return Err(FileError::QuotaExceeded(limits.user_bytes_max));
         }
-        let all = self.chat.file_bytes_total()?;
+        let all = self.chat.file_bytes_total().await?;
         if all.saturating_add(all_bytes) > limits.total_bytes_max {
             return Err(FileError::TotalExceeded(limits.total_bytes_max));
         }
@@ -230,14 +230,14 @@ impl FileStore {
     }
 
     /// A received file whose record was stored goes where it belongs; resumable uploads go on; the rest was cut off.
-    fn recover(&self) -> io::Result<()> {
+    async fn recover(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(self.incoming_dir())? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if self.recover_resumable(&path, name) {
                 continue;
             }
-            let known = self.chat.file_by_name(name).map_err(io::Error::other)?;
+            let known = self.chat.file_by_name(name).await.map_err(io::Error::other)?;
             match known.map(|file| self.place(&file)) {
                 Some(place) => {
                     if let Some(folder) = place.parent() {

@@ -86,7 +86,7 @@ impl FileStore {
         if bytes > limits.file_bytes_max {
             return Err(FileError::TooLarge(limits.file_bytes_max));
         }
-        self.chat.check(words.room, words.uploader, Action::Post)?;
+        self.chat.check(words.room, words.uploader, Action::Post).await?;
         let id = random_name()?;
         let upload = Upload {
             id: id.clone(),
@@ -98,7 +98,7 @@ impl FileStore {
             expires_at: self.chat.now().plus(Duration::from_secs(limits.resumable_hours * 3600)),
             file: None,
         };
-        self.reserve(&upload, limits)?;
+        self.reserve(&upload, limits).await?;
         let written = async {
             File::create_new(self.part(&id)).await?.sync_all().await?;
             self.save(&upload).await
@@ -159,13 +159,13 @@ impl FileStore {
         limits: &chelseru_config::Files,
     ) -> Result<Option<StoredFile>, FileError> {
         if let Some(file) = upload.file {
-            return Ok(self.chat.file(file)?);
+            return Ok(self.chat.file(file).await?);
         }
         if self.offset(upload).await? < upload.bytes {
             return Ok(None);
         }
         // Whoever may not post any more loses nothing else by it.
-        self.chat.check(upload.room, upload.user, Action::Post)?;
+        self.chat.check(upload.room, upload.user, Action::Post).await?;
         let words = FileWords {
             room: upload.room,
             uploader: upload.user,
@@ -239,7 +239,18 @@ impl FileStore {
     }
 
     /// Takes an upload in, if its user's bounds leave room for it.
-    fn reserve(&self, upload: &Upload, limits: &chelseru_config::Files) -> Result<(), FileError> {
+    async fn reserve(&self, upload: &Upload, limits: &chelseru_config::Files) -> Result<(), FileError> {
+        let (promised, promised_by_all) = self.promise(upload, limits)?;
+        let checked = self.check_quota(upload.user, promised, promised_by_all, limits).await;
+        if checked.is_err() {
+            lock(&self.resumable).remove(&upload.id);
+        }
+        checked
+    }
+
+    /// Counts an upload before the quota is read, so that no two uploads take the same room. Returns the bytes that its
+    /// user, and all users, were promised up to it.
+    fn promise(&self, upload: &Upload, limits: &chelseru_config::Files) -> Result<(u64, u64), FileError> {
         let mut resumable = lock(&self.resumable);
         let (mut count, mut promised, mut promised_by_all) = (0, upload.bytes, upload.bytes);
         for begun in resumable.values() {
@@ -251,9 +262,8 @@ impl FileStore {
         if count >= limits.resumable_per_user_max {
             return Err(FileError::TooManyResumable);
         }
-        self.check_quota(upload.user, promised, promised_by_all, limits)?;
         resumable.insert(upload.id.clone(), Begun::of(upload.clone()));
-        Ok(())
+        Ok((promised, promised_by_all))
     }
 
     async fn save(&self, upload: &Upload) -> Result<(), FileError> {

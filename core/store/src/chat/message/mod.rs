@@ -143,8 +143,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
-        on_engine!(self, chat_message(room, seq))
+    pub async fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
+        on_engine!(self, read chat_message(room, seq))
     }
 
     /// The newest number of a room; 0 when it is empty.
@@ -152,8 +152,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn chat_last_seq(&self, room: RoomId) -> Result<u64, StoreError> {
-        on_engine!(self, chat_last_seq(room))
+    pub async fn chat_last_seq(&self, room: RoomId) -> Result<u64, StoreError> {
+        on_engine!(self, read chat_last_seq(room))
     }
 
     /// Messages that were not deleted, newest first, numbers below `before`, at most `limit`.
@@ -161,13 +161,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_messages_before(
+    pub async fn chat_messages_before(
         &self,
         room: RoomId,
         before: u64,
         limit: usize,
     ) -> Result<MessagePage, StoreError> {
-        on_engine!(self, chat_messages_before(room, before, limit))
+        on_engine!(self, read chat_messages_before(room, before, limit))
     }
 
     /// Messages that were not deleted, oldest first, numbers above `after`, at most `limit`.
@@ -175,13 +175,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_messages_after(
+    pub async fn chat_messages_after(
         &self,
         room: RoomId,
         after: u64,
         limit: usize,
     ) -> Result<MessagePage, StoreError> {
-        on_engine!(self, chat_messages_after(room, after, limit))
+        on_engine!(self, read chat_messages_after(room, after, limit))
     }
 
     /// All messages with numbers above `after` up to `last`, deleted ones too, oldest first.
@@ -189,8 +189,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_gap(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Message>, StoreError> {
-        on_engine!(self, chat_gap(room, after, last))
+    pub async fn chat_gap(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Message>, StoreError> {
+        on_engine!(self, read chat_gap(room, after, last))
     }
 
     /// The messages that were edited or deleted by revisions above `after` up to `last`, by revision; a message
@@ -199,8 +199,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_revisions(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Edited>, StoreError> {
-        on_engine!(self, chat_revisions(room, after, last))
+    pub async fn chat_revisions(
+        &self,
+        room: RoomId,
+        after: u64,
+        last: u64,
+    ) -> Result<Vec<Edited>, StoreError> {
+        on_engine!(self, read chat_revisions(room, after, last))
     }
 
     /// Unread messages by walking over them: what the count that is kept must equal. For tests and repairs.
@@ -208,7 +213,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_unread_recount(&self, room: RoomId, user: UserId) -> Result<Option<u64>, StoreError> {
-        on_engine!(self, chat_unread_recount(room, user))
+    pub async fn chat_unread_recount(&self, room: RoomId, user: UserId) -> Result<Option<u64>, StoreError> {
+        on_engine!(self, read chat_unread_recount(room, user))
     }
 }

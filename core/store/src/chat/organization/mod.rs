@@ -80,8 +80,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
-        on_engine!(self, chat_organization(id))
+    pub async fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
+        on_engine!(self, read chat_organization(id))
     }
 
     /// The organisations a user owns, at most `limit`.
@@ -89,11 +89,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_organizations_of(
+    pub async fn chat_organizations_of(
         &self,
         owner: UserId,
         limit: usize,
     ) -> Result<Vec<Organization>, StoreError> {
-        on_engine!(self, chat_organizations_of(owner, limit))
+        on_engine!(self, read chat_organizations_of(owner, limit))
     }
 }

@@ -228,8 +228,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_facts(&self, room: RoomId, actor: UserId) -> Result<Option<RoomFacts>, StoreError> {
-        on_engine!(self, chat_facts(room, actor))
+    pub async fn chat_facts(&self, room: RoomId, actor: UserId) -> Result<Option<RoomFacts>, StoreError> {
+        on_engine!(self, read chat_facts(room, actor))
     }
 
     /// The members of a room by user number, at most `limit`.
@@ -237,8 +237,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_members(&self, room: RoomId, limit: usize) -> Result<Vec<Member>, StoreError> {
-        on_engine!(self, chat_members(room, limit))
+    pub async fn chat_members(&self, room: RoomId, limit: usize) -> Result<Vec<Member>, StoreError> {
+        on_engine!(self, read chat_members(room, limit))
     }
 
     /// [`Store::chat_members`], from a user number on.
@@ -246,13 +246,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_members_from(
+    pub async fn chat_members_from(
         &self,
         room: RoomId,
         from: UserId,
         limit: usize,
     ) -> Result<Vec<Member>, StoreError> {
-        on_engine!(self, chat_members_from(room, from, limit))
+        on_engine!(self, read chat_members_from(room, from, limit))
     }
 
     /// Who is banned from a room, at most `limit`.
@@ -260,8 +260,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn chat_bans(&self, room: RoomId, limit: usize) -> Result<Vec<UserId>, StoreError> {
-        on_engine!(self, chat_bans(room, limit))
+    pub async fn chat_bans(&self, room: RoomId, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        on_engine!(self, read chat_bans(room, limit))
     }
 
     /// [`Store::chat_bans`], from a user number on.
@@ -269,13 +269,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn chat_bans_from(
+    pub async fn chat_bans_from(
         &self,
         room: RoomId,
         from: UserId,
         limit: usize,
     ) -> Result<Vec<UserId>, StoreError> {
-        on_engine!(self, chat_bans_from(room, from, limit))
+        on_engine!(self, read chat_bans_from(room, from, limit))
     }
 
     /// A user's rooms, in no order, at most `limit`.
@@ -283,8 +283,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomSummary>, StoreError> {
-        on_engine!(self, chat_rooms_of(user, limit))
+    pub async fn chat_rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomSummary>, StoreError> {
+        on_engine!(self, read chat_rooms_of(user, limit))
     }
 
     /// A room as one of its members sees it; `None` when it does not exist or the user is no member.
@@ -292,8 +292,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn chat_summary(&self, room: RoomId, user: UserId) -> Result<Option<RoomSummary>, StoreError> {
-        on_engine!(self, chat_summary(room, user))
+    pub async fn chat_summary(&self, room: RoomId, user: UserId) -> Result<Option<RoomSummary>, StoreError> {
+        on_engine!(self, read chat_summary(room, user))
     }
 
     /// Deleted rooms that left something behind, at most `limit`.
@@ -301,8 +301,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn chat_rooms_to_sweep(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
-        on_engine!(self, chat_rooms_to_sweep(limit))
+    pub async fn chat_rooms_to_sweep(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
+        on_engine!(self, read chat_rooms_to_sweep(limit))
     }
 
     /// Removes what a deleted room left behind, at most `limit` records; says how many. Zero: nothing is left.

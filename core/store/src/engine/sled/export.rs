@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(import(dir.path(), "again", &bytes).unwrap(), 2502);
         let store = Store::open(dir.path().join("again"), StoreOptions::default()).unwrap();
         for n in 0..2500_u64 {
-            let value = store.probe_get(&n.to_be_bytes()).unwrap();
+            let value = store.probe_get(&n.to_be_bytes()).await.unwrap();
             assert_eq!(value, Some(vec![7; n as usize % 500]), "{n}");
         }
         let again = import(dir.path(), "again", &bytes).unwrap_err();
@@ -302,7 +302,11 @@ mod tests {
             let bytes = std::fs::read(&path).unwrap();
             import(dir.path(), &format!("again-{n}"), &bytes).unwrap();
             let again = Store::open(dir.path().join(format!("again-{n}")), StoreOptions::default()).unwrap();
-            let [low, high, passing] = [0, u8::MAX, 7].map(|key| again.probe_get(&[key]).unwrap());
+            let [low, high, passing] = [
+                again.probe_get(&[0]).await.unwrap(),
+                again.probe_get(&[u8::MAX]).await.unwrap(),
+                again.probe_get(&[7]).await.unwrap(),
+            ];
             assert_eq!(low, high, "export {n}");
             let round = u64::from_be_bytes(low.unwrap().try_into().unwrap());
             assert_eq!(passing.is_some(), round.is_multiple_of(2), "export {n}, round {round}");

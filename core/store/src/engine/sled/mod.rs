@@ -232,18 +232,23 @@ impl Sled {
         Ok(true)
     }
 
-    pub(crate) fn count_on(
+    /// On a thread of its own: it reads what no cache holds.
+    pub(crate) async fn count_on(
         &self,
         after: &[u8],
         limit: usize,
     ) -> Result<(usize, Option<Vec<u8>>), StoreError> {
-        let range = (Bound::Excluded(after), Bound::Unbounded);
-        let (mut count, mut last) = (0, None);
-        for key in self.tree.range::<&[u8], _>(range).keys().take(limit) {
-            last = Some(key.map_err(error::read)?);
-            count += 1;
-        }
-        Ok((count, last.filter(|_| count == limit).map(|key| key.to_vec())))
+        let (tree, after) = (self.tree.clone(), after.to_vec());
+        let counted = tokio::task::spawn_blocking(move || {
+            let range = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
+            let (mut count, mut last) = (0, None);
+            for key in tree.range::<&[u8], _>(range).keys().take(limit) {
+                last = Some(key.map_err(error::read)?);
+                count += 1;
+            }
+            Ok((count, last.filter(|_| count == limit).map(|key| key.to_vec())))
+        });
+        counted.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// [`Sled::change`] for opening, where no runtime may be running yet. Polls nothing, waits on the thread.
@@ -279,32 +284,32 @@ mod tests {
         Err(StoreError::Closed)
     };
 
-    #[test]
-    fn an_old_store_is_migrated_step_by_step_and_once() {
+    #[tokio::test]
+    async fn an_old_store_is_migrated_step_by_step_and_once() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         let check = |migrations: &[Migration]| store.sled().format_check(folder.path(), migrations);
-        let added = || store.probe_get(b"added").unwrap();
+        let added = async || store.probe_get(b"added").await.unwrap();
         check(&[]).unwrap();
-        assert_eq!(added(), None);
+        assert_eq!(added().await, None);
         check(&[ADD]).unwrap();
         check(&[ADD]).unwrap();
-        assert_eq!(added().unwrap(), b"1");
+        assert_eq!(added().await.unwrap(), b"1");
         check(&[ADD, CHANGE]).unwrap();
         check(&[ADD, CHANGE]).unwrap();
-        assert_eq!(added().unwrap(), b"12");
+        assert_eq!(added().await.unwrap(), b"12");
         // And back again is refused.
         assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 3, supported: 2, .. })));
     }
 
-    #[test]
-    fn a_migration_that_fails_leaves_the_store_at_the_step_before() {
+    #[tokio::test]
+    async fn a_migration_that_fails_leaves_the_store_at_the_step_before() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         let check = |migrations: &[Migration]| store.sled().format_check(folder.path(), migrations);
         assert!(matches!(check(&[ADD, FAIL, CHANGE]), Err(StoreError::Closed)));
-        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"1");
+        assert_eq!(store.probe_get(b"added").await.unwrap().unwrap(), b"1");
         check(&[ADD, CHANGE]).unwrap();
-        assert_eq!(store.probe_get(b"added").unwrap().unwrap(), b"12");
+        assert_eq!(store.probe_get(b"added").await.unwrap().unwrap(), b"12");
     }
 }

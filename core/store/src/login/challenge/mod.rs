@@ -100,8 +100,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn challenge_pending(&self, number: &str, now: Timestamp) -> Result<bool, StoreError> {
-        on_engine!(self, challenge_pending(number, now))
+    pub async fn challenge_pending(&self, number: &str, now: Timestamp) -> Result<bool, StoreError> {
+        on_engine!(self, read challenge_pending(number, now))
     }
 
     /// Removes a challenge whose code was certainly not sent, so that another may be opened at once. False when

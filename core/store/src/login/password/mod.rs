@@ -99,8 +99,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn password_of(&self, user: UserId) -> Result<Option<String>, StoreError> {
-        on_engine!(self, password_of(user))
+    pub async fn password_of(&self, user: UserId) -> Result<Option<String>, StoreError> {
+        on_engine!(self, read password_of(user))
     }
 
     /// Counts a guess at the password of a name, known by its MAC, unless it has to wait.

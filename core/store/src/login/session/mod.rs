@@ -107,14 +107,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn session_gate_of_token(
+    pub async fn session_gate_of_token(
         &self,
         user: UserId,
         session: SessionId,
         binding: Option<u64>,
         now: Timestamp,
     ) -> Result<SessionGate, StoreError> {
-        on_engine!(self, session_gate_of_token(user, session, binding, now))
+        on_engine!(self, read session_gate_of_token(user, session, binding, now))
     }
 
     /// Whether the user's session is usable at `now`. The read of every request: two look-ups, no allocation
@@ -123,13 +123,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn session_gate(
+    pub async fn session_gate(
         &self,
         user: UserId,
         session: SessionId,
         now: Timestamp,
     ) -> Result<SessionGate, StoreError> {
-        on_engine!(self, session_gate(user, session, now))
+        on_engine!(self, read session_gate(user, session, now))
     }
 
     /// A user's session, expired or not.
@@ -137,8 +137,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn session_get(&self, user: UserId, id: SessionId) -> Result<Option<Session>, StoreError> {
-        on_engine!(self, session_get(user, id))
+    pub async fn session_get(&self, user: UserId, id: SessionId) -> Result<Option<Session>, StoreError> {
+        on_engine!(self, read session_get(user, id))
     }
 
     /// A user's sessions, newest first, at most `limit`; with `before`, those that are older than it. Expired
@@ -147,13 +147,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn sessions_of(
+    pub async fn sessions_of(
         &self,
         user: UserId,
         before: Option<SessionId>,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        on_engine!(self, sessions_of(user, before, limit))
+        on_engine!(self, read sessions_of(user, before, limit))
     }
 
     /// Notes when sessions were last used, all in one change; says how many exist. An instant that is earlier

@@ -177,7 +177,7 @@ mod tests {
             })
             .await
             .unwrap();
-        assert!(store.challenge_pending(number, Timestamp::from_secs(2)).unwrap());
+        assert!(store.challenge_pending(number, Timestamp::from_secs(2)).await.unwrap());
         let mut contact = Contact::read(&store.sled().tree, number).unwrap();
         let get = |key: &[u8]| store.sled().tree.get(key).map_err(error::read);
         assert_eq!(contact.account(3, number, get).unwrap(), Some(UserId(77)));

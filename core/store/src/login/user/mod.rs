@@ -61,8 +61,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn user_get(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        on_engine!(self, user_get(id))
+    pub async fn user_get(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        on_engine!(self, read user_get(id))
     }
 
     /// The account that holds a user name, which is compared byte by byte. One that a login made under the name it
@@ -71,8 +71,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn user_by_name(&self, name: &str) -> Result<Option<User>, StoreError> {
-        on_engine!(self, user_by_name(name))
+    pub async fn user_by_name(&self, name: &str) -> Result<Option<User>, StoreError> {
+        on_engine!(self, read user_by_name(name))
     }
 
     /// The account of a phone number in a group.
@@ -80,8 +80,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn user_by_identity(&self, group: u32, number: &str) -> Result<Option<User>, StoreError> {
-        on_engine!(self, user_by_identity(group, number))
+    pub async fn user_by_identity(&self, group: u32, number: &str) -> Result<Option<User>, StoreError> {
+        on_engine!(self, read user_by_identity(group, number))
     }
 
     /// Accounts by their numbers, at most `limit`; with `after`, those with a greater number.
@@ -89,8 +89,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn users_list(&self, after: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
-        on_engine!(self, users_list(after, limit))
+    pub async fn users_list(&self, after: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
+        on_engine!(self, read users_list(after, limit))
     }
 
     /// Makes an account with a password, unless the name is taken.

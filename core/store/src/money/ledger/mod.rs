@@ -114,8 +114,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn wallet_balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
-        on_engine!(self, wallet_balance(user))
+    pub async fn wallet_balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
+        on_engine!(self, read wallet_balance(user))
     }
 
     /// An account's balance in rial; 0 for one that was never used.
@@ -123,8 +123,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn account_balance(&self, account: &Account) -> Result<i64, StoreError> {
-        on_engine!(self, account_balance(account))
+    pub async fn account_balance(&self, account: &Account) -> Result<i64, StoreError> {
+        on_engine!(self, read account_balance(account))
     }
 
     /// The lines of a user's wallet, newest first, at most `limit`; with `from`, those from this posting on
@@ -133,13 +133,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn wallet_entries(
+    pub async fn wallet_entries(
         &self,
         user: UserId,
         from: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<WalletEntry>, Option<u64>), StoreError> {
-        on_engine!(self, wallet_entries(user, from, limit))
+        on_engine!(self, read wallet_entries(user, from, limit))
     }
 
     /// A posting by its key.
@@ -147,8 +147,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn posting_by_key(&self, key: &str) -> Result<Option<Posting>, StoreError> {
-        on_engine!(self, posting_by_key(key))
+    pub async fn posting_by_key(&self, key: &str) -> Result<Option<Posting>, StoreError> {
+        on_engine!(self, read posting_by_key(key))
     }
 
     /// Makes one posting from the merchant to a user's wallet, for measuring the ledger alone; false when the key
@@ -174,7 +174,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`]. What cannot be understood is the report's difference.
-    pub fn ledger_verify(&self) -> Result<LedgerReport, StoreError> {
-        on_engine!(self, ledger_verify())
+    pub async fn ledger_verify(&self) -> Result<LedgerReport, StoreError> {
+        on_engine!(self, read ledger_verify())
     }
 }

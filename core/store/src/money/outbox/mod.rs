@@ -128,13 +128,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn deliveries_due(
+    pub async fn deliveries_due(
         &self,
         endpoint: &str,
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<(Event, Delivery)>, StoreError> {
-        on_engine!(self, deliveries_due(endpoint, now, limit))
+        on_engine!(self, read deliveries_due(endpoint, now, limit))
     }
 
     /// Notes what tries came to.
@@ -185,13 +185,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn events_list(
+    pub async fn events_list(
         &self,
         before: Option<EventId>,
         dead: bool,
         limit: usize,
     ) -> Result<Vec<EventReport>, StoreError> {
-        on_engine!(self, events_list(before, dead, limit))
+        on_engine!(self, read events_list(before, dead, limit))
     }
 
     /// How many deliveries are dead, counted up to `limit`.
@@ -199,8 +199,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn deliveries_dead(&self, limit: usize) -> Result<usize, StoreError> {
-        on_engine!(self, deliveries_dead(limit))
+    pub async fn deliveries_dead(&self, limit: usize) -> Result<usize, StoreError> {
+        on_engine!(self, read deliveries_dead(limit))
     }
 
     /// Removes events from before `since`, and the oldest beyond `keep`, at most `limit`; says how many, and how many

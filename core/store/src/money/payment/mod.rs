@@ -399,8 +399,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn payment_get(&self, id: PaymentId) -> Result<Option<Payment>, StoreError> {
-        on_engine!(self, payment_get(id))
+    pub async fn payment_get(&self, id: PaymentId) -> Result<Option<Payment>, StoreError> {
+        on_engine!(self, read payment_get(id))
     }
 
     /// The payment that a gateway calls so.
@@ -408,12 +408,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn payment_by_reference(
+    pub async fn payment_by_reference(
         &self,
         gateway: &str,
         reference: &str,
     ) -> Result<Option<Payment>, StoreError> {
-        on_engine!(self, payment_by_reference(gateway, reference))
+        on_engine!(self, read payment_by_reference(gateway, reference))
     }
 
     /// A user's payments, newest first, at most `limit`; with `before`, those that are older than it.
@@ -421,13 +421,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn payments_of(
+    pub async fn payments_of(
         &self,
         user: UserId,
         before: Option<PaymentId>,
         limit: usize,
     ) -> Result<Vec<Payment>, StoreError> {
-        on_engine!(self, payments_of(user, before, limit))
+        on_engine!(self, read payments_of(user, before, limit))
     }
 
     /// A gateway's open payments that should be looked at by now, the longest overdue first, at most `limit`.
@@ -435,13 +435,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn payments_due(
+    pub async fn payments_due(
         &self,
         gateway: &str,
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<Payment>, StoreError> {
-        on_engine!(self, payments_due(gateway, now, limit))
+        on_engine!(self, read payments_due(gateway, now, limit))
     }
 
     /// How many open payments a gateway has, counted up to `limit`.
@@ -449,8 +449,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn payments_open(&self, gateway: &str, limit: usize) -> Result<usize, StoreError> {
-        on_engine!(self, payments_open(gateway, limit))
+    pub async fn payments_open(&self, gateway: &str, limit: usize) -> Result<usize, StoreError> {
+        on_engine!(self, read payments_open(gateway, limit))
     }
 
     /// The names of the gateways that have open payments.
@@ -458,7 +458,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
-    pub fn payments_open_gateways(&self) -> Result<Vec<String>, StoreError> {
-        on_engine!(self, payments_open_gateways())
+    pub async fn payments_open_gateways(&self) -> Result<Vec<String>, StoreError> {
+        on_engine!(self, read payments_open_gateways())
     }
 }

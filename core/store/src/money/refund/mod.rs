@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn payment_refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
-        on_engine!(self, payment_refunds(id))
+    pub async fn payment_refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
+        on_engine!(self, read payment_refunds(id))
     }
 }

@@ -48,8 +48,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn reversal_get(&self, payment: PaymentId) -> Result<Option<Reversal>, StoreError> {
-        on_engine!(self, reversal_get(payment))
+    pub async fn reversal_get(&self, payment: PaymentId) -> Result<Option<Reversal>, StoreError> {
+        on_engine!(self, read reversal_get(payment))
     }
 
     /// Open reversals, oldest payments first, at most `limit`.
@@ -57,8 +57,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn reversals_open(&self, limit: usize) -> Result<Vec<Reversal>, StoreError> {
-        on_engine!(self, reversals_open(limit))
+    pub async fn reversals_open(&self, limit: usize) -> Result<Vec<Reversal>, StoreError> {
+        on_engine!(self, read reversals_open(limit))
     }
 
     /// Notes what a question came to; the reversal as it stands then. One that has ended stays as it is.

@@ -116,8 +116,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn spend_get(&self, id: SpendId) -> Result<Option<Spend>, StoreError> {
-        on_engine!(self, spend_get(id))
+    pub async fn spend_get(&self, id: SpendId) -> Result<Option<Spend>, StoreError> {
+        on_engine!(self, read spend_get(id))
     }
 
     /// A user's spends, newest first, at most `limit`; with `before`, those that are older than it.
@@ -125,12 +125,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn spends_of(
+    pub async fn spends_of(
         &self,
         user: UserId,
         before: Option<SpendId>,
         limit: usize,
     ) -> Result<Vec<Spend>, StoreError> {
-        on_engine!(self, spends_of(user, before, limit))
+        on_engine!(self, read spends_of(user, before, limit))
     }
 }

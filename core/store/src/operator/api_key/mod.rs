@@ -52,8 +52,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn api_key_get(&self, id: u64) -> Result<Option<ApiKey>, StoreError> {
-        on_engine!(self, api_key_get(id))
+    pub async fn api_key_get(&self, id: u64) -> Result<Option<ApiKey>, StoreError> {
+        on_engine!(self, read api_key_get(id))
     }
 
     /// All keys, oldest first.
@@ -61,8 +61,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        on_engine!(self, api_keys())
+    pub async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        on_engine!(self, read api_keys())
     }
 
     /// Ends a key; false when there is none with this number or it has ended before.

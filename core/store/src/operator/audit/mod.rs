@@ -94,7 +94,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
-        on_engine!(self, audit_page(query))
+    pub async fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+        on_engine!(self, read audit_page(query))
     }
 }

@@ -49,8 +49,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub fn sms_to_poll(&self, now: Timestamp, limit: usize) -> Result<Vec<SmsRecord>, StoreError> {
-        on_engine!(self, sms_to_poll(now, limit))
+    pub async fn sms_to_poll(&self, now: Timestamp, limit: usize) -> Result<Vec<SmsRecord>, StoreError> {
+        on_engine!(self, read sms_to_poll(now, limit))
     }
 
     /// Sets when messages are polled next; `None` ends it.

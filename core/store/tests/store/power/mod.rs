@@ -233,31 +233,35 @@ impl Promised {
         promised
     }
 
-    fn check(&self, store: &Store, context: &str) {
+    async fn check(&self, store: &Store, context: &str) {
         // A user keeps three sessions; the newest of each is there.
         let newest: HashMap<UserId, SessionId> = self.logins.iter().copied().collect();
         for (user, session) in newest {
-            let gate = store.session_gate(user, session, secs(1001)).unwrap();
+            let gate = store.session_gate(user, session, secs(1001)).await.unwrap();
             assert_eq!(gate, SessionGate::Open, "{context}: session {session} of user {user}");
         }
         for id in &self.payments {
-            let payment =
-                store.payment_get(*id).unwrap().unwrap_or_else(|| panic!("{context}: payment {}", id.0));
+            let payment = store
+                .payment_get(*id)
+                .await
+                .unwrap()
+                .unwrap_or_else(|| panic!("{context}: payment {}", id.0));
             assert_eq!(payment.state, PaymentState::Paid, "{context}: payment {}", id.0);
         }
         for (id, order) in &self.spends {
-            let spend = store.spend_get(*id).unwrap().unwrap_or_else(|| panic!("{context}: spend {}", id.0));
+            let spend =
+                store.spend_get(*id).await.unwrap().unwrap_or_else(|| panic!("{context}: spend {}", id.0));
             assert_eq!(&spend.order, order, "{context}");
         }
         for (room, seq, client_id, n) in &self.messages {
-            let message = store.chat_message(*room, *seq).unwrap();
+            let message = store.chat_message(*room, *seq).await.unwrap();
             let message = message.unwrap_or_else(|| panic!("{context}: message {seq} of room {}", room.0));
             assert_eq!(message.client_id.as_ref(), Some(client_id), "{context}");
             assert_eq!(message.body.text, longest(*n), "{context}");
         }
         let rooms: HashSet<RoomId> = self.messages.iter().map(|(room, ..)| *room).collect();
         for room in rooms {
-            let page = store.chat_messages_after(room, 0, 10_000).unwrap();
+            let page = store.chat_messages_after(room, 0, 10_000).await.unwrap();
             let names: HashSet<_> = page.messages.iter().map(|message| message.client_id.clone()).collect();
             assert_eq!(names.len(), page.messages.len(), "{context}: a message is there twice");
             let seqs: Vec<u64> = page.messages.iter().map(|message| message.seq).collect();
@@ -268,7 +272,7 @@ impl Promised {
                 room.0
             );
         }
-        assert_eq!(store.ledger_verify().unwrap().difference, None, "{context}: the ledger");
+        assert_eq!(store.ledger_verify().await.unwrap().difference, None, "{context}: the ledger");
     }
 }
 
@@ -291,28 +295,30 @@ fn recorder(folder: &Path) -> Option<std::path::PathBuf> {
 }
 
 /// Opens an image, checks it, and checks that it goes on working.
-fn check_image(image: &Path, promised: &Promised, context: &str) {
+async fn check_image(image: &Path, promised: &Promised, context: &str) {
     let store = Store::open(image.join("db"), StoreOptions::default())
         .unwrap_or_else(|error| panic!("{context}: {error}: {:?}", std::error::Error::source(&error)));
-    promised.check(&store, context);
+    promised.check(&store, context).await;
     let blobs = std::fs::read_dir(image.join("db/sled/blobs")).unwrap().count();
     assert_eq!(blobs, 0, "{context}: the engine keeps nodes in files that it does not sync");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let (user, _) = runtime.block_on(async {
-        store.challenge_open(challenge(NUMBER, 1, 5000)).await.unwrap();
-        match store.login_with_challenge(login(NUMBER, RIGHT, 5000)).await.unwrap() {
-            LoginOutcome::LoggedIn { user, session, .. } => (user, session),
-            other => panic!("{context}: {other:?}"),
-        }
-    });
-    runtime.block_on(pay(&store, user.id, context));
+    store.challenge_open(challenge(NUMBER, 1, 5000)).await.unwrap();
+    let user = match store.login_with_challenge(login(NUMBER, RIGHT, 5000)).await.unwrap() {
+        LoginOutcome::LoggedIn { user, .. } => user,
+        other => panic!("{context}: {other:?}"),
+    };
+    pay(&store, user.id, context).await;
     store.close();
     drop(store);
     let store = Store::open(image.join("db"), StoreOptions::default()).unwrap();
-    promised.check(&store, context);
+    promised.check(&store, context).await;
 }
 
-fn cut_images(recorded: &Recorded, images: usize, first: usize, check: impl Fn(&Path, usize, &str)) {
+async fn cut_images(
+    recorded: &Recorded,
+    images: usize,
+    first: usize,
+    check: impl AsyncFn(&Path, usize, &str),
+) {
     let base = seed();
     for n in 0..images {
         let seed = base.wrapping_add((n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
@@ -321,24 +327,25 @@ fn cut_images(recorded: &Recorded, images: usize, first: usize, check: impl Fn(&
         let context = format!("CHELSERU_POWER_SEED={base}, image {n}, cut at {cut} of {}", recorded.len());
         let image = tempfile::tempdir().unwrap();
         recorded.image(cut, &mut random, image.path());
-        check(image.path(), cut, &context);
+        check(image.path(), cut, &context).await;
     }
 }
 
-#[test]
-fn a_power_cut_loses_nothing_that_was_answered() {
+#[tokio::test]
+async fn a_power_cut_loses_nothing_that_was_answered() {
     let folder = tempfile::tempdir().unwrap();
     let Some(library) = recorder(folder.path()) else { return };
     std::fs::create_dir(folder.path().join("root")).unwrap();
     let recorded = record(&library, folder.path(), "work", None);
-    cut_images(&recorded, IMAGES, 0, |image, cut, context| {
-        check_image(image, &Promised::of(recorded.said(cut)), context);
-    });
+    let check = async |image: &Path, cut: usize, context: &str| {
+        check_image(image, &Promised::of(recorded.said(cut)), context).await;
+    };
+    cut_images(&recorded, IMAGES, 0, check).await;
 }
 
 /// Opening an image of a working store is cut, again and again; then a second run of work on it.
-#[test]
-fn a_power_cut_while_opening_loses_nothing() {
+#[tokio::test]
+async fn a_power_cut_while_opening_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let Some(library) = recorder(folder.path()) else { return };
     let root = folder.path().join("root");
@@ -352,13 +359,14 @@ fn a_power_cut_while_opening_loses_nothing() {
     std::fs::create_dir(&root).unwrap();
     recorded.image(cut, &mut random, &root);
     let opened = record(&library, folder.path(), "open", None);
-    cut_images(&opened, IMAGES_MORE, 0, |image, _, context| {
-        check_image(image, &promised, &format!("opening, CHELSERU_POWER_SEED={base}: {context}"));
-    });
+    let check = async |image: &Path, _: usize, context: &str| {
+        check_image(image, &promised, &format!("opening, CHELSERU_POWER_SEED={base}: {context}")).await;
+    };
+    cut_images(&opened, IMAGES_MORE, 0, check).await;
 }
 
-#[test]
-fn a_power_cut_while_importing_leaves_a_whole_store_or_none() {
+#[tokio::test]
+async fn a_power_cut_while_importing_leaves_a_whole_store_or_none() {
     let folder = tempfile::tempdir().unwrap();
     let Some(library) = recorder(folder.path()) else { return };
     std::fs::create_dir(folder.path().join("root")).unwrap();
@@ -366,14 +374,13 @@ fn a_power_cut_while_importing_leaves_a_whole_store_or_none() {
     let promised = Promised::of(recorded.said(recorded.len()));
     let export = folder.path().join("export");
     let store = Store::open(folder.path().join("root/db"), StoreOptions::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(store.export(std::fs::File::create(&export).unwrap())).unwrap();
+    store.export(std::fs::File::create(&export).unwrap()).await.unwrap();
     store.close();
     drop(store);
     std::fs::remove_dir_all(folder.path().join("root")).unwrap();
     std::fs::create_dir(folder.path().join("root")).unwrap();
     let imported = record(&library, folder.path(), "import", Some(&export));
-    cut_images(&imported, IMAGES_MORE, 0, |image, cut, context| {
+    let check = async |image: &Path, cut: usize, context: &str| {
         let said = imported.said(cut).any(|line| line == "imported");
         if !said {
             if !image.join("db").exists() {
@@ -382,17 +389,18 @@ fn a_power_cut_while_importing_leaves_a_whole_store_or_none() {
             match Store::open(image.join("db"), StoreOptions::default()) {
                 Err(StoreError::HalfImported { .. }) => return,
                 // Not even the file that says so is there: nothing is.
-                Ok(store) if store.ledger_verify().unwrap().postings == 0 => return,
+                Ok(store) if store.ledger_verify().await.unwrap().postings == 0 => return,
                 opened => drop(opened),
             }
         }
-        check_image(image, &promised, context);
-    });
+        check_image(image, &promised, context).await;
+    };
+    cut_images(&imported, IMAGES_MORE, 0, check).await;
 }
 
 /// A store of an older version, with small segments, becomes one of this version when it is opened.
-#[test]
-fn a_power_cut_while_converting_loses_nothing() {
+#[tokio::test]
+async fn a_power_cut_while_converting_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let Some(library) = recorder(folder.path()) else { return };
     let root = folder.path().join("root");
@@ -414,5 +422,6 @@ fn a_power_cut_while_converting_loses_nothing() {
     std::fs::create_dir(root.join("db")).unwrap();
     std::fs::rename(folder.path().join("older"), root.join("db/sled")).unwrap();
     let converted = record(&library, folder.path(), "open", None);
-    cut_images(&converted, IMAGES_MORE, 0, |image, _, context| check_image(image, &promised, context));
+    let check = async |image: &Path, _: usize, context: &str| check_image(image, &promised, context).await;
+    cut_images(&converted, IMAGES_MORE, 0, check).await;
 }
