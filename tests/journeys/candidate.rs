@@ -117,12 +117,12 @@ const SHAPES: &[Case] = &[
     case(
         "a duplicate key",
         "[auth]\notp_length = 5\notp_length = 6\n",
-        &["FILE:3: auth.otp_length = 6: is set before, on line 2; remove one of the two"],
+        &["FILE:3: auth.otp_length = 6: duplicate key, first set on line 2; remove one of the two"],
     ),
     case(
         "a duplicate table",
         "[auth]\n[sms]\n[auth]\n",
-        &["FILE:3: auth: is set before, on line 1; remove one of the two"],
+        &["FILE:3: auth: duplicate key, first set on line 1; remove one of the two"],
     ),
     case(
         "a missing url",
@@ -194,7 +194,7 @@ const VALUES: &[Case] = &[
     case(
         "a text without a code",
         "[auth]\notp_text = \"hello\"\n",
-        &["FILE:2: auth.otp_text = \"hello\": must contain {code}, which stands for the code"],
+        &["FILE:2: auth.otp_text = \"hello\": must contain {code}, where the code goes"],
     ),
     case(
         "a base path with a slash at its end",
@@ -227,21 +227,21 @@ const VALUES: &[Case] = &[
         "a payment gateway for messages",
         "[sms]\nservice = \"ZARINPAL_COM\"\n",
         &[
-            "FILE:2: sms.service = \"ZARINPAL_COM\": is a payment gateway; name it in payment.gateway. Here accepted are ...",
+            "FILE:2: sms.service = \"ZARINPAL_COM\": is a payment gateway; name it in payment.gateway; here accepted are ...",
         ],
     ),
     case(
         "an SMS provider for payments",
         "[payment]\ngateway = \"KAVENEGAR_COM\"\n",
         &[
-            "FILE:2: payment.gateway = \"KAVENEGAR_COM\": is an SMS provider; name it in sms.service. Here accepted are ...",
+            "FILE:2: payment.gateway = \"KAVENEGAR_COM\": is an SMS provider; name it in sms.service; here accepted are ...",
         ],
     ),
     case(
         "an entry without a plugin",
         "[provider.MY_SMS]\n",
         &[
-            "FILE:1: provider.MY_SMS = an entry without `plugin`: names no plugin, a file in the plugins folder without .wasm; add plugin = \"my-sms\"",
+            "FILE:1: provider.MY_SMS = an entry without `plugin`: needs a plugin (a file in the plugins folder, without .wasm); add plugin = \"my-sms\"",
         ],
     ),
     case(
@@ -260,7 +260,7 @@ const VALUES: &[Case] = &[
         "an unknown kind of event",
         "[webhooks.endpoints.shop]\nurl = \"https://shop.example/\"\nsecret = { env = \"CHELSERU_NOT_SET\" }\nevents = [\"payment.payed\"]\n",
         &[
-            "FILE:4: webhooks.endpoints.shop.events = \"payment.payed\": holds kinds of events; accepted are ...",
+            "FILE:4: webhooks.endpoints.shop.events = \"payment.payed\": is not an event kind; accepted are ...",
         ],
     ),
     case(

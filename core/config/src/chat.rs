@@ -1,4 +1,4 @@
-//! `[chat]`: the bounds of rooms, and of the sockets that watch them.
+//! `[chat]`: the limits of rooms and of their sockets.
 
 use chelseru_domain::chat::{self, ChatRules};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Config;
 use crate::read::Checker;
 
-/// All of it applies live; a socket that is open keeps the bounds it was opened with.
+/// Every key applies live. An open socket keeps the limits it was opened with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Chat {
@@ -14,33 +14,33 @@ pub struct Chat {
     pub text_chars_max: usize,
     /// Members of a room: 2 to 100000.
     pub members_max: u32,
-    /// Users that are banned from a room: 1 to 100000.
+    /// Users banned from a room: 1 to 100000.
     pub bans_max: u32,
     /// Rooms a user may be in: 1 to 10000.
     pub rooms_per_user_max: usize,
     /// Organisations a user may own: 1 to 1000.
     pub organizations_per_user_max: usize,
-    /// Messages, and as many edits, that a resume may bring; a longer gap is a reset. 1 to 100000.
+    /// Messages, and as many edits, that a resume delivers; a longer gap answers a reset. 1 to 100000.
     pub resume_max: u64,
-    /// Web sites whose pages may open sockets, `https://example.com`. Empty: any, since a page needs a token anyway.
-    /// A client without `Origin` is no browser and always may.
+    /// Web sites whose pages may open sockets: `https://example.com`. Empty: any, because a page needs a token
+    /// anyway. A client without `Origin` is no browser and is always accepted.
     pub origins: Vec<String>,
-    /// Sockets open at once; one more is answered 503. 1 to 1000000.
+    /// Open sockets; one more answers 503. 1 to 1000000.
     pub sockets_max: usize,
-    /// Sockets of one user; one more is answered 429. 1 to 10000.
+    /// Open sockets of one user; one more answers 429. 1 to 10000.
     pub sockets_per_user_max: usize,
-    /// Bytes of one message from a client, all its frames together; more closes the socket. 1024 to 1048576.
+    /// Bytes of one message from a client, all frames together; more closes the socket. 1024 to 1048576.
     pub frame_bytes_max: usize,
-    /// Frames that may wait for a slow reader before its socket is closed: 64 to 1000000.
+    /// Frames queued for a slow reader; more closes its socket. 64 to 1000000.
     pub queue_frames_max: usize,
-    /// And their bytes: 65536 to 67108864.
+    /// Bytes queued for a slow reader; more closes its socket. 65536 to 67108864.
     pub queue_bytes_max: usize,
-    /// Frames a client may send in a second, twice as many at once; more get an error frame, and as many again close
-    /// the socket. 1 to 1000000.
+    /// Frames a client may send per second, with bursts of twice as many. A frame past it gets an error frame; as
+    /// many again close the socket. 1 to 1000000.
     pub frames_per_second_max: u32,
-    /// Seconds of silence after which a client is pinged; after as many again its socket is closed. 1 to 3600.
+    /// Seconds of silence before the gateway pings a client; twice as long closes the socket. 1 to 3600.
     pub heartbeat_seconds: u64,
-    /// Sockets on a room up to which others are told who comes and goes: 0 to 10000.
+    /// Sockets in a room above which presence events stop: 0 to 10000.
     pub presence_sockets_max: usize,
 }
 
@@ -68,7 +68,7 @@ impl Default for Chat {
 }
 
 impl Chat {
-    /// What of it is the domain's.
+    /// The part that the domain enforces.
     pub fn rules(&self) -> ChatRules {
         ChatRules {
             text_chars_max: self.text_chars_max,
@@ -106,7 +106,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether a text is a web site's origin: a scheme, a host and maybe a port, nothing else.
+/// Returns true for a web site's origin: a scheme, a host and an optional port, nothing else.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let scheme_fits =

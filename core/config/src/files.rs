@@ -1,4 +1,4 @@
-//! `[files]`: the bounds of what users upload.
+//! `[files]`: the limits of uploads.
 
 use chelseru_domain::files;
 use serde::{Deserialize, Serialize};
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize};
 use crate::Config;
 use crate::read::Checker;
 
-/// All of it applies live, to what is uploaded from then on.
+/// Every key applies live, to uploads that begin afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Files {
-    /// Bytes of one file; a larger one is answered 413. 1 to 4294967296.
+    /// Bytes of one file; a larger one answers 413. 1 to 4294967296.
     pub file_bytes_max: u64,
-    /// Bytes that the files of one user may have together. 1 to 1099511627776.
+    /// Bytes of all files of one user. 1 to 1099511627776.
     pub user_bytes_max: u64,
-    /// Bytes that the files of all users may have together; an upload past it is answered 507. 1 to 2^50.
+    /// Bytes of all files of all users; an upload past it answers 507. 1 to 2^50.
     pub total_bytes_max: u64,
-    /// Uploads that are received at once; one more is answered 503. 1 to 10000.
+    /// Concurrent uploads; one more answers 503. 1 to 10000.
     pub uploads_max: usize,
-    /// Those of one user; one more is answered 429. 1 to 1000.
+    /// Concurrent uploads of one user; one more answers 429. 1 to 1000.
     pub uploads_per_user_max: usize,
-    /// Seconds one request may take to bring a file. In between, `server.body_read_timeout_seconds` without a byte
-    /// end it. 1 to 86400.
+    /// Seconds one upload request may take. A silence of `server.body_read_timeout_seconds` ends it earlier. 1 to
+    /// 86400.
     pub upload_seconds_max: u64,
-    /// Resumable uploads that a user may have begun: 1 to 1000.
+    /// Unfinished resumable uploads of one user: 1 to 1000.
     pub resumable_per_user_max: usize,
-    /// Hours after which a resumable upload is given up: 1 to 720.
+    /// Hours until an unfinished resumable upload is removed: 1 to 720.
     pub resumable_hours: u64,
-    /// Hours after which a file that no message has is removed: 1 to 720.
+    /// Hours until a file that belongs to no message is removed: 1 to 720.
     pub orphan_hours: u64,
-    /// Seconds for which a signed link serves: 1 to 86400.
+    /// Lifetime of a signed link in seconds: 1 to 86400.
     pub link_seconds: u64,
 }
 

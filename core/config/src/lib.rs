@@ -1,13 +1,14 @@
 //! The configuration: every key, its meaning, unit and default.
 //!
-//! `config.toml` is read whole and checked whole before any part of the gateway builds itself from its own
-//! section. Unknown keys are errors. The structs here are the only list of keys; the `config.toml` at the
-//! root of the project shows the same keys with the same defaults, and a test holds the two equal.
+//! `config.toml` is read and checked as a whole before any part of the gateway builds itself from its section.
+//! Unknown keys are errors. The structs here are the only list of keys. The `config.toml` at the root of the project
+//! shows the same keys with the same defaults; a test compares the two.
 //!
-//! What an edit changes while the gateway runs: everything except the keys in [`Config::restart_keys`].
+//! An edit changes everything in the running gateway except the keys in [`Config::restart_keys`].
 //!
-//! Next: one module for each section, with its keys and checks; `read` finds the line of every problem; `rules` turns
-//! checked values into the domain's rules. Not here: what a plugin's own settings mean (the plugin says).
+//! Read next: one module per section holds its keys and checks; `read` finds the line of every problem; `rules` turns
+//! checked values into the domain's rules. The meaning of a plugin's own settings is not here: the plugin describes
+//! them.
 
 mod server;
 
@@ -67,12 +68,12 @@ pub struct Config {
     pub chat: Chat,
     pub files: Files,
     pub plugins: Plugins,
-    /// One entry per provider account; the name is free, several entries may use one plugin.
+    /// One entry per account at a provider. Its name is free, and several entries may use one plugin.
     pub provider: BTreeMap<String, ProviderEntry>,
 }
 
 impl Config {
-    /// The keys in which `self` and `next` differ although an edit cannot change them while the gateway runs.
+    /// The keys that differ between `self` and `next` and that only a restart applies.
     pub fn restart_keys(&self, next: &Config) -> Vec<String> {
         let mut keys = Vec::new();
         let before = serde_json::to_value(&self.server).unwrap_or_default();
@@ -99,7 +100,7 @@ impl Config {
         keys
     }
 
-    /// Takes over the keys that only a restart changes from the running configuration.
+    /// Copies the keys that only a restart changes from the running configuration.
     pub fn keep_restart_keys(&mut self, running: &Config) {
         self.server = running.server.clone();
         self.operator = running.operator.clone();
@@ -109,7 +110,7 @@ impl Config {
     }
 }
 
-/// The store's own folder in the data folder.
+/// The store's folder inside the data folder.
 pub const STORE_DIR: &str = "db";
 
 /// The data folder of a configuration file.
@@ -139,7 +140,7 @@ mod tests {
         for (section, keys) in defaults.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?)))
         {
             let shown = shown.get(section).and_then(toml::Value::as_table);
-            // A table of tables has no keys of its own; the file shows an example in a comment.
+            // A table of tables has no keys of its own; the file shows its keys in a comment.
             let scalars = keys.iter().filter(|(_, value)| !value.is_table());
             missing.extend(
                 scalars

@@ -18,54 +18,55 @@ use crate::{Config, SettingSource, rules};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// How people log in: `"OTP"`, `"PASSWD"`, or a list of both.
+    /// Login methods: `"OTP"`, `"PASSWD"`, or a list of both.
     pub method: AuthMethods,
     /// Digits of a code: 4 to 10.
     pub otp_length: u8,
     /// Minutes a code is valid: 1 to 10.
     pub otp_expire_minutes: u64,
-    /// Seconds before another code may be asked for; 0 means until the pending code expires.
+    /// Seconds before another code may be requested; 0: until the pending code expires.
     pub otp_resend_seconds: u64,
-    /// Wrong guesses that burn a code: 1 to 10.
+    /// Wrong guesses after which a code is burned: 1 to 10.
     pub otp_attempts_max: u32,
-    /// The message, when no template is used; `{code}` stands for the code.
+    /// Text of the message when no template is used; `{code}` is replaced by the code.
     pub otp_text: String,
-    /// Logical template name under `[sms.templates]`; empty sends `otp_text`.
+    /// Name of a template under `[sms.templates]`; empty sends `otp_text`.
     pub otp_template: String,
-    /// The site that codes are for, `example.com`: the text then ends with `@example.com #code`. Empty: none.
+    /// The site that codes belong to, `example.com`. The text then ends with `@example.com #code`. Empty: no such
+    /// line.
     pub otp_domain: String,
-    /// Numbers with a code that is always the same, and to which nothing is sent. For trying out only.
+    /// Numbers with a fixed code, to which no SMS is sent. For trials only.
     pub otp_test_numbers: BTreeMap<String, String>,
-    /// Which values of `group` a client may name: a list of numbers, or `"any"`.
+    /// Values of `group` that a client may name: a list of numbers, or `"any"`.
     pub groups: Groups,
     /// Seconds an access token is valid: 30 to 86400.
     pub access_token_seconds: u64,
-    /// Seconds a refresh token is valid, and so how long a session lives without a refresh: 300 to 31536000.
+    /// Seconds a refresh token is valid, and so the idle time after which a session ends: 300 to 31536000.
     pub refresh_token_seconds: u64,
-    /// Seconds a replaced refresh token may be presented again, for a lost answer; later ends the session: 0 to 86400.
+    /// Seconds a replaced refresh token may be repeated after a lost answer; later use ends the session. 0 to 86400.
     pub refresh_repeat_seconds: u64,
-    /// Seconds from login to the end of a session, however often it is refreshed: 300 to 315360000.
+    /// Age in seconds at which a session ends, refreshed or not: 300 to 315360000.
     pub session_absolute_seconds: u64,
-    /// The key that signs tokens: `hs256-1`, `hs256-2`, ... are made by the gateway; `{ file = "path" }` is an
-    /// Ed25519 or P-256 key as PEM, whose public half is then listed at `.well-known/jwks.json`.
+    /// The key that signs tokens. The gateway derives `hs256-1`, `hs256-2`, ... itself. `{ file = "path" }` is an
+    /// Ed25519 or P-256 key as PEM; `.well-known/jwks.json` then lists its public half.
     pub token_key: SettingSource,
-    /// Keys whose tokens stay valid until they expire.
+    /// Former keys, whose tokens stay valid until they expire.
     pub token_keys_old: Vec<SettingSource>,
     /// The `iss` claim.
     pub token_issuer: String,
     /// The `aud` claim.
     pub token_audience: String,
-    /// Sessions of one user; the oldest goes when a new one would exceed it. 1 to 1000.
+    /// Sessions of one user; a login past it ends the oldest. 1 to 1000.
     pub sessions_per_user_max: usize,
-    /// Guesses at a user name's password before each further one has to wait: 1 to 100.
+    /// Wrong guesses per user name before each further guess has to wait: 1 to 100.
     pub password_attempts_max: u32,
-    /// Seconds of the first wait; it doubles with each further guess: 1 to 86400.
+    /// Seconds of the first wait; each further guess doubles it. 1 to 86400.
     pub password_lockout_seconds: u64,
     /// Seconds of the longest wait: `password_lockout_seconds` to 86400.
     pub password_lockout_seconds_max: u64,
-    /// Passwords hashed at once, each with 19 MiB and one core: 1 to 64.
+    /// Concurrent password hashes, each with 19 MiB and one core: 1 to 64.
     pub password_hashes_max: usize,
-    /// Requests that wait for their turn to hash; one more answers 503: 0 to 4096.
+    /// Requests that wait to hash; one more answers 503. 0 to 4096.
     pub password_hashes_queue_max: usize,
 }
 
@@ -108,10 +109,10 @@ impl Auth {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthMethod {
-    /// A code by SMS.
+    /// Login by code over SMS.
     #[serde(rename = "OTP")]
     Otp,
-    /// A user name and a password.
+    /// Login by user name and password.
     #[serde(rename = "PASSWD")]
     Password,
 }
@@ -137,7 +138,7 @@ impl AuthMethods {
     }
 }
 
-/// The groups a client may name when it logs in. A group is part of an account's key, never a right.
+/// The groups a client may name at login. A group is part of an account's key and grants no right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a list of whole numbers, or \"any\"")]
 pub enum Groups {
@@ -146,7 +147,7 @@ pub enum Groups {
 }
 
 impl Groups {
-    /// The domain's form of it.
+    /// Converts to the domain's type.
     pub(crate) fn policy(&self) -> GroupPolicy {
         match self {
             Groups::Any(_) => GroupPolicy::Any,
@@ -198,7 +199,7 @@ impl Checker<'_> {
         }
         let methods = auth.method.list();
         if methods.is_empty() || methods.iter().enumerate().any(|(at, one)| methods[..at].contains(one)) {
-            self.refuse("auth.method", "a list".into(), "must name \"OTP\", \"PASSWD\" or both, each once");
+            self.refuse("auth.method", "a list".into(), "must name \"OTP\", \"PASSWD\" or both; name each method once");
         }
         let characters = auth.otp_text.chars().count();
         if characters > otp::TEXT_CHARS_MAX {
@@ -209,7 +210,7 @@ impl Checker<'_> {
             self.refuse(
                 "auth.otp_text",
                 format!("{:?}", auth.otp_text),
-                "must contain {code}, which stands for the code",
+                "must contain {code}, where the code goes",
             );
         }
         for (key, value) in
@@ -231,7 +232,7 @@ impl Checker<'_> {
         self.check_login_rules(config);
     }
 
-    /// The domain's own checks: whatever the ranges do not say.
+    /// Runs the domain's own checks, for rules that a range cannot express.
     fn check_login_rules(&mut self, config: &Config) {
         if self.problems.iter().any(|problem| problem.key.starts_with("auth.")) {
             return;
@@ -276,8 +277,8 @@ impl Checker<'_> {
         }
         if !auth.otp_test_numbers.is_empty() {
             let text = format!(
-                "ANYBODY who knows a test number logs in as it: {} of them have a fixed code; \
-                 remove them before real users come",
+                "{} test numbers have a fixed code, so ANYBODY who knows one can log in as it; \
+                 remove them before real users log in",
                 auth.otp_test_numbers.len()
             );
             self.warnings.push(self.source.problem("auth.otp_test_numbers", None, text));

@@ -1,10 +1,10 @@
-//! Networks as `server.trusted_proxies` names them.
+//! Networks in the form of `server.trusted_proxies`.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A network (`10.0.0.0/8`) or a single address.
+/// Parses a network (`10.0.0.0/8`) or a single address.
 #[must_use]
 pub fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))

@@ -1,4 +1,4 @@
-//! `[payment]`: the gateway new payments go to, the unit of amounts, and where payers may be sent.
+//! `[payment]`: the gateway of new payments, the unit of amounts, and the addresses payers may be sent to.
 
 use chelseru_domain::money::payment::RECONCILE_SECS;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use crate::read::Checker;
 use crate::url::parts as payment_parts;
 use crate::{Config, ProviderKind, SANDBOX_PAY};
 
-/// `[payment]`: an edit applies to payments that are made after it; open ones stay with their gateway.
+/// `[payment]`. An edit applies to new payments; open ones stay with their gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Payment {
@@ -15,14 +15,14 @@ pub struct Payment {
     pub gateway: String,
     /// Unit of all amounts in the API.
     pub currency: Unit,
-    /// Where the bank sends payers back to when a client names no `callback_url`. Empty: `payment/verify/` under
+    /// Where the bank returns payers when a client names no `callback_url`. Empty: `payment/verify/` under
     /// `server.public_url`, or under `server.listen` when only this machine reaches it.
     pub callback_url: String,
-    /// Allowed beginnings of `callback_url` and `frontend_callback_url`.
+    /// Allowed prefixes of `callback_url` and `frontend_callback_url`.
     pub callback_urls: Vec<String>,
-    /// Users who may capture and void holds and give payments back, besides those whose account is staff.
+    /// Users who may capture and void holds and refund payments, besides staff accounts.
     pub staff_users: Vec<u64>,
-    /// Seconds between two looks at what is due, 1 to 60.
+    /// Interval in seconds at which due payments are checked: 1 to 60.
     pub reconcile_seconds: u64,
 }
 
@@ -49,7 +49,7 @@ pub enum Unit {
     Irr,
 }
 
-/// Addresses in `callback_urls`.
+/// Most addresses in `callback_urls`.
 const CALLBACK_URLS_MAX: usize = 100;
 
 impl Checker<'_> {
@@ -59,7 +59,7 @@ impl Checker<'_> {
         let accepted = || format!("accepted are {}", config.names_of(ProviderKind::Payment, gateway));
         if config.kind_said(gateway) == Some(ProviderKind::Sms) {
             let text = "is an SMS provider; name it in sms.service";
-            self.refuse("payment.gateway", format!("{gateway:?}"), &format!("{text}. Here {}", accepted()));
+            self.refuse("payment.gateway", format!("{gateway:?}"), &format!("{text}; here {}", accepted()));
         } else if !gateway.is_empty() && gateway != SANDBOX_PAY && config.plugin_of(gateway).is_none() {
             let text = "is not a payment gateway; add [provider.NAME] with its plugin, or name another";
             self.refuse("payment.gateway", format!("{gateway:?}"), &format!("{text}: {}", accepted()));
@@ -68,7 +68,7 @@ impl Checker<'_> {
             self.refuse(
                 &format!("provider.{}", SANDBOX_PAY),
                 "a table".into(),
-                "is built in and has no entry; name yours otherwise",
+                "is built in; choose another name for this entry",
             );
         }
         self.rule("payment.reconcile_seconds", payment.reconcile_seconds, RECONCILE_SECS);
@@ -83,7 +83,7 @@ impl Checker<'_> {
             self.refuse(
                 "payment.callback_urls",
                 format!("{} addresses", payment.callback_urls.len()),
-                &format!("takes at most {}", CALLBACK_URLS_MAX),
+                &format!("must hold at most {}", CALLBACK_URLS_MAX),
             );
         }
         for url in &payment.callback_urls {

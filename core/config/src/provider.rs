@@ -1,4 +1,4 @@
-//! `[plugins]` and `[provider.NAME]`: the accounts at providers, the plugins they use, and what a call may use.
+//! `[plugins]` and `[provider.NAME]`: accounts at providers, their plugins, and the limits of a call.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use crate::setting::{SettingSource, resolve_setting};
 /// The built-in virtual bank.
 pub const SANDBOX_PAY: &str = "SANDBOX_PAY";
 
-/// `[plugins]`: what one call of a plugin may use. Applies to every provider entry.
+/// `[plugins]`: the limits of one plugin call. They apply to every provider entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plugins {
-    /// Calls of all plugins running at once, and the size of the instance pool. Read at start.
+    /// Concurrent calls of all plugins, and the size of the instance pool. Read at start.
     pub calls_max: u32,
-    /// Calls of one provider entry running at once.
+    /// Concurrent calls of one provider entry.
     pub calls_per_provider_max: u32,
-    /// Milliseconds a call waits for its turn before it fails as busy.
+    /// Milliseconds a call waits for a free slot before it fails as busy.
     pub queue_timeout_ms: u64,
-    /// Seconds one call may take, its HTTP requests included.
+    /// Seconds one call may take, HTTP requests included.
     pub wall_time_seconds: u64,
-    /// Milliseconds of computing one call may use.
+    /// Milliseconds of CPU time one call may use.
     pub cpu_time_ms: u64,
     /// Memory of one call, in MiB: 1 to 64.
     pub memory_mib: u32,
-    /// Bytes of one HTTP answer from a provider.
+    /// Bytes of one HTTP response from a provider.
     pub http_response_bytes_max: u64,
 }
 
@@ -49,23 +49,23 @@ impl Default for Plugins {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProviderEntry {
-    /// File name in `data/plugins/` without `.wasm`. May be left out for the names in [`KNOWN_PROVIDERS`].
+    /// File name in `data/plugins/` without `.wasm`. Optional for the names in [`KNOWN_PROVIDERS`].
     pub plugin: Option<String>,
-    /// `sms` or `payment`. May be left out where `sms.service` or `payment.gateway` selects it, and for the names in
+    /// `sms` or `payment`. Optional when `sms.service` or `payment.gateway` selects the entry, and for the names in
     /// [`KNOWN_PROVIDERS`].
     pub kind: Option<ProviderKind>,
-    /// Granted hosts, `name` or `name:port`. Left out: what the plugin asks for, public addresses only.
-    /// A loopback or private address must be granted as that very address.
+    /// Granted hosts, `name` or `name:port`. Default: the hosts the plugin asks for, at public addresses. A loopback
+    /// or private address must be listed literally.
     pub hosts: Option<Vec<String>>,
-    /// Messages handed to it at once; 0: only `plugins.calls_per_provider_max` bounds them.
+    /// Messages in flight at this provider; 0: limited only by `plugins.calls_per_provider_max`.
     pub concurrency_max: u32,
-    /// Messages handed to it in a second; 0: no bound.
+    /// Messages per second to this provider; 0: unlimited.
     pub rate_per_second: u32,
     /// The plugin's own settings; `chelseru plugin inspect` lists them.
     pub settings: BTreeMap<String, SettingSource>,
 }
 
-/// What a provider entry is for.
+/// The purpose of a provider entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderKind {
@@ -73,7 +73,7 @@ pub enum ProviderKind {
     Payment,
 }
 
-/// Provider names of the original and of the trial providers, with the plugin each one means.
+/// Provider names of the original and of the trial providers, with their plugins.
 pub const KNOWN_PROVIDERS: &[(&str, &str)] = &[
     ("SANDBOX_SMS", "sandbox-sms"),
     ("KAVENEGAR_COM", "kavenegar"),
@@ -86,11 +86,12 @@ pub const KNOWN_PROVIDERS: &[(&str, &str)] = &[
 /// The known plugins that take payments.
 const PAYMENT_PLUGINS: [&str; 2] = ["zarinpal", "payping"];
 
-/// The trial SMS provider's plugin: its messages are shown instead of sent.
+/// The plugin of the trial SMS provider, which shows messages instead of sending them.
 pub const SANDBOX_SMS_PLUGIN: &str = "sandbox-sms";
 
 impl Config {
-    /// The plugin file of a provider entry, without `.wasm`; `None` when neither the entry nor its name says.
+    /// The plugin file of a provider entry, without `.wasm`; `None` when neither the entry nor its name determines
+    /// it.
     pub fn plugin_of(&self, name: &str) -> Option<&str> {
         let known = || KNOWN_PROVIDERS.iter().find(|(known, _)| *known == name).map(|(_, plugin)| *plugin);
         match self.provider.get(name) {
@@ -99,7 +100,7 @@ impl Config {
         }
     }
 
-    /// What an entry or a known name says it is for; `None` when neither does.
+    /// The kind that the entry or its known name states; `None` when neither does.
     pub(crate) fn kind_said(&self, name: &str) -> Option<ProviderKind> {
         let entry = self.provider.get(name);
         if let Some(kind) = entry.and_then(|entry| entry.kind) {
@@ -111,7 +112,7 @@ impl Config {
         known.then_some(if payment { ProviderKind::Payment } else { ProviderKind::Sms })
     }
 
-    /// Every name that may stand for a provider of a kind, the one nearest to `found` first.
+    /// Every accepted name for a provider of a kind, nearest to `found` first.
     pub(crate) fn names_of(&self, kind: ProviderKind, found: &str) -> String {
         let mut names: Vec<&str> = self.provider.keys().map(String::as_str).collect();
         names.extend(KNOWN_PROVIDERS.iter().map(|(name, _)| *name));
@@ -125,7 +126,7 @@ impl Config {
         names.join(", ")
     }
 
-    /// The kind of plugin a provider entry must be.
+    /// The kind of plugin that a provider entry needs.
     pub fn kind_of(&self, name: &str) -> &'static str {
         let entry = self.provider.get(name).and_then(|entry| entry.kind);
         let payment = match entry {
@@ -138,7 +139,7 @@ impl Config {
         if payment { "payment" } else { "sms" }
     }
 
-    /// Every provider entry that must load: the ones in the file, and a selected trial provider without one.
+    /// Every provider entry that must load: those in the file, and a selected trial provider without an entry.
     pub fn provider_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.provider.keys().cloned().collect();
         for name in self.sms.service.names() {
@@ -153,7 +154,7 @@ impl Config {
         names
     }
 
-    /// Whether a message to a selected provider is shown instead of sent.
+    /// Returns true when a selected provider shows messages instead of sending them.
     pub fn sandbox_selected(&self) -> bool {
         self.sms.service.names().iter().any(|name| self.plugin_of(name) == Some(SANDBOX_SMS_PLUGIN))
     }
@@ -185,7 +186,7 @@ impl Checker<'_> {
                 self.refuse(
                     &key,
                     format!("{name:?}"),
-                    "a provider's name holds letters, digits, _ and - only",
+                    "must be a name of letters, digits, _ and -",
                 );
             }
             match config.plugin_of(name) {
@@ -197,7 +198,7 @@ impl Checker<'_> {
                         Some(near) => format!("did you mean [provider.{near}]?"),
                         None => format!("add plugin = \"{}\"", name.to_ascii_lowercase().replace('_', "-")),
                     };
-                    let text = "names no plugin, a file in the plugins folder without .wasm";
+                    let text = "needs a plugin (a file in the plugins folder, without .wasm)";
                     self.refuse(&key, "an entry without `plugin`".into(), &format!("{text}; {cure}"));
                 }
                 Some(plugin)

@@ -1,6 +1,6 @@
-//! From the configuration to the domain's rules.
+//! Conversion of the configuration to the domain's rules.
 //!
-//! Pure conversions. The checks have refused what is out of range; a rule that the domain refuses all the same is an
+//! Pure conversions. The checks have already refused values out of range. A rule that the domain still refuses is an
 //! error of the whole configuration, never a silent default.
 
 use std::time::Duration;
@@ -57,9 +57,9 @@ pub fn identity_rules(config: &Config) -> IdentityRules {
     }
 }
 
-/// Tokens under the keys that the configuration names.
+/// Builds the tokens with the configured keys.
 ///
-/// Errors: every key that cannot be used, at its line; never a secret.
+/// Errors: every unusable key, at its line; secrets are not shown.
 pub fn tokens(loaded: &Loaded, master: &MasterKey) -> Result<Tokens, Problems> {
     let auth = &loaded.config.auth;
     let rules = TokenRules {
@@ -108,7 +108,7 @@ fn token_key(
     })
 }
 
-/// The number of a key that is derived from the master key: 3 of `hs256-3`.
+/// The number of a key derived from the master key: 3 for `hs256-3`.
 fn hs256_number(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("hs256-")?;
     digits.parse().ok().filter(|number: &u32| *number >= 1 && digits == number.to_string())

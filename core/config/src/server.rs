@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::read::Checker;
 use crate::{Config, OperatorListen};
 
-/// `[server]`: the listener and the bounds of a connection. All of it is read at start.
+/// `[server]`: the listener and the limits of a connection. Every key is read at start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Address and port; port 0 takes a free one.
+    /// Address and port; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// Prefix of every route, without a slash at the end.
+    /// Prefix of every route, without a trailing slash.
     pub base_path: String,
-    /// Connections open at once; further ones wait in the kernel's queue.
+    /// Open connections; further ones wait in the kernel's queue.
     pub connections_max: u32,
-    /// Seconds a client may take to send a request's head; also how long a kept-alive connection may idle.
+    /// Seconds a client may take to send a request's head, and an idle kept-alive connection stays open.
     pub header_read_timeout_seconds: u64,
     /// Headers in one request; more answer 431.
     pub headers_max: usize,
@@ -29,11 +29,11 @@ pub struct Server {
     pub body_bytes_max: usize,
     /// Seconds a client may take to send a request's body; longer answers 408.
     pub body_read_timeout_seconds: u64,
-    /// Seconds a client may take nothing of a reply before it is dropped; see `timed` for slow readers.
+    /// Seconds a client may accept no bytes of a reply before it is disconnected; see `timed` for slow readers.
     pub write_timeout_seconds: u64,
-    /// Seconds given to requests in flight when the gateway is told to stop.
+    /// Seconds that requests in flight get when the gateway stops.
     pub shutdown_timeout_seconds: u64,
-    /// Networks or addresses of proxies whose `Forwarded` and `X-Forwarded-For` name the client. Empty: nobody's.
+    /// Networks or addresses of proxies whose `Forwarded` and `X-Forwarded-For` are trusted. Empty: none.
     pub trusted_proxies: Vec<String>,
     /// Scheme and host under which clients reach the gateway, for links. Empty: what the request names.
     pub public_url: String,
@@ -103,16 +103,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[data]`: where the gateway keeps what it writes.
+/// `[data]`: the folder of everything the gateway writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// The data folder, relative to the configuration file: database, plugins, cache, keys. Read at start.
+    /// The data folder (database, plugins, cache, keys), relative to the configuration file. Read at start.
     pub dir: PathBuf,
     /// Memory for the database's page cache, in MiB. Read at start.
     pub cache_mib: u64,
-    /// Free space of the disk that is kept for logins and payments, in MiB: below it, uploads and messages answer 507.
-    /// 0 keeps none. Default: 256, but at most a quarter of the disk.
+    /// Free disk space kept for logins and payments, in MiB. Below it, uploads and messages answer 507. 0 keeps none.
+    /// Default: 256, but at most a quarter of the disk.
     pub disk_reserve_mib: Option<u64>,
 }
 
@@ -126,7 +126,7 @@ impl Default for Data {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
-    /// Records kept; the oldest go first. 1000 to 10000000.
+    /// Records kept; the oldest are removed first. 1000 to 10000000.
     pub records_max: u64,
 }
 

@@ -1,11 +1,11 @@
-//! A value that may stand in the file, in the environment or in a file of its own.
+//! A value in the file, in the environment or in a file of its own.
 
 use std::path::{Path, PathBuf};
 
 use serde::de::{Error as _, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A setting's value: in the file, in the environment, or in a file of its own.
+/// A setting's value or its source.
 #[derive(Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum SettingSource {
@@ -13,7 +13,7 @@ pub enum SettingSource {
     Env {
         env: String,
     },
-    /// `{ file = "path" }`: relative to the configuration file; a last line break does not count.
+    /// `{ file = "path" }`: relative to the configuration file; a trailing line break is dropped.
     File {
         file: PathBuf,
     },
@@ -23,7 +23,8 @@ pub enum SettingSource {
 }
 
 impl<'de> Deserialize<'de> for SettingSource {
-    /// By hand, because a derived untagged enum also reads lists, and its error would repeat what may be a secret.
+    /// Written by hand, because a derived untagged enum also accepts lists, and its error would repeat a possible
+    /// secret.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SourceVisitor;
         impl<'de> Visitor<'de> for SourceVisitor {
@@ -63,7 +64,7 @@ impl<'de> Deserialize<'de> for SettingSource {
 }
 
 impl std::fmt::Debug for SettingSource {
-    /// Names the source, never the value.
+    /// Prints the source, never the value.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SettingSource::Env { env } => write!(f, "env {env}"),

@@ -1,4 +1,4 @@
-//! `[sms]` and `[sms.shield]`: which providers carry messages, in which order, and how many.
+//! `[sms]` and `[sms.shield]`: the providers of messages, their order, and the limits.
 
 use std::collections::BTreeMap;
 
@@ -9,39 +9,38 @@ use serde::{Deserialize, Serialize};
 use crate::read::Checker;
 use crate::{Config, ProviderKind, SANDBOX_PAY};
 
-/// `[sms]`: which providers carry messages, in which order.
+/// `[sms]`: the providers of messages, and their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sms {
-    /// A provider entry's name, or a list that is tried in order.
+    /// A provider entry's name, or a list, tried in order.
     pub service: OneOrMany,
-    /// Minutes a notice is worth sending; after that it expires. 1 to 1440.
+    /// Minutes until an unsent message expires: 1 to 1440.
     pub notice_minutes: u64,
-    /// Seconds of one round over the providers, which is how long `message/send/` waits: 1 to 60.
+    /// Seconds of one pass over the providers, and so the time limit of `message/send/`: 1 to 60.
     pub round_seconds: u64,
-    /// Seconds before a message that could not be sent is tried again; doubles each time. 1 to 3600.
+    /// Seconds before the first retry of an unsent message; each retry doubles it. 1 to 3600.
     pub retry_seconds_min: u64,
-    /// The longest such delay: 1 to 3600.
+    /// Longest retry delay in seconds: 1 to 3600.
     pub retry_seconds_max: u64,
-    /// Seconds for which a code that no provider took is tried again while `otp/send/` waits; its text is in no
-    /// record, so nobody could do it later. 0 to 30; 0: not.
+    /// Seconds for which `otp/send/` retries a code that no provider took. The queue cannot do it later, because the
+    /// text is in no record. 0 to 30; 0: no retry.
     pub otp_retry_seconds: u64,
-    /// Waiting messages sent at once: 1 to 1024.
+    /// Messages sent concurrently from the queue: 1 to 1024.
     pub workers_max: usize,
-    /// Messages that may wait; one more answers 503. 1 to 10000000.
+    /// Queued messages; one more answers 503. 1 to 10000000.
     pub queue_max: u64,
-    /// Idempotency keys remembered, each for 24 hours; one more answers 503. 1 to 10000000.
+    /// Idempotency keys kept, each for 24 hours; one more answers 503. 1 to 10000000.
     pub idempotency_keys_max: u64,
-    /// Days a message stays on record after it was made: 1 to 3650.
+    /// Days a message's record is kept: 1 to 3650.
     pub keep_days: u64,
-    /// Failures of a provider in a row that open its circuit: 1 to 1000.
+    /// Consecutive failures that open a provider's circuit: 1 to 1000.
     pub circuit_failures: u32,
-    /// Seconds an open circuit keeps a provider from being asked; doubles up to eightfold while it goes on
-    /// failing. 1 to 3600.
+    /// Seconds a circuit stays open; doubles up to eightfold while failures continue. 1 to 3600.
     pub circuit_open_seconds: u64,
-    /// Caps on codes, against SMS bombing.
+    /// Limits of codes, against SMS bombing.
     pub shield: Shield,
-    /// Logical template name -> provider entry name -> the provider's own template id.
+    /// Template name -> provider entry name -> the provider's own template id.
     pub templates: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -66,7 +65,7 @@ impl Default for Sms {
     }
 }
 
-/// `[sms.shield]`: caps on the codes that anybody may ask for with `otp/send/`; one more answers 429. An hour and a
+/// `[sms.shield]`: limits of the codes that anybody may request with `otp/send/`; one more answers 429. An hour and a
 /// day are the last 60 minutes and 24 hours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -77,15 +76,15 @@ pub struct Shield {
     pub number_per_hour_max: u32,
     /// Codes to one number in a day: 1 to 1000.
     pub number_per_day_max: u32,
-    /// Codes asked for by one address in an hour. Mobile networks put many people behind one.
+    /// Codes requested by one address in an hour. Mobile networks put many people behind one address.
     pub address_per_hour_max: u32,
-    /// Codes asked for by one network (/24, /64) in an hour.
+    /// Codes requested by one network (/24, /64) in an hour.
     pub network_per_hour_max: u32,
-    /// Codes to numbers that differ in their last four digits only, in an hour.
+    /// Codes to numbers that share all but their last four digits, in an hour.
     pub prefix_per_hour_max: u32,
-    /// Codes in an hour, over all.
+    /// Codes in total, in an hour.
     pub total_per_hour_max: u32,
-    /// Codes to a prefix in an hour from which its share of logins is looked at.
+    /// Codes to a prefix in an hour before its login rate is checked.
     pub ratio_codes_min: u32,
     /// Percent of a prefix's codes that must lead to a login; below it the prefix is slowed. 0 to 100; 0: never.
     pub ratio_percent_min: u32,
@@ -140,7 +139,7 @@ impl Checker<'_> {
             let accepted = || format!("accepted are {}", config.names_of(ProviderKind::Sms, name));
             if name == SANDBOX_PAY || config.kind_said(name) == Some(ProviderKind::Payment) {
                 let text = "is a payment gateway; name it in payment.gateway";
-                self.refuse("sms.service", found, &format!("{text}. Here {}", accepted()));
+                self.refuse("sms.service", found, &format!("{text}; here {}", accepted()));
             } else if config.plugin_of(name).is_none() {
                 let text = "is not a provider; add [provider.NAME] with its plugin, or name another";
                 self.refuse("sms.service", found, &format!("{text}: {}", accepted()));
@@ -162,7 +161,7 @@ impl Checker<'_> {
                 }
             }
         }
-        // Every template may be asked for by its name, so each needs every provider that may carry it.
+        // A caller may name any template, so each template needs an id for every selected provider.
         for (template, ids) in &config.sms.templates {
             for name in names.iter().filter(|name| !ids.contains_key(*name)) {
                 self.refuse(

@@ -1,9 +1,9 @@
-//! Addresses that payers are sent to.
+//! Addresses that payers may be sent to.
 
 use std::net::Ipv6Addr;
 
-/// Whether an address may be where payers are sent: it is http or https, names no user, and begins with an allowed
-/// one up to a boundary of its path.
+/// Returns true when payers may be sent to an address: it is http or https, names no user, and has an allowed prefix
+/// that ends at a boundary of its path.
 pub fn is_allowed(url: &str, allowed: &[String]) -> bool {
     let Some(asked) = parts(url) else { return false };
     allowed.iter().filter_map(|prefix| parts(prefix)).any(|prefix| {
@@ -16,9 +16,9 @@ pub fn is_allowed(url: &str, allowed: &[String]) -> bool {
 
 /// Scheme, host with port, and path of an absolute http or https address without a user name.
 ///
-/// `None` for everything that browsers and this program could read differently.
+/// `None` for everything that browsers and this program could parse differently.
 pub fn parts(url: &str) -> Option<(String, String, String)> {
-    // Backslashes are slashes to browsers; spaces and controls vanish or end a header.
+    // Browsers treat backslashes as slashes; spaces and controls vanish or end a header.
     if !url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\<>^`\"{}|".contains(&byte)) {
         return None;
     }
@@ -31,7 +31,7 @@ pub fn parts(url: &str) -> Option<(String, String, String)> {
     let (authority, rest) = rest.split_at(end);
     let path = rest.split('?').next().unwrap_or_default();
     let path = if path.is_empty() { "/" } else { path };
-    // `..` would leave the allowed path again.
+    // `..` would leave the allowed path.
     let dots =
         |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
     if !is_authority(authority) || path.split('/').any(dots) {
@@ -40,12 +40,12 @@ pub fn parts(url: &str) -> Option<(String, String, String)> {
     Some((scheme, authority.to_ascii_lowercase(), path.to_owned()))
 }
 
-/// Whether a text is scheme and host of an http or https address, in lower case and without a path.
+/// Returns true for scheme and host of an http or https address, in lower case and without a path.
 pub(crate) fn is_origin(text: &str) -> bool {
     parts(text).is_some_and(|(scheme, authority, _)| text == format!("{scheme}://{authority}"))
 }
 
-/// A host's name or address, and maybe a port.
+/// A host's name or address, with an optional port.
 pub fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),

@@ -1,4 +1,4 @@
-//! `[webhooks]`: who is told of payments and wallets.
+//! `[webhooks]`: the receivers of payment and wallet events.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,15 @@ use crate::read::Checker;
 use crate::url::parts as payment_parts;
 use crate::{Config, SettingSource};
 
-/// `[webhooks]`: an edit applies to events from then on; what waits for an endpoint that was removed stays until it
-/// is too old.
+/// `[webhooks]`. An edit applies to later events. Events queued for a removed endpoint stay until they are too old.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhooks {
-    /// Days for which events are kept, to be listed and replayed.
+    /// Days for which events can be listed and replayed.
     pub keep_days: u64,
-    /// Events kept at most; past it the oldest are removed, told or not.
+    /// Stored events; past it the oldest are removed, delivered or not.
     pub events_max: u64,
-    /// By name.
+    /// Endpoints by name.
     pub endpoints: BTreeMap<String, Endpoint>,
 }
 
@@ -40,15 +39,15 @@ pub struct Endpoint {
     pub url: String,
     /// `whsec_` and Base64 of 24 to 64 bytes; `chelseru webhooks secret` makes one.
     pub secret: SettingSource,
-    /// Kinds of events it wants; empty: all.
+    /// Event kinds to deliver; empty: all.
     #[serde(default)]
     pub events: Vec<String>,
-    /// Hosts it may be at, private addresses by name; empty: the host of `url`, at a public address.
+    /// Allowed hosts, private addresses by name. Empty: the host of `url`, at a public address.
     #[serde(default)]
     pub hosts: Vec<String>,
 }
 
-/// Endpoints that may be configured.
+/// Most endpoints.
 const ENDPOINTS_MAX: usize = 50;
 
 impl Checker<'_> {
@@ -59,13 +58,13 @@ impl Checker<'_> {
         let most = ENDPOINTS_MAX;
         if webhooks.endpoints.len() > most {
             let found = format!("{} endpoints", webhooks.endpoints.len());
-            self.refuse("webhooks.endpoints", found, &format!("takes at most {most}"));
+            self.refuse("webhooks.endpoints", found, &format!("must hold at most {most}"));
         }
         for (name, endpoint) in &webhooks.endpoints {
             let key = format!("webhooks.endpoints.{name}");
             let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
             if !(1..=64).contains(&name.len()) || !name.bytes().all(word) {
-                let accepted = "a webhook's name has 1 to 64 letters, digits, _ and -";
+                let accepted = "must be a name of 1 to 64 letters, digits, _ and -";
                 self.refuse(&key, format!("{name:?}"), accepted);
             }
             if payment_parts(&endpoint.url).is_none() {
@@ -73,11 +72,11 @@ impl Checker<'_> {
                 self.refuse(&format!("{key}.url"), format!("{:?}", endpoint.url), accepted);
             }
             for kind in endpoint.events.iter().filter(|kind| !webhook::KINDS.contains(&kind.as_str())) {
-                let accepted = format!("holds kinds of events; accepted are {}", webhook::KINDS.join(", "));
+                let accepted = format!("is not an event kind; accepted are {}", webhook::KINDS.join(", "));
                 self.refuse(&format!("{key}.events"), format!("{kind:?}"), &accepted);
             }
             if matches!(endpoint.secret, SettingSource::Text(_)) {
-                let advice = "is a secret in the file; better is { env = \"NAME\" } or { file = \"path\" }";
+                let advice = "is a secret in plain text; prefer { env = \"NAME\" } or { file = \"path\" }";
                 let warning = self.source.problem(&format!("{key}.secret"), None, advice);
                 self.warnings.push(warning);
             }

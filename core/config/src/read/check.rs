@@ -1,4 +1,4 @@
-//! The checks of values, which report all of their problems together.
+//! Checks of values, which report all problems together.
 
 use std::fmt::Display;
 
@@ -14,7 +14,7 @@ pub(crate) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Every section's own check, in the order of the file.
+    /// Runs every section's check, in the order of the file.
     pub(crate) fn check(&mut self, config: &Config) {
         self.check_server(config);
         self.check_auth(config);
@@ -33,7 +33,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Holds a value against a rule's own range.
+    /// Checks a value against a rule's range.
     pub(crate) fn rule<T: Copy + PartialOrd + Display>(&mut self, key: &str, found: T, range: Range<T>) {
         if !range.contains(found) {
             self.refuse(key, found.to_string(), &format!("must be {range}"));
@@ -44,7 +44,7 @@ impl Checker<'_> {
         self.problems.push(self.source.problem(key, Some(found), message));
     }
 
-    /// A rule that the domain refuses.
+    /// Reports a rule that the domain refuses.
     pub(crate) fn refuse_rule(&mut self, key: &str, error: &RuleError) {
         self.refuse(key, error.found.clone(), &format!("must be {}", error.accepted));
     }

@@ -1,4 +1,4 @@
-//! Where keys and values stand in a file.
+//! Positions of keys and values in a file.
 
 use std::ops::Range;
 
@@ -6,12 +6,12 @@ use toml_edit::TableLike;
 
 pub(super) type Document = toml_edit::Document<String>;
 
-/// `None` when the text is not TOML.
+/// Returns `None` when the text is not TOML.
 pub(super) fn parse(text: &str) -> Option<Document> {
     Document::parse(text.to_owned()).ok()
 }
 
-/// A key, as deep as it could be found.
+/// A key, as deep as it was found.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     pub(super) path: Vec<String>,
@@ -22,20 +22,20 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Dotted.
+    /// The dotted key.
     pub(super) fn key(&self) -> String {
         self.path.join(".")
     }
 }
 
-/// The key whose name or value stands at an offset.
+/// Finds the key whose name or value covers an offset.
 pub(super) fn at(document: &Document, offset: usize) -> Place {
     let mut place = Place::default();
     descend(document.as_table(), offset, &mut place);
     place
 }
 
-/// Whether the offset was found in the table or below it.
+/// Returns true when the offset lies in this table or below it.
 fn descend(table: &dyn TableLike, offset: usize, place: &mut Place) -> bool {
     for (name, _) in table.iter() {
         let Some((key, item)) = table.get_key_value(name) else { continue };
@@ -56,7 +56,7 @@ fn descend(table: &dyn TableLike, offset: usize, place: &mut Place) -> bool {
     false
 }
 
-/// Where a dotted key begins, and whether all of it is there; else the place of its nearest table.
+/// The start of a dotted key, and whether the whole key exists; otherwise the start of its nearest table.
 pub(super) fn find(document: &Document, key: &str) -> (Option<usize>, bool) {
     let mut table: Option<&dyn TableLike> = Some(document.as_table());
     let mut start = None;

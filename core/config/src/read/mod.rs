@@ -1,8 +1,8 @@
 //! Reading, locating and checking a configuration file.
 //!
-//! Every problem names file, line, key, the value that was found and what is accepted. Mistakes of shape (syntax,
-//! unknown keys, wrong types) are reported together, and when there are none, all values that are not accepted. A
-//! secret's value never appears in a problem.
+//! Every problem names file, line, key, found value and accepted values. Mistakes of shape (syntax, unknown keys,
+//! wrong types) are reported together; values are checked only when there are none. A secret's value never appears in
+//! a problem.
 
 mod problem;
 
@@ -37,21 +37,21 @@ pub struct Loaded {
 impl Config {
     /// Reads and checks a file.
     ///
-    /// Errors: [`Problems`], when it cannot be read, is not TOML, has a key that is not known, or a value that
-    /// is not accepted.
+    /// Errors: [`Problems`] when the file cannot be read, is not TOML, has an unknown key, or holds a value that is
+    /// not accepted.
     pub fn load(path: &Path) -> Result<Loaded, Problems> {
         let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
         Config::parse_bytes(path, bytes)
     }
 
-    /// [`Config::load`] on bytes that were already read.
+    /// [`Config::load`] on bytes that are already in memory.
     pub fn parse_bytes(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Problems> {
         let text = String::from_utf8(bytes)
             .map_err(|error| not_utf8(path, error.as_bytes(), &error.utf8_error()))?;
         Config::parse(path, text)
     }
 
-    /// [`Config::load`] on a text that was already read.
+    /// [`Config::load`] on a text that is already in memory.
     pub fn parse(path: &Path, text: String) -> Result<Loaded, Problems> {
         let source = Source { path: path.to_owned(), document: document::parse(&text), text };
         let config = shape::read(&source)?;
@@ -63,7 +63,7 @@ impl Config {
     }
 }
 
-/// A file that cannot be read at all.
+/// The problem of a file that cannot be read at all.
 pub fn unreadable(path: &Path, error: &std::io::Error) -> Problems {
     Problems(vec![Problem {
         file: path.to_owned(),
@@ -81,7 +81,7 @@ fn not_utf8(path: &Path, bytes: &[u8], error: &std::str::Utf8Error) -> Problems 
         line: Some(bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1),
         key: String::new(),
         found: Some(format!("byte 0x{:02x} at offset {at}", bytes[at])),
-        message: "is not UTF-8; save the file with the encoding UTF-8".to_owned(),
+        message: "is not UTF-8; save the file as UTF-8".to_owned(),
     }])
 }
 

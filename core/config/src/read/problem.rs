@@ -1,9 +1,9 @@
-//! What is wrong with a configuration file, and where.
+//! Problems of a configuration file, with their positions.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing that is wrong, or worth a warning.
+/// One error or warning.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     pub file: PathBuf,
@@ -11,9 +11,9 @@ pub struct Problem {
     pub line: Option<usize>,
     /// Dotted: `auth.otp_length`.
     pub key: String,
-    /// As found; `None` when it is missing or secret.
+    /// `None` when the value is missing or secret.
     pub found: Option<String>,
-    /// What is wrong and what would be accepted.
+    /// What is wrong, and what is accepted.
     pub message: String,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a file: at least one problem.
+/// All problems of a file, at least one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problems(pub Vec<Problem>);
 

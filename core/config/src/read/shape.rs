@@ -1,7 +1,8 @@
 //! Mistakes in a file's shape: syntax, unknown keys, wrong types.
 //!
-//! The parser stops at the first mistake. So each mistake is noted, its key is blanked out in a copy of the text, and
-//! the copy is read again. Blanking keeps every offset, so that lines stay true. A secret is never repeated.
+//! The parser stops at the first mistake. Each mistake is therefore recorded, its key is blanked out in a copy of the
+//! text, and the copy is parsed again. Blanking keeps every offset, so line numbers stay correct. A secret is never
+//! repeated.
 
 use std::ops::Range;
 
@@ -9,10 +10,10 @@ use super::words::{self, Mistake};
 use super::{Problem, Problems, Source, document};
 use crate::Config;
 
-/// Mistakes that are reported at once.
+/// Most mistakes reported at once.
 const PROBLEMS_MAX: usize = 20;
 
-/// Reads the file, or says everything that is wrong with its shape.
+/// Parses the file, or reports every mistake of its shape.
 pub(super) fn read(source: &Source) -> Result<Config, Problems> {
     let mut text = source.text.clone();
     let mut problems: Vec<Problem> = Vec::new();
@@ -24,7 +25,7 @@ pub(super) fn read(source: &Source) -> Result<Config, Problems> {
         };
         let at = error.span().unwrap_or(0..0);
         let whole = document::parse(&text);
-        // Blanking a key may break what the file had right; that is no mistake of its author.
+        // Blanking a key can break a correct file; that is not the author's mistake.
         if whole.is_none() && source.document.is_some() {
             break;
         }
@@ -42,7 +43,7 @@ pub(super) fn read(source: &Source) -> Result<Config, Problems> {
     Err(Problems(problems))
 }
 
-/// A key that the configuration does not have, or a value of the wrong type.
+/// Reports an unknown key or a value of the wrong type.
 fn wrong_key(
     source: &Source,
     whole: &document::Document,
@@ -62,7 +63,7 @@ fn wrong_key(
     };
     let missing = message.starts_with("missing field");
     let blank = match (place.start, place.value) {
-        // The table lacks a key: the rest of it is read, its own value is not there to be blanked.
+        // The table lacks a key, so there is no value to blank; the rest of the table is still read.
         _ if missing => None,
         (Some(start), Some(value)) => Some(start..value.end),
         (Some(_), None) => Some(table_lines(&source.text, offset)),
@@ -71,10 +72,10 @@ fn wrong_key(
     (problem, blank)
 }
 
-/// Text that is not TOML.
+/// Reports text that is not TOML.
 fn wrong_syntax(source: &Source, offset: usize, message: &str) -> (Problem, Option<Range<usize>>) {
     let line_start = source.text[..offset.min(source.text.len())].rfind('\n').map_or(0, |at| at + 1);
-    // At the end of a line that stops too early, the parser points behind the line break.
+    // When a line ends too early, the parser points behind its line break.
     let line_start = match source.text[line_start..].lines().next().unwrap_or_default().trim() {
         "" => source.text[..line_start].trim_end().rfind('\n').map_or(0, |at| at + 1),
         _ => line_start,
@@ -102,7 +103,7 @@ fn wrong_syntax(source: &Source, offset: usize, message: &str) -> (Problem, Opti
         found: value.filter(|value| !secret && !value.is_empty()).map(str::to_owned),
         message,
     };
-    // Only a pair that ends on its line can be taken out without changing what follows.
+    // Only a pair that ends on its line can be blanked without changing what follows.
     let whole = value.is_some_and(|value| {
         let open = |from, to| value.matches(from).count() > value.matches(to).count();
         !value.contains("\"\"\"") && !value.contains("'''") && !open('[', ']') && !open('{', '}')
@@ -110,14 +111,14 @@ fn wrong_syntax(source: &Source, offset: usize, message: &str) -> (Problem, Opti
     (problem, whole.then(|| line_start..line_start + line.len()))
 }
 
-/// The line of a key's first appearance, in front of its second.
+/// The line where a duplicate key first appears.
 fn first_line(source: &Source, second: usize, key: &str) -> Option<usize> {
     let before = document::parse(&source.text[..second])?;
     let (start, whole) = document::find(&before, key);
     start.filter(|_| whole).map(|start| source.line_at(start))
 }
 
-/// From a table's header to the next one.
+/// The lines from a table's header to the next header.
 fn table_lines(text: &str, offset: usize) -> Range<usize> {
     let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
     let mut end = start;
@@ -136,7 +137,7 @@ fn blank_out(text: &mut String, range: Range<usize>) {
     text.replace_range(range, &blanked);
 }
 
-/// Whether a value may be a secret: settings of providers, whatever else stands in an entry, and keys.
+/// Returns true when a value may be a secret: any value in a provider entry, and any key material.
 fn is_secret(path: &[String]) -> bool {
     const PROVIDER: [&str; 5] = ["plugin", "kind", "hosts", "concurrency_max", "rate_per_second"];
     const ENDPOINT: [&str; 3] = ["url", "events", "hosts"];

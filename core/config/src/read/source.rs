@@ -12,8 +12,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// A problem at a dotted key; the nearest table that exists gives the line when the key itself is not in
-    /// the file.
+    /// Builds a problem at a dotted key. A key that is not in the file gets the line of its nearest existing table.
     pub fn problem(&self, key: &str, found: Option<String>, message: impl Into<String>) -> Problem {
         Problem {
             file: self.path.clone(),
@@ -29,7 +28,7 @@ impl Source {
         start.map(|start| self.line_at(start))
     }
 
-    /// The line of a table's header, when the file has that table.
+    /// The line of a table's header, if the file has that table.
     pub fn line_of_table(&self, key: &str) -> Option<usize> {
         match document::find(self.document.as_ref()?, key) {
             (Some(start), true) => Some(self.line_at(start)),

@@ -1,4 +1,4 @@
-//! What a broken file says.
+//! Messages for broken files.
 
 use std::path::Path;
 
@@ -145,7 +145,7 @@ fn keys_that_wait_for_a_restart_are_named() {
     assert_eq!(Config::default().restart_keys(&next), ["server.body_bytes_max", "plugins.calls_max"]);
 }
 
-/// What a text is refused with, all in one.
+/// Compares the problems of a text with the expected list.
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
     assert_eq!(problems(text), expected, "{text}");
@@ -190,11 +190,11 @@ fn digits_and_quotes_of_other_keyboards_are_named() {
 fn a_key_that_is_set_twice_names_the_first_line() {
     check(
         "[auth]\notp_length = 5\n# again\notp_length = 6\n",
-        &["config.toml:4: auth.otp_length = 6: is set before, on line 2; remove one of the two"],
+        &["config.toml:4: auth.otp_length = 6: duplicate key, first set on line 2; remove one of the two"],
     );
     check(
         "[auth]\notp_length = 5\n[sms]\n[auth]\notp_length = 6\n",
-        &["config.toml:4: auth: is set before, on line 1; remove one of the two"],
+        &["config.toml:4: auth: duplicate key, first set on line 1; remove one of the two"],
     );
 }
 
@@ -207,7 +207,7 @@ fn a_file_that_is_not_utf_8_names_the_byte() {
     };
     assert_eq!(
         found.to_string(),
-        "config.toml:2 = byte 0xe9 at offset 19: is not UTF-8; save the file with the encoding UTF-8"
+        "config.toml:2 = byte 0xe9 at offset 19: is not UTF-8; save the file as UTF-8"
     );
 }
 
@@ -218,13 +218,13 @@ fn a_provider_of_the_wrong_kind_names_its_place() {
     );
     assert!(
         found[0].starts_with(
-            "config.toml:2: payment.gateway = \"KAVENEGAR_COM\": is an SMS provider; name it in sms.service."
+            "config.toml:2: payment.gateway = \"KAVENEGAR_COM\": is an SMS provider; name it in sms.service;"
         ),
         "{found:#?}"
     );
     assert!(
         found[1].starts_with(
-            "config.toml:4: sms.service = \"ZARINPAL_COM\": is a payment gateway; name it in payment.gateway."
+            "config.toml:4: sms.service = \"ZARINPAL_COM\": is a payment gateway; name it in payment.gateway;"
         ),
         "{found:#?}"
     );
@@ -236,15 +236,15 @@ fn an_entry_without_a_plugin_says_what_to_add() {
     check(
         "[provider.MY_SMS]\n",
         &[
-            "config.toml:1: provider.MY_SMS = an entry without `plugin`: names no plugin, a file in the plugins folder \
-         without .wasm; add plugin = \"my-sms\"",
+            "config.toml:1: provider.MY_SMS = an entry without `plugin`: needs a plugin (a file in the plugins folder, \
+         without .wasm); add plugin = \"my-sms\"",
         ],
     );
     check(
         "[provider.KAVENEGAR_CO]\n",
         &[
-            "config.toml:1: provider.KAVENEGAR_CO = an entry without `plugin`: names no plugin, a file in the plugins folder \
-         without .wasm; did you mean [provider.KAVENEGAR_COM]?",
+            "config.toml:1: provider.KAVENEGAR_CO = an entry without `plugin`: needs a plugin (a file in the plugins folder, \
+         without .wasm); did you mean [provider.KAVENEGAR_COM]?",
         ],
     );
 }

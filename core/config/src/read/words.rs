@@ -1,4 +1,4 @@
-//! What a mistake of shape is called, and how it is mended.
+//! The messages for mistakes of shape, each with its cure.
 
 use crate::Config;
 
@@ -8,7 +8,7 @@ pub(super) struct Mistake<'a> {
     pub(super) found: Option<&'a str>,
 }
 
-/// The sentence for a key that is not known or a value of the wrong type, from the parser's own message.
+/// The message for an unknown key or a value of the wrong type, derived from the parser's own message.
 pub(super) fn wrong_key(mistake: &Mistake<'_>, message: &str, secret: bool) -> String {
     let named = backquoted(message);
     if let (Some(name), true) = (named.first(), message.starts_with("unknown field")) {
@@ -51,7 +51,7 @@ pub(super) fn wrong_key(mistake: &Mistake<'_>, message: &str, secret: bool) -> S
     format!("must be {accepted}{}", cure.unwrap_or_default())
 }
 
-/// The sentence for text that is not TOML. `first`: the line of the same key's first appearance.
+/// The message for text that is not TOML. `first`: the line where the same key first appears.
 pub(super) fn wrong_syntax(
     mistake: &Mistake<'_>,
     message: &str,
@@ -59,7 +59,7 @@ pub(super) fn wrong_syntax(
     secret: bool,
 ) -> String {
     if let Some(line) = first {
-        return format!("is set before, on line {line}; remove one of the two");
+        return format!("duplicate key, first set on line {line}; remove one of the two");
     }
     let found = mistake.found.unwrap_or_default();
     if let Some(quote) = found.chars().find(|c| "“”„‟‘’‚«»".contains(*c)) {
@@ -73,7 +73,7 @@ pub(super) fn wrong_syntax(
     }
     let message = message.replace('\n', "; ");
     if mistake.found == Some("") {
-        return format!("has no value ({message}); \"\" is the empty text");
+        return format!("has no value ({message}); write \"\" for an empty text");
     }
     format!("is not TOML: {message}")
 }
@@ -107,21 +107,22 @@ fn sections_with(name: &str) -> Vec<String> {
     sections.iter().filter(|(_, keys)| has(keys)).map(|(section, _)| format!("[{section}]")).collect()
 }
 
-/// The nearest first.
+/// Sorts by edit distance, nearest first.
 fn by_distance<'a>(name: &str, names: &[&'a str]) -> Vec<&'a str> {
     let mut names = names.to_vec();
     names.sort_by_key(|other| distance(name, other));
     names
 }
 
-/// Whether one name may be a slip of the other: two characters or a third of it differ, or it is the other's beginning.
+/// Returns true when one name may be a slip of the other: at most two characters or a third of it differ, or one is a
+/// prefix of the other.
 pub(crate) fn is_near(name: &str, other: &str) -> bool {
     let longer = name.chars().count().max(other.chars().count());
     longer >= 4 && distance(name, other) <= (longer / 3).max(2)
         || (name.len() >= 4 && other.starts_with(name))
 }
 
-/// Characters to insert, remove or replace (Levenshtein).
+/// The Levenshtein distance: characters to insert, remove or replace.
 pub(crate) fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
