@@ -66,12 +66,12 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     assert!(logins.load(Ordering::Relaxed) > 0);
 
     let (done, text) = ask(&["backup", "first"]);
-    assert!(!done && text.contains("is there already"), "{text}");
+    assert!(!done && text.contains("exists already"), "{text}");
     std::fs::create_dir(at.join("other.part")).expect("a folder");
     let (done, text) = ask(&["backup", "other"]);
     assert!(!done && text.contains("other.part") && at.join("other.part").exists(), "{text}");
     let (done, text) = ask(&["backup", "data/inside"]);
-    assert!(!done && text.contains("lies in the data folder"), "{text}");
+    assert!(!done && text.contains("lies inside the data folder"), "{text}");
     let (done, text) = ask(&["backup", "nowhere/deep"]);
     assert!(!done && text.contains("nowhere"), "{text}");
     // The route is nobody's without the token in the data folder.
@@ -105,7 +105,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     assert!(!done && text.contains("was cut off"), "{text}");
     std::fs::remove_dir_all(at.join("data")).expect("removed");
     let (done, text) = command(at, &["restore", "second"]);
-    assert!(done && text.contains("the ledger is right"), "{text}");
+    assert!(done && text.contains("the ledger is verified"), "{text}");
     assert_eq!(std::fs::read(at.join("data/uploads/aa/file")).expect("a file"), b"uploaded");
     let served = Served::start(at);
     let sessions = async |access: &str| {

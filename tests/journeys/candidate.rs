@@ -477,7 +477,7 @@ async fn check_of_a_running_gateway_warns_of_no_port_of_its_own() {
     std::fs::write(&file, format!("[server]\nlisten = \"{address}\"\n")).expect("a file");
     let report = cli::check_file(&file).await.expect("accepted");
     assert!(
-        report.warnings.iter().any(|warning| warning.contains("cannot be listened on now")),
+        report.warnings.iter().any(|warning| warning.contains("cannot listen now")),
         "{:?}",
         report.warnings
     );

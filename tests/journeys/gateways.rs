@@ -621,7 +621,7 @@ async fn a_payment_is_given_back_by_asking_its_gateway() {
     assert_eq!(open.body["payment"]["reversal"]["state"], "open", "{open:?}");
     // Its gateway cannot go meanwhile.
     shop.gateway.edit_config(&street.without_zarinpal());
-    let refused = |status: &Value| status["config"]["last_error"].to_string().contains("1 to give back");
+    let refused = |status: &Value| status["config"]["last_error"].to_string().contains("1 pending reversals");
     shop.gateway.wait_for("the refusal", refused).await;
     street.clock.advance(Duration::from_secs(60));
     let until = std::time::Instant::now() + chelseru_tests::PATIENCE;

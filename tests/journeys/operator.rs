@@ -679,5 +679,5 @@ fn a_password_may_come_from_standard_input() {
     assert_eq!(String::from_utf8_lossy(&weak.stderr).trim(), "This password is too common.");
     let made = create("kavir darya 7\n");
     assert!(made.status.success(), "{made:?}");
-    assert_eq!(String::from_utf8_lossy(&made.stdout).trim(), "user root was made with all rights");
+    assert_eq!(String::from_utf8_lossy(&made.stdout).trim(), "user root was created with all rights");
 }

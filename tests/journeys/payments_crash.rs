@@ -150,7 +150,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
         0..16 => "the last posting should be",
         _ => "posting 1 is missing",
     };
-    assert!(!right && text.contains(&format!("the ledger differs: {missing}")), "{text}");
+    assert!(!right && text.contains(&format!("the ledger is inconsistent: {missing}")), "{text}");
 }
 
 /// `chelseru ledger verify`: whether it is content, and what it says.

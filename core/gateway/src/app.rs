@@ -1,9 +1,9 @@
-//! What requests and background tasks share.
+//! State shared by requests and background tasks.
 //!
-//! [`App`] is made once; [`Live`] is the part of it that a reload replaces, as one `Arc`, so that a request sees one
+//! [`App`] is built once. [`Live`] is the part that a reload replaces, as one `Arc`, so a request sees one
 //! configuration from start to end.
 //!
-//! Not here: how it is built (`server`), what a reload prepares (`candidate`), routes (`chelseru-http`).
+//! Not here: building it (`server`), preparing a reload (`candidate`), routes (`chelseru-http`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,11 +45,11 @@ use crate::services::Services;
 use crate::store_watch::{self, RecordCount};
 use crate::{messages, payments};
 
-/// What requests share.
+/// State shared by all requests.
 pub struct App {
     pub store: Store,
     pub registry: Arc<Registry>,
-    /// Delivery reports that providers push.
+    /// Delivery reports pushed by providers.
     pub reports: Arc<Reports>,
     pub limits: config::Server,
     pub metrics: Arc<Metrics>,
@@ -61,9 +61,9 @@ pub struct App {
     pub files: Arc<FileStore>,
     /// The sockets that watch rooms.
     pub hub: Arc<Hub>,
-    /// Work that outlives its client, finished before the gateway stops.
+    /// Work that outlives its client; the gateway finishes it before it stops.
     pub detached: TaskTracker,
-    /// Chat over sockets; they are told to end before the gateway stops.
+    /// Chat over sockets; closed before the gateway stops.
     pub sockets: Arc<Sockets>,
     pub(crate) records: RecordCount,
     pub sms_queue: SmsQueue,
@@ -72,11 +72,11 @@ pub struct App {
     pub(crate) ground: Ground,
     pub(crate) standing: Standing,
     pub clock: Arc<dyn Clock>,
-    /// Where clients are served.
+    /// The address of the public listener.
     pub public: SocketAddr,
     /// Cancelling it ends the gateway gracefully.
     pub(crate) stop: CancellationToken,
-    /// Where operators are served, and how commands of this machine are known.
+    /// The operators' listener, and how commands on this machine authenticate.
     pub door: OperatorDoor,
     live: Arc<ArcSwap<Live>>,
     desired: Mutex<Vec<Desired>>,
@@ -84,7 +84,7 @@ pub struct App {
     started: (Instant, u64),
 }
 
-/// What a reload replaces.
+/// The part that a reload replaces.
 pub struct Live {
     pub generation: Arc<Generation>,
     pub config: Config,
@@ -92,7 +92,7 @@ pub struct Live {
     pub otp: Arc<OtpService>,
     pub sms: Arc<SmsRoute>,
     pub gateways: Arc<PluginPaymentGateways>,
-    /// Who is told of payments and wallets.
+    /// The webhook endpoints.
     pub endpoints: Arc<Endpoints>,
 }
 
@@ -103,14 +103,14 @@ impl Live {
         Live { generation, config, identity, otp, sms, gateways, endpoints }
     }
 
-    /// The services that a candidate carries on.
+    /// The services that a candidate keeps.
     pub(crate) fn services(&self) -> Services {
         Services { otp: self.otp.clone(), identity: self.identity.clone() }
     }
 }
 
 impl App {
-    /// Errors: a text for the operator, when the routes cannot be laid.
+    /// Errors: a text for the operator when the routes cannot be built.
     pub(crate) fn new(
         store: Store,
         ground: Ground,
@@ -161,12 +161,12 @@ impl App {
         })
     }
 
-    /// The configuration and providers that serve now.
+    /// The serving configuration and providers.
     pub fn live(&self) -> Arc<Live> {
         self.live.load_full()
     }
 
-    /// Lets a candidate serve. Cannot fail.
+    /// Makes a candidate the serving one. Cannot fail.
     pub(crate) fn install(&self, candidate: Candidate) {
         let (live, desired) = candidate.take_over(&self.standing, &self.live().services());
         self.live.store(Arc::new(live));
@@ -178,7 +178,7 @@ impl App {
         self.live().identity.audit().record(event);
     }
 
-    /// What the plugin host shall load, as of the serving configuration.
+    /// The plugins that the serving configuration needs.
     pub fn desired(&self) -> Vec<Desired> {
         lock(&self.desired).clone()
     }
@@ -187,12 +187,12 @@ impl App {
         lock(&self.reload)
     }
 
-    /// Whether durable writes are possible.
+    /// Returns true while durable writes work.
     pub fn is_healthy(&self) -> bool {
         store_watch::storage(&self.store) == Storage::Serving
     }
 
-    /// What `status/` answers.
+    /// The answer of `status/`.
     pub async fn status(&self) -> Value {
         let live = self.live();
         let (sms, payment) = (messages::status(self).await, payments::status(self).await);
@@ -207,14 +207,14 @@ impl App {
             "sms": sms,
             "payment": payment,
             "chat": {"sockets": self.hub.sockets()},
-            // More than none is a hole on purpose; whoever looks here should see it.
+            // A test number is an intentional hole; the status makes it visible.
             "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},
             "providers": self.registry.status(),
         })
     }
 }
 
-/// Now, in Unix milliseconds, for what is shown to operators.
+/// The current time in Unix milliseconds, for operators.
 pub fn unix_millis() -> u64 {
     SystemClock.now().as_micros() / 1000
 }

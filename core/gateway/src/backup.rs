@@ -1,15 +1,15 @@
-//! Backups: what a data folder holds, in a folder of its own, and back.
+//! Backup of a data folder into a folder of its own, and restore from it.
 //!
 //! A backup holds the store as one checked file ([`STORE_FILE`]), the key, the plugins, the uploaded files, and a
-//! manifest with the size and hash of each ([`manifest`]). It leaves out what is made anew (compiled plugins, the
-//! operator's token) and the configuration, which is the operator's own. It is gathered beside its name, which it gets
-//! when it is whole and on the disk. It holds the key and every number: for its owner's eyes only, like the data
-//! folder.
+//! manifest with size and hash of each ([`manifest`]). It leaves out what the gateway can rebuild (compiled plugins,
+//! the operator's token) and the configuration, which belongs to the operator. It is assembled under a temporary name
+//! and renamed when complete and synced. It contains the key and every phone number, so it is readable by its owner
+//! only, like the data folder.
 //!
-//! Invariants: no change waits for a backup's target, because the store is exported to its own disk first; a restore
-//! writes nothing unless every file of the manifest is there and unaltered, and copies no others. The store comes
-//! first: a file that is uploaded meanwhile is in no record and is collected later, one that is deleted meanwhile is
-//! missed by a record that is gone.
+//! Invariants: no change waits for the backup's target, because the store is first exported to its own disk. A
+//! restore writes nothing unless every file of the manifest exists unaltered, and copies no other files. The store is
+//! exported first: a file uploaded afterwards is in no record and is collected later; a file deleted afterwards
+//! belongs to a record that was deleted too.
 
 mod manifest;
 
@@ -27,29 +27,29 @@ use crate::{door, keys, private};
 
 /// The store, as [`Store::export`] writes it.
 const STORE_FILE: &str = "store.export";
-/// What a data folder has and a backup has not: it is open, or made anew.
+/// Parts of a data folder that a backup skips: open files, or files the gateway rebuilds.
 const LEFT_OUT: [&str; 3] = [STORE_DIR, plugins::CACHE_DIR, door::TOKEN_FILE];
-/// Bytes that are copied and hashed at once.
+/// Bytes copied and hashed at once.
 const PIECE: usize = 256 * 1024;
 
-/// Writes a backup into a folder that does not exist yet. Changes go on meanwhile.
+/// Writes a backup into a folder that does not exist yet. Changes continue meanwhile.
 ///
-/// Errors: a text for the operator; what was written so far is removed.
+/// Errors: a text for the operator; the partial backup is removed.
 pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Result<Copied, String> {
     if fs::symlink_metadata(target).is_ok() {
-        return Err(format!("{}: is there already; a backup makes a folder of its own", target.display()));
+        return Err(format!("{}: exists already; name a folder that does not exist yet", target.display()));
     }
     let data = fs::canonicalize(data_dir).map_err(|error| at(data_dir, &error))?;
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let parent = fs::canonicalize(parent).map_err(|error| at(parent, &error))?;
     if parent.starts_with(&data) {
-        return Err(format!("{}: lies in the data folder; name a place outside of it", target.display()));
+        return Err(format!("{}: lies inside the data folder; name a folder outside of it", target.display()));
     }
     let part = part_of(target);
     if fs::symlink_metadata(&part).is_ok() {
         let part = part.display();
         return Err(format!(
-            "{part}: is there, maybe of a backup that was cut off or goes on; remove it first"
+            "{part}: exists, from an interrupted or running backup; remove it first"
         ));
     }
     let (staged, records) = stage(store, &data).await?;
@@ -62,7 +62,7 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
                 Ok(files)
             });
             if written.is_err() {
-                // The first error is told.
+                // The first error is the one to report.
                 let _ = fs::remove_dir_all(&part);
             }
             written
@@ -72,14 +72,14 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
     Ok(Copied { records, files })
 }
 
-/// Where a backup is gathered until it is whole.
+/// Where a backup is assembled.
 pub(crate) fn part_of(target: &Path) -> PathBuf {
     let mut part = target.as_os_str().to_owned();
     part.push(".part");
     PathBuf::from(part)
 }
 
-/// Exports the store to a file without a name on its own disk, so that a slow target holds up nobody.
+/// Exports the store to an unnamed file on its own disk, so a slow target delays no change.
 async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
     let size =
         fs::metadata(data.join(STORE_DIR).join("sled").join("db")).map_or(0, |metadata| metadata.len());
@@ -87,7 +87,7 @@ async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
         let (size, free) = (size >> 20, free >> 20);
         let data = data.display();
         return Err(format!(
-            "{data}: a backup needs {size} MiB of free space for a while; there are {free} MiB"
+            "{data}: a backup needs {size} MiB of free space temporarily; only {free} MiB are free"
         ));
     }
     let mut staged = tempfile::tempfile_in(data).map_err(|error| at(data, &error))?;
@@ -97,7 +97,7 @@ async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
     Ok((staged, records))
 }
 
-/// Fills the folder, and ends with the manifest. Returns the number of files beside the store.
+/// Fills the folder; the manifest comes last. Returns the number of files besides the store.
 fn gather(mut staged: File, data: &Path, part: &Path) -> Result<u64, String> {
     private::make_dir(part).map_err(|error| at(part, &error))?;
     let mut manifest = Manifest::default();
@@ -114,7 +114,7 @@ fn gather(mut staged: File, data: &Path, part: &Path) -> Result<u64, String> {
     Ok(manifest.entries.len() as u64 - 1)
 }
 
-/// Copies what a folder holds, without some names at the top. Links are not followed.
+/// Copies a folder, except some names at its top. Does not follow links.
 fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> Result<(), String> {
     for entry in fs::read_dir(from).map_err(|error| at(from, &error))? {
         let entry = entry.map_err(|error| at(from, &error))?;
@@ -134,7 +134,7 @@ fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> R
         } else if kind.is_file() {
             let mut input = match File::open(&source) {
                 Ok(input) => input,
-                // Deleted since the folder was read.
+                // Deleted after the folder was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(at(&source, &error)),
             };
@@ -146,7 +146,7 @@ fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> R
     private::sync_dir(to).map_err(|error| at(to, &error))
 }
 
-/// Copies to a file and puts it on the disk; says how much it was and its hash.
+/// Copies to a file and syncs it; returns size and hash.
 fn copy(input: &mut impl Read, mut out: File) -> io::Result<(u64, blake3::Hash)> {
     let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
     pieces(input, |piece| {
@@ -158,7 +158,7 @@ fn copy(input: &mut impl Read, mut out: File) -> io::Result<(u64, blake3::Hash)>
     Ok((bytes, hasher.finalize()))
 }
 
-/// Reads to the end, piece by piece.
+/// Reads to the end in pieces.
 fn pieces(input: &mut impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
@@ -171,8 +171,8 @@ fn pieces(input: &mut impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) 
     }
 }
 
-/// Checks a backup: that every file of its manifest is there and unaltered, and that the key is one of them. Returns
-/// how many files and bytes they are. Blocks.
+/// Verifies a backup: every file of its manifest exists unaltered, the key among them. Returns the number of files
+/// and bytes. Blocks.
 ///
 /// Errors: a text for the operator that names the first file that differs.
 pub(crate) fn verify(backup: &Path) -> Result<(u64, u64), String> {
@@ -180,7 +180,7 @@ pub(crate) fn verify(backup: &Path) -> Result<(u64, u64), String> {
     Ok((manifest.entries.len() as u64, manifest.entries.iter().map(|entry| entry.bytes).sum()))
 }
 
-/// The manifest of a backup that was found whole.
+/// Reads the manifest of a verified backup.
 fn read_manifest(backup: &Path) -> Result<Manifest, String> {
     let manifest = Manifest::read(backup)?;
     for needed in [STORE_FILE, keys::FILE] {
@@ -194,16 +194,16 @@ fn read_manifest(backup: &Path) -> Result<Manifest, String> {
     Ok(manifest)
 }
 
-/// Fills a data folder from a backup. It may have plugins, which are replaced by name, but neither store nor key.
-/// Blocks.
+/// Fills a data folder from a backup. The folder may hold plugins, which are replaced by name, but no store and no
+/// key. Blocks.
 ///
-/// Errors: a text for the operator. When it was cut off in the middle, the store it left is refused by `serve`.
+/// Errors: a text for the operator. `serve` refuses a store that an interrupted restore left.
 pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> {
     let manifest = read_manifest(backup)?;
     let store = data_dir.join(STORE_DIR);
     if store.exists() || keys::is_made(data_dir) {
         return Err(format!(
-            "{}: has a store or a key already; stop the gateway and move the folder away first",
+            "{}: already holds a store or a key; stop the gateway and move the folder away first",
             data_dir.display()
         ));
     }
@@ -211,7 +211,7 @@ pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> 
     let file = backup.join(STORE_FILE);
     let mut input = File::open(&file).map_err(|error| at(&file, &error))?;
     let mut files = 0;
-    // Before the store counts as one: else a gateway could start on it with a key of its own.
+    // These come before the store counts as restored; otherwise a gateway could start on it with a key of its own.
     let copy = || {
         files = put_back(&manifest, backup, data_dir).map_err(io::Error::other)?;
         Ok(())
@@ -220,7 +220,7 @@ pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> 
     Ok(Copied { records, files })
 }
 
-/// Copies the files beside the store; returns how many.
+/// Copies the files besides the store; returns their number.
 fn put_back(manifest: &Manifest, backup: &Path, data_dir: &Path) -> Result<u64, String> {
     let mut files = 0;
     let mut folders = std::collections::BTreeSet::from([data_dir.to_owned()]);
@@ -230,7 +230,7 @@ fn put_back(manifest: &Manifest, backup: &Path, data_dir: &Path) -> Result<u64, 
         private::make_dir(folder).map_err(|error| at(folder, &error))?;
         folders
             .extend(folder.ancestors().take_while(|above| above.starts_with(data_dir)).map(Path::to_owned));
-        // A plugin that came with the program gives way to the one of the backup.
+        // The backup's plugin replaces the one shipped with the program.
         if let Err(error) = fs::remove_file(&target)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -240,7 +240,7 @@ fn put_back(manifest: &Manifest, backup: &Path, data_dir: &Path) -> Result<u64, 
         let copied = private::make_file(&target).and_then(|out| copy(&mut input, out));
         let (_, hash) = copied.map_err(|error| at(&target, &error))?;
         if hash != entry.hash {
-            return Err(format!("{}: changed while it was read", source.display()));
+            return Err(format!("{}: changed during the restore", source.display()));
         }
         files += 1;
     }
@@ -263,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    /// A data folder with a key, a plugin and an upload, and a backup of it.
+    /// A data folder with a key, a plugin and an upload, and its backup.
     async fn backed_up() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("a folder");
         let data = dir.path().join("data");
@@ -336,7 +336,7 @@ mod tests {
         let again = dir.path().join("again");
         restore_nothing(&again);
         let store = loop {
-            // The engine lets go of its lock a moment after its last handle is gone.
+            // The engine releases its lock a moment after its last handle is dropped.
             if let Ok(store) = Store::open(data.join(STORE_DIR), StoreOptions::default()) {
                 break store;
             }

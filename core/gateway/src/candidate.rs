@@ -1,11 +1,12 @@
-//! One candidate: a configuration with everything it needs, checked whole and then taken over whole.
+//! A candidate: a configuration with everything it needs, prepared as a whole and taken over as a whole.
 //!
-//! [`Candidate::prepare`] does everything that can fail: token keys, webhook endpoints and their secrets, plugins, the
-//! rules of payment gateways, open payments. It changes nothing. [`Candidate::take_over`] cannot fail. `serve`, a
-//! reload and `check` all prepare here, so `check` accepts exactly what `serve` accepts, and an edit that is refused
-//! changes nothing at all. The domain's own rules are checked when the file is read (`chelseru-config`).
+//! [`Candidate::prepare`] does everything that can fail (token keys, webhook endpoints and secrets, plugins, rules of
+//! payment gateways, open payments) and changes nothing. [`Candidate::take_over`] cannot fail. `serve`, reload and
+//! `check` all prepare here, so `check` accepts exactly what `serve` accepts, and a refused edit changes nothing. The
+//! domain's own rules are checked when the file is read (`chelseru-config`).
 //!
-//! Not here: reading the file, what is noted of a change (`reload`), and what only this machine knows (`machine`).
+//! Not here: reading the file, recording the result of a change (`reload`), and the state of this machine
+//! (`machine`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::generation::Parts;
 use crate::ground::{Ground, Standing};
 use crate::services::Services;
 
-/// Everything that a configuration needs to serve. Dropping it changes nothing.
+/// Everything a configuration needs to serve. Dropping it changes nothing.
 pub(crate) struct Candidate {
     config: Config,
     warnings: Vec<Problem>,
@@ -42,9 +43,9 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Prepares what a file asks for.
+    /// Prepares a configuration.
     ///
-    /// Errors: everything that is wrong, each at its line.
+    /// Errors: all problems, each with its line.
     pub(crate) async fn prepare(
         ground: &Ground,
         loaded: Loaded,
@@ -90,7 +91,7 @@ impl Candidate {
                 })
             }
             (_, _, _, otp, identity) => {
-                // Reading the file has refused these already, at the line of their key.
+                // Reading the file has already refused these, at the line of their key.
                 let rules = [otp.err(), identity.err()].into_iter().flatten();
                 problems.extend(rules.map(|error| loaded.source.problem("auth", None, error.to_string())));
                 problems.sort_by_key(|problem| problem.line);
@@ -99,8 +100,8 @@ impl Candidate {
         }
     }
 
-    /// Prepares the serving configuration again with the plugins as their files are now; an entry whose plugin is
-    /// refused keeps the one it has.
+    /// Prepares the serving configuration again with the current plugin files. An entry whose plugin is refused keeps
+    /// its loaded one.
     ///
     /// Errors: the reason why no plugin may be replaced.
     pub(crate) async fn prepare_plugins(
@@ -142,17 +143,17 @@ impl Candidate {
         &self.config
     }
 
-    /// What is accepted and yet worth a word.
+    /// Warnings about an accepted configuration.
     pub(crate) fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
 
-    /// Who would serve under each entry's name.
+    /// The providers that would serve.
     pub(crate) fn providers(&self) -> &plugins::Providers {
         self.prepared.providers()
     }
 
-    /// Entries whose plugin was refused; they keep the one they have.
+    /// Entries whose plugin was refused; they keep their loaded plugin.
     pub(crate) fn failures(&self) -> &[(String, RegistryError)] {
         self.prepared.failures()
     }
@@ -161,7 +162,7 @@ impl Candidate {
         &self.gateways
     }
 
-    /// Whether anybody is told of events.
+    /// Returns true when some endpoint receives events.
     pub(crate) fn wants_events(&self) -> bool {
         !self.endpoints.is_empty()
     }
@@ -170,9 +171,9 @@ impl Candidate {
         &self.tokens
     }
 
-    /// Lets the candidate serve: providers, log level, rules and generation. Cannot fail.
+    /// Takes over: providers, log level, rules and generation. Cannot fail.
     ///
-    /// What the services before it remember goes on.
+    /// The previous services keep their in-memory state.
     #[must_use]
     pub(crate) fn take_over(self, standing: &Standing, before: &Services) -> (Live, Vec<Desired>) {
         let Candidate { config, otp, identity, tokens, endpoints, gateways, desired, prepared, .. } = self;
@@ -200,22 +201,22 @@ fn at_entries(loaded: &Loaded, refused: Vec<(String, String)>) -> Problems {
     Problems(refused.into_iter().map(|(name, reason)| at_entry(loaded, &name, reason)).collect())
 }
 
-/// What waits at payment gateways: each is pinned to the plugin that began it.
+/// Open payments per gateway. Each gateway is pinned to the plugin that began them.
 #[derive(Debug, Default)]
 pub(crate) struct OpenPayments(pub(crate) BTreeMap<String, Waiting>);
 
-/// What waits at one gateway.
+/// Open payments and reversals of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Waiting {
     /// The plugin that serves it.
     pub(crate) plugin: String,
     pub(crate) payments: usize,
-    /// Payments that are to be given back.
+    /// Pending reversals.
     pub(crate) reversals: usize,
 }
 
 impl OpenPayments {
-    /// The gateways that would leave open payments alone, with the reason.
+    /// Gateways whose open payments would lose their plugin, with the reason.
     fn left_alone_by(&self, gateways: &PluginPaymentGateways) -> impl Iterator<Item = (String, String)> {
         let refusal = |(name, waiting): (&String, &Waiting)| {
             let old = &waiting.plugin;
@@ -226,7 +227,7 @@ impl OpenPayments {
             };
             let reversals = match waiting.reversals {
                 0 => String::new(),
-                count => format!(" and {count} to give back"),
+                count => format!(" and {count} pending reversals"),
             };
             let reason = format!("{change} while it has {} open payments{reversals}", waiting.payments);
             Some((name.clone(), reason))

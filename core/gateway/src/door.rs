@@ -1,7 +1,7 @@
-//! How commands of this machine reach a running gateway.
+//! How commands on this machine reach a running gateway.
 //!
-//! The gateway writes `data/operator.token` at every start, with a new token and the address it listens on, for its
-//! owner's eyes only. Whoever can read it can read the store beside it as well, so it opens nothing more.
+//! At every start the gateway writes `data/operator.token`, readable by its owner only, with a new token and the
+//! address it listens on. A reader of that file can read the store beside it, too, so the token grants nothing more.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::config::OperatorListen;
 
 pub(crate) const TOKEN_FILE: &str = "operator.token";
 
-/// Where a running gateway answers operators, and what it wants to be told.
+/// The address and token of a running gateway.
 pub struct OperatorDoor {
     pub address: OperatorListen,
     pub base_path: String,
@@ -21,7 +21,7 @@ pub struct OperatorDoor {
 }
 
 impl OperatorDoor {
-    /// Makes a new token and writes it for commands on this machine.
+    /// Generates a token and writes it for commands on this machine.
     ///
     /// Errors: a text for the operator.
     pub fn open(data_dir: &Path, address: OperatorListen, base_path: &str) -> Result<OperatorDoor, String> {
@@ -37,7 +37,7 @@ impl OperatorDoor {
         Ok(door)
     }
 
-    /// Reads what the gateway wrote.
+    /// Reads the file that the gateway wrote.
     ///
     /// Errors: a text for the operator.
     pub fn find(data_dir: &Path) -> Result<OperatorDoor, String> {
@@ -49,9 +49,9 @@ impl OperatorDoor {
         let (Some(address), Some(base_path), Some(token)) =
             (text("address"), text("base_path"), text("token"))
         else {
-            return Err(fault(&"does not say where the gateway answers"));
+            return Err(fault(&"does not name the gateway's address"));
         };
-        let address = OperatorListen::try_from(address).map_err(|_| fault(&"names no address"))?;
+        let address = OperatorListen::try_from(address).map_err(|_| fault(&"holds an invalid address"))?;
         Ok(OperatorDoor { address, base_path, token })
     }
 }
@@ -106,12 +106,12 @@ fn token_file(data_dir: &Path) -> PathBuf {
     data_dir.join(TOKEN_FILE)
 }
 
-/// Written aside and renamed, so that a reader finds all of it or nothing.
+/// Writes to a second file and renames it, so a reader never finds a partial one.
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
 
     let aside = path.with_extension("new");
-    // A leftover may have other permissions.
+    // An old file may have other permissions.
     match std::fs::remove_file(&aside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! From a configuration, and what outlives configurations, to the generation that requests see.
+//! Builds the generation that requests see, from a configuration and the parts that outlive configurations.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, Weak};
@@ -33,10 +33,10 @@ use crate::app::{App, Live};
 use crate::config::{Config, SANDBOX_PAY, Unit, rules};
 use crate::{backup, messages, payments, store_watch};
 
-/// The plugin whose message ids the original answered as numbers.
+/// The plugin whose message ids were numbers in the original's answers.
 const NUMERIC_IDS: &str = "kavenegar";
 
-/// What every generation shares. Made once, at start.
+/// Shared by all generations. Built once, at start.
 pub(crate) struct Shared {
     pub(crate) services: Services,
     pub(crate) sockets: Arc<Sockets>,
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) operator_token: String,
     pub(crate) view: Arc<View>,
     pub(crate) document: Arc<Value>,
-    /// Open the routes for tests of the gateway itself.
+    /// Serve the routes for tests of the gateway itself.
     pub(crate) test_routes: bool,
 }
 
@@ -81,7 +81,7 @@ impl Services {
     }
 }
 
-/// What is made anew of each configuration.
+/// Built anew for each configuration.
 pub(crate) struct Parts {
     pub(crate) identity: Arc<chelseru_domain::login::identity::Identity>,
     pub(crate) otp: Arc<chelseru_domain::login::otp::OtpService>,
@@ -90,7 +90,7 @@ pub(crate) struct Parts {
 }
 
 impl Shared {
-    /// The slices of a configuration.
+    /// Builds the slices of a configuration.
     pub(crate) fn generation(&self, config: &Config, parts: &Parts) -> Generation {
         Generation {
             login: Arc::new(self.login(config, parts)),
@@ -189,7 +189,7 @@ impl Shared {
     }
 }
 
-/// The generation of the configuration that serves.
+/// The generation of the serving configuration.
 pub(crate) struct Serving(pub(crate) Arc<ArcSwap<Live>>);
 
 impl Generations for Serving {
@@ -198,12 +198,12 @@ impl Generations for Serving {
     }
 }
 
-/// The whole gateway, as its operators' routes see it. It does not keep the gateway alive.
+/// The application as operator routes see it. Holds a weak reference, so it does not keep the gateway alive.
 #[derive(Default)]
 pub(crate) struct View(OnceLock<Weak<App>>);
 
 impl View {
-    /// Shows an application from now on.
+    /// Sets the application.
     pub(crate) fn show(&self, app: &Arc<App>) {
         let _ = self.0.set(Arc::downgrade(app));
     }
@@ -249,7 +249,7 @@ impl Overview for View {
 #[async_trait]
 impl Backups for View {
     async fn write(&self, folder: &std::path::Path) -> Result<Copied, String> {
-        let app = self.app().ok_or("the gateway stops")?;
+        let app = self.app().ok_or("the gateway is stopping")?;
         backup::write(&app.store, &app.ground.data_dir, folder).await
     }
 }

@@ -1,7 +1,7 @@
 //! What candidates are prepared with, and what outlives them.
 //!
-//! [`Ground`] is enough to prepare a candidate: the plugin host, the gateway's key, the sandbox's bank. `check` has no
-//! more. [`Standing`] is what a running server adds: queue, sockets, services, log. A candidate takes over there.
+//! [`Ground`] is enough to prepare a candidate: plugin host, master key, sandbox bank. `check` has no more.
+//! [`Standing`] is what a running server adds (queue, sockets, services, log) and what a candidate takes over.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,25 +21,26 @@ use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::{keys, private};
 
-/// What a candidate is prepared with.
+/// The parts needed to prepare a candidate.
 pub(crate) struct Ground {
     pub(crate) registry: Arc<Registry>,
     pub(crate) data_dir: PathBuf,
     pub(crate) plugins_dir: PathBuf,
     pub(crate) key: MasterKey,
-    /// The key was made just now, and is not stored yet.
+    /// The key was generated in this start and is not stored yet.
     pub(crate) key_made: bool,
     pub(crate) bank: Arc<SandboxBank>,
 }
 
 impl Ground {
-    /// Makes the data folder when it is missing, and a key that is stored once the store is open (see [`keys::pair`]).
+    /// Creates a missing data folder, and a missing key; the key is stored once the store is open (see
+    /// [`keys::pair`]).
     ///
     /// Errors: a text for the operator.
     pub(crate) fn open(config: &Config, config_file: &Path) -> Result<Ground, String> {
         let data_dir = config::data_dir(config, config_file);
         let made = |path: &Path, result: std::io::Result<()>| {
-            result.map_err(|error| format!("{}: cannot be made: {error}", path.display()))
+            result.map_err(|error| format!("{}: cannot be created: {error}", path.display()))
         };
         made(&data_dir, private::make_dir(&data_dir))?;
         let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
@@ -48,7 +49,7 @@ impl Ground {
         Ground::new(config, data_dir, key, key_made)
     }
 
-    /// Makes nothing: without a key, one that is never stored stands for it.
+    /// Creates nothing. A missing key is replaced by one that is never stored.
     ///
     /// Errors: a text for the operator.
     pub(crate) fn look(config: &Config, config_file: &Path) -> Result<Ground, String> {
@@ -65,7 +66,7 @@ impl Ground {
     }
 }
 
-/// What outlives configurations and takes part when one takes over.
+/// The parts that outlive configurations and that a candidate takes over.
 pub(crate) struct Standing {
     pub(crate) registry: Arc<Registry>,
     pub(crate) log: LogHandle,

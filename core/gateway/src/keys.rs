@@ -1,8 +1,8 @@
-//! The gateway's own key: made at the first start, kept in the data folder for its owner's eyes only.
+//! The master key: generated at the first start and kept in the data folder, readable by its owner only.
 //!
-//! Every other key (token signature, pepper of the codes) is derived from it. Losing it logs everybody out; nothing
-//! stored becomes unreadable. The store holds a mark that says which key belongs to it: a store beside another key, and
-//! an empty store beside a key, are refused unless the operator accepts them.
+//! Every other key (token signature, pepper of the codes) is derived from it. Losing it logs everybody out, but all
+//! stored data stays readable. The store holds a mark of its key. A store beside another key, and an empty store
+//! beside a key, are refused unless the operator accepts them.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -13,21 +13,21 @@ use chelseru_store::Store;
 pub(crate) const FILE: &str = "master.key";
 const BYTES: usize = 32;
 
-/// Whether a key was made before.
+/// Returns true when a key exists.
 pub(crate) fn is_made(data_dir: &Path) -> bool {
     data_dir.join(FILE).exists()
 }
 
-/// What the operator accepts of a key and a store that do not belong together.
+/// The mismatches of key and store that the operator accepts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accepted {
-    /// The store is empty although there is a key.
+    /// The store is empty although a key exists.
     pub new_store: bool,
-    /// The key is another than the store's, or is made anew.
+    /// The key is not the store's, or is missing.
     pub new_key: bool,
 }
 
-/// The key of a data folder and its store, made and stored when there is none. Says whether it was made.
+/// The key of a data folder and its store, generated and stored when missing. Also returns whether it was generated.
 ///
 /// Errors: those of [`load`] and [`pair`].
 pub(crate) async fn of_store(
@@ -40,9 +40,9 @@ pub(crate) async fn of_store(
     Ok((key, made))
 }
 
-/// Reads the key, or makes one that is not stored yet; says which.
+/// Reads the key, or generates one that is not stored yet. Also returns whether it was generated.
 ///
-/// Errors: a text for the operator, when the file cannot be used or is not a key.
+/// Errors: a text for the operator when the file cannot be used or is not a key.
 pub(crate) fn load(data_dir: &Path) -> Result<(MasterKey, bool), String> {
     match read(data_dir)? {
         Some(key) => Ok((key, false)),
@@ -53,9 +53,9 @@ pub(crate) fn load(data_dir: &Path) -> Result<(MasterKey, bool), String> {
     }
 }
 
-/// Checks that a key and a store belong together, and stores the key when it was made just now.
+/// Checks that key and store belong together, and stores a newly generated key.
 ///
-/// Errors: a text for the operator; nothing is stored then.
+/// Errors: a text for the operator; nothing is stored.
 pub(crate) async fn pair(
     data_dir: &Path,
     store: &Store,
@@ -69,10 +69,10 @@ pub(crate) async fn pair(
     if made {
         if mark.is_some() && !is_empty && !accepted.new_key {
             return refused(
-                "the store's key is missing; put it back, or start once with --accept-new-key, which logs everybody out",
+                "the store's key is missing; restore the file, or start once with --accept-new-key, which logs everybody out",
             );
         }
-        // The mark first: a key beside a store without a mark means that the store was lost.
+        // The mark comes first: a key beside a store without a mark means that the store was lost.
         set_mark(store, key).await?;
         return create(data_dir, &path, key.expose())
             .map_err(|error| format!("{}: cannot be written: {error}", path.display()));
@@ -81,17 +81,17 @@ pub(crate) async fn pair(
         Some(mark) if mark == mark_of(key) => return Ok(()),
         Some(_) if !accepted.new_key => {
             return refused(
-                "is not the key of this store; put the right one back, or start once with --accept-new-key, which logs \
+                "is not the key of this store; restore the right file, or start once with --accept-new-key, which logs \
                  everybody out",
             );
         }
         None if is_empty && !accepted.new_store => {
             return refused(
-                "there is a key, but the store beside it is empty; restore the last backup, or start once with \
-                 --accept-new-store to go on without everything that was stored",
+                "a key exists, but the store beside it is empty; restore the last backup, or start once with \
+                 --accept-new-store to accept the loss of everything stored",
             );
         }
-        // Accepted, or stored by a version that knew no mark.
+        // Accepted, or stored by a version without marks.
         _ => {}
     }
     set_mark(store, key).await
@@ -103,12 +103,12 @@ async fn set_mark(store: &Store, key: &MasterKey) -> Result<(), String> {
 
 fn mark_of(key: &MasterKey) -> [u8; 16] {
     let mark = key.derive(KeyUse::StoreMark);
-    *mark.expose().first_chunk().expect("32 bytes begin with 16")
+    *mark.expose().first_chunk().expect("32 bytes contain a prefix of 16")
 }
 
 /// Reads the key; `None` when there is none.
 ///
-/// Errors: a text for the operator, when the file cannot be used or is not a key.
+/// Errors: a text for the operator when the file cannot be used or is not a key.
 pub(crate) fn read(data_dir: &Path) -> Result<Option<MasterKey>, String> {
     let path = data_dir.join(FILE);
     let fault = |what: &str| format!("{}: {what}", path.display());
@@ -116,7 +116,7 @@ pub(crate) fn read(data_dir: &Path) -> Result<Option<MasterKey>, String> {
         Ok(bytes) => {
             refuse_open_permissions(&path).map_err(|what| fault(&what))?;
             let bytes: [u8; BYTES] =
-                bytes.try_into().map_err(|_| fault("is no key: it must hold exactly 32 bytes"))?;
+                bytes.try_into().map_err(|_| fault("is not a key; it must hold exactly 32 bytes"))?;
             Ok(Some(MasterKey::from_bytes(bytes)))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -124,7 +124,7 @@ pub(crate) fn read(data_dir: &Path) -> Result<Option<MasterKey>, String> {
     }
 }
 
-/// Written aside, flushed and renamed: a key is whole or absent.
+/// Writes to a second file, syncs and renames it, so a key is complete or absent.
 fn create(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let aside = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
@@ -143,7 +143,7 @@ fn refuse_open_permissions(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(format!("others may read it (mode {:o}); run chmod 600 on it", mode & 0o777));
+        return Err(format!("is readable by others (mode {:o}); run chmod 600 on it", mode & 0o777));
     }
     Ok(())
 }
@@ -161,10 +161,10 @@ mod tests {
 
     const NOTHING: Accepted = Accepted { new_store: false, new_key: false };
 
-    /// What a start makes of a key and a store: whether it made the key.
+    /// Starts with a key and a store; returns whether the key was generated.
     async fn start(dir: &Path, accepted: Accepted) -> Result<bool, String> {
         let store = loop {
-            // The engine lets go of its lock a moment after its last handle is gone.
+            // The engine releases its lock a moment after its last handle is dropped.
             match Store::open(dir.join("db"), StoreOptions::default()) {
                 Err(StoreError::Locked { .. }) => {}
                 opened => break opened.expect("a store"),

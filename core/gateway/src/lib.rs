@@ -1,11 +1,11 @@
-//! chelseru: a self-hosted, plugin-extensible gateway.
+//! chelseru: a self-hosted gateway, extended by plugins.
 //!
-//! This crate is the outermost: the only one that knows HTTP and the command line, and the place where domain, store
-//! and the ways out meet. Suggested reading order: `server` (from a file to an open socket), `candidate`
-//! (what a configuration must fulfil), `reload` (a change's life), `app` (what everything shares).
+//! This is the outermost crate: the only one that knows the command line, and the place where all others are wired.
+//! Suggested reading order: `server` (from a file to an open socket), `candidate` (what a configuration must fulfil),
+//! `reload` (a change's life), `app` (shared state).
 //!
-//! Invariants: rules live in `chelseru-domain`, never in a handler; provider protocols live in plugins, never
-//! here; nothing that is refused changes what is served.
+//! Invariants: rules live in `chelseru-domain`, never in a handler. Provider protocols live in plugins, never here. A
+//! refused change changes nothing that is served.
 
 pub mod server;
 

@@ -1,7 +1,7 @@
 //! The log: structured lines on standard error, as text or JSON, with a level that a reload can change.
 //!
-//! Standard output is left to what a command prints for its user. Phone numbers reach the log masked (their
-//! type prints itself so); codes, tokens, keys and bodies never do.
+//! Standard output is reserved for the results of commands. Phone numbers reach the log masked, by their type. Codes,
+//! tokens, keys and bodies never reach it.
 
 use std::io::IsTerminal;
 
@@ -20,7 +20,7 @@ pub fn start(log: &Log) -> LogHandle {
     let (filter, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    // An error means that logging was started before, by a test harness for instance.
+    // An error means that logging is already started, by a test harness for example.
     let _ = match log.format {
         LogFormat::Text => registry.with(layer).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
@@ -30,13 +30,13 @@ pub fn start(log: &Log) -> LogHandle {
 
 impl LogHandle {
     pub fn set_level(&self, level: LogLevel) {
-        // The handle fails only when the subscriber is gone, and then nobody reads the log.
+        // The handle fails only after the subscriber is gone, and then nobody reads the log.
         let _ = self.0.reload(filter(level));
     }
 }
 
-/// `RUST_LOG` overrides the configuration, for debugging. Libraries below us are quieter by a level, and the
-/// chattiest of them (their detail is about bytes, not about the gateway) by more.
+/// `RUST_LOG` overrides the configuration, for debugging. Libraries log one level less, and the most verbose ones
+/// (which describe bytes, not the gateway) even less.
 fn filter(level: LogLevel) -> EnvFilter {
     let own = level.as_str();
     let others = match level {

@@ -1,23 +1,23 @@
-//! What only this machine knows of a configuration: an occupied port, the limit of open files, where payers return to.
+//! Warnings about this machine: an occupied port, a low limit of open files, a callback address only it reaches.
 //!
-//! Nothing here refuses a file: another machine may serve it well.
+//! Nothing here refuses a file, because another machine may serve it well.
 
 use std::net::{SocketAddr, TcpListener};
 
 use crate::config::{Config, Loaded, OperatorListen, Problem, SANDBOX_PAY, is_public};
 
-/// Files that are open besides connections and sockets: the store, the log, plugins, requests to providers.
+/// Open files besides connections and sockets: the store, the log, plugins, requests to providers.
 const FILES_ASIDE: u64 = 256;
 
-/// What `serve` logs and `check` prints.
+/// The warnings that `serve` logs and `check` prints.
 pub(crate) fn warnings(loaded: &Loaded) -> Vec<Problem> {
     few_files(loaded, open_files_max()).into_iter().chain(local_callback(loaded)).collect()
 }
 
-/// Listeners of a running gateway: the public one, as far as it says, and the operators'.
+/// Listeners of a running gateway: the public one, if it reports it, and the operators'.
 pub(crate) type Listeners<'a> = (Option<SocketAddr>, &'a OperatorListen);
 
-/// Whether another program listens where the server would. `own`: the gateway that runs on this data folder.
+/// Warns when another program listens at the server's addresses. `own`: the gateway that runs on this data folder.
 pub(crate) fn occupied_ports(loaded: &Loaded, own: Option<Listeners<'_>>) -> Vec<Problem> {
     let Config { server, operator, .. } = &loaded.config;
     let public = own.and_then(|own| own.0);
@@ -35,11 +35,11 @@ pub(crate) fn occupied_ports(loaded: &Loaded, own: Option<Listeners<'_>>) -> Vec
 
 fn occupied_port(loaded: &Loaded, key: &str, listen: SocketAddr) -> Option<Problem> {
     let error = TcpListener::bind(listen).err()?;
-    let text = format!("cannot be listened on now: {error}; stop what uses the port, or name another");
+    let text = format!("cannot listen now: {error}; stop the process that uses the port, or choose another port");
     Some(loaded.source.problem(key, Some(format!("{:?}", listen.to_string())), text))
 }
 
-/// Whether two addresses are one listener's.
+/// Returns true when two addresses belong to one listener.
 fn is_same_listener(one: SocketAddr, other: SocketAddr) -> bool {
     let any = |address: SocketAddr| address.ip().is_unspecified();
     one.port() == other.port() && (one.ip() == other.ip() || any(one) || any(other))
@@ -50,8 +50,8 @@ fn few_files(loaded: &Loaded, files_max: Option<u64>) -> Option<Problem> {
     let wanted = u64::from(config.server.connections_max) + config.chat.sockets_max as u64;
     let files_max = files_max.filter(|files_max| *files_max < wanted.saturating_add(FILES_ASIDE))?;
     let text = format!(
-        "with chat.sockets_max = {} needs {wanted} open files and {FILES_ASIDE} aside, and the limit is {files_max}; \
-         raise it (ulimit -n, LimitNOFILE) or lower the two",
+        "with chat.sockets_max = {} needs {wanted} open files besides {FILES_ASIDE} others, but the limit is {files_max}; \
+         raise it (ulimit -n, LimitNOFILE), or lower both keys",
         config.chat.sockets_max
     );
     Some(loaded.source.problem(
@@ -68,18 +68,18 @@ fn local_callback(loaded: &Loaded) -> Option<Problem> {
     if payment.gateway.is_empty() || payment.gateway == SANDBOX_PAY || named {
         return None;
     }
-    let cure = "name the public address of payment/verify/, or server.public_url";
+    let cure = "set the public address of payment/verify/, or server.public_url";
     let text = match is_public(server.listen.ip()) {
         false => format!(
-            "sends the payers of {} back to {}, which only this machine reaches; {cure}",
+            "returns payers of {} to {}, which only this machine can reach; {cure}",
             payment.gateway, server.listen
         ),
-        true => format!("leaves clients to name where the payers of {} return to; {cure}", payment.gateway),
+        true => format!("requires clients to name the return address of payers of {}; {cure}", payment.gateway),
     };
     Some(loaded.source.problem("payment.callback_url", Some("\"\"".to_owned()), text))
 }
 
-/// The soft limit of open files; `None` where it cannot be read.
+/// The soft limit of open files; `None` when it cannot be read.
 fn open_files_max() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
@@ -120,7 +120,7 @@ mod tests {
         let operator = OperatorListen::Tcp(address);
         assert_eq!(any_port(occupied_ports(&loaded, Some((Some(address), &operator)))), None, "its own");
         assert!(
-            warning.contains("config.toml:2: server.listen") && warning.contains("cannot be listened on now"),
+            warning.contains("config.toml:2: server.listen") && warning.contains("cannot listen now"),
             "{warning}"
         );
         drop(taken);

@@ -1,5 +1,5 @@
-//! What goes on with messages beside requests: sending those that wait, asking what became of those that were
-//! accepted, forgetting old ones, and what `status/` and the metrics say of it all.
+//! Background work on messages: sending the queue, polling the delivery of accepted messages, purging old records,
+//! and the part of `status/` and metrics about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 
-/// Records looked at in one step of forgetting.
+/// Records checked in one purge step.
 const PURGE_STEP: usize = 500;
 
-/// Sends waiting messages until the gateway stops; those being sent then are finished.
+/// Sends queued messages until the gateway stops; started sends are finished.
 pub(crate) async fn carry_on(app: Arc<App>, stop: CancellationToken) {
     let (routes, tasks) = (app.clone(), app.detached.clone());
     let spawn = Box::new(move |work| drop(tasks.spawn(work)));
@@ -26,7 +26,7 @@ pub(crate) async fn carry_on(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// One round of what is done every few seconds.
+/// One round of periodic upkeep.
 pub(crate) async fn upkeep(app: &App) {
     if let Err(error) = round(app).await {
         tracing::warn!(%error, "upkeep of messages failed");
@@ -53,7 +53,7 @@ pub(crate) async fn status(app: &App) -> Value {
         let circuit = candidate.gate.circuit(now).as_str();
         let name = candidate.provider.name();
         let pushes = app.reports.reads(name);
-        // Whoever may read the status is an operator of this machine, who has to hand the address to the provider.
+        // A reader of the status is an operator, who has to give this address to the provider.
         let report_path = pushes.then(|| {
             format!(
                 "{}/message/report/{name}/{}/",

@@ -1,8 +1,8 @@
 //! Counters and histograms, rendered in the Prometheus text format at `{base}/metrics/`.
 //!
-//! Each gateway owns its registry: nothing here is global, so two gateways in one process (tests) do not mix.
-//! Labels are bounded by construction: status classes, provider names from the configuration, words from
-//! fixed lists. No number, code, token or address ever becomes a label.
+//! Each gateway owns its registry. Nothing here is global, so two gateways in one process (tests) stay separate.
+//! Labels are bounded by construction: status classes, provider names from the configuration, words from fixed lists.
+//! No number, code, token or address becomes a label.
 
 use chelseru_domain::operator::{Counter, Histogram, Labels, Meter};
 use chelseru_domain::sms::queue::Observer;
@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 const METADATA: Metadata<'static> = Metadata::new("chelseru", Level::INFO, None);
 
-/// Seconds; chosen around the wall-time limits of provider calls (15 s by default).
+/// Seconds, chosen around the wall-time limits of provider calls (15 s by default).
 const SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
 
 pub struct Metrics {
@@ -35,13 +35,13 @@ impl Metrics {
         describe("chelseru_reloads_total", "configuration and plugin changes that took effect");
         describe(
             "chelseru_reload_failures_total",
-            "changes refused; the old configuration or plugin serves on",
+            "refused changes; the old configuration or plugin keeps serving",
         );
-        describe("chelseru_logins_total", "logins that succeeded");
+        describe("chelseru_logins_total", "successful logins");
         describe("chelseru_login_refusals_total", "logins refused for a wrong, used, burned or expired code");
-        describe("chelseru_chat_closes_total", "sockets that the gateway closed, by reason");
+        describe("chelseru_chat_closes_total", "sockets closed by the gateway, by reason");
         describe("chelseru_sms_total", "messages handed to a provider, by provider and outcome");
-        describe("chelseru_messages_total", "rounds over the providers, by the state they left a message in");
+        describe("chelseru_messages_total", "passes over the providers, by the resulting state of the message");
         recorder.describe_histogram(
             KeyName::from_const_str("chelseru_sms_seconds"),
             Some(Unit::Seconds),
@@ -51,7 +51,7 @@ impl Metrics {
             let counter = recorder.register_counter(&key(name, labels), &METADATA);
             Counter::new(move |count| counter.increment(count))
         };
-        // Shown from the start, also while they are zero.
+        // Exported from the start, even while zero.
         for name in ["chelseru_logins_total", "chelseru_login_refusals_total"] {
             counter(name, &[]);
         }
@@ -67,7 +67,7 @@ impl Metrics {
         if succeeded { &self.reloads } else { &self.reload_failures }.increment();
     }
 
-    /// Counts messages by the state in which a round over the providers left them.
+    /// Counts messages by their state after a pass over the providers.
     pub fn message_observer(&self) -> Observer {
         let states = ["accepted", "failed", "unknown", "expired", "retried"]
             .map(|state| self.counter("chelseru_messages_total", &[("state", state)]));
@@ -90,8 +90,8 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Folds recorded samples together, so that memory stays bounded while nobody reads the metrics. Call it
-    /// every few seconds.
+    /// Folds recorded samples together, so memory stays bounded while nobody reads the metrics. Call it every few
+    /// seconds.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }

@@ -1,8 +1,8 @@
 //! Open payments: the task that settles them, and what operators see of them.
 //!
-//! Each payment gateway with open payments has a task of its own, so that one that answers slowly or not at all holds
-//! up its own payments only. Not here: what an answer means for a payment (`chelseru-domain::payment`), and how a
-//! plugin is asked (`chelseru-outbound::money`).
+//! Each payment gateway with open payments has its own task, so a slow or silent gateway delays only its own
+//! payments. Not here: what an answer means for a payment (`chelseru-domain::payment`), and how a plugin is called
+//! (`chelseru-outbound::money`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::candidate::{OpenPayments, Waiting};
 
-/// The task of reversals among those of gateways; no gateway's name has brackets.
+/// Key of the reversal task among the gateways' tasks; no gateway's name contains brackets.
 const REVERSALS: &str = "(reversals)";
-/// Open payments of a gateway that are counted, for a refusal and for the status.
+/// Open payments counted per gateway, for a refusal and for the status.
 const COUNT_MAX: usize = 10_000;
 
-/// What waits at the serving payment gateways.
+/// Open payments and reversals of the serving payment gateways.
 ///
 /// Errors: the store cannot be read.
 pub(crate) async fn open(
@@ -36,7 +36,7 @@ pub(crate) async fn open(
     names.extend(reversals.iter().map(|reversal| reversal.gateway.clone()));
     let mut open = OpenPayments::default();
     for name in names {
-        // Payments of a gateway that is not configured are nobody's to keep.
+        // A gateway that is not configured has no plugin to keep.
         let Some(gateway) = gateways.by_name(&name) else { continue };
         let waiting = Waiting {
             plugin: gateway.plugin().to_owned(),
@@ -48,9 +48,8 @@ pub(crate) async fn open(
     Ok(open)
 }
 
-/// Settles what is due until the gateway stops: one task per gateway with open payments or a list to read, so that
-/// one that answers slowly or not at all holds up its own payments only. What a round began goes on when the stop
-/// comes.
+/// Settles due payments until the gateway stops. Each gateway with open payments or a list to read has its own task,
+/// so a slow or silent gateway delays only its own payments. A started round finishes when the stop comes.
 pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
     while !stop.is_cancelled() {
@@ -72,12 +71,12 @@ pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
         }
     }
     for (_, task) in running {
-        // One that panicked was reported by the panic itself; its payments are still due.
+        // A panic has already been reported; its payments are still due.
         let _ = task.await;
     }
 }
 
-/// Asks once about every reversal that is due.
+/// Asks once about every due reversal.
 async fn reverse_due(app: Arc<App>) {
     let live = app.live();
     if let Err(error) = app.payments.reverse_due(live.gateways.as_ref()).await {
@@ -85,7 +84,7 @@ async fn reverse_due(app: Arc<App>) {
     }
 }
 
-/// Rounds over one gateway's open payments while more are due than one takes.
+/// Runs rounds over one gateway's open payments while more are due than one round handles.
 async fn reconcile_gateway(app: Arc<App>, name: String, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let live = app.live();
@@ -100,7 +99,7 @@ async fn reconcile_gateway(app: Arc<App>, name: String, stop: CancellationToken)
     }
 }
 
-/// How many open payments each gateway has that has some, loaded or not; each counted up to [`COUNT_MAX`].
+/// Open payments of every gateway that has some, loaded or not, each counted up to [`COUNT_MAX`].
 pub async fn open_payments(store: &Store) -> Result<BTreeMap<String, usize>, StoreError> {
     let mut open = BTreeMap::new();
     for name in store.payments_open_gateways().await? {
@@ -110,8 +109,8 @@ pub async fn open_payments(store: &Store) -> Result<BTreeMap<String, usize>, Sto
     Ok(open)
 }
 
-/// What `status/` says of payments: the selected gateway, how many are open at each, and how many are to be given back;
-/// null when the store cannot be read.
+/// The part of `status/` about payments: selected gateway, open payments per gateway, pending reversals. Null when
+/// the store cannot be read.
 pub(crate) async fn status(app: &App) -> Value {
     let reversals = app.store.reversals_open(COUNT_MAX).await.ok().map(|open| open.len());
     let waiting = open(&app.store, &app.live().gateways).await.ok().map(|open| {
@@ -125,14 +124,14 @@ pub(crate) async fn status(app: &App) -> Value {
         "gateway": app.live().config.payment.gateway,
         "open": open_payments(&app.store).await.ok(),
         "reversals": reversals,
-        // What pins a gateway to its plugin: `check` reads it to say what a reload would refuse.
+        // Pins a gateway to its plugin; `check` reads it to report what a reload would refuse.
         "waiting": waiting,
     })
 }
 
 /// Sets the gauges of payments; called when metrics are read.
 pub(crate) async fn measure(app: &App) {
-    // What cannot be read keeps its last value: none would be a false all-clear.
+    // Unreadable values keep their last value: zero would be a false all-clear.
     let Ok(open) = open_payments(&app.store).await else { return };
     let loaded = app.live().gateways.all();
     let idle = loaded.iter().map(|gateway| gateway.name()).filter(|name| !open.contains_key(*name));
@@ -146,16 +145,16 @@ pub(crate) async fn measure(app: &App) {
     }
 }
 
-/// Says at start which open payments have no gateway.
+/// Logs at start which open payments have no gateway.
 pub async fn warn_of_orphans(gateways: &PluginPaymentGateways, store: &Store) {
     for (name, count) in open_payments(store).await.unwrap_or_default() {
         if gateways.by_name(&name).is_none() {
-            tracing::error!(plugin.id = %name, count, "open payments wait for a gateway that is not configured");
+            tracing::error!(plugin.id = %name, count, "open payments belong to a gateway that is not configured");
         }
     }
     for reversal in store.reversals_open(COUNT_MAX).await.unwrap_or_default() {
         if gateways.by_name(&reversal.gateway).is_none() {
-            tracing::error!(plugin.id = %reversal.gateway, payment.id = reversal.payment.0, "a payment waits to be given back by a gateway that is not configured");
+            tracing::error!(plugin.id = %reversal.gateway, payment.id = reversal.payment.0, "a pending reversal belongs to a gateway that is not configured");
         }
     }
 }

@@ -1,11 +1,10 @@
-//! Files and folders for their owner's eyes only: they hold numbers, sessions and the key.
+//! Files and folders readable by their owner only. They hold phone numbers, sessions and the key.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Makes a folder and those above it, and puts their names on the disk. One that exists keeps the permissions its
-/// operator gave it.
+/// Creates a folder and its parents, and syncs their names. An existing folder keeps its permissions.
 pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -20,7 +19,7 @@ pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts the names in a folder on the disk.
+/// Syncs the names in a folder.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(path)?.sync_all()?;
@@ -29,7 +28,7 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a file, to be written; one that exists is an error.
+/// Creates a file for writing. Fails when it exists.
 pub(crate) fn make_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,10 +1,11 @@
 //! Hot reload: one task turns changes of files into transactions.
 //!
-//! Each change becomes a [`Candidate`]. A change of the configuration file is taken whole or not at all. A change in
-//! the plugins folder is taken per provider: what loads takes over, what does not leaves its old self serving.
+//! Each change becomes a [`Candidate`]. A change of the configuration file is applied as a whole or not at all. A
+//! change in the plugins folder is applied per provider: a plugin that loads takes over; otherwise the loaded one
+//! stays.
 //!
-//! Invariants: a request sees one configuration from start to end; nothing that is refused changes what is
-//! served; a refusal is in the log, in `chelseru_reload_failures_total` and in the status.
+//! Invariants: a request sees one configuration from start to end. A refused change changes nothing that is served,
+//! and appears in the log, in `chelseru_reload_failures_total` and in the status.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,34 +23,34 @@ use crate::candidate::Candidate;
 use crate::config::{self, Config, Problem, Problems};
 use crate::payments;
 
-/// How long a saved file must keep still before it is read, and how long that is waited for.
+/// How long a saved file must stay unchanged before it is read, and the limit of that wait.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
-/// What `status/` says of the configuration.
+/// The part of `status/` about the configuration.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ReloadStatus {
     pub file: PathBuf,
-    /// 1 at start, one more with every configuration that took over.
+    /// 1 at start, plus 1 for every configuration that took over.
     pub generation: u64,
     /// When the serving configuration took over, in Unix milliseconds.
     pub loaded_at: u64,
-    /// Why the newest change of the file was refused; `None` when it was taken.
+    /// Why the newest change of the file was refused; `None` when it was applied.
     pub last_error: Option<String>,
-    /// Keys of the file whose values wait for a restart.
+    /// Keys of the file whose new values wait for a restart.
     pub restart_keys: Vec<String>,
 }
 
-/// Watches and applies until `stop` is cancelled.
+/// Watches files and applies changes until `stop` is cancelled.
 ///
-/// Errors: a sentence, when the folders cannot be watched.
+/// Errors: a text when the folders cannot be watched.
 pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Result<(), String> {
     let paths =
         WatchPaths { dirs: vec![app.ground.plugins_dir.clone()], files: vec![config_file.to_owned()] };
     let (watcher, mut changes) = Watcher::new(paths).map_err(|error| error.to_string())?;
     let file = config_file.to_owned();
     tokio::spawn(async move {
-        // Dropping the watcher ends the events.
+        // Dropping the watcher ends its events.
         let _watcher = watcher;
         loop {
             let change = tokio::select! {
@@ -60,7 +61,7 @@ pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Resu
                 Some(Change::File(_)) => apply_config(&app, &file).await,
                 Some(Change::Plugins(_)) => apply_plugins(&app).await,
                 None => {
-                    tracing::error!("the file watcher ended; changes need a restart from here on");
+                    tracing::error!("the file watcher ended; changes need a restart from now on");
                     return;
                 }
             }
@@ -69,13 +70,13 @@ pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Resu
     Ok(())
 }
 
-/// Reads the configuration file again and takes it whole or not at all.
+/// Reads the configuration file again and applies it as a whole or not at all.
 pub async fn apply_config(app: &App, file: &Path) {
     match try_config(app, file).await {
         Ok(restart_keys) => {
             app.metrics.reload(true);
             if !restart_keys.is_empty() {
-                tracing::warn!(keys = restart_keys.join(", "), "these keys wait for a restart");
+                tracing::warn!(keys = restart_keys.join(", "), "these keys need a restart to take effect");
             }
             let mut status = app.reload_status();
             status.generation += 1;
@@ -91,7 +92,7 @@ pub async fn apply_config(app: &App, file: &Path) {
             app.metrics.reload(false);
             tracing::error!(%reason, "configuration refused; the old one keeps serving");
             app.reload_status().last_error = Some(reason.to_string());
-            // The reason is in the log and the status; it may be longer than a record should be.
+            // The log and the status have the reason; it may be too long for a record.
             app.audit(AuditEvent::new(AuditKind::ConfigRefused).subject(file.display()));
         }
     }
@@ -114,18 +115,18 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, Problems> {
         app.audit(event);
     }
     if let Err(error) = app.store.events_want(wanted).await {
-        tracing::error!(%error, "whether events are wanted could not be noted");
+        tracing::error!(%error, "the wanted webhook events could not be stored");
     }
     Ok(restart_keys)
 }
 
-/// Without the store nobody knows which payments are open.
+/// Without the store the open payments are unknown.
 fn unasked(file: &Path, error: &StoreError) -> Problems {
-    let message = format!("cannot be taken: the open payments could not be read ({error})");
+    let message = format!("cannot be applied: the open payments could not be read ({error})");
     Problems(vec![Problem { file: file.to_owned(), line: None, key: String::new(), found: None, message }])
 }
 
-/// Keys of tokens that came and went: with a key that went, its tokens went.
+/// Audit events of added and removed token keys; the tokens of a removed key are invalid.
 fn key_events(before: &Tokens, after: &Tokens) -> Vec<AuditEvent> {
     let event = |kind, id: &str| AuditEvent::new(kind).subject(format!("token key {id}"));
     let (old, new): (Vec<_>, Vec<_>) = (before.key_ids().collect(), after.key_ids().collect());
@@ -136,8 +137,8 @@ fn key_events(before: &Tokens, after: &Tokens) -> Vec<AuditEvent> {
     made.chain(gone).collect()
 }
 
-/// The file's bytes once they stopped changing. Some editors empty a file and then write it, and half a file may
-/// well be valid: an empty one means the built-in defaults, which nobody means by saving.
+/// Reads the file once it stops changing. Some editors truncate a file before they write it, and half a file may be
+/// valid. An empty file would mean the built-in defaults, which nobody intends by saving.
 async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
     let read = || std::fs::read(file).map_err(|error| config::unreadable(file, &error));
     let is_empty = |bytes: &[u8]| bytes.trim_ascii().is_empty();
@@ -152,7 +153,7 @@ async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
         if tokio::time::Instant::now() >= until {
             return match again {
                 Ok(bytes) if is_empty(&bytes) => {
-                    let message = "is empty; a comment is enough to mean the defaults".to_owned();
+                    let message = "is empty; write a comment to use the defaults".to_owned();
                     let (file, key) = (file.to_owned(), String::new());
                     Err(Problems(vec![Problem { file, line: None, key, found: None, message }]))
                 }
@@ -163,13 +164,13 @@ async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
     }
 }
 
-/// Loads changed plugin files; each provider entry by itself. The registry logs what serves and what it refused.
+/// Loads changed plugin files, each provider entry on its own. The registry logs what serves and what it refused.
 pub async fn apply_plugins(app: &App) {
     let live = app.live();
     let open = match payments::open(&app.store, &live.gateways).await {
         Ok(open) => open,
         Err(error) => {
-            tracing::error!(%error, "plugins stay as they are: the open payments could not be read");
+            tracing::error!(%error, "plugins are unchanged: the open payments could not be read");
             return;
         }
     };
@@ -185,7 +186,7 @@ pub async fn apply_plugins(app: &App) {
     };
     for (name, _) in candidate.failures() {
         app.metrics.reload(false);
-        // The old one serves on, also when its file is gone; whoever took it away learns what hangs on it.
+        // The old plugin keeps serving, even when its file is deleted; the log shows how many payments depend on it.
         let open = open.0.get(name).map_or(0, |waiting| waiting.payments);
         let detail = if open > 0 { format!("open payments: {open}") } else { String::new() };
         app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(detail));

@@ -1,9 +1,9 @@
-//! The program: everything opened in the order in which things may fail, then served until it is told to stop.
+//! The server: opens everything in the order in which steps may fail, and serves until it is stopped.
 //!
-//! [`Server::open`] prepares the candidate first, so that a configuration that is refused opens nothing; then the
-//! store, the listener, and what outlives configurations. The candidate takes over last.
+//! [`Server::open`] prepares the candidate first, so a refused configuration opens nothing. Then come the store, the
+//! listener, and what outlives configurations. The candidate takes over last.
 //!
-//! Not here: what a candidate checks (`candidate`), what changes afterwards (`reload`).
+//! Not here: what a candidate checks (`candidate`), what changes later (`reload`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,17 +38,17 @@ use crate::reload;
 use crate::services::Services;
 use crate::{keys, machine, messages, payments, upkeep, webhooks};
 
-/// How long the store may take to finish at least, when the grace time is used up.
+/// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
 
-/// What a caller of [`Server::open`] chooses and a configuration does not.
+/// Choices of the caller of [`Server::open`] that are not part of a configuration.
 pub struct ServerOptions {
     pub clock: Arc<dyn Clock>,
     /// Print the sandbox's messages to standard output.
     pub print_sandbox: bool,
-    /// Routes for tests of the server itself; no configuration and no command opens them.
+    /// Serve routes for tests of the server itself. No configuration and no command enables them.
     pub test_routes: bool,
-    /// What is accepted of a key and a store that do not belong together.
+    /// The mismatches of key and store that the operator accepts.
     pub accepted: keys::Accepted,
 }
 
@@ -63,19 +63,19 @@ impl Default for ServerOptions {
     }
 }
 
-/// A server that is ready to serve: its socket is open.
+/// A server with an open socket, ready to serve.
 pub struct Server {
     app: Arc<App>,
     listeners: Listeners,
     stop: CancellationToken,
-    /// Work that goes on as long as the server does.
+    /// Tasks that run as long as the server.
     background: TaskTracker,
 }
 
 impl Server {
     /// Builds a server from a checked configuration.
     ///
-    /// Errors: a text for the operator; nothing listens then.
+    /// Errors: a text for the operator; nothing listens.
     pub async fn open(loaded: Loaded, log: LogHandle, options: ServerOptions) -> Result<Server, String> {
         let config_file = loaded.source.path.clone();
         let ground = Ground::open(&loaded.config, &config_file)?;
@@ -89,7 +89,7 @@ impl Server {
         let store = open_store(&config, &ground.data_dir).map_err(|error| error.to_string())?;
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
-            format!("server.listen = {}: cannot be listened on: {error}", config.server.listen)
+            format!("server.listen = {}: cannot listen: {error}", config.server.listen)
         })?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (operators, operator) = door::listen(&config.operator.listen, &config_file).await?;
@@ -135,7 +135,7 @@ impl Server {
         &self.app
     }
 
-    /// The base address of the API, without a slash at the end.
+    /// The base address of the API, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}{}", self.app.public, self.app.limits.base_path)
     }
@@ -154,10 +154,10 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Serves until the stop token is cancelled; returns when everything in flight is done and stored, at the latest
-    /// when the grace time is over.
+    /// Serves until the stop token is cancelled. Returns when everything in flight is done and stored, or when the
+    /// grace time is over.
     ///
-    /// Errors: a text for the operator, when the store failed or did not finish.
+    /// Errors: a text for the operator when the store failed or did not finish.
     pub async fn run(self) -> Result<(), String> {
         let Server { app, listeners, stop, background } = self;
         let limits = app.limits.clone();
@@ -182,7 +182,7 @@ impl Server {
             async { tokio::join!(app.detached.wait(), app.sockets.tasks.wait(), background.wait()) };
         if tokio::time::timeout(grace, finished).await.is_err() {
             let tasks = app.detached.len() + app.sockets.tasks.len() + background.len();
-            tracing::warn!(tasks, "work still running after the grace time is dropped");
+            tracing::warn!(tasks, "the grace time is over; unfinished work is dropped");
         }
         let noted = async {
             if let Err(error) = app.live().identity.flush_last_seen().await {
@@ -206,16 +206,16 @@ impl Server {
     }
 }
 
-/// The sockets that are listened on.
+/// The listening sockets.
 struct Listeners {
     public: Listener,
     operators: Listener,
 }
 
-/// The queue that chat events are published from.
+/// The queue from which chat events are published.
 type StoredQueue = tokio::sync::mpsc::UnboundedReceiver<Stored>;
 
-/// What was opened before anything is built on it.
+/// Everything opened before anything is built on it.
 struct Opened {
     clock: Arc<dyn Clock>,
     store: Store,
@@ -225,7 +225,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// Builds what outlives configurations, and lets the candidate take over there.
+    /// Builds what outlives configurations, and lets the candidate take over.
     async fn build(
         self,
         ground: Ground,
@@ -272,7 +272,7 @@ impl Opened {
     }
 }
 
-/// The queue of messages; what was being sent when the server ended is resumed or its outcome is unknown.
+/// Opens the message queue. Messages in flight when the server ended are resumed, or become unknown.
 async fn open_queue(store: &Store, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<SmsQueue, String> {
     let opened = SmsQueue::open(store.clone(), clock.clone(), metrics.message_observer()).await;
     let (sms_queue, recovered) = opened.map_err(|error| error.to_string())?;
@@ -281,7 +281,7 @@ async fn open_queue(store: &Store, clock: &Arc<dyn Clock>, metrics: &Metrics) ->
             resumed = recovered.resumed,
             unknown = recovered.unknown,
             failed = recovered.failed,
-            "messages that were being sent when the server ended"
+            "messages were in flight when the server ended"
         );
     }
     Ok(sms_queue)

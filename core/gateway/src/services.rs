@@ -1,4 +1,4 @@
-//! The domain's login services: made once, and carried on under each configuration.
+//! The domain's login services: built once, and kept under each configuration.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use chelseru_store::Store;
 
 use crate::config::Config;
 
-/// The domain's services as a configuration wants them.
+/// The login services under one configuration's rules.
 #[derive(Clone)]
 pub(crate) struct Services {
     pub otp: Arc<OtpService>,
@@ -23,9 +23,9 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Must be called in a runtime.
+    /// Must be called inside a runtime.
     ///
-    /// Errors: a sentence, when the domain refuses a rule.
+    /// Errors: a text when the domain refuses a rule.
     pub(crate) fn new(
         config: &Config,
         tokens: Tokens,
@@ -45,7 +45,7 @@ impl Services {
         Ok(Services { otp, identity: Arc::new(identity) })
     }
 
-    /// The same services under other rules; what they remember goes on.
+    /// The same services under other rules; their in-memory state stays.
     pub(crate) fn under(
         &self,
         otp: Checked<OtpRules>,
@@ -59,7 +59,7 @@ impl Services {
         Services { otp, identity: Arc::new(identity) }
     }
 
-    /// Waits until everything that was recorded is written.
+    /// Waits until every recorded event is written.
     pub(crate) async fn audit_close(&self) {
         self.identity.audit().flush().await;
     }

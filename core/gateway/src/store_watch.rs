@@ -1,9 +1,9 @@
-//! The store as operators see it: whether it works, how it is doing, and the end of a process whose store is stuck.
+//! The store as operators see it: its health, its figures, and the exit of a process whose store is stuck.
 //!
-//! A writer that hangs in the operating system (a disk that does not answer) cannot be helped from inside. The gateway
-//! counts as unhealthy once a change has waited for [`STALL_UNHEALTHY`], and the process ends with a failure after
-//! [`STALL_END`], so that whoever supervises it starts it again. A thread of its own watches, because the runtime's
-//! threads may hang with the store.
+//! A writer blocked in the operating system (a disk that does not answer) cannot be recovered from inside. The
+//! gateway is unhealthy once a change has waited for [`STALL_UNHEALTHY`]. After [`STALL_END`] the process exits with
+//! a failure status, so its supervisor restarts it. A separate thread watches, because the runtime's threads may be
+//! blocked as well.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use chelseru_store::{DiskRoom, Health, Store, StoreError};
 
 use crate::app::App;
 
-/// How long the oldest change may wait before the gateway counts as unhealthy.
+/// How long the oldest change may wait before the gateway is unhealthy.
 pub(crate) const STALL_UNHEALTHY: Duration = Duration::from_secs(10);
-/// How long the oldest change may wait before the process ends.
+/// How long the oldest change may wait before the process exits.
 const STALL_END: Duration = Duration::from_secs(60);
-/// How often the oldest change is looked at.
+/// How often the oldest change is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The log says at most this often that the store does not work.
+/// Least time between two log lines about a store that does not work.
 const SAY_INTERVAL: Duration = Duration::from_secs(60);
-/// Records that are counted in one step, and the pause after it: 20,000 take about 20 ms.
+/// Records counted in one step, and the pause after it: 20,000 take about 20 ms.
 const COUNT_STEP: usize = 20_000;
 const COUNT_PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether the store takes changes.
+/// The state of the store: whether it accepts changes.
 pub(crate) fn storage(store: &Store) -> Storage {
     if store.has_failed() || matches!(store.health(), Health::Failed(_)) {
         Storage::Failed
@@ -38,7 +38,7 @@ pub(crate) fn storage(store: &Store) -> Storage {
     }
 }
 
-/// Watches the store from a thread of its own until the process ends. For the program, not for a gateway in a test.
+/// Watches the store on a separate thread until the process ends. Used by the program, not by gateways in tests.
 pub(crate) fn watch(store: Store) -> std::io::Result<()> {
     let mut silent = SAY_INTERVAL;
     std::thread::Builder::new().name("store-watch".to_owned()).spawn(move || {
@@ -48,7 +48,7 @@ pub(crate) fn watch(store: Store) -> std::io::Result<()> {
             let waiting = store.oldest_waiting();
             if waiting >= STALL_END {
                 let seconds = waiting.as_secs();
-                tracing::error!(seconds, "a change waits for the disk and nothing helps; the process ends");
+                tracing::error!(seconds, "the disk does not answer; the process exits");
                 std::process::exit(1);
             }
             if silent < SAY_INTERVAL {
@@ -69,10 +69,10 @@ pub(crate) fn watch(store: Store) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Counts the store's records, over and over, a few at a time.
+/// Counts the store's records continuously, a few at a time.
 #[derive(Default)]
 pub(crate) struct RecordCount {
-    /// Of the last whole count.
+    /// The last complete count.
     counted: Mutex<Option<u64>>,
 }
 

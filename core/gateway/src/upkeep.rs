@@ -1,4 +1,4 @@
-//! What is done every few seconds: folding, writing and removing what piles up.
+//! Periodic upkeep: folding, writing and removing what accumulates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::messages;
 
-/// How often memory-only facts (last seen, metric samples) are folded or written, and expired records removed.
+/// How often in-memory facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
-/// Expired records removed in one step, so that a step never holds up the writer.
+/// Expired records removed in one step, so a step never blocks the writer for long.
 const PURGE_STEP: usize = 500;
 
-/// Folds, writes and removes what piles up.
+/// Runs the upkeep until the gateway stops.
 pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -27,7 +27,7 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
             tracing::warn!(%error, "last-seen times could not be stored");
         }
         messages::upkeep(&app).await;
-        // What is left over is removed in the next rounds.
+        // Later rounds remove the rest.
         if let Err(error) = app.live().identity.purge(PURGE_STEP).await {
             tracing::warn!(%error, "expired records could not be removed");
         }
@@ -37,10 +37,10 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
             tracing::warn!(%error, "old events could not be removed");
         }
         if let Err(error) = app.files.collect(&app.live().config.files).await {
-            tracing::warn!(%error, "files that nobody has could not be removed");
+            tracing::warn!(%error, "orphaned files could not be removed");
         }
         if let Err(error) = app.chat.sweep_all().await {
-            tracing::warn!(%error, "what deleted rooms left could not be removed");
+            tracing::warn!(%error, "the records of deleted rooms could not be removed");
         }
         if let Err(error) = app.wallets.purge(PURGE_STEP).await {
             tracing::warn!(%error, "idempotency records could not be removed");

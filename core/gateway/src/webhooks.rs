@@ -1,8 +1,7 @@
 //! The task that delivers events to webhooks.
 //!
-//! Each endpoint has a task of its own while something is due for it, so that one that does not answer holds up no
-//! other. Not here: when to try again (`chelseru-domain::webhook`), one delivery
-//! (`chelseru-outbound::money::webhooks`).
+//! Each endpoint with due events has its own task, so a receiver that does not answer delays no other. Not here: the
+//! retry schedule (`chelseru-domain::webhook`) and one delivery (`chelseru-outbound::money::webhooks`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,11 +13,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 
-/// How often it is looked whether something is due.
+/// How often due events are looked up.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Tells whoever wants to know until the gateway stops. Each endpoint has a task of its own while something is due
-/// for it, so that one that does not answer holds up no other.
+/// Delivers events until the gateway stops. Each endpoint with due events has its own task, so a receiver that does
+/// not answer delays no other.
 pub async fn tell_all(app: Arc<App>, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     let busy: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -34,7 +33,7 @@ pub async fn tell_all(app: Arc<App>, stop: CancellationToken) {
             continue;
         }
         if let Err(error) = app.webhooks.route(endpoints.as_ref()).await {
-            tracing::error!(%error, "events could not be given to webhooks");
+            tracing::error!(%error, "events could not be assigned to webhooks");
             continue;
         }
         for name in endpoints.names() {
@@ -51,7 +50,7 @@ pub async fn tell_all(app: Arc<App>, stop: CancellationToken) {
             });
         }
     }
-    // What is under way ends by its own time-out; what is cut off is told again at the next start.
+    // Running deliveries end by their own time-out; an interrupted one is repeated at the next start.
     tasks.close();
     tasks.wait().await;
 }
@@ -73,7 +72,7 @@ async fn tell(app: &App, endpoints: &Endpoints, name: &str, stop: &CancellationT
                 }
             }
             Err(error) => {
-                tracing::error!(webhook = name, %error, "events could not be told");
+                tracing::error!(webhook = name, %error, "events could not be delivered");
                 return;
             }
         }

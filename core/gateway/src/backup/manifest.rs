@@ -1,7 +1,7 @@
-//! The list of a backup's files, with the size and hash of each, and a hash of the list itself.
+//! The manifest: size and hash of every file of a backup, and a hash of the list itself.
 //!
-//! It is JSON, so that other programs can check a backup: `{"version": 1, "files": [{"path", "bytes", "blake3"}],
-//! "blake3"}`; the last one is the hash of one line per file, `hash bytes path` and a line feed.
+//! It is JSON, so other programs can verify a backup: `{"version": 1, "files": [{"path", "bytes", "blake3"}],
+//! "blake3"}`. The last hash covers one line per file: `hash bytes path` and a line feed.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,12 +14,12 @@ use crate::private;
 
 pub(super) const FILE: &str = "manifest.json";
 const VERSION: u32 = 1;
-/// Bytes of a manifest that is believed: more than a million files.
+/// Largest accepted manifest in bytes; enough for more than a million files.
 const BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// One file of a backup.
 pub(super) struct Entry {
-    /// Below the backup, with slashes.
+    /// Relative to the backup, with slashes.
     pub(super) path: String,
     pub(super) bytes: u64,
     pub(super) hash: blake3::Hash,
@@ -59,7 +59,7 @@ impl Manifest {
         hasher.finalize()
     }
 
-    /// Writes the list into a backup and puts it on the disk.
+    /// Writes the manifest into a backup and syncs it.
     pub(super) fn write(&self, backup: &Path) -> Result<(), String> {
         let files = self.entries.iter().map(|entry| WrittenFile {
             path: entry.path.clone(),
@@ -77,22 +77,22 @@ impl Manifest {
         write().map_err(|error| at(&path, &error))
     }
 
-    /// Reads the list of a backup.
+    /// Reads the manifest of a backup.
     ///
     /// Errors: a text for the operator.
     pub(super) fn read(backup: &Path) -> Result<Manifest, String> {
         let path = backup.join(FILE);
         let refused = |why: &str| format!("{}: {why}", path.display());
         let file = File::open(&path).map_err(|error| {
-            format!("{}; is this what `chelseru backup` of this version wrote?", at(&path, &error))
+            format!("{}; is this a backup written by `chelseru backup` of this version?", at(&path, &error))
         })?;
         if file.metadata().map_or(u64::MAX, |metadata| metadata.len()) > BYTES_MAX {
-            return Err(refused("is longer than any manifest"));
+            return Err(refused("is too long for a manifest"));
         }
         let written: Written = serde_json::from_reader(io::BufReader::new(file))
             .map_err(|error| refused(&format!("is not a manifest: {error}")))?;
         if written.version != VERSION {
-            return Err(refused(&format!("has version {}, this program reads {VERSION}", written.version)));
+            return Err(refused(&format!("has version {}; this program reads version {VERSION}", written.version)));
         }
         let mut entries = Vec::with_capacity(written.files.len());
         for file in written.files {
@@ -112,7 +112,7 @@ impl Manifest {
 }
 
 impl Entry {
-    /// Errors: a text for the operator, when the file is missing or is not what it was.
+    /// Errors: a text for the operator when the file is missing or altered.
     pub(super) fn check(&self, backup: &Path) -> Result<(), String> {
         let path = backup.join(&self.path);
         let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);

@@ -1,7 +1,7 @@
 //! `chelseru apikey create | list | revoke`.
 //!
-//! The store belongs to one process. While a gateway runs on it, the command asks that gateway, on this machine
-//! and with the token that it left in its data folder; otherwise the command opens the store itself.
+//! A store belongs to one process. While a gateway runs on it, the command asks that gateway over loopback, with the
+//! token in its data folder. Otherwise the command opens the store itself.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(crate) async fn create(
     };
     println!("{}", made["token"].as_str().unwrap_or_default());
     eprintln!(
-        "API key {} for {scope}. It is shown this once; send it as: Authorization: Api-Key TOKEN",
+        "API key {} for {scope}. It is not shown again; send it as: Authorization: Api-Key TOKEN",
         made["id"]
     );
     Ok(())
@@ -72,7 +72,7 @@ pub(crate) async fn list(config_file: &Path, as_json: bool) -> Result<(), String
 }
 
 pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
-    let gone = || format!("there is no API key {id}, or it was revoked before");
+    let gone = || format!("API key {id} does not exist or is already revoked");
     match open(config_file)? {
         Way::Store(store) => {
             let revoked = store.api_key_revoke(id, SystemClock.now()).await;

@@ -1,7 +1,7 @@
-//! Asking the gateway that runs with a configuration.
+//! Requests to the gateway that runs with a configuration.
 //!
-//! The store belongs to one process. While a gateway runs on it, a command asks that gateway, on this machine and
-//! with the token that it left in its data folder; otherwise it opens the store itself: [`open`].
+//! A store belongs to one process. While a gateway runs on it, a command asks that gateway over loopback, with the
+//! token in its data folder. Otherwise the command opens the store itself: [`open`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::config::{self, OperatorListen};
 use crate::door::OperatorDoor;
 
-/// How long a running gateway may take to answer: a hash may wait behind others, a write waits for its flush.
+/// Time limit of a running gateway's answer. A hash may wait behind others, and a write waits for its flush.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of an answer at most.
+/// Largest accepted answer in bytes.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// One request to a gateway on this machine.
+/// Sends one request to a gateway on this machine.
 pub(super) async fn exchange(
     address: &OperatorListen,
     base_path: &str,
@@ -57,7 +57,7 @@ pub(super) async fn exchange(
     };
     tokio::time::timeout(patience, exchange)
         .await
-        .unwrap_or_else(|_| Err("it does not answer in time".into()))
+        .unwrap_or_else(|_| Err("no answer in time".into()))
 }
 
 async fn connect(
@@ -89,7 +89,7 @@ pub(super) enum Way {
     Gateway(Box<Running>),
 }
 
-/// A gateway that runs on this store.
+/// A gateway that has this store open.
 pub(super) struct Running(OperatorDoor);
 
 impl Running {
@@ -97,7 +97,7 @@ impl Running {
         self.ask_patiently(method, path, body, TIMEOUT).await
     }
 
-    /// [`Running::ask`], for work that takes long.
+    /// [`Running::ask`] with a longer time limit.
     pub(super) async fn ask_patiently(
         &self,
         method: Method,
@@ -112,11 +112,11 @@ impl Running {
             return Ok(answer);
         }
         let text = answer["details"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
-        Err(format!("the running gateway answers {status}: {text}"))
+        Err(format!("the running gateway answered {status}: {text}"))
     }
 }
 
-/// The store itself, or the gateway that has it open. Errors: a text for the operator.
+/// Opens the store, or finds the gateway that has it open. Errors: a text for the operator.
 pub(super) fn open(config_file: &Path) -> Result<Way, String> {
     let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
@@ -128,7 +128,7 @@ pub(super) fn open(config_file: &Path) -> Result<Way, String> {
     }
 }
 
-/// Records in the audit log what a command did to the store itself.
+/// Writes an audit event for a command's change of the store.
 pub(super) async fn record(config_file: &Path, store: &Store, event: AuditEvent) -> Result<(), String> {
     let records_max = super::load::load(config_file)?.config.audit.records_max;
     let audit = Audit::start(store.clone(), Arc::new(SystemClock), records_max);

@@ -12,15 +12,15 @@ use serde_json::json;
 use super::ask::{Way, open, record};
 use crate::{backup, config};
 
-/// How long a running gateway may take: uploaded files are copied at the disk's speed.
+/// Time limit of a running gateway. It copies uploaded files at the disk's speed.
 const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Errors: a text for the operator; no folder is left then.
+/// Errors: a text for the operator; no folder remains.
 pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     if !data_dir.join(config::STORE_DIR).is_dir() {
-        return Err(format!("{}: there is no store; was the gateway ever started?", data_dir.display()));
+        return Err(format!("{}: no store found; start the gateway once, or check --config", data_dir.display()));
     }
     let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let part = backup::part_of(&folder);
@@ -44,7 +44,7 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
         }
     };
     println!("{}: {records} records, {files} files", folder.display());
-    eprintln!("It holds the key and every number; the configuration is not in it.");
+    eprintln!("It holds the key and every phone number. It does not hold the configuration.");
     Ok(())
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn verify(folder: &Path) -> Result<(), String> {
         move || backup::verify(&folder)
     });
     let (files, bytes) = work.await.map_err(|error| error.to_string())??;
-    println!("{}: whole: {files} files, {} MiB", folder.display(), bytes >> 20);
+    println!("{}: verified: {files} files, {} MiB", folder.display(), bytes >> 20);
     Ok(())
 }
 
@@ -72,14 +72,14 @@ pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), Str
     let store = store.map_err(|error| error.to_string())?;
     let report = store.ledger_verify().await.map_err(|error| error.to_string())?;
     if let Some(difference) = report.difference {
-        return Err(format!("restored, but the ledger differs: {difference}"));
+        return Err(format!("restored, but the ledger is inconsistent: {difference}"));
     }
     let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let event = AuditEvent::new(AuditKind::BackupRestored).subject(folder.display()).detail(copied);
     record(config_file, &store, event).await?;
     store.close();
     println!(
-        "{}: {} records, {} files; the ledger is right: {} postings",
+        "{}: {} records, {} files; the ledger is verified: {} postings",
         data_dir.display(),
         copied.records,
         copied.files,
@@ -88,7 +88,7 @@ pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), Str
     Ok(())
 }
 
-/// Waits for work and, where somebody looks on, shows every second how much a folder has grown to.
+/// Waits for work; on a terminal, prints the size of a folder every second.
 async fn showing<T>(folder: &Path, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     if !std::io::stderr().is_terminal() {
@@ -107,7 +107,7 @@ async fn showing<T>(folder: &Path, work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Bytes of all files in a folder; what cannot be read counts as nothing.
+/// Bytes of all files in a folder; unreadable files count as 0.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes = entries.map(|entry| match entry.file_type() {

@@ -1,4 +1,4 @@
-//! `chelseru check`: what `serve` would say, and what a running server would refuse.
+//! `chelseru check`: what `serve` and a running server would refuse.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::door::OperatorDoor;
 use crate::ground::Ground;
 use crate::machine;
 
-/// What `check` says of a file that is accepted.
+/// The result for an accepted file.
 pub struct Report {
     pub warnings: Vec<String>,
     /// Each provider entry with its plugin and the plugin's version.
     pub providers: Vec<(String, String)>,
 }
 
-/// Prints what serves, or every problem.
+/// Prints the providers that would serve, or every problem.
 pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
     let report = check_file(config_file).await?;
     for warning in report.warnings {
@@ -68,7 +68,7 @@ struct Running {
 }
 
 impl Running {
-    /// `None` when none runs, or it cannot say what waits.
+    /// Returns `None` when no server runs or it cannot report its open payments.
     async fn find(ground: &Ground) -> Option<Running> {
         let door = OperatorDoor::find(&ground.data_dir).ok()?;
         let (address, base) = (&door.address, door.base_path.as_str());
@@ -80,7 +80,7 @@ impl Running {
     }
 }
 
-/// What waits at payment gateways, as `status/` says.
+/// Reads the open payments from the answer of `status/`.
 fn open_payments(status: &Value) -> OpenPayments {
     let waiting = status["payment"]["waiting"].as_object().into_iter().flatten();
     let read = |(name, waiting): (&String, &Value)| {

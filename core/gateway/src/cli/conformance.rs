@@ -1,10 +1,10 @@
-//! `chelseru plugin test`: a component meets what providers really answer.
+//! `chelseru plugin test`: runs a component against the answers that real providers give.
 //!
-//! The plugin runs in the gateway's own host with its usual limits; in the place of the network stand scripted answers:
-//! none at all, web pages, empty and cut bodies, server errors, nonsense in JSON. Whatever comes, a call must end
-//! with a typed error, never in a trap or over a limit, never as a success, and no secret may stand in its text. What
-//! the host says was not sent may be repeated; what may have been sent must be an unknown outcome. Not here: what a
-//! provider's own answers mean, which is for the plugin's unit tests.
+//! The plugin runs in the gateway's own host with its usual limits. Scripted answers replace the network: silence,
+//! web pages, empty and truncated bodies, server errors, malformed JSON. Every call must end with a typed error: no
+//! trap, no exceeded limit, no success, no secret in its text. An error that says "not sent" allows a retry; a
+//! request that may have been carried out must be an unknown outcome. The meaning of a provider's own answers is not
+//! here; the plugin's unit tests cover it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use chelseru_plugin_host::{
     SettingKind, SettingValue, Transport,
 };
 
-/// Stands for every secret; has the length that merchant ids have. It must not come back in an error.
+/// Stands for every secret, with the length of a merchant id. It must not appear in an error.
 const SECRET: &str = "5ec2e7aa-5ec2-4e7a-8ec2-5ec2e7aa5ec2";
 
-/// What the network does.
+/// The scripted behaviour of the network.
 #[derive(Clone)]
 enum Reply {
     NotSent,
@@ -30,7 +30,7 @@ enum Reply {
     Answer(u16, &'static str, &'static [u8]),
 }
 
-/// Name, and what happens.
+/// Name and behaviour.
 const REPLIES: &[(&str, Reply)] = &[
     ("no connection", Reply::NotSent),
     ("no answer after sending", Reply::Unanswered),
@@ -74,14 +74,14 @@ impl Transport for Script {
     }
 }
 
-/// Runs the kit over a file; `settings` are `key=value`, for those that the kit's own do not suit.
+/// Runs the kit on a file; `settings` are `key=value` and replace the kit's own values.
 pub(crate) async fn test(file: &Path, settings: &[String]) -> Result<(), String> {
     let shown = file.display();
     let bytes = std::fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
     let host = Host::new(HostOptions { pooling: false, ..HostOptions::default() })
         .map_err(|error| error.to_string())?;
     let plugin = host.load(bytes, KINDS).await.map_err(|error| format!("{shown}: {error}"))?;
-    println!("ok    it loads: {} {}", plugin.description().name, plugin.description().version);
+    println!("ok    loads: {} {}", plugin.description().name, plugin.description().version);
     let settings = values(&plugin, settings)?;
     let (mut failures, mut checks, mut requests) = (Vec::new(), 0, 0);
     for function in functions(&plugin) {
@@ -110,8 +110,8 @@ pub(crate) async fn test(file: &Path, settings: &[String]) -> Result<(), String>
         println!("FAIL  {failure}");
     }
     if requests == 0 && !plugin.description().hosts.is_empty() {
-        let reason = "the plugin sent no request, so nothing was tested; perhaps it lacks a setting, or one does not \
-            suit it: give it with --set KEY=VALUE";
+        let reason = "the plugin sent no request, so nothing was tested; a setting may be missing or may not \
+            suit it; pass it with --set KEY=VALUE";
         return Err(reason.to_owned());
     }
     if failures.is_empty() {
@@ -121,13 +121,13 @@ pub(crate) async fn test(file: &Path, settings: &[String]) -> Result<(), String>
     Err(format!("{} of {checks} checks failed", failures.len()))
 }
 
-/// What a call came to.
+/// The outcome of a call.
 enum Outcome {
     Success,
-    /// A clear answer that is no success, of a question about a payment.
+    /// A clear answer about a payment that is no success.
     Answered,
     Error(types::Error),
-    /// It ended in the host: a trap, a limit.
+    /// The host ended the call: a trap or an exceeded limit.
     Broken(String),
 }
 
@@ -255,32 +255,32 @@ fn stored() -> payment::payment_types::Stored {
 
 fn judge(reply: &Reply, requests: u32, outcome: &Outcome) -> Result<(), String> {
     let error = match outcome {
-        // A plugin that asks nobody is a trial provider.
+        // A plugin that sends no request is a trial provider.
         Outcome::Success if requests == 0 => return Ok(()),
-        Outcome::Success => return Err("it was taken for a success".to_owned()),
+        Outcome::Success => return Err("the call reported success".to_owned()),
         Outcome::Answered => return Ok(()),
         Outcome::Broken(reason) => return Err(reason.clone()),
         Outcome::Error(error) => error,
     };
     let text = format!("{error:?}");
-    // The host masks both on their way out of the plugin; a mask shows that one of them was there.
+    // The host masks both on their way out of the plugin, so a mask shows that one of them was there.
     if text.contains(SECRET_MASK) || text.contains(SECRET) || text.contains("9121234567") {
         return Err("the error holds a secret or a phone number".to_owned());
     }
     let unknown = matches!(error, types::Error::UnknownOutcome(_));
     match reply {
-        Reply::NotSent if unknown => Err("nothing was sent, and the outcome is called unknown".to_owned()),
+        Reply::NotSent if unknown => Err("nothing was sent, but the call reported an unknown outcome".to_owned()),
         Reply::Unanswered | Reply::TooLarge | Reply::Answer(408, ..) if requests > 0 && !unknown => {
-            Err(format!("it may have been carried out, and the outcome is not unknown: {text}"))
+            Err(format!("the request may have been carried out, but the call did not report an unknown outcome: {text}"))
         }
         Reply::Answer(300..=407 | 409..=499, kind, _) if *kind == "text/html" && unknown => {
-            Err("a proxy refused the request, and the outcome is called unknown".to_owned())
+            Err("a proxy refused the request, but the call reported an unknown outcome".to_owned())
         }
         _ => Ok(()),
     }
 }
 
-/// The same words; every kind of plugin has types of its own.
+/// Converts between identical errors; each plugin kind has its own types.
 fn sms_error(error: payment::types::Error) -> types::Error {
     use payment::types::Error;
     let words = |rejection: payment::types::Rejection| types::Rejection {
@@ -303,7 +303,7 @@ fn sms_error(error: payment::types::Error) -> types::Error {
     }
 }
 
-/// A value for every required setting, and those that were given.
+/// A value for every required setting, and the given ones.
 fn values(
     plugin: &Plugin,
     given: &[String],
@@ -343,7 +343,7 @@ mod tests {
         let html = Reply::Answer(200, "text/html", b"<html>");
         assert!(judge(&html, 1, &unknown()).is_ok());
         assert!(judge(&html, 1, &Outcome::Success).is_err(), "a web page is no success");
-        assert!(judge(&html, 0, &Outcome::Success).is_ok(), "who asks nobody may accept");
+        assert!(judge(&html, 0, &Outcome::Success).is_ok(), "a plugin without requests may accept");
         assert!(judge(&html, 1, &Outcome::Broken("trap".to_owned())).is_err());
         assert!(judge(&html, 1, &rejected(SECRET)).is_err(), "a secret in an error");
         assert!(judge(&html, 1, &rejected("for 9121****67")).is_err(), "a phone number in an error");

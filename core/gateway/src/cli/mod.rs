@@ -1,8 +1,8 @@
 //! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ... | webhooks ... |
 //! backup | restore`.
 //!
-//! Exit status: 0 done, 1 failed (the reason on standard error), 2 used wrongly. Results go to standard
-//! output, everything else to standard error.
+//! Exit status: 0 success, 1 failure (the reason is on standard error), 2 usage error. Results go to standard output,
+//! everything else to standard error.
 
 mod apikey;
 mod ask;
@@ -26,22 +26,22 @@ pub use check::{Report, check_file};
 
 use crate::keys::Accepted;
 
-/// How long work that cannot be dropped may go on after a command is done.
+/// How long work that cannot be cancelled may continue after a command is done.
 const RUNTIME_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 const AFTER_HELP: &str = "\
 Examples:
   chelseru serve                          serve with ./config.toml
   chelseru check --config /etc/chelseru/config.toml
-  chelseru plugin list                    what the running gateway serves, and what it refused
-  chelseru user create-superuser root     an account with all rights; its password is printed last
-  chelseru plugin inspect kavenegar       a plugin's settings, hosts and abilities
+  chelseru plugin list                    the plugins of the running gateway, and refused ones
+  chelseru user create-superuser root     make an account with all rights and print its password
+  chelseru plugin inspect kavenegar       show a plugin's settings, hosts and abilities
 
-Exit status: 0 done, 1 failed, 2 used wrongly.
+Exit status: 0 success, 1 failure, 2 usage error.
 Relative paths inside the configuration are relative to its file; the data folder is data/ beside it.";
 
-/// A self-hosted gateway for phone login, SMS, payments and chat. Every SMS provider is a WebAssembly plugin
-/// that is chosen in the configuration file and can be replaced while the gateway serves.
+/// A self-hosted gateway for phone login, SMS, payments and chat. SMS providers and payment gateways are WebAssembly
+/// plugins, selected in the configuration file and replaceable while the gateway serves.
 #[derive(Parser)]
 #[command(name = "chelseru", version, after_help = AFTER_HELP, subcommand_required = true)]
 struct Cli {
@@ -54,85 +54,85 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve. Refuses to start on a configuration that `check` rejects.
+    /// Run the gateway. Refuses to start on a configuration that `check` rejects.
     ///
-    /// Watches the configuration file and the plugins folder: what can change live, changes without a dropped
-    /// request; what is wrong is refused, and the old one keeps serving. SIGINT or SIGTERM ends it after the
-    /// requests in flight.
+    /// Watches the configuration file and the plugins folder and applies changes without dropping a request. A wrong
+    /// change is refused, and the running configuration stays. SIGINT or SIGTERM stops the gateway gracefully, after
+    /// the requests in flight.
     Serve {
-        /// Start on an empty store although there is a key: go on without everything that was stored.
+        /// Start on an empty store although a key exists. Everything stored before is lost.
         #[arg(long)]
         accept_new_store: bool,
-        /// Start with another key than the store's, or with a new one. Logs everybody out.
+        /// Start with a key other than the store's, or with a new one. Logs everybody out.
         #[arg(long)]
         accept_new_key: bool,
     },
     /// Check the configuration and every plugin it uses, without serving.
     ///
-    /// Reports every problem with file, line, key, the value found and what is accepted.
+    /// Reports every problem with file, line, key, found value and accepted values.
     Check,
-    /// Look at plugins, test them, and make new ones.
+    /// List, inspect, test and create plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Make, list and revoke API keys. Works while a gateway runs, and while none does.
+    /// Create, list and revoke API keys, with or without a running gateway.
     #[command(subcommand)]
     Apikey(ApiKeyCommand),
-    /// Look at the money.
+    /// Verify the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
-    /// Look after the messages that tell others of payments and wallets.
+    /// List and replay webhook deliveries.
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
     /// Write the store, the key, the plugins and the uploaded files into a new folder.
     ///
-    /// Works while a gateway runs, which is asked to do it; changes go on meanwhile. The store is written to the data
-    /// folder's disk first and needs room there. The folder holds the key and every number: keep it like the data
-    /// folder. The configuration is not in it.
+    /// A running gateway is asked to write the backup and keeps serving. The store is exported to the data folder's
+    /// disk first and needs free space there. The backup holds the key and every phone number: protect it like the
+    /// data folder. It does not hold the configuration.
     #[command(args_conflicts_with_subcommands = true)]
     Backup {
-        /// A folder that does not exist yet, outside of the data folder.
+        /// A folder that does not exist yet, outside the data folder.
         #[arg(required = true)]
         folder: Option<PathBuf>,
         #[command(subcommand)]
         action: Option<BackupAction>,
     },
-    /// Fill the data folder of this configuration from a backup, and prove the balances.
+    /// Fill the data folder of this configuration from a backup, and verify the balances.
     ///
-    /// The data folder must have neither store nor key: stop the gateway and move it away first.
+    /// The data folder must hold neither store nor key: stop the gateway and move the folder away first.
     Restore {
-        /// What `chelseru backup` wrote.
+        /// A folder written by `chelseru backup`.
         folder: PathBuf,
     },
-    /// Print the OpenAPI document of every route, as `openapi.json` serves it.
+    /// Print the OpenAPI document of every route, as served at `openapi.json`.
     Openapi,
-    /// Look after accounts.
+    /// Manage accounts.
     ///
-    /// Works on the store when no gateway runs; when one does, it is asked to do it, and the change takes effect
-    /// there at once. USER is a user name, a phone number or an account's number.
+    /// Opens the store when no gateway runs. Otherwise the running gateway makes the change, which takes effect at
+    /// once. USER is a user name, a phone number or an account number.
     #[command(subcommand)]
     User(user::Arguments),
 }
 
 #[derive(Subcommand)]
 enum BackupAction {
-    /// Check a backup: that every file is there and unaltered.
+    /// Verify that every file of a backup exists unaltered.
     Verify {
-        /// What `chelseru backup` wrote.
+        /// A folder written by `chelseru backup`.
         folder: PathBuf,
     },
 }
 
 #[derive(Subcommand)]
 enum ApiKeyCommand {
-    /// Make a key and print it. It is stored as a hash and never shown again.
+    /// Create a key and print it. It is stored as a hash and never shown again.
     Create {
-        /// What the key is for: sms.
+        /// What the key may do: sms.
         #[arg(long)]
         scope: String,
         /// A name for people.
         #[arg(long, default_value = "")]
         name: String,
-        /// Messages a day (UTC); without it there is no cap.
+        /// Messages per day (UTC). Default: no limit.
         #[arg(long)]
         daily_cap: Option<u64>,
     },
@@ -142,7 +142,7 @@ enum ApiKeyCommand {
         #[arg(long)]
         json: bool,
     },
-    /// End a key, from its next request on.
+    /// Revoke a key. Its next request is refused.
     Revoke {
         /// The key's number, as `list` shows it.
         id: u64,
@@ -151,26 +151,26 @@ enum ApiKeyCommand {
 
 #[derive(Subcommand)]
 enum WebhooksCommand {
-    /// Make a signing secret and print it. Nothing is stored.
+    /// Generate a signing secret and print it. Nothing is stored.
     Secret,
-    /// List the newest events and what became of them at each endpoint.
+    /// List the newest events and the state of their deliveries.
     List {
-        /// Only events that were given up at some endpoint.
+        /// Only events with a failed delivery.
         #[arg(long)]
         dead: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Tell an event again, or every one that was given up.
+    /// Deliver an event again, or every event with a failed delivery.
     Replay {
         /// The event's id, as `list` shows it.
         #[arg(required_unless_present = "dead", conflicts_with = "dead")]
         event: Option<String>,
-        /// Every event that was given up.
+        /// Every event with a failed delivery.
         #[arg(long)]
         dead: bool,
-        /// Only to this endpoint.
+        /// Deliver to this endpoint only.
         #[arg(long)]
         endpoint: Option<String>,
     },
@@ -178,7 +178,7 @@ enum WebhooksCommand {
 
 #[derive(Subcommand)]
 enum LedgerCommand {
-    /// Recompute every balance from every posting, and say the first difference. The gateway must not run.
+    /// Recompute every balance from every posting, and report the first difference. The gateway must not run.
     Verify,
 }
 
@@ -186,37 +186,37 @@ enum LedgerCommand {
 enum PluginCommand {
     /// List provider entries: state, version, digest, generation, last error.
     ///
-    /// Asks the gateway that runs with this configuration; when none runs, loads the plugins to say what it
-    /// would serve.
+    /// Asks the gateway that runs with this configuration. When none runs, loads the plugins and shows what would
+    /// serve.
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Make a crate that builds into a working plugin, to be changed into your provider's.
+    /// Create a crate that builds into a working plugin, to be adapted to a provider.
     New {
-        /// The plugin's name, as the configuration will say it: `my-provider`.
+        /// The plugin's name, as used in the configuration: `my-provider`.
         name: String,
         #[arg(long, value_enum)]
         kind: scaffold::TemplateKind,
-        /// Where to; a folder that does not exist yet. Default: one with the plugin's name, here.
+        /// The folder to create. It must not exist. Default: the plugin's name, in the current folder.
         #[arg(long, value_name = "PATH")]
         folder: Option<PathBuf>,
-        /// The SDK. Default: plugins/sdk of the repository this is called in.
+        /// The SDK's folder. Default: plugins/sdk of the repository that contains the current folder.
         #[arg(long, value_name = "PATH")]
         sdk: Option<PathBuf>,
     },
-    /// Let a component meet what providers really answer: silence, web pages, cut and broken bodies.
+    /// Test a component against what real providers answer: silence, web pages, truncated and malformed bodies.
     ///
     /// Nothing leaves this machine. Every call must end with a typed error: no trap, no success, no secret in a text.
     Test {
-        /// The component.
+        /// The component file.
         file: PathBuf,
-        /// A setting's value, where the kit's own does not suit the plugin; may come several times.
+        /// A setting's value, KEY=VALUE, when the kit's own does not suit the plugin. May be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         settings: Vec<String>,
     },
-    /// Show one plugin: its settings, the hosts it asks for, its abilities.
+    /// Show a plugin's settings, the hosts it asks for, and its abilities.
     Inspect {
         /// A file, or a name in the plugins folder: `kavenegar`.
         plugin: String,
@@ -231,7 +231,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(format!("the runtime cannot start: {error}")),
+        Err(error) => return failed(format!("the async runtime cannot start: {error}")),
     };
     let result = runtime.block_on(async {
         match &cli.command {
@@ -242,7 +242,7 @@ pub fn main() -> ExitCode {
                 backup::verify(folder).await
             }
             Command::Backup { folder: Some(folder), .. } => backup::backup(&cli.config, folder).await,
-            Command::Backup { .. } => Err("name the folder of the backup".to_owned()),
+            Command::Backup { .. } => Err("name the folder to write the backup to".to_owned()),
             Command::Restore { folder } => backup::restore(&cli.config, folder).await,
             Command::Openapi => openapi(&cli.config),
             Command::Check => check::check(&cli.config).await,
@@ -272,7 +272,7 @@ pub fn main() -> ExitCode {
             Command::User(arguments) => user::run(&cli.config, arguments).await,
         }
     });
-    // A thread that hangs with the disk must not hold the end of the process.
+    // A thread that is blocked by the disk must not delay the exit.
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
     match result {
         Ok(()) => ExitCode::SUCCESS,

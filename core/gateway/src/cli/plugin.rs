@@ -13,7 +13,7 @@ use super::ask::exchange;
 use crate::config::{self, Loaded};
 use crate::door::OperatorDoor;
 
-/// How long a running gateway may take to answer.
+/// Time limit of a running gateway's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
@@ -22,7 +22,7 @@ pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
     let (providers, running) = match ask(&data_dir).await {
         Ok(mut status) => (status["providers"].take(), true),
         Err(reason) => {
-            eprintln!("no gateway answers ({reason}); this is what it would load:");
+            eprintln!("no gateway answers ({reason}); showing what it would load:");
             (load_status(&loaded, config_file).await?, false)
         }
     };
@@ -67,7 +67,7 @@ async fn ask(data_dir: &Path) -> Result<Value, String> {
     let (base, token) = (door.base_path.as_str(), Some(door.token.as_str()));
     let (status, answer) =
         exchange(&door.address, base, Method::GET, "/status/", token, None, ASK_TIMEOUT).await?;
-    if status.is_success() { Ok(answer) } else { Err(format!("it answers {status}")) }
+    if status.is_success() { Ok(answer) } else { Err(format!("it answered {status}")) }
 }
 
 async fn load_status(loaded: &Loaded, config_file: &Path) -> Result<Value, String> {

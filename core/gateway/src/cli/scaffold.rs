@@ -1,7 +1,7 @@
-//! `chelseru plugin new`: a crate that builds into a working provider plugin.
+//! `chelseru plugin new`: writes a crate that builds into a working provider plugin.
 //!
-//! The templates lie beside the SDK and are compiled and tested with it, so that they cannot rot. The new crate is a
-//! workspace of its own and names the SDK by path. Nothing that exists is overwritten.
+//! The templates are compiled and tested with the SDK, so they stay correct. The new crate is a workspace of its own
+//! and refers to the SDK by path. No existing file is overwritten.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 const SMS: &str = include_str!("../../../../plugins/sdk/templates/sms.rs");
 const PAYMENT: &str = include_str!("../../../../plugins/sdk/templates/payment.rs");
-/// The same as the shipped plugins have.
+/// The same as in the shipped plugins.
 const CARGO_CONFIG: &str = include_str!("../../../../plugins/.cargo/config.toml");
 const NAME_CHARS_MAX: usize = 40;
 
@@ -20,7 +20,7 @@ pub(crate) enum TemplateKind {
     Payment,
 }
 
-/// Writes the crate into `folder` (by default one with the plugin's name).
+/// Writes the crate into `folder` (default: the plugin's name).
 pub(crate) fn new(
     name: &str,
     kind: TemplateKind,
@@ -32,12 +32,12 @@ pub(crate) fn new(
     let sdk = match sdk {
         Some(sdk) => sdk.to_owned(),
         None => find_sdk(&here).ok_or(
-            "the SDK is not found from here upwards (plugins/sdk of chelseru's repository); name it with --sdk PATH",
+            "no plugins/sdk in this folder or above; name the SDK of chelseru's repository with --sdk PATH",
         )?,
     };
     let sdk = fs::canonicalize(&sdk).map_err(|error| format!("{}: {error}", sdk.display()))?;
     if !sdk.join("Cargo.toml").is_file() {
-        return Err(format!("{} holds no Cargo.toml; --sdk takes the folder plugins/sdk", sdk.display()));
+        return Err(format!("{} holds no Cargo.toml; --sdk needs the folder plugins/sdk", sdk.display()));
     }
     let folder = folder.map_or_else(|| here.join(name), |folder| here.join(folder));
     fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -61,7 +61,7 @@ pub(crate) fn new(
     let wasm = format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
     println!(
         "\
-{folder} is a working plugin for a provider that does not exist. Put yours in its place in src/lib.rs, then
+{folder} is a working plugin for an invented provider. Adapt src/lib.rs to yours, then run
   cargo native-test                        unit tests, in {folder}
   cargo build --release                    {wasm}
   chelseru plugin test {wasm}
@@ -71,7 +71,7 @@ and copy that file to data/plugins/{name}.wasm of a gateway.",
     Ok(())
 }
 
-/// `my-provider` as `MyProvider`.
+/// Converts `my-provider` to `MyProvider`.
 fn type_name(name: &str) -> Result<String, String> {
     let words: Vec<&str> = name.split('-').collect();
     let is_word = |word: &&str| {
@@ -80,7 +80,7 @@ fn type_name(name: &str) -> Result<String, String> {
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !starts_well || name.len() > NAME_CHARS_MAX || !words.iter().all(is_word) {
         return Err(format!(
-            "{name:?} is no name for a plugin; accepted: lower-case letters, digits and single hyphens, a letter first, \
+            "{name:?} is not a plugin name; use lower-case letters, digits and single hyphens, a letter first, \
              at most {NAME_CHARS_MAX} characters"
         ));
     }
@@ -92,7 +92,7 @@ fn find_sdk(from: &Path) -> Option<PathBuf> {
 }
 
 fn manifest(name: &str, sdk: &Path) -> String {
-    // A literal string of TOML takes any path but one with a quote, which Debug's escapes cover.
+    // A TOML string from Debug's escapes holds any path, quotes included.
     let sdk = format!("{:?}", sdk.display().to_string());
     format!(
         "\

@@ -27,7 +27,7 @@ pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), 
     server.run().await
 }
 
-/// Raises the limit of open files as far as this process may. What it should be is said by `machine`.
+/// Raises the limit of open files to the hard limit. `machine` warns when that is too low.
 #[cfg(unix)]
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -71,23 +71,23 @@ fn print_welcome(config: &Config, Urls { public: url, operator }: &Urls, config_
             "\
 chelseru serves on {url}/ and operators on {operator}/ with SMS by {providers}.
 
-Log a number in:
+Log in with a phone number:
   curl -s {url}/otp/send/ -d mobile_number=09120000000
-  curl -s {operator}/sandbox/inbox/     # the sandbox shows what it would send: read the code
+  curl -s {operator}/sandbox/inbox/     # the sandbox shows the message with the code
   curl -s {url}/authenticate/ -d mobile_number=09120000000 -d code=CODE
 
-Next: {operator}/status/ says what is loaded; edit {config} (it is read again when you save it);
-README.md takes a tour. Ctrl-C stops.
+Next: {operator}/status/ shows what is loaded. Edit {config}; saving it applies it.
+README.md has a tour. Ctrl-C stops.
 ",
             config = config_file.display()
         )
     } else {
         format!(
-            "chelseru serves on {url}/ and operators on {operator}/ with SMS by {providers}; {operator}/status/ says \
+            "chelseru serves on {url}/ and operators on {operator}/ with SMS by {providers}; {operator}/status/ shows \
              what is loaded.\n"
         )
     };
-    // Nobody may be reading; serving goes on.
+    // Standard output may be closed; serving continues.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 

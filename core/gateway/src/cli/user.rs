@@ -1,4 +1,4 @@
-//! `chelseru user ...`: on the store when no gateway runs, through the gateway when one does.
+//! `chelseru user ...`: opens the store when no gateway runs, and asks the running gateway otherwise.
 
 use std::io::Read;
 use std::path::Path;
@@ -20,18 +20,18 @@ use crate::http::operator::users::{self, RightsName, UserCommand};
 use crate::services::Services;
 use crate::{app, keys};
 
-/// Characters of a password that is made here: 20 of 32 different ones are 100 bits.
+/// Length of a generated password: 20 characters of 32 different ones are 100 bits.
 const MADE_CHARS: usize = 20;
 const MADE_ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
 
 #[derive(Subcommand)]
 pub(crate) enum Arguments {
-    /// Make an account with all rights; prints its password last when none is given.
+    /// Create an account with all rights. Prints a generated password last, unless one is given.
     CreateSuperuser {
         username: String,
         #[arg(long, default_value = "")]
         email: String,
-        /// Read the password from standard input instead of making one.
+        /// Read the password from standard input instead of generating one.
         #[arg(long)]
         password_stdin: bool,
     },
@@ -43,26 +43,26 @@ pub(crate) enum Arguments {
     },
     /// Show one account.
     Show {
-        /// A user name, a phone number, or an account's number.
+        /// A user name, a phone number, or an account number.
         user: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Switch an account off: its sessions end at once and no login opens a new one.
+    /// Disable an account. Its sessions end at once, and it cannot log in.
     Disable { user: String },
-    /// Switch an account on again.
+    /// Enable a disabled account.
     Enable { user: String },
-    /// Give an account rights, or take them: an account of the login by code, too.
+    /// Set the rights of an account, including accounts of the login by code.
     SetRights {
         user: String,
         #[arg(value_parser = PossibleValuesParser::new(RightsName::ALL).try_map(|name| name.parse::<RightsName>()))]
         rights: RightsName,
     },
-    /// Set an account's password and end its sessions; prints it last when none is given.
+    /// Set an account's password and end its sessions. Prints a generated password last, unless one is given.
     SetPassword {
         user: String,
-        /// Read the password from standard input instead of making one.
+        /// Read the password from standard input instead of generating one.
         #[arg(long)]
         password_stdin: bool,
     },
@@ -83,7 +83,7 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
             let (username, email) = (username.clone(), email.clone());
             let command = UserCommand::CreateSuperuser { username, email, password: password.clone() };
             let user = accounts.run(command).await?;
-            print_done(&user, "was made with all rights", made.then_some(password));
+            print_done(&user, "was created with all rights", made.then_some(password));
         }
         Arguments::List { json } => list(accounts, *json).await?,
         Arguments::Show { user, json } => {
@@ -95,15 +95,15 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
         }
         Arguments::Disable { user } => {
             let user = accounts.run(UserCommand::Disable { user: user.clone() }).await?;
-            print_done(&user, "is switched off; its sessions have ended", None);
+            print_done(&user, "is disabled; its sessions have ended", None);
         }
         Arguments::Enable { user } => {
             let user = accounts.run(UserCommand::Enable { user: user.clone() }).await?;
-            print_done(&user, "is switched on", None);
+            print_done(&user, "is enabled", None);
         }
         Arguments::SetRights { user, rights } => {
             let user = accounts.run(UserCommand::SetRights { user: user.clone(), rights: *rights }).await?;
-            let what = format!("has the rights {}", Rights::from(*rights).as_str());
+            let what = format!("now has the rights {}", Rights::from(*rights).as_str());
             print_done(&user, &what, None);
         }
         Arguments::SetPassword { user, password_stdin } => {
@@ -117,7 +117,7 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
     Ok(())
 }
 
-/// Prints page after page, so that a million accounts need no more memory than one page.
+/// Prints page by page, so a million accounts need the memory of one page.
 async fn list(accounts: &Accounts, json: bool) -> Result<(), String> {
     let mut after = None;
     if !json {
@@ -167,11 +167,11 @@ fn print_done(user: &Value, what: &str, secret: Option<String>) {
     }
 }
 
-/// A password, and whether it was made here.
+/// A password, and whether it was generated here.
 fn password(from_stdin: bool) -> Result<(String, bool), String> {
     if from_stdin {
         let mut text = String::new();
-        // A password has at most 128 characters of at most 4 bytes.
+        // A password has at most 128 characters of at most 4 bytes each.
         std::io::stdin()
             .take(1024)
             .read_to_string(&mut text)
@@ -184,7 +184,7 @@ fn password(from_stdin: bool) -> Result<(String, bool), String> {
     Ok((random.iter().map(letter).collect(), true))
 }
 
-/// Whoever has the accounts.
+/// The accounts: in the store, or behind a running gateway.
 enum Accounts {
     Store { store: chelseru_store::Store, services: Box<Services> },
     Gateway(OperatorDoor),
@@ -204,7 +204,7 @@ impl Accounts {
             Err(StoreError::Locked { .. }) => match OperatorDoor::find(&data_dir) {
                 Ok(door) => Ok(Accounts::Gateway(door)),
                 Err(reason) => Err(format!(
-                    "a gateway uses {} and does not say how to reach it ({reason}); stop it and try again",
+                    "a gateway uses {} but cannot be reached ({reason}); stop it and retry",
                     data_dir.display()
                 )),
             },
@@ -239,8 +239,8 @@ async fn ask(door: &OperatorDoor, command: &UserCommand) -> Result<Value, String
         (StatusCode::OK, _) => Ok(answer),
         (_, Some(reason)) => Err(reason.to_owned()),
         (StatusCode::NOT_FOUND, None) => {
-            Err("it does not take this for a call from its own machine; stop it and try again".to_owned())
+            Err("it refused this command's token; stop it and retry".to_owned())
         }
-        (status, None) => Err(format!("it answers {status}")),
+        (status, None) => Err(format!("it answered {status}")),
     }
 }

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 use super::ask::{Way, open};
 
-/// Events that are shown.
+/// Events shown.
 const SHOWN_MAX: usize = 100;
-/// Dead events that are replayed at once.
+/// Failed events replayed at once.
 const REPLAY_MAX: usize = 10_000;
 
 pub(crate) fn secret() -> Result<(), String> {
     let secret = secret_make().map_err(|error| format!("no randomness: {error}"))?;
-    eprintln!("give this to the receiver and to [webhooks.endpoints.NAME] secret = {{ env = \"...\" }}:");
+    eprintln!("give this to the receiver, and to the gateway as secret = {{ env = \"...\" }} in [webhooks.endpoints.NAME]:");
     println!("{secret}");
     Ok(())
 }
@@ -52,7 +52,7 @@ pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Resul
                 match delivery["error"].as_str() {
                     Some("") | None => format!("{endpoint}: {state}"),
                     Some(error) => {
-                        format!("{endpoint}: {state} after {} tries ({error})", delivery["attempts"])
+                        format!("{endpoint}: {state} after {} attempts ({error})", delivery["attempts"])
                     }
                 }
             })
@@ -75,7 +75,7 @@ pub(crate) async fn replay(
             let replayed = match event {
                 None => webhooks.replay_dead(endpoint, REPLAY_MAX).await,
                 Some(event) => {
-                    let id = event_of(event).ok_or_else(|| format!("{event}: not an event's id"))?;
+                    let id = event_of(event).ok_or_else(|| format!("{event:?} is not an event id"))?;
                     webhooks.replay(id, endpoint).await
                 }
             };
@@ -90,9 +90,9 @@ pub(crate) async fn replay(
     };
     if count == 0 && event.is_some() {
         return Err(
-            "no such event is kept, or it was given to no endpoint; name one with --endpoint".to_owned()
+            "the event is not stored, or had no endpoint; name one with --endpoint".to_owned()
         );
     }
-    eprintln!("{count} deliveries will be tried again");
+    eprintln!("{count} deliveries are queued again");
     Ok(())
 }
