@@ -199,7 +199,11 @@ impl Checker<'_> {
         }
         let methods = auth.method.list();
         if methods.is_empty() || methods.iter().enumerate().any(|(at, one)| methods[..at].contains(one)) {
-            self.refuse("auth.method", "a list".into(), "must name \"OTP\", \"PASSWD\" or both; name each method once");
+            self.refuse(
+                "auth.method",
+                "a list".into(),
+                "must name \"OTP\", \"PASSWD\" or both; name each method once",
+            );
         }
         let characters = auth.otp_text.chars().count();
         if characters > otp::TEXT_CHARS_MAX {

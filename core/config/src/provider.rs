@@ -183,11 +183,7 @@ impl Checker<'_> {
             if name.is_empty()
                 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
             {
-                self.refuse(
-                    &key,
-                    format!("{name:?}"),
-                    "must be a name of letters, digits, _ and -",
-                );
+                self.refuse(&key, format!("{name:?}"), "must be a name of letters, digits, _ and -");
             }
             match config.plugin_of(name) {
                 None => {

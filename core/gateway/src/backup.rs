@@ -43,14 +43,15 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let parent = fs::canonicalize(parent).map_err(|error| at(parent, &error))?;
     if parent.starts_with(&data) {
-        return Err(format!("{}: lies inside the data folder; name a folder outside of it", target.display()));
+        return Err(format!(
+            "{}: lies inside the data folder; name a folder outside of it",
+            target.display()
+        ));
     }
     let part = part_of(target);
     if fs::symlink_metadata(&part).is_ok() {
         let part = part.display();
-        return Err(format!(
-            "{part}: exists, from an interrupted or running backup; remove it first"
-        ));
+        return Err(format!("{part}: exists, from an interrupted or running backup; remove it first"));
     }
     let (staged, records) = stage(store, &data).await?;
     let work = tokio::task::spawn_blocking({

@@ -35,7 +35,8 @@ pub(crate) fn occupied_ports(loaded: &Loaded, own: Option<Listeners<'_>>) -> Vec
 
 fn occupied_port(loaded: &Loaded, key: &str, listen: SocketAddr) -> Option<Problem> {
     let error = TcpListener::bind(listen).err()?;
-    let text = format!("cannot listen now: {error}; stop the process that uses the port, or choose another port");
+    let text =
+        format!("cannot listen now: {error}; stop the process that uses the port, or choose another port");
     Some(loaded.source.problem(key, Some(format!("{:?}", listen.to_string())), text))
 }
 
@@ -74,7 +75,9 @@ fn local_callback(loaded: &Loaded) -> Option<Problem> {
             "returns payers of {} to {}, which only this machine can reach; {cure}",
             payment.gateway, server.listen
         ),
-        true => format!("requires clients to name the return address of payers of {}; {cure}", payment.gateway),
+        true => {
+            format!("requires clients to name the return address of payers of {}; {cure}", payment.gateway)
+        }
     };
     Some(loaded.source.problem("payment.callback_url", Some("\"\"".to_owned()), text))
 }

@@ -41,7 +41,10 @@ impl Metrics {
         describe("chelseru_login_refusals_total", "logins refused for a wrong, used, burned or expired code");
         describe("chelseru_chat_closes_total", "sockets closed by the gateway, by reason");
         describe("chelseru_sms_total", "messages handed to a provider, by provider and outcome");
-        describe("chelseru_messages_total", "passes over the providers, by the resulting state of the message");
+        describe(
+            "chelseru_messages_total",
+            "passes over the providers, by the resulting state of the message",
+        );
         recorder.describe_histogram(
             KeyName::from_const_str("chelseru_sms_seconds"),
             Some(Unit::Seconds),

@@ -88,9 +88,9 @@ impl Server {
         let config = candidate.config().clone();
         let store = open_store(&config, &ground.data_dir).map_err(|error| error.to_string())?;
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
-        let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
-            format!("server.listen = {}: cannot listen: {error}", config.server.listen)
-        })?;
+        let listener = TcpListener::bind(config.server.listen)
+            .await
+            .map_err(|error| format!("server.listen = {}: cannot listen: {error}", config.server.listen))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (operators, operator) = door::listen(&config.operator.listen, &config_file).await?;
         let door = OperatorDoor::open(&ground.data_dir, operator, &config.server.base_path)?;

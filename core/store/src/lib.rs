@@ -1,20 +1,20 @@
 //! Persistence: atomic, durable state changes of the domain over an embedded sled database.
 //!
-//! A public operation is a whole state change with a typed outcome (`login_with_challenge`,
-//! `session_revoke`, ...), so that another engine can stand behind the same operations. Invariants:
+//! A public operation is a whole state change with a typed outcome (`login_with_challenge`, `session_revoke`, ...),
+//! so another engine can implement the same operations. Invariants:
 //!
-//! - **Answered means durable.** An operation that changes something answers after its change was flushed.
+//! - **Answered means durable.** An operation answers after its change is flushed.
 //! - **One writer.** All changes run one after another on one thread and see each other (`engine::sled::commit`), so an
 //!   operation needs no lock and cannot lose a race.
-//! - **All or nothing.** A change that fails leaves no trace; a batch of changes survives a crash whole or not
-//!   at all.
-//! - **Fail closed.** After an error while writing, nothing is written until the process starts again.
+//! - **All or nothing.** A failed change leaves no trace. A batch of changes survives a crash as a whole or not at
+//!   all.
+//! - **Fail closed.** After a write error, nothing is written until the process restarts.
 //!
 //! Reads go straight to the database; on sled they are ready at the first poll. They may see a change that is applied
-//! but not flushed yet, and a read of several keys may fall between two of one change's writes; the operations are laid
-//! out so that neither matters. Reads can touch the disk, but are not worth a blocking pool: the working set is cached.
+//! but not flushed, and a read of several keys may fall between two writes of one change; the operations are designed
+//! so that neither matters. Reads may touch the disk, but do not need a blocking pool: the working set is cached.
 //!
-//! Not here: rules (lengths, lifetimes, who may do what: see `chelseru-domain`), HMAC and token keys, and any
+//! Not here: rules (lengths, lifetimes, permissions: see `chelseru-domain`), HMAC and token keys, and any
 //! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `login::challenge` and
 //! its `sled` file, `engine`, `engine::sled`, `chat`.
 
@@ -77,15 +77,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in a folder, which is made when it is missing. Blocks while a store that was not closed
-    /// is recovered.
+    /// Opens the store in a folder, and creates missing folders. Blocks while a store that was not closed is
+    /// recovered.
     ///
     /// # Errors
     ///
     /// - [`StoreError::Locked`] while another process (or another handle) has it open.
-    /// - [`StoreError::FormatNewer`] when a newer version wrote it; nothing is changed.
+    /// - [`StoreError::FormatNewer`] when a newer version wrote it; nothing changes.
     /// - [`StoreError::Foreign`] when the folder holds a database that is not a store.
-    /// - [`StoreError::HalfImported`] when [`Store::import`] did not end in it.
+    /// - [`StoreError::HalfImported`] when [`Store::import`] did not finish in it.
     /// - [`StoreError::Damaged`] when the database lost an answered change or is not readable.
     /// - [`StoreError::Open`] when the folder cannot be used.
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, StoreError> {
@@ -100,31 +100,29 @@ impl Store {
         Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
     }
 
-    /// Writes every record to a file, as of one moment, and returns about how many there are once the file is on the
-    /// disk. Nothing waits for it; what is written meanwhile is kept in memory until the end.
+    /// Writes every record to a file, consistent with one moment, and returns their approximate number once the file
+    /// is synced. No change waits for it; concurrent writes are buffered in memory until the end.
     ///
     /// # Errors
     ///
     /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was
-    /// written meanwhile; the store's own as [`io::ErrorKind::Other`]. The store is not harmed.
+    /// written meanwhile; the store's own as [`io::ErrorKind::Other`]. The store stays usable.
     pub async fn export(&self, file: File) -> io::Result<u64> {
         let store = self.clone();
-        // A task of its own: what is captured must be let go of, even when the caller leaves.
+        // A separate task, because the captured writes must be released even when the caller is dropped.
         tokio::spawn(async move { on_engine!(store, export_to(file).await) })
             .await
             .map_err(io::Error::other)?
     }
 
-    /// Makes a new store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
-    /// `before_whole` runs when all records are there and opening would still refuse the store.
-    /// New users, sessions, payments, events, rooms and files are numbered from a million above the last one on.
-    /// Blocks.
+    /// Creates a store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
+    /// `before_whole` runs when all records are written and opening would still refuse the store. New users,
+    /// sessions, payments, events, rooms and files are numbered from a million above the last one. Blocks.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] when the file is not whole, before anything is written;
-    /// [`io::ErrorKind::AlreadyExists`] when the folder is there; those of reading, writing and
-    /// `before_whole`.
+    /// [`io::ErrorKind::InvalidData`] when the file is incomplete, before anything is written;
+    /// [`io::ErrorKind::AlreadyExists`] when the folder exists; those of reading, writing and `before_whole`.
     pub fn import(
         path: &Path,
         file: &mut File,
@@ -133,39 +131,39 @@ impl Store {
         export::import(path, file, before_whole)
     }
 
-    /// Finishes the changes that were accepted, flushes, and ends the writer thread. Later changes answer
-    /// [`StoreError::Closed`]; reads keep working while a handle is left. Blocks for about one flush. Dropping
-    /// the last handle does the same.
+    /// Finishes the accepted changes, flushes, and ends the writer thread. Later changes answer
+    /// [`StoreError::Closed`]; reads keep working while a handle exists. Blocks for about one flush. Dropping the
+    /// last handle does the same.
     pub fn close(&self) {
         on_engine!(self, close());
     }
 
-    /// [`Store::close`], for at most so long; false when the writer thread is still at work. Dropping the last handle
-    /// then does not wait for it either.
+    /// [`Store::close`] with a time limit; false when the writer thread still runs. Dropping the last handle then
+    /// does not wait for it, either.
     #[must_use]
     pub fn close_within(&self, patience: Duration) -> bool {
         on_engine!(self, close_within(patience))
     }
 
-    /// How long the oldest change that is not answered yet has waited, zero when there is none.
+    /// How long the oldest unanswered change has waited; zero when there is none.
     #[must_use]
     pub fn oldest_waiting(&self) -> Duration {
         on_engine!(self, oldest_waiting())
     }
 
-    /// What the disk has room for.
+    /// The state of the disk's free space.
     #[must_use]
     pub fn room(&self) -> DiskRoom {
         on_engine!(self, room())
     }
 
-    /// Bytes that are free on the store's disk, `None` where that is not known.
+    /// Free bytes on the store's disk; `None` when unknown.
     #[must_use]
     pub fn disk_free_bytes(&self) -> Option<u64> {
         on_engine!(self, disk_free_bytes())
     }
 
-    /// Whether nothing was ever stored but what opening stores, and the mark of the key.
+    /// Returns true when the store holds nothing but the records of opening and the mark of the key.
     ///
     /// # Errors
     ///
@@ -174,8 +172,8 @@ impl Store {
         on_engine!(self, read is_empty())
     }
 
-    /// Counts records, at most `limit` of those after a key; says from which key to go on, `None` at the end. The first
-    /// key is empty.
+    /// Counts at most `limit` records after a key. Returns the key to continue from, `None` at the end. The first key
+    /// is empty.
     ///
     /// # Errors
     ///
@@ -184,7 +182,7 @@ impl Store {
         on_engine!(self, count_on(after, limit).await)
     }
 
-    /// By what the key that belongs to this store is known, as [`Store::key_mark_set`] stored it.
+    /// The mark of the key that belongs to this store, as stored by [`Store::key_mark_set`].
     ///
     /// # Errors
     ///
@@ -193,50 +191,50 @@ impl Store {
         on_engine!(self, read key_mark())
     }
 
-    /// Stores by what the key that belongs to this store is known. It must not help to find the key.
+    /// Stores the mark of the key that belongs to this store. The mark must not reveal the key.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn key_mark_set(&self, mark: [u8; 16]) -> Result<(), StoreError> {
         on_engine!(self, key_mark_set(mark).await)
     }
 
-    /// Whether changes can be written.
+    /// The health of the writer.
     #[must_use]
     pub fn health(&self) -> Health {
         on_engine!(self, health())
     }
 
-    /// Whether writing failed. As [`Store::health`] says, for every request: one look at a number.
+    /// Returns true after a failed write: [`Store::health`] for every request, one atomic load.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         on_engine!(self, has_failed())
     }
 
-    /// Changes that wait for the writer; those it works on are not among them.
+    /// Changes waiting for the writer, without those in progress.
     #[must_use]
     pub fn changes_waiting(&self) -> usize {
         on_engine!(self, changes_waiting())
     }
 
-    /// What the writer has done since the store was opened.
+    /// The writer's counters since the store was opened.
     #[must_use]
     pub fn commit_stats(&self) -> CommitStats {
         on_engine!(self, commit_stats())
     }
 
-    /// Durably stores a value under a key of the prefix set aside for measuring; nothing else reads it. One
-    /// smallest possible state change, for the commit bench.
+    /// Durably stores a value under a key reserved for measuring; nothing else reads it. The smallest possible state
+    /// change, for the commit bench.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn probe_put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         on_engine!(self, probe_put(key, value).await)
     }
 
-    /// What [`Store::probe_put`] stored under a key.
+    /// The value stored by [`Store::probe_put`].
     ///
     /// # Errors
     ///

@@ -1,30 +1,30 @@
-//! How a store is opened.
+//! Options for opening a store.
 //!
 //! Not here: opening itself (see [`Store::open`](crate::Store::open)).
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Against the end of the process in any way, `kill -9` included: written to the operating system and on its
-    /// way to the disk. What sled's own flush gives on Linux, where it uses `sync_file_range`.
+    /// Survives the end of the process in any way, `kill -9` included: written to the operating system and on its way
+    /// to the disk. This is what sled's own flush gives on Linux, where it uses `sync_file_range`.
     Process,
-    /// Also against a power cut or an operating system crash: one `fdatasync` more per batch.
+    /// Also survives a power cut or an operating system crash: one more `fdatasync` per batch.
     Disk,
 }
 
-/// How a store is opened. Every field has a default that suits a gateway on a small machine.
+/// Options for opening a store. Every default suits a gateway on a small machine.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Memory for cached pages, in bytes. Default 64 MiB, at least 1 MiB is used.
+    /// Memory for cached pages, in bytes. Default 64 MiB; at least 1 MiB is used.
     pub cache_bytes: u64,
-    /// Changes that share one flush at most. Default 512, at least 1 is used.
+    /// Most changes that share one flush. Default 512; at least 1 is used.
     pub batch_max: usize,
-    /// Changes that may wait for the writer; one more is refused with [`StoreError::Busy`]. Default 8192, at
-    /// least 1 is used.
+    /// Most changes waiting for the writer; one more is refused with [`StoreError::Busy`]. Default 8192; at least 1
+    /// is used.
     pub queue_max: usize,
     /// Default [`Durability::Disk`].
     pub durability: Durability,
-    /// Bytes of the disk that are kept free: below it, changes that can wait are refused with [`StoreError::Full`].
-    /// 0 keeps none. Default `None`: 256 MiB, but at most a quarter of the disk.
+    /// Bytes of the disk kept free. Below it, changes that can wait are refused with [`StoreError::Full`]. 0 keeps
+    /// none. Default `None`: 256 MiB, but at most a quarter of the disk.
     pub disk_reserve_bytes: Option<u64>,
 }
 

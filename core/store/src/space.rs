@@ -1,27 +1,28 @@
-//! How much room the disk has for the store.
+//! Free disk space of the store.
 //!
-//! A reserve of free space is kept. When it is used, changes that can wait are refused, so that logins and payments go
-//! on; when it is gone, every change is refused before it reaches the engine, which does not survive a full disk. Both
-//! end by themselves once there is room again.
+//! A reserve of free space is kept. Once it is in use, changes that can wait are refused, so logins and payments
+//! continue. Once it is gone, every change is refused before it reaches the engine, which does not survive a full
+//! disk. Both end by themselves when there is room again.
 
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The disk is asked at most this often.
+/// Least time between two samples of the disk.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-/// The reserve, when none is configured.
+/// The default reserve.
 const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
-/// Of the reserve, what even logins and payments leave free: the largest batch and what else the process writes.
+/// The part of the reserve that logins and payments leave free, too: the largest batch and the process's other
+/// writes.
 const FLOOR_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// What the disk has room for.
+/// Which changes the disk has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskRoom {
     /// Every change.
     Ample,
-    /// The reserve is used: changes that can wait are refused.
+    /// The reserve is in use: changes that can wait are refused.
     Reserve,
     /// No change.
     None,
@@ -42,7 +43,7 @@ pub(crate) struct Space {
     start: Instant,
     /// Milliseconds from `start` to the last sample, plus 1; 0 before the first.
     sampled: AtomicU64,
-    /// `u64::MAX` while it is not known.
+    /// `u64::MAX` while unknown.
     free: AtomicU64,
     total: AtomicU64,
 }
@@ -64,8 +65,8 @@ impl Space {
         }
     }
 
-    /// What there is room for, as of at most [`SAMPLE_INTERVAL`] ago. A disk that cannot be asked counts as ample: the
-    /// engine's own error will say what is wrong.
+    /// The room, as of at most [`SAMPLE_INTERVAL`] ago. A disk that cannot be sampled counts as ample; the engine's
+    /// own error will report the problem.
     pub(crate) fn room(&self) -> DiskRoom {
         self.refresh();
         let reserve = match self.reserve {
@@ -91,7 +92,7 @@ impl Space {
         if last != 0 && now.saturating_sub(last) < SAMPLE_INTERVAL.as_millis() as u64 {
             return;
         }
-        // One of the callers that come at once asks; the others go by the last sample.
+        // One of the concurrent callers samples the disk; the others use the last sample.
         if self.sampled.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let Sample { free, total } = (self.probe)().unwrap_or(Sample { free: u64::MAX, total: u64::MAX });
             self.free.store(free, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! Words that every operation shares: identifiers and instants.
+//! Types shared by every operation: identifiers and instants.
 //!
-//! Identifiers are newtypes, so that two kinds cannot be swapped. They are given out in sequence from 1 and are
-//! never used again, because the counter is stored in the same change as the record.
+//! Identifiers are newtypes, so two kinds cannot be swapped. They are numbered from 1 and never reused, because the
+//! counter is stored in the same change as the record.
 
 use std::fmt;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl fmt::Display for SpendId {
     }
 }
 
-/// The number of an event, from 1, in the order of what they tell of.
+/// The number of an event, from 1, in order of the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId(pub u64);
 
@@ -64,8 +64,8 @@ pub struct OrganizationId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId(pub u64);
 
-/// An instant: microseconds since 1970-01-01 00:00 UTC, which lasts for 584,000 years. Arithmetic stops at the
-/// ends instead of wrapping.
+/// An instant: microseconds since 1970-01-01 00:00 UTC, for a range of 584,000 years. Arithmetic saturates instead of
+/// wrapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Timestamp(u64);
 
@@ -110,11 +110,11 @@ impl Timestamp {
     }
 }
 
-/// What one step did.
+/// The result of one purge step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PurgeStep {
-    /// Records that went, whole or in part.
+    /// Records removed, fully or in part.
     pub removed: usize,
-    /// The step reached the last record; the next one begins with the first.
+    /// The step reached the last record; the next one starts over.
     pub finished: bool,
 }

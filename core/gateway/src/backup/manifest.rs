@@ -92,7 +92,10 @@ impl Manifest {
         let written: Written = serde_json::from_reader(io::BufReader::new(file))
             .map_err(|error| refused(&format!("is not a manifest: {error}")))?;
         if written.version != VERSION {
-            return Err(refused(&format!("has version {}; this program reads version {VERSION}", written.version)));
+            return Err(refused(&format!(
+                "has version {}; this program reads version {VERSION}",
+                written.version
+            )));
         }
         let mut entries = Vec::with_capacity(written.files.len());
         for file in written.files {

@@ -55,9 +55,7 @@ pub(super) async fn exchange(
         let bytes = body.collect().await.map_err(|error| text(&error))?.to_bytes();
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     };
-    tokio::time::timeout(patience, exchange)
-        .await
-        .unwrap_or_else(|_| Err("no answer in time".into()))
+    tokio::time::timeout(patience, exchange).await.unwrap_or_else(|_| Err("no answer in time".into()))
 }
 
 async fn connect(

@@ -20,7 +20,10 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
     let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     if !data_dir.join(config::STORE_DIR).is_dir() {
-        return Err(format!("{}: no store found; start the gateway once, or check --config", data_dir.display()));
+        return Err(format!(
+            "{}: no store found; start the gateway once, or check --config",
+            data_dir.display()
+        ));
     }
     let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let part = backup::part_of(&folder);

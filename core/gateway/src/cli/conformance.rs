@@ -269,9 +269,13 @@ fn judge(reply: &Reply, requests: u32, outcome: &Outcome) -> Result<(), String> 
     }
     let unknown = matches!(error, types::Error::UnknownOutcome(_));
     match reply {
-        Reply::NotSent if unknown => Err("nothing was sent, but the call reported an unknown outcome".to_owned()),
+        Reply::NotSent if unknown => {
+            Err("nothing was sent, but the call reported an unknown outcome".to_owned())
+        }
         Reply::Unanswered | Reply::TooLarge | Reply::Answer(408, ..) if requests > 0 && !unknown => {
-            Err(format!("the request may have been carried out, but the call did not report an unknown outcome: {text}"))
+            Err(format!(
+                "the request may have been carried out, but the call did not report an unknown outcome: {text}"
+            ))
         }
         Reply::Answer(300..=407 | 409..=499, kind, _) if *kind == "text/html" && unknown => {
             Err("a proxy refused the request, but the call reported an unknown outcome".to_owned())

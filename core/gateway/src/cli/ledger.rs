@@ -13,7 +13,10 @@ pub(super) async fn verify(config_file: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
     let folder = config::data_dir(&loaded.config, config_file).join(config::STORE_DIR);
     if !folder.is_dir() {
-        return Err(format!("{}: no store found; start the gateway once, or check --config", folder.display()));
+        return Err(format!(
+            "{}: no store found; start the gateway once, or check --config",
+            folder.display()
+        ));
     }
     let store = Store::open(&folder, StoreOptions::default()).map_err(|error| match error {
         StoreError::Locked { .. } => {

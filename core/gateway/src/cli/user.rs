@@ -238,9 +238,7 @@ async fn ask(door: &OperatorDoor, command: &UserCommand) -> Result<Value, String
     match (status, answer["error"].as_str()) {
         (StatusCode::OK, _) => Ok(answer),
         (_, Some(reason)) => Err(reason.to_owned()),
-        (StatusCode::NOT_FOUND, None) => {
-            Err("it refused this command's token; stop it and retry".to_owned())
-        }
+        (StatusCode::NOT_FOUND, None) => Err("it refused this command's token; stop it and retry".to_owned()),
         (status, None) => Err(format!("it answered {status}")),
     }
 }

@@ -18,7 +18,9 @@ const REPLAY_MAX: usize = 10_000;
 
 pub(crate) fn secret() -> Result<(), String> {
     let secret = secret_make().map_err(|error| format!("no randomness: {error}"))?;
-    eprintln!("give this to the receiver, and to the gateway as secret = {{ env = \"...\" }} in [webhooks.endpoints.NAME]:");
+    eprintln!(
+        "give this to the receiver, and to the gateway as secret = {{ env = \"...\" }} in [webhooks.endpoints.NAME]:"
+    );
     println!("{secret}");
     Ok(())
 }
@@ -89,9 +91,7 @@ pub(crate) async fn replay(
         }
     };
     if count == 0 && event.is_some() {
-        return Err(
-            "the event is not stored, or had no endpoint; name one with --endpoint".to_owned()
-        );
+        return Err("the event is not stored, or had no endpoint; name one with --endpoint".to_owned());
     }
     eprintln!("{count} deliveries are queued again");
     Ok(())

@@ -1,17 +1,17 @@
-//! Chat: rooms and their members, numbered messages, organisations, uploaded files.
+//! Chat: rooms and members, numbered messages, organisations, uploaded files.
 //!
-//! A room numbers its messages 1, 2, 3... without gaps; the number is part of the message's key, so that a page is
-//! a short range scan however long the room is, and a deleted message keeps its number as an empty record. Edits
-//! and deletions have a second numbering, the room's revisions, so that who was away learns of those too.
+//! A room numbers its messages 1, 2, 3... without gaps. The number is part of the message's key, so a page is a short
+//! range scan in a room of any size, and a deleted message keeps its number as an empty record. Edits and deletions
+//! have a second numbering, the room's revisions, so returning clients learn of them, too.
 //!
-//! Who may do what is not decided here. Each change reads the [`RoomFacts`] it is about and hands them to the
-//! caller's judge, which is plain code of the domain; facts and effect are one change, so no right can be lost or
-//! won between the look and the deed. Judges are pure and repeatable.
+//! Permissions are not decided here. Each change reads the [`RoomFacts`] it needs and passes them to the caller's
+//! judge, a plain function of the domain. Facts and effect are one change, so no right changes between check and
+//! effect. Judges are pure and repeatable.
 //!
 //! A change takes a closure that runs once the change is durable, on any thread and in any order. The [`Position`] in
-//! its outcome says where the change stands in its room's history: whoever shows changes sorts by it.
+//! its outcome is the change's place in its room's history; publishers sort by it.
 //!
-//! Reading order: this file, `room`, `message`, `organization`, and the files beside (`crate::files`).
+//! Reading order: this file, `room`, `message`, `organization`, then `crate::files`.
 
 pub(crate) mod message;
 pub(crate) mod organization;
@@ -37,10 +37,10 @@ pub use room::{
 /// Messages of one room; one more is refused. Room and number share the 53 bits of a public message id.
 pub const SEQ_MAX: u64 = (1 << 26) - 1;
 
-/// Rooms ever made.
+/// Rooms ever created.
 pub const ROOMS_MAX: u64 = (1 << 27) - 1;
 
-/// Whether a room takes messages.
+/// Whether a room accepts messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RoomStatus {
     Open,
@@ -48,7 +48,7 @@ pub enum RoomStatus {
     Hold,
 }
 
-/// An organisation: it owns rooms, a user owns it.
+/// An organisation: owned by a user, it owns rooms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Organization {
     pub id: OrganizationId,
@@ -59,30 +59,30 @@ pub struct Organization {
     pub created_at: Timestamp,
 }
 
-/// Where a room stands after a change: its newest message, its newest edit or deletion, its newest change of the room.
+/// Where a room stands after a change: newest message, newest edit or deletion, newest change of the room.
 ///
-/// Every change of a room that others may see takes exactly one of the three numbers. So the changes of a room are one
-/// sequence without gaps ([`Position::order`]), on every engine and whichever thread made them.
+/// Every visible change of a room takes exactly one of the three numbers. The changes of a room are therefore one
+/// sequence without gaps ([`Position::order`]), on every engine and from any thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     pub seq: u64,
     pub revision: u64,
-    /// Changes of the room and its members; a pin and a read marker are none.
+    /// Changes of the room and its members. Pins and read markers do not count.
     pub changes: u64,
 }
 
 impl Position {
-    /// The place in the room's one sequence: 0 for a new room, one more for each change.
+    /// The place in the room's sequence: 0 for a new room, plus 1 for each change.
     #[must_use]
     pub fn order(self) -> u64 {
         self.seq + self.revision + self.changes
     }
 }
 
-/// The rule of the permission matrix that forbids a change. The store decides nothing by it.
+/// The rule of the permission matrix that forbids a change. The store does not interpret it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Told as if there were no such room.
+    /// Reported as if the room did not exist.
     #[error("not a member of the room")]
     NotMember,
     #[error("banned from the room")]
@@ -117,7 +117,7 @@ pub enum Limit {
     UserRooms,
 }
 
-/// Why a judge refused a change. The store hands it back.
+/// Why a judge refused a change. The store passes it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     Denied(Denied),
@@ -130,20 +130,20 @@ impl From<Denied> for Refusal {
     }
 }
 
-/// The outcome of a change that a judge decides.
+/// The outcome of a judged change.
 ///
-/// A judge is pure and may run more than once for one change: an engine that lost a race tries again.
+/// A judge is pure and may run more than once per change: an engine that lost a race retries.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Judged<T> {
     Done(T),
-    /// There is no such room (or message).
+    /// The room (or message) does not exist.
     Missing,
-    /// The judge refused; nothing was changed.
+    /// The judge refused; nothing changed.
     Refused(Refusal),
 }
 
 impl Store {
-    /// Where a room stands now; `None` when there is no such room.
+    /// Where a room stands now; `None` when it does not exist.
     ///
     /// # Errors
     ///
@@ -152,11 +152,11 @@ impl Store {
         on_engine!(self, read chat_position(room))
     }
 
-    /// Waits until everything that was applied before is durable.
+    /// Waits until every change applied before is durable.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_barrier(&self) -> Result<(), StoreError> {
         on_engine!(self, chat_barrier().await)
     }

@@ -1,8 +1,8 @@
-//! Uploaded files: their records. The gateway keeps the bytes in a folder.
+//! The records of uploaded files. The gateway stores the bytes in a folder.
 //!
-//! A file belongs to a room and to the user who uploaded it. At most one message has it. Invariants: the bytes of a
-//! user's files, and of all files, are counted in the same change and never exceed their limits; no message can take a
-//! file that is about to be removed.
+//! A file belongs to a room and to its uploader. At most one message has it. Invariants: the bytes of a user's files,
+//! and of all files, are counted in the same change and never exceed their limits; no message can take a file that is
+//! about to be removed.
 
 pub(crate) mod sled;
 
@@ -14,18 +14,18 @@ use crate::{Store, StoreError, Timestamp, UserId};
 pub struct FileDraft {
     pub room: RoomId,
     pub uploader: UserId,
-    /// Unique and unguessable: the end of the file's link.
+    /// Unique and unguessable; the last part of the file's link.
     pub name: String,
-    /// Where the link says it is, without the name.
+    /// The folder in the link.
     pub folder: String,
-    /// What its uploader calls it; for people only.
+    /// The uploader's title of the file, for people only.
     pub title: String,
     pub content_type: String,
     pub bytes: u64,
     pub text: Option<String>,
-    /// Bytes that the user's files may have together, this one included.
+    /// Limit of the bytes of the user's files, this one included.
     pub quota_bytes: u64,
-    /// Bytes that all files may have together, this one included.
+    /// Limit of the bytes of all files, this one included.
     pub total_bytes: u64,
     pub now: Timestamp,
 }
@@ -37,18 +37,18 @@ pub struct StoredFile {
     pub uploader: UserId,
     pub name: String,
     pub folder: String,
-    /// What its uploader calls it; for people only.
+    /// The uploader's title of the file, for people only.
     pub title: String,
     pub content_type: String,
     pub bytes: u64,
     pub text: Option<String>,
     pub created_at: Timestamp,
-    /// The message that has it; 0: the room, as its avatar.
+    /// The message that has the file; 0: the room, as its avatar.
     pub message: Option<u64>,
 }
 
 impl StoredFile {
-    /// The end of its link.
+    /// The last part of its link.
     #[must_use]
     pub fn path(&self) -> String {
         format!("{}{}", self.folder, self.name)
@@ -59,12 +59,12 @@ impl StoredFile {
 pub enum FileKept {
     Kept(StoredFile),
     QuotaExceeded,
-    /// All files together would pass their bound.
+    /// All files together would exceed their limit.
     TotalExceeded,
 }
 
 impl FileKept {
-    /// The file, when it was kept.
+    /// The file, when it was stored.
     #[must_use]
     pub fn kept(self) -> Option<StoredFile> {
         match self {
@@ -75,16 +75,16 @@ impl FileKept {
 }
 
 impl Store {
-    /// Notes a file that was written, unless the user's quota or the place for all files is used up.
+    /// Records an uploaded file, unless the user's quota or the limit of all files is reached.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
         on_engine!(self, chat_file_keep(draft).await)
     }
 
-    /// Bytes that the user's files have together.
+    /// Bytes of all files of a user.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl Store {
         on_engine!(self, read chat_file_bytes(user))
     }
 
-    /// Bytes that all files have together.
+    /// Bytes of all files.
     ///
     /// # Errors
     ///
@@ -118,12 +118,12 @@ impl Store {
         on_engine!(self, read chat_file_by_name(name))
     }
 
-    /// Walks over at most `limit` files after `after` and dooms those that no message has and that are older than
-    /// `before`, or whose room is gone. Says which, and where to go on; `None` at the end.
+    /// Examines at most `limit` files after `after` and marks for removal those without a message that are older than
+    /// `before`, and those whose room is gone. Returns them and where to continue; `None` at the end.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_files_doom(
         &self,
         after: FileId,
@@ -133,11 +133,11 @@ impl Store {
         on_engine!(self, chat_files_doom(after, limit, before).await)
     }
 
-    /// Forgets a doomed file whose bytes are gone.
+    /// Removes the record of a marked file whose bytes are deleted.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_file_forget(&self, id: FileId) -> Result<bool, StoreError> {
         on_engine!(self, chat_file_forget(id).await)
     }

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ impl Sled {
             }
             seen.push(FileId(key::last(&key)));
         }
-        // Fewer than were asked for: this is the end.
+        // Fewer than requested: this is the end.
         let last = seen.last().copied().filter(|_| seen.len() == limit);
         if seen.is_empty() {
             return Ok((Vec::new(), None));
@@ -162,7 +162,7 @@ impl FileRecord {
     }
 }
 
-/// Gives a file to a message; the path of its link, or `None` when it is not the sender's to give.
+/// Gives a file to a message. Returns the path of its link, or `None` when the sender may not give it.
 pub(crate) fn attach(
     txn: &mut Txn,
     id: FileId,
@@ -188,7 +188,7 @@ pub(crate) fn detach(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Bytes of all files. A store from before they were counted together has the counts of its users.
+/// Bytes of all files. A store older than this count sums the counts of its users.
 fn total_of(txn: &Txn) -> Result<u64, StoreError> {
     match txn.get(key::FILE_TOTAL)? {
         Some(bytes) => decode_u64("bytes of files", &bytes),

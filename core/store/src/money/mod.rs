@@ -1,4 +1,4 @@
-//! Money: payments, wallets and the ledger under them.
+//! Money: payments, wallets and the ledger behind them.
 
 pub(crate) mod ledger;
 pub(crate) mod outbox;

@@ -1,4 +1,4 @@
-//! What operators use: the audit log and API keys.
+//! Operator features: the audit log and API keys.
 
 pub(crate) mod api_key;
 pub(crate) mod audit;

@@ -1,17 +1,16 @@
-//! Messages: a durable record each, from before a provider is asked to its one final state.
+//! Messages: one durable record each, from before a provider is asked to its final state.
 //!
-//! A message moves Queued <-> Sending -> Accepted -> Delivered, or ends Failed, Unknown or Expired; never back
-//! from an end. A delivery report moves only forward: Accepted to Delivered or Failed, Failed to Delivered.
-//! Invariants: a provider is asked only after `sms_insert` or `sms_begin` has made the attempt durable; an
-//! attempt that a crash cut off is found again by [`Store::sms_recover`]; what waits can be taken in the order
-//! of its time without reading the rest.
+//! A message moves Queued <-> Sending -> Accepted -> Delivered, or ends Failed, Unknown or Expired, and never leaves
+//! an end. A delivery report only moves forward: Accepted to Delivered or Failed, Failed to Delivered. Invariants: a
+//! provider is asked only after `sms_insert` or `sms_begin` has made the attempt durable. [`Store::sms_recover`]
+//! finds an attempt that a crash interrupted. Waiting messages can be read in order of time without reading the
+//! others.
 //!
-//! Keys (all under `q`, see [`keys::sms`]): `m` records, `d` waiting ones by due time, `b` begun ones, `n` by
-//! number, `p` by the provider's id, `s` by the time to ask what became of them, `i` idempotency keys, `u` daily
-//! counts of API keys. The id is the microsecond of creation (see the domain's `LocalIds`), so the order of ids
-//! is the order of time.
+//! Keys (all under `q`, see [`keys::sms`]): `m` records, `d` waiting ones by due time, `b` begun ones, `n` by number,
+//! `p` by the provider's id, `s` by the time of the next status poll, `i` idempotency keys, `u` daily counts of API
+//! keys. The id is the microsecond of creation (see the domain's `LocalIds`), so ids sort by time.
 //!
-//! Not here: which provider, when to try again, when to give up (`chelseru-domain::sms`).
+//! Not here: the choice of a provider, and when to retry or give up (`chelseru-domain::sms`).
 
 pub(crate) mod report;
 pub(crate) mod sled;
@@ -21,42 +20,42 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp};
 
-/// Attempts that a record remembers; the newest ones.
+/// Attempts kept in a record; the newest ones.
 pub const SMS_TRIED_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SmsStatus {
-    /// Waits for its time.
+    /// Waits until it is due.
     Queued,
     /// A provider is being asked.
     Sending,
-    /// A provider took it.
+    /// A provider accepted it.
     Accepted,
-    /// On the handset.
+    /// Arrived at the handset.
     Delivered,
     /// Certainly not sent, or not delivered.
     Failed,
-    /// May have been sent; never sent again.
+    /// May have been sent; is never sent again.
     Unknown,
-    /// Its time ran out before a provider took it.
+    /// Its deadline passed before a provider accepted it.
     Expired,
 }
 
 impl SmsStatus {
-    /// Nothing is sent any more.
+    /// Returns true when nothing is sent any more.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, SmsStatus::Queued | SmsStatus::Sending)
     }
 }
 
-/// What is sent.
+/// The content to send.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SmsContent {
-    /// Not stored: one-time codes lie nowhere in clear.
+    /// Not stored, because one-time codes are stored nowhere in clear text.
     Hidden,
     Text(String),
-    /// A template by its logical name.
+    /// A template by its name in the configuration.
     Template {
         name: String,
         values: Vec<(String, String)>,
@@ -81,11 +80,11 @@ pub enum SmsClass {
     Notice,
 }
 
-/// An attempt that is under way.
+/// An attempt in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmsBegun {
     pub provider: String,
-    /// Asking this provider again with the same id cannot send twice.
+    /// This provider may be asked again with the same id without sending twice.
     pub deduplicates: bool,
 }
 
@@ -95,7 +94,7 @@ pub struct SmsTried {
     pub provider: String,
     /// A stable word: `insufficient_credit`.
     pub code: String,
-    /// The provider's own code, where it gave one; else empty.
+    /// The provider's own code; empty when it gave none.
     pub provider_code: String,
 }
 
@@ -107,32 +106,32 @@ pub struct SmsRecord {
     pub number: String,
     pub content: SmsContent,
     pub class: SmsClass,
-    /// The API key that asked for it; 0 for the gateway's own and for staff.
+    /// The API key that requested it; 0 for the gateway and for staff.
     pub owner: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// When it is tried (again); only meaningful while it waits.
+    /// When it is tried next; only meaningful while it waits.
     pub due_at: Timestamp,
-    /// After this, nothing is tried.
+    /// No attempt starts after this instant.
     pub deadline: Timestamp,
-    /// Rounds over the providers that ended without a result.
+    /// Passes over the providers without a result.
     pub rounds: u32,
     pub begun: Option<SmsBegun>,
     /// Only this provider may be asked: it may have the message, and knows its id.
     pub resume_with: Option<String>,
-    /// Who took it; empty before that.
+    /// The provider that accepted it; empty before.
     pub provider: String,
     pub provider_message_id: String,
     pub cost_rial: Option<u64>,
-    /// Why it ended as it did: a stable word, empty while it has not failed.
+    /// Why it failed: a stable word, empty otherwise.
     pub error: String,
     pub tried: Vec<SmsTried>,
-    /// When the provider is asked what became of it; 0 when it is not.
+    /// When to poll the provider for delivery; 0: no poll.
     pub poll_at: Timestamp,
     pub polls: u32,
 }
 
-/// A message that shall be sent.
+/// A message to be sent.
 #[derive(Debug, Clone)]
 pub struct SmsDraft {
     pub id: u64,
@@ -142,13 +141,13 @@ pub struct SmsDraft {
     pub owner: u64,
     pub created_at: Timestamp,
     pub deadline: Timestamp,
-    /// The first attempt, when it begins at once; else the message waits from now on.
+    /// The first attempt, when it begins at once; otherwise the message is queued.
     pub begun: Option<SmsBegun>,
-    /// Providers that were passed over before it.
+    /// Providers skipped before it.
     pub tried: Vec<SmsTried>,
     pub idempotency: Option<SmsIdempotency>,
     pub quota: Option<SmsQuota>,
-    /// Messages that may wait; one more is refused. Counts only those that wait from the start.
+    /// Most waiting messages; one more is refused. Applies only to messages that wait from the start.
     pub queue_max: u64,
 }
 
@@ -157,9 +156,9 @@ pub struct SmsDraft {
 pub struct SmsIdempotency {
     /// Hash over the caller and its key.
     pub key: [u8; 32],
-    /// Hash over what was asked for.
+    /// Hash over the request.
     pub request: [u8; 32],
-    /// Keys remembered at once; one more is refused.
+    /// Most stored keys; one more is refused.
     pub keys_max: u64,
 }
 
@@ -175,13 +174,13 @@ pub struct SmsQuota {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SmsInserted {
     Inserted,
-    /// The same request was made before; this is its message, as it stands. `None` when it was purged.
+    /// A repeat of an earlier request; its message as it stands. `None` when it was purged.
     Repeated(Option<Box<SmsRecord>>),
     /// The idempotency key was used for another request.
     KeyReused,
-    /// The API key's cap for the day is reached.
+    /// The API key's daily cap is reached.
     QuotaReached,
-    /// Too many messages wait, or too many idempotency keys are remembered.
+    /// Too many messages wait, or too many idempotency keys are stored.
     Full,
 }
 
@@ -192,26 +191,26 @@ pub enum SmsEnd {
         provider: String,
         provider_message_id: String,
         cost_rial: Option<u64>,
-        /// When to ask the provider what became of it.
+        /// When to poll the provider for delivery.
         poll_at: Option<Timestamp>,
     },
     Failed,
     Unknown,
     Expired,
-    /// Tried again at `due_at`.
+    /// Retry at `due_at`.
     Retry {
         due_at: Timestamp,
         resume_with: Option<String>,
     },
 }
 
-/// What [`Store::sms_recover`] found.
+/// The result of [`Store::sms_recover`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SmsRecovered {
-    /// Waiting for another attempt: with the same id, or because nobody had the message.
+    /// Waiting for another attempt: with the same id, or because no provider had the message.
     pub resumed: usize,
     pub unknown: usize,
-    /// Not sent, and not to be sent any more.
+    /// Not sent, and given up.
     pub failed: usize,
 }
 
@@ -221,11 +220,11 @@ pub struct SmsFilter {
     pub number: Option<String>,
     pub status: Option<SmsStatus>,
     pub provider: Option<String>,
-    /// Only this owner's.
+    /// Only this owner's messages.
     pub owner: Option<u64>,
 }
 
-/// Ids between which to list, and which way.
+/// The range of ids to list, and the direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SmsRange {
     /// Inclusive.
@@ -240,27 +239,27 @@ pub struct SmsRange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmsPage {
     pub messages: Vec<SmsRecord>,
-    /// Where the walk stopped because it had looked at enough records; `None` at the end of the range or when
-    /// the page is full.
+    /// Where the scan stopped after examining enough records; `None` at the end of the range or when the page is
+    /// full.
     pub stopped_at: Option<u64>,
 }
 
 impl Store {
-    /// Stores a message, and the beginning of its first attempt, or says why not.
+    /// Stores a message and the start of its first attempt, or returns why not.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sms_insert(&self, draft: SmsDraft) -> Result<SmsInserted, StoreError> {
         on_engine!(self, sms_insert(draft).await)
     }
 
-    /// Makes durable that a provider is about to be asked; `failed` are the attempts since the last change.
-    /// False when the message has ended or is gone: then it must not be sent.
+    /// Makes durable that a provider is about to be asked; `failed` are the attempts since the last change. False
+    /// when the message has ended or is gone; it must not be sent then.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sms_begin(
         &self,
         id: u64,
@@ -271,21 +270,21 @@ impl Store {
         on_engine!(self, sms_begin(id, begun, failed, now).await)
     }
 
-    /// Makes durable that the attempts so far did not send, and that nobody is being asked now, although the message
-    /// does not wait in the queue. False when it has ended or is gone.
+    /// Makes durable that the attempts so far did not send and that no attempt is in progress, although the message
+    /// is not queued. False when it has ended or is gone.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sms_rest(&self, id: u64, failed: Vec<SmsTried>, now: Timestamp) -> Result<bool, StoreError> {
         on_engine!(self, sms_rest(id, failed, now).await)
     }
 
-    /// Ends an attempt. A message that has ended stays as it is; the message as it stands is returned.
+    /// Ends an attempt and returns the message. An ended message stays unchanged.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sms_end(
         &self,
         id: u64,
@@ -296,7 +295,7 @@ impl Store {
         on_engine!(self, sms_end(id, end, failed, now).await)
     }
 
-    /// Waiting messages whose time has come, oldest first, at most `limit`, without those in `skip`.
+    /// Due messages, oldest first, at most `limit`, without those in `skip`.
     ///
     /// # Errors
     ///
@@ -319,7 +318,7 @@ impl Store {
         on_engine!(self, read sms_next_due())
     }
 
-    /// Messages that wait.
+    /// Number of waiting messages.
     ///
     /// # Errors
     ///
@@ -328,13 +327,14 @@ impl Store {
         on_engine!(self, read sms_waiting())
     }
 
-    /// Settles what the last process left being sent: an attempt whose provider knows our id waits to be asked again,
-    /// and only that provider; any other attempt has an unknown outcome. Between two attempts nobody has the message:
-    /// it waits for the next one, or, when its text is in no record, has failed. Call it before anything is sent.
+    /// Settles what the last process left in progress. An attempt whose provider knows our id waits to be asked
+    /// again, at that provider only; any other attempt has an unknown outcome. Between two attempts no provider has
+    /// the message: it waits for the next attempt, or has failed when its text is not stored. Call it before anything
+    /// is sent.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sms_recover(&self, now: Timestamp) -> Result<SmsRecovered, StoreError> {
         on_engine!(self, sms_recover(now).await)
     }
@@ -355,7 +355,7 @@ impl Store {
         on_engine!(self, read sms_last_id())
     }
 
-    /// Messages in a range of ids that pass a filter, at most `limit`; looks at `looked_max` records at most.
+    /// Messages in a range of ids that match a filter, at most `limit`; examines at most `looked_max` records.
     ///
     /// # Errors
     ///
@@ -370,20 +370,20 @@ impl Store {
         on_engine!(self, read sms_page(filter, range, limit, looked_max))
     }
 
-    /// Removes the oldest messages that ended before `before`, looking at `limit` records at most.
+    /// Removes the oldest messages that ended before `before`, examining at most `limit` records.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Read`], and those of every change.
+    /// [`StoreError::Read`], and any error of a change.
     pub async fn sms_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, sms_purge(before, limit).await)
     }
 
-    /// Forgets idempotency keys that are older than a day, looking at `limit` of them at most.
+    /// Removes idempotency keys older than a day, examining at most `limit` of them.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Read`], and those of every change.
+    /// [`StoreError::Read`], and any error of a change.
     pub async fn sms_idempotency_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, sms_idempotency_purge(now, limit).await)
     }

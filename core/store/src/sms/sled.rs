@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 mod insert;
 
@@ -69,7 +69,7 @@ impl Sled {
             if message.status != SmsStatus::Sending {
                 return Ok(false);
             }
-            // Its key among the begun ones stays: that is how it is found after a stop.
+            // Its key among the begun ones stays, so recovery finds it after a crash.
             message.begun = None;
             message.updated_at = now;
             note(&mut message, failed);
@@ -130,7 +130,7 @@ impl Sled {
     pub(crate) async fn sms_recover(&self, now: Timestamp) -> Result<SmsRecovered, StoreError> {
         self.change(move |txn| {
             let mut recovered = SmsRecovered::default();
-            // As many as could run at once.
+            // As many as could run concurrently.
             for (key, _) in txn.scan(keys::BEGUN, usize::MAX)? {
                 let Some(id) = keys::id_of(&key) else { continue };
                 let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else {
@@ -273,7 +273,7 @@ impl Sled {
     }
 }
 
-/// Carries out an end of an attempt on a message that has not ended.
+/// Applies the end of an attempt to a message that has not ended.
 fn ended(
     txn: &mut Txn,
     message: &mut SmsRecord,

@@ -1,4 +1,4 @@
-//! The audit log: appended, paged in both directions, filtered, and never longer than it may be.
+//! The audit log: appended, paged in both directions, filtered, and within its limits.
 
 use chelseru_store::{AuditDraft, AuditLog, AuditQuery, UserId};
 
@@ -96,7 +96,7 @@ async fn a_flood_in_one_log_leaves_the_other_and_pages_keep_their_order() {
         assert!(all.is_sorted_by(|newer, older| newer.id > older.id));
         assert_eq!((all[0].id, all[159].id), (30 * 72, 1));
 
-        // Both directions visit the same, in steps that end anywhere.
+        // Both directions visit the same entries, in pages of any size.
         let ids: Vec<u64> = all.iter().map(|entry| entry.id).collect();
         for limit in [1, 7, 33, 64] {
             let (mut down, mut before) = (Vec::new(), None);
@@ -125,7 +125,7 @@ async fn a_flood_in_one_log_leaves_the_other_and_pages_keep_their_order() {
     }
 }
 
-/// As the version before stored them: one under each key, all in one log.
+/// As older versions stored them: one per key, all in one log.
 #[tokio::test]
 async fn entries_from_before_chunks_are_read_and_go_first() {
     let store = TestStore::new(Engine::Sled);

@@ -1,4 +1,4 @@
-//! Codes in the store: one pending per number, guesses counted, one code one login.
+//! Codes in the store: one pending per number, counted guesses, one login per code.
 
 use chelseru_store::{ChallengeOpened, LoginOutcome, Timestamp, UserDraft};
 
@@ -182,7 +182,7 @@ async fn a_code_is_pending_until_the_instant_of_its_resend() {
         assert_eq!(store.challenge_open(next.clone()).await.unwrap(), pending);
         next.created_at = secs(160);
         assert_eq!(store.challenge_open(next).await.unwrap(), ChallengeOpened::Opened);
-        // The new code killed the old one: what was wrong is right now.
+        // The new code invalidated the old one; the formerly wrong guess is now right.
         assert_eq!(store.guess(RIGHT, 161).await, wrong(4));
         assert!(matches!(store.guess(WRONG, 161).await, LoginOutcome::LoggedIn { .. }));
     }
@@ -282,7 +282,7 @@ async fn a_group_that_takes_no_new_accounts_refuses_them_and_keeps_the_code() {
 async fn who_holds_the_user_name_is_not_in_the_numbers_way() {
     for engine in engines() {
         let store = TestStore::new(engine);
-        // Nobody may register such a name now; an older version let them.
+        // Such names can no longer be registered; an older version allowed them.
         let squatter = UserDraft {
             username: "G0-09121234567".to_owned(),
             email: String::new(),

@@ -1,5 +1,5 @@
-//! What was answered survives `kill -9`: this test binary runs itself as a child that logs users in, reads the
-//! sessions it says were answered, kills it in the middle of its work, and looks for each of them.
+//! Answered changes survive `kill -9`. This test binary runs itself as a child that logs users in. The parent reads
+//! the answered sessions, kills the child in the middle of its work, and looks for each session.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -8,19 +8,19 @@ use chelseru_store::{SessionGate, SessionId, UserId};
 
 use super::*;
 
-/// Names the folder of the store; only the child has it.
+/// Names the store's folder; set only in the child.
 const FOLDER: &str = "CHELSERU_STORE_CRASH_FOLDER";
 const ROUNDS: usize = 10;
 const CALLERS: usize = 16;
 
-/// The child's part. Without the folder in its environment (in an ordinary run) it has nothing to do.
+/// The child's part. Does nothing in an ordinary run, which lacks the folder in its environment.
 #[test]
 fn child_that_logs_in_until_it_is_killed() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         let store = Store::open(folder, StoreOptions::default()).unwrap();
-        // Another start of the round uses other numbers, so that no code of the last one is pending.
+        // A restarted round uses other numbers, so no code of the previous one is pending.
         let start = std::process::id() as usize % 1000;
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
@@ -34,7 +34,7 @@ fn child_that_logs_in_until_it_is_killed() {
                         let LoginOutcome::LoggedIn { user, session, .. } = outcome else {
                             panic!("{outcome:?}")
                         };
-                        // One write per line, so that lines of several callers do not mix.
+                        // One write per line, so lines of several callers do not mix.
                         println!("answered {} {} {}", user.id, session.id, number);
                     }
                 })
@@ -57,7 +57,7 @@ async fn what_was_answered_survives_kill_nine() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Each round is killed after another amount of work, in the middle of a batch.
+        // Each round is killed after a different amount of work, in the middle of a batch.
         let stop_after = 40 + round * 37;
         let mut answered = Vec::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -71,13 +71,13 @@ async fn what_was_answered_survives_kill_nine() {
         assert!(answered.len() >= stop_after, "round {round}: the child ended by itself");
 
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        // A user keeps three sessions; look at the newest answered one of each.
+        // A user keeps three sessions; check the newest answered one of each.
         let newest: std::collections::HashMap<_, _> =
             answered.iter().map(|(user, session, number)| (*user, (*session, number))).collect();
         for (user, (session, number)) in newest {
             let gate = store.session_gate(user, session, secs(101)).await.unwrap();
             assert_eq!(gate, SessionGate::Open, "round {round}: session {session} of user {user}");
-            // And its code was used up with it.
+            // And its code is consumed.
             let again = store.login_with_challenge(login(number, RIGHT, 101)).await.unwrap();
             assert!(!matches!(again, LoginOutcome::LoggedIn { .. }), "round {round}: {number} twice");
         }
@@ -86,7 +86,7 @@ async fn what_was_answered_survives_kill_nine() {
     assert!(sessions_seen >= ROUNDS * 40);
 }
 
-/// A line of the child's; others come from the test harness, and a cut-off one was not read by anybody.
+/// A line of the child. Other lines come from the test harness, and a truncated one was never read.
 fn answer(line: &str) -> Option<(UserId, SessionId, String)> {
     let (_, rest) = line.split_once("answered ")?;
     let mut parts = rest.split(' ');

@@ -1,4 +1,4 @@
-//! Damage is seen: a flipped bit is refused when the store is opened, or when it is read, or it changes nothing.
+//! Damage is detected: a flipped bit is refused on open, fails on read, or changes nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -10,7 +10,7 @@ use super::*;
 const FLIPS: usize = 200;
 const RECORDS: u64 = 3000;
 
-/// xorshift64*: any numbers will do, the same ones for the same seed.
+/// xorshift64*: fixed numbers for a fixed seed.
 struct Random(u64);
 
 impl Random {
@@ -22,7 +22,7 @@ impl Random {
     }
 }
 
-/// Everything that the store answers of what was put into it; an error is an answer.
+/// Everything the store returns of what was put into it; an error is an answer, too.
 async fn contents(store: &Store) -> Result<BTreeMap<u64, Option<Vec<u8>>>, StoreError> {
     let mut found = BTreeMap::new();
     for n in 0..RECORDS {
@@ -49,7 +49,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A store with a snapshot and a log behind it, as `kill -9` leaves it: records are written, overwritten and removed.
+/// A store with a snapshot and a log behind it, as `kill -9` leaves it. Records are written, overwritten and removed.
 async fn killed(folder: &Path) -> BTreeMap<u64, Option<Vec<u8>>> {
     let live = tempfile::tempdir().unwrap();
     let path = live.path().join("db");
@@ -67,7 +67,7 @@ async fn killed(folder: &Path) -> BTreeMap<u64, Option<Vec<u8>>> {
             store.ledger_probe(format!("{run}-{batch}"), UserId(batch % 20 + 1), 10, secs(1)).await.unwrap();
         }
         if run == 1 {
-            // Copied while it is open, and nothing is being written: what the end of the process leaves.
+            // Copied while open and idle: the state that the end of the process leaves.
             copy(&path, &folder.join("db"));
             return contents(&store).await.unwrap();
         }
@@ -101,7 +101,7 @@ async fn a_flipped_bit_is_refused_or_harmless() {
     let mut random = Random(20_261_126);
     let (mut refused, mut harmless) = (0, 0);
     for n in 0..FLIPS {
-        // Nine of ten hit the log, which is nearly all there is.
+        // Nine of ten flips hit the log, which is nearly all of the store.
         let file = if n % 10 == 9 { files[n / 10 % files.len()].clone() } else { "sled/db".to_owned() };
         let path = folder.path().join(format!("flip-{n}"));
         copy(&whole, &path);
@@ -127,7 +127,7 @@ async fn a_flipped_bit_is_refused_or_harmless() {
         }
         std::fs::remove_dir_all(&path).unwrap();
     }
-    // Most of the log is still needed; a test whose flips hit nothing would show nothing.
+    // Most of the log is still needed; flips that hit nothing would prove nothing.
     assert!(refused > FLIPS / 4, "{refused} refused, {harmless} harmless");
 }
 

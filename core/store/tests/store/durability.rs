@@ -1,4 +1,4 @@
-//! What was answered is there after reopening, after `kill -9`, and in an older format.
+//! Answered changes exist after reopening, after `kill -9`, and in an older format.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use chelseru_store::{Health, SessionGate, StoreError};
 
 use super::*;
 
-/// The database as the engine sees it, in a folder whose store is closed; its jobs may hold the lock a little.
+/// The database as the engine sees it, in a folder whose store is closed; the engine's jobs may hold the lock a
+/// moment longer.
 fn raw(folder: &Path) -> sled::Db {
     raw_with(folder, SEGMENT_BYTES)
 }
@@ -58,7 +59,7 @@ async fn a_newer_format_is_refused_and_left_alone() {
     raw(folder.path()).insert("mformat", &2u64.to_be_bytes()).unwrap();
     let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
     assert!(matches!(refused, StoreError::FormatNewer { found: 2, supported: 1, .. }));
-    assert!(refused.to_string().ends_with("has format 2, this version reads up to format 1"), "{refused}");
+    assert!(refused.to_string().ends_with("has format 2; this program reads formats up to 1"), "{refused}");
     assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 2u64.to_be_bytes());
 }
 
@@ -82,7 +83,7 @@ async fn a_record_of_a_newer_schema_is_an_error_and_not_a_guess() {
     raw(folder.path()).insert(key, &[9, 1, 2, 3]).unwrap();
     let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
     let error = store.user_get(chelseru_store::UserId(1)).await.unwrap_err().to_string();
-    assert_eq!(error, "user record is not readable: schema version 9, this version reads 2");
+    assert_eq!(error, "user record is not readable: schema version 9; this program reads 2");
     let error = store.user_set_active(chelseru_store::UserId(1), false).await.unwrap_err();
     assert!(matches!(error, StoreError::Record { kind: "user", .. }));
 }

@@ -1,5 +1,5 @@
-//! Random histories of one number's codes against a model small enough to be seen right: sends, guesses, releases,
-//! resends and passing time in any order, with the store reopened now and then. A failure names its seed.
+//! Random histories of one number's codes against a small model: sends, guesses, releases, resends and passing time
+//! in any order, with occasional reopening of the store. A failure names its seed.
 
 use super::*;
 
@@ -8,7 +8,7 @@ const STEPS: usize = 150;
 const ATTEMPTS: u32 = 3;
 const GAP: u64 = 20;
 
-/// What should be known of the number's code.
+/// The expected state of the number's code.
 #[derive(Debug, Clone)]
 struct Model {
     id: u64,
@@ -23,7 +23,7 @@ impl Model {
     }
 }
 
-/// xorshift64*: any numbers will do, the same ones for the same seed.
+/// xorshift64*: fixed numbers for a fixed seed.
 struct Random(u64);
 
 impl Random {
@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-/// Every code has a MAC of its own.
+/// A distinct MAC for every code.
 fn mac(id: u64) -> [u8; 32] {
     [id as u8; 32]
 }
@@ -77,7 +77,7 @@ async fn check(engine: Engine, seed: u64) {
                 }
             }
             3..=6 => {
-                // The newest code's, or that of one of the last ones.
+                // The MAC of the newest code, or of one of the last ones.
                 let id = last_id.saturating_sub(random.below(3));
                 let mut draft = login(NUMBER, mac(id), now);
                 draft.session.per_user_max = STEPS;

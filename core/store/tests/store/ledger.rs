@@ -1,4 +1,4 @@
-//! The ledger's proof: whatever is changed behind its back is found and named.
+//! Verification of the ledger: every hidden change is found and named.
 
 use chelseru_store::{Account, SpendDraft, SpendEnded, SpendMade, StoreError};
 
@@ -18,7 +18,7 @@ async fn with_postings(engine: Engine) -> TestStore {
     store
 }
 
-/// Spend 1 was at once, 2 is captured in part, 3 is voided, 4 is held.
+/// Spend 1 is immediate, 2 is captured in part, 3 is voided, 4 is held.
 async fn with_spends(engine: Engine) -> TestStore {
     let store = with_postings(engine).await;
     for n in 1..=4 {
@@ -37,7 +37,7 @@ async fn with_spends(engine: Engine) -> TestStore {
     store
 }
 
-/// Changes the database behind the store's back, and says what the ledger's check makes of it.
+/// Changes the database behind the store's back and returns the result of the ledger check.
 async fn after(change: impl FnOnce(&sled::Db)) -> Option<String> {
     changed(with_postings(Engine::Sled).await, change).await
 }
@@ -59,7 +59,7 @@ fn block() -> Vec<u8> {
     [b"$b", 0u64.to_be_bytes().as_slice()].concat()
 }
 
-/// Changes the records of the first block as a list.
+/// Edits the records of the first block as a list.
 fn edit(db: &sled::Db, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
     let stored = db.get(block()).unwrap().expect("the block is there");
     let (first, mut rest) = stored.split_at(8);
@@ -147,7 +147,7 @@ async fn a_changed_text_breaks_the_hash() {
 #[tokio::test]
 async fn a_posting_that_is_gone_is_missed() {
     let found = after(|db| edit(db, |records| drop(records.remove(1)))).await;
-    assert_eq!(found.unwrap(), "posting 2 (test:3): calls itself 3");
+    assert_eq!(found.unwrap(), "posting 2 (test:3): stores the number 3");
     let found = after(|db| edit(db, |records| drop(records.pop()))).await;
     assert_eq!(found.unwrap(), "the last posting should be 4, found 3");
     let found = after(|db| drop(db.remove(block()).unwrap())).await;
@@ -157,7 +157,7 @@ async fn a_posting_that_is_gone_is_missed() {
         db.insert(block(), &stored[..stored.len() - 1]).unwrap();
     })
     .await;
-    assert_eq!(found.unwrap(), "a posting block record is not readable: it ends within posting 4",);
+    assert_eq!(found.unwrap(), "a posting block record is not readable: it is truncated in posting 4",);
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn a_block_that_is_gone_is_missed() {
     assert_eq!(found.unwrap(), "posting 16 is missing");
 }
 
-/// As the first versions stored them: each under a key of its own.
+/// As the first versions stored them: each under its own key.
 #[tokio::test]
 async fn postings_from_before_blocks_are_read_and_followed() {
     let TestStore { store, folder, .. } = with_postings(Engine::Sled).await;
@@ -205,7 +205,7 @@ async fn postings_from_before_blocks_are_read_and_followed() {
 #[tokio::test]
 async fn swapped_postings_do_not_follow_each_other() {
     let found = after(|db| edit(db, |records| records.swap(1, 2))).await;
-    assert_eq!(found.unwrap(), "posting 2 (test:3): calls itself 3");
+    assert_eq!(found.unwrap(), "posting 2 (test:3): stores the number 3");
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn a_changed_balance_is_named() {
         db.insert(wallet(ALICE), merchant_like).unwrap();
     })
     .await;
-    assert_eq!(found.unwrap(), "the wallet of user 1 is kept with 6000 rial, its postings sum to 4000");
+    assert_eq!(found.unwrap(), "the wallet of user 1 is stored with 6000 rial, but its postings sum to 4000");
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn an_account_or_key_from_nowhere_is_counted() {
         db.insert(wallet(UserId(3)), balance).unwrap();
     })
     .await;
-    assert_eq!(found.unwrap(), "4 accounts are kept, postings name 3");
+    assert_eq!(found.unwrap(), "4 accounts are stored, but postings name 3");
     let found = after(|db| drop(db.insert(b"$ktest:77", &77u64.to_be_bytes()).unwrap())).await;
     assert_eq!(found.unwrap(), "5 posting keys for 4 postings");
     let found = after(|db| drop(db.insert(b"$ktest:2", &3u64.to_be_bytes()).unwrap())).await;
@@ -244,20 +244,20 @@ async fn a_payment_that_calls_itself_paid_needs_its_credit() {
 #[tokio::test]
 async fn a_spend_that_tells_of_other_postings_is_named() {
     let spend = |id: u64| [b"$s", id.to_be_bytes().as_slice()].concat();
-    // Numbers are stored seven bits a byte: 500 is f4 03, 704 is c0 05.
+    // Numbers are stored with seven bits per byte: 500 is f4 03, 704 is c0 05.
     let found =
         changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(2), &[0xf4, 3], &[0xf5, 3])).await;
-    assert_eq!(found.unwrap(), "spend 2: 501 rial are noted as captured, 500 were");
+    assert_eq!(found.unwrap(), "spend 2: 501 rial are stored as captured, but 500 were posted");
     let found =
         changed(with_spends(Engine::Sled).await, |db| patch(db, &spend(4), &[0xc0, 5], &[0xc1, 5])).await;
-    assert_eq!(found.unwrap(), "spend 4: 705 rial by its record, 704 taken");
+    assert_eq!(found.unwrap(), "spend 4: 705 rial are stored, but 704 were posted");
     let found = changed(with_spends(Engine::Sled).await, |db| drop(db.remove(spend(1)).unwrap())).await;
-    assert_eq!(found.unwrap(), "4 postings are spend:, 3 spends tell of one");
-    // One that was given back and says that it is held.
+    assert_eq!(found.unwrap(), "4 postings are spend:, but 3 spends have one");
+    // A voided one whose record says that it is held.
     let found = changed(with_spends(Engine::Sled).await, |db| {
         let held = db.get(spend(4)).unwrap().unwrap();
         db.insert(spend(3), held).unwrap();
     })
     .await;
-    assert_eq!(found.unwrap(), "spend 3: 704 rial by its record, 703 taken");
+    assert_eq!(found.unwrap(), "spend 3: 704 rial are stored, but 703 were posted");
 }

@@ -1,5 +1,5 @@
-//! The store's operations against a database in a temporary folder. No clock, no sleeping: every operation takes
-//! the instant it happens at.
+//! The store's operations against a database in a temporary folder. No clock, no sleeping: every operation takes its
+//! instant.
 
 mod audit;
 mod challenges;
@@ -24,7 +24,7 @@ use chelseru_store::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Of the engine's segments, today and in older versions.
+/// Segment sizes of the engine, today and in older versions.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 const SEGMENT_BYTES_BEFORE: usize = 512 * 1024;
 const NUMBER: &str = "+989121234567";
@@ -33,14 +33,14 @@ const WRONG: [u8; 32] = [2; 32];
 const TTL: u64 = 240;
 const SESSION_TTL: u64 = 86_400;
 
-/// An engine that the store's operations can stand on.
+/// An engine of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
     Sled,
 }
 
-/// Every engine. Each test of an operation runs over all of them, so another engine needs one name here and an arm
-/// in [`TestStore::open`]. A test that damages the files of one engine names that engine.
+/// Every engine. Each test of an operation runs over all of them, so another engine needs one name here and an arm in
+/// [`TestStore::open`]. A test that damages files names its engine.
 fn engines() -> [Engine; 1] {
     [Engine::Sled]
 }
@@ -88,7 +88,7 @@ impl TestStore {
         self.login_with_challenge(login(NUMBER, mac, at_secs)).await.unwrap()
     }
 
-    /// A whole login that must work.
+    /// A complete login that must succeed.
     async fn log_in(&self, number: &str, at_secs: u64) -> (User, Session) {
         self.open_code(number, at_secs, at_secs).await;
         match self.login_with_challenge(login(number, RIGHT, at_secs)).await.unwrap() {
@@ -98,7 +98,7 @@ impl TestStore {
     }
 }
 
-/// The engine lets go of its lock a moment after its last handle is gone.
+/// The engine releases its lock a moment after its last handle is dropped.
 fn open_engine(folder: &Path) -> sled::Db {
     for _ in 0..200 {
         if let Ok(db) = sled::Config::new().path(folder.join("sled")).segment_size(SEGMENT_BYTES).open() {
@@ -113,7 +113,7 @@ fn secs(secs: u64) -> Timestamp {
     Timestamp::from_secs(secs)
 }
 
-/// Five guesses, pending for as long as it lives.
+/// A code with five guesses, pending until it expires.
 fn challenge(number: &str, id: u64, at_secs: u64) -> ChallengeDraft {
     ChallengeDraft {
         number: number.to_owned(),

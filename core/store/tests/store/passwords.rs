@@ -1,4 +1,4 @@
-//! Passwords: guarded, checked against what was compared, changed together with the sessions.
+//! Passwords: guarded, checked against the compared hash, changed together with the sessions.
 
 use chelseru_store::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
@@ -191,7 +191,7 @@ async fn a_reset_needs_its_own_code_and_ends_all_sessions() {
             let store = store.store.clone();
             async move { store.password_reset(draft).await.unwrap() }
         };
-        // A code for a login is none for a reset.
+        // A login code cannot reset a password.
         store.open_code(NUMBER, 2, 200).await;
         assert_eq!(reset(RIGHT, NUMBER, 201).await, ResetOutcome::Refused);
         store.open_code(&format!("{NUMBER}/reset"), 3, 202).await;

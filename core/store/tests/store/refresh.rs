@@ -1,5 +1,5 @@
-//! Refresh tokens: replaced one by one, repeated after a lost answer, and the end of the session when one comes
-//! back that should be gone.
+//! Refresh tokens: replaced one by one, repeated after a lost answer, and the session's end when a replaced one
+//! returns.
 
 use chelseru_store::{RefreshDraft, RefreshOutcome, SessionGate, SessionId, UserId};
 

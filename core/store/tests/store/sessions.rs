@@ -1,4 +1,4 @@
-//! Sessions in the store: the gate, the bound per user, revocation, purging.
+//! Sessions in the store: the gate, the limit per user, revocation, purging.
 
 use chelseru_store::{SessionGate, SessionId, UserId};
 
@@ -178,7 +178,7 @@ async fn session_numbers_are_never_used_again() {
     }
 }
 
-/// Of a token of the session, and of one that says nothing of it.
+/// The gates of a bound token and of an unbound one.
 async fn gates(store: &Store, session: &Session, binding: u64) -> [SessionGate; 2] {
     let gate = async |binding| {
         store.session_gate_of_token(session.user, session.id, binding, secs(101)).await.unwrap()
@@ -193,7 +193,7 @@ async fn a_token_opens_the_session_it_was_made_for_and_none_that_got_its_number(
     let (_, session) = store.log_in(NUMBER, 100).await;
     assert_eq!(gates(&store, &session, session.binding()).await, [Open, Ended]);
     assert_eq!(gates(&store, &session, session.binding() ^ 1).await, [Ended, Ended]);
-    // The database is lost, and somebody else gets user 1 and session 1.
+    // The database is lost, and another person gets user 1 and session 1.
     let other = TestStore::new(Engine::Sled);
     other.open_code(&number(1), 1, 100).await;
     let mut draft = login(&number(1), RIGHT, 100);

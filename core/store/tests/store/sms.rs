@@ -1,4 +1,4 @@
-//! Messages: one final state each, found again after a restart, moved only forward.
+//! Messages: one final state each, recovered after a restart, moved only forward.
 
 use chelseru_store::{
     SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsIdempotency, SmsInserted, SmsProgress,
@@ -65,7 +65,7 @@ async fn a_message_waits_is_begun_and_ends_once() {
         assert_eq!(store.sms_waiting().await.unwrap(), 1);
         assert!(store.sms_begin(10, begun("a"), vec![], secs(1)).await.unwrap());
         assert_eq!((store.due(10).await, store.sms_waiting().await.unwrap()), (vec![], 0));
-        // Tried again later, by the order of time.
+        // Retried later, in order of time.
         let retry = SmsEnd::Retry { due_at: secs(30), resume_with: None };
         store.sms_end(10, retry, tried("throttled"), secs(2)).await.unwrap();
         assert_eq!(store.sms_next_due().await.unwrap(), Some(secs(30)));
@@ -73,7 +73,7 @@ async fn a_message_waits_is_begun_and_ends_once() {
         let message = store.sms_end(10, accepted("77", None), vec![], secs(31)).await.unwrap().unwrap();
         assert_eq!((message.status, message.provider_message_id.as_str()), (SmsStatus::Accepted, "77"));
         assert_eq!((message.rounds, message.tried, message.error.as_str()), (1, tried("throttled"), ""));
-        // Whoever comes late changes nothing and must not send.
+        // A late attempt changes nothing and must not send.
         assert!(!store.sms_begin(10, begun("b"), vec![], secs(32)).await.unwrap());
         let late = store.sms_end(10, SmsEnd::Failed, tried("late"), secs(33)).await.unwrap().unwrap();
         assert_eq!(late.status, SmsStatus::Accepted);
@@ -114,7 +114,7 @@ async fn what_a_crash_left_between_two_attempts_was_certainly_not_sent() {
         assert_eq!((waiting.status, waiting.resume_with), (SmsStatus::Queued, None));
         assert_eq!(store.status(12).await, SmsStatus::Unknown);
         assert_eq!(store.sms_recover(secs(5)).await.unwrap(), SmsRecovered::default());
-        // What has ended does not rest.
+        // An ended message does not rest.
         assert!(!store.sms_rest(10, vec![], secs(6)).await.unwrap());
     }
 }
@@ -188,13 +188,13 @@ async fn an_idempotency_key_is_one_message_for_a_day() {
         };
         assert_eq!(first.id, 1);
         assert_eq!(store.insert(with(3, 2, secs(11))).await, SmsInserted::KeyReused);
-        // The bound on keys.
+        // The limit of keys.
         let other = SmsIdempotency { key: [8; 32], request: [1; 32], keys_max: 1 };
         let full = SmsDraft { idempotency: Some(other), ..draft(4, None) };
         assert_eq!(store.insert(full.clone()).await, SmsInserted::Full);
         let day = 24 * 60 * 60;
         assert_eq!(store.sms_idempotency_purge(secs(10 + day - 1), 10).await.unwrap(), 0);
-        // Over by time although it was not purged, and counted once.
+        // Expired although not purged, and counted once.
         assert_eq!(store.insert(with(5, 2, secs(10 + day))).await, SmsInserted::Inserted);
         assert_eq!(store.sms_idempotency_purge(secs(10 + 2 * day), 10).await.unwrap(), 1);
         assert_eq!(store.insert(full).await, SmsInserted::Inserted);

@@ -1,8 +1,8 @@
-//! Chat messages: numbered, kept, changed, paged.
+//! Chat messages: numbered, stored, edited, paged.
 //!
-//! Invariants: the numbers of a room have no gap, and a deleted message keeps its number without its text. The same
-//! client id of the same user in the same room is one message for ever. Sending is reading: a user's own messages are
-//! never unread. An edit or deletion takes the next revision of its room.
+//! Invariants: the numbers of a room have no gap, and a deleted message keeps its number without its text. One client
+//! id of one user in one room is one message forever. Sending counts as reading: a user's own messages are never
+//! unread. An edit or deletion takes the next revision of its room.
 
 pub(crate) mod sled;
 
@@ -13,15 +13,15 @@ use crate::chat::{FileId, Judged, Position, Refusal, RoomId};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
-/// What a message says. The store keeps it as it is.
+/// The content of a message. The store does not interpret it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageBody {
     /// `text`, `image`, ...
     pub kind: String,
     pub text: String,
-    /// The text is JSON that was sent in the place of a text.
+    /// The text is JSON that the client sent in place of a text.
     pub raw: bool,
-    /// JSON: a number, or a text that is one.
+    /// JSON: a number, or a text that holds one.
     pub lat: Option<String>,
     pub lng: Option<String>,
 }
@@ -31,9 +31,9 @@ pub struct MessageDraft {
     pub room: RoomId,
     pub sender: UserId,
     pub body: MessageBody,
-    /// A file that the sender uploaded to this room and that no message has yet.
+    /// A file that the sender uploaded to this room and that belongs to no message yet.
     pub file: Option<FileId>,
-    /// The client's own name of the message; sending it again is the same message.
+    /// The client's own id of the message; sending it again returns the same message.
     pub client_id: Option<String>,
     pub now: Timestamp,
 }
@@ -41,7 +41,7 @@ pub struct MessageDraft {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub room: RoomId,
-    /// Its number in the room, from 1.
+    /// Number in the room, from 1.
     pub seq: u64,
     pub sender: UserId,
     pub body: MessageBody,
@@ -51,7 +51,7 @@ pub struct Message {
     pub client_id: Option<String>,
     pub created_at: Timestamp,
     pub edited_at: Option<Timestamp>,
-    /// Nothing but number, sender and times are left.
+    /// Only number, sender and times remain.
     pub deleted: bool,
 }
 
@@ -60,9 +60,9 @@ pub enum Appended {
     New(Message, Position),
     /// The client id is known: this is its message.
     Known(Message),
-    /// The file is not the sender's, not of this room, or taken.
+    /// The file is not the sender's, not of this room, or already taken.
     FileUnusable,
-    /// The room has as many messages as it may ever have.
+    /// The room holds as many messages as a room may ever have.
     RoomFull,
 }
 
@@ -73,7 +73,7 @@ pub enum MessageEdit {
     Delete,
 }
 
-/// An edit or a deletion that waits for its judge.
+/// An edit or deletion, to be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageChange {
     pub room: RoomId,
@@ -90,31 +90,31 @@ pub struct MessageEdited {
     pub position: Position,
 }
 
-/// An edit or deletion that somebody missed: the message as it is now.
+/// A missed edit or deletion: the message as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
     pub revision: u64,
     pub message: Message,
 }
 
-/// Messages in the order that was asked for.
+/// Messages in the requested order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessagePage {
     pub messages: Vec<Message>,
-    /// There is more to look at in this direction.
+    /// More messages exist in this direction.
     pub more: bool,
-    /// The last number that was looked at, when there was one.
+    /// The last number examined, if any.
     pub end: u64,
 }
 
 impl Store {
-    /// Gives a message the next number of its room and keeps it, unless its judge refuses.
+    /// Appends a message with the next number of its room, unless its judge refuses.
     ///
     /// `then` runs once the outcome is durable, on any thread and in any order: see [`Position`].
     ///
     /// # Errors
     ///
-    /// Those of every change; the closure gets them too. See [`StoreError`].
+    /// Any error of a change; the closure receives it, too. See [`StoreError`].
     pub fn chat_message_append(
         &self,
         draft: MessageDraft,
@@ -138,7 +138,7 @@ impl Store {
         on_engine!(self, chat_message_change(change, judge, then))
     }
 
-    /// One message, deleted ones too.
+    /// One message, deleted or not.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Store {
         on_engine!(self, read chat_last_seq(room))
     }
 
-    /// Messages that were not deleted, newest first, numbers below `before`, at most `limit`.
+    /// Messages newest first, without deleted ones, numbers below `before`, at most `limit`.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Store {
         on_engine!(self, read chat_messages_before(room, before, limit))
     }
 
-    /// Messages that were not deleted, oldest first, numbers above `after`, at most `limit`.
+    /// Messages oldest first, without deleted ones, numbers above `after`, at most `limit`.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl Store {
         on_engine!(self, read chat_messages_after(room, after, limit))
     }
 
-    /// All messages with numbers above `after` up to `last`, deleted ones too, oldest first.
+    /// All messages with numbers above `after` up to `last`, oldest first, deleted ones included.
     ///
     /// # Errors
     ///
@@ -193,8 +193,8 @@ impl Store {
         on_engine!(self, read chat_gap(room, after, last))
     }
 
-    /// The messages that were edited or deleted by revisions above `after` up to `last`, by revision; a message
-    /// that was changed several times comes once, by its last revision.
+    /// Messages edited or deleted by revisions above `after` up to `last`, in order of revision. A message changed
+    /// several times appears once, at its last revision.
     ///
     /// # Errors
     ///
@@ -208,7 +208,7 @@ impl Store {
         on_engine!(self, read chat_revisions(room, after, last))
     }
 
-    /// Unread messages by walking over them: what the count that is kept must equal. For tests and repairs.
+    /// Counts unread messages one by one; the stored count must equal it. For tests and repairs.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use crate::chat::message::{
     Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
@@ -16,8 +16,8 @@ use crate::engine::sled::{Sled, error};
 use crate::files::sled as file;
 use crate::{DiskRoom, StoreError, Timestamp, UserId};
 
-/// Deleted messages that a page steps over; then it ends early, maybe empty, and says that there is more. Without it
-/// a long row of deletions would make every page at its end a long walk.
+/// Deleted messages that a page skips before it ends early, possibly empty, and reports that more exist. Without this
+/// limit a long row of deletions would make every page behind it a long scan.
 const STEPS_MAX: usize = 1000;
 
 impl Sled {
@@ -118,7 +118,7 @@ fn page(
         let (key, value) = entry.map_err(error::read)?;
         let record = decode::<MessageRecord>(&value)?;
         if skip_deleted && record.deleted {
-            // Without a limit nothing may be left out.
+            // Without a limit every message must be returned.
             if steps >= STEPS_MAX && limit != usize::MAX {
                 return Ok(MessagePage { messages, more: true, end });
             }
@@ -153,8 +153,8 @@ fn append(
     let MessageDraft { room, sender, body, file, client_id, now } = draft;
     let Some(facts) = facts(txn, room, sender, None)? else { return Ok(Judged::Missing) };
     let dedupe = client_id.as_deref().map(|id| key::client_id(room, sender, id));
-    // Before the judge: a message that was taken stays taken, whatever became of the room since. Only a member
-    // may ask.
+    // This comes before the judge: an accepted message stays accepted, whatever happened to the room since. Only a
+    // member may ask.
     if let (Some(dedupe), Some(_)) = (&dedupe, &facts.actor)
         && let Some(bytes) = txn.get(dedupe)?
     {
@@ -181,7 +181,7 @@ fn append(
     if let Some(dedupe) = dedupe {
         txn.put(dedupe, encode_u64(seq));
     }
-    // The sender's own record need not move as long as the newest message is theirs: see `MemberRecord::as_of`.
+    // The sender's own record need not move while the newest message is theirs: see `MemberRecord::as_of`.
     if let Some(newest) = newest.filter(|newest| newest.sender != sender)
         && let Some(member) = member(txn, room, newest.sender, Some(newest))?
     {
@@ -235,7 +235,7 @@ fn change(
             message.edited_at = Some(now);
             message.deleted = true;
             txn.put(key::deletion(room, seq), sled::IVec::default());
-            // Deleting is rare and a room has a bounded number of members; counting unread ones is neither.
+            // Deletions are rare, and a room has a bounded number of members; unread counts are read all the time.
             for (key, value) in txn.scan(&key::members(room), usize::MAX)? {
                 let member = decode::<MemberRecord>(&value)?;
                 let mut member = member.as_of(UserId(key::last(&key)), newest);
@@ -262,7 +262,7 @@ fn change(
         },
     );
     RoomRecord::revise(txn, room, revision)?;
-    // Whoever was away learns of a message's last change alone, so that edits do not pile up.
+    // A returning client needs only a message's last change, so older revisions are removed.
     if revision_before > 0 {
         txn.delete(key::revision(room, revision_before));
     }

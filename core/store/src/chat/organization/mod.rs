@@ -1,6 +1,6 @@
-//! Organisations: what owns group rooms; a user owns it.
+//! Organisations: owners of group rooms, owned by a user.
 //!
-//! Invariants: a unique name leads to one organisation; one that has rooms is not removed.
+//! Invariants: a unique name belongs to one organisation; an organisation with rooms is not removed.
 
 pub(crate) mod sled;
 
@@ -18,7 +18,7 @@ pub enum OrganizationMade {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrganizationChanged {
     Changed(Organization),
-    /// There is none with this number that the user owns.
+    /// The user owns no organisation with this number.
     Missing,
     NameTaken,
 }
@@ -26,18 +26,18 @@ pub enum OrganizationChanged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrganizationRemoved {
     Removed,
-    /// There is none with this number that the user owns.
+    /// The user owns no organisation with this number.
     Missing,
-    /// It still has so many rooms.
+    /// It still has this many rooms.
     HasRooms(usize),
 }
 
 impl Store {
-    /// Makes an organisation.
+    /// Creates an organisation.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_organization_create(
         &self,
         owner: UserId,
@@ -49,11 +49,11 @@ impl Store {
         on_engine!(self, chat_organization_create(owner, name, uname, per_user_max, now).await)
     }
 
-    /// Renames an organisation of a user; what is `None` stays.
+    /// Renames a user's organisation; `None` leaves a name unchanged.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_organization_update(
         &self,
         owner: UserId,
@@ -64,11 +64,11 @@ impl Store {
         on_engine!(self, chat_organization_update(owner, id, name, uname).await)
     }
 
-    /// Removes an organisation of a user, unless it has rooms; its unique name is free then.
+    /// Removes a user's organisation, unless it has rooms. Its unique name becomes free.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_organization_remove(
         &self,
         owner: UserId,

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ impl Sled {
             let Some(record) = owned(txn, owner, id)? else {
                 return Ok(OrganizationRemoved::Missing);
             };
-            // Who owns an organisation owns its rooms and stays in them, so no index by organisation is needed.
+            // The owner of an organisation owns its rooms and stays a member, so no index by organisation is needed.
             let rooms = of_organization(txn, owner, id)?;
             if rooms > 0 {
                 return Ok(OrganizationRemoved::HasRooms(rooms));
@@ -126,7 +126,7 @@ impl OrganizationRecord {
     }
 }
 
-/// An organisation, if it is the user's.
+/// An organisation, if the user owns it.
 pub(crate) fn owned(
     txn: &Txn,
     owner: UserId,
@@ -136,7 +136,7 @@ pub(crate) fn owned(
     Ok(record.filter(|record| record.owner == owner))
 }
 
-/// How many of a user's rooms an organisation has.
+/// Counts a user's rooms that belong to an organisation.
 pub(crate) fn of_organization(
     txn: &Txn,
     user: UserId,

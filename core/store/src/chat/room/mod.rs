@@ -1,8 +1,8 @@
 //! Rooms, their members and bans.
 //!
-//! Invariants: a pair of users has one room at most; a member's entry and the user's list of rooms change
-//! together; a banned user is no member; unread counts are a subtraction (`last number - read up to - deleted
-//! since`), never a walk over messages.
+//! Invariants: a pair of users has at most one room. A member's entry and the user's list of rooms change together. A
+//! banned user is no member. Unread counts are a subtraction (`last number - read up to - deleted since`), never a
+//! scan over messages.
 
 pub(crate) mod sled;
 
@@ -13,9 +13,9 @@ use crate::{Store, StoreError, Timestamp, UserId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     pub id: RoomId,
-    /// A room of two users that was opened by naming the other one.
+    /// A room of two users, opened by naming the other one.
     pub pair: bool,
-    /// Has every right for ever.
+    /// Keeps every right permanently.
     pub owner: UserId,
     pub name: Option<String>,
     pub descriptions: Option<String>,
@@ -36,9 +36,9 @@ pub struct Room {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     pub user: UserId,
-    /// Bits whose meaning is the domain's.
+    /// Bits that the domain defines.
     pub rights: u16,
-    /// Everything up to this number is read.
+    /// Every message up to this number is read.
     pub read_seq: u64,
     /// Deleted messages after `read_seq`.
     pub deleted_unread: u64,
@@ -46,55 +46,55 @@ pub struct Member {
     pub joined_at: Timestamp,
 }
 
-/// What a judge decides by: all of it as of the change itself.
+/// The facts a judge decides by, as of the change itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomFacts {
     pub room: Room,
     pub actor: Option<Member>,
     pub actor_banned: bool,
-    /// The user that is acted upon, when there is one.
+    /// The user the change acts on, if any.
     pub target: Option<Member>,
     pub target_banned: bool,
-    /// The target is an account that exists and is active.
+    /// The target is an existing, active account.
     pub target_exists: bool,
     /// Rooms the target is in, counted up to 10,000.
     pub target_rooms: usize,
 }
 
-/// One effect on a room. A judge returns the ones to carry out.
+/// One effect on a room. A judge returns the effects to apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomChange {
     Name(Option<String>),
     Descriptions(Option<String>),
     Status(RoomStatus),
     Avatar(Option<FileId>),
-    /// The target becomes a member with these rights, or has them from now on.
+    /// Makes the target a member with these rights, or replaces a member's rights.
     Member {
         rights: u16,
     },
-    /// The target is no member any more.
+    /// Removes the target from the members.
     Remove,
     Ban,
     Unban,
-    /// Of the actor.
+    /// For the actor.
     Pin(bool),
-    /// The actor has read everything up to here; never moves back.
+    /// Marks everything up to here as read by the actor; never moves back.
     Read(u64),
-    /// Of the room with everything in it; the messages are swept in steps afterwards.
+    /// Deletes the room with its content; a later sweep removes the messages in steps.
     Delete,
 }
 
-/// A room that was changed, as it is now.
+/// A changed room, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomChanged {
     pub room: Room,
-    /// The actor's entry, when one is left.
+    /// The actor's entry, if one remains.
     pub actor: Option<Member>,
     pub target: Option<UserId>,
-    /// What was carried out.
+    /// The applied effects.
     pub changes: Vec<RoomChange>,
     pub last_seq: u64,
-    /// The change took a number of its own; a pin or a read marker took none.
+    /// The change took a number of its own; pins and read markers take none.
     pub numbered: bool,
     /// Members before a deletion, at most as many as a room may have.
     pub former: Vec<UserId>,
@@ -109,7 +109,7 @@ impl RoomChanged {
     }
 }
 
-/// The limits a room is made under.
+/// The limits that apply when a room is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomLimits {
     pub rooms_per_user_max: usize,
@@ -120,7 +120,7 @@ pub struct RoomLimits {
 #[derive(Debug, Clone)]
 pub struct PairDraft {
     pub user: UserId,
-    /// May be the user itself: a room of one.
+    /// May be the user itself, for a room of one.
     pub other: UserId,
     pub name: Option<String>,
     pub descriptions: Option<String>,
@@ -150,10 +150,10 @@ pub struct RoomDraft {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomMade {
     New(Room),
-    /// The pair's room was there.
+    /// The pair's room already exists.
     Existing(Room),
     UserMissing,
-    /// The other one has banned this user from the pair's room.
+    /// The other user has banned this user from the pair's room.
     Banned,
     OrganizationMissing,
     TooManyRooms,
@@ -180,11 +180,11 @@ impl Member {
 }
 
 impl Store {
-    /// Finds or makes the room of a pair.
+    /// Finds or creates the room of a pair.
     ///
     /// # Errors
     ///
-    /// Those of every change; the closure gets them too. See [`StoreError`].
+    /// Any error of a change; the closure receives it, too. See [`StoreError`].
     pub fn chat_pair_open(
         &self,
         draft: PairDraft,
@@ -193,7 +193,7 @@ impl Store {
         on_engine!(self, chat_pair_open(draft, then))
     }
 
-    /// Makes a group room.
+    /// Creates a group room.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl Store {
         on_engine!(self, chat_group_create(draft, then))
     }
 
-    /// Changes a room in the ways its judge says.
+    /// Applies the effects that the judge returns to a room.
     ///
     /// # Errors
     ///
@@ -223,7 +223,7 @@ impl Store {
         on_engine!(self, chat_room_change(room, actor, target, now, judge, then))
     }
 
-    /// What a judge would see now.
+    /// The facts a judge would receive now.
     ///
     /// # Errors
     ///
@@ -232,7 +232,7 @@ impl Store {
         on_engine!(self, read chat_facts(room, actor))
     }
 
-    /// The members of a room by user number, at most `limit`.
+    /// The members of a room in order of user number, at most `limit`.
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ impl Store {
         on_engine!(self, read chat_members(room, limit))
     }
 
-    /// [`Store::chat_members`], from a user number on.
+    /// [`Store::chat_members`], starting at a user number.
     ///
     /// # Errors
     ///
@@ -255,7 +255,7 @@ impl Store {
         on_engine!(self, read chat_members_from(room, from, limit))
     }
 
-    /// Who is banned from a room, at most `limit`.
+    /// The banned users of a room, at most `limit`.
     ///
     /// # Errors
     ///
@@ -264,7 +264,7 @@ impl Store {
         on_engine!(self, read chat_bans(room, limit))
     }
 
-    /// [`Store::chat_bans`], from a user number on.
+    /// [`Store::chat_bans`], starting at a user number.
     ///
     /// # Errors
     ///
@@ -278,7 +278,7 @@ impl Store {
         on_engine!(self, read chat_bans_from(room, from, limit))
     }
 
-    /// A user's rooms, in no order, at most `limit`.
+    /// A user's rooms, unordered, at most `limit`.
     ///
     /// # Errors
     ///
@@ -296,7 +296,7 @@ impl Store {
         on_engine!(self, read chat_summary(room, user))
     }
 
-    /// Deleted rooms that left something behind, at most `limit`.
+    /// Deleted rooms with remaining records, at most `limit`.
     ///
     /// # Errors
     ///
@@ -305,11 +305,11 @@ impl Store {
         on_engine!(self, read chat_rooms_to_sweep(limit))
     }
 
-    /// Removes what a deleted room left behind, at most `limit` records; says how many. Zero: nothing is left.
+    /// Removes at most `limit` remaining records of a deleted room and returns their number; 0 means none remain.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn chat_room_sweep(&self, room: RoomId, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, chat_room_sweep(room, limit).await)
     }

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use crate::chat::organization::sled as organization;
 use crate::chat::room::{
@@ -93,7 +93,7 @@ impl Sled {
 
     /// A member as of the newest message.
     pub(crate) fn chat_member(&self, room: RoomId, user: UserId) -> Result<Option<Member>, StoreError> {
-        // In this order: whoever stops being the newest sender was written together with the next message.
+        // In this order: a sender who stops being the newest one is written together with the next message.
         let newest = self.chat_newest(room)?.map(|(newest, _)| newest);
         let member = self.record::<MemberRecord>(&key::member(room, user))?;
         Ok(member.map(|member| member.as_of(user, newest).with_id(user)))
@@ -118,7 +118,7 @@ impl Sled {
         let mut rooms = Vec::new();
         for key in self.tree.scan_prefix(key::user_rooms(user)).keys().take(limit) {
             let room = RoomId(key::last(&key.map_err(error::read)?));
-            // It may go between the two reads.
+            // The room may be deleted between the two reads.
             if let Some(summary) = self.chat_summary(room, user)? {
                 rooms.push(summary);
             }
@@ -185,7 +185,7 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
             if txn.get(&key::ban(id, user))?.is_some() {
                 return Ok(RoomMade::Banned);
             }
-            // Who left, or was removed without a ban, comes back to the room of the pair.
+            // A user who left, or was removed without a ban, returns to the pair's room.
             if txn.get(&key::member(id, user))?.is_none() {
                 if full(txn, user, &limits)? {
                     return Ok(RoomMade::TooManyRooms);
@@ -282,7 +282,7 @@ fn next_room(txn: &mut Txn) -> Result<Option<RoomId>, StoreError> {
     Ok((id <= ROOMS_MAX).then_some(RoomId(id)))
 }
 
-/// Whether the user is in as many rooms as may be.
+/// Returns true when the user is in as many rooms as allowed.
 fn full(txn: &Txn, user: UserId, limits: &RoomLimits) -> Result<bool, StoreError> {
     let rooms = txn.scan(&key::user_rooms(user), limits.rooms_per_user_max)?;
     Ok(rooms.len() >= limits.rooms_per_user_max)
@@ -301,7 +301,7 @@ fn apply(
     let Some(mut room) = txn.get_record::<RoomRecord>(&key)? else {
         return Err(StoreError::Record {
             kind: RoomRecord::KIND,
-            reason: "it was there a moment ago".into(),
+            reason: "it disappeared within a change".into(),
         });
     };
     let mut former = Vec::new();
@@ -320,7 +320,7 @@ fn apply(
                 }
             }
             (RoomChange::Avatar(Some(file)), _) => {
-                // Number 0: taken, by no message.
+                // Number 0 marks the file as taken, by no message.
                 if file::attach(txn, *file, id, actor, 0)?.is_some()
                     && let Some(old) = room.avatar.replace(*file)
                 {
@@ -347,7 +347,7 @@ fn apply(
             (RoomChange::Pin(pinned), _) => change_member(txn, id, actor, |member| member.pinned = *pinned)?,
             (RoomChange::Read(seq), _) => read(txn, id, actor, (*seq).min(last_seq), newest)?,
             (RoomChange::Delete, _) => former = delete(txn, id, &room)?,
-            // A change of nobody changes nothing.
+            // A change without a target has no effect.
             (RoomChange::Member { .. } | RoomChange::Remove | RoomChange::Ban | RoomChange::Unban, None) => {}
         }
     }
@@ -374,7 +374,7 @@ fn change_member(
     Ok(())
 }
 
-/// Moves a read marker forward. Costs as many reads as messages were deleted in between, none at the room's end.
+/// Moves a read marker forward. Costs one read per message deleted in between, none at the room's end.
 fn read(
     txn: &mut Txn,
     room: RoomId,
@@ -398,7 +398,7 @@ fn read(
 
 fn delete(txn: &mut Txn, id: RoomId, room: &RoomRecord) -> Result<Vec<UserId>, StoreError> {
     let mut former = Vec::new();
-    // As many as the bounds on members and bans allow.
+    // The limits on members and bans bound this scan.
     for (key, _) in txn.scan(&key::members(id), usize::MAX)? {
         let user = UserId(key::last(&key));
         txn.delete(key::user_room(user, id));

@@ -1,4 +1,4 @@
-//! What a judge decides by, read inside the change itself.
+//! The facts a judge decides by, read inside the change itself.
 
 use crate::chat::RoomId;
 use crate::chat::room::{Member, RoomFacts};

@@ -1,4 +1,4 @@
-//! The record of a message, in every version that is read, and the newest one of a room.
+//! The record of a message in every readable version, and the newest message of a room.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +19,11 @@ pub(crate) struct MessageRecord {
     pub(crate) file_name: Option<String>,
     pub(crate) client_id: Option<String>,
     pub(crate) edited_at: Option<Timestamp>,
-    /// The room's revision by which it was last changed; 0: never.
+    /// The room's revision of the last change; 0: never changed.
     pub(crate) revision: u64,
 }
 
-/// Before a message knew its revision, and each of them stayed.
+/// The version before messages stored their revision; all revisions were kept.
 #[derive(Serialize, Deserialize)]
 struct MessageRecord1 {
     created_at: Timestamp,
@@ -74,7 +74,7 @@ impl MessageRecord {
     }
 }
 
-/// The newest message of a room, as of the running change; `None` when it has none. A deleted one counts too.
+/// The newest message of a room as of the running change, deleted or not; `None` when the room is empty.
 pub(crate) fn newest(txn: &Txn, room: RoomId) -> Result<Option<Newest>, StoreError> {
     if let Some(newest) = txn.newest(room.0) {
         return Ok(Some(newest));
@@ -83,7 +83,7 @@ pub(crate) fn newest(txn: &Txn, room: RoomId) -> Result<Option<Newest>, StoreErr
     let Some(record) = txn.get_record::<MessageRecord>(&key)? else {
         return Err(StoreError::Record {
             kind: MessageRecord::KIND,
-            reason: "it was there a moment ago".into(),
+            reason: "it disappeared within a change".into(),
         });
     };
     Ok(Some(Newest { seq: key::last(&key), sender: record.sender }))

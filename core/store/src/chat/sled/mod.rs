@@ -1,4 +1,4 @@
-//! What several operations of chat do inside a change of sled.
+//! Steps shared by several chat operations inside a change of sled.
 
 pub(crate) mod facts;
 pub(crate) mod message;

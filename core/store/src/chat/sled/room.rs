@@ -1,4 +1,4 @@
-//! The records of a room and of its members, and what several operations do with them inside a change.
+//! The records of a room and its members, and the steps shared by several operations inside a change.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub(crate) struct RoomRecord {
     pub(crate) members: u32,
     pub(crate) bans: u32,
     pub(crate) revision: u64,
-    /// The other user of a pair, for the pair's own key.
+    /// The other user of a pair, for the pair's key.
     pub(crate) other: UserId,
     pub(crate) changes: u64,
 }
@@ -117,9 +117,9 @@ impl Record for MemberRecord {
 }
 
 impl MemberRecord {
-    /// The member as of the room's newest message: its sender has read up to it, whatever the record says. So a
-    /// member who sends several messages in a row is written once, when somebody else sends the next one, and a
-    /// message costs one record less.
+    /// The member as of the room's newest message, whose sender has read up to it, whatever the record says. A member
+    /// who sends several messages in a row is therefore written once, when somebody else sends the next one. This
+    /// saves one record per message.
     pub(crate) fn as_of(self, user: UserId, newest: Option<Newest>) -> Self {
         match newest {
             Some(newest) if newest.sender == user && newest.seq > self.read_seq => {
@@ -141,7 +141,7 @@ impl MemberRecord {
     }
 }
 
-/// Makes the user a member, or gives a member other rights. What was written before is read.
+/// Makes the user a member, or replaces a member's rights. Existing fields are kept.
 pub(crate) fn put_member(
     txn: &mut Txn,
     id: RoomId,

@@ -1,11 +1,11 @@
-//! The last batch that was answered, written down beside the database.
+//! The number of the last answered batch, in a file beside the database.
 //!
-//! Every batch stores its number in the database (`keys::COMMIT`). After the batch is on the disk and before its
-//! changes are answered, the number is written here too. A database that is opened with a smaller number than this
-//! file has lost answered changes. The file is written without a sync of its own: it survives the end of the process
-//! always, and after a power cut it may name an older batch, never a newer one than the disk has.
+//! Every batch stores its number in the database (`keys::COMMIT`). After the batch is synced and before its changes
+//! are answered, the number is written here, too. A database with a smaller number than this file has lost answered
+//! changes. The file is not synced by itself: it survives the end of the process, and after a power cut it may name
+//! an older batch, never a newer one than the disk holds.
 //!
-//! The file has 32 bytes: [`MAGIC`], the number (u64, big endian) and the first 8 bytes of the BLAKE3 hash of both.
+//! The file has 32 bytes: [`MAGIC`], the number (u64, big endian), and the first 8 bytes of the BLAKE3 hash of both.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -17,12 +17,12 @@ const BYTES: usize = 32;
 /// Name of the file inside the store's folder.
 pub(crate) const FILE: &str = "acknowledged";
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// No file: a new store, or one of an older version.
     Missing,
-    /// Not what this program writes.
+    /// Not written by this program.
     Unreadable,
     /// Batches up to this one were answered.
     UpTo(u64),
@@ -33,7 +33,7 @@ pub(crate) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Opens the file, makes it when it is missing, and says what it held.
+    /// Opens or creates the file and returns what it held.
     pub(crate) fn open(folder: &Path) -> io::Result<(Acknowledged, Found)> {
         let path = folder.join(FILE);
         let mut options = OpenOptions::new();
@@ -56,12 +56,12 @@ impl Acknowledged {
         Ok((Acknowledged { file }, found))
     }
 
-    /// Notes that batches up to `number` are on the disk.
+    /// Records that batches up to `number` are synced.
     pub(crate) fn note(&self, number: u64) -> io::Result<()> {
         write_at_start(&self.file, &encode(number))
     }
 
-    /// Puts what was noted on the disk.
+    /// Syncs the file.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }

@@ -1,8 +1,9 @@
-//! User agents, each stored once: a session keeps the number of its user agent instead of a hundred bytes.
+//! User agents, each stored once: a session stores the number of its user agent instead of a hundred bytes.
 //!
-//! All of them are in memory, ten megabytes at most. The first session of a user agent keeps the text itself. After a
-//! login succeeded, the text is stored for later sessions, so guesses cannot fill the list. Past [`AGENTS_MAX`]
-//! different texts, which honest clients do not reach, each session keeps its own text. No text is ever removed.
+//! All of them are in memory, at most ten megabytes. The first session of a user agent stores the text itself. After
+//! a successful login the text is stored for later sessions, so failed guesses cannot fill the list. Past
+//! [`AGENTS_MAX`] different texts, which honest clients do not reach, each session stores its own text. No text is
+//! ever removed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,13 +16,13 @@ use crate::engine::sled::commit::Committer;
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{error, keys};
 
-/// Different user agents that are stored once.
+/// Different user agents stored once.
 const AGENTS_MAX: usize = 10_000;
 
-/// A shorter text is hardly longer than its number.
+/// A shorter text is about as long as its number.
 const TEXT_BYTES_MIN: usize = 4;
 
-/// How a session's record names its user agent.
+/// How a session's record refers to its user agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AgentRef {
     Number(u32),
@@ -35,7 +36,7 @@ pub(crate) struct Agents(RwLock<Known>);
 struct Known {
     numbers: HashMap<Arc<str>, u32>,
     texts: HashMap<u32, Arc<str>>,
-    /// Those that are being stored.
+    /// Texts being stored.
     pending: HashSet<Arc<str>>,
 }
 
@@ -51,7 +52,7 @@ impl Agents {
         Ok(Agents(RwLock::new(known)))
     }
 
-    /// The text that a record names; empty when a damaged store has lost it.
+    /// The text a record refers to; empty when a damaged store has lost it.
     pub(crate) fn text(&self, agent: AgentRef) -> Arc<str> {
         match agent {
             AgentRef::Text(text) => text.into(),
@@ -62,7 +63,7 @@ impl Agents {
         }
     }
 
-    /// How a record names this text as long as it is.
+    /// How a record refers to this text, for as long as the record exists.
     pub(crate) fn name(&self, text: &str) -> AgentRef {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known
@@ -71,8 +72,8 @@ impl Agents {
             .map_or_else(|| AgentRef::Text(text.into()), |number| AgentRef::Number(*number))
     }
 
-    /// Stores a user agent for the sessions to come, unless it is known. Nobody waits for it, and that it fails is no
-    /// reason to refuse anybody.
+    /// Stores a user agent for later sessions, unless it is known. No caller waits for it, and a failure refuses no
+    /// login.
     pub(crate) fn learn(self: &Arc<Self>, text: Arc<str>, committer: &Committer) {
         if !self.begin(&text) {
             return;
@@ -89,7 +90,7 @@ impl Agents {
         }
     }
 
-    /// Whether the caller is to store this text, and no other.
+    /// Returns true when the caller is the one to store this text.
     fn begin(&self, text: &Arc<str>) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let full = known.texts.len() + known.pending.len() >= AGENTS_MAX;
@@ -99,7 +100,7 @@ impl Agents {
         known.pending.insert(Arc::clone(text))
     }
 
-    /// The text was stored under a number, or was not.
+    /// Ends a storing attempt, successful or not.
     fn end(&self, text: &Arc<str>, stored: Result<u32, StoreError>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         known.pending.remove(text);
@@ -131,11 +132,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         assert_eq!(store.sled().agents.name("curl/8"), AgentRef::Text("curl/8".into()));
-        // Many at once store it once; `x` is hardly longer than its number would be.
+        // Concurrent callers store it once; `x` is about as long as its number.
         for text in ["curl/8", "curl/8", "curl/8", "curl/9", "x"] {
             learn(&store, text);
         }
-        // Changes are answered in their order.
+        // Changes are answered in order.
         store.probe_put(b"after", b"").await.unwrap();
         learn(&store, "curl/8");
         store.probe_put(b"after", b"").await.unwrap();

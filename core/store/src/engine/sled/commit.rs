@@ -1,17 +1,16 @@
-//! Group commit: one thread that runs all changes and shares a flush among those that wait.
+//! Group commit: one thread runs all changes and shares a flush among the waiting ones.
 //!
-//! It takes what is queued (at most `batch_max`), runs the changes in turn over one [`Txn`], writes what they
-//! wrote as one atomic batch, flushes once, and only then answers each of them. While it flushes, the next batch
-//! gathers in the queue. A change that fails or panics is undone alone and the others go on. Invariants: nothing
-//! is answered before it is durable; the queue never holds more than `queue_max`; after the first error while
-//! writing, nothing is written again (whether that batch is on the disk is not known, and a second attempt could
-//! put later changes before it).
+//! The thread takes the queued changes (at most `batch_max`), runs them in turn over one [`Txn`], writes the result
+//! as one atomic batch, flushes once, and only then answers each change. The next batch gathers in the queue
+//! meanwhile. A change that fails or panics is rolled back alone; the others continue. Invariants: no change is
+//! answered before it is durable. The queue never exceeds `queue_max`. After the first write error nothing is written
+//! again, because that batch may or may not be on the disk, and a retry could put later changes before it.
 //!
-//! Callers that are answered together come back together, a moment after the thread looked at its queue again.
-//! It therefore waits for three quarters of the changes that the last batch had, but never longer than a quarter of
-//! what a batch takes: with 64 callers, batches of about 60 instead of 1, 63, 1, 63; a lone caller never waits. Not for
-//! all of them: callers with work of their own between two changes would then take turns with this thread, each idle
-//! while the other works (logins: 16,100/s instead of 18,100/s).
+//! Callers answered together return together, a moment after the thread has looked at its queue again. The thread
+//! therefore waits for three quarters of the last batch's changes, but at most a quarter of a batch's duration: 64
+//! callers then form batches of about 60 instead of 1, 63, 1, 63, and a lone caller never waits. Waiting for all of
+//! them would make callers with work between two changes alternate with this thread, each idle while the other works
+//! (logins: 16,100/s instead of 18,100/s).
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,14 +27,14 @@ use crate::engine::sled::folder::RECORD_BYTES_MAX;
 use crate::engine::sled::txn::Txn;
 use crate::space::{DiskRoom, Space};
 
-/// A batch is never waited for longer than this, however slow the disk is.
+/// Longest wait for a batch, however slow the disk is.
 const GATHER_MAX: Duration = Duration::from_millis(1);
 
-/// Whether the store takes changes.
+/// Whether the store accepts changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     Serving,
-    /// Writing failed; every change is refused until the store is opened again. Holds the first error's text.
+    /// A write failed. Every change is refused until the store is opened again. Holds the first error's text.
     Failed(String),
     Closed,
 }
@@ -45,15 +44,15 @@ pub enum Health {
 pub struct CommitStats {
     /// Batches written, one flush each.
     pub batches: u64,
-    /// Changes answered after a flush, those that changed nothing included.
+    /// Changes answered after a flush, including those that changed nothing.
     pub changes: u64,
     /// Time spent writing and flushing.
     pub write_time: Duration,
-    /// Of it, for the last batch.
+    /// The same for the last batch.
     pub last_write: Duration,
 }
 
-/// Writes one batch so that it is durable when this returns.
+/// Writes one batch; the batch is durable when this returns.
 pub(crate) type Sink = Box<dyn FnMut(sled::Batch) -> io::Result<()> + Send>;
 
 pub(crate) struct Committer {
@@ -99,8 +98,8 @@ impl Committer {
         Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues a change. The receiver gets its result once that is durable; dropping the receiver does not stop
-    /// the change.
+    /// Queues a change. The receiver gets its result once it is durable; dropping the receiver does not cancel the
+    /// change.
     pub(crate) fn submit<T, F>(
         &self,
         change: F,
@@ -111,13 +110,13 @@ impl Committer {
     {
         let (sender, receiver) = oneshot::channel();
         self.submit_with(change, move |result| {
-            // Nobody listens when the caller was cancelled; the change stands.
+            // The caller may have been cancelled; the change stands.
             let _ = sender.send(result);
         })?;
         Ok(receiver)
     }
 
-    /// Queues a change and what to do with its result; that runs on the writer thread and must be short.
+    /// Queues a change and a closure for its result. The closure runs on the writer thread and must be short.
     pub(crate) fn submit_with<T, F, A>(&self, change: F, answer: A) -> Result<(), StoreError>
     where
         T: Send + 'static,
@@ -146,12 +145,12 @@ impl Committer {
         Ok(())
     }
 
-    /// Changes that wait for the writer; those it works on are not among them.
+    /// Changes waiting for the writer, without those in progress.
     pub(crate) fn waiting(&self) -> usize {
         self.shared.lock().jobs.len()
     }
 
-    /// How long the oldest change that is not answered has waited.
+    /// How long the oldest unanswered change has waited.
     pub(crate) fn oldest_waiting(&self) -> Duration {
         let queue = self.shared.lock();
         let oldest = [queue.waiting_since, queue.working_since].into_iter().flatten().min();
@@ -175,8 +174,8 @@ impl Committer {
         }
     }
 
-    /// Refuses further changes, carries out those that are queued, and waits for the thread to end, at most for
-    /// `patience`. False when it goes on; nobody waits for it any more then.
+    /// Refuses further changes, finishes the queued ones, and waits at most `patience` for the thread to end. Returns
+    /// false when the thread still runs; nothing waits for it then.
     pub(crate) fn close(&self, patience: Option<Duration>) -> bool {
         let mut queue = self.shared.lock();
         if queue.state == Health::Serving {
@@ -201,7 +200,7 @@ impl Committer {
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            // The thread catches panics; a second one while it handled the first is all that can come here.
+            // The thread catches panics; only a second panic while it handles the first can arrive here.
             tracing::error!("the store's writer thread panicked");
         }
         true
@@ -217,7 +216,7 @@ impl Drop for Committer {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
-    /// Told when the thread ends.
+    /// Signalled when the thread ends.
     ended: Condvar,
     space: Arc<Space>,
     queue_max: usize,
@@ -228,12 +227,12 @@ struct Shared {
 }
 
 impl Shared {
-    /// No code that can panic runs under the lock, so a poisoned one is whole.
+    /// No code under the lock can panic, so a poisoned lock holds valid data.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses everything from now on, and everything that waits.
+    /// Refuses everything queued and everything to come.
     fn fail(&self, reason: String) {
         let waiting = {
             let mut queue = self.lock();
@@ -257,14 +256,14 @@ impl Shared {
 
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
-    /// The length at which the writer wants to be woken; never reached while it works.
+    /// The queue length that wakes the writer; never reached while it works.
     wake_at: usize,
     state: Health,
-    /// When the first of the jobs came.
+    /// When the first queued job arrived.
     waiting_since: Option<Instant>,
-    /// When the first job of the batch that is being worked on came.
+    /// When the first job of the current batch arrived.
     working_since: Option<Instant>,
-    /// The thread is gone.
+    /// The thread has ended.
     ended: bool,
 }
 
@@ -275,7 +274,7 @@ struct Writer {
     batch_max: usize,
     /// Changes in the last batch.
     batch_last: usize,
-    /// What a batch takes, smoothed.
+    /// Smoothed duration of a batch.
     write_time: Duration,
 }
 
@@ -299,8 +298,8 @@ impl Writer {
         shared.end();
     }
 
-    /// Waits for changes and moves a batch of them out of the queue; false when the store is closed and nothing
-    /// is left.
+    /// Waits for changes and moves a batch of them out of the queue. Returns false when the store is closed and the
+    /// queue is empty.
     fn gather(&mut self, batch: &mut VecDeque<Box<dyn Job>>) -> bool {
         let shared = &self.shared;
         let serving = |queue: &Queue| queue.state == Health::Serving;
@@ -333,10 +332,10 @@ impl Writer {
         !batch.is_empty()
     }
 
-    /// Runs a batch, makes it durable and answers it. An error is the end of the store.
+    /// Runs a batch, makes it durable and answers it. An error ends the store.
     fn commit(&mut self, batch: &mut VecDeque<Box<dyn Job>>) -> io::Result<()> {
         if self.shared.space.room() == DiskRoom::None {
-            // A write that fails for want of room would be the end of the store; a refusal is not.
+            // A write that fails for lack of space would end the store; a refusal does not.
             for job in batch.drain(..) {
                 job.answer(Durable::NoRoom);
             }
@@ -350,7 +349,7 @@ impl Writer {
             }
         }
         self.batch_last = batch.len();
-        // Changes that only looked need no flush: what they saw was flushed before them.
+        // Changes that only read need no flush: what they saw was flushed before them.
         let written = match self.txn.take_batch() {
             Some(writes) => {
                 let start = Instant::now();
@@ -376,19 +375,19 @@ impl Writer {
 
 /// A queued change without its types.
 trait Job: Send {
-    /// Runs the change; false when its writes must be undone.
+    /// Runs the change; false when its writes must be rolled back.
     fn run(&mut self, txn: &mut Txn) -> bool;
-    /// Hands out the result, or why there is none.
+    /// Sends the result, or the reason why there is none.
     fn answer(self: Box<Self>, durable: Durable);
 }
 
-/// What became of the batch of a change.
+/// The fate of a change's batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Durable {
     Yes,
-    /// Writing failed, now or before.
+    /// A write failed, now or before.
     No,
-    /// The disk has no room; the change was not run.
+    /// The disk has no room; the change did not run.
     NoRoom,
 }
 
@@ -406,7 +405,7 @@ where
 {
     fn run(&mut self, txn: &mut Txn) -> bool {
         let Some(change) = self.change.take() else { return false };
-        // The writes of a change that panicked are undone, and it shares nothing else with the others.
+        // The writes of a panicking change are rolled back, and it shares nothing else with the others.
         let mut result = catch_unwind(AssertUnwindSafe(|| change(txn))).unwrap_or(Err(StoreError::Panicked));
         if let Some(bytes) = txn.take_oversized()
             && result.is_ok()
@@ -421,7 +420,7 @@ where
     fn answer(self: Box<Self>, durable: Durable) {
         let Change { result, answer, .. } = *self;
         answer(match result {
-            // A change that failed by itself did nothing, whatever became of the batch.
+            // A change that failed by itself had no effect, whatever happened to the batch.
             Some(result) if durable == Durable::Yes || result.is_err() => result,
             _ if durable == Durable::NoRoom => Err(StoreError::Full),
             _ => Err(StoreError::Failed),

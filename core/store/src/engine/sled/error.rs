@@ -1,11 +1,11 @@
-//! Sled's errors in the store's words.
+//! Conversion of sled's errors.
 
 use std::io;
 
 use crate::StoreError;
 use crate::engine::sled::tree;
 
-/// An engine's error without its type.
+/// Strips an engine's error of its type.
 pub(crate) fn engine_io(error: sled::Error) -> io::Error {
     match error {
         sled::Error::Io(error) => error,

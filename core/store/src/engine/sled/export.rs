@@ -1,12 +1,12 @@
-//! The whole store as one file, and back: what a backup keeps, whatever the engine's own files look like.
+//! Export of the whole store to one file, and import. The format is independent of the engine's own files.
 //!
 //! The file: [`MAGIC`]; for each record the lengths of key and value (u32, little endian) and both, keys ascending;
-//! [`END`] (u32); in the same form what was written while the records were read, [`REMOVED`] as the length of a value
-//! that is gone; [`END`], the number of entries (u64) and the BLAKE3 hash (32 bytes) of everything before it. A file of
+//! [`END`] (u32); in the same form the records written during the export, with [`REMOVED`] as the length of a removed
+//! value; [`END`], the number of entries (u64) and the BLAKE3 hash (32 bytes) of everything before it. A file of
 //! version 1 has no second list.
-//! Invariants: an export is the store between two changes; no change waits for it; a file that is cut or changed
-//! anywhere is refused before anything is written; a store whose import was cut off is refused when it is opened,
-//! because a file in its folder says so from before the first record until after the last step.
+//! Invariants: an export is the store between two changes, and no change waits for it. A file truncated or altered
+//! anywhere is refused before anything is written. An interrupted import is refused when the store is opened, because
+//! a marker file exists from before the first record until after the last step.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -25,11 +25,12 @@ const MAGIC: &[u8; 16] = b"chelseru store 2";
 const MAGIC_BEFORE: &[u8; 16] = b"chelseru store 1";
 const END: u32 = u32::MAX;
 const REMOVED: u32 = u32::MAX - 1;
-/// Longest key and value that are believed; the store's own are far shorter.
+/// Longest accepted key and value; the store's own are far shorter.
 const KEY_BYTES_MAX: u32 = 64 * 1024;
 const VALUE_BYTES_MAX: u32 = 256 * 1024 * 1024;
-/// Numbers that tokens, links, banks and receivers of events keep. What came after the export is forgotten here, not
-/// there, so an imported store goes on far above: else a forgotten session's token would be somebody else's.
+/// Sequences whose numbers also live outside: in tokens, links, banks and event receivers. The store forgets numbers
+/// given out after the export, the outside does not, so an imported store continues far above. Otherwise a forgotten
+/// session's token would open somebody else's session.
 const KEPT_OUTSIDE: [&[u8]; 6] = [
     keys::USER_SEQUENCE,
     keys::SESSION_SEQUENCE,
@@ -38,9 +39,9 @@ const KEPT_OUTSIDE: [&[u8]; 6] = [
     keys::chat::ROOM_SEQUENCE,
     keys::chat::FILE_SEQUENCE,
 ];
-/// Numbers that an import leaves out in each of [`KEPT_OUTSIDE`]; there can be 134 imports before rooms run out.
+/// Numbers that an import skips in each of [`KEPT_OUTSIDE`]; after 134 imports the room numbers are used up.
 const GAP: u64 = 1_000_000;
-/// Name of the file, inside the store's folder, that is there while an import goes on.
+/// Name of the marker file inside the store's folder during an import.
 pub(crate) const IMPORTING_FILE: &str = "importing";
 
 impl Sled {
@@ -49,15 +50,15 @@ impl Sled {
         let busy = |what: &str| io::Error::new(io::ErrorKind::ResourceBusy, what);
         let sled = self;
         if !sled.change(|txn| Ok(txn.capture())).await.map_err(io::Error::other)? {
-            return Err(busy("another export of the store runs"));
+            return Err(busy("another export of the store is running"));
         }
         let tree = sled.tree.clone();
         let read = tokio::task::spawn_blocking(move || export(&tree, file)).await;
-        // Before any error is returned, so that the next export can begin.
+        // This precedes every error return, so the next export can start.
         let captured = sled.change(|txn| Ok(txn.captured())).await.map_err(io::Error::other)?;
         let out = read.map_err(io::Error::other)??;
         let writes = captured.and_then(Capture::into_writes);
-        let writes = writes.ok_or_else(|| busy("too much was written while the store was exported"))?;
+        let writes = writes.ok_or_else(|| busy("too much was written during the export"))?;
         tokio::task::spawn_blocking(move || out.finish(writes)).await.map_err(io::Error::other)?
     }
 }
@@ -92,7 +93,7 @@ pub(crate) fn import(
     Ok(records)
 }
 
-/// Hashes what goes through.
+/// Hashes everything that passes through.
 struct Hashed<T> {
     inner: T,
     hash: blake3::Hasher,
@@ -108,7 +109,7 @@ impl<W: Write> Hashed<W> {
 impl<R: Read> Hashed<R> {
     fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.inner.read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => damaged("it ends in the middle"),
+            io::ErrorKind::UnexpectedEof => damaged("it is truncated"),
             _ => error,
         })?;
         self.hash.update(bytes);
@@ -123,7 +124,7 @@ impl<R: Read> Hashed<R> {
 
     fn bytes(&mut self, length: u32, max: u32) -> io::Result<Vec<u8>> {
         if length > max {
-            return Err(damaged("a record is longer than any can be"));
+            return Err(damaged("a record exceeds the maximum length"));
         }
         let mut bytes = vec![0; length as usize];
         self.take(&mut bytes)?;
@@ -132,7 +133,7 @@ impl<R: Read> Hashed<R> {
 }
 
 fn damaged(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("not a whole export of a store: {what}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("not a complete export of a store: {what}"))
 }
 
 /// An export whose records are written.
@@ -141,7 +142,7 @@ struct Export {
     records: u64,
 }
 
-/// Writes the records of a tree that changes meanwhile.
+/// Writes the records of a tree that may change meanwhile.
 fn export(tree: &Tree, file: File) -> io::Result<Export> {
     let out = Hashed { inner: BufWriter::with_capacity(256 * 1024, file), hash: blake3::Hasher::new() };
     let mut export = Export { out, records: 0 };
@@ -167,7 +168,7 @@ impl Export {
         Ok(())
     }
 
-    /// Adds what was written meanwhile, and ends the file. Returns the number of records that were read.
+    /// Appends what was written meanwhile, and ends the file. Returns the number of records read.
     fn finish(mut self, writes: impl Iterator<Item = (IVec, Option<IVec>)>) -> io::Result<u64> {
         let records = self.records;
         for (key, value) in writes {
@@ -183,8 +184,7 @@ impl Export {
     }
 }
 
-/// Reads a file to its end, handing out its entries, a removal without a value; the last thing that is looked at is
-/// whether it was whole.
+/// Reads a file to its end and passes on its entries, removals without a value. Completeness is the last check.
 fn read(file: &mut File, mut each: impl FnMut(&[u8], Option<&[u8]>) -> io::Result<()>) -> io::Result<()> {
     let mut input = Hashed { inner: BufReader::with_capacity(256 * 1024, file), hash: blake3::Hasher::new() };
     let mut magic = [0; MAGIC.len()];
@@ -192,7 +192,7 @@ fn read(file: &mut File, mut each: impl FnMut(&[u8], Option<&[u8]>) -> io::Resul
     let lists = match &magic {
         MAGIC => 2,
         MAGIC_BEFORE => 1,
-        _ => return Err(damaged("it begins with something else")),
+        _ => return Err(damaged("it has an unknown header")),
     };
     let mut entries = 0_u64;
     for _ in 0..lists {
@@ -221,7 +221,7 @@ fn read(file: &mut File, mut each: impl FnMut(&[u8], Option<&[u8]>) -> io::Resul
         return Err(damaged("its content does not match its hash"));
     }
     if input.inner.read(&mut [0])? > 0 {
-        return Err(damaged("something follows its end"));
+        return Err(damaged("data follows its end"));
     }
     Ok(())
 }
@@ -239,7 +239,7 @@ mod tests {
             store.probe_put(&n.to_be_bytes(), &vec![7; n as usize % 500]).await.unwrap();
         }
         let path = dir.path().join("export");
-        // And the format's number, and from which session on tokens are bound.
+        // Plus the format's number, and the first session with bound tokens.
         assert_eq!(store.export(File::create(&path).unwrap()).await.unwrap(), records + 2);
         let bytes = std::fs::read(&path).unwrap();
         (dir, bytes)
@@ -268,7 +268,8 @@ mod tests {
     async fn an_export_is_of_one_moment_though_the_store_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
-        // Two records that are always written together, at the two ends of the tree, and one that comes and goes.
+        // Two records that are always written together, at both ends of the tree, and one that is created and
+        // removed.
         let write = |round: u64| {
             move |txn: &mut Txn| {
                 for end in [0, u8::MAX] {

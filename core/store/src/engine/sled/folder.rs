@@ -1,20 +1,20 @@
-//! The store's folder: the database in it, how it is made, opened and converted.
+//! The store's folder: creating, opening and converting its database.
 //!
-//! | name | what |
+//! | name | content |
 //! |---|---|
-//! | `lock` | says that a process uses the store |
+//! | `lock` | locked while a process uses the store |
 //! | `sled` | the database |
-//! | `sled.new` | a database that is being made; removed when opening finds it |
-//! | `sled.old` | the database that `sled.new` replaces, while it does |
-//! | `acknowledged` | the last batch that was answered (see `acknowledged`) |
-//! | `importing` | an import is not done |
+//! | `sled.new` | a database under construction; opening removes it |
+//! | `sled.old` | the database being replaced by `sled.new` |
+//! | `acknowledged` | the last answered batch (see `acknowledged`) |
+//! | `importing` | marks an unfinished import |
 //!
-//! Invariants: only the holder of the lock calls this; a database has its name only when it is whole and on the disk;
-//! no database of this version has a file in `blobs/`, because the engine never syncs those.
+//! Invariants: only the holder of the lock calls this. A database has its final name only when it is complete and
+//! synced. No database of this version has files in `blobs/`, because the engine never syncs those.
 //!
-//! **Why the segment size:** the engine writes a node that is larger than a quarter of a segment to a file of its own
-//! and does not sync it, so a power cut loses it. A leaf has at most 17 entries after a change and 20 after a merge;
-//! with 24 entries of [`RECORD_BYTES_MAX`] it has 960 KiB and stays below a quarter of [`SEGMENT_BYTES`].
+//! **Segment size:** the engine writes a node larger than a quarter of a segment to a file of its own without syncing
+//! it, so a power cut loses it. A leaf has at most 17 entries after a change and 20 after a merge. With 24 entries of
+//! [`RECORD_BYTES_MAX`] it has 960 KiB and stays below a quarter of [`SEGMENT_BYTES`].
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -26,11 +26,11 @@ use crate::StoreError;
 use crate::engine::sled::{error, keys, log_scan, quiet};
 use crate::options::StoreOptions;
 
-/// Bytes that the engine allocates and writes at a time. Fixed when a database is made.
+/// Bytes the engine allocates and writes at a time. Fixed when a database is created.
 pub(crate) const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
-/// What databases of older versions have.
+/// Segment size of older versions.
 const SEGMENT_BYTES_BEFORE: usize = 512 * 1024;
-/// Bytes of key and value of one record. A change that writes a longer one fails.
+/// Bytes of key and value of one record. A change that writes a longer record fails.
 pub(crate) const RECORD_BYTES_MAX: usize = 40 * 1024;
 const _: () = assert!(24 * RECORD_BYTES_MAX + 16 * 1024 < SEGMENT_BYTES / 4);
 
@@ -38,18 +38,18 @@ const DATABASE: &str = "sled";
 const DATABASE_NEW: &str = "sled.new";
 const DATABASE_OLD: &str = "sled.old";
 
-/// Records that are copied in one batch, and their bytes.
+/// Records copied in one batch, and their bytes.
 const COPY_RECORDS_MAX: usize = 1000;
 const COPY_BYTES_MAX: usize = 1024 * 1024;
-/// A conversion says how far it is after so many records.
+/// Records between two progress messages of a conversion.
 const COPY_REPORT: u64 = 250_000;
 
-/// How long opening waits for the engine's lock. Its background jobs keep it for some milliseconds after the last
-/// handle is gone, and a child process that is just being started holds a copy of every lock.
+/// How long opening waits for the engine's lock. The engine's background jobs hold it for some milliseconds after the
+/// last handle is dropped, and a starting child process holds a copy of every lock.
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Opens the database of a folder whose lock is held. Makes it, converts it, or finishes what a power cut interrupted.
-/// Returns with it the largest number of a batch that its log held before the engine replayed it.
+/// Opens the database of a folder whose lock is held. Creates it, converts it, or finishes what a power cut
+/// interrupted. Also returns the largest batch number in its log before the engine replayed it.
 ///
 /// # Errors
 ///
@@ -77,11 +77,14 @@ pub(crate) fn open(folder: &Path, options: &StoreOptions) -> Result<(sled::Db, O
             None
         }
         Layout::Unknown => {
-            return Err(damaged(format!("{} is not what the engine wrote", database.join("conf").display())));
+            return Err(damaged(format!(
+                "{} was not written by the engine",
+                database.join("conf").display()
+            )));
         }
     };
     let db = open_database(folder, &database, SEGMENT_BYTES, options.cache_bytes)?;
-    // The engine renames its snapshot without a sync of the folder.
+    // The engine renames its snapshot without syncing the folder.
     sync_dir(&database).and_then(|()| sync_dir(folder)).map_err(open_error)?;
     Ok((db, last_batch))
 }
@@ -91,8 +94,8 @@ pub(crate) fn database(folder: &Path) -> PathBuf {
     folder.join(DATABASE)
 }
 
-/// Makes a database that `fill` fills, and gives it its name once it is on the disk and `before_named` is done. Returns
-/// the number of records.
+/// Creates a database, lets `fill` fill it, and gives it its final name once it is synced and `before_named` is done.
+/// Returns the number of records.
 ///
 /// # Errors
 ///
@@ -116,11 +119,11 @@ pub(crate) fn build(
     Ok(records)
 }
 
-/// Finishes or undoes a replacement that was interrupted, and removes databases that were never whole.
+/// Finishes or rolls back an interrupted replacement, and removes incomplete databases.
 fn settle(folder: &Path) -> io::Result<()> {
     let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
     if !database.exists() && old.exists() {
-        // The old one is moved away only after the new one was on the disk.
+        // The old database is moved away only after the new one is synced.
         let whole = if new.exists() { &new } else { &old };
         fs::rename(whole, &database)?;
         sync_dir(folder)?;
@@ -134,14 +137,13 @@ fn settle(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the new database its name.
+/// Gives the new database its final name.
 fn adopt(folder: &Path) -> io::Result<()> {
     fs::rename(folder.join(DATABASE_NEW), folder.join(DATABASE))?;
     sync_dir(folder)
 }
 
-/// Makes an empty database. The engine would write its settings without a sync, and a power cut could leave it
-/// without them.
+/// Creates an empty database. The engine would write its settings without a sync, and a power cut could lose them.
 fn make(database: &Path) -> io::Result<()> {
     fs::create_dir(database)?;
     fs::create_dir(database.join("blobs"))?;
@@ -188,7 +190,7 @@ fn layout(database: &Path) -> io::Result<Layout> {
     if data > 0 {
         return Ok(Layout::Unknown);
     }
-    // An older version's first start was cut off before it stored anything.
+    // An older version's first start was interrupted before it stored anything.
     fs::create_dir_all(database.join("blobs"))?;
     let mut file = File::create(&path)?;
     file.write_all(&settings_of(SEGMENT_BYTES))?;
@@ -197,7 +199,7 @@ fn layout(database: &Path) -> io::Result<Layout> {
     Ok(Layout::Current)
 }
 
-/// Removes snapshots that were being written when the process ended; the engine would take them for the newest.
+/// Removes snapshots that were incomplete when the process ended; the engine would take them for the newest.
 fn remove_unfinished_snapshots(database: &Path) -> io::Result<()> {
     for entry in fs::read_dir(database)? {
         let entry = entry?;
@@ -209,11 +211,11 @@ fn remove_unfinished_snapshots(database: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a database of an older version into one with segments of today's size.
+/// Copies a database of an older version into one with today's segment size.
 fn convert(folder: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: folder.to_owned(), source };
     let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
-    tracing::info!(store.folder = %folder.display(), "converting the store; later starts do not need to");
+    tracing::info!(store.folder = %folder.display(), "converting the store; this happens once");
     let from = open_database(folder, &database, SEGMENT_BYTES_BEFORE, options.cache_bytes)?;
     let is_ours = from.is_empty() || from.contains_key(keys::FORMAT).map_err(error::read)?;
     if !is_ours {
@@ -280,7 +282,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Writes what is left and flushes; returns the number of records that were put.
+    /// Writes the rest and flushes; returns the number of records.
     pub(crate) fn finish(mut self) -> io::Result<u64> {
         self.write()?;
         self.db.flush().map_err(error::engine_io)?;
@@ -296,7 +298,7 @@ impl<'a> Copy<'a> {
 /// Why the engine did not open a database.
 enum Fault {
     Locked,
-    /// The engine panicked, or says that the data is damaged.
+    /// The engine panicked, or reports damaged data.
     Damaged(String),
     Io(io::Error),
 }
@@ -324,7 +326,7 @@ fn open_database(
     })
 }
 
-/// Opens the engine, which panics at some kinds of damage and at some errors of the disk.
+/// Opens the engine, which panics on some kinds of damage and on some disk errors.
 fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sled::Db, Fault> {
     let start = Instant::now();
     loop {
@@ -334,7 +336,7 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
                     .path(database)
                     .cache_capacity(cache_bytes.max(1024 * 1024))
                     .segment_size(segment_bytes)
-                    // The writer thread flushes. The engine's own flusher would end for ever at its first error.
+                    // The writer thread flushes. The engine's own flusher would stop forever at its first error.
                     .flush_every_ms(None)
                     .open()
             }))
@@ -346,7 +348,7 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
             }
             Ok(Err(error)) => {
                 let error = error::engine_io(error);
-                // The engine has no error of its own for this.
+                // The engine has no error variant for this.
                 if !error.to_string().starts_with("could not acquire lock") {
                     return Err(Fault::Io(error));
                 }
@@ -357,7 +359,7 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
             }
             Err(panic) => {
                 return Err(quiet::io_error(&*panic).map_or_else(
-                    || Fault::Damaged("the engine stopped at data that it cannot have written".to_owned()),
+                    || Fault::Damaged("the engine found data that it cannot have written".to_owned()),
                     Fault::Io,
                 ));
             }
@@ -365,7 +367,7 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
     }
 }
 
-/// Notices files that the engine wrote for oversized nodes and did not sync. Records of this version never make one; a
+/// Detects files that the engine wrote for oversized nodes without a sync. Records of this version never cause one; a
 /// record that an older version stored or exported can.
 pub(crate) struct Blobs {
     folder: PathBuf,
@@ -379,7 +381,7 @@ impl Blobs {
         Blobs { folder, seen }
     }
 
-    /// Syncs what came since the last call.
+    /// Syncs the files that appeared since the last call.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         let now = modified(&self.folder);
         if now == self.seen && now.is_some() {
@@ -395,7 +397,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// Syncs every file and folder below a folder, and the folder.
+/// Syncs a folder, and every file and folder below it.
 fn sync_tree(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -412,7 +414,7 @@ fn sync_tree(folder: &Path) -> io::Result<()> {
     sync_dir(folder)
 }
 
-/// Makes a folder and those above it, and puts their names on the disk.
+/// Creates a folder and its parents, and syncs their names.
 pub(crate) fn make_dirs(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     fs::create_dir_all(path)?;
@@ -422,12 +424,12 @@ pub(crate) fn make_dirs(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The folder that holds the name of another.
+/// The folder that holds another folder's name.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Puts the names in a folder on the disk.
+/// Syncs the names in a folder.
 pub(crate) fn sync_dir(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;

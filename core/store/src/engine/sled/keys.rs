@@ -1,8 +1,7 @@
-//! The map of the one tree: every key starts with a byte that says what it is.
+//! The key map of the one tree: every key starts with a byte for its kind.
 //!
-//! Numbers are big-endian, so that keys sort as the numbers do; a trailing part of variable length is the last
-//! one, so that no key needs an escape. One tree instead of one per table, because sled applies a batch
-//! atomically to one tree only.
+//! Numbers are big-endian, so keys sort as the numbers do. A part of variable length is always last, so no key needs
+//! escaping. One tree instead of one per table, because sled applies a batch atomically to one tree only.
 //!
 //! | byte | rest of the key | value |
 //! |---|---|---|
@@ -23,8 +22,8 @@
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
 //! | `$` | see `money_keys` | money |
 //!
-//! There is no index by expiry: it would cost two writes more for each code and each session, while a purge that
-//! walks the records in bounded steps costs reads, now and then.
+//! There is no index by expiry: it would cost two more writes for each code and each session. A purge that walks the
+//! records in bounded steps costs only occasional reads.
 
 pub(crate) mod audit;
 pub(crate) mod chat;
@@ -37,15 +36,15 @@ use sled::IVec;
 pub(crate) const FORMAT: &[u8] = b"mformat";
 /// The number of the last batch (see `log_scan`).
 pub(crate) const COMMIT: &[u8] = b"mcommit";
-/// The last session whose tokens may say nothing of it.
+/// The last session whose tokens may lack the binding.
 pub(crate) const UNBOUND_SESSIONS: &[u8] = b"munbound-sessions";
-/// By what the key beside the store is known.
+/// The mark of the key that belongs to this store.
 pub(crate) const KEY_MARK: &[u8] = b"mkey-mark";
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
 
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
 
-/// What the keys of all contacts, and of all sessions, begin with.
+/// Prefix of all contact keys and of all session keys.
 pub(crate) const CONTACTS: &[u8] = b"c";
 
 pub(crate) const SESSIONS: &[u8] = b"s";
@@ -76,7 +75,7 @@ pub(crate) fn session(user: UserId, session: SessionId) -> IVec {
     joined(b's', &[&be(user.0), &be(session.0)])
 }
 
-/// What the keys of all sessions of a user begin with.
+/// Prefix of a user's session keys.
 pub(crate) fn sessions(user: UserId) -> IVec {
     joined(b's', &[&be(user.0)])
 }
@@ -85,7 +84,7 @@ pub(crate) fn agent(number: u32) -> IVec {
     joined(b'U', &[&number.to_be_bytes()])
 }
 
-/// The user agent whose key this is.
+/// The user agent number in a key.
 pub(crate) fn agent_number(key: &[u8]) -> Option<u32> {
     key.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
 }
@@ -102,7 +101,7 @@ pub(crate) fn probe(key: &[u8]) -> IVec {
     joined(b'b', &[key])
 }
 
-/// The session whose key this is.
+/// The session id in a key.
 pub(crate) fn session_id(key: &[u8]) -> Option<SessionId> {
     key.last_chunk::<8>().map(|bytes| SessionId(u64::from_be_bytes(*bytes)))
 }
@@ -111,7 +110,7 @@ fn be(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
 
-/// Joins the parts on the stack when they fit, which all keys but long user names do.
+/// Joins the parts on the stack when they fit, as all keys except long user names do.
 fn joined(prefix: u8, parts: &[&[u8]]) -> IVec {
     let mut buffer = [0u8; 48];
     buffer[0] = prefix;

@@ -1,14 +1,14 @@
-//! Reads the engine's log before the engine opens it, and finds damage that the engine would pass over.
+//! Reads the engine's log before the engine opens it, and finds damage that the engine would skip.
 //!
-//! The engine replays its log from the newest snapshot on. It takes an unreadable message for the end of a segment and
-//! goes on with the next one, because the same happens when a power cut interrupts the reuse of a free segment. A
-//! flipped bit looks alike, and everything between it and the segment's end disappears. The two differ in one thing: a
-//! segment that is being reused holds no page that is still needed. So an unreadable message is damage when its segment
+//! The engine replays its log from the newest snapshot on. It takes an unreadable message for the end of a segment
+//! and continues with the next one, because a power cut during the reuse of a free segment looks the same. A flipped
+//! bit looks the same, too, and everything from there to the segment's end disappears. The cases differ in one point:
+//! a segment being reused holds no page that is still needed. So an unreadable message is damage when its segment
 //! holds a page that no later message replaces.
 //!
-//! Invariants: a log that only lost writes which were never synced is not called damaged; nothing is written here.
-//! Unreadable messages behind the last batch but one are left to the engine, which drops the batch they belong to;
-//! the number of the last batch then tells (see [`LogScan::last_batch`] and `acknowledged`).
+//! Invariants: a log that lost only unsynced writes is not reported as damaged, and nothing is written here.
+//! Unreadable messages after the last batch but one are left to the engine, which drops their batch; the number of
+//! the last batch then shows the loss (see [`LogScan::last_batch`] and `acknowledged`).
 //!
 //! **Source:** sled 0.34.7: `pagecache/logger.rs` (segment and message headers), `pagecache/iterator.rs` (replay),
 //! `pagecache/snapshot.rs` (names), `serialization.rs` (numbers).
@@ -24,24 +24,24 @@ use crate::engine::sled::keys;
 
 /// Bytes of a segment's header.
 const SEGMENT_HEADER: usize = 20;
-/// No message begins in the last bytes of a segment, fewer than this many.
+/// No message begins within this many bytes of a segment's end.
 const MESSAGE_HEADER_MAX: usize = 32;
-/// Marks the value of [`keys::COMMIT`] in the log. Not UTF-8, so no client's text can contain it.
+/// Marks the value of [`keys::COMMIT`] in the log. It is not UTF-8, so no client's text can contain it.
 const COMMIT_TAG: [u8; 8] = [0xff, 0xfe, b'c', b'o', b'm', b'm', b'i', 0xff];
 
-/// Threads that read segments at once.
+/// Threads that read segments concurrently.
 const THREADS_MAX: usize = 4;
 
-/// What the log holds.
+/// The findings in a log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogScan {
-    /// The largest number of a batch that was seen. The batch before it was on the disk when this one began.
+    /// The largest batch number found. The batch before it was synced when this one began.
     pub(crate) last_batch: Option<u64>,
-    /// What is damaged.
+    /// A description of the damage, if any.
     pub(crate) damage: Option<String>,
 }
 
-/// The value that records a batch's number.
+/// The stored value of a batch number.
 pub(crate) fn commit_value(number: u64) -> [u8; 16] {
     let mut value = [0; 16];
     value[..8].copy_from_slice(&number.to_be_bytes());
@@ -49,14 +49,14 @@ pub(crate) fn commit_value(number: u64) -> [u8; 16] {
     value
 }
 
-/// The batch's number in the value of [`keys::COMMIT`].
+/// The batch number in a value of [`keys::COMMIT`].
 pub(crate) fn commit_number(value: &[u8]) -> Option<u64> {
     let (number, tag) = value.split_at_checked(8)?;
     let number = u64::from_be_bytes(number.try_into().ok()?);
     (tag == COMMIT_TAG).then_some(number)
 }
 
-/// Reads the log of a database that nobody has open. Blocks; reads what the engine reads when it opens.
+/// Scans the log of a closed database. Blocks; reads as much as the engine does when it opens.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub(crate) fn scan(database: &Path, segment_bytes: usize) -> io::Result<LogScan>
     let count = usize::try_from(length.div_ceil(segment_bytes as u64)).map_err(io::Error::other)?;
     let mut facts = log.read_all(count)?;
     let commit = facts.commits.iter().map(|commit| commit.number).max();
-    // Everything up to here was on the disk before the last batch began.
+    // Everything up to here was synced before the last batch began.
     let settled = facts
         .commits
         .iter()
@@ -87,7 +87,7 @@ fn open_log(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Where the engine's newest snapshot ends, 0 without one.
+/// The end of the engine's newest snapshot; 0 without one.
 fn snapshot_lsn(database: &Path) -> io::Result<u64> {
     let mut newest = 0;
     for entry in fs::read_dir(database)? {
@@ -100,16 +100,16 @@ fn snapshot_lsn(database: &Path) -> io::Result<u64> {
     Ok(newest)
 }
 
-/// A batch's number and where in the log it stands.
+/// A batch number and its place in the log.
 struct Commit {
     number: u64,
     lsn: u64,
 }
 
-/// A segment with something unreadable in it.
+/// A segment with an unreadable part.
 struct Suspect {
     index: usize,
-    /// Number of the segment in the order of the log.
+    /// Number of the segment in log order.
     segment: u64,
     /// Where the unreadable part begins.
     lsn: u64,
@@ -122,11 +122,11 @@ struct Facts {
     replaced: Replaced,
 }
 
-/// By page, where it was last written as a whole; 0 is never.
+/// Per page, where it was last written as a whole; 0: never.
 #[derive(Default)]
 struct Replaced(Vec<u64>);
 
-/// Pages that are believed to exist; the engine numbers them from 0 on.
+/// Most pages accepted; the engine numbers them from 0.
 const PAGES_MAX: u64 = 1 << 28;
 
 impl Replaced {
@@ -138,7 +138,7 @@ impl Replaced {
         self.0[index] = self.0[index].max(lsn);
     }
 
-    /// Whether what stands at `lsn` is the newest of its page, or a part of it.
+    /// Returns true when the data at `lsn` is the newest of its page, or a part of it.
     fn needs(&self, page: u64, lsn: u64) -> bool {
         let last = usize::try_from(page).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(0);
         last <= lsn
@@ -202,7 +202,7 @@ impl Log {
             Some(lsn) if lsn % self.segment_bytes as u64 == 0 => lsn / self.segment_bytes as u64,
             _ => {
                 self.load(index, buffer)?;
-                // The header is damaged; the messages say which segment it was.
+                // The header is damaged; the messages still name their segment.
                 let Some(segment) = message(buffer, SEGMENT_HEADER, None).map(|found| found.segment) else {
                     return Ok(());
                 };
@@ -232,7 +232,7 @@ impl Log {
                 suspected = true;
                 facts.suspects.push(self.suspect(index, segment, at));
             }
-            // When only the message's content is unreadable, the next one is where it should be.
+            // When only a message's content is unreadable, the next one begins where expected.
             match header_of(buffer, at).and_then(|head| at.checked_add(head.length)) {
                 Some(next) if message(buffer, next, Some(segment)).is_some() => at = next,
                 _ => break,
@@ -254,7 +254,7 @@ impl Log {
         }
     }
 
-    /// Says which of the suspects are damaged: those that hold a page which is still needed.
+    /// Decides which suspects are damaged: those with a page that is still needed.
     fn judge(&self, suspects: &[Suspect], replaced: &mut Replaced) -> io::Result<Option<String>> {
         let mut buffer = Vec::new();
         let mut held = Vec::new();
@@ -298,7 +298,7 @@ impl Log {
         segment.saturating_mul(self.segment_bytes as u64).saturating_add(at as u64)
     }
 
-    /// Reads a segment; what the file does not have is zero.
+    /// Reads a segment; bytes past the end of the file are zero.
     fn load(&self, index: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.resize(self.segment_bytes, 0);
         let read = read_up_to(&self.file, buffer, index as u64 * self.segment_bytes as u64)?;
@@ -311,15 +311,15 @@ impl Log {
 enum Kind {
     /// The rest of the segment is unused.
     Cap,
-    /// A page as a whole, or that it is free.
+    /// A whole page, or its removal.
     Whole,
-    /// A change to a page.
+    /// A change of a page.
     Link,
-    /// What belongs to no page.
+    /// Belongs to no page.
     Other,
 }
 
-/// A message's header, not checked yet.
+/// A message's header, not verified yet.
 struct Head {
     crc: u32,
     kind: Kind,
@@ -356,7 +356,7 @@ fn header_of(buffer: &[u8], at: usize) -> Option<Head> {
     (length <= bytes.len()).then_some(Head { crc, kind, segment, page, header_length: rest, length })
 }
 
-/// The message that begins at a place, when it is whole and belongs to the segment.
+/// The message at a position, when it is complete and belongs to the segment.
 fn message(buffer: &[u8], at: usize, segment: Option<u64>) -> Option<Message<'_>> {
     let head = header_of(buffer, at)?;
     if segment.is_some_and(|segment| head.segment != segment) {
@@ -373,7 +373,7 @@ fn message(buffer: &[u8], at: usize, segment: Option<u64>) -> Option<Message<'_>
     Some(Message { kind: head.kind, segment: head.segment, page: head.page, body, length: head.length })
 }
 
-/// The batch's number, when the change of a page sets it. A page's keys are stored without their common beginning.
+/// The batch number, when a change of a page sets it. A page's keys are stored without their common prefix.
 fn linked_commit(body: &[u8]) -> Option<u64> {
     let (&kind, _) = body.split_first()?;
     let mut at = 1;
@@ -387,7 +387,7 @@ fn linked_commit(body: &[u8]) -> Option<u64> {
     commit_number(body.get(at..).filter(|value| value.len() == length)?)
 }
 
-/// A number of the engine's format.
+/// A number in the engine's format.
 fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     let byte = |offset: usize| bytes.get(*at + offset).copied().map(u64::from);
@@ -406,7 +406,7 @@ fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
     Some(number)
 }
 
-/// Where a segment begins in the log, when its header is whole.
+/// The log position of a segment, when its header is intact.
 fn segment_lsn(header: &[u8; SEGMENT_HEADER]) -> Option<u64> {
     let crc = u32::from_le_bytes(*header.first_chunk()?) ^ u32::MAX;
     if crc32fast::hash(&header[4..]) != crc {
@@ -416,7 +416,7 @@ fn segment_lsn(header: &[u8; SEGMENT_HEADER]) -> Option<u64> {
     u64::try_from(lsn).ok()
 }
 
-/// Reads until the buffer is full or the file ends; returns how much.
+/// Reads until the buffer is full or the file ends; returns the number of bytes.
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut read = 0;
     while read < buffer.len() {

@@ -1,12 +1,12 @@
 //! The sled engine: one tree, one writer thread, records as bytes.
 //!
 //! All changes run one after another on one thread ([`commit`]) over one transaction ([`txn`]). Reads go straight to
-//! the tree. A read may see a change that is applied and not flushed yet, and a read of several keys may fall between
-//! two writes of one change; the operations are laid out so that neither matters. Reads may touch the disk, but are not
-//! worth a blocking pool: the working set is cached.
+//! the tree. A read may see a change that is applied but not flushed, and a read of several keys may fall between two
+//! writes of one change; the operations are designed so that neither matters. Reads may touch the disk, but do not
+//! need a blocking pool: the working set is cached.
 //!
-//! The statements of an operation stand in its feature's `sled.rs`. Reading order: `open`, `commit`, `txn`, `keys`,
-//! `record`; for what lies on the disk: `folder`, `acknowledged`, `log_scan`.
+//! The statements of an operation are in its feature's `sled.rs`. Reading order: `open`, `commit`, `txn`, `keys`,
+//! `record`; for the files on disk: `folder`, `acknowledged`, `log_scan`.
 
 pub(crate) mod open;
 
@@ -40,15 +40,15 @@ use self::tree::Tree;
 use self::txn::Txn;
 use crate::{DiskRoom, SessionId, StoreError};
 
-/// One step from a format of the store to the next. Runs in one change, together with writing the new number, so
-/// that an interrupted migration continues where it stopped.
+/// One step from a format of the store to the next. It runs in one change together with writing the new format
+/// number, so an interrupted migration continues where it stopped.
 pub(crate) type Migration = fn(&mut Txn) -> Result<(), StoreError>;
 
-/// The steps from format 1 on. The layout of keys and records as a whole has the number of the last step's result;
-/// a store with a higher number is refused, one with a lower number is migrated when it is opened.
+/// The steps from format 1 on. The number of steps plus 1 is the current format of keys and records. A store with a
+/// higher number is refused; one with a lower number is migrated when it is opened.
 pub(crate) const MIGRATIONS: &[Migration] = &[];
 
-/// The last key each walk has seen.
+/// The last key seen by each walk.
 #[derive(Default)]
 pub(crate) struct PurgeWalks {
     pub(crate) challenges: Mutex<Option<sled::IVec>>,
@@ -59,12 +59,12 @@ pub(crate) struct PurgeWalks {
 
 /// An open database.
 pub(crate) struct Sled {
-    // Declared before the lock, so that the lock is released last.
+    // Declared before the lock, so the lock is released last.
     pub(crate) committer: Committer,
     pub(crate) tree: Tree,
     pub(crate) purge: PurgeWalks,
     pub(crate) agents: Arc<Agents>,
-    /// The last session whose tokens may say nothing of it: it was there before tokens did.
+    /// The last session whose tokens may lack the binding, because it is older than bindings.
     pub(crate) unbound_up_to: SessionId,
     pub(crate) _lock: File,
 }
@@ -120,8 +120,8 @@ impl Sled {
         Ok(self.tree.get(keys::probe(key)).map_err(error::read)?.map(|value| value.to_vec()))
     }
 
-    /// Runs one state change on the writer thread and returns what it made, once that is durable. When the
-    /// caller goes away the change is carried out all the same.
+    /// Runs one state change on the writer thread and returns its result once it is durable. The change runs to its
+    /// end even when the caller is dropped.
     pub(crate) async fn change<T, F>(&self, change: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -130,11 +130,11 @@ impl Sled {
         self.committer.submit(change)?.await.unwrap_or(Err(StoreError::Failed))
     }
 
-    /// [`Sled::change`], for a change that can wait until the disk has room: what grows the store fastest.
+    /// [`Sled::change`], for a change that can wait until the disk has room: those that grow the store fastest.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`] while the disk's reserve is used; those of every change.
+    /// [`StoreError::Full`] while the disk's reserve is in use; any error of a change.
     pub(crate) async fn change_with_room<T, F>(&self, change: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -146,7 +146,7 @@ impl Sled {
         self.change(change).await
     }
 
-    /// Queues a change and what happens, on the writer thread, when it is durable.
+    /// Queues a change and a closure that runs on the writer thread once the change is durable.
     pub(crate) fn change_then<T, F, A>(&self, change: F, then: A) -> Result<(), StoreError>
     where
         T: Send + 'static,
@@ -156,13 +156,14 @@ impl Sled {
         self.committer.submit_with(change, then)
     }
 
-    /// One record, as it is in the tree.
+    /// One record, as stored in the tree.
     pub(crate) fn record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
         let bytes = self.tree.get(key).map_err(error::read)?;
         bytes.map(|bytes| decode(&bytes)).transpose()
     }
 
-    /// Writes the format's number into a new store, refuses what this version cannot serve, migrates the rest.
+    /// Writes the format number into a new store, refuses a format this version cannot serve, and migrates older
+    /// ones.
     pub(crate) fn format_check(&self, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
         let supported = 1 + migrations.len() as u64;
         let found = match self.tree.get(keys::FORMAT).map_err(error::read)? {
@@ -195,7 +196,7 @@ impl Sled {
         Ok(())
     }
 
-    /// Notes, once, up to which session tokens say nothing of it.
+    /// Records once up to which session tokens may lack the binding.
     pub(crate) fn note_unbound(&mut self) -> Result<(), StoreError> {
         if self.tree.get(keys::UNBOUND_SESSIONS).map_err(error::read)?.is_none() {
             self.change_blocking(|txn| {
@@ -222,7 +223,7 @@ impl Sled {
     }
 
     pub(crate) fn is_empty(&self) -> Result<bool, StoreError> {
-        // What opening writes, and the mark of the key.
+        // The records written by opening, and the mark of the key.
         let own = [keys::FORMAT, keys::COMMIT, keys::UNBOUND_SESSIONS, keys::KEY_MARK];
         for key in self.tree.iter().keys() {
             if !own.contains(&key.map_err(error::read)?.as_ref()) {
@@ -251,7 +252,7 @@ impl Sled {
         counted.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// [`Sled::change`] for opening, where no runtime may be running yet. Polls nothing, waits on the thread.
+    /// [`Sled::change`] for opening, where no runtime may exist yet. Blocks the thread.
     fn change_blocking<F>(&self, change: F) -> Result<(), StoreError>
     where
         F: FnOnce(&mut Txn) -> Result<(), StoreError> + Send + 'static,
@@ -298,7 +299,7 @@ mod tests {
         check(&[ADD, CHANGE]).unwrap();
         check(&[ADD, CHANGE]).unwrap();
         assert_eq!(added().await.unwrap(), b"12");
-        // And back again is refused.
+        // Going back is refused.
         assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 3, supported: 2, .. })));
     }
 

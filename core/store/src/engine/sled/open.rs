@@ -19,22 +19,22 @@ use crate::StoreError;
 use crate::options::{Durability, StoreOptions};
 use crate::space::Space;
 
-/// Name of the file, inside the store's folder, whose lock says that a process uses the store.
+/// Name of the file inside the store's folder that is locked while a process uses the store.
 const LOCK_FILE: &str = "lock";
 
 /// An open database.
 pub(crate) struct Opened {
     pub(crate) committer: Committer,
     pub(crate) tree: Tree,
-    /// Held for as long as the database is open.
+    /// Held while the database is open.
     pub(crate) lock: File,
 }
 
-/// Opens the database of a store's folder, both made when they are missing.
+/// Opens the database of a store's folder, and creates missing parts.
 ///
 /// # Errors
 ///
-/// Those of [`crate::Store::open`], save the ones about its format.
+/// Those of [`crate::Store::open`], except the ones about its format.
 pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
     folder::make_dirs(path).map_err(open_error)?;
@@ -81,18 +81,18 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// The number of the last batch in a database, 0 before the first.
+/// The number of the last batch in a database; 0 before the first.
 fn last_batch(db: &sled::Db) -> Result<u64, StoreError> {
     match db.get(keys::COMMIT).map_err(error::read)? {
         None => Ok(0),
         Some(value) => log_scan::commit_number(&value).ok_or_else(|| StoreError::Record {
             kind: "batch number",
-            reason: format!("{} bytes that are no number", value.len()),
+            reason: format!("{} bytes, not a number", value.len()),
         }),
     }
 }
 
-/// Refuses a database that ends before a batch that was answered; returns where the next ones are noted.
+/// Refuses a database that ends before an answered batch; returns where later batches are recorded.
 fn check_last_batch(
     path: &Path,
     db: &sled::Db,
@@ -106,11 +106,11 @@ fn check_last_batch(
         Found::Missing => 0,
         Found::Unreadable => {
             let file = path.join(acknowledged::FILE);
-            tracing::warn!(file = %file.display(), "the file that names the last answered batch is damaged; it is made anew");
+            tracing::warn!(file = %file.display(), "the file with the last answered batch is damaged; it is rebuilt");
             0
         }
     };
-    // The engine begins a batch when the one before it is on the disk.
+    // The engine begins a batch only after the previous one is synced.
     let answered = noted.max(seen_in_log.unwrap_or(0).saturating_sub(1));
     let note = |number| {
         acknowledged.note(number)?;
@@ -118,12 +118,12 @@ fn check_last_batch(
         folder::sync_dir(path)
     };
     if last < answered {
-        // The engine has cut its log by now; what was seen in it must not be forgotten.
+        // The engine has truncated its log by now, so the number found in it must be kept.
         note(answered).map_err(open_error)?;
         return Err(StoreError::Damaged {
             path: path.to_owned(),
             found: format!(
-                "it ends with batch {last}, but batch {answered} was answered; to go on without the changes between \
+                "it ends with batch {last}, but batch {answered} was answered; to accept the loss of the changes between \
                  them, delete {}",
                 path.join(acknowledged::FILE).display()
             ),
@@ -135,7 +135,7 @@ fn check_last_batch(
     Ok((acknowledged, last))
 }
 
-/// What the writer thread does with a batch. The first failure closes the tree to readers.
+/// How the writer thread writes a batch. The first failure closes the tree to readers.
 fn sink(
     tree: sled::Tree,
     mut disk: Option<(File, folder::Blobs)>,
@@ -158,7 +158,7 @@ fn sink(
         let written = quiet::quietly(|| std::panic::catch_unwind(AssertUnwindSafe(|| write(batch))));
         let written = written.unwrap_or_else(|panic| {
             Err(quiet::io_error(&*panic)
-                .unwrap_or_else(|| io::Error::other("the engine stopped while it wrote")))
+                .unwrap_or_else(|| io::Error::other("the engine stopped during a write")))
         });
         if written.is_err() {
             failed.raise();
@@ -167,7 +167,7 @@ fn sink(
     })
 }
 
-/// Tries again while a lock is held, for [`LOCK_PATIENCE`].
+/// Retries while a lock is held, for [`LOCK_PATIENCE`].
 fn lock_patiently<T>(attempt: impl Fn() -> Result<T, TryLockError>) -> Result<T, TryLockError> {
     let start = Instant::now();
     loop {

@@ -1,9 +1,9 @@
 //! Purging: expired records are removed in bounded steps.
 //!
 //! A step continues where the last one ended. It reads a bounded number of records beside the writer, and removes the
-//! due ones in one change, which looks at each of them again. An unreadable record stays. Nothing depends on purging:
-//! expired records are refused whether they were removed or not. The position of a walk is kept in memory; a restart
-//! starts over.
+//! due ones in one change, which checks each of them again. An unreadable record stays. Nothing depends on purging:
+//! expired records are refused whether they are removed or not. The position of a walk is in memory; a restart starts
+//! over.
 
 use crate::engine::sled::{Sled, error};
 use crate::{PurgeStep, StoreError};
@@ -11,11 +11,11 @@ use sled::IVec;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
-/// What is to become of a record.
+/// The fate of a record.
 pub(crate) enum Purge {
     Keep,
     Remove,
-    /// What expired was only a part of it.
+    /// Only a part of the record expired.
     Replace(IVec),
 }
 
@@ -33,7 +33,7 @@ impl Sled {
         limit: usize,
         purge: impl Fn(&[u8]) -> Result<Purge, StoreError> + Send + 'static,
     ) -> Result<PurgeStep, StoreError> {
-        // Taken out and not held: two walks at once begin at different places, which does no harm.
+        // Taken without holding the lock: two concurrent walks start at different places, which is harmless.
         let seen = walk.lock().unwrap_or_else(PoisonError::into_inner).take();
         let from = match &seen {
             Some(key) => Bound::Excluded(key.as_ref()),
@@ -55,7 +55,7 @@ impl Sled {
             match purge(&value) {
                 Ok(Purge::Keep) => {}
                 Ok(_) => keys.push(key.clone()),
-                // One record that cannot be read must not keep all behind it for ever.
+                // One unreadable record must not block all records after it.
                 Err(error) => tracing::warn!(error = %error, "a record could not be purged"),
             }
             last = Some(key);

@@ -1,7 +1,7 @@
-//! The engine's panics, without their texts on standard error.
+//! Catches the engine's panics without printing their texts.
 //!
-//! The engine panics where other libraries return an error, on the calling thread and on its own. Whoever calls it
-//! catches the panic and says what happened; the text of the panic would only puzzle an operator.
+//! The engine panics where other libraries return an error, on the calling thread and on its own threads. The caller
+//! catches the panic and reports it; the text of the panic would only confuse an operator.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -12,7 +12,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the names of the engine's threads begin with.
+/// Prefix of the engine's thread names.
 const ENGINE_THREADS: &str = "sled-";
 
 /// Runs a call into the engine; its panics print nothing.
@@ -44,7 +44,7 @@ fn install() {
     });
 }
 
-/// What a panic says of an error of the operating system, when it is one.
+/// The operating system error behind a panic, if there is one.
 pub(crate) fn io_error(panic: &(dyn Any + Send)) -> Option<io::Error> {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied())?;

@@ -1,8 +1,8 @@
 //! Records: one byte of schema version, then postcard.
 //!
-//! A record's version goes up when its fields change; `decode` then learns the older shapes, so that records are
-//! rewritten when they are next changed and no start has to walk them all. What needs a walk is a migration of
-//! the store's format (see the crate root).
+//! A record's version is raised when its fields change. `decode` then reads the older shapes, so records are
+//! rewritten at their next change and no start has to scan them all. What needs a scan is a migration of the store's
+//! format (see the crate root).
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,11 +12,11 @@ use crate::StoreError;
 
 /// A stored shape.
 pub(crate) trait Record: Serialize + DeserializeOwned {
-    /// What errors call it.
+    /// Name of the record in error texts.
     const KIND: &'static str;
     /// Written in front of every record of this kind.
     const SCHEMA: u8;
-    /// The oldest version that is still read. All from it on begin with the same field.
+    /// The oldest version still readable. All versions from it on begin with the same field.
     const SCHEMA_OLDEST: u8 = Self::SCHEMA;
 
     /// Reads a record of a version from [`Record::SCHEMA_OLDEST`] to the one before [`Record::SCHEMA`].
@@ -26,7 +26,7 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
 }
 
 pub(crate) fn encode<R: Record>(record: &R) -> IVec {
-    // Records are a few hundred bytes at most; one that fits the buffer costs one allocation, not two.
+    // Records have a few hundred bytes; one that fits the buffer costs one allocation instead of two.
     let mut buffer = [0u8; 384];
     buffer[0] = R::SCHEMA;
     match postcard::to_slice(record, &mut buffer[1..]) {
@@ -65,9 +65,9 @@ fn decode_versioned<R: Record, H: DeserializeOwned>(bytes: &[u8], oldest: u8) ->
             .map(|(record, _)| record)
             .map_err(|error| unreadable(error.to_string())),
         Some((schema, _)) => {
-            Err(unreadable(format!("schema version {schema}, this version reads {}", R::SCHEMA)))
+            Err(unreadable(format!("schema version {schema}; this program reads {}", R::SCHEMA)))
         }
-        None => Err(unreadable("it is empty".to_owned())),
+        None => Err(unreadable("the record is empty".to_owned())),
     }
 }
 
@@ -118,7 +118,7 @@ mod tests {
         let mut bytes = encode(&Note { head: 1, text: String::new() }).to_vec();
         bytes[0] = 4;
         let error = decode::<Note>(&bytes).unwrap_err().to_string();
-        assert_eq!(error, "note record is not readable: schema version 4, this version reads 3");
+        assert_eq!(error, "note record is not readable: schema version 4; this program reads 3");
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
-//! The engine's tree, closed to readers after a write failed.
+//! The engine's tree, closed to readers after a failed write.
 //!
-//! The engine applies a batch in memory before the batch is on the disk. When writing fails, the memory holds changes
-//! that were refused. Invariant: from the moment a write failed, no read returns anything; it fails instead.
+//! The engine applies a batch in memory before it is synced. After a failed write the memory holds changes that were
+//! refused. Invariant: from then on every read fails.
 //!
 //! Not here: writing, which only the writer thread does (see `commit`).
 
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sled::IVec;
 
-/// Why a read was refused: a write failed before.
+/// A read was refused because an earlier write failed.
 #[derive(Debug)]
 struct WriteFailed;
 
@@ -24,12 +24,12 @@ impl std::fmt::Display for WriteFailed {
 
 impl std::error::Error for WriteFailed {}
 
-/// Whether an engine's error only says that a write failed before.
+/// Returns true when an engine's error only reports an earlier failed write.
 pub(crate) fn is_write_failed(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<WriteFailed>())
 }
 
-/// Says that a write failed. Shared by the writer and all trees.
+/// Set when a write fails. Shared by the writer and all trees.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FailFlag(Arc<AtomicBool>);
 
@@ -64,7 +64,7 @@ impl Tree {
     pub(crate) fn get(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
         self.failed.check()?;
         let value = self.inner.get(key)?;
-        // Once more: the value may be of a batch whose write failed meanwhile.
+        // Checked again: the value may belong to a batch whose write failed meanwhile.
         self.failed.check()?;
         Ok(value)
     }
@@ -85,12 +85,12 @@ impl Tree {
         self.entries(self.inner.scan_prefix(prefix))
     }
 
-    /// Whether a write failed.
+    /// Returns true after a failed write.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.is_raised()
     }
 
-    /// What the writer writes to.
+    /// The tree that the writer writes to.
     #[cfg(test)]
     pub(crate) fn engine(&self) -> &sled::Tree {
         &self.inner
@@ -101,7 +101,7 @@ impl Tree {
     }
 }
 
-/// Entries in the order of their keys.
+/// Entries in key order.
 pub(crate) struct Entries {
     inner: sled::Iter,
     failed: FailFlag,

@@ -1,7 +1,7 @@
-//! What a change works on: the database with the batch that is being gathered laid over it.
+//! The view of a running change: the database overlaid with the batch being gathered.
 //!
-//! Only the writer thread has one, and only it writes the tree, so what a change reads cannot move under it. The
-//! writes of the change that is running can be undone without those of the changes before it.
+//! Only the writer thread has one, and only that thread writes the tree, so the data a change reads cannot move. The
+//! writes of the running change can be rolled back without those of the changes before it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -19,26 +19,26 @@ use crate::types::UserId;
 /// `None` in the overlay is a removal.
 type Overlay = BTreeMap<IVec, Option<IVec>>;
 
-/// A room's newest message: its number and who sent it.
+/// A room's newest message: number and sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Newest {
     pub(crate) seq: u64,
     pub(crate) sender: UserId,
 }
 
-/// Rooms whose newest message is kept; 24 bytes each.
+/// Rooms whose newest message is cached; 24 bytes each.
 const NEWEST_MAX: usize = 16_384;
 
-/// Values that were read lately, as the tree has them: a look-up here costs a tenth of one there, and changes read the
-/// same few records again and again (a room and its members, a wallet, a sequence). Two generations: when the young one
-/// is full it becomes the old one, and what was not read since goes.
+/// Cached values as the tree holds them. A look-up here costs a tenth of one in the tree, and changes read the same
+/// few records again and again (a room and its members, a wallet, a sequence). There are two generations: a full
+/// young one becomes the old one, and values not read since are dropped.
 #[derive(Default)]
 struct Recent {
     young: HashMap<IVec, IVec>,
     old: HashMap<IVec, IVec>,
 }
 
-/// Values of one generation, and the longest of them in bytes: 16 MiB in all at most.
+/// Values of one generation, and their maximum length in bytes: at most 16 MiB in all.
 const RECENT_MAX: usize = 8192;
 const RECENT_BYTES_MAX: usize = 1024;
 
@@ -54,7 +54,7 @@ impl Recent {
 
     fn read(&mut self, key: &[u8], value: &IVec) {
         if value.len() <= RECENT_BYTES_MAX {
-            // A copy: what the engine hands out may be a part of a larger buffer.
+            // A copy: the engine's value may be part of a larger buffer.
             self.add(IVec::from(key), IVec::from(&**value));
         }
     }
@@ -66,7 +66,7 @@ impl Recent {
         self.young.insert(key, value);
     }
 
-    /// What is about to be written, so that nothing here is older than the tree.
+    /// Updates the cache with a pending write, so it is never older than the tree.
     fn written(&mut self, key: &IVec, value: Option<&IVec>) {
         let was_old = self.old.remove(key).is_some();
         let known = was_old || self.young.contains_key(key);
@@ -82,24 +82,24 @@ pub(crate) struct Txn {
     tree: Tree,
     recent: RefCell<Recent>,
     overlay: Overlay,
-    /// What the running change found in the overlay under the keys it wrote, oldest first.
+    /// Previous overlay values of the keys that the running change wrote, oldest first.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
-    /// Newest messages of rooms that were written to lately; a scan finds the others.
+    /// Newest messages of recently written rooms; a scan finds the others.
     newest: HashMap<u64, Newest>,
-    /// Bytes of a record of the running change that is longer than any may be.
+    /// Bytes of a record of the running change that exceeds the limit.
     oversized: Option<usize>,
-    /// What was written since an export began, while one runs.
+    /// The writes since an export began, while one runs.
     capture: Option<Capture>,
 }
 
-/// What is written while an export reads the tree, so that the export can be of one moment.
+/// The writes during an export, which make the export consistent with one moment.
 #[derive(Default)]
 pub(crate) struct Capture {
     writes: Overlay,
     bytes: usize,
 }
 
-/// Bytes of keys and values that are captured; an export during which more is written fails.
+/// Bytes of captured keys and values; an export during which more is written fails.
 const CAPTURE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 impl Capture {
@@ -114,7 +114,7 @@ impl Capture {
         }
     }
 
-    /// The last writes by key, `None` for a removal; nothing when there were too many.
+    /// The last write of each key, `None` for a removal. Returns nothing when there were too many.
     pub(crate) fn into_writes(self) -> Option<impl Iterator<Item = (IVec, Option<IVec>)>> {
         (self.bytes <= CAPTURE_BYTES_MAX).then(|| self.writes.into_iter())
     }
@@ -165,7 +165,7 @@ impl Txn {
         self.write(key, None);
     }
 
-    /// The first `limit` entries whose key begins with `prefix`, in the order of their keys.
+    /// The first `limit` entries whose key starts with `prefix`, in key order.
     pub(crate) fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(IVec, IVec)>, StoreError> {
         let range = (Bound::Included(prefix), Bound::Unbounded);
         let mut pending =
@@ -181,7 +181,7 @@ impl Txn {
             };
             if take_pending {
                 let Some((key, value)) = pending.next() else { break };
-                // The overlay speaks for a key that is in both.
+                // The overlay wins for a key that is in both.
                 if stored.peek().is_some_and(|entry| entry.as_ref().is_ok_and(|(stored, _)| stored == key)) {
                     stored.next();
                 }
@@ -195,7 +195,7 @@ impl Txn {
         Ok(found)
     }
 
-    /// Begins to capture what is written. False when another export does already.
+    /// Starts to capture writes. False when another export already does.
     pub(crate) fn capture(&mut self) -> bool {
         let free = self.capture.is_none();
         if free {
@@ -204,14 +204,14 @@ impl Txn {
         free
     }
 
-    /// Ends the capture and returns what was written, up to the batch before the one that is being gathered.
+    /// Ends the capture and returns the writes, up to the batch before the one being gathered.
     pub(crate) fn captured(&mut self) -> Option<Capture> {
         self.capture.take()
     }
 
-    /// The last key that begins with `prefix`.
+    /// The last key that starts with `prefix`.
     pub(crate) fn last_key(&self, prefix: &[u8]) -> Result<Option<IVec>, StoreError> {
-        // Keys after the prefix's own; all prefixes end in a number that is not the largest.
+        // The first key after the prefix; all prefixes end in a number below the largest.
         let mut end = prefix.to_vec();
         while end.last() == Some(&u8::MAX) {
             end.pop();
@@ -233,7 +233,7 @@ impl Txn {
         Ok(pending.map(|(key, _)| key.clone()).max(stored))
     }
 
-    /// How many entries have a key from `first` to `last`, both included.
+    /// Counts the entries with a key from `first` to `last`, both included.
     pub(crate) fn count_between(&self, first: &[u8], last: &[u8]) -> Result<u64, StoreError> {
         if first > last {
             return Ok(0);
@@ -241,7 +241,7 @@ impl Txn {
         let range = (Bound::Included(first), Bound::Included(last));
         let mut count = 0;
         for key in self.tree.range::<&[u8], _>((Bound::Included(first), Bound::Included(last))).keys() {
-            // The overlay speaks for a key that is in both.
+            // The overlay wins for a key that is in both.
             count += u64::from(!self.overlay.contains_key(&key.map_err(error::read)?));
         }
         let pending = self.overlay.range::<[u8], _>(range).filter(|(_, value)| value.is_some()).count();
@@ -263,17 +263,17 @@ impl Txn {
         Ok(last + 1)
     }
 
-    /// What [`Txn::next`] would give, without taking it.
+    /// The number [`Txn::next`] would return, without taking it.
     pub(crate) fn peek_next(&self, sequence: &'static [u8]) -> Result<u64, StoreError> {
         Ok(1 + self.get(sequence)?.map_or(Ok(0), |bytes| decode_u64("sequence", &bytes))?)
     }
 
-    /// The newest message of a room, when it is known without a look.
+    /// The newest message of a room, if cached.
     pub(crate) fn newest(&self, room: u64) -> Option<Newest> {
         self.newest.get(&room).copied()
     }
 
-    /// Notes the newest message of a room. Numbers only grow, and an undone change forgets all of them.
+    /// Caches the newest message of a room. Numbers only grow, and a rollback clears the cache.
     pub(crate) fn note_newest(&mut self, room: u64, newest: Newest) {
         if self.newest.len() >= NEWEST_MAX {
             self.newest.clear();
@@ -281,17 +281,17 @@ impl Txn {
         self.newest.insert(room, newest);
     }
 
-    /// Bytes of a record that the running change made too long.
+    /// Bytes of a record of the running change that exceeds the limit.
     pub(crate) fn take_oversized(&mut self) -> Option<usize> {
         self.oversized.take()
     }
 
-    /// Keeps the writes of the change that ended.
+    /// Keeps the writes of the ended change.
     pub(crate) fn keep(&mut self) {
         self.undo.clear();
     }
 
-    /// Takes back the writes of the change that ended.
+    /// Rolls back the writes of the ended change.
     pub(crate) fn undo(&mut self) {
         self.newest.clear();
         while let Some((key, before)) = self.undo.pop() {
@@ -302,7 +302,7 @@ impl Txn {
         }
     }
 
-    /// Hands out everything that was written, and is empty afterwards; `None` when nothing was.
+    /// Returns everything written and clears it; `None` when nothing was written.
     pub(crate) fn take_batch(&mut self) -> Option<Batch> {
         if self.overlay.is_empty() {
             return None;
@@ -418,11 +418,11 @@ mod tests {
         txn.keep();
         write(&mut txn);
         assert_eq!(read(&txn, "a").as_deref(), Some("second"));
-        // An undone change leaves nothing here either.
+        // A rollback leaves nothing here, either.
         txn.put("a".into(), "undone".into());
         txn.undo();
         assert_eq!(read(&txn, "a").as_deref(), Some("second"));
-        // Removed, made again, and longer than what is kept.
+        // Removed, created again, and longer than what is cached.
         txn.delete("a".into());
         txn.keep();
         write(&mut txn);
@@ -433,7 +433,7 @@ mod tests {
             write(&mut txn);
             assert_eq!(read(&txn, "a"), Some(value));
         }
-        // Keys of an older generation stay true, and the number of values is bounded.
+        // Keys of an older generation stay correct, and the number of values is bounded.
         assert_eq!(read(&txn, "b").as_deref(), Some("stored"));
         for number in 0..RECENT_MAX as u64 * 3 {
             txn.put(number.to_be_bytes().as_slice().into(), "x".into());

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Sled {
                 return Ok(GuardOutcome::Waiting { retry_at: guard.open_at });
             }
             guard.guesses = guard.guesses.saturating_add(1);
-            // The last free guess is the first that is followed by a wait.
+            // The last free guess is the first one followed by a wait.
             let wait = match guard.guesses.checked_sub(rules.free.max(1)) {
                 None => Duration::ZERO,
                 Some(beyond) => {
@@ -150,11 +150,11 @@ impl Record for PasswordRecord {
 
 #[derive(Default, Serialize, Deserialize)]
 struct GuardRecord {
-    /// Guesses since the guard was made.
+    /// Guesses since the guard was created.
     guesses: u32,
-    /// From this instant on the next guess is looked at.
+    /// When the next guess may be compared.
     open_at: Timestamp,
-    /// From this instant on the guard is as if it had never been.
+    /// When the guard expires.
     forget_at: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 mod record;
 
@@ -71,8 +71,8 @@ impl Sled {
             Some(before) => self.tree.range(first..keys::session(user, before)),
             None => self.tree.range(first..=keys::session(user, SessionId(u64::MAX))),
         };
-        // Forwards, with the newest kept: going backwards looks for the engine's node anew at each step, and a user
-        // has few sessions more than anybody lists.
+        // Forwards, keeping the newest: going backwards makes the engine search its node at each step, and a user has
+        // only a few sessions more than a list shows.
         let mut newest = VecDeque::new();
         for entry in entries {
             let (key, value) = entry.map_err(error::read)?;
@@ -142,7 +142,7 @@ impl Sled {
     }
 }
 
-/// A session to be opened, with its user agent as the record names it.
+/// A session to open, with the record's reference to its user agent.
 pub(crate) struct SessionSeed {
     draft: SessionDraft,
     user_agent: AgentRef,
@@ -150,14 +150,14 @@ pub(crate) struct SessionSeed {
 }
 
 impl Sled {
-    /// Prepares what a change opens a session with.
+    /// Prepares a session for a change.
     pub(crate) fn session_seed(&self, draft: SessionDraft) -> SessionSeed {
         let user_agent = self.agents.name(&draft.user_agent);
         SessionSeed { draft, user_agent, agents: Arc::clone(&self.agents) }
     }
 }
 
-/// Opens a session within a change, and ends the oldest ones of the user beyond the draft's bound; says which. A new
+/// Opens a session within a change, and ends the user's oldest ones beyond the draft's limit; returns those. A new
 /// user has none.
 pub(crate) fn create(
     txn: &mut Txn,
@@ -168,7 +168,7 @@ pub(crate) fn create(
 ) -> Result<(Session, Vec<SessionId>), StoreError> {
     let SessionSeed { draft, user_agent, agents } = seed;
     let others_max = draft.per_user_max.max(1) - 1;
-    // A bound that was lowered is reached in steps of 64 a login, so that no login pays for all of it.
+    // A lowered limit is reached in steps of 64 per login, so no login pays for all of it.
     let existing = match new_user {
         true => Vec::new(),
         false => txn.scan(&keys::sessions(user), others_max.saturating_add(64))?,
@@ -195,7 +195,7 @@ pub(crate) fn create(
     Ok((record.with_ids(user, id, &agents), ended))
 }
 
-/// Whether a token that says `binding` is of the session that has the number now.
+/// Returns true when a token with this binding belongs to the session that now has the number.
 fn may_open(session: SessionId, key: u128, binding: Option<u64>, unbound_up_to: SessionId) -> bool {
     match binding {
         Some(binding) => binding == binding_of(key),
@@ -244,7 +244,7 @@ pub(crate) fn revoke_all(
     except: Option<SessionId>,
 ) -> Result<Vec<SessionId>, StoreError> {
     let mut ended = Vec::new();
-    // As many as the bound per user allows: every login keeps to it.
+    // The limit per user bounds this scan; every login enforces it.
     for (key, _) in txn.scan(&keys::sessions(user), usize::MAX)? {
         if except.is_none() || keys::session_id(&key) != except {
             ended.extend(keys::session_id(&key));

@@ -1,7 +1,7 @@
-//! What is kept under a phone number: the code that is on its way to it, and the accounts that log in with it.
+//! The record of a phone number: its pending code, and the accounts that log in with it.
 //!
-//! One record, because a login uses the code up and finds or makes the account, and the engine's work is per key.
-//! Codes for other purposes stand under names of their own, without accounts.
+//! It is one record because a login consumes the code and finds or creates the account, and the engine's work is per
+//! key. Codes for other purposes have names of their own, without accounts.
 
 use serde::{Deserialize, Serialize};
 use sled::IVec;
@@ -16,7 +16,7 @@ use crate::{StoreError, Timestamp, UserId};
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Contact {
     pub(crate) challenge: Option<Challenge>,
-    /// Group and account. Those of older versions have keys of their own, see [`keys::identity`].
+    /// Group and account. Accounts of older versions have keys of their own, see [`keys::identity`].
     accounts: Vec<(u32, UserId)>,
 }
 
@@ -25,7 +25,7 @@ impl Record for Contact {
     const SCHEMA: u8 = 2;
     const SCHEMA_OLDEST: u8 = 1;
 
-    /// Before accounts were kept beside the code.
+    /// The version before accounts were stored beside the code.
     fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
         Ok(Contact { challenge: Some(postcard::from_bytes(body)?), accounts: Vec::new() })
     }
@@ -36,7 +36,7 @@ impl Contact {
         Ok(txn.get_record(&keys::contact(name))?.unwrap_or_default())
     }
 
-    /// Beside the writer.
+    /// Reads beside the writer.
     pub(crate) fn read(tree: &crate::engine::sled::tree::Tree, name: &str) -> Result<Contact, StoreError> {
         let bytes = tree.get(keys::contact(name)).map_err(error::read)?;
         bytes.map_or_else(|| Ok(Contact::default()), |bytes| decode(&bytes))
@@ -51,7 +51,7 @@ impl Contact {
         }
     }
 
-    /// What becomes of the record when its code is due to go: an account stays.
+    /// The record after its code is purged; accounts stay.
     pub(crate) fn purge(mut self, due: impl Fn(&Challenge) -> bool) -> Purge {
         if !self.challenge.as_ref().is_some_and(due) {
             return Purge::Keep;
@@ -106,7 +106,7 @@ impl Challenge {
     }
 }
 
-/// What a guess came to. A right one is counted too, and does not use the code up by itself.
+/// The result of a guess. A right one is counted, too, and does not consume the code by itself.
 pub(crate) enum Guess {
     Right,
     Wrong { attempts_left: u32 },
@@ -115,8 +115,8 @@ pub(crate) enum Guess {
     Missing,
 }
 
-/// Counts a guess, then compares it in constant time. Gives what is kept under the number as well, with the guess in
-/// it; after a right one it is the caller's to put.
+/// Counts a guess, then compares it in constant time. Also returns the number's record including the guess; after a
+/// right guess the caller must store it.
 pub(crate) fn guess(
     txn: &mut Txn,
     number: &str,

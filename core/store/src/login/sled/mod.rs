@@ -1,4 +1,4 @@
-//! What several operations of login do inside a change of sled.
+//! Steps shared by several login operations inside a change of sled.
 
 pub(crate) mod contact;
 pub(crate) mod user;

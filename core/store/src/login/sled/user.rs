@@ -1,4 +1,4 @@
-//! The record of an account, and what several operations do with it inside a change.
+//! The record of an account, and the steps shared by several operations inside a change.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub(crate) struct UserRecord {
     pub(crate) superuser: bool,
 }
 
-/// Before accounts had names, mail addresses and flags.
+/// The version before accounts had names, mail addresses and flags.
 #[derive(Serialize, Deserialize)]
 struct UserRecord1 {
     active: bool,
@@ -89,10 +89,10 @@ pub(crate) fn find_by_identity(txn: &Txn, group: u32, number: &str) -> Result<Op
     }
 }
 
-/// Makes the account of an identity that has none. The caller stores the account and the identity.
+/// Creates the account of a new identity. The caller stores the account and the identity.
 ///
-/// The wished name follows from the identity and nobody may choose it, so it needs no entry of its own. While the
-/// wished name is taken, `-2`, `-3` and so on is added.
+/// The wished name is derived from the identity and nobody may choose it, so it needs no entry of its own. While the
+/// wished name is taken, `-2`, `-3` and so on is appended.
 pub(crate) fn create(
     txn: &mut Txn,
     number: &str,

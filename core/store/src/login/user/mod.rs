@@ -1,10 +1,11 @@
 //! User accounts: found by number and group, by id, or by name.
 //!
-//! An account made by a phone login is found by its identity, the pair (number, group), and never by its user name. An
-//! older version let anybody take the name `G0-0912...`; whoever did so neither gets nor blocks that number's account.
+//! An account created by a phone login is found by its identity, the pair (number, group), and never by its user
+//! name. An older version let anybody take the name `G0-0912...`; its holder neither gets nor blocks that number's
+//! account.
 //!
 //! Invariants: a user name belongs to one account, as long as nobody registers names of the form `G<group>-<number>`;
-//! an identity leads to one account; disabling an account ends its sessions in the same change.
+//! an identity belongs to one account; disabling an account ends its sessions in the same change.
 
 pub(crate) mod sled;
 
@@ -14,10 +15,10 @@ use crate::{Store, StoreError, Timestamp, UserId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub id: UserId,
-    /// An account that is not active can neither log in nor use its sessions.
+    /// An inactive account can neither log in nor use its sessions.
     pub active: bool,
     pub username: String,
-    /// Canonical phone number; empty when the account was made without one.
+    /// Canonical phone number; empty for an account without one.
     pub number: String,
     pub group: u32,
     pub created_at: Timestamp,
@@ -25,9 +26,9 @@ pub struct User {
     pub first_name: String,
     pub last_name: String,
     pub email: String,
-    /// May use the routes for operators.
+    /// May use the operator routes.
     pub staff: bool,
-    /// May do everything.
+    /// Has all rights.
     pub superuser: bool,
 }
 
@@ -36,7 +37,7 @@ pub struct User {
 pub struct UserDraft {
     pub username: String,
     pub email: String,
-    /// What is kept of the password.
+    /// Hash of the password.
     pub password_hash: String,
     pub staff: bool,
     pub superuser: bool,
@@ -49,7 +50,7 @@ pub enum UserMade {
     NameTaken,
 }
 
-/// What changes of a user; the rest stays.
+/// Changed fields of a user; the others stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserChange {
     pub first_name: Option<String>,
@@ -65,8 +66,8 @@ impl Store {
         on_engine!(self, read user_get(id))
     }
 
-    /// The account that holds a user name, which is compared byte by byte. One that a login made under the name it
-    /// wished is not found: that name follows from number and group, by which [`Store::user_by_identity`] finds it.
+    /// The account that holds a user name, compared byte by byte. An account created by a login under its wished name
+    /// is not found here: that name is derived from number and group; use [`Store::user_by_identity`].
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Store {
         on_engine!(self, read user_by_identity(group, number))
     }
 
-    /// Accounts by their numbers, at most `limit`; with `after`, those with a greater number.
+    /// Accounts in order of their numbers, at most `limit`; with `after`, those with a greater number.
     ///
     /// # Errors
     ///
@@ -93,29 +94,29 @@ impl Store {
         on_engine!(self, read users_list(after, limit))
     }
 
-    /// Makes an account with a password, unless the name is taken.
+    /// Creates an account with a password, unless the name is taken.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn user_register(&self, draft: UserDraft) -> Result<UserMade, StoreError> {
         on_engine!(self, user_register(draft).await)
     }
 
-    /// Changes what a user tells of themselves; the user as it is then, or nothing when there is none.
+    /// Changes a user's own fields. Returns the changed user, or nothing when there is none.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn user_update(&self, id: UserId, change: UserChange) -> Result<Option<User>, StoreError> {
         on_engine!(self, user_update(id, change).await)
     }
 
-    /// Gives an account rights or takes them; the user as it is then, or nothing when there is none.
+    /// Sets an account's rights. Returns the changed user, or nothing when there is none.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn user_set_rights(
         &self,
         id: UserId,
@@ -125,11 +126,11 @@ impl Store {
         on_engine!(self, user_set_rights(id, staff, superuser).await)
     }
 
-    /// Switches an account on or off; off ends all its sessions. False when there is no such account.
+    /// Enables or disables an account; disabling ends all its sessions. False when there is no such account.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn user_set_active(&self, id: UserId, active: bool) -> Result<bool, StoreError> {
         on_engine!(self, user_set_active(id, active).await)
     }

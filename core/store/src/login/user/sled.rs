@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use crate::engine::sled::record::{decode, decode_u64};
 use crate::engine::sled::{Sled, error, keys};

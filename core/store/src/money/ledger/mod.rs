@@ -1,18 +1,18 @@
-//! The ledger: double entry in whole rial, appended to and never changed.
+//! The ledger: double entry in whole rial, append-only.
 //!
-//! A posting moves money between accounts and sums to zero. It has a unique key (`payment:7`), so that what it
-//! stands for happens at most once. Each posting carries the hash of the one before it, and each of its entries
-//! the account's balance after it and the number of the posting that moved the account before: the history of an
-//! account is a list that is walked backwards, without an index of its own. Balances are kept beside the postings
-//! and are provable from them: [`Store::ledger_verify`] recomputes everything and names the first difference.
+//! A posting moves money between accounts and sums to zero. It has a unique key (`payment:7`), so each event is
+//! posted at most once. Each posting carries the hash of the one before it. Each of its entries carries the account's
+//! balance after it and the number of the account's previous posting, so an account's history is a linked list,
+//! walked backwards without an index. Balances are stored beside the postings and can be recomputed from them:
+//! [`Store::ledger_verify`] recomputes everything and names the first difference.
 //!
-//! Postings are kept in blocks of [`BLOCK_POSTINGS`], because the engine's work is per key and not per byte: the
-//! number of the first one, then each posting's length (u32, big-endian) and its record. A posting with a key of
-//! its own is from a version before blocks and read where it is.
+//! Postings are stored in blocks of [`BLOCK_POSTINGS`], because the engine's work is per key and not per byte: the
+//! number of the first one, then each posting's length (u32, big-endian) and its record. A posting with its own key
+//! comes from a version before blocks and is read in place.
 //!
-//! Invariants: a user's wallet and held money are never negative; arithmetic that would overflow refuses the
-//! posting; a refused posting writes nothing. Posting is a part of larger changes (see `payment` and `spend`), so
-//! that a state and the money it stands for change together or not at all.
+//! Invariants: a user's wallet and held money are never negative. Arithmetic that would overflow refuses the posting.
+//! A refused posting writes nothing. Posting is part of larger changes (see `payment` and `spend`), so a state and
+//! its money change together or not at all.
 
 pub(crate) mod sled;
 
@@ -23,16 +23,16 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
-/// Where money is.
+/// An account of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Account {
-    /// What a user can spend. Never negative.
+    /// Money a user can spend. Never negative.
     Wallet(UserId),
-    /// What is set aside of a user's money until it is captured or voided. Never negative.
+    /// A user's money set aside until it is captured or voided. Never negative.
     Held(UserId),
-    /// What the shop earned.
+    /// Earnings of the shop.
     Merchant,
-    /// What a gateway took from payers and owes to the shop, counted downwards: the other side of every payment.
+    /// What a gateway took from payers and owes to the shop, as a negative balance: the other side of every payment.
     Gateway(String),
 }
 
@@ -53,9 +53,9 @@ pub struct Entry {
     pub account: Account,
     /// Positive: to the account. Never 0.
     pub amount: i64,
-    /// The account's balance with this entry.
+    /// The account's balance after this entry.
     pub balance: i64,
-    /// The posting that moved the account before; 0 when this is the first.
+    /// The account's previous posting; 0 for the first.
     pub previous: u64,
 }
 
@@ -64,11 +64,11 @@ pub struct Entry {
 pub struct Posting {
     /// From 1, without a gap.
     pub number: u64,
-    /// What it stands for: `payment:7`, `spend:3`. Unique.
+    /// What it books: `payment:7`, `spend:3`. Unique.
     pub key: String,
     pub at: Timestamp,
     pub entries: Vec<Entry>,
-    /// The hash of the posting before it; zeros for the first.
+    /// The hash of the previous posting; zeros for the first.
     pub previous_hash: [u8; 32],
     /// BLAKE3 over everything above.
     pub hash: [u8; 32],
@@ -77,39 +77,39 @@ pub struct Posting {
 /// A line of a user's wallet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WalletEntry {
-    /// The posting's number, which also names the line.
+    /// The posting's number, which also identifies the line.
     pub number: u64,
     pub key: String,
     pub at: Timestamp,
-    /// Rial; negative when it went out.
+    /// Rial; negative for outgoing money.
     pub amount: i64,
-    /// Rial, with this line.
+    /// Rial, after this line.
     pub balance: i64,
 }
 
-/// What a user has, in rial.
+/// A user's balance in rial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WalletBalance {
     pub available: u64,
     pub held: u64,
 }
 
-/// What a whole check of the ledger found.
+/// The result of a full ledger check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerReport {
     pub postings: u64,
     pub accounts: u64,
     pub payments: u64,
-    /// What all users together have, held money included, in rial.
+    /// Balance of all users together, held money included, in rial.
     pub users_total: i64,
-    /// The hash of the last posting: keep it elsewhere, and a later check can show that nothing before it changed.
+    /// The hash of the last posting. Keep it elsewhere, and a later check can prove that nothing before it changed.
     pub head: [u8; 32],
-    /// The first thing that is not as the rest says it must be.
+    /// The first inconsistency.
     pub difference: Option<String>,
 }
 
 impl Store {
-    /// What a user has: two look-ups, however long the history.
+    /// A user's balance: two look-ups, whatever the length of the history.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Store {
         on_engine!(self, read wallet_balance(user))
     }
 
-    /// An account's balance in rial; 0 for one that was never used.
+    /// An account's balance in rial; 0 for an unused one.
     ///
     /// # Errors
     ///
@@ -127,8 +127,8 @@ impl Store {
         on_engine!(self, read account_balance(account))
     }
 
-    /// The lines of a user's wallet, newest first, at most `limit`; with `from`, those from this posting on
-    /// backwards. A `from` that never moved this wallet gives none.
+    /// The lines of a user's wallet, newest first, at most `limit`; with `from`, backwards from this posting. A
+    /// `from` that never moved this wallet returns none.
     ///
     /// # Errors
     ///
@@ -151,12 +151,11 @@ impl Store {
         on_engine!(self, read posting_by_key(key))
     }
 
-    /// Makes one posting from the merchant to a user's wallet, for measuring the ledger alone; false when the key
-    /// was used before.
+    /// Posts from the merchant to a user's wallet, for measuring the ledger alone; false when the key is a duplicate.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn ledger_probe(
         &self,
         key: String,
@@ -167,13 +166,12 @@ impl Store {
         on_engine!(self, ledger_probe(key, user, amount, at).await)
     }
 
-    /// Recomputes the whole ledger and compares it with everything that is kept beside it: the chain of hashes,
-    /// the balance of each account, the keys, the payments and the spends. Reads everything; meant for a store
-    /// that nothing else writes to meanwhile.
+    /// Recomputes the whole ledger and compares it with all derived data: the hash chain, the balance of each
+    /// account, the keys, the payments and the spends. Reads everything; use it on a store without concurrent writes.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Read`]. What cannot be understood is the report's difference.
+    /// [`StoreError::Read`]. An unreadable record is reported as the difference.
     pub async fn ledger_verify(&self) -> Result<LedgerReport, StoreError> {
         on_engine!(self, read ledger_verify())
     }

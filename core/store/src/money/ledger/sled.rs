@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 mod verify;
 
@@ -13,7 +13,7 @@ use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::{PaymentId, SpendId, StoreError, Timestamp, UserId};
 
-/// Postings under one key: some kilobytes, which a lone posting has to write again.
+/// Postings under one key: some kilobytes, rewritten by each lone posting.
 const BLOCK_POSTINGS: u64 = 16;
 
 impl Account {
@@ -40,7 +40,7 @@ impl Record for Posting {
 }
 
 impl Posting {
-    /// Rial that it moved to an account; negative when it took them.
+    /// Rial moved to an account; negative when taken from it.
     fn moved(&self, account: &Account) -> i64 {
         let own = self.entries.iter().find(|entry| entry.account == *account);
         own.map_or(0, |entry| entry.amount)
@@ -77,24 +77,25 @@ impl Record for Head {
     const SCHEMA: u8 = 1;
 }
 
-/// What became of a posting.
+/// The result of a posting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Posted {
-    /// The balance of the first leg's account follows.
+    /// Posted; `balance` is that of the first leg's account.
     Done { balance: i64 },
-    /// A posting with this key was made before; nothing was done.
+    /// A posting with this key exists; nothing was done.
     Before,
-    /// An account that may not be negative would be; it has this much. Nothing was done.
+    /// An account that may not be negative would be; it holds this much. Nothing was done.
     Overdraft { available: u64 },
-    /// A balance would leave 64 bits. Nothing was done.
+    /// A balance would overflow 64 bits. Nothing was done.
     TooLarge,
 }
 
-/// Makes a posting within a change, once per key.
+/// Posts within a change, once per key.
 ///
 /// # Panics
 ///
-/// When the legs do not sum to zero, name an account twice or move nothing: a defect, which undoes the change.
+/// When the legs do not sum to zero, name an account twice or move nothing. This is a defect; the change is rolled
+/// back.
 pub(crate) fn post(
     txn: &mut Txn,
     key: String,
@@ -127,7 +128,7 @@ pub(crate) fn post(
         entries.push(Entry { account: account.clone(), amount: *amount, balance, previous: record.last });
     }
 
-    // Nothing was written so far; from here on nothing is refused.
+    // Nothing is written so far; from here on nothing is refused.
     for entry in &entries {
         let record = AccountRecord { balance: entry.balance, last: number };
         txn.put_record(keys::account(&entry.account.bytes()), &record);
@@ -164,7 +165,7 @@ fn block_append(txn: &mut Txn, posting: &Posting) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The records of a block with the numbers of their places.
+/// The records of a block with their posting numbers.
 pub(crate) fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), StoreError>> {
     let first = block.split_first_chunk::<8>();
     let (mut number, mut rest) = first.map_or((0, block), |(first, rest)| (u64::from_be_bytes(*first), rest));
@@ -177,7 +178,7 @@ pub(crate) fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &
             .and_then(|(length, rest)| rest.split_at_checked(u32::from_be_bytes(*length) as usize));
         let Some((record, after)) = record else {
             rest = &[];
-            let reason = format!("it ends within posting {number}");
+            let reason = format!("it is truncated in posting {number}");
             return Some(Err(StoreError::Record { kind: "posting block", reason }));
         };
         let place = number;
@@ -186,11 +187,11 @@ pub(crate) fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &
     })
 }
 
-/// An amount as a leg; amounts are checked when they come in.
+/// An amount as a leg; amounts are validated on input.
 ///
 /// # Panics
 ///
-/// Beyond 63 bits: a defect, because no amount of that size is accepted.
+/// Beyond 63 bits: a defect, because no such amount is accepted.
 pub(crate) fn signed(amount: u64) -> i64 {
     i64::try_from(amount).expect("amounts were checked to fit")
 }

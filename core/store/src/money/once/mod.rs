@@ -1,8 +1,8 @@
-//! Idempotency keys: a request that is repeated with its key is carried out once.
+//! Idempotency keys: a repeated request with the same key takes effect once.
 //!
-//! A record leads from a user's key to what the request made, and is written in the very change that makes it. So
-//! there is no moment at which a key is taken and its outcome is not known: a crash leaves both or neither. Not
-//! here: which requests have keys, what a key covers, and how an answer is made again (`chelseru-domain`).
+//! A record maps a user's key to what the request created. It is written in the change that creates it, so a key
+//! never exists without its outcome: a crash leaves both or neither. Not here: which requests have keys, what a key
+//! covers, and how an answer is repeated (`chelseru-domain`).
 
 pub(crate) mod sled;
 
@@ -14,19 +14,18 @@ use crate::{PurgeStep, Store, StoreError, Timestamp};
 pub struct Once {
     /// A hash of the kind of request and the client's key.
     pub key: [u8; 32],
-    /// A hash of the request itself: the same key with another request is refused.
+    /// A hash of the request itself; the same key with another request is refused.
     pub request: [u8; 32],
-    /// From here on the key may be used again.
+    /// When the key may be used again.
     pub keep_until: Timestamp,
 }
 
 impl Store {
-    /// Walks on through the idempotency records, at most `limit` of them, and removes those that are kept no
-    /// longer.
+    /// Continues the walk over idempotency records, at most `limit` of them, and removes expired ones.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Read`], and those of every change; the next call then starts over.
+    /// [`StoreError::Read`], and any error of a change; the next call then starts over.
     pub async fn once_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
         on_engine!(self, once_purge(now, limit).await)
     }

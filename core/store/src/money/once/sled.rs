@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,11 +22,11 @@ impl Record for Kept {
     const SCHEMA: u8 = 1;
 }
 
-/// What a key leads to.
+/// What a key maps to.
 pub(crate) enum Subject {
     New,
     Known(u64),
-    /// Another request.
+    /// The key was used for another request.
     Other,
 }
 

@@ -1,11 +1,11 @@
-//! The outbox: what happened to payments and wallets, for whoever wants to be told.
+//! The outbox: events of payments and wallets, for webhook endpoints.
 //!
-//! An event is written in the same change as what it tells of, so that neither exists without the other. It waits
-//! as new until it was routed to the endpoints of that moment; from then on each endpoint has a delivery of it, which
-//! is pending (due at an instant), delivered, or dead. Invariants: an event is never changed; events are removed only
-//! by age and by number, the oldest first, whatever became of them; nothing is written while nobody listens.
+//! An event is written in the change it describes, so neither exists without the other. A new event waits until it is
+//! routed to the endpoints configured at that moment. From then on each endpoint has a delivery of it, which is
+//! pending (due at an instant), delivered, or dead. Invariants: an event never changes. Events are removed only by
+//! age and by number, oldest first, delivered or not. Nothing is written while no endpoint is configured.
 //!
-//! Not here: who listens, how an event is told and when it is tried again (`chelseru-domain::webhook`).
+//! Not here: endpoints, the form of a delivery, and its retries (`chelseru-domain::webhook`).
 
 pub(crate) mod sled;
 
@@ -15,7 +15,7 @@ use crate::engine::{Engine, on_engine};
 use crate::money::payment::{Currency, PayMode, PaymentState};
 use crate::{EventId, PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
 
-/// Something that happened to money.
+/// An event about money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub id: EventId,
@@ -23,19 +23,20 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// What happened, as it was then. Amounts and balances are rial.
+/// The event, with the values of that moment. Amounts and balances are rial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventBody {
     /// Paid, failed, cancelled or expired.
     PaymentEnded(PaymentFacts),
-    /// A part or all of it was given back.
+    /// Partly or fully refunded.
     PaymentRefunded { payment: PaymentFacts, amount: u64, number: u32 },
-    /// What a user may spend is another amount now: `amount` more, or less when negative. `posting` is the key of the
-    /// ledger's posting that moved it.
+    /// A user's balance changed by `amount`, which is negative for a decrease. `posting` is the key of the ledger's
+    /// posting.
     WalletChanged { user: UserId, amount: i64, balance: i64, posting: String },
-    /// Held money went to the merchant.
+    /// Held money was captured by the merchant.
     SpendCaptured { spend: SpendId, user: UserId, held: u64, captured: u64, order: String },
-    /// A gateway lists a payment as paid that is not credited here; without `payment` none of ours has this reference.
+    /// A gateway lists a payment as paid that is not credited here; without `payment`, none of ours has this
+    /// reference.
     PaymentUncredited {
         gateway: String,
         reference: String,
@@ -64,7 +65,7 @@ pub struct PaymentFacts {
 pub enum DeliveryState {
     Pending,
     Delivered,
-    /// Given up; replaying tries it again.
+    /// Given up; a replay tries it again.
     Dead,
 }
 
@@ -72,26 +73,26 @@ pub enum DeliveryState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     pub state: DeliveryState,
-    /// Tries so far, since it was routed or replayed.
+    /// Attempts since it was routed or replayed.
     pub attempts: u32,
-    /// When it is tried next while it is pending.
+    /// When a pending delivery is tried next.
     pub due_at: Timestamp,
-    /// Why the last try failed; empty when none did.
+    /// Why the last attempt failed; empty when none did.
     pub error: String,
 }
 
-/// What a try came to.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
     Delivered,
-    /// Tried again at this instant; given up without one.
+    /// Retried at this instant; given up when there is none.
     Failed {
         error: String,
         again_at: Option<Timestamp>,
     },
 }
 
-/// An event and what became of it at each endpoint, by name.
+/// An event and its delivery at each endpoint, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventReport {
     pub event: Event,
@@ -99,21 +100,21 @@ pub struct EventReport {
 }
 
 impl Store {
-    /// Whether events are written from now on. What was written stays.
+    /// Sets whether events are written from now on. Existing events stay.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn events_want(&self, wanted: bool) -> Result<(), StoreError> {
         on_engine!(self, events_want(wanted).await)
     }
 
-    /// Gives new events, at most `limit`, to the endpoints that `endpoints_of` names for them; says how many there
-    /// were. To be called by one task.
+    /// Routes at most `limit` new events to the endpoints that `endpoints_of` names; returns their number. Only one
+    /// task may call it.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn events_route(
         &self,
         limit: usize,
@@ -123,7 +124,7 @@ impl Store {
         on_engine!(self, events_route(limit, now, endpoints_of).await)
     }
 
-    /// The events that an endpoint should be told of by now, the longest overdue first, at most `limit`.
+    /// An endpoint's due events, longest overdue first, at most `limit`.
     ///
     /// # Errors
     ///
@@ -137,11 +138,11 @@ impl Store {
         on_engine!(self, read deliveries_due(endpoint, now, limit))
     }
 
-    /// Notes what tries came to.
+    /// Stores the results of attempts.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn deliveries_note(
         &self,
         endpoint: &str,
@@ -150,12 +151,12 @@ impl Store {
         on_engine!(self, deliveries_note(endpoint, attempts).await)
     }
 
-    /// Sends an event again, to one endpoint or to all that it was routed to; says to how many. An endpoint that it
-    /// was never routed to is told as well when it is named.
+    /// Queues an event again, for one endpoint or for all it was routed to; returns how many. A named endpoint is
+    /// included even if the event was never routed to it.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn event_replay(
         &self,
         id: EventId,
@@ -165,11 +166,11 @@ impl Store {
         on_engine!(self, event_replay(id, endpoint, now).await)
     }
 
-    /// Sends dead events again, of one endpoint or of all, at most `limit`; says how many.
+    /// Queues dead events again, of one endpoint or of all, at most `limit`; returns how many.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn events_replay_dead(
         &self,
         endpoint: Option<String>,
@@ -179,8 +180,8 @@ impl Store {
         on_engine!(self, events_replay_dead(endpoint, limit, now).await)
     }
 
-    /// Events with their deliveries, newest first, at most `limit`, those before `before`; only those with a dead
-    /// delivery, if asked.
+    /// Events with their deliveries, newest first, before `before`, at most `limit`; optionally only those with a
+    /// dead delivery.
     ///
     /// # Errors
     ///
@@ -194,7 +195,7 @@ impl Store {
         on_engine!(self, read events_list(before, dead, limit))
     }
 
-    /// How many deliveries are dead, counted up to `limit`.
+    /// Counts dead deliveries up to `limit`.
     ///
     /// # Errors
     ///
@@ -203,12 +204,12 @@ impl Store {
         on_engine!(self, read deliveries_dead(limit))
     }
 
-    /// Removes events from before `since`, and the oldest beyond `keep`, at most `limit`; says how many, and how many
-    /// of them somebody had not been told of.
+    /// Removes events older than `since`, and the oldest beyond `keep`, at most `limit`. Returns how many, and how
+    /// many of them had undelivered deliveries.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn events_purge(
         &self,
         since: Timestamp,

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use std::ops::Bound;
 
@@ -17,7 +17,7 @@ impl Record for Event {
 }
 
 impl EventBody {
-    /// Every kind there is, as configurations and receivers name them.
+    /// Every event kind, as used in configurations and by receivers.
     pub const KINDS: [&'static str; 9] = [
         "payment.paid",
         "payment.failed",
@@ -97,7 +97,7 @@ impl Record for Delivery {
     const SCHEMA: u8 = 1;
 }
 
-/// Writes an event down, if anybody listens.
+/// Writes an event, if events are wanted.
 pub(crate) fn emit(txn: &mut Txn, at: Timestamp, body: EventBody) -> Result<(), StoreError> {
     if txn.get(keys::EVENTS_WANTED)?.is_none() {
         return Ok(());
@@ -273,7 +273,7 @@ impl Sled {
         for entry in range.rev() {
             let (key, _) = entry.map_err(error::read)?;
             let Some((id, _)) = keys::delivery_parts(&key) else { continue };
-            // Several endpoints of one event stand side by side.
+            // An event's endpoints are adjacent.
             if reports.last().is_some_and(|report| report.event.id == id) {
                 continue;
             }
@@ -353,7 +353,7 @@ impl Sled {
     }
 }
 
-/// Makes a delivery due now, as if it had never been tried.
+/// Makes a delivery due now, with its attempts reset.
 fn schedule(txn: &mut Txn, id: EventId, endpoint: &str, now: Timestamp) -> Result<(), StoreError> {
     let key = keys::delivery(id, endpoint);
     let error = match txn.get_record::<Delivery>(&key)? {

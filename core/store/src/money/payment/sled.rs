@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ impl Record for Payment {
     const SCHEMA_OLDEST: u8 = 1;
 
     fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        // The first shape kept one claim, and had none of the last four fields.
+        // The first version stored one claim, and had none of the last four fields.
         #[derive(Deserialize)]
         struct First {
             id: PaymentId,
@@ -328,7 +328,7 @@ impl Sled {
     pub(crate) fn payments_open_gateways(&self) -> Result<Vec<String>, StoreError> {
         let mut names: Vec<String> = Vec::new();
         let mut from = b"$g".to_vec();
-        // One look per gateway, however many payments each has.
+        // One look-up per gateway, however many payments each has.
         while let Some(entry) = self.tree.range::<&[u8], _>(from.as_slice()..b"$h".as_slice()).next() {
             let (key, _) = entry.map_err(error::read)?;
             let name = key[2..].split(|byte| *byte == 0).next().unwrap_or_default();
@@ -435,7 +435,7 @@ fn settle(
     match post(txn, payment_key(id), &legs, now)? {
         Posted::Done { .. } => {}
         Posted::TooLarge => {
-            // Left pending: the money is the gateway's to keep or give back, and a person has to look.
+            // Left pending: the gateway may keep or return the money, and a person has to look.
             txn.delete(keys::receipt(&payment.gateway, &receipt.number));
             return Ok(PaymentSettled::TooLarge);
         }
@@ -456,7 +456,7 @@ fn settle(
     Ok(PaymentSettled::Now(payment))
 }
 
-/// Brings a payment to its end and takes it out of everything that open ones are in.
+/// Ends a payment and removes it from every index of open ones.
 fn end(
     txn: &mut Txn,
     payment: &mut Payment,
@@ -468,7 +468,7 @@ fn end(
     reason.clone_into(&mut payment.reason);
     payment.ended_at = Some(now);
     if !payment.order.is_empty() {
-        // A payment that is paid late finds another one open for its order, perhaps.
+        // A payment that is paid late may find another open payment for its order.
         let order = keys::order(payment.user, &payment.order);
         if txn.get(&order)?.is_some_and(|bytes| *bytes == *encode_u64(payment.id.0)) {
             txn.delete(order);

@@ -1,4 +1,4 @@
-//! Refunds: parts of a payment, or all of it, that are given back.
+//! Refunds: parts of a payment, or all of it, returned.
 
 pub(crate) mod sled;
 
@@ -12,21 +12,21 @@ use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
 /// Where refunded money goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefundTo {
-    /// Back to the payer by the gateway, which the operator has done or sees to.
+    /// To the payer through the gateway; the operator has done it or will.
     Gateway,
     /// To the payer's wallet.
     Wallet,
-    /// Back to the payer by the gateway, which is asked to: see [`crate::Reversal`]. The whole payment only.
+    /// To the payer through the gateway, which is asked to reverse (see [`crate::Reversal`]). The whole payment only.
     Reverse,
 }
 
 #[derive(Debug, Clone)]
 pub struct RefundDraft {
     pub payment: PaymentId,
-    /// Rial, at least 1; `None` for all that is left.
+    /// Rial, at least 1; `None` for everything left.
     pub amount: Option<u64>,
     pub to: RefundTo,
-    /// Who ordered it.
+    /// The staff user who ordered it.
     pub by: UserId,
     pub note: String,
     pub now: Timestamp,
@@ -50,17 +50,17 @@ pub enum PaymentRefunded {
     Done(Payment, Refund),
     Repeated(Payment, Refund),
     KeyReused,
-    /// Only what is paid can be given back. As it is now.
+    /// Only a paid payment can be refunded. As it is now.
     NotPaid(Payment),
-    /// No more than this is left of what was paid.
+    /// Only this much is left of what was paid.
     TooMuch {
         left: u64,
     },
-    /// The payer's wallet does not have it any more.
+    /// The payer's wallet no longer holds it.
     Overdraft {
         available: u64,
     },
-    /// What charged the wallet cannot be refunded to it.
+    /// This payment was credited to the wallet; refund it with `to=gateway`.
     InWallet,
     /// A gateway reverses a payment as a whole or not at all.
     NotWhole,
@@ -69,16 +69,16 @@ pub enum PaymentRefunded {
 }
 
 impl Store {
-    /// Gives back a part or all of what was paid. The last part makes it Refunded.
+    /// Refunds a part or all of a payment. The last part makes it Refunded.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn payment_refund(&self, draft: RefundDraft) -> Result<PaymentRefunded, StoreError> {
         on_engine!(self, payment_refund(draft).await)
     }
 
-    /// The parts of a payment that were given back, in their order.
+    /// The refunds of a payment, in order.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! Reversals: refunds that the payment's own gateway is asked to carry out.
+//! Reversals: refunds that the payment's own gateway carries out.
 //!
-//! The refund is booked first; then the gateway is asked until it gives a clear answer. A reversal moves
-//! Open -> Done | Refused, never back, and an open one is in the index of open ones, so that a process that starts anew
-//! goes on asking. One for each payment, because gateways reverse a payment as a whole. A refusal leaves the refund
-//! booked: the payer is owed the money, by another way. Not here: what to ask and what an answer means.
+//! The refund is booked first; then the gateway is asked until it answers clearly. A reversal moves Open -> Done |
+//! Refused, never back. Open ones are indexed, so a restarted process continues to ask. A payment has at most one,
+//! because gateways reverse a payment as a whole. A refusal keeps the refund booked: the payer is owed the money in
+//! another way. Not here: what to ask and what an answer means.
 
 pub(crate) mod sled;
 
@@ -15,14 +15,14 @@ use crate::{PaymentId, Store, StoreError, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reversal {
     pub payment: PaymentId,
-    /// Who carried the payment.
+    /// The gateway of the payment.
     pub gateway: String,
     pub state: ReversalState,
     /// How often the gateway was asked.
     pub asked: u32,
-    /// After some question nobody knew whether it was carried out: only a clear answer ends it.
+    /// The outcome of some question was unknown: only a clear answer ends the reversal.
     pub doubtful: bool,
-    /// When to ask (again), while it is open.
+    /// When to ask next, while it is open.
     pub ask_at: Timestamp,
     pub ordered_at: Timestamp,
     pub updated_at: Timestamp,
@@ -36,7 +36,7 @@ pub enum ReversalState {
     Refused(String),
 }
 
-/// What a question came to.
+/// The result of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReversalStep {
     Done,
@@ -61,11 +61,11 @@ impl Store {
         on_engine!(self, read reversals_open(limit))
     }
 
-    /// Notes what a question came to; the reversal as it stands then. One that has ended stays as it is.
+    /// Stores the result of a question and returns the reversal. An ended one stays unchanged.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn reversal_step(
         &self,
         payment: PaymentId,

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode};
@@ -61,7 +61,7 @@ impl Sled {
     }
 }
 
-/// Orders a reversal, in the change that books its refund.
+/// Opens a reversal in the change that books its refund.
 pub(crate) fn order(txn: &mut Txn, payment: PaymentId, gateway: &str, now: Timestamp) {
     let reversal = Reversal {
         payment,

@@ -1,8 +1,8 @@
 //! Spending from a wallet: at once, or held first and then captured or voided.
 //!
-//! A spend moves Held -> Captured | Voided, or is Captured from the start, never back. Invariants: the state and the
-//! money change together; a hold is captured once, for its amount or less, and what is not captured goes back in
-//! the same posting; no spend takes more than the wallet has.
+//! A spend moves Held -> Captured | Voided, or is Captured from the start, never back. Invariants: state and money
+//! change together. A hold is captured once, for its amount or less, and the rest is returned in the same posting. No
+//! spend takes more than the wallet holds.
 
 pub(crate) mod sled;
 
@@ -24,9 +24,9 @@ pub struct SpendDraft {
     pub user: UserId,
     /// Rial, 1 to 2^63 - 1.
     pub amount: u64,
-    /// Set aside only, until it is captured or voided.
+    /// Hold the money only, until it is captured or voided.
     pub hold: bool,
-    /// The client's name of what is paid for; may be empty.
+    /// The client's id of what is paid for; may be empty.
     pub order: String,
     pub description: String,
     pub now: Timestamp,
@@ -40,11 +40,11 @@ pub struct Spend {
     pub state: SpendState,
     /// It began as a hold.
     pub hold: bool,
-    /// Rial that left the wallet when it was made.
+    /// Rial that left the wallet at creation.
     pub amount: u64,
-    /// Rial of it that went to the merchant.
+    /// Rial captured by the merchant.
     pub captured: u64,
-    /// What the wallet had left when it was made.
+    /// The wallet's balance after creation.
     pub balance: u64,
     pub order: String,
     pub description: String,
@@ -55,11 +55,11 @@ pub struct Spend {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpendMade {
     Done(Spend),
-    /// The same request was made before with this idempotency key.
+    /// A repeat of an earlier request with this idempotency key.
     Repeated(Spend),
     /// The idempotency key was used for another request.
     KeyReused,
-    /// The wallet has only this much.
+    /// The wallet holds only this much.
     Overdraft {
         available: u64,
     },
@@ -68,9 +68,9 @@ pub enum SpendMade {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpendEnded {
-    /// By this call, or by an earlier one that asked for the same.
+    /// By this call, or by an earlier identical one.
     Done(Spend),
-    /// It ended otherwise before. As it is now.
+    /// It already ended otherwise. As it is now.
     Was(Spend),
     /// Only this much is held.
     TooMuch {
@@ -81,20 +81,20 @@ pub enum SpendEnded {
 }
 
 impl Store {
-    /// Takes money out of a wallet, or sets it aside.
+    /// Takes money out of a wallet, or holds it.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn spend_create(&self, draft: SpendDraft) -> Result<SpendMade, StoreError> {
         on_engine!(self, spend_create(draft).await)
     }
 
-    /// Gives held money to the merchant: all of it, or `amount` of it with the rest going back.
+    /// Captures held money: all of it, or `amount` of it with the rest returned.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn spend_capture(
         &self,
         id: SpendId,
@@ -104,11 +104,11 @@ impl Store {
         on_engine!(self, spend_capture(id, amount, now).await)
     }
 
-    /// Gives held money back.
+    /// Returns held money to the wallet.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn spend_void(&self, id: SpendId, now: Timestamp) -> Result<SpendEnded, StoreError> {
         on_engine!(self, spend_void(id, now).await)
     }
@@ -120,7 +120,7 @@ impl Store {
         on_engine!(self, read spend_get(id))
     }
 
-    /// A user's spends, newest first, at most `limit`; with `before`, those that are older than it.
+    /// A user's spends, newest first, at most `limit`; with `before`, those older than it.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode};

@@ -1,8 +1,8 @@
-//! API keys: what a program shows instead of a person's token.
+//! API keys: the credential of a program, in place of a person's token.
 //!
-//! A key is stored as a hash of its secret part and found by its number. A revoked key stays, so that messages
-//! keep an owner and a list shows when it ended. Not here: how a key is written and hashed, and what a scope
-//! allows (`chelseru-domain::api_key`).
+//! A key is stored as a hash of its secret part and found by its number. A revoked key stays, so messages keep an
+//! owner and a list shows when it was revoked. Not here: the form and hash of a key, and what a scope allows
+//! (`chelseru-domain::api_key`).
 
 pub(crate) mod sled;
 
@@ -17,7 +17,7 @@ pub struct ApiKeyDraft {
     pub scope: String,
     /// Hash of the secret part.
     pub hash: [u8; 32],
-    /// Messages a day.
+    /// Messages per day.
     pub daily_cap: Option<u64>,
     pub created_at: Timestamp,
 }
@@ -40,11 +40,11 @@ impl std::fmt::Debug for ApiKey {
 }
 
 impl Store {
-    /// Stores a new key; `None` when there are as many as a store holds.
+    /// Stores a new key; `None` when the maximum number of keys exists.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn api_key_create(&self, draft: ApiKeyDraft) -> Result<Option<ApiKey>, StoreError> {
         on_engine!(self, api_key_create(draft).await)
     }
@@ -65,11 +65,11 @@ impl Store {
         on_engine!(self, read api_keys())
     }
 
-    /// Ends a key; false when there is none with this number or it has ended before.
+    /// Revokes a key; false when it does not exist or is already revoked.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn api_key_revoke(&self, id: u64, now: Timestamp) -> Result<bool, StoreError> {
         on_engine!(self, api_key_revoke(id, now).await)
     }

@@ -1,4 +1,4 @@
-//! Statements of sled.
+//! The operations of this folder, in sled statements.
 
 use crate::engine::sled::keys::sms as keys;
 use crate::engine::sled::record::{Record, decode};
@@ -6,7 +6,7 @@ use crate::engine::sled::{Sled, error};
 use crate::operator::api_key::{ApiKey, ApiKeyDraft};
 use crate::{StoreError, Timestamp};
 
-/// Keys that a store holds, revoked ones included.
+/// Most keys in a store, revoked ones included.
 const API_KEYS_MAX: usize = 1000;
 
 impl Record for ApiKey {

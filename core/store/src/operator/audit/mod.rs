@@ -1,12 +1,12 @@
-//! The audit log: what happened to accounts, sessions, keys and the configuration.
+//! The audit log: events of accounts, sessions, keys and the configuration.
 //!
-//! Entries are numbered from 1 without gaps and never change. Three logs have a limit each, so that a flood of wrong
-//! codes cannot remove the entry that tells of a stolen account, and one account cannot remove what an operator did. A
-//! page shows all three in the order of their numbers. Appending past a limit removes the oldest entries in the same
-//! change, so no log ever exceeds its limit; after a limit is lowered, the surplus goes while new entries are written.
+//! Entries are numbered from 1 without gaps and never change. There are three logs with a limit each, so a flood of
+//! wrong codes cannot remove the entry about a stolen account, and one account cannot remove an operator's entries. A
+//! page shows all three in order of number. Appending past a limit removes the oldest entries in the same change, so
+//! no log exceeds its limit; after a limit is lowered, new entries remove the surplus.
 //!
-//! Entries hold what people may read: no code, token or key. The caller masks numbers and names.
-//! Not here: which event goes into which log, and the queue in front of the log (`chelseru-domain`).
+//! Entries hold readable data only: no code, token or key. The caller masks numbers and names. Not here: which event
+//! belongs to which log, and the queue in front of the log (`chelseru-domain`).
 
 pub(crate) mod sled;
 
@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, on_engine};
 use crate::{SessionId, Store, StoreError, Timestamp, UserId};
 
-/// Which bound an entry counts against.
+/// The log, and so the limit, of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AuditLog {
-    /// What anybody can cause, as often as they like.
+    /// Events that anybody can cause, any number of times.
     Anyone,
-    /// What takes an account or a part of it: a right code, a password, a token.
+    /// Events that take an account or a part of it: a right code, a password, a token.
     Account,
-    /// What takes an operator, or somebody with the rights of one.
+    /// Events that take an operator, or a holder of operator rights.
     Operator,
 }
 
@@ -30,7 +30,7 @@ impl AuditLog {
     pub(crate) const ALL: [AuditLog; 3] = [AuditLog::Anyone, AuditLog::Account, AuditLog::Operator];
 }
 
-/// What is written. `user` is who it happened to, `actor` whoever did it when that is somebody else.
+/// An entry to write. `user` is the affected account, `actor` the one who acted if different.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditDraft {
     pub at: Timestamp,
@@ -42,7 +42,7 @@ pub struct AuditDraft {
     pub ip_address: String,
     /// A masked number or name, a provider's or a file's name.
     pub subject: String,
-    /// A sentence or a few words.
+    /// A few words or a sentence.
     pub detail: String,
 }
 
@@ -52,18 +52,18 @@ pub struct AuditEntry {
     pub draft: AuditDraft,
 }
 
-/// Which entries are wanted.
+/// Selects entries.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
     /// Entries older than this one, newest first.
     pub before: Option<u64>,
-    /// Entries newer than this one; the oldest of them, newest first. Not together with `before`.
+    /// The oldest entries newer than this one, newest first. Not together with `before`.
     pub after: Option<u64>,
     pub event: Option<String>,
     pub user: Option<UserId>,
-    /// Entries given at most.
+    /// Most entries returned.
     pub limit: usize,
-    /// Entries looked at at most.
+    /// Most entries examined.
     pub look_max: usize,
 }
 
@@ -71,16 +71,16 @@ pub struct AuditQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage {
     pub entries: Vec<AuditEntry>,
-    /// The last entry that was looked at, when there are more behind it in the direction of the query.
+    /// The last entry examined, when more follow in the query's direction.
     pub more_at: Option<u64>,
 }
 
 impl Store {
-    /// Appends entries, numbered in the order given, and removes the oldest of each log beyond `keep`.
+    /// Appends entries, numbered in the given order, and removes the oldest of each log beyond `keep`.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn audit_append(
         &self,
         drafts: Vec<(AuditLog, AuditDraft)>,

@@ -1,7 +1,7 @@
 //! The audit log on sled.
 //!
-//! Entries that are appended together share a chunk of up to [`CHUNK_ENTRIES`] under the number of its first entry,
-//! because sled's work is per key and not per byte. An entry with a key of its own comes from a version before chunks.
+//! Entries appended together share a chunk of up to [`CHUNK_ENTRIES`] under the number of its first entry, because
+//! sled's work is per key and not per byte. An entry with its own key comes from a version before chunks.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -18,7 +18,7 @@ use crate::operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQ
 /// Entries under one key: some kilobytes, read as a whole.
 const CHUNK_ENTRIES: usize = 32;
 
-/// Chunks that one change removes beyond what it replaces, while a bound is lower than it was.
+/// Most chunks that one change removes beyond what it replaces, after a limit was lowered.
 const TRIM_STEP: usize = 64;
 
 impl Sled {
@@ -72,11 +72,11 @@ impl Sled {
         Ok(page)
     }
 
-    /// A log's entries that a query asks for, in the query's direction.
+    /// The entries of one log that match a query, in the query's direction.
     fn walk(&self, log: AuditLog, query: &AuditQuery) -> Result<Walk, StoreError> {
         let (mut first, mut last) = (table(log).entry(0), Bound::Included(table(log).entry(u64::MAX)));
         if let Some(after) = query.after {
-            // The chunk that begins before may hold entries behind.
+            // The chunk that begins before may hold matching entries.
             let before = self.tree.range(first.clone()..=table(log).entry(after)).next_back();
             first = match before.transpose().map_err(error::read)? {
                 Some((key, _)) => key,
@@ -105,9 +105,9 @@ fn table(log: AuditLog) -> &'static keys::Log {
 struct Walk {
     chunks: crate::engine::sled::tree::Entries,
     ascending: bool,
-    /// Entries behind this one are wanted.
+    /// Entries after this one are wanted.
     after: u64,
-    /// Entries in front of this one are wanted.
+    /// Entries before this one are wanted.
     before: u64,
     ready: VecDeque<(u64, AuditDraft)>,
 }
@@ -130,10 +130,10 @@ impl Walk {
     }
 }
 
-/// Entries of one log under the number of the first of them.
+/// Entries of one log, stored under the number of the first.
 #[derive(Serialize, Deserialize)]
 struct Chunk {
-    /// How many entries its log had before the first of these, ever.
+    /// How many entries its log ever had before the first of these.
     before: u64,
     entries: Vec<(u64, AuditDraft)>,
 }
@@ -143,7 +143,7 @@ impl Record for Chunk {
     const SCHEMA: u8 = 2;
     const SCHEMA_OLDEST: u8 = 1;
 
-    /// One entry, whose number is in its key alone.
+    /// A single entry, whose number is only in its key.
     fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
         Ok(Chunk { before: 0, entries: vec![(0, postcard::from_bytes(body)?)] })
     }

@@ -1,4 +1,4 @@
-//! What became of a message that a provider took: reports that come, and questions that are asked.
+//! Delivery of accepted messages: pushed reports and polled answers.
 
 pub(crate) mod sled;
 
@@ -6,34 +6,34 @@ use crate::engine::{Engine, on_engine};
 use crate::sms::SmsRecord;
 use crate::{Store, StoreError, Timestamp};
 
-/// How far a provider says a message has come.
+/// The delivery state a provider reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmsProgress {
     /// At the provider or the carrier.
     Underway,
     Delivered,
     Failed,
-    /// The provider does not know it (any more).
+    /// The provider does not know the message (any more).
     NotKnown,
 }
 
-/// What a delivery report did.
+/// The effect of a delivery report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmsReported {
     Moved,
-    /// Repeated, late or nothing new.
+    /// Repeated, late or without news.
     Unchanged,
-    /// No message of this provider has the id.
+    /// No message of this provider has this id.
     UnknownId,
 }
 
 impl Store {
-    /// Moves the message with a provider's id forward, never back: a delivered one stays delivered, a failed one
-    /// may turn out to be delivered, nothing turns into accepted.
+    /// Moves the message with a provider's id forward, never back: a delivered one stays delivered, a failed one may
+    /// become delivered, and nothing becomes accepted.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sms_report(
         &self,
         provider: &str,
@@ -44,7 +44,7 @@ impl Store {
         on_engine!(self, sms_report(provider, provider_message_id, progress, now).await)
     }
 
-    /// Accepted messages whose provider is to be asked what became of them, at most `limit`.
+    /// Accepted messages whose provider is due to be polled, at most `limit`.
     ///
     /// # Errors
     ///
@@ -53,11 +53,11 @@ impl Store {
         on_engine!(self, read sms_to_poll(now, limit))
     }
 
-    /// Sets when messages are polled next; `None` ends it.
+    /// Sets the next poll of messages; `None` ends polling.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sms_polled(&self, next: Vec<(u64, Option<Timestamp>)>) -> Result<(), StoreError> {
         on_engine!(self, sms_polled(next).await)
     }

@@ -10,7 +10,7 @@ use crate::sms::sled::count;
 use crate::sms::{SmsDraft, SmsInserted, SmsRecord, SmsStatus};
 use crate::{StoreError, Timestamp};
 
-/// How long a repeated Idempotency-Key answers with the first result.
+/// How long a repeated Idempotency-Key returns the first result.
 pub(crate) const IDEMPOTENCY_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 #[derive(Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Idempotency {
 
 pub(crate) fn insert(txn: &mut Txn, draft: SmsDraft) -> Result<SmsInserted, StoreError> {
     let SmsDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
-    // What stands under the client's key, also when its day is over and it was not purged yet.
+    // The record under the client's key, including an expired one that is not purged yet.
     let mut known = None;
     if let Some(idempotency) = draft.idempotency {
         known = txn.get_record::<Idempotency>(&keys::idempotency(&idempotency.key))?;
@@ -58,7 +58,7 @@ pub(crate) fn insert(txn: &mut Txn, draft: SmsDraft) -> Result<SmsInserted, Stor
     }
     if let Some(quota) = draft.quota {
         let key = keys::usage(quota.owner);
-        // Day and count; another day's count is over.
+        // Day and count; a count of another day is stale.
         let used = match txn.get(&key)? {
             Some(bytes) if bytes.len() == 16 && bytes[..8] == quota.day.to_be_bytes() => {
                 decode_u64("usage", &bytes[8..])?

@@ -1,11 +1,11 @@
-//! A disk as a power cut leaves it: what was synced, and of the rest anything.
+//! The disk after a power cut: everything synced, and any part of the rest.
 //!
 //! A child process runs with `record.c` preloaded. From its record and a cut, [`Recorded::image`] builds a folder:
 //!
-//! - Of a file, what was written before its last sync is there. Every block of 4 KiB that was written since holds what
-//!   it held at the sync or after any of the writes since; the file may have any length that it had since.
-//! - Of a folder, what was done before its last sync is there. Of what was done to all folders since, none or a first
-//!   part is there, in its order. A file whose name is not there is gone.
+//! - File: everything written before its last sync is there. Every block of 4 KiB written since holds its content at
+//!   the sync or after any of the later writes; the file may have any length it had since.
+//! - Folder: everything done before its last sync is there. Of the later operations on all folders, any first part is
+//!   there, in order. A file whose name is missing is gone.
 //!
 //! Invariant: the same seed builds the same image.
 
@@ -16,7 +16,7 @@ use std::process::Command;
 
 const BLOCK: usize = 4096;
 
-/// xorshift64*: any numbers will do, the same ones for the same seed.
+/// xorshift64*: fixed numbers for a fixed seed.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// Compiles the library that records; `None` where that is not possible.
+/// Compiles the recording library; `None` where that is not possible.
 pub(crate) fn recorder(folder: &Path) -> Option<PathBuf> {
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
         return None;
@@ -48,7 +48,7 @@ pub(crate) fn recorder(folder: &Path) -> Option<PathBuf> {
     Some(library)
 }
 
-/// Makes a command record what it does below a folder.
+/// Makes a command record its operations below a folder.
 pub(crate) fn record(command: &mut Command, library: &Path, root: &Path, trace: &Path) {
     command.env("LD_PRELOAD", library);
     command.env("CHELSERU_RECORD_ROOT", root);
@@ -67,14 +67,14 @@ enum Event {
     Said(String),
 }
 
-/// What a child did to a folder that held something before.
+/// What a child did to a folder, and the folder's content before.
 pub(crate) struct Recorded {
     root: PathBuf,
     before: BTreeMap<PathBuf, Option<Vec<u8>>>,
     events: Vec<Event>,
 }
 
-/// What is below a folder: files with their content, folders without.
+/// The content below a folder: files with their bytes, folders without.
 pub(crate) fn read_all(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -93,7 +93,7 @@ pub(crate) fn read_all(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 }
 
 impl Recorded {
-    /// `before` is what [`read_all`] found when the child began.
+    /// `before` is the result of [`read_all`] when the child began.
     pub(crate) fn read(root: &Path, before: BTreeMap<PathBuf, Option<Vec<u8>>>, trace: &Path) -> Recorded {
         let bytes = fs::read(trace).unwrap();
         let mut rest = bytes.as_slice();
@@ -141,7 +141,7 @@ impl Recorded {
         })
     }
 
-    /// Builds what a power cut before event `cut` leaves.
+    /// Builds the image of a power cut before event `cut`.
     pub(crate) fn image(&self, cut: usize, random: &mut Random, target: &Path) {
         let mut disk = Disk::new(&self.root, &self.before);
         for event in &self.events[..cut] {
@@ -157,7 +157,7 @@ type Id = usize;
 struct File {
     synced: Vec<u8>,
     now: Vec<u8>,
-    /// By block, what it held after each write since the sync.
+    /// Per block, its content after each write since the sync.
     versions: HashMap<usize, Vec<Vec<u8>>>,
     /// Lengths since the sync.
     lengths: Vec<usize>,
@@ -227,7 +227,7 @@ enum Change {
     Rename(PathBuf, PathBuf),
 }
 
-/// Names are whole paths; a folder's name moves the names below it.
+/// Names are whole paths; renaming a folder moves the names below it.
 struct Disk<'a> {
     root: &'a Path,
     files: Vec<Option<File>>,
@@ -256,7 +256,7 @@ fn change(names: &mut BTreeMap<PathBuf, Id>, change: &Change) {
     }
 }
 
-/// Rewrites the names of a change in a folder that got another name.
+/// Updates the names of a change in a renamed folder.
 fn moved(what: &mut Change, from: &Path, to: &Path) {
     let paths = match what {
         Change::Link(path, _) | Change::Unlink(path) => vec![path],
@@ -330,7 +330,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Puts on the disk what was done in a folder, and keeps what was done in others.
+    /// Applies pending operations in a folder, and keeps those in others.
     fn sync_folder(&mut self, folder: &Path) {
         let pending = std::mem::take(&mut self.pending);
         for what in pending {
@@ -341,7 +341,7 @@ impl<'a> Disk<'a> {
             if path.parent() == Some(folder) {
                 change(&mut self.synced, &what);
                 if let Change::Rename(from, to) = &what {
-                    // What was done in a folder before goes with it to its new name.
+                    // Earlier operations in a folder move with it to its new name.
                     self.pending.iter_mut().for_each(|earlier| moved(earlier, from, to));
                 }
             } else {

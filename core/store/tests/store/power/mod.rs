@@ -1,10 +1,10 @@
-//! Power cuts: whatever a disk keeps of what was never synced, the store opens, and nothing that was answered is
-//! missing or there twice.
+//! Power cuts: whatever a disk keeps of unsynced data, the store opens, and no answered change is missing or
+//! duplicated.
 //!
 //! A child process works on a store while a preloaded library records its writes, renames and syncs (`record.c`). The
-//! test then builds what a power cut at a random moment would have left (`disk.rs`), opens it, and compares it with
-//! what the child said until then. A failure names its seed; set `CHELSERU_POWER_SEED` to build that image again.
-//! Without a C compiler, or on another system than Linux, nothing is tested and one line says so.
+//! test then builds the image of a power cut at a random moment (`disk.rs`), opens it, and compares it with the
+//! child's output until then. A failure names its seed; set `CHELSERU_POWER_SEED` to rebuild that image. Without a C
+//! compiler, or outside Linux, nothing is tested and one line says so.
 
 mod disk;
 
@@ -24,7 +24,7 @@ use disk::{Random, Recorded, read_all};
 use super::*;
 
 const CHILD: &str = "power::child_that_a_power_cut_ends";
-/// What the child does: `work`, `open`, `import`.
+/// The child's task: `work`, `open`, `import`.
 const TASK: &str = "CHELSERU_POWER_TASK";
 const STORE: &str = "CHELSERU_POWER_STORE";
 const EXPORT: &str = "CHELSERU_POWER_EXPORT";
@@ -35,7 +35,7 @@ const ROUNDS: usize = 9;
 const IMAGES: usize = 24;
 const IMAGES_MORE: usize = 8;
 
-/// As long as a message may be, in characters of 1, 2 and 4 bytes.
+/// The longest message, in characters of 1, 2 and 4 bytes.
 fn longest(n: usize) -> String {
     ["a", "ش", "😀"][n % 3].repeat(4096)
 }
@@ -125,7 +125,7 @@ async fn pay(store: &Store, user: UserId, name: &str) -> PaymentId {
     payment.id
 }
 
-/// One caller's work, said line by line as it is answered.
+/// One caller's work, printed line by line as it is answered.
 async fn work(store: Store, caller: usize, run: u64) {
     let mut room = None;
     for round in 0..ROUNDS {
@@ -161,7 +161,7 @@ async fn work(store: Store, caller: usize, run: u64) {
     }
 }
 
-/// The child's part. Without a task in its environment (in an ordinary run) it has nothing to do.
+/// The child's part. Does nothing in an ordinary run, which lacks a task in its environment.
 #[test]
 fn child_that_a_power_cut_ends() {
     let Ok(task) = std::env::var(TASK) else { return };
@@ -188,7 +188,7 @@ fn child_that_a_power_cut_ends() {
     store.close();
 }
 
-/// Runs the child on a folder and returns what it did there.
+/// Runs the child on a folder and returns its record.
 fn record(library: &Path, folder: &Path, task: &str, export: Option<&Path>) -> Recorded {
     let root = folder.join("root");
     let trace = folder.join(format!("{task}.trace"));
@@ -202,7 +202,7 @@ fn record(library: &Path, folder: &Path, task: &str, export: Option<&Path>) -> R
     Recorded::read(&root, before, &trace)
 }
 
-/// What the lines of the child promise.
+/// What the child's lines promise.
 #[derive(Default)]
 struct Promised {
     logins: Vec<(UserId, SessionId)>,
@@ -284,17 +284,17 @@ fn seed() -> u64 {
     })
 }
 
-/// The library, or a line that says that nothing was tested.
+/// The library, or a line that says that nothing is tested.
 fn recorder(folder: &Path) -> Option<std::path::PathBuf> {
     let library = disk::recorder(folder);
     if library.is_none() {
-        // Not by a macro, whose output the harness would keep for itself.
+        // Not a macro, because the harness captures its output.
         let _ = writeln!(std::io::stderr(), "skipped: power cuts need Linux with glibc and a C compiler");
     }
     library
 }
 
-/// Opens an image, checks it, and checks that it goes on working.
+/// Opens an image, checks it, and checks that it stays usable.
 async fn check_image(image: &Path, promised: &Promised, context: &str) {
     let store = Store::open(image.join("db"), StoreOptions::default())
         .unwrap_or_else(|error| panic!("{context}: {error}: {:?}", std::error::Error::source(&error)));
@@ -343,7 +343,7 @@ async fn a_power_cut_loses_nothing_that_was_answered() {
     cut_images(&recorded, IMAGES, 0, check).await;
 }
 
-/// Opening an image of a working store is cut, again and again; then a second run of work on it.
+/// Cuts the opening of a working store's image repeatedly, then runs more work on it.
 #[tokio::test]
 async fn a_power_cut_while_opening_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -388,7 +388,7 @@ async fn a_power_cut_while_importing_leaves_a_whole_store_or_none() {
             }
             match Store::open(image.join("db"), StoreOptions::default()) {
                 Err(StoreError::HalfImported { .. }) => return,
-                // Not even the file that says so is there: nothing is.
+                // Even the marker file is missing, so nothing is there.
                 Ok(store) if store.ledger_verify().await.unwrap().postings == 0 => return,
                 opened => drop(opened),
             }
@@ -398,7 +398,7 @@ async fn a_power_cut_while_importing_leaves_a_whole_store_or_none() {
     cut_images(&imported, IMAGES_MORE, 0, check).await;
 }
 
-/// A store of an older version, with small segments, becomes one of this version when it is opened.
+/// Opening a store of an older version, with small segments, converts it.
 #[tokio::test]
 async fn a_power_cut_while_converting_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Group commit with a gated writer: batching, bounds, failing and panicking changes, a failed disk.
+//! Group commit with a gated writer: batching, limits, failing and panicking changes, a failed disk.
 
 use std::sync::mpsc;
 
@@ -6,13 +6,13 @@ use super::*;
 use crate::engine::sled::tree::{FailFlag, Tree};
 use crate::space::tests::scripted;
 
-/// A committer over a temporary tree whose batches wait for a word each: the error to fail with, or `None`.
+/// A committer over a temporary tree. Each batch waits for a verdict: an error to fail with, or `None`.
 struct Gated {
     committer: Committer,
     tree: sled::Tree,
     started: mpsc::Receiver<()>,
     verdict: mpsc::Sender<Option<&'static str>>,
-    /// Bytes that the disk has free; 800 are kept as a reserve.
+    /// Free bytes of the disk; 800 are kept as a reserve.
     free: Arc<AtomicU64>,
 }
 
@@ -160,7 +160,7 @@ fn after_one_write_error_the_store_has_failed_for_ever() {
     store.verdict.send(Some("disk full")).unwrap();
     assert!(matches!(first.blocking_recv().unwrap(), Err(StoreError::Failed)));
     assert!(matches!(waiting.blocking_recv().unwrap(), Err(StoreError::Failed)));
-    // The state is set after the batch was answered, and the waiting one is answered after the state is set.
+    // The state is set after the batch is answered, and the waiting change is answered after the state is set.
     assert_eq!(store.committer.health(), Health::Failed("disk full".to_owned()));
     assert!(matches!(store.try_put("c"), Err(StoreError::Failed)));
     store.committer.close(None);
@@ -205,7 +205,7 @@ fn a_change_that_only_reads_costs_no_flush() {
 fn without_room_a_change_is_refused_and_the_store_goes_on_once_there_is_some() {
     let store = gated(100, 100);
     store.free.store(99, Ordering::Relaxed);
-    // The disk is asked at most every 100 ms.
+    // The disk is sampled at most every 100 ms.
     let refused = (0..100).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
         let mut answer = store.put("a");
@@ -263,7 +263,7 @@ fn closing_does_not_wait_for_a_stuck_writer_longer_than_it_may() {
     let _answer = store.put("a");
     store.started.recv().unwrap();
     assert!(!store.committer.close(Some(Duration::from_millis(20))));
-    // Nor does dropping it.
+    // Dropping it does not, either.
     drop(store.committer);
     drop(store.verdict);
 }

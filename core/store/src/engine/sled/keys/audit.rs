@@ -1,8 +1,8 @@
-//! Keys of the audit log: one table for each of its logs.
+//! Keys of the audit log: one table per log.
 
 use sled::IVec;
 
-/// Where the entries of one log are, and how many it had, ever.
+/// The key byte of one log's entries, and the key of its total count.
 pub(crate) struct Log {
     pub(crate) entries: &'static [u8],
     pub(crate) count: &'static [u8],
@@ -20,7 +20,7 @@ impl Log {
     }
 }
 
-/// The number of the entry whose key this is.
+/// The entry number in a key.
 pub(crate) fn id_of(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }

@@ -1,4 +1,4 @@
-//! Keys of chat and of files, under `C` and a byte of their own.
+//! Keys of chat and files: `C` and a second byte.
 //!
 //! | bytes | rest of the key | value |
 //! |---|---|---|
@@ -129,7 +129,7 @@ pub(crate) fn sweep(room: RoomId) -> IVec {
     numbers(b"Cz", &[room.0])
 }
 
-/// The number a key ends with.
+/// The number at the end of a key.
 pub(crate) fn last(key: &[u8]) -> u64 {
     key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -1,4 +1,4 @@
-//! The map of what belongs to money: every key starts with `$` and a second byte that says what it is.
+//! The key map of money: every key starts with `$` and a second byte for its kind.
 //!
 //! | bytes | rest of the key | value |
 //! |---|---|---|
@@ -27,7 +27,7 @@
 //! | `$W` | endpoint, NUL, instant, event | nothing: when to try a delivery next |
 //! | `$D` | event, endpoint | nothing: deliveries that were given up |
 //!
-//! A gateway's name holds no NUL (the configuration's names are words), so no two keys mix.
+//! A gateway's name contains no NUL (configured names are words), so keys of two gateways never overlap.
 
 use sled::IVec;
 
@@ -50,7 +50,7 @@ pub(crate) const EVENTS_NEW: &[u8] = b"$n";
 pub(crate) const EVENTS_WANTED: &[u8] = b"$E";
 pub(crate) const DELIVERIES_DEAD: &[u8] = b"$D";
 
-/// Endpoints that one event may have had.
+/// Most endpoints one event may have had.
 pub(crate) const ENDPOINTS_MAX: usize = 1000;
 
 pub(crate) fn posting(number: u64) -> IVec {
@@ -85,7 +85,7 @@ pub(crate) fn open(gateway: &str, id: PaymentId) -> IVec {
     joined(b"$g", &[gateway.as_bytes(), &[0], &id.0.to_be_bytes()])
 }
 
-/// What the keys of a gateway's open payments begin with.
+/// Prefix of a gateway's open payments.
 pub(crate) fn open_of(gateway: &str) -> IVec {
     joined(b"$g", &[gateway.as_bytes(), &[0]])
 }
@@ -158,14 +158,14 @@ pub(crate) fn delivery_dead(id: EventId, endpoint: &str) -> IVec {
     joined(DELIVERIES_DEAD, &[&id.0.to_be_bytes(), endpoint.as_bytes()])
 }
 
-/// The event and the endpoint of a delivery's key; the endpoint is empty in an event's own.
+/// The event and the endpoint in a delivery's key; the endpoint is empty in an event's own key.
 pub(crate) fn delivery_parts(key: &[u8]) -> Option<(EventId, String)> {
     let (number, endpoint) = key.get(2..)?.split_first_chunk::<8>()?;
     let endpoint = std::str::from_utf8(endpoint).ok()?;
     Some((EventId(u64::from_be_bytes(*number)), endpoint.to_owned()))
 }
 
-/// The number a key ends with.
+/// The number at the end of a key.
 pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }

@@ -1,4 +1,4 @@
-//! Keys of messages, under `q` and a byte of their own.
+//! Keys of messages: `q` and a second byte.
 
 use super::{be, joined};
 use crate::Timestamp;
@@ -10,9 +10,9 @@ pub(crate) const BEGUN: &[u8] = b"qb";
 pub(crate) const API_KEYS: &[u8] = b"qa";
 pub(crate) const API_KEY_SEQUENCE: &[u8] = b"qzseq-api-key";
 pub(crate) const IDEMPOTENCY_TIMES: &[u8] = b"qt";
-/// Messages that wait.
+/// Number of waiting messages.
 pub(crate) const WAITING: &[u8] = b"qzwaiting";
-/// Idempotency keys that are remembered.
+/// Number of stored idempotency keys.
 pub(crate) const IDEMPOTENCY_COUNT: &[u8] = b"qzidempotency";
 
 pub(crate) fn message(id: u64) -> IVec {
@@ -60,7 +60,7 @@ pub(crate) fn id_of(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The instant after the two bytes that say what a key is.
+/// The instant after the two kind bytes of a key.
 pub(crate) fn due_of(key: &[u8]) -> Option<Timestamp> {
     let bytes = key.get(2..10)?.try_into().ok()?;
     Some(Timestamp::from_micros(u64::from_be_bytes(bytes)))

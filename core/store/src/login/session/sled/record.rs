@@ -1,4 +1,4 @@
-//! The record of a session, in every version that is read.
+//! The record of a session in every readable version.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ pub(crate) struct SessionRecord {
     pub(crate) generation: u32,
 }
 
-/// What every request reads of a session.
+/// The part of a session that every request reads.
 pub(crate) struct SessionHead {
     pub(crate) expires_at: Timestamp,
     pub(crate) key: u128,
@@ -40,14 +40,14 @@ impl SessionHead {
     }
 }
 
-/// The stored form. One time is whole, the others are distances to it, which are short numbers. Distances wrap, so any
-/// times are restored.
+/// The stored form. One time is stored whole, the others as distances to it, which are short numbers. Distances wrap,
+/// so any times are restored.
 #[derive(Serialize, Deserialize)]
 struct Packed {
     /// First, because every request reads it alone.
     expires_at: Timestamp,
     key: [u8; 16],
-    /// Microseconds from the first time of each name to the second.
+    /// Microseconds from the first named time to the second.
     created_to_expires: u64,
     created_to_seen: u64,
     created_to_rotated: u64,
@@ -89,7 +89,7 @@ impl From<Packed> for SessionRecord {
     }
 }
 
-/// Before user agents were stored once.
+/// The version before user agents were stored once.
 #[derive(Serialize, Deserialize)]
 struct SessionRecord2 {
     expires_at: Timestamp,
@@ -102,7 +102,7 @@ struct SessionRecord2 {
     rotated_at: Timestamp,
 }
 
-/// Before refresh tokens were replaced.
+/// The version before refresh tokens were replaced.
 #[derive(Serialize, Deserialize)]
 struct SessionRecord1 {
     expires_at: Timestamp,

@@ -1,4 +1,4 @@
-//! The ledger's proof: everything recomputed from the postings and compared with what is kept beside them.
+//! Verification of the ledger: everything is recomputed from the postings and compared with the stored data.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -85,7 +85,7 @@ impl Sled {
         Ok(accounts)
     }
 
-    /// Checks the posting that follows those the report counts, and books it.
+    /// Verifies the next posting and books it.
     fn recompute_posting(
         &self,
         report: &mut LedgerReport,
@@ -100,7 +100,7 @@ impl Sled {
         let posting: Posting = decode(record)?;
         let name = format!("posting {number} ({})", posting.key);
         if posting.number != number {
-            return differs(format!("{name}: calls itself {}", posting.number));
+            return differs(format!("{name}: stores the number {}", posting.number));
         }
         if posting.previous_hash != report.head {
             return differs(format!("{name}: does not follow the posting before it"));
@@ -152,7 +152,7 @@ impl Sled {
             let kept = self.account_record(account)?;
             if kept != *recomputed {
                 return differs(format!(
-                    "the {account} is kept with {} rial, its postings sum to {}",
+                    "the {account} is stored with {} rial, but its postings sum to {}",
                     kept.balance, recomputed.balance
                 ));
             }
@@ -166,7 +166,7 @@ impl Sled {
         }
         if report.accounts != accounts.len() as u64 {
             return differs(format!(
-                "{} accounts are kept, postings name {}",
+                "{} accounts are stored, but postings name {}",
                 report.accounts,
                 accounts.len()
             ));
@@ -174,7 +174,7 @@ impl Sled {
         Ok(())
     }
 
-    /// Each paid payment has its one credit, and each credit its payment.
+    /// Each paid payment has exactly one credit, and each credit its payment.
     fn recompute_payments(&self, report: &mut LedgerReport, credited: &mut u64) -> Result<(), Stop> {
         let mut refunds_noted = 0;
         for entry in self.tree.scan_prefix(keys::PAYMENTS) {
@@ -197,7 +197,9 @@ impl Sled {
                     let credited = posting.moved(&to);
                     if credited != signed(payment.amount) {
                         let paid = payment.amount;
-                        return differs(format!("payment {id}: {paid} rial are paid, {credited} credited"));
+                        return differs(format!(
+                            "payment {id}: {paid} rial are paid, but {credited} credited"
+                        ));
                     }
                 }
                 None => {}
@@ -216,23 +218,23 @@ impl Sled {
             }
             if refunded != payment.refunded || refunded > payment.amount {
                 return differs(format!(
-                    "payment {id}: {} rial are noted as refunded, {refunded} were",
+                    "payment {id}: {} rial are stored as refunded, but {refunded} were posted",
                     payment.refunded
                 ));
             }
         }
         let refunds = self.posting_keys("refund:")?;
         if refunds != refunds_noted {
-            return differs(format!("{refunds} refunds are posted, {refunds_noted} are noted"));
+            return differs(format!("{refunds} refunds are posted, but {refunds_noted} are stored"));
         }
         let credits = self.posting_keys("payment:")?;
         if credits != *credited {
-            return differs(format!("{credits} payments are credited, {credited} are paid"));
+            return differs(format!("{credits} payments are credited, but {credited} are paid"));
         }
         Ok(())
     }
 
-    /// What each user's open holds sum to; each spend has the postings its state tells of, and they no others.
+    /// Sums each user's open holds. Each spend has exactly the postings of its state.
     fn recompute_spends(&self) -> Result<HashMap<UserId, i64>, Stop> {
         let mut held: HashMap<UserId, i64> = HashMap::new();
         let (mut spends, mut captures, mut voids) = (0, 0, 0);
@@ -246,7 +248,10 @@ impl Sled {
             };
             let taken = -posting.moved(&Account::Wallet(spend.user));
             if taken != signed(spend.amount) {
-                return differs(format!("spend {id}: {} rial by its record, {taken} taken", spend.amount));
+                return differs(format!(
+                    "spend {id}: {} rial are stored, but {taken} were posted",
+                    spend.amount
+                ));
             }
             match spend.state {
                 SpendState::Held => *held.entry(spend.user).or_default() += signed(spend.amount),
@@ -260,7 +265,7 @@ impl Sled {
                     if captured != signed(spend.captured) {
                         let noted = spend.captured;
                         return differs(format!(
-                            "spend {id}: {noted} rial are noted as captured, {captured} were"
+                            "spend {id}: {noted} rial are stored as captured, but {captured} were posted"
                         ));
                     }
                 }
@@ -269,7 +274,7 @@ impl Sled {
                     let posting = self.posting_by_key(&void_key(id))?;
                     let back = posting.map_or(0, |posting| posting.moved(&Account::Wallet(spend.user)));
                     if back != signed(spend.amount) {
-                        return differs(format!("spend {id}: voided, and {back} rial went back"));
+                        return differs(format!("spend {id}: voided, but {back} rial were returned"));
                     }
                 }
             }
@@ -277,13 +282,13 @@ impl Sled {
         for (kind, known) in [("spend:", spends), ("capture:", captures), ("void:", voids)] {
             let posted = self.posting_keys(kind)?;
             if posted != known {
-                return differs(format!("{posted} postings are {kind}, {known} spends tell of one"));
+                return differs(format!("{posted} postings are {kind}, but {known} spends have one"));
             }
         }
         Ok(held)
     }
 
-    /// How many posting keys begin so.
+    /// Counts posting keys of a kind.
     fn posting_keys(&self, kind: &str) -> Result<u64, Stop> {
         let mut count = 0;
         for entry in self.tree.scan_prefix(keys::posting_key(kind)) {
