@@ -1,4 +1,4 @@
-//! The bank behind the simulated payment gateways: sessions, what their payers did, and what was confirmed.
+//! The bank behind the simulated payment gateways: sessions, acts of the payers, confirmations.
 //!
 //! `payer` acts for the payers; the gateways' modules do the rest.
 //! Invariant: the step that makes a confirming reply confirms the money, so a cut connection leaves it confirmed.

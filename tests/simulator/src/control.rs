@@ -1,4 +1,4 @@
-//! The control API under `/_sim/`: script faults, read what happened, reset.
+//! The control API under `/_sim/`: script faults, read the log, reset.
 //!
 //! For tests in any language and for `curl`; tests in Rust use the methods of `Simulator`. Every reply is JSON except
 //! the help text at `/_sim/`. An error is `{"error": "..."}` and names the found value and the accepted values.
@@ -23,17 +23,17 @@ Point a provider's base_url at this address; the path decides which provider ans
 {providers}
 Control:
   GET    /_sim/requests?provider=NAME&since=SEQ   what arrived, oldest first; credentials are masked
-  GET    /_sim/messages?provider=NAME&number=09.. what was accepted: id, number, text, tokens, localid
+  GET    /_sim/messages?provider=NAME&number=09.. accepted messages: id, number, text, tokens, localid
   GET    /_sim/counters                           requests by outcome and accepted messages, by provider
   POST   /_sim/faults                             script a fault (JSON, below)
-  GET    /_sim/faults                             the faults that still wait
-  DELETE /_sim/faults                             drop them
+  GET    /_sim/faults                             the remaining faults
+  DELETE /_sim/faults                             drop all faults
   GET    /_sim/settings                           how the providers behave
-  POST   /_sim/settings                           change it: a part of that document; null is the default
+  POST   /_sim/settings                           change settings with a partial document; null restores a default
   POST   /_sim/status                             {"provider":..,"id":..,"status":N} delivery state of a message
-  GET    /_sim/payments                           payments at the gateways: what is paid, confirmed, given back
+  GET    /_sim/payments                           payments at the gateways: paid, confirmed, returned
   POST   /_sim/payments                           {"reference":..,"do":"pay|cancel|pay_again|give_back","callback":"once|lost|twice"}
-                                                  the payer decides and comes back; twice: as GET and POST at once;
+                                                  the payer acts and returns to the shop; twice: GET and POST at once;
                                                   pay_again: after cancelling, in the same session
   POST   /_sim/reset                              no faults, default settings, empty log
 
@@ -43,11 +43,11 @@ A fault: {"provider":"kavenegar","kind":"code","code":418,"times":2}
   method          only this call, such as sms/send; default every call
   number          only requests with this recipient
   times           how many requests, or "forever" (default)
-  delay_ms        wait first; goes with every kind
-  retry_after     seconds in the answer's Retry-After; goes with every kind that answers
-  accept          true: the message is accepted although the answer is spoilt (and before any delay).
+  delay_ms        wait first; valid with every kind
+  retry_after     seconds in the reply's Retry-After; valid with every kind that replies
+  accept          true: the message is accepted although the reply is spoilt (and before any delay).
                   cut_after, cut_body, truncated_json and wrong_type always accept, cut_before never does
-The first fault that fits a request is the one applied.
+The first fault that matches a request applies.
 
 Try:
   curl -d '{"provider":"kavenegar","kind":"code","code":418,"times":1}' ADDRESS/_sim/faults

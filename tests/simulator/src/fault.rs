@@ -52,7 +52,7 @@ pub enum FaultKind {
     TruncatedJson,
     /// Accepts the message. Every plain value of the reply's JSON is wrapped into an array.
     WrongType,
-    /// A reply of so many bytes, never held in memory.
+    /// A reply of this many bytes, never held in memory.
     Huge { bytes: u64 },
 }
 
@@ -113,7 +113,7 @@ impl Fault {
         Self::new(provider, FaultKind::Status { code, body: Some(PAGE.into()) })
     }
 
-    /// Adds `Retry-After` with so many seconds.
+    /// Adds `Retry-After` with this many seconds.
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }

@@ -1,12 +1,11 @@
 //! Kavenegar: `/v1/{API-KEY}/{scope}/{method}.json`, with GET or POST, form or JSON.
 //!
-//! Imitated: `sms/send`, `sms/sendarray`, `verify/lookup`, `sms/status`, `sms/statuslocalmessageid`,
-//! `sms/statusbyreceptor`, `sms/cancel`, `account/info`, `utils/getdate`; anything else answers 404. The
-//! account is the API key: local ids are known per key, and asking again with a known one answers the stored
-//! record and sends nothing. Deliberately missing: the age limits of status calls (48 h, 12 h), inbox, voice.
-//! Source: `sms`, `verify`, `account` and `utils` pages of the provider's REST manual and the official
-//! client libraries, read 2026-11. Where they disagree (HTTP status of errors, `entries` of a lookup and of an
-//! error) the behaviour is a setting.
+//! Simulated: `sms/send`, `sms/sendarray`, `verify/lookup`, `sms/status`, `sms/statuslocalmessageid`,
+//! `sms/statusbyreceptor`, `sms/cancel`, `account/info`, `utils/getdate`. Any other path answers 404. The API key is
+//! the account: local ids are unique per key, and repeating a known one returns the stored record without sending.
+//! Not simulated: the age limits of status calls (48 h, 12 h), inbox, voice. Source: the `sms`, `verify`, `account`
+//! and `utils` pages of the provider's REST manual and the official client libraries, read 2026-11. Where they
+//! disagree (HTTP status of errors, `entries` of a lookup and of an error) the behaviour is a setting.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -22,19 +21,19 @@ use crate::request::{Request, json_array, list_of, mobile};
 use crate::world::World;
 
 const NAME: &str = "kavenegar";
-/// First message id; the ones seen in public replies have 7 to 10 digits.
+/// First message id; ids in public replies have 7 to 10 digits.
 const ID_FIRST: u64 = 8_792_343_001;
 /// Price of one message in rial.
 const COST_RIAL: i64 = 1_200;
-/// Recipients of one send.
+/// Most recipients of one send.
 const RECEPTORS_MAX: usize = 200;
-/// Ids of one status call.
+/// Most ids of one status call.
 const STATUS_IDS_MAX: usize = 500;
-/// Characters of one message.
+/// Most characters of one message.
 const MESSAGE_CHARS_MAX: usize = 900;
-/// Characters of one template token.
+/// Most characters of one template token.
 const TOKEN_CHARS_MAX: usize = 100;
-/// Line used when a send names none.
+/// The sending line when a request names none.
 const SENDER_DEFAULT: &str = "10004346";
 
 const QUEUED: i64 = 1;
@@ -44,26 +43,26 @@ const UNKNOWN: i64 = 100;
 
 pub(crate) struct Kavenegar;
 
-/// How the Kavenegar stand-in behaves.
+/// Behaviour of the Kavenegar stand-in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KavenegarSettings {
-    /// Whether the HTTP status of an error is its code (sources disagree); otherwise it is 200. Default true.
+    /// Use the error code as the HTTP status (sources disagree); otherwise 200. Default true.
     pub http_status_follows_code: bool,
-    /// Shape of `entries` in a lookup's answer. Default array.
+    /// Shape of `entries` in a lookup's reply. Default array.
     pub lookup_entries: LookupEntries,
-    /// Whether an error carries `"entries": null` or leaves it out. Default null.
+    /// Whether an error contains `"entries": null` or omits it. Default null.
     pub error_entries: ErrorEntries,
-    /// Accepted API keys; absent means any.
+    /// Accepted API keys; absent: any.
     pub api_keys: Option<BTreeSet<String>>,
-    /// Approved templates; absent means any.
+    /// Approved templates; absent: any.
     pub templates: Option<BTreeSet<String>>,
-    /// Lines of the account; absent means any that is written like one.
+    /// Lines of the account; absent: any well-formed one.
     pub senders: Option<BTreeSet<String>>,
-    /// What was paid in, in rial; each message takes 1,200 of it.
+    /// Paid-in credit in rial; each message costs 1,200.
     pub credit_rial: i64,
-    /// What status calls say of a message that is queued (its own state is 1). A state given to one message
-    /// with `POST /_sim/status` wins. Default 10, delivered.
+    /// Delivery state of queued messages in status calls (the queued state itself is 1). A state set with `POST
+    /// /_sim/status` takes precedence. Default 10, delivered.
     pub delivery_status: i64,
 }
 
@@ -96,7 +95,7 @@ impl Default for KavenegarSettings {
     }
 }
 
-/// Every documented error code, with a message of our own wording.
+/// Every documented error code, with a message in our own words.
 const CODES: &[(i64, &str)] = &[
     (400, "پارامترها ناقص هستند"),
     (401, "حساب کاربری غیرفعال است"),
@@ -142,10 +141,10 @@ static CODE_NUMBERS: [i64; CODES.len()] = {
     numbers
 };
 
-/// `Err` is the code with which a call is refused.
+/// `Err` is the code that refuses the call.
 type Checked<T> = Result<T, i64>;
 
-/// The parts of `/v1/{key}/{scope}/{method}.json`, with or without a slash at the end.
+/// Splits `/v1/{key}/{scope}/{method}.json`, with or without a trailing slash.
 fn split(path: &str) -> Option<(&str, &str)> {
     let (key, call) = path.strip_prefix("/v1/")?.split_once('/')?;
     Some((key, call.trim_end_matches('/').strip_suffix(".json")?))
@@ -217,7 +216,7 @@ fn answer(world: &World, request: &Request) -> Checked<(Value, Outcome)> {
         return Err(405);
     }
     if call == "utils/getdate" {
-        // The one call that needs no key.
+        // The only call without a key.
         return Ok((getdate(unix_ms() / 1000), Outcome::Answered));
     }
     let settings = &world.settings().kavenegar;
@@ -281,7 +280,7 @@ fn send_array(world: &World, request: &Request, key: &str) -> Checked<(Value, Ou
         return Err(419);
     }
     let common = Common::read(request)?;
-    // Three client libraries, three names for the same list.
+    // Three client libraries use three names for the same list.
     let localid = ["localmessageids", "localmessageid", "localid"]
         .into_iter()
         .find_map(|name| optional(request.get(name)));
@@ -336,7 +335,7 @@ fn lookup(world: &World, request: &Request, key: &str) -> Checked<(Value, Outcom
     Ok((entries, outcome))
 }
 
-/// Charges and enters the messages; a known local id costs nothing and answers its first record.
+/// Charges and enters the messages. A known local id costs nothing and returns its first record.
 fn accept(world: &World, key: &str, drafts: Vec<Draft>) -> Checked<(Value, Outcome)> {
     let mut ledger = world.ledger();
     let fresh = drafts
@@ -363,7 +362,7 @@ fn accept(world: &World, key: &str, drafts: Vec<Draft>) -> Checked<(Value, Outco
 }
 
 fn entry(message: &Message) -> Value {
-    // A lookup shows the text of the filled template; the template's own text is not known here.
+    // A lookup shows the text of the filled template; the stand-in does not know the template's text.
     let text = message.text.clone().unwrap_or_else(|| {
         message.tokens.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(" ")
     });
@@ -401,7 +400,7 @@ fn status_by_localid(world: &World, request: &Request, key: &str) -> Checked<(Va
             Some(message) => (numeric_id(message), current(message, delivery)),
             None => (0, UNKNOWN),
         };
-        // The local id is text in the provider's answers, the message id a number.
+        // The local id is text in the provider's replies, the message id a number.
         json!({"messageid": messageid, "localid": id, "status": status, "statustext": status_text(status)})
     });
     Ok((entries.collect(), Outcome::Answered))
@@ -456,7 +455,7 @@ fn cancel(world: &World, request: &Request, key: &str) -> Checked<(Value, Outcom
     Ok((entries, Outcome::Answered))
 }
 
-/// Checked values that all messages of one send share.
+/// Validated values shared by all messages of one send.
 struct Common {
     scheduled_at: u64,
 }
@@ -512,7 +511,7 @@ fn mandatory(value: Option<&str>) -> Checked<String> {
     }
 }
 
-/// Treats an empty value, and the word `null` that one client library sends, as absent.
+/// Treats as absent an empty value, and the word `null` that one client library sends.
 fn optional(value: Option<&str>) -> Option<&str> {
     value.filter(|value| !value.is_empty() && *value != "null")
 }
@@ -525,7 +524,7 @@ fn sender(world: &World, sender: Option<&str>) -> Checked<String> {
     if digits && (4..=14).contains(&line.len()) && known { Ok(line.into()) } else { Err(412) }
 }
 
-/// One local id for each recipient, or none at all.
+/// One local id per recipient, or none at all.
 fn localids(value: Option<&str>, count: usize) -> Checked<Vec<Option<i64>>> {
     let Some(value) = value else { return Ok(vec![None; count]) };
     let ids = list_of(value);
@@ -548,7 +547,7 @@ fn check_tag(request: &Request) -> Checked<()> {
     if tag.len() <= 200 && tag.bytes().all(allowed) { Ok(()) } else { Err(607) }
 }
 
-/// A number abroad (`00` and country code) or an Iranian landline: a lookup takes both.
+/// A foreign number (`00` and country code) or an Iranian landline: a lookup accepts both.
 fn abroad_or_landline(receptor: &str) -> Option<String> {
     let digits = receptor.bytes().all(|byte| byte.is_ascii_digit());
     let abroad =
@@ -568,7 +567,7 @@ fn id_list(request: &Request, name: &str) -> Checked<Vec<String>> {
     Ok(ids)
 }
 
-/// What a status call answers for a message.
+/// The delivery state that a status call returns for a message.
 fn current(message: &Message, delivery: i64) -> i64 {
     if message.status == QUEUED { delivery } else { message.status }
 }
@@ -595,7 +594,7 @@ fn status_text(status: i64) -> &'static str {
     }
 }
 
-/// `datetime` is UTC; the provider's own zone is not documented.
+/// `datetime` is UTC; the provider does not document its time zone.
 fn getdate(unix_secs: u64) -> Value {
     let (days, secs) = (unix_secs / 86_400, unix_secs % 86_400);
     let (year, month, day) = civil(days);
@@ -608,7 +607,7 @@ fn getdate(unix_secs: u64) -> Value {
     })
 }
 
-/// Year, month and day of a day counted from 1970-01-01, walking whole years and months.
+/// Year, month and day of a day counted from 1970-01-01, computed by counting whole years and months.
 fn civil(mut days: u64) -> (u64, u64, u64) {
     let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;

@@ -166,27 +166,27 @@ impl Simulator {
         self.world.bank().sessions().cloned().collect()
     }
 
-    /// The payer pays; `false` when the session does not exist or is decided.
+    /// The payer pays; `false` when the session does not exist or is already decided.
     pub fn pay(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::Pay)
     }
 
-    /// The payer cancels; `false` when the session does not exist or is decided.
+    /// The payer cancels; `false` when the session does not exist or is already decided.
     pub fn cancel(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::Cancel)
     }
 
-    /// The payer pays after he had cancelled, in the same session; `false` when he had not.
+    /// The payer pays after cancelling, in the same session; `false` when he had not cancelled.
     pub fn pay_again(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::PayAgain)
     }
 
-    /// The gateway gives back what was paid and never confirmed; `false` when there is nothing to give.
+    /// The gateway returns a payment that was never confirmed; `false` when there is none.
     pub fn give_back(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::GiveBack)
     }
 
-    /// The payer's browser brings the callback to the shop, or does not. Returns the shop's replies.
+    /// The payer's browser returns to the shop, or does not. Returns the shop's replies.
     ///
     /// Errors: the session does not exist, or the shop cannot be reached.
     pub async fn come_back(&self, reference: &str, back: Back) -> Result<Vec<Callback>, String> {
@@ -202,7 +202,7 @@ impl Simulator {
 impl Drop for Simulator {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            // Fails when the thread has ended already.
+            // Fails when the thread has already ended.
             let _ = stop.send(());
         }
         if let Some(thread) = self.thread.take() {

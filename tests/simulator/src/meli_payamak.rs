@@ -1,11 +1,10 @@
-//! Meli Payamak: its old REST interface, its SOAP services and its new console interface, over one account.
+//! Meli Payamak: the old REST interface, the SOAP services and the new console interface of one account.
 //!
-//! REST: `POST /api/SendSMS/{Method}` with user name and password; SOAP: `POST /post/{service}.asmx` (and `?wsdl`);
-//! console: `/api/send/{name}/{token}` and `/api/receive/{name}/{token}` in JSON. The three differ in how they say
-//! no: a code in `Value`, a code as the result, or a Persian sentence in `status` with HTTP 200. None takes an id
-//! of the caller's, so asking twice sends twice. Deliberately missing: `SendSms` with its out parameters,
-//! inboxes, prices, schedules.
-//! Source: official client libraries and the provider's method pages, read 2026-11.
+//! REST: `POST /api/SendSMS/{Method}` with user name and password. SOAP: `POST /post/{service}.asmx` (and `?wsdl`).
+//! Console: `/api/send/{name}/{token}` and `/api/receive/{name}/{token}` in JSON. Each reports errors differently: a
+//! code in `Value`, a code as the result, or a Persian sentence in `status` with HTTP 200. None accepts an id of the
+//! caller, so a repeated request sends twice. Not simulated: `SendSms` with its out parameters, inboxes, prices,
+//! schedules. Source: the official client libraries and the provider's method pages, read 2026-11.
 
 mod soap;
 
@@ -23,36 +22,36 @@ use crate::world::World;
 use soap::Operation;
 
 const NAME: &str = "meli_payamak";
-/// First message id: 19 digits, past 2^53, as the real ones.
+/// First message id: 19 digits, past 2^53, like real ones.
 const ID_FIRST: u64 = 5_461_268_677_656_004_204;
-/// Ids of one console status call.
+/// Most ids of one console status call.
 const STATUS_IDS_MAX: usize = 100;
-/// Recipients of one `SendSimpleSMS`.
+/// Most recipients of one `SendSimpleSMS`.
 const RECEIVERS_MAX: usize = 100;
 
-/// Delivery code of an id that the provider does not know.
+/// Delivery code for an unknown id.
 const DELIVERY_UNKNOWN: i64 = 100;
-/// State of a message whose delivery is the setting's; kept apart from the provider's own codes.
+/// State of a message whose delivery the setting decides; distinct from the provider's own codes.
 const STATE_SENT: i64 = 200;
 
 pub(crate) struct MeliPayamak;
 
-/// How the Meli Payamak stand-in behaves.
+/// Behaviour of the Meli Payamak stand-in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MeliPayamakSettings {
-    /// Accepted user names with their passwords, for REST and SOAP; absent means any that are not empty.
+    /// Accepted user names with passwords, for REST and SOAP; absent: any non-empty pair.
     pub accounts: Option<BTreeMap<String, String>>,
-    /// Accepted console tokens; absent means any.
+    /// Accepted console tokens; absent: any.
     pub tokens: Option<BTreeSet<String>>,
-    /// Lines of the account; absent means any number.
+    /// Lines of the account; absent: any number.
     pub senders: Option<BTreeSet<String>>,
-    /// Approved patterns: `bodyId` and how many values it takes; absent means any number with any values.
+    /// Approved patterns: `bodyId` and its number of values; absent: any number with any values.
     pub patterns: Option<BTreeMap<String, usize>>,
-    /// Messages that were paid for.
+    /// Messages paid for.
     pub credit: i64,
-    /// What delivery calls say of a message (1 delivered, 2 not delivered, 0 with the carrier). A state given
-    /// to one message with `POST /_sim/status` wins. Default 1.
+    /// Delivery state in delivery calls (1 delivered, 2 not delivered, 0 with the carrier). A state set with `POST
+    /// /_sim/status` takes precedence. Default 1.
     pub delivery_code: i64,
 }
 
@@ -69,7 +68,7 @@ impl Default for MeliPayamakSettings {
     }
 }
 
-/// Documented codes, with the sentence that the console interface says instead (our own wording).
+/// Documented codes, with the sentence that the console interface returns instead (in our own words).
 const CODES: &[(i64, &str)] = &[
     (0, "نام کاربری یا رمز عبور نادرست است"),
     (2, "اعتبار کافی نیست"),
@@ -113,7 +112,7 @@ static CODE_NUMBERS: [i64; CODES.len()] = {
     numbers
 };
 
-/// The SOAP operations: arguments (`[]` marks an array) and type of the result.
+/// The SOAP operations: arguments (`[]` marks an array) and result type.
 const OPERATIONS: &[(&str, &[&str], &str)] = &[
     ("SendSimpleSMS2", &["username", "password", "to", "from", "text", "isflash"], "s:string"),
     ("SendSimpleSMS", &["username", "password", "to[]", "from", "text", "isflash"], "tns:ArrayOfString"),
@@ -124,10 +123,10 @@ const OPERATIONS: &[(&str, &[&str], &str)] = &[
     ("GetCredit", &["username", "password"], "s:double"),
 ];
 
-/// `Err` is the code with which a call is refused.
+/// `Err` is the code that refuses the call.
 type Checked<T> = Result<T, i64>;
 
-/// Which of the three interfaces a path belongs to.
+/// The interface of a path.
 enum Style<'a> {
     Rest { method: &'a str },
     Soap,
@@ -181,7 +180,7 @@ impl Provider for MeliPayamak {
         match style(path) {
             Style::Console { call, .. } => format!("/api/{call}/***"),
             Style::Rest { .. } | Style::Soap => path.to_owned(),
-            // The last part may be a token in the wrong place.
+            // The last part may be a misplaced token.
             Style::Unknown => path.rsplit_once('/').map_or("***".into(), |(head, _)| format!("{head}/***")),
         }
     }
@@ -236,9 +235,9 @@ fn not_found() -> Reply {
     Reply::json(404, &json!({"Message": "No HTTP resource was found"}), Outcome::Refused(404))
 }
 
-// What all three interfaces share.
+// Shared by all three interfaces.
 
-/// Checks user name and password and answers the account.
+/// Checks user name and password and returns the account.
 fn account(world: &World, username: Option<&str>, password: Option<&str>) -> Checked<String> {
     let (Some(username), Some(password)) = (username, password) else { return Err(0) };
     let known = match &world.settings().meli_payamak.accounts {
@@ -248,7 +247,7 @@ fn account(world: &World, username: Option<&str>, password: Option<&str>) -> Che
     if known { Ok(username.to_owned()) } else { Err(0) }
 }
 
-/// Sends one text to one number and answers its id.
+/// Sends one text to one number and returns its id.
 fn send_text(world: &World, account: &str, from: &str, to: &str, text: &str) -> Checked<String> {
     let number = check_text(world, from, to, text)?;
     enter(
@@ -278,7 +277,7 @@ fn check_text(world: &World, from: &str, to: &str, text: &str) -> Checked<String
     mobile(to).ok_or(18)
 }
 
-/// Fills a pattern for one number and answers the message's id.
+/// Fills a pattern for one number and returns the message id.
 fn send_pattern(
     world: &World,
     account: &str,
@@ -334,7 +333,7 @@ fn credit(world: &World) -> i64 {
     world.settings().meli_payamak.credit - world.ledger().spent(NAME)
 }
 
-/// Each recipient has an id or a code of its own; at least one id makes the request accepted.
+/// Each recipient gets an id or a code; at least one id makes the request accepted.
 fn outcome_of(results: &[Checked<String>]) -> Outcome {
     match results.iter().find_map(|result| result.as_ref().err()) {
         Some(code) if results.iter().all(Result::is_err) => Outcome::Refused(*code),
@@ -352,7 +351,7 @@ fn id_or_code(result: &Checked<String>) -> String {
 // REST
 
 fn rest_reply(value: &str, outcome: Outcome) -> Reply {
-    // `RetStatus` does not decide anything: a real answer with code 11 says `Ok`.
+    // `RetStatus` decides nothing: a real reply with code 11 says `Ok`.
     let (ret, text) = if value == "0" { (0, "InvalidUser") } else { (1, "Ok") };
     Reply::json(200, &json!({"Value": value, "RetStatus": ret, "StrRetStatus": text}), outcome)
 }
@@ -386,7 +385,7 @@ fn rest(world: &World, request: &Request, method: &str) -> Checked<(String, Outc
     }
 }
 
-/// Values of a pattern as REST and one SOAP operation send them: joined with `;`.
+/// Pattern values as REST and one SOAP operation send them: joined with `;`.
 fn pattern_values(text: &str) -> Vec<String> {
     text.split(';').map(str::to_owned).collect()
 }
@@ -475,7 +474,7 @@ fn soap_call(world: &World, operation: &Operation) -> Checked<(Vec<String>, Outc
 
 // Console
 
-/// The body of a console answer in the shape of the call; no result and a text when it was refused.
+/// The body of a console reply in the shape of the call; a refusal has a text and no result.
 fn console_body(call: &str, result: Option<Value>, status: &str) -> Value {
     let (name, nothing) = match call {
         "send/advanced" | "send/multiple" => ("recIds", json!([])),
@@ -493,7 +492,7 @@ fn console_body(call: &str, result: Option<Value>, status: &str) -> Value {
     body
 }
 
-/// What the provider's framework answers for a body that does not fit.
+/// The reply of the provider's framework to a body that does not fit.
 fn problem(field: &str) -> Reply {
     let body = json!({
         "type": "https://tools.ietf.org/html/rfc7231#section-6.5.1",
@@ -522,7 +521,7 @@ fn console(world: &World, request: &Request, call: &str, token: &str) -> Reply {
     }
 }
 
-/// Outer `Err`: the field that is missing or of another type. Inner: the provider's code.
+/// Outer `Err`: the missing or mistyped field. Inner `Err`: the provider's code.
 fn console_call(
     world: &World,
     call: &str,
@@ -577,10 +576,10 @@ fn console_call(
     })
 }
 
-/// The provider makes the code itself and tells it to the caller, too.
+/// The provider generates the code and returns it to the caller, too.
 fn send_otp(world: &World, token: &str, to: &str) -> Checked<String> {
     let number = mobile(to).ok_or(18)?;
-    // Codes of one run differ and repeat in the next: a test can rely on both.
+    // Codes of one run differ and repeat in the next run; tests rely on both.
     let code = (world.ledger().accepted(NAME) * 7_919 % 900_000 + 100_000).to_string();
     let tokens = vec![("code".to_owned(), code.clone())];
     enter(

@@ -1,10 +1,10 @@
-//! Parsian Webco: templates with ordered values, status of a message, credit; three POST addresses.
+//! Parsian Webco: templates with ordered values, message status, credit; three POST addresses.
 //!
-//! No official document is public, so the stand-in is as tolerant as client libraries make it necessary: names
-//! without case, strings or `[]` arrays, form, JSON or `multipart/form-data`, a token or `cid` with `cpass`. What
-//! the answer to a send carries beside `status` is unknown; by default nothing, and settings add an id.
-//! Source: public client libraries, read 2026-11. Status 200, 100 and 401 are from them; the shapes of the
-//! status and credit answers are a guess and marked so below.
+//! No official document is public, so the stand-in accepts every form that client libraries use: names in any case,
+//! strings or `[]` arrays, form, JSON or `multipart/form-data`, a token or `cid` with `cpass`. The fields of a send's
+//! reply besides `status` are unknown. The default is none; settings can add an id. Source: public client libraries,
+//! read 2026-11. They document status 200, 100 and 401. The shapes of the status and credit replies are guesses,
+//! marked below.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -25,22 +25,22 @@ const UNAUTHORIZED: i64 = 401;
 
 pub(crate) struct ParsianWebco;
 
-/// How the Parsian Webco stand-in behaves.
+/// Behaviour of the Parsian Webco stand-in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ParsianWebcoSettings {
-    /// Accepted tokens (and `cpass` values of the older pair); absent means any that is not empty.
+    /// Accepted tokens (and `cpass` values of the older pair); absent: any non-empty one.
     pub tokens: Option<BTreeSet<String>>,
-    /// Approved template ids; absent means any whole number.
+    /// Approved template ids; absent: any whole number.
     pub templates: Option<BTreeSet<String>>,
-    /// Where the answer to a send carries the message's id: `smsID`, `id`, `data.smsID`, ...; absent means
-    /// that it carries none, as in the only recorded answers.
+    /// Where a send's reply carries the message id: `smsID`, `id`, `data.smsID`, ...; absent: nowhere, as in the only
+    /// recorded replies.
     pub id_field: Option<String>,
-    /// Whether `status` is sent as text (`"200"`). Default false.
+    /// Send `status` as text (`"200"`). Default false.
     pub status_as_text: bool,
-    /// Whether the HTTP status of an error is its code; otherwise it is 200. Default false.
+    /// Use the error code as the HTTP status; otherwise 200. Default false.
     pub http_status_follows_code: bool,
-    /// Number that the credit call answers, less one for each message.
+    /// Credit before any message; each message subtracts one.
     pub credit: i64,
 }
 
@@ -108,7 +108,7 @@ impl Provider for ParsianWebco {
 
     fn refuse(&self, world: &World, _: &Request, code: i64, status_follows: Option<bool>) -> Reply {
         let follows = status_follows.unwrap_or(world.settings().parsian_webco.http_status_follows_code);
-        // 100 is no final HTTP status, so that one code always comes with 200.
+        // 100 is not a final HTTP status, so this code always comes with 200.
         let http = if follows && code == UNAUTHORIZED { 401 } else { 200 };
         Reply::json(http, &json!({"status": status(world, code)}), Outcome::Refused(code))
     }

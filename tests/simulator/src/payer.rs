@@ -28,13 +28,13 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub enum Act {
     Pay,
     Cancel,
-    /// The payer tries once more in a session that he had cancelled, and pays.
+    /// The payer retries in a session he had cancelled, and pays.
     PayAgain,
     /// The gateway returns what was paid and not confirmed.
     GiveBack,
 }
 
-/// The browser's way back to the shop.
+/// How the browser returns to the shop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Back {
@@ -71,10 +71,10 @@ pub(crate) async fn answer(world: &World, body: &[u8]) -> Response<Answer> {
         Ok(order) => order,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, &format!("a payment: {error}")),
     };
-    // No lock of the bank is held while the shop works.
+    // The bank's lock is not held while the shop works.
     let done = act(&mut world.bank(), &order.reference, order.act);
     if !done {
-        let text = format!("\"reference\": {:?} is no payment that this can happen to", order.reference);
+        let text = format!("\"reference\": {:?} is not a payment in the right state", order.reference);
         return error_response(StatusCode::BAD_REQUEST, &text);
     }
     let back = if order.act == Act::GiveBack { Back::Lost } else { order.callback };
@@ -146,7 +146,7 @@ async fn send(session: &Session, method: Method) -> Result<Callback, String> {
         .strip_prefix("http://")
         .map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len())))
         .map(|(host, path)| (if path.is_empty() { "/" } else { path }.to_owned(), host))
-        .ok_or_else(|| format!("callback to {url}: only http:// is spoken here"))?;
+        .ok_or_else(|| format!("callback to {url}: only http:// is supported"))?;
     let form =
         form_urlencoded::Serializer::new(String::new()).extend_pairs(fields(session, &method)).finish();
     let is_get = method == Method::GET;

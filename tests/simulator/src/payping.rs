@@ -1,7 +1,7 @@
 //! PayPing v3: pay, verify, report; JSON bodies in toman, a bearer token in the header.
 //!
-//! Request names are matched without case. A second verify answers 409 with 110 and the payment inside, in Pascal
-//! case; a payment without money 121; another amount 137. Errors have the shape of RFC 7807 with `metaData`.
+//! Request names match ignoring case. A second verify answers 409 with code 110 and the payment inside, in Pascal
+//! case; a payment without money 121; a different amount 137. Errors have the shape of RFC 7807 with `metaData`.
 //! Source: `shared` reference of the v3 API, read 2026-11.
 
 use std::borrow::Cow;
@@ -19,13 +19,13 @@ const NAME: &str = "payping";
 
 pub(crate) struct Payping;
 
-/// How the PayPing stand-in behaves.
+/// Behaviour of the PayPing stand-in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PaypingSettings {
-    /// Verify answers that the payment is another one, as a confused or hostile gateway would. Default false.
+    /// Verify reports a different payment, like a confused or hostile gateway. Default false.
     pub wrong_amount: bool,
-    /// How many times verify answers 202 before it is done. Default 0.
+    /// Number of 202 replies of verify before it completes. Default 0.
     pub processing: u32,
 }
 
@@ -111,7 +111,7 @@ fn answer(world: &World, request: &Request) -> Result<Reply, i64> {
             Paid::Cancelled => (3, false),
             Paid::Unverified => (5, true),
             Paid::Verified => (1, true),
-            // No document names this one; the money is not ours, which is what 4 says.
+            // Undocumented. The shop did not get the money, which is the meaning of 4.
             Paid::Returned => (4, false),
         };
         let receipt = if paid { session.receipt } else { 0 };

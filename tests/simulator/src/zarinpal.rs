@@ -1,7 +1,7 @@
 //! Zarinpal v4: request, verify, inquiry, unVerified, reverse; JSON bodies, merchant id in the body.
 //!
-//! Errors come as `{"data":[],"errors":{"code":..}}`; whether the HTTP status follows is a setting, because no
-//! document says. A form body is refused with -9 even under a JSON content type, an amount that differs with -50, a
+//! Errors have the form `{"data":[],"errors":{"code":..}}`. Whether the HTTP status follows is a setting, because it
+//! is undocumented. A form body is refused with -9 even under a JSON content type; a different amount with -50. A
 //! second verify answers 101 with the same receipt. Source: `shared` reference of the v4 API, read 2026-11.
 
 use std::borrow::Cow;
@@ -20,15 +20,15 @@ const PREFIX: &str = "/pg/v4/payment/";
 
 pub(crate) struct Zarinpal;
 
-/// How the Zarinpal stand-in behaves.
+/// Behaviour of the Zarinpal stand-in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ZarinpalSettings {
-    /// Whether errors have HTTP status 422 instead of 200. Default false.
+    /// Errors have HTTP status 422 instead of 200. Default false.
     pub http_status_follows_code: bool,
     /// Every payer pays as soon as a session is opened, for benches. Default false.
     pub paid_at_once: bool,
-    /// A receipt number for every payment, to see that it is used once. Default none.
+    /// One receipt number for every payment, to test that it is used once. Default none.
     pub same_receipt: Option<u64>,
 }
 
@@ -103,7 +103,7 @@ fn answer(world: &World, request: &Request) -> Result<(Value, Outcome), i64> {
             if amount > 1_000_000_000 {
                 return Err(-41);
             }
-            // The shop sends rial: another unit would be another amount.
+            // The shop sends rial; another unit would be another amount.
             if text("currency") != "IRR" || text("callback_url").is_empty() || text("description").is_empty()
             {
                 return Err(-9);

@@ -1,7 +1,7 @@
-//! As much SOAP 1.1 as the stand-in needs: an operation with its arguments out of an envelope, and back.
+//! The part of SOAP 1.1 that the stand-in needs: parse an operation from an envelope, and write the reply.
 //!
-//! Reads any namespace prefix, attributes, comments and CDATA; refuses document types, so that no entity can be
-//! declared. Invariant: any bytes give an `Err` or an envelope, never a panic, in time linear to their length.
+//! Accepts any namespace prefix, attributes, comments and CDATA. Refuses document types, so no entity can be
+//! declared. Invariant: any bytes yield an `Err` or an operation, never a panic, in time linear in their length.
 
 use std::fmt::Write;
 
@@ -22,11 +22,11 @@ struct Argument {
 impl Operation {
     /// Reads an envelope.
     ///
-    /// Errors: a sentence for the fault that is answered.
+    /// Errors: the text of the fault to answer.
     pub(crate) fn read(body: &[u8]) -> Result<Self, String> {
         let mut rest = std::str::from_utf8(body).map_err(|_| "the envelope is not UTF-8")?;
         let mut operation = None::<Self>;
-        // Local names from the root down to where the reader is.
+        // Local names from the root to the current element.
         let mut path: Vec<&str> = Vec::new();
         while let Some(at) = rest.find('<') {
             text(&mut operation, &path, &unescaped(&rest[..at])?);
@@ -68,7 +68,7 @@ impl Operation {
         operation.ok_or_else(|| "the envelope's body is empty".into())
     }
 
-    /// Text of an argument, trimmed; names are compared without case.
+    /// Text of an argument, trimmed. Names match ignoring case.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.argument(name).map(|argument| argument.text.trim())
     }
@@ -87,10 +87,10 @@ impl Operation {
     }
 }
 
-/// Notes an element that has just begun: an operation, an argument or an item of one.
+/// Records a newly opened element: an operation, an argument or a list item.
 fn opened(operation: &mut Option<Operation>, path: &[&str]) -> Result<(), String> {
     match (path, operation) {
-        ([root], _) if *root != "Envelope" => Err(format!("{root:?} is no envelope")),
+        ([root], _) if *root != "Envelope" => Err(format!("{root:?} is not an envelope")),
         (["Envelope", "Body", name], operation) => match operation {
             None => {
                 *operation = Some(Operation { name: (*name).to_owned(), arguments: Vec::new() });
@@ -112,7 +112,7 @@ fn opened(operation: &mut Option<Operation>, path: &[&str]) -> Result<(), String
     }
 }
 
-/// Adds character data to the argument or item that is open.
+/// Adds character data to the open argument or item.
 fn text(operation: &mut Option<Operation>, path: &[&str], text: &str) {
     let argument = operation.as_mut().and_then(|operation| operation.arguments.last_mut());
     match (path.len(), argument) {
@@ -126,7 +126,7 @@ fn text(operation: &mut Option<Operation>, path: &[&str], text: &str) {
     }
 }
 
-/// Index of the `>` that ends the tag at the start of `text`; quoted attribute values may hold one.
+/// Index of the `>` that ends the tag at the start of `text`; quoted attribute values may contain one.
 fn tag_end(text: &str) -> Option<usize> {
     let mut quote = None;
     for (index, byte) in text.bytes().enumerate() {
@@ -175,7 +175,7 @@ pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The answer to an operation; `result` is XML already.
+/// The reply to an operation; `result` is already XML.
 pub(crate) fn answer(operation: &str, result: &str) -> String {
     envelope(&format!(
         "<{operation}Response xmlns=\"http://tempuri.org/\"><{operation}Result>{result}</{operation}Result>\
@@ -183,7 +183,7 @@ pub(crate) fn answer(operation: &str, result: &str) -> String {
     ))
 }
 
-/// A fault, as the provider's framework words one.
+/// A fault, worded like the provider's framework.
 pub(crate) fn fault(text: &str) -> String {
     envelope(&format!(
         "<soap:Fault><faultcode>soap:Client</faultcode><faultstring>{}</faultstring><detail /></soap:Fault>",
@@ -191,8 +191,8 @@ pub(crate) fn fault(text: &str) -> String {
     ))
 }
 
-/// A description that SOAP clients can build themselves from: each operation with its named string arguments
-/// (`[]` marks an array) and the type of its result.
+/// A service description that SOAP clients can generate code from: each operation with its named string arguments
+/// (`[]` marks an array) and result type.
 pub(crate) fn wsdl(location: &str, operations: &[(&str, &[&str], &str)]) -> String {
     let (mut types, mut messages, mut ports, mut bindings) =
         (String::new(), String::new(), String::new(), String::new());

@@ -1,4 +1,4 @@
-//! A small HTTP client over real sockets: one connection for each request, everything about the answer kept.
+//! A small HTTP client over real sockets: one connection per request; the whole reply is kept.
 
 use bytes::Bytes;
 use chelseru_simulator::Simulator;
@@ -32,7 +32,7 @@ pub(crate) fn simulator() -> Simulator {
     Simulator::start(([127, 0, 0, 1], 0).into()).expect("a free loopback port")
 }
 
-/// One request; `Err` when the connection ends before the whole answer has arrived.
+/// One request; `Err` when the connection ends before the whole reply has arrived.
 pub(crate) async fn request(
     simulator: &Simulator,
     method: &str,

@@ -1,4 +1,4 @@
-//! Scripted faults and the control API over real sockets: what a client sees, and what was accepted.
+//! Scripted faults and the control API over real sockets: replies and accepted messages.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ async fn send(simulator: &Simulator) -> Result<Answer, hyper::Error> {
     request(simulator, "POST", SEND, FORM, MESSAGE).await
 }
 
-/// One send under a fault: the answer, and how many messages were accepted by it.
+/// One send under a fault: the reply, and the number of messages it accepted.
 async fn under(kind: FaultKind) -> (Result<Answer, hyper::Error>, u64) {
     let simulator = simulator();
     simulator.fault(Fault::new("kavenegar", kind).times(1)).unwrap();
@@ -94,12 +94,12 @@ async fn a_delay_comes_before_acceptance_unless_the_fault_accepts() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        // Given up once it has arrived: the loser of the race is dropped, and its connection with it.
+        // Abandoned once it has arrived: the losing future is dropped together with its connection.
         tokio::select! {
             answer = send(&simulator) => panic!("answered within a minute: {:?}", answer.map(|answer| answer.status)),
             () = arrived => {}
         }
-        // The server notices the closed connection by itself; nothing else is awaited here.
+        // The server notices the closed connection by itself, so nothing else is awaited here.
         while simulator.requests().is_empty() {
             assert!(Instant::now() < deadline, "the abandoned request never reached the log");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -209,7 +209,7 @@ async fn a_body_over_the_bound_is_refused_and_one_at_it_is_read() {
     };
     let at = request(&simulator, "POST", SEND, FORM, body(1 << 20)).await.unwrap();
     assert_eq!(at.json()["return"]["status"], 413, "read whole, and too long for a message");
-    // The server may close before it has read everything; either way nothing is accepted.
+    // The server may close before it has read everything; in either case nothing is accepted.
     if let Ok(over) = request(&simulator, "POST", SEND, FORM, body((1 << 20) + 1)).await {
         assert_eq!(over.status, 413);
         assert!(over.json()["error"].as_str().unwrap().contains("1048576"));

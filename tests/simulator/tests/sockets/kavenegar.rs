@@ -7,7 +7,7 @@ use serde_json::json;
 const SEND: &str = "/v1/KEY/sms/send.json";
 const LOOKUP: &str = "/v1/KEY/verify/lookup.json";
 
-/// Sends a form and compares the code in the body and, as the default setting wants, the HTTP status.
+/// Sends a form and compares the code in the body and, as in the default settings, the HTTP status.
 async fn refused(simulator: &Simulator, target: &str, form: &str, code: i64) {
     let answer = post(simulator, target, form).await;
     assert_eq!(answer.json()["return"]["status"], code, "{target} {form}");
@@ -98,7 +98,7 @@ async fn a_send_is_refused_with_the_documented_code() {
     assert_eq!(request(&simulator, "PUT", SEND, FORM, "").await.unwrap().status, 405);
     assert_eq!(request(&simulator, "POST", SEND, JSON, "{oops").await.unwrap().status, 400);
     assert!(simulator.messages().is_empty());
-    // The edges that are still allowed.
+    // The largest accepted values.
     let edge = format!("receptor={}&message={}", vec!["09121234567"; 200].join(","), "x".repeat(900));
     assert_eq!(post(&simulator, SEND, &edge).await.status, 200);
     assert_eq!(simulator.accepted("kavenegar"), 200);
@@ -148,7 +148,7 @@ async fn a_lookup_checks_its_tokens_and_records_them() {
     assert_eq!(message.template.as_deref(), Some("login"));
     let token = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(message.tokens, [token("token", "482913"), token("token10", "a b c")]);
-    // A lookup takes no local id: asking twice sends twice.
+    // A lookup takes no local id, so a repeated request sends twice.
     post(&simulator, LOOKUP, form).await;
     assert_eq!(simulator.accepted("kavenegar"), 2);
 }

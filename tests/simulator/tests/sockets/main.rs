@@ -1,6 +1,6 @@
-//! The simulator over real sockets, one module for each provider and one for faults and the control API.
+//! The simulator over real sockets, one module per provider and one for faults and the control API.
 //!
-//! One test program, because the modules share a client and a link takes longer than the tests.
+//! All modules are one test program, because they share a client and linking takes longer than the tests.
 
 mod client;
 

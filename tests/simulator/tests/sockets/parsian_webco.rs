@@ -1,4 +1,4 @@
-//! Parsian Webco's stand-in: templates in every spelling that a public client uses.
+//! Parsian Webco's stand-in: templates in every form that a public client uses.
 
 use chelseru_simulator::Fault;
 use serde_json::json;
