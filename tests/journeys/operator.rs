@@ -56,7 +56,7 @@ async fn the_user_command_works_on_the_store_and_through_a_gateway_alike() {
     let made = user(dir.path(), &["create-superuser", "root", "--email", "root@example.com"]);
     let password = made.split_whitespace().last().expect("a password").to_owned();
     assert!(user_fails(dir.path(), &["create-superuser", "root"]).contains("already exists"));
-    assert!(user_fails(dir.path(), &["show", "nobody"]).contains("there is no user \"nobody\""));
+    assert!(user_fails(dir.path(), &["show", "nobody"]).contains("no user \"nobody\""));
     assert!(
         user_fails(dir.path(), &["create-superuser", "x", "--email", "nope"]).contains("no mail address")
     );
@@ -89,7 +89,7 @@ async fn the_user_command_works_on_the_store_and_through_a_gateway_alike() {
     assert_eq!(login(&gateway, "root", &password).await.status, 401);
     assert_eq!(gateway.get("/me/", Some(&root.access)).await.status, 401);
     login(&gateway, "root", next).await.login();
-    assert!(user_fails(&dir, &["show", "nobody"]).contains("there is no user"));
+    assert!(user_fails(&dir, &["show", "nobody"]).contains("no user \"nobody\""));
 
     let dir = gateway.stop().await;
     let list: Vec<Value> = user(dir.path(), &["list", "--json"])

@@ -34,14 +34,14 @@ pub struct Api {
     operator: Router,
     ids: RequestIds,
     edge: Arc<Edge>,
-    /// Answers by status class, 1xx to 5xx.
+    /// Answers per status class, 1xx to 5xx.
     answers: [Counter; 5],
 }
 
 impl Api {
     /// # Errors
     ///
-    /// A sentence for the operator: the operating system gives no randomness.
+    /// A text for the operator: the operating system provides no randomness.
     pub fn new(
         server: Server,
         addresses: Addresses,
@@ -99,7 +99,7 @@ impl Api {
         response
     }
 
-    /// An internal error in the words of its cause, when the cause is the store's disk.
+    /// Replaces an internal error by its cause, when the cause is the store's disk.
     fn with_cause(&self, failure: Failure) -> Failure {
         if failure.status != StatusCode::INTERNAL_SERVER_ERROR {
             return failure;
@@ -132,7 +132,7 @@ impl Api {
             Found::Nothing => return Err(not_found()),
         };
         if door == Door::Public && route.path != "/health/" && generation.operator.overview.has_failed() {
-            // Memory may hold what was refused, so nothing is read any more.
+            // Memory may hold refused changes, so nothing is read any more.
             return Err(Failure::store_failed());
         }
         let allow = route.allow();
@@ -179,8 +179,8 @@ async fn serve(
     (operation.call.run)(generation, Arrived { context, caller, body }).await
 }
 
-/// One line per request: failures of the gateway as errors, refusals and changes as information, reads as
-/// detail. The query is never logged; it may hold a token.
+/// Logs one line per request: failures of the gateway as errors, refusals and changes as information, reads as debug.
+/// The query is never logged, because it may hold a token.
 fn log(
     request_id: &str,
     method: &Method,

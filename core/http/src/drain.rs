@@ -1,7 +1,8 @@
-//! How far the request of a connection is, so that a stop waits for requests and not for halves of them.
+//! Tracks the progress of each connection's request, so a stop waits for requests but not for incomplete ones.
 //!
-//! A connection waits (for a request, or for the rest of a head), reads a body, or answers. When the gateway stops, who
-//! answers may finish; who waits, or reads and gets nothing, is given up after [`HALF_PATIENCE`].
+//! A connection waits (for a request, or for the rest of a head), reads a body, or answers. When the gateway stops,
+//! answering connections may finish. Waiting ones, and those that read without receiving, are closed after
+//! [`HALF_PATIENCE`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,18 +12,18 @@ use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Frame, SizeHint};
 
-/// How long after a stop, or after its last piece, half a request is waited for.
+/// How long an incomplete request is awaited after the stop, or after its last piece.
 pub(crate) const HALF_PATIENCE: Duration = Duration::from_secs(1);
-/// How long after a stop a connection that waits is kept open: a request that is on its way is answered.
+/// How long an idle connection stays open after the stop, so a request in transit is answered.
 pub(crate) const LINGER: Duration = Duration::from_millis(300);
 
 const ANSWERING: u64 = u64::MAX;
 
-/// Shared by a connection and the request and reply on it.
+/// Shared by a connection with its request and reply.
 #[derive(Clone)]
 pub(crate) struct Progress {
     start: Instant,
-    /// Milliseconds from `start` to the last sign of the client, or [`ANSWERING`].
+    /// Milliseconds from `start` to the client's last activity, or [`ANSWERING`].
     at: Arc<AtomicU64>,
 }
 
@@ -31,7 +32,7 @@ impl Progress {
         Progress { start: Instant::now(), at: Arc::default() }
     }
 
-    /// How long the client has let the gateway wait; `None` while the gateway answers.
+    /// How long the client has been silent; `None` while the gateway answers.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         let at = self.at.load(Ordering::Relaxed);
         (at != ANSWERING).then(|| self.start.elapsed().saturating_sub(Duration::from_millis(at)))
@@ -46,7 +47,7 @@ impl Progress {
         self.at.store(ANSWERING, Ordering::Relaxed);
     }
 
-    /// A request's body, which is read from now on.
+    /// Wraps a request's body, which is read from now on.
     pub(crate) fn request<B: Body>(&self, body: B) -> Requested<B> {
         if body.is_end_stream() {
             self.answering()
@@ -56,14 +57,14 @@ impl Progress {
         Requested { body, progress: self.clone() }
     }
 
-    /// A reply's body, with whose end the connection waits again.
+    /// Wraps a reply's body; at its end the connection waits again.
     pub(crate) fn reply<B>(&self, body: B) -> Replied<B> {
         self.answering();
         Replied { body, progress: self.clone() }
     }
 }
 
-/// The body of a request that is served.
+/// The body of a served request.
 pub(crate) type Incoming = Requested<hyper::body::Incoming>;
 
 pub(crate) struct Requested<B> {
@@ -100,7 +101,7 @@ impl<B: Body + Unpin> Body for Requested<B> {
 
 impl<B> Drop for Requested<B> {
     fn drop(&mut self) {
-        // What is left of the body is not wanted.
+        // The rest of the body is not needed.
         self.progress.answering();
     }
 }

@@ -1,8 +1,8 @@
-//! Request bodies: JSON, form or multipart on every endpoint, read within bounds and checked field by field.
+//! Request bodies: JSON, form or multipart on every endpoint, read within limits and checked field by field.
 //!
-//! The field errors are those the original's clients show: `This field is required.` and its siblings, as
-//! lists under the field's name, all fields of a body at once. As in the original, text is trimmed and a JSON
-//! number is taken as its digits; booleans, lists and objects are not text.
+//! The field errors are those of the original: `This field is required.` and its siblings, as lists under the field's
+//! name, all fields of a body at once. As in the original, text is trimmed and a JSON number is read as its digits;
+//! booleans, lists and objects are not text.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,17 +19,17 @@ use crate::reply::Failure;
 /// Fields in one body; the routes have at most a dozen.
 const FIELDS_MAX: usize = 100;
 
-/// A parsed body and the errors found in it so far.
+/// A parsed body and the errors found so far.
 #[derive(Debug)]
 pub struct Fields {
     values: Map<String, Value>,
     errors: BTreeMap<&'static str, Vec<String>>,
-    /// The whole body as it came.
+    /// The body as received.
     body: Bytes,
     is_json: bool,
 }
 
-/// What a text field may hold.
+/// The rule of a text field.
 #[derive(Debug, Clone, Copy)]
 pub struct Text {
     /// Characters after trimming.
@@ -76,7 +76,7 @@ where
     Ok(Fields { values, errors: BTreeMap::new(), body: bytes, is_json })
 }
 
-/// Reads a body without parsing it, for callbacks that a plugin understands.
+/// Reads a body without parsing it, for callbacks that a plugin parses.
 ///
 /// Failures: 413 past `bytes_max`, 408 past `timeout`.
 pub async fn read_raw<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Fields, Failure>
@@ -202,7 +202,7 @@ impl Fields {
         self.values.get(name)
     }
 
-    /// The body as it came.
+    /// The body as received.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
@@ -216,7 +216,7 @@ impl Fields {
         }
     }
 
-    /// `true` or `false`, also as the texts that forms have; `default` when it is absent, null or blank.
+    /// `true` or `false`, also as the texts that forms send; `default` when absent, null or blank.
     pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
         let flag = match self.values.get(name) {
             None | Some(Value::Null) => return default,
@@ -235,8 +235,8 @@ impl Fields {
         })
     }
 
-    /// A number as the characters the client wrote: a JSON number before any parser could round it, or a text.
-    /// Absent and null are `None`; other values are an empty text, which is no number.
+    /// A number in the characters the client wrote, before any parser could round it; or a text. Absent and null are
+    /// `None`; other values yield an empty text, which is not a number.
     pub fn number_text(&self, name: &str) -> Option<String> {
         match self.values.get(name)? {
             Value::Null => None,
@@ -253,18 +253,18 @@ impl Fields {
         Value::Object(self.values)
     }
 
-    /// Notes a field error; [`Fields::finish`] reports it.
+    /// Records a field error; [`Fields::finish`] reports it.
     pub fn refuse(&mut self, name: &'static str, text: impl Into<String>) {
         self.errors.entry(name).or_default().push(text.into());
     }
 
-    /// The values of required fields, which were all given. Fails with every error noted so far.
+    /// The values of required fields, all present. Fails with every error recorded so far.
     pub(crate) fn all<T: AllGiven>(&mut self, values: T) -> Result<T::Values, Failure> {
         self.finish()?;
         values.all().ok_or_else(|| Failure::fields(BTreeMap::new()))
     }
 
-    /// Fails with every error noted so far.
+    /// Fails with every error recorded so far.
     pub fn finish(&mut self) -> Result<(), Failure> {
         if self.errors.is_empty() { Ok(()) } else { Err(Failure::fields(std::mem::take(&mut self.errors))) }
     }
@@ -291,7 +291,7 @@ impl Fields {
     }
 }
 
-/// Values of required fields. The reader of a missing field has noted an error.
+/// Values of required fields. The reader of a missing field has already recorded an error.
 pub(crate) trait AllGiven {
     type Values;
 
@@ -322,8 +322,8 @@ impl<A, B, C> AllGiven for (Option<A>, Option<B>, Option<C>) {
     }
 }
 
-/// The characters of a number under a top-level key of a JSON object that was found to be well-formed; the last one
-/// for a duplicate key, as in the parser.
+/// The characters of a number under a top-level key of a well-formed JSON object; the last one for a duplicate key,
+/// as in the parser.
 fn raw_number<'a>(body: &'a [u8], wanted: &str) -> Option<&'a str> {
     let (mut at, mut depth, mut key, mut found) = (0, 0u32, None, None);
     while let Some(&byte) = body.get(at) {

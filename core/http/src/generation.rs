@@ -1,4 +1,4 @@
-//! What one configuration serves: a slice per feature, with its services and the rules it needs of the configuration.
+//! What one configuration serves: a slice per feature, with its services and configured rules.
 //!
 //! A reload builds a new generation and swaps it in at once. A request takes one generation at its start and keeps it,
 //! so it never sees two configurations.

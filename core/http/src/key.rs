@@ -29,7 +29,7 @@ pub(crate) fn idempotency_key(context: &Context) -> Result<Option<IdempotencyKey
     })
 }
 
-/// 422: the key stands for another request.
+/// 422: the key was used for another request.
 pub(crate) fn key_reused() -> Failure {
     Failure::detail(
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -38,12 +38,12 @@ pub(crate) fn key_reused() -> Failure {
     )
 }
 
-/// 409: the first request with the key still runs.
+/// 409: the first request with this key is still running.
 pub(crate) fn key_running() -> Failure {
     Failure::detail(
         StatusCode::CONFLICT,
         "idempotency_running",
-        "The request with this Idempotency-Key is still being carried out.",
+        "The request with this Idempotency-Key is still running.",
     )
     .retry_after(1)
 }

@@ -1,4 +1,4 @@
-//! Checks before a handler runs: the reply's format and the caller.
+//! Checks before a handler runs: reply format and caller.
 
 use chelseru_domain::login::identity::{Caller, Identity};
 use http::request::Parts;
@@ -8,8 +8,8 @@ use crate::login::failure::token_failure;
 use crate::reply::Failure;
 use crate::request::{header_text, not_found};
 
-/// Checks that the client takes JSON, the only format of replies. As in the original, an `Accept` that excludes it
-/// answers 406 and an unknown `?format=` 404. A browser's `text/html` gets JSON too: there is no browsable page.
+/// Checks that the client accepts JSON, the only format of replies. As in the original, an `Accept` that excludes it
+/// answers 406 and an unknown `?format=` 404. A browser's `text/html` gets JSON, too: there is no browsable page.
 pub(crate) fn negotiate(head: &Parts) -> Result<(), Failure> {
     let query = head.uri.query().unwrap_or("");
     if !query.is_empty() {
@@ -35,8 +35,8 @@ pub(crate) fn negotiate(head: &Parts) -> Result<(), Failure> {
     Err(Failure::detail(StatusCode::NOT_ACCEPTABLE, "not_acceptable", text))
 }
 
-/// The caller named by `Authorization: Bearer`. As in the original, a bad token is refused on open routes too,
-/// and the scheme is case sensitive.
+/// The caller of `Authorization: Bearer`. As in the original, a bad token is refused on open routes, too, and the
+/// scheme is case sensitive.
 pub(crate) async fn credentials(identity: &Identity, headers: &HeaderMap) -> Result<Option<Caller>, Failure> {
     let value = header_text(headers, header::AUTHORIZATION);
     let mut words = value.split_ascii_whitespace();

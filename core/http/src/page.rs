@@ -1,8 +1,8 @@
-//! Pages by cursor.
+//! Pagination by cursor.
 //!
-//! A cursor is base64 of `p=<position>`, with `r=1&` in front of it for the way back, in the manner of the original's.
-//! A position belongs to its list: an entry's number, a message's number in its room. Clients take cursors from
-//! `next` and `previous` and do not look inside.
+//! A cursor is base64 of `p=<position>`, with a leading `r=1&` for the way back, in the original's manner. A position
+//! belongs to its list: an entry's number, a message's number in its room. Clients take cursors from `next` and
+//! `previous` and treat them as opaque.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use crate::reply::{Failure, Reply};
 use crate::request::Context;
 use crate::route::{Field, Is};
 
-/// The parameter of every list that has pages.
+/// The cursor parameter of every paginated list.
 pub(crate) const CURSOR: Field = Field("cursor", Is::MayText, "From `next` or `previous` of another page.");
 
 /// Where a page begins.
@@ -42,7 +42,7 @@ impl Cursor {
     }
 }
 
-/// Where the page that a request asks for begins; `None` for the first one.
+/// Where the requested page begins; `None` for the first one.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub(crate) fn page<T: Serialize>(
     Reply::json(StatusCode::OK, &Page { next: link(next), previous: link(previous), results })
 }
 
-/// This request's address with another cursor. Other parameters stay; keys are in alphabetical order.
+/// This request's address with another cursor. Other parameters stay; keys are sorted alphabetically.
 fn link(context: &Context, cursor: Cursor) -> String {
     let mut pairs: Vec<(String, String)> = form_urlencoded::parse(context.query_text().as_bytes())
         .into_owned()

@@ -1,10 +1,9 @@
-//! The client of a request that came through proxies.
+//! The client's address behind proxies.
 //!
-//! Anyone can send `Forwarded` (RFC 7239) and `X-Forwarded-For`, so they are read only from peers in
-//! `server.trusted_proxies`, and from the right: each trusted hop names the one before it, and the first
-//! that is not trusted is the client. Entries further left may be the client's own. When both
-//! headers differ, a proxy passed one on from the client unread. Then neither is believed,
-//! and the proxy itself counts as the client, so that a forged header gains nothing.
+//! Anyone can send `Forwarded` (RFC 7239) and `X-Forwarded-For`. They are read only from peers in
+//! `server.trusted_proxies`, and from the right: each trusted hop names the one before it, and the first untrusted
+//! hop is the client. Entries further left may be forged. When both headers differ, a proxy has forwarded one unread.
+//! Then neither is trusted, and the proxy itself counts as the client, so a forged header gains nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,10 +11,10 @@ use chelseru_config::{is_authority, network};
 use http::HeaderMap;
 use ipnet::IpNet;
 
-/// Hops that are followed. No real chain of proxies is longer.
+/// Most hops followed. No real chain of proxies is longer.
 const HOPS_MAX: usize = 32;
 
-/// What trusted proxies say of the address that a client used.
+/// The address a client used, as reported by trusted proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     pub https: bool,
@@ -28,12 +27,12 @@ pub struct Origin {
 pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {
-    /// Takes networks (`10.0.0.0/8`) or single addresses that the configuration's check has accepted.
+    /// Takes networks (`10.0.0.0/8`) or single addresses, already checked by the configuration.
     pub fn new(texts: &[String]) -> Proxies {
         Proxies(texts.iter().filter_map(|text| network(text)).collect())
     }
 
-    /// The address of the client that a request is from.
+    /// The address of the client of a request.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
@@ -51,8 +50,8 @@ impl Proxies {
         }
     }
 
-    /// Scheme and host under which the client reached a trusted proxy, by the word of the nearest one. Of two headers
-    /// that differ, neither is believed.
+    /// Scheme and host that the client used, as reported by the nearest trusted proxy. When both headers differ,
+    /// neither is trusted.
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
         if !self.trusts(peer.to_canonical()) {
             return Origin::default();
@@ -74,12 +73,12 @@ impl Proxies {
         Origin { https: agreed("proto", "x-forwarded-proto").as_deref() == Some("https"), host }
     }
 
-    /// Whether an address is a trusted proxy's.
+    /// Returns true for a trusted proxy's address.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Walks from the right until a hop is not trusted, or does not name its client.
+    /// Walks from the right to the first hop that is untrusted or does not name its client.
     fn follow(&self, peer: IpAddr, values: &[&str], read: fn(&str) -> Option<IpAddr>) -> IpAddr {
         let mut client = peer;
         let hops = values.iter().rev().flat_map(|value| value.rsplit(','));
@@ -94,7 +93,7 @@ impl Proxies {
     }
 }
 
-/// An entry of `X-Forwarded-For`: an address, by some proxies with a port.
+/// An entry of `X-Forwarded-For`: an address, with a port from some proxies.
 fn listed_for(entry: &str) -> Option<IpAddr> {
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
@@ -105,8 +104,8 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     listed_for(parameter(element, "for")?)
 }
 
-/// A parameter of an element of `Forwarded`. A comma inside quotes splits an element, which then has no value that is
-/// accepted: addresses and hosts contain no comma.
+/// A parameter of an element of `Forwarded`. A comma inside quotes splits an element, which then has no accepted
+/// value, because addresses and hosts contain no comma.
 fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
     let value = element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;

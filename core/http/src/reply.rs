@@ -1,12 +1,11 @@
-//! Replies, and failures in the shapes that the original's clients know.
+//! Replies, and failures in the original's shapes.
 //!
-//! The original has four shapes of error body: `{"detail": ..}`, `{"error": ..}`, `{"details": ..}` and field
-//! errors `{"field": ["..", ..]}`. They stay. Every failure also carries a stable machine-readable code and
-//! the request's id: as the headers `X-Error-Code` and `X-Request-Id` always, and as `code` and `request_id`
-//! in the body of every shape but field errors, where such keys could be taken for fields (`code` *is* a field
-//! of `authenticate/`).
+//! The original has four shapes of error body: `{"detail": ..}`, `{"error": ..}`, `{"details": ..}` and field errors
+//! `{"field": ["..", ..]}`. They stay. Every failure also carries a stable code and the request id: always as the
+//! headers `X-Error-Code` and `X-Request-Id`, and as `code` and `request_id` in the body of every shape except field
+//! errors, where such keys could be mistaken for fields (`code` *is* a field of `authenticate/`).
 //!
-//! Translating a domain error to a status happens in the handlers, once per route.
+//! Handlers translate domain errors to statuses, once per route.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +17,13 @@ use serde_json::{Map, Value, json};
 
 use crate::reply_body::{FileBody, ReplyBody};
 
-/// A reply before the headers that every response gets.
+/// A reply before the headers common to every response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
-    /// Sent in the place of `body`.
+    /// Sent instead of `body`.
     pub file: Option<Box<FileBody>>,
 }
 
@@ -51,7 +50,7 @@ impl Reply {
         Reply { status, headers: Vec::new(), body: Bytes::new(), file: None }
     }
 
-    /// 204 without a body and a content type.
+    /// 204 without a body or content type.
     pub fn empty() -> Reply {
         Reply::bare(StatusCode::NO_CONTENT)
     }
@@ -68,7 +67,7 @@ impl Reply {
         self
     }
 
-    /// Adds the headers of every response.
+    /// Adds the headers common to every response.
     pub fn into_response(self, request_id: &str) -> Response<ReplyBody> {
         let body = match self.file {
             None => ReplyBody::whole(self.body),
@@ -96,7 +95,7 @@ impl Reply {
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
-/// A request that was not fulfilled.
+/// A request that failed.
 #[derive(Debug)]
 pub struct Failure {
     pub status: StatusCode,
@@ -112,12 +111,12 @@ enum Shape {
     Text(&'static str, String),
     Fields(BTreeMap<&'static str, Vec<String>>),
     Object(Map<String, Value>),
-    /// `[text]`, as the original's hand-written field rules answer.
+    /// `[text]`, as the original's own field rules answer.
     List(String),
 }
 
 impl Failure {
-    /// `{"detail": text}`: what the framework below the original answers.
+    /// `{"detail": text}`: the shape of the original's framework.
     pub fn detail(status: StatusCode, code: &'static str, text: impl Into<String>) -> Failure {
         Failure { status, code, shape: Shape::Text("detail", text.into()), headers: Vec::new() }
     }
@@ -160,7 +159,7 @@ impl Failure {
         Failure { status, code, shape: Shape::List(text.into()), headers: Vec::new() }
     }
 
-    /// 503: writing failed, and until the gateway starts again nothing is served.
+    /// 503: a write failed; nothing is served until the gateway restarts.
     pub fn store_failed() -> Failure {
         let text = "The gateway cannot store anything at the moment.";
         Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "store_failed", text)
@@ -168,7 +167,7 @@ impl Failure {
 
     /// 507: the disk is nearly full.
     pub fn storage_full() -> Failure {
-        let text = "There is no room left for this at the moment.";
+        let text = "There is not enough storage space at the moment.";
         Failure::detail(StatusCode::INSUFFICIENT_STORAGE, "storage_full", text).retry_after(60)
     }
 
@@ -181,7 +180,7 @@ impl Failure {
         )
     }
 
-    /// 401 in the words of the original's token library.
+    /// 401 with the text of the original's token library.
     pub fn token(message: &str) -> Failure {
         Failure::object(
             StatusCode::UNAUTHORIZED,
@@ -236,7 +235,7 @@ impl Failure {
     }
 }
 
-/// An error's text as a sentence: a capital first, a full stop last.
+/// An error's text as a sentence: capitalised, with a full stop.
 pub(crate) fn sentence(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let mut chars = text.chars();
@@ -245,7 +244,7 @@ pub(crate) fn sentence(error: &dyn std::fmt::Display) -> String {
     format!("{first}{}{stop}", chars.as_str())
 }
 
-/// Seconds of a wait, rounded up and at least one, for `Retry-After`.
+/// Seconds of a wait for `Retry-After`, rounded up, at least 1.
 pub(crate) fn whole_seconds(wait: std::time::Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }

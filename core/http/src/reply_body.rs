@@ -1,8 +1,7 @@
-//! The body of a reply: bytes, or a file that is read while it is sent.
+//! The body of a reply: bytes, or a file read while it is sent.
 //!
-//! Nearly every reply is small and whole. A file is read by a task of
-//! its own, at most two pieces ahead of the client. The connection drops a client that does not read (`timed`), and
-//! the task ends with it.
+//! Nearly every reply is small and complete. A file is read by a separate task, at most two pieces ahead of the
+//! client. The connection drops a client that does not read (`timed`), which ends the task.
 
 use std::io;
 use std::pin::Pin;
@@ -18,10 +17,10 @@ use tokio::sync::mpsc;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AHEAD: usize = 2;
 
-/// What is sent after the head.
+/// The part sent after the head.
 #[derive(Debug)]
 pub enum ReplyBody {
-    /// `None` when it was sent.
+    /// `None` once it was sent.
     Whole(Option<Bytes>),
     File(Box<FileBody>),
 }
@@ -46,7 +45,7 @@ pub struct FileBody {
 }
 
 impl FileBody {
-    /// Sends `bytes` bytes from `start` on. A file that is shorter ends the connection.
+    /// Sends `bytes` bytes from `start`. A shorter file ends the connection.
     ///
     /// # Errors
     ///

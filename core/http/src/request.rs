@@ -1,8 +1,8 @@
-//! What a handler knows of the request it serves.
+//! The request as a handler sees it.
 //!
-//! The types of a handler's [`Request`] are the rules of its route: `C` is who may call, `B` is how the body is read.
-//! A handler that needs fields, or a user, cannot be registered without. Invariant: the caller is who a checked token
-//! says it is; the client's address is the peer's, or what trusted proxies say.
+//! The types of a handler's [`Request`] are the rules of its route: `C` is the required caller, `B` how the body is
+//! read. A handler that needs fields, or a user, cannot be registered without them. Invariant: the caller is the user
+//! of a verified token; the client's address is the peer's, or the one reported by trusted proxies.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -22,14 +22,14 @@ use crate::fields::{self, Fields};
 use crate::proxy::Proxies;
 use crate::reply::Failure;
 
-/// What the listeners' configuration says, for all requests.
+/// The listeners' configuration, for all requests.
 pub(crate) struct Edge {
     pub(crate) server: Server,
     pub(crate) proxies: Proxies,
     pub(crate) addresses: Addresses,
 }
 
-/// Where the gateway listens, with the ports that it got.
+/// The listening addresses, with their actual ports.
 #[derive(Debug, Clone)]
 pub struct Addresses {
     pub public: SocketAddr,
@@ -46,14 +46,14 @@ impl Addresses {
         }
     }
 
-    /// `None` when other machines reach the public listener, whose name is then not known here.
+    /// `None` when other machines reach the public listener, because its public name is not known here.
     pub(crate) fn local_url(&self) -> Option<String> {
         let local = !is_public(self.public.ip());
         local.then(|| format!("http://{}", self.public))
     }
 }
 
-/// An address to connect to, for one to listen on.
+/// Converts a listening address to one to connect to.
 pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let loopback =
@@ -63,33 +63,33 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The head of a request, and what is known of it.
+/// The head of a request, with derived facts.
 pub(crate) struct Context {
     pub(crate) id: String,
     pub(crate) head: Parts,
-    /// Where the connection comes from. Behind a proxy this is the proxy.
+    /// The peer of the connection. Behind a proxy this is the proxy.
     pub(crate) peer: SocketAddr,
     /// The client's address.
     pub(crate) client: IpAddr,
     /// The route's path, with its parameters in braces.
     pub(crate) pattern: &'static str,
-    /// Bytes of the path that stand before `pattern`.
+    /// Bytes of the path before `pattern`.
     pub(crate) prefix_len: usize,
     pub(crate) edge: Arc<Edge>,
 }
 
 impl Context {
-    /// A header's text; `""` when it is absent or not text.
+    /// A header's text; `""` when absent or not text.
     pub(crate) fn header(&self, name: header::HeaderName) -> &str {
         header_text(&self.head.headers, name)
     }
 
-    /// The query as it came; `""` without one.
+    /// The raw query; `""` without one.
     pub(crate) fn query_text(&self) -> &str {
         self.head.uri.query().unwrap_or("")
     }
 
-    /// A value of the query, the first of its name.
+    /// The first value of this name in the query.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         let mut pairs = form_urlencoded::parse(self.query_text().as_bytes());
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
@@ -99,7 +99,7 @@ impl Context {
         self.head.uri.path()
     }
 
-    /// The part of the path that stands for a parameter of the route, as it came.
+    /// The raw part of the path for a parameter of the route.
     pub(crate) fn parameter(&self, name: &str) -> &str {
         let path = self.path().get(self.prefix_len..).unwrap_or_default();
         let parts = self.pattern.split('/').zip(path.split('/'));
@@ -107,18 +107,18 @@ impl Context {
         parts.filter(|(part, _)| named(part)).map(|(_, value)| value).next().unwrap_or_default()
     }
 
-    /// The number that stands for a parameter of the route. Each number has one spelling: `01`, `+1` and numbers past
+    /// The number in the path for a parameter of the route. Each number has one spelling: `01`, `+1` and numbers past
     /// 64 bits are not found.
     ///
     /// # Errors
     ///
-    /// 404 for anything else than a number.
+    /// 404 for anything but a number.
     pub(crate) fn id(&self, name: &str) -> Result<u64, Failure> {
         number(self.parameter(name)).ok_or_else(not_found)
     }
 
-    /// Scheme and host for absolute addresses: the configured ones, else those that a trusted proxy names, else those
-    /// of the request.
+    /// Scheme and host for absolute addresses: the configured ones; otherwise those a trusted proxy reports;
+    /// otherwise those of the request.
     pub(crate) fn origin(&self) -> String {
         let Edge { server, proxies, addresses } = &*self.edge;
         if !server.public_url.is_empty() {
@@ -128,7 +128,7 @@ impl Context {
         let scheme = if proxied.https { "https" } else { "http" };
         let named = proxied.host.as_deref().or_else(|| self.head.uri.authority().map(Authority::as_str));
         match named.unwrap_or_else(|| self.header(header::HOST)) {
-            // HTTP/1.0 needs no host.
+            // HTTP/1.0 needs no Host header.
             "" => format!("{scheme}://{}", addresses.public),
             host => format!("{scheme}://{host}"),
         }
@@ -139,7 +139,7 @@ impl Context {
         format!("{}{path}", self.origin())
     }
 
-    /// The gateway's own address as the configuration knows it; `None` when it does not.
+    /// The gateway's own address from the configuration; `None` when it has none.
     pub(crate) fn own_url(&self) -> Option<String> {
         let configured = Some(self.edge.server.public_url.clone()).filter(|url| !url.is_empty());
         configured.or_else(|| self.edge.addresses.local_url())
@@ -154,14 +154,14 @@ impl Context {
     }
 }
 
-/// A whole number in its one spelling.
+/// A whole number in its only spelling.
 pub(crate) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let spelled = digits && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| spelled)
 }
 
-/// A request for a handler: `C` says who may call, `B` how the body is read.
+/// A request for a handler: `C` is the caller, `B` how the body is read.
 pub(crate) struct Request<C, B = ()> {
     pub(crate) context: Context,
     pub(crate) caller: C,
@@ -176,7 +176,7 @@ impl<C, B> Deref for Request<C, B> {
     }
 }
 
-/// A request whose body was not read yet.
+/// A request whose body is not read yet.
 pub(crate) struct Arrived {
     pub(crate) context: Context,
     pub(crate) caller: Option<Caller>,
@@ -184,7 +184,7 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// Reads the body in the way that the handler takes it.
+    /// Reads the body in the handler's form.
     pub(crate) async fn read<C: Calls, B: FromBody>(self) -> Result<Request<C, B>, Failure> {
         let Arrived { context, caller, body } = self;
         let caller = C::admit(caller)?;
@@ -193,24 +193,24 @@ impl Arrived {
     }
 }
 
-/// Who may use a route.
+/// The callers a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Anyone. A token that comes along must be valid.
+    /// Anyone. A token, if sent, must be valid.
     Open,
-    /// Anyone. `Authorization` is not read: clients with expired tokens come here.
+    /// Anyone. `Authorization` is ignored, because clients with expired tokens call these routes.
     Tokenless,
     /// A valid access token.
     User,
-    /// An API key, or a user with the right to send; the handler asks which.
+    /// An API key, or a user with the right to send; the handler decides.
     Sender,
-    /// A user, or the bearer of a signed link; the handler asks which.
+    /// A user, or the holder of a signed link; the handler decides.
     Link,
-    /// Who reaches the operators' listener. On the public one the route does not exist.
+    /// Callers on the operators' listener. On the public one the route does not exist.
     Operator,
 }
 
-/// Where a route is served.
+/// The listener that serves a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
     /// `server.listen`, for clients.
@@ -220,8 +220,8 @@ pub enum Door {
 }
 
 impl Access {
-    /// The listener that serves routes of this access. Nothing in a request changes it: behind a reverse proxy every
-    /// client comes from this machine.
+    /// The listener for routes of this access. Nothing in a request changes it: behind a reverse proxy every client
+    /// comes from this machine.
     pub(crate) const fn door(self) -> Door {
         match self {
             Access::Operator => Door::Operator,
@@ -230,7 +230,7 @@ impl Access {
     }
 }
 
-/// A caller's type, which stands for an [`Access`].
+/// The type of a caller, for an [`Access`].
 pub(crate) trait Calls: Sized {
     const ACCESS: Access;
 
@@ -261,9 +261,9 @@ macro_rules! callers {
 }
 
 callers! {
-    /// The user that may send, when no API key came.
+    /// The user with the right to send, when no API key was sent.
     Sender
-    /// The user that downloads, when no link did.
+    /// The downloading user, when no link was used.
     Link
 }
 
@@ -303,17 +303,17 @@ impl Calls for ByOperator {
 /// How a body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyKind {
-    /// It is not read.
+    /// Not read.
     Unread,
     /// JSON, form or multipart, field by field.
     Fields,
-    /// As it comes, of any media type: a plugin understands it.
+    /// As received, of any media type: a plugin parses it.
     Bytes,
     /// Piece by piece: a file.
     Stream,
 }
 
-/// A body's type, which stands for a [`BodyKind`].
+/// The type of a body, for a [`BodyKind`].
 pub(crate) trait FromBody: Sized + Send {
     const KIND: BodyKind;
 
@@ -355,7 +355,7 @@ impl FromBody for Incoming {
 }
 
 impl Edge {
-    /// The most bytes of a body that is read whole, and the time it may take.
+    /// The size limit in bytes and the time limit of a body that is read at once.
     pub(crate) fn body_bounds(&self) -> (usize, Duration) {
         (self.server.body_bytes_max, Duration::from_secs(self.server.body_read_timeout_seconds))
     }

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Gives every request an id that no other request of any gateway has: 16 random hexadecimal digits of this process,
-/// then a running number of at least 12 digits. The number is not random, because asking the system for randomness
-/// costs more than the rest of the bookkeeping of a request.
+/// Gives every request an id that is unique across gateways: 16 random hexadecimal digits of this process, then a
+/// counter of at least 12 digits. The counter is not random, because asking the system for randomness costs more than
+/// the rest of a request's bookkeeping.
 pub(crate) struct RequestIds {
     process: String,
     next: AtomicU64,
@@ -13,7 +13,7 @@ pub(crate) struct RequestIds {
 impl RequestIds {
     /// # Errors
     ///
-    /// The operating system gives no randomness.
+    /// The operating system provides no randomness.
     pub(crate) fn new() -> Result<RequestIds, getrandom::Error> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;

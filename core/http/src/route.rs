@@ -1,8 +1,8 @@
-//! One row per route: path, access, methods, handlers and what the OpenAPI document says of them.
+//! One row per route: path, access, methods, handlers and OpenAPI text.
 //!
-//! A row stands beside its handlers. A row that says less does not compile, and neither does one whose access is not
-//! what its handlers take ([`check`]). Every path ends in a slash; the same path without it answers 301 with a relative
-//! location, for any method, as in the original.
+//! A row stands beside its handlers. An incomplete row does not compile, and neither does one whose access
+//! contradicts its handlers ([`check`]). Every path ends in a slash; the same path without it answers 301 with a
+//! relative location, for any method, as in the original.
 
 use std::pin::Pin;
 
@@ -14,7 +14,7 @@ use crate::generation::Generation;
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Arrived, BodyKind, Calls, FromBody, Request};
 
-/// What a handler answers.
+/// The result of a handler.
 pub(crate) type Answer = Result<Reply, Failure>;
 
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -30,17 +30,17 @@ pub(crate) struct Route {
     pub(crate) operations: &'static [Operation],
 }
 
-/// What is special about a route.
+/// Special properties of a route.
 pub(crate) enum Kind {
     /// Nothing.
     Plain,
-    /// It exists in some generations only.
+    /// Exists in some generations only.
     When(fn(&Generation) -> bool),
     /// `OPTIONS` answers more than the name.
     Described(fn(&Generation, Reply) -> Reply),
     /// A file of any type, beside the base path.
     File,
-    /// For tests of the gateway itself; the document does not mention it.
+    /// For tests of the gateway itself; not in the document.
     Test,
 }
 
@@ -53,27 +53,27 @@ pub(crate) struct Operation {
     pub(crate) about: About,
 }
 
-/// What the document says of an operation.
+/// The document's text about an operation.
 pub(crate) struct About {
     pub(crate) summary: &'static str,
-    /// Of the query and the head.
+    /// Parameters in query and headers.
     pub(crate) parameters: &'static [Field],
-    /// Of the body.
+    /// Fields of the body.
     pub(crate) fields: &'static [Field],
-    /// Status and the name of a shape, or a sentence, which has a space or ends with a full stop. Below 400 a sentence
-    /// describes an answer without JSON, from 400 on an error. `Name[]` is a list, `Page<Name>` one page of them,
-    /// `One|Other` either.
+    /// Status and the name of a shape, or a sentence, which contains a space or ends in a full stop. Below 400 a
+    /// sentence describes an answer without JSON, from 400 on an error. `Name[]` is a list, `Page<Name>` one page of
+    /// them, `One|Other` either.
     pub(crate) answers: &'static [(u16, &'static str)],
 }
 
-/// A field of a body, a query or a head: name, kind, meaning.
+/// A field of a body, query or header: name, kind, meaning.
 pub(crate) struct Field(pub(crate) &'static str, pub(crate) Is, pub(crate) &'static str);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Is {
     /// A required text.
     Text,
-    /// A text that may be missing.
+    /// An optional text.
     MayText,
     Integer,
     MayInteger,
@@ -82,7 +82,7 @@ pub(crate) enum Is {
     MayList,
     /// A required file.
     File,
-    /// A header that may be missing.
+    /// An optional header.
     Header,
 }
 
@@ -109,14 +109,14 @@ impl Verb {
     }
 }
 
-/// How an operation is carried out. Made by [`call!`] alone, so that access and body kind are the handler's own.
+/// How an operation runs. Only [`call!`] builds it, so access and body kind are the handler's own.
 pub(crate) struct Call {
     pub(crate) access: Access,
     pub(crate) body: BodyKind,
     pub(crate) run: fn(&Generation, Arrived) -> Answering,
 }
 
-/// The access and the body kind that a handler's types stand for.
+/// The access and body kind of a handler's types.
 pub(crate) const fn kinds<S, C: Calls, B: FromBody, F>(_: fn(S, Request<C, B>) -> F) -> (Access, BodyKind) {
     (C::ACCESS, B::KIND)
 }

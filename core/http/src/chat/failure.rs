@@ -1,4 +1,4 @@
-//! Refusals of chat as statuses.
+//! Status codes of chat refusals.
 
 use chelseru_domain::chat::{ChatError, Denied};
 use chelseru_sockets::refusal;
@@ -20,8 +20,8 @@ pub(crate) fn no_user() -> Failure {
     Failure::detail(StatusCode::NOT_FOUND, "user_missing", "کاربر مورد نظر یافت نشد.")
 }
 
-/// A refusal as the caller's answer. `missing` is the answer for a room that is missing or not the
-/// caller's.
+/// Translates a refusal for the caller. `missing` is the answer for a room that does not exist or that the caller may
+/// not see.
 pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Failure) -> Failure {
     match error {
         ChatError::RoomMissing => missing(),

@@ -1,4 +1,4 @@
-//! Fields that several routes of chat take.
+//! Fields shared by several chat routes.
 
 use chelseru_domain::chat::RoomId;
 use chelseru_domain::ids::UserId;
@@ -21,8 +21,8 @@ pub(crate) fn path_user(context: &Context) -> Result<UserId, Failure> {
     context.id("user").map(UserId)
 }
 
-/// A whole number of a field: a JSON number or text of digits. `None` when it is absent or null; what is neither is
-/// a field error.
+/// A whole number in a field: a JSON number or a text of digits. `None` when absent or null; anything else is a field
+/// error.
 pub(crate) fn whole_number(fields: &mut Fields, name: &'static str) -> Option<u64> {
     let number = match fields.value(name)? {
         Value::Null => return None,
@@ -36,7 +36,7 @@ pub(crate) fn whole_number(fields: &mut Fields, name: &'static str) -> Option<u6
     number
 }
 
-/// The user of the field `user_id`, or of `user`, as the original's own document has it.
+/// The user in the field `user_id`, or in `user`, as in the original's documentation.
 pub(crate) fn named_user(fields: &mut Fields) -> Option<UserId> {
     let user_id = whole_number(fields, "user_id");
     let user = whole_number(fields, "user");

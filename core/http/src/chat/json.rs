@@ -1,8 +1,8 @@
 //! The shapes of rooms, messages and users in replies.
 //!
-//! Replies show users by [`PublicUser`] alone. A reply reads the store once for each fact: each user of a page is
-//! looked up once, and a room's members are one range, however many messages the page has. Lists inside a room are cut
-//! at [`USERS_SHOWN`]; `members_count` has their number, and the members' own route lists all.
+//! Replies show users only as [`PublicUser`]. A reply reads each fact from the store once: each user of a page is
+//! looked up once, and a room's members are one range, however many messages the page has. Lists inside a room are
+//! cut at [`USERS_SHOWN`]; `members_count` holds the full number, and the members' own route lists all.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 
 use crate::request::Context;
 
-/// Members, and bans, in one room.
+/// Most members, and bans, shown in one room.
 pub(crate) const USERS_SHOWN: usize = 100;
-/// Members, and bans, of each room in a list, which may have a thousand rooms.
+/// Most members, and bans, shown per room in a list, which may have a thousand rooms.
 pub(crate) const USERS_LISTED: usize = 20;
-/// Members up to which messages list their readers.
+/// Largest room, in members, whose messages list their readers.
 const READ_BY_MEMBERS: u32 = 50;
 
 #[derive(Debug, Clone, Serialize)]
@@ -55,7 +55,7 @@ impl People {
         Ok(())
     }
 
-    /// A user that was loaded.
+    /// A loaded user.
     pub(crate) fn get(&self, id: UserId) -> Option<&UserJson> {
         self.0.get(&id)
     }
@@ -100,7 +100,7 @@ impl RoomView {
         Ok(RoomView { summary, members, bans, organization, avatar })
     }
 
-    /// All users that [`RoomView::json`] shows.
+    /// All users shown by [`RoomView::json`].
     pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
         let members = self.members.iter().map(|member| member.user);
         members.chain(self.bans.iter().copied()).chain([self.summary.member.user])
@@ -138,8 +138,7 @@ impl RoomView {
         })
     }
 
-    /// Rights that members have beyond the initial ones, by level of access. The owner has all rights, as `owner`
-    /// shows.
+    /// Rights of members beyond the initial ones, by access level. The owner has all rights, as `owner` shows.
     fn permissions(&self) -> Vec<(Access, Vec<u64>)> {
         let room = &self.summary.room;
         let start = if room.pair { Rights::partner() } else { Rights::member() };
@@ -153,7 +152,7 @@ impl RoomView {
         all.filter(|(_, users)| !users.is_empty()).collect()
     }
 
-    /// The room inside a message: users are numbers there.
+    /// The room inside a message, where users are numbers.
     pub(crate) fn reference(&self) -> RoomReference<'_> {
         let RoomSummary { room, member, updated_at, .. } = &self.summary;
         RoomReference {
@@ -223,7 +222,7 @@ pub(crate) struct MessageJson<'a> {
 }
 
 impl<'a> MessageJson<'a> {
-    /// Builds the shape. Its users must have been loaded.
+    /// Builds the shape. Its users must be loaded.
     pub(crate) fn of(
         context: &Context,
         message: &'a Message,
@@ -252,7 +251,7 @@ impl<'a> MessageJson<'a> {
     }
 }
 
-/// A coordinate. It is stored as JSON, which may be a text when it came from a socket.
+/// A coordinate. It is stored as JSON, and may be a text when it came from a socket.
 fn number(json: Option<&str>) -> Option<f64> {
     json?.trim_matches('"').trim().parse().ok()
 }
@@ -294,7 +293,7 @@ fn rights_of(member: &Member, owner: UserId) -> Rights {
     chelseru_domain::chat::effective(member, owner)
 }
 
-/// Whether the viewing member may carry out an action that has no other member as its target.
+/// Returns true when the viewing member may carry out an action without another member as target.
 fn may(summary: &RoomSummary, action: Action) -> bool {
     let facts = RoomFacts {
         room: summary.room.clone(),

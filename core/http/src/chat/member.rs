@@ -180,7 +180,7 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
-/// Members on one page.
+/// Members per page.
 const PAGE: usize = 100;
 
 /// `GET chat/chatrooms/{id}/members/`: pages by user number.
@@ -207,7 +207,7 @@ async fn members(
     Ok((members.iter().map(|member| member_json(member, owner, &people)).collect(), next))
 }
 
-/// `POST chat/chatrooms/{id}/members/`: adds `user_id`; 201, also when it was a member.
+/// `POST chat/chatrooms/{id}/members/`: adds `user_id`; 201, even for a present member.
 async fn add(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let room = path_room(&context)?;
@@ -221,7 +221,7 @@ async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     show_member(&chat, &request, &request.caller, path_user(&request)?, StatusCode::OK).await
 }
 
-/// `DELETE chat/chatrooms/{id}/members/{user}/`: takes a member out; oneself leaves.
+/// `DELETE chat/chatrooms/{id}/members/{user}/`: removes a member, or leaves the room.
 async fn remove(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let (room, user) = (path_room(&request)?, path_user(&request)?);
     ask(&chat, &request, request.caller.user_id, room, RoomRequest::Remove(user)).await?;
@@ -282,7 +282,7 @@ async fn banned(
     Ok((people.list(bans).into_iter().cloned().collect(), next))
 }
 
-/// `POST chat/chatrooms/{id}/bans/`: takes `user_id` out and keeps it out.
+/// `POST chat/chatrooms/{id}/bans/`: removes `user_id` and bans it.
 async fn ban(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let room = path_room(&context)?;

@@ -1,6 +1,6 @@
 //! `chat/messages/...`: a room's messages, thirty a page, newest first.
 //!
-//! A position of a page is a message's number in its room, so a page is a short range however long the room is.
+//! A page's position is a message's number in its room, so a page is a short range in a room of any size.
 
 use std::sync::Arc;
 
@@ -117,18 +117,18 @@ const UPDATE: About = About {
 
 const ROOM: Field = Field("chat_room", Is::Integer, "The room.");
 
-/// Messages on one page.
+/// Messages per page.
 const PAGE: usize = 30;
-/// The domain's limits say so in the original's words.
+/// The domain checks the limit, with the original's text.
 const TEXT: Text = Text { chars_max: usize::MAX };
 const KIND: Text = Text { chars_max: 45 };
 
-/// `GET chat/messages/?chat_room=`. A room that is not the caller's has no messages, as one that is not there.
+/// `GET chat/messages/?chat_room=`. A room that the caller may not see has no messages, like a missing one.
 async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let cursor = cursor(&request)?;
     let room = match request.query("chat_room") {
         None => return Ok(empty_page(&request)),
-        // Larger than any room's number, and digits all the same: there is no such room.
+        // Digits larger than any room's number: there is no such room.
         Some(text) if text.len() > 19 && is_digits(&text) => RoomId(u64::MAX),
         Some(text) if is_digits(&text) => RoomId(text.parse().map_err(|_| not_found())?),
         Some(_) => return Err(Failure::field("chat_room", "A valid integer is required.")),
@@ -181,13 +181,13 @@ async fn listed(
     Ok(page(context, next, previous, &shown))
 }
 
-/// `POST chat/messages/`: 201, or 200 when `client_id` says that the message was sent before.
+/// `POST chat/messages/`: 201, or 200 when the `client_id` was used before.
 async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let mut body = MessageBody { kind: "text".to_owned(), ..MessageBody::default() };
     let file = whole_number(&mut fields, "attach_id").map(FileId);
     let text = match file {
-        // A file needs no words.
+        // A message with a file needs no text.
         Some(_) => fields.optional("text", TEXT),
         None => fields.required("text", TEXT),
     };
@@ -216,7 +216,7 @@ async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     show(&chat, &request, user, &message, StatusCode::OK).await
 }
 
-/// `PUT` and `PATCH chat/messages/{id}/?chat_room=`: one's own; what is absent stays.
+/// `PUT` and `PATCH chat/messages/{id}/?chat_room=`: the caller's own message; absent fields stay.
 async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let user = caller.user_id;
@@ -242,7 +242,7 @@ async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     show(&chat, &context, user, &view.message, StatusCode::OK).await
 }
 
-/// `DELETE chat/messages/{id}/?chat_room=`: one's own, or with the right to.
+/// `DELETE chat/messages/{id}/?chat_room=`: the caller's own message, or any with the right.
 async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let user = request.caller.user_id;
     let message = find(&chat, &request, user).await?;
@@ -251,7 +251,7 @@ async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     Ok(Reply::empty())
 }
 
-/// The message of the path, which the query's room must have, as in the original.
+/// The message of the path, which must be in the query's room, as in the original.
 async fn find(chat: &Chat, context: &Context, user: UserId) -> Result<Message, Failure> {
     let (room, seq) = message_of(context.id("id")?);
     if context.query("chat_room").is_none_or(|text| text.parse() != Ok(room.0)) {
@@ -260,7 +260,7 @@ async fn find(chat: &Chat, context: &Context, user: UserId) -> Result<Message, F
     chat.chat.message(room, seq, user).await.map_err(|error| failure(context, error, no_message))
 }
 
-/// The fields of a message beside its text.
+/// The fields of a message besides its text.
 fn take_rest(fields: &mut Fields, body: &mut MessageBody) {
     if fields.value("message_type").is_some()
         && let Some(kind) = fields.required("message_type", KIND)

@@ -1,8 +1,8 @@
 //! Chat over plain requests, and the handshake of its sockets.
 //!
-//! The shapes are the original's. The domain's matrix alone decides who may do what; a refusal becomes a status in
-//! [`failure`]. A room that the caller is no member of answers as one that does not exist. Reading order: `room`,
-//! `member`, `message`, `organization`, `json` (the shapes), `socket` (the handshake).
+//! The shapes are the original's. Only the domain's matrix decides permissions; [`failure`] translates a refusal to a
+//! status. A room that the caller is no member of answers like a missing one. Reading order: `room`, `member`,
+//! `message`, `organization`, `json` (the shapes), `socket` (the handshake).
 //!
 //! Not here: open sockets (`chelseru-sockets`), files (`files`), rules (`chelseru_domain::chat`).
 

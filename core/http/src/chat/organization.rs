@@ -1,4 +1,4 @@
-//! `chat/organizations/...`: organizations, which own rooms and have a user as owner.
+//! `chat/organizations/...`: organizations, which own rooms and belong to a user.
 
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &organization_json(&own.ok_or_else(not_found)?)))
 }
 
-/// `PUT` and `PATCH chat/organizations/{id}/`: `name` and `uname`; what is absent stays.
+/// `PUT` and `PATCH chat/organizations/{id}/`: `name` and `uname`; absent fields stay.
 async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let id = OrganizationId(context.id("id")?);
@@ -163,7 +163,7 @@ async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     Ok(Reply::empty())
 }
 
-/// `GET chat/organizations/{id}/chatrooms/`: those of its rooms that the caller is in, which for the owner are all.
+/// `GET chat/organizations/{id}/chatrooms/`: its rooms that the caller is in; for the owner these are all.
 async fn rooms(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let id = OrganizationId(request.id("id")?);
     let rooms = chat.chat.organization_rooms(request.caller.user_id, id);
@@ -180,7 +180,7 @@ fn checked(uname: Option<String>, fields: &mut Fields) -> Option<String> {
     Some(uname.to_ascii_lowercase())
 }
 
-/// A refusal about the path's organization, which is not a field's.
+/// A refusal about the path's organization, not about a field.
 fn failure_of_path(context: &Context, error: ChatError) -> Failure {
     match error {
         ChatError::OrganizationMissing => not_found(),

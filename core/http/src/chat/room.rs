@@ -173,7 +173,7 @@ const UPDATE: About = About {
     answers: &[(200, "Room"), (403, "A right is missing.")],
 };
 
-/// The domain's limits say so in the original's words.
+/// The domain checks the limit, with the original's text.
 const TEXT: Text = Text { chars_max: usize::MAX };
 
 /// `GET chat/`: the addresses of the two collections.
@@ -183,13 +183,13 @@ async fn root(_: Arc<Chat>, request: Request<Open>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &body))
 }
 
-/// `GET chat/chatrooms/`: the caller's rooms, the one with the newest change first.
+/// `GET chat/chatrooms/`: the caller's rooms, most recently changed first.
 async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let rooms = chat.chat.rooms(request.caller.user_id);
     listed(&chat, &request, rooms.await.map_err(|error| failure(&request, error, no_room))?).await
 }
 
-/// Rooms as a list shows them.
+/// Rooms in the form of a list.
 pub(crate) async fn listed(chat: &Chat, context: &Context, rooms: Vec<RoomSummary>) -> Answer {
     let rooms = rooms_json(chat, context, rooms).await;
     Ok(Reply::json(StatusCode::OK, &rooms.map_err(|error| failure(context, error, no_room))?))
@@ -210,8 +210,8 @@ async fn rooms_json(
     Ok(views.iter().map(|view| view.json(&people)).collect())
 }
 
-/// `POST chat/chatrooms/`: the room of a pair (`user_id`, or `user`), 200 when it was there; or a group room
-/// (`users`, a list that may be empty, and no `user_id`).
+/// `POST chat/chatrooms/`: the room of a pair (`user_id`, or `user`), 200 when it exists; or a group room (`users`, a
+/// list that may be empty, and no `user_id`).
 async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let user = caller.user_id;
@@ -242,7 +242,7 @@ async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     show(&chat, &request, request.caller.user_id, path_room(&request)?, StatusCode::OK).await
 }
 
-/// `PUT` and `PATCH chat/chatrooms/{id}/`: name, description, status, avatar; what is absent stays.
+/// `PUT` and `PATCH chat/chatrooms/{id}/`: name, description, status, avatar; absent fields stay.
 async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let room = path_room(&context)?;
@@ -252,11 +252,11 @@ async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     show(&chat, &context, caller.user_id, room, StatusCode::OK).await
 }
 
-/// `DELETE chat/chatrooms/{id}/`: the room with everything in it.
+/// `DELETE chat/chatrooms/{id}/`: the room with its content.
 async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let room = path_room(&request)?;
     ask(&chat, &request, request.caller.user_id, room, RoomRequest::Delete).await?;
-    // Messages are removed in steps. The upkeep finishes after a stop.
+    // Messages are removed in steps. The periodic upkeep finishes what a stop interrupts.
     let service = chat.chat.clone();
     chat.detached.spawn(async move {
         if let Err(error) = service.sweep(room).await {
@@ -266,7 +266,7 @@ async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     Ok(Reply::empty())
 }
 
-/// `POST chat/chatrooms/{id}/pin/`: for the caller alone.
+/// `POST chat/chatrooms/{id}/pin/`: for the caller only.
 async fn pin(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     set_pinned(&chat, &request, true).await
 }
@@ -282,8 +282,8 @@ async fn set_pinned(chat: &Chat, request: &Request<Caller>, pinned: bool) -> Ans
     show(chat, request, user, room, StatusCode::OK).await
 }
 
-/// `POST chat/chatrooms/{id}/read/`: everything up to `message` (an id) or `seq` (a number of the room) is read;
-/// without either, everything. Never moves back.
+/// `POST chat/chatrooms/{id}/read/`: marks everything up to `message` (an id) or `seq` (a number in the room) as
+/// read; without either, everything. Never moves back.
 async fn read(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let room = path_room(&context)?;
@@ -368,7 +368,7 @@ fn status(fields: &mut Fields) -> Option<RoomStatus> {
     }
 }
 
-/// `avatar`: the number of an image that the caller uploaded to the room; null takes it away.
+/// `avatar`: the number of an image that the caller uploaded to the room; null removes it.
 fn avatar(fields: &mut Fields) -> Option<Option<FileId>> {
     match fields.value("avatar")? {
         Value::Null => Some(None),

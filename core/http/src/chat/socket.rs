@@ -1,10 +1,10 @@
 //! The handshake of `chat/{room}/` and `ws/`: from a request to an open socket.
 //!
-//! Every refusal happens here, with a status and without a socket: 404 where there is no such room, 403 without a body,
-//! as in the original, for users who may not watch it. A token comes as `Authorization: Bearer`, as the subprotocol
-//! `bearer.<token>`, or as the query's `token`, in this order; a client that offers the subprotocol `chelseru` and no
-//! token sends it in the first frame. A room is watched before the handshake is answered, so that the client misses
-//! nothing from the answer on.
+//! Every refusal happens here, with a status and without a socket: 404 for a missing room, 403 without a body, as in
+//! the original, for users who may not watch it. A token comes as `Authorization: Bearer`, as the subprotocol
+//! `bearer.<token>`, or as the query's `token`, in this order. A client that offers the subprotocol `chelseru`
+//! without a token sends it in the first frame. A room is watched before the handshake is answered, so the client
+//! misses nothing after the answer.
 
 use std::sync::Arc;
 
@@ -96,10 +96,10 @@ pub(crate) const ROUTES: &[Route] = &[
 /// The protocol's own name among the subprotocols.
 const PROTOCOL: &str = "chelseru";
 
-/// The prefix of a token among the subprotocols.
+/// The prefix of a token in a subprotocol.
 const BEARER: &str = "bearer.";
 
-/// Bytes of a message on the echo route: the largest that the protocol's tests send.
+/// Message limit of the echo route in bytes: the largest message of the protocol's tests.
 const ECHO_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// `GET chat/{room}/`: one room.
@@ -156,7 +156,7 @@ async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
     accept(context, place, protocol, Purpose::Chat, limits.frame_bytes_max)
 }
 
-/// Why the holder may not have the socket.
+/// Why the caller may not open the socket.
 fn start_failure(context: &Context, error: ChatError) -> Answer {
     match error {
         ChatError::RoomMissing => Err(not_found()),
@@ -186,7 +186,7 @@ fn enter(
     })
 }
 
-/// Answers 101 and serves the socket beside the request.
+/// Answers 101 and serves the socket in a separate task.
 fn accept(
     context: Context,
     place: Place,
@@ -206,7 +206,7 @@ fn accept(
     Ok(reply)
 }
 
-/// The connection itself, once hyper lets go of it.
+/// The raw connection, once hyper releases it.
 async fn transport(upgrade: UpgradeFut) -> Option<Transport> {
     let upgraded = upgrade.await.ok()?.into_inner().into_inner();
     let Ok(parts) = upgraded.downcast::<TokioIo<Timed<TcpStream>>>() else {
@@ -216,7 +216,7 @@ async fn transport(upgrade: UpgradeFut) -> Option<Transport> {
     Some(Transport { stream: parts.io.into_inner().into_inner(), read: parts.read_buf })
 }
 
-/// A client's wishes for a socket, beside its path.
+/// A client's choices for a socket, besides its path.
 struct Asked {
     token: Option<String>,
     /// The client offers the protocol's own name.
@@ -293,7 +293,7 @@ pub(crate) fn is_handshake(headers: &HeaderMap) -> bool {
     header_text(headers, header::UPGRADE).eq_ignore_ascii_case("websocket")
 }
 
-/// 403 without a body, as the original refuses; the header says why.
+/// 403 without a body, as in the original; a header holds the code.
 fn refused(code: &'static str) -> Reply {
     Reply { status: StatusCode::FORBIDDEN, ..Reply::empty() }.with(ERROR_CODE, HeaderValue::from_static(code))
 }

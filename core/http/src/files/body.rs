@@ -1,4 +1,4 @@
-//! A request's body, piece by piece, within the time of an upload.
+//! A request's body in pieces, within the time limit of an upload.
 
 use std::io;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::reply::Failure;
 const BYTES_PER_SECOND_MIN: u64 = 2048;
 const SLOW_START: Duration = Duration::from_secs(30);
 
-/// The pieces of a body, each within the time between two pieces and all within the time of an upload; what takes
-/// longer ends with [`io::ErrorKind::TimedOut`].
+/// The pieces of a body, limited in the time between two pieces and in total. Exceeding a limit ends with
+/// [`io::ErrorKind::TimedOut`].
 pub(crate) fn pieces(
     limits: &chelseru_config::Files,
     idle: Duration,
@@ -40,7 +40,7 @@ pub(crate) fn pieces(
                         let received = received + piece.len() as u64;
                         Some((Ok(piece), Some((body, received))))
                     }
-                    // Trailers say nothing here.
+                    // Trailers have no meaning here.
                     Err(_) => continue,
                 },
             };

@@ -1,8 +1,8 @@
-//! `chat/files/{id}/`, and the files themselves under `/media/`, beside the base path.
+//! `chat/files/{id}/`, and the files themselves under `/media/`, outside the base path.
 //!
-//! Downloads are for members: by `Authorization`, or by a signed link where no header can be sent. They never come
-//! from a cache and run nothing (`sandbox`, `nosniff`). Anything but plain pictures, sound and film is offered to be
-//! saved.
+//! Downloads are for members: by `Authorization`, or by a signed link where no header can be sent. Replies are not
+//! cached and run nothing (`sandbox`, `nosniff`). Everything except plain pictures, sound and film is sent as an
+//! attachment.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
-/// `GET chat/files/{id}/`: what is known of a file, with a signed link to it.
+/// `GET chat/files/{id}/`: a file's facts, with a signed link to it.
 async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     let user = request.caller.user_id;
     let id = FileId(request.id("id")?);
@@ -107,7 +107,7 @@ async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> R
     let text = |text: String| HeaderValue::from_str(&text).map_err(|_| Failure::internal());
     let tag = format!("\"{}\"", file.name);
     let range = match context.head.headers.get(header::IF_RANGE) {
-        // A part serves only a client that has a part of this very file.
+        // A part is only useful to a client that has a part of this same file.
         Some(of) if of.as_bytes() != tag.as_bytes() => Ok(None),
         _ => range(context.header(header::RANGE), file.bytes),
     };
@@ -144,8 +144,8 @@ async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> R
     Ok(reply)
 }
 
-/// The one range of a `Range` header as start and count; several, or another unit, are taken as none. An error when
-/// it lies outside.
+/// The one range of a `Range` header as start and count; several ranges, or another unit, are ignored. An error when
+/// it lies outside the file.
 fn range(header: &str, bytes: u64) -> Result<Option<(u64, u64)>, ()> {
     let Some(spec) = header.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
         return Ok(None);
@@ -163,7 +163,7 @@ fn range(header: &str, bytes: u64) -> Result<Option<(u64, u64)>, ()> {
     if start >= bytes { Err(()) } else { Ok(Some((start, end - start + 1))) }
 }
 
-/// A name to save it by: the uploader's, percent-encoded, and one for clients that do not read that.
+/// The file name for saving: the uploader's, percent-encoded, and a plain one for clients that do not read that.
 fn file_name(file: &StoredFile) -> String {
     let plain = format!("filename=\"{}\"", file.name);
     if file.title.is_empty() {

@@ -1,4 +1,4 @@
-//! Why a file was refused, for the caller.
+//! Refusals of files, for the caller.
 
 use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use http::StatusCode;
@@ -8,7 +8,7 @@ use crate::chat::failure;
 use crate::reply::{Failure, sentence};
 use crate::request::{Context, not_found};
 
-/// [`failure`](failure::failure) of chat, of a room that is named by its file.
+/// [`failure`](failure::failure) of chat, for a room named by its file.
 pub(crate) fn chat_failure(context: &Context, error: ChatError) -> Failure {
     failure::failure(context, error, not_found)
 }
@@ -17,7 +17,7 @@ pub(crate) fn no_room(room: RoomId) -> String {
     format!("Invalid pk \"{}\" - object does not exist.", room.0)
 }
 
-/// [`file_failure`] of an upload to a room, which may not be the uploader's.
+/// [`file_failure`] of an upload to a room that the uploader may not use.
 pub(crate) fn upload_failure(context: &Context, error: FileError, room: RoomId) -> Failure {
     match error {
         FileError::Chat(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => {
@@ -27,7 +27,7 @@ pub(crate) fn upload_failure(context: &Context, error: FileError, room: RoomId) 
     }
 }
 
-/// Why a file was refused, for the caller.
+/// Translates a refusal of a file for the caller.
 pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static str) -> Failure {
     let text = sentence(&error);
     let detail = |status, code| Failure::detail(status, code, text.clone());
@@ -36,7 +36,7 @@ pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static 
         FileError::TooLarge(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
         FileError::QuotaExceeded(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded"),
         FileError::TotalExceeded(_) => {
-            // Only the operator can help.
+            // Only the operator can resolve this.
             tracing::error!(request.id = %context.id, "files.total_bytes_max is used up");
             detail(StatusCode::INSUFFICIENT_STORAGE, "files_full")
         }

@@ -1,10 +1,10 @@
-//! How a file looks in replies.
+//! The shape of a file in replies.
 
 use chelseru_domain::chat::StoredFile;
 use chelseru_domain::clock::rest_format;
 use serde_json::{Value, json};
 
-/// A file in replies: the original's fields, and ours.
+/// A file in replies: the original's fields, plus ours.
 pub(crate) fn file_json(file: &StoredFile) -> Value {
     json!({
         "id": file.id.0,

@@ -158,7 +158,7 @@ async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     Ok(state(Reply::json(StatusCode::OK, &body), &upload, offset, kept.as_ref()))
 }
 
-/// `PATCH`: the next bytes. Bytes that arrived before a cut stay.
+/// `PATCH`: appends bytes. Bytes that arrived before a disconnect stay.
 async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer {
     let Request { context, caller, body } = request;
     check_version(&context)?;
@@ -173,7 +173,7 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
         return Err(refuse("upload_offset_missing", "Upload-Offset must be a whole number."));
     };
     let upload = locked(&files, &context, &caller).await?;
-    // A removed member adds nothing to the room.
+    // A removed member cannot add to the room.
     let permitted = files.chat.check(upload.room, caller.user_id, Action::Post);
     permitted.await.map_err(|error| chat::failure(&context, error, not_found).with(RESUMABLE, OURS))?;
     let there = offset(&files, &context, &upload).await?;
@@ -224,7 +224,7 @@ async fn receive(
     fault.map_or(Ok(()), Err)
 }
 
-/// Makes a file of a complete upload, also when the client goes away.
+/// Turns a complete upload into a file, even when the client disconnects.
 async fn complete(
     files: &Arc<Files>,
     context: &Context,

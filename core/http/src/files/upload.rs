@@ -1,4 +1,4 @@
-//! `message/file/upload/`: a file in one request, written to disk as it arrives; nothing of it is held in memory.
+//! `message/file/upload/`: a file in one request, written to disk as it arrives, without buffering.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -49,15 +49,15 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 
 /// Bytes of a field that is not a file.
 const FIELD_BYTES_MAX: u64 = 64 * 1024;
-/// Bytes of a body beside its file.
+/// Bytes of a body besides its file.
 const OVERHEAD_BYTES_MAX: u64 = 1024 * 1024;
 const FIELDS_MAX: usize = 20;
 
-/// What was sent with a file.
+/// The content of an upload form.
 #[derive(Default)]
 struct Form {
     file: Option<(Upload, String)>,
-    /// `file` was there, without a file in it.
+    /// `file` was present, but held no file.
     file_is_text: bool,
     chatroom: Option<String>,
     text: Option<String>,
@@ -81,7 +81,7 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
             files.store.check_quota(user, 1, 1, limits).await.map_err(refuse)?;
             receive(&files, &context, user, &content_type, body).await?
         }
-        // A form has no place for a file, so the file is missing.
+        // This encoding cannot carry a file, so the file is missing.
         "application/x-www-form-urlencoded" => {
             let (bytes_max, timeout) = context.edge.body_bounds();
             let bytes = read_bytes(body, bytes_max, timeout).await?;
@@ -105,7 +105,7 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
     Ok(Reply::json(StatusCode::CREATED, &file_json(&kept)))
 }
 
-/// Reports the faults of all fields at once, as the original does.
+/// Reports the errors of all fields at once, as the original does.
 async fn checked(
     files: &Files,
     context: &Context,
@@ -149,7 +149,7 @@ async fn checked(
     }
 }
 
-/// Reads a multipart body, the file straight to disk.
+/// Reads a multipart body, the file directly to disk.
 async fn receive(
     files: &Files,
     context: &Context,

@@ -67,14 +67,14 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
-/// `POST otp/send/`. The work goes on when the client goes away: a code that was sent must stay valid.
+/// `POST otp/send/`. The work continues when the client disconnects, because a sent code must stay valid.
 async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
     require_method(&login, AuthMethod::Otp)?;
     let number = mobile_number(&mut fields, NUMBER);
     let number = fields.all(number)?;
-    // A number with a pending code gets the original's 409 from the domain, which sends nothing. So the caps do not
-    // apply.
+    // A number with a pending code gets the original's 409 from the domain, which sends nothing, so the shield's
+    // limits do not apply.
     if !login.otp.is_pending(&number).await.unwrap_or(false) {
         pass_shield(&login, &context, &number)?;
     }
@@ -128,7 +128,7 @@ async fn authenticate(login: Arc<Login>, request: Request<Open, Fields>) -> Answ
     }
 }
 
-/// A code that is no text or number is a wrong code, as in the original; only a missing one is an error.
+/// A code that is no text or number is a wrong code, as in the original; only a missing one is a field error.
 fn code(fields: &mut Fields, length: usize) -> Option<String> {
     match fields.value("code") {
         None => {
@@ -136,7 +136,7 @@ fn code(fields: &mut Fields, length: usize) -> Option<String> {
             None
         }
         Some(Value::String(text)) => Some(text.trim().to_owned()),
-        // A number has lost the zeros a code may begin with.
+        // A JSON number has lost its leading zeros.
         Some(Value::Number(number)) => Some(format!("{:0>length$}", number.to_string())),
         Some(_) => Some(String::new()),
     }

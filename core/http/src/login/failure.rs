@@ -1,4 +1,4 @@
-//! Domain errors of login as statuses.
+//! Status codes of login errors.
 //!
 //! A wrong, used, burned or expired code and an unknown number get the same answer.
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::reply::{Failure, whole_seconds};
 
-/// 401 in the words of the original's clients.
+/// 401 with the original's texts.
 pub(crate) fn token_failure(error: TokenError) -> Failure {
     match error {
         TokenError::Expired => Failure::token("Token is expired"),
@@ -21,7 +21,7 @@ pub(crate) fn token_failure(error: TokenError) -> Failure {
     }
 }
 
-/// 401 without the list of what was tried, as the token routes of the original's library answer.
+/// 401 without the list of attempts, as the token routes of the original's library answer.
 pub(crate) fn bare_token_failure(error: TokenError) -> Failure {
     let refused = |code, text| Failure::detail(StatusCode::UNAUTHORIZED, code, text).challenge();
     match error {
@@ -51,8 +51,8 @@ pub(crate) fn send_failure(error: &SendError) -> Failure {
     }
 }
 
-/// A provider's failure as the client's answer: refused, unreachable, or outcome
-/// unknown. The provider's own words stay in the log.
+/// Translates a provider's failure for the client: refused, unreachable, or unknown outcome. The provider's own text
+/// stays in the log.
 fn sms_failure(error: &SmsError) -> Failure {
     let refused = |code, provider_code: &str| {
         let details = "The SMS service provider was unable to process the request.";

@@ -1,4 +1,4 @@
-//! Fields and checks that several routes of login share.
+//! Fields and checks shared by several login routes.
 
 use chelseru_config::AuthMethod;
 use chelseru_domain::login::account::{EMAIL_CHARS_MAX, email_fits};
@@ -38,7 +38,7 @@ pub(crate) fn require_method(login: &Login, method: AuthMethod) -> Result<(), Fa
     Err(Failure::error(StatusCode::FORBIDDEN, "auth_method_disabled", text))
 }
 
-/// Asks the shield whether this client may cause a message to a number.
+/// Checks with the shield whether this client may cause a message to a number.
 pub(crate) fn pass_shield(login: &Login, context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
     let admitted = login.shield.admit(&login.shield_rules, number, context.client, login.clock.now());
     admitted.map_err(|refusal| {
@@ -54,7 +54,7 @@ pub(crate) fn pass_shield(login: &Login, context: &Context, number: &PhoneNumber
     })
 }
 
-/// Facts about the client, for its session.
+/// The client's facts, for its session.
 pub(crate) fn client_info(context: &Context) -> ClientInfo {
     ClientInfo { ip: Some(context.client), user_agent: context.header(header::USER_AGENT).to_owned() }
 }
@@ -71,7 +71,7 @@ pub(crate) fn mobile_number(fields: &mut Fields, rule: Text) -> Option<PhoneNumb
     }
 }
 
-/// An optional mail address: `None` when it is absent, empty when it is empty.
+/// An optional mail address: `None` when absent; an empty one stays empty.
 pub(crate) fn email(fields: &mut Fields) -> Option<String> {
     let email = fields.optional("email", EMAIL)?;
     if !email.is_empty() && !email_fits(&email) {
@@ -81,7 +81,7 @@ pub(crate) fn email(fields: &mut Fields) -> Option<String> {
     Some(email)
 }
 
-/// The group a client names: a number or its text; absent or null is group 0, and so is one that is refused.
+/// The group a client names: a number or its text. Absent, null and refused values are group 0.
 pub(crate) fn group_or_refuse(fields: &mut Fields) -> Group {
     let text = match fields.value("group") {
         None | Some(Value::Null) => return Group::default(),

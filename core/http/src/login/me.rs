@@ -44,7 +44,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "me_update",
             call: call!(update),
             about: About {
-                summary: "Change the caller's fields; absent ones stay",
+                summary: "Change the caller's fields; absent fields stay",
                 parameters: &[],
                 fields: &[
                     Field("first_name", Is::MayText, "At most 150 characters."),
@@ -64,7 +64,7 @@ async fn me(login: Arc<Login>, request: Request<Caller>) -> Answer {
     answer(login.identity.me(&request.caller).await.map_err(|error| failed(&request, &error))?)
 }
 
-/// `PATCH me/`: the fields that are present.
+/// `PATCH me/`: changes the fields present in the body.
 async fn update(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let change = UserChange {
@@ -77,7 +77,7 @@ async fn update(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     answer(user.map_err(|error| failed(&context, &error))?)
 }
 
-/// The account as its own user and operators may see it.
+/// The account as its user and operators see it.
 pub(crate) fn user_json(user: &UserView) -> Value {
     json!({
         "id": user.id.0,

@@ -1,7 +1,7 @@
 //! Login: codes, passwords, tokens, sessions, and a user's own account.
 //!
-//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`; `input` has the
-//! fields they share, `failure` the translation of domain errors.
+//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`; `input` has
+//! their shared fields, `failure` translates domain errors.
 
 pub(crate) mod code;
 pub(crate) mod password;
@@ -45,7 +45,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// Counts a login, or a refused one.
+    /// Counts a login or a refused login.
     pub(crate) fn count(&self, succeeded: bool) {
         let name = if succeeded { "chelseru_logins_total" } else { "chelseru_login_refusals_total" };
         self.meter.counter(name, &[]).increment();

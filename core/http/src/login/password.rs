@@ -1,9 +1,8 @@
 //! `register/`, `login/` and `password/...`: login by user name and password.
 //!
-//! All of it exists only with `PASSWD` among `auth.method`; without, it answers 403 with `auth_method_disabled`.
-//! A password is taken as typed, with its white space. `password/reset/send/` answers before
-//! anything is looked up, and the work goes on without the client, so that neither text nor time reveals whether a
-//! number has an account.
+//! All routes need `PASSWD` in `auth.method`; otherwise they answer 403 `auth_method_disabled`. A password is taken
+//! as typed, white space included. `password/reset/send/` answers before anything is looked up and continues in the
+//! background, so neither text nor time reveals whether a number has an account.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -134,7 +133,7 @@ pub(crate) const ROUTES: &[Route] = &[
 const USERNAME: Text = Text { chars_max: USERNAME_CHARS_MAX };
 const CODE: Text = Text { chars_max: 32 };
 
-/// Messages that may be under way without a waiting client.
+/// Messages in flight without a waiting client.
 const DETACHED_MAX: usize = 1000;
 
 /// `POST register/`.
@@ -186,7 +185,7 @@ async fn log_in(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answe
     }
 }
 
-/// `POST password/change/`: needs the old password; ends the other sessions.
+/// `POST password/change/`: needs the old password and ends the other sessions.
 async fn change(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     require_method(&login, AuthMethod::Password)?;
@@ -205,14 +204,14 @@ async fn change(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     }
 }
 
-/// `POST password/reset/send/`: a code for `password/reset/`, when the number has an account.
+/// `POST password/reset/send/`: sends a code for `password/reset/`, if the number has an account.
 async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
     require_method(&login, AuthMethod::Password)?;
     let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     let number = fields.all(number)?;
-    // The caps count numbers without an account too, so that they reveal nothing.
+    // The shield counts numbers without an account, too, so it reveals nothing.
     pass_shield(&login, &context, &number)?;
     if login.detached.len() >= DETACHED_MAX {
         return Err(hash_failure(&context, &HashError::Busy));
@@ -239,7 +238,7 @@ async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> A
     Ok(Reply::json(StatusCode::OK, &json!({"details": text})))
 }
 
-/// `POST password/reset/`: sets the password of a number's account by code; ends its sessions.
+/// `POST password/reset/`: sets the password of a number's account by code and ends its sessions.
 async fn reset(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
     require_method(&login, AuthMethod::Password)?;
@@ -280,7 +279,7 @@ fn faults_failure(field: &'static str, faults: &[impl Display]) -> Failure {
 fn hash_failure(context: &Context, error: &HashError) -> Failure {
     match error {
         HashError::Busy => {
-            let text = "Too many requests are being worked on. Please try again.";
+            let text = "Too many requests are in progress. Please try again.";
             Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(1)
         }
         HashError::Randomness(_) | HashError::Failed(_) => internal(context, error),

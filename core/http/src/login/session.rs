@@ -90,14 +90,14 @@ async fn list(login: Arc<Login>, request: Request<Caller>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &sessions))
 }
 
-/// `DELETE sessions/`: all of the caller's but the one that asks.
+/// `DELETE sessions/`: ends all sessions of the caller except the current one.
 async fn end_others(login: Arc<Login>, request: Request<Caller>) -> Answer {
     let ended = login.identity.sessions_end_others(&request.caller, Some(request.client)).await;
     let ended = ended.map_err(|error| failed(&request, &error))?;
     Ok(Reply::json(StatusCode::OK, &json!({"ended": ended})))
 }
 
-/// `DELETE sessions/{id}/`: 404 for a session of another user as for one that never was.
+/// `DELETE sessions/{id}/`: 404 for another user's session, as for one that never existed.
 async fn end(login: Arc<Login>, request: Request<Caller>) -> Answer {
     let session = SessionId(request.id("id")?);
     let ended = login.identity.session_end(&request.caller, session, Some(request.client)).await;
@@ -107,7 +107,7 @@ async fn end(login: Arc<Login>, request: Request<Caller>) -> Answer {
     }
 }
 
-/// `POST logout/`: ends the session the request was made with. One that ended meanwhile is as good.
+/// `POST logout/`: ends the session of the request; one that has already ended counts as success.
 async fn logout(login: Arc<Login>, request: Request<Caller>) -> Answer {
     let ended = login.identity.logout(&request.caller, Some(request.client)).await;
     ended.map_err(|error| failed(&request, &error))?;

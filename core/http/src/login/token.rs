@@ -1,7 +1,7 @@
 //! `token/refresh/`, `token/verify/` and `.well-known/jwks.json`.
 //!
-//! They answer in the words of the token library that the original's clients know. They do not read
-//! `Authorization`: a client may send an expired access token with these requests.
+//! The texts are those of the token library that the original's clients know. These routes ignore `Authorization`,
+//! because a client may send an expired access token along.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ async fn refresh(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answ
     }
 }
 
-/// `POST token/verify/`: `{}` for a token of either type whose session stands.
+/// `POST token/verify/`: `{}` for a token of either type with a valid session.
 async fn verify(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let mut fields = request.body;
     let token = fields.required("token", TOKEN);
@@ -107,7 +107,7 @@ async fn jwks(login: Arc<Login>, _: Request<Tokenless>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &login.identity.tokens().jwks()))
 }
 
-/// Whether tokens are signed with a key whose public half can be shown.
+/// Returns true when tokens are signed with a key that has a public half.
 fn has_keys(generation: &Generation) -> bool {
     !generation.login.identity.tokens().jwks().keys.is_empty()
 }

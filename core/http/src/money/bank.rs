@@ -40,8 +40,8 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 parameters: &[],
                 fields: &[Field("action", Is::Text, "pay, cancel or pay_lost.")],
                 answers: &[
-                    (200, "A page; the callback is lost."),
-                    (409, "The payment was decided before."),
+                    (200, "A page; the callback is skipped."),
+                    (409, "The payment is already decided."),
                     (303, "To the callback address."),
                 ],
             },
@@ -64,12 +64,12 @@ async fn page(money: Arc<Money>, request: Request<ByOperator>) -> Answer {
         ),
         BankState::Paid => "<h1>Sandbox bank</h1><p>Paid.</p>".to_owned(),
         BankState::Cancelled => "<h1>Sandbox bank</h1><p>Cancelled.</p>".to_owned(),
-        BankState::Reversed => "<h1>Sandbox bank</h1><p>Paid, and given back.</p>".to_owned(),
+        BankState::Reversed => "<h1>Sandbox bank</h1><p>Paid, then reversed.</p>".to_owned(),
     };
     Ok(html(&body))
 }
 
-/// `POST`: takes the payer's decision and sends the browser back as a bank does, except for a lost callback.
+/// `POST`: applies the payer's decision and redirects the browser like a bank, except for a lost callback.
 async fn decide(money: Arc<Money>, request: Request<ByOperator, Fields>) -> Answer {
     let (bank, session) = session(&money, &request)?;
     let reference = request.parameter("reference");
@@ -80,11 +80,11 @@ async fn decide(money: Arc<Money>, request: Request<ByOperator, Fields>) -> Answ
         _ => return Err(Failure::field("action", "Must be pay, cancel or pay_lost.")),
     };
     if !bank.decide(reference, decision) {
-        let text = "This payment was decided before.";
+        let text = "This payment is already decided.";
         return Err(Failure::detail(StatusCode::CONFLICT, "sandbox_decided", text));
     }
     if lost {
-        return Ok(html("<h1>Sandbox bank</h1><p>Paid, and the way back is lost.</p>"));
+        return Ok(html("<h1>Sandbox bank</h1><p>Paid; the callback was skipped.</p>"));
     }
     // The query goes before a fragment.
     let (url, fragment) = match session.callback_url.split_once('#') {
@@ -102,7 +102,7 @@ fn is_selected(generation: &Generation) -> bool {
     generation.money.bank.is_some()
 }
 
-/// The bank and its session of the path.
+/// The bank and its session for the path.
 fn session(money: &Money, context: &Context) -> Result<(Arc<dyn TestBank>, BankSession), Failure> {
     let bank = money.bank.as_ref().ok_or_else(not_found)?;
     let session = bank.session(context.parameter("reference")).ok_or_else(not_found)?;

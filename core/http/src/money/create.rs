@@ -1,7 +1,7 @@
 //! `payment/create/`: begins a payment.
 //!
-//! Creating runs detached from the client's connection: a browser that goes away does not stop it. The shape is the
-//! original's; a payment's own number, state and unit are added.
+//! Creating runs detached from the client's connection, so a disconnect does not stop it. The shape is the
+//! original's, plus the payment's id, state and unit.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 (409, "The order has an open payment with other terms, or the request is still running."),
                 (422, "The key stands for another request."),
                 (502, "The gateway refused or did not answer."),
-                (503, "The gateway is asked too often; Retry-After says when to try again."),
+                (503, "The gateway limits requests; Retry-After tells when to retry."),
             ],
         },
     }],
@@ -74,7 +74,7 @@ const MOBILE: Text = Text { chars_max: 32 };
 const CURRENCY: Text = Text { chars_max: 10 };
 const DEFAULT_DESCRIPTION: &str = "chelseru: new order";
 const NOT_ALLOWED: &str =
-    "This address is not allowed; the configuration's payment.callback_urls lists what is.";
+    "This address is not allowed; payment.callback_urls in the configuration lists the allowed ones.";
 
 /// `POST payment/create/`.
 async fn create(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
@@ -89,13 +89,13 @@ async fn create(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
         Err(_) => return Err(Failure::internal()),
     };
     let Some(start) = &payment.start else {
-        tracing::error!(request.id = %context.id, payment.id = payment.id.0, "a payment has no beginning");
+        tracing::error!(request.id = %context.id, payment.id = payment.id.0, "the gateway returned no start for a payment");
         return Err(Failure::internal());
     };
     Ok(Reply::json(StatusCode::OK, &json!({"details": started_json(&context, &payment, start)})))
 }
 
-/// The payment that a client asks for.
+/// The payment that a client requests.
 async fn asked(
     money: &Money,
     context: &Context,
@@ -138,7 +138,7 @@ async fn asked(
     })
 }
 
-/// For the bank's page: the number that the client names, else the account's own.
+/// For the bank's page: the number the client names, otherwise the account's.
 async fn mobile(
     money: &Money,
     context: &Context,
@@ -180,9 +180,9 @@ fn currency(fields: &mut Fields, unit: Currency) {
     }
 }
 
-/// Where the bank sends the payer: what the client asked for, when the configuration allows it; else the
-/// configuration's, else `payment/verify/` under the gateway's own address as the configuration knows it. The Host
-/// header is the client's word, so it never counts.
+/// Where the bank redirects the payer: the client's address, if the configuration allows it; otherwise the configured
+/// one; otherwise `payment/verify/` under the gateway's configured address. The Host header comes from the client, so
+/// it never counts.
 fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option<String>) -> Option<String> {
     let rules = &money.rules;
     if let Some(url) = asked {
@@ -198,13 +198,13 @@ fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option
     if let Some(own) = context.own_url() {
         return Some(format!("{own}{}/payment/verify/", context.base_path()));
     }
-    let text = "Name one, or let the configuration name payment.callback_url or server.public_url.";
+    let text = "Send one, or set payment.callback_url or server.public_url in the configuration.";
     fields.refuse("callback_url", text);
     None
 }
 
 fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> Value {
-    // The built-in bank returns a path. Its page is on the operators' listener.
+    // The built-in bank returns a path; its page is on the operators' listener.
     let url = match start.redirect.url.starts_with('/') {
         true => format!("{}{}", context.operator_url(), start.redirect.url),
         false => start.redirect.url.clone(),
@@ -227,7 +227,7 @@ fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> V
     })
 }
 
-/// Why a payment was not started, for the client. The provider's own words stay in the log.
+/// Translates why a payment did not start. The provider's own text stays in the log.
 fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: &CreateError) -> Failure {
     let (amount, name) = (|rial| money::format(rial, unit), money::currency_name(unit));
     match error {
@@ -277,9 +277,9 @@ fn gateway_failure(context: &Context, callback_url: &str, error: &GatewayError) 
     Failure::object(StatusCode::BAD_GATEWAY, code, json!({"details": details}))
 }
 
-/// The gateway answers 429: not now, and when to try again.
+/// 429: the gateway limits requests; with the time to retry.
 fn throttled(callback_url: &str, seconds: u64) -> Failure {
-    let message = format!("The gateway is asked too often. Try again in {seconds} seconds.");
+    let message = format!("The gateway limits requests. Try again in {seconds} seconds.");
     let details =
         json!({"callback_url": callback_url, "message": message, "status_code": null, "data": null});
     Failure::object(StatusCode::SERVICE_UNAVAILABLE, "payment_throttled", json!({"details": details}))

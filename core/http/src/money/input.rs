@@ -1,4 +1,4 @@
-//! Fields, pages and failures that several routes of money share.
+//! Fields, pages and failures shared by several money routes.
 
 use std::fmt::Display;
 
@@ -17,7 +17,7 @@ use crate::route::{Field, Is};
 pub(crate) const ORDER: Text = Text { chars_max: 64 };
 pub(crate) const DESCRIPTION: Text = Text { chars_max: 255 };
 
-/// Payments, or lines of a wallet, on one page.
+/// Payments, or lines of a wallet, per page.
 pub(crate) const PAGE: usize = 30;
 
 pub(crate) const AMOUNT: Field = Field(
@@ -26,7 +26,7 @@ pub(crate) const AMOUNT: Field = Field(
     "An exact amount in the configured currency; the whole amount when absent.",
 );
 
-/// An amount; `None` when it is absent, null or refused.
+/// An amount; `None` when absent, null or refused.
 pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
     let text = fields.number_text("amount")?;
     match Amount::parse(&text, unit) {
@@ -38,7 +38,7 @@ pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
     }
 }
 
-/// The caller, and whether the caller is staff: by the account, or because the configuration lists the user.
+/// The caller, and whether the caller is staff: by the account, or by the configuration's list.
 pub(crate) async fn actor(money: &Money, context: &Context, caller: &Caller) -> Result<Actor, Failure> {
     let user = caller.user_id;
     let listed = money.rules.staff_users.contains(&user.0);
@@ -46,19 +46,19 @@ pub(crate) async fn actor(money: &Money, context: &Context, caller: &Caller) -> 
     Ok(Actor { user, staff })
 }
 
-/// 409: the wallet has less than that.
+/// 409: the wallet holds less.
 pub(crate) fn overdraft(unit: Currency, available: u64) -> Failure {
     let body = json!({
-        "detail": "The wallet does not have that much.",
+        "detail": "The wallet holds less than this amount.",
         "available": money::to_json(available, unit),
         "currency": money::currency_name(unit),
     });
     Failure::object(StatusCode::CONFLICT, "insufficient_funds", body)
 }
 
-/// 409: a balance is a number of 63 bits.
+/// 409: a balance is limited to 63 bits.
 pub(crate) fn too_large() -> Failure {
-    Failure::detail(StatusCode::CONFLICT, "balance_too_large", "A balance would leave its range.")
+    Failure::detail(StatusCode::CONFLICT, "balance_too_large", "The balance would exceed its range.")
 }
 
 /// A provider's text as JSON: a number where it is one, as in the original.
@@ -69,13 +69,13 @@ pub(crate) fn number_or_text(text: &str) -> Value {
     }
 }
 
-/// A client's text, cut for an error.
+/// A client's text, shortened for an error.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
 /// Answers 500 and logs the cause.
 pub(crate) fn failed(context: &Context, error: &dyn Display) -> Failure {
-    tracing::error!(request.id = %context.id, %error, "the store did not answer");
+    tracing::error!(request.id = %context.id, %error, "the store failed to answer");
     Failure::internal()
 }

@@ -1,7 +1,7 @@
 //! Money: payments, refunds, wallets and spends.
 //!
-//! The rules belong to `chelseru_domain::{payment, wallet}`. Other users' payments and spends answer 404.
-//! Reading order: `create`, `verify`, `payment`, `refund`, `wallet`, `spend`, `bank`; `input` has what they share.
+//! The rules belong to `chelseru_domain::{payment, wallet}`. Other users' payments and spends answer 404. Reading
+//! order: `create`, `verify`, `payment`, `refund`, `wallet`, `spend`, `bank`; `input` has their shared parts.
 
 pub(crate) mod create;
 pub(crate) mod verify;
@@ -34,7 +34,7 @@ pub struct Money {
     pub wallets: Arc<Wallets>,
     pub gateways: Arc<dyn PaymentGateways>,
     pub identity: Arc<Identity>,
-    /// Currency, allowed addresses, and users that are staff for money besides accounts with that right.
+    /// Currency, allowed addresses, and users who are staff for money besides staff accounts.
     pub rules: chelseru_config::Payment,
     /// The unit of amounts in the API.
     pub currency: Currency,

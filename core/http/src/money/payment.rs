@@ -1,4 +1,4 @@
-//! `payment/` and `payment/{id}/`: payments as their payers, and staff, see them.
+//! `payment/` and `payment/{id}/`: payments, for their payers and for staff.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ fn payment_missing() -> Failure {
     Failure::detail(StatusCode::NOT_FOUND, "payment_not_found", "No Payment matches the given query.")
 }
 
-/// A payment, with the state of its reversal if there is one.
+/// A payment, with the state of its reversal, if any.
 pub(crate) async fn payment_json(
     money: &Money,
     context: &Context,

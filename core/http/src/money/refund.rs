@@ -1,5 +1,5 @@
-//! `payment/{id}/refund/`, for staff: `amount` (all that is left when absent), `to` (`gateway`: paid back outside;
-//! `wallet`; `reverse`: the gateway is asked to give the whole payment back), `note`.
+//! `payment/{id}/refund/`, for staff: `amount` (default: all that is left), `to` (`gateway`: paid back outside;
+//! `wallet`; `reverse`: the gateway returns the whole payment), `note`.
 
 use std::sync::Arc;
 
@@ -117,13 +117,13 @@ fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), 
             StatusCode::CONFLICT,
             "payment_not_paid",
             json!({
-                "detail": "Only what is paid can be given back.",
+                "detail": "Only a paid payment can be refunded.",
                 "state": state_name(payment.state),
             }),
         ),
         PaymentRefunded::TooMuch { left } => {
             let (left, unit) = (money::format(left, unit), money::currency_name(unit));
-            Failure::field("amount", format!("Only {left} {unit} is left of it."))
+            Failure::field("amount", format!("Only {left} {unit} of it is left to refund."))
         }
         PaymentRefunded::Overdraft { available } => overdraft(unit, available),
         PaymentRefunded::InWallet => {
@@ -131,15 +131,14 @@ fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), 
             Failure::field("to", text)
         }
         PaymentRefunded::NotWhole => {
-            Failure::field("amount", "A gateway gives a payment back as a whole, or not at all.")
+            Failure::field("amount", "A gateway reverses a payment as a whole or not at all.")
         }
         PaymentRefunded::TooLarge => too_large(),
         PaymentRefunded::Missing => not_found(),
     })
 }
 
-/// Whether the payment's gateway can be asked to give it back. A payment that is not there or not paid is told of by
-/// the refund itself.
+/// Checks that the payment's gateway can reverse. The refund itself reports a payment that is missing or not paid.
 async fn reversible(money: &Money, context: &Context, payment: PaymentId) -> Result<(), Failure> {
     let found = money.payments.get(payment).await.map_err(|error| failed(context, &error))?;
     let Some(paid) = found.filter(|payment| payment.state == PaymentState::Paid) else { return Ok(()) };
@@ -147,16 +146,16 @@ async fn reversible(money: &Money, context: &Context, payment: PaymentId) -> Res
     judged.map_err(|reason| Failure::field("to", format!("{reason}.")))
 }
 
-/// Asks the gateway, in a task of its own: a client that goes away does not stop what was begun.
+/// Asks the gateway in a separate task, so a disconnect does not stop it.
 async fn reverse(money: &Arc<Money>, context: &Context, payment: PaymentId) -> Result<(), Failure> {
     let money = money.clone();
     let asked = tokio::spawn(async move { money.payments.reverse(money.gateways.as_ref(), payment).await });
-    // The panic is in the log already; the reversal stays open.
+    // The panic is already in the log; the reversal stays open.
     let asked = asked.await.map_err(|_| Failure::internal())?;
     asked.map(drop).map_err(|error| failed(context, &error))
 }
 
-/// Why the wallets refused a change, for the client.
+/// Translates why the wallets refused a change.
 pub(crate) fn wallet_failure(context: &Context, error: WalletError) -> Failure {
     match error {
         WalletError::StaffOnly => permission_denied(),

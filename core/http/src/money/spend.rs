@@ -129,7 +129,7 @@ fn made_reply(unit: Currency, made: SpendMade) -> Answer {
     match made {
         SpendMade::Done(spend) => Ok(Reply::json(StatusCode::CREATED, &spend_json(&spend, unit))),
         SpendMade::Repeated(mut spend) => {
-            // A repeat gets the first answer, whatever became of the hold since.
+            // A repeat returns the first answer, whatever happened to the hold since.
             if spend.hold {
                 (spend.state, spend.captured, spend.ended_at) = (SpendState::Held, 0, None);
             }
@@ -147,7 +147,7 @@ async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &spend_json(&spend, money.currency)))
 }
 
-/// `POST wallet/spend/{id}/capture/`: all of it, or `amount` of it.
+/// `POST wallet/spend/{id}/capture/`: captures all of it, or `amount` of it.
 async fn capture(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let (actor, spend) = own_spend(&money, &context, &caller).await?;
@@ -171,7 +171,7 @@ fn ended_reply(money: &Money, context: &Context, ended: Result<SpendEnded, Walle
         SpendEnded::Was(spend) => Err(Failure::object(
             StatusCode::CONFLICT,
             "spend_ended",
-            json!({"detail": "This spend has ended otherwise.", "state": spend_state(spend.state)}),
+            json!({"detail": "This spend has already ended.", "state": spend_state(spend.state)}),
         )),
         SpendEnded::TooMuch { held } => {
             let (held, unit) = (money::format(held, unit), money::currency_name(unit));

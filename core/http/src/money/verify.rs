@@ -1,6 +1,6 @@
-//! `payment/verify/`: whatever the payer's browser, or a client, brings back.
+//! `payment/verify/`: the callback, brought by the payer's browser or by a client.
 //!
-//! The callback is a hint to ask the bank; nothing in it is believed.
+//! The callback is only a hint to ask the bank. Its content is not trusted.
 
 use std::sync::Arc;
 
@@ -141,14 +141,13 @@ fn message(payment: &Payment) -> String {
     match (&payment.receipt, payment.state) {
         (Some(receipt), _) if !receipt.message.is_empty() => receipt.message.clone(),
         (_, PaymentState::Paid | PaymentState::Refunded) => "Paid".to_owned(),
-        (_, PaymentState::Created | PaymentState::Pending) => "The gateway's answer is awaited.".to_owned(),
+        (_, PaymentState::Created | PaymentState::Pending) => "The gateway has not answered yet.".to_owned(),
         (_, PaymentState::Cancelled) => "cancelled".to_owned(),
         (_, PaymentState::Failed | PaymentState::Expired) => "not paid".to_owned(),
     }
 }
 
-/// 302 to the application. The outcome is appended to the address's query, as in the original, before a
-/// fragment.
+/// 302 to the application. The outcome is appended to the address's query, as in the original, before any fragment.
 fn redirect(url: &str, payment: &Payment) -> Reply {
     let (address, fragment) =
         url.split_once('#').map_or((url, None), |(address, rest)| (address, Some(rest)));

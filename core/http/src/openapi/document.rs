@@ -1,4 +1,4 @@
-//! The OpenAPI document, made from the rows.
+//! Builds the OpenAPI document from the rows.
 
 use serde_json::{Map, Value, json};
 
@@ -89,8 +89,8 @@ fn describe(group: &Group, route: &Route, operation: &Operation) -> Value {
     for (status, text) in errors(group, route, operation) {
         responses.entry(status.to_string()).or_insert_with(|| failure(text));
     }
-    let any = "404 another `format` than json; 405 another method; 406 another type is wanted; 408 the body comes too \
-        slowly; 429 too many requests; 500 and 503 the gateway cannot.";
+    let any = "404 another `format` than json; 405 another method; 406 unsupported Accept; 408 the body arrives too \
+        slowly; 429 too many requests; 500 and 503 the gateway fails.";
     responses.insert("default".into(), failure(any));
     let mut object = json!({
         "operationId": operation.id,
@@ -132,7 +132,7 @@ fn request_body(fields: &[Field]) -> Value {
     json!({"required": !required.is_empty(), "content": content})
 }
 
-/// Tells a sentence from the name of a shape.
+/// Distinguishes a sentence from the name of a shape.
 fn is_sentence(text: &str) -> bool {
     text.contains(' ') || text.ends_with('.')
 }
@@ -151,7 +151,7 @@ fn failure(text: &str) -> Value {
     json!({"description": text, "content": {"application/json": {"schema": {"$ref": reference}}}})
 }
 
-/// Errors that every operation of this kind may answer.
+/// The errors that every operation of this kind may answer.
 fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'static str)> {
     let mut errors = Vec::new();
     if matches!(operation.call.body, BodyKind::Fields | BodyKind::Stream) {

@@ -1,11 +1,11 @@
 //! Building blocks of the shapes of answers.
 //!
-//! Whatever a shape names is always there, except names that are written with a question mark at their end. The
-//! journeys hold every answer they get against these, and a field that is answered and not named fails them too.
+//! Every named property is always present, except names that end in a question mark. The journeys check every answer
+//! against these shapes; an answered field that is not named fails them, too.
 
 use serde_json::{Map, Value, json};
 
-/// Shapes that every feature answers.
+/// Shapes shared by all features.
 pub(crate) fn common() -> Value {
     json!({
         "Error": {
@@ -58,7 +58,7 @@ pub(crate) fn maybe(kind: &str) -> Value {
     json!({"type": [kind, "null"]})
 }
 
-/// A provider's name of something: a number where all of its names are numbers.
+/// A provider's id: a number where all of its ids are numbers.
 pub(crate) fn name() -> Value {
     json!({"type": ["integer", "string"]})
 }

@@ -114,7 +114,7 @@ pub fn api_key_event(kind: AuditKind, id: u64) -> AuditEvent {
     AuditEvent::new(kind).subject(format!("API key {id}"))
 }
 
-/// A key as operators see it; never its hash.
+/// A key for operators, without its hash.
 pub fn api_key_json(key: &ApiKey) -> Value {
     json!({
         "id": key.id, "name": key.name, "scope": key.scope, "daily_cap": key.daily_cap,

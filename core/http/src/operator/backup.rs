@@ -35,7 +35,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
     }],
 }];
 
-/// `POST operator/backup/`: `folder`, an absolute path. Goes on when the client goes away.
+/// `POST operator/backup/`: `folder`, an absolute path. Continues when the client disconnects.
 async fn backup(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     operator.admit(&request)?;
     let mut fields = request.body;

@@ -1,4 +1,4 @@
-//! What operators do: accounts, API keys, webhooks, backups, the audit log, status and metrics.
+//! Operator features: accounts, API keys, webhooks, backups, the audit log, status and metrics.
 //!
 //! All but `health/`, `openapi.json` and `audit/` are served by the operators' listener alone, and what changes
 //! something wants the token of the data folder as well: whoever can read that folder could read the store beside it. Reading
@@ -54,14 +54,14 @@ pub struct Operator {
     pub detached: TaskTracker,
 }
 
-/// Writes backups of everything that the gateway keeps.
+/// Writes backups of everything that the gateway stores.
 #[async_trait]
 pub trait Backups: Send + Sync {
     /// Writes one into a folder that does not exist yet.
     ///
     /// # Errors
     ///
-    /// A sentence for the operator. What was written so far is removed.
+    /// A text for the operator. The partial backup is removed.
     async fn write(&self, folder: &Path) -> Result<Copied, String>;
 }
 
@@ -70,7 +70,7 @@ pub trait Backups: Send + Sync {
 pub struct Copied {
     /// Records of the store.
     pub records: u64,
-    /// Files beside the store.
+    /// Files besides the store.
     pub files: u64,
 }
 
@@ -80,10 +80,10 @@ impl fmt::Display for Copied {
     }
 }
 
-/// The header in which a command of this machine shows the operator token.
+/// The header with the operator token of a command on this machine.
 pub const OPERATOR_TOKEN: HeaderName = HeaderName::from_static("x-operator-token");
 
-/// The token that lies in the data folder, as its hash.
+/// The hash of the token in the data folder.
 pub struct OperatorToken(blake3::Hash);
 
 impl OperatorToken {
@@ -91,7 +91,7 @@ impl OperatorToken {
         OperatorToken(blake3::hash(token.as_bytes()))
     }
 
-    /// Whether a request shows the token. Hashes are compared, in constant time.
+    /// Returns true when a request carries the token. Hashes are compared, in constant time.
     pub(crate) fn is_known(&self, context: &Context) -> bool {
         blake3::hash(context.header(OPERATOR_TOKEN).as_bytes()) == self.0
     }
@@ -102,7 +102,7 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// 404: for others the route does not exist.
+    /// 404: without the token the route does not exist.
     pub(crate) fn admit(&self, context: &Context) -> Result<(), Failure> {
         if self.token.is_known(context) { Ok(()) } else { Err(not_found()) }
     }

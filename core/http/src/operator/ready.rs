@@ -1,4 +1,4 @@
-//! `live/` and `ready/`: for a supervisor that restarts the gateway, and for a balancer that sends it clients.
+//! `live/` and `ready/`: for supervisors that restart the gateway, and for load balancers.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "ready",
             call: call!(ready),
             about: About {
-                summary: "Check whether the gateway takes clients: durable writes are possible and no stop was asked for",
+                summary: "Check whether the gateway accepts clients: durable writes work and no stop was requested",
                 parameters: &[],
                 fields: &[],
                 answers: &[(200, "Health"), (503, "Health")],
@@ -48,12 +48,12 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
-/// `GET live/`: 200 as long as the process answers.
+/// `GET live/`: 200 while the process answers.
 async fn live(_: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"status": "ok"})))
 }
 
-/// `GET ready/`: 503 while clients should go elsewhere.
+/// `GET ready/`: 503 while clients should use another gateway.
 async fn ready(operator: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     let state = match operator.overview.storage() {
         _ if operator.overview.is_stopping() => "stopping",

@@ -1,8 +1,8 @@
 //! Account commands of operators, for the command line and for the running gateway.
 //!
-//! The store is open in one process at a time. `chelseru user ...` therefore works on it directly when no gateway
-//! runs, and asks the gateway when one does, on `operator/users/`. A command that goes through the gateway takes effect
-//! there at once: sessions end, sockets close.
+//! Only one process can open the store. `chelseru user ...` therefore opens it when no gateway runs, and otherwise
+//! asks the gateway on `operator/users/`. A command through the gateway takes effect at once: sessions end, sockets
+//! close.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
         id: "operator_users",
         call: call!(command),
         about: About {
-            summary: "Carry out a command of chelseru user",
+            summary: "Run a command of chelseru user",
             parameters: &[],
             fields: &[],
             answers: &[
@@ -56,7 +56,7 @@ async fn command(operator: Arc<Operator>, request: Request<ByOperator, Fields>) 
     Ok(Reply::json(StatusCode::OK, &done))
 }
 
-/// A command. `user` is a user name, a phone number or an account's number, looked up in this order.
+/// A command. `user` is a user name, a phone number or an account number, looked up in this order.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum UserCommand {
@@ -112,7 +112,7 @@ impl FromStr for RightsName {
             "none" => Ok(RightsName::None),
             "staff" => Ok(RightsName::Staff),
             "superuser" => Ok(RightsName::Superuser),
-            _ => Err(format!("{text:?} is no name of rights; accepted: {}", RightsName::ALL.join(", "))),
+            _ => Err(format!("{text:?} is not a set of rights; accepted: {}", RightsName::ALL.join(", "))),
         }
     }
 }
@@ -127,12 +127,12 @@ impl From<RightsName> for Rights {
     }
 }
 
-/// Carries a command out. Errors: a sentence for the operator.
+/// Runs a command. Errors: a text for the operator.
 pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, String> {
     match command {
         UserCommand::CreateSuperuser { username, email, password } => {
             if !email.is_empty() && !email_fits(&email) {
-                return Err(format!("{email:?} is no mail address"));
+                return Err(format!("{email:?} is not a mail address"));
             }
             let made = identity.superuser_create(&username, &Password::new(password), &email).await;
             made.map(|user| user_json(&user)).map_err(|error| match error {
@@ -175,7 +175,7 @@ async fn set_active(identity: &Identity, user: &str, active: bool) -> Result<Val
 
 async fn find(identity: &Identity, text: &str) -> Result<UserView, String> {
     let found = identity.user_find(text).await.map_err(|error| error.to_string())?;
-    found.ok_or_else(|| format!("there is no user {text:?}; `chelseru user list` shows all"))
+    found.ok_or_else(|| format!("no user {text:?}; `chelseru user list` shows all"))
 }
 
 fn sentences(faults: &[impl ToString]) -> String {

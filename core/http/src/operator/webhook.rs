@@ -65,7 +65,8 @@ async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }
 
-/// `POST operator/webhooks/`: replays `event`, or every dead event without it; with `endpoint`, to that one only.
+/// `POST operator/webhooks/`: replays `event`, or every dead event when it is absent; with `endpoint`, only to that
+/// one.
 async fn replay(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     operator.admit(&request)?;
     let text = |name: &str| request.body.value(name).and_then(Value::as_str).map(str::to_owned);
@@ -76,7 +77,7 @@ async fn replay(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -
     let replayed = match text("event") {
         None => operator.webhooks.replay_dead(endpoint, REPLAY_MAX).await,
         Some(event) => match webhook::event_of(&event) {
-            None => return Err(Failure::field("event", "Not an event's id.")),
+            None => return Err(Failure::field("event", "Not an event id.")),
             Some(id) => operator.webhooks.replay(id, endpoint).await,
         },
     };

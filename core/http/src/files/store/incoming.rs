@@ -1,4 +1,4 @@
-//! A file that is being received: written piece by piece, counted, and removed unless it is kept in the end.
+//! A file being received: written piece by piece, counted, and removed unless it is kept.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl Drop for Slot {
     }
 }
 
-/// Bytes on their way to disk.
+/// An upload on its way to disk.
 pub struct Incoming {
     path: Doomed,
     file: File,
@@ -39,7 +39,7 @@ pub struct Incoming {
     bytes_max: u64,
 }
 
-/// A complete file that is not in its final place yet.
+/// A complete file, not yet in its final place.
 pub(super) struct Received {
     pub(super) path: PathBuf,
     pub(super) name: String,
@@ -53,7 +53,7 @@ struct Doomed(Option<PathBuf>);
 impl Drop for Doomed {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // The next start removes what is left behind.
+            // The next start removes leftovers.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -92,7 +92,7 @@ impl FileStore {
 }
 
 impl Incoming {
-    /// A file that was written before.
+    /// An upload that was written before.
     pub(super) async fn written(path: PathBuf) -> io::Result<Incoming> {
         let mut file = File::options().read(true).write(true).open(&path).await?;
         let bytes = file.metadata().await?.len();
@@ -135,7 +135,7 @@ impl Incoming {
     }
 }
 
-/// 128 random bits, so that a name cannot be guessed.
+/// 128 random bits, so a name cannot be guessed.
 pub(super) fn random_name() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

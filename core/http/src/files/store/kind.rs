@@ -1,9 +1,9 @@
-//! What a file is, by its first bytes: names and declared types are a client's words.
+//! The type of a file, from its first bytes. Names and declared types come from the client and are not trusted.
 //!
-//! Only what a browser shows without running anything is shown inline; everything else is handed over to be saved,
-//! and what could be taken for a page is not even given its type.
+//! Only types that a browser shows without running anything are shown inline. All others are sent as attachments, and
+//! types a browser could take for a page are sent without their type.
 
-/// First bytes that are looked at.
+/// First bytes examined.
 pub const HEAD_BYTES: usize = 8192;
 
 /// A type by content.
@@ -47,20 +47,20 @@ impl Kind {
     }
 }
 
-/// Whether a browser may show it in place.
+/// Returns true when a browser may show the type inline.
 #[must_use]
 pub fn is_passive(mime: &str) -> bool {
     PASSIVE.contains(&mime)
 }
 
-/// The type to send. Pages, scripts and their relatives go as bytes.
+/// The type to send. Pages, scripts and similar types are sent as bytes.
 #[must_use]
 pub fn sent_as(mime: &str) -> &str {
     let active = ["html", "xml", "svg", "script", "shell", "text/"];
     if active.iter().any(|word| mime.contains(word)) { "application/octet-stream" } else { mime }
 }
 
-/// UTF-8 without control characters; the last character may be cut off by the look's end.
+/// UTF-8 without control characters; the last character may be cut off.
 fn is_text(head: &[u8]) -> bool {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,

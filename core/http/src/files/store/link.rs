@@ -1,7 +1,7 @@
-//! Signed links: a member's own, for a short while, where no header can be sent (`<img src>`).
+//! Signed links: one member's, short-lived, for places where no header can be sent (`<img src>`).
 //!
-//! The signature is over file, user and end, with a key of its own. It says who asks, as a token would; whether that
-//! user may have the file is decided when the link is used, so a kick or a ban acts on links too.
+//! The signature covers file, user and expiry, with a key of its own. It identifies the user like a token. Permission
+//! is checked when the link is used, so a kick or a ban affects links, too.
 
 use chelseru_domain::chat::StoredFile;
 use chelseru_domain::clock::Timestamp;
@@ -10,13 +10,13 @@ use chelseru_domain::ids::UserId;
 use super::FileStore;
 
 impl FileStore {
-    /// The query of a link that serves until `expires`, in Unix seconds.
+    /// The query of a link that is valid until `expires`, in Unix seconds.
     pub fn sign(&self, file: &StoredFile, user: UserId, expires: u64) -> String {
         let signature = self.signature(&file.name, user, expires).to_hex();
         format!("user={user}&expires={expires}&signature={signature}")
     }
 
-    /// Who asks by a link's query; `None` when it was not signed so, or is over.
+    /// The user of a link's query; `None` for a wrong signature or an expired link.
     pub fn signer(&self, file: &StoredFile, query: &str, now: Timestamp) -> Option<UserId> {
         let value = |name: &str| {
             form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
@@ -30,7 +30,7 @@ impl FileStore {
     }
 
     fn signature(&self, name: &str, user: UserId, expires: u64) -> blake3::Hash {
-        // A name holds no space.
+        // A file name contains no space.
         blake3::keyed_hash(self.key.expose(), format!("{name} {user} {expires}").as_bytes())
     }
 }

@@ -1,9 +1,9 @@
-//! Uploaded files: their bytes on disk, from the first one received to the last one collected.
+//! Uploaded files on disk, from receipt to collection.
 //!
-//! The record of a file (room, uploader, type, size) is in the store; its bytes are under `uploads/` in the data
-//! folder, at the path its link shows. Names are random and types are read from the content, so nothing a client
-//! says becomes a path or a type. Invariants: a file with a record has its bytes, whole and flushed; bytes without a
-//! record are in `uploads/incoming/` only, where a start removes them; no file exceeds the size limit, no user the
+//! The record of a file (room, uploader, type, size) is in the store. Its bytes are under `uploads/` in the data
+//! folder, at the path in its link. Names are random and types are read from the content, so nothing from a client
+//! becomes a path or a type. Invariants: a file with a record has its bytes, complete and flushed. Bytes without a
+//! record exist only in `uploads/incoming/`, where a start removes them. No file exceeds the size limit, no user the
 //! quota.
 //!
 //! Not here: requests (`upload`, `tus`, `download`), who may have a file (`chelseru_domain::chat`).
@@ -33,8 +33,8 @@ pub use resumable::{Upload, UploadDraft};
 /// Files checked in one round of collection.
 const COLLECT_STEP: usize = 500;
 const FOLDER: &str = "uploads";
-/// What comes before the folder in a link, as in the original: files have their place beside the base path, so that a
-/// link that was stored stays right.
+/// The path before the folder in a link, as in the original. Files are outside the base path, so stored links stay
+/// valid.
 const LINKS: &str = "/media/";
 const INCOMING: &str = "incoming";
 /// Characters of a file's title.
@@ -54,15 +54,15 @@ pub enum FileError {
     /// The gateway's limit (false) or the user's (true).
     #[error("too many uploads at once")]
     TooManyUploads { own: bool },
-    #[error("too many resumable uploads were begun")]
+    #[error("too many unfinished resumable uploads")]
     TooManyResumable,
     #[error(transparent)]
     Chat(#[from] ChatError),
-    #[error("the disk: {0}")]
+    #[error("disk error: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// What an uploader states about a file.
+/// An uploader's statements about a file.
 #[derive(Debug, Clone)]
 pub struct FileWords {
     pub room: RoomId,
@@ -83,11 +83,11 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the folder, and finishes or removes what a stop left unfinished.
+    /// Opens the folder, and completes or removes what a stop left unfinished.
     ///
     /// # Errors
     ///
-    /// A text for the operator, when the folder cannot be used.
+    /// A text for the operator when the folder cannot be used.
     pub async fn open(data_dir: &Path, chat: Arc<ChatService>, key: SubKey) -> Result<FileStore, String> {
         let files = FileStore {
             chat,
@@ -104,7 +104,7 @@ impl FileStore {
         Ok(files)
     }
 
-    /// The file of a link's path. The path is compared with the record's, never opened.
+    /// The file at a link's path. The path is compared with the record's and never opened.
     ///
     /// # Errors
     ///
@@ -126,8 +126,8 @@ impl FileStore {
 
     /// Adds a received file to the room.
     ///
-    /// Not to be dropped half way: a file whose record is stored would wait for the next start to be moved. Callers
-    /// run it detached from the connection.
+    /// Must not be cancelled half way: a file whose record is stored would wait for the next start to be moved.
+    /// Callers run it detached from the connection.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl FileStore {
         Err(refused)
     }
 
-    /// Refuses early what would be refused in the end: so many bytes more of a user, and of all users together.
+    /// Refuses early what would be refused at the end: this many more bytes of a user, and of all users.
     ///
     /// # Errors
     ///
@@ -190,8 +190,8 @@ impl FileStore {
         Ok(())
     }
 
-    /// Removes files that no message has, those of deleted rooms, and resumable uploads that were given up. One
-    /// bounded step; says how many files went.
+    /// Removes files without a message, files of deleted rooms, and expired resumable uploads, in one bounded step.
+    /// Returns the number of removed files.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl FileStore {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => self.chat.file_forget(file.id).await?,
             };
-            // A day's folder goes with its last file; one that is not empty stays by itself.
+            // A day's folder is removed with its last file; a folder that is not empty stays.
             for folder in place.ancestors().skip(1).take(3) {
                 if tokio::fs::remove_dir(folder).await.is_err() {
                     break;
@@ -229,7 +229,7 @@ impl FileStore {
         self.data_dir.join(path.strip_prefix(LINKS).unwrap_or(&path))
     }
 
-    /// A received file whose record was stored goes where it belongs; resumable uploads go on; the rest was cut off.
+    /// Moves a received file whose record is stored to its place, keeps resumable uploads, and removes the rest.
     async fn recover(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(self.incoming_dir())? {
             let path = entry?.path();
@@ -259,16 +259,16 @@ fn folder(now: Timestamp) -> String {
     format!("{LINKS}{FOLDER}/chat_files/{day}/")
 }
 
-/// The last part of what a client calls a file, without what could not be shown.
+/// The last component of a client's file name, without unprintable characters.
 fn title(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     last.chars().filter(|character| !character.is_control()).take(TITLE_CHARS_MAX).collect()
 }
 
-/// Renames into a folder that is made when it is not there, and flushes the folder.
+/// Renames into a folder, creating it if missing, and syncs the folder.
 async fn move_into(from: &Path, to: &Path) -> io::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("."));
-    // Collecting may remove the folder in between.
+    // Collection may remove the folder in between.
     for last in [false, true] {
         tokio::fs::create_dir_all(folder).await?;
         match tokio::fs::rename(from, to).await {

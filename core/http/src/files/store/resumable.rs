@@ -1,7 +1,7 @@
-//! Uploads that go on after a cut: their state is a small file beside the bytes, so a restart forgets none.
+//! Resumable uploads. Their state is a small file beside the bytes, so they survive a restart.
 //!
-//! The offset is the length of the bytes on disk; it is told only after they are flushed. An upload is one user's,
-//! counts against the quota with its whole length from the start, and is given up after its time.
+//! The offset is the length of the bytes on disk; it is reported only after they are flushed. An upload belongs to
+//! one user, counts against the quota with its full length from the start, and expires.
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -22,17 +22,17 @@ use super::{FileError, FileStore, FileWords, Incoming, lock, title};
 
 const STATE: &str = "json";
 const PART: &str = "part";
-/// How long a request waits for another one at the same upload.
+/// How long a request waits for another one on the same upload.
 const TURN_MAX: Duration = Duration::from_millis(500);
 
-/// What a client wants to send in pieces.
+/// An upload to begin.
 #[derive(Debug, Clone)]
 pub struct UploadDraft {
     pub words: FileWords,
     pub bytes: u64,
 }
 
-/// An upload that was begun.
+/// An unfinished upload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Upload {
     pub id: String,
@@ -50,7 +50,7 @@ pub struct Upload {
 #[derive(Clone)]
 pub(super) struct Begun {
     user: UserId,
-    /// Bytes that count against the quota and are no file yet.
+    /// Bytes counted against the quota before the file exists.
     promised: u64,
     upload: Arc<tokio::sync::Mutex<Upload>>,
 }
@@ -110,7 +110,7 @@ impl FileStore {
         Ok(upload)
     }
 
-    /// A user's upload, for this caller alone; `None` when there is none, an error when somebody is at it.
+    /// A user's upload, locked for this caller; `None` when there is none, an error while another request uses it.
     ///
     /// # Errors
     ///
@@ -118,14 +118,14 @@ impl FileStore {
     pub async fn upload(&self, id: &str, user: UserId) -> Result<Option<OwnedMutexGuard<Upload>>, FileError> {
         let found = lock(&self.resumable).get(id).filter(|begun| begun.user == user).cloned();
         let Some(begun) = found else { return Ok(None) };
-        // A look is over at once, and a request whose client is gone soon.
+        // A read ends at once, and a request whose client is gone ends soon.
         match tokio::time::timeout(TURN_MAX, begun.upload.lock_owned()).await {
             Ok(upload) => Ok(Some(upload)),
             Err(_) => Err(FileError::TooManyUploads { own: true }),
         }
     }
 
-    /// Bytes that are there.
+    /// Bytes received so far.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl FileStore {
         }
     }
 
-    /// Opens an upload's bytes for what comes after those that are there.
+    /// Opens an upload to append more bytes.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl FileStore {
         Ok(Piece { file, offset, bytes_max: upload.bytes })
     }
 
-    /// The file of an upload whose bytes are all there, made at the first call.
+    /// The file of a complete upload, created at the first call.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl FileStore {
         if self.offset(upload).await? < upload.bytes {
             return Ok(None);
         }
-        // Whoever may not post any more loses nothing else by it.
+        // A user who may no longer post loses only this upload.
         self.chat.check(upload.room, upload.user, Action::Post).await?;
         let words = FileWords {
             room: upload.room,
@@ -176,14 +176,14 @@ impl FileStore {
         let kept = match self.keep(incoming, words, limits).await {
             Ok(kept) => kept,
             Err(error) => {
-                // Its bytes are gone with the attempt.
+                // Its bytes are gone after the attempt.
                 self.give_up(upload).await?;
                 return Err(error);
             }
         };
         upload.file = Some(kept.id);
         self.save(upload).await?;
-        // From here on the file counts.
+        // From here on the file counts against the quota.
         if let Some(begun) = lock(&self.resumable).get_mut(&upload.id) {
             begun.promised = 0;
         }
@@ -206,11 +206,11 @@ impl FileStore {
         Ok(())
     }
 
-    /// Gives up those whose time is over.
+    /// Removes expired uploads.
     pub(super) async fn expire(&self, now: Timestamp) {
         let all: Vec<_> = lock(&self.resumable).values().cloned().collect();
         for begun in all {
-            // One that somebody is at is looked at in the next round.
+            // An upload in use is checked in the next round.
             let Ok(upload) = begun.upload.try_lock() else { continue };
             if upload.expires_at <= now
                 && let Err(error) = self.give_up(&upload).await
@@ -220,7 +220,7 @@ impl FileStore {
         }
     }
 
-    /// Whether a file of the incoming folder is of a resumable upload, which then goes on.
+    /// Returns true when a file in the incoming folder belongs to a resumable upload, which is then restored.
     pub(super) fn recover_resumable(&self, path: &Path, name: &str) -> bool {
         let Some((id, ending)) = name.rsplit_once('.') else { return false };
         let state = match ending {
@@ -230,7 +230,7 @@ impl FileStore {
         };
         let Ok(bytes) = std::fs::read(state) else { return false };
         let Ok(upload) = serde_json::from_slice::<Upload>(&bytes) else { return false };
-        // Bytes that became a file and were not moved yet have that file's name, not this one.
+        // Bytes that became a file but were not moved yet have the file's name, not this one.
         if upload.file.is_none() && !self.part(id).exists() {
             return false;
         }
@@ -238,7 +238,7 @@ impl FileStore {
         true
     }
 
-    /// Takes an upload in, if its user's bounds leave room for it.
+    /// Registers an upload, if the user's limits allow it.
     async fn reserve(&self, upload: &Upload, limits: &chelseru_config::Files) -> Result<(), FileError> {
         let (promised, promised_by_all) = self.promise(upload, limits)?;
         let checked = self.check_quota(upload.user, promised, promised_by_all, limits).await;
@@ -295,7 +295,7 @@ pub struct Piece {
 impl Piece {
     /// # Errors
     ///
-    /// [`FileError::TooLarge`], when more comes than was promised; what fits was not written either.
+    /// [`FileError::TooLarge`] when more than the announced length arrives; nothing of the piece is written.
     pub async fn write(&mut self, piece: &Bytes) -> Result<(), FileError> {
         let offset = self.offset.saturating_add(piece.len() as u64);
         if offset > self.bytes_max {
@@ -306,7 +306,7 @@ impl Piece {
         Ok(())
     }
 
-    /// Makes what was written durable, also when the rest never came.
+    /// Makes the written bytes durable, even when the rest never arrived.
     ///
     /// # Errors
     ///
