@@ -193,7 +193,7 @@ async fn a_file_is_for_members_and_what_it_is_its_content_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_link_serves_a_member_for_a_while() {
-    let street = Street::open("").await;
+    let mut street = Street::open("").await;
     let file = street.upload(1, "a.png", PNG).await.body;
     street.send(1, &file).await;
     let path = format!("/chat/files/{}/", file["id"]);
@@ -203,20 +203,37 @@ async fn a_signed_link_serves_a_member_for_a_while() {
     assert_eq!(street.ask(0, "GET", &link, Value::Null).await.text.len(), PNG.len() - 1 + "\u{fffd}".len());
     for wrong in [
         link.replace("user=2", "user=1"),
+        link.replace("session=", "session=1"),
         link.replace("expires=", "expires=9"),
         link[..link.len() - 1].to_owned(),
     ] {
         assert_eq!(street.ask(0, "GET", &wrong, Value::Null).await.status, 401, "{wrong}");
     }
-    // Switching the account off acts on links that are out, and so does a kick.
-    let identity = &street.gateway.app.live().identity;
-    for (active, status) in [(false, 401), (true, 200)] {
+    // Switching the account off ends its sessions and with them the links that are out, also when it is on again.
+    let identity = street.gateway.app.live().identity.clone();
+    for active in [false, true] {
         assert!(identity.user_set_active(UserId(2), active).await.expect("set"));
-        assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, status);
+        assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 401);
     }
+    // Another session of the same user does not revive the link. A link ends with its own session only.
+    street.clock.advance(Duration::from_secs(300));
+    let mut links = Vec::new();
+    for _ in 0..2 {
+        street.users[1] = street.gateway.login("09120000002").await;
+        let told = street.ask(2, "GET", &path, Value::Null).await;
+        links.push(told.body["link"].as_str().expect("a link").to_owned());
+        street.clock.advance(Duration::from_secs(60));
+    }
+    assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 401);
+    let [other, link] = links.try_into().expect("two links");
+    assert_eq!(street.ask(0, "GET", &other, Value::Null).await.status, 200);
+    assert_eq!(street.ask(2, "DELETE", "/sessions/", Value::Null).await.status, 200);
+    assert_eq!(street.ask(0, "GET", &other, Value::Null).await.status, 401);
+    assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 200);
     let member = format!("/chat/chatrooms/{}/members/2/", street.room);
     assert_eq!(street.ask(1, "DELETE", &member, Value::Null).await.status, 204);
     assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 404);
+    street.users[0] = street.gateway.login("09120000001").await;
     let told = street.ask(1, "GET", &path, Value::Null).await;
     let link = told.body["link"].as_str().expect("a link").to_owned();
     street.clock.advance(Duration::from_secs(299));

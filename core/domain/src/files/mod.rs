@@ -5,6 +5,7 @@
 //!
 //! Not here: the bytes, their type and their place on disk (the gateway), and links (the gateway signs them).
 
+use chelseru_store::DiskRoom;
 use chelseru_store::chat::{FileDraft, FileId, FileKept, StoredFile};
 
 use crate::Range;
@@ -85,6 +86,15 @@ impl ChatService {
     /// [`ChatError::Store`].
     pub async fn file_bytes_total(&self) -> Result<u64, ChatError> {
         Ok(self.store.chat_file_total().await?)
+    }
+
+    /// Whether the disk has room for more than logins and payments.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::StorageFull`] when it has not.
+    pub fn check_room(&self) -> Result<(), ChatError> {
+        if self.store.room() == DiskRoom::Ample { Ok(()) } else { Err(ChatError::StorageFull) }
     }
 
     /// Finds files that can go: those that no message has and that are older than `before`, and those of deleted rooms.

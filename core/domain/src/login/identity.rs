@@ -211,6 +211,22 @@ impl Identity {
         self.standing(user_id, session_id, gate).map(drop)
     }
 
+    /// The random part of a caller's session (see [`Session::binding`](chelseru_store::Session::binding)), `None` when
+    /// the session is not valid. What is signed with it ends with the session, also when an older copy of the store
+    /// gives the session's number again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn session_binding(&self, caller: &Caller) -> Result<Option<u64>, StoreError> {
+        let Caller { user_id, session_id } = *caller;
+        if self.store.session_gate(user_id, session_id, self.clock.now()).await? != SessionGate::Open {
+            return Ok(None);
+        }
+        let session = self.store.session_get(user_id, session_id).await?;
+        Ok(session.map(|session| session.binding()))
+    }
+
     /// The caller of a verified token, when its session is valid.
     async fn caller_of(&self, subject: TokenSubject, now: Timestamp) -> Result<Caller, TokenError> {
         let TokenSubject { user_id, session_id, binding } = subject;

@@ -14,9 +14,9 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::Files;
-use super::failure::chat_failure;
+use super::failure::{chat_failure, file_failure};
 use super::json::file_json;
-use super::store::kind;
+use super::store::{FileError, SignedBy, kind};
 use crate::reply::{Failure, Reply};
 use crate::reply_body::FileBody;
 use crate::request::{Access, Context, Link, Request, no_credentials, not_found};
@@ -71,9 +71,14 @@ async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     let file = files.chat.file(id).await.map_err(|error| chat_failure(&request, error))?;
     let file = allowed(&files, &request, file, user).await?;
     let expires = files.clock.now().as_secs() + files.limits.link_seconds;
+    let binding = files.identity.session_binding(&request.caller).await;
+    let binding = binding.map_err(|error| chat_failure(&request, error.into()))?;
+    // A session that ended since the token was checked.
+    let Some(binding) = binding else { return Err(no_credentials()) };
     let mut body = file_json(&file);
     let link = request.address(&file.path());
-    body["link"] = format!("{link}?{}", files.store.sign(&file, user, expires)).into();
+    let signed = files.store.sign(&file, &request.caller, binding, expires);
+    body["link"] = format!("{link}?{signed}").into();
     body["link_expires_at"] = rest_format(Timestamp::from_secs(expires)).into();
     Ok(Reply::json(StatusCode::OK, &body))
 }
@@ -88,19 +93,23 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
     // An unknown caller learns nothing about the file.
     let user = request.caller.0.as_ref().map(|caller| caller.user_id).or(by_link);
     let file = allowed(&files, &request, file, user.ok_or_else(no_credentials)?).await?;
-    let bytes = files.store.bytes(&file).await.map_err(|error| {
-        tracing::error!(request.id = %request.id, %error, file.id = file.id.0, "a file cannot be read");
-        Failure::internal()
+    let bytes = files.store.bytes(&file).await.map_err(|error| match error {
+        FileError::Disk(error) => {
+            tracing::error!(request.id = %request.id, %error, file.id = file.id.0, "a file cannot be read");
+            Failure::internal()
+        }
+        error => file_failure(&request, error, "file"),
     })?;
     send(&request, &file, bytes).await
 }
 
-/// The user of a signed link, if the account is active.
+/// The user of a signed link whose session is valid.
 async fn signer(files: &Files, context: &Context, file: &StoredFile) -> Result<Option<UserId>, Failure> {
-    let signer = files.store.signer(file, context.query_text(), files.clock.now());
-    let Some(user) = signer else { return Ok(None) };
-    let account = files.identity.user(user).await.map_err(|error| chat_failure(context, error.into()))?;
-    Ok(account.filter(|account| account.active).map(|account| account.id))
+    let Some(by) = SignedBy::read(context.query_text(), files.clock.now()) else { return Ok(None) };
+    let binding = files.identity.session_binding(&by.caller).await;
+    let binding = binding.map_err(|error| chat_failure(context, error.into()))?;
+    let fits = binding.is_some_and(|binding| files.store.is_signed(file, &by, binding));
+    Ok(fits.then_some(by.caller.user_id))
 }
 
 async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> Result<Reply, Failure> {

@@ -46,11 +46,20 @@ pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static 
         FileError::TooManyUploads { own: false } => {
             detail(StatusCode::SERVICE_UNAVAILABLE, "too_many_uploads").retry_after(1)
         }
+        FileError::NoDescriptor => {
+            tracing::warn!(request.id = %context.id, "{text}");
+            detail(StatusCode::SERVICE_UNAVAILABLE, "busy").retry_after(1)
+        }
         FileError::TooManyResumable => detail(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads"),
         FileError::Chat(error) => chat_failure(context, error),
+        FileError::Disk(error) if is_full(&error) => Failure::storage_full(),
         FileError::Disk(error) => {
             tracing::error!(request.id = %context.id, %error, "a file could not be written");
             Failure::internal()
         }
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use chelseru_domain::chat::ChatService;
 use chelseru_domain::ids::UserId;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use super::kind::{HEAD_BYTES, Kind};
-use super::{FileError, FileStore, lock};
+use super::{FileError, FileStore, lock, not_set_aside};
 
 /// A place among concurrent uploads. Dropping it frees the place.
 pub struct Slot {
@@ -37,6 +38,7 @@ pub struct Incoming {
     head: Vec<u8>,
     bytes: u64,
     bytes_max: u64,
+    chat: Arc<ChatService>,
 }
 
 /// A complete file, not yet in its final place.
@@ -82,34 +84,37 @@ impl FileStore {
     ///
     /// # Errors
     ///
-    /// [`FileError::Disk`].
+    /// [`FileError::Disk`], [`FileError::NoDescriptor`].
     pub async fn receive(&self, bytes_max: u64) -> Result<Incoming, FileError> {
         let path = self.incoming_dir().join(random_name()?);
         let file = File::options().write(true).create_new(true).open(&path).await?;
         let path = Doomed(Some(path));
-        Ok(Incoming { path, file, head: Vec::new(), bytes: 0, bytes_max })
+        let file = not_set_aside(file)?;
+        Ok(Incoming { path, file, head: Vec::new(), bytes: 0, bytes_max, chat: self.chat.clone() })
     }
 }
 
 impl Incoming {
     /// An upload that was written before.
-    pub(super) async fn written(path: PathBuf) -> io::Result<Incoming> {
+    pub(super) async fn written(path: PathBuf, chat: Arc<ChatService>) -> io::Result<Incoming> {
         let mut file = File::options().read(true).write(true).open(&path).await?;
         let bytes = file.metadata().await?.len();
         let mut head = Vec::new();
         let mut start = tokio::io::AsyncReadExt::take(&mut file, HEAD_BYTES as u64);
         tokio::io::AsyncReadExt::read_to_end(&mut start, &mut head).await?;
-        Ok(Incoming { path: Doomed(Some(path)), file, head, bytes, bytes_max: u64::MAX })
+        Ok(Incoming { path: Doomed(Some(path)), file, head, bytes, bytes_max: u64::MAX, chat })
     }
 
     /// # Errors
     ///
-    /// [`FileError::TooLarge`], [`FileError::Disk`].
+    /// [`FileError::TooLarge`], [`FileError::Disk`]; [`ChatError::StorageFull`](chelseru_domain::chat::ChatError) once
+    /// the disk is nearly full.
     pub async fn write(&mut self, piece: &Bytes) -> Result<(), FileError> {
         self.bytes = self.bytes.saturating_add(piece.len() as u64);
         if self.bytes > self.bytes_max {
             return Err(FileError::TooLarge(self.bytes_max));
         }
+        self.chat.check_room()?;
         let wanted = HEAD_BYTES.saturating_sub(self.head.len()).min(piece.len());
         self.head.extend_from_slice(&piece[..wanted]);
         self.file.write_all(piece).await?;

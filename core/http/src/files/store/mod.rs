@@ -27,7 +27,10 @@ use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::secret::SubKey;
 
+use crate::descriptors::{Use, is_set_aside};
+
 pub use incoming::{Incoming, Slot};
+pub use link::SignedBy;
 pub use resumable::{Upload, UploadDraft};
 
 /// Files checked in one round of collection.
@@ -56,6 +59,9 @@ pub enum FileError {
     TooManyUploads { own: bool },
     #[error("too many unfinished resumable uploads")]
     TooManyResumable,
+    /// What is left is for the gateway itself.
+    #[error("the file descriptors are nearly used up")]
+    NoDescriptor,
     #[error(transparent)]
     Chat(#[from] ChatError),
     #[error("disk error: {0}")]
@@ -119,9 +125,9 @@ impl FileStore {
     ///
     /// # Errors
     ///
-    /// When they cannot be opened.
-    pub async fn bytes(&self, file: &StoredFile) -> io::Result<tokio::fs::File> {
-        tokio::fs::File::open(self.place(file)).await
+    /// [`FileError::Disk`], [`FileError::NoDescriptor`].
+    pub async fn bytes(&self, file: &StoredFile) -> Result<tokio::fs::File, FileError> {
+        not_set_aside(tokio::fs::File::open(self.place(file)).await?)
     }
 
     /// Adds a received file to the room.
@@ -167,7 +173,8 @@ impl FileStore {
         Err(refused)
     }
 
-    /// Refuses early what would be refused at the end: this many more bytes of a user, and of all users.
+    /// Refuses early what would be refused at the end: this many more bytes of a user, and of all users. Refuses
+    /// everything while the disk is nearly full.
     ///
     /// # Errors
     ///
@@ -179,6 +186,7 @@ impl FileStore {
         all_bytes: u64,
         limits: &chelseru_config::Files,
     ) -> Result<(), FileError> {
+        self.chat.check_room()?;
         let own = self.chat.file_bytes(user).await?;
         if own.saturating_add(own_bytes) > limits.user_bytes_max {
             return Err(FileError::QuotaExceeded(limits.user_bytes_max));
@@ -250,6 +258,11 @@ impl FileStore {
         }
         Ok(())
     }
+}
+
+/// Closes a file whose descriptor is one of those that are set aside.
+fn not_set_aside(file: tokio::fs::File) -> Result<tokio::fs::File, FileError> {
+    if is_set_aside(&file, Use::File) { Err(FileError::NoDescriptor) } else { Ok(file) }
 }
 
 /// The part of a link before the name: by day, as in the original.

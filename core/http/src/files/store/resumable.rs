@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chelseru_domain::chat::{Action, FileId, RoomId, StoredFile};
+use chelseru_domain::chat::{Action, ChatService, FileId, RoomId, StoredFile};
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::OwnedMutexGuard;
 
 use super::incoming::random_name;
-use super::{FileError, FileStore, FileWords, Incoming, lock, title};
+use super::{FileError, FileStore, FileWords, Incoming, lock, not_set_aside, title};
 
 const STATE: &str = "json";
 const PART: &str = "part";
@@ -141,11 +141,12 @@ impl FileStore {
     ///
     /// # Errors
     ///
-    /// [`FileError::Disk`].
+    /// [`FileError::Disk`], [`FileError::NoDescriptor`].
     pub async fn go_on(&self, upload: &Upload) -> Result<Piece, FileError> {
-        let mut file = File::options().write(true).open(self.part(&upload.id)).await?;
+        let file = File::options().write(true).open(self.part(&upload.id)).await?;
+        let mut file = not_set_aside(file)?;
         let offset = file.seek(SeekFrom::End(0)).await?;
-        Ok(Piece { file, offset, bytes_max: upload.bytes })
+        Ok(Piece { file, offset, bytes_max: upload.bytes, chat: self.chat.clone() })
     }
 
     /// The file of a complete upload, created at the first call.
@@ -166,13 +167,15 @@ impl FileStore {
         }
         // A user who may no longer post loses only this upload.
         self.chat.check(upload.room, upload.user, Action::Post).await?;
+        // Without room the upload stays as it is, and is completed by a later request.
+        self.chat.check_room()?;
         let words = FileWords {
             room: upload.room,
             uploader: upload.user,
             title: upload.title.clone(),
             text: upload.text.clone(),
         };
-        let incoming = Incoming::written(self.part(&upload.id)).await?;
+        let incoming = Incoming::written(self.part(&upload.id), self.chat.clone()).await?;
         let kept = match self.keep(incoming, words, limits).await {
             Ok(kept) => kept,
             Err(error) => {
@@ -290,17 +293,20 @@ pub struct Piece {
     file: File,
     pub offset: u64,
     bytes_max: u64,
+    chat: Arc<ChatService>,
 }
 
 impl Piece {
     /// # Errors
     ///
     /// [`FileError::TooLarge`] when more than the announced length arrives; nothing of the piece is written.
+    /// [`FileError::Chat`] when the disk is nearly full.
     pub async fn write(&mut self, piece: &Bytes) -> Result<(), FileError> {
         let offset = self.offset.saturating_add(piece.len() as u64);
         if offset > self.bytes_max {
             return Err(FileError::TooLarge(self.bytes_max));
         }
+        self.chat.check_room()?;
         self.file.write_all(piece).await?;
         self.offset = offset;
         Ok(())
