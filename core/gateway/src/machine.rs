@@ -4,10 +4,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use chelseru_http::descriptors;
+
 use crate::config::{Config, Loaded, OperatorListen, Problem, SANDBOX_PAY, is_public};
 
 /// Open files besides connections and sockets: the store, the log, plugins, requests to providers.
-const FILES_ASIDE: u64 = 256;
+const FILES_ASIDE: u64 = descriptors::ASIDE;
 
 /// The warnings that `serve` logs and `check` prints.
 pub(crate) fn warnings(loaded: &Loaded) -> Vec<Problem> {

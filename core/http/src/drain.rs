@@ -2,7 +2,7 @@
 //!
 //! A connection waits (for a request, or for the rest of a head), reads a body, or answers. When the gateway stops,
 //! answering connections may finish. Waiting ones, and those that read without receiving, are closed after
-//! [`HALF_PATIENCE`].
+//! [`HALF_PATIENCE`], those that still receive a body after [`BODY_PATIENCE`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use hyper::body::{Body, Frame, SizeHint};
 
 /// How long an incomplete request is awaited after the stop, or after its last piece.
 pub(crate) const HALF_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an incomplete body whose pieces keep coming is read after the stop.
+pub(crate) const BODY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an idle connection stays open after the stop, so a request in transit is answered.
 pub(crate) const LINGER: Duration = Duration::from_millis(300);
 

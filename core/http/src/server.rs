@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::Api;
-use crate::drain::{HALF_PATIENCE, LINGER, Progress};
+use crate::descriptors::{Use, is_set_aside};
+use crate::drain::{BODY_PATIENCE, HALF_PATIENCE, LINGER, Progress};
 use crate::request::Door;
 use crate::timed::Timed;
 
@@ -66,6 +67,16 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for Stream {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        match self {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+}
+
 /// Serves a listener until `stop` is cancelled, then drains.
 pub async fn serve(listener: Listener, door: Door, api: Arc<Api>, stop: CancellationToken) {
     let limits = api.server().clone();
@@ -88,7 +99,7 @@ pub async fn serve(listener: Listener, door: Door, api: Arc<Api>, stop: Cancella
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener, door, &connections) => accepted,
         };
         let (stream, peer, permit) = accepted;
         let (api, stop) = (api.clone(), stop.clone());
@@ -113,12 +124,23 @@ pub async fn serve(listener: Listener, door: Door, api: Arc<Api>, stop: Cancella
 /// Waits for a permit, then for a client. Cancel-safe: an accepted stream is returned at once.
 async fn accept(
     listener: &Listener,
+    door: Door,
     connections: &Arc<Semaphore>,
 ) -> (Stream, SocketAddr, OwnedSemaphorePermit) {
     let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let of = match door {
+        Door::Public => Use::Connection,
+        Door::Operator => Use::Operator,
+    };
     let mut pause = ACCEPT_RETRY_MIN;
     loop {
         match listener.accept().await {
+            Ok((stream, _)) if is_set_aside(&stream, of) => {
+                tracing::warn!("a connection is refused: the file descriptors are nearly used up");
+                drop(stream);
+                // Whoever comes at once finds the same.
+                tokio::time::sleep(ACCEPT_RETRY_MIN).await;
+            }
             Ok((stream, peer)) => return (stream, peer, permit),
             Err(error) => {
                 tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "accepting a connection failed");
@@ -129,12 +151,15 @@ async fn accept(
     }
 }
 
-/// Ends when the client has let the gateway wait for [`HALF_PATIENCE`] from now on.
+/// Ends when the client has let the gateway wait for [`HALF_PATIENCE`] from now on, or for the rest of a body for
+/// [`BODY_PATIENCE`].
 async fn silence(progress: &Progress) {
     let since = Instant::now();
     loop {
         tokio::time::sleep(HALF_PATIENCE / 4).await;
-        if progress.silent_for().is_some_and(|silent| silent.min(since.elapsed()) >= HALF_PATIENCE) {
+        let Some(silent) = progress.silent_for() else { continue };
+        let waited = since.elapsed();
+        if silent.min(waited) >= HALF_PATIENCE || waited >= BODY_PATIENCE {
             return;
         }
     }
