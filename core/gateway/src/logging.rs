@@ -3,35 +3,51 @@
 //! Standard output is reserved for the results of commands. Phone numbers reach the log masked, by their type. Codes,
 //! tokens, keys and bodies never reach it.
 
-use std::io::IsTerminal;
+mod flood;
 
-use tracing_subscriber::layer::SubscriberExt;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use self::flood::{Flood, FloodFilter};
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Changes the level while the gateway runs.
+/// Changes what is logged while the gateway runs.
 #[derive(Clone)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle {
+    level: reload::Handle<EnvFilter, Registry>,
+    flood: Arc<Flood>,
+}
 
 /// Starts logging for the whole process; only the first call has an effect.
 pub fn start(log: &Log) -> LogHandle {
-    let (filter, handle) = reload::Layer::new(filter(log.level));
+    let (filter, level) = reload::Layer::new(filter(log.level));
+    let flood = Arc::new(Flood::default());
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // An error means that logging is already started, by a test harness for example.
     let _ = match log.format {
-        LogFormat::Text => registry.with(layer).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry.with(layer.with_filter(FloodFilter(flood.clone()))).try_init(),
+        LogFormat::Json => {
+            let layer = layer.json().flatten_event(true);
+            registry.with(layer.with_filter(FloodFilter(flood.clone()))).try_init()
+        }
     };
-    LogHandle(handle)
+    LogHandle { level, flood }
 }
 
 impl LogHandle {
     pub fn set_level(&self, level: LogLevel) {
         // The handle fails only after the subscriber is gone, and then nobody reads the log.
-        let _ = self.0.reload(filter(level));
+        let _ = self.level.reload(filter(level));
+    }
+
+    /// Limits each place in the code to one warning a minute while one known cause explains all of them.
+    pub(crate) fn hush(&self, hushed: bool) {
+        self.flood.hush(hushed);
     }
 }
 

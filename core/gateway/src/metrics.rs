@@ -12,6 +12,31 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 const METADATA: Metadata<'static> = Metadata::new("chelseru", Level::INFO, None);
 
+/// Names of the store's metrics.
+pub(crate) mod store_gauge {
+    /// All of them, with their help texts.
+    pub(crate) const ALL: [(&str, &str); 9] = [
+        (HEALTHY, "1 while changes can be stored, 0 otherwise"),
+        (OLDEST_WAITING, "waiting time of the oldest unanswered change"),
+        (CHANGES_WAITING, "changes waiting for the writer"),
+        (BATCHES, "batches written since the start, one flush each"),
+        (CHANGES, "changes answered since the start"),
+        (WRITE, "time spent writing and flushing since the start"),
+        (FLUSH_LAST, "time spent writing and flushing the last batch"),
+        (DISK_FREE, "free bytes on the disk of the store"),
+        (RECORDS, "records in the store at the last count"),
+    ];
+    pub(crate) const HEALTHY: &str = "chelseru_store_healthy";
+    pub(crate) const OLDEST_WAITING: &str = "chelseru_store_oldest_waiting_seconds";
+    pub(crate) const CHANGES_WAITING: &str = "chelseru_store_changes_waiting";
+    pub(crate) const BATCHES: &str = "chelseru_store_batches";
+    pub(crate) const CHANGES: &str = "chelseru_store_changes";
+    pub(crate) const WRITE: &str = "chelseru_store_write_seconds";
+    pub(crate) const FLUSH_LAST: &str = "chelseru_store_flush_last_seconds";
+    pub(crate) const DISK_FREE: &str = "chelseru_store_disk_free_bytes";
+    pub(crate) const RECORDS: &str = "chelseru_store_records";
+}
+
 /// Seconds, chosen around the wall-time limits of provider calls (15 s by default).
 const SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
 
@@ -45,6 +70,10 @@ impl Metrics {
             "chelseru_messages_total",
             "passes over the providers, by the resulting state of the message",
         );
+        let describe_gauge = |(name, text): (&'static str, &'static str)| {
+            recorder.describe_gauge(KeyName::from_const_str(name), None, text.into());
+        };
+        store_gauge::ALL.into_iter().for_each(describe_gauge);
         recorder.describe_histogram(
             KeyName::from_const_str("chelseru_sms_seconds"),
             Some(Unit::Seconds),

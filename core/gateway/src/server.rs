@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, open_store};
 use crate::candidate::{Candidate, OpenPayments};
-use crate::config::{Loaded, OperatorListen};
+use crate::config::{self, Loaded, OperatorListen};
 use crate::door::{self, OperatorDoor};
 use crate::generation::{self, Shared, View};
 use crate::ground::{Ground, Standing};
@@ -40,6 +40,13 @@ use crate::{keys, machine, messages, payments, upkeep, webhooks};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// How long operators are served at most after the clients' grace time.
+const OPERATORS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The longest time from the stop to the end of [`Server::run`].
+pub(crate) fn stop_patience(limits: &config::Server) -> Duration {
+    Duration::from_secs(limits.shutdown_timeout_seconds) + CLOSE_PATIENCE_MIN
+}
 
 /// Choices of the caller of [`Server::open`] that are not part of a configuration.
 pub struct ServerOptions {
@@ -154,8 +161,8 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Serves until the stop token is cancelled. Returns when everything in flight is done and stored, or when the
-    /// grace time is over.
+    /// Serves until the stop token is cancelled. Returns when everything in flight is done and stored, or
+    /// [`stop_patience`] after the stop.
     ///
     /// Errors: a text for the operator when the store failed or did not finish.
     pub async fn run(self) -> Result<(), String> {
@@ -167,20 +174,35 @@ impl Server {
         let operators =
             server::serve(listeners.operators, Door::Operator, app.api.clone(), clients_gone.clone());
         let clients = async {
-            server::serve(listeners.public, Door::Public, app.api.clone(), stop).await;
+            server::serve(listeners.public, Door::Public, app.api.clone(), stop.clone()).await;
             clients_gone.cancel();
         };
-        tokio::join!(clients, operators);
+        let stopped = async {
+            stop.cancelled().await;
+            Instant::now()
+        };
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(grace + OPERATORS_PATIENCE).await;
+        };
+        let served = async {
+            tokio::select! {
+                _ = async { tokio::join!(clients, operators) } => {}
+                () = overdue => {}
+            }
+        };
+        let ((), stopped) = tokio::join!(served, stopped);
         if let OperatorListen::Unix(path) = &app.door.address {
             let _ = std::fs::remove_file(path);
         }
-        let until = Instant::now() + grace;
+        let until = stopped + grace;
         app.detached.close();
         app.sockets.tasks.close();
         background.close();
         let finished =
             async { tokio::join!(app.detached.wait(), app.sockets.tasks.wait(), background.wait()) };
-        if tokio::time::timeout(grace, finished).await.is_err() {
+        let left = until.saturating_duration_since(Instant::now());
+        if tokio::time::timeout(left, finished).await.is_err() {
             let tasks = app.detached.len() + app.sockets.tasks.len() + background.len();
             tracing::warn!(tasks, "the grace time is over; unfinished work is dropped");
         }
@@ -190,10 +212,11 @@ impl Server {
             }
             app.live().identity.audit().flush().await;
         };
-        let patience = until.saturating_duration_since(Instant::now()).max(CLOSE_PATIENCE_MIN);
-        let noted = tokio::time::timeout(patience, noted).await;
+        let until = until.max(Instant::now() + CLOSE_PATIENCE_MIN);
+        let noted = tokio::time::timeout_at(until.into(), noted).await;
         let health = app.store.health();
         let store = app.store.clone();
+        let patience = until.saturating_duration_since(Instant::now());
         let closed = tokio::task::spawn_blocking(move || store.close_within(patience)).await;
         if let Health::Failed(reason) = health {
             return Err(format!("the store failed: {reason}"));

@@ -12,6 +12,8 @@ use chelseru_domain::operator::{Meter, Storage};
 use chelseru_store::{DiskRoom, Health, Store, StoreError};
 
 use crate::app::App;
+use crate::logging::LogHandle;
+use crate::metrics::store_gauge;
 
 /// How long the oldest change may wait before the gateway is unhealthy.
 pub(crate) const STALL_UNHEALTHY: Duration = Duration::from_secs(10);
@@ -39,12 +41,15 @@ pub(crate) fn storage(store: &Store) -> Storage {
 }
 
 /// Watches the store on a separate thread until the process ends. Used by the program, not by gateways in tests.
-pub(crate) fn watch(store: Store) -> std::io::Result<()> {
+pub(crate) fn watch(store: Store, log: LogHandle) -> std::io::Result<()> {
     let mut silent = SAY_INTERVAL;
     std::thread::Builder::new().name("store-watch".to_owned()).spawn(move || {
         loop {
             std::thread::sleep(LOOK_INTERVAL);
             silent += LOOK_INTERVAL;
+            let storage = storage(&store);
+            // Every request would say the same.
+            log.hush(storage != Storage::Serving);
             let waiting = store.oldest_waiting();
             if waiting >= STALL_END {
                 let seconds = waiting.as_secs();
@@ -54,7 +59,6 @@ pub(crate) fn watch(store: Store) -> std::io::Result<()> {
             if silent < SAY_INTERVAL {
                 continue;
             }
-            let storage = storage(&store);
             if storage != Storage::Serving {
                 tracing::error!(storage = storage.as_str(), "changes cannot be stored");
             } else if store.room() == DiskRoom::Reserve {
@@ -108,18 +112,18 @@ impl RecordCount {
 pub(crate) fn measure(app: &App) {
     let (store, metrics) = (&app.store, &app.metrics);
     let gauge = |name: &'static str, value: f64| metrics.gauge(name, &[], value);
-    gauge("chelseru_store_healthy", f64::from(u8::from(storage(store) == Storage::Serving)));
-    gauge("chelseru_store_oldest_waiting_seconds", store.oldest_waiting().as_secs_f64());
-    gauge("chelseru_store_changes_waiting", store.changes_waiting() as f64);
+    gauge(store_gauge::HEALTHY, f64::from(u8::from(storage(store) == Storage::Serving)));
+    gauge(store_gauge::OLDEST_WAITING, store.oldest_waiting().as_secs_f64());
+    gauge(store_gauge::CHANGES_WAITING, store.changes_waiting() as f64);
     let stats = store.commit_stats();
-    gauge("chelseru_store_batches", stats.batches as f64);
-    gauge("chelseru_store_changes", stats.changes as f64);
-    gauge("chelseru_store_write_seconds", stats.write_time.as_secs_f64());
-    gauge("chelseru_store_flush_last_seconds", stats.last_write.as_secs_f64());
+    gauge(store_gauge::BATCHES, stats.batches as f64);
+    gauge(store_gauge::CHANGES, stats.changes as f64);
+    gauge(store_gauge::WRITE, stats.write_time.as_secs_f64());
+    gauge(store_gauge::FLUSH_LAST, stats.last_write.as_secs_f64());
     if let Some(free) = store.disk_free_bytes() {
-        gauge("chelseru_store_disk_free_bytes", free as f64);
+        gauge(store_gauge::DISK_FREE, free as f64);
     }
     if let Some(records) = app.records.get() {
-        gauge("chelseru_store_records", records as f64);
+        gauge(store_gauge::RECORDS, records as f64);
     }
 }

@@ -107,7 +107,8 @@ impl Api {
         match self.generations.current().operator.overview.storage() {
             Storage::Failed => Failure::store_failed(),
             Storage::Full => Failure::storage_full(),
-            Storage::Serving | Storage::Stalled => failure,
+            Storage::Stalled => Failure::store_stalled(),
+            Storage::Serving => failure,
         }
     }
 
@@ -204,7 +205,10 @@ fn log(
             )
         };
     }
-    if status.is_server_error() {
+    if matches!(code, Some("store_failed" | "store_stalled" | "storage_full")) {
+        // Every request answers so; the gateway says it once a minute.
+        line!(debug);
+    } else if status.is_server_error() {
         line!(error);
     } else if status.is_client_error() || !method.is_safe() {
         line!(info);

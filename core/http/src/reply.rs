@@ -165,6 +165,12 @@ impl Failure {
         Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "store_failed", text)
     }
 
+    /// 503: the disk does not answer.
+    pub fn store_stalled() -> Failure {
+        let text = "The gateway cannot store anything at the moment.";
+        Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "store_stalled", text).retry_after(10)
+    }
+
     /// 507: the disk is nearly full.
     pub fn storage_full() -> Failure {
         let text = "There is not enough storage space at the moment.";

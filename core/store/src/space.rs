@@ -81,6 +81,12 @@ impl Space {
         }
     }
 
+    /// [`Space::room`], as of now.
+    pub(crate) fn room_now(&self) -> DiskRoom {
+        self.sample();
+        self.room()
+    }
+
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         self.refresh();
         Some(self.free.load(Ordering::Relaxed)).filter(|free| *free != u64::MAX)
@@ -94,10 +100,14 @@ impl Space {
         }
         // One of the concurrent callers samples the disk; the others use the last sample.
         if self.sampled.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let Sample { free, total } = (self.probe)().unwrap_or(Sample { free: u64::MAX, total: u64::MAX });
-            self.free.store(free, Ordering::Relaxed);
-            self.total.store(total, Ordering::Relaxed);
+            self.sample();
         }
+    }
+
+    fn sample(&self) {
+        let Sample { free, total } = (self.probe)().unwrap_or(Sample { free: u64::MAX, total: u64::MAX });
+        self.free.store(free, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
     }
 }
 

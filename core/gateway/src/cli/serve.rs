@@ -2,10 +2,13 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, OperatorListen};
 use crate::keys::Accepted;
-use crate::server::{Server, ServerOptions};
+use crate::server::{self, Server, ServerOptions};
 use crate::{logging, store_watch};
 
 pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), String> {
@@ -13,18 +16,29 @@ pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), 
     let log = logging::start(&loaded.config.log);
     raise_open_files();
     let options = ServerOptions { accepted, ..ServerOptions::default() };
-    let server = Server::open(loaded, log, options).await?;
-    store_watch::watch(server.app().store.clone())
-        .map_err(|error| format!("no thread can start: {error}"))?;
+    let server = Server::open(loaded, log.clone(), options).await?;
+    let no_thread = |error| format!("no thread can start: {error}");
+    store_watch::watch(server.app().store.clone(), log).map_err(no_thread)?;
     let config = server.app().live().config.clone();
     print_welcome(&config, &Urls::of(&server), config_file);
-    let stop = server.stop_token();
-    tokio::spawn(async move {
-        stop_signal().await;
+    let patience = server::stop_patience(&config.server) + super::RUNTIME_PATIENCE;
+    stop_on_signal(server.stop_token(), patience).map_err(no_thread)?;
+    server.run().await
+}
+
+/// Stops the server at a signal, and ends the process when it has not stopped after `patience`. A thread of its own:
+/// the runtime's threads may hang with the disk.
+fn stop_on_signal(stop: CancellationToken, patience: Duration) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(stop_signal());
         tracing::info!("stopping: no new connections, requests in flight finish");
         stop.cancel();
-    });
-    server.run().await
+        std::thread::sleep(patience);
+        tracing::error!("the gateway did not stop in time; the process ends");
+        std::process::exit(1);
+    })?;
+    Ok(())
 }
 
 /// Raises the limit of open files to the hard limit. `machine` warns when that is too low.

@@ -8,14 +8,14 @@ use serde_json::json;
 
 use super::Operator;
 use crate::reply::{ERROR_CODE, Reply};
-use crate::request::{Access, Open, Request, Tokenless};
+use crate::request::{Access, Request, Tokenless};
 use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
         path: "/health/",
         name: "Health",
-        access: Access::Open,
+        access: Access::Tokenless,
         kind: Kind::Plain,
         operations: &[Operation {
             verb: Verb::Get,
@@ -49,7 +49,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 /// `GET health/`: 200 while durable writes are possible, 503 when they are not.
-async fn health(operator: Arc<Operator>, _: Request<Open>) -> Answer {
+async fn health(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
     let storage = operator.overview.storage();
     if storage == Storage::Serving {
         return Ok(Reply::json(StatusCode::OK, &json!({"status": "ok"})));

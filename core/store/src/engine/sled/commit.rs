@@ -334,7 +334,8 @@ impl Writer {
 
     /// Runs a batch, makes it durable and answers it. An error ends the store.
     fn commit(&mut self, batch: &mut VecDeque<Box<dyn Job>>) -> io::Result<()> {
-        if self.shared.space.room() == DiskRoom::None {
+        // Sampled for each batch: a sample takes a microsecond, and a disk can fill between two samples.
+        if self.shared.space.room_now() == DiskRoom::None {
             // A write that fails for lack of space would end the store; a refusal does not.
             for job in batch.drain(..) {
                 job.answer(Durable::NoRoom);

@@ -48,6 +48,11 @@ fn install() {
 pub(crate) fn io_error(panic: &(dyn Any + Send)) -> Option<io::Error> {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied())?;
+    os_error(text)
+}
+
+/// The error of the operating system whose debug form stands in a text of the engine.
+pub(crate) fn os_error(text: &str) -> Option<io::Error> {
     let (_, code) = text.split_once("Os { code: ")?;
     let code = code.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()?;
     Some(io::Error::from_raw_os_error(code))
