@@ -16,7 +16,7 @@ use crate::Answer;
 const BASE: &str = "/drfchelseru";
 
 /// Statuses that no operation needs to list. Their common shape is under `default`.
-const ANYWHERE: [u16; 6] = [405, 406, 408, 429, 500, 503];
+const ANYWHERE: [u16; 7] = [405, 406, 408, 429, 500, 503, 507];
 
 static SPEC: LazyLock<Spec> = LazyLock::new(Spec::load);
 

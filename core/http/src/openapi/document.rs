@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::shape;
 use crate::request::{Access, BodyKind};
-use crate::route::{Field, Is, Kind, Operation, Route};
+use crate::route::{Field, Is, Kind, Operation, Route, Verb};
 use crate::routes::{GROUPS, Group};
 use crate::{chat, files, login, money, operator, sms};
 
@@ -90,7 +90,7 @@ fn describe(group: &Group, route: &Route, operation: &Operation) -> Value {
         responses.entry(status.to_string()).or_insert_with(|| failure(text));
     }
     let any = "404 another `format` than json; 405 another method; 406 unsupported Accept; 408 the body arrives too \
-        slowly; 429 too many requests; 500 and 503 the gateway fails.";
+        slowly; 429 too many requests; 500 and 503 the gateway fails; 507 the disk is nearly full.";
     responses.insert("default".into(), failure(any));
     let mut object = json!({
         "operationId": operation.id,
@@ -174,6 +174,12 @@ fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'st
         errors.push((404, "Not found, or not the caller's."));
         errors.push((409, "A limit is reached, or the state does not allow it."));
     }
+    if route.access != Access::Operator {
+        errors.push((503, "Nothing can be stored (store_failed, store_stalled), or too much waits (busy)."));
+        if operation.verb != Verb::Get {
+            errors.push((507, "The disk is nearly full (storage_full)."));
+        }
+    }
     if route.path.contains('{') {
         errors.push((404, "Not found, or not the caller's."));
     }
@@ -218,7 +224,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::route::Verb;
     use crate::routes;
 
     #[test]
@@ -244,6 +249,22 @@ mod tests {
                 assert_eq!(in_path, route.path.matches('{').count(), "{id}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_disk_does_to_requests_is_told() {
+        let document = document("");
+        for (method, path) in
+            [("post", "/chat/messages/"), ("post", "/message/file/upload/"), ("delete", "/sessions/")]
+        {
+            let responses = &document["paths"][path][method]["responses"];
+            assert!(
+                responses["503"].is_object() && responses["507"].is_object(),
+                "{method} {path}: {responses}"
+            );
+        }
+        let listed = &document["paths"]["/sessions/"]["get"]["responses"];
+        assert!(listed["503"].is_object() && listed["507"].is_null(), "{listed}");
     }
 
     #[test]
