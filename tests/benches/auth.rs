@@ -38,7 +38,7 @@ const CHECKS: u32 = 200_000;
 const SESSIONS_PER_USER: usize = 50;
 const LISTS: usize = 20_000;
 /// The default of `data.cache_mib`, and a value that holds a million sessions.
-const CACHE_MIB: u64 = 128;
+const CACHE_MIB: u64 = 384;
 const CACHE_MIB_LARGE: u64 = 1024;
 
 const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";

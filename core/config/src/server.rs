@@ -109,7 +109,8 @@ pub enum LogFormat {
 pub struct Data {
     /// The data folder (database, plugins, cache, keys), relative to the configuration file. Read at start.
     pub dir: PathBuf,
-    /// Memory for the database's page cache, in MiB. Read at start.
+    /// Memory that the database may take beyond that of an empty one, in MiB. A value below 128 is exceeded. Read at
+    /// start.
     pub cache_mib: u64,
     /// Free disk space kept for logins and payments, in MiB. Below it, uploads and messages answer 507. 0 keeps none.
     /// Default: 256, but at most a quarter of the disk.
@@ -118,7 +119,7 @@ pub struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        Data { dir: "data".into(), cache_mib: 128, disk_reserve_mib: None }
+        Data { dir: "data".into(), cache_mib: 384, disk_reserve_mib: None }
     }
 }
 

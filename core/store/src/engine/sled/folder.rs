@@ -83,7 +83,7 @@ pub(crate) fn open(folder: &Path, options: &StoreOptions) -> Result<(sled::Db, O
             )));
         }
     };
-    let db = open_database(folder, &database, SEGMENT_BYTES, options.cache_bytes)?;
+    let db = open_database(folder, &database, SEGMENT_BYTES, options.engine_cache_bytes())?;
     // The engine renames its snapshot without syncing the folder.
     sync_dir(&database).and_then(|()| sync_dir(folder)).map_err(open_error)?;
     Ok((db, last_batch))
@@ -107,7 +107,8 @@ pub(crate) fn build(
 ) -> io::Result<u64> {
     let new = folder.join(DATABASE_NEW);
     make(&new)?;
-    let db = engine(&new, SEGMENT_BYTES, StoreOptions::default().cache_bytes).map_err(Fault::into_io)?;
+    let db =
+        engine(&new, SEGMENT_BYTES, StoreOptions::default().engine_cache_bytes()).map_err(Fault::into_io)?;
     let mut copy = Copy::new(&db);
     fill(&mut copy)?;
     copy.finish()?;
@@ -216,13 +217,13 @@ fn convert(folder: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: folder.to_owned(), source };
     let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
     tracing::info!(store.folder = %folder.display(), "converting the store; this happens once");
-    let from = open_database(folder, &database, SEGMENT_BYTES_BEFORE, options.cache_bytes)?;
+    let from = open_database(folder, &database, SEGMENT_BYTES_BEFORE, options.engine_cache_bytes())?;
     let is_ours = from.is_empty() || from.contains_key(keys::FORMAT).map_err(error::read)?;
     if !is_ours {
         return Err(StoreError::Foreign { path: folder.to_owned() });
     }
     make(&new).map_err(open_error)?;
-    let to = open_database(folder, &new, SEGMENT_BYTES, options.cache_bytes)?;
+    let to = open_database(folder, &new, SEGMENT_BYTES, options.engine_cache_bytes())?;
     let mut copy = Copy::new(&to);
     for entry in from.iter() {
         let (key, value) = entry.map_err(error::engine_io).map_err(open_error)?;
@@ -334,7 +335,7 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
             catch_unwind(AssertUnwindSafe(|| {
                 sled::Config::new()
                     .path(database)
-                    .cache_capacity(cache_bytes.max(1024 * 1024))
+                    .cache_capacity(cache_bytes)
                     .segment_size(segment_bytes)
                     // The writer thread flushes. The engine's own flusher would stop forever at its first error.
                     .flush_every_ms(None)
