@@ -230,10 +230,10 @@ async fn a_signed_link_serves_a_member_for_a_while() {
     assert_eq!(street.ask(2, "DELETE", "/sessions/", Value::Null).await.status, 200);
     assert_eq!(street.ask(0, "GET", &other, Value::Null).await.status, 401);
     assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 200);
+    street.users[0] = street.gateway.login("09120000001").await;
     let member = format!("/chat/chatrooms/{}/members/2/", street.room);
     assert_eq!(street.ask(1, "DELETE", &member, Value::Null).await.status, 204);
     assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 404);
-    street.users[0] = street.gateway.login("09120000001").await;
     let told = street.ask(1, "GET", &path, Value::Null).await;
     let link = told.body["link"].as_str().expect("a link").to_owned();
     street.clock.advance(Duration::from_secs(299));

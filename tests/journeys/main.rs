@@ -28,4 +28,6 @@ mod reload;
 mod sessions;
 mod sms;
 mod socket_conformance;
+#[cfg(unix)]
+mod survive;
 mod webhooks;

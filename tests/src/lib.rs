@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 mod code;
+#[cfg(unix)]
+pub mod faults;
 pub mod process;
 pub mod socket;
 mod spec;

@@ -48,13 +48,14 @@ impl Served {
     }
 
     fn start_with(dir: &Path, stderr: Stdio) -> Served {
-        let mut child = Command::new(binary())
-            .arg("serve")
-            .current_dir(dir)
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .expect("the command starts");
+        let mut command = Command::new(binary());
+        command.arg("serve").stderr(stderr);
+        Served::start_command(dir, command)
+    }
+
+    /// Like [`Served::start`], by a command that ends in `chelseru serve`.
+    pub fn start_command(dir: &Path, mut command: Command) -> Served {
+        let mut child = command.current_dir(dir).stdout(Stdio::piped()).spawn().expect("the command starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = lines.next().expect("a first line").expect("text");
         let mut urls = line.split_whitespace().filter(|word| word.starts_with("http://"));
@@ -63,6 +64,25 @@ impl Served {
         // Reads the pipe to its end, so the gateway never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
         Served { child, url, operator_url }
+    }
+
+    /// Asks the process to stop, as a supervisor does.
+    #[cfg(unix)]
+    pub fn terminate(&self) {
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(asked.expect("kill starts").success());
+    }
+
+    /// Waits for the process to end by itself, and returns its exit status. Panics after [`PATIENCE`](crate::PATIENCE).
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let until = std::time::Instant::now() + crate::PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(std::time::Instant::now() < until, "the process does not end");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// Kills the process, like a crash.

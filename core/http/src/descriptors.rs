@@ -1,7 +1,7 @@
 //! The last file descriptors are not for clients.
 //!
-//! The store, requests to providers and the operator's own connections need descriptors when clients have taken all they
-//! can get. The operating system gives the lowest free number, so a number near the limit says how many are taken:
+//! The store, requests to providers and the operator's own connections need descriptors when clients have taken all
+//! they can get. The operating system gives the lowest free number, so a number near the limit says how many are taken:
 //! connections stop [`ASIDE`] numbers below it, files that clients read or write at half of that, connections of
 //! operators at a quarter. On systems without such a limit nothing is refused.
 

@@ -35,7 +35,7 @@ fn stop_on_signal(stop: CancellationToken, patience: Duration) -> std::io::Resul
         tracing::info!("stopping: no new connections, requests in flight finish");
         stop.cancel();
         std::thread::sleep(patience);
-        tracing::error!("the gateway did not stop in time; the process ends");
+        tracing::error!("the gateway did not stop in time; the process exits");
         std::process::exit(1);
     })?;
     Ok(())
