@@ -58,7 +58,7 @@ async fn the_user_command_works_on_the_store_and_through_a_gateway_alike() {
     assert!(user_fails(dir.path(), &["create-superuser", "root"]).contains("already exists"));
     assert!(user_fails(dir.path(), &["show", "nobody"]).contains("no user \"nobody\""));
     assert!(
-        user_fails(dir.path(), &["create-superuser", "x", "--email", "nope"]).contains("no mail address")
+        user_fails(dir.path(), &["create-superuser", "x", "--email", "nope"]).contains("not a mail address")
     );
 
     let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
