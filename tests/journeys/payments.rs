@@ -451,7 +451,7 @@ async fn the_virtual_bank_gives_back_what_was_paid() {
     );
     assert_eq!(shop.balance().await, 0);
     let page = format!("/sandbox/pay/{}/", paid["authority"].as_str().expect("one"));
-    assert!(shop.gateway.get(&page, None).await.text.contains("given back"));
+    assert!(shop.gateway.get(&page, None).await.text.contains("reversed"));
     assert_eq!(shop.gateway.status().await["payment"]["reversals"], 0);
     let wrong = shop.post(&refund, json!({"to": "payer"})).await;
     assert!(wrong.status == 400 && wrong.text.contains("reverse"), "{wrong:?}");

@@ -24,16 +24,16 @@ impl Clock for SystemClock {
     }
 }
 
-/// A jump of the operating system's clock that is believed at once.
+/// Longest jump of the operating system's clock that is accepted at once.
 const JUMP_BELIEVED: Duration = Duration::from_secs(60);
-/// How long a longer jump must last before it is believed.
+/// How long a longer jump must last before it is accepted.
 const JUMP_HELD: Duration = Duration::from_secs(600);
 
 /// The operating system's clock without its short jumps.
 ///
-/// A clock that is a day ahead for some seconds would end open payments and sessions for ever. A jump of more than
-/// [`JUMP_BELIEVED`], in either direction, is therefore believed only after it has lasted for [`JUMP_HELD`]; until then
-/// time goes on as before, by the monotonic clock. Slewing and small corrections are followed at once.
+/// A clock that is a day ahead for some seconds would end open payments and sessions permanently. A jump of more than
+/// [`JUMP_BELIEVED`], in either direction, is therefore accepted only after it has lasted for [`JUMP_HELD`]; until
+/// then time continues by the monotonic clock. Slewing and small corrections are followed at once.
 #[derive(Debug)]
 pub struct SteadyClock {
     start: Instant,
@@ -50,7 +50,7 @@ impl SteadyClock {
         SteadyClock { start: Instant::now(), offset, jumped: AtomicU64::new(0) }
     }
 
-    /// The time, when the operating system says `wall` at `monotonic` microseconds after the start.
+    /// The time, when the operating system reports `wall` at `monotonic` microseconds after the start.
     fn at(&self, wall: u64, monotonic: u64) -> u64 {
         let steady = monotonic.saturating_add(self.offset.load(Ordering::Relaxed));
         let jumped = self.jumped.load(Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl SteadyClock {
             if jumped == 0 {
                 tracing::warn!(
                     seconds = wall.abs_diff(steady) / 1_000_000,
-                    "the clock jumped; it is not believed yet"
+                    "the clock jumped; the jump is not accepted yet"
                 );
                 self.jumped.store(monotonic + 1, Ordering::Relaxed);
                 return steady;
@@ -66,7 +66,7 @@ impl SteadyClock {
             if monotonic < jumped.saturating_add(micros(JUMP_HELD)) {
                 return steady;
             }
-            tracing::warn!("the clock stays where it jumped to; it is believed now");
+            tracing::warn!("the clock's jump persisted; it is accepted now");
         }
         if jumped != 0 {
             self.jumped.store(0, Ordering::Relaxed);
@@ -151,7 +151,7 @@ mod tests {
         const DAY: u64 = 86_400 * SECOND;
         let noon = 1_769_860_800 * SECOND;
         let clock = SteadyClock { offset: AtomicU64::new(noon), ..SteadyClock::new() };
-        // What the operating system says, and what the clock makes of it, seconds after the start.
+        // The operating system's time and the resulting clock, seconds after the start.
         let at = |seconds: u64, wall: u64| clock.at(wall, seconds * SECOND) - noon;
         assert_eq!(at(1, noon + SECOND), SECOND);
         // Small corrections are followed: 60 s, not more.
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(at(5, noon + DAY), 5 * SECOND);
         assert_eq!(at(15, noon + DAY + 10 * SECOND), 15 * SECOND);
         assert_eq!(at(16, noon + 16 * SECOND), 16 * SECOND);
-        // A day back, for good.
+        // A day back, permanently.
         assert_eq!(at(20, noon - DAY), 20 * SECOND);
         assert_eq!(at(619, noon - DAY + 599 * SECOND), 619 * SECOND);
         let believed = clock.at(noon - DAY + 601 * SECOND, 621 * SECOND);

@@ -1,4 +1,4 @@
-//! Errors of rules. Errors of single actions stand beside the action.
+//! Errors of rules. Errors of single actions are defined beside the action.
 
 /// A rule with an unusable value, found when a part is built and before anything is served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +16,7 @@ impl RuleError {
     }
 }
 
-/// Rules that can say whether they make sense.
+/// Rules that can check themselves.
 pub trait Rules {
     /// # Errors
     ///
@@ -24,7 +24,7 @@ pub trait Rules {
     fn check(&self) -> Result<(), RuleError>;
 }
 
-/// Rules that passed their own check: whoever takes them cannot fail for their sake.
+/// Rules that passed their own check, so their user cannot fail because of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked<R>(R);
 

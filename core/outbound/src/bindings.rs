@@ -1,4 +1,4 @@
-//! Rust types of the provider interfaces (`wit/v0.1`), generated, and the functions that are called.
+//! Rust types generated from the provider interfaces (`wit/v0.1`), and the functions the gateway calls.
 
 #![allow(missing_docs, clippy::all, unreachable_pub)]
 
@@ -11,7 +11,7 @@ wasmtime::component::bindgen!({
 pub use self::chelseru::provider::{http, sms_types, types};
 pub use self::exports::chelseru::provider::{sms_push, sms_status, sms_template, sms_text};
 
-/// The functions of SMS plugins that are called: see [`chelseru_plugin_host::Kind::functions`].
+/// The called functions of SMS plugins: see [`chelseru_plugin_host::Kind::functions`].
 pub mod functions {
     use chelseru_plugin_host::{AnyFunction, Function};
 
@@ -46,7 +46,8 @@ pub mod functions {
         Function::new(SMS_PUSH, "parse");
 }
 
-/// Those of payment providers. Their shared types are types of their own: no value crosses from one kind to another.
+/// Types of payment providers. Shared interface types exist once per kind, so no value crosses from one kind to
+/// another.
 pub mod payment {
     wasmtime::component::bindgen!({
         path: "../../wit/v0.1",
@@ -57,7 +58,7 @@ pub mod payment {
     pub use self::chelseru::provider::{http, payment_types, types};
     pub use self::exports::chelseru::provider::{payment_gateway, payment_unverified};
 
-    /// The functions of payment plugins that are called.
+    /// The called functions of payment plugins.
     pub mod functions {
         use chelseru_plugin_host::{AnyFunction, Function};
 

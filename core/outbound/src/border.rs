@@ -1,24 +1,24 @@
-//! How each string that a plugin returns passes the host's border.
+//! Validation of every string that a plugin returns.
 //!
-//! Every type that a plugin function returns is taken apart field by field, so a field that is added to the interfaces
-//! does not compile here before it has its rule: a provider's words and codes are escaped, masked and cut; ids,
-//! references, addresses and states are exact or they are nothing, because a changed one would mean something else.
-//! What an emptied field means is decided where the value is used.
+//! Every type that a plugin function returns is destructured field by field, so a field added to the interfaces does
+//! not compile here without a rule. A provider's texts and codes are escaped, masked and cut. Ids, references,
+//! addresses and states are kept exactly or emptied, because a changed one would mean something else. The meaning of
+//! an emptied field is decided where the value is used.
 
 use chelseru_plugin_host::{Border, GuestData};
 
 use crate::bindings::{payment, sms_status, sms_text, sms_types, types};
 
-/// Bytes of a provider's id of a message.
+/// Bytes of a provider's message id.
 pub(crate) const MESSAGE_ID_MAX: usize = 128;
-/// Bytes of a payment's reference, of a receipt's number and of a card's hash.
+/// Bytes of a payment's reference, a receipt number and a card's hash.
 pub(crate) const NAME_MAX: usize = 512;
-/// Bytes of a plugin's own state, and of what it keeps of a callback.
+/// Bytes of a plugin's own state, and of its data from a callback.
 pub(crate) const STATE_MAX: usize = 4096;
-/// Bytes of an address that a payer is sent to, and of each form field.
+/// Bytes of a payer's redirect address, and of each form field.
 pub(crate) const URL_MAX: usize = 4096;
 
-/// The error of the interfaces, which each kind of plugin has as a type of its own.
+/// The error of the interfaces, which each kind of plugin has as its own type.
 macro_rules! error {
     ($types:path) => {
         const _: () = {
@@ -121,7 +121,7 @@ mod payments {
             border.id(reference, NAME_MAX);
             redirect.pass(border);
             border.text(message);
-            // A state above its bound fails the call; an empty one would be another state.
+            // A state above its limit fails the call, because an empty one would be another state.
             if state.len() > STATE_MAX {
                 reference.clear();
                 state.clear();
@@ -136,7 +136,7 @@ mod payments {
                 Redirect::Post((url, fields)) => {
                     let whole = |field: &Field| field.name.len() <= URL_MAX && field.value.len() <= URL_MAX;
                     if !fields.iter().all(whole) {
-                        // A form without one of its values is another form.
+                        // A form without one of its values would be another form.
                         url.clear();
                     }
                     border.exact(url, URL_MAX);

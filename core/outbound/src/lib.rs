@@ -1,11 +1,11 @@
 //! The domain's ports, implemented: every way out of the gateway.
 //!
-//! `sms` and `money` translate between the domain's words and those of provider plugins; `money::webhooks` delivers
-//! events over HTTP; `sms::inbox` and `money::bank` are the sandbox, which needs no provider. `plugins` turns provider
-//! entries of the configuration into what the plugin host loads.
+//! `sms` and `money` translate between the domain's types and those of provider plugins. `money::webhooks` delivers
+//! events over HTTP. `sms::inbox` and `money::bank` are the sandbox, which needs no provider. `plugins` converts
+//! configured provider entries for the plugin host.
 //!
-//! Invariant: a call that failed after one of its HTTP requests may have left is an unknown outcome, whatever the
-//! plugin or the host says about it. Not here: what an outcome means (domain), the loops that drive deliveries and
+//! Invariant: a call that failed after one of its HTTP requests may have been sent has an unknown outcome, whatever
+//! the plugin or the host reports. Not here: the meaning of an outcome (domain), the loops of deliveries and
 //! reconciliation (the program), loading and limits (plugin host).
 
 pub mod kinds;

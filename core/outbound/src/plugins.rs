@@ -1,7 +1,6 @@
-//! From provider entries of the configuration to what the plugin host shall load.
+//! Converts configured provider entries to the plugin host's input.
 //!
-//! Here the words of the configuration become those of the host: settings are resolved from where the file
-//! says, limits are set, failures get the line of their entry.
+//! Settings are resolved from their sources, limits are set, and failures get the line of their entry.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,13 +17,13 @@ use crate::kinds::KINDS;
 /// Loaded provider entries by name.
 pub type Providers = BTreeMap<String, Arc<Provider>>;
 
-/// Folders below the data folder.
+/// Folders inside the data folder.
 pub const PLUGINS_DIR: &str = "plugins";
 pub const CACHE_DIR: &str = "cache";
 
-/// A registry whose host has this configuration's bounds and keeps compiled code in the data folder.
+/// A registry with this configuration's limits, which caches compiled code in the data folder.
 ///
-/// Errors: a sentence, when the engine cannot be made.
+/// Errors: a text when the engine cannot be created.
 pub fn registry(config: &Config, data_dir: &Path) -> Result<Registry, String> {
     let options = HostOptions {
         cache_dir: Some(data_dir.join(CACHE_DIR)),
@@ -79,7 +78,7 @@ fn limits(plugins: &Plugins) -> Limits {
     }
 }
 
-/// The host's refusals, each at the line of the key it is about.
+/// The host's refusals, each at the line of its key.
 pub fn problems(source: &Source, failures: &[(String, RegistryError)]) -> Problems {
     let mut problems = Vec::new();
     for (name, error) in failures {
@@ -109,7 +108,7 @@ fn bind_problem(source: &Source, name: &str, problem: &BindProblem) -> Problem {
     source.problem(&key, None, problem.to_string())
 }
 
-/// What is missing, and the lines to paste.
+/// The missing setting, and the lines to paste.
 fn missing_setting(source: &Source, name: &str, key: &str, help: &str) -> String {
     let table = format!("provider.{name}.settings");
     let place = match source.line_of_table(&table) {
@@ -121,7 +120,7 @@ fn missing_setting(source: &Source, name: &str, key: &str, help: &str) -> String
     format!("is required ({help}); {place}:\n    [{table}]\n    {key} = {{ env = \"{variable}\" }}")
 }
 
-/// Settings that a plugin calls secret and that stand in the file in clear: worth a warning each.
+/// Warns of each secret setting that stands in the file in plain text.
 pub fn literal_secrets(loaded: &Loaded, providers: &Providers) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for (name, provider) in providers {
@@ -132,7 +131,7 @@ pub fn literal_secrets(loaded: &Loaded, providers: &Providers) -> Vec<Problem> {
             });
             if literal {
                 let key = format!("provider.{name}.settings.{}", setting.key);
-                let message = "a secret stands in the file in clear; { env = \"NAME\" } or { file = \"path\" } keeps it out";
+                let message = "is a secret in plain text; prefer { env = \"NAME\" } or { file = \"path\" }";
                 warnings.push(loaded.source.problem(&key, None, message));
             }
         }

@@ -1,6 +1,6 @@
-//! Carries out what clients ask on sockets: the edge between frames and the chat service.
+//! Carries out client requests on sockets: the boundary between frames and the chat service.
 //!
-//! The service judges every right, within the change itself; nothing here decides one. [`refusal`] names each refusal
+//! The service judges every right inside the change itself; nothing here decides one. [`refusal`] names each refusal
 //! in error frames.
 
 use std::pin::Pin;
@@ -23,10 +23,10 @@ use crate::refusal::refusal;
 use crate::request::{Parsed, Request};
 use crate::subscribe::{start, subscribe};
 
-/// The part of a request that goes on after its first step.
+/// The rest of a request after its first step.
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Does what a frame asks. Returns the part that has to wait for the store.
+/// Carries out a frame's request. Returns the part that has to wait for the store.
 pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
     let Parsed { about, request } = parsed;
     let (sockets, peer) = (&place.sockets, &place.peer);
@@ -111,7 +111,7 @@ fn begin_watching(
     about: About,
 ) -> Option<Change> {
     if place.peer.opened.room.is_some() {
-        let detail = "A room's socket is subscribed to its room.";
+        let detail = "A room's socket is always subscribed to its room.";
         place.peer.push(frames::error("not_for_this_socket", detail, &about), 1);
         return None;
     }
@@ -125,7 +125,7 @@ fn begin_watching(
 
 fn unsubscribe(sockets: &Sockets, peer: &Arc<Peer>, room: RoomId, about: &About) {
     if peer.opened.room.is_some() {
-        let detail = "A room's socket is closed to leave its room.";
+        let detail = "Close a room's socket to leave its room.";
         peer.push(frames::error("not_for_this_socket", detail, about), 1);
         return;
     }
@@ -143,7 +143,7 @@ async fn read(sockets: Arc<Sockets>, peer: Arc<Peer>, who: Who, (room, seq): (Ro
     answer(&peer, &about, told);
 }
 
-/// Edits the text of a message; its kind and its place stay.
+/// Edits the text of a message; its kind and coordinates stay.
 async fn edit(
     sockets: Arc<Sockets>,
     peer: Arc<Peer>,
@@ -173,7 +173,7 @@ async fn enter_and_post(sockets: Arc<Sockets>, peer: Arc<Peer>, room: RoomId, po
 }
 
 fn post_message(sockets: &Sockets, peer: &Arc<Peer>, entry: &Entry, post: Post, about: About) {
-    // The original's clients know no acknowledgement. A client that names its messages does.
+    // The original's clients know no acknowledgement. A client that sends `client_id` does.
     let wants_ack = peer.opened.form == Form::Extended || post.client_id.is_some();
     let answered = peer.clone();
     let about_done = about.clone();
@@ -219,7 +219,7 @@ async fn change_message(
     answer(&peer, &about, told);
 }
 
-/// Relays a signal of a call. The original's clients get the object as it came, the others get its sender as well.
+/// Relays a signal of a call. The original's clients get the object unchanged; others also get its sender.
 async fn relay_signal(
     sockets: Arc<Sockets>,
     peer: Arc<Peer>,
@@ -300,7 +300,7 @@ fn authenticated(about: &About, expires_at: Timestamp) -> Value {
         .on(json!({"type": "authenticated", "expires_at": instant(expires_at)}))
 }
 
-/// The unread counts of rooms, as they are now.
+/// The current unread counts of rooms.
 pub(super) async fn unread(place: &Place, rooms: &[RoomId]) -> Vec<Bytes> {
     let Some(who) = place.peer.who() else { return Vec::new() };
     let mut frames = Vec::with_capacity(rooms.len());

@@ -1,8 +1,7 @@
-//! What clients ask on sockets: text frames as requests.
+//! Client requests on sockets, parsed from text frames.
 //!
-//! A socket of the original's form takes messages and signals only, whatever other keys a frame has. The
-//! others name their request in `type`. Nothing here reads the store; rights are checked when a request is
-//! carried out.
+//! A socket of the original's form accepts messages and signals only, whatever other keys a frame has. Others name
+//! their request in `type`. Nothing here reads the store; rights are checked when a request is carried out.
 
 use chelseru_domain::chat::{FileId, MessageBody, RoomId, SEQ_MAX, message_of};
 use serde_json::{Map, Value};
@@ -124,7 +123,7 @@ fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> R
         "ping" => Request::Ping,
         other => {
             let other: String = other.chars().take(45).collect();
-            return Err(("unknown_type", format!("The type {other:?} is not known.")));
+            return Err(("unknown_type", format!("Unknown type {other:?}.")));
         }
     })
 }

@@ -1,4 +1,4 @@
-//! Rooms as sockets see them: who watches a room, who follows it, and when a watcher becomes live.
+//! Rooms as sockets see them: watchers, followers, and when a watcher becomes live.
 //!
 //! A room's *watchers* get its events. Its *followers*, which are sockets of all rooms whose user is a member, get
 //! notices of unread counts and of changes to the room. A room is here while it has either.

@@ -391,7 +391,7 @@ impl Socket {
                     self.peer().push(codec::frame(Opcode::Binary, &payload), 1);
                 }
                 Some(Incoming::Text(_) | Incoming::Binary(_)) if !allowed => {
-                    let detail = "Too many frames; this one was not looked at.";
+                    let detail = "Too many frames; this one was ignored.";
                     self.peer().push(frames::error("rate_limited", detail, &About::default()), 1);
                 }
                 Some(Incoming::Text(_) | Incoming::Binary(_)) => {

@@ -1,4 +1,4 @@
-//! Beginning to watch: a socket's first frames, and a room from where the client was.
+//! Subscribing: a socket's first frames, and a room from the client's last position.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use crate::peer::{CatchUp, Peer};
 use crate::place::{Place, Sockets};
 
 impl Place {
-    /// Begins a socket whose holder is known: it watches its room, or gets the list of all.
+    /// Starts a socket with a known holder: it watches its room, or gets the list of all rooms.
     ///
     /// # Errors
     ///
-    /// Why the holder may not have such a socket.
+    /// Why the holder may not open this socket.
     pub async fn start(&self, who: &Who) -> Result<(), ChatError> {
         start(&self.sockets, &self.peer, who).await
     }
 }
 
-/// Sends the first frames of a socket whose holder is known: its room, or the list of all rooms.
+/// Sends the first frames of a socket with a known holder: its room, or the list of all rooms.
 ///
 /// # Errors
 ///
-/// Why the holder may not have such a socket.
+/// Why the holder may not open this socket.
 pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Result<(), ChatError> {
     match peer.opened.room {
         Some(room) => {
@@ -62,7 +62,7 @@ pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Res
     }
 }
 
-/// Watches a room from where the client was, or from now.
+/// Watches a room from the client's last position, or from now.
 pub(crate) async fn subscribe(
     sockets: &Sockets,
     peer: &Arc<Peer>,
@@ -72,7 +72,7 @@ pub(crate) async fn subscribe(
     about: &About,
 ) -> Result<(), ChatError> {
     if !sockets.hub.rooms.watch(room, peer, who.user) {
-        peer.push(frames::error("subscribed_already", "This socket watches the room already.", about), 1);
+        peer.push(frames::error("subscribed_already", "This socket already watches the room.", about), 1);
         return Ok(());
     }
     match heads(sockets, who, room).await {

@@ -159,7 +159,7 @@ impl ChatService {
         answer(receiver).await
     }
 
-    /// A page of messages: numbers below `before`, newest first. The caller was checked.
+    /// A page of messages: numbers below `before`, newest first. The caller must be checked already.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl ChatService {
         Ok(self.store.chat_messages_before(room, before, limit).await?)
     }
 
-    /// A page of messages: numbers above `after`, oldest first. The caller was checked.
+    /// A page of messages: numbers above `after`, oldest first. The caller must be checked already.
     ///
     /// # Errors
     ///
@@ -204,7 +204,7 @@ impl ChatService {
     pub async fn heads(&self, room: RoomId) -> Result<(u64, u64), ChatError> {
         let seq = self.store.chat_last_seq(room).await?;
         let revision = self.store.chat_facts(room, UserId(0)).await?.map_or(0, |facts| facts.room.revision);
-        // What was just read may be applied and not flushed yet.
+        // The heads just read may be applied but not flushed.
         self.store.chat_barrier().await?;
         Ok((seq, revision))
     }

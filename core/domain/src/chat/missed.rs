@@ -1,4 +1,4 @@
-//! What a client, or the publisher, missed of a room: read from the store again, as it is now.
+//! Changes of a room that a client or the publisher missed: read from the store in their current state.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::ids::UserId;
 /// Messages, and edits with their revision.
 pub(super) type Missed = (Vec<MessageView>, Vec<(u64, MessageView)>);
 
-/// Messages by number, and edits by revision, after what was seen up to the heads. Each message comes as it is now.
+/// Messages by number, and edits by revision, between the seen position and the heads, in their current state.
 pub(super) async fn missed(
     store: &Store,
     room: RoomId,

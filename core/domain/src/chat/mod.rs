@@ -46,14 +46,14 @@ use crate::ids::UserId;
 pub const TEXT_CHARS: Range<usize> = Range::new(1, 65_536, 4096);
 /// Members of a room.
 pub const MEMBERS: Range<u32> = Range::new(2, 100_000, 1000);
-/// Users that are banned from a room.
+/// Users banned from a room.
 pub const BANS: Range<u32> = Range::new(1, 100_000, 1000);
 pub const ROOMS_PER_USER: Range<usize> = Range::new(1, 10_000, 1000);
 pub const ORGANIZATIONS_PER_USER: Range<usize> = Range::new(1, 1000, 20);
-/// Messages, and as many edits, that a resume may bring; a longer gap is a reset.
+/// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
 pub const RESUME_MESSAGES: Range<u64> = Range::new(1, 100_000, 1000);
 
-/// Bounds of chat; the constants above have their ranges and defaults.
+/// Limits of chat; the constants above hold their ranges and defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatRules {
     /// Characters of a message's text.
@@ -62,7 +62,7 @@ pub struct ChatRules {
     pub bans_max: u32,
     pub rooms_per_user_max: usize,
     pub organizations_per_user_max: usize,
-    /// Messages, and as many edits, that a resume may bring; a longer gap is a reset.
+    /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
     pub resume_max: u64,
 }
 
@@ -104,7 +104,7 @@ pub struct MessageView {
     pub sender_name: Arc<str>,
 }
 
-/// The public id of a message: room and number in 53 bits, so that no index is needed to find it.
+/// The public id of a message: room and number in 53 bits, so finding it needs no index.
 #[must_use]
 pub fn message_id(room: RoomId, seq: u64) -> u64 {
     (room.0 << 26) | (seq & SEQ_MAX)
@@ -188,13 +188,13 @@ pub enum ChatError {
     Invalid { field: &'static str, reason: String },
     #[error("the file is not yours, not of this room, or already sent")]
     FileUnusable,
-    #[error("a bound is reached: {0}")]
+    #[error("limit reached: {0}")]
     Full(&'static str),
     /// Too many changes wait. A retry later helps.
-    #[error("too many changes wait")]
+    #[error("too many changes are waiting")]
     Busy,
-    /// The disk is nearly full; trying again helps once there is room.
-    #[error("there is no room for messages and files")]
+    /// The disk is nearly full. A retry can succeed once there is room.
+    #[error("not enough disk space for messages and files")]
     StorageFull,
     #[error(transparent)]
     Store(StoreError),
@@ -210,7 +210,7 @@ impl From<StoreError> for ChatError {
     }
 }
 
-/// A message that is kept.
+/// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posted {
     pub view: MessageView,

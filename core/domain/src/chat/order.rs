@@ -1,9 +1,9 @@
-//! The order in which the changes of a room are shown: that of their positions.
+//! The order in which changes of a room are shown: by position.
 //!
 //! The positions of a room are one sequence without gaps (see [`Position`]). A change that arrives before an earlier
-//! one is parked until the earlier one was shown. An earlier one that does not come within [`GAP_WAIT`] is given up
-//! here and read from the store by the publisher. A change that arrives after later ones were shown is shown at once,
-//! so nothing is lost; it happens only after a room was forgotten or skipped.
+//! one is parked until the earlier one is shown. An earlier one that does not arrive within [`GAP_WAIT`] is given up
+//! here, and the publisher reads it from the store. A change that arrives after later ones were shown is shown at
+//! once, so nothing is lost; this happens only after a room was forgotten or skipped.
 //!
 //! Not here: queues, the port and the store (see [`super::publish`]).
 
@@ -19,7 +19,7 @@ use super::stored::{Batch, Place, StoredChange};
 /// How long a change waits for an earlier one. Changes of one room are answered within milliseconds of each other.
 const GAP_WAIT: Duration = Duration::from_millis(500);
 
-/// Rooms that are followed; beyond it, the rooms without parked changes are forgotten. 100 bytes each.
+/// Rooms tracked; beyond it, rooms without parked changes are forgotten. 100 bytes each.
 pub(super) const ROOMS_MAX: usize = 65_536;
 
 /// Missing changes of a room, both ends excluded by their own events: after `from`, up to `to`.
@@ -39,17 +39,17 @@ pub(super) struct Order {
 
 struct RoomOrder {
     shown: Position,
-    /// By what must be shown before; at the same place, what takes no position of its own comes first.
+    /// Sorted by what must be shown first; at the same place, a change without a position of its own comes first.
     parked: BTreeMap<(u64, bool), Vec<StoredChange>>,
 }
 
 impl Order {
-    /// A room stood here before its first change that comes.
+    /// Records a room's position before its first change arrives.
     pub(super) fn begin(&mut self, room: RoomId, shown: Position) {
         self.rooms.entry(room).or_insert(RoomOrder { shown, parked: BTreeMap::new() });
     }
 
-    /// Shows a change, and those that waited for it; or parks it.
+    /// Shows a change and those that waited for it, or parks it.
     pub(super) fn take(&mut self, stored: StoredChange, now: Instant, batch: &mut Batch) {
         let (before, position, numbered) = match stored.place {
             Place::Nowhere => return batch.show(stored),
@@ -79,7 +79,7 @@ impl Order {
         self.waiting.values().min().copied()
     }
 
-    /// A gap that was waited for long enough.
+    /// A gap that has been overdue.
     pub(super) fn overdue(&self, now: Instant) -> Option<Gap> {
         let (id, _) = self.waiting.iter().find(|(_, at)| **at <= now)?;
         let room = self.rooms.get(id)?;
@@ -91,7 +91,7 @@ impl Order {
         Some(Gap { room: *id, from: room.shown, to })
     }
 
-    /// Goes on behind a gap.
+    /// Continues after a gap.
     pub(super) fn skip(&mut self, gap: Gap, batch: &mut Batch) {
         if let Some(room) = self.rooms.get_mut(&gap.room) {
             room.shown = gap.to;
@@ -107,7 +107,7 @@ impl Order {
         }
     }
 
-    /// A room that still waits does so from now on for another change.
+    /// A room that still waits now waits for another change.
     fn settle(&mut self, id: RoomId, now: Instant) {
         match self.rooms.get(&id) {
             Some(room) if !room.parked.is_empty() => self.waiting.insert(id, now + GAP_WAIT),
@@ -141,7 +141,7 @@ impl RoomOrder {
     }
 }
 
-/// Where a room stands just before a change.
+/// A room's position just before a change.
 fn preceding(stored: &StoredChange, position: Position) -> Position {
     let Place::At(_) = stored.place else { return position };
     let Position { seq, revision, changes } = position;

@@ -1,11 +1,11 @@
-//! The publisher: stored changes become events that the port shows, in the order of their positions.
+//! The publisher: turns stored changes into events and shows them in the order of their positions.
 //!
-//! A change's closure only moves what was stored into this queue, on any thread and in any order. One task takes what
-//! waits, puts it into the order of [`super::order`], hands it to the port room by room, and then answers the callers.
-//! The queue is bounded by its senders: each answer releases the caller that waits for it.
+//! A change's closure only moves the stored change into this queue, on any thread and in any order. One task takes
+//! the queue, sorts it by [`super::order`], hands it to the port room by room, and then answers the callers. The
+//! queue is bounded by its senders: each answer releases a waiting caller.
 //!
 //! Invariants: no event of a room is shown before an earlier one of the same room; every event is shown; a caller is
-//! answered after its event was shown.
+//! answered after its event is shown.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -86,7 +86,7 @@ impl Sender {
     }
 }
 
-/// Shows what is stored until no sender is left.
+/// Publishes stored changes until no sender is left.
 pub(super) async fn run(mut queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dyn ChatPort>) {
     let (mut waiting, mut order, mut batch) = (Vec::new(), Order::default(), Batch::default());
     // From the first base on; before it nothing can be parked.
@@ -123,7 +123,7 @@ pub(super) async fn run(mut queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dy
     }
 }
 
-/// Reads from the store what should have come by the queue and did not.
+/// Reads changes from the store that should have arrived through the queue.
 async fn fill(store: &Store, gap: &Gap, batch: &mut Batch) {
     let Gap { room, from, to } = *gap;
     tracing::warn!(

@@ -1,7 +1,7 @@
 //! Rooms: opened, changed, listed, and swept after their end.
 //!
-//! A pair of users has at most one pair room. Bounds on rooms of a user, members and bans hold inside the store's
-//! change, so that two requests at once cannot pass them together.
+//! A pair of users has at most one pair room. Limits on a user's rooms, on members and on bans are enforced inside
+//! the store's change, so concurrent requests cannot exceed them together.
 
 use chelseru_store::StoreError;
 use chelseru_store::chat::{
@@ -134,7 +134,7 @@ impl ChatService {
         answer(receiver).await
     }
 
-    /// A user's rooms, the one with the newest change first.
+    /// A user's rooms, most recently changed first.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl ChatService {
         Ok(self.store.chat_members_from(room, from, limit).await?)
     }
 
-    /// Who is banned, by user number from `from` on, at most `limit`.
+    /// Banned users by user number from `from` on, at most `limit`.
     ///
     /// # Errors
     ///

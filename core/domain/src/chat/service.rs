@@ -1,8 +1,8 @@
-//! The chat service: what its parts share.
+//! The chat service: the parts shared by its modules.
 //!
-//! Every change is one store operation with a judge; what was stored goes through the queue of [`super::publish`], and
-//! the caller is answered after the event was shown. The parts are `impl` blocks of [`ChatService`]: `message`, `room`
-//! (with `change`, its pure rules), `organization`, and `files` one level up.
+//! Every change is one store operation with a judge. The stored change goes through the queue of [`super::publish`],
+//! and the caller is answered after the event is shown. The parts are `impl` blocks of [`ChatService`]: `message`,
+//! `room` (with `change`, its pure rules), `organization`, and `files` one level up.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -37,7 +37,7 @@ impl ChatService {
         (ChatService { store, clock, rules: RwLock::new(Arc::new(rules)), entrance }, queue)
     }
 
-    /// Publishes what is stored until the service is gone.
+    /// Publishes stored changes until the service is dropped.
     pub async fn publish_all(queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dyn ChatPort>) {
         publish::run(queue, port).await;
     }
@@ -50,7 +50,7 @@ impl ChatService {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
-    /// Whether a user may do something in a room now. A change is judged again inside the store.
+    /// Checks whether a user may do something in a room now. A change is judged again inside the store.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Stored changes on their way to the port, and what is shown and answered together.
+//! Stored changes on their way to the port, and batches that are shown and answered together.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use super::{ChatEvent, ChatPort};
 /// Rooms whose lists of events are kept for the next batch.
 const ROOMS_MAX: usize = 4096;
 
-/// What waits for the publisher.
+/// A change waiting for the publisher.
 pub struct Stored(pub(super) Queued);
 
 pub(super) enum Queued {
-    /// The room stood here before the first change that this process sent to the store.
+    /// The room's position before the first change that this process sent to the store.
     Base {
         room: RoomId,
         position: Position,
@@ -28,22 +28,22 @@ pub(super) struct StoredChange {
     pub(super) room: RoomId,
     pub(super) place: Place,
     pub(super) event: Option<ChatEvent>,
-    /// Answers the caller, after the event was shown.
+    /// Answers the caller after the event is shown.
     pub(super) done: Box<dyn FnOnce() + Send>,
 }
 
-/// Where a change stands among the changes of its room.
+/// A change's place among the changes of its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// It took this position.
     At(Position),
     /// It took none, and comes after this position.
     After(Position),
-    /// Nothing was changed.
+    /// Nothing changed.
     Nowhere,
 }
 
-/// What is shown and answered together.
+/// Events and answers of one batch.
 #[derive(Default)]
 pub(super) struct Batch {
     order: Vec<RoomId>,
@@ -74,7 +74,7 @@ impl Batch {
                 events.clear();
             }
         }
-        // Quiet rooms do not stay.
+        // Quiet rooms are dropped.
         if self.rooms.len() > ROOMS_MAX {
             self.rooms = HashMap::new();
         }

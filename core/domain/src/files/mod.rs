@@ -1,7 +1,7 @@
-//! Uploaded files: who may have one.
+//! Access to uploaded files.
 //!
-//! A file belongs to a room from its upload on. Invariants: a file that no message shows is its uploader's alone; a
-//! member who was removed reads no file of the room any more.
+//! A file belongs to a room from its upload on. Invariants: only its uploader sees a file that no message shows; a
+//! removed member reads no file of the room.
 //!
 //! Not here: the bytes, their type and their place on disk (the gateway), and links (the gateway signs them).
 
@@ -18,23 +18,23 @@ pub const FILE_BYTES: Range<u64> = Range::new(1, 1 << 32, 20 * 1024 * 1024);
 pub const USER_BYTES: Range<u64> = Range::new(1, 1 << 40, 1024 * 1024 * 1024);
 /// Bytes of all files.
 pub const TOTAL_BYTES: Range<u64> = Range::new(1, 1 << 50, 50 * 1024 * 1024 * 1024);
-/// Uploads received at once.
+/// Concurrent uploads.
 pub const UPLOADS: Range<usize> = Range::new(1, 10_000, 64);
-/// Uploads of one user received at once.
+/// Concurrent uploads of one user.
 pub const UPLOADS_PER_USER: Range<usize> = Range::new(1, 1000, 4);
-/// Time of one request that brings a file.
+/// Duration of one upload request.
 pub const UPLOAD_SECS: Range<u64> = Range::new(1, 86_400, 600);
-/// Resumable uploads that a user may have begun.
+/// Unfinished resumable uploads of one user.
 pub const RESUMABLE_PER_USER: Range<usize> = Range::new(1, 1000, 10);
-/// After which a resumable upload is given up.
+/// Hours until an unfinished resumable upload is removed.
 pub const RESUMABLE_HOURS: Range<u64> = Range::new(1, 720, 24);
-/// After which a file that no message has is removed.
+/// Hours until a file without a message is removed.
 pub const ORPHAN_HOURS: Range<u64> = Range::new(1, 720, 24);
-/// How long a signed link serves.
+/// Lifetime of a signed link.
 pub const LINK_SECS: Range<u64> = Range::new(1, 86_400, 300);
 
 impl ChatService {
-    /// Notes an uploaded file, unless a bound is reached; the uploader was checked with [`Action::Post`].
+    /// Records an uploaded file, unless a limit is reached; the uploader was checked with [`Action::Post`].
     ///
     /// # Errors
     ///
@@ -50,8 +50,8 @@ impl ChatService {
         Ok(self.store.chat_file(id).await?)
     }
 
-    /// The file with this name in its link, if the user may have it: members have what a message (or the room, as its
-    /// avatar) has; what nobody sent yet is its uploader's.
+    /// The file with this name in its link, if the user may have it. Members have files of messages and the room's
+    /// avatar; an unsent file is its uploader's only.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl ChatService {
         Ok(Some(file).filter(|file| file.message.is_some() || file.uploader == user))
     }
 
-    /// The file with this random name, whoever asks.
+    /// The file with this random name, for any caller.
     ///
     /// # Errors
     ///
@@ -97,8 +97,8 @@ impl ChatService {
         if self.store.room() == DiskRoom::Ample { Ok(()) } else { Err(ChatError::StorageFull) }
     }
 
-    /// Finds files that can go: those that no message has and that are older than `before`, and those of deleted rooms.
-    /// Looks at `limit` files after `after`, and returns where to go on.
+    /// Marks removable files: those without a message that are older than `before`, and those of deleted rooms.
+    /// Examines `limit` files after `after`, and returns where to continue.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl ChatService {
         Ok(self.store.chat_files_doom(after, limit, before).await?)
     }
 
-    /// Removes the record of a file whose bytes are gone.
+    /// Removes the record of a file whose bytes are deleted.
     ///
     /// # Errors
     ///

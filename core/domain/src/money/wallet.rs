@@ -69,7 +69,7 @@ impl Wallets {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn purge(&self, limit: usize) -> Result<usize, StoreError> {
         Ok(self.store.once_purge(self.clock.now(), limit).await?.removed)
     }
@@ -97,7 +97,7 @@ impl Wallets {
 
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn spend(&self, request: SpendRequest) -> Result<SpendMade, StoreError> {
         let now = self.clock.now();
         let SpendRequest { user, amount, hold, order, description, idempotency_key } = request;

@@ -107,7 +107,7 @@ impl Webhooks {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn route(&self, receivers: &dyn Receivers) -> Result<usize, StoreError> {
         let wanting = |event: &Event| receivers.wanting(event.body.kind());
         self.store.events_route(ROUTE_MAX, self.clock.now(), wanting).await
@@ -120,7 +120,7 @@ impl Webhooks {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn deliver(&self, receivers: &dyn Receivers, endpoint: &str) -> Result<Step, StoreError> {
         let due = self.store.deliveries_due(endpoint, self.clock.now(), STEP_MAX).await?;
         let mut step = Step { more: due.len() == STEP_MAX, ..Step::default() };
@@ -183,7 +183,7 @@ impl Webhooks {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn replay(&self, id: EventId, endpoint: Option<String>) -> Result<usize, StoreError> {
         self.store.event_replay(id, endpoint, self.clock.now()).await
     }
@@ -192,7 +192,7 @@ impl Webhooks {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn replay_dead(&self, endpoint: Option<String>, limit: usize) -> Result<usize, StoreError> {
         self.store.events_replay_dead(endpoint, limit, self.clock.now()).await
     }
@@ -201,7 +201,7 @@ impl Webhooks {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn purge(&self, keep: Duration, count_max: u64, limit: usize) -> Result<usize, StoreError> {
         let since = self.clock.now().minus(keep);
         let (removed, untold) = self.store.events_purge(since, count_max, limit).await?;

@@ -1,8 +1,8 @@
 //! Operator features: accounts, API keys, webhooks, backups, the audit log, status and metrics.
 //!
-//! All but `health/`, `openapi.json` and `audit/` are served by the operators' listener alone, and what changes
-//! something wants the token of the data folder as well: whoever can read that folder could read the store beside it. Reading
-//! order: `users`, `api_key`, `webhook`, `backup`, `audit`, `status`, `ready`, `health`, `inbox`.
+//! Only the operators' listener serves these routes, except `health/`, `openapi.json` and `audit/`. Routes that change
+//! something also need the token in the data folder, because a reader of that folder could read the store beside it.
+//! Reading order: `users`, `api_key`, `webhook`, `backup`, `audit`, `status`, `ready`, `health`, `inbox`.
 
 pub mod users;
 

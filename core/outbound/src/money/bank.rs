@@ -1,4 +1,4 @@
-//! `SANDBOX_PAY`: a virtual bank, so that a newcomer can pay at once.
+//! `SANDBOX_PAY`: a virtual bank for trying payments without an account.
 //!
 //! Its page is served by this gateway to clients on this machine only: pay, cancel, or pay and lose the callback. It
 //! keeps its books in memory, bounded; after a restart it knows nothing and says so, as a bank whose session ended.
@@ -17,14 +17,14 @@ use chelseru_domain::money::payment::gateway::{
 };
 use chelseru_domain::money::{BankDecision, BankSession, BankState, TestBank};
 
-/// Sessions kept; the oldest goes first.
+/// Sessions kept; the oldest is dropped first.
 const SESSIONS_MAX: usize = 10_000;
 
 /// The virtual bank.
 pub struct SandboxBank {
-    /// Path of the page of a session, without its last part.
+    /// Path of a session's page, without its last part.
     page: String,
-    /// By reference; a reference begins with a number that rises.
+    /// By reference, which begins with a rising number.
     sessions: Mutex<BTreeMap<String, BankSession>>,
 }
 
@@ -125,7 +125,7 @@ impl PaymentGateway for SandboxBank {
         Ok(match session.state {
             BankState::Waiting => Verdict::NotPaid(reason("not paid yet")),
             BankState::Cancelled => Verdict::Cancelled(reason("cancelled")),
-            BankState::Reversed => Verdict::Failed(reason("given back")),
+            BankState::Reversed => Verdict::Failed(reason("reversed")),
             BankState::Paid => {
                 let receipt = PaymentReceipt {
                     number: payment.local_id.to_string(),
@@ -156,7 +156,7 @@ impl PaymentGateway for SandboxBank {
                 session.state = BankState::Reversed;
                 Ok(())
             }
-            // After a restart the bank has forgotten everything.
+            // After a restart the bank has lost everything.
             _ => {
                 let (code, text) = ("-61".to_owned(), "not paid".to_owned());
                 Err(GatewayError::Refused(Reason { code, text, field: None }))

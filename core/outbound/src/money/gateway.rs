@@ -29,12 +29,12 @@ impl PluginPaymentGateway {
     pub(super) async fn load(name: &str, provider: &Arc<Provider>) -> Result<PluginPaymentGateway, String> {
         let (rules,) =
             provider.call_pure(functions::GET_RULES, ()).await.map_err(|error| error.to_string())?;
-        let refuse = |what: &str| Err(format!("the plugin's rules make no sense: {what}"));
+        let refuse = |what: &str| Err(format!("the plugin's rules are invalid: {what}"));
         if rules.unit_rial == 0 || rules.amount_min == 0 || rules.amount_min > rules.amount_max {
             return refuse("amounts");
         }
         if !(60..=7 * 86_400).contains(&rules.window_seconds) {
-            return refuse("window-seconds is 60 to 604800");
+            return refuse("window-seconds must be 60 to 604800");
         }
         let rules = GatewayRules {
             amount_min: rules.amount_min,
@@ -100,7 +100,7 @@ impl PaymentGateway for PluginPaymentGateway {
             && redirect.fields.len() <= FIELDS_MAX
             && !redirect.fields.iter().any(|(name, value)| long(name) || long(value));
         if !fits {
-            return Err(GatewayError::Unknown("the plugin's answer breaks a bound".to_owned()));
+            return Err(GatewayError::Unknown("the plugin's answer exceeds a limit".to_owned()));
         }
         Ok(PaymentStart {
             reference: started.reference,
@@ -162,7 +162,7 @@ impl PaymentGateway for PluginPaymentGateway {
 
     async fn list_unverified(&self) -> Result<Vec<Listed>, GatewayError> {
         let (answer,) = self.provider.call(functions::LIST_UNVERIFIED, ()).await.map_err(call_error)?;
-        // One that broke its bound is empty, and is none of ours.
+        // A reference that exceeded its limit was emptied, and is none of ours.
         let items = answer.map_err(provider_error)?.into_iter().filter(|item| !item.reference.is_empty());
         Ok(items.map(|item| Listed { reference: item.reference, amount: item.amount_rial }).collect())
     }

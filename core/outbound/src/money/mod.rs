@@ -1,8 +1,8 @@
 //! Payment gateways, and the delivery of events about money.
 //!
-//! [`PluginPaymentGateways`] is every entry that takes payments, the selected one first, with the built-in
-//! [`SandboxBank`]. A plugin's rules are read once, when it is loaded, and checked; a plugin whose rules make no sense
-//! is refused like one that does not load.
+//! [`PluginPaymentGateways`] holds every entry that takes payments, the selected one first, with the built-in
+//! [`SandboxBank`]. A plugin's rules are read and checked once, when it is loaded. A plugin with invalid rules is
+//! refused like one that does not load.
 //!
 //! Not here: what an answer means for a payment (`chelseru-domain::payment`).
 
@@ -25,14 +25,14 @@ use crate::plugins::Providers;
 /// Every entry that takes payments, the selected one first.
 pub struct PluginPaymentGateways {
     all: Vec<Arc<dyn PaymentGateway>>,
-    /// The name of the one that takes new payments; empty when none does.
+    /// The entry that takes new payments; empty when there is none.
     selected: String,
 }
 
 impl PluginPaymentGateways {
-    /// Builds the bridge to every loaded payment plugin, and asks each for its rules.
+    /// Builds the bridge to every loaded payment plugin, and reads the rules of each.
     ///
-    /// Errors: the name of each entry whose rules make no sense, with the reason.
+    /// Errors: the name of each entry with invalid rules, and the reason.
     pub async fn load(
         config: &Config,
         providers: &Providers,
@@ -48,7 +48,7 @@ impl PluginPaymentGateways {
         if !refused.is_empty() {
             return Err(refused);
         }
-        // Always there, so that what was begun in it can end; selected only when the configuration says so.
+        // Always present, so its old sessions can end; selected only when configured.
         all.push(sandbox.clone());
         all.sort_by_key(|gateway| gateway.name() != config.payment.gateway);
         Ok(PluginPaymentGateways { all, selected: config.payment.gateway.clone() })

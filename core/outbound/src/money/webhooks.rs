@@ -1,9 +1,9 @@
 //! Webhooks over HTTP: the configured endpoints, and one delivery to one of them.
 //!
 //! A message has the form of the Standard Webhooks specification: headers `webhook-id`, `webhook-timestamp` and
-//! `webhook-signature`, a JSON body of `type`, `timestamp` and `data`. Success is any 2xx; 410 means no more of this
-//! event. Requests leave through the same guarded way out as those of plugins: no redirect, no proxy, and no private
-//! address that the operator did not name. Not here: when to try again (`chelseru-domain::webhook`).
+//! `webhook-signature`, a JSON body of `type`, `timestamp` and `data`. Any 2xx is success; 410 ends the deliveries of
+//! this event. Requests use the same guarded HTTP client as plugins: no redirect, no proxy, and no private address
+//! that is not granted. Not here: the retry schedule (`chelseru-domain::webhook`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use chelseru_plugin_host::{
     Egress, EgressOptions, Grants, HostGrant, HttpRequest, HttpResponse, Method, Transport, Url,
 };
 
-/// One try, from connecting to the end of the answer.
+/// Time limit of one attempt, from connecting to the end of the answer.
 ///
 /// Source: Standard Webhooks specification, which advises 15 to 30 s.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Bytes of an answer that are read; nothing in it is used.
+/// Bytes of an answer that are read; its content is ignored.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// What a secret begins with.
+/// The prefix of a secret.
 const SECRET_PREFIX: &str = "whsec_";
 
 /// The endpoints of a configuration.
@@ -35,15 +35,15 @@ pub struct Endpoints(BTreeMap<String, Endpoint>);
 struct Endpoint {
     url: Url,
     secret: Vec<u8>,
-    /// Empty: all.
+    /// Empty: all kinds.
     kinds: Vec<String>,
     transport: Egress,
 }
 
 impl Endpoints {
-    /// The endpoints that a checked configuration names.
+    /// The endpoints of a checked configuration.
     ///
-    /// Errors: every endpoint that cannot be used, at the line of its key; never a secret.
+    /// Errors: every unusable endpoint, at the line of its key; secrets are not shown.
     pub fn load(loaded: &Loaded) -> Result<Endpoints, Problems> {
         let (mut endpoints, mut problems) = (BTreeMap::new(), Vec::new());
         for (name, entry) in &loaded.config.webhooks.endpoints {
@@ -92,9 +92,9 @@ impl Endpoint {
     }
 }
 
-/// A fresh secret, for `chelseru webhooks secret`.
+/// A new secret, for `chelseru webhooks secret`.
 ///
-/// Errors: the operating system gives no randomness.
+/// Errors: the operating system provides no randomness.
 pub fn secret_make() -> std::io::Result<String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
@@ -161,7 +161,7 @@ impl Receivers for Endpoints {
     }
 }
 
-/// Whole seconds; a date is not looked at.
+/// Whole seconds; a date is ignored.
 fn retry_after(answer: &HttpResponse) -> Option<Duration> {
     let header = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
     header?.1.trim().parse().ok().map(Duration::from_secs)

@@ -1,4 +1,4 @@
-//! The domain's words for payments and those of the payment interfaces.
+//! Translation between the domain's payment types and those of the interfaces.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use chelseru_plugin_host::CallError;
 use crate::bindings::payment::{payment_types, types};
 use crate::border::NAME_MAX;
 
-/// Characters of a provider's words.
+/// Characters kept of a provider's text.
 const TEXT_MAX: usize = 300;
 
 pub(super) fn stored(payment: StoredPayment) -> payment_types::Stored {
@@ -25,7 +25,7 @@ pub(super) fn stored(payment: StoredPayment) -> payment_types::Stored {
 
 pub(super) fn paid(receipt: payment_types::Receipt, before: bool) -> Result<Verdict, GatewayError> {
     if receipt.number.len() > NAME_MAX {
-        return Err(GatewayError::Unknown("the plugin's receipt breaks a bound".to_owned()));
+        return Err(GatewayError::Unknown("the plugin's receipt exceeds a limit".to_owned()));
     }
     let amount = receipt.amount_rial;
     let receipt = PaymentReceipt {
@@ -48,7 +48,7 @@ pub(super) fn cut(text: &str) -> String {
     text.chars().take(TEXT_MAX).collect()
 }
 
-/// What the plugin itself reported.
+/// An error reported by the plugin.
 pub(super) fn provider_error(error: types::Error) -> GatewayError {
     match error {
         types::Error::Unauthorized(rejection) => GatewayError::Unauthorized(reason(rejection)),
@@ -69,7 +69,7 @@ pub(super) fn provider_error(error: types::Error) -> GatewayError {
     }
 }
 
-/// What the host reported of a call that gave no answer.
+/// An error of the host for a call without an answer.
 pub(super) fn call_error(error: CallError) -> GatewayError {
     if error.may_have_sent() {
         GatewayError::Unknown(error.to_string())

@@ -1,8 +1,8 @@
 //! The sandbox's inbox: messages of the trial SMS provider, shown instead of sent.
 //!
-//! Each message goes to the terminal and into a bounded list that `{base}/sandbox/inbox/` reads. It holds
-//! codes in clear, which is its purpose; it lives in memory only, exists only while a sandbox provider is
-//! selected, and the route answers clients on this machine only.
+//! Each message is printed to the terminal and stored in a bounded list that `{base}/sandbox/inbox/` reads. It holds
+//! codes in plain text, which is its purpose. The list is in memory only, exists only while a sandbox provider is
+//! selected, and is served to operators only.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -11,13 +11,13 @@ use std::sync::Mutex;
 use chelseru_domain::sms::{Inbox, ShownMessage};
 use chelseru_domain::{PhoneNumber, Timestamp};
 
-/// Messages kept; the oldest goes first.
+/// Messages kept; the oldest is dropped first.
 const MESSAGES_MAX: usize = 200;
 
 #[derive(Default)]
 pub struct SandboxInbox {
     messages: Mutex<VecDeque<ShownMessage>>,
-    /// Whether messages are printed to the terminal as well.
+    /// Print messages to the terminal, too.
     print: bool,
 }
 
@@ -28,7 +28,7 @@ impl SandboxInbox {
 
     pub fn add(&self, provider: &str, to: &PhoneNumber, text: String, at: Timestamp) {
         if self.print {
-            // The terminal may be gone; the message is in the inbox all the same.
+            // The terminal may be closed; the message is in the inbox in any case.
             let _ = writeln!(std::io::stdout(), "SANDBOX SMS to {}: {text}", to.local());
         }
         let message = ShownMessage { to: to.clone(), text, provider: provider.to_owned(), at };

@@ -1,9 +1,9 @@
 //! SMS providers: from the domain's port to provider plugins.
 //!
-//! [`sms_route`] gives the domain one [`provider::PluginSms`] per selected entry, each behind its gate. Whether an
-//! error is final, may be tried with another provider, or leaves the outcome unknown is the domain's decision;
-//! `words` only translates. [`Reports`] reads the delivery reports that providers push, [`SandboxInbox`] shows what
-//! the trial provider would send.
+//! [`sms_route`] gives the domain one [`provider::PluginSms`] per selected entry, each behind its gate. The domain
+//! decides whether an error is final, allows another provider, or leaves the outcome unknown; `words` only
+//! translates. [`Reports`] reads the delivery reports that providers push. [`SandboxInbox`] shows what the trial
+//! provider would send.
 
 mod inbox;
 mod provider;
@@ -25,7 +25,7 @@ pub use report::Reports;
 
 use crate::plugins::Providers;
 
-/// The selected providers in their order, with the rules of a configuration: what messages are sent by.
+/// The selected providers in order, with a configuration's rules.
 pub fn sms_route(
     config: &Config,
     providers: &Providers,
@@ -42,7 +42,7 @@ pub fn sms_route(
     SmsRoute::new(queue.clone(), candidates.into_iter().map(candidate).collect(), sms_rules(config))
 }
 
-/// The gates of all provider entries that were ever selected; they go on across reloads.
+/// The gates of all provider entries ever selected; they persist across reloads.
 #[derive(Default)]
 pub struct Gates(Mutex<BTreeMap<String, Arc<Gate>>>);
 

@@ -19,7 +19,7 @@ use crate::bindings::{functions, sms_status, sms_template, sms_text, sms_types};
 use crate::names::{SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
 use crate::plugins::Providers;
 
-/// The selected providers in their order.
+/// The selected providers in order.
 pub(super) fn selected(
     config: &Config,
     providers: &Providers,
@@ -46,7 +46,7 @@ pub(super) fn selected(
     loaded.map(bridge).collect()
 }
 
-/// What one provider did with messages.
+/// Counters of one provider's messages.
 struct Counts {
     accepted: Counter,
     refused: Counter,
@@ -71,12 +71,12 @@ impl Counts {
 struct PluginSms {
     name: String,
     provider: Arc<Provider>,
-    /// Logical template name -> this provider's id.
+    /// Template name -> this provider's id.
     templates: BTreeMap<String, String>,
-    /// Set for the trial provider: its messages are shown.
+    /// Set for the trial provider, whose messages are shown.
     inbox: Option<Arc<SandboxInbox>>,
     counts: Counts,
-    /// What the plugin says of texts, templates and questions; asked for once.
+    /// The plugin's limits of texts, templates and queries; read once.
     text_limits: OnceCell<Option<sms_types::Limits>>,
     template_limits: OnceCell<Option<sms_types::Limits>>,
     status_limits: OnceCell<Option<sms_status::Limits>>,
@@ -95,7 +95,7 @@ impl PluginSms {
         let (answer,) = self.provider.call(functions::SEND_TEXT, (outgoing,)).await.map_err(call_error)?;
         let mut receipts = answer.map_err(provider_error)?.into_iter();
         let (Some(receipt), None) = (receipts.next(), receipts.next()) else {
-            // The provider was asked and the plugin cannot say what became of the message.
+            // The provider was asked, and the plugin cannot tell the result.
             return Err(SmsError::UnknownOutcome("the plugin returned no single receipt".into()));
         };
         receipt.outcome.map(|accepted| self.receipt(accepted)).map_err(provider_error)
@@ -107,7 +107,7 @@ impl PluginSms {
         answer.map(|accepted| self.receipt(accepted)).map_err(provider_error)
     }
 
-    /// By its template when there is an id for it, else by its text.
+    /// By template when this provider has an id for it, otherwise by text.
     fn way<'a>(&'a self, body: &'a SmsBody) -> Option<Way<'a>> {
         let plugin = self.provider.plugin();
         let text = match body {
@@ -130,7 +130,7 @@ impl PluginSms {
         }
     }
 
-    /// What an interface says of itself; `None` when it cannot be asked, which is no error of a message.
+    /// The limits of an interface; `None` when they cannot be read, which is no error of a message.
     async fn limits(&self, interface: &str) -> Option<sms_types::Limits> {
         let cell = if interface == SMS_TEXT { &self.text_limits } else { &self.template_limits };
         let function =

@@ -10,7 +10,7 @@ use super::words::report;
 use crate::bindings::{functions, http, sms_push};
 use crate::names::SMS_PUSH;
 
-/// Reads reports with whatever plugins serve now.
+/// Reads reports with the plugins that serve now.
 pub struct Reports(Arc<Registry>);
 
 impl Reports {
@@ -18,7 +18,7 @@ impl Reports {
         Reports(registry)
     }
 
-    /// Whether a provider serves whose plugin reads pushed reports.
+    /// Returns true when the provider's plugin reads pushed reports.
     pub fn reads(&self, provider: &str) -> bool {
         self.0.get(provider).is_some_and(|provider| provider.plugin().exports(SMS_PUSH))
     }

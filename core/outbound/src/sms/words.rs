@@ -1,4 +1,4 @@
-//! The domain's words for messages and those of the SMS interfaces.
+//! Translation between the domain's message types and those of the SMS interfaces.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use chelseru_plugin_host::CallError;
 
 use crate::bindings::{sms_template, sms_types, types};
 
-/// What the sandbox shows of a message.
+/// The sandbox's view of a message.
 pub(super) fn shown(body: &SmsBody) -> String {
     match body {
         SmsBody::Text { text } => text.clone(),
@@ -33,7 +33,7 @@ pub(super) fn template_message(
     }
 }
 
-/// What a provider says of one message, in the domain's words.
+/// A provider's report about one message, as domain types.
 pub(super) fn report(report: sms_types::Report) -> (String, SmsProgress) {
     let progress = match report.state {
         sms_types::State::Queued | sms_types::State::Sent => SmsProgress::Underway,
@@ -48,7 +48,7 @@ pub(super) fn recipient(message: &SmsMessage) -> sms_types::Recipient {
     sms_types::Recipient { number: message.to.e164().to_owned(), local_id: message.local_id }
 }
 
-/// What the plugin itself reported.
+/// An error reported by the plugin.
 pub(super) fn provider_error(error: types::Error) -> SmsError {
     let words = |rejection: types::Rejection| Rejection { code: rejection.code, text: rejection.text };
     match error {
@@ -68,7 +68,7 @@ pub(super) fn provider_error(error: types::Error) -> SmsError {
     }
 }
 
-/// What the host reported of a call that gave no answer.
+/// An error of the host for a call without an answer.
 pub(super) fn call_error(error: CallError) -> SmsError {
     match error {
         CallError::Busy => SmsError::Busy,

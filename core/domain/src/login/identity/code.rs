@@ -17,11 +17,11 @@ pub enum AuthenticateError {
     #[error("user is inactive")]
     UserInactive,
     /// The code is right, but no account may be created in this group. The code stays valid for another group.
-    #[error("no account may be made in this group")]
+    #[error("no account may be created in this group")]
     GroupClosed,
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system gave no randomness. The code is consumed.
+    /// The operating system provided no randomness. The code is consumed.
     #[error("no randomness from the operating system")]
     Randomness(#[source] std::io::Error),
 }
@@ -30,7 +30,7 @@ impl Identity {
     /// Consumes a code and opens a session. Creates the account `G<group>-<number>` at the number's first login in the
     /// group. Every call counts as a guess before the code is compared.
     ///
-    /// Cancellation: a change that was begun completes, so a client that leaves may have consumed its code.
+    /// Cancellation: a started change completes, so a disconnected client may have consumed its code.
     ///
     /// # Errors
     ///
@@ -64,7 +64,8 @@ impl Identity {
                 return Err(AuthenticateError::UserInactive);
             }
             LoginOutcome::CreationRefused => {
-                self.audit.record(event(AuditKind::OtpFailed).detail("no account may be made in this group"));
+                self.audit
+                    .record(event(AuditKind::OtpFailed).detail("no account may be created in this group"));
                 return Err(AuthenticateError::GroupClosed);
             }
             refused @ (LoginOutcome::Wrong { .. }

@@ -10,7 +10,7 @@ use crate::{Range, RuleError, Rules};
 
 /// Sessions a user may have at once; one more ends the oldest.
 pub const SESSIONS_PER_USER: Range<usize> = Range::new(1, 1000, 50);
-/// From login to the end of a session, however often it is refreshed.
+/// From login to the end of a session, refreshed or not.
 pub const SESSION_ABSOLUTE_SECS: Range<u64> = Range::new(300, 315_360_000, 90 * 86_400);
 /// How long a replaced refresh token may be presented again.
 pub const REFRESH_REPEAT_SECS: Range<u64> = Range::new(0, 86_400, 60);

@@ -111,7 +111,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn logout(&self, caller: &Caller, ip: Option<IpAddr>) -> Result<bool, StoreError> {
         self.session_end(caller, caller.session_id, ip).await
     }
@@ -120,7 +120,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn session_end(
         &self,
         caller: &Caller,
@@ -141,7 +141,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn sessions_end_others(
         &self,
         caller: &Caller,
@@ -167,17 +167,17 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`]. The next call retries what was not written.
+    /// Any error of a change; see [`StoreError`]. The next call retries what was not written.
     pub async fn flush_last_seen(&self) -> Result<usize, StoreError> {
         self.last_seen.flush(&self.store).await
     }
 
-    /// Purges expired codes, sessions and password guards once, in steps of `step` records, so that logins do not wait
+    /// Purges expired codes, sessions and password guards once, in steps of `step` records, so logins do not wait
     /// behind it. Returns the number removed. Call it every few minutes from one task.
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`]. Expired records are refused even when they are not removed.
+    /// Any error of a change; see [`StoreError`]. Expired records are refused even when they are not removed.
     pub async fn purge(&self, step: usize) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let mut removed = 0;

@@ -25,7 +25,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn me_update(
         &self,
         caller: &Caller,
@@ -45,7 +45,7 @@ impl Identity {
         self.user_view(user).await
     }
 
-    /// An account by user name, else by phone number (in group 0), else by id.
+    /// An account by user name, otherwise by phone number (in group 0), otherwise by id.
     ///
     /// # Errors
     ///
@@ -72,8 +72,8 @@ impl Identity {
         Ok(found.filter(|user| user.username == name))
     }
 
-    /// Whether a user is staff: an active account with the rights of staff or of a superuser. Reads the account each
-    /// time, so that a withdrawn right ends at once.
+    /// Returns true for staff: an active account with staff or superuser rights. Reads the account each time, so a
+    /// withdrawn right ends at once.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn user_set_active(&self, id: UserId, active: bool) -> Result<bool, StoreError> {
         let known = self.store.user_set_active(id, active).await?;
         if known {
@@ -119,7 +119,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Those of every change: see [`StoreError`].
+    /// Any error of a change; see [`StoreError`].
     pub async fn user_set_rights(&self, id: UserId, rights: Rights) -> Result<Option<UserView>, StoreError> {
         let (staff, superuser) = (rights != Rights::None, rights == Rights::Superuser);
         let Some(user) = self.store.user_set_rights(id, staff, superuser).await? else { return Ok(None) };

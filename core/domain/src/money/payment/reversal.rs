@@ -116,7 +116,7 @@ impl Payments {
         };
         if let Err(error) = &answer {
             self.holds.note(&reversal.gateway, error, self.clock.now());
-            tracing::warn!(payment.id = id.0, plugin.id = %reversal.gateway, %error, "a payment was not given back");
+            tracing::warn!(payment.id = id.0, plugin.id = %reversal.gateway, %error, "a payment was not reversed");
         }
         let step = self.judge_reversal(&reversal, &payment, answer, window);
         self.store.reversal_step(id, step, self.clock.now()).await
