@@ -1,4 +1,4 @@
-//! A backup of a gateway that serves, and a gateway that goes on from it.
+//! Backup of a serving gateway, and a gateway that continues from it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use chelseru_tests::process::{Served, run};
 use chelseru_tests::{Answer, client, code_in, folder};
 use serde_json::json;
 
-/// Whether it worked, and what it said.
+/// Returns whether the command succeeded, and its output.
 fn command(dir: &Path, arguments: &[&str]) -> (bool, String) {
     let output = run(dir, arguments);
     let text = [output.stdout, output.stderr].concat();
@@ -44,7 +44,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     std::fs::create_dir_all(at.join("data/uploads/aa")).expect("a folder");
     std::fs::write(at.join("data/uploads/aa/file"), "uploaded").expect("a file");
 
-    // Others log in meanwhile; nothing fails, and the backup has all of a login or nothing of it.
+    // Users log in meanwhile; nothing fails, and the backup holds all of a login or nothing of it.
     let (stop, logins) = (AtomicBool::new(false), AtomicU32::new(0));
     let busy = async {
         while !stop.load(Ordering::Relaxed) {
@@ -74,7 +74,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     assert!(!done && text.contains("lies inside the data folder"), "{text}");
     let (done, text) = ask(&["backup", "nowhere/deep"]);
     assert!(!done && text.contains("nowhere"), "{text}");
-    // The route is nobody's without the token in the data folder.
+    // Without the token in the data folder the route does not exist.
     let route =
         client().post(format!("{}/operator/backup/", served.operator_url)).json(&json!({"folder": "/tmp/x"}));
     assert_eq!(Answer::of(route.header("x-operator-token", "00")).await.status, 404);
@@ -86,7 +86,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     assert!(!done && text.contains("already holds a store or a key"), "{text}");
     served.kill();
 
-    // A backup that was cut is refused before anything is made of it.
+    // A truncated backup is refused before anything is created from it.
     std::fs::rename(at.join("data"), at.join("data.old")).expect("moved");
     let export = at.join("first/store.export");
     let bytes = std::fs::read(&export).expect("an export");
@@ -97,7 +97,7 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
     let (done, text) = command(at, &["restore", "asking.toml"]);
     assert!(!done && text.contains("chelseru backup"), "{text}");
 
-    // One that ends before the key is there leaves nothing that a gateway would start on.
+    // An interrupted restore without the key leaves nothing that a gateway would start on.
     std::fs::create_dir(at.join("data")).expect("a folder");
     std::fs::write(at.join("data/plugins"), "no folder").expect("a file");
     assert!(!command(at, &["restore", "second"]).0);
@@ -112,20 +112,20 @@ async fn a_gateway_goes_on_from_a_backup_that_was_written_while_it_served() {
         let request = client().get(format!("{}/sessions/", served.url));
         Answer::of(request.header("authorization", format!("Bearer {access}"))).await.status
     };
-    // Who logged in before goes on with the same token; who came later is not known.
+    // A user who logged in before the backup keeps the token; a later login is unknown.
     assert_eq!((sessions(&before.access).await, sessions(&after.access).await), (200, 401));
-    // Nor does anybody who comes now get the session that was forgotten, and with it that token.
+    // No new login gets the forgotten session, so its token stays invalid.
     for n in 0..6 {
         login(&served, &format!("0912001000{n}")).await;
         assert_eq!(sessions(&after.access).await, 401);
     }
     served.kill();
 
-    // And without a gateway.
+    // The same without a running gateway.
     let (done, text) = command(at, &["backup", "third"]);
     assert!(done, "{text}");
 
-    // Who had the key copied, and from where this store came, is recorded: "second" holds what was written before it.
+    // Copying the key and the origin of this store are recorded: "second" holds the events before it.
     let store = Store::open(at.join("data/db"), StoreOptions::default()).expect("a store");
     let of = async |event: &str| {
         let query = AuditQuery {

@@ -1,5 +1,5 @@
 //! One candidate: `check`, `serve` and a running gateway refuse a broken file with the same text, and a refusal
-//! changes nothing at all.
+//! changes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use chelseru_domain::clock::SystemClock;
 use chelseru_tests::{TestGateway, process, replace};
 use serde_json::Value;
 
-/// A broken file and everything that is said of it; `FILE` stands for the file's name, `...` for the rest of a line.
+/// A broken file and its messages; `FILE` stands for the file's name, `...` for the rest of a line.
 struct Case {
     name: &'static str,
     text: &'static str,
@@ -272,7 +272,7 @@ const VALUES: &[Case] = &[
     ),
 ];
 
-/// What only preparing finds: keys, secrets, plugins.
+/// Mistakes that only preparing finds: keys, secrets, plugins.
 const PREPARED: &[Case] = &[
     case(
         "a key file that is not there",
@@ -362,7 +362,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
     SHAPES.iter().chain(VALUES).chain(PREPARED)
 }
 
-/// Whether a refusal is what was expected, line by line.
+/// Compares a refusal with the expected messages, line by line.
 fn is_expected(found: &str, expected: &[&str], file: &Path) -> bool {
     let found: Vec<String> =
         found.lines().map(|line| line.replace(&file.display().to_string(), "FILE")).collect();
@@ -403,7 +403,7 @@ async fn check_and_serve_refuse_every_broken_file_with_the_same_text() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// The status without what changes by itself.
+/// The status without its changing parts.
 async fn lasting(gateway: &TestGateway) -> Value {
     let mut status = gateway.status().await;
     status["uptime_seconds"].take();
@@ -418,7 +418,7 @@ async fn a_refused_edit_changes_nothing_of_what_serves() {
     let valid = std::fs::read_to_string(&file).expect("read");
     let (live, providers, before) =
         (gateway.app.live(), gateway.app.registry.snapshot(), lasting(&gateway).await);
-    // The same edit would change providers, level, rules and endpoints, had its mistake not been made.
+    // Without its mistake, the same edit would change providers, level, rules and endpoints.
     let secret = "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw";
     let changes = format!(
         "[webhooks.endpoints.extra]\nurl = \"https://extra.example/\"\nsecret = \"{secret}\"\n\
@@ -441,7 +441,7 @@ async fn a_refused_edit_changes_nothing_of_what_serves() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 
-    // The domain's own bound of a text, beside changes of providers and level that are right by themselves.
+    // The domain's own limit of a text, beside valid changes of providers and level.
     let long =
         format!("[auth]\notp_text = \"{{code}} {}\"\n[log]\nlevel = \"error\"\n{changes}", "x".repeat(300));
     replace(&file, long.as_bytes());
@@ -454,7 +454,7 @@ async fn a_refused_edit_changes_nothing_of_what_serves() {
     );
     assert_eq!(lasting(&gateway).await, before);
 
-    // What is right is still taken.
+    // A valid edit is still applied.
     replace(&file, format!("{valid}\n{changes}").as_bytes());
     gateway.wait_for("the edit", |status| status["config"]["generation"] == 2).await;
 }

@@ -1,4 +1,4 @@
-//! Files of rooms: who may upload and have them, what they are, and every bound at its edge.
+//! Files of rooms: who may upload and download them, their types, and every limit at its edge.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use chelseru_tests::{Answer, Login, TestGateway};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Bounds small enough to be reached.
+/// Limits small enough to reach.
 const TIGHT: &str = "
 [server]
 body_read_timeout_seconds = 1
@@ -19,7 +19,7 @@ uploads_per_user_max = 1
 resumable_per_user_max = 2
 ";
 
-/// A gateway with a room: 1 owns it, 2 is in it, 3 is not.
+/// A gateway with a room: user 1 owns it, 2 is a member, 3 is not.
 struct Street {
     gateway: TestGateway,
     clock: Arc<ManualClock>,
@@ -67,7 +67,7 @@ impl Street {
         Answer::of(request.header("content-type", "multipart/form-data; boundary=x").body(body)).await
     }
 
-    /// Sends a file as a message; its link.
+    /// Sends a file as a message; returns its link.
     async fn send(&self, user: usize, file: &Value) -> String {
         let body =
             json!({"chat_room": self.room, "text": "", "message_type": "file", "attach_id": file["id"]});
@@ -105,7 +105,7 @@ impl Street {
         self.tus(user, "PATCH", upload, &headers, bytes).await
     }
 
-    /// Files below the uploads' folder.
+    /// Counts the files in the uploads folder.
     fn on_disk(&self) -> usize {
         fn count(folder: &std::path::Path) -> usize {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -114,7 +114,7 @@ impl Street {
         count(&self.gateway.dir.path().join("data/uploads"))
     }
 
-    /// Lets time pass, which ends sessions too.
+    /// Advances the clock, which also ends sessions.
     async fn pass(&mut self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
         for (at, login) in self.users.iter_mut().enumerate() {
@@ -122,7 +122,7 @@ impl Street {
         }
     }
 
-    /// The files left after collecting.
+    /// The files left after collection.
     async fn collected(&self) -> usize {
         let app = &self.gateway.app;
         app.files.collect(&app.live().config.files).await.expect("collected");
@@ -145,7 +145,7 @@ async fn a_file_is_for_members_and_what_it_is_its_content_says() {
     assert_eq!(picture.body["content_type"], "image/png");
     assert_eq!(picture.body["name"], "my photo.html");
 
-    // Before it is sent it is its uploader's alone, and nobody else can send it (defect 6).
+    // Before it is sent, only its uploader sees the file, and nobody else can send it (defect 6).
     let origin = street.gateway.url.trim_end_matches("/drfchelseru").to_owned();
     let link = format!("{origin}{path}");
     for (user, status) in [(0, 401), (1, 200), (2, 404), (3, 404)] {
@@ -172,14 +172,14 @@ async fn a_file_is_for_members_and_what_it_is_its_content_says() {
     let head = street.ask(2, "HEAD", &link, Value::Null).await;
     assert_eq!((head.status, head.header("content-length")), (200, &*PNG.len().to_string()));
 
-    // A page called a picture is no picture, and is not shown in place.
+    // A page named like a picture is not a picture and is not shown inline.
     let page = street.upload(2, "cat.png", b"<!DOCTYPE html><html><script>alert(1)</script></html>").await;
     assert_eq!(page.body["content_type"], "text/html");
     let page = street.ask(1, "GET", &street.send(2, &page.body).await, Value::Null).await;
     assert_eq!(page.header("content-type"), "application/octet-stream");
     assert!(page.header("content-disposition").starts_with("attachment; "), "{page:?}");
 
-    // Out of the room, out of its files.
+    // A removed member loses access to the room's files.
     assert_eq!(
         street
             .ask(1, "POST", &format!("/chat/chatrooms/{}/bans/", street.room), json!({"user_id": 2}))
@@ -209,7 +209,7 @@ async fn a_signed_link_serves_a_member_for_a_while() {
     ] {
         assert_eq!(street.ask(0, "GET", &wrong, Value::Null).await.status, 401, "{wrong}");
     }
-    // Switching the account off ends its sessions and with them the links that are out, also when it is on again.
+    // Disabling the account ends its sessions and with them its links, even after it is enabled again.
     let identity = street.gateway.app.live().identity.clone();
     for active in [false, true] {
         assert!(identity.user_set_active(UserId(2), active).await.expect("set"));
@@ -280,10 +280,10 @@ async fn sizes_and_quota_have_edges() {
     assert_eq!(street.upload(1, "a.bin", &[7; 501]).await.status, 201);
     assert_eq!(street.upload(1, "a.bin", &[7; 1]).await.header("x-error-code"), "quota_exceeded");
     assert_eq!(street.on_disk(), 3);
-    // Another user has a quota of his own.
+    // Another user has a separate quota.
     assert_eq!(street.upload(2, "a.bin", &[7; 1000]).await.status, 201);
 
-    // What nobody sent goes after a day, and the quota with it.
+    // An unsent file is removed after a day, and frees its quota.
     street.clock.advance(Duration::from_secs(24 * 3600 - 1));
     assert_eq!(street.collected().await, 4);
     street.clock.advance(Duration::from_secs(2));
@@ -301,14 +301,14 @@ async fn all_files_together_have_a_bound() {
     for (user, size) in [(1, 1000), (2, 999)] {
         assert_eq!(street.upload(user, "a.bin", &vec![7; size]).await.status, 201);
     }
-    // A resumable upload counts as a whole from the start, whoever began it.
+    // A resumable upload counts with its full length from the start, for every user.
     assert_eq!(street.begin(1, 500).await.status, 201);
     full(street.begin(2, 502).await);
     assert_eq!(street.begin(2, 501).await.status, 201);
     let metrics = street.gateway.get("/metrics/", None).await.text;
     assert!(metrics.contains("chelseru_files_bytes 1999"), "{metrics}");
 
-    // What nobody sent goes after a day, and makes place.
+    // An unsent file is removed after a day, which frees space.
     street.pass(24 * 3600 + 1).await;
     assert_eq!(street.collected().await, 0);
     assert_eq!(street.gateway.app.store.chat_file_total().await.expect("read"), 0);
@@ -377,7 +377,7 @@ async fn an_upload_goes_on_after_a_cut_and_a_restart() {
     assert_eq!((elsewhere.status, elsewhere.header("upload-offset")), (409, "100000"));
     assert_eq!(street.piece(2, &upload, 100_000, b"x").await.status, 404, "not theirs");
 
-    // A connection that breaks in the middle: what came stays.
+    // A connection that breaks in the middle: received bytes stay.
     let (sender, body) = fed_by_hand();
     let request = street
         .request(1, "PATCH", &upload)
@@ -407,7 +407,7 @@ async fn an_upload_goes_on_after_a_cut_and_a_restart() {
     assert_eq!(over.status, 413, "{over:?}");
     let offset: usize =
         street.tus(1, "HEAD", &upload, &[], b"").await.header("upload-offset").parse().expect("a number");
-    // What arrived before the first byte too many was refused stays too; here nothing may be wrong in it.
+    // Bytes received before the refused one stay, too, and all of them must be correct.
     assert!(offset >= 150_000, "{offset}");
     street.tus(1, "DELETE", &upload, &[], b"").await;
     assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404);
@@ -448,7 +448,7 @@ async fn resumable_uploads_have_bounds_and_an_end() {
         let answer = street.begin(1, length).await;
         assert_eq!(answer.status, status, "{length}: {answer:?}");
     }
-    // Promised bytes count, and are free again when the uploads are given up.
+    // Announced bytes count, and are free again when the uploads expire.
     street.pass(24 * 3600).await;
     street.collected().await;
     assert_eq!(street.upload(1, "a.bin", &[7; 1000]).await.status, 201);
@@ -480,7 +480,7 @@ async fn an_upload_that_drips_ends_and_others_wait_for_its_place() {
     until(|| street.on_disk() > 0).await;
     let other = street.upload(2, "b.bin", b"b").await;
     assert_eq!((other.status, other.header("x-error-code")), (503, "too_many_uploads"), "{other:?}");
-    // Always something, never enough.
+    // A steady trickle that never completes the body.
     while !running.is_finished() && sender.send(Ok(b"x".to_vec())).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -498,7 +498,7 @@ async fn a_start_finishes_what_a_stop_cut_off() {
     let path = file["file"].as_str().expect("a path").trim_start_matches("/media/").to_owned();
     let (users, room, clock) = (street.users.clone(), street.room, street.clock.clone());
     let dir = street.gateway.stop().await;
-    // As after a crash between the record and the move, and with a half that nothing is known of.
+    // The state after a crash between record and move, plus an incoming file without a record.
     let data = dir.path().join("data");
     let incoming = data.join("uploads/incoming");
     std::fs::rename(data.join(&path), incoming.join(path.rsplit('/').next().expect("a name")))
@@ -521,7 +521,7 @@ async fn bounds_of_files_apply_when_the_configuration_is_saved() {
     assert_eq!(street.upload(1, "a.bin", &[7; 11]).await.status, 201);
 }
 
-/// Waits for something that must happen.
+/// Waits for a condition.
 async fn until(happened: impl Fn() -> bool) {
     let end = std::time::Instant::now() + chelseru_tests::PATIENCE;
     while !happened() {
@@ -530,7 +530,7 @@ async fn until(happened: impl Fn() -> bool) {
     }
 }
 
-/// A body that is fed by hand.
+/// A body that the test feeds by hand.
 fn fed_by_hand() -> (tokio::sync::mpsc::Sender<std::io::Result<Vec<u8>>>, reqwest::Body) {
     let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<Vec<u8>>>(4);
     let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {

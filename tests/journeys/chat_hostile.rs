@@ -1,4 +1,4 @@
-//! Slow and hostile clients of chat: what they get, and that nobody else notices.
+//! Slow and hostile chat clients: how they are treated, and that other clients are not affected.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ async fn hostile_frames_are_answered_or_close_with_their_code() {
     let chat = Chat::start("", 2).await;
     let room = chat.pair(1, 2).await;
     let mut other = chat.open(room, 2).await;
-    // An error frame, and the socket goes on.
+    // An error frame; the socket stays open.
     let mut socket = chat.open_extended(room, 1).await;
     for (text, code) in [
         ("{\"message\":", "invalid_json"),
@@ -33,7 +33,7 @@ async fn hostile_frames_are_answered_or_close_with_their_code() {
     socket.send(&json!({"message": "x".repeat(4096)})).await;
     assert_eq!(socket.json_of("chat_message").await["seq"], 1);
 
-    // A close with a code, before anything large is held.
+    // A close with a code, before anything large is buffered.
     let mut huge = vec![0x81, 0xff];
     huge.extend((10_u64 << 20).to_be_bytes());
     huge.extend([1, 2, 3, 4]);
@@ -50,7 +50,7 @@ async fn hostile_frames_are_answered_or_close_with_their_code() {
         socket.send_bytes(&bytes).await;
         assert_eq!(socket.closed().await, code);
     }
-    // Empty fragments without end are frames like others.
+    // Endless empty fragments count as frames.
     let mut socket = chat.open(room, 1).await;
     socket.send_bytes(&frame(0x01, b"")).await;
     socket.send_bytes(&frame(0x00, b"").repeat(1000)).await;
@@ -85,14 +85,14 @@ async fn a_flood_is_refused_frame_by_frame_and_then_closed() {
             _ => {}
         }
         if stored + refused == answers {
-            // Every frame is answered; twice the burst at once.
+            // Every frame is answered; this is twice the burst at once.
             let frames: Vec<u8> = (0..200).flat_map(|_| frame(0x81, b"{\"message\":\"flood\"}")).collect();
             tokio::io::AsyncWriteExt::write_all(&mut socket.stream, &frames).await.expect("sent");
             answers += 200;
         }
     };
     assert_eq!(code, 4429);
-    // Its burst of 100 and what its rate of 50 a second allowed meanwhile; 100 refusals, and the end.
+    // Accepted: the burst of 100 and the rate of 50 a second meanwhile. Then 100 refusals, and the close.
     let seconds = started.elapsed().as_secs_f64();
     assert!(stored >= 100 && f64::from(stored) <= 101.0 + 50.0 * seconds, "{stored} in {seconds} s");
     assert_eq!(refused, 100);
@@ -109,14 +109,14 @@ async fn a_stopped_reader_is_closed_hinders_nobody_and_loses_nothing() {
     let mut reader = chat.open(room, 3).await;
     let text = "x".repeat(4000);
     let mut posted = 0_u64;
-    // Until the connection and the queue are full.
+    // Sends until the connection and the queue are full.
     while chat.gateway.app.hub.closing() == 0 {
         chat.post(room, 1, &text).await;
         posted += 1;
         assert_eq!(reader.json().await["message"], text.as_str());
         assert!(posted < 20_000, "80 MB are more than a connection holds");
     }
-    // It reads what is on its way, learns why, and comes back for the rest.
+    // The client reads what is in transit, learns the reason, and resumes.
     let mut seen = 0;
     let code = loop {
         match slow.event().await {
@@ -156,16 +156,16 @@ async fn memory_stays_bounded_under_hostile_sockets() {
         let mut socket = socket.expect("open");
         tokio::spawn(async move {
             match index % 3 {
-                // A frame of 10 MB, as far as it is taken.
+                // A frame of 10 MB, as far as it is accepted.
                 0 => socket.send_bytes(&frame(0x82, &vec![b'x'; 10 << 20])).await,
-                // Fragments without end.
+                // Endless fragments.
                 1 => {
                     for number in 0..5000 {
                         let first = if number == 0 { 0x01 } else { 0x00 };
                         socket.send_bytes(&frame(first, &[b'x'; 2000])).await;
                     }
                 }
-                // Broken JSON, as fast as it goes.
+                // Malformed JSON, as fast as possible.
                 _ => {
                     let rubbish = frame(0x81, b"{\"broken\":").repeat(100);
                     for _ in 0..1000 {
@@ -184,13 +184,13 @@ async fn memory_stays_bounded_under_hostile_sockets() {
     let grown = memory_kib(served.child.id()).saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB more for {SOCKETS} hostile sockets");
     for (index, code) in codes.iter().enumerate() {
-        // Who goes on sending may lose the close frame with the connection.
+        // A client that keeps sending may lose the close frame with the connection.
         let expected = if index % 3 == 2 { 4429 } else { 1009 };
         assert!(*code == expected || *code == 1006, "socket {index}: {code}");
     }
     let health = client().get(format!("{}/health/", served.url)).send().await.expect("up");
     assert_eq!(health.status(), 200);
-    // The form of the token in the address reaches no log.
+    // No token from an address reaches the log.
     let log = std::fs::read_to_string(dir.path().join("log")).expect("a log");
     assert!(!log.contains(&token[token.len() - 20..]), "a token in the log");
 }

@@ -1,4 +1,4 @@
-//! Never lost, never doubled, in order: many senders, cut connections, and a random history with restarts.
+//! Never lost, never duplicated, in order: many senders, broken connections, and a random history with restarts.
 //!
 //! A failure of the random history prints its seed; set `CHELSERU_SEED` to run that one.
 
@@ -17,7 +17,7 @@ use crate::chat_socket::Chat;
 
 const FAST: &str = "[chat]\nframes_per_second_max = 100000\nresume_max = 100000\nqueue_frames_max = 100000\n";
 
-/// Texts of a room's messages by number, as stored; `None` for deleted ones.
+/// Stored texts of a room's messages by number; `None` for deleted ones.
 async fn stored(chat: &Chat, room: RoomId) -> BTreeMap<u64, Option<String>> {
     let store = &chat.gateway.app.store;
     let last = store.chat_last_seq(room).await.expect("readable");
@@ -91,7 +91,7 @@ async fn a_hundred_cuts_under_load_lose_and_double_nothing() {
                 for _ in 0..random.below(30) {
                     take(&mut socket, &mut seen).await;
                 }
-                // Dropped with whatever is on its way.
+                // Dropped together with everything in transit.
             }
             seen
         })
@@ -146,13 +146,13 @@ const USERS: u64 = 4;
 const ROOMS: usize = 2;
 const STEPS: u64 = 250;
 
-/// What one client knows of one room.
+/// One client's knowledge of one room.
 #[derive(Default)]
 struct Known {
     messages: BTreeMap<u64, Option<String>>,
     seq: u64,
     revision: u64,
-    /// It watches the room on the socket it has now.
+    /// The current socket watches the room.
     subscribed: bool,
 }
 
@@ -160,7 +160,7 @@ struct Client {
     user: u64,
     socket: Option<Socket>,
     rooms: BTreeMap<u64, Known>,
-    /// Sent, and not acknowledged yet: room, client id, text.
+    /// Sent but not acknowledged: room, client id, text.
     unanswered: Vec<(u64, String, String)>,
 }
 
@@ -173,14 +173,14 @@ impl Client {
                 json!({"type": "subscribe", "room": room, "since": known.seq, "revision": known.revision});
             socket.send(&since).await;
         }
-        // What was not acknowledged is sent again, under the same id.
+        // Unacknowledged messages are sent again, under the same id.
         for (room, id, text) in &self.unanswered {
             socket.send(&publish(*room, id, text)).await;
         }
         self.socket = Some(socket);
     }
 
-    /// Takes in what has come, until the answer to a ping shows that it is all.
+    /// Reads everything received until a ping is answered.
     async fn settle(&mut self) {
         let Some(socket) = &mut self.socket else { return };
         socket.send(&json!({"type": "ping"})).await;
@@ -212,12 +212,12 @@ impl Known {
             kind @ ("message_edited" | "message_deleted") => {
                 match frame["revision"].as_u64() {
                     Some(revision) => {
-                        // Of several edits of a message the last one may stand for all; that none is lost shows at
-                        // the end, when the texts are compared.
+                        // The last of several edits may stand for all; the final comparison of texts shows that none
+                        // is lost.
                         assert!(revision > self.revision, "no edit comes twice, all in order: {frame}");
                         self.revision = revision;
                     }
-                    // In a gap: the number of a message that is no more.
+                    // Within a gap: the number of a deleted message.
                     None => {
                         assert_eq!(seq, self.seq + 1, "{frame}");
                         self.seq = seq;
@@ -286,7 +286,7 @@ async fn a_random_history_of_cuts_duplicates_and_restarts_agrees_with_the_store(
                     };
                     let edit =
                         if random.below(3) == 0 { MessageEdit::Delete } else { MessageEdit::Body(body) };
-                    // Of whose message it is depends what comes of it.
+                    // The result depends on the message's owner.
                     let _ = chat.gateway.app.chat.message_change(room, seq, UserId(user), edit).await;
                 }
             }
@@ -356,7 +356,7 @@ async fn a_random_history_of_cuts_duplicates_and_restarts_agrees_with_the_store(
             );
         }
     }
-    // Every client id that was sent is one message.
+    // Every sent client id is exactly one message.
     let mut by_id = BTreeMap::new();
     for room in &rooms {
         let last = chat.gateway.app.store.chat_last_seq(*room).await.expect("readable");

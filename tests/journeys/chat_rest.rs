@@ -1,4 +1,4 @@
-//! Rooms over plain requests: every role over every route, pages, groups and organisations, and unread counts.
+//! Rooms over plain requests: every role on every route, pages, groups and organisations, and unread counts.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use chelseru_domain::ids::UserId;
 use chelseru_tests::{Answer, Login, TestGateway};
 use serde_json::{Value, json};
 
-/// By user number: who they are to the room.
+/// Roles in the room, by user number.
 const ROLES: [&str; 6] = ["owner", "admin", "member", "read only", "banned", "outsider"];
-/// A member for others to act upon, and somebody who is not in the room.
+/// A member as the target, and a user outside the room.
 const TARGET: u64 = 7;
 const STRANGER: u64 = 8;
 
@@ -90,7 +90,7 @@ struct Town {
     users: Vec<Login>,
 }
 
-/// A room with a message of everybody in it, and a file that was sent.
+/// A room with a message of every user, and a sent file.
 struct Square {
     room: RoomId,
     /// By user number.
@@ -179,7 +179,7 @@ impl Town {
         Square { room, messages, file, link }
     }
 
-    /// Tries a route as somebody, in a room of its own.
+    /// Tries a route as a user, in a fresh room.
     async fn attempt(&self, route: &str, user: u64, status: RoomStatus) -> String {
         let square = self.square(status).await;
         let (id, room) = (square.room.0, format!("/chat/chatrooms/{}/", square.room.0));
@@ -364,7 +364,7 @@ async fn groups_belong_to_organizations_and_show_no_numbers() {
         );
     }
 
-    // Who is told what: a ban is for those who can lift it, a pin for its member.
+    // Visibility: bans for those who can lift them, a pin for its member.
     let room = format!("/chat/chatrooms/{}/", group.body["id"]);
     town.ask(1, "POST", &format!("{room}bans/"), json!({"user_id": 4})).await;
     town.ask(2, "POST", &format!("{room}pin/"), Value::Null).await;
@@ -378,7 +378,7 @@ async fn groups_belong_to_organizations_and_show_no_numbers() {
         (Some(0), Some(2))
     );
 
-    // Members come in pages of their own.
+    // The members have their own pages.
     let members = town.ask(3, "GET", &format!("{room}members/"), Value::Null).await.body;
     let ids: Vec<u64> = members["results"]
         .as_array()
@@ -404,7 +404,7 @@ async fn an_organization_is_renamed_and_removed_by_its_owner_alone() {
     }
     town.ask(1, "POST", "/chat/chatrooms/", json!({"users": [2, 3]})).await;
 
-    // Rooms: all for the owner, one's own for a member, none for an outsider.
+    // Rooms: all for the owner, the shared ones for a member, none for an outsider.
     let listed = |answer: Answer| -> Vec<Value> {
         answer.body.as_array().expect("a list").iter().map(|room| room["id"].clone()).collect()
     };
@@ -414,7 +414,7 @@ async fn an_organization_is_renamed_and_removed_by_its_owner_alone() {
     assert_eq!(listed(town.ask(3, "GET", &rooms, Value::Null).await), newest_first[..1]);
     assert_eq!(town.ask(4, "GET", &rooms, Value::Null).await.status, 404);
 
-    // Renaming: by the owner, to a name that nobody has.
+    // Renaming: by the owner, to an unused name.
     for user in [2, 4] {
         assert_eq!(town.ask(user, "PATCH", &path, json!({"name": "Mine"})).await.status, 404);
         assert_eq!(town.ask(user, "DELETE", &path, Value::Null).await.status, 404);
@@ -484,7 +484,7 @@ async fn bounds_stop_what_goes_past_them() {
     }
 }
 
-/// Whatever a field holds, the answer is one of ours (defect 27).
+/// Whatever a field contains, the answer is a documented one (defect 27).
 #[tokio::test(flavor = "multi_thread")]
 async fn no_value_of_a_field_is_a_crash() {
     let town = Town::build(2, "").await;
@@ -565,7 +565,7 @@ async fn pages_show_every_message_once_both_ways() {
     for _ in 0..95 {
         all.push(town.say(id, 1, None).await);
     }
-    // A hole in the middle of a page, and one at a page's edge.
+    // A gap in the middle of a page, and one at a page's edge.
     for gone in [40usize, 65, 64] {
         let path = format!("/chat/messages/{}/?chat_room={room}", all.remove(gone));
         assert_eq!(town.ask(1, "DELETE", &path, Value::Null).await.status, 204);
@@ -596,7 +596,7 @@ async fn pages_show_every_message_once_both_ways() {
     }
     assert_eq!(seen, all);
     assert_eq!(pages.iter().map(|(ids, _)| ids.len()).collect::<Vec<_>>(), [30, 30, 30, 2]);
-    // And back, from the last page's link.
+    // And back, starting at the last page's link.
     let mut link = pages.last().and_then(|(_, previous)| previous.clone());
     for (expected, _) in pages.iter().rev().skip(1) {
         let (ids, next, previous) = page(&link.expect("a way back")).await;

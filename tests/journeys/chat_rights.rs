@@ -1,4 +1,4 @@
-//! Who may send which frame: every role over every frame, on open sockets.
+//! Permissions of frames: every role on every frame, on open sockets.
 
 use chelseru_domain::chat::{Access, Rights, RoomEdit, RoomId, RoomRequest, RoomStatus};
 use chelseru_domain::ids::UserId;
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::chat_socket::Chat;
 
-/// By user number: who they are to the room.
+/// Roles in the room, by user number.
 const ROLES: [(u64, &str); 6] =
     [(1, "owner"), (2, "admin"), (3, "member"), (4, "read only"), (5, "banned"), (6, "outsider")];
 
-/// What comes of a frame: `ok` or the code of an error. In the order of [`ROLES`].
+/// The outcome of a frame: `ok` or an error code. In the order of [`ROLES`].
 type Row = (&'static str, [&'static str; 6]);
 
 const OPEN: &[Row] = &[
@@ -53,7 +53,7 @@ impl World {
         let chat = Chat::start("[chat]\nframes_per_second_max = 1000\n", 7).await;
         let room = chat.group(1, 2..=5).await;
         chat.change(room, 1, RoomRequest::Add(UserId(7))).await;
-        // All of them say something while they may.
+        // Each of them posts while allowed.
         for user in [1, 2, 3, 4, 5] {
             chat.post(room, user, "own").await;
         }
@@ -63,11 +63,11 @@ impl World {
         World { chat, room }
     }
 
-    /// What comes of one frame of a user's open socket.
+    /// The outcome of one frame on a user's open socket.
     async fn outcome(&self, socket: &mut Socket, user: u64, name: &str) -> String {
         let seq = match name {
             "edit own" | "delete own" => user,
-            // The outsider's own is nobody's; a new one of user 7 for each.
+            // The outsider has no message of its own; each try gets a new one of user 7.
             _ => self.chat.post_if_open(self.room, 7).await,
         };
         let frame = match name {
@@ -84,7 +84,7 @@ impl World {
         let mut frame: Value = frame;
         (frame["room"], frame["ref"]) = (json!(self.room.0), json!(name));
         socket.send(&frame).await;
-        // What is neither stored nor answered is known by what comes behind it.
+        // A frame that is neither stored nor answered is checked by the frame behind it.
         let at_once = matches!(name, "signal" | "typing" | "delivered");
         if at_once {
             socket.send(&json!({"type": "ping", "ref": name})).await;
@@ -117,7 +117,7 @@ impl World {
 }
 
 impl Chat {
-    /// A message of a user, or the room's first when it takes none.
+    /// A message of a user, or the room's first when the room refuses messages.
     async fn post_if_open(&self, room: RoomId, user: u64) -> u64 {
         let facts = self.gateway.app.chat.check(room, UserId(user), chelseru_domain::chat::Action::Post);
         if facts.await.is_ok() { self.post(room, user, "another's").await } else { 1 }
@@ -128,7 +128,7 @@ impl Chat {
 async fn every_role_may_send_what_the_matrix_says() {
     let world = World::start().await;
     world.check(OPEN).await;
-    // The room's own socket is not opened for those who may not see it.
+    // A user who may not see the room cannot open its socket.
     for (user, role) in ROLES {
         let opened = world.chat.try_open(world.room, user, "").await;
         let status = opened.map_or_else(|refusal| refusal.status, |_| 101);
@@ -160,7 +160,7 @@ async fn a_change_of_rights_acts_on_open_sockets_at_once() {
     two.send(&json!({"message": "yes"})).await;
     assert_eq!(owner.json_of("chat_message").await["message"], "yes");
 
-    // Out of the room: closed for that cause, and nothing after it.
+    // Removed from the room: the socket closes with the matching code, and nothing follows.
     type Cause = (u64, u64, fn(UserId) -> RoomRequest, u16);
     let causes: [Cause; 3] = [
         (3, 1, RoomRequest::Remove, 4412),

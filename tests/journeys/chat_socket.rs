@@ -1,4 +1,4 @@
-//! Sockets of chat: what is new. What was recorded of the original is in `recorded_sockets`.
+//! Chat sockets: the new abilities. `recorded_sockets` replays the original's recordings.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use chelseru_tests::TestGateway;
 use chelseru_tests::socket::{Event, Refusal, Socket};
 use serde_json::{Value, json};
 
-/// A gateway with users and what they need for chat. `rest` may follow in the configuration.
+/// A gateway with users and the chat settings. `rest` is appended to the configuration.
 pub(crate) struct Chat {
     pub gateway: TestGateway,
     /// By number, from 1.
@@ -67,12 +67,12 @@ impl Chat {
         self.gateway.app.chat.post_and_wait(room, post).await.expect("posted").view.message.seq
     }
 
-    /// A room's socket as the original's clients open it.
+    /// A room's socket, opened as the original's clients do.
     pub(crate) async fn open(&self, room: RoomId, user: u64) -> Socket {
         self.try_open(room, user, "").await.unwrap_or_else(|refusal| panic!("{refusal:?}"))
     }
 
-    /// A room's socket with all events, `subscribed` taken.
+    /// A room's socket with all events, after `subscribed`.
     pub(crate) async fn open_extended(&self, room: RoomId, user: u64) -> Socket {
         let mut socket =
             self.try_open(room, user, "&events=1").await.unwrap_or_else(|refusal| panic!("{refusal:?}"));
@@ -139,7 +139,7 @@ async fn a_token_comes_by_header_subprotocol_query_or_first_frame() {
     let socket = Socket::open(&at, &[("Sec-WebSocket-Protocol", &offered)]).await.expect("open");
     assert_eq!(socket.protocol.as_deref(), Some("chelseru"));
 
-    // In the first frame, for a room and for all of them.
+    // The token in the first frame, for a room and for all rooms.
     for (path, first) in [(at.as_str(), "subscribed"), (chat.gateway.at("/ws/").as_str(), "hello")] {
         let mut socket = Socket::open(path, &[("Sec-WebSocket-Protocol", "chelseru")]).await.expect("open");
         socket.send(&json!({"type": "auth", "token": token, "ref": 7})).await;
@@ -153,7 +153,7 @@ async fn a_token_comes_by_header_subprotocol_query_or_first_frame() {
     let mut socket = Socket::open(&since, &[("Sec-WebSocket-Protocol", "chelseru")]).await.expect("open");
     socket.send(&json!({"type": "auth", "token": token})).await;
     assert_eq!(socket.json_of("chat_message").await["message"], "missed");
-    // Refused after it: an outsider, a bad token, something else than a token.
+    // Refused after it: an outsider, a bad token, and a frame without a token.
     for (frame, codes) in [
         (json!({"type": "auth", "token": chat.tokens[&3]}), (Some("room_missing"), 4403)),
         (json!({"type": "auth", "token": "garbage"}), (Some("token_not_valid"), 4401)),
@@ -164,12 +164,12 @@ async fn a_token_comes_by_header_subprotocol_query_or_first_frame() {
         let error = socket.json_of("error").await;
         assert_eq!((error["code"].as_str(), socket.closed().await), codes, "{frame}");
     }
-    // Pages of other sites may not; who is no browser may.
+    // Pages of other sites are refused; a client that is no browser is accepted.
     for (origin, status) in [("https://app.example", 101), ("https://evil.example", 403), ("null", 403)] {
         let opened = Socket::open(&format!("{at}?token={token}"), &[("Origin", origin)]).await;
         assert_eq!(opened.map_or_else(|refusal| refusal.status, |_| 101), status, "{origin}");
     }
-    // No handshake at all.
+    // Not a handshake.
     assert_eq!(chat.gateway.get(&format!("/chat/{}/", room.0), Some(token)).await.status, 426);
 }
 
@@ -209,7 +209,7 @@ async fn one_socket_serves_all_rooms_of_a_user() {
     };
     assert_eq!((unread(first), unread(second)), (json!(1), json!(0)));
 
-    // A room that is not subscribed: a count, not the message.
+    // An unsubscribed room: a count, not the message.
     chat.post(second, 3, "unseen").await;
     let count = socket.json_of("unread").await;
     assert_eq!((&count["room"], &count["unread"]), (&json!(second.0), &json!(1)));
@@ -234,12 +234,12 @@ async fn one_socket_serves_all_rooms_of_a_user() {
         (&ack["client_id"], &ack["id"], &ack["duplicate"]),
         (&json!("c-1"), &message["id"], &json!(false))
     );
-    // The same again: one message.
+    // A repeat is the same message.
     socket.send(&json!({"type": "publish", "room": first.0, "message": "hi", "client_id": "c-1"})).await;
     let again = socket.json_of("ack").await;
     assert_eq!((&again["id"], &again["duplicate"]), (&message["id"], &json!(true)));
 
-    // New rooms and lost ones.
+    // Added and removed rooms.
     let third = chat.group(2, [1, 3]).await;
     assert_eq!(socket.json_of("room_added").await["room"], third.0);
     chat.post(third, 2, "welcome").await;
@@ -278,7 +278,7 @@ async fn typing_presence_markers_edits_and_deletions_are_shown() {
     one.send(&json!({"type": "read", "id": posted["id"]})).await;
     let read = two.json_of("read").await;
     assert_eq!((&read["user"], &read["seq"]), (&json!(1), &json!(1)));
-    // Never back.
+    // The marker never moves back.
     one.send(&json!({"type": "read", "seq": 0})).await;
     let mut acks = [one.json_of("ack").await, one.json_of("ack").await];
     acks.sort_by_key(|ack| ack["seq"].as_u64());
@@ -299,7 +299,7 @@ async fn typing_presence_markers_edits_and_deletions_are_shown() {
     let offline = one.json_of("presence").await;
     assert_eq!((&offline["user"]["id"], &offline["online"]), (&json!(2), &json!(false)));
 
-    // A client of the original's got the message and nothing else.
+    // A client of the original got the message and nothing else.
     assert_eq!(three.json().await["message"], "frist");
     assert!(three.is_quiet(Duration::from_millis(50)).await);
 }
@@ -404,7 +404,7 @@ async fn a_closing_room_and_a_stopping_gateway_close_sockets() {
     assert_eq!(all.json_of("error").await["code"], "room_closed");
     let stopping = tokio::spawn(chat.gateway.stop());
     assert_eq!(all.closed().await, 1001);
-    // The gateway waits a while for clients that do not answer a close.
+    // The gateway waits briefly for clients that do not answer a close.
     drop((one, two, all));
     drop(stopping.await.expect("stopped"));
 }
@@ -424,7 +424,7 @@ async fn requests_and_sockets_share_messages_ids_and_bounds() {
     assert_eq!(answer.status, 201, "{answer:?}");
     let message = socket.json_of("chat_message").await;
     assert_eq!((&message["message"], &message["id"]), (&json!("by request"), &answer.body["id"]));
-    // The same id by socket, and one of a socket by request.
+    // An id used by socket, and one of a socket used by request.
     all.send(&json!({"type": "publish", "room": room.0, "message": "by request", "client_id": "r-1"})).await;
     let ack = all.json_of("ack").await;
     assert_eq!((&ack["id"], &ack["duplicate"]), (&answer.body["id"], &json!(true)));
@@ -435,7 +435,7 @@ async fn requests_and_sockets_share_messages_ids_and_bounds() {
     assert_eq!(socket.json_of("chat_message").await["message"], "by socket");
     assert_eq!(chat.gateway.app.store.chat_last_seq(room).await.expect("readable"), 2);
 
-    // An edit of the configuration acts on what comes next.
+    // An edit of the configuration applies to later frames.
     chat.gateway.edit_config("[chat]\ntext_chars_max = 5\norigins = [\"https://app.example\"]\n");
     chat.gateway.wait_for("the new bounds", |status| status["config"]["generation"] == 2).await;
     all.send(&json!({"type": "publish", "room": room.0, "message": "123456"})).await;

@@ -1,4 +1,4 @@
-//! The command line as an operator meets it: what it prints and how it exits.
+//! The command line as an operator sees it: output and exit status.
 
 use std::path::Path;
 use std::process::Output;
@@ -13,7 +13,7 @@ fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 #[test]
 fn check_exits_0_and_lists_what_would_serve() {
-    // Few enough connections for any machine's limit of open files, which would be warned of.
+    // Few connections, so no machine's limit of open files causes a warning.
     let dir = folder("[server]\nconnections_max = 100\n[chat]\nsockets_max = 100\n");
     let (code, stdout, stderr) = run(dir.path(), &["check"]);
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");

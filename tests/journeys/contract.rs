@@ -1,8 +1,8 @@
-//! Replays what the original was asked and compares what this gateway answers: status, shape of the body, and
-//! the texts that clients read.
+//! Replays the original's recorded requests and compares this gateway's answers: status, shape of the body, and the
+//! texts that clients read.
 //!
-//! Here are login, sessions and messages; payments, chat and sockets have modules of their own, and what they share
-//! is in [`recorded`](crate::recorded). A recorded request is sent as it was, with placeholders (`<otp>`, `<jwt>`)
+//! This file covers login, sessions and messages. Payments, chat and sockets have their own modules; shared parts are
+//! in [`recorded`](crate::recorded). A recorded request is sent unchanged, with its placeholders (`<otp>`, `<jwt>`)
 //! filled in.
 
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ("otp_send.client_chooses_template", 200, "9: the client chose the template; the configuration does"),
 ];
 
-/// Recorded groups that are replayed by a test of their own, or not at all, and why.
+/// Recorded groups that another test replays, or none, and why.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("passwd method", "replayed in `with_passwords_only_the_code_routes_are_switched_off`"),
     ("README-literal (no REST_FRAMEWORK setting)", "settings of the original's framework; defect 3"),
@@ -102,7 +102,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kavenegar without OTP template", "replayed in `without_a_template_the_text_is_sent`"),
 ];
 
-/// The cases of this area, by the configuration they were recorded with.
+/// The cases of this area, by the configuration of their recording.
 fn cases() -> BTreeMap<String, Vec<Case>> {
     let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
     for case in recorded::cases(&AREA) {
@@ -138,7 +138,7 @@ base_url = "http://SIMULATOR"
 request_timeout_ms = 1500
 "#;
 
-/// A gateway behind a simulator, and what a replay has to remember.
+/// A gateway behind a simulator, and the state of a replay.
 struct Replay {
     simulator: Simulator,
     gateway: TestGateway,
@@ -179,7 +179,7 @@ impl Replay {
         let mut recorded = case.request.clone();
         recorded["body"] = self.filled(&recorded["body"]);
         let request = recorded::request(&self.gateway, &recorded, token);
-        // Defect 8: the original sent for anybody; here a key is needed.
+        // Defect 8: the original sent for anybody; here a key is required.
         Answer::of(match recorded["path"].as_str() {
             Some("/drfchelseru/message/send/") => {
                 request.header("authorization", format!("Api-Key {}", self.api_key))
@@ -213,15 +213,15 @@ fn fold_digits(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// What differs between a recorded response and an answer; `None` when a client sees the same.
+/// The difference between a recorded response and an answer; `None` when a client sees the same.
 fn difference(recorded: &Value, answer: &Answer) -> Option<String> {
     let body = &recorded["body"];
     recorded::head_difference(recorded, answer)
         .or_else(|| if body.is_null() { None } else { shape_difference("body", body, &answer.body) })
 }
 
-/// Keys every error of ours adds (and `details`, which the original has in one of two like cases), and keys that
-/// the original has only sometimes.
+/// Keys that every error of ours adds (and `details`, which the original has in one of two similar cases), and keys
+/// that the original has only sometimes.
 const ADDED: [&str; 7] = ["code", "request_id", "details", "id", "status", "provider", "tried"];
 const OPTIONAL: [&str; 3] = ["errorcode", "errortext", "message"];
 
@@ -252,7 +252,7 @@ fn shape_difference(at: &str, recorded: &Value, ours: &Value) -> Option<String> 
             Err(found) => Some(found),
         },
         (Value::String(recorded), Value::String(ours)) => {
-            // Texts with placeholders, of parsers and of field rules may be worded differently.
+            // Texts with placeholders, and those of parsers and field rules, may be worded differently.
             let fixed = (at.ends_with(".detail") || at.ends_with(".details") || at.ends_with(".message"))
                 && !recorded.contains('<')
                 && !recorded.starts_with("JSON parse error");
@@ -281,16 +281,16 @@ async fn recorded_requests_are_answered_as_the_original_did() {
     verdict.end(60);
 }
 
-/// What happened before a recorded request.
+/// Sets up the state before a recorded request.
 async fn prepare(replay: &mut Replay, case: &Case) {
     let number = case.request["body"]["mobile_number"].as_str().map(fold_digits);
     match case.name.as_str() {
         "authenticate.expired" => replay.clock.advance(Duration::from_secs(241)),
-        // The recording logs in numbers whose codes it asked for off the record.
+        // The recording logs in numbers whose codes were requested off the record.
         name if name.starts_with("authenticate.group_") || name == "authenticate.persian_digits_ok" => {
             let number = number.expect("a number");
             let sent = replay.gateway.post("/otp/send/", json!({"mobile_number": number})).await;
-            // A code that the recording asked for earlier may still be pending.
+            // A code requested earlier in the recording may still be pending.
             assert!([200, 409].contains(&sent.status), "{name}: {sent:?}");
         }
         "authenticate.after_200_wrong_codes_ok" => {
@@ -303,12 +303,12 @@ async fn prepare(replay: &mut Replay, case: &Case) {
             let known = replay.gateway.app.store.user_set_active(UserId(1), false).await.expect("stored");
             assert!(known);
         }
-        // The recording goes on with a user who is active; being inactive ended the sessions.
+        // The recording continues with an active user; being inactive ended the sessions.
         "sessions.ok_empty_even_after_many_calls" => {
             replay.gateway.app.store.user_set_active(UserId(1), true).await.expect("stored");
             log_in(replay).await;
         }
-        // The access token of the recording's login lives five minutes; the clock was moved past it.
+        // The recording's access token lives five minutes, and the clock was moved past it.
         "sessions.no_credentials" => log_in(replay).await,
         _ => {}
     }
@@ -325,13 +325,13 @@ async fn log_in(replay: &mut Replay) {
     (replay.access, replay.refresh) = (Some(login.access), Some(login.refresh));
 }
 
-/// The `<jwt>` that a recorded request was sent with.
+/// The `<jwt>` of a recorded request.
 async fn token_for(replay: &Replay, case: &str) -> Option<String> {
     let access = replay.access.clone()?;
     Some(match case {
         "sessions.refresh_token_used" => replay.refresh.clone()?,
         "sessions.bad_signature" => {
-            // Another first character of the signature is another signature.
+            // A changed first character makes a different signature.
             let (rest, signature) = access.rsplit_once('.')?;
             let first = if signature.starts_with('A') { 'B' } else { 'A' };
             format!("{rest}.{first}{}", &signature[1..])
@@ -349,7 +349,7 @@ async fn token_for(replay: &Replay, case: &str) -> Option<String> {
     })
 }
 
-/// A token with other claims under the gateway's own key.
+/// A token with changed claims, signed with the gateway's own key.
 fn resign(replay: &Replay, token: &str, change: impl FnOnce(&mut Value)) -> String {
     use chelseru_domain::secret::{KeyUse, MasterKey};
 
@@ -385,7 +385,7 @@ fn provider_fault(case: &str) -> Option<Fault> {
         "otp_send.provider_empty_object" => answer("{}"),
         "otp_send.provider_connection_dropped" => Fault::new("kavenegar", FaultKind::CutBefore),
         "otp_send.provider_slow_20s" => Fault::delay("kavenegar", 20_000),
-        // Twice, because a text is asked for again with the same id.
+        // Twice, because a text is retried with the same id.
         "message_send.provider_411" => Fault::code("kavenegar", 411),
         "message_send.provider_html_gives_200" => Fault::new("kavenegar", FaultKind::Html).times(2),
         "message_send.provider_dropped" => Fault::new("kavenegar", FaultKind::CutBefore).times(2),
@@ -393,7 +393,7 @@ fn provider_fault(case: &str) -> Option<Fault> {
     })
 }
 
-/// The provider's behaviour in each recorded case of the groups of the two other providers.
+/// The provider's behaviour in each recorded case of the other two providers.
 fn other_providers_fault(case: &str) -> Option<Fault> {
     let body = |provider: &str, code: u16, body: &str| {
         Fault::new(provider, FaultKind::Status { code, body: Some(body.to_owned()) })
@@ -438,7 +438,7 @@ async fn the_other_providers_are_answered_as_the_original_did() {
                 replay.simulator.fault(fault.times(1)).expect("a fault");
             }
             if case.name == "message_send.meli_unreachable" {
-                // Nobody listens there: the provider is not reached at all.
+                // Nothing listens there, so the provider is unreachable.
                 let gone = std::net::TcpListener::bind("127.0.0.1:0")
                     .expect("a port")
                     .local_addr()
@@ -464,7 +464,7 @@ async fn a_providers_failures_are_answered_as_the_original_did() {
     let mut verdict = Verdict::new(DIFFERENCES);
     for case in &cases {
         replay.simulator.faults_clear();
-        // A number is free again; the recording started from an empty table each time.
+        // The number is free again; each recording started from an empty table.
         replay.clock.advance(Duration::from_secs(241));
         if let Some(fault) = provider_fault(&case.name) {
             let times = fault.times.unwrap_or(1);
@@ -490,7 +490,7 @@ async fn without_a_template_the_text_is_sent() {
         }
     }
     verdict.end(1);
-    // Defect 9: neither the template nor the extra tokens of the client reach the provider.
+    // Defect 9: neither the client's template nor its extra tokens reach the provider.
     let messages = replay.simulator.messages();
     assert_eq!(messages.len(), cases.len());
     for message in messages {
@@ -525,7 +525,7 @@ fn every_recorded_group_is_replayed_or_named() {
 async fn requests_recorded_on_another_database_are_answered() {
     let cases = cases().remove("postgres").expect("recorded");
     let replay = Replay::start(CONFIG).await;
-    // What the original crashed on is an error of the client's here.
+    // Input that crashed the original is a client error here.
     let expected = BTreeMap::from([
         ("pg.authenticate.code_too_long", 401),
         ("pg.authenticate.nul_byte", 401),

@@ -1,4 +1,4 @@
-//! Killed at once, again and again: what was answered is there afterwards, and no code works twice.
+//! Killed repeatedly: answered changes survive, and no code works twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +10,10 @@ use tokio::task::JoinHandle;
 
 /// Rounds of load and `kill -9`.
 const ROUNDS: u32 = 50;
-/// People logging in at the same time.
+/// Concurrent clients.
 const CLIENTS: u32 = 8;
 
-/// A login that was answered: its number, its code and its access token.
+/// An answered login: its number, code and access token.
 struct Answered {
     number: String,
     code: String,
@@ -47,7 +47,7 @@ async fn log_in_until_killed(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answered_logins_survive_kill_9_and_no_code_works_twice() {
-    // Tokens live long enough for the last look at the first login.
+    // Tokens stay valid until the final check of the first login.
     let dir = folder("[auth]\naccess_token_seconds = 86400\n[log]\nlevel = \"error\"\n");
     let client = chelseru_tests::client();
     let mut answered: Vec<Answered> = Vec::new();
@@ -59,7 +59,7 @@ async fn answered_logins_survive_kill_9_and_no_code_works_twice() {
             tokio::spawn(log_in_until_killed(client.clone(), urls, (round, who), count.clone()))
         };
         let clients: Vec<_> = (0..CLIENTS).map(log_in).collect();
-        // Killed at another moment each round, always under load.
+        // Killed at a different moment each round, always under load.
         while count.load(Ordering::Relaxed) <= round % CLIENTS && !clients.iter().all(JoinHandle::is_finished)
         {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! Payments at Zarinpal and PayPing, as the simulator plays them, with everything that goes wrong on the way.
+//! Payments at simulated Zarinpal and PayPing, with every failure on the way.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ base_url = "http://SIMULATOR"
 request_timeout_ms = 1500
 "#;
 
-/// A shop with a gateway that is played.
+/// A shop with a simulated gateway.
 pub(crate) struct Street {
     pub(crate) shop: Shop,
     pub(crate) simulator: Simulator,
@@ -67,7 +67,7 @@ impl Street {
         self.shop.create(json!({"amount": toman, "order_id": format!("o-{toman}")})).await
     }
 
-    /// The configuration with PayPing alone.
+    /// The configuration with PayPing only.
     fn without_zarinpal(&self) -> String {
         let start = self.config.find("[provider.ZARINPAL_COM]").expect("there");
         let end = self.config.find("[provider.PAYPING_IR]").expect("there");
@@ -80,7 +80,7 @@ impl Street {
         self.shop.gateway.get(&path, None).await
     }
 
-    /// PayPing's form, as its browsers post it.
+    /// PayPing's form, as browsers post it.
     async fn payping_back(&self, details: &Value) -> Answer {
         let sessions = self.simulator.sessions();
         let session = sessions.iter().find(|session| session.reference == authority(details)).expect("known");
@@ -131,7 +131,7 @@ async fn zarinpal_is_paid_and_the_wallet_charged() {
     let body = &paid.body["details"];
     assert_eq!((&body["status_code"], &body["card_pan"]), (&json!(100), &json!("502229******5995")));
     assert!(body["ref_id"].is_u64(), "{paid:?}");
-    // The client asks again, and gets the answer of then: the gateway is not asked again.
+    // A repeated request gets the first answer, without asking the gateway.
     assert_eq!(street.zarinpal_back(&details, "OK").await.body, paid.body);
     assert_eq!(street.shop.balance().await, 5000);
     let amounts: Vec<_> = street
@@ -194,7 +194,7 @@ async fn silence_after_paying_is_pending_and_settles_once() {
     }
 }
 
-/// The browser brings the callback twice at the same moment, as a query and as a form.
+/// The browser brings the callback twice at once, as a query and as a form.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doubled_callback_credits_once_and_is_answered_alike() {
     for gateway in ["ZARINPAL_COM", "PAYPING_IR"] {
@@ -213,24 +213,24 @@ async fn a_doubled_callback_credits_once_and_is_answered_alike() {
     }
 }
 
-/// The callback is lost and the gateway out of reach, until its rule has returned the money by itself.
+/// The callback is lost and the gateway unreachable until it has returned the money by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn money_that_a_gateway_returned_is_marked_and_never_credited() {
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     for (gateway, provider) in [("ZARINPAL_COM", "zarinpal"), ("PAYPING_IR", "payping")] {
-        // The gateway is back before the rule's time is over, and says that nothing is paid.
+        // The gateway is reachable before its time limit, and reports that nothing is paid.
         let street = Street::open(gateway).await;
         let details = street.create(5000).await;
         street.simulator.pay(authority(&details));
         assert!(street.simulator.give_back(authority(&details)));
         street.clock.advance(hours(1));
-        // PayPing says by itself that it is over; at Zarinpal nobody can pay any more.
+        // PayPing itself reports the end; at Zarinpal nobody can pay any more.
         let end = if provider == "payping" { "failed" } else { "expired" };
         street.shop.wait_for_state(&details, end).await;
         assert_eq!(street.shop.balance().await, 0, "{gateway}");
         assert!(!street.simulator.pay(authority(&details)), "it was paid before");
 
-        // Nothing ever listens there again: no question arrives, so none can have confirmed it.
+        // Nothing ever listens there again, so no question can have confirmed the payment.
         let details = street.create(6000).await;
         street.simulator.pay(authority(&details));
         let Street { mut shop, simulator, clock, .. } = street;
@@ -279,7 +279,7 @@ async fn paypings_real_callback_is_understood_and_its_answer_compared() {
     let paid = street.payping_back(&details).await;
     assert_eq!(is_pay(&paid), 1, "{paid:?}");
     assert_eq!(street.payping_back(&details).await.body, paid.body);
-    // As the README has it: JSON, flat.
+    // As in the README: JSON, flat.
     let other = street.create(6000).await;
     street.simulator.pay(authority(&other));
     let receipt = street.simulator.sessions()[1].receipt.to_string();
@@ -316,8 +316,7 @@ async fn an_answer_about_another_amount_or_receipt_is_not_credited() {
     street.shop.check_ledger().await;
 }
 
-/// Questions, invented requests and a NOK before the payer has paid: a callback is a hint, and "not paid yet" is no
-/// end.
+/// Questions, invented requests and a NOK before payment: a callback is a hint, and "not paid yet" is no end.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_before_the_payer_paid_ends_nothing() {
     for gateway in ["ZARINPAL_COM", "PAYPING_IR"] {
@@ -353,14 +352,14 @@ async fn what_comes_before_the_payer_paid_ends_nothing() {
     }
 }
 
-/// A receipt that somebody invented comes first, and the true callback never.
+/// An invented receipt arrives first, and the true callback never does.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invented_receipt_does_not_hide_the_true_one() {
     let street = Street::open("PAYPING_IR").await;
     let (details, other) = (street.create(5000).await, street.create(6000).await);
     street.simulator.pay(authority(&other));
     street.simulator.pay(authority(&details));
-    // Not any number: the receipt of somebody else's payment.
+    // Not an invented number, but the receipt of another payment.
     let receipt = street.simulator.sessions()[1].receipt.to_string();
     let body = json!({"paymentCode": authority(&details), "paymentRefId": receipt});
     assert_eq!(is_pay(&street.shop.gateway.post("/payment/verify/", body).await), 1, "the bank knows better");
@@ -368,7 +367,7 @@ async fn an_invented_receipt_does_not_hide_the_true_one() {
     assert_eq!(street.shop.balance().await, 11_000);
 }
 
-/// A wrong key is refused; the right one is in the address that the gateway was given.
+/// A wrong key is refused; the right one is in the gateway's callback address.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_callback_address_has_an_unguessable_part() {
     let street = Street::open("ZARINPAL_COM").await;
@@ -386,7 +385,7 @@ async fn the_callback_address_has_an_unguessable_part() {
     assert_eq!(is_pay(&street.shop.gateway.get(&path(key), None).await), 1);
 }
 
-/// The bank called it cancelled, and the payer tried once more in the same session.
+/// The bank reported a cancellation, and the payer retried in the same session.
 #[tokio::test(flavor = "multi_thread")]
 async fn money_that_a_gateway_takes_after_the_end_is_credited_from_its_list() {
     let street = Street::open("ZARINPAL_COM").await;
@@ -395,7 +394,7 @@ async fn money_that_a_gateway_takes_after_the_end_is_credited_from_its_list() {
     street.zarinpal_back(&details, "NOK").await;
     assert_eq!(street.shop.state(&details).await, "cancelled");
     assert!(street.simulator.pay_again(authority(&details)));
-    // Nothing is open any more, and no browser comes back.
+    // Nothing is open any more, and no browser returns.
     street.clock.advance(Duration::from_secs(301));
     street.shop.wait_for_state(&details, "paid").await;
     let payment = street.shop.get(&format!("/payment/{}/", details["id"])).await;
@@ -448,7 +447,7 @@ async fn payping_still_working_on_it_is_pending() {
     assert_eq!(street.shop.balance().await, 5000);
 }
 
-/// Defects 20 and 21: a gateway that fails is no success and no crash.
+/// Defects 20 and 21: a failing gateway is neither a success nor a crash.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_does_not_take_it_is_a_502() {
     for (gateway, provider) in [("ZARINPAL_COM", "zarinpal"), ("PAYPING_IR", "payping")] {
@@ -477,7 +476,7 @@ async fn a_gateway_that_does_not_take_it_is_a_502() {
                 "{refused:?}"
             );
         }
-        // None of them is in the way of the next.
+        // None of them blocks the next payment.
         street.shop.create(json!({"amount": 5000, "order_id": "o"})).await;
     }
 }
@@ -510,7 +509,7 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     street.shop.gateway.edit_config(&without);
     let wanted = "provider.ZARINPAL_COM: cannot be removed while it has 2 open payments";
     street.shop.gateway.wait_for("the refusal", |status| refused(status, wanted)).await;
-    // Nor may its name become another gateway's.
+    // Its name may not be given to another gateway, either.
     let changed =
         street.config.replace("[provider.ZARINPAL_COM]\n", "[provider.ZARINPAL_COM]\nplugin = \"payping\"\n");
     let changed = changed.replace("merchant_id", "api_key");
@@ -519,7 +518,7 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     street.shop.gateway.wait_for("the refusal", |status| refused(status, wanted)).await;
     street.simulator.pay(authority(&details));
     assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1, "it still serves");
-    // When the last one has ended, it can go.
+    // After the last one has ended, the gateway can be removed.
     for session in street.simulator.sessions() {
         street.simulator.cancel(&session.reference);
     }
@@ -533,7 +532,7 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     street.shop.gateway.wait_for("the removal", |status| status["payment"]["gateway"] == "PAYPING_IR").await;
 }
 
-/// A plugin's file that goes, becomes something else or is written by half leaves the old one serving what is open.
+/// When a plugin's file is removed, replaced or half-written, the loaded plugin keeps serving its open payments.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payments_served() {
     type Harm = fn(&Path);
@@ -555,7 +554,7 @@ async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payme
         harm(&street.shop.gateway.dir.path().join("data/plugins/zarinpal.wasm"));
         let refused = |status: &Value| status["providers"].to_string().contains("\"state\":\"serving-old\"");
         street.shop.gateway.wait_for(what, refused).await;
-        // What hangs on it is where operators look.
+        // Operators see the payments that depend on it.
         let status = street.shop.gateway.status().await;
         assert_eq!(status["payment"]["open"], json!({"ZARINPAL_COM": 1}), "{what}");
         let metrics = street.shop.gateway.get("/metrics/", None).await.text;
@@ -580,7 +579,7 @@ async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payme
     }
 }
 
-/// The staff has a payment given back: the gateway is asked, and asked again when its answer is lost.
+/// A staff user reverses a payment: the gateway is asked, and asked again when its answer is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_is_given_back_by_asking_its_gateway() {
     let street = Street::open("ZARINPAL_COM").await;
@@ -612,14 +611,14 @@ async fn a_payment_is_given_back_by_asking_its_gateway() {
     assert_eq!(seen(&first).await["state"], "refunded");
     assert_eq!(reverse(&first, json!({})).await.status, 409, "once");
 
-    // Done, and nobody hears of it: the wallet has it no more, and the reconciler learns the rest.
+    // Done, but the answer is lost: the wallet is debited, and the reconciler learns the rest.
     let second = pay().await;
     let lost = Fault::new("zarinpal", FaultKind::CutAfter).method("reverse").times(1);
     street.simulator.fault(lost).expect("a fault");
     let open = reverse(&second, json!({})).await;
     assert_eq!((open.status, shop.balance().await), (201, json!(0)), "{open:?}");
     assert_eq!(open.body["payment"]["reversal"]["state"], "open", "{open:?}");
-    // Its gateway cannot go meanwhile.
+    // Its gateway cannot be removed meanwhile.
     shop.gateway.edit_config(&street.without_zarinpal());
     let refused = |status: &Value| status["config"]["last_error"].to_string().contains("1 pending reversals");
     shop.gateway.wait_for("the refusal", refused).await;
@@ -633,7 +632,7 @@ async fn a_payment_is_given_back_by_asking_its_gateway() {
         |call: &str| street.simulator.requests().iter().filter(|request| request.call == call).count();
     assert_eq!((asked("reverse"), asked("inquiry")), (3, 1), "the second time it asks what became of it");
 
-    // A refusal is told, and the payer is owed the money.
+    // A refusal is reported, and the payer is owed the money.
     let third = pay().await;
     street.simulator.fault(Fault::code("zarinpal", -60).method("reverse").times(1)).expect("a fault");
     let no = reverse(&third, json!({})).await;
@@ -641,7 +640,7 @@ async fn a_payment_is_given_back_by_asking_its_gateway() {
     assert_eq!((no.status, &reversal["state"], &reversal["reason"]), (201, &json!("refused"), &json!("-60")));
     assert_eq!((at_bank(&third), shop.balance().await), (Paid::Verified, json!(0)));
 
-    // Too late, and a gateway that cannot, are said before anything is booked.
+    // A late reversal, and a gateway that cannot reverse, are refused before anything is booked.
     let fourth = pay().await;
     street.clock.advance(Duration::from_secs(30 * 60));
     let late = reverse(&fourth, json!({})).await;
@@ -650,7 +649,7 @@ async fn a_payment_is_given_back_by_asking_its_gateway() {
     shop.check_ledger().await;
 }
 
-/// PayPing gives back what was made for that, which is a setting.
+/// PayPing reverses payments that were created with its setting.
 #[tokio::test(flavor = "multi_thread")]
 async fn payping_gives_back_when_it_was_agreed_on() {
     for (setting, status, state) in [("false", 400, "paid"), ("true", 201, "refunded")] {
@@ -671,7 +670,7 @@ async fn payping_gives_back_when_it_was_agreed_on() {
         assert_eq!(answer.status, status, "reversible = {setting}: {answer:?}");
         assert_eq!(street.shop.state(&details).await, state);
         if status == 201 {
-            // The answer was lost; it is learnt by asking again.
+            // The answer was lost; asking again reveals it.
             assert_eq!(answer.body["payment"]["reversal"]["state"], "open", "{answer:?}");
             street.clock.advance(Duration::from_secs(60));
             let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
@@ -684,7 +683,7 @@ async fn payping_gives_back_when_it_was_agreed_on() {
     }
 }
 
-/// A closed browser stops nothing.
+/// Closing the browser stops nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_does_not_stop_the_settling() {
     let street = Street::open("ZARINPAL_COM").await;

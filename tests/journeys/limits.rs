@@ -1,4 +1,4 @@
-//! Every bound of the listener, driven to its stop over a real socket.
+//! Every limit of the listener, reached over a real socket.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ async fn connect(gateway: &TestGateway) -> TcpStream {
     TcpStream::connect(address).await.expect("connected")
 }
 
-/// What the gateway answers until it closes the connection.
+/// The gateway's reply until it closes the connection.
 async fn exchange(gateway: &TestGateway, request: &str) -> String {
     let mut stream = connect(gateway).await;
     stream.write_all(request.as_bytes()).await.expect("written");
@@ -30,7 +30,7 @@ async fn exchange(gateway: &TestGateway, request: &str) -> String {
 
 async fn read_to_end(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is an end as well.
+    // A reset after the reply is an end, too.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends in time");
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -139,7 +139,7 @@ async fn routes_of_operators_are_on_their_listener_and_clients_routes_are_not() 
             assert_eq!(Answer::of(request).await.status, 404, "{path}");
         }
         assert_eq!(gateway.get(path, None).await.status, 200, "{path}");
-        // Who a request says it is from decides nothing there either.
+        // A forwarded address changes nothing there, either.
         let forwarded = gateway.client.get(gateway.at(path)).header("x-forwarded-for", "203.0.113.7");
         assert_eq!(Answer::of(forwarded).await.status, 200, "{path}");
         let named = gateway.client.get(gateway.at(path)).header("host", "gateway.example");
@@ -151,7 +151,7 @@ async fn routes_of_operators_are_on_their_listener_and_clients_routes_are_not() 
     }
 }
 
-/// Every command and every route of operators works over a socket in the file system, which is its owner's.
+/// Every command and operator route works over a unix socket, which only its owner can open.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_are_served_on_a_unix_socket() {
@@ -178,7 +178,7 @@ async fn operators_are_served_on_a_unix_socket() {
     let users = run(&["user", "list"]).await.expect("no panic");
     assert!(users.status.success(), "{users:?}");
 
-    // The file goes with the gateway; one that was left behind by a crash is replaced.
+    // The socket file is removed with the gateway; one left by a crash is replaced.
     let dir = gateway.stop().await;
     assert!(!socket_in(&dir).exists());
     drop(std::os::unix::net::UnixListener::bind(socket_in(&dir)).expect("left behind"));
@@ -191,7 +191,7 @@ fn socket_in(dir: &tempfile::TempDir) -> std::path::PathBuf {
     dir.path().join("data/operator.sock")
 }
 
-/// `ready/` says so while clients finish; `live/` goes on saying yes.
+/// `ready/` answers 503 while clients finish; `live/` keeps answering 200.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_gateway_is_live_and_not_ready() {
     let gateway = TestGateway::start("").await;
@@ -202,7 +202,7 @@ async fn a_stopping_gateway_is_live_and_not_ready() {
     stream.read_exact(&mut interim).await.expect("asked for the body");
     let (ready, live) = (gateway.at("/ready/"), gateway.at("/live/"));
     let client = gateway.client.clone();
-    // The body comes piece by piece, so the request is in flight until it is whole.
+    // The body arrives in pieces, so the request is in flight until it is complete.
     let feeding = tokio::spawn(async move {
         let mut body = b"{\"mobile_number\": \"09120000001\"}".chunks(1);
         loop {
@@ -229,7 +229,7 @@ async fn a_stopping_gateway_answers_what_is_in_flight() {
     let mut stream = connect(&gateway).await;
     let head = "content-type: application/json\r\ncontent-length: 31\r\nexpect: 100-continue\r\n";
     stream.write_all(send_otp(head, "").as_bytes()).await.expect("written");
-    // The gateway asks for the body, so it has the head.
+    // The gateway asks for the body, so it has received the head.
     let mut interim = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
     stream.read_exact(&mut interim).await.expect("an interim answer");
     assert!(interim.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&interim));

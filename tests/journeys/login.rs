@@ -1,4 +1,4 @@
-//! A phone number logs in: through the sandbox, through Kavenegar, alone and in a crowd.
+//! Login with a phone number: through the sandbox, through Kavenegar, alone and under load.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ async fn five_wrong_guesses_burn_a_code() {
     }
 }
 
-/// Every limit of a code at both ends of what may be configured, driven to its stop.
+/// Every limit of a code, reached at both ends of its configurable range.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limits_of_codes_hold_in_every_configuration() {
     for (length, minutes, attempts, gap) in [(4, 1, 1, 1), (10, 10, 10, 0), (6, 3, 2, 180)] {
@@ -112,7 +112,7 @@ async fn the_limits_of_codes_hold_in_every_configuration() {
         let verify = async |number: &str, code: &str| {
             gateway.post("/authenticate/", json!({"mobile_number": number, "code": code})).await.status
         };
-        // Attempts: the last one may be right, and one wrong guess more leaves none.
+        // Attempts: the last one may be right, and one more wrong guess burns the code.
         for (number, wrong, status) in [("09120000060", attempts - 1, 200), ("09120000061", attempts, 401)] {
             assert_eq!(send(number).await.status, 200);
             let code = gateway.sandbox_code(number).await;
@@ -122,9 +122,9 @@ async fn the_limits_of_codes_hold_in_every_configuration() {
             }
             assert_eq!(verify(number, &code).await, status, "{wrong} of {attempts} guesses were wrong");
         }
-        // A code that is burned holds up no other.
+        // A burned code does not block another one.
         assert_eq!(send("09120000061").await.status, 200);
-        // Lifetime: good to its last second, dead from then on.
+        // Lifetime: valid until its last second, refused from then on.
         let lifetime = Duration::from_secs(minutes * 60);
         for (number, age, status) in
             [("09120000062", lifetime - Duration::from_secs(1), 200), ("09120000063", lifetime, 401)]
@@ -134,7 +134,7 @@ async fn the_limits_of_codes_hold_in_every_configuration() {
             clock.advance(age);
             assert_eq!(verify(number, &code).await, status, "{age:?} of {lifetime:?}");
         }
-        // The gap: another code when it is over, not before; 0 is until the code expires.
+        // The gap: another code is sent after it, not before; 0 means until the code expires.
         let gap = if gap == 0 { lifetime } else { Duration::from_secs(gap) };
         let number = "09120000064";
         assert_eq!(send(number).await.status, 200);
@@ -182,7 +182,7 @@ async fn codes_differ_and_may_begin_with_a_zero() {
         assert_eq!(code.len(), 4);
         codes.insert(code);
     }
-    // 120 draws from 10,000: fewer than 100 different ones has a chance below 10^-15, none with a leading zero
+    // 120 draws from 10,000: fewer than 100 distinct ones has a probability below 10^-15, none with a leading zero
     // below 10^-5.
     assert!(codes.len() > 100);
     assert!(codes.iter().any(|code| code.starts_with('0')));
@@ -201,7 +201,7 @@ async fn a_code_sent_as_a_number_keeps_the_zeros_it_begins_with() {
             return;
         }
     }
-    // One code in ten begins with a zero: this has a chance below 10^-22.
+    // One code in ten begins with a zero, so this has a probability below 10^-22.
     panic!("no code of 500 began with a zero");
 }
 
@@ -226,7 +226,7 @@ async fn a_number_logs_in_through_kavenegar() {
     assert_eq!((messages.len(), messages[0].number.as_str()), (1, number));
     let code = code_in(messages[0].text.as_deref().expect("a text"));
     gateway.post("/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
-    // The sandbox's route exists only while a sandbox provider is selected.
+    // The sandbox route exists only while a sandbox provider is selected.
     assert_eq!(gateway.get("/sandbox/inbox/", None).await.status, 404);
 }
 
@@ -240,8 +240,8 @@ async fn a_refused_message_frees_the_number_and_an_unknown_outcome_keeps_the_cod
     let refused = gateway.post("/otp/send/", body.clone()).await;
     assert_eq!((refused.status, &refused.body["code"]), (502, &json!("sms_refused")), "{refused:?}");
 
-    // Accepted, then the connection is cut, also when asked again with the same id: nobody knows, so nothing is
-    // sent a second time by itself.
+    // Accepted, then the connection breaks, also when asked again with the same id: the outcome is unknown, so
+    // nothing is sent again.
     simulator.fault(Fault::new("kavenegar", FaultKind::CutAfter).times(2)).expect("a fault");
     let unknown = gateway.post("/otp/send/", body.clone()).await;
     assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
@@ -263,7 +263,7 @@ async fn the_next_provider_takes_over_when_the_first_has_no_credit() {
     let gateway = TestGateway::start(&config).await;
     simulator.fault(Fault::code("kavenegar", 418)).expect("a fault");
     gateway.login("09120000012").await;
-    // A wrong number is wrong everywhere: it is not tried elsewhere.
+    // An invalid number is invalid everywhere, so no other provider is tried.
     simulator.faults_clear();
     simulator.fault(Fault::code("kavenegar", 411)).expect("a fault");
     let refused = gateway.post("/otp/send/", json!({"mobile_number": "09120000013"})).await;

@@ -1,5 +1,5 @@
-//! What operators do with accounts, and what they can find out afterwards: the `user` command on a store and
-//! through a gateway, the audit log, token keys, proxies, test numbers.
+//! Operator work on accounts and its traces: the `user` command on a store and through a gateway, the audit log,
+//! token keys, proxies, test numbers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 const BOTH: &str = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n";
 
-/// Runs `chelseru user` to a good end; what it says on standard output.
+/// Runs `chelseru user` successfully; returns its standard output.
 fn user(dir: &std::path::Path, arguments: &[&str]) -> String {
     let output = process::run(dir, &[&["user"], arguments].concat());
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The same, to a bad end; what it says on standard error.
+/// Runs `chelseru user` to a failure; returns its standard error.
 fn user_fails(dir: &std::path::Path, arguments: &[&str]) -> String {
     let output = process::run(dir, &[&["user"], arguments].concat());
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
@@ -32,7 +32,7 @@ async fn login(gateway: &TestGateway, name: &str, password: &str) -> Answer {
     gateway.post("/login/", json!({"username": name, "password": password})).await
 }
 
-/// A superuser made by command, logged in.
+/// A superuser created by command and logged in.
 async fn superuser(gateway: &TestGateway) -> Login {
     let made = gateway.app.live();
     let password = chelseru_domain::login::password::Password::new("kavir darya 7");
@@ -67,7 +67,7 @@ async fn the_user_command_works_on_the_store_and_through_a_gateway_alike() {
     let me = gateway.get("/me/", Some(&root.access)).await.body;
     assert_eq!((&me["is_superuser"], &me["is_staff"]), (&json!(true), &json!(true)));
 
-    // The store is the gateway's now: the same commands go through it.
+    // The gateway owns the store now, so the same commands go through it.
     let phone = gateway.login("09120004001").await;
     let mut ended = gateway.app.live().identity.sessions_ended();
     let list = user(&dir, &["list"]);
@@ -126,7 +126,7 @@ async fn the_operator_route_wants_the_token_of_the_data_folder() {
     for body in [json!({}), json!({"command": "drop"}), json!({"command": "list", "x": 1})] {
         assert_eq!(ask(Some(&token), body).await.status, 400);
     }
-    // A restart makes another one.
+    // A restart generates a new one.
     let dir = gateway.stop().await;
     let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
     let file = gateway.dir.path().join("data/operator.token");
@@ -189,7 +189,7 @@ async fn staff_read_what_happened_page_by_page() {
     let invalid = audit(&gateway, &root.access, "?cursor=nonsense").await;
     assert_eq!((invalid.status, &invalid.body["detail"]), (404, &json!("Invalid cursor")));
 
-    // Three pages, there and back.
+    // Three pages, forward and back.
     for _ in 0..120 {
         gateway.app.audit(AuditEvent::new(AuditKind::KeyRevoked));
     }
@@ -210,13 +210,13 @@ async fn staff_read_what_happened_page_by_page() {
     assert_eq!(ids(&follow(&two, "previous").await), ids(&one));
     assert_eq!(ids(&follow(&follow(&three, "previous").await, "next").await), ids(&three));
 
-    // It outlives a restart.
+    // The log survives a restart.
     let dir = gateway.stop().await;
     let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
     assert_eq!(events(&audit(&gateway, &root.access, "?event=refresh_reused").await), ["refresh_reused"]);
 }
 
-/// Drives everything that is to be recorded and reads it back, each with its subject, masked.
+/// Causes every recorded event and reads it back with its masked subject.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_security_event_is_recorded() {
     let config = format!(
@@ -229,7 +229,7 @@ async fn every_security_event_is_recorded() {
     let password = made.split_whitespace().last().expect("a password").to_owned();
     let root = login(&gateway, "root", &password).await.login();
 
-    // Registering, guessing, waiting; changing a password, wrong and right.
+    // Register, guess, wait; change a password, wrongly and correctly.
     let words = json!({"username": "alice", "password": "kavir dur 9", "password2": "kavir dur 9"});
     assert_eq!(gateway.post("/register/", words).await.status, 201);
     let alice = login(&gateway, "alice", "kavir dur 9").await.login();
@@ -241,7 +241,7 @@ async fn every_security_event_is_recorded() {
     assert_eq!((change("wrong").await, change("kavir dur 9").await), (400, 200));
     let wrong = async || login(&gateway, "alice", "wrong").await.status;
     assert_eq!((wrong().await, wrong().await, wrong().await), (401, 401, 429));
-    // Codes: burned at a login and at a reset, a message that is for nobody, a password that is reset.
+    // Codes: burned at a login and at a reset, a message without an account, a reset password.
     let number = "09120004020";
     let phone = gateway.login(number).await;
     assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": number})).await.status, 200);
@@ -262,7 +262,7 @@ async fn every_security_event_is_recorded() {
     reset_send(number, "to reset a password, by").await;
     assert_eq!(reset(number, &gateway.sandbox_code(number).await).await, 200);
     assert_eq!(gateway.get("/me/", Some(&phone.access)).await.status, 401, "the reset ended it");
-    // A session more than may be, a logout, a refresh token that came again.
+    // One session more than allowed, a logout, a reused refresh token.
     let other = "09120004022";
     let mut logins = Vec::new();
     for _ in 0..3 {
@@ -274,7 +274,7 @@ async fn every_security_event_is_recorded() {
     let second = refresh(&logins[2].refresh).await.login();
     refresh(&second.refresh).await.login();
     assert_eq!(refresh(&logins[2].refresh).await.status, 401);
-    // What operators do.
+    // Actions of operators.
     user(&dir, &["set-rights", other, "staff"]);
     user(&dir, &["disable", other]);
     user(&dir, &["enable", other]);
@@ -283,7 +283,7 @@ async fn every_security_event_is_recorded() {
         let output = process::run(&dir, command);
         assert!(output.status.success(), "{command:?}: {output:?}");
     }
-    // A provider that refuses, a key that changes, a configuration and a plugin that are refused.
+    // A refusing provider, a changed key, a refused configuration and a refused plugin.
     let next =
         format!("{}[sms]\nservice = \"GONE\"\n", config.replace("[auth]", "[auth]\ntoken_key = \"hs256-2\""));
     let dead = "[provider.GONE]\nplugin = \"kavenegar\"\nhosts = [\"127.0.0.1\"]\n[provider.GONE.settings]\n\
@@ -300,7 +300,7 @@ async fn every_security_event_is_recorded() {
     std::fs::write(&plugin, b"no component").expect("written");
     recorded(&gateway, "plugin_refused", "").await;
     let mut other_bytes = good;
-    // An empty custom section: the same program in other bytes.
+    // An empty custom section: the same program with different bytes.
     other_bytes.extend([0, 2, 1, b'x']);
     std::fs::write(&plugin, other_bytes).expect("written");
     recorded(&gateway, "plugin_changed", "").await;
@@ -322,7 +322,7 @@ async fn every_security_event_is_recorded() {
             draft.event == event && draft.subject.contains(subject) && draft.detail.contains(detail)
         })
     };
-    // No running gateway restores; the journey of backups has that one.
+    // A running gateway cannot restore; the backup journey covers that event.
     let here = AuditKind::ALL.iter().filter(|kind| **kind != AuditKind::BackupRestored);
     let missing: Vec<_> = here.filter(|kind| !has(kind.as_str(), "", "")).collect();
     assert!(missing.is_empty(), "{missing:?} never happened");
@@ -355,7 +355,7 @@ async fn every_security_event_is_recorded() {
     }
 }
 
-/// Waits until an event (any, when it is empty) with a detail was recorded.
+/// Waits until an event (any, when empty) with a detail is recorded.
 async fn recorded(gateway: &TestGateway, event: &str, detail: &str) {
     let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
     loop {
@@ -421,7 +421,7 @@ async fn token_keys_rotate_while_serving_and_public_ones_are_listed() {
     assert_eq!(header.alg, jsonwebtoken::Algorithm::EdDSA);
     assert_eq!(gateway.get("/me/", Some(&second.access)).await.status, 200);
 
-    // Another program checks a token with what is listed.
+    // Another program verifies a token with the published keys.
     let set = gateway.get(jwks, None).await;
     assert_eq!(set.status, 200);
     assert!(!set.text.contains("\"d\""), "{}", set.text);
@@ -434,7 +434,7 @@ async fn token_keys_rotate_while_serving_and_public_ones_are_listed() {
     let claims = jsonwebtoken::decode::<Value>(&second.access, &checking, &validation).expect("valid").claims;
     assert_eq!(claims["user_id"], "1");
 
-    // The old key goes; so do its tokens. A key that cannot be read changes nothing.
+    // The old key is removed, and its tokens with it. An unreadable key changes nothing.
     gateway.edit_config("[auth]\ntoken_key = { file = \"token.pem\" }\n");
     gateway.wait_for("the old key's end", |status| status["config"]["generation"] == 3).await;
     assert_eq!(gateway.get("/me/", Some(&first.access)).await.status, 401);
@@ -504,8 +504,8 @@ async fn forged_tokens_are_401() {
     assert_eq!(gateway.get("/me/", Some(&login.refresh)).await.status, 401);
 }
 
-/// Whoever knows the public half of the key that signs must not be able to sign with it, whatever form of it they
-/// take for a secret and whatever the header says.
+/// The public half of the signing key must not sign anything, in whatever form it is used as a secret and whatever
+/// the header says.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_public_half_of_a_key_signs_nothing() {
     use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -536,7 +536,7 @@ async fn the_public_half_of_a_key_signs_nothing() {
             }
         }
     }
-    // A good signature under another header's algorithm.
+    // A valid signature under another header's algorithm.
     let parts: Vec<&str> = login.access.split('.').collect();
     let with_header = |header: Header| {
         let text = serde_json::to_vec(&header).expect("JSON");
@@ -624,7 +624,7 @@ async fn test_numbers_have_a_fixed_code_only_when_configured() {
     let wrong = gateway.post("/authenticate/", json!({"mobile_number": number, "code": "424243"})).await;
     assert_eq!(wrong.status, 401);
     gateway.post("/authenticate/", json!({"mobile_number": number, "code": "424242"})).await.login();
-    // Used once, like any other; and other numbers have codes of their own.
+    // Used once, like any code; other numbers have their own codes.
     let again = gateway.post("/authenticate/", json!({"mobile_number": number, "code": "424242"})).await;
     assert_eq!(again.status, 401);
     let other = "09120004011";
@@ -633,7 +633,7 @@ async fn test_numbers_have_a_fixed_code_only_when_configured() {
         let fixed = gateway.post("/authenticate/", json!({"mobile_number": other, "code": "424242"})).await;
         assert_eq!(fixed.status, 401);
     }
-    // Without the key the number is like any other.
+    // Without the setting the number is like any other.
     gateway.edit_config("");
     gateway.wait_for("the reload", |status| status["config"]["generation"] == 2).await;
     assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": number})).await.status, 200);
@@ -651,7 +651,7 @@ async fn the_audit_log_keeps_as_many_records_as_configured() {
     log.flush().await;
     let query = chelseru_domain::operator::audit::AuditQuery { limit: 5000, ..Default::default() };
     let page = log.page(query).await.expect("read");
-    // What the start records takes an operator, and is bounded apart.
+    // Events of the start count as operator events, with their own limit.
     assert_eq!((page.entries.len(), page.entries[0].id), (1000 + 2, 1302));
     assert_eq!(page.entries[999].id, 303);
 }

@@ -1,5 +1,5 @@
-//! The routes behind the operators' commands, asked as the commands ask them. What the commands make of the answers is
-//! with each command; here it is the answers, which every journey holds against the OpenAPI document.
+//! The routes behind the operator commands, requested as the commands request them. The commands' tests cover their
+//! output; this file covers the answers, which every journey checks against the OpenAPI document.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ async fn api_keys_are_made_listed_and_revoked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_listed_with_their_deliveries_and_told_again() {
-    // Nobody listens there.
+    // Nothing listens there.
     let endpoint = format!(
         "[webhooks.endpoints.SHOP]\nurl = \"http://127.0.0.1:9/hook\"\nsecret = \"whsec_{}=\"\n\
          hosts = [\"127.0.0.1:9\"]\n",
@@ -48,7 +48,7 @@ async fn events_are_listed_with_their_deliveries_and_told_again() {
     let shop = Shop::open(&endpoint).await;
     shop.charge(1000).await;
     let gateway = &shop.gateway;
-    // An event has deliveries from the first look of the teller on.
+    // An event has deliveries once the webhook task has routed it.
     let until = Instant::now() + PATIENCE;
     let event = loop {
         let events = ask(gateway, Method::GET, "webhooks/", Value::Null).await;

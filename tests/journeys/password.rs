@@ -1,4 +1,4 @@
-//! User names and passwords: registered, logged in, guessed at, changed, reset; and one's own account.
+//! User names and passwords: registration, login, guessing, change, reset; and the own account.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ async fn opens(gateway: &TestGateway, login: &Login) -> bool {
     gateway.get("/sessions/", Some(&login.access)).await.status == 200
 }
 
-/// What a client sees of an answer that must not tell two cases apart.
+/// The client's view of an answer that must not distinguish two cases.
 fn seen(answer: &Answer) -> (u16, Value, Vec<String>) {
     let mut body = answer.body.clone();
     if let Some(body) = body.as_object_mut() {
@@ -54,7 +54,7 @@ async fn a_name_and_a_password_open_a_session_like_a_code_does() {
     assert_eq!((wallet.status, &wallet.body["balance"]), (200, &json!(0)), "{wallet:?}");
     let refreshed = gateway.post("/token/refresh/", json!({"refresh": session.refresh})).await.login();
     assert!(opens(&gateway, &refreshed).await);
-    // What was typed is the password, white space and all.
+    // The password is exactly what was typed, white space included.
     let spaced = json!({"username": "bob", "password": "  kavir dur  ", "password2": "  kavir dur  "});
     assert_eq!(gateway.post("/register/", spaced).await.status, 201);
     assert_eq!(login(&gateway, "bob", "kavir dur").await.status, 401);
@@ -197,7 +197,7 @@ async fn known_and_unknown_accounts_cost_one_hash_each() {
     gateway.login(known).await;
     set_by_code(&gateway, known, PASSWORD).await;
     let name = format!("G0-{known}");
-    // What an answer costs is one password hash; codes and store changes are counted in the domain's tests.
+    // An answer costs one password hash; the domain's tests count codes and store changes.
     let hashes = || gateway.app.live().identity.hashes().done();
     for name in [&name, "nobody.at.all"] {
         let before = hashes();
@@ -254,7 +254,7 @@ async fn set_by_code(gateway: &TestGateway, number: &str, password: &str) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// The newest code to a number, once the work that goes on without the client is done.
+/// The newest code to a number, once the background work is done.
 async fn reset_code(gateway: &TestGateway, number: &str) -> String {
     let until = Instant::now() + chelseru_tests::PATIENCE;
     while !gateway.app.detached.is_empty() {
@@ -294,7 +294,7 @@ async fn codes_for_login_and_for_reset_are_not_each_others() {
         assert_eq!(crossed.status, 401);
     }
     gateway.post("/authenticate/", json!({"mobile_number": number, "code": login_code})).await.login();
-    // A weak password does not use the code up.
+    // A weak password does not consume the code.
     let weak = json!({"mobile_number": number, "code": reset, "new_password": "12345678"});
     assert_eq!(gateway.post("/password/reset/", weak).await.status, 400);
     assert_eq!(gateway.post("/password/reset/", with(&reset)).await.status, 200);

@@ -1,7 +1,6 @@
-//! Rules that hold on every route: the spelling of numbers in paths, and of idempotency keys.
+//! Rules for every route: the spelling of numbers in paths, and of idempotency keys.
 //!
-//! The routes come from the document that the gateway serves, so that a new one is held to the rules without a word
-//! here.
+//! The routes come from the gateway's own document, so a new route is covered without a change here.
 
 use chelseru_domain::login::password::Password;
 use chelseru_tests::{Answer, TestGateway};
@@ -13,7 +12,7 @@ const CONFIG: &str = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n";
 /// Parameters of paths that are numbers.
 const NUMBERS: [&str; 3] = ["{id}", "{user}", "{room}"];
 
-/// A gateway with the access token of a superuser, who may use every route for users.
+/// A gateway with the access token of a superuser, who may use every user route.
 async fn start() -> (TestGateway, String) {
     let gateway = TestGateway::start(CONFIG).await;
     let password = Password::new("kavir darya 7");
@@ -65,7 +64,7 @@ async fn a_number_in_a_path_has_one_spelling_on_every_route() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idempotency_key_has_one_rule_on_every_route() {
     let (gateway, access) = start().await;
-    // Enough of a body for every route that takes a key.
+    // A body that satisfies every route that takes a key.
     let body = json!({"mobile_number": "09120000001", "message_text": "x", "amount": 1000});
     let long = "k".repeat(256);
     let mut held = 0;

@@ -1,4 +1,4 @@
-//! Payments over the API: from a client's order to a credited wallet, in the built-in bank and behind simulated ones.
+//! Payments over the API: from a client's order to a credited wallet, at the built-in bank and at simulated gateways.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ staff_users = [1]
 reconcile_seconds = 1
 "#;
 
-/// A gateway, and somebody who is logged in.
+/// A gateway and a logged-in user.
 pub(crate) struct Shop {
     pub(crate) gateway: TestGateway,
     pub(crate) login: Login,
@@ -68,7 +68,7 @@ impl Shop {
         created.body["details"].clone()
     }
 
-    /// The payer's decision on the built-in bank's page, and where the bank sends him then.
+    /// The payer's decision on the built-in bank's page, and the resulting redirect.
     async fn decide(&self, details: &Value, action: &str) -> Answer {
         let url = details["gateway_url"].as_str().expect("an address");
         Answer::of(self.gateway.client.post(url).form(&[("action", action)])).await
@@ -123,7 +123,7 @@ async fn a_newcomer_pays_at_once() {
         (&json!("payment"), &json!(1000), &json!(1000))
     );
     assert_eq!(shop.state(&details).await, "paid");
-    // And the same callback again changes nothing and is answered alike.
+    // The same callback again changes nothing and gets the same answer.
     let url =
         format!("/payment/verify/?Authority={}&Status=OK", details["authority"].as_str().expect("text"));
     assert_eq!(shop.gateway.get(&url, None).await.body, paid.body);
@@ -167,7 +167,7 @@ async fn a_restart_loses_no_payment_and_credits_none_twice() {
     shop.check_ledger().await;
 }
 
-/// Defect 15, and the answer is one for all.
+/// Defect 15. All callbacks get the same answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_callbacks_charge_the_wallet_once() {
     let shop = Shop::open("").await;
@@ -234,7 +234,7 @@ async fn the_clients_word_about_money_is_checked() {
         let refused = shop.post("/payment/create/", absent).await;
         assert_eq!((refused.status, &refused.body["error"]), (400, &json!("amount is required.")));
     }
-    // Half a toman is five rial, exactly.
+    // Half a toman is exactly five rial.
     let details = shop.create(json!({"amount": 1000.5})).await;
     assert_eq!(details["amount"], 1000.5);
     shop.pay(&details).await;
@@ -409,14 +409,14 @@ async fn the_virtual_bank_is_on_the_operators_listener() {
     assert_eq!(Answer::of(public).await.status, 404);
     let nonsense = Answer::of(shop.gateway.client.post(url).form(&[("action", "steal")])).await;
     assert_eq!(nonsense.status, 400);
-    // Where payers return to is never the client's word.
+    // The payer's return address never comes from the client.
     let begun =
         shop.post_with("/payment/create/", json!({"amount": 1000}), &[("host", "evil.example")]).await;
     let own = format!("{}/payment/verify/", shop.gateway.url);
     assert_eq!(begun.body["details"]["callback_url"], own, "{begun:?}");
 }
 
-/// Without a name of its own, a gateway that others reach does not know where payers return to.
+/// Without a configured name, a public gateway does not know where payers return to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_gateway_has_a_callback_only_under_its_configured_address() {
     let public = "[server]\nlisten = \"0.0.0.0:0\"\n[sandbox]\npublic = true\n";
@@ -437,7 +437,7 @@ async fn without_a_payment_gateway_no_payment_begins() {
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("payment_unavailable")), "{refused:?}");
 }
 
-/// Staff is who the account's own flag says, without a line in the configuration; a changed word changes no right.
+/// Staff is decided by the account's own flag, without configuration; changed claims in a token grant nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_virtual_bank_gives_back_what_was_paid() {
     let shop = Shop::open(CONFIG).await;

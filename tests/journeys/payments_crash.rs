@@ -1,5 +1,5 @@
-//! Killed at once, again and again, while payments are made and confirmed: each one that was paid is credited once,
-//! by a later callback or by itself, and the ledger proves it.
+//! Killed repeatedly while payments are made and confirmed: each paid payment is credited once, by a later callback
+//! or in the background, and the ledger proves it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ merchant_id = "00000000-0000-0000-0000-000000000000"
 base_url = "http://SIMULATOR"
 "#;
 
-/// Makes, pays and confirms payments until the gateway is gone; the names of those that were answered as paid.
+/// Makes, pays and confirms payments until the gateway is gone; returns those answered as paid.
 async fn pay_until_killed(
     client: reqwest::Client,
     url: String,
@@ -78,7 +78,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
     let mut answered = BTreeSet::new();
     for round in 0..ROUNDS {
         let served = Served::start(dir.path());
-        // The bank does its part and answers late: a kill meanwhile leaves it done there and unknown here.
+        // The bank does its part and answers late, so a kill leaves it done there and unknown here.
         for call in ["verify", "request"] {
             bank.fault(Fault::delay("zarinpal", 10).method(call).accept(true)).expect("a fault");
         }
@@ -91,7 +91,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
                 tokio::spawn(paying)
             })
             .collect();
-        // Killed at another moment each round, always under load.
+        // Killed at a different moment each round, always under load.
         while count.load(Ordering::Relaxed) <= round % 4 && !clients.iter().all(JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -109,7 +109,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
     assert!(answered.len() > ROUNDS as usize && in_doubt > 0, "{} answered, {in_doubt} not", answered.len());
 
     let served = Served::start(dir.path());
-    // What the bank holds confirmed is asked for by the browser again; the rest comes from the bank's list.
+    // The browser returns for payments that the bank has confirmed; the bank's list covers the others.
     for session in paid.iter().filter(|session| session.paid == Paid::Verified) {
         let path = format!("/payment/verify/?Authority={}&Status=OK", session.reference);
         let verified = get(&client, &served, &path, &access).await;
@@ -135,7 +135,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
     assert!(text.contains(&format!("{} postings", paid.len())), "{text}");
     println!("{} paid, {in_doubt} of them unanswered, {unconfirmed} unconfirmed, {ROUNDS} kills", paid.len());
 
-    // And it says so when it is not right.
+    // The command also reports an inconsistent ledger.
     let db = sled::Config::new()
         .path(dir.path().join("data/db/sled"))
         .segment_size(4 << 20)
@@ -153,7 +153,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
     assert!(!right && text.contains(&format!("the ledger is inconsistent: {missing}")), "{text}");
 }
 
-/// `chelseru ledger verify`: whether it is content, and what it says.
+/// Runs `chelseru ledger verify`; returns whether it succeeded, and its output.
 fn verify(dir: &std::path::Path) -> (bool, String) {
     let output = process::run(dir, &["ledger", "verify"]);
     let text = [output.stdout, output.stderr].concat();

@@ -1,15 +1,15 @@
-//! What the replays of recorded requests share: the cases, a recorded request as one to our gateway, and the verdict.
+//! Shared by the replays of recordings: the cases, a recorded request for our gateway, and the verdict.
 //!
-//! `contract/transcripts.json` holds the recordings. A replay sends its cases with placeholders and numbers filled in,
-//! says what a client would see differ ([`head_difference`] and a comparison of bodies of its own), and hands that to a
-//! [`Verdict`], which knows what differs on purpose: a recorded case that is neither the same nor listed fails, and so
-//! does a listed one that is the same after all.
+//! `contract/transcripts.json` holds the recordings. A replay sends its cases with placeholders and numbers filled
+//! in, and finds what a client would see differ ([`head_difference`] and its own comparison of bodies). A [`Verdict`]
+//! knows the intended differences: a recorded case that differs without being listed fails, and so does a listed one
+//! that does not differ.
 
 use chelseru_tests::{Answer, TestGateway, root};
 use reqwest::RequestBuilder;
 use serde_json::{Map, Value};
 
-/// Case, our status, and why it differs: a defect's number in the list below the recordings, or the reason.
+/// Case, our status, and the reason: a defect's number in the list below the recordings, or a text.
 pub(crate) type Difference = (&'static str, u16, &'static str);
 
 pub(crate) struct Case {
@@ -19,7 +19,7 @@ pub(crate) struct Case {
     pub(crate) response: Value,
 }
 
-/// The recorded cases under some paths, in their order.
+/// The recorded cases under some paths, in order.
 pub(crate) fn cases(paths: &[&str]) -> Vec<Case> {
     let text = std::fs::read_to_string(root().join("tests/contract/transcripts.json")).expect("recorded");
     let all: Vec<Value> = serde_json::from_str(&text).expect("the recordings are JSON");
@@ -37,7 +37,7 @@ pub(crate) fn cases(paths: &[&str]) -> Vec<Case> {
     all.into_iter().filter(wanted).map(case).collect()
 }
 
-/// A recorded request, whose numbers are ours already, to our gateway. `token` stands for `<jwt>`.
+/// A recorded request with our numbers, for our gateway. `token` replaces `<jwt>`.
 pub(crate) fn request(gateway: &TestGateway, recorded: &Value, token: Option<&str>) -> RequestBuilder {
     let method = recorded["method"].as_str().expect("a method").parse().expect("a method");
     let path = recorded["path"].as_str().expect("a path").trim_start_matches("/drfchelseru");
@@ -65,7 +65,7 @@ pub(crate) fn request(gateway: &TestGateway, recorded: &Value, token: Option<&st
     }
 }
 
-/// The parts with the boundary that the recorded headers name. A file's bytes were not recorded, its size was.
+/// The parts with the boundary of the recorded headers. A file's size was recorded, its bytes were not.
 fn multipart(parts: &Map<String, Value>) -> String {
     let mut text = String::new();
     for (name, value) in parts {
@@ -93,12 +93,12 @@ pub(crate) fn status_difference(recorded: &Value, answer: &Answer) -> Option<Str
     (status != u64::from(answer.status)).then(|| format!("status {status} became {}", answer.status))
 }
 
-/// What differs before the body: the status, and the headers that clients act on.
+/// Differences before the body: the status, and the headers that clients act on.
 pub(crate) fn head_difference(recorded: &Value, answer: &Answer) -> Option<String> {
     let header = |name: &&str| {
         let value = recorded["headers"][*name].as_str()?;
         let ours = answer.header(name);
-        // `sessions/` takes a method more than it did.
+        // `sessions/` accepts one more method than the original.
         let same = value == ours || (*name == "allow" && value == ours.replace(", DELETE", ""));
         (!same).then(|| format!("{name}: {value:?} became {ours:?}"))
     };
@@ -119,13 +119,13 @@ pub(crate) fn first_of_each<'a>(
     }
 }
 
-/// Whether two values are of one type, for what is not compared any further.
+/// The difference in type of two values that are not compared further.
 pub(crate) fn type_difference(at: &str, recorded: &Value, ours: &Value) -> Option<String> {
     let same = std::mem::discriminant(recorded) == std::mem::discriminant(ours);
     (!same).then(|| format!("{at}: {recorded} became {ours}"))
 }
 
-/// What differs without being listed, or is listed without differing.
+/// Unlisted differences, and listed ones that do not differ.
 pub(crate) struct Verdict {
     listed: &'static [Difference],
     judged: usize,

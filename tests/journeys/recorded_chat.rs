@@ -1,8 +1,8 @@
-//! Replays what the original was asked about rooms, messages and uploads: see `contract` for the manner.
+//! Replays recorded requests about rooms, messages and uploads; see `contract` for the method.
 //!
-//! The recordings leave tokens out, so [`actor`] says who asked; message numbers are matched as they are given out,
-//! cursors are those of the page before, and [`prepare`] does what the recording did by hand. Every user in an answer
-//! is compared by his public fields, and anything else of a user (defect 1) fails the case.
+//! The recordings omit tokens, so [`actor`] names the sender. Message numbers are matched as they are assigned,
+//! cursors are those of the previous page, and [`prepare`] repeats the recording's manual steps. Every user in an
+//! answer is compared by the public fields; any other field of a user (defect 1) fails the case.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ("upload.anonymous_valid_500", 401, "6: no login was needed"),
 ];
 
-/// Who asked, as the recording's notes and answers tell.
+/// The sender, as the recording's notes and answers show.
 fn actor(name: &str) -> usize {
     match name {
         "chatrooms.list_other_member" | "chatrooms.patch_by_any_member" | "messages.create_string_room" => 2,
@@ -116,7 +116,7 @@ impl Replay {
         self.rooms.get(&recorded).copied().unwrap_or(recorded)
     }
 
-    /// What the recording did between its cases.
+    /// Repeats what the recording did between its cases.
     async fn prepare(&mut self, name: &str) {
         match name {
             "messages.create_in_closed_room_ok" => {
@@ -239,7 +239,7 @@ impl Replay {
         answer
     }
 
-    /// A recorded path with our numbers in it.
+    /// A recorded path with our numbers.
     fn translated(&self, path: &str) -> String {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let number = |text: &str| text.parse::<u64>().ok();
@@ -262,7 +262,7 @@ impl Replay {
         format!("{}?{}", parts.join("/"), pairs.join("&"))
     }
 
-    /// Numbers that were given out, and the links of a page.
+    /// Stores assigned numbers, and the links of a page.
     fn remember(&mut self, recorded: &Value, answer: &Answer) {
         let (old, ours) = (&recorded["body"], &answer.body);
         if let (Some(old_id), Some(our_id)) = (old["id"].as_u64(), ours["id"].as_u64()) {
@@ -286,7 +286,7 @@ fn difference(case: &Case, answer: &Answer) -> Option<String> {
     if let Some(found) = recorded::head_difference(recorded, answer) {
         return Some(found);
     }
-    // A page about the fields is not offered.
+    // A page describing the fields is not offered.
     if case.request["method"] == "OPTIONS" {
         return (recorded["body"]["name"] != answer.body["name"]).then(|| "another name".to_owned());
     }
@@ -315,7 +315,7 @@ fn shape_difference(at: &str, recorded: &Value, ours: &Value) -> Option<String> 
             Err(found) => Some(found),
         },
         (Value::String(recorded), Value::String(ours)) => {
-            // Texts that clients show are the same; names, links and times have placeholders or are ours.
+            // Texts that clients show are equal; names, links and times have placeholders or are ours.
             let link = recorded.contains("/media/");
             let path = recorded.find("/media/uploads/chat_files/").filter(|at| *at == 0);
             if link

@@ -1,8 +1,8 @@
-//! Replays what the original was asked about payments, at Zarinpal and PayPing: see `contract` for the manner.
+//! Replays recorded requests about payments at Zarinpal and PayPing; see `contract` for the method.
 //!
-//! A recorded authority stands for a payment of ours that is made when it is first named, in the state in which the
-//! recording's was. An answer is the same when its status is, when every key the original gave is there (ours may
-//! add some), and when it says the same about being paid. What differs on purpose is in [`DIFFERENCES`].
+//! A recorded authority stands for a payment of ours, created when it is first named, in the state of the recording.
+//! An answer matches when its status matches, when every key of the original is present (ours may add some), and when
+//! it agrees about being paid. Intended differences are in [`DIFFERENCES`].
 
 use std::collections::BTreeMap;
 
@@ -60,12 +60,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ("payment_verify_post.payping_amount_mismatch_not_checked", 200, "18: amount and code were not compared"),
 ];
 
-/// A replay and the payments its recording names.
+/// A replay, and the payments its recording names.
 struct Replay {
     street: Street,
     /// Recorded authority -> ours.
     payments: BTreeMap<String, String>,
-    /// Authorities that were paid when the recording was made.
+    /// Authorities that were paid in the recording.
     paid: Vec<String>,
 }
 
@@ -85,9 +85,9 @@ impl Replay {
         Replay { street, payments: BTreeMap::new(), paid }
     }
 
-    /// Our payment for a recorded authority, paid when the recording says that it was.
+    /// Our payment for a recorded authority, paid if the recording's was.
     async fn payment(&mut self, case: &Case, recorded: &str) -> String {
-        // The recording put its one payment back between these.
+        // Between these cases the recording reset its one payment.
         let again = fault(&case.name).is_some()
             || case.name.contains("mismatch")
             || case.name.ends_with("payping_get");
@@ -112,7 +112,7 @@ impl Replay {
 
     async fn send(&mut self, case: &Case) -> Answer {
         let mut text = case.request.to_string();
-        // The authority of a recording, wherever it is named.
+        // The authority of a recording, wherever it occurs.
         if !case.name.starts_with("payment_create") {
             for recorded in authorities(&case.request) {
                 let ours = self.payment(case, &recorded).await;
@@ -121,7 +121,7 @@ impl Replay {
         }
         let mut request: Value = serde_json::from_str(&text).expect("JSON");
         let body = &mut request["body"];
-        // Receipt numbers are the bank's own.
+        // Receipt numbers belong to the bank.
         let receipt = |reference: &str| {
             let sessions = self.street.simulator.sessions();
             sessions
@@ -152,7 +152,7 @@ impl Replay {
     }
 }
 
-/// The gateways' names of payments in a recorded request.
+/// The gateways' ids of payments in a recorded request.
 fn authorities(request: &Value) -> Vec<String> {
     let text = request.to_string();
     let words = text.split(|c: char| !c.is_ascii_alphanumeric());
@@ -162,7 +162,7 @@ fn authorities(request: &Value) -> Vec<String> {
     named
 }
 
-/// What the gateway did in a recorded case.
+/// The gateway's fault in a recorded case.
 fn fault(name: &str) -> Option<Fault> {
     let status = |provider: &str, code: u16| Fault::status(provider, code);
     Some(match name {
@@ -193,7 +193,7 @@ fn difference(recorded: &Value, answer: &Answer) -> Option<String> {
         return Some(found);
     }
     if let Some(location) = recorded["headers"]["location"].as_str() {
-        // Authority and receipt are the bank's; the rest of the original's query comes first and is as it was.
+        // Authority and receipt belong to the bank; the rest of the original's query comes first, unchanged.
         let names = |url: &str| -> Vec<String> {
             let query = url.rsplit_once('?').map_or("", |(_, query)| query);
             query.split('&').map(|pair| pair.split('=').next().unwrap_or_default().to_owned()).collect()
@@ -231,7 +231,7 @@ async fn replay(gateway: &str, group: &str, at_least: usize) {
             settings.payping.wrong_amount =
                 case.name == "payment_verify_post.payping_amount_mismatch_not_checked";
         });
-        // A payment a fault is about has to be there before.
+        // The payment of a fault must exist before the fault.
         if let Some(fault) = fault(&case.name) {
             let call = match (gateway, case.name.starts_with("payment_create")) {
                 ("ZARINPAL_COM", true) => "request",
@@ -243,7 +243,7 @@ async fn replay(gateway: &str, group: &str, at_least: usize) {
         let answer = replay.send(case).await;
         verdict.judge(case, difference(&case.response, &answer), &answer);
         if case.name.contains("429") {
-            // The limit holds for that gateway, and the next case is about something else.
+            // The limit applies to that gateway only, and the next case concerns another.
             replay.street.shop.check_ledger().await;
             replay = Replay::open(gateway, &cases).await;
         }

@@ -1,7 +1,7 @@
-//! Replays the recorded sockets of the original and compares what this gateway sends, frame by frame.
+//! Replays the recorded sockets of the original and compares this gateway's frames one by one.
 //!
-//! `contract/websocket.json` holds the recordings. Where ours ends otherwise on purpose, [`DIFFERENCES`] says how, by
-//! the number of the original's defect. A recorded scenario that is neither the same nor listed fails.
+//! `contract/websocket.json` holds the recordings. [`DIFFERENCES`] lists scenarios that intentionally end
+//! differently, by the number of the original's defect. A recorded scenario that is neither equal nor listed fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 
 use crate::chat_socket::Chat;
 
-/// How a recorded scenario ends otherwise here: a defect's number and what there is instead.
+/// A different ending of a recorded scenario: a defect's number and the replacement.
 enum Instead {
-    /// An error frame with this code in the place of the close, and the socket stays.
+    /// An error frame with this code instead of the close; the socket stays open.
     Error(u8, &'static str),
-    /// Another status of the handshake.
+    /// A different status of the handshake.
     Status(u8, u16),
-    /// Closed with this code when the scenario's cause comes about.
+    /// Closed with this code when the scenario's event occurs.
     Close(u8, u16),
 }
 
@@ -49,7 +49,7 @@ const DIFFERENCES: &[(&str, Instead)] = &[
     ("uvicorn.reject.nonexistent_room", Instead::Status(26, 404)),
     ("uvicorn.reject.unknown_path", Instead::Status(26, 404)),
     ("package_route_plain", Instead::Status(26, 404)),
-    // The token travelled in addresses only.
+    // The original accepted the token in addresses only.
     ("token_in_authorization_header_is_ignored", Instead::Status(32, 101)),
     ("banned_user_in_closed_room", Instead::Status(5, 403)),
     ("token_expires_while_connected", Instead::Close(5, 4410)),
@@ -57,11 +57,11 @@ const DIFFERENCES: &[(&str, Instead)] = &[
     ("room_deleted_while_connected", Instead::Close(5, 4415)),
 ];
 
-/// Recorded of another mounting or another library, or measured elsewhere: the interval of pings is a setting.
+/// Recorded under another base path or library, or measured elsewhere: the ping interval is a setting.
 const NOT_REPLAYED: [&str; 3] =
     ["package_route_under_drfchelseru", "fresh_install.idle_connection_dies", "server_ping_interval"];
 
-/// The kinds of messages that the original took and this does not, by defect 26: unknown ones and endless ones.
+/// Kinds of messages that the original accepted and this gateway refuses, by defect 26: unknown and endless ones.
 fn is_refused_here(sent: &Value) -> bool {
     sent["message_type"] == "video-call-invite" || sent["message"] == "<70000 x>"
 }
@@ -71,7 +71,7 @@ async fn recorded_sockets_are_replayed_with_differences_by_defect() {
     let file = std::fs::read_to_string(root().join("tests/contract/websocket.json")).expect("the recordings");
     let recorded: Vec<Value> = serde_json::from_str(&file).expect("JSON");
     let mut replayed = Vec::new();
-    // A gateway for what stays as it is, and one for each scenario that moves time or ends its room.
+    // One gateway for scenarios without side effects, and one for each that moves time or ends its room.
     let shared = Replay::start().await;
     for scenario in &recorded {
         let name = scenario["name"].as_str().expect("a name");
@@ -99,7 +99,7 @@ async fn recorded_sockets_are_replayed_with_differences_by_defect() {
 struct Replay {
     chat: Chat,
     clock: Arc<ManualClock>,
-    /// Of users 1 and 2; user 2 owns it.
+    /// The room of users 1 and 2, owned by user 2.
     room: RoomId,
     other_room: RoomId,
 }
@@ -156,7 +156,7 @@ impl Replay {
                 last = event["frame"].clone();
                 send_recorded(socket, &last).await;
             } else if let Some(recorded) = event.get("text") {
-                // In a scenario of a broken frame, others go on as before; the foreign file is refused, too.
+                // In a scenario with a broken frame, other sockets continue; the foreign file is refused, too.
                 let foreign = name == "file_message_foreign_attachment";
                 if is_refused_here(&last) || foreign {
                     let error = socket.json().await;
@@ -210,7 +210,7 @@ impl Replay {
             "reject.refresh_token" => self.chat.gateway.login("09129999999").await.refresh,
             _ => self.chat.tokens[&user].clone(),
         };
-        // The recordings' rooms are the original's numbers.
+        // The recordings use the original's room numbers.
         let path = path.replace("<jwt>", &token);
         let path = path.replace("/chat/1/", &format!("/chat/{}/", self.room.0));
         let path = path.replace("/chat/2/", &format!("/chat/{}/", self.other_room.0));
@@ -233,7 +233,7 @@ impl Replay {
                 "A"
             }
             "removed_member_keeps_receiving" => {
-                // In a group, as a pair keeps its users; the sockets of the recording are of the pair.
+                // In a group, because a pair keeps its users; the recording's sockets belong to the pair.
                 self.chat.change(self.room, 2, RoomRequest::Remove(UserId(1))).await;
                 "A"
             }
@@ -249,7 +249,7 @@ impl Replay {
         let mut expected = recorded.clone();
         let mut ours = ours.clone();
         if expected["type"] == "chat_message" {
-            // Numbers are ours, and the name does not hold the phone number.
+            // Numbers are ours, and the name does not contain the phone number.
             assert!(ours["id"].as_u64().is_some_and(|id| id >> 26 == self.room.0), "{name}: {ours}");
             let sender = expected["sender"]["id"].as_u64().expect("a sender");
             expected["sender"]["username"] = format!("G0-{sender}").into();
@@ -270,7 +270,7 @@ impl Replay {
 }
 
 fn expired_token() -> String {
-    // A token whose form is ours and whose signature is not: expiry itself is tested on open sockets.
+    // A token with our form and a wrong signature; expiry itself is tested on open sockets.
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.AAAA".into()
 }
 

@@ -1,4 +1,4 @@
-//! Providers and configuration change while 200 requests a second are served, and nothing fails.
+//! Providers and configuration change under 200 requests a second, and nothing fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,14 +23,14 @@ fn config(simulator: &Simulator) -> String {
     CONFIG.replace("SIMULATOR", &simulator.addr.to_string())
 }
 
-/// 200 codes a second to ever new numbers, or as many as the machine answers, until told to stop.
+/// Requests 200 codes a second for new numbers, or as many as the machine answers, until stopped.
 struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     task: JoinHandle<Vec<String>>,
 }
 
-/// Requests of a load that wait for their answers at once.
+/// Requests of a load in flight at once.
 const LOAD_REQUESTS_MAX: usize = 32;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -55,7 +55,7 @@ impl Load {
                         }
                     });
                     sent.fetch_add(1, Ordering::Relaxed);
-                    // A slow machine gets fewer requests, not a heap of them.
+                    // A slow machine gets fewer requests instead of a backlog.
                     if requests.len() >= LOAD_REQUESTS_MAX
                         && let Some(done) = requests.join_next().await
                     {
@@ -91,7 +91,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The installed Kavenegar plugin with another version and another path on the wire: new code, same shape.
+/// The installed Kavenegar plugin with another version and another path: new code of the same shape.
 fn changed_plugin(gateway: &TestGateway) -> Vec<u8> {
     let file = gateway.plugins_dir().join("kavenegar.wasm");
     let bytes = std::fs::read(file).expect("installed");
@@ -121,7 +121,7 @@ async fn switching_the_provider_takes_effect_without_a_failed_request() {
     gateway
         .edit_config(&config(&simulator).replace("service = \"KAVENEGAR_COM\"", "service = \"SANDBOX_SMS\""));
     gateway.wait_for("the sandbox", |status| status["sms"]["service"] == json!(["SANDBOX_SMS"])).await;
-    // Requests that began before the change may still be with Kavenegar; none that begin now are.
+    // Requests begun before the change may still be at Kavenegar; later ones are not.
     load.finish().await;
     let before = simulator.accepted("kavenegar");
     let load = Load::start(&gateway);
@@ -150,10 +150,10 @@ async fn a_replaced_plugin_serves_the_next_call_and_calls_in_flight_finish_on_th
     let bytes = std::fs::read(&file).expect("installed");
     let newer = patched(&bytes, b"kavenegar0.1.0", b"kavenegar0.1.1");
     assert!(bytes != newer, "the plugin does not hold its name and version in one piece");
-    // A call is not held for as long as a slow machine compiles.
+    // No call waits while a slow machine compiles.
     gateway.compile(&newer);
 
-    // One call is held by the provider while the plugin is replaced under it.
+    // The provider holds one call while its plugin is replaced.
     let held_number = "09129999999";
     simulator.fault(Fault::delay("kavenegar", 60_000).number(held_number).times(1)).expect("a fault");
     let held = tokio::spawn({
@@ -190,7 +190,7 @@ async fn a_replaced_plugin_serves_the_next_call_and_calls_in_flight_finish_on_th
     assert_eq!(held.await.expect("no panic").status, 200, "the call in flight finished on the old code");
     load.finish().await;
 
-    // The simulator knows no `senX`: the next call runs the newest code.
+    // The simulator does not know `senX`: the next call runs the newest code.
     replace(&file, &changed_plugin(&gateway));
     gateway.wait_for("the third generation", generation(3)).await;
     let next = gateway.post("/otp/send/", json!({"mobile_number": "09128888888"})).await;
@@ -266,7 +266,7 @@ async fn what_is_wrong_is_refused_and_the_old_one_serves_on() {
         let error = status["config"]["last_error"].as_str().expect("an error");
         assert!(error.contains(reason), "{what}: {error}");
         assert_eq!(status["config"]["generation"], generation, "{what}");
-        // Each refusal is undone before the next, so that the next one is seen.
+        // Each refusal is reverted before the next, so the next one is visible.
         gateway.edit_config(&format!("{text}\n# after {what}\n"));
         gateway.wait_for("the old text", |status| status["config"]["last_error"].is_null()).await;
     }
@@ -308,7 +308,7 @@ async fn a_file_that_is_emptied_and_written_slowly_is_read_when_it_is_whole() {
     assert_eq!(status["config"]["last_error"], Value::Null);
     assert_eq!(gateway.app.live().config.auth.otp_length, 9);
 
-    // Emptied for good: the defaults would be a surprise, so the old configuration serves on.
+    // A file emptied for good: the defaults would be a surprise, so the old configuration keeps serving.
     std::fs::write(gateway.config_file(), "").expect("emptied");
     let status = gateway.wait_for("a refusal", |status| !status["config"]["last_error"].is_null()).await;
     assert!(status["config"]["last_error"].as_str().expect("a text").contains("is empty"), "{status:#}");

@@ -1,4 +1,4 @@
-//! Sessions over their life: refreshed, repeated, stolen, listed, ended, out of time.
+//! The life of sessions: refreshed, repeated, stolen, listed, ended, expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn logout(gateway: &TestGateway, access: &str) -> Answer {
     Answer::of(gateway.client.post(gateway.at("/logout/")).bearer_auth(access)).await
 }
 
-/// Whether an access token opens anything.
+/// Returns true when an access token is accepted.
 async fn opens(gateway: &TestGateway, login: &Login) -> bool {
     let answer = gateway.get("/sessions/", Some(&login.access)).await;
     assert!([200, 401].contains(&answer.status), "{answer:?}");
@@ -40,7 +40,7 @@ async fn a_refresh_rotates_and_a_repeat_after_a_lost_answer_works() {
     let second = refresh(&gateway, &first.refresh).await.login();
     assert_ne!(first.refresh, second.refresh);
     assert!(opens(&gateway, &second).await);
-    // The answer was lost: the same token gets the same successor.
+    // After a lost answer, the same token gets the same successor.
     let again = refresh(&gateway, &first.refresh).await.login();
     assert_eq!(again.refresh, second.refresh);
     let third = refresh(&gateway, &again.refresh).await.login();
@@ -114,7 +114,7 @@ async fn tokens_are_refreshed_and_verified_in_the_words_of_the_originals_library
         let good = gateway.post("/token/verify/", json!({"token": token})).await;
         assert_eq!((good.status, good.body), (200, json!({})));
     }
-    // An access token that ran out is sent along by many clients; it must not be in the way.
+    // Many clients send an expired access token along; it must not matter.
     let request = gateway.client.post(gateway.at("/token/refresh/")).bearer_auth("expired.or.broken");
     let answer = Answer::of(request.json(&json!({"refresh": login.refresh}))).await;
     assert_eq!(answer.status, 200, "{answer:?}");

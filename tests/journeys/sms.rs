@@ -45,7 +45,7 @@ sender = "50001"
 base_url = "http://SIMULATOR"
 "#;
 
-/// A gateway behind a simulator, and a key that may send.
+/// A gateway behind a simulator, and an API key.
 struct Shop {
     simulator: Simulator,
     gateway: TestGateway,
@@ -78,7 +78,7 @@ impl Shop {
         Answer::of(request.header("authorization", format!("Api-Key {}", self.token))).await
     }
 
-    /// Waits until a message has a status; time passes meanwhile.
+    /// Advances the clock until a message has a status.
     async fn wait_for(&self, id: &Value, status: &str) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -119,7 +119,7 @@ async fn only_who_holds_a_key_may_send_and_it_is_not_an_open_relay() {
     }
     assert!(shop.simulator.requests().is_empty());
 
-    // A user who logged in is no sender either.
+    // A logged-in user without the right may not send, either.
     shop.gateway.post("/otp/send/", json!({"mobile_number": "09120000002"})).await;
     let code = code_in(shop.simulator.messages()[0].text.as_deref().expect("a text"));
     let login = shop.gateway.post("/authenticate/", json!({"mobile_number": "09120000002", "code": code}));
@@ -168,7 +168,7 @@ async fn staff_send_and_see_every_message_until_their_rights_end() {
     assert_eq!(list["results"].as_array().map(Vec::len), Some(3), "{list}");
     let path = format!("/message/{}/", by_key.body["id"]);
     assert_eq!(shop.gateway.get(&path, Some(&first)).await.status, 200);
-    // A key sees its own only, and the staff's are nobody's key's.
+    // A key sees only its own messages, and no key sees those of staff.
     assert_eq!(shop.get("/message/").await.body["results"].as_array().map(Vec::len), Some(1));
 
     let id = live.identity.user_find("root").await.expect("read").expect("known").id;
@@ -188,7 +188,7 @@ async fn a_repeated_idempotency_key_sends_nothing_and_answers_the_same() {
     let other = send(json!({"mobile_number": "09120000001", "message_text": "bye"}), "order-1").await;
     assert_eq!((other.status, &other.body["code"]), (422, &json!("idempotency_key_reused")));
     assert_eq!(shop.simulator.accepted("kavenegar"), 1);
-    // Another key's holder has keys of its own.
+    // Another API key has its own idempotency keys.
     let token = new_key(&shop.gateway, None).await;
     let theirs = shop.gateway.client.post(shop.gateway.at("/message/send/")).json(&hello("09120000001"));
     let theirs =
@@ -204,7 +204,7 @@ async fn a_repeated_idempotency_key_sends_nothing_and_answers_the_same() {
     assert_eq!((again.status, &again.body["id"]), (502, &failed.body["id"]));
     assert_eq!((&again.body["errorcode"], &again.body["tried"]), (&json!(411), &failed.body["tried"]));
 
-    // While the first one runs: whichever comes second.
+    // While the first request runs, whichever comes second.
     shop.simulator.fault(Fault::delay("kavenegar", 1000).times(1)).expect("a fault");
     let (one, other) =
         tokio::join!(send(hello("09120000003"), "order-3"), send(hello("09120000003"), "order-3"));
@@ -234,7 +234,7 @@ async fn a_dry_run_says_what_a_text_costs_and_sends_nothing() {
     let persian = dry(format!("{} https://a.ir لغو۱۱", "س".repeat(71))).await;
     assert_eq!((&persian.body["encoding"], &persian.body["parts"]), (&json!("UCS-2"), &json!(2)));
     assert_eq!(persian.body["warnings"], json!(["link", "opt_out_word"]));
-    // The provider's own rules hold, too: Kavenegar takes 900 characters.
+    // The provider's own limits apply, too: Kavenegar accepts 900 characters.
     assert_eq!(dry("a".repeat(900)).await.status, 200);
     let long = dry("a".repeat(901)).await;
     assert_eq!(long.status, 400);
@@ -314,7 +314,7 @@ async fn the_reply_says_who_served_and_why_others_did_not() {
         assert_eq!(sent.body["tried"], json!([{"provider": "KAVENEGAR_COM", "reason": reason}]));
         assert!(sent.body["messageid"].is_string(), "too large for a number: {sent:?}");
     }
-    // The third failure in a row opened the circuit: the provider is not asked.
+    // The third consecutive failure opened the circuit: the provider is not asked.
     let asked = shop.simulator.requests().iter().filter(|request| request.provider == "kavenegar").count();
     let sent = shop.send(hello("09120000001")).await;
     assert_eq!(sent.body["tried"][0]["reason"], "circuit_open", "{sent:?}");
@@ -327,14 +327,14 @@ async fn the_reply_says_who_served_and_why_others_did_not() {
         assert!(metrics.contains(&line), "{line}: {metrics}");
     };
     circuit("open", 2).await;
-    // After its time one message tries, and closes it.
+    // After the open time one message tries, and closes the circuit.
     shop.simulator.faults_clear();
     shop.clock.advance(Duration::from_secs(15));
     circuit("half-open", 1).await;
     assert_eq!(shop.send(hello("09120000001")).await.body["provider"], "KAVENEGAR_COM");
     circuit("closed", 0).await;
 
-    // What is wrong with the message is wrong everywhere.
+    // A fault of the message is the same at every provider.
     for code in [411, 413] {
         shop.simulator.faults_clear();
         shop.simulator.fault(Fault::code("kavenegar", code)).expect("a fault");
@@ -357,7 +357,7 @@ async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is
         );
         assert_eq!(shop.simulator.messages().len(), 1, "{status}");
     }
-    // Where our id is not known each is asked once, and after the last nobody knows: never again by itself.
+    // Where our id is not known, each provider is asked once; then the outcome is unknown and nothing is retried.
     let turned = TWO.replace("[\"KAVENEGAR_COM\", \"MELI_PAYAMAK_COM\"]", "\"MELI_PAYAMAK_COM\"");
     let shop = Shop::open(&turned).await;
     shop.simulator.fault(Fault::status("meli_payamak", 503)).expect("a fault");
@@ -369,7 +369,7 @@ async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is
     let stored = shop.get(&format!("/message/{}/", unknown.body["id"])).await.body;
     assert_eq!((&stored["status"], &stored["tried"][0]["reason"]), (&json!("unknown"), &json!("broke_down")));
 
-    // A template has no id of ours at this provider, so it is not asked again either.
+    // A template has no id of ours at this provider, so it is not retried, either.
     let template = "[sms.templates.1]\nKAVENEGAR_COM = \"welcome\"\nMELI_PAYAMAK_COM = \"12345\"\n";
     let shop = Shop::open(&format!("{TWO}{template}")).await;
     shop.simulator.fault(Fault::status("kavenegar", 502)).expect("a fault");
@@ -379,7 +379,7 @@ async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is
     assert_eq!(shop.simulator.accepted("meli_payamak"), 0);
 }
 
-/// What stands in front of a provider refused the request, so the provider did not take the message.
+/// A proxy before the provider refused the request, so the provider did not take the message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_with_a_redirect_or_a_client_error_leaves_the_message_to_the_next_provider() {
     let templates = "[sms.templates.1]\nKAVENEGAR_COM = \"welcome\"\nMELI_PAYAMAK_COM = \"12345\"\n";
@@ -408,7 +408,7 @@ async fn a_page_with_a_redirect_or_a_client_error_leaves_the_message_to_the_next
             };
             assert_eq!(answer.body["tried"], json!([{"provider": first, "reason": reason}]), "{status}");
         }
-        // 408 does not say how far the request came.
+        // 408 does not tell how far the request came.
         shop.simulator.fault(Fault::page(provider, 408).times(2)).expect("a fault");
         let template = json!({"mobile_number": "09120000001", "message_text": "x", "template_id": "1"});
         let unknown = shop.send(template).await;
@@ -429,7 +429,7 @@ async fn a_provider_is_handed_no_more_than_its_entry_allows() {
         (by("KAVENEGAR_COM"), by("MELI_PAYAMAK_COM"))
     };
 
-    // At once: they wait for each other, so that five take five times as long as one.
+    // Concurrency: messages wait for each other, so five take five times as long as one.
     let shop = Shop::open(&TWO.replace(entry, &format!("{entry}concurrency_max = 1\n"))).await;
     shop.simulator.fault(Fault::delay("kavenegar", 200).accept(true)).expect("a fault");
     let started = Instant::now();
@@ -438,7 +438,7 @@ async fn a_provider_is_handed_no_more_than_its_entry_allows() {
     assert_eq!(served(&answers), (5, 0));
     assert!(started.elapsed() >= Duration::from_millis(1000), "two at once: {:?}", started.elapsed());
 
-    // In a second, by the gateway's clock.
+    // Rate, by the gateway's clock.
     let shop = Shop::open(&TWO.replace(entry, &format!("{entry}rate_per_second = 2\n"))).await;
     for _ in 0..2 {
         let mut answers = Vec::new();
@@ -463,13 +463,13 @@ async fn a_passing_failure_is_tried_again_until_it_is_sent_or_expires() {
     assert_eq!(message["tried"].as_array().map(Vec::len), Some(3), "{message}");
     assert_eq!(shop.simulator.accepted("kavenegar"), 1);
 
-    // Without waiting for the first round.
+    // Without waiting for the first pass.
     let body = json!({"mobile_number": "09120000002", "message_text": "x", "wait": false});
     let queued = shop.send(body).await;
     assert_eq!(queued.status, 202);
     shop.wait_for(&queued.body["id"], "accepted").await;
 
-    // An hour later it is not worth sending any more.
+    // An hour later it has expired.
     shop.simulator.fault(Fault::code("kavenegar", 429)).expect("a fault");
     let queued = shop.send(hello("09120000003")).await;
     assert_eq!(queued.status, 202);
@@ -512,14 +512,14 @@ async fn an_unknown_outcome_is_asked_again_only_where_our_id_is_known() {
     shop.clock.advance(Duration::from_secs(600));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(shop.simulator.messages().len(), 2);
-    // Defect 24: an unreadable answer was an empty success. Its id makes it safe to go on asking.
+    // Defect 24: an unreadable answer was an empty success. The id makes a retry safe.
     shop.simulator.fault(Fault::new("kavenegar", FaultKind::Html).times(4)).expect("a fault");
     let unreadable = shop.send(hello("09120000003")).await;
     assert_eq!((unreadable.status, &unreadable.body["status"]), (202, &json!("queued")), "{unreadable:?}");
     shop.wait_for(&unreadable.body["id"], "accepted").await;
     let messages = shop.simulator.messages();
     assert_eq!(messages.len(), 3, "the provider has it once: {messages:?}");
-    // For as long as it may be sent; then nobody knows.
+    // Retried until the deadline; then the outcome is unknown.
     shop.simulator.fault(Fault::new("kavenegar", FaultKind::Html)).expect("a fault");
     let hopeless = shop.send(hello("09120000004")).await;
     assert_eq!(hopeless.status, 202, "{hopeless:?}");
@@ -542,7 +542,7 @@ async fn delivery_reports_move_a_message_only_forward() {
         let request = shop.gateway.client.post(shop.gateway.at(path)).body(form);
         Answer::of(request.header("content-type", "application/x-www-form-urlencoded"))
     };
-    // Whoever does not know the address finds nothing.
+    // A wrong address finds nothing.
     for wrong in ["/message/report/KAVENEGAR_COM/0123456789abcdef/", "/message/report/OTHER/x/"] {
         assert_eq!(report(wrong, &provider_id, 10).await.status, 404, "{wrong}");
     }
@@ -622,7 +622,7 @@ async fn messages_are_listed_in_pages_to_who_sent_them() {
     assert_eq!(shop.get("/message/1/").await.status, 404);
     assert_eq!(shop.get("/message/x/").await.status, 404);
 
-    // Another key sees nothing of it.
+    // Another key sees none of it.
     let other = Shop { token: new_key(&shop.gateway, None).await, ..shop };
     assert_eq!(other.get("/message/").await.body["results"], json!([]));
     assert_eq!(other.get(&format!("/message/{}/", all[0])).await.status, 404);
@@ -641,7 +641,7 @@ async fn a_code_is_on_record_without_its_digits() {
 
 const SHIELD: &str = "[sms]\nservice = \"SANDBOX_SMS\"\n[auth]\notp_resend_seconds = 1\n[sms.shield]\n";
 
-/// Asks for a code after two seconds; 200, or the cap's answer.
+/// Requests a code after two seconds; returns 200, or the limit's status.
 async fn ask(shop: &Shop, number: &str) -> u16 {
     shop.clock.advance(Duration::from_secs(2));
     let answer = shop.gateway.post("/otp/send/", json!({"mobile_number": number})).await;
@@ -766,7 +766,7 @@ async fn keys_are_made_listed_and_revoked_beside_a_running_gateway_and_without_o
     assert!(list[0]["revoked_at"].is_string() && list[1]["revoked_at"].is_null());
     assert!(!list.to_string().contains(&first[5..20]), "a list shows no secret");
 
-    // The route is nobody's without the token in the data folder.
+    // Without the token in the data folder the route does not exist.
     let url = format!("{}/operator/apikeys/", served.operator_url);
     for token in ["", "00"] {
         let request = client.post(&url).json(&json!({"scope": "sms"})).header("x-operator-token", token);
@@ -826,14 +826,14 @@ async fn every_plugin_carries_messages_through_a_gateway() {
         let message = messages.last().expect("a message");
         assert_eq!(message.number, "09120000002");
         assert!(message.tokens.iter().any(|(_, value)| value.contains("4711")), "{message:?}");
-        // What became of it, where the provider says.
+        // The delivery state, as the provider reports it.
         shop.clock.advance(Duration::from_secs(60));
         let app = &shop.gateway.app;
         app.sms_queue.poll(&app.live().sms).await.expect("polled");
         let message = shop.get(&format!("/message/{}/", sent.body["id"])).await.body;
         assert!(["accepted", "delivered"].iter().any(|status| message["status"] == *status), "{message}");
     }
-    // A provider of templates only says so instead of sending.
+    // A provider with templates only reports that instead of sending.
     let shop = Shop::open(PARSIAN).await;
     let refused = shop.send(hello("09120000001")).await;
     assert_eq!((refused.status, refused.body["template_id"].is_array()), (400, true), "{refused:?}");
@@ -865,8 +865,8 @@ fn crash_number(n: usize) -> String {
     format!("0935{n:07}")
 }
 
-/// Queues 1,000 messages, kills the gateway while it sends them, starts it again, and waits for their ends. Returns
-/// how they ended, by number.
+/// Queues 1,000 messages, kills the gateway while it sends them, restarts it, and waits for all outcomes. Returns the
+/// outcomes by number.
 async fn queue_and_kill(simulator: &Simulator, template: bool) -> BTreeMap<String, String> {
     let config = format!("{CRASH}{}", KAVENEGAR.replace("SIMULATOR", &simulator.addr.to_string()));
     let dir = chelseru_tests::folder(&config);
@@ -874,7 +874,7 @@ async fn queue_and_kill(simulator: &Simulator, template: bool) -> BTreeMap<Strin
     let token = format!("Api-Key {}", String::from_utf8_lossy(&key.stdout).trim());
     let client = chelseru_tests::client();
     let served = Served::start(dir.path());
-    // Some are answered; the next ones are accepted and held, so the kill strikes while they are sent.
+    // Some are answered; the next ones are accepted and held, so the kill strikes during sending.
     simulator.fault(Fault::delay("kavenegar", 1).accept(true).times(ANSWERED)).expect("a fault");
     simulator.fault(Fault::delay("kavenegar", 60_000).accept(true)).expect("a fault");
     let numbers: Vec<String> = (0..QUEUED).map(crash_number).collect();

@@ -1,15 +1,15 @@
-//! The protocol itself, on the echo route: the cases of the Autobahn test suite's groups 1 to 7, 9 and 10, by hand.
+//! The protocol itself, on the echo route: the cases of groups 1 to 7, 9 and 10 of the Autobahn test suite, by hand.
 //!
-//! The suite needs Python 2.7, so every test run has these cases as what a client sends and what it must get. The suite
-//! itself runs by `cargo xtask autobahn`. Group 6 is strict: a text that cannot become one any more closes before its
-//! end.
+//! The suite needs Python 2.7, so every test run uses these hand-written cases: what a client sends and what it must
+//! receive. `cargo xtask autobahn` runs the suite itself. Group 6 is strict: a text that can no longer become valid
+//! closes the socket before its end.
 
 use std::time::Duration;
 
 use chelseru_tests::TestGateway;
 use chelseru_tests::socket::{Event, Socket, frame};
 
-/// What must come of bytes that a client sends.
+/// The required reaction to a client's bytes.
 #[derive(Debug, Clone)]
 enum Then {
     Text(Vec<u8>),
@@ -133,7 +133,7 @@ fn fragments() -> Vec<Case> {
     ]
 }
 
-/// Group 6: texts that are UTF-8 and those that are not.
+/// Group 6: valid and invalid UTF-8 texts.
 fn texts() -> Vec<Case> {
     let mut cases = Vec::new();
     let hello = "Hello-µ@ßöäüàá-UTF-8!! κόσμε".as_bytes();
@@ -145,7 +145,7 @@ fn texts() -> Vec<Case> {
     each[0][0] = TEXT;
     each.push(frame(FINAL | CONTINUATION, b""));
     cases.push(case("6.2.3 a fragment for each octet", each, vec![Text(hello.to_vec())]));
-    // The ends of what each length may hold, and what is no character but may be sent.
+    // The limits of each length, and code points that are no characters but may be sent.
     let valid: &[&[u8]] = &[
         &[0x00],
         &[0x7f],
@@ -199,7 +199,7 @@ fn texts() -> Vec<Case> {
         });
         cases.push(case(format!("6.3 invalid {bytes:02x?} by octet"), each.collect(), vec![Close(1007)]));
     }
-    // 6.4: said as soon as it is known, between fragments and within a frame.
+    // 6.4: reported as soon as it is known, between fragments and within a frame.
     let begun = vec![frame(TEXT, "κόσμε".as_bytes()), frame(CONTINUATION, &[0xf4, 0x90])];
     cases.push(case("6.4.1", begun, vec![Close(1007)]));
     let mut half = text(&[&[b'a'; 10], &[0xf4, 0x90][..], &[b'a'; 100]].concat());
@@ -271,13 +271,13 @@ fn large() -> Vec<Case> {
 async fn check(address: &str, case: Case) {
     let mut socket = Socket::open(address, &[]).await.expect("the echo route is there");
     let (sent, mut writer) = {
-        // Reading must go on while much is sent.
+        // Reading must continue while much is sent.
         let Case { send, .. } = &case;
         (send.clone(), socket_writer(&socket))
     };
     let writing = tokio::spawn(async move {
         for bytes in sent {
-            // A gateway that has closed may not read on.
+            // A gateway that has closed may stop reading.
             if tokio::io::AsyncWriteExt::write_all(&mut writer, &bytes).await.is_err() {
                 return;
             }

@@ -1,4 +1,4 @@
-//! Webhooks: a shop's own server is told of a payment, signed, once it listens again, and by order of the operator.
+//! Webhooks: a shop's server receives a signed payment event, after it recovers, and on an operator's replay.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use super::payments::Shop;
 /// Base64 of 32 times the letter k.
 const SECRET: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 
-/// What arrived at the shop's server.
+/// A message received by the shop's server.
 #[derive(Debug, Clone)]
 struct Message {
     id: String,
@@ -35,7 +35,7 @@ impl Message {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 
-    /// As a receiver checks it.
+    /// Checks the signature as a receiver does.
     fn is_signed(&self) -> bool {
         use base64::Engine;
         let expected = signature(&[b'k'; 32], &self.id, self.timestamp, &self.body);
@@ -119,7 +119,7 @@ impl Receiver {
     }
 }
 
-/// A command, beside the gateway that runs in this process.
+/// Runs a command beside the gateway of this process.
 async fn run(dir: &Path, arguments: &[&str]) -> Output {
     let (dir, arguments) =
         (dir.to_owned(), arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
@@ -132,7 +132,7 @@ async fn run(dir: &Path, arguments: &[&str]) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shop_is_told_of_a_payment_signed_and_again_after_a_failure() {
-    // A redirect is not followed and counts as a failure, like an error.
+    // A redirect is not followed and counts as a failure.
     let receiver = Receiver::start(&[307]).await;
     let shop = Shop::open(&receiver.granted()).await;
     let details = shop.charge(1000).await;
@@ -148,7 +148,7 @@ async fn a_shop_is_told_of_a_payment_signed_and_again_after_a_failure() {
     );
     assert!(receiver.statuses.lock().expect("no panic").is_empty());
 
-    // The operator sees what became of it and has it told again.
+    // The operator sees the result and replays the event.
     let config = shop.gateway.config_file();
     let dir = config.parent().expect("a folder");
     let until = Instant::now() + PATIENCE;
