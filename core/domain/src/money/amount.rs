@@ -13,7 +13,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Money(u64);
 
-/// Why text is no amount. Each says what is accepted.
+/// Why a text is not an amount. Each text names what is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     #[error("a valid number is required")]
@@ -28,7 +28,7 @@ pub enum MoneyError {
     TooLarge,
 }
 
-/// Characters an amount may have; the largest one has 20 in front of a decimal point.
+/// Most characters of an amount; the largest one has 20 before the decimal point.
 const CHARS_MAX: usize = 40;
 
 impl Money {
@@ -45,7 +45,8 @@ impl Money {
         }
     }
 
-    /// Reads an amount in a unit: digits, and perhaps a point and more digits. No sign, no exponent, no separator.
+    /// Reads an amount in a unit: digits, optionally with a point and more digits. No sign, no exponent, no
+    /// separator.
     ///
     /// # Errors
     ///
@@ -56,7 +57,7 @@ impl Money {
             if !magnitude.starts_with(|first: char| first.is_ascii_digit()) {
                 return Err(MoneyError::NotANumber);
             }
-            // Said as what it is when the rest is a number.
+            // Reported by its own rule when the rest is a number.
             return Err(Money::parse(magnitude, unit).err().unwrap_or(MoneyError::NotPositive));
         }
         if text.len() > CHARS_MAX && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
@@ -98,7 +99,7 @@ impl Money {
     }
 }
 
-/// Any number of rial as text in a unit: `150`, or `150.5` for a toman amount that is not whole.
+/// Formats any number of rial in a unit: `150`, or `150.5` for a toman amount that is not whole.
 #[must_use]
 pub fn format(rial: u64, unit: Currency) -> String {
     match unit {
@@ -108,13 +109,13 @@ pub fn format(rial: u64, unit: Currency) -> String {
     }
 }
 
-/// Any number of rial as JSON: a number where a double holds it exactly, a text otherwise.
+/// Any number of rial as JSON: a number where a double is exact, otherwise a text.
 #[must_use]
 pub fn to_json(rial: u64, unit: Currency) -> Value {
     let text = format(rial, unit);
     match text.parse::<u64>() {
         Ok(whole) => whole.into(),
-        // Fifteen digits survive a double.
+        // A double is exact for fifteen digits.
         Err(_) if text.len() <= 15 => text.parse::<f64>().map_or(Value::Null, Value::from),
         Err(_) => text.into(),
     }

@@ -1,8 +1,8 @@
 //! Money: amounts, payments by gateways, and wallets.
 //!
-//! A payment brings money from a gateway into a wallet, or settles an order; a wallet is spent by API keys and staff.
-//! Invariants: an amount is a whole number of rial; a payment credits the ledger at most once, and only on the
-//! gateway's own word; a wallet is never below zero.
+//! A payment brings money from a gateway into a wallet, or settles an order. API keys and staff spend from wallets.
+//! Invariants: an amount is a whole number of rial; a payment credits the ledger at most once, and only after the
+//! gateway's own confirmation; a wallet is never below zero.
 //!
 //! Not here: gateway protocols (plugins) and the ledger's records (the store). Reading order: `amount`, `payment`,
 //! `wallet`.

@@ -1,4 +1,4 @@
-//! The virtual bank with which payments are tried out. No real money.
+//! The virtual bank for trial payments. No real money.
 
 /// What the payer did in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -6,11 +6,11 @@ pub enum BankState {
     Waiting,
     Paid,
     Cancelled,
-    /// Paid, and given back by the shop.
+    /// Paid, then reversed by the shop.
     Reversed,
 }
 
-/// What a payer may decide, once.
+/// A payer's decision, made once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BankDecision {
     Pay,
@@ -22,16 +22,16 @@ pub enum BankDecision {
 pub struct BankSession {
     /// Rial.
     pub amount: u64,
-    /// Where the payer is sent back to.
+    /// The payer's return address.
     pub callback_url: String,
     pub state: BankState,
 }
 
-/// The virtual bank's page asks this.
+/// The bank behind the virtual bank's page.
 pub trait TestBank: Send + Sync {
     /// The session with this reference; `None` when the bank does not know it (any more).
     fn session(&self, reference: &str) -> Option<BankSession>;
 
-    /// The payer decides. False when the session was decided before, or there is none.
+    /// Applies the payer's decision. False when the session is already decided, or does not exist.
     fn decide(&self, reference: &str, decision: BankDecision) -> bool;
 }

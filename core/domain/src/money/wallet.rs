@@ -1,8 +1,8 @@
 //! Wallets: balances, spends and holds.
 //!
-//! Payments credit a wallet (see [`crate::money::payment`]); spends and refunds debit it. The store holds the rules of
-//! money: no overdraft, each change once. Here are the rights: a user spends and holds the user's own money. Only staff
-//! capture or void a hold, because the shop delivers against it, and only staff refund.
+//! Payments credit a wallet (see [`crate::money::payment`]); spends and refunds debit it. The store enforces the
+//! rules of money: no overdraft, each change once. This module decides the rights: a user spends and holds the user's
+//! own money. Only staff capture or void a hold, because the shop delivers against it, and only staff refund.
 
 use std::sync::Arc;
 
@@ -37,17 +37,17 @@ pub struct SpendRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundRequest {
     pub payment: PaymentId,
-    /// `None`: all that is left.
+    /// `None`: everything left.
     pub amount: Option<Money>,
     pub to: RefundTo,
     pub note: String,
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
-/// Why an actor's order was not carried out.
+/// Why an actor's request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
-    #[error("only the staff may do this")]
+    #[error("only staff may do this")]
     StaffOnly,
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,4 +1,4 @@
-//! API keys: how a program proves that it may send.
+//! API keys: a program's proof that it may send.
 //!
 //! A key is written `ck_<number>_<64 hex digits>`. The number finds the record; the rest is 32 random bytes, of which
 //! only a SHA-256 is stored, because a random secret needs no slow hash. Invariants: a revoked key opens nothing from
@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{Clock, Timestamp};
 
-/// What a key may be for.
+/// Scopes of a key.
 pub const SCOPES: &[&str] = &["sms"];
 /// Characters of a key's name.
 pub const NAME_CHARS_MAX: usize = 100;
@@ -29,13 +29,13 @@ pub struct NewApiKey {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
-    #[error("scope {0:?} is not known; accepted: sms")]
+    #[error("unknown scope {0:?}; accepted: sms")]
     UnknownScope(String),
-    #[error("a name has at most 100 characters and no line break")]
+    #[error("a name must have at most 100 characters and no line break")]
     BadName,
-    #[error("a daily cap is at least 1")]
+    #[error("a daily cap must be at least 1")]
     BadCap,
-    #[error("there are as many keys as a store holds")]
+    #[error("the maximum number of API keys exists")]
     TooMany,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,7 +78,7 @@ impl ApiKeys {
         verify(&self.store, token).await
     }
 
-    /// Every key, revoked ones too.
+    /// Every key, including revoked ones.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl ApiKeys {
     }
 }
 
-/// Makes a key.
+/// Creates a key.
 ///
 /// # Errors
 ///

@@ -25,19 +25,19 @@ const QUEUE_MAX: usize = 8192;
 const BATCH_MAX: usize = 256;
 /// Entries kept of each log.
 pub const RECORDS: Range<u64> = Range::new(1000, 10_000_000, 100_000);
-/// Entries that one page is looked for among: some milliseconds of reading.
+/// Most entries examined for one page: some milliseconds of reading.
 const LOOK_MAX: usize = 20_000;
 
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// What happened.
+        /// The kind of an event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum AuditKind {
             $($(#[$doc])* $name,)*
         }
 
         impl AuditKind {
-            /// All of them, for a client that lists what can be asked for.
+            /// All kinds, for clients that list the accepted filters.
             pub const ALL: &[AuditKind] = &[$(AuditKind::$name,)*];
 
             /// The stable word in records and log lines.
@@ -54,7 +54,7 @@ macro_rules! events {
 events! {
     /// A code was handed to a provider.
     OtpSent = "otp_sent",
-    /// A code was not sent, or nobody knows; also a wish to reset the password of no account.
+    /// A code was not sent, or the outcome is unknown; also a password reset without an account.
     OtpSendFailed = "otp_send_failed",
     /// A wrong, expired, burned or used code.
     OtpFailed = "otp_failed",
@@ -72,33 +72,33 @@ events! {
     UserEnabled = "user_enabled",
     UserRightsChanged = "user_rights_changed",
     PasswordChanged = "password_changed",
-    /// The old password was told wrong.
+    /// The given old password was wrong.
     PasswordChangeFailed = "password_change_failed",
     PasswordResetFailed = "password_reset_failed",
     PasswordReset = "password_reset",
     /// By an operator.
     PasswordOverridden = "password_overridden",
-    /// A replaced refresh token came again; its session was ended.
+    /// A replaced refresh token was reused; its session was ended.
     RefreshReused = "refresh_reused",
     SessionRevoked = "session_revoked",
     /// An API key, a key of tokens, or the master key.
     KeyCreated = "key_created",
-    /// An API key, or a key of tokens whose tokens are good no longer.
+    /// An API key, or a token key whose tokens are no longer valid.
     KeyRevoked = "key_revoked",
-    /// At a start; what changed while nothing ran is not seen otherwise.
+    /// Recorded at every start, because changes made while nothing ran are not seen otherwise.
     ConfigLoaded = "config_loaded",
     ConfigChanged = "config_changed",
     ConfigRefused = "config_refused",
     PluginChanged = "plugin_changed",
     PluginRefused = "plugin_refused",
-    /// A copy of everything was made, the key included; the subject is its folder.
+    /// A copy of everything was written, the key included; the subject is its folder.
     BackupWritten = "backup_written",
     /// This store was filled from a backup; the subject is its folder.
     BackupRestored = "backup_restored",
 }
 
 impl AuditKind {
-    /// Who can cause it: each is bounded apart, so that nobody pushes out what others did.
+    /// Who can cause the event: each group has its own limit, so nobody displaces the entries of others.
     fn log(self) -> AuditLog {
         use AuditKind::*;
         match self {
@@ -190,21 +190,20 @@ struct Shared {
 }
 
 impl Audit {
-    /// A log whose events are lines and nothing else, for parts that are used alone.
+    /// A log that writes lines only, for parts used alone.
     #[must_use]
     pub fn lines_only(store: Store, clock: Arc<dyn Clock>) -> Self {
         Audit { shared: Arc::new(Shared::new(store, clock, None)) }
     }
 
-    /// A log that keeps at most `records_max` records of what anybody can cause, as many of what takes an account,
-    /// and as many of what takes an operator. Must be called in a runtime, whose task writes until the last handle
-    /// is gone.
+    /// A log that keeps at most `records_max` records each of what anybody can cause, of what takes an account, and
+    /// of what takes an operator. Must be called in a runtime; its task writes until the last handle is dropped.
     #[must_use]
     pub fn start(store: Store, clock: Arc<dyn Clock>, records_max: u64) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let shared = Arc::new(Shared::new(store.clone(), clock, Some(sender)));
         shared.records_max.store(records_max, Ordering::Relaxed);
-        // Not the shared state itself, which holds the sender: the task would wait for itself for ever.
+        // Not the shared state itself, which holds the sender: the task would wait for itself forever.
         let weak = Arc::downgrade(&shared);
         tokio::spawn(async move {
             let keep = move || weak.upgrade().map(|shared| shared.records_max.load(Ordering::Relaxed));
@@ -213,12 +212,12 @@ impl Audit {
         Audit { shared }
     }
 
-    /// Changes how many records are kept.
+    /// Changes the number of records kept.
     pub fn records_max_set(&self, records_max: u64) {
         self.shared.records_max.store(records_max, Ordering::Relaxed);
     }
 
-    /// Records that were dropped because too many waited.
+    /// Records dropped because the queue was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
@@ -243,7 +242,7 @@ impl Audit {
         let at = self.shared.clock.now();
         let draft = AuditDraft { at, event, user, session, ip_address, subject, detail };
         if queue.try_send(Message::Record(kind.log(), draft)).is_err() {
-            // Said once per doubling, so that a store that fails does not flood the log as well.
+            // Logged once per doubling, so a failing store does not flood the log, too.
             let dropped = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::error!(dropped, "audit records are dropped: too many wait to be written");
@@ -251,17 +250,17 @@ impl Audit {
         }
     }
 
-    /// Waits until what was recorded before is written, or could not be.
+    /// Waits until everything recorded before is written, or failed.
     pub async fn flush(&self) {
         let Some(queue) = &self.shared.queue else { return };
         let (done, wait) = oneshot::channel();
         if queue.send(Message::Flush(done)).await.is_ok() {
-            // A task that ended has nothing left to write.
+            // A finished task has nothing left to write.
             let _ = wait.await;
         }
     }
 
-    /// A page of the records; `query.look_max` is bounded here.
+    /// A page of the records; `query.look_max` is limited here.
     ///
     /// # Errors
     ///
@@ -288,7 +287,7 @@ async fn write(store: Store, mut queue: mpsc::Receiver<Message>, keep: impl Fn()
     let mut messages = Vec::with_capacity(BATCH_MAX);
     let mut records_max = RECORDS.default;
     while queue.recv_many(&mut messages, BATCH_MAX).await > 0 {
-        // The last handle may be gone while its events still wait.
+        // The last handle may be dropped while its events still wait.
         records_max = keep().unwrap_or(records_max);
         let mut drafts = Vec::new();
         let mut flushes = Vec::new();
@@ -305,13 +304,13 @@ async fn write(store: Store, mut queue: mpsc::Receiver<Message>, keep: impl Fn()
             tracing::error!(%error, records = count, "audit records could not be written");
         }
         for done in flushes {
-            // Whoever waited may have gone away.
+            // The waiting caller may be gone.
             let _ = done.send(());
         }
     }
 }
 
-/// A name as somebody typed it, which may hold a phone number or, by mistake, a password: its first two characters.
+/// A typed name may hold a phone number or, by mistake, a password, so only its first two characters are kept.
 #[must_use]
 pub fn mask_name(name: &str) -> String {
     let start: String = name.chars().filter(|character| !character.is_control()).take(2).collect();

@@ -1,8 +1,8 @@
-//! What operators see of a running gateway, as ports.
+//! The operators' view of a running gateway, as ports.
 //!
-//! [`Meter`] counts what happens, [`Overview`] describes what runs. Both are implemented by the outermost crate, which
-//! alone knows how metrics are exported and what was loaded. Invariant: a label's values come from a fixed list or from
-//! the configuration; no number, code, token or address is ever a label.
+//! [`Meter`] counts events, [`Overview`] describes the running gateway. The outermost crate implements both, because
+//! only it knows how metrics are exported and what is loaded. Invariant: a label's values come from a fixed list or
+//! from the configuration; no number, code, token or address is ever a label.
 //!
 //! Not here: security events (`audit`).
 
@@ -16,7 +16,8 @@ pub type Labels<'a> = &'a [(&'static str, &'a str)];
 
 /// Counters, gauges and histograms, by name and labels.
 ///
-/// The same name and labels always mean the same metric. Keep the handle where something is counted often: looking it
+/// The same name and labels always mean the same metric. Keep the handle where counting is frequent: a look-up hashes
+/// the name and the labels.
 /// up costs a hash of the name and the labels.
 pub trait Meter: Send + Sync {
     fn counter(&self, name: &'static str, labels: Labels<'_>) -> Counter;
@@ -75,13 +76,13 @@ impl Meter for NoMeter {
     fn gauge(&self, _: &'static str, _: Labels<'_>, _: f64) {}
 }
 
-/// Whether the store takes changes.
+/// The store's ability to accept changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
     Serving,
-    /// Writing failed; nothing is written until the gateway starts again.
+    /// A write failed; nothing is written until the gateway restarts.
     Failed,
-    /// The oldest change has waited for long.
+    /// The oldest change has waited too long.
     Stalled,
     /// The disk has no room left.
     Full,
@@ -100,7 +101,7 @@ impl Storage {
     }
 }
 
-/// The whole gateway, as its operators see it.
+/// The whole gateway, for its operators.
 #[async_trait]
 pub trait Overview: Send + Sync {
     /// Everything that `status/` answers: version, configuration, providers, open payments.
@@ -109,12 +110,12 @@ pub trait Overview: Send + Sync {
     /// All metrics in the Prometheus text format, gauges measured now.
     async fn metrics(&self) -> String;
 
-    /// Whether durable writes are possible, and why not.
+    /// Whether durable writes work, and why not.
     fn storage(&self) -> Storage;
 
-    /// Whether writing failed. As [`Overview::storage`] says, for every request.
+    /// Whether a write failed: [`Overview::storage`] for every request.
     fn has_failed(&self) -> bool;
 
-    /// Whether the gateway was told to stop.
+    /// Whether the gateway is stopping.
     fn is_stopping(&self) -> bool;
 }

@@ -25,7 +25,7 @@ pub use body::{KINDS, body, report_json};
 
 use crate::{Clock, Range, Timestamp};
 
-/// Delays between attempts, plus or minus a tenth, so that many do not come at once.
+/// Delays between attempts, plus or minus a tenth, so many retries do not coincide.
 ///
 /// Source: Standard Webhooks specification, "Deliverability and reliability", the schedule it gives as an example.
 pub const DELAYS: [Duration; 9] = [
@@ -53,7 +53,7 @@ const ROUTE_MAX: usize = 500;
 const STEP_MAX: usize = 64;
 /// Deliveries to one endpoint at once.
 const PARALLEL: usize = 8;
-/// Characters of an error that are kept.
+/// Characters kept of an error.
 const ERROR_CHARS_MAX: usize = 200;
 
 /// Bytes of a signing key. Source: Standard Webhooks specification, "Signature scheme".
@@ -113,8 +113,8 @@ impl Webhooks {
         self.store.events_route(ROUTE_MAX, self.clock.now(), wanting).await
     }
 
-    /// Delivers what is due to one endpoint, oldest first, a few at a time. After a failure no further attempt begins,
-    /// so that an endpoint that is down is not called for each waiting event. Call it from one task per endpoint.
+    /// Delivers due events to one endpoint, oldest first, a few at a time. After a failure no further attempt begins,
+    /// so an endpoint that is down is not called for each waiting event. Call it from one task per endpoint.
     ///
     /// Cancellation: a delivery that was not recorded is repeated.
     ///
@@ -154,7 +154,7 @@ impl Webhooks {
                 Attempt::Failed { again_at: Some(_), .. } => step.failed += 1,
                 Attempt::Failed { error, again_at: None } => {
                     step.dead += 1;
-                    tracing::error!(event.id = id.0, webhook = endpoint, %error, "an event was given up; it can be replayed");
+                    tracing::error!(event.id = id.0, webhook = endpoint, %error, "a delivery is dead; it can be replayed");
                 }
             }
             attempts.push((id, attempt));
@@ -206,13 +206,13 @@ impl Webhooks {
         let since = self.clock.now().minus(keep);
         let (removed, untold) = self.store.events_purge(since, count_max, limit).await?;
         if untold > 0 {
-            tracing::error!(count = untold, "events were removed that not every webhook had been told of");
+            tracing::error!(count = untold, "removed events that were not delivered to every webhook");
         }
         Ok(removed)
     }
 }
 
-/// How long to wait after a try, the first being number 0; nothing after the last.
+/// The wait after an attempt, the first being number 0; nothing after the last.
 fn delay(id: EventId, tries_before: u32, retry_after: Option<Duration>) -> Option<Duration> {
     let base = *DELAYS.get(tries_before as usize)?;
     // Spread by the event's number: nine to eleven tenths, the same every time.
@@ -235,20 +235,20 @@ pub fn signature(secret: &[u8], id: &str, timestamp_secs: u64, body: &[u8]) -> [
     mac.finalize().into_bytes().into()
 }
 
-/// The id of an event as receivers see it. The instant keeps events of two stores apart.
+/// The public id of an event. The instant keeps events of two stores apart.
 #[must_use]
 pub fn public_id(event: &Event) -> String {
     format!("evt_{:x}_{}", event.at.as_micros(), event.id.0)
 }
 
-/// The event that a public id, or the plain number, names.
+/// The event of a public id, or of its plain number.
 #[must_use]
 pub fn event_of(public_id: &str) -> Option<EventId> {
     let number = public_id.rsplit('_').next()?;
     number.parse().ok().map(EventId)
 }
 
-/// When an event happened, in whole seconds, for the header of a try made now.
+/// The time of an attempt in whole seconds, for its header.
 #[must_use]
 pub fn timestamp_secs(now: Timestamp) -> u64 {
     now.as_micros() / 1_000_000

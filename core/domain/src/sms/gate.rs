@@ -22,12 +22,12 @@ const OPEN_GROWTH_MAX: u32 = 8;
 pub const FAILURES: Range<u32> = Range::new(1, 1000, 5);
 /// How long the circuit opens first.
 pub const OPEN_SECS: Range<u64> = Range::new(1, 3600, 15);
-/// Messages handed over at once; 0: no bound.
+/// Concurrent messages; 0: unlimited.
 pub const CONCURRENCY: Range<u32> = Range::new(0, 4096, 0);
-/// Messages handed over in a second; 0: no bound.
+/// Messages per second; 0: unlimited.
 pub const RATE_PER_SECOND: Range<u32> = Range::new(0, 100_000, 0);
 
-/// Bounds of one provider.
+/// Limits of one provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GateRules {
     /// See [`FAILURES`].

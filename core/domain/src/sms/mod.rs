@@ -108,7 +108,7 @@ pub enum SmsError {
     #[error("the account at the provider has no credit ({})", .0.code)]
     InsufficientCredit(Rejection),
     /// Too many requests. The wait, if the provider names one.
-    #[error("the provider was asked too often")]
+    #[error("the provider limits requests")]
     Throttled(Option<Duration>),
     #[error("the provider was unavailable: {0}")]
     Unavailable(String),

@@ -227,7 +227,7 @@ impl SmsQueue {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(plugin.id = provider.name(), %error, "the provider was not asked what became of messages");
+                    tracing::warn!(plugin.id = provider.name(), %error, "the delivery of messages could not be polled");
                 }
             }
         }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::SmsProgress;
 
-/// A provider's request, as it came in.
+/// A provider's request, as received.
 pub struct Delivery {
     pub method: String,
     /// The query, not decoded.
@@ -26,7 +26,7 @@ pub enum ReportError {
 /// Reads the delivery reports of providers, each in its own format.
 #[async_trait]
 pub trait ReportDecoder: Send + Sync {
-    /// The provider's message ids in a report, with what became of each message.
+    /// The provider's message ids in a report, with the delivery state of each message.
     ///
     /// # Errors
     ///

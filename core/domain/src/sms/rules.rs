@@ -1,10 +1,10 @@
-//! The rules of sending, and when a provider is asked what became of a message.
+//! The rules of sending, and when a provider is polled for the delivery of a message.
 
 use std::time::Duration;
 
 use crate::Range;
 
-/// When a provider is asked what became of a message, counted from the answer before.
+/// When a provider is polled for delivery, counted from the previous answer.
 pub(super) const POLL_AFTER: [Duration; 6] = [
     Duration::from_secs(60),
     Duration::from_secs(5 * 60),
@@ -14,7 +14,7 @@ pub(super) const POLL_AFTER: [Duration; 6] = [
     Duration::from_secs(24 * 60 * 60),
 ];
 
-/// How long a notice is worth sending.
+/// How long until an unsent message expires.
 pub const NOTICE_LIFETIME_SECS: Range<u64> = Range::new(60, 86_400, 3600);
 /// Time of one round over the providers.
 pub const ROUND_SECS: Range<u64> = Range::new(1, 60, 20);
@@ -26,11 +26,11 @@ pub const RETRY_LONGEST_SECS: Range<u64> = Range::new(1, 3600, 300);
 pub const OTP_RETRY_SECS: Range<u64> = Range::new(0, 30, 5);
 /// Waiting messages sent at once.
 pub const WORKERS: Range<usize> = Range::new(1, 1024, 32);
-/// Messages that may wait.
+/// Queued messages.
 pub const QUEUE_MESSAGES: Range<u64> = Range::new(1, 10_000_000, 200_000);
-/// Idempotency keys remembered.
+/// Idempotency keys kept.
 pub const IDEMPOTENCY_KEYS: Range<u64> = Range::new(1, 10_000_000, 100_000);
-/// How long a message stays on record.
+/// How long a message's record is kept.
 pub const KEEP_DAYS: Range<u64> = Range::new(1, 3650, 30);
 
 /// How messages are sent.
@@ -53,7 +53,7 @@ pub struct SmsRules {
     pub queue_max: u64,
     /// See [`IDEMPOTENCY_KEYS`].
     pub idempotency_keys_max: u64,
-    /// Before a provider is first asked what became of a message. Default 1 min.
+    /// Wait before a provider is first polled for delivery. Default 1 min.
     pub poll_first: Duration,
 }
 

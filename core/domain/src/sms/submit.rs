@@ -48,8 +48,8 @@ pub enum SubmitError {
     QuotaReached,
     #[error("too many messages wait")]
     Full,
-    /// The disk is nearly full; trying again helps once there is room.
-    #[error("there is no room for messages")]
+    /// The disk is nearly full. A retry can succeed once there is room.
+    #[error("not enough disk space for messages")]
     StorageFull,
     #[error(transparent)]
     Store(#[from] StoreError),

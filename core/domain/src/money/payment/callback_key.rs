@@ -1,9 +1,9 @@
 //! The unguessable part of a payment's callback address.
 //!
-//! Gateways send the payer back to the address they were given, with its query. A callback that brings the key back
-//! comes from the payer's browser; one with another key is not about this payment. A callback without one is
-//! tolerated, because some gateways drop the query, and clients may ask by the reference alone. The key proves
-//! nothing about money.
+//! Gateways return the payer to the address they were given, with its query. A callback with the key comes from the
+//! payer's browser; one with another key does not belong to this payment. A callback without a key is accepted,
+//! because some gateways drop the query, and clients may ask by the reference alone. The key proves nothing about
+//! money.
 
 use subtle::ConstantTimeEq;
 
@@ -13,14 +13,14 @@ pub const CALLBACK_KEY: &str = "callback_key";
 /// Bytes of a key: as hard to guess as a session's secret.
 const KEY_BYTES: usize = 16;
 
-/// A new key in hexadecimal; `None` when the operating system gives no randomness.
+/// Generates a key in hexadecimal; `None` when the operating system provides no randomness.
 pub(super) fn draw() -> Option<String> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The address with the key in its query, in front of a fragment.
+/// Adds the key to an address's query, before any fragment.
 pub(super) fn add(url: &str, key: &str) -> String {
     let (address, fragment) = match url.find('#') {
         Some(at) => url.split_at(at),
@@ -34,19 +34,19 @@ pub(super) fn add(url: &str, key: &str) -> String {
     format!("{address}{joint}{CALLBACK_KEY}={key}{fragment}")
 }
 
-/// What a callback's query says of the key of a payment.
+/// Whether a callback's query contains the key of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Vouched {
-    /// It brings the payment's key.
+    /// It contains the payment's key.
     Yes,
-    /// It brings none.
+    /// It contains no key.
     No,
-    /// It brings another one.
+    /// It contains another key.
     Wrong,
 }
 
-/// Compares the key in a query with a payment's. Of several the last one counts: what was appended last is the
-/// gateway's.
+/// Compares the key in a query with a payment's. The last of several counts, because the gateway's address was
+/// appended last.
 pub(super) fn check(query: &str, key: &str) -> Vouched {
     let named = |pair: &str| {
         let (name, value) = pair.split_once('=')?;

@@ -1,11 +1,10 @@
-//! Asking a gateway about one payment, and acting on its answer.
+//! Asks a gateway about one payment, and acts on its answer.
 //!
-//! Everybody who wants to know ends here: the reconciler, a callback, the gateway's list, the staff. One question per
-//! payment at a time; callers that waited share the answer unless they bring a claim that is new. Claims are tried
-//! from the newest on; one that the gateway denies is dropped and says nothing, and the last question is the one
-//! without a claim. Repeated callbacks without anything new are answered from the store for [`REPEAT_MIN`], so that
-//! refreshing a page asks the bank once. A gateway that was asked too often is left alone for as long as it says
-//! ([`Holds`]).
+//! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at
+//! most one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried
+//! from the newest on. One that the gateway denies is dropped and proves nothing; the last question has no claim.
+//! Repeated callbacks without news are answered from the store for [`REPEAT_MIN`], so refreshing a page asks the bank
+//! once. A gateway that limits requests is not asked during its wait ([`Holds`]).
 
 use std::time::Duration;
 
@@ -24,15 +23,15 @@ use crate::Timestamp;
 
 /// Gateways that may decode a callback, the selected one first.
 const DECODERS_MAX: usize = 16;
-/// Claims that one look tries, from the newest on; then it asks without a claim.
+/// Most claims tried in one check, newest first; then the gateway is asked without a claim.
 const CLAIMS_TRIED_MAX: usize = 3;
-/// For how long a callback that brings nothing new is answered without asking the gateway.
+/// How long a callback without news is answered without asking the gateway.
 const REPEAT_MIN: Duration = Duration::from_secs(10);
-/// The same for one that came from the payer's browser, and for a claim that anybody may have invented.
+/// The same for a callback from the payer's browser, and for a claim that anybody may have invented.
 const CLAIM_MIN: Duration = Duration::from_secs(2);
 /// The same for a payment that has ended.
 const LATE_REPEAT_MIN: Duration = REMEMBERED;
-/// For how long after its end a callback still makes the gateway be asked about a payment.
+/// How long after a payment's end a callback still triggers a question.
 const LATE_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why a callback was not matched to a payment.
@@ -50,20 +49,20 @@ pub enum CallbackError {
 /// Why a gateway is asked about a payment.
 #[derive(Debug)]
 pub(super) enum Why {
-    /// Its time has come.
+    /// It is due.
     Due,
     Callback {
         claim: PaymentClaim,
         vouched: bool,
     },
-    /// The gateway lists it as paid, with this amount in rial when it says.
+    /// The gateway lists it as paid, with this amount in rial if reported.
     Listed {
         amount: Option<u64>,
     },
     Staff,
 }
 
-/// A payment after somebody asked about it.
+/// A payment after a question.
 pub(super) struct Looked {
     pub(super) payment: Payment,
     /// The gateway was asked and did not answer.
@@ -73,25 +72,25 @@ pub(super) struct Looked {
 }
 
 impl Looked {
-    /// Nobody was asked.
+    /// No question was asked.
     pub(super) fn at(payment: Payment) -> Looked {
         Looked { payment, silent: false, answered: false }
     }
 }
 
-/// What a gateway said, after all that was asked in one look.
+/// The gateway's answer after all questions of one check.
 struct Answer {
     verdict: Result<Verdict, GatewayError>,
     denied: Vec<PaymentClaim>,
-    /// No question can have done anything.
+    /// No question can have had an effect.
     nothing_done: bool,
 }
 
 impl Payments {
     /// Takes a callback as a hint, asks the gateway, and returns the payment's state.
     ///
-    /// Cancellation: safe; what was not finished is found by [`Payments::reconcile`]. Callers run it detached from the
-    /// client's connection all the same, so that a closed browser delays nothing.
+    /// Cancellation: safe; [`Payments::reconcile`] completes unfinished work. Callers still run it detached from the
+    /// client's connection, so a closed browser delays nothing.
     ///
     /// # Errors
     ///
@@ -125,7 +124,7 @@ impl Payments {
         Err(if understood { CallbackError::NotFound } else { CallbackError::NotUnderstood })
     }
 
-    /// Asks the gateway about a payment now, for the staff; the payment as it stands then. `None` when there is none.
+    /// Asks the gateway about a payment now, for staff; returns the payment. `None` when there is none.
     ///
     /// # Errors
     ///
@@ -139,7 +138,7 @@ impl Payments {
         Ok(Some(self.confirm(gateways, payment, Why::Staff).await?.payment))
     }
 
-    /// A due payment: one that the gateway never answered about fails, any other is asked about.
+    /// Checks a due payment: one that its gateway never began fails; about any other the gateway is asked.
     pub(super) async fn look(
         &self,
         gateways: &dyn PaymentGateways,
@@ -201,12 +200,13 @@ impl Payments {
         let answer = self.question(gateway.as_ref(), &payment).await;
         let now = self.clock.now();
         flight.note(&mut turn, now);
-        // What the gateway lists it has, so that question stays open until there is an answer.
+        // The gateway knows a listed payment, so its question stays open until there is an answer.
         let keep_asking = asked_before || listed;
         self.act(gateway.as_ref(), payment, answer, keep_asking, now).await
     }
 
-    /// Keeps a callback's claim, and notes that the gateway is being asked. The payment, or the end of the look.
+    /// Stores a callback's claim, and records that the gateway is being asked. Returns the payment, or the end of the
+    /// check.
     async fn note_claim(
         &self,
         payment: Payment,
@@ -231,7 +231,7 @@ impl Payments {
         };
         let soon = now.plus(verdict::DELAY_MIN);
         if !asking && payment.state == PaymentState::Pending && payment.check_at > soon {
-            // It is kept and not asked about yet, so the reconciler does it soon.
+            // Stored without a question yet, so the reconciler asks soon.
             let step = self.store.payment_check_later(payment.id, soon, false).await?;
             let payment = step_payment(step, payment);
             return Ok(Ok(Noted { payment, asked_before }));
@@ -254,7 +254,7 @@ impl Payments {
             nothing_done &= verdict.as_ref().is_err_and(GatewayError::nothing_done);
             match (&verdict, claim) {
                 (Ok(Verdict::ClaimDenied(reason)), Some(claim)) => {
-                    tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %reason, "the gateway denies what a callback said");
+                    tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %reason, "the gateway denies a callback's claim");
                     denied.push(claim);
                 }
                 _ => break,
@@ -262,12 +262,12 @@ impl Payments {
         }
         if let Err(error) = &verdict {
             self.holds.note(gateway.name(), error, self.clock.now());
-            tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays as it is");
+            tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays unchanged");
         }
         Answer { verdict, denied, nothing_done }
     }
 
-    /// Carries out what an answer means.
+    /// Applies the meaning of an answer.
     async fn act(
         &self,
         gateway: &dyn PaymentGateway,
@@ -281,13 +281,13 @@ impl Payments {
             self.store.payment_claims_denied(payment.id, denied).await?;
         }
         let silent = matches!(&verdict, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
-        // Pending says that there will be an answer.
+        // Pending means that an answer will follow.
         let answered = matches!(&verdict, Ok(verdict) if !matches!(verdict, Verdict::Pending(_)));
         let unheard = nothing_done && !keep_asking;
         let late = payment.state != PaymentState::Pending;
         let payment = match verdict::judge(&payment, &gateway.rules(), verdict, keep_asking, now) {
             Next::Settle(receipt) => self.settle(payment, receipt, now).await?,
-            // An end is left for a paid one only.
+            // Only a paid answer changes an end.
             Next::AskAt(_) | Next::End { .. } if late && (answered || unheard) => {
                 self.answered_late(payment).await?
             }
@@ -295,7 +295,7 @@ impl Payments {
             Next::End { .. } if late => self.ask_later(payment, None).await?,
             Next::End { state, reason } => {
                 if matches!(reason, EndReason::Mismatch(_)) {
-                    tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, reason = reason.text(), "the gateway confirms something else than was asked; not credited");
+                    tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, reason = reason.text(), "the gateway confirms another payment or amount; not credited");
                 }
                 let step = self.store.payment_end(payment.id, state, reason.text(), None, now).await?;
                 step_payment(step, payment)
@@ -326,7 +326,7 @@ impl Payments {
             }
             PaymentSettled::Was(payment) => payment,
             PaymentSettled::ReceiptReused(payment) => {
-                tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway's receipt stands for another payment; not credited");
+                tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway's receipt belongs to another payment; not credited");
                 self.answered_late(payment).await?
             }
             PaymentSettled::TooLarge => {
@@ -334,7 +334,7 @@ impl Payments {
                     payment.id = payment.id.0,
                     "the wallet cannot hold this payment; a person has to look"
                 );
-                // One that had ended is not asked about for ever.
+                // An ended payment is not asked about forever.
                 if payment.state == PaymentState::Pending {
                     self.ask_later(payment, None).await?
                 } else {
@@ -357,20 +357,20 @@ impl Payments {
     }
 }
 
-/// A payment whose question was noted.
+/// A payment with a recorded question.
 struct Noted {
     payment: Payment,
     /// An earlier question may have arrived at the gateway.
     asked_before: bool,
 }
 
-/// Whether asking can change anything: a pending payment always, one that ended without money when its gateway may have
-/// taken money after all.
+/// Returns true when asking can change anything: always for a pending payment; for one that ended without money, when
+/// its gateway may have taken money later.
 fn is_askable(payment: &Payment, why: &Why, now: Timestamp) -> bool {
     match (payment.state, why) {
         (PaymentState::Pending, _) => true,
         (_, Why::Due) => payment.late_question,
-        // What was reported needs a person.
+        // A reported payment needs a person.
         (_, Why::Listed { .. }) => payment.may_be_late() && (!payment.uncredited || payment.late_question),
         (_, Why::Callback { .. }) => {
             payment.may_be_late() && payment.ended_at.is_some_and(|ended_at| now <= ended_at.plus(LATE_FOR))
@@ -379,8 +379,8 @@ fn is_askable(payment: &Payment, why: &Why, now: Timestamp) -> bool {
     }
 }
 
-/// Whether a caller's question goes to the gateway now. `shared`: somebody else asked while this caller waited;
-/// `since`: for how long nobody asked.
+/// Returns true when a caller's question goes to the gateway now. `shared`: another caller asked while this one
+/// waited; `since`: time since the last question.
 fn asks_now(payment: &Payment, why: &Why, shared: bool, since: Option<Duration>) -> bool {
     let Why::Callback { claim, vouched } = why else { return !shared };
     let news = !payment.has_claim(claim);

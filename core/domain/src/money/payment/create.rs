@@ -1,7 +1,8 @@
 //! Creation: checks a payment against the gateway's rules, stores it, and begins it at the gateway.
 //!
-//! The record is stored before the gateway is asked. A crash in between leaves a payment that fails by itself, and not
-//! one without a record. A repeated idempotency key, or a second request for the same open order, gets the first reply.
+//! The record is stored before the gateway is asked. A crash in between leaves a payment that fails by itself,
+//! instead of one without a record. A repeated idempotency key, or a second request for the same open order, gets the
+//! first reply.
 
 use chelseru_store::{
     PayMode, Payment, PaymentCreated, PaymentDraft, PaymentRefusal, PaymentState, PaymentStep, StoreError,
@@ -47,16 +48,15 @@ pub enum CreateError {
     AmountNotWhole { unit: u64 },
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    #[error("a request with this idempotency key is being carried out")]
+    #[error("a request with this idempotency key is still running")]
     InFlight,
     /// Another payment of this order is open, with other terms.
     #[error("payment {} of this order is open", .0.id)]
     OrderOpen(Box<Payment>),
-    /// The gateway did not take it, or is left alone for a while because it was asked too often. A stored payment
-    /// failed.
+    /// The gateway did not take it, or is not asked during its rate limit. A stored payment failed.
     #[error(transparent)]
     Gateway(GatewayError),
-    #[error("the operating system gives no randomness")]
+    #[error("the operating system provides no randomness")]
     Randomness,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,7 +124,7 @@ impl Payments {
                             reason = %payment.reason,
                             "a payment ended while its gateway began it"
                         );
-                        GatewayError::Unknown("the gateway's reference cannot be used".to_owned())
+                        GatewayError::Unknown("the gateway's reference is unusable".to_owned())
                     }
                     PaymentStep::Missing => GatewayError::Unknown("the payment was removed".to_owned()),
                 }
@@ -204,7 +204,7 @@ fn repeated(payment: Payment) -> Result<Payment, CreateError> {
     Err(CreateError::Gateway(reason.gateway_error(payment.refusal)))
 }
 
-/// A gateway's own words for a refusal, which the payment keeps.
+/// A gateway's own text of a refusal, which the payment stores.
 fn refusal(error: &GatewayError) -> Option<PaymentRefusal> {
     match error {
         GatewayError::Refused(reason) | GatewayError::Unauthorized(reason) => {

@@ -1,4 +1,4 @@
-//! Why a payment ended without money: a closed list, and the text that its record keeps.
+//! Reasons why a payment ended without money: a closed list, and the texts in its record.
 //!
 //! The text is part of the API (`reason` of a payment) and of stored records, so a variant's text never changes.
 
@@ -13,30 +13,30 @@ const FIELD_CHARS_MAX: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
-    /// The gateway refused to begin it. Its code.
+    /// The gateway refused to begin it. Holds the gateway's code.
     Refused(String),
-    /// The gateway refused the account when it was begun. Its code.
+    /// The gateway refused the account at creation. Holds the gateway's code.
     Unauthorized(String),
-    /// The gateway could not be reached when it was begun.
+    /// The gateway was unreachable at creation.
     Unavailable,
-    /// The gateway was asked too often when it was begun.
+    /// The gateway limited requests at creation.
     Throttled,
-    /// The gateway's answer to its beginning was missing or unreadable.
+    /// The gateway's answer at creation was missing or unreadable.
     Unanswered,
     /// The process stopped before the gateway answered.
     Interrupted,
     NotPaid,
     Cancelled,
-    /// The gateway itself says that it failed for good. Its code.
+    /// The gateway itself reports a final failure. Holds the gateway's code.
     Failed(String),
-    /// The gateway returned the money by itself, because nobody confirmed the payment in time.
+    /// The gateway returned the money by itself, because the payment was not confirmed in time.
     Returned,
-    /// The gateway confirmed something else. The field that differs.
+    /// The gateway confirmed another value. Holds the name of the differing field.
     Mismatch(String),
 }
 
 impl EndReason {
-    /// Of a payment that its gateway did not take.
+    /// The reason for a payment that its gateway did not take.
     #[must_use]
     pub fn of(error: &GatewayError) -> EndReason {
         match error {
@@ -54,13 +54,13 @@ impl EndReason {
         EndReason::Mismatch(word(field))
     }
 
-    /// A failure for good with the gateway's code. Keeps ASCII letters, digits, `-` and `_` of the code.
+    /// A final failure with the gateway's code. Keeps ASCII letters, digits, `-` and `_` of the code.
     #[must_use]
     pub fn failed(code: &str) -> EndReason {
         EndReason::Failed(word(code))
     }
 
-    /// The text of the record, at most 64 characters.
+    /// The text for the record, at most 64 characters.
     #[must_use]
     pub fn text(&self) -> String {
         let text = match self {
@@ -101,8 +101,7 @@ impl EndReason {
         })
     }
 
-    /// The error that [`EndReason::of`] was made from, for a repeated request; with the gateway's own words when the
-    /// record kept them.
+    /// The error behind [`EndReason::of`], for a repeated request; with the gateway's own text if the record kept it.
     #[must_use]
     pub fn gateway_error(self, refusal: Option<PaymentRefusal>) -> GatewayError {
         let reason = |code| match refusal {
@@ -119,7 +118,7 @@ impl EndReason {
     }
 }
 
-/// A plugin's word as a part of a stored reason.
+/// A plugin's word as part of a stored reason.
 fn word(text: &str) -> String {
     let fits = |character: &char| character.is_ascii_alphanumeric() || "-_".contains(*character);
     text.chars().filter(fits).take(FIELD_CHARS_MAX).collect()

@@ -1,4 +1,4 @@
-//! Who may ask a gateway now: one question per payment at a time, and none to a gateway that was asked too often.
+//! Controls questions to gateways: one per payment at a time, and none to a gateway during its rate limit.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,31 +12,31 @@ use super::gateway::GatewayError;
 use super::verdict;
 use crate::Timestamp;
 
-/// For how long it is remembered that a payment was asked about: the longest time for which a repeated callback is
+/// How long the last question about a payment is remembered: the longest time for which a repeated callback is
 /// answered without asking.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(30);
 
-/// One question per payment at a time, and when it was asked.
+/// Ensures one question per payment at a time, and records when it was asked.
 #[derive(Default)]
 pub(super) struct Flights(Mutex<Entries>);
 
 #[derive(Default)]
 struct Entries {
     by_payment: HashMap<PaymentId, Arc<Flight>>,
-    /// Entries from which on those that nobody needs are dropped.
+    /// Number of entries that triggers the removal of unused ones.
     sweep_at: usize,
 }
 
 /// Questions about one payment.
 #[derive(Default)]
 pub(super) struct Flight {
-    /// Held while the gateway is asked; when it was asked last.
+    /// Held while the gateway is asked; stores the time of the last question.
     turn: tokio::sync::Mutex<Option<Timestamp>>,
     /// Questions so far.
     asked: AtomicU64,
 }
 
-/// The least number of entries from which on a sweep is worth it.
+/// Least number of entries that triggers a sweep.
 const FLIGHTS_SWEEP: usize = 1024;
 
 impl Flights {
@@ -47,7 +47,7 @@ impl Flights {
         }
         if entries.by_payment.len() >= entries.sweep_at.max(FLIGHTS_SWEEP) {
             entries.by_payment.retain(|_, flight| Arc::strong_count(flight) > 1 || flight.is_recent(now));
-            // Twice what is left, so that sweeping costs a constant per entry.
+            // Twice the remaining entries, so sweeping costs a constant per entry.
             entries.sweep_at = 2 * entries.by_payment.len();
         }
         let flight = Arc::<Flight>::default();
@@ -57,7 +57,7 @@ impl Flights {
 }
 
 impl Flight {
-    /// Waits for the turn to ask; holds when the gateway was asked last.
+    /// Waits for the turn to ask; the guard holds the time of the last question.
     pub(super) async fn turn(&self) -> MutexGuard<'_, Option<Timestamp>> {
         self.turn.lock().await
     }
@@ -67,33 +67,32 @@ impl Flight {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Counts a question that was answered, or not, at this instant.
+    /// Counts a question, answered or not, at this instant.
     pub(super) fn note(&self, turn: &mut MutexGuard<'_, Option<Timestamp>>, now: Timestamp) {
         self.asked.fetch_add(1, Ordering::Release);
         **turn = Some(now);
     }
 
     fn is_recent(&self, now: Timestamp) -> bool {
-        // Somebody holds the lock: it is in use.
+        // The lock is held, so the entry is in use.
         let Ok(asked_at) = self.turn.try_lock() else { return true };
         asked_at.is_some_and(|at| now.since(at) < REMEMBERED)
     }
 }
 
-/// Gateways that were asked too often, and until when they are left alone. In memory: after a restart the first
-/// question learns it again.
+/// Rate-limited gateways, and the end of each limit. In memory: after a restart the first question learns it again.
 #[derive(Default)]
 pub(super) struct Holds(Mutex<HashMap<String, Timestamp>>);
 
 impl Holds {
-    /// How long a gateway is still left alone.
+    /// Remaining time of a gateway's rate limit.
     pub(super) fn left(&self, gateway: &str, now: Timestamp) -> Option<Duration> {
         let holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let until = *holds.get(gateway)?;
         (until > now).then(|| until.since(now))
     }
 
-    /// Takes note of an answer that says that the gateway was asked too often.
+    /// Records a gateway's rate limit from an error.
     pub(super) fn note(&self, gateway: &str, error: &GatewayError, now: Timestamp) {
         let GatewayError::Throttled(wait) = error else { return };
         let until = now.plus(verdict::hold(*wait));

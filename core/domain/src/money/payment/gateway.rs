@@ -1,8 +1,8 @@
 //! The port to payment gateways: the questions and the possible answers.
 //!
-//! The answers here are in the domain's words; [`super::verdict`] decides what they mean for a payment. Amounts are
-//! rial. A gateway that counts in another unit declares it, and gets only amounts that divide evenly. Not here:
-//! protocols (plugins).
+//! Answers here are domain types; [`super::verdict`] decides what they mean for a payment. Amounts are rial. A
+//! gateway that counts in another unit declares it, and gets only amounts that divide evenly. Not here: protocols
+//! (plugins).
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,23 +51,22 @@ pub trait PaymentGateway: Send + Sync {
     ///
     /// # Errors
     ///
-    /// See [`GatewayError`]. After any of them nothing is known of the payment.
+    /// See [`GatewayError`]. Each of them leaves the payment's state unknown.
     async fn verify(
         &self,
         payment: StoredPayment,
         claim: Option<PaymentClaim>,
     ) -> Result<Verdict, GatewayError>;
 
-    /// The payments that are paid and wait for a confirmation; asked only of gateways whose rules say that they can
-    /// tell.
+    /// The paid payments that wait for confirmation; called only for gateways whose rules offer the list.
     ///
     /// # Errors
     ///
     /// See [`GatewayError`].
     async fn list_unverified(&self) -> Result<Vec<Listed>, GatewayError>;
 
-    /// Returns the whole payment to the payer; succeeds if that was done before. Called only if the rules offer it. May
-    /// be repeated.
+    /// Returns the whole payment to the payer; succeeds if it was already returned. Called only if the rules offer
+    /// it. May be repeated.
     ///
     /// # Errors
     ///
@@ -101,7 +100,7 @@ pub enum Unconfirmed {
     ReturnedAfter(Duration),
 }
 
-/// The data of a payment that its gateway gets.
+/// The data of a payment sent to its gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPayment {
     /// Our payment id. Stays the same across retries.
@@ -116,7 +115,7 @@ pub struct NewPayment {
     pub email: Option<String>,
 }
 
-/// A request to `payment/verify/`, as it came.
+/// A request to `payment/verify/`, as received.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Callback {
     /// Upper case.
@@ -128,7 +127,7 @@ pub struct Callback {
     pub body: Vec<u8>,
 }
 
-/// The contents of a callback. A claim only: anyone can send one.
+/// The contents of a callback. Only a claim, because anyone can send one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The gateway's reference of the payment.
@@ -139,13 +138,13 @@ pub struct Claim {
 /// A payment that a gateway lists as paid and unconfirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The gateway's name of the payment.
+    /// The gateway's reference of the payment.
     pub reference: String,
-    /// Rial, when the gateway says.
+    /// Rial, if reported.
     pub amount: Option<u64>,
 }
 
-/// A payment as it was stored when it was begun: what a gateway is asked about.
+/// A payment as stored at creation, for questions to its gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPayment {
     pub local_id: u64,
@@ -178,20 +177,20 @@ pub enum Verdict {
         receipt: chelseru_store::PaymentReceipt,
         /// Rial, if the gateway reports it.
         amount: Option<u64>,
-        /// An earlier question confirmed it.
+        /// An earlier question already confirmed it.
         before: bool,
     },
     /// Not paid yet: the payer may still be at the bank.
     NotPaid(Reason),
-    /// The gateway itself says that the payer cancelled; nobody can pay it any more.
+    /// The gateway itself reports that the payer cancelled; nobody can pay it any more.
     Cancelled(Reason),
-    /// The gateway itself says that it failed or was given back; nobody can pay it any more.
+    /// The gateway itself reports that it failed or was returned; nobody can pay it any more.
     Failed(Reason),
-    /// Still going on; ask again, after this time when the gateway says.
+    /// Still in progress; ask again, after this time if the gateway names one.
     Pending(Option<Duration>),
-    /// The gateway denies what the claim says, and says nothing about the payment.
+    /// The gateway denies the claim. This proves nothing about the payment.
     ClaimDenied(Reason),
-    /// The gateway's answer is about another payment or amount. The field's name.
+    /// The gateway's answer is about another payment or amount. Holds the field's name.
     Mismatch(String),
     /// The gateway does not know the reference.
     UnknownReference,
@@ -202,7 +201,7 @@ pub enum Verdict {
 pub struct Reason {
     pub code: String,
     pub text: String,
-    /// The field of the request that the gateway refuses, as the gateway spells it.
+    /// The request field that the gateway refuses, in the gateway's spelling.
     pub field: Option<String>,
 }
 
@@ -228,10 +227,10 @@ pub enum GatewayError {
     /// The account, its settings or its permissions are refused; nothing was done.
     #[error("the gateway refuses the account ({0})")]
     Unauthorized(Reason),
-    /// It was asked too often, and says how long to wait when it does; nothing was done.
-    #[error("the gateway was asked too often")]
+    /// The gateway limits requests; with its wait, if named. Nothing was done.
+    #[error("the gateway limits requests")]
     Throttled(Option<Duration>),
-    /// It could not be reached, or serves nobody now, or too many wait; nothing was done.
+    /// Unreachable, out of service, or too many calls are waiting. Nothing was done.
     #[error("the gateway was unavailable: {0}")]
     Unavailable(String),
     /// The outcome is unknown.

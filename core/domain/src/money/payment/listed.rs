@@ -1,8 +1,8 @@
 //! Payments that a gateway lists as paid and unconfirmed.
 //!
-//! A listed payment is asked about whatever state it is in. One that cannot be credited, and a reference that is none
-//! of ours, are reported once: as an error in the log, as an event, and in [`Payments::uncredited`]. Another
-//! application that shares the account at the gateway shows up here, too.
+//! A listed payment is checked in any state. A payment that cannot be credited, and a reference without a payment,
+//! are reported once: as an error in the log, as an event, and in [`Payments::uncredited`]. Another application that
+//! shares the account at the gateway appears here, too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,21 +16,21 @@ use super::reconcile::ROUND_MAX;
 use super::service::Payments;
 use crate::Timestamp;
 
-/// From one reading of a gateway's list to the next while it has open payments.
+/// Interval of reading a gateway's list while it has open payments.
 const LIST_INTERVAL: Duration = Duration::from_secs(30);
-/// The same while it has none: for payments that ended and were paid after all.
+/// Interval without open payments: for payments that ended and were paid later.
 const LIST_INTERVAL_IDLE: Duration = Duration::from_secs(5 * 60);
-/// References that are none of ours and were reported, per gateway. When they are more, they are reported anew.
+/// Reported references without a payment, per gateway. Beyond this number they are reported again.
 const FOREIGN_MAX: usize = 4096;
 
-/// What is known of the gateways' lists. In memory: after a restart the lists are read anew.
+/// State of the gateways' lists. In memory: after a restart the lists are read again.
 #[derive(Default)]
 pub(super) struct Lists(Mutex<HashMap<String, List>>);
 
 #[derive(Default)]
 struct List {
     read_at: Option<Timestamp>,
-    /// Reported references that are none of ours.
+    /// Reported references without a payment.
     foreign: HashSet<String>,
     uncredited: u64,
 }
@@ -40,7 +40,7 @@ impl Lists {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a gateway's list should be read by now. `open`: it has open payments.
+    /// Returns true when a gateway's list is due. `open`: it has open payments.
     pub(super) fn is_due(&self, gateway: &str, open: bool, now: Timestamp) -> bool {
         let interval = if open { LIST_INTERVAL } else { LIST_INTERVAL_IDLE };
         let read_at = self.lock().get(gateway).and_then(|list| list.read_at);
@@ -51,7 +51,7 @@ impl Lists {
         self.lock().entry(gateway.to_owned()).or_default().read_at = Some(now);
     }
 
-    /// False when this reference was reported before.
+    /// False when this reference was already reported.
     fn is_new(&self, gateway: &str, reference: &str) -> bool {
         let mut lists = self.lock();
         let foreign = &mut lists.entry(gateway.to_owned()).or_default().foreign;
@@ -67,7 +67,7 @@ impl Lists {
 }
 
 impl Payments {
-    /// How many listed payments of each gateway were reported as not credited since the start.
+    /// Number of listed payments per gateway that were reported as not credited since the start.
     #[must_use]
     pub fn uncredited(&self) -> BTreeMap<String, u64> {
         let lists = self.lists.lock();
@@ -104,7 +104,7 @@ impl Payments {
                 Some(payment) if payment.state == PaymentState::Pending || payment.may_be_late() => {
                     found.push((payment, Why::Listed { amount: item.amount }));
                 }
-                // Confirmed while the list was on its way, or not at the bank yet.
+                // Confirmed while the list was in transit, or not at the bank yet.
                 Some(_) => {}
                 None if self.lists.is_new(name, &item.reference) => {
                     self.report_uncredited(name, &item.reference, item.amount).await?;
@@ -115,7 +115,7 @@ impl Payments {
         Ok(found)
     }
 
-    /// Reports a listed payment that was asked about and is not credited.
+    /// Reports a listed payment that is still not credited after the question.
     pub(super) async fn check_listed(&self, looked: &Looked, amount: Option<u64>) -> Result<(), StoreError> {
         let payment = &looked.payment;
         let credited = matches!(payment.state, PaymentState::Paid | PaymentState::Refunded);

@@ -1,15 +1,16 @@
 //! Payments: created, confirmed by the gateway, settled once.
 //!
-//! [`Payments::create`] makes a payment and gets it known to the selected gateway; [`Payments::callback`] takes what a
-//! browser brings back as a hint that it is time to ask; [`Payments::reconcile`] asks without a hint. `confirm` asks
-//! the gateway about what is stored, judges the answer ([`verdict`]) and lets the store change state and money
-//! together. Invariants: a client's word changes neither amount nor state; one question per payment at a time, and
-//! callers that waited for it share its answer; a payment stays with the gateway that began it; whatever is dropped
-//! half way is found again by the queue of open payments; money that a gateway took is credited even after the
-//! payment ended, on the gateway's word.
+//! [`Payments::create`] creates a payment and registers it at the selected gateway. [`Payments::callback`] treats a
+//! browser's callback as a hint to ask. [`Payments::reconcile`] asks without a hint. `confirm` asks the gateway about
+//! the stored payment, judges the answer ([`verdict`]) and lets the store change state and money together.
+//! Invariants: a client's claim changes neither amount nor state. Each payment has one question at a time, and
+//! waiting callers share its answer. A payment stays with the gateway that began it. The queue of open payments
+//! completes whatever was interrupted. Money that a gateway took is credited even after the payment ended, on the
+//! gateway's confirmation.
 //!
 //! Not here: HTTP shapes and detaching from a connection (the gateway), protocols (plugins). Next: `gateway` (the
-//! port), `verdict`, `confirm`, `listed` (payments that a gateway lists as paid), `reversal` (giving back).
+//! port), `verdict`, `confirm`, `listed` (payments that a gateway lists as paid), `reversal` (refunds through the
+//! gateway).
 
 mod end;
 pub mod gateway;
@@ -40,7 +41,7 @@ pub use chelseru_store::{
     RefundTo, Reversal, ReversalState,
 };
 
-/// A state's name as the API and webhooks write it.
+/// A state's name in the API and in webhooks.
 #[must_use]
 pub fn state_name(state: PaymentState) -> &'static str {
     match state {

@@ -13,7 +13,7 @@ use crate::Range;
 
 /// Time between two rounds of the reconciler.
 pub const RECONCILE_SECS: Range<u64> = Range::new(1, 60, 5);
-/// Payments per gateway in one round, and how many at once.
+/// Payments per gateway in one round, and how many concurrently.
 pub const ROUND_MAX: usize = 256;
 pub const ROUND_PARALLEL: usize = 8;
 /// Consecutive questions without an answer that end a gateway's round: it is down, and each further one would wait for
@@ -50,8 +50,8 @@ impl Payments {
         Ok(all)
     }
 
-    /// The gateways that a round is for: those that have open payments, configured or not, and those whose list of
-    /// unverified payments should be read by now.
+    /// The gateways of a round: those with open payments, configured or not, and those whose list of unverified
+    /// payments is due.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl Payments {
         Ok(names)
     }
 
-    /// The gateways that have open payments, configured or not.
+    /// The gateways with open payments, configured or not.
     ///
     /// # Errors
     ///
@@ -77,8 +77,8 @@ impl Payments {
         self.store.payments_open_gateways().await
     }
 
-    /// One round over a gateway's due payments and its list of unverified ones. Callers run the gateways concurrently,
-    /// so that a slow one delays no other.
+    /// One round over a gateway's due payments and its list of unverified ones. Callers run the gateways
+    /// concurrently, so a slow one delays no other.
     ///
     /// Limits: [`ROUND_MAX`] payments, [`ROUND_PARALLEL`] at once; no further question after [`ROUND_SILENT_MAX`]
     /// without an answer.
@@ -108,7 +108,7 @@ impl Payments {
         let answers = || silent.load(Ordering::Relaxed) < ROUND_SILENT_MAX && !held();
         let mut round = Round::default();
         let mut looks = futures_util::stream::iter(work)
-            // A question that was begun completes; one dropped half way would count as asked for ever.
+            // A started question completes; a cancelled one would count as asked forever.
             .take_while(|_| std::future::ready(answers()))
             .map(|(payment, why)| async move {
                 let id = payment.id;

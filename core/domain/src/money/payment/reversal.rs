@@ -26,14 +26,14 @@ const ROUND_PARALLEL: usize = 4;
 /// Why a payment cannot be reversed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReversible {
-    #[error("{0} cannot be asked to give money back")]
+    #[error("{0} does not support reversals")]
     NotOffered(String),
-    #[error("{gateway} gives back for {} minutes after the payment, which are over", .window.as_secs() / 60)]
+    #[error("{gateway} reverses within {} minutes of the payment, which are over", .window.as_secs() / 60)]
     Over { gateway: String, window: Duration },
 }
 
 impl Payments {
-    /// Whether the payment's gateway can return it now. Does not check that it was paid.
+    /// Checks whether the payment's gateway can return it now. Does not check that it was paid.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Payments {
                 Ok(reversal) => {
                     ended += usize::from(reversal.is_some_and(|found| found.state != ReversalState::Open));
                 }
-                Err(error) => tracing::error!(%error, "a reversal could not be carried on"),
+                Err(error) => tracing::error!(%error, "a reversal could not be continued"),
             }
         }
         Ok(ended)
@@ -133,7 +133,7 @@ impl Payments {
         let delay = DELAY_MIN.saturating_mul(1 << reversal.asked.min(10)).min(DELAY_MAX);
         let again = |doubtful| ReversalStep::AskAgain { at: now.plus(delay), doubtful };
         let paid_at = payment.paid_at.unwrap_or(payment.created_at);
-        // Nothing was done, and the window is over. A gateway that is not configured may return.
+        // Nothing was done, and the window is over. A gateway that is not configured may come back.
         let over = !reversal.doubtful && window.is_some_and(|window| paid_at.plus(window).plus(GRACE) <= now);
         match answer {
             Ok(()) => ReversalStep::Done,

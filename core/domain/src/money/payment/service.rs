@@ -1,4 +1,4 @@
-//! What the parts of [`Payments`] share: the store, the clock, and what is remembered of gateways.
+//! Shared by the parts of [`Payments`]: the store, the clock, and the remembered state of gateways.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::listed::Lists;
 use crate::Clock;
 use crate::ids::UserId;
 
-/// Makes, confirms and settles payments.
+/// Creates, confirms and settles payments.
 pub struct Payments {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,

@@ -1,11 +1,11 @@
-//! Judges a gateway's answer: what it means for a payment, and when to ask again. Pure: no clock, store or gateway.
+//! Judges a gateway's answer: its meaning for a payment, and when to ask again. Pure: no clock, store or gateway.
 //!
 //! One rule: only the gateway's explicit yes credits. While the payment's window is open, only its own "cancelled",
-//! "failed for good" or "paid" ends the payment; "not paid" and "unknown" mean that the payer may still be at the
-//! bank, and a callback changes nothing about that. After the window an explicit no ends the payment. Everything else
-//! stays pending and is asked again. The single exception is a gateway that gives unconfirmed money back by itself:
-//! when it could not be reached at all until that has certainly happened, the payment ends as returned. It does not
-//! when a question may have arrived there, because that question may have confirmed the payment.
+//! "failed" or "paid" ends the payment; "not paid" and "unknown" mean that the payer may still be at the bank, and a
+//! callback does not change that. After the window an explicit no ends the payment. Everything else stays pending and
+//! is asked again. The only exception is a gateway that returns unconfirmed money by itself: if it was unreachable
+//! until the return is certain, the payment ends as returned. It does not when a question may have arrived there,
+//! because that question may have confirmed the payment.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::Timestamp;
 
 /// The shortest and longest time between two questions about a payment.
 pub const DELAY_MIN: Duration = Duration::from_secs(2);
-/// Two minutes after a gateway returns, everything that waited for it is settled.
+/// Every payment that waited for a gateway is settled within two minutes of its return.
 pub const DELAY_MAX: Duration = Duration::from_secs(60);
 /// Time limit from a payment's creation to the gateway's first answer.
 pub const CREATE_LEASE: Duration = Duration::from_secs(120);
 /// Extra time before unconfirmed money counts as returned.
 pub const RETURN_MARGIN: Duration = Duration::from_secs(300);
 
-/// How long a gateway that was asked too often is left alone when it does not say.
+/// How long a rate-limited gateway is not asked when it names no wait.
 pub const HOLD_DEFAULT: Duration = Duration::from_secs(30);
-/// The longest that a gateway's word can hold its payments back. A payer waits for the answer.
+/// Longest wait accepted from a rate-limited gateway, because a payer waits for the answer.
 pub const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What to do with a payment.
@@ -80,13 +80,13 @@ pub fn judge(
     }
 }
 
-/// How long a gateway that was asked too often is left alone: what it says, within [`HOLD_MAX`].
+/// How long a rate-limited gateway is not asked: its own wait, at most [`HOLD_MAX`].
 #[must_use]
 pub fn hold(wait: Option<Duration>) -> Duration {
     wait.unwrap_or(HOLD_DEFAULT).clamp(DELAY_MIN, HOLD_MAX)
 }
 
-/// From one look to the next: doubling, up to [`DELAY_MAX`].
+/// Delay to the next check: doubling, up to [`DELAY_MAX`].
 #[must_use]
 pub fn delay(attempts: u32) -> Duration {
     DELAY_MIN.saturating_mul(1 << attempts.min(10)).min(DELAY_MAX)

@@ -1,4 +1,4 @@
-//! An event as receivers and operators read it.
+//! Events in the form for receivers and operators.
 
 use chelseru_store::{DeliveryState, Event, EventBody, EventReport, PaymentFacts};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::clock::rest_format;
 use crate::money;
 use crate::money::payment;
 
-/// Every kind of event, as configurations and receivers name them.
+/// Every event kind, as used in configurations and by receivers.
 pub const KINDS: &[&str] = &EventBody::KINDS;
 
 /// The body that an endpoint receives.
