@@ -3,13 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chelseru::config::{Config, Log, LogLevel};
 use chelseru::server::{Server, ServerOptions};
 use chelseru::{cli, logging};
 use chelseru_domain::clock::SystemClock;
 use chelseru_tests::{TestGateway, process, replace};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A broken file and its messages; `FILE` stands for the file's name, `...` for the rest of a line.
 struct Case {
@@ -377,8 +378,7 @@ async fn serve(file: &Path) -> Result<(), String> {
     let loaded = Config::load(file).map_err(|problems| problems.to_string())?;
     let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() });
     let clock = Arc::new(SystemClock);
-    let options =
-        ServerOptions { clock, print_sandbox: false, test_routes: false, ..ServerOptions::default() };
+    let options = ServerOptions { clock, print_sandbox: false, ..ServerOptions::default() };
     Server::open(loaded, log, options).await.map(drop)
 }
 
@@ -401,6 +401,75 @@ async fn check_and_serve_refuse_every_broken_file_with_the_same_text() {
         assert!(!checked.contains("s3cret"), "{}: {checked}", case.name);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// A component that was cut while it was copied.
+fn cut(gateway_dir: &Path, plugin: &str, as_name: &str) {
+    let folder = gateway_dir.join("data/plugins");
+    let bytes = std::fs::read(folder.join(format!("{plugin}.wasm"))).expect("a plugin");
+    replace(&folder.join(format!("{as_name}.wasm")), &bytes[..bytes.len() / 2]);
+}
+
+const MINE: &str = "[provider.MINE]\nplugin = \"mine\"\nkind = \"sms\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_component_degrades_check_and_start_alike_and_stops_neither() {
+    let dir = chelseru_tests::folder(MINE);
+    cut(dir.path(), "sandbox-sms", "mine");
+    let file = dir.path().join("config.toml");
+    let report = cli::check_file(&file).await.expect("accepted");
+    let warned = |report: &cli::Report, word: &str| {
+        report.warnings.iter().any(|w| w.contains("provider.MINE") && w.contains(word))
+    };
+    assert!(report.degraded && warned(&report, "degraded: nothing serves"), "{:?}", report.warnings);
+
+    let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
+    let status = gateway.status().await;
+    assert_eq!(status["plugins"]["degraded"], true, "{status}");
+    assert_eq!(status["plugins"]["failed"], json!(["MINE"]), "{status}");
+    let mine = gateway.provider("MINE").await;
+    let error = mine["last_error"].as_str().unwrap_or_default();
+    assert!(mine["state"] == "failed" && error.contains("not a valid component"), "{mine}");
+    gateway.login("09121234567").await;
+
+    // An edit of something else is taken: what was down before is no news.
+    gateway.edit_config(&format!("{MINE}[log]\nlevel = \"error\"\n"));
+    gateway.wait_for("the edit", |status| status["config"]["generation"] == 2).await;
+    assert_eq!(gateway.provider("MINE").await["state"], "failed");
+
+    // The copy is repeated, whole this time.
+    let folder = gateway.dir.path().join("data/plugins");
+    let whole = std::fs::read(folder.join("sandbox-sms.wasm")).expect("a plugin");
+    replace(&folder.join("mine.wasm"), &whole);
+    let mended = gateway.wait_for("the plugin", |status| status["plugins"]["degraded"] == false).await;
+    assert_eq!(mended["plugins"]["failed"], json!([]), "{mended}");
+    // Its bytes are kept a moment after it serves.
+    let kept = gateway.dir.path().join("data/cache/kept");
+    while std::fs::read_dir(&kept).map_or(0, |files| files.count()) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    // While it serves, an edit in which it would be replaced by a damaged one is refused, and the old one serves on.
+    cut(gateway.dir.path(), "sandbox-sms", "mine");
+    gateway.wait_for("a refusal", |status| status["plugins"]["serving_old"] == json!(["MINE"])).await;
+    cut(gateway.dir.path(), "sandbox-sms", "other");
+    gateway.edit_config(&MINE.replace("\"mine\"", "\"other\""));
+    let refused =
+        gateway.wait_for("a refusal of the edit", |status| status["config"]["last_error"].is_string()).await;
+    assert_eq!(refused["config"]["generation"], 2, "{refused}");
+    assert!(gateway.app.registry.get("MINE").is_some(), "the old one serves");
+    gateway.edit_config(MINE);
+    gateway.wait_for("the edit", |status| status["config"]["generation"] == 3).await;
+
+    // The next start serves the last good bytes, and `check` says so.
+    let dir = gateway.stop().await;
+    let report = cli::check_file(&dir.path().join("config.toml")).await.expect("accepted");
+    assert!(report.degraded && warned(&report, "its last good version serves"), "{:?}", report.warnings);
+    let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
+    assert_eq!(gateway.provider("MINE").await["state"], "serving-old");
+    assert!(gateway.app.registry.get("MINE").is_some(), "its last good bytes serve");
+    assert_eq!(gateway.status().await["plugins"]["serving_old"], json!(["MINE"]));
+    gateway.login("09121234567").await;
 }
 
 /// The status without its changing parts.

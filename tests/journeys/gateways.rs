@@ -566,7 +566,10 @@ async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payme
         let refusals = live.identity.audit().page(refusals).await.expect("read").entries;
         let draft = &refusals[0].draft;
         let told = (draft.subject.as_str(), draft.detail.as_str());
-        assert_eq!(told, ("ZARINPAL_COM", "open payments: 1"), "{what}");
+        assert!(
+            told.0 == "ZARINPAL_COM" && told.1.starts_with("open payments: 1; plugin "),
+            "{what}: {told:?}"
+        );
         street.simulator.pay(authority(&details));
         assert_eq!(
             is_pay(&street.zarinpal_back(&details, "OK").await),

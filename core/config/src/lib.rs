@@ -43,7 +43,9 @@ pub use login::{AnyWord, Auth, AuthMethod, AuthMethods, Groups};
 pub use network::network;
 pub use operator::{Operator, OperatorListen, Sandbox, is_public};
 pub use payment::{Payment, Unit};
-pub use provider::{KNOWN_PROVIDERS, Plugins, ProviderEntry, ProviderKind, SANDBOX_PAY, SANDBOX_SMS_PLUGIN};
+pub use provider::{
+    KNOWN_PROVIDERS, PLUGIN_BYTES_MAX, Plugins, ProviderEntry, ProviderKind, SANDBOX_PAY, SANDBOX_SMS_PLUGIN,
+};
 pub use read::{Loaded, Problem, Problems, Source, unreadable};
 pub use server::{Audit, Data, Log, LogFormat, LogLevel, Server};
 pub use setting::SettingSource;
@@ -96,7 +98,12 @@ impl Config {
         note(self.data.dir != next.data.dir, "data.dir");
         note(self.data.cache_mib != next.data.cache_mib, "data.cache_mib");
         note(self.data.disk_reserve_mib != next.data.disk_reserve_mib, "data.disk_reserve_mib");
-        note(self.plugins.calls_max != next.plugins.calls_max, "plugins.calls_max");
+        let (plugins, next) = (&self.plugins, &next.plugins);
+        note(plugins.calls_max != next.calls_max, "plugins.calls_max");
+        note(plugins.plugin_bytes_max != next.plugin_bytes_max, "plugins.plugin_bytes_max");
+        note(plugins.compile_seconds != next.compile_seconds, "plugins.compile_seconds");
+        note(plugins.compile_memory_mib != next.compile_memory_mib, "plugins.compile_memory_mib");
+        note(plugins.code_cache_mib != next.code_cache_mib, "plugins.code_cache_mib");
         keys
     }
 
@@ -106,7 +113,12 @@ impl Config {
         self.operator = running.operator.clone();
         self.log.format = running.log.format;
         self.data = running.data.clone();
-        self.plugins.calls_max = running.plugins.calls_max;
+        let (plugins, running) = (&mut self.plugins, &running.plugins);
+        plugins.calls_max = running.calls_max;
+        plugins.plugin_bytes_max = running.plugin_bytes_max;
+        plugins.compile_seconds = running.compile_seconds;
+        plugins.compile_memory_mib = running.compile_memory_mib;
+        plugins.code_cache_mib = running.code_cache_mib;
     }
 }
 

@@ -11,7 +11,10 @@ use crate::setting::{SettingSource, resolve_setting};
 /// The built-in virtual bank.
 pub const SANDBOX_PAY: &str = "SANDBOX_PAY";
 
-/// `[plugins]`: the limits of one plugin call. They apply to every provider entry.
+/// The largest value of `plugins.plugin_bytes_max`.
+pub const PLUGIN_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// `[plugins]`: the limits of one plugin call and of one component. They apply to every provider entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plugins {
@@ -29,6 +32,14 @@ pub struct Plugins {
     pub memory_mib: u32,
     /// Bytes of one HTTP response from a provider.
     pub http_response_bytes_max: u64,
+    /// Bytes of the largest component that is loaded, 64 KiB to 256 MiB. Read at start.
+    pub plugin_bytes_max: u64,
+    /// Seconds of CPU that compiling one component may take, 1 to 3600. Read at start.
+    pub compile_seconds: u64,
+    /// Memory that compiling one component may take, in MiB: 128 to 65536. Read at start.
+    pub compile_memory_mib: u64,
+    /// Compiled code that is kept in `data/cache`, in MiB: 16 to 65536. Read at start.
+    pub code_cache_mib: u64,
 }
 
 impl Default for Plugins {
@@ -41,6 +52,10 @@ impl Default for Plugins {
             cpu_time_ms: 200,
             memory_mib: 16,
             http_response_bytes_max: 1024 * 1024,
+            plugin_bytes_max: 16 * 1024 * 1024,
+            compile_seconds: 60,
+            compile_memory_mib: 1024,
+            code_cache_mib: 1024,
         }
     }
 }
@@ -175,6 +190,10 @@ impl Checker<'_> {
             1024,
             16 * 1024 * 1024,
         );
+        self.range("plugins.plugin_bytes_max", plugins.plugin_bytes_max, 64 * 1024, PLUGIN_BYTES_MAX);
+        self.range("plugins.compile_seconds", plugins.compile_seconds, 1, 3600);
+        self.range("plugins.compile_memory_mib", plugins.compile_memory_mib, 128, 65_536);
+        self.range("plugins.code_cache_mib", plugins.code_cache_mib, 16, 65_536);
     }
 
     pub(crate) fn check_providers(&mut self, config: &Config) {

@@ -194,7 +194,7 @@ impl App {
 
     /// The answer of `status/`.
     pub async fn status(&self) -> Value {
-        let live = self.live();
+        let (live, plugins) = (self.live(), self.registry.health());
         let (sms, payment) = (messages::status(self).await, payments::status(self).await);
         let config = json!(&*self.reload_status());
         json!({
@@ -209,6 +209,12 @@ impl App {
             "chat": {"sockets": self.hub.sockets()},
             // A test number is an intentional hole; the status makes it visible.
             "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},
+            "plugins": {
+                "degraded": plugins.is_degraded(),
+                "failed": plugins.failed,
+                "serving_old": plugins.serving_old,
+                "compiling": plugins.compiling,
+            },
             "providers": self.registry.status(),
         })
     }

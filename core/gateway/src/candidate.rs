@@ -2,7 +2,8 @@
 //!
 //! [`Candidate::prepare`] does everything that can fail (token keys, webhook endpoints and secrets, plugins, rules of
 //! payment gateways, open payments) and changes nothing. [`Candidate::take_over`] cannot fail. `serve`, reload and
-//! `check` all prepare here, so `check` accepts exactly what `serve` accepts, and a refused edit changes nothing. The
+//! `check` all prepare here, so `check` accepts exactly what `serve` accepts, and a refused edit changes nothing. A
+//! damaged component does not stop a start, but refuses an edit that would replace a working one ([`Occasion`]). The
 //! domain's own rules are checked when the file is read (`chelseru-config`).
 //!
 //! Not here: reading the file, recording the result of a change (`reload`), and the state of this machine
@@ -21,7 +22,7 @@ use chelseru_outbound::money::PluginPaymentGateways;
 use chelseru_outbound::money::webhooks::Endpoints;
 use chelseru_outbound::plugins;
 use chelseru_outbound::sms::sms_route;
-use chelseru_plugin_host::{Desired, Prepared, RegistryError};
+use chelseru_plugin_host::{Desired, Failure, Prepared};
 
 use crate::app::Live;
 use crate::config::{Config, Loaded, Problem, Problems};
@@ -50,6 +51,7 @@ impl Candidate {
         ground: &Ground,
         loaded: Loaded,
         open: &OpenPayments,
+        occasion: Occasion,
     ) -> Result<Candidate, Problems> {
         let mut problems = Vec::new();
         let mut note = |refused: Problems| problems.extend(refused.0);
@@ -58,9 +60,10 @@ impl Candidate {
         let desired = plugins::desired(&loaded, &ground.plugins_dir).map_err(&mut note).unwrap_or_default();
         let public = loaded.public_sandbox();
         let prepared = ground.registry.prepare(&desired).await;
-        if !prepared.failures().is_empty() {
-            note(plugins::problems(&loaded.source, prepared.failures()));
-        }
+        note(match occasion {
+            Occasion::Start => plugins::problems(&loaded.source, prepared.start_refusals()),
+            Occasion::Edit => plugins::problems(&loaded.source, prepared.edit_refusals()),
+        });
         let gateways = PluginPaymentGateways::load(&loaded.config, prepared.providers(), &ground.bank).await;
         let gateways = gateways.map_err(|refused| note(at_entries(&loaded, refused))).ok();
         problems.extend(public);
@@ -75,8 +78,9 @@ impl Candidate {
         match (tokens, endpoints, gateways, otp, identity) {
             (Some(tokens), Some(endpoints), Some(gateways), Ok(otp), Ok(identity)) if problems.is_empty() => {
                 let secrets = plugins::literal_secrets(&loaded, prepared.providers());
+                let degraded = plugins::degraded(&loaded.source, prepared.failures());
                 let Loaded { config, mut warnings, .. } = loaded;
-                warnings.extend(secrets);
+                warnings.extend(secrets.into_iter().chain(degraded));
                 let endpoints = Arc::new(endpoints);
                 Ok(Candidate {
                     config,
@@ -153,8 +157,8 @@ impl Candidate {
         self.prepared.providers()
     }
 
-    /// Entries whose plugin was refused; they keep their loaded plugin.
-    pub(crate) fn failures(&self) -> &[(String, RegistryError)] {
+    /// Entries whose plugin was refused.
+    pub(crate) fn failures(&self) -> &[Failure] {
         self.prepared.failures()
     }
 
@@ -191,6 +195,15 @@ impl Candidate {
         let parts = Parts { identity, otp, sms, gateways: Arc::new(gateways) };
         (Live::new(shared, config, parts, endpoints), desired)
     }
+}
+
+/// What a candidate is prepared for; it decides what a refused component does.
+#[derive(Clone, Copy)]
+pub(crate) enum Occasion {
+    /// Nothing serves yet: such an entry gets its last good component, or is down.
+    Start,
+    /// Something serves: the edit is refused, unless the entry failed before and loses nothing.
+    Edit,
 }
 
 fn at_entry(loaded: &Loaded, name: &str, reason: String) -> Problem {

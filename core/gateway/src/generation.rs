@@ -23,6 +23,7 @@ use chelseru_http::operator::{Backups, Copied, Operator, OperatorToken};
 use chelseru_http::sms::{ReportSecrets, Sms};
 use chelseru_http::{Generation, Generations};
 use chelseru_outbound::money::{PluginPaymentGateways, SandboxBank};
+use chelseru_outbound::plugins;
 use chelseru_outbound::sms::SandboxInbox;
 use chelseru_sockets::Sockets;
 use chelseru_store::Store;
@@ -227,6 +228,7 @@ impl Overview for View {
         store_watch::measure(&app);
         messages::measure(&app).await;
         payments::measure(&app).await;
+        plugins::measure(&app.registry, app.metrics.as_ref());
         if let Ok(bytes) = app.chat.file_bytes_total().await {
             app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
         }
@@ -239,6 +241,10 @@ impl Overview for View {
 
     fn has_failed(&self) -> bool {
         self.app().is_some_and(|app| app.store.has_failed())
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.app().is_some_and(|app| app.registry.health().is_degraded())
     }
 
     fn is_stopping(&self) -> bool {

@@ -12,7 +12,7 @@ use chelseru_domain::sms::queue::SmsQueue;
 use chelseru_outbound::money::SandboxBank;
 use chelseru_outbound::plugins;
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
-use chelseru_plugin_host::Registry;
+use chelseru_plugin_host::{Compiler, Registry};
 use chelseru_sockets::Sockets;
 
 use crate::config::{self, Config};
@@ -37,7 +37,7 @@ impl Ground {
     /// [`keys::pair`]).
     ///
     /// Errors: a text for the operator.
-    pub(crate) fn open(config: &Config, config_file: &Path) -> Result<Ground, String> {
+    pub(crate) fn open(config: &Config, config_file: &Path, compiler: Compiler) -> Result<Ground, String> {
         let data_dir = config::data_dir(config, config_file);
         let made = |path: &Path, result: std::io::Result<()>| {
             result.map_err(|error| format!("{}: cannot be created: {error}", path.display()))
@@ -46,23 +46,24 @@ impl Ground {
         let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
         made(&plugins_dir, std::fs::create_dir_all(&plugins_dir))?;
         let (key, key_made) = keys::load(&data_dir)?;
-        Ground::new(config, data_dir, key, key_made)
+        let registry = plugins::registry(config, &data_dir, compiler)?.with_keeping();
+        Ok(Ground::new(config, data_dir, registry, key, key_made))
     }
 
     /// Creates nothing. A missing key is replaced by one that is never stored.
     ///
     /// Errors: a text for the operator.
-    pub(crate) fn look(config: &Config, config_file: &Path) -> Result<Ground, String> {
+    pub(crate) fn look(config: &Config, config_file: &Path, compiler: Compiler) -> Result<Ground, String> {
         let data_dir = config::data_dir(config, config_file);
         let key = keys::read(&data_dir)?.unwrap_or(MasterKey::from_bytes([0; 32]));
-        Ground::new(config, data_dir, key, false)
+        let registry = plugins::registry(config, &data_dir, compiler)?;
+        Ok(Ground::new(config, data_dir, registry, key, false))
     }
 
-    fn new(config: &Config, data_dir: PathBuf, key: MasterKey, key_made: bool) -> Result<Ground, String> {
-        let registry = Arc::new(plugins::registry(config, &data_dir)?);
+    fn new(config: &Config, data_dir: PathBuf, registry: Registry, key: MasterKey, key_made: bool) -> Ground {
         let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
         let bank = Arc::new(SandboxBank::new(&config.server.base_path));
-        Ok(Ground { registry, data_dir, plugins_dir, key, key_made, bank })
+        Ground { registry: Arc::new(registry), data_dir, plugins_dir, key, key_made, bank }
     }
 }
 

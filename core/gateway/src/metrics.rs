@@ -70,6 +70,9 @@ impl Metrics {
             "chelseru_messages_total",
             "passes over the providers, by the resulting state of the message",
         );
+        describe("chelseru_plugin_calls_total", "calls of a provider entry's plugin");
+        describe("chelseru_plugin_call_errors_total", "calls without an answer, by kind");
+        describe("chelseru_plugin_reload_failures_total", "states of a provider entry that were refused");
         let describe_gauge = |(name, text): (&'static str, &'static str)| {
             recorder.describe_gauge(KeyName::from_const_str(name), None, text.into());
         };
@@ -148,6 +151,10 @@ impl Meter for Metrics {
 
     fn gauge(&self, name: &'static str, labels: Labels<'_>, value: f64) {
         self.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
+    }
+
+    fn total(&self, name: &'static str, labels: Labels<'_>, value: u64) {
+        self.recorder.register_counter(&key(name, labels), &METADATA).absolute(value);
     }
 }
 

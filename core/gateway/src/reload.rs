@@ -2,30 +2,33 @@
 //!
 //! Each change becomes a [`Candidate`]. A change of the configuration file is applied as a whole or not at all. A
 //! change in the plugins folder is applied per provider: a plugin that loads takes over; otherwise the loaded one
-//! stays.
+//! stays. Preparing may take as long as compiling. A newer change cancels it, and both changes are prepared together.
 //!
 //! Invariants: a request sees one configuration from start to end. A refused change changes nothing that is served,
 //! and appears in the log, in `chelseru_reload_failures_total` and in the status.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::login::token::Tokens;
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
-use chelseru_plugin_host::{Change, WatchPaths, Watcher};
+use chelseru_plugin_host::{Change, Failure, WatchPaths, Watcher};
 use chelseru_store::StoreError;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, unix_millis};
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Occasion};
 use crate::config::{self, Config, Problem, Problems};
 use crate::payments;
 
 /// How long a saved file must stay unchanged before it is read, and the limit of that wait.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
 const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// Maximum length of a refusal's reason in the audit log. The log and the status hold all of it.
+const REASON_CHARS_MAX: usize = 300;
 
 /// The part of `status/` about the configuration.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -45,35 +48,98 @@ pub struct ReloadStatus {
 ///
 /// Errors: a text when the folders cannot be watched.
 pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Result<(), String> {
-    let paths =
-        WatchPaths { dirs: vec![app.ground.plugins_dir.clone()], files: vec![config_file.to_owned()] };
+    let (dirs, files) = (vec![app.ground.plugins_dir.clone()], vec![config_file.to_owned()]);
+    let paths = WatchPaths { dirs, files, ..WatchPaths::default() };
     let (watcher, mut changes) = Watcher::new(paths).map_err(|error| error.to_string())?;
     let file = config_file.to_owned();
     tokio::spawn(async move {
         // Dropping the watcher ends its events.
         let _watcher = watcher;
-        loop {
-            let change = tokio::select! {
-                () = stop.cancelled() => return,
-                change = changes.recv() => change,
-            };
-            match change {
-                Some(Change::File(_)) => apply_config(&app, &file).await,
-                Some(Change::Plugins(_)) => apply_plugins(&app).await,
-                None => {
-                    tracing::error!("the file watcher ended; changes need a restart from now on");
-                    return;
+        let mut due = Due::default();
+        while !stop.is_cancelled() {
+            let overtake = stop.child_token();
+            let mut newer = Due::default();
+            let applied = {
+                let mut work = pin!(apply(&app, &file, due, &overtake));
+                loop {
+                    tokio::select! {
+                        applied = &mut work => break applied,
+                        change = changes.recv() => {
+                            let Some(change) = change else {
+                                tracing::error!("the file watcher ended; changes need a restart from now on");
+                                return;
+                            };
+                            newer.note(&change);
+                            overtake.cancel();
+                        }
+                    }
                 }
-            }
+            };
+            due = if applied == Applied::Overtaken { due.and(newer) } else { newer };
         }
     });
     Ok(())
 }
 
+/// Changes that are not applied yet.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    config: bool,
+    plugins: bool,
+}
+
+impl Due {
+    fn note(&mut self, change: &Change) {
+        match change {
+            Change::File(_) => self.config = true,
+            Change::Plugins(_) => self.plugins = true,
+        }
+    }
+
+    fn and(self, other: Due) -> Due {
+        Due { config: self.config || other.config, plugins: self.plugins || other.plugins }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    Done,
+    /// A newer change came first. Nothing was changed, and what was due is still due.
+    Overtaken,
+}
+
+/// Applies what is due; without anything due, waits until `overtake` is cancelled.
+async fn apply(app: &App, file: &Path, due: Due, overtake: &CancellationToken) -> Applied {
+    if !due.config && !due.plugins {
+        overtake.cancelled().await;
+    }
+    // A refused configuration leaves changed plugins to be applied, so both are.
+    if due.config && apply_config(app, file, overtake).await == Applied::Overtaken {
+        return Applied::Overtaken;
+    }
+    if due.plugins && apply_plugins(app, overtake).await == Applied::Overtaken {
+        return Applied::Overtaken;
+    }
+    Applied::Done
+}
+
+/// Runs a preparation, which changes nothing, unless a newer change comes first.
+async fn unless_overtaken<T>(overtake: &CancellationToken, prepare: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        prepared = prepare => Some(prepared),
+        () = overtake.cancelled() => {
+            tracing::info!("a newer change cancels the one that was being prepared");
+            None
+        }
+    }
+}
+
 /// Reads the configuration file again and applies it as a whole or not at all.
-pub async fn apply_config(app: &App, file: &Path) {
-    match try_config(app, file).await {
-        Ok(restart_keys) => {
+async fn apply_config(app: &App, file: &Path, overtake: &CancellationToken) -> Applied {
+    match try_config(app, file, overtake).await {
+        Ok(None) => return Applied::Overtaken,
+        Ok(Some(restart_keys)) => {
             app.metrics.reload(true);
             if !restart_keys.is_empty() {
                 tracing::warn!(keys = restart_keys.join(", "), "these keys need a restart to take effect");
@@ -92,20 +158,28 @@ pub async fn apply_config(app: &App, file: &Path) {
             app.metrics.reload(false);
             tracing::error!(%reason, "configuration refused; the old one keeps serving");
             app.reload_status().last_error = Some(reason.to_string());
-            // The log and the status have the reason; it may be too long for a record.
-            app.audit(AuditEvent::new(AuditKind::ConfigRefused).subject(file.display()));
+            let detail = short(&reason);
+            app.audit(AuditEvent::new(AuditKind::ConfigRefused).subject(file.display()).detail(detail));
         }
     }
+    Applied::Done
 }
 
-async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, Problems> {
+/// The keys that wait for a restart; `None` when a newer change came first.
+async fn try_config(
+    app: &App,
+    file: &Path,
+    overtake: &CancellationToken,
+) -> Result<Option<Vec<String>>, Problems> {
     let bytes = settled(file).await?;
     let mut loaded = Config::parse_bytes(file, bytes)?;
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
     let open = payments::open(&app.store, &running.gateways).await.map_err(|error| unasked(file, &error))?;
-    let candidate = Candidate::prepare(&app.ground, loaded, &open).await?;
+    let prepare = Candidate::prepare(&app.ground, loaded, &open, Occasion::Edit);
+    let Some(candidate) = unless_overtaken(overtake, prepare).await else { return Ok(None) };
+    let candidate = candidate?;
     for warning in candidate.warnings() {
         tracing::warn!("{warning}");
     }
@@ -117,13 +191,18 @@ async fn try_config(app: &App, file: &Path) -> Result<Vec<String>, Problems> {
     if let Err(error) = app.store.events_want(wanted).await {
         tracing::error!(%error, "the wanted webhook events could not be stored");
     }
-    Ok(restart_keys)
+    Ok(Some(restart_keys))
 }
 
 /// Without the store the open payments are unknown.
 fn unasked(file: &Path, error: &StoreError) -> Problems {
     let message = format!("cannot be applied: the open payments could not be read ({error})");
     Problems(vec![Problem { file: file.to_owned(), line: None, key: String::new(), found: None, message }])
+}
+
+/// A refusal's reason, truncated for the audit log.
+fn short(reason: &impl ToString) -> String {
+    reason.to_string().chars().take(REASON_CHARS_MAX).collect()
 }
 
 /// Audit events of added and removed token keys; the tokens of a removed key are invalid.
@@ -165,30 +244,32 @@ async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
 }
 
 /// Loads changed plugin files, each provider entry on its own. The registry logs what serves and what it refused.
-pub async fn apply_plugins(app: &App) {
+async fn apply_plugins(app: &App, overtake: &CancellationToken) -> Applied {
     let live = app.live();
     let open = match payments::open(&app.store, &live.gateways).await {
         Ok(open) => open,
         Err(error) => {
             tracing::error!(%error, "plugins are unchanged: the open payments could not be read");
-            return;
+            return Applied::Done;
         }
     };
-    let candidate = Candidate::prepare_plugins(&app.ground, &live, app.desired(), &open).await;
+    let prepare = Candidate::prepare_plugins(&app.ground, &live, app.desired(), &open);
+    let Some(candidate) = unless_overtaken(overtake, prepare).await else { return Applied::Overtaken };
     let candidate = match candidate {
         Ok(candidate) => candidate,
         Err(reason) => {
             app.metrics.reload(false);
             tracing::error!(%reason, "changed plugins refused; the old ones keep serving");
-            app.audit(AuditEvent::new(AuditKind::PluginRefused).detail("open payments need what would go"));
-            return;
+            app.audit(AuditEvent::new(AuditKind::PluginRefused).detail(short(&reason)));
+            return Applied::Done;
         }
     };
-    for (name, _) in candidate.failures() {
+    for Failure { name, error, .. } in candidate.failures() {
         app.metrics.reload(false);
         // The old plugin keeps serving, even when its file is deleted; the log shows how many payments depend on it.
         let open = open.0.get(name).map_or(0, |waiting| waiting.payments);
-        let detail = if open > 0 { format!("open payments: {open}") } else { String::new() };
+        let reason = short(error);
+        let detail = if open > 0 { format!("open payments: {open}; {reason}") } else { reason };
         app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(detail));
         if open > 0 {
             tracing::error!(plugin.id = %name, open, "plugin kept: it still has open payments");
@@ -202,4 +283,5 @@ pub async fn apply_plugins(app: &App) {
             app.audit(AuditEvent::new(AuditKind::PluginChanged).subject(name));
         }
     }
+    Applied::Done
 }

@@ -20,6 +20,7 @@ use chelseru_http::server::Listener;
 use chelseru_http::sms::ReportSecrets;
 use chelseru_http::{Door, openapi, reachable, server};
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
+use chelseru_plugin_host::Compiler;
 use chelseru_sockets::{Sockets, look_after};
 use chelseru_store::{Health, SmsRecovered, Store};
 use tokio::net::TcpListener;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, open_store};
-use crate::candidate::{Candidate, OpenPayments};
+use crate::candidate::{Candidate, Occasion, OpenPayments};
 use crate::config::{self, Loaded, OperatorListen};
 use crate::door::{self, OperatorDoor};
 use crate::generation::{self, Shared, View};
@@ -53,6 +54,8 @@ pub struct ServerOptions {
     pub clock: Arc<dyn Clock>,
     /// Print the sandbox's messages to standard output.
     pub print_sandbox: bool,
+    /// Where plugins are compiled. The program sets a child process; tests have no such program.
+    pub compiler: Compiler,
     /// Serve routes for tests of the server itself. No configuration and no command enables them.
     pub test_routes: bool,
     /// The mismatches of key and store that the operator accepts.
@@ -64,6 +67,7 @@ impl Default for ServerOptions {
         ServerOptions {
             clock: Arc::new(SteadyClock::new()),
             print_sandbox: true,
+            compiler: Compiler::InProcess,
             test_routes: false,
             accepted: keys::Accepted::default(),
         }
@@ -85,9 +89,9 @@ impl Server {
     /// Errors: a text for the operator; nothing listens.
     pub async fn open(loaded: Loaded, log: LogHandle, options: ServerOptions) -> Result<Server, String> {
         let config_file = loaded.source.path.clone();
-        let ground = Ground::open(&loaded.config, &config_file)?;
+        let ground = Ground::open(&loaded.config, &config_file, options.compiler.clone())?;
         let machine = machine::warnings(&loaded);
-        let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default()).await;
+        let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default(), Occasion::Start).await;
         let candidate = candidate.map_err(|problems| problems.to_string())?;
         for warning in candidate.warnings().iter().chain(&machine) {
             tracing::warn!("{warning}");

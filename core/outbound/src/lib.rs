@@ -17,4 +17,5 @@ pub mod money;
 
 pub mod bindings;
 mod border;
+mod facts;
 pub mod names;

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_config::{Config, Loaded, Plugins, Problem, Problems, SettingSource, Source};
+use chelseru_domain::operator::Meter;
 use chelseru_plugin_host::{
-    BindProblem, Desired, Host, HostOptions, Limits, Provider, Registry, RegistryError, SettingValue,
+    BindProblem, CALL_ERRORS, CompileLimits, Compiler, Desired, Failure, Host, HostOptions, Limits, Provider,
+    Registry, RegistryError, Serves, SettingValue,
 };
 
+use crate::facts;
 use crate::kinds::KINDS;
 
 /// Loaded provider entries by name.
@@ -21,17 +24,67 @@ pub type Providers = BTreeMap<String, Arc<Provider>>;
 pub const PLUGINS_DIR: &str = "plugins";
 pub const CACHE_DIR: &str = "cache";
 
-/// A registry with this configuration's limits, which caches compiled code in the data folder.
+/// The subcommand by which the gateway's own program compiles one component; see [`Compiler::Child`].
+pub const COMPILE_COMMAND: &str = "compile-plugin";
+
+/// A registry whose host has this configuration's bounds, compiles in a child process of this program, and keeps
+/// compiled code in the data folder.
 ///
-/// Errors: a text when the engine cannot be created.
-pub fn registry(config: &Config, data_dir: &Path) -> Result<Registry, String> {
+/// Errors: a sentence, when the engine cannot be made.
+pub fn registry(config: &Config, data_dir: &Path, compiler: Compiler) -> Result<Registry, String> {
+    let plugins = &config.plugins;
     let options = HostOptions {
         cache_dir: Some(data_dir.join(CACHE_DIR)),
-        calls_max: config.plugins.calls_max,
+        cache_bytes_max: plugins.code_cache_mib * 1024 * 1024,
+        compiler,
+        compile_limits: CompileLimits {
+            cpu_time_max: Duration::from_secs(plugins.compile_seconds),
+            memory_bytes_max: plugins.compile_memory_mib * 1024 * 1024,
+        },
+        calls_max: plugins.calls_max,
+        plugin_bytes_max: plugins.plugin_bytes_max,
         ..HostOptions::default()
     };
     let host = Host::new(options).map_err(|error| error.to_string())?;
-    Ok(Registry::new(host, KINDS))
+    Ok(Registry::new(host, KINDS).with_ask(facts::ask))
+}
+
+/// Sets the metrics of every provider entry; called when metrics are read.
+pub fn measure(registry: &Registry, meter: &dyn Meter) {
+    let health = registry.health();
+    for (state, names) in
+        [("failed", health.failed), ("serving_old", health.serving_old), ("compiling", health.compiling)]
+    {
+        meter.gauge("chelseru_plugins", &[("state", state)], names.len() as f64);
+    }
+    for entry in registry.status() {
+        let (calls, provider) = (&entry.calls, [("provider", entry.name.as_str())]);
+        for (name, value) in [
+            ("chelseru_plugin_calls_total", calls.calls),
+            ("chelseru_plugin_http_requests_total", calls.http_requests),
+            ("chelseru_plugin_http_bytes_out_total", calls.http_bytes_out),
+            ("chelseru_plugin_http_bytes_in_total", calls.http_bytes_in),
+            ("chelseru_plugin_reload_failures_total", entry.reload_failures),
+        ] {
+            meter.total(name, &provider, value);
+        }
+        for kind in CALL_ERRORS {
+            let count = calls.errors.iter().find(|error| error.kind == kind).map_or(0, |error| error.count);
+            let labels = [provider[0], ("kind", kind)];
+            meter.total("chelseru_plugin_call_errors_total", &labels, count);
+        }
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        for (name, value) in [
+            ("chelseru_plugin_calls_in_flight", f64::from(calls.in_flight)),
+            ("chelseru_plugin_call_seconds_p50", seconds(calls.p50_micros)),
+            ("chelseru_plugin_call_seconds_p99", seconds(calls.p99_micros)),
+            ("chelseru_plugin_cpu_seconds", seconds(calls.cpu_micros)),
+            ("chelseru_plugin_memory_bytes_max", calls.memory_bytes_max as f64),
+            ("chelseru_plugin_compile_seconds", entry.compile_ms as f64 / 1e3),
+        ] {
+            meter.gauge(name, &provider, value);
+        }
+    }
 }
 
 /// Every provider entry that must load, with its settings resolved.
@@ -79,9 +132,9 @@ fn limits(plugins: &Plugins) -> Limits {
 }
 
 /// The host's refusals, each at the line of its key.
-pub fn problems(source: &Source, failures: &[(String, RegistryError)]) -> Problems {
+pub fn problems<'a>(source: &Source, failures: impl IntoIterator<Item = &'a Failure>) -> Problems {
     let mut problems = Vec::new();
-    for (name, error) in failures {
+    for Failure { name, error, .. } in failures {
         match error {
             RegistryError::Bind(error) => {
                 problems.extend(error.problems.iter().map(|problem| bind_problem(source, name, problem)));
@@ -90,6 +143,19 @@ pub fn problems(source: &Source, failures: &[(String, RegistryError)]) -> Proble
         }
     }
     Problems(problems)
+}
+
+/// What a gateway starts without, or with an earlier version of: a warning each.
+pub fn degraded(source: &Source, failures: &[Failure]) -> Vec<Problem> {
+    let warning = |failure: &Failure| {
+        let serves = match failure.serves {
+            Serves::LastGood => "degraded: its last good version serves",
+            Serves::Before | Serves::Nothing => "degraded: nothing serves under this name",
+        };
+        let text = format!("{}; {serves}", failure.error);
+        source.problem(&format!("provider.{}", failure.name), None, text)
+    };
+    failures.iter().map(warning).collect()
 }
 
 fn bind_problem(source: &Source, name: &str, problem: &BindProblem) -> Problem {

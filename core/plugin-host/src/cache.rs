@@ -3,29 +3,37 @@
 //! An entry's name is the component's BLAKE3 and a BLAKE3 over everything the engine says its code depends on
 //! (its exact version, target, flags and tunables): an entry is never read by an engine that would misread it.
 //! Loading compiled code runs it, so entries are only read from a directory that belongs to this user and that
-//! nobody else can write; with any other, there is no cache. Entries are written aside and renamed, carry a
-//! checksum, and a damaged one counts as absent. The cache may be deleted at any time.
+//! nobody else can write, and only when the file itself is this user's alone; with any other, there is no cache.
+//! Entries are written aside with mode 0600 and renamed, carry a checksum, and a damaged one counts as absent. The
+//! cache may be deleted at any time.
 
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Entries kept; the oldest go first. A host has tens of plugins, and old versions are only in the way.
+use crate::compile::CompileLimits;
+use crate::file;
+
+/// Entries kept. A host has tens of plugins, and old versions are only in the way.
 const ENTRIES_MAX: usize = 128;
 /// Largest entry that is read, in bytes: compiled code is about ten times its component.
 const ENTRY_BYTES_MAX: u64 = 512 << 20;
 const SUFFIX: &str = "cwasm";
+/// An entry that states that compiling was given up, within which limits, and why.
+const GIVEN_UP_SUFFIX: &str = "given-up";
 const CHECKSUM_BYTES: usize = blake3::OUT_LEN;
 
 pub(crate) struct CodeCache {
     dir: PathBuf,
     /// Of the engine; the second half of every entry's name.
     engine_key: String,
+    bytes_max: u64,
 }
 
 /// Lets anything hashable be hashed with BLAKE3, so that the key has more than the 64 bits of a map's hash.
@@ -47,7 +55,7 @@ impl CodeCache {
     ///
     /// # Errors
     /// The directory cannot be made or written, or somebody else could write it. The caller goes on without.
-    pub(crate) fn open(engine: &Engine, dir: &Path) -> io::Result<CodeCache> {
+    pub(crate) fn open(engine: &Engine, dir: &Path, bytes_max: u64) -> io::Result<CodeCache> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -57,30 +65,51 @@ impl CodeCache {
         let mut hasher = KeyHasher(blake3::Hasher::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let engine_key = hasher.0.finalize().to_hex()[..32].to_owned();
-        Ok(CodeCache { dir: dir.to_owned(), engine_key })
+        Ok(CodeCache { dir: dir.to_owned(), engine_key, bytes_max })
     }
 
-    fn entry(&self, digest: &str) -> PathBuf {
-        self.dir.join(format!("{digest}-{}.{SUFFIX}", self.engine_key))
+    fn entry(&self, digest: &str, suffix: &str) -> PathBuf {
+        self.dir.join(format!("{digest}-{}.{suffix}", self.engine_key))
+    }
+
+    /// Why compiling was given up before, within the same limits. Otherwise each start would try it again.
+    pub(crate) fn given_up(&self, digest: &str, limits: &CompileLimits) -> Option<String> {
+        let note = entry_read(&self.entry(digest, GIVEN_UP_SUFFIX)).ok()?;
+        let note = String::from_utf8(note).ok()?;
+        let (of, reason) = note.split_once('\n')?;
+        (of == format!("{limits:?}")).then(|| reason.to_owned())
+    }
+
+    /// Notes that compiling was given up, and why.
+    pub(crate) fn give_up(&self, digest: &str, limits: &CompileLimits, reason: &str) {
+        let path = self.entry(digest, GIVEN_UP_SUFFIX);
+        if let Err(error) = entry_write(&path, format!("{limits:?}\n{reason}").as_bytes()) {
+            tracing::warn!(path = %path.display(), %error, "a compilation that was given up could not be noted");
+        }
     }
 
     /// The component's compiled code, when the cache has it whole.
     pub(crate) fn get(&self, engine: &Engine, digest: &str) -> Option<Component> {
-        let path = self.entry(digest);
-        let code = match entry_read(&path) {
-            Ok(code) => code,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "compiled code is damaged, compiling again");
-                return None;
-            }
-        };
+        let path = self.entry(digest, SUFFIX);
         if let Err(error) = dir_check(&self.dir) {
             tracing::warn!(path = %self.dir.display(), %error, "compiled-code cache is not safe, not used");
             return None;
         }
-        match deserialize(engine, &code) {
-            Ok(component) => Some(component),
+        let code = match entry_read(&path) {
+            Ok(code) => code,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "compiled code is not used, compiling again");
+                return None;
+            }
+        };
+        match component(engine, &code) {
+            Ok(component) => {
+                // What is used stays: the oldest entry is the one that was used longest ago.
+                let _ =
+                    File::options().append(true).open(&path).and_then(|f| f.set_modified(SystemTime::now()));
+                Some(component)
+            }
             Err(error) => {
                 let error = crate::text::error_text(&error);
                 tracing::warn!(path = %path.display(), error, "compiled code does not fit, compiling again");
@@ -90,40 +119,57 @@ impl CodeCache {
     }
 
     /// Keeps a component's compiled code. A failure costs time at the next start and nothing else.
-    pub(crate) fn put(&self, digest: &str, component: &Component) {
-        let path = self.entry(digest);
-        let written = component
-            .serialize()
-            .map_err(|e| io::Error::other(crate::text::error_text(&e)))
-            .and_then(|code| entry_write(&path, &code));
-        if let Err(error) = written {
+    pub(crate) fn put(&self, digest: &str, code: &[u8]) {
+        let path = self.entry(digest, SUFFIX);
+        if let Err(error) = entry_write(&path, code) {
             tracing::warn!(path = %path.display(), %error, "compiled code could not be kept");
         }
-        if let Err(error) = self.prune() {
+        if let Err(error) = self.prune(&path) {
             tracing::warn!(path = %self.dir.display(), %error, "old compiled code could not be removed");
         }
     }
 
-    fn prune(&self) -> io::Result<()> {
+    /// Removes the entries that were used longest ago, until the rest is within its bounds. The newest stays.
+    fn prune(&self, newest: &Path) -> io::Result<()> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if entry.path().extension().is_some_and(|e| e == SUFFIX) {
-                entries.push((entry.metadata()?.modified()?, entry.path()));
+            let path = entry.path();
+            let of_cache = path.extension().is_some_and(|e| e == SUFFIX || e == GIVEN_UP_SUFFIX);
+            if of_cache && path != newest {
+                let meta = entry.metadata()?;
+                entries.push((meta.modified()?, meta.len(), path));
             }
         }
         entries.sort();
-        let surplus = entries.len().saturating_sub(ENTRIES_MAX);
-        for (_, path) in &entries[..surplus] {
-            fs::remove_file(path)?;
+        let mut bytes = fs::metadata(newest).map_or(0, |meta| meta.len());
+        let mut count = 1;
+        for (_, size, path) in entries.into_iter().rev() {
+            bytes = bytes.saturating_add(size);
+            count += 1;
+            if count > ENTRIES_MAX || bytes > self.bytes_max {
+                fs::remove_file(path)?;
+            }
         }
         Ok(())
     }
 }
 
+/// Reads an entry that nobody but this user could have written.
 fn entry_read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = file::open_regular(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let meta = file.metadata()?;
+        if meta.mode() & 0o022 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+            let why =
+                format!("user {} or others (mode {:o}) could write it", meta.uid(), meta.mode() & 0o777);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(ENTRY_BYTES_MAX).read_to_end(&mut bytes)?;
+    file.take(ENTRY_BYTES_MAX).read_to_end(&mut bytes)?;
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the checksum does not match");
     let at = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or_else(damaged)?;
     let checksum = bytes.split_off(at);
@@ -138,7 +184,7 @@ fn entry_write(path: &Path, code: &[u8]) -> io::Result<()> {
     let number = ASIDE.fetch_add(1, Ordering::Relaxed);
     let aside = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     let write = || {
-        let mut file = File::create_new(&aside)?;
+        let mut file = private_file(&aside)?;
         file.write_all(code)?;
         file.write_all(blake3::hash(code).as_bytes())?;
         fs::rename(&aside, path)
@@ -146,6 +192,15 @@ fn entry_write(path: &Path, code: &[u8]) -> io::Result<()> {
     write().inspect_err(|_| {
         let _ = fs::remove_file(&aside);
     })
+}
+
+/// Makes a new file that only this user reads and writes.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Checks that nobody but this user can put code into the directory.
@@ -175,11 +230,13 @@ fn dir_check(_: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "ownership cannot be checked on this system"))
 }
 
+/// Makes a component of code that this program compiled.
 #[allow(unsafe_code, reason = "the only place that turns bytes into running code")]
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` needs bytes that `Component::serialize` made, unmodified. These come from a file that
-    // was read whole and whose checksum matched, in a directory that was just seen to belong to this user and to
-    // be writable by nobody else, under a name that holds the hash of everything this engine's code depends on.
-    // Only `put` writes such files. Somebody who can act as this user can replace this program as well.
+pub(crate) fn component(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `deserialize` needs bytes that `Component::serialize` made, unmodified. These come from the pipe of a
+    // child that runs this very program, or from a file of this user's that was read whole and whose checksum matched,
+    // in a directory that was just seen to belong to this user and to be writable by nobody else, under a name that
+    // holds the hash of everything this engine's code depends on. Only `put` writes such files. Somebody who can act as
+    // this user can replace this program as well.
     unsafe { Component::deserialize(engine, code) }
 }

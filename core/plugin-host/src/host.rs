@@ -1,48 +1,54 @@
-//! The host: one engine with its pool and its clock, and the way from bytes to a plugin.
+//! The host: one engine, and the way from bytes to a plugin.
 //!
-//! Compiling happens on the blocking threads, two at a time, so that a reload does not stand in the way of calls.
-//! The pool has a place for every call that the global semaphore lets in, and a few more for plugins that
-//! describe themselves: a call that holds a permit never waits for memory.
-//! Where address space is limited (containers, `ulimit -v`) the pool does not fit; then memory is allocated on
-//! demand, which is slower and otherwise the same.
-//! Not here: what a plugin may do while it runs (see `state`).
+//! Loading runs beside the calls, two plugins at a time: the code comes from the cache or from the compiler, then kind,
+//! version and imports are checked, then the plugin describes itself in a bounded instance without network.
+//! Not here: the engine's settings (see `engine`), compiling (see `compile`), and what a plugin may do while it runs
+//! (see `state`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::cache::CodeCache;
+use crate::compile::{Child, CompileLimits, Compiler};
 use crate::description::Description;
 use crate::egress::EgressOptions;
+use crate::engine::{self, Allocation, PoolSize};
 use crate::grants::Grants;
 use crate::imports;
+use crate::kept::Kept;
 use crate::limits::Limits;
 use crate::plugin::{self, Checked, Kind, LoadError, Plugin};
-use crate::state::{CORE_INSTANCES_MAX, CallState, Grant, MEMORIES_MAX, Network, TABLES_MAX};
+use crate::state::{CallState, Grant, Network};
 use crate::text::{Border, error_text};
 use crate::wit::exports::chelseru::provider::plugin as wit;
 
 /// Plugins that compile or describe themselves at once.
 const LOADS_MAX: u32 = 2;
+/// Below the cache's folder: the last good bytes of each entry.
+const KEPT_DIR: &str = "kept";
 /// How long a plugin may take to describe itself. Its CPU is limited as well; this bounds one that sleeps.
 const DESCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Guest stack. The async stack below adds as much again for host functions, which is safe in debug builds too.
-const GUEST_STACK_BYTES: usize = 512 << 10;
-const ASYNC_STACK_BYTES: usize = 1 << 20;
 
 /// How a host is built. Every field has a default that suits a gateway.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
-    /// Where compiled code is kept. `None` (default) compiles at every load.
+    /// Where compiled code and the last good bytes of each entry are kept. `None` (default) keeps nothing.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes of compiled code that are kept; what was used longest ago goes first. Default 1 GiB.
+    pub cache_bytes_max: u64,
+    /// Where components are compiled. Default: in this process.
+    pub compiler: Compiler,
+    /// What a child that compiles may use.
+    pub compile_limits: CompileLimits,
     /// Calls of all plugins that run at once. Default 256; the pool holds address space for each.
     pub calls_max: u32,
     /// The most memory any plugin's limits may allow, in bytes. Default 64 MiB.
@@ -65,6 +71,9 @@ impl Default for HostOptions {
     fn default() -> HostOptions {
         HostOptions {
             cache_dir: None,
+            cache_bytes_max: 1 << 30,
+            compiler: Compiler::InProcess,
+            compile_limits: CompileLimits::default(),
             calls_max: 256,
             memory_bytes_max: 64 << 20,
             tick: Duration::from_millis(10),
@@ -95,15 +104,6 @@ pub enum HostError {
     Ticker(#[from] std::io::Error),
 }
 
-/// Where instances' memory comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allocation {
-    /// From the pool: fast.
-    Pooling,
-    /// From the system, for each call.
-    OnDemand,
-}
-
 /// Engine, linker, cache, clock and the global semaphore. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
@@ -117,6 +117,7 @@ pub(crate) struct HostInner {
     linker: Linker<CallState>,
     loads: Semaphore,
     cache: Option<Arc<CodeCache>>,
+    pub(crate) kept: Option<Kept>,
     allocation: Allocation,
     running: AtomicU32,
 }
@@ -130,16 +131,32 @@ impl Host {
     /// An option is out of range, or the machine cannot run the engine at all.
     pub fn new(options: HostOptions) -> Result<Host, HostError> {
         options_check(&options)?;
-        let (engine, allocation) = engine_build(&options)?;
+        let pool = options.pooling.then_some(PoolSize {
+            places: options.calls_max + LOADS_MAX,
+            memory_bytes_max: options.memory_bytes_max,
+            keep_resident_bytes: options.keep_resident_bytes,
+        });
+        let (engine, allocation) = engine::build(pool).map_err(HostError::Engine)?;
         let linker = imports::linker(&engine).map_err(|e| HostError::Engine(error_text(&e)))?;
-        let cache = options.cache_dir.as_deref().and_then(|dir| match CodeCache::open(&engine, dir) {
-            Ok(cache) => Some(Arc::new(cache)),
+        let cache = options.cache_dir.as_deref().and_then(|dir| {
+            match CodeCache::open(&engine, dir, options.cache_bytes_max) {
+                Ok(cache) => Some(Arc::new(cache)),
+                Err(error) => {
+                    tracing::warn!(path = %dir.display(), %error, "compiled-code cache is not used");
+                    None
+                }
+            }
+        });
+        // A folder that is not safe for code is not safe for components either.
+        let kept_dir = options.cache_dir.as_deref().filter(|_| cache.is_some());
+        let kept = kept_dir.and_then(|dir| match Kept::open(&dir.join(KEPT_DIR)) {
+            Ok(kept) => Some(kept),
             Err(error) => {
-                tracing::warn!(path = %dir.display(), %error, "compiled-code cache is not used");
+                tracing::warn!(path = %dir.display(), %error, "the last good plugins are not kept");
                 None
             }
         });
-        ticker_start(&engine, options.tick)?;
+        engine::ticker_start(&engine, options.tick)?;
         Ok(Host {
             inner: Arc::new(HostInner {
                 engine,
@@ -147,6 +164,7 @@ impl Host {
                 linker,
                 loads: Semaphore::new(LOADS_MAX as usize),
                 cache,
+                kept,
                 allocation,
                 running: AtomicU32::new(0),
                 options,
@@ -172,7 +190,7 @@ impl Host {
     /// Makes a plugin of a component's bytes: compiles it or takes its code from the cache, checks kind, version,
     /// exports and imports, and lets it describe itself, without settings or network.
     ///
-    /// May be dropped half way; a compilation that began then ends in the background.
+    /// May be dropped half way: a child that compiles is killed, a compilation in this process ends in the background.
     ///
     /// # Errors
     /// Says what is wrong with the component; trying the same bytes again does not help.
@@ -186,34 +204,79 @@ impl Host {
         let closed = |_| LoadError::Host("the host is closing".to_owned());
         let _permit = self.inner.loads.acquire().await.map_err(closed)?;
 
+        let begun = Instant::now();
+        let digest = blake3::hash(&bytes).to_hex().to_string();
+        let (component, from_cache) = match self.cached(&digest).await? {
+            Some(component) => (component, true),
+            None => (self.compile(bytes, &digest).await?, false),
+        };
+        let compile_time = if from_cache { Duration::ZERO } else { begun.elapsed() };
         let (host, kinds) = (self.clone(), kinds.to_vec());
-        let prepare = move || {
-            let digest = blake3::hash(&bytes).to_hex().to_string();
-            let (component, from_cache) = host.compile(&bytes, &digest)?;
+        let checked = blocking(move || {
             let checked = plugin::check(&host.inner.engine, &host.inner.linker, &component, &kinds)?;
-            if !from_cache && let Some(cache) = &host.inner.cache {
-                cache.put(&digest, &component);
-            }
             // Otherwise the first call would pay for it.
             component.initialize_copy_on_write_image().map_err(|e| LoadError::Host(error_text(&e)))?;
-            Ok((checked, digest, from_cache))
-        };
-        let prepared = tokio::task::spawn_blocking(prepare).await;
-        let (checked, digest, from_cache) =
-            prepared.map_err(|_| LoadError::Host("compiling stopped".to_owned()))??;
+            Ok(checked)
+        })
+        .await?;
         let description = self.describe(&checked).await?;
-        Ok(Arc::new(Plugin::new(checked, description, digest, from_cache)))
+        Ok(Arc::new(Plugin::new(checked, description, digest, from_cache, compile_time)))
     }
 
-    fn compile(&self, bytes: &[u8], digest: &str) -> Result<(Component, bool), LoadError> {
-        let engine = &self.inner.engine;
-        if let Some(component) = self.inner.cache.as_ref().and_then(|cache| cache.get(engine, digest)) {
-            return Ok((component, true));
+    /// The component's code from the cache. An error when the compiler gave it up before, within the same limits.
+    async fn cached(&self, digest: &str) -> Result<Option<Component>, LoadError> {
+        let Some(cache) = self.inner.cache.clone() else { return Ok(None) };
+        let (host, digest) = (self.clone(), digest.to_owned());
+        blocking(move || {
+            if let Some(component) = cache.get(&host.inner.engine, &digest) {
+                return Ok(Some(component));
+            }
+            let limits = host.inner.options.compile_limits;
+            let given_up = match host.inner.options.compiler {
+                Compiler::Child { .. } => cache.given_up(&digest, &limits),
+                Compiler::InProcess => None,
+            };
+            given_up.map_or(Ok(None), |reason| Err(LoadError::CompileGivenUp(reason)))
+        })
+        .await
+    }
+
+    async fn compile(&self, bytes: Bytes, digest: &str) -> Result<Component, LoadError> {
+        let (host, digest) = (self.clone(), digest.to_owned());
+        let options = &self.inner.options;
+        match &options.compiler {
+            Compiler::InProcess => {
+                blocking(move || {
+                    // `from_binary`, because the text format is not for plugins; it refuses compiled code as well.
+                    let component = Component::from_binary(&host.inner.engine, &bytes)
+                        .map_err(|e| LoadError::Malformed(error_text(&e)))?;
+                    if let (Some(cache), Ok(code)) = (&host.inner.cache, component.serialize()) {
+                        cache.put(&digest, &code);
+                    }
+                    Ok(component)
+                })
+                .await
+            }
+            Compiler::Child { program, args, env } => {
+                let limits = options.compile_limits;
+                let child = Child { program, args, env, limits, allocation: self.inner.allocation };
+                let compiled = child.compile(&bytes).await;
+                blocking(move || {
+                    let cache = host.inner.cache.as_ref();
+                    let code = compiled.inspect_err(|error| {
+                        if let (Some(cache), true) = (cache, error.is_given_up()) {
+                            cache.give_up(&digest, &limits, &error.to_string());
+                        }
+                    })?;
+                    if let Some(cache) = cache {
+                        cache.put(&digest, &code);
+                    }
+                    crate::cache::component(&host.inner.engine, &code)
+                        .map_err(|e| LoadError::Host(error_text(&e)))
+                })
+                .await
+            }
         }
-        // `from_binary`, because the text format is not for plugins; compiled code is refused by it as well.
-        let component =
-            Component::from_binary(engine, bytes).map_err(|e| LoadError::Malformed(error_text(&e)))?;
-        Ok((component, false))
     }
 
     async fn describe(&self, checked: &Checked) -> Result<Description, LoadError> {
@@ -254,6 +317,14 @@ impl Host {
     }
 }
 
+/// Runs work that takes a thread for a while.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(LoadError::Host("loading stopped".to_owned())))
+}
+
 impl HostInner {
     /// Counts a running call until the guard is dropped.
     pub(crate) fn run(&self) -> Running<'_> {
@@ -282,76 +353,6 @@ fn options_check(options: &HostOptions) -> Result<(), HostError> {
         return range("tick", "must be from 1 ms to 1 s");
     }
     Ok(())
-}
-
-fn engine_build(options: &HostOptions) -> Result<(Engine, Allocation), HostError> {
-    let mut config = config_common();
-    if options.pooling {
-        let places = options.calls_max + LOADS_MAX;
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(places)
-            .total_core_instances(places * CORE_INSTANCES_MAX)
-            .total_memories(places * MEMORIES_MAX)
-            .total_tables(places * TABLES_MAX)
-            .total_stacks(places)
-            .max_core_instances_per_component(CORE_INSTANCES_MAX)
-            .max_memories_per_component(MEMORIES_MAX)
-            .max_tables_per_component(TABLES_MAX)
-            .max_memory_size(options.memory_bytes_max)
-            .max_unused_warm_slots(places)
-            .linear_memory_keep_resident(options.keep_resident_bytes)
-            .table_keep_resident(16 << 10);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        match Engine::new(&config) {
-            Ok(engine) => return Ok((engine, Allocation::Pooling)),
-            Err(error) => {
-                let error = error_text(&error);
-                tracing::warn!(
-                    error,
-                    "no address space for the instance pool, allocating on demand (slower)"
-                );
-            }
-        }
-        config = config_common();
-    }
-    // Every memory would reserve 4 GiB of address space by default, which is what may be missing here.
-    config
-        .allocation_strategy(InstanceAllocationStrategy::OnDemand)
-        .memory_reservation(0)
-        .memory_reservation_for_growth(1 << 20)
-        .memory_guard_size(64 << 10)
-        .memory_may_move(true);
-    let engine = Engine::new(&config).map_err(|e| HostError::Engine(error_text(&e)))?;
-    Ok((engine, Allocation::OnDemand))
-}
-
-fn config_common() -> Config {
-    let mut config = Config::new();
-    config
-        .concurrency_support(false)
-        .epoch_interruption(true)
-        .max_wasm_stack(GUEST_STACK_BYTES)
-        .async_stack_size(ASYNC_STACK_BYTES)
-        // A backtrace costs more than the call that trapped, and nobody is shown it.
-        .wasm_backtrace_max_frames(None)
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .wasm_memory64(false);
-    config
-}
-
-/// Starts the thread that moves the engine's epoch on. It holds no strong reference and ends with the engine.
-fn ticker_start(engine: &Engine, tick: Duration) -> std::io::Result<()> {
-    let engine = engine.weak();
-    let run = move || {
-        loop {
-            std::thread::sleep(tick);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
-            }
-        }
-    };
-    std::thread::Builder::new().name("plugin-ticker".to_owned()).spawn(run).map(drop)
 }
 
 #[cfg(test)]

@@ -64,41 +64,51 @@
 mod binding;
 mod cache;
 mod call_error;
+mod compile;
 mod description;
 mod egress;
+mod engine;
+mod file;
 mod function;
 mod grants;
 mod host;
 mod imports;
+mod kept;
 mod limits;
 mod meter;
 mod output;
 mod plugin;
+mod prepare;
 mod provider;
 mod registry;
 mod setting;
 mod state;
 mod stats;
+mod status;
 mod text;
 mod watch;
 
 pub use binding::{BindError, BindProblem, Binding};
 pub use call_error::CallError;
+pub use compile::{CompileLimits, Compiler, compile_main};
 pub use description::Description;
 pub use egress::{Egress, EgressOptions, HttpError, HttpRequest, HttpResponse, Method, Transport, Url};
+pub use engine::Allocation;
 pub use function::{AnyFunction, Function};
 pub use grants::{Grants, HostGrant, is_public};
-pub use host::{Allocation, Host, HostError, HostOptions};
+pub use host::{Host, HostError, HostOptions};
 pub use limits::Limits;
 pub use plugin::{Kind, LoadError, Plugin};
-pub use provider::{Held, Provider};
-pub use registry::{Desired, Prepared, ProviderStatus, Registry, RegistryError};
+pub use prepare::{Ask, Desired, Failure, RegistryError, Serves};
+pub use provider::{Facts, Held, Provider};
+pub use registry::{Prepared, Registry};
 pub use setting::{SettingKind, SettingSpec, SettingValue};
 pub use stats::{CALL_ERRORS, CallStats, ErrorCount};
+pub use status::{ProviderStatus, RegistryHealth};
 pub use text::{Border, CODE_CHARS_MAX, GuestData, LIST_ITEMS_MAX, SECRET_MASK, TEXT_CHARS_MAX};
 /// The engine, for the derive macros of an embedder's parameter and result types.
 pub use wasmtime;
-pub use watch::{Change, WatchError, WatchPaths, Watcher};
+pub use watch::{Change, WatchError, WatchPaths, WatchTimes, Watcher};
 
 /// Types of the interfaces that every plugin shares, generated from the WIT files.
 #[allow(

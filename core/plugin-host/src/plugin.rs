@@ -6,6 +6,7 @@
 //! Not here: compiling (see `compile`), the self-description (see `description`), and calls (see `provider`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use semver::Version;
 use wasmtime::component::types::ComponentItem;
@@ -57,6 +58,8 @@ pub enum LoadError {
         found: String,
         /// What any accepted kind needs.
         accepted: String,
+        /// Whether it is a whole plugin, of a kind that is not accepted here.
+        is_plugin: bool,
     },
     /// The right kind, made for another version of the interfaces.
     #[error("world \"{interface}\" is {} than this host ({supported})", if *newer { "newer" } else { "older" })]
@@ -96,12 +99,34 @@ pub enum LoadError {
     /// It described itself outside the bounds.
     #[error("description: {0}")]
     Description(String),
+    /// Compiling takes more memory than it may.
+    #[error("compiling it takes more than {} MiB of memory", limit_bytes >> 20)]
+    CompileMemory {
+        /// In bytes.
+        limit_bytes: u64,
+    },
+    /// Compiling takes more time than it may.
+    #[error("compiling it takes more than {} s{}", limit.as_secs(), if *wall { "" } else { " of CPU" })]
+    CompileTime {
+        /// The limit.
+        limit: Duration,
+        /// Whether the wall clock ended it, which may be the fault of a busy machine.
+        wall: bool,
+    },
+    /// Compiling these bytes was given up before, and the limits are the same.
+    #[error("{0}; it is tried again when it or a limit changes")]
+    CompileGivenUp(String),
     /// The host could not do its part (memory, threads).
     #[error("host: {0}")]
     Host(String),
 }
 
 impl LoadError {
+    /// Whether compiling the same bytes within the same limits fails again.
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self, LoadError::CompileMemory { .. } | LoadError::CompileTime { wall: false, .. })
+    }
+
     /// Whether the bytes may be the first part of a file that is still being written. A component that ends between
     /// two of its sections is valid and only lacks exports.
     pub fn may_be_unfinished(&self) -> bool {
@@ -205,8 +230,10 @@ pub(crate) fn check(
     let is_of = |kind: &&Kind| {
         exports.iter().any(|(_, e)| e.package == kind.package && kind.any_of.contains(&e.interface))
     };
+    let protocol = exports.iter().find(|(_, e)| e.package == PROTOCOL && e.interface == "plugin");
     let Some(kind) = kinds.iter().find(is_of) else {
-        return Err(LoadError::WrongKind { found: found_text(&names), accepted: accepted_text(kinds) });
+        let (found, accepted) = (found_text(&names), accepted_text(kinds));
+        return Err(LoadError::WrongKind { found, accepted, is_plugin: protocol.is_some() });
     };
     let mut functions = BTreeMap::new();
     let mut interface_version: Option<Version> = None;
@@ -222,9 +249,8 @@ pub(crate) fn check(
         }
         functions.insert(interface.to_owned(), functions_of(engine, component, full));
     }
-    let plugin = exports.iter().find(|(_, e)| e.package == PROTOCOL && e.interface == "plugin");
     let missing = || LoadError::MissingExport(format!("{PROTOCOL}/plugin"));
-    let (plugin, export) = plugin.ok_or_else(missing)?;
+    let (plugin, export) = protocol.ok_or_else(missing)?;
     version_check(plugin, &export.version, PROTOCOL_VERSIONS)?;
     let describe = functions_of(engine, component, plugin).remove("describe").ok_or_else(missing)?;
 
@@ -314,6 +340,7 @@ pub struct Plugin {
     description: Description,
     digest: String,
     from_cache: bool,
+    compile_time: Duration,
     memory_bytes_initial: usize,
 }
 
@@ -323,11 +350,12 @@ impl Plugin {
         description: Description,
         digest: String,
         from_cache: bool,
+        compile_time: Duration,
     ) -> Plugin {
         let pages = checked.pre.component().resources_required().and_then(|r| r.max_initial_memory_size);
         let memory_bytes_initial =
             usize::try_from(pages.unwrap_or(0).saturating_mul(64 << 10)).unwrap_or(usize::MAX);
-        Plugin { checked, description, digest, from_cache, memory_bytes_initial }
+        Plugin { checked, description, digest, from_cache, compile_time, memory_bytes_initial }
     }
 
     /// What the plugin says of itself.
@@ -363,6 +391,11 @@ impl Plugin {
     /// Whether the compiled code came from the cache.
     pub fn from_cache(&self) -> bool {
         self.from_cache
+    }
+
+    /// How long compiling took; zero when the code came from the cache.
+    pub fn compile_time(&self) -> Duration {
+        self.compile_time
     }
 
     pub(crate) fn memory_bytes_initial(&self) -> usize {

@@ -6,9 +6,10 @@
 //! What a call returns has passed the border (see `text`) before the caller gets it.
 //! Not here: the limits inside a call (see `state`), and who serves under which name (see `registry`).
 
+use std::any::Any;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -33,7 +34,11 @@ pub struct Provider {
     transport: Arc<dyn Transport>,
     places: Semaphore,
     waiting: AtomicU32,
+    facts: OnceLock<Facts>,
 }
+
+/// What the embedder asked a provider when it was prepared.
+pub type Facts = Arc<dyn Any + Send + Sync>;
 
 impl Provider {
     /// Checks an operator's settings, hosts and limits against the plugin's description. Opens nothing yet.
@@ -64,6 +69,7 @@ impl Provider {
             transport: Arc::new(Egress::new(Arc::clone(&hosts), options.egress.clone())),
             places: Semaphore::new(limits.concurrency_max as usize),
             waiting: AtomicU32::new(0),
+            facts: OnceLock::new(),
             grant: Arc::new(Grant {
                 name: name.into(),
                 settings: bound.settings,
@@ -82,6 +88,17 @@ impl Provider {
     pub fn with_transport(mut self, transport: Arc<dyn Transport>) -> Provider {
         self.transport = transport;
         self
+    }
+
+    /// What the registry's [`crate::Ask`] found out when this provider was prepared. `None` for a provider that was
+    /// bound without a registry, or when the facts are of another type.
+    pub fn facts<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.facts.get().and_then(|facts| facts.downcast_ref())
+    }
+
+    pub(crate) fn learn(&self, facts: Facts) {
+        // Asked once; the first answer stays.
+        let _ = self.facts.set(facts);
     }
 
     /// The name of the entry.

@@ -1,152 +1,78 @@
 //! Providers by name, and their replacement as a transaction.
 //!
-//! [`Registry::prepare`] does all that can fail, beside the running calls: it reads files, compiles, checks and
-//! binds. [`Registry::commit`] then swaps one pointer. A name whose new state failed keeps the provider it had;
-//! calls in flight finish on the provider they began with, which is freed when the last of them ends.
-//! What did not change (same bytes, settings, hosts, limits) is kept as the same provider, connections and all.
+//! [`Registry::prepare`] does all that can fail, beside the running calls. [`Registry::commit`] then swaps one
+//! pointer. A name whose file was refused goes on with its last good component (see `prepare`), and otherwise with
+//! the provider it had. Calls in flight finish on the provider they began with, which is freed when the last of them
+//! ends. What did not change (same bytes, settings, hosts, limits) is kept as the same provider, connections and all.
 //! One task prepares and commits; readers never wait for it.
-//! Not here: noticing that files changed (see `watch`), and where desired entries come from (the embedder).
+//!
+//! Not here: preparing one entry (see `prepare`), noticing that files changed (see `watch`), and where desired entries
+//! come from (the embedder).
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use serde::Serialize;
-use tokio::io::AsyncReadExt;
 
-use crate::binding::{BindError, Binding};
+use crate::file::Reader;
 use crate::host::Host;
-use crate::limits::Limits;
-use crate::plugin::{Kind, LoadError, Plugin};
+use crate::kept::{self, Good};
+use crate::plugin::Kind;
+use crate::prepare::{
+    Ask, Desired, Failure, Loading, Outcome, READ_TIME_MAX, Ready, RegistryError, Serves, Serving, Work,
+};
 use crate::provider::Provider;
-use crate::setting::SettingValue;
-use crate::stats::{CallStats, Stats};
-
-/// A file that does not load is read again as long as it changes in between: somebody is still writing it.
-const SETTLE_TIME: Duration = Duration::from_millis(100);
-const SETTLE_TRIES: u32 = 20;
-
-/// One entry that the configuration asks for.
-#[derive(Clone, Debug)]
-pub struct Desired {
-    /// The entry's name.
-    pub name: String,
-    /// The name of the [`Kind`] that its plugin must have.
-    pub kind: &'static str,
-    /// The component.
-    pub file: PathBuf,
-    /// See [`Binding::settings`].
-    pub settings: BTreeMap<String, SettingValue>,
-    /// See [`Binding::hosts`].
-    pub hosts: Option<Vec<String>>,
-    /// See [`Binding::limits`].
-    pub limits: Limits,
-}
-
-/// Why an entry has no new provider.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The component's file could not be read.
-    #[error("plugin {file:?}: {source}")]
-    File {
-        /// The file's name.
-        file: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The component was refused.
-    #[error("plugin {file:?}: {source}")]
-    Load {
-        /// The file's name.
-        file: String,
-        /// Why.
-        source: Arc<LoadError>,
-    },
-    /// The component does not go with its settings, hosts or limits.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// Two entries have one name.
-    #[error("provider {0:?} is there twice")]
-    Duplicate(String),
-    /// The registry knows no such kind.
-    #[error("provider {name:?}: kind {kind:?} is unknown, accepted are: {accepted}")]
-    UnknownKind {
-        /// The entry.
-        name: String,
-        /// As asked for.
-        kind: &'static str,
-        /// The registry's kinds.
-        accepted: String,
-    },
-}
-
-/// Everything that makes an entry what it is, except its compiled code.
-#[derive(Clone, PartialEq, Eq)]
-struct Fingerprint {
-    digest: String,
-    kind: &'static str,
-    settings: BTreeMap<String, SettingValue>,
-    hosts: Option<Vec<String>>,
-    limits: Limits,
-}
-
-/// What stays of an entry when its provider is replaced.
-struct Entry {
-    kind: &'static str,
-    serving: Option<(Arc<Provider>, Fingerprint)>,
-    generation: u64,
-    failing: bool,
-    last_error: Option<String>,
-    loaded_at: u64,
-    reloads: u64,
-    reload_failures: u64,
-    stats: Arc<Stats>,
-}
-
-impl Entry {
-    fn new(kind: &'static str, stats: Arc<Stats>) -> Entry {
-        Entry {
-            kind,
-            serving: None,
-            generation: 0,
-            failing: false,
-            last_error: None,
-            loaded_at: 0,
-            reloads: 0,
-            reload_failures: 0,
-            stats,
-        }
-    }
-
-    fn fail(&mut self, error: &RegistryError) {
-        self.failing = true;
-        self.reload_failures += 1;
-        self.last_error = Some(error.to_string());
-    }
-}
-
-enum Outcome {
-    Kept(Arc<Provider>, Fingerprint),
-    New(Arc<Provider>, Fingerprint, Arc<Stats>),
-    /// Index into the failures.
-    Failed(usize),
-}
+use crate::stats::Stats;
+use crate::status::{ProviderStatus, RegistryHealth};
 
 /// The outcome of [`Registry::prepare`]: nothing of it serves before [`Registry::commit`].
 pub struct Prepared {
-    outcomes: BTreeMap<String, (&'static str, Outcome)>,
-    failures: Vec<(String, RegistryError)>,
+    outcomes: BTreeMap<String, Planned>,
+    failures: Vec<Failure>,
     providers: BTreeMap<String, Arc<Provider>>,
 }
 
+/// What a commit does with an entry.
+struct Planned {
+    kind: &'static str,
+    file: PathBuf,
+    change: Change,
+}
+
+enum Change {
+    Good(Outcome),
+    Failed {
+        /// Among the failures.
+        index: usize,
+        /// Of the last good component.
+        stand_in: Option<Outcome>,
+    },
+}
+
 impl Prepared {
-    /// The entries that failed, by name, with the reason.
-    pub fn failures(&self) -> &[(String, RegistryError)] {
+    /// The entries that failed, with the reason and with what serves in their place.
+    pub fn failures(&self) -> &[Failure] {
         &self.failures
+    }
+
+    /// The failures that a start cannot help: the configuration is at fault, and no earlier component fits it.
+    pub fn start_refusals(&self) -> impl Iterator<Item = &Failure> {
+        let refuses =
+            |failure: &&Failure| failure.error.is_about_configuration() && failure.serves != Serves::LastGood;
+        self.failures.iter().filter(refuses)
+    }
+
+    /// The failures that an edit must not bring about: all but those of entries that failed before and lose nothing.
+    pub fn edit_refusals(&self) -> impl Iterator<Item = &Failure> {
+        let is_old_news = |failure: &Failure| match failure.serves {
+            Serves::LastGood => true,
+            Serves::Nothing => !failure.error.is_about_configuration(),
+            Serves::Before => false,
+        };
+        self.failures.iter().filter(move |failure| !(failure.is_known && is_old_news(failure)))
     }
 
     /// Who would serve after a commit: new and kept providers, and the old ones of entries that failed.
@@ -164,50 +90,44 @@ impl Prepared {
     }
 }
 
-/// How an entry does, for operators.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ProviderStatus {
-    /// The entry's name.
-    pub name: String,
-    /// The kind of its plugin.
-    pub kind: &'static str,
-    /// The plugin's name; absent while nothing serves.
-    pub plugin: Option<String>,
-    /// The plugin's version.
-    pub version: Option<String>,
-    /// The version of the interfaces it exports.
-    pub interface_version: Option<String>,
-    /// BLAKE3 of the component.
-    pub blake3: Option<String>,
-    /// How many providers have served under this name, the present one included.
-    pub generation: u64,
-    /// `serving`; `serving-old` when the newest state was refused; `failed` when nothing serves.
-    pub state: &'static str,
-    /// Why the newest state was refused.
-    pub last_error: Option<String>,
-    /// When the present provider began to serve, in milliseconds since 1970 (UTC); 0 when none does.
-    pub loaded_at: u64,
-    /// What its calls came to and what they used.
-    #[serde(flatten)]
-    pub calls: CallStats,
-    /// Replacements of a provider that served.
-    pub reloads: u64,
-    /// States that were refused.
-    pub reload_failures: u64,
-}
-
 /// Providers by name.
 pub struct Registry {
     host: Host,
     kinds: &'static [Kind],
     current: ArcSwap<BTreeMap<String, Arc<Provider>>>,
     entries: Mutex<BTreeMap<String, Entry>>,
+    reader: Reader,
+    loading: Loading,
+    ask: Option<Ask>,
+    keeps: bool,
 }
 
 impl Registry {
     /// Makes an empty registry.
     pub fn new(host: Host, kinds: &'static [Kind]) -> Registry {
-        Registry { host, kinds, current: ArcSwap::default(), entries: Mutex::default() }
+        Registry {
+            host,
+            kinds,
+            current: ArcSwap::default(),
+            entries: Mutex::default(),
+            reader: Reader::new(READ_TIME_MAX),
+            loading: Loading::default(),
+            ask: None,
+            keeps: false,
+        }
+    }
+
+    /// Asks every provider before it serves; see [`Provider::facts`].
+    pub fn with_ask(mut self, ask: Ask) -> Registry {
+        self.ask = Some(ask);
+        self
+    }
+
+    /// Keeps the bytes of what serves beside the code cache, for a later start (see `kept`). For the one process that
+    /// serves; others only read what it kept.
+    pub fn with_keeping(mut self) -> Registry {
+        self.keeps = true;
+        self
     }
 
     /// The host that the providers run in.
@@ -218,11 +138,18 @@ impl Registry {
     /// Reads, compiles, checks and binds what is desired, and changes nothing.
     ///
     /// The same bytes are compiled once, however many entries use them. A file that does not load and is still
-    /// changing is waited for, at most two seconds.
+    /// changing is waited for. May be dropped half way: then a compiler that runs for it is killed.
     pub async fn prepare(&self, desired: &[Desired]) -> Prepared {
-        let mut work = Work { host: &self.host, kinds: self.kinds, loaded: BTreeMap::new() };
+        let mut work = Work {
+            host: &self.host,
+            kinds: self.kinds,
+            reader: &self.reader,
+            loading: &self.loading,
+            ask: self.ask,
+            loaded: BTreeMap::new(),
+        };
         for entry in self.entries().values() {
-            if let Some((provider, fingerprint)) = &entry.serving {
+            if let Some(Serving { provider, fingerprint, .. }) = &entry.serving {
                 let key = (fingerprint.digest.clone(), fingerprint.kind);
                 work.loaded.insert(key, Ok(Arc::clone(provider.plugin())));
             }
@@ -230,76 +157,88 @@ impl Registry {
         let mut prepared =
             Prepared { outcomes: BTreeMap::new(), failures: Vec::new(), providers: BTreeMap::new() };
         for want in desired {
-            let old = self.entries().get(&want.name).and_then(|entry| {
-                let (provider, fingerprint) = entry.serving.as_ref()?;
-                Some((Arc::clone(provider), fingerprint.clone()))
-            });
-            let stats =
-                self.entries().get(&want.name).map(|entry| Arc::clone(&entry.stats)).unwrap_or_default();
-            let outcome = if prepared.outcomes.contains_key(&want.name) {
-                Err(RegistryError::Duplicate(want.name.clone()))
-            } else {
-                work.prepare(want, old.as_ref(), stats).await
-            };
-            let outcome = match outcome {
-                Ok(outcome) => outcome,
+            if prepared.outcomes.contains_key(&want.name) {
+                let (name, error) = (want.name.clone(), RegistryError::Duplicate(want.name.clone()));
+                prepared.failures.push(Failure { name, error, serves: Serves::Before, is_known: false });
+                continue;
+            }
+            let known = self.known(&want.name);
+            let change = match work.prepare(want, known.serving.as_ref(), Arc::clone(&known.stats)).await {
+                Ok(outcome) => Change::Good(outcome),
                 Err(error) => {
-                    prepared.failures.push((want.name.clone(), error));
-                    Outcome::Failed(prepared.failures.len() - 1)
+                    let old = known.serving.as_ref();
+                    let stand_in = work.prepare_last_good(want, old, Arc::clone(&known.stats)).await;
+                    let serves = match (&stand_in, old) {
+                        (Some(_), _) => Serves::LastGood,
+                        (None, Some(_)) => Serves::Before,
+                        (None, None) => Serves::Nothing,
+                    };
+                    let (name, is_known) = (want.name.clone(), known.is_failing);
+                    prepared.failures.push(Failure { name, error, serves, is_known });
+                    Change::Failed { index: prepared.failures.len() - 1, stand_in }
                 }
             };
-            let serving = match &outcome {
-                Outcome::Kept(provider, _) | Outcome::New(provider, _, _) => Some(Arc::clone(provider)),
-                Outcome::Failed(_) => old.map(|(provider, _)| provider),
+            let serving = match &change {
+                Change::Good(outcome) | Change::Failed { stand_in: Some(outcome), .. } => {
+                    Some(Arc::clone(outcome.provider()))
+                }
+                Change::Failed { stand_in: None, .. } => known.serving.map(|old| old.provider),
             };
-            if let Some(provider) = serving {
-                prepared.providers.insert(want.name.clone(), provider);
-            }
-            prepared.outcomes.insert(want.name.clone(), (want.kind, outcome));
+            prepared.providers.extend(serving.map(|provider| (want.name.clone(), provider)));
+            let planned = Planned { kind: want.kind, file: want.file.clone(), change };
+            prepared.outcomes.insert(want.name.clone(), planned);
         }
         prepared
     }
 
+    fn known(&self, name: &str) -> Known {
+        let entries = self.entries();
+        let entry = entries.get(name);
+        Known {
+            serving: entry.and_then(|entry| entry.serving.clone()),
+            stats: entry.map(|entry| Arc::clone(&entry.stats)).unwrap_or_default(),
+            is_failing: entry.is_some_and(|entry| entry.failing),
+        }
+    }
+
     /// Lets what was prepared serve, at once and for all names together, and returns it.
     ///
-    /// Names that failed keep their provider if they have one; names that are no longer desired leave.
+    /// Names that failed get their last good component, or keep the provider they have; names that are no longer
+    /// desired leave.
     pub fn commit(&self, prepared: Prepared) -> Arc<BTreeMap<String, Arc<Provider>>> {
         let Prepared { outcomes, failures, .. } = prepared;
         let mut entries = self.entries();
         entries.retain(|name, _| outcomes.contains_key(name));
-        for (name, (kind, outcome)) in outcomes {
-            match outcome {
-                Outcome::Kept(provider, fingerprint) => {
-                    let entry = entries.entry(name).or_insert_with(|| Entry::new(kind, Arc::default()));
-                    entry.serving = Some((provider, fingerprint));
-                    entry.failing = false;
-                    entry.last_error = None;
-                }
-                Outcome::New(provider, fingerprint, stats) => {
-                    let entry = entries.entry(name).or_insert_with(|| Entry::new(kind, stats));
-                    entry.kind = kind;
-                    entry.generation += 1;
-                    if entry.serving.is_some() {
-                        entry.reloads += 1;
+        let (mut good, mut keys) = (Vec::new(), BTreeSet::new());
+        for (name, Planned { kind, file, change }) in outcomes {
+            let entry = entries.entry(name.clone()).or_insert_with(|| Entry::new(kind));
+            entry.kind = kind;
+            let key = kept::key(&name, &file);
+            match change {
+                Change::Good(outcome) => {
+                    if let Some((digest, bytes)) = entry.serve(outcome) {
+                        let generation = entry.generation;
+                        good.push(Good { key: key.clone(), generation, digest, bytes });
                     }
-                    log_serving(&provider, &fingerprint, entry.generation);
-                    entry.serving = Some((provider, fingerprint));
-                    entry.failing = false;
-                    entry.last_error = None;
-                    entry.loaded_at = now_ms();
+                    entry.good();
                 }
-                Outcome::Failed(index) => {
-                    let (_, error) = &failures[index];
-                    let entry =
-                        entries.entry(name.clone()).or_insert_with(|| Entry::new(kind, Arc::default()));
+                Change::Failed { index, stand_in } => {
+                    if let Some(outcome) = stand_in {
+                        let _ = entry.serve(outcome);
+                    }
+                    let Failure { error, serves, .. } = &failures[index];
                     entry.fail(error);
-                    log_refused(&name, error, entry.serving.is_some());
+                    log_refused(&name, error, *serves);
                 }
             }
+            keys.insert(key);
+        }
+        if let Some(kept) = self.host.inner.kept.as_ref().filter(|_| self.keeps) {
+            kept.keep(good, keys);
         }
         let serving = entries
             .iter()
-            .filter_map(|(name, entry)| Some((name.clone(), Arc::clone(&entry.serving.as_ref()?.0))))
+            .filter_map(|(name, entry)| Some((name.clone(), Arc::clone(&entry.serving.as_ref()?.provider))))
             .collect();
         let serving = Arc::new(serving);
         // Inside the lock, so that two commits cannot leave the one's entries with the other's providers.
@@ -311,7 +250,7 @@ impl Registry {
     /// what was refused as a whole, logs it.
     pub fn refuse(&self, prepared: Prepared) {
         let mut entries = self.entries();
-        for (name, error) in &prepared.failures {
+        for Failure { name, error, .. } in &prepared.failures {
             if let Some(entry) = entries.get_mut(name) {
                 entry.fail(error);
             }
@@ -330,7 +269,27 @@ impl Registry {
 
     /// How every entry does, in the order of their names.
     pub fn status(&self) -> Vec<ProviderStatus> {
-        self.entries().iter().map(|(name, entry)| status(name, entry)).collect()
+        let loading = self.loading.names();
+        let entries = self.entries();
+        let known = entries.iter().map(|(name, entry)| entry.status(name, loading.contains(name)));
+        let first = loading.iter().filter(|name| !entries.contains_key(*name));
+        let mut all: Vec<ProviderStatus> =
+            known.chain(first.map(|name| Entry::new("").status(name, true))).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Whether every entry can serve.
+    pub fn health(&self) -> RegistryHealth {
+        let mut health = RegistryHealth { compiling: self.loading.names(), ..RegistryHealth::default() };
+        for (name, entry) in self.entries().iter() {
+            match (&entry.serving, entry.failing) {
+                (None, _) => health.failed.insert(name.clone()),
+                (Some(_), true) => health.serving_old.insert(name.clone()),
+                (Some(_), false) => false,
+            };
+        }
+        health
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -339,138 +298,125 @@ impl Registry {
     }
 }
 
-fn status(name: &str, entry: &Entry) -> ProviderStatus {
-    let plugin = entry.serving.as_ref().map(|(provider, _)| provider.plugin());
-    ProviderStatus {
-        name: name.to_owned(),
-        kind: entry.kind,
-        plugin: plugin.map(|p| p.description().name.clone()),
-        version: plugin.map(|p| p.description().version.to_string()),
-        interface_version: plugin.map(|p| p.interface_version().to_string()),
-        blake3: plugin.map(|p| p.digest().to_owned()),
-        generation: entry.generation,
-        state: match (plugin, entry.failing) {
-            (Some(_), false) => "serving",
-            (Some(_), true) => "serving-old",
-            (None, _) => "failed",
-        },
-        last_error: entry.last_error.clone(),
-        loaded_at: entry.loaded_at,
-        calls: entry.stats.snapshot(),
-        reloads: entry.reloads,
-        reload_failures: entry.reload_failures,
+/// What a preparation knows of an entry.
+struct Known {
+    serving: Option<Serving>,
+    /// The figures that its next provider goes on with.
+    stats: Arc<Stats>,
+    is_failing: bool,
+}
+
+/// What stays of an entry when its provider is replaced.
+struct Entry {
+    kind: &'static str,
+    serving: Option<Serving>,
+    generation: u64,
+    failing: bool,
+    last_error: Option<String>,
+    loaded_at: u64,
+    reloads: u64,
+    reload_failures: u64,
+    stats: Arc<Stats>,
+}
+
+impl Entry {
+    fn new(kind: &'static str) -> Entry {
+        Entry {
+            kind,
+            serving: None,
+            generation: 0,
+            failing: false,
+            last_error: None,
+            loaded_at: 0,
+            reloads: 0,
+            reload_failures: 0,
+            stats: Arc::default(),
+        }
+    }
+
+    /// Lets a provider serve. Returns its component with its digest, when they are to be kept.
+    fn serve(&mut self, outcome: Outcome) -> Option<(String, Bytes)> {
+        let Ready { serving, stats, bytes } = match outcome {
+            Outcome::Same(serving) => {
+                self.serving = Some(serving);
+                return None;
+            }
+            Outcome::New(ready) => ready,
+        };
+        self.generation += 1;
+        if self.serving.is_some() {
+            self.reloads += 1;
+        }
+        self.stats = stats;
+        self.loaded_at = now_ms();
+        log_serving(&serving, self.generation);
+        let digest = serving.fingerprint.digest.clone();
+        self.serving = Some(serving);
+        Some((digest, bytes?))
+    }
+
+    fn good(&mut self) {
+        self.failing = false;
+        self.last_error = None;
+    }
+
+    fn fail(&mut self, error: &RegistryError) {
+        self.failing = true;
+        self.reload_failures += 1;
+        self.last_error = Some(error.to_string());
+    }
+
+    fn status(&self, name: &str, compiling: bool) -> ProviderStatus {
+        let plugin = self.serving.as_ref().map(|serving| serving.provider.plugin());
+        ProviderStatus {
+            name: name.to_owned(),
+            kind: self.kind,
+            plugin: plugin.map(|p| p.description().name.clone()),
+            version: plugin.map(|p| p.description().version.to_string()),
+            interface_version: plugin.map(|p| p.interface_version().to_string()),
+            blake3: plugin.map(|p| p.digest().to_owned()),
+            generation: self.generation,
+            state: match (plugin, self.failing) {
+                (Some(_), false) => "serving",
+                (Some(_), true) => "serving-old",
+                (None, _) if compiling => "compiling",
+                (None, _) => "failed",
+            },
+            compiling,
+            compile_ms: plugin.map_or(0, |p| u64::try_from(p.compile_time().as_millis()).unwrap_or(u64::MAX)),
+            last_error: self.last_error.clone(),
+            loaded_at: self.loaded_at,
+            calls: self.stats.snapshot(),
+            reloads: self.reloads,
+            reload_failures: self.reload_failures,
+        }
     }
 }
 
-fn log_serving(provider: &Provider, fingerprint: &Fingerprint, generation: u64) {
-    let description = provider.plugin().description();
+fn log_serving(serving: &Serving, generation: u64) {
+    let description = serving.provider.plugin().description();
     tracing::info!(
-        plugin.id = provider.name(),
+        plugin.id = serving.provider.name(),
         plugin.name = description.name,
         plugin.version = %description.version,
-        plugin.blake3 = fingerprint.digest.get(..16).unwrap_or_default(),
+        plugin.blake3 = serving.fingerprint.digest.get(..16).unwrap_or_default(),
         generation,
         "provider serves"
     );
 }
 
-fn log_refused(name: &str, error: &RegistryError, serving_old: bool) {
-    let kept = if serving_old { "the old one keeps serving" } else { "nothing serves under this name" };
-    tracing::warn!(plugin.id = name, %error, "provider refused, {kept}");
-}
-
-type Loaded = Result<Arc<Plugin>, Arc<LoadError>>;
-
-/// What one preparation has already loaded, by digest and kind.
-struct Work<'a> {
-    host: &'a Host,
-    kinds: &'static [Kind],
-    loaded: BTreeMap<(String, &'static str), Loaded>,
-}
-
-impl Work<'_> {
-    async fn prepare(
-        &mut self,
-        want: &Desired,
-        old: Option<&(Arc<Provider>, Fingerprint)>,
-        stats: Arc<Stats>,
-    ) -> Result<Outcome, RegistryError> {
-        let Some(kind) = self.kinds.iter().find(|kind| kind.name == want.kind) else {
-            let accepted = self.kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
-            return Err(RegistryError::UnknownKind { name: want.name.clone(), kind: want.kind, accepted });
-        };
-        let file = file_name(&want.file);
-        let (digest, plugin) = self.load_settled(want, kind, &file).await?;
-        let fingerprint = Fingerprint {
-            digest,
-            kind: kind.name,
-            settings: want.settings.clone(),
-            hosts: want.hosts.clone(),
-            limits: want.limits.clone(),
-        };
-        if let Some((provider, _)) = old.filter(|(_, old)| *old == fingerprint) {
-            return Ok(Outcome::Kept(Arc::clone(provider), fingerprint));
+fn log_refused(name: &str, error: &RegistryError, serves: Serves) {
+    match serves {
+        Serves::LastGood => {
+            tracing::warn!(plugin.id = name, %error, "plugin refused; its last good one serves")
         }
-        let binding = Binding {
-            name: want.name.clone(),
-            settings: want.settings.clone(),
-            hosts: want.hosts.clone(),
-            limits: want.limits.clone(),
-        };
-        let provider = Provider::bind_with(self.host, plugin, binding, Arc::clone(&stats))?;
-        Ok(Outcome::New(Arc::new(provider), fingerprint, stats))
-    }
-
-    /// Loads a file, again when it may have been half-written and has changed since.
-    async fn load_settled(
-        &mut self,
-        want: &Desired,
-        kind: &Kind,
-        file: &str,
-    ) -> Result<(String, Arc<Plugin>), RegistryError> {
-        let bytes_max = self.host.options().plugin_bytes_max;
-        let read = || file_read(&want.file, bytes_max);
-        let file_error = |source| RegistryError::File { file: file.to_owned(), source };
-        let (mut bytes, mut digest) = read().await.map_err(file_error)?;
-        let mut tries = 0;
-        loop {
-            let key = (digest.clone(), kind.name);
-            let loaded = match self.loaded.get(&key) {
-                Some(loaded) => loaded.clone(),
-                None => {
-                    let loaded = self.host.load(bytes, std::slice::from_ref(kind)).await.map_err(Arc::new);
-                    self.loaded.insert(key, loaded.clone());
-                    loaded
-                }
-            };
-            let source = match loaded {
-                Ok(plugin) => return Ok((digest, plugin)),
-                Err(source) => source,
-            };
-            tries += 1;
-            if source.may_be_unfinished() && tries <= SETTLE_TRIES {
-                tokio::time::sleep(SETTLE_TIME).await;
-                let again = read().await.map_err(file_error)?;
-                if again.1 != digest {
-                    (bytes, digest) = again;
-                    continue;
-                }
-            }
-            return Err(RegistryError::Load { file: file.to_owned(), source });
+        Serves::Before => {
+            tracing::warn!(plugin.id = name, %error, "plugin refused; the old one keeps serving")
+        }
+        Serves::Nothing => {
+            tracing::error!(plugin.id = name, %error, "plugin refused; nothing serves under this name");
         }
     }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// Reads a file up to one byte more than is accepted, so that the host can refuse it by size.
-async fn file_read(path: &Path, bytes_max: u64) -> io::Result<(Bytes, String)> {
-    let mut bytes = Vec::new();
-    tokio::fs::File::open(path).await?.take(bytes_max + 1).read_to_end(&mut bytes).await?;
-    let digest = blake3::hash(&bytes).to_hex().to_string();
-    Ok((bytes.into(), digest))
 }
 
 fn now_ms() -> u64 {

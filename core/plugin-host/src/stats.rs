@@ -9,23 +9,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// HTTP of one call.
-#[derive(Debug, Default)]
-pub(crate) struct HttpUse {
-    /// Requests asked for, refused ones included.
-    pub(crate) requests: u32,
-    /// Requests that may have reached their host.
-    pub(crate) requests_sent: u32,
-    pub(crate) bytes_out: usize,
-    pub(crate) bytes_in: usize,
-}
-
-impl HttpUse {
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes_out.saturating_add(self.bytes_in)
-    }
-}
-
 /// Why a call has no answer: the words of [`crate::CallError::code`], and `cancelled` for a call whose caller left.
 pub const CALL_ERRORS: [&str; 11] = [
     "busy",
@@ -45,6 +28,23 @@ pub const CALL_ERRORS: [&str; 11] = [
 const OCTAVES: usize = 28;
 const BUCKETS_PER_OCTAVE: usize = 4;
 const BUCKETS: usize = OCTAVES * BUCKETS_PER_OCTAVE;
+
+/// HTTP of one call.
+#[derive(Debug, Default)]
+pub(crate) struct HttpUse {
+    /// Requests asked for, refused ones included.
+    pub(crate) requests: u32,
+    /// Requests that may have reached their host.
+    pub(crate) requests_sent: u32,
+    pub(crate) bytes_out: usize,
+    pub(crate) bytes_in: usize,
+}
+
+impl HttpUse {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes_out.saturating_add(self.bytes_in)
+    }
+}
 
 /// Counters of a provider entry.
 #[derive(Debug)]

@@ -2,10 +2,13 @@
 //!
 //! Whatever the system reports, the answer is the same: wait until it is quiet, look at everything that is watched,
 //! and compare contents. So a lost or doubled event, a rename over a file, a symbolic link that turns elsewhere and
-//! an overflow of the event queue need no case of their own, and a touch without a change says nothing.
-//! Files are watched through their folder, because an editor replaces the file itself.
-//! Contents are only read when size, time or identity changed. A slow look every `POLL_TIME` covers file systems
-//! that report nothing.
+//! an overflow of the event queue need no case of their own, and a touch without a change reports nothing. A plugin
+//! that is being written is reported once, when its writer closed it or was silent for [`WatchTimes::still`]: a slow
+//! copy is one change. Files are watched through their folder, because an editor replaces the file itself. Contents
+//! are only read when size, time or identity changed, and only of regular files, up to `HASH_BYTES_MAX` and for
+//! `READ_TIME_MAX`; of a larger file size and time stand for the contents. A slow look every [`WatchTimes::poll`]
+//! covers file systems that report nothing.
+//!
 //! Not here: whether what changed is usable (see `registry`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,16 +16,22 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 use notify::{RecursiveMode, Watcher as _};
+
+use crate::file::{self, Reader};
 
 /// No event for this long means that the writer is done.
 const QUIET_TIME: Duration = Duration::from_millis(50);
 /// Somebody who never stops writing is looked at this often anyway.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(1);
-const POLL_TIME: Duration = Duration::from_secs(5);
+/// How long a file may take to be read.
+const READ_TIME_MAX: Duration = Duration::from_secs(2);
+/// Bytes of a file whose contents are compared.
+const HASH_BYTES_MAX: u64 = 64 << 20;
 /// Changes that wait for the embedder. With more the watcher waits, and what happens meanwhile becomes one change.
 const CHANGES_MAX: usize = 16;
 /// Plugins in one folder that are looked at.
@@ -35,6 +44,23 @@ pub struct WatchPaths {
     pub dirs: Vec<PathBuf>,
     /// Single files. They need not exist, their folders must.
     pub files: Vec<PathBuf>,
+    /// How long it waits.
+    pub times: WatchTimes,
+}
+
+/// How long a watcher waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchTimes {
+    /// A writer that neither writes nor closes its file for this long is done, or gone. Default 2 s.
+    pub still: Duration,
+    /// Everything is looked at this often without an event. Default 5 s.
+    pub poll: Duration,
+}
+
+impl Default for WatchTimes {
+    fn default() -> WatchTimes {
+        WatchTimes { still: Duration::from_secs(2), poll: Duration::from_secs(5) }
+    }
 }
 
 /// What changed.
@@ -83,7 +109,12 @@ impl Watcher {
         // One place is enough: a look that is already asked for sees everything.
         let (wake, woken) = sync_channel(1);
         let signal = wake.clone();
+        let writers = Writers::default();
+        let noted = writers.clone();
         let on_event = move |event: notify::Result<notify::Event>| {
+            if let Ok(event) = &event {
+                noted.note(event);
+            }
             // Reading a file must not look like a change of it: the look itself would cause the next one.
             let reading = matches!(
                 event.as_ref().map(|e| &e.kind),
@@ -102,7 +133,7 @@ impl Watcher {
             }
             notify.watch(&folder, RecursiveMode::NonRecursive).map_err(|e| failed(e.to_string()))?;
         }
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(writers, paths.times.still);
         seen.look(&paths);
         let (changes, receiver) = tokio::sync::mpsc::channel(CHANGES_MAX);
         let run = move || watch(&paths, &mut seen, &woken, &changes);
@@ -136,7 +167,10 @@ fn watch(
     changes: &tokio::sync::mpsc::Sender<Change>,
 ) {
     loop {
-        match woken.recv_timeout(POLL_TIME) {
+        // Somebody who writes is looked at again as soon as they may be done.
+        let WatchTimes { still, poll } = paths.times;
+        let wait = if seen.writers.any() { poll.min(still / 4) } else { poll };
+        match woken.recv_timeout(wait) {
             Ok(Signal::Look) => {
                 if !quiet(woken) {
                     return;
@@ -170,7 +204,7 @@ fn quiet(woken: &Receiver<Signal>) -> bool {
 }
 
 /// What tells without reading that a file is the same.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
     bytes: u64,
     modified: Option<SystemTime>,
@@ -193,24 +227,78 @@ impl Mark {
     }
 }
 
+/// Files that somebody has begun to write and not closed, with the time of the last sign of it.
+#[derive(Clone, Default)]
+struct Writers(Arc<Mutex<BTreeMap<PathBuf, Instant>>>);
+
+impl Writers {
+    fn note(&self, event: &notify::Event) {
+        let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                for path in &event.paths {
+                    writing.remove(path);
+                }
+            }
+            EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => {
+                // A link is made at once; nobody writes it.
+                let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+                for path in event.paths.iter().filter(|path| is_plugin(path) && is_file(path)) {
+                    if writing.len() < FILES_MAX {
+                        writing.insert(path.clone(), Instant::now());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn any(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether somebody is writing the file. Forgets writers that did nothing for `still`.
+    fn is_writing(&self, path: &Path, still: Duration) -> bool {
+        let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        writing.retain(|_, last| last.elapsed() < still);
+        writing.contains_key(path)
+    }
+}
+
+fn is_plugin(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "wasm")
+}
+
+type Known = BTreeMap<PathBuf, (Mark, blake3::Hash)>;
+
 /// The known contents, by file.
-#[derive(Default)]
 struct Seen {
-    plugins: BTreeMap<PathBuf, (Mark, blake3::Hash)>,
-    files: BTreeMap<PathBuf, (Mark, blake3::Hash)>,
+    plugins: Known,
+    files: Known,
+    writers: Writers,
+    still: Duration,
+    reader: Reader,
 }
 
 impl Seen {
+    fn new(writers: Writers, still: Duration) -> Seen {
+        let reader = Reader::new(READ_TIME_MAX);
+        Seen { plugins: Known::new(), files: Known::new(), writers, still, reader }
+    }
+
     /// Looks at everything and returns what is different from the last look.
     fn look(&mut self, paths: &WatchPaths) -> Vec<Change> {
         let mut plugins: Vec<PathBuf> = paths.dirs.iter().flat_map(|dir| plugins_in(dir)).collect();
         plugins.sort();
         let mut out = Vec::new();
-        let changed = compare(&mut self.plugins, &plugins);
+        let is_writing = |path: &Path| self.writers.is_writing(path, self.still);
+        let changed = compare(&mut self.plugins, &plugins, &self.reader, is_writing);
         if !changed.is_empty() {
             out.push(Change::Plugins(changed));
         }
-        out.extend(compare(&mut self.files, &paths.files).into_iter().map(Change::File));
+        out.extend(
+            compare(&mut self.files, &paths.files, &self.reader, |_| false).into_iter().map(Change::File),
+        );
         out
     }
 }
@@ -219,20 +307,25 @@ fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "wasm"))
+        .filter(|path| is_plugin(path))
         .take(FILES_MAX)
         .collect()
 }
 
-fn compare(known: &mut BTreeMap<PathBuf, (Mark, blake3::Hash)>, paths: &[PathBuf]) -> Vec<PathBuf> {
+fn compare(
+    known: &mut Known,
+    paths: &[PathBuf],
+    reader: &Reader,
+    is_writing: impl Fn(&Path) -> bool,
+) -> Vec<PathBuf> {
     let mut changed = BTreeSet::new();
     for path in paths {
         let Some(mark) = Mark::of(path) else { continue };
-        if known.get(path).is_some_and(|(old, _)| *old == mark) {
+        if known.get(path).is_some_and(|(old, _)| *old == mark) || is_writing(path) {
             continue;
         }
         // The mark is older than the contents: a write in between shows at the next look.
-        let Ok(hash) = content_hash(path) else { continue };
+        let Ok(hash) = content_hash(path, &mark, reader) else { continue };
         let old = known.insert(path.clone(), (mark, hash));
         if old.is_none_or(|(_, old)| old != hash) {
             changed.insert(path.clone());
@@ -248,8 +341,13 @@ fn compare(known: &mut BTreeMap<PathBuf, (Mark, blake3::Hash)>, paths: &[PathBuf
     changed.into_iter().collect()
 }
 
-fn content_hash(path: &Path) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-    Ok(hasher.finalize())
+fn content_hash(path: &Path, mark: &Mark, reader: &Reader) -> io::Result<blake3::Hash> {
+    if mark.bytes > HASH_BYTES_MAX {
+        return Ok(blake3::hash(format!("{mark:?}").as_bytes()));
+    }
+    reader.wait(path, |path| {
+        let mut hasher = blake3::Hasher::new();
+        io::copy(&mut io::Read::take(file::open_regular(path)?, HASH_BYTES_MAX), &mut hasher)?;
+        Ok(hasher.finalize())
+    })
 }

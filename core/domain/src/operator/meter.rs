@@ -26,6 +26,9 @@ pub trait Meter: Send + Sync {
 
     /// Sets a gauge.
     fn gauge(&self, name: &'static str, labels: Labels<'_>, value: f64);
+
+    /// Raises a counter to a value that is counted elsewhere. A smaller value changes nothing.
+    fn total(&self, name: &'static str, labels: Labels<'_>, value: u64);
 }
 
 /// A number that only rises.
@@ -74,6 +77,8 @@ impl Meter for NoMeter {
     }
 
     fn gauge(&self, _: &'static str, _: Labels<'_>, _: f64) {}
+
+    fn total(&self, _: &'static str, _: Labels<'_>, _: u64) {}
 }
 
 /// The store's ability to accept changes.
@@ -115,6 +120,9 @@ pub trait Overview: Send + Sync {
 
     /// Whether a write failed: [`Overview::storage`] for every request.
     fn has_failed(&self) -> bool;
+
+    /// Whether a configured plugin does not serve as its file is now.
+    fn is_degraded(&self) -> bool;
 
     /// Whether the gateway is stopping.
     fn is_stopping(&self) -> bool;

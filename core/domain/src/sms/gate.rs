@@ -3,7 +3,7 @@
 //! The circuit opens after repeated failures of the provider (not of a message), so that no message waits for a
 //! provider that is down. Later one message probes it (half open). Its result closes the circuit or opens it again,
 //! each time for twice as long. Invariants: a message that the gate refuses was not sent to the provider; a gate
-//! survives reloads, because a configuration edit does not repair a provider.
+//! survives reloads, and a change of the provider's component, settings or grants half-opens its circuit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -123,6 +123,17 @@ impl Gate {
             state.places = places(rules);
         }
         state.rules = rules;
+    }
+
+    /// Half-opens an open circuit: the provider was changed, so the next message may try it.
+    pub fn try_again(&self) {
+        let mut state = self.lock();
+        if state.open_until.is_some() {
+            state.open_until = Some(Timestamp::default());
+            state.opened = 0;
+            // A message that was on its way tries the provider before the change.
+            state.probing = None;
+        }
     }
 
     #[must_use]
@@ -324,6 +335,23 @@ mod tests {
 
     async fn fail(gate: &Arc<Gate>, now: Timestamp) {
         gate.enter(now).await.expect("let through").end(&DOWN, now);
+    }
+
+    #[tokio::test]
+    async fn a_changed_provider_is_tried_at_once_and_its_fate_decides() {
+        let gate = gate(GateRules { failures: 2, open_for: Duration::from_secs(10), ..GateRules::default() });
+        gate.try_again();
+        assert_eq!(gate.circuit(at(0)), Circuit::Closed, "a closed circuit stays closed");
+        fail(&gate, at(0)).await;
+        fail(&gate, at(0)).await;
+        assert_eq!(gate.circuit(at(1)), Circuit::Open);
+        gate.try_again();
+        assert_eq!(gate.circuit(at(1)), Circuit::HalfOpen);
+        fail(&gate, at(1)).await;
+        assert_eq!(gate.circuit(at(2)), Circuit::Open, "one failure opens it again");
+        gate.try_again();
+        gate.enter(at(2)).await.expect("one may try").end(&BAD_NUMBER(), at(2));
+        assert_eq!(gate.circuit(at(2)), Circuit::Closed);
     }
 
     #[tokio::test]

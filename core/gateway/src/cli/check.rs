@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use chelseru_plugin_host::Provider;
+use chelseru_plugin_host::{Compiler, Provider};
 use http::Method;
 use serde_json::Value;
 
 use super::ask::{TIMEOUT, exchange};
-use crate::candidate::{Candidate, OpenPayments, Waiting};
+use crate::candidate::{Candidate, Occasion, OpenPayments, Waiting};
 use crate::config::Loaded;
 use crate::door::OperatorDoor;
 use crate::ground::Ground;
@@ -18,17 +18,19 @@ use crate::machine;
 /// The result for an accepted file.
 pub struct Report {
     pub warnings: Vec<String>,
+    /// Whether a gateway would start with an earlier version of a plugin, or without it.
+    pub degraded: bool,
     /// Each provider entry with its plugin and the plugin's version.
     pub providers: Vec<(String, String)>,
 }
 
 /// Prints the providers that would serve, or every problem.
 pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
-    let report = check_file(config_file).await?;
+    let report = check_with(config_file, super::compiler::compiler()).await?;
     for warning in report.warnings {
         eprintln!("warning: {warning}");
     }
-    println!("{}: ok", config_file.display());
+    println!("{}: {}", config_file.display(), if report.degraded { "degraded" } else { "ok" });
     for (name, plugin) in report.providers {
         println!("  {name}: {plugin}");
     }
@@ -39,8 +41,13 @@ pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
 ///
 /// Errors: every problem.
 pub async fn check_file(config_file: &Path) -> Result<Report, String> {
+    // Only the program itself can be its own compiler.
+    check_with(config_file, Compiler::InProcess).await
+}
+
+async fn check_with(config_file: &Path, compiler: Compiler) -> Result<Report, String> {
     let loaded = super::load::load(config_file)?;
-    let ground = Ground::look(&loaded.config, config_file)?;
+    let ground = Ground::look(&loaded.config, config_file, compiler)?;
     let running = Running::find(&ground).await;
     let mut warnings = machine::warnings(&loaded);
     let own = running.as_ref().map(|running| (running.listen, &running.door.address));
@@ -52,11 +59,13 @@ pub async fn check_file(config_file: &Path) -> Result<Report, String> {
         let description = provider.plugin().description();
         (name.clone(), format!("{} {}", description.name, description.version))
     };
-    Ok(Report { warnings, providers: candidate.providers().iter().map(describe).collect() })
+    let providers = candidate.providers().iter().map(describe).collect();
+    Ok(Report { warnings, degraded: !candidate.failures().is_empty(), providers })
 }
 
 async fn prepare(ground: &Ground, loaded: Loaded, open: &OpenPayments) -> Result<Candidate, String> {
-    Candidate::prepare(ground, loaded, open).await.map_err(|problems| problems.to_string())
+    let candidate = Candidate::prepare(ground, loaded, open, Occasion::Start).await;
+    candidate.map_err(|problems| problems.to_string())
 }
 
 /// A server that runs on the same data folder.

@@ -14,8 +14,8 @@ use chelseru_outbound::bindings::{functions, payment, sms_template, sms_text, sm
 use chelseru_outbound::kinds::KINDS;
 use chelseru_outbound::names::{PAYMENT, PAYMENT_REVERSE, SMS_TEMPLATE, SMS_TEXT};
 use chelseru_plugin_host::{
-    Binding, Host, HostOptions, HttpError, HttpRequest, HttpResponse, Limits, Plugin, Provider, SECRET_MASK,
-    SettingKind, SettingValue, Transport,
+    Binding, HttpError, HttpRequest, HttpResponse, Limits, Plugin, Provider, SECRET_MASK, SettingKind,
+    SettingValue, Transport,
 };
 
 /// Stands for every secret, with the length of a merchant id. It must not appear in an error.
@@ -78,8 +78,7 @@ impl Transport for Script {
 pub(crate) async fn test(file: &Path, settings: &[String]) -> Result<(), String> {
     let shown = file.display();
     let bytes = std::fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
-    let host = Host::new(HostOptions { pooling: false, ..HostOptions::default() })
-        .map_err(|error| error.to_string())?;
+    let host = super::compiler::host_for_one()?;
     let plugin = host.load(bytes, KINDS).await.map_err(|error| format!("{shown}: {error}"))?;
     println!("ok    loads: {} {}", plugin.description().name, plugin.description().version);
     let settings = values(&plugin, settings)?;

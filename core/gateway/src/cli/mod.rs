@@ -8,6 +8,7 @@ mod apikey;
 mod ask;
 mod backup;
 mod check;
+mod compiler;
 mod conformance;
 mod ledger;
 mod load;
@@ -20,6 +21,7 @@ mod webhooks;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use chelseru_outbound::plugins::COMPILE_COMMAND;
 use clap::{Parser, Subcommand};
 
 pub use check::{Report, check_file};
@@ -69,7 +71,8 @@ enum Command {
     },
     /// Check the configuration and every plugin it uses, without serving.
     ///
-    /// Reports every problem with file, line, key, found value and accepted values.
+    /// Reports every problem with file, line, key, found value and accepted values. A damaged component is a warning
+    /// and `degraded`: a gateway starts with its last good version, or without it.
     Check,
     /// List, inspect, test and create plugins.
     #[command(subcommand)]
@@ -103,6 +106,9 @@ enum Command {
         /// A folder written by `chelseru backup`.
         folder: PathBuf,
     },
+    /// Compile one plugin from standard input to standard output, within limits. For the gateway itself.
+    #[command(name = COMPILE_COMMAND, hide = true)]
+    CompilePlugin,
     /// Print the OpenAPI document of every route, as served at `openapi.json`.
     Openapi,
     /// Manage accounts.
@@ -229,6 +235,10 @@ enum PluginCommand {
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::CompilePlugin) {
+        // Before the runtime: its threads would share the limits.
+        return chelseru_plugin_host::compile_main();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(format!("the async runtime cannot start: {error}")),
@@ -244,6 +254,7 @@ pub fn main() -> ExitCode {
             Command::Backup { folder: Some(folder), .. } => backup::backup(&cli.config, folder).await,
             Command::Backup { .. } => Err("name the folder to write the backup to".to_owned()),
             Command::Restore { folder } => backup::restore(&cli.config, folder).await,
+            Command::CompilePlugin => Ok(()),
             Command::Openapi => openapi(&cli.config),
             Command::Check => check::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chelseru_outbound::kinds::KINDS;
 use chelseru_outbound::plugins;
-use chelseru_plugin_host::{Description, Host, HostOptions, Plugin, SettingKind};
+use chelseru_plugin_host::{Description, Plugin, SettingKind};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -32,7 +32,35 @@ pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
     }
     let rows: Vec<[String; 8]> = providers.as_array().into_iter().flatten().map(row).collect();
     print_table(["NAME", "STATE", "KIND", "PLUGIN", "VERSION", "INTERFACE", "GENERATION", "BLAKE3"], &rows);
+    if running {
+        let rows: Vec<[String; 12]> = providers.as_array().into_iter().flatten().map(figures).collect();
+        println!();
+        print_table(
+            [
+                "NAME",
+                "CALLS",
+                "ERRORS",
+                "P50 ms",
+                "P99 ms",
+                "CPU s",
+                "MEMORY KiB",
+                "REQUESTS",
+                "OUT KiB",
+                "IN KiB",
+                "COMPILE ms",
+                "REFUSED",
+            ],
+            &rows,
+        );
+    }
     for provider in providers.as_array().into_iter().flatten() {
+        let errors = provider["errors"].as_array().into_iter().flatten();
+        let kinds: Vec<String> = errors
+            .map(|error| format!("{} {}", error["kind"].as_str().unwrap_or(""), error["count"]))
+            .collect();
+        if !kinds.is_empty() {
+            println!("{}: failed calls: {}", provider["name"].as_str().unwrap_or(""), kinds.join(", "));
+        }
         if let Some(error) = provider["last_error"].as_str() {
             println!("{}: last error: {error}", provider["name"].as_str().unwrap_or(""));
         }
@@ -50,8 +78,7 @@ pub(crate) async fn inspect(config_file: &Path, plugin: &str, as_json: bool) -> 
     };
     let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let size = bytes.len();
-    let host = Host::new(HostOptions { pooling: false, ..HostOptions::default() })
-        .map_err(|error| error.to_string())?;
+    let host = super::compiler::host_for_one()?;
     let loaded = host.load(bytes, KINDS).await.map_err(|error| format!("{}: {error}", path.display()))?;
     if as_json {
         println!("{:#}", describe_json(&loaded, size));
@@ -72,7 +99,7 @@ async fn ask(data_dir: &Path) -> Result<Value, String> {
 
 async fn load_status(loaded: &Loaded, config_file: &Path) -> Result<Value, String> {
     let data_dir = config::data_dir(&loaded.config, config_file);
-    let registry = plugins::registry(&loaded.config, &data_dir)?;
+    let registry = plugins::registry(&loaded.config, &data_dir, super::compiler::compiler())?;
     let desired = plugins::desired(loaded, &data_dir.join(plugins::PLUGINS_DIR))
         .map_err(|problems| problems.to_string())?;
     let prepared = registry.prepare(&desired).await;
@@ -96,6 +123,26 @@ fn row(provider: &Value) -> [String; 8] {
         text("interface_version"),
         text("generation"),
         digest,
+    ]
+}
+
+/// What the calls of a provider entry came to and used.
+fn figures(provider: &Value) -> [String; 12] {
+    let number = |key: &str| provider[key].as_u64().unwrap_or(0);
+    let scaled = |key: &str, unit: f64| format!("{:.1}", number(key) as f64 / unit);
+    [
+        provider["name"].as_str().unwrap_or("").to_owned(),
+        number("calls").to_string(),
+        number("call_errors").to_string(),
+        scaled("p50_micros", 1e3),
+        scaled("p99_micros", 1e3),
+        scaled("cpu_micros", 1e6),
+        (number("memory_bytes_max") / 1024).to_string(),
+        number("http_requests").to_string(),
+        (number("http_bytes_out") / 1024).to_string(),
+        (number("http_bytes_in") / 1024).to_string(),
+        number("compile_ms").to_string(),
+        number("reload_failures").to_string(),
     ]
 }
 

@@ -15,7 +15,8 @@ pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), 
     let loaded = super::load::load(config_file)?;
     let log = logging::start(&loaded.config.log);
     raise_open_files();
-    let options = ServerOptions { accepted, ..ServerOptions::default() };
+    let options =
+        ServerOptions { accepted, compiler: super::compiler::compiler(), ..ServerOptions::default() };
     let server = Server::open(loaded, log.clone(), options).await?;
     let no_thread = |error| format!("no thread can start: {error}");
     store_watch::watch(server.app().store.clone(), log).map_err(no_thread)?;

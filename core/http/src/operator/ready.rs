@@ -53,11 +53,15 @@ async fn live(_: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"status": "ok"})))
 }
 
-/// `GET ready/`: 503 while clients should use another gateway.
+/// `GET ready/`: 503 while clients should go elsewhere. A gateway that lacks a plugin, or serves its last good version,
+/// still takes clients: 200 with `degraded`.
 async fn ready(operator: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     let state = match operator.overview.storage() {
         _ if operator.overview.is_stopping() => "stopping",
-        Storage::Serving => return Ok(Reply::json(StatusCode::OK, &json!({"status": "ok"}))),
+        Storage::Serving => {
+            let state = if operator.overview.is_degraded() { "degraded" } else { "ok" };
+            return Ok(Reply::json(StatusCode::OK, &json!({"status": state})));
+        }
         other => other.as_str(),
     };
     let reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": state}));

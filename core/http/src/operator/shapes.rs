@@ -30,6 +30,8 @@ pub(crate) fn shapes() -> Value {
         })),
         "Replayed": object(json!({"replayed": whole()})),
         "Copied": object(json!({"records": whole(), "files": whole()})),
-        "Health": object(json!({"status": {"enum": ["ok", "store_failed", "store_stalled", "storage_full", "stopping"]}})),
+        "Health": object(json!({"status": {"enum": [
+            "ok", "degraded", "store_failed", "store_stalled", "storage_full", "stopping",
+        ]}})),
     })
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chelseru_domain::money::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentClaim, PaymentGateway,
-    PaymentStart, Redirect, StoredPayment, Unconfirmed, Verdict,
+    PaymentStart, Redirect, StoredPayment, Verdict,
 };
 use chelseru_plugin_host::Provider;
 
 use super::words::{call_error, cut, paid, provider_error, reason, stored};
-use crate::bindings::payment::{functions, http as wit_http, payment_gateway as wit, payment_types};
+use crate::bindings::payment::{functions, http as wit_http, payment_gateway as wit};
 use crate::border::{NAME_MAX, STATE_MAX, URL_MAX};
-use crate::names::{PAYMENT_REVERSE, PAYMENT_UNVERIFIED};
+use crate::facts;
 
 /// Fields of a form.
 const FIELDS_MAX: usize = 50;
@@ -27,29 +27,9 @@ pub(super) struct PluginPaymentGateway {
 
 impl PluginPaymentGateway {
     pub(super) async fn load(name: &str, provider: &Arc<Provider>) -> Result<PluginPaymentGateway, String> {
-        let (rules,) =
-            provider.call_pure(functions::GET_RULES, ()).await.map_err(|error| error.to_string())?;
-        let refuse = |what: &str| Err(format!("the plugin's rules are invalid: {what}"));
-        if rules.unit_rial == 0 || rules.amount_min == 0 || rules.amount_min > rules.amount_max {
-            return refuse("amounts");
-        }
-        if !(60..=7 * 86_400).contains(&rules.window_seconds) {
-            return refuse("window-seconds must be 60 to 604800");
-        }
-        let rules = GatewayRules {
-            amount_min: rules.amount_min,
-            amount_max: rules.amount_max.min(i64::MAX as u64),
-            unit_rial: rules.unit_rial,
-            window: Duration::from_secs(rules.window_seconds.into()),
-            unconfirmed: match rules.unconfirmed {
-                payment_types::Unconfirmed::Kept => Unconfirmed::Kept,
-                payment_types::Unconfirmed::ReturnedAfter(seconds) => {
-                    Unconfirmed::ReturnedAfter(Duration::from_secs(seconds.into()))
-                }
-            },
-            lists_unverified: provider.plugin().exports(PAYMENT_UNVERIFIED),
-            reverse_within: (rules.reverse_seconds > 0 && provider.plugin().exports(PAYMENT_REVERSE))
-                .then(|| Duration::from_secs(rules.reverse_seconds.into())),
+        let rules = match provider.facts::<GatewayRules>() {
+            Some(rules) => *rules,
+            None => facts::payment_rules(provider).await?,
         };
         Ok(PluginPaymentGateway { name: name.to_owned(), provider: provider.clone(), rules })
     }

@@ -24,6 +24,7 @@ use crate::plugins::Providers;
 
 /// Every entry that takes payments, the selected one first.
 pub struct PluginPaymentGateways {
+    /// The selected one first, when it is there.
     all: Vec<Arc<dyn PaymentGateway>>,
     /// The entry that takes new payments; empty when there is none.
     selected: String,
@@ -57,6 +58,7 @@ impl PluginPaymentGateways {
 
 impl PaymentGateways for PluginPaymentGateways {
     fn selected(&self) -> Option<Arc<dyn PaymentGateway>> {
+        // By name: in the place of one that did not load, no other one may take payments.
         self.by_name(&self.selected)
     }
 

@@ -11,7 +11,7 @@ mod report;
 mod words;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use chelseru_config::Config;
 use chelseru_config::rules::{gate_rules, sms_rules};
@@ -24,6 +24,7 @@ pub use inbox::SandboxInbox;
 pub use report::Reports;
 
 use crate::plugins::Providers;
+use chelseru_plugin_host::Provider;
 
 /// The selected providers in order, with a configuration's rules.
 pub fn sms_route(
@@ -36,7 +37,7 @@ pub fn sms_route(
 ) -> SmsRoute {
     let candidates = provider::selected(config, providers, inbox, meter);
     let candidate = |provider: Arc<dyn SmsProvider>| {
-        let gate = gates.of(provider.name(), gate_rules(config, provider.name()));
+        let gate = gates.of(provider.name(), gate_rules(config, provider.name()), providers);
         Candidate { provider, gate }
     };
     SmsRoute::new(queue.clone(), candidates.into_iter().map(candidate).collect(), sms_rules(config))
@@ -44,17 +45,23 @@ pub fn sms_route(
 
 /// The gates of all provider entries ever selected; they persist across reloads.
 #[derive(Default)]
-pub struct Gates(Mutex<BTreeMap<String, Arc<Gate>>>);
+pub struct Gates(Mutex<BTreeMap<String, (Arc<Gate>, Weak<Provider>)>>);
 
 impl Gates {
-    fn of(&self, name: &str, rules: GateRules) -> Arc<Gate> {
+    fn of(&self, name: &str, rules: GateRules, providers: &Providers) -> Arc<Gate> {
+        let provider = providers.get(name).map_or_else(Weak::new, Arc::downgrade);
         let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gate) = gates.get(name) {
+        if let Some((gate, before)) = gates.get_mut(name) {
             gate.set_rules(rules);
+            if !before.ptr_eq(&provider) {
+                // Another component, other settings or grants: what failed before may be mended.
+                gate.try_again();
+                *before = provider;
+            }
             return Arc::clone(gate);
         }
         let gate = Arc::new(Gate::new(rules));
-        gates.insert(name.to_owned(), Arc::clone(&gate));
+        gates.insert(name.to_owned(), (Arc::clone(&gate), provider));
         gate
     }
 }

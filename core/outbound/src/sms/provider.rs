@@ -11,11 +11,11 @@ use chelseru_domain::operator::{Counter, Histogram, Meter};
 use chelseru_domain::sms::route::SmsProvider;
 use chelseru_domain::sms::{Rejection, SmsBody, SmsError, SmsMessage, SmsProgress, SmsReceipt};
 use chelseru_plugin_host::Provider;
-use tokio::sync::OnceCell;
 
 use super::SandboxInbox;
 use super::words::{call_error, provider_error, recipient, report, shown, template_message};
-use crate::bindings::{functions, sms_status, sms_template, sms_text, sms_types};
+use crate::bindings::{functions, sms_template, sms_text, sms_types};
+use crate::facts::SmsFacts;
 use crate::names::{SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
 use crate::plugins::Providers;
 
@@ -38,9 +38,6 @@ pub(super) fn selected(
             templates: own.collect(),
             inbox: sandbox.then(|| inbox.clone()),
             counts: Counts::new(meter, name),
-            text_limits: OnceCell::new(),
-            template_limits: OnceCell::new(),
-            status_limits: OnceCell::new(),
         }) as Arc<dyn SmsProvider>
     };
     loaded.map(bridge).collect()
@@ -76,10 +73,6 @@ struct PluginSms {
     /// Set for the trial provider, whose messages are shown.
     inbox: Option<Arc<SandboxInbox>>,
     counts: Counts,
-    /// The plugin's limits of texts, templates and queries; read once.
-    text_limits: OnceCell<Option<sms_types::Limits>>,
-    template_limits: OnceCell<Option<sms_types::Limits>>,
-    status_limits: OnceCell<Option<sms_status::Limits>>,
 }
 
 /// How one provider would send a message.
@@ -130,13 +123,10 @@ impl PluginSms {
         }
     }
 
-    /// The limits of an interface; `None` when they cannot be read, which is no error of a message.
-    async fn limits(&self, interface: &str) -> Option<sms_types::Limits> {
-        let cell = if interface == SMS_TEXT { &self.text_limits } else { &self.template_limits };
-        let function =
-            if interface == SMS_TEXT { functions::TEXT_LIMITS } else { functions::TEMPLATE_LIMITS };
-        let ask = || async { self.provider.call_pure(function, ()).await.ok().map(|(limits,)| limits) };
-        *cell.get_or_init(ask).await
+    /// What an interface says of itself, as it was asked when the plugin was loaded.
+    fn limits(&self, interface: &str) -> Option<sms_types::Limits> {
+        let facts = self.provider.facts::<SmsFacts>()?;
+        if interface == SMS_TEXT { facts.text } else { facts.template }
     }
 
     fn receipt(&self, accepted: sms_types::Accepted) -> SmsReceipt {
@@ -161,14 +151,14 @@ impl SmsProvider for PluginSms {
             Some(Way::Template { .. }) => SMS_TEMPLATE,
             None => return false,
         };
-        self.limits(interface).await.is_some_and(|limits| limits.deduplicates)
+        self.limits(interface).is_some_and(|limits| limits.deduplicates)
     }
 
     async fn check(&self, message: &SmsMessage) -> Result<(), SmsError> {
         match self.way(&message.body) {
             None => Err(SmsError::NotMapped),
             Some(Way::Text(text)) => {
-                let max = self.limits(SMS_TEXT).await.map_or(0, |limits| limits.characters_max as usize);
+                let max = self.limits(SMS_TEXT).map_or(0, |limits| limits.characters_max as usize);
                 let characters = text.chars().count();
                 if max == 0 || characters <= max {
                     return Ok(());
@@ -193,12 +183,7 @@ impl SmsProvider for PluginSms {
     }
 
     async fn ask(&self, message_ids: Vec<String>) -> Result<Vec<(String, SmsProgress)>, SmsError> {
-        let limits = self
-            .status_limits
-            .get_or_init(|| async {
-                self.provider.call_pure(functions::STATUS_LIMITS, ()).await.ok().map(|(limits,)| limits)
-            })
-            .await;
+        let limits = self.provider.facts::<SmsFacts>().and_then(|facts| facts.status);
         let ids_max = limits.map_or(1, |limits| limits.ids_max.max(1)) as usize;
         let mut reports = Vec::with_capacity(message_ids.len());
         for ids in message_ids.chunks(ids_max) {

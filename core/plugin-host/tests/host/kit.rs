@@ -323,13 +323,26 @@ pub(crate) struct Scripted {
     pub error: Option<HttpError>,
     pub requests: AtomicU32,
     pub ended: AtomicU32,
+    /// Requests that ended without an answer because their call did.
+    pub dropped: AtomicU32,
+}
+
+/// Counts when it is dropped, unless it was forgotten.
+struct Unanswered<'a>(&'a AtomicU32);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[async_trait::async_trait]
 impl Transport for Scripted {
     async fn send(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.requests.fetch_add(1, Ordering::SeqCst);
+        let unanswered = Unanswered(&self.dropped);
         tokio::time::sleep(std::time::Duration::from_millis(self.delay_ms)).await;
+        std::mem::forget(unanswered);
         self.ended.fetch_add(1, Ordering::SeqCst);
         match &self.error {
             Some(error) => Err(error.clone()),
@@ -363,4 +376,55 @@ pub(crate) async fn provider(host: &Host, run: &'static str, limits: Limits) -> 
 
 pub(crate) async fn run(provider: &Provider, input: &str) -> Result<String, CallError> {
     provider.call(RUN, (input.to_owned(),)).await.map(|(answer,)| answer)
+}
+
+/// Calls that a p99 is taken of: alone, and as many beside an attack.
+const SAMPLES: usize = 200;
+/// Rounds of both. The best one counts: an interruption by another program is no fault of the host.
+const ROUNDS: usize = 5;
+
+/// How many times as long another plugin's calls take at p99 while `attack` is repeated, and prints it. Both run on the
+/// runtime's workers.
+pub(crate) async fn beside<F>(echo: &Arc<Provider>, attack: impl Fn() -> F, what: &str) -> f64
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let measured = |echo: &Arc<Provider>| {
+        let echo = Arc::clone(echo);
+        tokio::spawn(async move { p99(&echo).await })
+    };
+    let mut best = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        let alone = measured(echo).await.expect("no panic");
+        let (mut attacks, mut during) = (0u32, measured(echo));
+        let during = loop {
+            let mut attacking = tokio::spawn(attack());
+            attacks += 1;
+            tokio::select! {
+                during = &mut during => {
+                    attacking.abort();
+                    let _ = attacking.await;
+                    break during.expect("no panic");
+                }
+                ended = &mut attacking => ended.unwrap_or_else(|error| panic!("{what}: {error}")),
+            }
+        };
+        let ratio = during.as_secs_f64() / alone.as_secs_f64();
+        eprintln!(
+            "beside one that {what}: p99 {during:?}, alone {alone:?}, {ratio:.2} times; {attacks} attacks"
+        );
+        best = best.min(ratio);
+    }
+    best
+}
+
+async fn p99(echo: &Provider) -> std::time::Duration {
+    let mut times = Vec::with_capacity(SAMPLES);
+    for _ in 0..SAMPLES {
+        let begun = std::time::Instant::now();
+        assert_eq!(run(echo, "x").await, Ok("x".to_owned()));
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    times[SAMPLES * 99 / 100]
 }

@@ -204,8 +204,10 @@ fn caching(dir: &Path) -> Host {
         .expect("a host")
 }
 
+/// Files in the folder; the last good components are in one below it.
 fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
-    fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").path()).collect()
+    let all = fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").path());
+    all.filter(|path| path.is_file()).collect()
 }
 
 #[tokio::test]
@@ -241,6 +243,45 @@ async fn compiled_code_is_taken_from_the_cache_and_made_again_when_damaged() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn the_cache_holds_so_many_bytes_and_what_was_used_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = |cache_bytes_max| {
+        let cache_dir = Some(folder.path().to_owned());
+        Host::new(HostOptions { calls_max: 4, cache_dir, cache_bytes_max, ..HostOptions::default() })
+            .expect("a host")
+    };
+    let bytes = || {
+        let sizes = entries(folder.path()).into_iter().map(|path| fs::metadata(path).expect("there").len());
+        sizes.sum::<u64>()
+    };
+    let version = |number| Guest { version: format!("1.0.{number}"), ..Guest::default() };
+    load(&cache(u64::MAX), &version(0)).await;
+    let one = bytes();
+    let host = cache(one * 5 / 2);
+    for number in 1..=4 {
+        load(&host, &version(number)).await;
+        // The first is used again each time, and so stays.
+        assert!(load(&host, &version(0)).await.from_cache(), "{number}");
+        assert!(bytes() <= one * 5 / 2, "{} bytes, {one} each", bytes());
+    }
+    assert!(load(&host, &version(4)).await.from_cache());
+    assert!(!load(&host, &version(3)).await.from_cache());
+    // A single entry is kept whatever its size.
+    load(&cache(1), &version(9)).await;
+    assert_eq!(entries(folder.path()).len(), 1);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(folder.path()), mode(&entries(folder.path())[0])), (0o700, 0o600));
+        // An entry that somebody else could have written is not run.
+        let entry = &entries(folder.path())[0];
+        fs::set_permissions(entry, fs::Permissions::from_mode(0o620)).expect("changed");
+        assert!(!load(&host, &version(9)).await.from_cache());
+    }
+}
+
+#[tokio::test]
 async fn a_cache_that_others_can_write_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
@@ -254,7 +295,7 @@ async fn a_cache_that_others_can_write_is_not_used() {
     for mode in [0o777, 0o770, 0o702] {
         chmod(mode);
         assert!(!load(caching(folder.path())).await);
-        assert!(entries(folder.path()).is_empty());
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
     }
     // Opened to others later: what is there is not trusted any more.
     chmod(0o700);

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chelseru_plugin_host::{Desired, Limits, ProviderStatus, Registry, SettingValue};
+use chelseru_plugin_host::{
+    Desired, Failure, Host, HostOptions, Limits, ProviderStatus, Registry, RegistryHealth, Serves,
+    SettingValue,
+};
 use tempfile::TempDir;
 
 use crate::kit::*;
@@ -149,8 +152,10 @@ async fn whatever_is_wrong_the_old_one_keeps_serving_and_says_why() {
     for (i, (bytes, expected)) in cases.into_iter().enumerate() {
         std::fs::write(scene.path("a.wasm"), bytes).expect("writable");
         let prepared = scene.registry.prepare(&desired).await;
-        let [(name, error)] = prepared.failures() else { panic!("{:?}", prepared.failures()) };
-        assert_eq!(name, "A");
+        let [Failure { name, error, serves, .. }] = prepared.failures() else {
+            panic!("{:?}", prepared.failures())
+        };
+        assert_eq!((name.as_str(), *serves), ("A", Serves::LastGood));
         assert!(error.to_string().starts_with(expected), "{error}");
         assert_eq!(prepared.providers().len(), 1, "the old one would serve");
         // Both ways to end a preparation keep the old one.
@@ -215,9 +220,9 @@ async fn a_name_that_never_served_is_failed_and_others_are_not_held_up() {
     scene.put("a.wasm", &answering(ECHO));
     let desired = [scene.want("A", "a.wasm"), scene.want("B", "b.wasm"), scene.want("A", "a.wasm")];
     let prepared = scene.registry.prepare(&desired).await;
-    let texts: Vec<String> = prepared.failures().iter().map(|(_, e)| e.to_string()).collect();
+    let texts: Vec<String> = prepared.failures().iter().map(|failure| failure.error.to_string()).collect();
     assert!(texts[0].starts_with("plugin \"b.wasm\": "), "{texts:?}");
-    assert_eq!(texts[1], "provider \"A\" is there twice");
+    assert_eq!(texts[1], "duplicate provider \"A\"");
     scene.apply(&desired[..2]).await;
     assert_eq!(scene.run("A").await, "x");
     assert_eq!(scene.status("B").state, "failed");
@@ -259,4 +264,198 @@ async fn a_file_that_is_still_being_written_is_waited_for() {
     scene.apply(&[scene.want("A", "a.wasm")]).await;
     writer.await.expect("no panic");
     assert_eq!(scene.status("A").state, "serving");
+}
+
+/// A host that keeps code and the last good bytes in the folder.
+fn keeping(folder: &std::path::Path) -> Registry {
+    let options =
+        HostOptions { calls_max: 8, cache_dir: Some(folder.join("cache")), ..HostOptions::default() };
+    Registry::new(Host::new(options).expect("a host"), KINDS).with_keeping()
+}
+
+/// Waits until the bytes of so many entries are kept.
+async fn kept(folder: &std::path::Path, entries: usize) {
+    let count = || {
+        std::fs::read_dir(folder.join("cache/kept")).map_or(0, |files| {
+            files
+                .filter_map(|file| Some(file.ok()?.path()))
+                .filter(|file| file.extension().is_some_and(|e| e == "wasm"))
+                .count()
+        })
+    };
+    while count() != entries {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_with_a_refused_file_serves_the_last_good_bytes_and_the_others() {
+    let mut scene = Scene::new();
+    scene.registry = keeping(scene.folder.path());
+    scene.put("a.wasm", &answering(FIRST));
+    scene.put("b.wasm", &answering(ECHO));
+    let desired = [scene.want("A", "a.wasm"), scene.want("B", "b.wasm")];
+    scene.apply(&desired).await;
+    kept(scene.folder.path(), 2).await;
+
+    let good = answering(FIRST).bytes();
+    for (what, broken) in [
+        ("cut", Some(good[..200].to_vec())),
+        ("of another kind", Some(Guest { export: "test:other/thing@1.0.0", ..answering(FIRST) }.bytes())),
+        ("missing", None),
+    ] {
+        match &broken {
+            Some(bytes) => std::fs::write(scene.path("a.wasm"), bytes).expect("writable"),
+            None => std::fs::remove_file(scene.path("a.wasm")).expect("there"),
+        }
+        scene.registry = keeping(scene.folder.path());
+        let prepared = scene.registry.prepare(&desired).await;
+        assert_eq!((prepared.failures().len(), prepared.start_refusals().count()), (1, 0), "{what}");
+        assert_eq!(prepared.providers().len(), 2, "{what}");
+        scene.registry.commit(prepared);
+        assert_eq!(
+            (scene.run("A").await, scene.run("B").await),
+            ("not".to_owned(), "x".to_owned()),
+            "{what}"
+        );
+        let status = scene.status("A");
+        assert_eq!(
+            (status.state, status.generation, status.reload_failures),
+            ("serving-old", 1, 1),
+            "{what}"
+        );
+        assert!(status.last_error.is_some(), "{what}");
+        let health = scene.registry.health();
+        assert!(health.is_degraded() && health.serving_old.contains("A"), "{what}: {health:?}");
+    }
+    // The file is mended while the old bytes serve.
+    scene.put("a.wasm", &answering(SECOND));
+    scene.apply(&desired).await;
+    assert_eq!((scene.run("A").await.as_str(), scene.status("A").state), ("invalid", "serving"));
+    assert_eq!(scene.registry.health(), RegistryHealth::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_without_good_bytes_is_degraded_and_a_wrong_configuration_refuses_it() {
+    let mut scene = Scene::new();
+    scene.registry = keeping(scene.folder.path());
+    scene.put("b.wasm", &answering(ECHO));
+    std::fs::write(scene.path("cut.wasm"), &answering(ECHO).bytes()[..200]).expect("writable");
+    scene.put("other.wasm", &Guest { export: "test:other/thing@1.0.0", ..answering(ECHO) });
+    let mut misread = scene.want("C", "b.wasm");
+    misread.settings.insert("colour".to_owned(), "red".into());
+    let desired = [
+        scene.want("A", "cut.wasm"),
+        scene.want("B", "b.wasm"),
+        misread,
+        scene.want("D", "absent.wasm"),
+        scene.want("E", "other.wasm"),
+    ];
+    let prepared = scene.registry.prepare(&desired).await;
+    let refusals: Vec<&str> = prepared.start_refusals().map(|failure| failure.name.as_str()).collect();
+    assert_eq!((prepared.failures().len(), refusals), (4, vec!["C", "D", "E"]));
+    assert_eq!(prepared.edit_refusals().count(), 4, "an edit brings no refused component");
+    scene.registry.commit(prepared);
+    assert_eq!(scene.run("B").await, "x");
+    let health = scene.registry.health();
+    assert!(
+        health.is_degraded() && health.failed.contains("A") && !health.failed.contains("B"),
+        "{health:?}"
+    );
+    // What failed before refuses no later edit, unless the configuration is at fault.
+    let prepared = scene.registry.prepare(&desired).await;
+    let refusals: Vec<&str> = prepared.edit_refusals().map(|failure| failure.name.as_str()).collect();
+    assert_eq!(refusals, ["C", "D", "E"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_last_good_component_gets_the_settings_of_now_and_only_those_of_its_own_file() {
+    let mut scene = Scene::new();
+    scene.registry = keeping(scene.folder.path());
+    let key = Setting { key: "api_key", kind: 0, required: true, secret: false, default: None };
+    let guest = Guest {
+        settings: vec![key],
+        // The key's name is in the frame's data only as the description; this one reads it there.
+        run: "(call $ret (local.get $in) (local.get $len))",
+        ..Guest::default()
+    };
+    scene.put("a.wasm", &guest);
+    let with = |file: &str, value: &str| Desired {
+        settings: [("api_key".to_owned(), SettingValue::from(value))].into(),
+        ..scene.want("A", file)
+    };
+    scene.apply(&[with("a.wasm", "one")]).await;
+    kept(scene.folder.path(), 1).await;
+    let value = |registry: &Registry| {
+        registry.get("A").and_then(|provider| provider.setting("api_key").map(str::to_owned))
+    };
+    std::fs::write(scene.path("a.wasm"), &guest.bytes()[..200]).expect("writable");
+    std::fs::write(scene.path("b.wasm"), &guest.bytes()[..300]).expect("writable");
+    scene.apply(&[with("a.wasm", "one")]).await;
+    // The entry fails already, and goes on with its component: the edit is taken.
+    let prepared = scene.registry.prepare(&[with("a.wasm", "two")]).await;
+    assert_eq!((prepared.edit_refusals().count(), prepared.failures()[0].serves), (0, Serves::LastGood));
+    scene.registry.commit(prepared);
+    assert_eq!((value(&scene.registry).as_deref(), scene.status("A").state), (Some("two"), "serving-old"));
+    // Another file is another plugin: this component does not get its settings.
+    for registry in [&scene.registry, &keeping(scene.folder.path())] {
+        let prepared = registry.prepare(&[with("b.wasm", "three")]).await;
+        assert_eq!(prepared.edit_refusals().count(), 1);
+        assert_ne!(prepared.failures()[0].serves, Serves::LastGood);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_served_is_kept() {
+    let mut scene = Scene::new();
+    scene.registry = keeping(scene.folder.path());
+    scene.put("a.wasm", &answering(FIRST));
+    let desired = [scene.want("A", "a.wasm")];
+    scene.apply(&desired).await;
+    kept(scene.folder.path(), 1).await;
+    // It passes every check and is refused by whoever prepared it.
+    scene.put("a.wasm", &answering(SECOND));
+    let prepared = scene.registry.prepare(&desired).await;
+    assert!(prepared.failures().is_empty());
+    scene.registry.refuse(prepared);
+
+    // The next start asks the plugin something that it answers wrongly now.
+    scene.registry = keeping(scene.folder.path()).with_ask(|provider| {
+        Box::pin(async move {
+            match run(provider, "x").await.as_deref() {
+                Ok("not") => Ok(Arc::new(7_u32) as chelseru_plugin_host::Facts),
+                other => Err(format!("it says {other:?}")),
+            }
+        })
+    });
+    scene.apply(&desired).await;
+    assert_eq!(scene.run("A").await, "not");
+    let provider = scene.registry.get("A").expect("serves");
+    assert_eq!((provider.facts::<u32>(), provider.facts::<u64>()), (Some(&7), None));
+    let error = scene.status("A").last_error.expect("says why");
+    assert_eq!(error, "it says Ok(\"invalid\")");
+
+    // What is not wanted any more is not kept.
+    scene.apply(&[]).await;
+    kept(scene.folder.path(), 0).await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_and_a_huge_file_are_refused_and_the_others_serve() {
+    let scene = Scene::new();
+    scene.put("b.wasm", &answering(ECHO));
+    let made = std::process::Command::new("mkfifo").arg(scene.path("pipe.wasm")).status().expect("mkfifo");
+    assert!(made.success());
+    let huge = std::fs::File::create(scene.path("huge.wasm")).expect("writable");
+    huge.set_len(20 << 30).expect("a sparse file");
+    let desired = [scene.want("P", "pipe.wasm"), scene.want("H", "huge.wasm"), scene.want("B", "b.wasm")];
+    scene.apply(&desired).await;
+    assert_eq!(scene.run("B").await, "x");
+    let error = |name| scene.status(name).last_error.expect("says why");
+    assert_eq!(error("P"), "plugin \"pipe.wasm\": not a regular file");
+    assert_eq!(
+        error("H"),
+        "plugin \"huge.wasm\": 21474836480 bytes are more than the 16777216 that are accepted"
+    );
 }

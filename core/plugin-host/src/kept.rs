@@ -1,0 +1,169 @@
+//! The last good bytes of each provider entry, for a start that finds bytes that are refused.
+//!
+//! A file is named by its entry, by the file that the entry reads, and by the bytes' digest. It is written aside,
+//! synced and renamed, after the provider began to serve, so only what served is kept. Bytes that are not those of
+//! their name's digest count as absent. Losing the folder costs the fallback and nothing else.
+//!
+//! Not here: when kept bytes serve (see `registry`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::cache::private_file;
+use crate::file;
+
+const SUFFIX: &str = "wasm";
+
+/// A folder of kept components. Clones share the folder.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    dir: PathBuf,
+    /// The newest generation that was written, by key. Held while files are written, so that a late writer cannot
+    /// replace newer bytes.
+    written: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+/// Bytes that began to serve.
+pub(crate) struct Good {
+    pub(crate) key: String,
+    /// Grows with every provider of an entry.
+    pub(crate) generation: u64,
+    pub(crate) digest: String,
+    pub(crate) bytes: Bytes,
+}
+
+/// Names what an entry reads from a file. Another file of the same entry is another plugin, which must not get the
+/// settings of this one.
+pub(crate) fn key(entry: &str, file: &Path) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let file = file.file_name().unwrap_or(file.as_os_str()).as_encoded_bytes();
+    hasher.update(&(entry.len() as u64).to_le_bytes()).update(entry.as_bytes()).update(file);
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+impl Kept {
+    /// Opens the folder, making it when it is missing.
+    pub(crate) fn open(dir: &Path) -> io::Result<Kept> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir)?;
+        Ok(Kept { dir: dir.to_owned(), written: Arc::default() })
+    }
+
+    /// Keeps what began to serve and removes what has none of these keys, on a thread of its own. A failure is
+    /// logged and costs the fallback.
+    pub(crate) fn keep(&self, good: Vec<Good>, keys: BTreeSet<String>) {
+        let kept = self.clone();
+        let run = move || {
+            for good in &good {
+                if let Err(error) = kept.write(good) {
+                    tracing::warn!(digest = good.digest, %error, "the last good plugin could not be kept");
+                }
+            }
+            kept.retain(&keys);
+        };
+        if let Err(error) = std::thread::Builder::new().name("plugin-keep".to_owned()).spawn(run) {
+            tracing::warn!(%error, "the last good plugins could not be kept");
+        }
+    }
+
+    fn write(&self, good: &Good) -> io::Result<()> {
+        let Good { key, generation, digest, bytes } = good;
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.get(key).is_some_and(|newest| newest > generation) {
+            return Ok(());
+        }
+        let path = self.dir.join(format!("{key}-{digest}.{SUFFIX}"));
+        if !path.exists() {
+            let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+            let write = || {
+                let mut file = private_file(&aside)?;
+                file.write_all(bytes)?;
+                file.sync_all()?;
+                fs::rename(&aside, &path)?;
+                fs::File::open(&self.dir)?.sync_all()
+            };
+            write().inspect_err(|_| drop(fs::remove_file(&aside)))?;
+        }
+        written.insert(key.clone(), *generation);
+        for (_, file) in self.files()?.into_iter().filter(|(of, file)| of == key && *file != path) {
+            fs::remove_file(file)?;
+        }
+        Ok(())
+    }
+
+    /// The kept bytes, when they are whole. May wait for the disk.
+    pub(crate) fn get(&self, key: &str, bytes_max: u64) -> Option<Vec<u8>> {
+        let (_, path) = self.files().ok()?.into_iter().find(|(of, _)| of == key)?;
+        let bytes = file::read_regular(&path, bytes_max).ok()?;
+        let digest = blake3::hash(&bytes).to_hex();
+        let whole = path.file_name().is_some_and(|name| name == &*format!("{key}-{digest}.{SUFFIX}"));
+        whole.then_some(bytes)
+    }
+
+    fn retain(&self, keys: &BTreeSet<String>) {
+        for (of, path) in self.files().unwrap_or_default() {
+            if !keys.contains(&of) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    fn files(&self) -> io::Result<Vec<(String, PathBuf)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some((of, _)) = name.strip_suffix(".wasm").and_then(|name| name.split_once('-')) {
+                files.push((of.to_owned(), path.clone()));
+            }
+        }
+        Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_whole_bytes_of_each_key_are_kept_and_others_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = Kept::open(&folder.path().join("kept")).expect("opens");
+        let put = |key: &str, generation, text: &'static str| {
+            let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
+            let bytes = Bytes::from_static(text.as_bytes());
+            kept.write(&Good { key: key.to_owned(), generation, digest, bytes }).expect("written");
+        };
+        assert_eq!(kept.get("a", 100), None);
+        put("a", 1, "one");
+        put("b", 1, "one");
+        put("a", 3, "three");
+        // A late writer.
+        put("a", 2, "two");
+        let again = Kept::open(&folder.path().join("kept")).expect("opens");
+        assert_eq!(again.get("a", 100).as_deref(), Some(&b"three"[..]));
+        assert_eq!(again.get("b", 100).as_deref(), Some(&b"one"[..]));
+        assert_eq!(again.files().expect("readable").len(), 2);
+        again.retain(&BTreeSet::from(["b".to_owned()]));
+        assert_eq!((again.get("a", 100), again.files().expect("readable").len()), (None, 1));
+        let (_, file) = again.files().expect("readable").remove(0);
+        fs::write(file, "on").expect("writable");
+        assert_eq!(again.get("b", 100), None, "cut bytes serve nobody");
+    }
+
+    #[test]
+    fn another_file_of_the_same_entry_has_another_key() {
+        let of = |entry: &str, file: &str| key(entry, Path::new(file));
+        assert_eq!(of("A", "/one/a.wasm"), of("A", "/two/a.wasm"));
+        assert_ne!(of("A", "a.wasm"), of("A", "b.wasm"));
+        assert_ne!(of("A", "Ba.wasm"), of("AB", "a.wasm"));
+    }
+}
