@@ -12,6 +12,7 @@ mod cli;
 mod contract;
 mod crash;
 mod gateways;
+mod hostile_plugins;
 mod limits;
 mod login;
 mod operator;
