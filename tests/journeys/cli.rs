@@ -66,7 +66,7 @@ fn a_secret_in_the_file_is_a_warning_that_does_not_repeat_it() {
     let (code, stdout, stderr) = run(dir.path(), &["check"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(
-        stderr.contains("config.toml:2: provider.KAVENEGAR_COM.settings.api_key: a secret stands"),
+        stderr.contains("config.toml:2: provider.KAVENEGAR_COM.settings.api_key: is a secret in plain text"),
         "{stderr}"
     );
     assert!(!format!("{stdout}{stderr}").contains("s3cret-value"));
