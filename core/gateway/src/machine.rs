@@ -139,7 +139,7 @@ mod tests {
         assert!(local_callback(&loaded(real)).expect("a warning").to_string().contains("ZARINPAL_COM"));
         let public = format!("{real}[server]\npublic_url = \"https://shop.example\"\n");
         assert_eq!(local_callback(&loaded(&public)), None);
-        let open = format!("{real}[server]\nlisten = \"0.0.0.0:8000\"\n");
+        let open = format!("{real}[server]\nlisten = \"0.0.0.0:8000\"\n[sandbox]\npublic = true\n");
         assert!(local_callback(&loaded(&open)).expect("a warning").to_string().contains("leaves clients"));
         let public = format!("{real}callback_url = \"https://shop.example/verify/\"\n");
         assert_eq!(local_callback(&loaded(&public)), None);
