@@ -21,6 +21,7 @@ mod password;
 mod paths;
 mod payments;
 mod payments_crash;
+mod payments_staff;
 mod recorded;
 mod recorded_chat;
 mod recorded_payments;

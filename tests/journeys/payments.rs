@@ -69,12 +69,12 @@ impl Shop {
     }
 
     /// The payer's decision on the built-in bank's page, and the resulting redirect.
-    async fn decide(&self, details: &Value, action: &str) -> Answer {
+    pub(crate) async fn decide(&self, details: &Value, action: &str) -> Answer {
         let url = details["gateway_url"].as_str().expect("an address");
         Answer::of(self.gateway.client.post(url).form(&[("action", action)])).await
     }
 
-    async fn pay(&self, details: &Value) -> Answer {
+    pub(crate) async fn pay(&self, details: &Value) -> Answer {
         let back = self.decide(details, "pay").await;
         assert_eq!(back.status, 303, "{back:?}");
         Answer::of(self.gateway.client.get(back.header("location"))).await
@@ -301,6 +301,8 @@ async fn an_idempotency_key_makes_one_payment_and_one_spend() {
     let first = shop.post_with("/payment/create/", json!({"amount": 1000}), &key).await;
     let again = shop.post_with("/payment/create/", json!({"amount": 1000}), &key).await;
     assert_eq!((first.status, &first.body), (200, &again.body));
+    let replayed = |answer: &Answer| answer.header("idempotency-replayed").to_owned();
+    assert_eq!((replayed(&first).as_str(), replayed(&again).as_str()), ("", "true"));
     let other = shop.post_with("/payment/create/", json!({"amount": 1001}), &key).await;
     assert_eq!((other.status, &other.body["code"]), (422, &json!("idempotency_key_reused")));
     let long = "k".repeat(256);
@@ -318,7 +320,9 @@ async fn an_idempotency_key_makes_one_payment_and_one_spend() {
     let spend = json!({"amount": 300, "order_id": "o"});
     let first = shop.post_with("/wallet/spend/", spend.clone(), &key).await;
     assert_eq!((first.status, &first.body["balance_after"]), (201, &json!(700)), "{first:?}");
-    assert_eq!(shop.post_with("/wallet/spend/", spend, &key).await.body, first.body);
+    let again = shop.post_with("/wallet/spend/", spend, &key).await;
+    assert_eq!((&again.body, again.header("idempotency-replayed")), (&first.body, "true"));
+    assert_eq!(first.header("idempotency-replayed"), "");
     let other = shop.post_with("/wallet/spend/", json!({"amount": 301}), &key).await;
     assert_eq!(other.status, 422);
     assert_eq!(shop.balance().await, 700);
@@ -453,8 +457,8 @@ async fn the_virtual_bank_gives_back_what_was_paid() {
     let page = format!("/sandbox/pay/{}/", paid["authority"].as_str().expect("one"));
     assert!(shop.gateway.get(&page, None).await.text.contains("reversed"));
     assert_eq!(shop.gateway.status().await["payment"]["reversals"], 0);
-    let wrong = shop.post(&refund, json!({"to": "payer"})).await;
-    assert!(wrong.status == 400 && wrong.text.contains("reverse"), "{wrong:?}");
+    let wrong = shop.post(&refund, json!({"to": "me"})).await;
+    assert!(wrong.status == 400 && wrong.text.contains("payer_outside"), "{wrong:?}");
     shop.check_ledger().await;
 }
 
@@ -482,5 +486,80 @@ async fn an_account_that_is_staff_refunds_and_no_other_does() {
     assert_eq!(given.body["refund"]["currency"], "IRT");
     assert_eq!(give(json!(1)).await.status, 409, "all of it went back");
     assert_eq!(shop.balance().await, 0);
+    shop.check_ledger().await;
+}
+
+/// An amount in the wrong unit is ten times too much or a tenth.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_ignores_a_currency() {
+    let shop = Shop::open(CONFIG).await;
+    let paid = shop.charge(1000).await;
+    let held = shop.post("/wallet/spend/", json!({"amount": 400, "hold": true, "currency": "IRT"})).await;
+    assert_eq!(held.status, 201, "{held:?}");
+    let spend = format!("/wallet/spend/{}", held.body["id"]);
+    for path in [
+        "/payment/create/".to_owned(),
+        "/wallet/spend/".to_owned(),
+        format!("{spend}/capture/"),
+        format!("{spend}/void/"),
+        format!("/payment/{}/refund/", paid["id"]),
+    ] {
+        for wrong in ["IRR", "USD"] {
+            let refused = shop.post(&path, json!({"amount": 10, "currency": wrong})).await;
+            assert_eq!(refused.status, 400, "{path}: {refused:?}");
+            assert!(refused.body["currency"][0].is_string(), "{path}: {refused:?}");
+        }
+    }
+    assert_eq!(shop.balance().await, 600);
+    // A reply tells the balance of now, and not the one from when the hold was made.
+    shop.charge(100).await;
+    let captured = shop.post(&format!("{spend}/capture/"), json!({"amount": 100, "currency": "IRT"})).await;
+    assert_eq!((captured.status, &captured.body["balance_after"]), (200, &json!(1000)), "{captured:?}");
+    let held = shop.post("/wallet/spend/", json!({"amount": 400, "hold": true})).await;
+    assert_eq!(held.body["balance_after"], 600);
+    shop.charge(100).await;
+    let void = shop.post(&format!("/wallet/spend/{}/void/", held.body["id"]), json!({})).await;
+    assert_eq!((void.status, &void.body["balance_after"]), (200, &json!(1100)), "{void:?}");
+    let again = shop.post(&format!("/wallet/spend/{}/void/", held.body["id"]), json!({})).await;
+    assert_eq!(again.body, void.body);
+    shop.post("/wallet/spend/", json!({"amount": 1})).await;
+    let lines = shop.get("/wallet/entries/").await;
+    let kinds: Vec<&str> = lines.body["results"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|line| line["kind"].as_str().expect("text"))
+        .collect();
+    assert_eq!(
+        kinds,
+        ["spend", "void", "payment", "hold", "capture", "payment", "hold", "payment"].as_slice(),
+        "holds are told from spends"
+    );
+    assert_eq!(shop.balance().await, 1099);
+    shop.check_ledger().await;
+}
+
+/// The unit of the configuration may change between a payment and its refund.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_counts_in_the_payments_own_unit() {
+    let shop = Shop::open(CONFIG).await;
+    let paid = shop.charge(1000).await;
+    shop.gateway.edit_config(&CONFIG.replace("[payment]", "[payment]\ncurrency = \"IRR\""));
+    let until = std::time::Instant::now() + PATIENCE;
+    while shop.get("/wallet/").await.body["currency"] != "IRR" {
+        assert!(std::time::Instant::now() < until, "the edit never applies");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refund = format!("/payment/{}/refund/", paid["id"]);
+    let wrong = shop.post(&refund, json!({"amount": 100, "currency": "IRR"})).await;
+    assert_eq!(wrong.status, 400, "{wrong:?}");
+    let part = shop.post(&refund, json!({"amount": 100, "currency": "IRT"})).await;
+    assert_eq!(part.status, 201, "{part:?}");
+    assert_eq!(part.body["refund"]["amount"], 100);
+    assert_eq!(
+        (&part.body["refund"]["currency"], &part.body["refund"]["to"]),
+        (&json!("IRT"), &json!("payer_outside"))
+    );
+    assert_eq!(shop.get("/wallet/").await.body["balance"], 9000, "rial");
     shop.check_ledger().await;
 }

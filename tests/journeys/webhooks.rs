@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,8 @@ impl Message {
     fn is_signed(&self) -> bool {
         use base64::Engine;
         let expected = signature(&[b'k'; 32], &self.id, self.timestamp, &self.body);
-        self.signature == format!("v1,{}", base64::engine::general_purpose::STANDARD.encode(expected))
+        let expected = format!("v1,{}", base64::engine::general_purpose::STANDARD.encode(expected));
+        self.signature.split(' ').any(|signature| signature == expected)
     }
 }
 
@@ -47,6 +49,8 @@ impl Message {
 struct Receiver {
     address: SocketAddr,
     statuses: Arc<Mutex<VecDeque<u16>>>,
+    /// Bytes of each answer's body.
+    body_bytes: Arc<AtomicUsize>,
     messages: Arc<Mutex<Vec<Message>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -63,13 +67,15 @@ impl Receiver {
         let address = listener.local_addr().expect("an address");
         let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
         let messages = Arc::new(Mutex::new(Vec::new()));
-        let (script, seen) = (statuses.clone(), messages.clone());
+        let body_bytes = Arc::new(AtomicUsize::new(0));
+        let (script, seen, answer_bytes) = (statuses.clone(), messages.clone(), body_bytes.clone());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (script, seen) = (script.clone(), seen.clone());
+                let (script, seen, answer_bytes) = (script.clone(), seen.clone(), answer_bytes.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                         let (script, seen) = (script.clone(), seen.clone());
+                        let answer = vec![b'x'; answer_bytes.load(Ordering::Relaxed)];
                         async move {
                             let text = |name: &str| {
                                 let value = request.headers().get(name).and_then(|value| value.to_str().ok());
@@ -82,7 +88,9 @@ impl Receiver {
                             let status = script.lock().expect("no panic").pop_front().unwrap_or(200);
                             let response = Response::builder().status(status);
                             let response = response.header(header::LOCATION, "http://127.0.0.1:1/elsewhere");
-                            Ok::<_, hyper::Error>(response.body(Full::new(Bytes::new())).expect("a response"))
+                            Ok::<_, hyper::Error>(
+                                response.body(Full::new(Bytes::from(answer))).expect("a response"),
+                            )
                         }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -91,7 +99,7 @@ impl Receiver {
                 });
             }
         });
-        Receiver { address, statuses, messages, task }
+        Receiver { address, statuses, body_bytes, messages, task }
     }
 
     fn config(&self, hosts: &str) -> String {
@@ -185,4 +193,60 @@ async fn an_endpoint_is_added_while_serving_and_a_private_one_must_be_granted() 
     shop.gateway.wait_for("the endpoint", |status| status["config"]["generation"] == 2).await;
     shop.charge(1000).await;
     assert_eq!(receiver.wait_for(1).await[0].json()["type"], "payment.paid");
+}
+
+/// A receiver that answers with a page has understood all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_of_success_is_a_success() {
+    let receiver = Receiver::start(&[]).await;
+    receiver.body_bytes.store(3 << 20, Ordering::Relaxed);
+    let shop = Shop::open(&receiver.granted()).await;
+    shop.charge(1000).await;
+    receiver.wait_for(1).await;
+    let dir = shop.gateway.config_file().parent().expect("a folder").to_owned();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let listed = run(&dir, &["webhooks", "list", "--json"]).await;
+        let events: Value = serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{listed:?}"));
+        let events = events.as_array().expect("a list").clone();
+        let paid = events.iter().find(|event| event["type"] == "payment.paid").expect("it is written");
+        assert_eq!(paid["deliveries"][0]["error"], "", "{paid}");
+        if paid["deliveries"][0]["state"] == "delivered" {
+            break;
+        }
+        assert!(Instant::now() < until, "{paid}");
+    }
+}
+
+/// While a secret changes, receivers that know the old one and receivers that know the new one both accept a message.
+/// And an operator can try an endpoint without a payment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_changes_without_a_refused_message_and_an_endpoint_is_tried() {
+    let receiver = Receiver::start(&[]).await;
+    let new = "whsec_bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmU=";
+    let both = receiver.granted().replace(
+        &format!("secret = \"{SECRET}\""),
+        &format!("secret = \"{new}\"\nsecret_previous = \"{SECRET}\""),
+    );
+    let shop = Shop::open(&both).await;
+    let dir = shop.gateway.config_file().parent().expect("a folder").to_owned();
+    let tried = run(&dir, &["webhooks", "test", "shop"]).await;
+    assert!(tried.status.success(), "{tried:?}");
+    let message = receiver.wait_for(1).await.remove(0);
+    assert_eq!(message.json()["type"], "webhook.test", "it is sent whatever kinds the endpoint wants");
+    assert_eq!(message.signature.split(' ').count(), 2, "{message:?}");
+    assert!(message.is_signed(), "by the previous secret, too: {message:?}");
+    let first = message.signature.split(' ').next().expect("one").to_owned();
+    let expected =
+        signature(b"newnewnewnewnewnewnewnewnewnewne", &message.id, message.timestamp, &message.body);
+    use base64::Engine;
+    assert_eq!(first, format!("v1,{}", base64::engine::general_purpose::STANDARD.encode(expected)));
+    let unknown = run(&dir, &["webhooks", "test", "nobody"]).await;
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    // What a payment was for is in its event.
+    let details = shop.create(json!({"amount": 1000, "order_id": "o-9"})).await;
+    shop.pay(&details).await;
+    let data = receiver.wait_for(2).await[1].json()["data"].clone();
+    assert_eq!((&data["order_id"], &data["pay_mode"]), (&json!("o-9"), &json!(1)), "{data}");
+    assert_eq!(data["authority"], details["authority"]);
 }

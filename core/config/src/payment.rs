@@ -1,6 +1,7 @@
 //! `[payment]`: the gateway of new payments, the unit of amounts, and the addresses payers may be sent to.
 
 use chelseru_domain::money::payment::RECONCILE_SECS;
+use chelseru_domain::money::wallet::HOLD_DAYS;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
@@ -22,6 +23,11 @@ pub struct Payment {
     pub callback_urls: Vec<String>,
     /// Users who may capture and void holds and refund payments, besides staff accounts.
     pub staff_users: Vec<u64>,
+    /// Refuse a payment, and a spend, of an order that is paid. `false` for shops whose order ids repeat.
+    pub unique_orders: bool,
+    /// Days after which held money that nobody captured goes back to its wallet, 1 to 365. An edit applies to new
+    /// holds.
+    pub hold_days: u64,
     /// Interval in seconds at which due payments are checked: 1 to 60.
     pub reconcile_seconds: u64,
 }
@@ -34,6 +40,8 @@ impl Default for Payment {
             callback_url: String::new(),
             callback_urls: Vec::new(),
             staff_users: Vec::new(),
+            unique_orders: true,
+            hold_days: HOLD_DAYS.default,
             reconcile_seconds: RECONCILE_SECS.default,
         }
     }
@@ -71,6 +79,7 @@ impl Checker<'_> {
                 "is built in; choose another name for this entry",
             );
         }
+        self.rule("payment.hold_days", payment.hold_days, HOLD_DAYS);
         self.rule("payment.reconcile_seconds", payment.reconcile_seconds, RECONCILE_SECS);
         if !payment.callback_url.is_empty() && payment_parts(&payment.callback_url).is_none() {
             self.refuse(

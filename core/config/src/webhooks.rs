@@ -39,6 +39,9 @@ pub struct Endpoint {
     pub url: String,
     /// `whsec_` and Base64 of 24 to 64 bytes; `chelseru webhooks secret` makes one.
     pub secret: SettingSource,
+    /// The secret before a change of it: messages carry the signatures of both, until every receiver knows the new one.
+    #[serde(default)]
+    pub secret_previous: Option<SettingSource>,
     /// Event kinds to deliver; empty: all.
     #[serde(default)]
     pub events: Vec<String>,
@@ -75,10 +78,15 @@ impl Checker<'_> {
                 let accepted = format!("is not an event kind; accepted are {}", webhook::KINDS.join(", "));
                 self.refuse(&format!("{key}.events"), format!("{kind:?}"), &accepted);
             }
-            if matches!(endpoint.secret, SettingSource::Text(_)) {
-                let advice = "is a secret in plain text; prefer { env = \"NAME\" } or { file = \"path\" }";
-                let warning = self.source.problem(&format!("{key}.secret"), None, advice);
-                self.warnings.push(warning);
+            let secrets =
+                [("secret", Some(&endpoint.secret)), ("secret_previous", endpoint.secret_previous.as_ref())];
+            for (name, secret) in secrets {
+                if matches!(secret, Some(SettingSource::Text(_))) {
+                    let advice =
+                        "is a secret in plain text; prefer { env = \"NAME\" } or { file = \"path\" }";
+                    let warning = self.source.problem(&format!("{key}.{name}"), None, advice);
+                    self.warnings.push(warning);
+                }
             }
         }
     }

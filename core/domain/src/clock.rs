@@ -130,6 +130,16 @@ pub fn rest_format(at: Timestamp) -> String {
     instant.strftime(format).to_string()
 }
 
+/// Reads a day (its beginning in UTC) or an instant, `2026-11-26` or `2026-11-26T12:00:00Z`.
+#[must_use]
+pub fn read_time(text: &str) -> Option<Timestamp> {
+    let instant = match text.parse::<jiff::Timestamp>() {
+        Ok(instant) => instant,
+        Err(_) => format!("{}T00:00:00Z", text.parse::<jiff::civil::Date>().ok()?).parse().ok()?,
+    };
+    u64::try_from(instant.as_microsecond()).ok().map(Timestamp::from_micros)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,6 +67,7 @@ pub enum Kind<'a> {
     Payment,
     Spend,
     Refund,
+    Correction,
     /// A message of one sender, by a name that no other sender has.
     Message(&'a str),
 }
@@ -87,6 +88,7 @@ impl Hashes {
             Kind::Payment => digest(&[b"payment", key]),
             Kind::Spend => digest(&[b"spend", key]),
             Kind::Refund => digest(&[b"refund", key]),
+            Kind::Correction => digest(&[b"correction", key]),
             Kind::Message(sender) => digest(&[b"message", sender.as_bytes(), key]),
         };
         Hashes { key, request: digest(request) }

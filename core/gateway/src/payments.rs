@@ -63,6 +63,9 @@ pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
             }
             Err(error) => tracing::error!(%error, "open payments could not be read"),
         }
+        if let Err(error) = app.wallets.expire_holds().await {
+            tracing::error!(%error, "holds could not be returned to their wallets");
+        }
         running.entry(REVERSALS.to_owned()).or_insert_with(|| tokio::spawn(reverse_due(app.clone())));
         let wait = Duration::from_secs(app.live().config.payment.reconcile_seconds);
         tokio::select! {
@@ -142,6 +145,9 @@ pub(crate) async fn measure(app: &App) {
     }
     for (name, count) in app.payments.uncredited() {
         app.metrics.gauge("chelseru_payments_uncredited", &[("gateway", &name)], count as f64);
+    }
+    for (name, count) in app.payments.reversals_refused() {
+        app.metrics.gauge("chelseru_reversals_refused", &[("gateway", &name)], count as f64);
     }
 }
 

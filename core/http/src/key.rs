@@ -4,17 +4,21 @@ use chelseru_domain::idempotency::IdempotencyKey;
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::reply::Failure;
+use crate::reply::{Failure, Reply};
 use crate::request::Context;
 use crate::route::{Field, Is};
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// On a reply that repeats an earlier one because of its key.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 /// The header, of every route that takes it.
 pub(crate) const IDEMPOTENCY_KEY: Field = Field(
     "Idempotency-Key",
     Is::Header,
-    "A repeat with the same body gets the first answer, another body 422, and 409 while the first runs. Kept 24 h.",
+    "A repeat with the same body gets the first answer and Idempotency-Replayed, another body 422, and 409 while the \
+     first runs. A payment that the gateway did not take is tried again. Kept 24 h.",
 );
 
 /// The request's key, if it has one.
@@ -27,6 +31,16 @@ pub(crate) fn idempotency_key(context: &Context) -> Result<Option<IdempotencyKey
     IdempotencyKey::of(values).map_err(|invalid| {
         Failure::detail(StatusCode::BAD_REQUEST, "idempotency_key_invalid", invalid.to_string())
     })
+}
+
+/// Marks a reply as the repetition of an earlier one.
+pub(crate) fn replayed(reply: Reply) -> Reply {
+    reply.with(REPLAYED, HeaderValue::from_static("true"))
+}
+
+/// Marks a failure as the repetition of an earlier one.
+pub(crate) fn replayed_failure(failure: Failure) -> Failure {
+    failure.with(REPLAYED, HeaderValue::from_static("true"))
 }
 
 /// 422: the key was used for another request.

@@ -85,8 +85,8 @@ pub(crate) fn page<T: Serialize>(
     Reply::json(StatusCode::OK, &Page { next: link(next), previous: link(previous), results })
 }
 
-/// This request's address with another cursor. Other parameters stay; keys are sorted alphabetically.
-fn link(context: &Context, cursor: Cursor) -> String {
+/// This request's address with another cursor. Other parameters stay; keys are in alphabetical order.
+pub(crate) fn link(context: &Context, cursor: Cursor) -> String {
     let mut pairs: Vec<(String, String)> = form_urlencoded::parse(context.query_text().as_bytes())
         .into_owned()
         .filter(|(name, _)| name != "cursor")

@@ -10,11 +10,11 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 pub use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
 
@@ -35,6 +35,8 @@ pub struct HttpRequest {
     pub timeout: Duration,
     /// The largest answer (head and body, bytes) that is wanted; above it the answer is `TooLarge`.
     pub response_bytes_max: usize,
+    /// The answer's body is not read, whatever its size.
+    pub ignores_body: bool,
 }
 
 /// A whole answer.
@@ -180,13 +182,18 @@ impl Transport for Egress {
             .headers()
             .iter()
             .map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                (name.as_str().to_owned(), if *name == RETRY_AFTER { retry_after(text) } else { text })
             })
             .collect();
         let head_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let announced = response.content_length().unwrap_or(0).saturating_add(head_bytes as u64);
+        let length = if request.ignores_body { 0 } else { response.content_length().unwrap_or(0) };
+        let announced = length.saturating_add(head_bytes as u64);
         if announced > bytes_max as u64 {
             return Err(HttpError::TooLarge(announced));
+        }
+        if request.ignores_body {
+            return Ok(HttpResponse { status: response.status().as_u16(), headers, body: Vec::new() });
         }
         let mut body = Vec::with_capacity(announced as usize - head_bytes);
         while let Some(chunk) = response.chunk().await.map_err(error_sort)? {
@@ -198,6 +205,14 @@ impl Transport for Egress {
         }
         Ok(HttpResponse { status: response.status().as_u16(), headers, body })
     }
+}
+
+/// A `Retry-After` in seconds. A date becomes the seconds until then, because a plugin has no clock; any other text
+/// stays.
+fn retry_after(text: String) -> String {
+    let Ok(at) = httpdate::parse_http_date(&text) else { return text };
+    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+    (left.as_secs() + u64::from(left.subsec_nanos() > 0)).to_string()
 }
 
 /// Checks one header of a plugin's request.

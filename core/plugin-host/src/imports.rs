@@ -137,6 +137,7 @@ fn request_in(state: &mut CallState, request: wit::Request) -> Result<HttpReques
         response_bytes_max: limits
             .http_response_bytes_max
             .min(limits.host_call_bytes_max - state.http.bytes()),
+        ignores_body: false,
     })
 }
 

@@ -46,6 +46,8 @@ pub use login::password::{
 };
 pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
 pub use login::user::{User, UserChange, UserDraft, UserMade};
+pub use money::correction::{Correction, CorrectionDraft, CorrectionMade};
+pub use money::find::{PaymentQuery, PaymentsFound};
 pub use money::ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
 pub use money::once::Once;
 pub use money::outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts};
@@ -53,8 +55,8 @@ pub use money::payment::{
     CLAIMS_MAX, Currency, KeptClaim, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft,
     PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect,
 };
-pub use money::refund::{PaymentRefunded, Refund, RefundDraft, RefundTo};
-pub use money::reversal::{Reversal, ReversalState, ReversalStep};
+pub use money::refund::{PaymentRefunded, Refund, RefundDraft, RefundTo, RefundUndone};
+pub use money::reversal::{Reversal, ReversalDecided, ReversalDecision, ReversalState, ReversalStep};
 pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
 pub use operator::api_key::{ApiKey, ApiKeyDraft};
 pub use operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
@@ -96,6 +98,7 @@ impl Store {
         let unbound_up_to = SessionId(0);
         let mut sled = Sled { committer, tree, purge, agents, unbound_up_to, _lock: lock };
         sled.format_check(path, MIGRATIONS)?;
+        sled.indexes_build()?;
         sled.note_unbound()?;
         Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
     }

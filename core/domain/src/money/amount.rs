@@ -7,6 +7,8 @@
 use std::fmt;
 
 pub use chelseru_store::Currency;
+
+use crate::phone::ascii_digit;
 use serde_json::Value;
 
 /// An amount of money in rial: at least 1, below 2^63.
@@ -47,12 +49,22 @@ impl Money {
 
     /// Reads an amount in a unit: digits, optionally with a point and more digits. No sign, no exponent, no
     /// separator.
+    /// Persian and Arabic digits and their decimal point count as ASCII ones.
     ///
     /// # Errors
     ///
     /// See [`MoneyError`].
     pub fn parse(text: &str, unit: Currency) -> Result<Money, MoneyError> {
         let text = text.trim();
+        if text.len() <= 4 * CHARS_MAX && !text.is_ascii() {
+            let latin = |character| match character {
+                '\u{066b}' => '.',
+                other => ascii_digit(other).unwrap_or(other),
+            };
+            let latin: String = text.chars().map(latin).collect();
+            // What is left is not a digit, so this ends.
+            return if latin.is_ascii() { Money::parse(&latin, unit) } else { Err(MoneyError::NotANumber) };
+        }
         if let Some(magnitude) = text.strip_prefix('-') {
             if !magnitude.starts_with(|first: char| first.is_ascii_digit()) {
                 return Err(MoneyError::NotANumber);
@@ -155,6 +167,9 @@ mod tests {
         assert_eq!(rial("1000.00", Irr), Ok(1000));
         assert_eq!(rial(" 007 ", Irr), Ok(7));
         assert_eq!(rial("0.1", Irt), Ok(1));
+        assert_eq!(rial("۱۰۰۰", Irt), Ok(10_000));
+        assert_eq!(rial("١٠٠٠٫٥", Irt), Ok(10_005));
+        assert_eq!(rial(&"۹".repeat(60), Irt), Err(MoneyError::TooLarge));
     }
 
     #[test]
@@ -184,7 +199,19 @@ mod tests {
             assert_eq!(rial(text, Irt), Err(MoneyError::Exponent), "{text}");
         }
         for text in [
-            "", " ", "abc", "+5", "1,000", "1.", ".5", "0x10", "NaN", "Infinity", "۱۰۰۰", "1 000", "1.5.5",
+            "",
+            " ",
+            "abc",
+            "+5",
+            "1,000",
+            "1.",
+            ".5",
+            "0x10",
+            "NaN",
+            "Infinity",
+            "۱۰۰۰ت",
+            "1 000",
+            "1.5.5",
             "--5",
         ] {
             assert_eq!(rial(text, Irt), Err(MoneyError::NotANumber), "{text}");

@@ -2,19 +2,23 @@
 //!
 //! Payments credit a wallet (see [`crate::money::payment`]); spends and refunds debit it. The store enforces the
 //! rules of money: no overdraft, each change once. This module decides the rights: a user spends and holds the user's
-//! own money. Only staff capture or void a hold, because the shop delivers against it, and only staff refund.
+//! own money. Only staff capture or void a hold, because the shop delivers against it, and only staff refund and
+//! correct. A hold that nobody captures expires.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chelseru_store::{
-    PaymentId, PaymentRefunded, RefundDraft, RefundTo, SpendDraft, Store, StoreError, WalletBalance,
+pub use chelseru_store::{
+    Correction, CorrectionMade, Spend, SpendEnded, SpendId, SpendMade, SpendState, WalletBalance, WalletEntry,
 };
-pub use chelseru_store::{Spend, SpendEnded, SpendId, SpendMade, SpendState, WalletEntry};
+use chelseru_store::{
+    CorrectionDraft, PaymentId, PaymentRefunded, RefundDraft, RefundTo, SpendDraft, Store, StoreError,
+};
 
-use crate::Clock;
 use crate::idempotency::{Hashes, IdempotencyKey, Kind};
 use crate::ids::UserId;
 use crate::money::amount::Money;
+use crate::{Clock, Range};
 
 /// The caller of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +31,11 @@ pub struct Actor {
 pub struct SpendRequest {
     pub user: UserId,
     pub amount: Money,
-    /// Hold the amount instead of spending it.
-    pub hold: bool,
+    /// Hold the amount for so long instead of spending it.
+    pub hold_for: Option<Duration>,
     pub order: String,
+    /// Refuse an order of the user that a spend was made for.
+    pub unique_order: bool,
     pub description: String,
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -43,6 +49,22 @@ pub struct RefundRequest {
     pub note: String,
     pub idempotency_key: Option<IdempotencyKey>,
 }
+
+/// A person's correction of a wallet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorrectionRequest {
+    pub user: UserId,
+    pub amount: Money,
+    /// Take the amount from the wallet instead of adding it.
+    pub takes: bool,
+    pub reason: String,
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// How long a hold lasts, in days.
+pub const HOLD_DAYS: Range<u64> = Range::new(1, 365, 7);
+/// Holds that one round returns.
+const EXPIRE_MAX: usize = 1000;
 
 /// Why an actor's request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -100,14 +122,68 @@ impl Wallets {
     /// Any error of a change; see [`StoreError`].
     pub async fn spend(&self, request: SpendRequest) -> Result<SpendMade, StoreError> {
         let now = self.clock.now();
-        let SpendRequest { user, amount, hold, order, description, idempotency_key } = request;
+        let SpendRequest { user, amount, hold_for, order, unique_order, description, idempotency_key } =
+            request;
+        let hold = hold_for.is_some();
         let once = idempotency_key.map(|key| {
             let amount = amount.rial().to_be_bytes();
             let parts: [&[u8]; 4] = [&amount, &[u8::from(hold)], order.as_bytes(), description.as_bytes()];
             Hashes::of(Kind::Spend, &key, &parts).once(now)
         });
-        let draft = SpendDraft { user, amount: amount.rial(), hold, order, description, now, once };
+        let expires_at = hold_for.map(|time| now.plus(time));
+        let amount = amount.rial();
+        let draft =
+            SpendDraft { user, amount, hold, expires_at, order, unique_order, description, now, once };
         self.store.spend_create(draft).await
+    }
+
+    /// Returns held money whose time is over to its wallets, at most [`EXPIRE_MAX`] holds. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn expire_holds(&self) -> Result<usize, StoreError> {
+        let expired = self.store.holds_expire(self.clock.now(), EXPIRE_MAX).await?;
+        for spend in &expired {
+            tracing::warn!(
+                spend.id = spend.id.0,
+                user.id = spend.user.0,
+                "a hold expired; the money is in the wallet again"
+            );
+        }
+        Ok(expired.len())
+    }
+
+    /// The open holds that expire, the next one first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn holds(&self, limit: usize) -> Result<Vec<Spend>, StoreError> {
+        self.store.holds(limit).await
+    }
+
+    /// Moves money between a user's wallet and the merchant, for a reason that the ledger keeps.
+    ///
+    /// # Errors
+    ///
+    /// See [`WalletError`].
+    pub async fn correct(
+        &self,
+        actor: Actor,
+        request: CorrectionRequest,
+    ) -> Result<CorrectionMade, WalletError> {
+        staff_only(actor)?;
+        let now = self.clock.now();
+        let CorrectionRequest { user, amount, takes, reason, idempotency_key } = request;
+        let amount = i64::try_from(amount.rial()).expect("an amount is below 2^63");
+        let amount = if takes { -amount } else { amount };
+        let once = idempotency_key.map(|key| {
+            let parts: [&[u8]; 3] = [&user.0.to_be_bytes(), &amount.to_be_bytes(), reason.as_bytes()];
+            Hashes::of(Kind::Correction, &key, &parts).once(now)
+        });
+        let draft = CorrectionDraft { user, amount, reason, by: actor.user, now, once };
+        Ok(self.store.correction_make(draft).await?)
     }
 
     /// A spend that the actor may see: the actor's own, or any for staff.

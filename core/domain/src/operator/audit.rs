@@ -91,6 +91,8 @@ events! {
     ConfigRefused = "config_refused",
     PluginChanged = "plugin_changed",
     PluginRefused = "plugin_refused",
+    /// The staff corrected a wallet or decided about a refund.
+    MoneyDecided = "money_decided",
     /// A copy of everything was written, the key included; the subject is its folder.
     BackupWritten = "backup_written",
     /// This store was filled from a backup; the subject is its folder.
@@ -108,7 +110,7 @@ impl AuditKind {
             | SessionRevoked => AuditLog::Account,
             SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | PasswordOverridden
             | KeyCreated | KeyRevoked | ConfigLoaded | ConfigChanged | ConfigRefused | PluginChanged
-            | PluginRefused | BackupWritten | BackupRestored => AuditLog::Operator,
+            | PluginRefused | MoneyDecided | BackupWritten | BackupRestored => AuditLog::Operator,
         }
     }
 }

@@ -179,6 +179,15 @@ impl Webhooks {
         self.store.events_list(before, dead, limit).await
     }
 
+    /// Sends a test event to one endpoint, whatever kinds it wants.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn test(&self, endpoint: String) -> Result<EventId, StoreError> {
+        self.store.event_test(endpoint, self.clock.now()).await
+    }
+
     /// Replays an event. Returns the number of endpoints.
     ///
     /// # Errors

@@ -246,8 +246,9 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 let request = SpendRequest {
                     user,
                     amount: Money::from_rial(amount).unwrap(),
-                    hold,
+                    hold_for: hold.then_some(Duration::from_secs(7 * 24 * 3600)),
                     order: String::new(),
+                    unique_order: true,
                     description: String::new(),
                     idempotency_key: key,
                 };
@@ -263,7 +264,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                         assert!(available < amount);
                     }
                     SpendMade::Repeated(spend) => assert!(spent.contains_key(&(user, spend.id))),
-                    SpendMade::KeyReused => {}
+                    SpendMade::KeyReused | SpendMade::OrderTaken(_) => {}
                     SpendMade::TooLarge => panic!("nothing here is large"),
                 }
                 if let Some(&id) = holds.get(random.below(6) as usize) {
@@ -273,7 +274,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                     } else {
                         world.wallets.void(staff, id).await.unwrap()
                     };
-                    if let SpendEnded::Done(spend) = ended {
+                    if let SpendEnded::Done(spend, _) = ended {
                         spent.insert((spend.user, id), (spend.captured as i64, 0));
                     }
                 }

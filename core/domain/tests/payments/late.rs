@@ -233,15 +233,15 @@ async fn only_the_banks_word_leads_back_and_a_stranger_makes_few_questions() {
 async fn a_late_payment_leaves_another_one_of_its_order_open() {
     let world = World::new();
     let order = || PaymentRequest { order: "o-1".into(), ..request(50_000) };
-    let first = world.payments.create(world.banks.as_ref(), order()).await.unwrap();
+    let first = world.payments.create(world.banks.as_ref(), order()).await.unwrap().payment;
     world.bank().cancel(reference(&first));
     world.callback(&first, false).await;
-    let second = world.payments.create(world.banks.as_ref(), order()).await.unwrap();
+    let second = world.payments.create(world.banks.as_ref(), order()).await.unwrap().payment;
     assert_ne!(first.id, second.id);
     world.bank().pay_again(reference(&first));
     world.clock.advance(MINUTE);
     assert_eq!(world.callback(&first, true).await.state, PaymentState::Paid);
-    let again = world.payments.create(world.banks.as_ref(), order()).await.unwrap();
+    let again = world.payments.create(world.banks.as_ref(), order()).await.unwrap().payment;
     assert_eq!(again.id, second.id, "the order's open payment is still found");
 }
 

@@ -70,7 +70,7 @@ impl World {
     }
 
     async fn create(&self, amount_rial: u64) -> Payment {
-        self.payments.create(self.banks.as_ref(), request(amount_rial)).await.unwrap()
+        self.payments.create(self.banks.as_ref(), request(amount_rial)).await.unwrap().payment
     }
 
     /// The payer's browser comes back, with what the bank's page put into the address.
@@ -133,6 +133,7 @@ fn request(amount_rial: u64) -> PaymentRequest {
         currency: Currency::Irt,
         mode: PayMode::Charge,
         order: String::new(),
+        unique_order: true,
         description: "a test".to_owned(),
         callback_url: "https://shop.example/back".to_owned(),
         frontend_url: None,

@@ -2,7 +2,9 @@
 
 use chelseru_domain::money::payment::NotReversible;
 use chelseru_domain::money::wallet::{Actor, RefundRequest};
-use chelseru_store::{PaymentRefunded, PaymentState, RefundTo, Reversal, ReversalState};
+use chelseru_store::{
+    PaymentRefunded, PaymentState, RefundTo, Reversal, ReversalDecided, ReversalDecision, ReversalState,
+};
 
 use super::bank::{Fault, Money as BankMoney, REVERSE};
 use super::*;
@@ -128,4 +130,104 @@ async fn only_a_gateway_that_can_is_asked_and_only_in_its_time() {
     assert!(matches!(judged(&world).await, Err(NotReversible::Over { .. })));
     world.bank().rules.lock().unwrap().reverse_within = None;
     assert_eq!(judged(&world).await, Err(NotReversible::NotOffered("BANK".to_owned())));
+}
+
+impl World {
+    /// A paid payment whose reversal the bank refused.
+    async fn refused(&self, mode: PayMode) -> Payment {
+        let request = PaymentRequest { mode, order: "o".into(), unique_order: false, ..request(10_000) };
+        let payment = self.payments.create(self.banks.as_ref(), request).await.unwrap().payment;
+        self.bank().pay(reference(&payment));
+        self.callback(&payment, true).await;
+        self.order_reversal(&payment, None).await;
+        self.bank().fault(Fault::Refused);
+        assert_eq!(self.reverse(&payment).await.state, ReversalState::Refused("-60".to_owned()));
+        payment
+    }
+
+    async fn decide(&self, payment: &Payment, decision: ReversalDecision) -> ReversalDecided {
+        self.payments.decide_reversal(payment.id, decision, STAFF.user).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_refused_reversal_is_told_of_and_closed_by_the_staff() {
+    let world = World::new();
+    world.store.events_want(true).await.unwrap();
+    let payment = world.refused(PayMode::Charge).await;
+    let events = world.store.events_list(None, false, 1).await.unwrap();
+    assert_eq!(events[0].event.body.kind(), "payment.reversal_refused");
+    assert_eq!(world.payments.reversals_refused().into_iter().collect::<Vec<_>>(), [("BANK".to_owned(), 1)]);
+    assert_eq!(world.payments.reversals_undecided(10).await.unwrap().len(), 1);
+    // The money is in the wallet already when the refund is taken back.
+    assert_eq!(world.decide(&payment, ReversalDecision::ToWallet).await, ReversalDecided::InWallet);
+    assert!(matches!(world.decide(&payment, ReversalDecision::Undo).await, ReversalDecided::Done(_)));
+    assert_eq!((world.available().await, world.payment(&payment).await.state), (10_000, PaymentState::Paid));
+    assert_eq!(
+        (world.payment(&payment).await.refunded, world.payments.reversal(payment.id).await.unwrap()),
+        (0, None)
+    );
+    assert_eq!(world.decide(&payment, ReversalDecision::Undo).await, ReversalDecided::Missing, "once");
+    assert_eq!(world.payments.reversals_undecided(10).await.unwrap(), []);
+    let refunds = world.store.payment_refunds(payment.id).await.unwrap();
+    assert_eq!(refunds[0].undone.map(|undone| undone.by), Some(STAFF.user));
+    world.check_ledger().await;
+    // And it can be given back again, in parts or by the bank.
+    world.order_reversal(&payment, None).await;
+    assert_eq!(world.reverse(&payment).await.state, ReversalState::Done);
+    assert_eq!((world.available().await, world.money(&payment)), (0, BankMoney::Reversed));
+    assert_eq!(world.decide(&payment, ReversalDecision::PaidOutside).await, ReversalDecided::Missing);
+    world.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_refused_reversal_is_tried_again() {
+    let world = World::new();
+    let payment = world.refused(PayMode::Charge).await;
+    assert!(matches!(world.decide(&payment, ReversalDecision::AskAgain).await, ReversalDecided::Done(_)));
+    assert_eq!(
+        world.decide(&payment, ReversalDecision::Undo).await,
+        ReversalDecided::Open,
+        "it is being asked"
+    );
+    let world = world.restarted();
+    assert_eq!(world.payments.reverse_due(world.banks.as_ref()).await.unwrap(), 1);
+    assert_eq!(world.money(&payment), BankMoney::Reversed);
+    assert_eq!(world.payments.reversals_undecided(10).await.unwrap(), []);
+    world.check_ledger().await;
+}
+
+#[tokio::test]
+async fn what_a_bank_refuses_goes_to_the_wallet_or_was_paid_outside() {
+    let world = World::new();
+    let payment = world.refused(PayMode::Direct).await;
+    assert!(matches!(world.decide(&payment, ReversalDecision::ToWallet).await, ReversalDecided::Done(_)));
+    assert_eq!(
+        (world.available().await, world.payment(&payment).await.state),
+        (10_000, PaymentState::Refunded)
+    );
+    assert_eq!(world.store.payment_refunds(payment.id).await.unwrap()[0].to, RefundTo::Wallet);
+    world.check_ledger().await;
+    let payment = world.refused(PayMode::Direct).await;
+    assert!(matches!(world.decide(&payment, ReversalDecision::PaidOutside).await, ReversalDecided::Done(_)));
+    assert_eq!(world.store.payment_refunds(payment.id).await.unwrap()[0].to, RefundTo::Gateway);
+    assert_eq!(
+        (world.available().await, world.payment(&payment).await.state),
+        (10_000, PaymentState::Refunded)
+    );
+    let payment = world.refused(PayMode::Direct).await;
+    assert!(matches!(world.decide(&payment, ReversalDecision::Undo).await, ReversalDecided::Done(_)));
+    let merchant = world.store.account_balance(&chelseru_store::Account::Merchant).await.unwrap();
+    assert_eq!((merchant, world.payment(&payment).await.state), (10_000, PaymentState::Paid));
+    assert_eq!(world.payments.reversals_undecided(10).await.unwrap(), []);
+    world.check_ledger().await;
+    // A question without an end is closed by a person's word alone.
+    let payment = world.charge(5000).await;
+    world.order_reversal(&payment, None).await;
+    world.bank().fault(Fault::LostAnswer);
+    world.reverse(&payment).await;
+    assert_eq!(world.decide(&payment, ReversalDecision::Undo).await, ReversalDecided::Open);
+    assert!(matches!(world.decide(&payment, ReversalDecision::PaidOutside).await, ReversalDecided::Done(_)));
+    assert_eq!(world.payments.reversal(payment.id).await.unwrap(), None);
+    world.check_ledger().await;
 }

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 
 use chelseru_domain::money::payment::gateway::{GatewayError, Unconfirmed};
 use chelseru_domain::money::payment::{
-    CallbackError, CreateError, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX,
+    CallbackError, CreateError, Created, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX,
 };
-use chelseru_store::{PaymentSettled, PaymentState, PaymentStep};
+use chelseru_domain::money::wallet::{Actor, RefundRequest};
+use chelseru_store::{PaymentSettled, PaymentState, PaymentStep, RefundTo};
 
 use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};
 use super::*;
@@ -293,17 +294,17 @@ async fn an_order_has_one_open_payment() {
     let world = World::new();
     let order = |rial: u64| PaymentRequest { order: "o-1".into(), ..request(rial) };
     let create = |request| world.payments.create(world.banks.as_ref(), request);
-    let first = create(order(50_000)).await.unwrap();
+    let first = create(order(50_000)).await.unwrap().payment;
     // The same again leads to the same bank page; other terms are refused.
-    assert_eq!(create(order(50_000)).await.unwrap().id, first.id);
+    assert_eq!(create(order(50_000)).await.unwrap().payment.id, first.id);
     let error = create(order(60_000)).await.unwrap_err();
     assert!(matches!(error, CreateError::OrderOpen(open) if open.id == first.id));
     let mut other_user = order(60_000);
     other_user.user = UserId(8);
-    assert_ne!(create(other_user).await.unwrap().id, first.id);
+    assert_ne!(create(other_user).await.unwrap().payment.id, first.id);
     world.bank().cancel(reference(&first));
     world.callback(&first, false).await;
-    assert_ne!(create(order(60_000)).await.unwrap().id, first.id);
+    assert_ne!(create(order(60_000)).await.unwrap().payment.id, first.id);
 }
 
 #[tokio::test]
@@ -323,19 +324,25 @@ async fn an_idempotency_key_gives_the_same_answer_for_a_day() {
     let world = World::new();
     let keyed = |rial: u64| PaymentRequest { idempotency_key: "k".parse().ok(), ..request(rial) };
     let create = |request| world.payments.create(world.banks.as_ref(), request);
-    let first = create(keyed(50_000)).await.unwrap();
-    assert_eq!(create(keyed(50_000)).await.unwrap(), first);
+    let created = create(keyed(50_000)).await.unwrap();
+    assert!(!created.replayed);
+    let first = created.payment;
+    assert_eq!(create(keyed(50_000)).await.unwrap(), Created { payment: first.clone(), replayed: true });
     assert!(matches!(create(keyed(60_000)).await.unwrap_err(), CreateError::KeyReused));
     let mut other = keyed(60_000);
     other.user = UserId(8);
-    assert_ne!(create(other).await.unwrap().id, first.id, "a key is its user's own");
+    assert_ne!(create(other).await.unwrap().payment.id, first.id, "a key is its user's own");
     world.bank().pay(reference(&first));
     world.callback(&first, true).await;
-    assert_eq!(create(keyed(50_000)).await.unwrap().start, first.start, "also when it is paid by now");
+    assert_eq!(
+        create(keyed(50_000)).await.unwrap().payment.start,
+        first.start,
+        "also when it is paid by now"
+    );
     world.clock.advance(Duration::from_secs(24 * 3600) - Duration::from_secs(1));
-    assert_eq!(create(keyed(50_000)).await.unwrap().id, first.id);
+    assert_eq!(create(keyed(50_000)).await.unwrap().payment.id, first.id);
     world.clock.advance(Duration::from_secs(1));
-    assert_ne!(create(keyed(50_000)).await.unwrap().id, first.id);
+    assert_ne!(create(keyed(50_000)).await.unwrap().payment.id, first.id);
     world.clock.advance(Duration::from_secs(24 * 3600));
     assert_eq!(world.store.once_purge(world.now(), 10).await.unwrap().removed, 2);
 }
@@ -352,23 +359,33 @@ async fn an_idempotency_key_in_flight_is_said_to_be() {
     let again = world.payments.create(world.banks.as_ref(), keyed()).await;
     assert!(matches!(again.unwrap_err(), CreateError::InFlight));
     world.pass(Duration::from_secs(121)).await;
-    let again = world.payments.create(world.banks.as_ref(), keyed()).await;
-    assert!(matches!(again.unwrap_err(), CreateError::Gateway(GatewayError::Unknown(_))));
+    let again = world.payments.create(world.banks.as_ref(), keyed()).await.unwrap();
+    assert!(!again.replayed, "the first one never reached the gateway: {again:?}");
 }
 
 #[tokio::test]
-async fn a_refusal_is_repeated_to_its_idempotency_key() {
+async fn a_payment_that_the_gateway_did_not_take_is_tried_again_by_its_key() {
     let world = World::new();
     let keyed = || PaymentRequest { idempotency_key: "k".parse().ok(), ..request(50_000) };
+    let create = || world.payments.create(world.banks.as_ref(), keyed());
     world.bank().fault(Fault::Refused);
-    for _ in 0..2 {
-        let error = world.payments.create(world.banks.as_ref(), keyed()).await.unwrap_err();
-        assert!(matches!(error, CreateError::Gateway(GatewayError::Refused(reason))
-            if reason.code == "-9" && reason.text == "no" && reason.field.as_deref() == Some("amount")));
-    }
+    let error = create().await.unwrap_err();
+    assert!(matches!(error, CreateError::Gateway(GatewayError::Refused(reason))
+        if reason.code == "-9" && reason.text == "no" && reason.field.as_deref() == Some("amount")));
     let kept = world.payments.list(USER, None, 10).await.unwrap().remove(0).refusal.expect("it is kept");
     assert_eq!((kept.code.as_str(), kept.text.as_str(), kept.field.as_deref()), ("-9", "no", Some("amount")));
-    assert_eq!(world.payments.list(USER, None, 10).await.unwrap().len(), 1);
+    for fault in [Fault::Down, Fault::LostRequest, Fault::LostAnswer] {
+        world.bank().fault(fault);
+        assert!(matches!(create().await.unwrap_err(), CreateError::Gateway(_)), "{fault:?}");
+    }
+    let taken = create().await.unwrap();
+    assert!(!taken.replayed);
+    assert_eq!(create().await.unwrap(), Created { payment: taken.payment.clone(), replayed: true });
+    world.bank().pay(reference(&taken.payment));
+    assert_eq!(world.callback(&taken.payment, true).await.state, PaymentState::Paid);
+    let payments = world.payments.list(USER, None, 10).await.unwrap();
+    assert_eq!(payments.len(), 5, "each try has its record");
+    assert_eq!(world.available().await, 50_000, "and one of them is paid");
 }
 
 #[tokio::test]
@@ -462,7 +479,7 @@ async fn callbacks_about_nothing_are_refused() {
 async fn only_pay_goes_to_the_merchant_and_not_to_the_wallet() {
     let world = World::new();
     let request = PaymentRequest { mode: PayMode::Direct, ..request(50_000) };
-    let payment = world.payments.create(world.banks.as_ref(), request).await.unwrap();
+    let payment = world.payments.create(world.banks.as_ref(), request).await.unwrap().payment;
     world.bank().pay(reference(&payment));
     world.callback(&payment, true).await;
     assert_eq!(world.available().await, 0);
@@ -479,4 +496,41 @@ async fn a_wallet_at_the_end_of_its_range_leaves_the_payment_pending() {
     assert_eq!(world.callback(&payment, true).await.state, PaymentState::Pending);
     assert_eq!(world.available().await, i64::MAX as u64);
     let _ = RETURN;
+}
+
+#[tokio::test]
+async fn a_paid_order_is_not_paid_twice() {
+    let world = World::new();
+    let order = || PaymentRequest { order: "o-1".into(), ..request(50_000) };
+    let create = |request| world.payments.create(world.banks.as_ref(), request);
+    let failed = create(order()).await.unwrap().payment;
+    world.bank().cancel(reference(&failed));
+    world.callback(&failed, false).await;
+    // A fresh attempt after a failure is fine.
+    let paid = create(order()).await.unwrap().payment;
+    assert_ne!(paid.id, failed.id);
+    world.bank().pay(reference(&paid));
+    world.callback(&paid, true).await;
+    assert!(matches!(create(order()).await.unwrap_err(), CreateError::OrderPaid(id) if id == paid.id));
+    let mut other_user = order();
+    other_user.user = UserId(8);
+    create(other_user).await.unwrap();
+    let repeats = PaymentRequest { unique_order: false, ..order() };
+    let again = create(repeats).await.unwrap().payment;
+    world.bank().cancel(reference(&again));
+    world.callback(&again, false).await;
+    assert!(matches!(create(order()).await.unwrap_err(), CreateError::OrderPaid(id) if id == paid.id));
+    for _ in 0..2 {
+        world.charge(1000).await;
+    }
+    // What was given back as a whole can be paid again.
+    let refund = RefundRequest {
+        payment: paid.id,
+        amount: None,
+        to: RefundTo::Gateway,
+        note: String::new(),
+        idempotency_key: None,
+    };
+    world.wallets.refund(Actor { user: UserId(1), staff: true }, refund).await.unwrap();
+    create(order()).await.unwrap();
 }

@@ -1,6 +1,8 @@
 //! Single rules of wallets: spends, holds, refunds, and what the ledger can show.
 
-use chelseru_domain::money::wallet::{Actor, RefundRequest, SpendRequest, WalletError};
+use chelseru_domain::money::wallet::{
+    Actor, CorrectionMade, CorrectionRequest, RefundRequest, SpendRequest, WalletError,
+};
 use chelseru_store::{
     PaymentRefunded, PaymentState, RefundTo, Spend, SpendEnded, SpendMade, SpendState, WalletBalance,
 };
@@ -13,12 +15,15 @@ fn rial(amount: u64) -> Money {
     Money::from_rial(amount).unwrap()
 }
 
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
 fn spend(amount: u64, hold: bool) -> SpendRequest {
     SpendRequest {
         user: USER,
         amount: rial(amount),
-        hold,
-        order: "o".into(),
+        hold_for: hold.then_some(WEEK),
+        order: String::new(),
+        unique_order: true,
         description: "d".into(),
         idempotency_key: None,
     }
@@ -93,7 +98,10 @@ async fn a_hold_is_captured_whole_or_in_part_or_given_back() {
     let (whole, part, back) = (hold(1000).await, hold(2000).await, hold(3000).await);
     world.has(4000, 6000).await;
     let captured = world.wallets.capture(STAFF, whole.id, None).await.unwrap();
-    assert!(matches!(captured, SpendEnded::Done(Spend { captured: 1000, state: SpendState::Captured, .. })));
+    assert!(matches!(
+        captured,
+        SpendEnded::Done(Spend { captured: 1000, state: SpendState::Captured, .. }, _)
+    ));
     world.has(4000, 5000).await;
     let too_much = world.wallets.capture(STAFF, part.id, Some(rial(2001))).await.unwrap();
     assert_eq!(too_much, SpendEnded::TooMuch { held: 2000 });
@@ -109,14 +117,14 @@ async fn a_hold_ends_once() {
     world.charge(10_000).await;
     let held = done(world.wallets.spend(spend(1000, true)).await.unwrap());
     let captured = world.wallets.capture(STAFF, held.id, None).await.unwrap();
-    assert!(matches!(captured, SpendEnded::Done(_)));
+    assert!(matches!(captured, SpendEnded::Done(..)));
     assert_eq!(world.wallets.capture(STAFF, held.id, None).await.unwrap(), captured, "asked again: the same");
     let other = world.wallets.capture(STAFF, held.id, Some(rial(1))).await.unwrap();
     assert!(matches!(other, SpendEnded::Was(_)));
     assert!(matches!(world.wallets.void(STAFF, held.id).await.unwrap(), SpendEnded::Was(_)));
     let held = done(world.wallets.spend(spend(1000, true)).await.unwrap());
-    assert!(matches!(world.wallets.void(STAFF, held.id).await.unwrap(), SpendEnded::Done(_)));
-    assert!(matches!(world.wallets.void(STAFF, held.id).await.unwrap(), SpendEnded::Done(_)));
+    assert!(matches!(world.wallets.void(STAFF, held.id).await.unwrap(), SpendEnded::Done(..)));
+    assert!(matches!(world.wallets.void(STAFF, held.id).await.unwrap(), SpendEnded::Done(..)));
     assert!(matches!(world.wallets.capture(STAFF, held.id, None).await.unwrap(), SpendEnded::Was(_)));
     let direct = done(world.wallets.spend(spend(1000, false)).await.unwrap());
     assert!(matches!(world.wallets.void(STAFF, direct.id).await.unwrap(), SpendEnded::Was(_)));
@@ -203,7 +211,7 @@ async fn what_the_wallet_has_not_is_not_refunded() {
 async fn a_direct_payment_can_be_refunded_to_the_wallet() {
     let world = World::new();
     let request = PaymentRequest { mode: PayMode::Direct, ..request(50_000) };
-    let payment = world.payments.create(world.banks.as_ref(), request).await.unwrap();
+    let payment = world.payments.create(world.banks.as_ref(), request).await.unwrap().payment;
     world.bank().pay(reference(&payment));
     world.callback(&payment, true).await;
     world.wallets.refund(STAFF, refund(&payment, Some(20_000), RefundTo::Wallet)).await.unwrap();
@@ -257,4 +265,95 @@ async fn everything_is_there_after_a_restart() {
     let world = world.restarted();
     assert_eq!(world.payment(&payment).await, before);
     world.has(9000, 1000).await;
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_captures_goes_back_and_says_so() {
+    let world = World::new();
+    world.store.events_want(true).await.unwrap();
+    world.charge(10_000).await;
+    let hold = |order: &str| SpendRequest { order: order.to_owned(), ..spend(4000, true) };
+    let SpendMade::Done(first) = world.wallets.spend(hold("o")).await.unwrap() else { panic!("not held") };
+    assert_eq!(first.expires_at, Some(world.now().plus(WEEK)));
+    let SpendMade::Done(captured) = world.wallets.spend(hold("p")).await.unwrap() else { panic!("not held") };
+    world.wallets.capture(STAFF, captured.id, None).await.unwrap();
+    assert_eq!(world.wallets.holds(10).await.unwrap(), [first.clone()], "what is captured expires no more");
+    world.clock.advance(WEEK - Duration::from_secs(1));
+    assert_eq!(world.wallets.expire_holds().await.unwrap(), 0);
+    assert_eq!(world.available().await, 2000);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.wallets.expire_holds().await.unwrap(), 1);
+    assert_eq!(world.wallets.expire_holds().await.unwrap(), 0, "once");
+    assert_eq!(world.available().await, 6000);
+    let expired = world.store.spend_get(first.id).await.unwrap().unwrap();
+    assert_eq!((expired.state, expired.ended_at), (SpendState::Expired, Some(world.now())));
+    assert!(matches!(world.wallets.capture(STAFF, first.id, None).await.unwrap(), SpendEnded::Was(_)));
+    let kinds: Vec<&str> = world
+        .store
+        .events_list(None, false, 2)
+        .await
+        .unwrap()
+        .iter()
+        .map(|report| report.event.body.kind())
+        .collect();
+    assert_eq!(kinds, ["wallet.hold_expired", "wallet.credited"]);
+    // The order can be paid again.
+    assert!(matches!(world.wallets.spend(hold("o")).await.unwrap(), SpendMade::Done(_)));
+    world.check_ledger().await;
+}
+
+#[tokio::test]
+async fn an_order_is_spent_for_once() {
+    let world = World::new();
+    world.charge(10_000).await;
+    let order = |hold| SpendRequest { order: "o".into(), ..spend(1000, hold) };
+    let SpendMade::Done(first) = world.wallets.spend(order(true)).await.unwrap() else { panic!("not held") };
+    assert_eq!(world.wallets.spend(order(false)).await.unwrap(), SpendMade::OrderTaken(first.clone()));
+    world.wallets.void(STAFF, first.id).await.unwrap();
+    let SpendMade::Done(second) = world.wallets.spend(order(false)).await.unwrap() else {
+        panic!("not spent")
+    };
+    assert!(
+        matches!(world.wallets.spend(order(true)).await.unwrap(), SpendMade::OrderTaken(taken) if taken.id == second.id)
+    );
+    let repeats = SpendRequest { unique_order: false, ..order(false) };
+    assert!(matches!(world.wallets.spend(repeats).await.unwrap(), SpendMade::Done(_)));
+    for _ in 0..2 {
+        assert!(
+            matches!(world.wallets.spend(spend(1, false)).await.unwrap(), SpendMade::Done(_)),
+            "an empty order never counts"
+        );
+    }
+    let calls = (0..30).map(|_| world.wallets.spend(SpendRequest { order: "q".into(), ..spend(10, false) }));
+    let made = futures_util::future::join_all(calls).await;
+    let done = made.into_iter().filter(|made| matches!(made, Ok(SpendMade::Done(_)))).count();
+    assert_eq!(done, 1, "many at once");
+    world.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_correction_is_a_posting_with_a_reason_and_happens_once() {
+    let world = World::new();
+    world.charge(10_000).await;
+    let correction = |rial, takes| CorrectionRequest {
+        user: USER,
+        amount: Money::from_rial(rial).unwrap(),
+        takes,
+        reason: "the bank said so".to_owned(),
+        idempotency_key: "k".parse().ok(),
+    };
+    let make = |request| world.wallets.correct(STAFF, request);
+    let CorrectionMade::Done(first) = make(correction(500, false)).await.unwrap() else { panic!("not made") };
+    assert_eq!((first.amount, first.balance, first.by), (500, 10_500, STAFF.user));
+    assert_eq!(make(correction(500, false)).await.unwrap(), CorrectionMade::Repeated(first));
+    assert_eq!(make(correction(500, true)).await.unwrap(), CorrectionMade::KeyReused);
+    let keyless = |rial, takes| CorrectionRequest { idempotency_key: None, ..correction(rial, takes) };
+    assert!(
+        matches!(make(keyless(500, true)).await.unwrap(), CorrectionMade::Done(made) if made.balance == 10_000)
+    );
+    assert_eq!(make(keyless(10_001, true)).await.unwrap(), CorrectionMade::Overdraft { available: 10_000 });
+    let anybody = Actor { user: USER, staff: false };
+    assert!(matches!(world.wallets.correct(anybody, keyless(1, false)).await, Err(WalletError::StaffOnly)));
+    assert_eq!(world.available().await, 10_000);
+    world.check_ledger().await;
 }

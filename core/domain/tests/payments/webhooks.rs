@@ -86,7 +86,7 @@ async fn each_end_and_each_change_of_a_wallet_is_one_event() {
     assert_eq!(script.told(), [("paid".to_owned(), 2, "payment.paid")]);
     assert_eq!(tell(&world, &script, "all").await, Step::default());
     let reports = webhooks(&world).list(None, false, 10).await.unwrap();
-    let EventBody::WalletChanged { user, amount, balance, posting } = &reports[2].event.body else {
+    let EventBody::WalletChanged { user, amount, balance, posting, .. } = &reports[2].event.body else {
         panic!("{reports:?}")
     };
     assert_eq!((*user, *amount, *balance, posting.as_str()), (USER, 10_000, 10_000, "payment:1"));

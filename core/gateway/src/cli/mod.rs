@@ -168,6 +168,11 @@ enum WebhooksCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Send a test event to one endpoint.
+    Test {
+        /// The endpoint's name.
+        endpoint: String,
+    },
     /// Deliver an event again, or every event with a failed delivery.
     Replay {
         /// The event's id, as `list` shows it.
@@ -259,6 +264,9 @@ pub fn main() -> ExitCode {
             Command::Check => check::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config).await,
             Command::Webhooks(WebhooksCommand::Secret) => webhooks::secret(),
+            Command::Webhooks(WebhooksCommand::Test { endpoint }) => {
+                webhooks::test(&cli.config, endpoint).await
+            }
             Command::Webhooks(WebhooksCommand::List { dead, json }) => {
                 webhooks::list(&cli.config, *dead, *json).await
             }

@@ -1,4 +1,4 @@
-//! `chelseru webhooks secret | list | replay`.
+//! `chelseru webhooks secret | list | replay | test`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +63,22 @@ pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Resul
         println!("{}  {}  {}  {told}", text(&event["id"]), text(&event["type"]), text(&event["timestamp"]));
     }
     Ok(())
+}
+
+/// Sends a test event through the running gateway.
+pub(crate) async fn test(config_file: &Path, endpoint: &str) -> Result<(), String> {
+    match open(config_file)? {
+        Way::Store(store) => {
+            store.close();
+            Err("the gateway does not run; start it, because it is what sends events".to_owned())
+        }
+        Way::Gateway(gateway) => {
+            let wanted = json!({"test": true, "endpoint": endpoint});
+            gateway.ask(Method::POST, "/operator/webhooks/", Some(wanted)).await?;
+            eprintln!("a test event is sent to {endpoint}; `chelseru webhooks list` shows its delivery");
+            Ok(())
+        }
+    }
 }
 
 pub(crate) async fn replay(

@@ -9,15 +9,15 @@ use chelseru_domain::PhoneNumber;
 use chelseru_domain::login::identity::Caller;
 use chelseru_domain::money::payment::gateway::GatewayError;
 use chelseru_domain::money::payment::verdict::hold;
-use chelseru_domain::money::payment::{CreateError, PayMode, Payment, PaymentRequest, PaymentStart};
+use chelseru_domain::money::payment::{CreateError, Created, PayMode, Payment, PaymentRequest, PaymentStart};
 use chelseru_domain::money::{self, Currency};
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Money;
-use super::input::{DESCRIPTION, ORDER, amount, failed, shown};
+use super::input::{CURRENCY, DESCRIPTION, ORDER, amount, check_currency, failed, order_paid, shown};
 use crate::fields::{Fields, Text};
-use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running};
+use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running, replayed};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -54,12 +54,15 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 ),
                 Field("mobile", Is::MayText, "For the bank's page."),
                 Field("email", Is::MayText, "For the bank's page."),
-                Field("currency", Is::MayText, "Must be the configured currency when given."),
+                CURRENCY,
                 Field("pay_mode", Is::MayInteger, "1 charges the wallet (default), 2 only pays."),
             ],
             answers: &[
                 (200, "PaymentStarted"),
-                (409, "The order has an open payment with other terms, or the request is still running."),
+                (
+                    409,
+                    "The order is paid or has an open payment with other terms, or the request is still running.",
+                ),
                 (422, "The key stands for another request."),
                 (502, "The gateway refused or did not answer."),
                 (503, "The gateway limits requests; Retry-After tells when to retry."),
@@ -71,7 +74,6 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 const URL: Text = Text { chars_max: 2000 };
 const EMAIL: Text = Text { chars_max: 254 };
 const MOBILE: Text = Text { chars_max: 32 };
-const CURRENCY: Text = Text { chars_max: 10 };
 const DEFAULT_DESCRIPTION: &str = "chelseru: new order";
 const NOT_ALLOWED: &str =
     "This address is not allowed; payment.callback_urls in the configuration lists the allowed ones.";
@@ -83,8 +85,8 @@ async fn create(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     let (callback_url, tasks) = (asked.callback_url.clone(), money.detached.clone());
     let working = money.clone();
     let created = tasks.spawn(async move { working.payments.create(working.gateways.as_ref(), asked).await });
-    let payment = match created.await {
-        Ok(Ok(payment)) => payment,
+    let Created { payment, replayed: is_replay } = match created.await {
+        Ok(Ok(created)) => created,
         Ok(Err(error)) => return Err(create_failure(&context, money.currency, &callback_url, &error)),
         Err(_) => return Err(Failure::internal()),
     };
@@ -92,7 +94,8 @@ async fn create(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
         tracing::error!(request.id = %context.id, payment.id = payment.id.0, "the gateway returned no start for a payment");
         return Err(Failure::internal());
     };
-    Ok(Reply::json(StatusCode::OK, &json!({"details": started_json(&context, &payment, start)})))
+    let reply = Reply::json(StatusCode::OK, &json!({"details": started_json(&context, &payment, start)}));
+    Ok(if is_replay { replayed(reply) } else { reply })
 }
 
 /// The payment that a client requests.
@@ -114,7 +117,7 @@ async fn asked(
     let email = fields.given("email", EMAIL);
     let mobile = mobile(money, context, caller, &mut fields).await?;
     let mode = mode(&mut fields);
-    currency(&mut fields, unit);
+    check_currency(&mut fields, unit);
     let callback_url = callback(money, context, &mut fields, callback_url);
     if let Some(url) = &frontend_url
         && !chelseru_config::payment_url_allowed(url, &money.rules.callback_urls)
@@ -129,6 +132,7 @@ async fn asked(
         currency: unit,
         mode,
         order,
+        unique_order: money.rules.unique_orders,
         description: description.unwrap_or_else(|| DEFAULT_DESCRIPTION.to_owned()),
         callback_url,
         frontend_url,
@@ -166,17 +170,6 @@ fn mode(fields: &mut Fields) -> PayMode {
             fields.refuse("pay_mode", format!("\"{}\" is not a valid choice.", shown(other)));
             PayMode::Charge
         }
-    }
-}
-
-/// Refuses a currency that is not the configured one.
-fn currency(fields: &mut Fields, unit: Currency) {
-    let name = money::currency_name(unit);
-    if let Some(currency) = fields.given("currency", CURRENCY)
-        && currency != name
-    {
-        let text = format!("\"{}\" is not a valid choice: amounts here are in {name}.", shown(&currency));
-        fields.refuse("currency", text);
     }
 }
 
@@ -245,6 +238,13 @@ fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: 
         }
         CreateError::KeyReused => key_reused(),
         CreateError::InFlight => key_running(),
+        CreateError::OrderPaid(id) => order_paid("payment", id.0),
+        CreateError::OrderBeginning(id) => Failure::object(
+            StatusCode::CONFLICT,
+            "order_running",
+            json!({"detail": "This payment of the order is being started. Try again in a moment.", "payment": id.0}),
+        )
+        .retry_after(1),
         CreateError::OrderOpen(open) => Failure::object(
             StatusCode::CONFLICT,
             "order_open",

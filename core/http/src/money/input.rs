@@ -26,6 +26,25 @@ pub(crate) const AMOUNT: Field = Field(
     "An exact amount in the configured currency; the whole amount when absent.",
 );
 
+pub(crate) const CURRENCY: Field = Field(
+    "currency",
+    Is::MayText,
+    "The unit of the amounts, as a check: IRT or IRR. Another unit is refused.",
+);
+
+const UNIT: Text = Text { chars_max: 10 };
+
+/// Refuses a currency that is not the unit in which amounts are read.
+pub(crate) fn check_currency(fields: &mut Fields, unit: Currency) {
+    let name = money::currency_name(unit);
+    if let Some(currency) = fields.given("currency", UNIT)
+        && currency != name
+    {
+        let text = format!("\"{}\" is not a valid choice: amounts here are in {name}.", shown(&currency));
+        fields.refuse("currency", text);
+    }
+}
+
 /// An amount; `None` when absent, null or refused.
 pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
     let text = fields.number_text("amount")?;
@@ -54,6 +73,12 @@ pub(crate) fn overdraft(unit: Currency, available: u64) -> Failure {
         "currency": money::currency_name(unit),
     });
     Failure::object(StatusCode::CONFLICT, "insufficient_funds", body)
+}
+
+/// 409: one order is paid once. Names what paid it.
+pub(crate) fn order_paid(kind: &'static str, id: u64) -> Failure {
+    let text = format!("This order is paid by {kind} {id}.");
+    Failure::object(StatusCode::CONFLICT, "order_paid", json!({"detail": text, kind: id}))
 }
 
 /// 409: a balance is limited to 63 bits.

@@ -1,7 +1,7 @@
 //! Money: payments, refunds, wallets and spends.
 //!
 //! The rules belong to `chelseru_domain::{payment, wallet}`. Other users' payments and spends answer 404. Reading
-//! order: `create`, `verify`, `payment`, `refund`, `wallet`, `spend`, `bank`; `input` has their shared parts.
+//! order: `create`, `verify`, `payment`, `refund`, `wallet`, `spend`, `staff`, `bank`; `input` has their shared parts.
 
 pub(crate) mod create;
 pub(crate) mod verify;
@@ -13,6 +13,8 @@ pub(crate) mod refund;
 pub(crate) mod wallet;
 
 pub(crate) mod spend;
+
+pub(crate) mod staff;
 
 pub(crate) mod bank;
 

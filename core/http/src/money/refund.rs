@@ -1,5 +1,5 @@
-//! `payment/{id}/refund/`, for staff: `amount` (default: all that is left), `to` (`gateway`: paid back outside;
-//! `wallet`; `reverse`: the gateway returns the whole payment), `note`.
+//! `payment/{id}/refund/`, for staff: `amount` in the payment's own unit (all that is left when absent), `to` (the
+//! receiver), `note`.
 
 use std::sync::Arc;
 
@@ -14,10 +14,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Money;
-use super::input::{AMOUNT, DESCRIPTION, actor, amount, failed, overdraft, too_large};
+use super::input::{
+    AMOUNT, CURRENCY, DESCRIPTION, actor, amount, check_currency, failed, overdraft, too_large,
+};
 use super::payment::payment_json;
 use crate::fields::{Fields, Text};
-use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused};
+use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, replayed};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request, not_found};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -37,7 +39,8 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             parameters: &[IDEMPOTENCY_KEY],
             fields: &[
                 AMOUNT,
-                Field("to", Is::MayText, "gateway, wallet or reverse."),
+                CURRENCY,
+                Field("to", Is::MayText, TO_HELP),
                 Field("note", Is::MayText, "The reason."),
             ],
             answers: &[
@@ -50,45 +53,62 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 const TO: Text = Text { chars_max: 20 };
+const TO_HELP: &str = "The receiver: payer (the gateway is asked to return the whole payment), payer_outside (booked only; pay the payer \
+                       back yourself; the default) or wallet (the payer's, for a payment that did not charge it).";
 
 /// `POST payment/{id}/refund/`.
 async fn refund(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let actor = actor(&money, &context, &caller).await?;
-    let unit = money.currency;
-    let amount = amount(&mut fields, unit);
-    let note = fields.given("note", DESCRIPTION).unwrap_or_default();
-    let to = to(&mut fields);
-    let idempotency_key = idempotency_key(&context)?;
     if !actor.staff {
         return Err(permission_denied());
     }
+    let paid =
+        money.payments.get(PaymentId(context.id("id")?)).await.map_err(|error| failed(&context, &error))?;
+    let paid = paid.ok_or_else(not_found)?;
+    // The unit in which the payment was made, whatever the configuration says today.
+    let unit = paid.currency;
+    let amount = amount(&mut fields, unit);
+    check_currency(&mut fields, unit);
+    let note = fields.given("note", DESCRIPTION).unwrap_or_default();
+    let to = to(&mut fields);
+    let idempotency_key = idempotency_key(&context)?;
     fields.finish()?;
-    let payment = PaymentId(context.id("id")?);
     if to == RefundTo::Reverse {
-        reversible(&money, &context, payment).await?;
+        reversible(&money, &paid)?;
     }
-    let request = RefundRequest { payment, amount, to, note, idempotency_key };
+    let request = RefundRequest { payment: paid.id, amount, to, note, idempotency_key };
     let refunded = money.wallets.refund(actor, request).await;
     let refunded = refunded.map_err(|error| wallet_failure(&context, error))?;
+    let repeated = matches!(refunded, PaymentRefunded::Repeated(..));
     let (payment, refund) = done(unit, refunded)?;
     if refund.to == RefundTo::Reverse {
         reverse(&money, &context, payment.id).await?;
     }
     let payment = payment_json(&money, &context, &payment).await?;
     let body = json!({"refund": refund_json(&refund, unit), "payment": payment});
-    Ok(Reply::json(StatusCode::CREATED, &body))
+    let reply = Reply::json(StatusCode::CREATED, &body);
+    Ok(if repeated { replayed(reply) } else { reply })
 }
 
+/// The receiver of the money. The older names are understood, too.
 fn to(fields: &mut Fields) -> RefundTo {
     match fields.given("to", TO).as_deref() {
-        None | Some("gateway") => RefundTo::Gateway,
+        None | Some("payer_outside" | "gateway") => RefundTo::Gateway,
         Some("wallet") => RefundTo::Wallet,
-        Some("reverse") => RefundTo::Reverse,
+        Some("payer" | "reverse") => RefundTo::Reverse,
         Some(_) => {
-            fields.refuse("to", "Must be \"gateway\", \"wallet\" or \"reverse\".");
+            fields.refuse("to", "Must be \"payer\", \"payer_outside\" or \"wallet\".");
             RefundTo::Gateway
         }
+    }
+}
+
+fn to_name(to: RefundTo) -> &'static str {
+    match to {
+        RefundTo::Gateway => "payer_outside",
+        RefundTo::Wallet => "wallet",
+        RefundTo::Reverse => "payer",
     }
 }
 
@@ -97,11 +117,7 @@ fn refund_json(refund: &Refund, unit: Currency) -> Value {
         "number": refund.number,
         "amount": money::to_json(refund.amount, unit),
         "currency": money::currency_name(unit),
-        "to": match refund.to {
-            RefundTo::Gateway => "gateway",
-            RefundTo::Wallet => "wallet",
-            RefundTo::Reverse => "reverse",
-        },
+        "to": to_name(refund.to),
         "created_at": rest_format(refund.at),
     })
 }
@@ -127,7 +143,8 @@ fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), 
         }
         PaymentRefunded::Overdraft { available } => overdraft(unit, available),
         PaymentRefunded::InWallet => {
-            let text = "This payment was credited to the wallet; refund it with `to=gateway`.";
+            let text =
+                "This payment was credited to the wallet; refund it with `to=payer` or `to=payer_outside`.";
             Failure::field("to", text)
         }
         PaymentRefunded::NotWhole => {
@@ -138,16 +155,21 @@ fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), 
     })
 }
 
-/// Checks that the payment's gateway can reverse. The refund itself reports a payment that is missing or not paid.
-async fn reversible(money: &Money, context: &Context, payment: PaymentId) -> Result<(), Failure> {
-    let found = money.payments.get(payment).await.map_err(|error| failed(context, &error))?;
-    let Some(paid) = found.filter(|payment| payment.state == PaymentState::Paid) else { return Ok(()) };
-    let judged = money.payments.reversible(money.gateways.as_ref(), &paid);
+/// Checks that the payment's gateway can reverse. The refund itself reports a payment that is not paid.
+fn reversible(money: &Money, paid: &Payment) -> Result<(), Failure> {
+    if paid.state != PaymentState::Paid {
+        return Ok(());
+    }
+    let judged = money.payments.reversible(money.gateways.as_ref(), paid);
     judged.map_err(|reason| Failure::field("to", format!("{reason}.")))
 }
 
 /// Asks the gateway in a separate task, so a disconnect does not stop it.
-async fn reverse(money: &Arc<Money>, context: &Context, payment: PaymentId) -> Result<(), Failure> {
+pub(crate) async fn reverse(
+    money: &Arc<Money>,
+    context: &Context,
+    payment: PaymentId,
+) -> Result<(), Failure> {
     let money = money.clone();
     let asked = tokio::spawn(async move { money.payments.reverse(money.gateways.as_ref(), payment).await });
     // The panic is already in the log; the reversal stays open.

@@ -48,7 +48,7 @@ pub(crate) fn shapes() -> Value {
         "Refunded": object(json!({
             "refund": object(json!({
                 "number": whole(), "amount": reference("Amount"), "currency": unit(),
-                "to": {"enum": ["gateway", "wallet", "reverse"]}, "created_at": time(),
+                "to": {"enum": ["payer", "payer_outside", "wallet"]}, "created_at": time(),
             })),
             "payment": reference("Payment"),
         })),
@@ -61,9 +61,23 @@ pub(crate) fn shapes() -> Value {
             "amount": reference("Amount"), "balance": reference("Amount"), "currency": unit(), "created_at": time(),
         })),
         "Spend": object(json!({
-            "id": whole(), "user": whole(), "state": {"enum": ["held", "captured", "voided"]},
+            "id": whole(), "user": whole(), "state": {"enum": ["held", "captured", "voided", "expired"]},
             "amount": reference("Amount"), "captured": reference("Amount"), "balance_after": reference("Amount"),
             "currency": unit(), "order_id": text(), "description": text(), "created_at": time(), "ended_at": maybe_time(),
+            "expires_at": maybe_time(),
+        })),
+        "PaymentTotals": object(json!({
+            "payments": whole(), "amount": or_null(reference("Amount")), "paid": whole(),
+            "paid_amount": or_null(reference("Amount")), "refunded_amount": or_null(reference("Amount")),
+            "currency": unit(),
+            "next": {
+                "type": ["string", "null"],
+                "description": "Where to go on when not all payments were counted.",
+            },
+        })),
+        "Correction": object(json!({
+            "number": whole(), "user": whole(), "direction": {"enum": ["in", "out"]}, "amount": reference("Amount"),
+            "balance_after": reference("Amount"), "currency": unit(), "reason": text(), "created_at": time(),
         })),
     })
 }

@@ -1,6 +1,7 @@
 //! `wallet/spend/...`: spending from a wallet, at once or as a hold that staff capture or void.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::login::identity::Caller;
@@ -12,10 +13,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Money;
-use super::input::{AMOUNT, DESCRIPTION, ORDER, actor, amount, failed, overdraft, too_large};
+use super::input::{
+    AMOUNT, CURRENCY, DESCRIPTION, ORDER, actor, amount, check_currency, failed, order_paid, overdraft,
+    too_large,
+};
 use super::refund::wallet_failure;
 use crate::fields::Fields;
-use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused};
+use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, replayed};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request, not_found};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -38,10 +42,11 @@ pub(crate) const ROUTES: &[Route] = &[
                     Field("hold", Is::MayBool, "Hold the amount until it is captured or voided."),
                     Field("order_id", Is::MayText, "The caller's reference."),
                     Field("description", Is::MayText, "Free text."),
+                    CURRENCY,
                 ],
                 answers: &[
                     (201, "Spend"),
-                    (409, "The wallet has too little."),
+                    (409, "The wallet has too little, or the order is paid."),
                     (422, "The key stands for another request."),
                 ],
             },
@@ -76,7 +81,7 @@ pub(crate) const ROUTES: &[Route] = &[
             about: About {
                 summary: "Capture a hold; staff only",
                 parameters: &[],
-                fields: &[AMOUNT],
+                fields: &[AMOUNT, CURRENCY],
                 answers: &[
                     (200, "Spend"),
                     (403, "Not staff."),
@@ -97,7 +102,7 @@ pub(crate) const ROUTES: &[Route] = &[
             about: About {
                 summary: "Void a hold; staff only",
                 parameters: &[],
-                fields: &[],
+                fields: &[CURRENCY],
                 answers: &[
                     (200, "Spend"),
                     (403, "Not staff."),
@@ -115,12 +120,21 @@ async fn create(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     if fields.value("amount").is_none_or(Value::is_null) {
         fields.refuse("amount", "This field is required.");
     }
+    check_currency(&mut fields, money.currency);
     let hold = fields.flag("hold", false);
     let order = fields.given("order_id", ORDER).unwrap_or_default();
     let description = fields.given("description", DESCRIPTION).unwrap_or_default();
     let idempotency_key = idempotency_key(&context)?;
     let amount = fields.all(amount)?;
-    let request = SpendRequest { user: caller.user_id, amount, hold, order, description, idempotency_key };
+    let request = SpendRequest {
+        user: caller.user_id,
+        amount,
+        hold_for: hold.then(|| Duration::from_secs(money.rules.hold_days * 24 * 3600)),
+        order,
+        unique_order: money.rules.unique_orders,
+        description,
+        idempotency_key,
+    };
     let made = money.wallets.spend(request).await.map_err(|error| failed(&context, &error))?;
     made_reply(money.currency, made)
 }
@@ -133,9 +147,10 @@ fn made_reply(unit: Currency, made: SpendMade) -> Answer {
             if spend.hold {
                 (spend.state, spend.captured, spend.ended_at) = (SpendState::Held, 0, None);
             }
-            Ok(Reply::json(StatusCode::CREATED, &spend_json(&spend, unit)))
+            Ok(replayed(Reply::json(StatusCode::CREATED, &spend_json(&spend, unit))))
         }
         SpendMade::KeyReused => Err(key_reused()),
+        SpendMade::OrderTaken(spend) => Err(order_paid("spend", spend.id.0)),
         SpendMade::Overdraft { available } => Err(overdraft(unit, available)),
         SpendMade::TooLarge => Err(too_large()),
     }
@@ -152,6 +167,7 @@ async fn capture(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer 
     let Request { context, caller, body: mut fields } = request;
     let (actor, spend) = own_spend(&money, &context, &caller).await?;
     let amount = amount(&mut fields, money.currency);
+    check_currency(&mut fields, money.currency);
     fields.finish()?;
     let ended = money.wallets.capture(actor, spend.id, amount).await;
     ended_reply(&money, &context, ended)
@@ -159,15 +175,21 @@ async fn capture(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer 
 
 /// `POST wallet/spend/{id}/void/`.
 async fn void(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
-    let (actor, spend) = own_spend(&money, &request, &request.caller).await?;
+    let Request { context, caller, body: mut fields } = request;
+    let (actor, spend) = own_spend(&money, &context, &caller).await?;
+    check_currency(&mut fields, money.currency);
+    fields.finish()?;
     let ended = money.wallets.void(actor, spend.id).await;
-    ended_reply(&money, &request, ended)
+    ended_reply(&money, &context, ended)
 }
 
 fn ended_reply(money: &Money, context: &Context, ended: Result<SpendEnded, WalletError>) -> Answer {
     let unit = money.currency;
     match ended.map_err(|error| wallet_failure(context, error))? {
-        SpendEnded::Done(spend) => Ok(Reply::json(StatusCode::OK, &spend_json(&spend, unit))),
+        // The balance of now, and not the one from when the hold was made.
+        SpendEnded::Done(spend, balance) => {
+            Ok(Reply::json(StatusCode::OK, &spend_json(&Spend { balance, ..spend }, unit)))
+        }
         SpendEnded::Was(spend) => Err(Failure::object(
             StatusCode::CONFLICT,
             "spend_ended",
@@ -190,7 +212,7 @@ async fn own_spend(money: &Money, context: &Context, caller: &Caller) -> Result<
     Ok((actor, spend.ok_or_else(not_found)?))
 }
 
-fn spend_json(spend: &Spend, unit: Currency) -> Value {
+pub(crate) fn spend_json(spend: &Spend, unit: Currency) -> Value {
     json!({
         "id": spend.id.0,
         "user": spend.user.0,
@@ -203,6 +225,7 @@ fn spend_json(spend: &Spend, unit: Currency) -> Value {
         "description": spend.description,
         "created_at": rest_format(spend.created_at),
         "ended_at": spend.ended_at.map(rest_format),
+        "expires_at": spend.expires_at.map(rest_format),
     })
 }
 
@@ -211,5 +234,6 @@ fn spend_state(state: SpendState) -> &'static str {
         SpendState::Held => "held",
         SpendState::Captured => "captured",
         SpendState::Voided => "voided",
+        SpendState::Expired => "expired",
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use chelseru_domain::clock::rest_format;
+use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
-use chelseru_domain::money::wallet::WalletEntry;
+use chelseru_domain::money::wallet::{WalletBalance, WalletEntry};
 use chelseru_domain::money::{self, Currency};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -57,14 +58,17 @@ pub(crate) const ROUTES: &[Route] = &[
 async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
     let (user, unit) = (request.caller.user_id, money.currency);
     let balance = money.wallets.balance(user).await.map_err(|error| failed(&request, &error))?;
-    let body = json!({
+    Ok(Reply::json(StatusCode::OK, &wallet_json(user, balance, unit)))
+}
+
+pub(crate) fn wallet_json(user: UserId, balance: WalletBalance, unit: Currency) -> Value {
+    json!({
         "user": user.0,
         "balance": money::to_json(balance.available, unit),
         "held": money::to_json(balance.held, unit),
         "currency": money::currency_name(unit),
         "balance_rial": balance.available,
-    });
-    Ok(Reply::json(StatusCode::OK, &body))
+    })
 }
 
 /// `GET wallet/entries/`: newest first.
@@ -76,11 +80,11 @@ async fn entries(money: Arc<Money>, request: Request<Caller>) -> Answer {
     Ok(page(&request, next.map(Cursor::Next), None, &results))
 }
 
-fn entry_json(line: &WalletEntry, unit: Currency) -> Value {
+pub(crate) fn entry_json(line: &WalletEntry, unit: Currency) -> Value {
     let (kind, subject) = line.key.split_once(':').unwrap_or((line.key.as_str(), ""));
     json!({
         "id": line.number,
-        "kind": kind,
+        "kind": if line.is_hold { "hold" } else { kind },
         "subject": subject,
         "direction": if line.amount < 0 { "out" } else { "in" },
         "amount": money::to_json(line.amount.unsigned_abs(), unit),

@@ -38,11 +38,12 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             id: "webhook_replay",
             call: call!(replay),
             about: About {
-                summary: "Replay an event, or all dead events",
+                summary: "Replay an event, or all dead events; or send a test event",
                 parameters: &[],
                 fields: &[
                     Field("event", Is::MayText, "An event's id; all dead events when absent."),
                     Field("endpoint", Is::MayText, "Only this endpoint."),
+                    Field("test", Is::MayBool, "Send a test event to the endpoint instead."),
                 ],
                 answers: &[(200, "Replayed")],
             },
@@ -65,14 +66,19 @@ async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }
 
-/// `POST operator/webhooks/`: replays `event`, or every dead event when it is absent; with `endpoint`, only to that
-/// one.
+/// `POST operator/webhooks/`: replays `event`, or every dead event without it; with `endpoint`, to that one only. With
+/// `test`, sends a test event to the endpoint.
 async fn replay(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -> Answer {
     operator.admit(&request)?;
     let text = |name: &str| request.body.value(name).and_then(Value::as_str).map(str::to_owned);
     let endpoint = text("endpoint");
     if let Some(name) = endpoint.as_ref().filter(|name| !operator.endpoints.contains(*name)) {
         return Err(Failure::field("endpoint", format!("\"{name}\" is not a configured endpoint.")));
+    }
+    if request.body.value("test").is_some_and(|test| *test == Value::Bool(true)) {
+        let endpoint = endpoint.ok_or_else(|| Failure::field("endpoint", "Name the endpoint to test."))?;
+        operator.webhooks.test(endpoint).await.map_err(|error| failed(&error))?;
+        return Ok(Reply::json(StatusCode::OK, &json!({"replayed": 1})));
     }
     let replayed = match text("event") {
         None => operator.webhooks.replay_dead(endpoint, REPLAY_MAX).await,

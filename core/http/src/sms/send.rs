@@ -16,7 +16,7 @@ use super::Sms;
 use super::json::{local, provider_id, shown_text, status_word, tried};
 use super::sender::Admitted;
 use crate::fields::{Fields, Text};
-use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running};
+use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running, replayed, replayed_failure};
 use crate::login::input::{MOBILE_NUMBER, mobile_number};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request, Sender};
@@ -105,7 +105,9 @@ async fn send(sms: Arc<Sms>, request: Request<Sender, Fields>) -> Answer {
     match submitted.map_err(|_| Failure::internal())? {
         Ok(Submitted::New(message)) => outcome(&sms, &message),
         Ok(Submitted::Repeated(Some(message))) if is_running(&message) => Err(key_running()),
-        Ok(Submitted::Repeated(Some(message))) => outcome(&sms, &message),
+        Ok(Submitted::Repeated(Some(message))) => {
+            outcome(&sms, &message).map(replayed).map_err(replayed_failure)
+        }
         Ok(Submitted::Repeated(None)) => Err(Failure::details(
             StatusCode::CONFLICT,
             "idempotency_forgotten",

@@ -23,9 +23,9 @@ use chelseru_plugin_host::{
 ///
 /// Source: Standard Webhooks specification, which advises 15 to 30 s.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Bytes of an answer that are read; its content is ignored.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// The prefix of a secret.
+/// Bytes of an answer's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// What a secret begins with.
 const SECRET_PREFIX: &str = "whsec_";
 
 /// The endpoints of a configuration.
@@ -34,8 +34,9 @@ pub struct Endpoints(BTreeMap<String, Endpoint>);
 
 struct Endpoint {
     url: Url,
-    secret: Vec<u8>,
-    /// Empty: all kinds.
+    /// The newest one first; each signs.
+    secrets: Vec<Vec<u8>>,
+    /// Empty: all.
     kinds: Vec<String>,
     transport: Egress,
 }
@@ -69,14 +70,17 @@ impl Endpoint {
         let refuse = |part: &str, found: Option<String>, what: &str| {
             loaded.source.problem(&format!("webhooks.endpoints.{name}.{part}"), found, what)
         };
-        let source = format!("{:?}", entry.secret);
-        let secret =
-            loaded.resolve(&entry.secret).map_err(|what| refuse("secret", Some(source.clone()), &what))?;
-        let secret = secret_bytes(&secret).ok_or_else(|| {
-            let accepted =
-                "must be whsec_ and Base64 of 24 to 64 bytes; `chelseru webhooks secret` makes one";
-            refuse("secret", Some(source.clone()), accepted)
-        })?;
+        let mut secrets = Vec::new();
+        let previous = entry.secret_previous.as_ref().map(|secret| ("secret_previous", secret));
+        for (key, secret) in [("secret", &entry.secret)].into_iter().chain(previous) {
+            let source = || Some(format!("{secret:?}"));
+            let text = loaded.resolve(secret).map_err(|what| refuse(key, source(), &what))?;
+            secrets.push(secret_bytes(&text).ok_or_else(|| {
+                let accepted =
+                    "must be whsec_ and Base64 of 24 to 64 bytes; `chelseru webhooks secret` makes one";
+                refuse(key, source(), accepted)
+            })?);
+        }
         let found = || Some(format!("{:?}", entry.url));
         let url = Url::parse(&entry.url).map_err(|error| refuse("url", found(), &error.to_string()))?;
         let grants = grants(&entry.hosts, &url)
@@ -88,7 +92,7 @@ impl Endpoint {
             refuse("url", found(), &cure)
         })?;
         let transport = Egress::new(Arc::new(grants), EgressOptions::default());
-        Ok(Endpoint { url, secret, kinds: entry.events.clone(), transport })
+        Ok(Endpoint { url, secrets, kinds: entry.events.clone(), transport })
     }
 }
 
@@ -133,7 +137,9 @@ impl Receivers for Endpoints {
         };
         let now = SystemClock.now().as_secs();
         let (id, body) = (webhook::public_id(event), webhook::body(event).to_string().into_bytes());
-        let signature = STANDARD.encode(webhook::signature(&endpoint.secret, &id, now, &body));
+        let signed =
+            |secret: &Vec<u8>| format!("v1,{}", STANDARD.encode(webhook::signature(secret, &id, now, &body)));
+        let signatures = endpoint.secrets.iter().map(signed).collect::<Vec<_>>().join(" ");
         let header = |name: &str, value: String| (name.to_owned(), value);
         let request = HttpRequest {
             method: Method::POST,
@@ -143,11 +149,13 @@ impl Receivers for Endpoints {
                 header("user-agent", concat!("chelseru/", env!("CARGO_PKG_VERSION")).to_owned()),
                 header("webhook-id", id),
                 header("webhook-timestamp", now.to_string()),
-                header("webhook-signature", format!("v1,{signature}")),
+                header("webhook-signature", signatures),
             ],
             body,
             timeout: TIMEOUT,
-            response_bytes_max: ANSWER_BYTES_MAX,
+            // The status tells all; a body of any size is left unread.
+            response_bytes_max: HEAD_BYTES_MAX,
+            ignores_body: true,
         };
         match endpoint.transport.send(request).await {
             Ok(answer) if (200..300).contains(&answer.status) => Told::Accepted,
@@ -161,7 +169,7 @@ impl Receivers for Endpoints {
     }
 }
 
-/// Whole seconds; a date is ignored.
+/// Whole seconds; the way out has turned a date into them.
 fn retry_after(answer: &HttpResponse) -> Option<Duration> {
     let header = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
     header?.1.trim().parse().ok().map(Duration::from_secs)

@@ -76,6 +76,7 @@ async fn get(grants: Grants, url: &str, response_bytes_max: usize) -> Result<Htt
             body: Vec::new(),
             timeout: Duration::from_secs(10),
             response_bytes_max,
+            ignores_body: false,
         })
         .await
 }
@@ -193,6 +194,7 @@ async fn no_answer_in_time_is_unanswered() {
         body: b"{}".to_vec(),
         timeout: Duration::from_millis(100),
         response_bytes_max: 1000,
+        ignores_body: false,
     };
     assert_eq!(
         egress.send(request).await.map(|a| a.status),
@@ -220,6 +222,7 @@ async fn headers_that_belong_to_the_transport_are_refused() {
             body: Vec::new(),
             timeout: Duration::from_secs(1),
             response_bytes_max: 1000,
+            ignores_body: false,
         };
         let result = egress.send(request).await;
         assert!(matches!(result, Err(HttpError::InvalidRequest(_))), "{name}: {result:?}");

@@ -1,5 +1,7 @@
 //! Money: payments, wallets and the ledger behind them.
 
+pub(crate) mod correction;
+pub(crate) mod find;
 pub(crate) mod ledger;
 pub(crate) mod outbox;
 pub(crate) mod payment;

@@ -24,14 +24,24 @@ async fn with_spends(engine: Engine) -> TestStore {
     for n in 1..=4 {
         let (order, description) = (String::new(), String::new());
         let (now, amount) = (secs(10), 700 + n);
-        let draft = SpendDraft { user: ALICE, amount, hold: n > 1, order, description, now, once: None };
+        let draft = SpendDraft {
+            user: ALICE,
+            amount,
+            hold: n > 1,
+            expires_at: None,
+            order,
+            unique_order: true,
+            description,
+            now,
+            once: None,
+        };
         let SpendMade::Done(spend) = store.spend_create(draft).await.unwrap() else { panic!("not made") };
         let ended = match n {
             2 => store.spend_capture(spend.id, Some(500), now).await.unwrap(),
             3 => store.spend_void(spend.id, now).await.unwrap(),
             _ => continue,
         };
-        assert!(matches!(ended, SpendEnded::Done(_)));
+        assert!(matches!(ended, SpendEnded::Done(..)));
     }
     assert_eq!(store.ledger_verify().await.unwrap().difference, None);
     store

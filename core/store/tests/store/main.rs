@@ -6,6 +6,7 @@ mod challenges;
 mod crash;
 mod damage;
 mod durability;
+mod find;
 mod history;
 mod ledger;
 mod passwords;

@@ -3,9 +3,11 @@
 //! The record is stored before the gateway is asked. A crash in between leaves a payment that fails by itself,
 //! instead of one without a record. A repeated idempotency key, or a second request for the same open order, gets the
 //! first reply.
+//! A payment that its gateway did not take is begun anew by the same key.
 
 use chelseru_store::{
-    PayMode, Payment, PaymentCreated, PaymentDraft, PaymentRefusal, PaymentState, PaymentStep, StoreError,
+    PayMode, Payment, PaymentCreated, PaymentDraft, PaymentId, PaymentRefusal, PaymentState, PaymentStep,
+    StoreError,
 };
 
 use super::callback_key;
@@ -27,6 +29,8 @@ pub struct PaymentRequest {
     pub currency: Currency,
     pub mode: PayMode,
     pub order: String,
+    /// Refuse an order of the user that is paid.
+    pub unique_order: bool,
     pub description: String,
     pub callback_url: String,
     pub frontend_url: Option<String>,
@@ -34,6 +38,14 @@ pub struct PaymentRequest {
     pub mobile: Option<String>,
     pub email: Option<String>,
     pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// A started payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    pub payment: Payment,
+    /// An earlier request with the same idempotency key made it.
+    pub replayed: bool,
 }
 
 /// Why no payment was started.
@@ -50,6 +62,12 @@ pub enum CreateError {
     KeyReused,
     #[error("a request with this idempotency key is still running")]
     InFlight,
+    /// The order has a payment with the same terms, and its gateway has not answered yet.
+    #[error("payment {0} of this order is being started")]
+    OrderBeginning(PaymentId),
+    /// Nobody pays twice for one order.
+    #[error("payment {0} of this order is paid")]
+    OrderPaid(PaymentId),
     /// Another payment of this order is open, with other terms.
     #[error("payment {} of this order is open", .0.id)]
     OrderOpen(Box<Payment>),
@@ -74,7 +92,7 @@ impl Payments {
         &self,
         gateways: &dyn PaymentGateways,
         request: PaymentRequest,
-    ) -> Result<Payment, CreateError> {
+    ) -> Result<Created, CreateError> {
         let gateway = gateways.selected().ok_or(CreateError::NoGateway)?;
         let rules = gateway.rules();
         check_amount(request.amount, &rules)?;
@@ -87,10 +105,19 @@ impl Payments {
         let draft = PaymentDraft { callback_key, ..draft(&request, gateway.as_ref(), &rules, now) };
         let payment = match self.store.payment_create(draft).await? {
             PaymentCreated::Created(payment) => payment,
-            PaymentCreated::Repeated(payment) => return repeated(payment),
+            PaymentCreated::Repeated(payment) if payment.start.is_none() => {
+                return Err(CreateError::InFlight);
+            }
+            PaymentCreated::Repeated(payment) => return Ok(Created { payment, replayed: true }),
             PaymentCreated::KeyReused => return Err(CreateError::KeyReused),
-            PaymentCreated::OrderOpen(open) if same_terms(&open, &request) => return repeated(open),
-            PaymentCreated::OrderOpen(open) => return Err(CreateError::OrderOpen(Box::new(open))),
+            PaymentCreated::OrderOpen(open) if !same_terms(&open, &request) => {
+                return Err(CreateError::OrderOpen(Box::new(open)));
+            }
+            PaymentCreated::OrderOpen(open) if open.start.is_none() => {
+                return Err(CreateError::OrderBeginning(open.id));
+            }
+            PaymentCreated::OrderPaid(paid) => return Err(CreateError::OrderPaid(paid.id)),
+            PaymentCreated::OrderOpen(payment) => return Ok(Created { payment, replayed: false }),
         };
         let new = NewPayment {
             local_id: payment.id.0,
@@ -101,7 +128,8 @@ impl Payments {
             mobile: request.mobile,
             email: request.email,
         };
-        self.begin(gateway.as_ref(), payment, new).await
+        let payment = self.begin(gateway.as_ref(), payment, new).await?;
+        Ok(Created { payment, replayed: false })
     }
 
     /// Begins a stored payment at its gateway, or ends it as failed.
@@ -179,6 +207,7 @@ fn draft(
         currency: request.currency,
         mode: request.mode,
         order: request.order.clone(),
+        unique_order: request.unique_order,
         gateway: gateway.name().to_owned(),
         plugin_digest: gateway.digest().to_owned(),
         description: request.description.clone(),
@@ -190,18 +219,6 @@ fn draft(
         check_at: now.plus(CREATE_LEASE),
         once,
     }
-}
-
-/// The reply to a repeated request: the same as the first one.
-fn repeated(payment: Payment) -> Result<Payment, CreateError> {
-    if payment.start.is_some() {
-        return Ok(payment);
-    }
-    if payment.state == PaymentState::Created {
-        return Err(CreateError::InFlight);
-    }
-    let reason = EndReason::read(&payment.reason).unwrap_or(EndReason::Unanswered);
-    Err(CreateError::Gateway(reason.gateway_error(payment.refusal)))
 }
 
 /// A gateway's own text of a refusal, which the payment stores.

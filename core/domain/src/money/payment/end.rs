@@ -2,9 +2,7 @@
 //!
 //! The text is part of the API (`reason` of a payment) and of stored records, so a variant's text never changes.
 
-use chelseru_store::PaymentRefusal;
-
-use super::gateway::{GatewayError, Reason};
+use super::gateway::GatewayError;
 
 /// Characters of a stored reason.
 const TEXT_CHARS_MAX: usize = 64;
@@ -78,44 +76,6 @@ impl EndReason {
         };
         text.chars().take(TEXT_CHARS_MAX).collect()
     }
-
-    /// Reads the text of a record; `None` for any other text.
-    #[must_use]
-    pub fn read(text: &str) -> Option<EndReason> {
-        Some(match text.split_once(':') {
-            Some(("refused", code)) => EndReason::Refused(code.to_owned()),
-            Some(("unauthorized", code)) => EndReason::Unauthorized(code.to_owned()),
-            Some(("mismatch", field)) => EndReason::Mismatch(field.to_owned()),
-            Some(("failed", code)) => EndReason::Failed(code.to_owned()),
-            Some(_) => return None,
-            None => match text {
-                "unavailable" => EndReason::Unavailable,
-                "throttled" => EndReason::Throttled,
-                "unanswered" => EndReason::Unanswered,
-                "interrupted" => EndReason::Interrupted,
-                "not_paid" => EndReason::NotPaid,
-                "cancelled" => EndReason::Cancelled,
-                "returned" => EndReason::Returned,
-                _ => return None,
-            },
-        })
-    }
-
-    /// The error behind [`EndReason::of`], for a repeated request; with the gateway's own text if the record kept it.
-    #[must_use]
-    pub fn gateway_error(self, refusal: Option<PaymentRefusal>) -> GatewayError {
-        let reason = |code| match refusal {
-            Some(PaymentRefusal { code, text, field }) => Reason { code, text, field },
-            None => Reason { code, ..Reason::default() },
-        };
-        match self {
-            EndReason::Refused(code) => GatewayError::Refused(reason(code)),
-            EndReason::Unauthorized(code) => GatewayError::Unauthorized(reason(code)),
-            EndReason::Throttled => GatewayError::Throttled(None),
-            EndReason::Unavailable => GatewayError::Unavailable("it was before".to_owned()),
-            _ => GatewayError::Unknown("it was before".to_owned()),
-        }
-    }
 }
 
 /// A plugin's word as part of a stored reason.
@@ -129,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_comes_back_from_its_text() {
+    fn every_reason_has_its_text() {
         let code = || "-9".to_owned();
         for (reason, text) in [
             (EndReason::Refused(code()), "refused:-9"),
@@ -145,10 +105,7 @@ mod tests {
             (EndReason::failed("REVERSED:\n"), "failed:REVERSED"),
         ] {
             assert_eq!(reason.text(), text);
-            assert_eq!(EndReason::read(text), Some(reason), "{text}");
         }
-        assert_eq!(EndReason::read("other"), None);
-        assert_eq!(EndReason::read("other:1"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Controls questions to gateways: one per payment at a time, and none to a gateway during its rate limit.
+//! Controls questions to gateways: one per payment at a time, and none to a gateway during its rate limit. Counts the
+//! reversals that each gateway refused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,5 +100,19 @@ impl Holds {
         let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held = holds.entry(gateway.to_owned()).or_default();
         *held = (*held).max(until);
+    }
+}
+
+/// Reversals that were refused, per gateway.
+#[derive(Default)]
+pub(super) struct Refused(Mutex<BTreeMap<String, u64>>);
+
+impl Refused {
+    pub(super) fn count(&self, gateway: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(gateway.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn all(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

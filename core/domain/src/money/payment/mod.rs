@@ -16,6 +16,7 @@ mod end;
 pub mod gateway;
 pub mod verdict;
 
+mod find;
 mod service;
 
 mod callback_key;
@@ -30,15 +31,16 @@ mod reversal;
 
 pub use callback_key::CALLBACK_KEY;
 pub use confirm::CallbackError;
-pub use create::{CreateError, PaymentRequest};
+pub use create::{CreateError, Created, PaymentRequest};
 pub use end::EndReason;
+pub use find::Totals;
 pub use reconcile::{RECONCILE_SECS, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX, Round};
 pub use reversal::NotReversible;
 pub use service::Payments;
 
 pub use chelseru_store::{
-    PayMode, Payment, PaymentId, PaymentReceipt, PaymentRefunded, PaymentStart, PaymentState, Refund,
-    RefundTo, Reversal, ReversalState,
+    PayMode, Payment, PaymentId, PaymentQuery, PaymentReceipt, PaymentRefunded, PaymentStart, PaymentState,
+    Refund, RefundTo, Reversal, ReversalDecided, ReversalDecision, ReversalState,
 };
 
 /// A state's name in the API and in webhooks.
@@ -54,3 +56,19 @@ pub fn state_name(state: PaymentState) -> &'static str {
         PaymentState::Refunded => "refunded",
     }
 }
+
+/// The state that the API calls so.
+#[must_use]
+pub fn state_of(name: &str) -> Option<PaymentState> {
+    STATES.into_iter().find(|state| state_name(*state) == name)
+}
+
+const STATES: [PaymentState; 7] = [
+    PaymentState::Created,
+    PaymentState::Pending,
+    PaymentState::Paid,
+    PaymentState::Failed,
+    PaymentState::Cancelled,
+    PaymentState::Expired,
+    PaymentState::Refunded,
+];

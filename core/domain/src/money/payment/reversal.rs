@@ -1,18 +1,23 @@
 //! Reversals: asks a gateway to return a whole payment, until the outcome is clear.
 //!
 //! The refund is booked before the gateway is asked, so that money is never in two places. The payer may get the money
-//! late or, after the gateway's refusal, from the operator. Invariants: one question per payment at a time; an unknown
-//! outcome is asked about again until it is clear, because a plugin's `reverse` succeeds for a payment that was
+//! late or, after the gateway's refusal, as the staff decides. Invariants: one question per payment at a time; an
+//! unknown outcome is asked about again until it is clear, because a plugin's `reverse` succeeds for a payment that was
 //! reversed before.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chelseru_store::{Payment, PaymentId, PaymentState, Reversal, ReversalState, ReversalStep, StoreError};
+use chelseru_store::{
+    Payment, PaymentId, PaymentState, Reversal, ReversalDecided, ReversalDecision, ReversalState,
+    ReversalStep, StoreError,
+};
 use futures_util::StreamExt;
 
 use super::gateway::{GatewayError, PaymentGateways, StoredPayment};
 use super::service::Payments;
 use super::verdict::hold;
+use crate::ids::UserId;
 
 /// Delay before the second question; doubles with each further one.
 const DELAY_MIN: Duration = Duration::from_secs(5);
@@ -119,7 +124,43 @@ impl Payments {
             tracing::warn!(payment.id = id.0, plugin.id = %reversal.gateway, %error, "a payment was not reversed");
         }
         let step = self.judge_reversal(&reversal, &payment, answer, window);
+        if let ReversalStep::Refused(code) = &step {
+            tracing::error!(payment.id = id.0, plugin.id = %reversal.gateway, code, "a gateway refuses to return a payment; the refund is booked, and the staff has to decide");
+            self.refused.count(&reversal.gateway);
+        }
         self.store.reversal_step(id, step, self.clock.now()).await
+    }
+
+    /// How many reversals each gateway refused since the start.
+    #[must_use]
+    pub fn reversals_refused(&self) -> BTreeMap<String, u64> {
+        self.refused.all()
+    }
+
+    /// The reversals that are open or refused, oldest payments first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn reversals_undecided(&self, limit: usize) -> Result<Vec<Reversal>, StoreError> {
+        self.store.reversals_undecided(limit).await
+    }
+
+    /// Carries out what the staff decides about a reversal.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn decide_reversal(
+        &self,
+        id: PaymentId,
+        decision: ReversalDecision,
+        by: UserId,
+    ) -> Result<ReversalDecided, StoreError> {
+        let flight = self.flights.of(id, self.clock.now());
+        // A question that is under way ends first.
+        let _turn = flight.turn().await;
+        self.store.reversal_decide(id, decision, by, self.clock.now()).await
     }
 
     fn judge_reversal(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chelseru_store::{Payment, PaymentId, Store, StoreError};
 
-use super::flight::{Flights, Holds};
+use super::flight::{Flights, Holds, Refused};
 use super::listed::Lists;
 use crate::Clock;
 use crate::ids::UserId;
@@ -16,13 +16,14 @@ pub struct Payments {
     pub(super) flights: Flights,
     pub(super) holds: Holds,
     pub(super) lists: Lists,
+    pub(super) refused: Refused,
 }
 
 impl Payments {
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let (flights, holds, lists) = (Flights::default(), Holds::default(), Lists::default());
-        Payments { store, clock, flights, holds, lists }
+        Payments { store, clock, flights, holds, lists, refused: Refused::default() }
     }
 
     /// # Errors

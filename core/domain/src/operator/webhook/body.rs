@@ -1,6 +1,6 @@
 //! Events in the form for receivers and operators.
 
-use chelseru_store::{DeliveryState, Event, EventBody, EventReport, PaymentFacts};
+use chelseru_store::{DeliveryState, Event, EventBody, EventReport, PayMode, PaymentFacts};
 use serde_json::{Value, json};
 
 use super::public_id;
@@ -25,8 +25,8 @@ pub fn body(event: &Event) -> Value {
             });
             data
         }
-        EventBody::WalletChanged { user, amount, balance, posting } => json!({
-            "user": user.0, "amount_rial": amount, "balance_rial": balance, "posting": posting,
+        EventBody::WalletChanged { user, amount, balance, posting, order } => json!({
+            "user": user.0, "amount_rial": amount, "balance_rial": balance, "posting": posting, "order_id": order,
         }),
         EventBody::SpendCaptured { spend, user, held, captured, order } => json!({
             "spend": spend.0, "user": user.0, "order_id": order, "held_rial": held, "captured_rial": captured,
@@ -35,6 +35,24 @@ pub fn body(event: &Event) -> Value {
             "gateway": gateway, "authority": reference, "listed_rial": listed,
             "payment": payment.as_ref().map(payment_json),
         }),
+        EventBody::ReversalRefused { payment, code } => {
+            let mut data = payment_json(payment);
+            data["reversal"] = json!({"state": "refused", "reason": code});
+            data
+        }
+        EventBody::RefundUndone { payment, amount, number } => {
+            let mut data = payment_json(payment);
+            data["refund"] = json!({
+                "number": number,
+                "amount": money::to_json(*amount, payment.currency),
+                "amount_rial": amount,
+            });
+            data
+        }
+        EventBody::HoldExpired { spend, user, amount, order } => json!({
+            "spend": spend.0, "user": user.0, "order_id": order, "amount_rial": amount,
+        }),
+        EventBody::Test => json!({}),
     };
     json!({"type": event.body.kind(), "timestamp": rest_format(event.at), "data": data})
 }
@@ -50,7 +68,9 @@ fn payment_json(payment: &PaymentFacts) -> Value {
         "amount_rial": payment.amount,
         "refunded_rial": payment.refunded,
         "order_id": payment.order,
+        "pay_mode": if payment.mode == PayMode::Charge { 1 } else { 2 },
         "gateway": payment.gateway,
+        "authority": payment.reference,
         "ref_id": payment.receipt,
     })
 }

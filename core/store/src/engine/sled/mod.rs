@@ -44,9 +44,12 @@ use crate::{DiskRoom, SessionId, StoreError};
 /// number, so an interrupted migration continues where it stopped.
 pub(crate) type Migration = fn(&mut Txn) -> Result<(), StoreError>;
 
-/// The steps from format 1 on. The number of steps plus 1 is the current format of keys and records. A store with a
-/// higher number is refused; one with a lower number is migrated when it is opened.
-pub(crate) const MIGRATIONS: &[Migration] = &[];
+/// The steps from format 1 on. The layout of keys and records as a whole has the number of the last step's result;
+/// a store with a higher number is refused, one with a lower number is migrated when it is opened.
+pub(crate) const MIGRATIONS: &[Migration] = &[|txn| {
+    txn.put(keys::money::INDEXES.into(), keys::money::INDEXES_NONE.into());
+    Ok(())
+}];
 
 /// The last key seen by each walk.
 #[derive(Default)]
@@ -175,6 +178,7 @@ impl Sled {
                 return self.change_blocking(move |txn| {
                     txn.put(keys::FORMAT.into(), encode_u64(supported));
                     txn.put(keys::UNBOUND_SESSIONS.into(), encode_u64(0));
+                    txn.put(keys::money::INDEXES.into(), keys::money::INDEXES_ALL.into());
                     Ok(())
                 });
             }
@@ -223,8 +227,8 @@ impl Sled {
     }
 
     pub(crate) fn is_empty(&self) -> Result<bool, StoreError> {
-        // The records written by opening, and the mark of the key.
-        let own = [keys::FORMAT, keys::COMMIT, keys::UNBOUND_SESSIONS, keys::KEY_MARK];
+        // What opening writes, and the mark of the key.
+        let own = [keys::FORMAT, keys::COMMIT, keys::UNBOUND_SESSIONS, keys::KEY_MARK, keys::money::INDEXES];
         for key in self.tree.iter().keys() {
             if !own.contains(&key.map_err(error::read)?.as_ref()) {
                 return Ok(false);
@@ -252,8 +256,8 @@ impl Sled {
         counted.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// [`Sled::change`] for opening, where no runtime may exist yet. Blocks the thread.
-    fn change_blocking<F>(&self, change: F) -> Result<(), StoreError>
+    /// [`Sled::change`] for opening, where no runtime may be running yet. Polls nothing, waits on the thread.
+    pub(crate) fn change_blocking<F>(&self, change: F) -> Result<(), StoreError>
     where
         F: FnOnce(&mut Txn) -> Result<(), StoreError> + Send + 'static,
     {
@@ -289,7 +293,8 @@ mod tests {
     async fn an_old_store_is_migrated_step_by_step_and_once() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        let check = |migrations: &[Migration]| store.sled().format_check(folder.path(), migrations);
+        let check =
+            |more: &[Migration]| store.sled().format_check(folder.path(), &[MIGRATIONS, more].concat());
         let added = async || store.probe_get(b"added").await.unwrap();
         check(&[]).unwrap();
         assert_eq!(added().await, None);
@@ -299,15 +304,16 @@ mod tests {
         check(&[ADD, CHANGE]).unwrap();
         check(&[ADD, CHANGE]).unwrap();
         assert_eq!(added().await.unwrap(), b"12");
-        // Going back is refused.
-        assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 3, supported: 2, .. })));
+        // And back again is refused.
+        assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 4, supported: 3, .. })));
     }
 
     #[tokio::test]
     async fn a_migration_that_fails_leaves_the_store_at_the_step_before() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        let check = |migrations: &[Migration]| store.sled().format_check(folder.path(), migrations);
+        let check =
+            |more: &[Migration]| store.sled().format_check(folder.path(), &[MIGRATIONS, more].concat());
         assert!(matches!(check(&[ADD, FAIL, CHANGE]), Err(StoreError::Closed)));
         assert_eq!(store.probe_get(b"added").await.unwrap().unwrap(), b"1");
         check(&[ADD, CHANGE]).unwrap();

@@ -80,6 +80,8 @@ pub struct WalletEntry {
     /// The posting's number, which also identifies the line.
     pub number: u64,
     pub key: String,
+    /// The amount was set aside and not spent.
+    pub is_hold: bool,
     pub at: Timestamp,
     /// Rial; negative for outgoing money.
     pub amount: i64,

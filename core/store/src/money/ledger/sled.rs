@@ -90,7 +90,8 @@ pub(crate) enum Posted {
     TooLarge,
 }
 
-/// Posts within a change, once per key.
+/// Makes a posting within a change, once per key. `order` is the client's name of what it is for; it goes into the
+/// event.
 ///
 /// # Panics
 ///
@@ -100,6 +101,7 @@ pub(crate) fn post(
     txn: &mut Txn,
     key: String,
     legs: &[(Account, i64)],
+    order: &str,
     at: Timestamp,
 ) -> Result<Posted, StoreError> {
     let sum: i128 = legs.iter().map(|(_, amount)| i128::from(*amount)).sum();
@@ -142,10 +144,17 @@ pub(crate) fn post(
     for Entry { account, amount, balance, .. } in &posting.entries {
         if let Account::Wallet(user) = *account {
             let (amount, balance, posting) = (*amount, *balance, posting.key.clone());
-            emit(txn, at, EventBody::WalletChanged { user, amount, balance, posting })?;
+            let order = order.to_owned();
+            emit(txn, at, EventBody::WalletChanged { user, amount, balance, posting, order })?;
         }
     }
     Ok(Posted::Done { balance })
+}
+
+/// An account's balance within a change.
+pub(crate) fn balance(txn: &Txn, account: &Account) -> Result<i64, StoreError> {
+    let record: Option<AccountRecord> = txn.get_record(&keys::account(&account.bytes()))?;
+    Ok(record.unwrap_or_default().balance)
 }
 
 fn block_append(txn: &mut Txn, posting: &Posting) -> Result<(), StoreError> {
@@ -227,8 +236,11 @@ impl Sled {
             };
             next = entry.previous;
             let (amount, balance) = (entry.amount, entry.balance);
+            let held = |entry: &Entry| entry.account == Account::Held(user) && entry.amount > 0;
+            let is_hold = posting.entries.iter().any(held);
             lines.push(WalletEntry {
                 number: posting.number,
+                is_hold,
                 key: posting.key,
                 at: posting.at,
                 amount,
@@ -270,7 +282,7 @@ impl Sled {
         self.change(move |txn| {
             let amount = signed(amount);
             let legs = [(Account::Wallet(user), amount), (Account::Merchant, -amount)];
-            Ok(matches!(post(txn, key, &legs, at)?, Posted::Done { .. }))
+            Ok(matches!(post(txn, key, &legs, "", at)?, Posted::Done { .. }))
         })
         .await
     }
@@ -287,6 +299,18 @@ pub(crate) fn payment_key(id: PaymentId) -> String {
 
 pub(crate) fn refund_key(id: PaymentId, number: u32) -> String {
     format!("refund:{id}:{number}")
+}
+
+pub(crate) fn refund_undone_key(id: PaymentId, number: u32) -> String {
+    format!("refund-undone:{id}:{number}")
+}
+
+pub(crate) fn refund_moved_key(id: PaymentId, number: u32) -> String {
+    format!("refund-moved:{id}:{number}")
+}
+
+pub(crate) fn correction_key(number: u64) -> String {
+    format!("correction:{number}")
 }
 
 pub(crate) fn spend_key(id: SpendId) -> String {

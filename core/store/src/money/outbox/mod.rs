@@ -30,10 +30,10 @@ pub enum EventBody {
     PaymentEnded(PaymentFacts),
     /// Partly or fully refunded.
     PaymentRefunded { payment: PaymentFacts, amount: u64, number: u32 },
-    /// A user's balance changed by `amount`, which is negative for a decrease. `posting` is the key of the ledger's
-    /// posting.
-    WalletChanged { user: UserId, amount: i64, balance: i64, posting: String },
-    /// Held money was captured by the merchant.
+    /// What a user may spend is another amount now: `amount` more, or less when negative. `posting` is the key of the
+    /// ledger's posting that moved it, `order` the client's name of what it was for.
+    WalletChanged { user: UserId, amount: i64, balance: i64, posting: String, order: String },
+    /// Held money went to the merchant.
     SpendCaptured { spend: SpendId, user: UserId, held: u64, captured: u64, order: String },
     /// A gateway lists a payment as paid that is not credited here; without `payment`, none of ours has this
     /// reference.
@@ -43,6 +43,14 @@ pub enum EventBody {
         listed: Option<u64>,
         payment: Option<PaymentFacts>,
     },
+    /// The gateway refuses to return a payment whose refund is booked. A person has to decide.
+    ReversalRefused { payment: PaymentFacts, code: String },
+    /// A booked refund that the payer did not get was taken back.
+    RefundUndone { payment: PaymentFacts, amount: u64, number: u32 },
+    /// Held money went back to its wallet, because nobody captured it in time.
+    HoldExpired { spend: SpendId, user: UserId, amount: u64, order: String },
+    /// Says nothing: for trying an endpoint out.
+    Test,
 }
 
 /// A payment at the moment of an event. Amounts are rial.
@@ -58,6 +66,8 @@ pub struct PaymentFacts {
     pub mode: PayMode,
     pub order: String,
     pub gateway: String,
+    /// The gateway's name of the payment.
+    pub reference: Option<String>,
     pub receipt: Option<String>,
 }
 
@@ -149,6 +159,15 @@ impl Store {
         attempts: Vec<(EventId, Attempt)>,
     ) -> Result<(), StoreError> {
         on_engine!(self, deliveries_note(endpoint, attempts).await)
+    }
+
+    /// Writes an event that says nothing, for one endpoint.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn event_test(&self, endpoint: String, now: Timestamp) -> Result<EventId, StoreError> {
+        on_engine!(self, event_test(endpoint, now).await)
     }
 
     /// Queues an event again, for one endpoint or for all it was routed to; returns how many. A named endpoint is

@@ -1,5 +1,7 @@
 //! The operations of this folder, in sled statements.
 
+mod older;
+
 use std::ops::Bound;
 
 use crate::engine::sled::keys::money as keys;
@@ -13,21 +15,30 @@ use crate::{EventId, StoreError, Timestamp};
 
 impl Record for Event {
     const KIND: &'static str = "event";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        older::first(body)
+    }
 }
 
 impl EventBody {
-    /// Every event kind, as used in configurations and by receivers.
-    pub const KINDS: [&'static str; 9] = [
+    /// Every kind there is, as configurations and receivers name them.
+    pub const KINDS: [&'static str; 13] = [
         "payment.paid",
         "payment.failed",
         "payment.cancelled",
         "payment.expired",
         "payment.refunded",
         "payment.uncredited",
+        "payment.reversal_refused",
+        "payment.refund_undone",
         "wallet.credited",
         "wallet.debited",
         "wallet.captured",
+        "wallet.hold_expired",
+        "webhook.test",
     ];
 
     #[must_use]
@@ -44,6 +55,10 @@ impl EventBody {
             EventBody::WalletChanged { amount, .. } if *amount > 0 => "wallet.credited",
             EventBody::WalletChanged { .. } => "wallet.debited",
             EventBody::SpendCaptured { .. } => "wallet.captured",
+            EventBody::ReversalRefused { .. } => "payment.reversal_refused",
+            EventBody::RefundUndone { .. } => "payment.refund_undone",
+            EventBody::HoldExpired { .. } => "wallet.hold_expired",
+            EventBody::Test => "webhook.test",
         }
     }
 
@@ -63,6 +78,19 @@ impl EventBody {
     ) -> EventBody {
         let (gateway, reference) = (gateway.to_owned(), reference.to_owned());
         EventBody::PaymentUncredited { gateway, reference, listed, payment: payment.map(facts) }
+    }
+
+    pub(crate) fn reversal_refused(payment: &Payment, code: &str) -> EventBody {
+        EventBody::ReversalRefused { payment: facts(payment), code: code.to_owned() }
+    }
+
+    pub(crate) fn refund_undone(payment: &Payment, amount: u64, number: u32) -> EventBody {
+        EventBody::RefundUndone { payment: facts(payment), amount, number }
+    }
+
+    pub(crate) fn hold_expired(spend: &Spend) -> EventBody {
+        let (spend, order) = (spend, spend.order.clone());
+        EventBody::HoldExpired { spend: spend.id, user: spend.user, amount: spend.amount, order }
     }
 
     pub(crate) fn captured(spend: &Spend) -> EventBody {
@@ -88,6 +116,7 @@ fn facts(payment: &Payment) -> PaymentFacts {
         mode: payment.mode,
         order: payment.order.clone(),
         gateway: payment.gateway.clone(),
+        reference: payment.start.as_ref().map(|start| start.reference.clone()),
         receipt: payment.receipt.as_ref().map(|receipt| receipt.number.clone()),
     }
 }
@@ -99,13 +128,17 @@ impl Record for Delivery {
 
 /// Writes an event, if events are wanted.
 pub(crate) fn emit(txn: &mut Txn, at: Timestamp, body: EventBody) -> Result<(), StoreError> {
-    if txn.get(keys::EVENTS_WANTED)?.is_none() {
-        return Ok(());
+    if txn.get(keys::EVENTS_WANTED)?.is_some() {
+        let id = write(txn, at, body)?;
+        txn.put(keys::event_new(id), sled::IVec::default());
     }
+    Ok(())
+}
+
+fn write(txn: &mut Txn, at: Timestamp, body: EventBody) -> Result<EventId, StoreError> {
     let id = EventId(txn.next(keys::EVENT_SEQUENCE)?);
     txn.put_record(keys::event(id), &Event { id, at, body });
-    txn.put(keys::event_new(id), sled::IVec::default());
-    Ok(())
+    Ok(id)
 }
 
 impl Sled {
@@ -203,6 +236,15 @@ impl Sled {
                 txn.put_record(key, &delivery);
             }
             Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn event_test(&self, endpoint: String, now: Timestamp) -> Result<EventId, StoreError> {
+        self.change(move |txn| {
+            let id = write(txn, now, EventBody::Test)?;
+            schedule(txn, id, &endpoint, now)?;
+            Ok(id)
         })
         .await
     }

@@ -4,8 +4,9 @@
 //! reopens an end: a payment that ended without money becomes Paid when its gateway reports that it took the money
 //! after all ("late"). Amount, currency, order, gateway and the plugin's digest are fixed at creation. Invariants:
 //! settling changes the state and posts the credit in one change, and the payment's id is the posting's key, so a
-//! payment is credited once. An order of a user has at most one open payment. A gateway's reference belongs to one
-//! payment, and so does its receipt number. Refunds never exceed what was paid.
+//! payment is credited once. An order of a user has at most one open payment and, if the draft asks for it, at most one
+//! paid one. A gateway's reference belongs to one payment, and so does its receipt number. Refunds never exceed what
+//! was paid.
 //!
 //! An open payment is in its gateway's queue, at the instant of its next check. A restarted process therefore finds
 //! unfinished payments, and gateways do not delay each other. Not here: what to ask a gateway, what an answer means
@@ -137,6 +138,8 @@ pub struct PaymentDraft {
     pub mode: PayMode,
     /// The client's id of what is paid for; may be empty.
     pub order: String,
+    /// Refuse a payment of an order that is paid.
+    pub unique_order: bool,
     pub gateway: String,
     pub plugin_digest: String,
     pub description: String,
@@ -241,6 +244,8 @@ pub enum PaymentCreated {
     KeyReused,
     /// The user's order already has this open payment.
     OrderOpen(Payment),
+    /// The user's order is paid, by this payment.
+    OrderPaid(Payment),
 }
 
 /// The result of a payment's step.

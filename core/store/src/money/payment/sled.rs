@@ -6,6 +6,8 @@ use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
+use crate::money::find::sled as find;
+use crate::money::find::sled::OrderEntry;
 use crate::money::ledger::Account;
 use crate::money::ledger::sled::{Posted, payment_key, post, signed};
 use crate::money::once::sled as once;
@@ -346,18 +348,26 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
         match once::look(txn, user, once, now)? {
             Subject::New => {}
             Subject::Known(id) => {
-                if let Some(payment) = get(txn, PaymentId(id))? {
+                // One that its gateway never took can be tried again: no payer has an address to pay at.
+                let known = get(txn, PaymentId(id))?;
+                let taken = |payment: &Payment| payment.start.is_some() || payment.state.is_open();
+                if let Some(payment) = known.filter(taken) {
                     return Ok(PaymentCreated::Repeated(payment));
                 }
             }
             Subject::Other => return Ok(PaymentCreated::KeyReused),
         }
     }
-    if !order.is_empty()
-        && let Some(bytes) = txn.get(&keys::order(user, &order))?
-        && let Some(open) = get(txn, PaymentId(decode_u64("order", &bytes)?))?
-    {
-        return Ok(PaymentCreated::OrderOpen(open));
+    if !order.is_empty() {
+        let entry = OrderEntry::get(txn, &keys::order(user, &order))?;
+        if let Some(open) = get(txn, PaymentId(entry.open))? {
+            return Ok(PaymentCreated::OrderOpen(open));
+        }
+        if draft.unique_order
+            && let Some(paid) = get(txn, PaymentId(entry.paid))?
+        {
+            return Ok(PaymentCreated::OrderPaid(paid));
+        }
     }
     let id = PaymentId(txn.next(keys::PAYMENT_SEQUENCE)?);
     let mut payment = Payment {
@@ -392,8 +402,10 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
         late_question: false,
     };
     if !payment.order.is_empty() {
-        txn.put(keys::order(user, &payment.order), encode_u64(id.0));
+        let order = keys::order(user, &payment.order);
+        OrderEntry { open: id.0, ..OrderEntry::get(txn, &order)? }.put(txn, order);
     }
+    find::enter(txn, &payment)?;
     txn.put(keys::payment_of(user, id), sled::IVec::default());
     txn.put(keys::open(&payment.gateway, id), sled::IVec::default());
     reschedule(txn, &mut payment, draft.check_at);
@@ -432,7 +444,7 @@ fn settle(
     };
     let amount = signed(payment.amount);
     let legs = [(to, amount), (Account::Gateway(payment.gateway.clone()), -amount)];
-    match post(txn, payment_key(id), &legs, now)? {
+    match post(txn, payment_key(id), &legs, &payment.order, now)? {
         Posted::Done { .. } => {}
         Posted::TooLarge => {
             // Left pending: the gateway may keep or return the money, and a person has to look.
@@ -464,16 +476,23 @@ fn end(
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let before = payment.state;
     payment.state = state;
     reason.clone_into(&mut payment.reason);
     payment.ended_at = Some(now);
     if !payment.order.is_empty() {
         // A payment that is paid late may find another open payment for its order.
         let order = keys::order(payment.user, &payment.order);
-        if txn.get(&order)?.is_some_and(|bytes| *bytes == *encode_u64(payment.id.0)) {
-            txn.delete(order);
+        let mut entry = OrderEntry::get(txn, &order)?;
+        if entry.open == payment.id.0 {
+            entry.open = 0;
         }
+        if state == PaymentState::Paid {
+            entry.paid = payment.id.0;
+        }
+        entry.put(txn, order);
     }
+    find::move_state(txn, payment, before);
     txn.delete(keys::open(&payment.gateway, payment.id));
     txn.delete(keys::due(&payment.gateway, payment.check_at, payment.id));
     put(txn, payment);

@@ -43,6 +43,15 @@ pub struct Refund {
     pub by: UserId,
     pub note: String,
     pub at: Timestamp,
+    /// It was taken back, because the payer did not get it.
+    pub undone: Option<RefundUndone>,
+}
+
+/// Who took a refund back, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundUndone {
+    pub by: UserId,
+    pub at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

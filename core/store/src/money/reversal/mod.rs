@@ -1,16 +1,17 @@
 //! Reversals: refunds that the payment's own gateway carries out.
 //!
 //! The refund is booked first; then the gateway is asked until it answers clearly. A reversal moves Open -> Done |
-//! Refused, never back. Open ones are indexed, so a restarted process continues to ask. A payment has at most one,
-//! because gateways reverse a payment as a whole. A refusal keeps the refund booked: the payer is owed the money in
-//! another way. Not here: what to ask and what an answer means.
+//! Refused. Open ones are indexed, so a restarted process continues to ask. A payment has at most one, because gateways
+//! reverse a payment as a whole. A refusal keeps the refund booked until the staff decides: ask again, undo the refund,
+//! credit the wallet, or record that the payer was paid outside. Not here: what to ask and what an answer means.
 
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, on_engine};
-use crate::{PaymentId, Store, StoreError, Timestamp};
+use crate::money::payment::Payment;
+use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reversal {
@@ -44,7 +45,49 @@ pub enum ReversalStep {
     AskAgain { at: Timestamp, doubtful: bool },
 }
 
+/// What the staff decides about a reversal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReversalDecision {
+    /// The gateway is asked again.
+    AskAgain,
+    /// The refund is taken back: the payment is paid again.
+    Undo,
+    /// The payer gets the money in the wallet. For payments that did not charge it.
+    ToWallet,
+    /// The payer got the money by another way; nobody is asked any more.
+    PaidOutside,
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReversalDecided {
+    /// The payment as it is now, and what was given back.
+    Done(Payment),
+    /// The gateway is still asked: only [`ReversalDecision::PaidOutside`] ends that.
+    Open,
+    /// The payment charged the wallet; undoing returns it there.
+    InWallet,
+    TooLarge,
+    /// There is no payment, or nothing to decide about it.
+    Missing,
+}
+
 impl Store {
+    /// Carries out what the staff decides about a reversal that is open or refused. One that ended otherwise is gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn reversal_decide(
+        &self,
+        payment: PaymentId,
+        decision: ReversalDecision,
+        by: UserId,
+        now: Timestamp,
+    ) -> Result<ReversalDecided, StoreError> {
+        on_engine!(self, reversal_decide(payment, decision, by, now).await)
+    }
+
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
@@ -59,6 +102,15 @@ impl Store {
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub async fn reversals_open(&self, limit: usize) -> Result<Vec<Reversal>, StoreError> {
         on_engine!(self, read reversals_open(limit))
+    }
+
+    /// Reversals that are open or refused, oldest payments first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn reversals_undecided(&self, limit: usize) -> Result<Vec<Reversal>, StoreError> {
+        on_engine!(self, read reversals_undecided(limit))
     }
 
     /// Stores the result of a question and returns the reversal. An ended one stays unchanged.

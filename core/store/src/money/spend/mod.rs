@@ -1,8 +1,8 @@
 //! Spending from a wallet: at once, or held first and then captured or voided.
 //!
-//! A spend moves Held -> Captured | Voided, or is Captured from the start, never back. Invariants: state and money
-//! change together. A hold is captured once, for its amount or less, and the rest is returned in the same posting. No
-//! spend takes more than the wallet holds.
+//! A spend moves Held -> Captured | Voided | Expired, or is Captured from the start, never back. Invariants: state and
+//! money change together. A hold is captured once, for its amount or less, and the rest is returned in the same
+//! posting. No spend takes more than the wallet holds.
 
 pub(crate) mod sled;
 
@@ -17,6 +17,8 @@ pub enum SpendState {
     Held,
     Captured,
     Voided,
+    /// Held money that went back, because nobody captured it in time.
+    Expired,
 }
 
 #[derive(Debug, Clone)]
@@ -26,8 +28,12 @@ pub struct SpendDraft {
     pub amount: u64,
     /// Hold the money only, until it is captured or voided.
     pub hold: bool,
+    /// When held money goes back by itself.
+    pub expires_at: Option<Timestamp>,
     /// The client's id of what is paid for; may be empty.
     pub order: String,
+    /// Refuse a spend of an order that has one, unless that one was given back.
+    pub unique_order: bool,
     pub description: String,
     pub now: Timestamp,
     pub once: Option<Once>,
@@ -50,6 +56,8 @@ pub struct Spend {
     pub description: String,
     pub created_at: Timestamp,
     pub ended_at: Option<Timestamp>,
+    /// When held money goes back by itself; holds of earlier versions never do.
+    pub expires_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +67,8 @@ pub enum SpendMade {
     Repeated(Spend),
     /// The idempotency key was used for another request.
     KeyReused,
+    /// The user's order has this spend.
+    OrderTaken(Spend),
     /// The wallet holds only this much.
     Overdraft {
         available: u64,
@@ -68,9 +78,9 @@ pub enum SpendMade {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpendEnded {
-    /// By this call, or by an earlier identical one.
-    Done(Spend),
-    /// It already ended otherwise. As it is now.
+    /// By this call, or by an earlier one that asked for the same. With what the wallet has now, in rial.
+    Done(Spend, u64),
+    /// It ended otherwise before. As it is now.
     Was(Spend),
     /// Only this much is held.
     TooMuch {
@@ -111,6 +121,24 @@ impl Store {
     /// Any error of a change; see [`StoreError`].
     pub async fn spend_void(&self, id: SpendId, now: Timestamp) -> Result<SpendEnded, StoreError> {
         on_engine!(self, spend_void(id, now).await)
+    }
+
+    /// Gives held money back whose time is over, the longest overdue first, at most `limit`. The spends afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Those of every change: see [`StoreError`].
+    pub async fn holds_expire(&self, now: Timestamp, limit: usize) -> Result<Vec<Spend>, StoreError> {
+        on_engine!(self, holds_expire(now, limit).await)
+    }
+
+    /// Open holds that expire, the next one first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn holds(&self, limit: usize) -> Result<Vec<Spend>, StoreError> {
+        on_engine!(self, read holds(limit))
     }
 
     /// # Errors

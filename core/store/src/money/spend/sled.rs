@@ -1,11 +1,13 @@
 //! The operations of this folder, in sled statements.
 
+use serde::Deserialize;
+
 use crate::engine::sled::keys::money as keys;
-use crate::engine::sled::record::{Record, decode};
+use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::ledger::Account;
-use crate::money::ledger::sled::{Posted, capture_key, post, signed, spend_key, void_key};
+use crate::money::ledger::sled::{Posted, balance, capture_key, post, signed, spend_key, void_key};
 use crate::money::once::sled as once;
 use crate::money::once::sled::Subject;
 use crate::money::outbox::EventBody;
@@ -15,7 +17,41 @@ use crate::{SpendId, StoreError, Timestamp, UserId};
 
 impl Record for Spend {
     const KIND: &'static str = "spend";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        // The first shape had no expiry.
+        #[derive(Deserialize)]
+        struct First {
+            id: SpendId,
+            user: UserId,
+            state: SpendState,
+            hold: bool,
+            amount: u64,
+            captured: u64,
+            balance: u64,
+            order: String,
+            description: String,
+            created_at: Timestamp,
+            ended_at: Option<Timestamp>,
+        }
+        let first: First = postcard::from_bytes(body)?;
+        Ok(Spend {
+            id: first.id,
+            user: first.user,
+            state: first.state,
+            hold: first.hold,
+            amount: first.amount,
+            captured: first.captured,
+            balance: first.balance,
+            order: first.order,
+            description: first.description,
+            created_at: first.created_at,
+            ended_at: first.ended_at,
+            expires_at: None,
+        })
+    }
 }
 
 impl Sled {
@@ -36,7 +72,7 @@ impl Sled {
             let captured = amount.unwrap_or(spend.amount);
             if spend.state != SpendState::Held {
                 let same = spend.hold && spend.state == SpendState::Captured && spend.captured == captured;
-                return Ok(if same { SpendEnded::Done(spend) } else { SpendEnded::Was(spend) });
+                return if same { done(txn, spend) } else { Ok(SpendEnded::Was(spend)) };
             }
             if captured > spend.amount || captured == 0 {
                 return Ok(SpendEnded::TooMuch { held: spend.amount });
@@ -49,13 +85,13 @@ impl Sled {
             if rest > 0 {
                 legs.push((Account::Wallet(spend.user), signed(rest)));
             }
-            if post(txn, capture_key(id), &legs, now)? == Posted::TooLarge {
+            if post(txn, capture_key(id), &legs, &spend.order, now)? == Posted::TooLarge {
                 return Ok(SpendEnded::TooLarge);
             }
             spend.captured = captured;
             end(txn, &mut spend, SpendState::Captured, now);
             emit(txn, now, EventBody::captured(&spend))?;
-            Ok(SpendEnded::Done(spend))
+            done(txn, spend)
         })
         .await
     }
@@ -67,18 +103,50 @@ impl Sled {
             };
             match spend.state {
                 SpendState::Held => {}
-                SpendState::Voided => return Ok(SpendEnded::Done(spend)),
-                SpendState::Captured => return Ok(SpendEnded::Was(spend)),
+                SpendState::Voided => return done(txn, spend),
+                SpendState::Captured | SpendState::Expired => return Ok(SpendEnded::Was(spend)),
             }
-            let amount = signed(spend.amount);
-            let legs = [(Account::Wallet(spend.user), amount), (Account::Held(spend.user), -amount)];
-            if post(txn, void_key(id), &legs, now)? == Posted::TooLarge {
+            if !give_back(txn, &mut spend, SpendState::Voided, now)? {
                 return Ok(SpendEnded::TooLarge);
             }
-            end(txn, &mut spend, SpendState::Voided, now);
-            Ok(SpendEnded::Done(spend))
+            done(txn, spend)
         })
         .await
+    }
+
+    pub(crate) async fn holds_expire(&self, now: Timestamp, limit: usize) -> Result<Vec<Spend>, StoreError> {
+        let due = keys::hold_due(Timestamp::default(), SpendId(0))..keys::hold_due(now, SpendId(u64::MAX));
+        let mut ids = Vec::new();
+        for entry in self.tree.range(due).take(limit) {
+            ids.extend(keys::last_number(&entry.map_err(error::read)?.0).map(SpendId));
+        }
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.change(move |txn| {
+            let mut expired = Vec::new();
+            for id in ids {
+                let spend = txn.get_record::<Spend>(&keys::spend(id))?;
+                let Some(mut spend) = spend.filter(|spend| spend.state == SpendState::Held) else { continue };
+                if give_back(txn, &mut spend, SpendState::Expired, now)? {
+                    emit(txn, now, EventBody::hold_expired(&spend))?;
+                    expired.push(spend);
+                }
+            }
+            Ok(expired)
+        })
+        .await
+    }
+
+    pub(crate) fn holds(&self, limit: usize) -> Result<Vec<Spend>, StoreError> {
+        let mut spends = Vec::new();
+        for entry in self.tree.scan_prefix(keys::HOLDS_DUE).take(limit) {
+            let (key, _) = entry.map_err(error::read)?;
+            if let Some(id) = keys::last_number(&key) {
+                spends.extend(self.spend_get(SpendId(id))?);
+            }
+        }
+        Ok(spends)
     }
 
     pub(crate) fn spend_get(&self, id: SpendId) -> Result<Option<Spend>, StoreError> {
@@ -110,7 +178,7 @@ impl Sled {
 
 fn create(txn: &mut Txn, draft: SpendDraft) -> Result<SpendMade, StoreError> {
     assert!((1..=i64::MAX as u64).contains(&draft.amount), "amounts are checked when they come in");
-    let SpendDraft { user, amount, hold, order, description, now, once } = draft;
+    let SpendDraft { user, amount, hold, expires_at, order, unique_order, description, now, once } = draft;
     if let Some(once) = &once {
         match once::look(txn, user, once, now)? {
             Subject::New => {}
@@ -122,10 +190,19 @@ fn create(txn: &mut Txn, draft: SpendDraft) -> Result<SpendMade, StoreError> {
             Subject::Other => return Ok(SpendMade::KeyReused),
         }
     }
+    let taken = match order.is_empty() {
+        true => None,
+        false => txn.get(&keys::spend_order(user, &order))?,
+    };
+    if let Some(taken) = taken.filter(|_| unique_order)
+        && let Some(spend) = txn.get_record(&keys::spend(SpendId(decode_u64("order", &taken)?)))?
+    {
+        return Ok(SpendMade::OrderTaken(spend));
+    }
     let id = SpendId(txn.peek_next(keys::SPEND_SEQUENCE)?);
     let to = if hold { Account::Held(user) } else { Account::Merchant };
     let legs = [(Account::Wallet(user), -signed(amount)), (to, signed(amount))];
-    let balance = match post(txn, spend_key(id), &legs, now)? {
+    let balance = match post(txn, spend_key(id), &legs, &order, now)? {
         Posted::Done { balance } => u64::try_from(balance).unwrap_or(0),
         Posted::Overdraft { available } => return Ok(SpendMade::Overdraft { available }),
         Posted::TooLarge => return Ok(SpendMade::TooLarge),
@@ -144,7 +221,14 @@ fn create(txn: &mut Txn, draft: SpendDraft) -> Result<SpendMade, StoreError> {
         description,
         created_at: now,
         ended_at: (!hold).then_some(now),
+        expires_at: expires_at.filter(|_| hold),
     };
+    if let Some(at) = spend.expires_at {
+        txn.put(keys::hold_due(at, id), sled::IVec::default());
+    }
+    if !spend.order.is_empty() {
+        txn.put(keys::spend_order(user, &spend.order), encode_u64(id.0));
+    }
     txn.put_record(keys::spend(id), &spend);
     txn.put(keys::spend_of(user, id), sled::IVec::default());
     if let Some(once) = once {
@@ -153,7 +237,39 @@ fn create(txn: &mut Txn, draft: SpendDraft) -> Result<SpendMade, StoreError> {
     Ok(SpendMade::Done(spend))
 }
 
+/// An ended spend, with what its wallet has now.
+fn done(txn: &Txn, spend: Spend) -> Result<SpendEnded, StoreError> {
+    let balance = balance(txn, &Account::Wallet(spend.user))?;
+    Ok(SpendEnded::Done(spend, u64::try_from(balance).unwrap_or(0)))
+}
+
+/// Returns held money to its wallet; false when the wallet cannot hold that much.
+fn give_back(
+    txn: &mut Txn,
+    spend: &mut Spend,
+    state: SpendState,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let amount = signed(spend.amount);
+    let legs = [(Account::Wallet(spend.user), amount), (Account::Held(spend.user), -amount)];
+    if post(txn, void_key(spend.id), &legs, &spend.order, now)? == Posted::TooLarge {
+        return Ok(false);
+    }
+    if !spend.order.is_empty() {
+        // The order can be paid again; another spend may have it when orders repeat.
+        let order = keys::spend_order(spend.user, &spend.order);
+        if txn.get(&order)?.is_some_and(|bytes| *bytes == *encode_u64(spend.id.0)) {
+            txn.delete(order);
+        }
+    }
+    end(txn, spend, state, now);
+    Ok(true)
+}
+
 fn end(txn: &mut Txn, spend: &mut Spend, state: SpendState, now: Timestamp) {
+    if let Some(at) = spend.expires_at {
+        txn.delete(keys::hold_due(at, spend.id));
+    }
     spend.state = state;
     spend.ended_at = Some(now);
     txn.put_record(keys::spend(spend.id), spend);

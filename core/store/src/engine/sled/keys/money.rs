@@ -9,7 +9,12 @@
 //! | `$h` | | number and hash of the last posting |
 //! | `$P` | payment | payment |
 //! | `$u` | user, payment | nothing: a user's payments |
-//! | `$o` | user, order | u64: the open payment of an order |
+//! | `$o` | user, order | two u64: the open and the paid payment of an order, 0 for none |
+//! | `$O` | order, NUL, payment | nothing: the payments of all orders of this name |
+//! | `$m` | amount u64, payment | nothing: payments by amount |
+//! | `$t` | state, gateway, NUL, payment | nothing: ended payments by state |
+//! | `$T` | hour u64 | two u64: the least and the largest payment made in it |
+//! | `$G` | gateway | nothing: gateways that ever had a payment |
 //! | `$g` | gateway, NUL, payment | nothing: the open payments of a gateway |
 //! | `$r` | gateway, NUL, reference | u64: the payment a gateway calls so |
 //! | `$x` | gateway, NUL, receipt number | u64: the payment it was used for |
@@ -17,8 +22,12 @@
 //! | `$f` | payment, number u32 | refund |
 //! | `$v` | payment | reversal |
 //! | `$V` | payment | nothing: reversals that are open |
+//! | `$R` | payment | nothing: reversals that are refused, until the staff decides |
 //! | `$s` | spend | spend |
 //! | `$S` | user, spend | nothing: a user's spends |
+//! | `$q` | user, order | u64: the spend of an order that is held or captured |
+//! | `$H` | instant, spend | nothing: when a hold expires |
+//! | `$c` | number | correction |
 //! | `$i` | user, 32 bytes | idempotency record |
 //! | `$e` | event | event |
 //! | `$n` | event | nothing: events that were not routed yet |
@@ -34,6 +43,15 @@ use sled::IVec;
 use crate::{EventId, PaymentId, SpendId, Timestamp, UserId};
 
 pub(crate) const PAYMENT_SEQUENCE: &[u8] = b"mseq-payment";
+pub(crate) const CORRECTION_SEQUENCE: &[u8] = b"mseq-correction";
+/// How far the indexes of payments are built.
+pub(crate) const INDEXES: &[u8] = b"mindexes-money";
+/// From the first payment on, and built: the position that a migration writes, and that of a new store.
+pub(crate) const INDEXES_NONE: &[u8] = b"p\0\0\0\0\0\0\0\0";
+pub(crate) const INDEXES_ALL: &[u8] = b"a";
+pub(crate) const GATEWAYS: &[u8] = b"$G";
+pub(crate) const HOLDS_DUE: &[u8] = b"$H";
+pub(crate) const CORRECTIONS: &[u8] = b"$c";
 pub(crate) const SPEND_SEQUENCE: &[u8] = b"mseq-spend";
 
 pub(crate) const POSTING_BLOCKS: &[u8] = b"$b";
@@ -81,6 +99,67 @@ pub(crate) fn order(user: UserId, order: &str) -> IVec {
     joined(b"$o", &[&user.0.to_be_bytes(), order.as_bytes()])
 }
 
+/// What the keys of an order's payments begin with, whoever's they are. An order's name holds no NUL.
+pub(crate) fn ordered_as(order: &str) -> Vec<u8> {
+    [b"$O", order.as_bytes(), &[0]].concat()
+}
+
+pub(crate) fn ordered(order: &str, id: PaymentId) -> IVec {
+    joined(b"$O", &[order.as_bytes(), &[0], &id.0.to_be_bytes()])
+}
+
+/// What the keys of the payments of one amount begin with.
+pub(crate) fn amounts(amount: u64) -> Vec<u8> {
+    [b"$m".as_slice(), &amount.to_be_bytes()].concat()
+}
+
+pub(crate) fn amount(amount: u64, id: PaymentId) -> IVec {
+    joined(b"$m", &[&amount.to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+/// What the keys of a user's payments begin with.
+pub(crate) fn payments_of(user: UserId) -> Vec<u8> {
+    [b"$u".as_slice(), &user.0.to_be_bytes()].concat()
+}
+
+/// What the keys of a gateway's payments in one state begin with.
+pub(crate) fn in_state_of(state: u8, gateway: &str) -> Vec<u8> {
+    [b"$t", [state].as_slice(), gateway.as_bytes(), &[0]].concat()
+}
+
+pub(crate) fn in_state(state: u8, gateway: &str, id: PaymentId) -> IVec {
+    joined(b"$t", &[&[state], gateway.as_bytes(), &[0], &id.0.to_be_bytes()])
+}
+
+pub(crate) fn hour(at: Timestamp) -> IVec {
+    joined(b"$T", &[&(at.as_secs() / 3600).to_be_bytes()])
+}
+
+pub(crate) fn gateway(name: &str) -> IVec {
+    joined(GATEWAYS, &[name.as_bytes()])
+}
+
+/// Behind the keys of all payments, and of all spends.
+pub(crate) fn payments_end() -> IVec {
+    b"$Q".into()
+}
+
+pub(crate) fn spends_end() -> IVec {
+    b"$t".into()
+}
+
+pub(crate) fn spend_order(user: UserId, order: &str) -> IVec {
+    joined(b"$q", &[&user.0.to_be_bytes(), order.as_bytes()])
+}
+
+pub(crate) fn hold_due(at: Timestamp, id: SpendId) -> IVec {
+    joined(HOLDS_DUE, &[&at.as_micros().to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+pub(crate) fn correction(number: u64) -> IVec {
+    joined(CORRECTIONS, &[&number.to_be_bytes()])
+}
+
 pub(crate) fn open(gateway: &str, id: PaymentId) -> IVec {
     joined(b"$g", &[gateway.as_bytes(), &[0], &id.0.to_be_bytes()])
 }
@@ -107,6 +186,14 @@ pub(crate) fn refund(id: PaymentId, number: u32) -> IVec {
 }
 
 pub(crate) const REVERSALS_OPEN: &[u8] = b"$V";
+
+pub(crate) const REVERSALS: &[u8] = b"$v";
+/// Reversals that the gateway refused and nobody decided about.
+pub(crate) const REVERSALS_REFUSED: &[u8] = b"$R";
+
+pub(crate) fn reversal_refused(id: PaymentId) -> IVec {
+    joined(REVERSALS_REFUSED, &[&id.0.to_be_bytes()])
+}
 
 pub(crate) fn reversal(id: PaymentId) -> IVec {
     joined(b"$v", &[&id.0.to_be_bytes()])

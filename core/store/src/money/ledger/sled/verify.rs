@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{decode, decode_u64};
 use crate::engine::sled::{Sled, error};
+use crate::money::correction::Correction;
 use crate::money::ledger::sled::{
-    AccountRecord, Head, block_records, capture_key, payment_key, refund_key, signed, spend_key, void_key,
+    AccountRecord, Head, block_records, capture_key, correction_key, payment_key, refund_key,
+    refund_moved_key, refund_undone_key, signed, spend_key, void_key,
 };
 use crate::money::ledger::{Account, LedgerReport, Posting};
 use crate::money::payment::{PayMode, Payment, PaymentState};
@@ -42,6 +44,7 @@ impl Sled {
         self.recompute_accounts(report, &accounts)?;
         let mut credited = 0;
         self.recompute_payments(report, &mut credited)?;
+        self.recompute_corrections()?;
         let held = self.recompute_spends()?;
         for (user, held) in held {
             let account = Account::Held(user);
@@ -176,7 +179,7 @@ impl Sled {
 
     /// Each paid payment has exactly one credit, and each credit its payment.
     fn recompute_payments(&self, report: &mut LedgerReport, credited: &mut u64) -> Result<(), Stop> {
-        let mut refunds_noted = 0;
+        let (mut refunds_noted, mut undone_noted, mut moved_noted) = (0, 0, 0);
         for entry in self.tree.scan_prefix(keys::PAYMENTS) {
             let (key, value) = entry.map_err(error::read)?;
             let payment: Payment = decode(&value)?;
@@ -208,13 +211,24 @@ impl Sled {
             refunds_noted += u64::from(payment.refunds);
             let mut refunded = 0u64;
             for number in 1..=payment.refunds {
-                let posting = self.posting_by_key(&refund_key(id, number))?;
-                let amount =
-                    posting.and_then(|p| p.entries.iter().map(|entry| entry.amount.unsigned_abs()).max());
-                let Some(amount) = amount else {
+                let moved = |key: String| -> Result<Option<u64>, StoreError> {
+                    let posting = self.posting_by_key(&key)?;
+                    Ok(posting.and_then(|p| p.entries.iter().map(|entry| entry.amount.unsigned_abs()).max()))
+                };
+                let Some(amount) = moved(refund_key(id, number))? else {
                     return differs(format!("refund {number} of payment {id} has no posting"));
                 };
                 refunded = refunded.saturating_add(amount);
+                let later = [moved(refund_undone_key(id, number))?, moved(refund_moved_key(id, number))?];
+                match later {
+                    [None, None] => {}
+                    [Some(undone), None] if undone == amount => {
+                        refunded -= amount;
+                        undone_noted += 1;
+                    }
+                    [None, Some(went)] if went == amount => moved_noted += 1,
+                    _ => return differs(format!("refund {number} of payment {id} was taken back otherwise")),
+                }
             }
             if refunded != payment.refunded || refunded > payment.amount {
                 return differs(format!(
@@ -227,9 +241,36 @@ impl Sled {
         if refunds != refunds_noted {
             return differs(format!("{refunds} refunds are posted, but {refunds_noted} are stored"));
         }
+        for (kind, noted) in [("refund-undone:", undone_noted), ("refund-moved:", moved_noted)] {
+            let posted = self.posting_keys(kind)?;
+            if posted != noted {
+                return differs(format!("{posted} postings are {kind}, {noted} refunds have one"));
+            }
+        }
         let credits = self.posting_keys("payment:")?;
         if credits != *credited {
             return differs(format!("{credits} payments are credited, but {credited} are paid"));
+        }
+        Ok(())
+    }
+
+    /// Each correction has its posting, and each posting of one its correction.
+    fn recompute_corrections(&self) -> Result<(), Stop> {
+        let mut noted = 0;
+        for entry in self.tree.scan_prefix(keys::CORRECTIONS) {
+            let (_, value) = entry.map_err(error::read)?;
+            let correction: Correction = decode(&value)?;
+            noted += 1;
+            let posting = self.posting_by_key(&correction_key(correction.number))?;
+            let moved = posting.map_or(0, |posting| posting.moved(&Account::Wallet(correction.user)));
+            if moved != correction.amount {
+                let (number, amount) = (correction.number, correction.amount);
+                return differs(format!("correction {number}: {amount} rial by its record, {moved} moved"));
+            }
+        }
+        let posted = self.posting_keys("correction:")?;
+        if posted != noted {
+            return differs(format!("{posted} corrections are posted, {noted} are noted"));
         }
         Ok(())
     }
@@ -269,7 +310,7 @@ impl Sled {
                         ));
                     }
                 }
-                SpendState::Voided => {
+                SpendState::Voided | SpendState::Expired => {
                     voids += 1;
                     let posting = self.posting_by_key(&void_key(id))?;
                     let back = posting.map_or(0, |posting| posting.moved(&Account::Wallet(spend.user)));
