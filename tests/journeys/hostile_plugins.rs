@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 /// An entry that no message uses, so that its plugin may come and go.
 const MINE: &str = "[provider.MINE]\nplugin = \"mine\"\nkind = \"sms\"\n";
 
+/// How long a compilation of a good plugin may take: it steps back behind everything else on a busy machine.
+const COMPILE_PATIENCE: Duration = PATIENCE.saturating_mul(20);
+
 /// A gateway as a process, whose compiler is a child of it.
 struct Process {
     served: process::Served,
@@ -58,7 +61,7 @@ impl Process {
     }
 
     async fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + COMPILE_PATIENCE;
         loop {
             let status = self.get("/status/").await.body;
             if wanted(&status) {
