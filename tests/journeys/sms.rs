@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_domain::operator::api_key;
 use chelseru_simulator::{Fault, FaultKind, Simulator};
-use chelseru_store::{SmsContent, SmsFilter, SmsRange, SmsReported};
+use chelseru_store::{SmsContent, SmsFilter, SmsOrder, SmsRange, SmsReported};
 use chelseru_tests::process::{self, Served};
 use chelseru_tests::{Answer, PATIENCE, TestGateway, code_in};
 use serde_json::{Value, json};
@@ -632,7 +632,7 @@ async fn messages_are_listed_in_pages_to_who_sent_them() {
 async fn a_code_is_on_record_without_its_digits() {
     let shop = Shop::open(KAVENEGAR).await;
     assert_eq!(shop.gateway.post("/otp/send/", json!({"mobile_number": "09120000001"})).await.status, 200);
-    let all = SmsRange { from: 0, to: u64::MAX, ascending: false };
+    let all = SmsRange { from: 0, to: u64::MAX, order: SmsOrder::NewestFirst };
     let page = shop.gateway.app.store.sms_page(&SmsFilter::default(), all, 10, 10).await.expect("read");
     assert_eq!(page.messages.len(), 1);
     assert_eq!(page.messages[0].content, SmsContent::Hidden);

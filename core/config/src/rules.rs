@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chelseru_domain::PhoneNumber;
+use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::{IdentityRules, PasswordRules};
 use chelseru_domain::login::otp::OtpRules;
 use chelseru_domain::login::password::HashLimits;
@@ -54,6 +55,7 @@ pub fn identity_rules(config: &Config) -> IdentityRules {
                 waiting_max: auth.password_hashes_queue_max,
             },
         },
+        money_staff: config.payment.staff_users.iter().copied().map(UserId).collect(),
     }
 }
 

@@ -143,7 +143,7 @@ async fn delays_grow_with_jitter_and_nothing_is_tried_after_the_deadline() {
     let world = World::new(vec![SmsError::Throttled(None)], true, rules, PATIENT).await;
     let id = world.queue(1).await;
     let message = world.end_of(id).await;
-    assert_eq!((message.status, message.error.as_str()), (SmsStatus::Expired, "throttled"));
+    assert_eq!((message.status, message.error.as_deref()), (SmsStatus::Expired, Some("throttled")));
     assert!(message.updated_at >= message.created_at);
     let asked = world.asked(id);
     assert!(asked.len() >= 2, "never tried again");

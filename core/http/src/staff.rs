@@ -1,7 +1,7 @@
 //! Admits staff, with one reply for all other callers. The domain decides who is staff.
 
 use chelseru_domain::ids::UserId;
-use chelseru_domain::login::identity::Identity;
+use chelseru_domain::login::identity::{Area, Identity};
 use http::StatusCode;
 
 use crate::reply::Failure;
@@ -17,7 +17,7 @@ pub(crate) async fn require_staff(
     user: UserId,
     context: &Context,
 ) -> Result<(), Failure> {
-    match identity.is_staff(user).await {
+    match identity.is_staff(user, Area::Any).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(permission_denied()),
         Err(error) => {

@@ -45,15 +45,18 @@ pub use login::password::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };
 pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
-pub use login::user::{User, UserChange, UserDraft, UserMade};
+pub use login::user::{Rights, User, UserChange, UserDraft, UserMade};
 pub use money::correction::{Correction, CorrectionDraft, CorrectionMade};
 pub use money::find::{PaymentQuery, PaymentsFound};
 pub use money::ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
 pub use money::once::Once;
-pub use money::outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts};
+pub use money::outbox::{
+    Attempt, Delivery, DeliveryState, Event, EventBody, EventFilter, EventReport, PaymentFacts,
+};
 pub use money::payment::{
     CLAIMS_MAX, Currency, KeptClaim, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft,
-    PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect,
+    PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Question,
+    Redirect, RedirectMethod,
 };
 pub use money::refund::{PaymentRefunded, Refund, RefundDraft, RefundTo, RefundUndone};
 pub use money::reversal::{Reversal, ReversalDecided, ReversalDecision, ReversalState, ReversalStep};
@@ -64,7 +67,7 @@ pub use options::{Durability, StoreOptions};
 pub use sms::report::{SmsProgress, SmsReported};
 pub use sms::{
     SMS_TRIED_MAX, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsIdempotency, SmsInserted,
-    SmsPage, SmsQuota, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
+    SmsOrder, SmsOwner, SmsPage, SmsQuota, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
 };
 pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};

@@ -118,3 +118,29 @@ pub struct PurgeStep {
     /// The step reached the last record; the next one starts over.
     pub finished: bool,
 }
+
+/// A value that may be absent, stored as its type's default. For fields that were stored so before they had a type of
+/// their own: the bytes stay the same.
+pub(crate) mod absent {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<T, S>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: Serialize + Default,
+        S: Serializer,
+    {
+        match value {
+            Some(value) => value.serialize(serializer),
+            None => T::default().serialize(serializer),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: Deserialize<'de> + Default + PartialEq,
+        D: Deserializer<'de>,
+    {
+        let value = T::deserialize(deserializer)?;
+        Ok((value != T::default()).then_some(value))
+    }
+}

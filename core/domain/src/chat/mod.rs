@@ -29,7 +29,8 @@ use chelseru_store::StoreError;
 pub use chelseru_store::chat::{
     Edited, FileDraft, FileId, FileKept, Member, Message, MessageBody, MessageEdit, MessagePage,
     Organization, OrganizationChanged, OrganizationId, OrganizationMade, OrganizationRemoved, ROOMS_MAX,
-    Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
+    Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomKind, RoomMade, RoomStatus, RoomSummary, SEQ_MAX,
+    StoredFile,
 };
 
 pub use change::{RoomEdit, RoomRequest};

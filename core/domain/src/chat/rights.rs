@@ -5,6 +5,7 @@
 //! acting against an admin needs [`Access::KickAdmin`]. A closed room accepts nothing new. A room on hold accepts
 //! messages only from members who can reopen it. Everything that is not permitted here is refused.
 
+use super::RoomKind;
 use std::fmt;
 
 pub use chelseru_store::chat::Denied;
@@ -204,7 +205,7 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
         Action::Leave => Ok(()),
         Action::Add => {
             needs(Access::Add)?;
-            if facts.room.pair {
+            if facts.room.kind == RoomKind::Pair {
                 return Err(Denied::PairRoom);
             }
             if facts.target_banned {

@@ -4,6 +4,7 @@
 //! the form `G<group>-...`, which the login by code makes, are refused. Choosing one would block the owner of that
 //! number, and "already exists" would reveal which numbers have accounts.
 
+pub use chelseru_store::Rights;
 use chelseru_store::{Timestamp, User};
 
 use crate::PhoneNumber;
@@ -82,27 +83,6 @@ pub fn email_fits(text: &str) -> bool {
         && !local.contains("..")
         && domain.contains('.')
         && domain.split('.').all(label_fits)
-}
-
-/// What an account may do beyond its own data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rights {
-    None,
-    /// The routes for staff.
-    Staff,
-    /// Everything.
-    Superuser,
-}
-
-impl Rights {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Rights::None => "none",
-            Rights::Staff => "staff",
-            Rights::Superuser => "superuser",
-        }
-    }
 }
 
 /// An account as its user and operators see it. Holds no secret.

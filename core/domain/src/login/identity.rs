@@ -36,7 +36,7 @@ pub use rules::{
     SESSION_ABSOLUTE_SECS, SESSIONS_PER_USER,
 };
 pub use session::{RefreshError, SessionView, USER_AGENT_CHARS_MAX};
-pub use users::USERS_PAGE_MAX;
+pub use users::{Area, USERS_PAGE_MAX};
 
 /// Unread session ends of a subscriber. Past it the subscriber is told that it lagged.
 const ENDED_MAX: usize = 1024;

@@ -24,7 +24,24 @@ use crate::{Clock, Range};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {
     pub user: UserId,
-    pub staff: bool,
+    pub role: Role,
+}
+
+/// What a caller may do with money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The user's own money only.
+    Customer,
+    /// Any user's.
+    Staff,
+}
+
+impl Actor {
+    /// Whether the actor may see what belongs to a user.
+    #[must_use]
+    pub fn sees(&self, user: UserId) -> bool {
+        self.role == Role::Staff || self.user == user
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +209,7 @@ impl Wallets {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub async fn spend_get(&self, actor: Actor, id: SpendId) -> Result<Option<Spend>, StoreError> {
-        Ok(self.store.spend_get(id).await?.filter(|spend| actor.staff || spend.user == actor.user))
+        Ok(self.store.spend_get(id).await?.filter(|spend| actor.sees(spend.user)))
     }
 
     /// Captures a hold, or a part of it, for the merchant.
@@ -243,5 +260,8 @@ impl Wallets {
 }
 
 fn staff_only(actor: Actor) -> Result<(), WalletError> {
-    if actor.staff { Ok(()) } else { Err(WalletError::StaffOnly) }
+    match actor.role {
+        Role::Staff => Ok(()),
+        Role::Customer => Err(WalletError::StaffOnly),
+    }
 }

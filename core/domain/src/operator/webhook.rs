@@ -10,6 +10,7 @@
 
 mod body;
 
+pub use chelseru_store::EventFilter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -173,10 +174,10 @@ impl Webhooks {
     pub async fn list(
         &self,
         before: Option<EventId>,
-        dead: bool,
+        which: EventFilter,
         limit: usize,
     ) -> Result<Vec<EventReport>, StoreError> {
-        self.store.events_list(before, dead, limit).await
+        self.store.events_list(before, which, limit).await
     }
 
     /// Sends a test event to one endpoint, whatever kinds it wants.

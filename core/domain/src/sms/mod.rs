@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 pub use chelseru_store::{
-    SmsClass, SmsContent, SmsFilter, SmsPage, SmsProgress, SmsRange, SmsRecord, SmsReported, SmsStatus,
+    SmsClass, SmsContent, SmsFilter, SmsOrder, SmsOwner, SmsPage, SmsProgress, SmsRange, SmsRecord,
+    SmsReported, SmsStatus,
 };
 
 pub use inbox::{Inbox, ShownMessage};

@@ -215,11 +215,11 @@ impl SmsQueue {
         let mut reported = Vec::new();
         for Candidate { provider, .. } in &route.candidates {
             let asked: Vec<&SmsRecord> =
-                due.iter().filter(|message| message.provider == provider.name()).collect();
+                due.iter().filter(|message| message.provider.as_deref() == Some(provider.name())).collect();
             if asked.is_empty() {
                 continue;
             }
-            let ids = asked.iter().map(|message| message.provider_message_id.clone()).collect();
+            let ids = asked.iter().filter_map(|message| message.provider_message_id.clone()).collect();
             match provider.ask(ids).await {
                 Ok(reports) => {
                     for (id, progress) in reports {
@@ -232,8 +232,8 @@ impl SmsQueue {
             }
         }
         for message in &due {
-            let serves =
-                route.candidates.iter().any(|candidate| candidate.provider.name() == message.provider);
+            let provider = message.provider.as_deref();
+            let serves = route.candidates.iter().any(|candidate| Some(candidate.provider.name()) == provider);
             let delay = POLL_AFTER.get(message.polls as usize + 1).filter(|_| serves);
             next.push((message.id, delay.map(|delay| now.plus(*delay))));
         }

@@ -116,10 +116,11 @@ pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
 fn tried(failures: &[Failure]) -> Vec<SmsTried> {
     let tried = |failure: &Failure| {
         let code = failure.error.rejection().map_or("", |rejection| rejection.code.as_str());
+        let code: String = code.chars().take(PROVIDER_CODE_CHARS_MAX).collect();
         SmsTried {
             provider: failure.provider.clone(),
             code: failure.error.code().to_owned(),
-            provider_code: code.chars().take(PROVIDER_CODE_CHARS_MAX).collect(),
+            provider_code: Some(code).filter(|code| !code.is_empty()),
         }
     };
     failures.iter().map(tried).collect()

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use chelseru_store::{
-    SmsClass, SmsContent, SmsDraft, SmsIdempotency, SmsQuota, SmsRecord, SmsStatus, StoreError,
+    SmsClass, SmsContent, SmsDraft, SmsIdempotency, SmsOwner, SmsQuota, SmsRecord, SmsStatus, StoreError,
 };
 
 use super::carry::Carry;
@@ -21,11 +21,10 @@ use crate::idempotency::Hashes;
 pub struct SmsRequest {
     pub to: PhoneNumber,
     pub body: SmsBody,
-    /// The API key of the sender; 0 for staff.
-    pub owner: u64,
+    pub owner: SmsOwner,
     /// Hashes of the caller's idempotency key and of its request.
     pub idempotency: Option<Hashes>,
-    /// Messages per day of this owner.
+    /// Messages per day of this API key.
     pub daily_cap: Option<u64>,
     /// Whether the caller waits for the first round.
     pub wait: bool,
@@ -109,7 +108,12 @@ impl SmsRoute {
                 request,
                 keys_max: self.rules.idempotency_keys_max,
             }),
-            quota: daily_cap.map(|cap| SmsQuota { owner, day: now.as_secs() / 86_400, cap }),
+            quota: match (owner, daily_cap) {
+                (SmsOwner::ApiKey(api_key), Some(cap)) => {
+                    Some(SmsQuota { api_key, day: now.as_secs() / 86_400, cap })
+                }
+                _ => None,
+            },
             queue_max: self.rules.queue_max,
         };
         let carried = if wait {
@@ -148,7 +152,7 @@ impl SmsPort for SmsRoute {
             number: message.to.e164().to_owned(),
             content: if class == SmsClass::Otp { SmsContent::Hidden } else { content(&message.body) },
             class,
-            owner: 0,
+            owner: SmsOwner::Gateway,
             created_at: now,
             deadline: now.plus(message.deadline.saturating_duration_since(Instant::now())),
             begun: None,

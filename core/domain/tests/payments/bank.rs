@@ -1,5 +1,6 @@
 //! A bank with books of its own and faults that are ordered.
 
+use chelseru_domain::money::payment::gateway::RedirectMethod;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -263,8 +264,11 @@ impl PaymentGateway for Bank {
             Some(Fault::CrashAfter) => self.die().await,
             _ => {}
         }
-        let redirect =
-            Redirect { post: false, url: format!("https://bank.example/{reference}"), fields: Vec::new() };
+        let redirect = Redirect {
+            method: RedirectMethod::Get,
+            url: format!("https://bank.example/{reference}"),
+            fields: Vec::new(),
+        };
         Ok(PaymentStart { reference, redirect, state: b"opaque".to_vec(), message: "Success".into() })
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use chelseru_domain::money::payment::verdict::RETURN_MARGIN;
-use chelseru_domain::money::wallet::{Actor, RefundRequest, SpendRequest};
+use chelseru_domain::money::wallet::{Actor, RefundRequest, Role, SpendRequest};
 use chelseru_store::{
     PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalState, SpendEnded, SpendId, SpendMade,
 };
@@ -153,7 +153,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     // Users of this history alone, so that what they have is what it did.
     let users = [UserId(seed * 10), UserId(seed * 10 + 1)];
-    let staff = Actor { user: UserId(1), staff: true };
+    let staff = Actor { user: UserId(1), role: Role::Staff };
     let mut purses: BTreeMap<UserId, Purse> = users.iter().map(|user| (*user, Purse::default())).collect();
     let mut holds: Vec<SpendId> = Vec::new();
     let mut spent: BTreeMap<(UserId, SpendId), (i64, i64)> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Giving payments back by asking the gateway: booked first, asked until the answer is clear.
 
 use chelseru_domain::money::payment::NotReversible;
-use chelseru_domain::money::wallet::{Actor, RefundRequest};
+use chelseru_domain::money::wallet::{Actor, RefundRequest, Role};
 use chelseru_store::{
     PaymentRefunded, PaymentState, RefundTo, Reversal, ReversalDecided, ReversalDecision, ReversalState,
 };
@@ -9,7 +9,7 @@ use chelseru_store::{
 use super::bank::{Fault, Money as BankMoney, REVERSE};
 use super::*;
 
-const STAFF: Actor = Actor { user: UserId(1), staff: true };
+const STAFF: Actor = Actor { user: UserId(1), role: Role::Staff };
 
 impl World {
     async fn order_reversal(&self, payment: &Payment, amount: Option<u64>) -> PaymentRefunded {

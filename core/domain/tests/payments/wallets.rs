@@ -1,7 +1,7 @@
 //! Single rules of wallets: spends, holds, refunds, and what the ledger can show.
 
 use chelseru_domain::money::wallet::{
-    Actor, CorrectionMade, CorrectionRequest, RefundRequest, SpendRequest, WalletError,
+    Actor, CorrectionMade, CorrectionRequest, RefundRequest, Role, SpendRequest, WalletError,
 };
 use chelseru_store::{
     PaymentRefunded, PaymentState, RefundTo, Spend, SpendEnded, SpendMade, SpendState, WalletBalance,
@@ -9,7 +9,7 @@ use chelseru_store::{
 
 use super::*;
 
-const STAFF: Actor = Actor { user: UserId(1), staff: true };
+const STAFF: Actor = Actor { user: UserId(1), role: Role::Staff };
 
 fn rial(amount: u64) -> Money {
     Money::from_rial(amount).unwrap()
@@ -138,12 +138,12 @@ async fn only_the_staff_captures_voids_and_refunds() {
     let world = World::new();
     let payment = world.charge(10_000).await;
     let held = done(world.wallets.spend(spend(1000, true)).await.unwrap());
-    let owner = Actor { user: USER, staff: false };
+    let owner = Actor { user: USER, role: Role::Customer };
     assert!(matches!(world.wallets.capture(owner, held.id, None).await, Err(WalletError::StaffOnly)));
     assert!(matches!(world.wallets.void(owner, held.id).await, Err(WalletError::StaffOnly)));
     let refunded = world.wallets.refund(owner, refund(&payment, None, RefundTo::Gateway)).await;
     assert!(matches!(refunded, Err(WalletError::StaffOnly)));
-    let stranger = Actor { user: UserId(8), staff: false };
+    let stranger = Actor { user: UserId(8), role: Role::Customer };
     assert_eq!(world.wallets.spend_get(stranger, held.id).await.unwrap(), None);
     assert!(world.wallets.spend_get(owner, held.id).await.unwrap().is_some());
     assert!(world.wallets.spend_get(STAFF, held.id).await.unwrap().is_some());
@@ -352,7 +352,7 @@ async fn a_correction_is_a_posting_with_a_reason_and_happens_once() {
         matches!(make(keyless(500, true)).await.unwrap(), CorrectionMade::Done(made) if made.balance == 10_000)
     );
     assert_eq!(make(keyless(10_001, true)).await.unwrap(), CorrectionMade::Overdraft { available: 10_000 });
-    let anybody = Actor { user: USER, staff: false };
+    let anybody = Actor { user: USER, role: Role::Customer };
     assert!(matches!(world.wallets.correct(anybody, keyless(1, false)).await, Err(WalletError::StaffOnly)));
     assert_eq!(world.available().await, 10_000);
     world.check_ledger().await;

@@ -1,5 +1,6 @@
 //! `chelseru webhooks secret | list | replay | test`.
 
+use chelseru_store::EventFilter;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,7 +29,9 @@ pub(crate) fn secret() -> Result<(), String> {
 pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Result<(), String> {
     let events: Vec<Value> = match open(config_file)? {
         Way::Store(store) => {
-            let events = store.events_list(None, dead, SHOWN_MAX).await.map_err(|error| error.to_string())?;
+            let which = if dead { EventFilter::Dead } else { EventFilter::All };
+            let events =
+                store.events_list(None, which, SHOWN_MAX).await.map_err(|error| error.to_string())?;
             store.close();
             events.iter().map(report_json).collect()
         }

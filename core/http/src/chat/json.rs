@@ -4,6 +4,7 @@
 //! looked up once, and a room's members are one range, however many messages the page has. Lists inside a room are
 //! cut at [`USERS_SHOWN`]; `members_count` holds the full number, and the members' own route lists all.
 
+use chelseru_domain::chat::RoomKind;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -128,7 +129,7 @@ impl RoomView {
             "pinned_for": people.list(member.pinned.then_some(member.user)),
             "permissions": permissions,
             "banneds": people.list(self.bans.iter().copied()),
-            "is_group": !room.pair,
+            "is_group": room.kind == RoomKind::Group,
             "owner": room.owner.0,
             "avatar": self.avatar,
             "members_count": room.members,
@@ -141,7 +142,10 @@ impl RoomView {
     /// Rights of members beyond the initial ones, by access level. The owner has all rights, as `owner` shows.
     fn permissions(&self) -> Vec<(Access, Vec<u64>)> {
         let room = &self.summary.room;
-        let start = if room.pair { Rights::partner() } else { Rights::member() };
+        let start = match room.kind {
+            RoomKind::Pair => Rights::partner(),
+            RoomKind::Group => Rights::member(),
+        };
         let granted = |access: Access| -> Vec<u64> {
             let has = |member: &&Member| {
                 member.user != room.owner && Rights::from_bits(member.rights).without(start).has(access)

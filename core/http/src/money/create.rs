@@ -3,6 +3,7 @@
 //! Creating runs detached from the client's connection, so a disconnect does not stop it. The shape is the
 //! original's, plus the payment's id, state and unit.
 
+use chelseru_domain::money::payment::gateway::RedirectMethod;
 use std::sync::Arc;
 
 use chelseru_domain::PhoneNumber;
@@ -210,7 +211,10 @@ fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> V
         "amount": money::to_json(payment.amount, payment.currency),
         "gateway_title": payment.gateway,
         "gateway_url": url,
-        "gateway_method": if start.redirect.post { "POST" } else { "GET" },
+        "gateway_method": match start.redirect.method {
+            RedirectMethod::Get => "GET",
+            RedirectMethod::Post => "POST",
+        },
         "gateway_fields": form,
         "callback_url": payment.callback_url,
         "authority": start.reference,

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 
+use chelseru_domain::login::identity::Area;
 use chelseru_domain::login::identity::Caller;
-use chelseru_domain::money::wallet::Actor;
+use chelseru_domain::money::wallet::{Actor, Role};
 use chelseru_domain::money::{self, Currency, Money as Amount};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -57,12 +58,11 @@ pub(crate) fn amount(fields: &mut Fields, unit: Currency) -> Option<Amount> {
     }
 }
 
-/// The caller, and whether the caller is staff: by the account, or by the configuration's list.
+/// The caller with its role.
 pub(crate) async fn actor(money: &Money, context: &Context, caller: &Caller) -> Result<Actor, Failure> {
     let user = caller.user_id;
-    let listed = money.rules.staff_users.contains(&user.0);
-    let staff = listed || money.identity.is_staff(user).await.map_err(|error| failed(context, &error))?;
-    Ok(Actor { user, staff })
+    let staff = money.identity.is_staff(user, Area::Money).await.map_err(|error| failed(context, &error))?;
+    Ok(Actor { user, role: if staff { Role::Staff } else { Role::Customer } })
 }
 
 /// 409: the wallet holds less.

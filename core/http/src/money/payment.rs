@@ -73,7 +73,7 @@ async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
     let actor = actor(&money, &request, &request.caller).await?;
     let id = request.id("id").map_err(|_| payment_missing())?;
     let payment = money.payments.get(PaymentId(id)).await.map_err(|error| failed(&request, &error))?;
-    match payment.filter(|payment| actor.staff || payment.user == actor.user) {
+    match payment.filter(|payment| actor.sees(payment.user)) {
         Some(payment) => Ok(Reply::json(StatusCode::OK, &payment_json(&money, &request, &payment).await?)),
         None => Err(payment_missing()),
     }

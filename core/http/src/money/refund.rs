@@ -1,6 +1,7 @@
 //! `payment/{id}/refund/`, for staff: `amount` in the payment's own unit (all that is left when absent), `to` (the
 //! receiver), `note`.
 
+use chelseru_domain::money::wallet::Role;
 use std::sync::Arc;
 
 use chelseru_domain::clock::rest_format;
@@ -60,7 +61,7 @@ const TO_HELP: &str = "The receiver: payer (the gateway is asked to return the w
 async fn refund(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let actor = actor(&money, &context, &caller).await?;
-    if !actor.staff {
+    if actor.role != Role::Staff {
         return Err(permission_denied());
     }
     let paid =

@@ -1,5 +1,6 @@
 //! `operator/webhooks/`: lists events with their deliveries, and replays them.
 
+use chelseru_domain::operator::webhook::EventFilter;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -61,7 +62,8 @@ async fn list(operator: Arc<Operator>, request: Request<ByOperator>) -> Answer {
     operator.admit(&request)?;
     let before = request.query("before").and_then(|text| webhook::event_of(&text));
     let dead = request.query("dead").is_some_and(|text| text == "true");
-    let events = operator.webhooks.list(before, dead, EVENTS_MAX).await.map_err(|error| failed(&error))?;
+    let which = if dead { EventFilter::Dead } else { EventFilter::All };
+    let events = operator.webhooks.list(before, which, EVENTS_MAX).await.map_err(|error| failed(&error))?;
     let results: Vec<_> = events.iter().map(webhook::report_json).collect();
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
 }

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::Sms;
 
 pub(crate) fn message_json(sms: &Sms, message: &SmsRecord) -> Value {
-    let numeric = sms.numeric_ids.contains(&message.provider);
+    let provider = message.provider.as_deref().unwrap_or_default();
+    let numeric = sms.numeric_ids.contains(provider);
     let template = match &message.content {
         SmsContent::Template { name, .. } => Some(name.as_str()),
         _ => None,
     };
-    let provider_message_id = Some(&message.provider_message_id).filter(|id| !id.is_empty());
     json!({
         "id": message.id,
         "receiver": local(&message.number),
@@ -21,9 +21,9 @@ pub(crate) fn message_json(sms: &Sms, message: &SmsRecord) -> Value {
         "template": template,
         "class": match message.class { SmsClass::Otp => "otp", SmsClass::Notice => "notice" },
         "status": status_word(message.status),
-        "provider": message.provider,
-        "messageid": provider_message_id.map(|id| provider_id(id, numeric)),
-        "error": message.error,
+        "provider": provider,
+        "messageid": message.provider_message_id.as_ref().map(|id| provider_id(id, numeric)),
+        "error": message.error.as_deref().unwrap_or_default(),
         "tried": tried(message),
         "cost_rial": message.cost_rial,
         "created_at": rest_format(message.created_at),

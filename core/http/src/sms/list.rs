@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use chelseru_domain::phone::PhoneNumber;
-use chelseru_domain::sms::{SmsFilter, SmsRange};
+use chelseru_domain::sms::{SmsFilter, SmsOrder, SmsOwner, SmsRange};
 use http::StatusCode;
 
 use super::Sms;
@@ -74,7 +74,7 @@ const PAGE_LOOKED_MAX: usize = 5000;
 async fn list(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
     let sender = sms.admit(&request, &request.caller).await?;
     let (mut filter, whole) = query(&request)?;
-    filter.owner = (sender.owner != 0).then_some(sender.owner);
+    filter.owner = (sender.owner != SmsOwner::Gateway).then_some(sender.owner);
     let cursor = cursor(&request)?;
     let range = within(whole, cursor);
     let found = sms.route.queue().page(&filter, range, PAGE_MAX + 1, PAGE_LOOKED_MAX);
@@ -83,7 +83,7 @@ async fn list(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
     found.messages.truncate(PAGE_MAX);
     let last = found.messages.last().map(|message| message.id);
     let further = if full { last } else { found.stopped_at };
-    let (next, previous) = if range.ascending {
+    let (next, previous) = if range.order == SmsOrder::OldestFirst {
         found.messages.reverse();
         let oldest = found.messages.last().map_or(range.from, |message| message.id);
         (Some(Cursor::Next(oldest)), further.map(Cursor::Previous))
@@ -100,7 +100,7 @@ async fn list(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
 async fn get(sms: Arc<Sms>, request: Request<Sender>) -> Answer {
     let sender = sms.admit(&request, &request.caller).await?;
     let message = sms.route.queue().get(request.id("id")?).await.map_err(|error| failed(&request, &error))?;
-    match message.filter(|message| sender.owner == 0 || message.owner == sender.owner) {
+    match message.filter(|message| sender.owner == SmsOwner::Gateway || message.owner == sender.owner) {
         Some(message) => Ok(Reply::json(StatusCode::OK, &message_json(&sms, &message))),
         None => Err(not_found()),
     }
@@ -112,7 +112,7 @@ fn within(whole: SmsRange, cursor: Option<Cursor>) -> SmsRange {
         None => whole,
         Some(Cursor::Next(id)) => SmsRange { to: whole.to.min(id), ..whole },
         Some(Cursor::Previous(id)) => {
-            SmsRange { from: whole.from.max(id.saturating_add(1)), ascending: true, ..whole }
+            SmsRange { from: whole.from.max(id.saturating_add(1)), order: SmsOrder::OldestFirst, ..whole }
         }
     };
     SmsRange { to: range.to.max(range.from), ..range }
@@ -121,7 +121,7 @@ fn within(whole: SmsRange, cursor: Option<Cursor>) -> SmsRange {
 /// The filters and the range of a query. Ids are microseconds, so times are a range of ids.
 fn query(context: &Context) -> Result<(SmsFilter, SmsRange), Failure> {
     let (mut filter, mut range) =
-        (SmsFilter::default(), SmsRange { from: 0, to: u64::MAX, ascending: false });
+        (SmsFilter::default(), SmsRange { from: 0, to: u64::MAX, order: SmsOrder::NewestFirst });
     let mut errors = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(context.query_text().as_bytes()) {
         let mut refuse = |name: &'static str, text: String| drop(errors.insert(name, vec![text]));
@@ -134,7 +134,7 @@ fn query(context: &Context) -> Result<(SmsFilter, SmsRange), Failure> {
                 Some(status) => filter.status = Some(status),
                 None => refuse("status", format!("\"{value}\" is not a valid choice.")),
             },
-            "provider" => filter.provider = Some(value.into_owned()),
+            "provider" => filter.provider = Some(value.into_owned()).filter(|name| !name.is_empty()),
             "created_after" => match micros(&value) {
                 Some(at) => range.from = at,
                 None => refuse("created_after", NO_INSTANT.to_owned()),

@@ -219,7 +219,8 @@ fn hashes(key: &IdempotencyKey, sender: &Admitted, asked: &Asked) -> Hashes {
 
 /// The answer to a send, from the message as it stands.
 fn outcome(sms: &Sms, message: &SmsRecord) -> Result<Reply, Failure> {
-    let numeric = sms.numeric_ids.contains(&message.provider);
+    let provider = message.provider.as_deref().unwrap_or_default();
+    let numeric = sms.numeric_ids.contains(provider);
     let mut object = Map::new();
     let mut add = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
     add("id", message.id.into());
@@ -230,10 +231,10 @@ fn outcome(sms: &Sms, message: &SmsRecord) -> Result<Reply, Failure> {
             add("details", "The Message was sent correctly.".into());
             add("receiver", local(&message.number).into());
             add("message", shown_text(&message.content));
-            if !message.provider_message_id.is_empty() {
-                add("messageid", provider_id(&message.provider_message_id, numeric));
+            if let Some(id) = &message.provider_message_id {
+                add("messageid", provider_id(id, numeric));
             }
-            add("provider", message.provider.clone().into());
+            add("provider", provider.into());
             Ok(Reply::json(StatusCode::OK, &object))
         }
         SmsStatus::Queued | SmsStatus::Sending => {
@@ -249,7 +250,7 @@ fn outcome(sms: &Sms, message: &SmsRecord) -> Result<Reply, Failure> {
         }
         SmsStatus::Failed | SmsStatus::Expired => {
             let unavailable = ["unavailable", "busy", "circuit_open", "plugin_fault", "misconfigured"];
-            let reason = message.error.as_str();
+            let reason = message.error.as_deref().unwrap_or_default();
             if unavailable.contains(&reason) {
                 add("error", "An error occurred, please contact support.".into());
                 return Err(Failure::object(
@@ -264,8 +265,8 @@ fn outcome(sms: &Sms, message: &SmsRecord) -> Result<Reply, Failure> {
                 "throttled" => "sms_throttled",
                 _ => "sms_refused",
             };
-            let last = message.tried.last().map_or("", |tried| tried.provider_code.as_str());
-            if let Ok(number) = last.parse::<i64>() {
+            let last = message.tried.last().and_then(|tried| tried.provider_code.as_deref());
+            if let Some(Ok(number)) = last.map(str::parse::<i64>) {
                 add("errorcode", number.into());
             }
             Err(Failure::object(StatusCode::BAD_GATEWAY, code, object.into()))

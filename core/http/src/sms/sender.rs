@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use chelseru_domain::sms::SmsOwner;
 use http::{StatusCode, header};
 
 use super::Sms;
@@ -11,8 +12,8 @@ use crate::staff::{permission_denied, require_staff};
 
 /// A caller who may send, and what the caller may see.
 pub(crate) struct Admitted {
-    /// The API key's number; 0 for staff, who see every message.
-    pub(crate) owner: u64,
+    /// Staff act for the gateway, and see every message.
+    pub(crate) owner: SmsOwner,
     pub(crate) daily_cap: Option<u64>,
     /// The owner of idempotency keys: two staff members share none.
     pub(crate) who: String,
@@ -31,14 +32,16 @@ impl Sms {
         }
         let user = caller.0.as_ref().ok_or_else(no_credentials)?.user_id;
         require_staff(&self.identity, user, context).await?;
-        Ok(Admitted { owner: 0, daily_cap: None, who: format!("user:{user}") })
+        Ok(Admitted { owner: SmsOwner::Gateway, daily_cap: None, who: format!("user:{user}") })
     }
 
     async fn admit_key(&self, context: &Context, token: &str) -> Result<Admitted, Failure> {
         match self.api_keys.verify(token).await.map_err(|error| failed(context, &error))? {
-            Some(key) if key.scope == "sms" => {
-                Ok(Admitted { owner: key.id, daily_cap: key.daily_cap, who: format!("key:{}", key.id) })
-            }
+            Some(key) if key.scope == "sms" => Ok(Admitted {
+                owner: SmsOwner::ApiKey(key.id),
+                daily_cap: key.daily_cap,
+                who: format!("key:{}", key.id),
+            }),
             Some(_) => Err(permission_denied()),
             None => {
                 let text = "The API key is not valid.";

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chelseru_config::SANDBOX_PAY;
 use chelseru_domain::money::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentClaim, PaymentGateway,
-    PaymentReceipt, PaymentStart, Reason, Redirect, StoredPayment, Unconfirmed, Verdict,
+    PaymentReceipt, PaymentStart, Reason, Redirect, RedirectMethod, StoredPayment, Unconfirmed, Verdict,
 };
 use chelseru_domain::money::{BankDecision, BankSession, BankState, TestBank};
 
@@ -96,8 +96,11 @@ impl PaymentGateway for SandboxBank {
         }
         sessions.insert(reference.clone(), session);
         // A path: the one who answers the client knows by which name this machine was called.
-        let redirect =
-            Redirect { post: false, url: format!("{}{reference}/", self.page), fields: Vec::new() };
+        let redirect = Redirect {
+            method: RedirectMethod::Get,
+            url: format!("{}{reference}/", self.page),
+            fields: Vec::new(),
+        };
         Ok(PaymentStart { reference, redirect, state: Vec::new(), message: "Success".to_owned() })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chelseru_domain::money::payment::gateway::{
     Callback, Claim, GatewayError, GatewayRules, Listed, NewPayment, PaymentClaim, PaymentGateway,
-    PaymentStart, Redirect, StoredPayment, Verdict,
+    PaymentStart, Redirect, RedirectMethod, StoredPayment, Verdict,
 };
 use chelseru_plugin_host::Provider;
 
@@ -66,10 +66,10 @@ impl PaymentGateway for PluginPaymentGateway {
         let (answer,) = self.provider.call(functions::CREATE, (order,)).await.map_err(call_error)?;
         let started = answer.map_err(provider_error)?;
         let redirect = match started.redirect {
-            wit::Redirect::Get(url) => Redirect { post: false, url, fields: Vec::new() },
+            wit::Redirect::Get(url) => Redirect { method: RedirectMethod::Get, url, fields: Vec::new() },
             wit::Redirect::Post((url, fields)) => {
                 let fields = fields.into_iter().map(|field| (field.name, field.value)).collect();
-                Redirect { post: true, url, fields }
+                Redirect { method: RedirectMethod::Post, url, fields }
             }
         };
         let long = |text: &String| text.len() > URL_MAX;

@@ -31,7 +31,8 @@ pub use message::{
 };
 pub use organization::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
 pub use room::{
-    Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade, RoomSummary,
+    Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomKind, RoomLimits, RoomMade,
+    RoomSummary,
 };
 
 /// Messages of one room; one more is refused. Room and number share the 53 bits of a public message id.

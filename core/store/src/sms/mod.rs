@@ -18,6 +18,7 @@ pub(crate) mod sled;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, on_engine};
+use crate::types::absent;
 use crate::{Store, StoreError, Timestamp};
 
 /// Attempts kept in a record; the newest ones.
@@ -80,6 +81,32 @@ pub enum SmsClass {
     Notice,
 }
 
+/// Who requested a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+pub enum SmsOwner {
+    /// The gateway itself, or staff.
+    Gateway,
+    /// An API key, by its number.
+    ApiKey(u64),
+}
+
+/// API keys are numbered from 1; records say 0 for the gateway.
+impl From<u64> for SmsOwner {
+    fn from(number: u64) -> Self {
+        if number == 0 { SmsOwner::Gateway } else { SmsOwner::ApiKey(number) }
+    }
+}
+
+impl From<SmsOwner> for u64 {
+    fn from(owner: SmsOwner) -> Self {
+        match owner {
+            SmsOwner::Gateway => 0,
+            SmsOwner::ApiKey(number) => number,
+        }
+    }
+}
+
 /// An attempt in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmsBegun {
@@ -94,8 +121,9 @@ pub struct SmsTried {
     pub provider: String,
     /// A stable word: `insufficient_credit`.
     pub code: String,
-    /// The provider's own code; empty when it gave none.
-    pub provider_code: String,
+    /// The provider's own code.
+    #[serde(with = "absent")]
+    pub provider_code: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,8 +134,7 @@ pub struct SmsRecord {
     pub number: String,
     pub content: SmsContent,
     pub class: SmsClass,
-    /// The API key that requested it; 0 for the gateway and for staff.
-    pub owner: u64,
+    pub owner: SmsOwner,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// When it is tried next; only meaningful while it waits.
@@ -119,15 +146,20 @@ pub struct SmsRecord {
     pub begun: Option<SmsBegun>,
     /// Only this provider may be asked: it may have the message, and knows its id.
     pub resume_with: Option<String>,
-    /// The provider that accepted it; empty before.
-    pub provider: String,
-    pub provider_message_id: String,
+    /// The provider that accepted it.
+    #[serde(with = "absent")]
+    pub provider: Option<String>,
+    /// The provider's id of it.
+    #[serde(with = "absent")]
+    pub provider_message_id: Option<String>,
     pub cost_rial: Option<u64>,
-    /// Why it failed: a stable word, empty otherwise.
-    pub error: String,
+    /// Why it failed: a stable word.
+    #[serde(with = "absent")]
+    pub error: Option<String>,
     pub tried: Vec<SmsTried>,
-    /// When to poll the provider for delivery; 0: no poll.
-    pub poll_at: Timestamp,
+    /// When to poll the provider for delivery.
+    #[serde(with = "absent")]
+    pub poll_at: Option<Timestamp>,
     pub polls: u32,
 }
 
@@ -138,7 +170,7 @@ pub struct SmsDraft {
     pub number: String,
     pub content: SmsContent,
     pub class: SmsClass,
-    pub owner: u64,
+    pub owner: SmsOwner,
     pub created_at: Timestamp,
     pub deadline: Timestamp,
     /// The first attempt, when it begins at once; otherwise the message is queued.
@@ -165,7 +197,7 @@ pub struct SmsIdempotency {
 /// An API key's daily cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SmsQuota {
-    pub owner: u64,
+    pub api_key: u64,
     /// Days since 1970.
     pub day: u64,
     pub cap: u64,
@@ -189,7 +221,7 @@ pub enum SmsInserted {
 pub enum SmsEnd {
     Accepted {
         provider: String,
-        provider_message_id: String,
+        provider_message_id: Option<String>,
         cost_rial: Option<u64>,
         /// When to poll the provider for delivery.
         poll_at: Option<Timestamp>,
@@ -220,8 +252,7 @@ pub struct SmsFilter {
     pub number: Option<String>,
     pub status: Option<SmsStatus>,
     pub provider: Option<String>,
-    /// Only this owner's messages.
-    pub owner: Option<u64>,
+    pub owner: Option<SmsOwner>,
 }
 
 /// The range of ids to list, and the direction.
@@ -231,8 +262,14 @@ pub struct SmsRange {
     pub from: u64,
     /// Exclusive.
     pub to: u64,
-    /// Oldest first.
-    pub ascending: bool,
+    pub order: SmsOrder,
+}
+
+/// Which end of a range comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmsOrder {
+    NewestFirst,
+    OldestFirst,
 }
 
 /// A part of a list.

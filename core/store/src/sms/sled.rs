@@ -8,10 +8,10 @@ use crate::engine::sled::keys::sms as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::sms::sled::insert::{IDEMPOTENCY_TTL, insert};
+use crate::sms::sled::insert::{IDEMPOTENCY_TTL, count, insert};
 use crate::sms::{
-    SMS_TRIED_MAX, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsInserted, SmsPage,
-    SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
+    SMS_TRIED_MAX, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsInserted, SmsOrder,
+    SmsPage, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
 };
 use crate::{StoreError, Timestamp};
 
@@ -156,7 +156,7 @@ impl Sled {
                 let interrupted = message.begun.iter().map(|begun| SmsTried {
                     provider: begun.provider.clone(),
                     code: "interrupted".to_owned(),
-                    provider_code: String::new(),
+                    provider_code: None,
                 });
                 let interrupted = interrupted.collect();
                 ended(txn, &mut message, end, interrupted, now)?;
@@ -191,7 +191,10 @@ impl Sled {
         let mut page = SmsPage { messages: Vec::new(), stopped_at: None };
         let mut looked = 0;
         while page.messages.len() < limit {
-            let next = if range.ascending { entries.next() } else { entries.next_back() };
+            let next = match range.order {
+                SmsOrder::OldestFirst => entries.next(),
+                SmsOrder::NewestFirst => entries.next_back(),
+            };
             let Some(entry) = next else { break };
             let (key, value) = entry.map_err(error::read)?;
             let Some(id) = keys::id_of(&key) else { continue };
@@ -201,7 +204,10 @@ impl Sled {
             };
             page.messages.extend(message.filter(|message| {
                 filter.status.is_none_or(|status| message.status == status)
-                    && filter.provider.as_ref().is_none_or(|provider| message.provider == *provider)
+                    && filter
+                        .provider
+                        .as_ref()
+                        .is_none_or(|provider| message.provider.as_ref() == Some(provider))
                     && filter.owner.is_none_or(|owner| message.owner == owner)
             }));
             looked += 1;
@@ -229,8 +235,8 @@ impl Sled {
                 let mut message = message;
                 stop_polling(txn, &mut message);
                 txn.delete(keys::of_number(&message.number, message.id));
-                if !message.provider_message_id.is_empty() {
-                    txn.delete(keys::of_provider(&message.provider, &message.provider_message_id));
+                if let (Some(provider), Some(id)) = (&message.provider, &message.provider_message_id) {
+                    txn.delete(keys::of_provider(provider, id));
                 }
                 txn.delete(keys::message(message.id));
             }
@@ -288,18 +294,18 @@ fn ended(
     txn.delete(keys::begun(message.id));
     message.begun = None;
     message.updated_at = now;
-    let last_error = message.tried.last().map(|tried| tried.code.clone()).unwrap_or_default();
+    let last_error = message.tried.last().map(|tried| tried.code.clone());
     match end {
         SmsEnd::Accepted { provider, provider_message_id, cost_rial, poll_at } => {
-            if !provider_message_id.is_empty() {
-                txn.put(keys::of_provider(&provider, &provider_message_id), encode_u64(message.id));
+            if let Some(id) = &provider_message_id {
+                txn.put(keys::of_provider(&provider, id), encode_u64(message.id));
                 if let Some(at) = poll_at {
-                    message.poll_at = at;
+                    message.poll_at = poll_at;
                     txn.put(keys::poll(at, message.id), IVec::default());
                 }
             }
             message.status = SmsStatus::Accepted;
-            message.provider = provider;
+            message.provider = Some(provider);
             message.provider_message_id = provider_message_id;
             message.cost_rial = cost_rial;
         }
@@ -325,9 +331,8 @@ fn leave_queue(txn: &mut Txn, message: &SmsRecord) -> Result<(), StoreError> {
 }
 
 pub(crate) fn stop_polling(txn: &mut Txn, message: &mut SmsRecord) {
-    if message.poll_at != Timestamp::default() {
-        txn.delete(keys::poll(message.poll_at, message.id));
-        message.poll_at = Timestamp::default();
+    if let Some(at) = message.poll_at.take() {
+        txn.delete(keys::poll(at, message.id));
     }
 }
 
@@ -335,10 +340,4 @@ fn note(message: &mut SmsRecord, failed: Vec<SmsTried>) {
     message.tried.extend(failed);
     let surplus = message.tried.len().saturating_sub(SMS_TRIED_MAX);
     message.tried.drain(..surplus);
-}
-
-pub(crate) fn count(txn: &mut Txn, key: &'static [u8], by: i64) -> Result<(), StoreError> {
-    let now = txn.get(key)?.map_or(Ok(0), |bytes| decode_u64("counter", &bytes))?;
-    txn.put(key.into(), encode_u64(now.saturating_add_signed(by)));
-    Ok(())
 }

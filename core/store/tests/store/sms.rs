@@ -1,8 +1,8 @@
 //! Messages: one final state each, recovered after a restart, moved only forward.
 
 use chelseru_store::{
-    SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsIdempotency, SmsInserted, SmsProgress,
-    SmsQuota, SmsRange, SmsRecovered, SmsReported, SmsStatus, SmsTried,
+    SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsIdempotency, SmsInserted, SmsOrder,
+    SmsOwner, SmsProgress, SmsQuota, SmsRange, SmsRecovered, SmsReported, SmsStatus, SmsTried,
 };
 
 use super::*;
@@ -13,7 +13,7 @@ fn draft(id: u64, begun: Option<SmsBegun>) -> SmsDraft {
         number: NUMBER.to_owned(),
         content: SmsContent::Text("hello".to_owned()),
         class: SmsClass::Notice,
-        owner: 1,
+        owner: SmsOwner::ApiKey(1),
         created_at: Timestamp::from_micros(id),
         deadline: secs(3600),
         begun,
@@ -29,13 +29,13 @@ fn begun(provider: &str) -> SmsBegun {
 }
 
 fn tried(code: &str) -> Vec<SmsTried> {
-    vec![SmsTried { provider: "a".to_owned(), code: code.to_owned(), provider_code: "418".to_owned() }]
+    vec![SmsTried { provider: "a".to_owned(), code: code.to_owned(), provider_code: Some("418".to_owned()) }]
 }
 
 fn accepted(provider_message_id: &str, poll_at: Option<Timestamp>) -> SmsEnd {
     SmsEnd::Accepted {
         provider: "a".to_owned(),
-        provider_message_id: provider_message_id.to_owned(),
+        provider_message_id: Some(provider_message_id.to_owned()).filter(|id| !id.is_empty()),
         cost_rial: Some(1200),
         poll_at,
     }
@@ -71,8 +71,11 @@ async fn a_message_waits_is_begun_and_ends_once() {
         assert_eq!(store.sms_next_due().await.unwrap(), Some(secs(30)));
         assert!(store.sms_begin(10, begun("a"), vec![], secs(30)).await.unwrap());
         let message = store.sms_end(10, accepted("77", None), vec![], secs(31)).await.unwrap().unwrap();
-        assert_eq!((message.status, message.provider_message_id.as_str()), (SmsStatus::Accepted, "77"));
-        assert_eq!((message.rounds, message.tried, message.error.as_str()), (1, tried("throttled"), ""));
+        assert_eq!(
+            (message.status, message.provider_message_id.as_deref()),
+            (SmsStatus::Accepted, Some("77"))
+        );
+        assert_eq!((message.rounds, message.tried, message.error), (1, tried("throttled"), None));
         // A late attempt changes nothing and must not send.
         assert!(!store.sms_begin(10, begun("b"), vec![], secs(32)).await.unwrap());
         let late = store.sms_end(10, SmsEnd::Failed, tried("late"), secs(33)).await.unwrap().unwrap();
@@ -109,7 +112,7 @@ async fn what_a_crash_left_between_two_attempts_was_certainly_not_sent() {
         let recovered = store.sms_recover(secs(5)).await.unwrap();
         assert_eq!(recovered, SmsRecovered { resumed: 1, unknown: 1, failed: 1 });
         let failed = store.sms_get(10).await.unwrap().unwrap();
-        assert_eq!((failed.status, failed.error.as_str()), (SmsStatus::Failed, "throttled"));
+        assert_eq!((failed.status, failed.error.as_deref()), (SmsStatus::Failed, Some("throttled")));
         let waiting = store.sms_get(11).await.unwrap().unwrap();
         assert_eq!((waiting.status, waiting.resume_with), (SmsStatus::Queued, None));
         assert_eq!(store.status(12).await, SmsStatus::Unknown);
@@ -131,7 +134,7 @@ async fn what_a_crash_left_begun_is_resumed_by_its_id_or_unknown() {
         let recovered = store.sms_recover(secs(5)).await.unwrap();
         assert_eq!(recovered, SmsRecovered { resumed: 1, unknown: 2, failed: 0 });
         assert_eq!(store.status(10).await, SmsStatus::Unknown);
-        assert_eq!(store.sms_get(10).await.unwrap().unwrap().error, "interrupted");
+        assert_eq!(store.sms_get(10).await.unwrap().unwrap().error.as_deref(), Some("interrupted"));
         let resumed = store.sms_get(11).await.unwrap().unwrap();
         assert_eq!((resumed.status, resumed.resume_with.as_deref()), (SmsStatus::Queued, Some("dedup")));
         assert_eq!(store.status(12).await, SmsStatus::Unknown);
@@ -163,7 +166,7 @@ async fn a_daily_cap_stops_at_its_number_and_starts_again_the_next_day() {
     for engine in engines() {
         let store = TestStore::new(engine);
         let with = |id, day| SmsDraft {
-            quota: Some(SmsQuota { owner: 1, day, cap: 2 }),
+            quota: Some(SmsQuota { api_key: 1, day, cap: 2 }),
             ..draft(id, Some(begun("a")))
         };
         assert_eq!(store.insert(with(1, 5)).await, SmsInserted::Inserted);
@@ -251,10 +254,12 @@ async fn lists_filter_and_say_where_they_stopped() {
         let store = TestStore::new(engine);
         for id in 1..=9 {
             let number = number(id as usize % 2);
-            store.insert(SmsDraft { number, owner: id % 3, ..draft(id, Some(begun("a"))) }).await;
+            store
+                .insert(SmsDraft { number, owner: SmsOwner::from(id % 3), ..draft(id, Some(begun("a"))) })
+                .await;
         }
         store.sms_end(4, accepted("77", None), vec![], secs(1)).await.unwrap();
-        let all = SmsRange { from: 0, to: u64::MAX, ascending: false };
+        let all = SmsRange { from: 0, to: u64::MAX, order: SmsOrder::NewestFirst };
         let list = async |filter: SmsFilter, range, limit, looked| {
             let page = store.sms_page(&filter, range, limit, looked).await.unwrap();
             (page.messages.iter().map(|message| message.id).collect::<Vec<_>>(), page.stopped_at)
@@ -263,7 +268,7 @@ async fn lists_filter_and_say_where_they_stopped() {
         assert_eq!(list(any(), all, 3, 100).await, (vec![9, 8, 7], None));
         assert_eq!(list(any(), SmsRange { to: 7, ..all }, 3, 100).await, (vec![6, 5, 4], None));
         assert_eq!(
-            list(any(), SmsRange { from: 7, ascending: true, ..all }, 9, 100).await,
+            list(any(), SmsRange { from: 7, order: SmsOrder::OldestFirst, ..all }, 9, 100).await,
             (vec![7, 8, 9], None)
         );
         let of_number = SmsFilter { number: Some(number(1)), ..any() };
@@ -271,7 +276,7 @@ async fn lists_filter_and_say_where_they_stopped() {
         let accepted = SmsFilter { status: Some(SmsStatus::Accepted), ..any() };
         assert_eq!(list(accepted.clone(), all, 9, 100).await, (vec![4], None));
         assert_eq!(list(accepted, all, 9, 5).await, (vec![], Some(5)));
-        let owned = SmsFilter { owner: Some(0), provider: Some(String::new()), ..any() };
+        let owned = SmsFilter { owner: Some(SmsOwner::Gateway), ..any() };
         assert_eq!(list(owned, all, 9, 100).await, (vec![9, 6, 3], None));
     }
 }

@@ -1,5 +1,6 @@
 //! The matrix of rights: every role, every action, every state of a room.
 
+use crate::chat::RoomKind;
 use chelseru_store::Timestamp;
 use chelseru_store::chat::{Room, RoomId};
 
@@ -24,7 +25,7 @@ fn facts(actor: Option<Member>) -> RoomFacts {
     RoomFacts {
         room: Room {
             id: RoomId(1),
-            pair: false,
+            kind: RoomKind::Group,
             owner: OWNER,
             name: None,
             descriptions: None,
@@ -183,7 +184,7 @@ fn targets_must_fit_the_deed() {
     let banned = RoomFacts { target: None, target_banned: true, ..facts(owner) };
     assert_eq!(permit(Action::Add, &banned), Err(Denied::TargetBanned));
     let mut pair = facts(owner);
-    pair.room.pair = true;
+    pair.room.kind = RoomKind::Pair;
     assert_eq!(permit(Action::Add, &pair), Err(Denied::PairRoom));
 }
 

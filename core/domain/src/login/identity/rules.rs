@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chelseru_store::GuardRules;
 
+use crate::ids::UserId;
 use crate::login::group::GroupPolicy;
 use crate::login::password::{HASHES_RUNNING, HASHES_WAITING, HashLimits};
 use crate::{Range, RuleError, Rules};
@@ -34,6 +35,8 @@ pub struct IdentityRules {
     /// See [`REFRESH_REPEAT_SECS`].
     pub refresh_repeat_max: Duration,
     pub passwords: PasswordRules,
+    /// Users who are staff for money without the rights of staff. Default: none.
+    pub money_staff: Vec<UserId>,
 }
 
 impl Default for IdentityRules {
@@ -44,6 +47,7 @@ impl Default for IdentityRules {
             session_absolute_max: SESSION_ABSOLUTE_SECS.default_secs(),
             refresh_repeat_max: REFRESH_REPEAT_SECS.default_secs(),
             passwords: PasswordRules::default(),
+            money_staff: Vec::new(),
         }
     }
 }

@@ -11,6 +11,14 @@ use crate::operator::audit::{AuditEvent, AuditKind};
 /// Users in one page of a list.
 pub const USERS_PAGE_MAX: usize = 200;
 
+/// What a caller wants to do as staff.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Area {
+    Any,
+    /// Capturing, voiding and refunding, which the configuration can allow to more users.
+    Money,
+}
+
 impl Identity {
     /// The caller's account; `None` after its removal.
     ///
@@ -72,15 +80,16 @@ impl Identity {
         Ok(found.filter(|user| user.username == name))
     }
 
-    /// Returns true for staff: an active account with staff or superuser rights. Reads the account each time, so a
-    /// withdrawn right ends at once.
+    /// Returns true for staff: an active account with staff or superuser rights, or, for money, one that
+    /// `payment.staff_users` lists. Reads the account each time, so a withdrawn right ends at once.
     ///
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub async fn is_staff(&self, id: UserId) -> Result<bool, StoreError> {
+    pub async fn is_staff(&self, id: UserId, area: Area) -> Result<bool, StoreError> {
+        let listed = area == Area::Money && self.rules.money_staff.contains(&id);
         let user = self.store.user_get(id).await?;
-        Ok(user.is_some_and(|user| user.active && (user.staff || user.superuser)))
+        Ok(user.is_some_and(|user| user.active && (listed || user.staff || user.superuser)))
     }
 
     /// At most [`USERS_PAGE_MAX`] accounts with ids above `after`, by id.
@@ -121,8 +130,7 @@ impl Identity {
     ///
     /// Any error of a change; see [`StoreError`].
     pub async fn user_set_rights(&self, id: UserId, rights: Rights) -> Result<Option<UserView>, StoreError> {
-        let (staff, superuser) = (rights != Rights::None, rights == Rights::Superuser);
-        let Some(user) = self.store.user_set_rights(id, staff, superuser).await? else { return Ok(None) };
+        let Some(user) = self.store.user_set_rights(id, rights).await? else { return Ok(None) };
         let event = AuditEvent::new(AuditKind::UserRightsChanged).user(id);
         self.audit.record(event.detail(rights.as_str()));
         self.user_view(Some(user)).await

@@ -6,6 +6,7 @@
 //! Repeated callbacks without news are answered from the store for [`REPEAT_MIN`], so refreshing a page asks the bank
 //! once. A gateway that limits requests is not asked during its wait ([`Holds`]).
 
+use chelseru_store::Question;
 use std::time::Duration;
 
 use chelseru_store::{
@@ -232,7 +233,7 @@ impl Payments {
         let soon = now.plus(verdict::DELAY_MIN);
         if !asking && payment.state == PaymentState::Pending && payment.check_at > soon {
             // Stored without a question yet, so the reconciler asks soon.
-            let step = self.store.payment_check_later(payment.id, soon, false).await?;
+            let step = self.store.payment_check_later(payment.id, soon, Question::MayBeHeard).await?;
             let payment = step_payment(step, payment);
             return Ok(Ok(Noted { payment, asked_before }));
         }
@@ -283,15 +284,18 @@ impl Payments {
         let silent = matches!(&verdict, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
         // Pending means that an answer will follow.
         let answered = matches!(&verdict, Ok(verdict) if !matches!(verdict, Verdict::Pending(_)));
-        let unheard = nothing_done && !keep_asking;
+        let question = match nothing_done && !keep_asking {
+            true => Question::Unheard,
+            false => Question::MayBeHeard,
+        };
         let late = payment.state != PaymentState::Pending;
         let payment = match verdict::judge(&payment, &gateway.rules(), verdict, keep_asking, now) {
             Next::Settle(receipt) => self.settle(payment, receipt, now).await?,
             // Only a paid answer changes an end.
-            Next::AskAt(_) | Next::End { .. } if late && (answered || unheard) => {
+            Next::AskAt(_) | Next::End { .. } if late && (answered || question == Question::Unheard) => {
                 self.answered_late(payment).await?
             }
-            Next::AskAt(at) => self.ask_later(payment, Some((at, unheard))).await?,
+            Next::AskAt(at) => self.ask_later(payment, Some((at, question))).await?,
             Next::End { .. } if late => self.ask_later(payment, None).await?,
             Next::End { state, reason } => {
                 if matches!(reason, EndReason::Mismatch(_)) {
@@ -348,11 +352,12 @@ impl Payments {
     async fn ask_later(
         &self,
         payment: Payment,
-        answer: Option<(Timestamp, bool)>,
+        answer: Option<(Timestamp, Question)>,
     ) -> Result<Payment, StoreError> {
-        let (at, not_asked) =
-            answer.unwrap_or_else(|| (self.clock.now().plus(verdict::delay(payment.attempts)), false));
-        let step = self.store.payment_check_later(payment.id, at, not_asked).await?;
+        let (at, question) = answer.unwrap_or_else(|| {
+            (self.clock.now().plus(verdict::delay(payment.attempts)), Question::MayBeHeard)
+        });
+        let step = self.store.payment_check_later(payment.id, at, question).await?;
         Ok(step_payment(step, payment))
     }
 }

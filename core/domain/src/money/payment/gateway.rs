@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_store::Payment;
-pub use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect};
+pub use chelseru_store::{PaymentClaim, PaymentReceipt, PaymentStart, Redirect, RedirectMethod};
 
 use crate::Timestamp;
 

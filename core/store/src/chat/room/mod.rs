@@ -10,11 +10,18 @@ use crate::chat::{FileId, Judged, OrganizationId, Position, Refusal, RoomId, Roo
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
+/// What a room is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomKind {
+    /// A room of two users, opened by naming the other one.
+    Pair,
+    Group,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     pub id: RoomId,
-    /// A room of two users, opened by naming the other one.
-    pub pair: bool,
+    pub kind: RoomKind,
     /// Keeps every right permanently.
     pub owner: UserId,
     pub name: Option<String>,

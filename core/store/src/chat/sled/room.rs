@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::room::{Member, Room};
+use crate::chat::room::{Member, Room, RoomKind};
 use crate::chat::sled::message::newest;
 use crate::chat::{FileId, OrganizationId, RoomId, RoomStatus};
 use crate::engine::sled::keys::chat as key;
@@ -85,7 +85,7 @@ impl RoomRecord {
     pub(crate) fn with_id(self, id: RoomId) -> Room {
         Room {
             id,
-            pair: self.pair,
+            kind: if self.pair { RoomKind::Pair } else { RoomKind::Group },
             owner: self.owner,
             name: self.name,
             descriptions: self.descriptions,

@@ -58,6 +58,27 @@ pub struct UserChange {
     pub email: Option<String>,
 }
 
+/// What an account may do beyond its own data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    None,
+    /// The routes for staff.
+    Staff,
+    /// Everything.
+    Superuser,
+}
+
+impl Rights {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rights::None => "none",
+            Rights::Staff => "staff",
+            Rights::Superuser => "superuser",
+        }
+    }
+}
+
 impl Store {
     /// # Errors
     ///
@@ -117,13 +138,8 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
-    pub async fn user_set_rights(
-        &self,
-        id: UserId,
-        staff: bool,
-        superuser: bool,
-    ) -> Result<Option<User>, StoreError> {
-        on_engine!(self, user_set_rights(id, staff, superuser).await)
+    pub async fn user_set_rights(&self, id: UserId, rights: Rights) -> Result<Option<User>, StoreError> {
+        on_engine!(self, user_set_rights(id, rights).await)
     }
 
     /// Enables or disables an account; disabling ends all its sessions. False when there is no such account.

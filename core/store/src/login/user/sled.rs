@@ -1,5 +1,6 @@
 //! The operations of this folder, in sled statements.
 
+use crate::Rights;
 use crate::engine::sled::record::{decode, decode_u64};
 use crate::engine::sled::{Sled, error, keys};
 use crate::login::password::sled as password;
@@ -92,12 +93,12 @@ impl Sled {
     pub(crate) async fn user_set_rights(
         &self,
         id: UserId,
-        staff: bool,
-        superuser: bool,
+        rights: Rights,
     ) -> Result<Option<User>, StoreError> {
         self.change(move |txn| {
             let Some(mut record) = txn.get_record::<UserRecord>(&keys::user(id))? else { return Ok(None) };
-            (record.staff, record.superuser) = (staff, superuser);
+            record.staff = rights != Rights::None;
+            record.superuser = rights == Rights::Superuser;
             txn.put_record(keys::user(id), &record);
             Ok(Some(record.with_id(id)))
         })

@@ -109,6 +109,14 @@ pub struct EventReport {
     pub deliveries: Vec<(String, Delivery)>,
 }
 
+/// Which events to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventFilter {
+    All,
+    /// Those with a dead delivery.
+    Dead,
+}
+
 impl Store {
     /// Sets whether events are written from now on. Existing events stay.
     ///
@@ -199,8 +207,7 @@ impl Store {
         on_engine!(self, events_replay_dead(endpoint, limit, now).await)
     }
 
-    /// Events with their deliveries, newest first, before `before`, at most `limit`; optionally only those with a
-    /// dead delivery.
+    /// Events with their deliveries, newest first, before `before`, at most `limit`.
     ///
     /// # Errors
     ///
@@ -208,10 +215,10 @@ impl Store {
     pub async fn events_list(
         &self,
         before: Option<EventId>,
-        dead: bool,
+        which: EventFilter,
         limit: usize,
     ) -> Result<Vec<EventReport>, StoreError> {
-        on_engine!(self, read events_list(before, dead, limit))
+        on_engine!(self, read events_list(before, which, limit))
     }
 
     /// Counts dead deliveries up to `limit`.

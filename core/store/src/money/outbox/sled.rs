@@ -2,6 +2,7 @@
 
 mod older;
 
+use crate::EventFilter;
 use std::ops::Bound;
 
 use crate::engine::sled::keys::money as keys;
@@ -304,11 +305,14 @@ impl Sled {
     pub(crate) fn events_list(
         &self,
         before: Option<EventId>,
-        dead: bool,
+        which: EventFilter,
         limit: usize,
     ) -> Result<Vec<EventReport>, StoreError> {
         let before = before.unwrap_or(EventId(u64::MAX));
-        let prefix = if dead { keys::DELIVERIES_DEAD } else { keys::EVENTS };
+        let prefix = match which {
+            EventFilter::All => keys::EVENTS,
+            EventFilter::Dead => keys::DELIVERIES_DEAD,
+        };
         let end = [prefix, &before.0.to_be_bytes()].concat();
         let range = self.tree.range::<&[u8], _>((Bound::Included(prefix), Bound::Excluded(end.as_slice())));
         let mut reports: Vec<EventReport> = Vec::new();

@@ -60,11 +60,41 @@ impl PaymentState {
     }
 }
 
+/// Whether a question about a payment may have reached its gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    MayBeHeard,
+    /// It certainly never arrived, and none before it did.
+    Unheard,
+}
+
+/// How a browser reaches the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum RedirectMethod {
+    /// It opens the address.
+    Get,
+    /// It posts the fields as a form.
+    Post,
+}
+
+/// Records say whether the fields are posted.
+impl From<bool> for RedirectMethod {
+    fn from(post: bool) -> Self {
+        if post { RedirectMethod::Post } else { RedirectMethod::Get }
+    }
+}
+
+impl From<RedirectMethod> for bool {
+    fn from(method: RedirectMethod) -> Self {
+        method == RedirectMethod::Post
+    }
+}
+
 /// How a payer reaches the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {
-    /// The browser posts the fields as a form; otherwise it opens the address.
-    pub post: bool,
+    pub method: RedirectMethod,
     pub url: String,
     pub fields: Vec<(String, String)>,
 }
@@ -386,8 +416,8 @@ impl Store {
         on_engine!(self, payment_end(id, state, reason, refusal, now).await)
     }
 
-    /// Counts a check without a clear answer, and sets the next check. `not_asked` undoes what
-    /// [`Store::payment_claimed`] recorded: the question certainly never arrived, and none before it did.
+    /// Counts a check without a clear answer, and sets the next check. [`Question::Unheard`] undoes what
+    /// [`Store::payment_claimed`] recorded.
     ///
     /// # Errors
     ///
@@ -396,9 +426,9 @@ impl Store {
         &self,
         id: PaymentId,
         at: Timestamp,
-        not_asked: bool,
+        question: Question,
     ) -> Result<PaymentStep, StoreError> {
-        on_engine!(self, payment_check_later(id, at, not_asked).await)
+        on_engine!(self, payment_check_later(id, at, question).await)
     }
 
     /// # Errors

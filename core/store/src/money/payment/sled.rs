@@ -1,5 +1,6 @@
 //! The operations of this folder, in sled statements.
 
+use crate::Question;
 use serde::Deserialize;
 
 use crate::engine::sled::keys::money as keys;
@@ -247,7 +248,7 @@ impl Sled {
         &self,
         id: PaymentId,
         at: Timestamp,
-        not_asked: bool,
+        question: Question,
     ) -> Result<PaymentStep, StoreError> {
         self.change(move |txn| {
             let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
@@ -255,7 +256,7 @@ impl Sled {
                 return Ok(PaymentStep::Was(payment));
             }
             payment.attempts = payment.attempts.saturating_add(1);
-            payment.asked &= !not_asked;
+            payment.asked &= question == Question::MayBeHeard;
             reschedule(txn, &mut payment, at);
             put(txn, &payment);
             Ok(PaymentStep::Done(payment))

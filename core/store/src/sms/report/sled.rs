@@ -33,8 +33,8 @@ impl Sled {
             message.status = status;
             message.updated_at = now;
             message.error = match status {
-                SmsStatus::Failed => "not_delivered".to_owned(),
-                _ => String::new(),
+                SmsStatus::Failed => Some("not_delivered".to_owned()),
+                _ => None,
             };
             stop_polling(txn, &mut message);
             txn.put_record(keys::message(id), &message);
@@ -62,7 +62,7 @@ impl Sled {
                 stop_polling(txn, &mut message);
                 message.polls += 1;
                 if let (Some(at), SmsStatus::Accepted) = (at, message.status) {
-                    message.poll_at = at;
+                    message.poll_at = Some(at);
                     txn.put(keys::poll(at, id), IVec::default());
                 }
                 txn.put_record(keys::message(id), &message);

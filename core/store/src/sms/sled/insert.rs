@@ -4,10 +4,9 @@ use serde::{Deserialize, Serialize};
 use sled::IVec;
 
 use crate::engine::sled::keys::sms as keys;
-use crate::engine::sled::record::{Record, decode_u64};
+use crate::engine::sled::record::{Record, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
-use crate::sms::sled::count;
-use crate::sms::{SmsDraft, SmsInserted, SmsRecord, SmsStatus};
+use crate::sms::{SmsDraft, SmsIdempotency, SmsInserted, SmsQuota, SmsRecord, SmsStatus};
 use crate::{StoreError, Timestamp};
 
 /// How long a repeated Idempotency-Key returns the first result.
@@ -32,68 +31,49 @@ impl Idempotency {
 }
 
 pub(crate) fn insert(txn: &mut Txn, draft: SmsDraft) -> Result<SmsInserted, StoreError> {
-    let SmsDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
+    let (id, now) = (draft.id, draft.created_at);
     // The record under the client's key, including an expired one that is not purged yet.
     let mut known = None;
-    if let Some(idempotency) = draft.idempotency {
+    if let Some(idempotency) = &draft.idempotency {
         known = txn.get_record::<Idempotency>(&keys::idempotency(&idempotency.key))?;
-        if let Some(known) = known.as_ref().filter(|known| !known.expired(created_at)) {
+        if let Some(known) = known.as_ref().filter(|known| !known.expired(now)) {
             if known.request != idempotency.request {
                 return Ok(SmsInserted::KeyReused);
             }
             let message = txn.get_record::<SmsRecord>(&keys::message(known.message))?;
             return Ok(SmsInserted::Repeated(message.map(Box::new)));
         }
-        let remembered = txn.get(keys::IDEMPOTENCY_COUNT)?;
-        let remembered = remembered.map_or(Ok(0), |bytes| decode_u64("counter", &bytes))?;
-        if known.is_none() && remembered >= idempotency.keys_max {
+        if known.is_none() && counter(txn, keys::IDEMPOTENCY_COUNT)? >= idempotency.keys_max {
             return Ok(SmsInserted::Full);
         }
     }
-    if begun.is_none() {
-        let waiting = txn.get(keys::WAITING)?.map_or(Ok(0), |bytes| decode_u64("counter", &bytes))?;
-        if waiting >= draft.queue_max {
-            return Ok(SmsInserted::Full);
-        }
+    if draft.begun.is_none() && counter(txn, keys::WAITING)? >= draft.queue_max {
+        return Ok(SmsInserted::Full);
     }
-    if let Some(quota) = draft.quota {
-        let key = keys::usage(quota.owner);
-        // Day and count; a count of another day is stale.
-        let used = match txn.get(&key)? {
-            Some(bytes) if bytes.len() == 16 && bytes[..8] == quota.day.to_be_bytes() => {
-                decode_u64("usage", &bytes[8..])?
-            }
-            _ => 0,
-        };
-        if used >= quota.cap {
-            return Ok(SmsInserted::QuotaReached);
-        }
-        let mut value = [0; 16];
-        value[..8].copy_from_slice(&quota.day.to_be_bytes());
-        value[8..].copy_from_slice(&(used + 1).to_be_bytes());
-        txn.put(key, IVec::from(&value));
+    if let Some(quota) = &draft.quota
+        && !take_one(txn, quota)?
+    {
+        return Ok(SmsInserted::QuotaReached);
     }
-    if let Some(idempotency) = draft.idempotency {
-        let key = keys::idempotency(&idempotency.key);
-        match known {
-            Some(old) => txn.delete(keys::idempotency_time(old.created_at, &idempotency.key)),
-            None => count(txn, keys::IDEMPOTENCY_COUNT, 1)?,
-        }
-        let record = Idempotency { created_at, request: idempotency.request, message: id };
-        txn.put_record(key.clone(), &record);
-        txn.put(keys::idempotency_time(created_at, &idempotency.key), key);
+    if let Some(idempotency) = &draft.idempotency {
+        remember(txn, idempotency, known, id, now)?;
     }
-
-    let status = if begun.is_some() { SmsStatus::Sending } else { SmsStatus::Queued };
-    if begun.is_some() {
+    if draft.begun.is_some() {
         txn.put(keys::begun(id), IVec::default());
     } else {
-        txn.put(keys::due(created_at, id), IVec::default());
+        txn.put(keys::due(now, id), IVec::default());
         count(txn, keys::WAITING, 1)?;
     }
-    txn.put(keys::of_number(&number, id), IVec::default());
-    let message = SmsRecord {
-        status,
+    txn.put(keys::of_number(&draft.number, id), IVec::default());
+    txn.put_record(keys::message(id), &record(draft));
+    Ok(SmsInserted::Inserted)
+}
+
+/// The record of a new message.
+fn record(draft: SmsDraft) -> SmsRecord {
+    let SmsDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
+    SmsRecord {
+        status: if begun.is_some() { SmsStatus::Sending } else { SmsStatus::Queued },
         id,
         number,
         content,
@@ -106,14 +86,62 @@ pub(crate) fn insert(txn: &mut Txn, draft: SmsDraft) -> Result<SmsInserted, Stor
         rounds: 0,
         begun,
         resume_with: None,
-        provider: String::new(),
-        provider_message_id: String::new(),
+        provider: None,
+        provider_message_id: None,
         cost_rial: None,
-        error: String::new(),
+        error: None,
         tried,
-        poll_at: Timestamp::default(),
+        poll_at: None,
         polls: 0,
+    }
+}
+
+/// Counts a message against its key's day; false when the cap is reached.
+fn take_one(txn: &mut Txn, quota: &SmsQuota) -> Result<bool, StoreError> {
+    let key = keys::usage(quota.api_key);
+    // Day and count; a count of another day is stale.
+    let used = match txn.get(&key)? {
+        Some(bytes) if bytes.len() == 16 && bytes[..8] == quota.day.to_be_bytes() => {
+            decode_u64("usage", &bytes[8..])?
+        }
+        _ => 0,
     };
-    txn.put_record(keys::message(id), &message);
-    Ok(SmsInserted::Inserted)
+    if used >= quota.cap {
+        return Ok(false);
+    }
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&quota.day.to_be_bytes());
+    value[8..].copy_from_slice(&(used + 1).to_be_bytes());
+    txn.put(key, IVec::from(&value));
+    Ok(true)
+}
+
+/// Remembers a client's key in the place of what stood under it.
+fn remember(
+    txn: &mut Txn,
+    idempotency: &SmsIdempotency,
+    expired: Option<Idempotency>,
+    message: u64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = keys::idempotency(&idempotency.key);
+    match expired {
+        Some(old) => txn.delete(keys::idempotency_time(old.created_at, &idempotency.key)),
+        None => count(txn, keys::IDEMPOTENCY_COUNT, 1)?,
+    }
+    let record = Idempotency { created_at: now, request: idempotency.request, message };
+    txn.put_record(key.clone(), &record);
+    txn.put(keys::idempotency_time(now, &idempotency.key), key);
+    Ok(())
+}
+
+fn counter(txn: &mut Txn, key: &'static [u8]) -> Result<u64, StoreError> {
+    txn.get(key)?.map_or(Ok(0), |bytes| decode_u64("counter", &bytes))
+}
+
+/// Adds to a counter.
+pub(crate) fn count(txn: &mut Txn, key: &'static [u8], by: i64) -> Result<(), StoreError> {
+    let now = counter(txn, key)?;
+    txn.put(key.into(), encode_u64(now.saturating_add_signed(by)));
+    Ok(())
 }

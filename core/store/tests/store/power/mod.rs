@@ -17,7 +17,8 @@ use chelseru_store::chat::{
 };
 use chelseru_store::{
     Currency, PayMode, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt, PaymentSettled, PaymentStart,
-    PaymentState, Redirect, SessionGate, SessionId, SpendDraft, SpendId, SpendMade, StoreError, UserId,
+    PaymentState, Redirect, RedirectMethod, SessionGate, SessionId, SpendDraft, SpendId, SpendMade,
+    StoreError, UserId,
 };
 use disk::{Random, Recorded, read_all};
 
@@ -108,7 +109,7 @@ async fn pay(store: &Store, user: UserId, name: &str) -> PaymentId {
     };
     let start = PaymentStart {
         reference: name.to_owned(),
-        redirect: Redirect { post: false, url: String::new(), fields: Vec::new() },
+        redirect: Redirect { method: RedirectMethod::Get, url: String::new(), fields: Vec::new() },
         state: Vec::new(),
         message: String::new(),
     };
