@@ -3,6 +3,7 @@
 //! Two baselines: bare commits, and a relay that makes the same two HTTP exchanges and stores nothing. The restart
 //! measures how soon a gateway sends again when 100,000 messages wait.
 
+use chelseru_store::SmsOwner;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -190,7 +191,7 @@ async fn fill(dir: &Path) {
             number: format!("+98912{:07}", n % 10_000_000),
             content: SmsContent::Text("hello".into()),
             class: SmsClass::Notice,
-            owner: 1,
+            owner: SmsOwner::ApiKey(1),
             created_at: at,
             deadline: at.plus(Duration::from_secs(3600)),
             begun: None,

@@ -1,5 +1,6 @@
 //! The queue of messages at the domain's boundary: a temporary store, scripted providers and short rules, in real time.
 
+use chelseru_domain::sms::SmsOwner;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -76,7 +77,7 @@ impl World {
         let request = SmsRequest {
             to: PhoneNumber::parse(&format!("0912{n:07}")).unwrap(),
             body: SmsBody::Text { text: "hello".to_owned() },
-            owner: 1,
+            owner: SmsOwner::ApiKey(1),
             idempotency: None,
             daily_cap: None,
             wait: false,
@@ -248,7 +249,7 @@ async fn places_bound_what_is_handed_over_at_once() {
         let request = SmsRequest {
             to: PhoneNumber::parse(&format!("0912{n:07}")).unwrap(),
             body: SmsBody::Text { text: "hello".to_owned() },
-            owner: 1,
+            owner: SmsOwner::ApiKey(1),
             idempotency: None,
             daily_cap: None,
             wait: true,

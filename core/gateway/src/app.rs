@@ -3,7 +3,8 @@
 //! [`App`] is built once. [`Live`] is the part that a reload replaces, as one `Arc`, so a request sees one
 //! configuration from start to end.
 //!
-//! Not here: building it (`server`), preparing a reload (`candidate`), routes (`chelseru-http`).
+//! Not here: building it (`server`), preparing a reload (`candidate`), what operators see (`view`), routes
+//! (`chelseru-http`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,37 +14,44 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, SystemClock};
-use chelseru_domain::login::identity::Identity;
-use chelseru_domain::login::otp::OtpService;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::operator::Storage;
 use chelseru_domain::operator::audit::AuditEvent;
 use chelseru_domain::operator::webhook::Webhooks;
-use chelseru_domain::sms::queue::{SmsQueue, SmsRoute};
+use chelseru_domain::sms::queue::SmsQueue;
 use chelseru_domain::sms::shield::Shield;
 use chelseru_http::files::store::FileStore;
-use chelseru_http::{Addresses, Api, Generation};
-use chelseru_outbound::money::PluginPaymentGateways;
-use chelseru_outbound::money::webhooks::Endpoints;
+use chelseru_http::{Addresses, Api};
 use chelseru_outbound::sms::{Reports, SandboxInbox};
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_sockets::{Hub, Sockets};
 use chelseru_store::{Store, StoreError, StoreOptions};
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::candidate::Candidate;
 use crate::config::{self, Config};
 use crate::door::OperatorDoor;
-use crate::generation::{Parts, Serving, Shared};
 use crate::ground::{Ground, Standing};
+use crate::live::{Live, Serving};
 use crate::metrics::Metrics;
-use crate::reload::ReloadStatus;
-use crate::services::Services;
 use crate::store_watch::{self, RecordCount};
-use crate::{messages, payments};
+
+/// The part of `status/` about the configuration.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ReloadStatus {
+    pub file: PathBuf,
+    /// 1 at start, plus 1 for every configuration that took over.
+    pub generation: u64,
+    /// When the serving configuration took over, in Unix milliseconds.
+    pub loaded_at: u64,
+    /// Why the newest change of the file was refused; `None` when it was applied.
+    pub last_error: Option<String>,
+    /// Keys of the file whose new values wait for a restart.
+    pub restart_keys: Vec<String>,
+}
 
 /// State shared by all requests.
 pub struct App {
@@ -81,32 +89,8 @@ pub struct App {
     live: Arc<ArcSwap<Live>>,
     desired: Mutex<Vec<Desired>>,
     reload: Mutex<ReloadStatus>,
-    started: (Instant, u64),
-}
-
-/// The part that a reload replaces.
-pub struct Live {
-    pub generation: Arc<Generation>,
-    pub config: Config,
-    pub identity: Arc<Identity>,
-    pub otp: Arc<OtpService>,
-    pub sms: Arc<SmsRoute>,
-    pub gateways: Arc<PluginPaymentGateways>,
-    /// The webhook endpoints.
-    pub endpoints: Arc<Endpoints>,
-}
-
-impl Live {
-    pub(crate) fn new(shared: &Shared, config: Config, parts: Parts, endpoints: Arc<Endpoints>) -> Live {
-        let generation = Arc::new(shared.generation(&config, &parts));
-        let Parts { identity, otp, sms, gateways } = parts;
-        Live { generation, config, identity, otp, sms, gateways, endpoints }
-    }
-
-    /// The services that a candidate keeps.
-    pub(crate) fn services(&self) -> Services {
-        Services { otp: self.otp.clone(), identity: self.identity.clone() }
-    }
+    /// When the gateway started: for the uptime, and in Unix milliseconds.
+    pub(crate) started: (Instant, u64),
 }
 
 impl App {
@@ -190,33 +174,6 @@ impl App {
     /// Returns true while durable writes work.
     pub fn is_healthy(&self) -> bool {
         store_watch::storage(&self.store) == Storage::Serving
-    }
-
-    /// The answer of `status/`.
-    pub async fn status(&self) -> Value {
-        let (live, plugins) = (self.live(), self.registry.health());
-        let (sms, payment) = (messages::status(self).await, payments::status(self).await);
-        let config = json!(&*self.reload_status());
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "started_at": self.started.1,
-            "uptime_seconds": self.started.0.elapsed().as_secs(),
-            "listen": {"server": self.public.to_string(), "operator": self.door.address.to_string()},
-            "store": {"healthy": self.is_healthy()},
-            "config": config,
-            "sms": sms,
-            "payment": payment,
-            "chat": {"sockets": self.hub.sockets()},
-            // A test number is an intentional hole; the status makes it visible.
-            "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},
-            "plugins": {
-                "degraded": plugins.is_degraded(),
-                "failed": plugins.failed,
-                "serving_old": plugins.serving_old,
-                "compiling": plugins.compiling,
-            },
-            "providers": self.registry.status(),
-        })
     }
 }
 

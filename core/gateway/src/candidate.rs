@@ -24,10 +24,10 @@ use chelseru_outbound::plugins;
 use chelseru_outbound::sms::sms_route;
 use chelseru_plugin_host::{Desired, Failure, Prepared};
 
-use crate::app::Live;
 use crate::config::{Config, Loaded, Problem, Problems};
 use crate::generation::Parts;
 use crate::ground::{Ground, Standing};
+use crate::live::Live;
 use crate::services::Services;
 
 /// Everything a configuration needs to serve. Dropping it changes nothing.

@@ -1,38 +1,33 @@
 //! Builds the generation that requests see, from a configuration and the parts that outlive configurations.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::operator::api_key::ApiKeys;
 use chelseru_domain::operator::webhook::Webhooks;
-use chelseru_domain::operator::{Meter, Overview, Storage};
+use chelseru_domain::operator::{Meter, Overview};
 use chelseru_domain::sms::ReportDecoder;
 use chelseru_domain::sms::shield::Shield;
+use chelseru_http::Generation;
 use chelseru_http::chat::Chat;
 use chelseru_http::files::Files;
 use chelseru_http::files::store::FileStore;
 use chelseru_http::login::Login;
 use chelseru_http::money::Money;
-use chelseru_http::operator::{Backups, Copied, Operator, OperatorToken};
+use chelseru_http::operator::{Backups, Operator, OperatorToken};
 use chelseru_http::sms::{ReportSecrets, Sms};
-use chelseru_http::{Generation, Generations};
 use chelseru_outbound::money::{PluginPaymentGateways, SandboxBank};
-use chelseru_outbound::plugins;
 use chelseru_outbound::sms::SandboxInbox;
 use chelseru_sockets::Sockets;
 use chelseru_store::Store;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{App, Live};
 use crate::config::{Config, SANDBOX_PAY, Unit, rules};
-use crate::{backup, messages, payments, store_watch};
 
 /// The plugin whose message ids were numbers in the original's answers.
 const NUMERIC_IDS: &str = "kavenegar";
@@ -48,7 +43,8 @@ pub(crate) struct Shared {
     pub(crate) decoder: Arc<dyn ReportDecoder>,
     pub(crate) meter: Arc<dyn Meter>,
     pub(crate) operator_token: String,
-    pub(crate) view: Arc<View>,
+    pub(crate) overview: Arc<dyn Overview>,
+    pub(crate) backups: Arc<dyn Backups>,
     pub(crate) document: Arc<Value>,
     /// Serve the routes for tests of the gateway itself.
     pub(crate) test_routes: bool,
@@ -181,81 +177,11 @@ impl Shared {
             api_keys: self.services.api_keys.clone(),
             webhooks: self.services.webhooks.clone(),
             endpoints: config.webhooks.endpoints.keys().cloned().collect::<BTreeSet<_>>(),
-            overview: self.view.clone(),
-            backups: self.view.clone(),
+            overview: self.overview.clone(),
+            backups: self.backups.clone(),
             inbox: config.sandbox_selected().then(|| self.inbox.clone() as _),
             document: self.document.clone(),
             detached: self.services.detached.clone(),
         }
-    }
-}
-
-/// The generation of the serving configuration.
-pub(crate) struct Serving(pub(crate) Arc<ArcSwap<Live>>);
-
-impl Generations for Serving {
-    fn current(&self) -> Arc<Generation> {
-        self.0.load().generation.clone()
-    }
-}
-
-/// The application as operator routes see it. Holds a weak reference, so it does not keep the gateway alive.
-#[derive(Default)]
-pub(crate) struct View(OnceLock<Weak<App>>);
-
-impl View {
-    /// Sets the application.
-    pub(crate) fn show(&self, app: &Arc<App>) {
-        let _ = self.0.set(Arc::downgrade(app));
-    }
-
-    fn app(&self) -> Option<Arc<App>> {
-        self.0.get()?.upgrade()
-    }
-}
-
-#[async_trait]
-impl Overview for View {
-    async fn status(&self) -> Value {
-        match self.app() {
-            Some(app) => app.status().await,
-            None => Value::Null,
-        }
-    }
-
-    async fn metrics(&self) -> String {
-        let Some(app) = self.app() else { return String::new() };
-        store_watch::measure(&app);
-        messages::measure(&app).await;
-        payments::measure(&app).await;
-        plugins::measure(&app.registry, app.metrics.as_ref());
-        if let Ok(bytes) = app.chat.file_bytes_total().await {
-            app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
-        }
-        app.metrics.render()
-    }
-
-    fn storage(&self) -> Storage {
-        self.app().map_or(Storage::Stalled, |app| store_watch::storage(&app.store))
-    }
-
-    fn has_failed(&self) -> bool {
-        self.app().is_some_and(|app| app.store.has_failed())
-    }
-
-    fn is_degraded(&self) -> bool {
-        self.app().is_some_and(|app| app.registry.health().is_degraded())
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.app().is_none_or(|app| app.stop.is_cancelled())
-    }
-}
-
-#[async_trait]
-impl Backups for View {
-    async fn write(&self, folder: &std::path::Path) -> Result<Copied, String> {
-        let app = self.app().ok_or("the gateway is stopping")?;
-        backup::write(&app.store, &app.ground.data_dir, folder).await
     }
 }

@@ -11,6 +11,8 @@ pub mod server;
 
 pub mod app;
 mod generation;
+mod live;
+mod view;
 
 mod candidate;
 mod ground;

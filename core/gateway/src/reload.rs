@@ -7,7 +7,7 @@
 //! Invariants: a request sees one configuration from start to end. A refused change changes nothing that is served,
 //! and appears in the log, in `chelseru_reload_failures_total` and in the status.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,6 @@ use chelseru_domain::login::token::Tokens;
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_plugin_host::{Change, Failure, WatchPaths, Watcher};
 use chelseru_store::StoreError;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, unix_millis};
@@ -29,20 +28,6 @@ const SETTLE_STEP: Duration = Duration::from_millis(50);
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// Maximum length of a refusal's reason in the audit log. The log and the status hold all of it.
 const REASON_CHARS_MAX: usize = 300;
-
-/// The part of `status/` about the configuration.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct ReloadStatus {
-    pub file: PathBuf,
-    /// 1 at start, plus 1 for every configuration that took over.
-    pub generation: u64,
-    /// When the serving configuration took over, in Unix milliseconds.
-    pub loaded_at: u64,
-    /// Why the newest change of the file was refused; `None` when it was applied.
-    pub last_error: Option<String>,
-    /// Keys of the file whose new values wait for a restart.
-    pub restart_keys: Vec<String>,
-}
 
 /// Watches files and applies changes until `stop` is cancelled.
 ///

@@ -31,12 +31,13 @@ use crate::app::{App, open_store};
 use crate::candidate::{Candidate, Occasion, OpenPayments};
 use crate::config::{self, Loaded, OperatorListen};
 use crate::door::{self, OperatorDoor};
-use crate::generation::{self, Shared, View};
+use crate::generation::{self, Shared};
 use crate::ground::{Ground, Standing};
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::reload;
 use crate::services::Services;
+use crate::view::View;
 use crate::{keys, machine, messages, payments, upkeep, webhooks};
 
 /// Least time the store gets to finish when the grace time is used up.
@@ -285,7 +286,8 @@ impl Opened {
             decoder: reports.clone(),
             meter: metrics.clone(),
             operator_token: door.token.clone(),
-            view: view.clone(),
+            overview: view.clone(),
+            backups: view.clone(),
             document: Arc::new(openapi::document(&config.server.base_path)),
             test_routes: options.test_routes,
         };

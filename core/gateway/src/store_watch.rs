@@ -11,9 +11,8 @@ use std::time::Duration;
 use chelseru_domain::operator::{Meter, Storage};
 use chelseru_store::{DiskRoom, Health, Store, StoreError};
 
-use crate::app::App;
 use crate::logging::LogHandle;
-use crate::metrics::store_gauge;
+use crate::metrics::{Metrics, store_gauge};
 
 /// How long the oldest change may wait before the gateway is unhealthy.
 pub(crate) const STALL_UNHEALTHY: Duration = Duration::from_secs(10);
@@ -109,8 +108,7 @@ impl RecordCount {
 }
 
 /// Sets the metrics of the store.
-pub(crate) fn measure(app: &App) {
-    let (store, metrics) = (&app.store, &app.metrics);
+pub(crate) fn measure(store: &Store, records: &RecordCount, metrics: &Metrics) {
     let gauge = |name: &'static str, value: f64| metrics.gauge(name, &[], value);
     gauge(store_gauge::HEALTHY, f64::from(u8::from(storage(store) == Storage::Serving)));
     gauge(store_gauge::OLDEST_WAITING, store.oldest_waiting().as_secs_f64());
@@ -123,7 +121,7 @@ pub(crate) fn measure(app: &App) {
     if let Some(free) = store.disk_free_bytes() {
         gauge(store_gauge::DISK_FREE, free as f64);
     }
-    if let Some(records) = app.records.get() {
+    if let Some(records) = records.get() {
         gauge(store_gauge::RECORDS, records as f64);
     }
 }

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use chelseru_store::{SmsDraft, SmsEnd, SmsRecord, StoreError};
 
 use super::queue::SmsRoute;
-use super::record::{Log, Stopped, body, refusal, take};
+use super::record::{Log, Stopped, SubmitError, body, refusal, take};
 use super::route::{self, Failure, Routed};
-use super::submit::SubmitError;
 use super::{Disposition, SmsClass, SmsError, SmsMessage, SmsReceipt};
 use crate::{PhoneNumber, Timestamp};
 

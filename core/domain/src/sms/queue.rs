@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chelseru_store::{
@@ -21,7 +21,6 @@ use chelseru_store::{
 };
 use tokio::sync::Notify;
 
-use super::record::lock;
 use super::route::Candidate;
 use super::rules::POLL_AFTER;
 pub use super::rules::SmsRules;
@@ -247,6 +246,11 @@ impl SmsQueue {
     fn active(&self) -> MutexGuard<'_, BTreeMap<u64, bool>> {
         lock(&self.0.active)
     }
+}
+
+/// No code that can panic runs under these locks.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SmsRoute {

@@ -2,19 +2,34 @@
 //!
 //! The first attempt and the record are stored together, so a message costs two durable changes and not three.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chelseru_store::{SmsBegun, SmsContent, SmsDraft, SmsInserted, SmsRecord, SmsTried, StoreError};
 
 use super::SmsBody;
-use super::queue::Inner;
+use super::queue::{Inner, lock};
 use super::route::{AttemptLog, Failure};
-use super::submit::SubmitError;
 
 /// Stored characters of a provider's own code.
 const PROVIDER_CODE_CHARS_MAX: usize = 32;
+
+/// Why a request was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    #[error("the API key's messages for today are used up")]
+    QuotaReached,
+    #[error("too many messages wait")]
+    Full,
+    /// The disk is nearly full. A retry can succeed once there is room.
+    #[error("not enough disk space for messages")]
+    StorageFull,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Why this call does not send a message.
 pub(super) enum Stopped {
@@ -102,11 +117,6 @@ impl AttemptLog for Log<'_> {
         *lock(&self.stopped) = stopped;
         may_begin
     }
-}
-
-/// No code that can panic runs under these locks.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {

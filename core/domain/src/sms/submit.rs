@@ -11,6 +11,7 @@ use chelseru_store::{
 
 use super::carry::Carry;
 use super::queue::SmsRoute;
+pub use super::record::SubmitError;
 use super::record::{Stopped, content, refusal};
 use super::{Disposition, SmsBody, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use crate::PhoneNumber;
@@ -37,21 +38,6 @@ pub enum Submitted {
     New(Box<SmsRecord>),
     /// A repeated request. The current state of its message, unless the record is gone.
     Repeated(Option<Box<SmsRecord>>),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    #[error("the API key's messages for today are used up")]
-    QuotaReached,
-    #[error("too many messages wait")]
-    Full,
-    /// The disk is nearly full. A retry can succeed once there is room.
-    #[error("not enough disk space for messages")]
-    StorageFull,
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl SmsRoute {

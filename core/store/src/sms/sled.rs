@@ -341,3 +341,80 @@ fn note(message: &mut SmsRecord, failed: Vec<SmsTried>) {
     let surplus = message.tried.len().saturating_sub(SMS_TRIED_MAX);
     message.tried.drain(..surplus);
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+
+    use super::*;
+    use crate::SmsOwner;
+
+    /// A message as it was stored while absent values were zeros and empty texts.
+    #[derive(Serialize)]
+    struct SmsRecordBefore {
+        status: SmsStatus,
+        id: u64,
+        number: &'static str,
+        content: SmsContent,
+        class: SmsClass,
+        owner: u64,
+        times: [Timestamp; 4],
+        rounds: u32,
+        begun: Option<SmsBegun>,
+        resume_with: Option<String>,
+        provider: &'static str,
+        provider_message_id: &'static str,
+        cost_rial: Option<u64>,
+        error: &'static str,
+        tried: Vec<(&'static str, &'static str, &'static str)>,
+        poll_at: Timestamp,
+        polls: u32,
+    }
+
+    #[test]
+    fn records_keep_their_bytes_though_zeros_became_types() {
+        let at = Timestamp::from_secs(7);
+        let waiting = SmsRecordBefore {
+            status: SmsStatus::Queued,
+            id: 1,
+            number: "+989121234567",
+            content: SmsContent::Hidden,
+            class: SmsClass::Notice,
+            owner: 0,
+            times: [at; 4],
+            rounds: 1,
+            begun: None,
+            resume_with: None,
+            provider: "",
+            provider_message_id: "",
+            cost_rial: None,
+            error: "",
+            tried: vec![("a", "throttled", "")],
+            poll_at: Timestamp::default(),
+            polls: 0,
+        };
+        let bytes = postcard::to_extend(&waiting, vec![SmsRecord::SCHEMA]).unwrap();
+        let record: SmsRecord = decode(&bytes).unwrap();
+        assert_eq!(record.owner, SmsOwner::Gateway);
+        assert_eq!((&record.provider, &record.provider_message_id, &record.error), (&None, &None, &None));
+        assert_eq!((record.poll_at, &record.tried[0].provider_code), (None, &None));
+        assert_eq!(crate::engine::sled::record::encode(&record), bytes);
+
+        let accepted = SmsRecordBefore {
+            status: SmsStatus::Accepted,
+            owner: 3,
+            provider: "a",
+            provider_message_id: "77",
+            error: "throttled",
+            tried: vec![("a", "throttled", "418")],
+            poll_at: at,
+            ..waiting
+        };
+        let bytes = postcard::to_extend(&accepted, vec![SmsRecord::SCHEMA]).unwrap();
+        let record: SmsRecord = decode(&bytes).unwrap();
+        assert_eq!((record.owner, record.poll_at), (SmsOwner::ApiKey(3), Some(at)));
+        assert_eq!(record.provider_message_id.as_deref(), Some("77"));
+        assert_eq!(record.tried[0].provider_code.as_deref(), Some("418"));
+        assert_eq!(crate::engine::sled::record::encode(&record), bytes);
+    }
+}

@@ -25,6 +25,7 @@ mod create;
 mod confirm;
 mod flight;
 mod listed;
+mod lists;
 mod reconcile;
 
 mod reversal;

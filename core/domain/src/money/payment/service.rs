@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chelseru_store::{Payment, PaymentId, Store, StoreError};
 
 use super::flight::{Flights, Holds, Refused};
-use super::listed::Lists;
+use super::lists::Lists;
 use crate::Clock;
 use crate::ids::UserId;
 

@@ -1,0 +1,100 @@
+//! The application as its operators see it: status, metrics, backups.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use chelseru_domain::operator::{Meter, Overview, Storage};
+use chelseru_http::operator::{Backups, Copied};
+use chelseru_outbound::plugins;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::{backup, messages, payments, store_watch};
+
+/// The application as operator routes see it. Holds a weak reference, so it does not keep the gateway alive.
+#[derive(Default)]
+pub(crate) struct View(OnceLock<Weak<App>>);
+
+impl View {
+    /// Sets the application.
+    pub(crate) fn show(&self, app: &Arc<App>) {
+        let _ = self.0.set(Arc::downgrade(app));
+    }
+
+    fn app(&self) -> Option<Arc<App>> {
+        self.0.get()?.upgrade()
+    }
+}
+
+#[async_trait]
+impl Overview for View {
+    async fn status(&self) -> Value {
+        match self.app() {
+            Some(app) => status(&app).await,
+            None => Value::Null,
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        let Some(app) = self.app() else { return String::new() };
+        store_watch::measure(&app.store, &app.records, &app.metrics);
+        messages::measure(&app).await;
+        payments::measure(&app).await;
+        plugins::measure(&app.registry, app.metrics.as_ref());
+        if let Ok(bytes) = app.chat.file_bytes_total().await {
+            app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
+        }
+        app.metrics.render()
+    }
+
+    fn storage(&self) -> Storage {
+        self.app().map_or(Storage::Stalled, |app| store_watch::storage(&app.store))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.app().is_some_and(|app| app.store.has_failed())
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.app().is_some_and(|app| app.registry.health().is_degraded())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.app().is_none_or(|app| app.stop.is_cancelled())
+    }
+}
+
+#[async_trait]
+impl Backups for View {
+    async fn write(&self, folder: &std::path::Path) -> Result<Copied, String> {
+        let app = self.app().ok_or("the gateway is stopping")?;
+        backup::write(&app.store, &app.ground.data_dir, folder).await
+    }
+}
+
+/// The answer of `status/`.
+async fn status(app: &App) -> Value {
+    let (live, plugins) = (app.live(), app.registry.health());
+    let (sms, payment) = (messages::status(app).await, payments::status(app).await);
+    let config = json!(&*app.reload_status());
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": app.started.1,
+        "uptime_seconds": app.started.0.elapsed().as_secs(),
+        "listen": {"server": app.public.to_string(), "operator": app.door.address.to_string()},
+        "store": {"healthy": app.is_healthy()},
+        "config": config,
+        "sms": sms,
+        "payment": payment,
+        "chat": {"sockets": app.hub.sockets()},
+        // A test number is an intentional hole; the status makes it visible.
+        "auth": {"test_numbers": live.config.auth.otp_test_numbers.len()},
+        "plugins": {
+            "degraded": plugins.is_degraded(),
+            "failed": plugins.failed,
+            "serving_old": plugins.serving_old,
+            "compiling": plugins.compiling,
+        },
+        "providers": app.registry.status(),
+    })
+}
