@@ -509,6 +509,10 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     street.shop.gateway.edit_config(&without);
     let wanted = "provider.ZARINPAL_COM: cannot be removed while it has 2 open payments";
     street.shop.gateway.wait_for("the refusal", |status| refused(status, wanted)).await;
+    // `check` asks the running gateway, and refuses what the reload refused.
+    let file = street.shop.gateway.config_file();
+    let checked = chelseru::cli::check_file(&file).await.err().unwrap_or_default();
+    assert!(checked.contains(wanted), "{checked}");
     // Its name may not be given to another gateway, either.
     let changed =
         street.config.replace("[provider.ZARINPAL_COM]\n", "[provider.ZARINPAL_COM]\nplugin = \"payping\"\n");
@@ -516,6 +520,8 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
     street.shop.gateway.edit_config(&changed);
     let wanted = "cannot change its plugin from zarinpal to payping while it has 2 open payments";
     street.shop.gateway.wait_for("the refusal", |status| refused(status, wanted)).await;
+    let checked = chelseru::cli::check_file(&file).await.err().unwrap_or_default();
+    assert!(checked.contains(wanted), "{checked}");
     street.simulator.pay(authority(&details));
     assert_eq!(is_pay(&street.zarinpal_back(&details, "OK").await), 1, "it still serves");
     // After the last one has ended, the gateway can be removed.
@@ -529,6 +535,7 @@ async fn a_gateway_with_open_payments_cannot_be_removed() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     street.shop.gateway.edit_config(&without);
+    chelseru::cli::check_file(&file).await.expect("accepted once nothing is open");
     street.shop.gateway.wait_for("the removal", |status| status["payment"]["gateway"] == "PAYPING_IR").await;
 }
 

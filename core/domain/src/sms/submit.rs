@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use chelseru_store::{
-    SmsClass, SmsContent, SmsDraft, SmsIdempotency, SmsOwner, SmsQuota, SmsRecord, SmsStatus, StoreError,
+    SmsClass, SmsContent, SmsDraft, SmsIdempotency, SmsOwner, SmsQuota, SmsRecord, SmsStatus,
 };
 
 use super::carry::Carry;

@@ -1,5 +1,6 @@
 //! Questions before the payer paid, claims that anybody can post, and money that a bank took after the end.
 
+use chelseru_store::EventFilter;
 use std::sync::atomic::Ordering;
 
 use chelseru_domain::money::payment::gateway::{GatewayError, Listed};
@@ -18,8 +19,10 @@ fn questions(world: &World) -> usize {
 
 /// What was told, the newest first.
 async fn events(world: &World) -> Vec<EventBody> {
-    let reports =
-        Webhooks::new(world.store.clone(), world.clock.clone()).list(None, false, 50).await.unwrap();
+    let reports = Webhooks::new(world.store.clone(), world.clock.clone())
+        .list(None, EventFilter::All, 50)
+        .await
+        .unwrap();
     reports.into_iter().map(|report| report.event.body).collect()
 }
 

@@ -249,7 +249,11 @@ async fn no_end_is_left_again() {
         let start = payment.start.clone().unwrap();
         let step = world.store.payment_started(payment.id, start, world.now(), world.now()).await.unwrap();
         assert_eq!(step, PaymentStep::Was(before.clone()));
-        let step = world.store.payment_check_later(payment.id, world.now(), false).await.unwrap();
+        let step = world
+            .store
+            .payment_check_later(payment.id, world.now(), chelseru_store::Question::MayBeHeard)
+            .await
+            .unwrap();
         assert_eq!(step, PaymentStep::Was(before.clone()));
         assert_eq!(world.payment(&payment).await, before);
     }

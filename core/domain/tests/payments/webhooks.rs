@@ -1,5 +1,6 @@
 //! Events: written with what they tell of, told at least once, given up and replayed.
 
+use chelseru_store::EventFilter;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -65,7 +66,7 @@ async fn tell(world: &World, script: &Script, endpoint: &str) -> Step {
 async fn nothing_is_written_while_nobody_listens() {
     let world = World::new();
     world.charge(10_000).await;
-    assert_eq!(webhooks(&world).list(None, false, 10).await.unwrap(), []);
+    assert_eq!(webhooks(&world).list(None, EventFilter::All, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn each_end_and_each_change_of_a_wallet_is_one_event() {
     assert_eq!(tell(&world, &script, "paid").await.delivered, 1);
     assert_eq!(script.told(), [("paid".to_owned(), 2, "payment.paid")]);
     assert_eq!(tell(&world, &script, "all").await, Step::default());
-    let reports = webhooks(&world).list(None, false, 10).await.unwrap();
+    let reports = webhooks(&world).list(None, EventFilter::All, 10).await.unwrap();
     let EventBody::WalletChanged { user, amount, balance, posting, .. } = &reports[2].event.body else {
         panic!("{reports:?}")
     };
@@ -110,7 +111,7 @@ async fn a_failing_receiver_is_tried_with_growing_delays_and_then_given_up_and_r
     assert_eq!(script.told().len(), DELAYS.len() + 1);
     world.clock.advance(Duration::from_secs(1_000_000));
     assert_eq!(tell(&world, &script, "shop").await, Step::default());
-    let dead = webhooks(&world).list(None, true, 10).await.unwrap();
+    let dead = webhooks(&world).list(None, EventFilter::Dead, 10).await.unwrap();
     let (endpoint, delivery) = &dead[0].deliveries[0];
     assert_eq!((endpoint.as_str(), delivery.state), ("shop", DeliveryState::Dead));
     assert_eq!((delivery.error.as_str(), delivery.attempts), ("HTTP 500", DELAYS.len() as u32 + 1));
@@ -121,7 +122,7 @@ async fn a_failing_receiver_is_tried_with_growing_delays_and_then_given_up_and_r
     script.down.lock().unwrap().clear();
     assert_eq!(webhooks(&world).replay_dead(None, 10).await.unwrap(), 1);
     assert_eq!(tell(&world, &script, "shop").await.delivered, 1);
-    assert_eq!(webhooks(&world).list(None, true, 10).await.unwrap(), []);
+    assert_eq!(webhooks(&world).list(None, EventFilter::Dead, 10).await.unwrap(), []);
     // So is what was delivered, and an endpoint that never had it.
     let id = dead[0].event.id;
     assert_eq!(webhooks(&world).replay(id, None).await.unwrap(), 1);
@@ -170,7 +171,7 @@ async fn events_are_kept_for_a_time_and_up_to_a_number() {
     script.down.lock().unwrap().push("shop".to_owned());
     tell(&world, &script, "shop").await;
     let hooks = webhooks(&world);
-    let count = async || hooks.list(None, false, 100).await.unwrap().len();
+    let count = async || hooks.list(None, EventFilter::All, 100).await.unwrap().len();
     let day = Duration::from_secs(86_400);
     assert_eq!((hooks.purge(day, 10, 100).await.unwrap(), count().await), (0, 10));
     assert_eq!((hooks.purge(day, 9, 100).await.unwrap(), count().await), (1, 9));

@@ -8,7 +8,7 @@ pub(crate) mod find;
 pub(crate) mod wallet;
 
 use chelseru_domain::login::identity::Caller;
-use chelseru_domain::money::wallet::Actor;
+use chelseru_domain::money::wallet::{Actor, Role};
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 
 use super::Money;
@@ -20,7 +20,10 @@ use crate::staff::permission_denied;
 /// The caller, who is staff.
 async fn staff(money: &Money, context: &Context, caller: &Caller) -> Result<Actor, Failure> {
     let actor = actor(money, context, caller).await?;
-    if actor.staff { Ok(actor) } else { Err(permission_denied()) }
+    match actor.role {
+        Role::Staff => Ok(actor),
+        Role::Customer => Err(permission_denied()),
+    }
 }
 
 /// Writes into the audit log what a member of the staff did with money.
