@@ -155,7 +155,7 @@ async fn a_refused_reversal_is_told_of_and_closed_by_the_staff() {
     let world = World::new();
     world.store.events_want(true).await.unwrap();
     let payment = world.refused(PayMode::Charge).await;
-    let events = world.store.events_list(None, false, 1).await.unwrap();
+    let events = world.store.events_list(None, chelseru_store::EventFilter::All, 1).await.unwrap();
     assert_eq!(events[0].event.body.kind(), "payment.reversal_refused");
     assert_eq!(world.payments.reversals_refused().into_iter().collect::<Vec<_>>(), [("BANK".to_owned(), 1)]);
     assert_eq!(world.payments.reversals_undecided(10).await.unwrap().len(), 1);

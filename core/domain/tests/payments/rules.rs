@@ -535,6 +535,10 @@ async fn a_paid_order_is_not_paid_twice() {
         note: String::new(),
         idempotency_key: None,
     };
-    world.wallets.refund(Actor { user: UserId(1), role: chelseru_domain::money::wallet::Role::Staff }, refund).await.unwrap();
+    world
+        .wallets
+        .refund(Actor { user: UserId(1), role: chelseru_domain::money::wallet::Role::Staff }, refund)
+        .await
+        .unwrap();
     create(order()).await.unwrap();
 }

@@ -290,7 +290,7 @@ async fn a_hold_that_nobody_captures_goes_back_and_says_so() {
     assert!(matches!(world.wallets.capture(STAFF, first.id, None).await.unwrap(), SpendEnded::Was(_)));
     let kinds: Vec<&str> = world
         .store
-        .events_list(None, false, 2)
+        .events_list(None, chelseru_store::EventFilter::All, 2)
         .await
         .unwrap()
         .iter()

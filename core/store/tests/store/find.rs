@@ -34,7 +34,11 @@ fn draft(n: u64) -> PaymentDraft {
 fn start(name: &str) -> PaymentStart {
     PaymentStart {
         reference: name.to_owned(),
-        redirect: Redirect { method: chelseru_store::RedirectMethod::Get, url: String::new(), fields: Vec::new() },
+        redirect: Redirect {
+            method: chelseru_store::RedirectMethod::Get,
+            url: String::new(),
+            fields: Vec::new(),
+        },
         state: Vec::new(),
         message: String::new(),
     }
