@@ -11,6 +11,7 @@ mod chat_socket;
 mod cli;
 mod contract;
 mod crash;
+mod doors;
 mod gateways;
 mod hostile_plugins;
 mod limits;

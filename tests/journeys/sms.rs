@@ -667,8 +667,9 @@ async fn every_cap_of_the_shield_stops() {
         ),
         ("address", "address_per_hour_max = 4\n", |n| format!("0912{n:03}0001"), 4),
         ("network", "network_per_hour_max = 5\n", |n| format!("0912{n:03}0001"), 5),
-        ("prefix", "prefix_per_hour_max = 6\n", |n| format!("0912000{n:04}"), 6),
-        ("total", "total_per_hour_max = 7\n", |n| format!("0912{n:03}0001"), 7),
+        // A quarter of these two is kept for numbers with an account.
+        ("prefix", "prefix_per_hour_max = 8\n", |n| format!("0912000{n:04}"), 6),
+        ("total", "total_per_hour_max = 8\n", |n| format!("0912{n:03}0001"), 6),
     ];
     for (cap, config, number, max) in cases {
         let config = if config.contains("number") { config.to_owned() } else { format!("{open}{config}") };

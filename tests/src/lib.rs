@@ -267,20 +267,31 @@ total_per_hour_max = 10000000
 ratio_percent_min = 0
 ";
 
-/// Adds `listen` on free ports and an open shield, unless the configuration has its own.
+/// Adds `listen` on free ports, an open shield and open allowances, unless the configuration has its own.
 fn listening_anywhere(config: &str) -> String {
     let shield = if config.contains("[sms.shield]") { "" } else { OPEN_SHIELD };
-    ["server", "operator"].iter().fold(format!("{config}\n{shield}"), |config, section| {
-        let head = format!("[{section}]");
-        let Some(at) = config.find(&head) else {
-            return format!("{config}\n{head}\nlisten = \"127.0.0.1:0\"\n");
-        };
-        let (before, own) = config.split_at(at + head.len());
-        let keys = own.split("\n[").next().unwrap_or(own);
-        let listens = keys.lines().any(|line| line.trim_start().starts_with("listen"));
-        if listens { config } else { format!("{before}\nlisten = \"127.0.0.1:0\"{own}") }
-    })
+    let listen = "listen = \"127.0.0.1:0\"";
+    let config = format!("{config}\n{shield}");
+    [("server", listen), ("operator", listen), ("chat", OPEN_CHAT)].iter().fold(
+        config,
+        |config, (section, keys)| {
+            let head = format!("[{section}]");
+            let Some(at) = config.find(&head) else { return format!("{config}\n{head}\n{keys}\n") };
+            let (before, own) = config.split_at(at + head.len());
+            let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+            let there: Vec<String> = own.split("\n[").next().unwrap_or(own).lines().map(name).collect();
+            let missing = keys.lines().filter(|line| !there.contains(&name(line)));
+            let added: String = missing.map(|line| format!("\n{line}")).collect();
+            format!("{before}{added}{own}")
+        },
+    )
 }
+
+/// Opens the allowances of chat, because tests send as fast as they can. A test of them has its own.
+const OPEN_CHAT: &str = "messages_per_minute_max = 1000000000
+messages_per_day_max = 1000000000
+bytes_per_minute_max = 1099511627776
+bytes_per_day_max = 1099511627776";
 
 /// Whether the operators' listener serves a path under the base path.
 pub fn is_operators(path: &str) -> bool {

@@ -22,14 +22,26 @@ pub struct Chat {
     pub organizations_per_user_max: usize,
     /// Messages, and as many edits, that a resume delivers; a longer gap answers a reset. 1 to 100000.
     pub resume_max: u64,
-    /// Web sites whose pages may open sockets: `https://example.com`. Empty: any, because a page needs a token
-    /// anyway. A client without `Origin` is no browser and is always accepted.
+    /// Messages, edits and signals of one user in a minute; one more is refused with 429 or an error frame.
+    pub messages_per_minute_max: u64,
+    /// And in a day.
+    pub messages_per_day_max: u64,
+    /// Their bytes in a minute.
+    pub bytes_per_minute_max: u64,
+    /// And in a day.
+    pub bytes_per_day_max: u64,
+    /// Web sites whose pages may open sockets, `https://example.com`. Empty: any, since a page needs a token anyway.
+    /// A client without `Origin` is no browser and always may.
     pub origins: Vec<String>,
     /// Open sockets; one more answers 503. 1 to 1000000.
     pub sockets_max: usize,
     /// Open sockets of one user; one more answers 429. 1 to 10000.
     pub sockets_per_user_max: usize,
-    /// Bytes of one message from a client, all frames together; more closes the socket. 1024 to 1048576.
+    /// Sockets open at once whose first frame, which brings the token, has not arrived; one more is answered 503.
+    pub sockets_unknown_max: u64,
+    /// Those of one address; five times as many of one network.
+    pub sockets_unknown_per_address_max: u64,
+    /// Bytes of one message from a client, all its frames together; more closes the socket. 1024 to 1048576.
     pub frame_bytes_max: usize,
     /// Frames queued for a slow reader; more closes its socket. 64 to 1000000.
     pub queue_frames_max: usize,
@@ -54,9 +66,15 @@ impl Default for Chat {
             rooms_per_user_max: rules.rooms_per_user_max,
             organizations_per_user_max: rules.organizations_per_user_max,
             resume_max: rules.resume_max,
+            messages_per_minute_max: rules.messages_per_minute_max,
+            messages_per_day_max: rules.messages_per_day_max,
+            bytes_per_minute_max: rules.bytes_per_minute_max,
+            bytes_per_day_max: rules.bytes_per_day_max,
             origins: Vec::new(),
             sockets_max: 50_000,
             sockets_per_user_max: 20,
+            sockets_unknown_max: 1000,
+            sockets_unknown_per_address_max: 50,
             frame_bytes_max: 128 * 1024,
             queue_frames_max: 4096,
             queue_bytes_max: 1024 * 1024,
@@ -77,6 +95,10 @@ impl Chat {
             rooms_per_user_max: self.rooms_per_user_max,
             organizations_per_user_max: self.organizations_per_user_max,
             resume_max: self.resume_max,
+            messages_per_minute_max: self.messages_per_minute_max,
+            messages_per_day_max: self.messages_per_day_max,
+            bytes_per_minute_max: self.bytes_per_minute_max,
+            bytes_per_day_max: self.bytes_per_day_max,
         }
     }
 }
@@ -91,6 +113,13 @@ impl Checker<'_> {
         let organizations = chat.organizations_per_user_max;
         self.rule("chat.organizations_per_user_max", organizations, chat::ORGANIZATIONS_PER_USER);
         self.rule("chat.resume_max", chat.resume_max, chat::RESUME_MESSAGES);
+        self.rule("chat.messages_per_minute_max", chat.messages_per_minute_max, chat::MESSAGES_PER_MINUTE);
+        self.rule("chat.messages_per_day_max", chat.messages_per_day_max, chat::MESSAGES_PER_DAY);
+        self.rule("chat.bytes_per_minute_max", chat.bytes_per_minute_max, chat::BYTES_PER_MINUTE);
+        self.rule("chat.bytes_per_day_max", chat.bytes_per_day_max, chat::BYTES_PER_DAY);
+        self.range("chat.sockets_unknown_max", chat.sockets_unknown_max, 1, 1_000_000);
+        let per_address = chat.sockets_unknown_per_address_max;
+        self.range("chat.sockets_unknown_per_address_max", per_address, 1, chat.sockets_unknown_max);
         self.range("chat.sockets_max", chat.sockets_max as u64, 1, 1_000_000);
         self.range("chat.sockets_per_user_max", chat.sockets_per_user_max as u64, 1, 10_000);
         self.range("chat.frame_bytes_max", chat.frame_bytes_max as u64, 1024, 1024 * 1024);

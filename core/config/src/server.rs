@@ -19,7 +19,12 @@ pub struct Server {
     pub base_path: String,
     /// Open connections; further ones wait in the kernel's queue.
     pub connections_max: u32,
-    /// Seconds a client may take to send a request's head, and an idle kept-alive connection stays open.
+    /// Percent of `connections_max` that one address may hold, its sockets included; one more is closed at once. A
+    /// client of a trusted proxy gets 503. Connections from loopback are not counted.
+    pub connections_per_address_percent: u64,
+    /// And one network, /24 or /64.
+    pub connections_per_network_percent: u64,
+    /// Seconds a client may take to send a request's head; also how long a kept-alive connection may idle.
     pub header_read_timeout_seconds: u64,
     /// Headers in one request; more answer 431.
     pub headers_max: usize,
@@ -27,6 +32,9 @@ pub struct Server {
     pub header_bytes_max: usize,
     /// Bytes of one request's body; more answer 413.
     pub body_bytes_max: usize,
+    /// Bytes of all bodies that are read at once, without the first 4096 of each; past it 503. At least four times
+    /// `body_bytes_max`: one address may hold a quarter, one network half.
+    pub bodies_bytes_max: u64,
     /// Seconds a client may take to send a request's body; longer answers 408.
     pub body_read_timeout_seconds: u64,
     /// Seconds a client may accept no bytes of a reply before it is disconnected; see `timed` for slow readers.
@@ -45,10 +53,13 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             base_path: "/drfchelseru".into(),
             connections_max: 10_000,
+            connections_per_address_percent: 10,
+            connections_per_network_percent: 25,
             header_read_timeout_seconds: 30,
             headers_max: 64,
             header_bytes_max: 16 * 1024,
             body_bytes_max: 1024 * 1024,
+            bodies_bytes_max: 64 * 1024 * 1024,
             body_read_timeout_seconds: 15,
             write_timeout_seconds: 30,
             shutdown_timeout_seconds: 20,
@@ -154,10 +165,15 @@ impl Checker<'_> {
             );
         }
         self.range("server.connections_max", u64::from(server.connections_max), 1, 1_000_000);
+        let percents = [server.connections_per_address_percent, server.connections_per_network_percent];
+        self.range("server.connections_per_address_percent", percents[0], 1, 100);
+        self.range("server.connections_per_network_percent", percents[1], percents[0].min(100), 100);
         self.range("server.header_read_timeout_seconds", server.header_read_timeout_seconds, 1, 3600);
         self.range("server.headers_max", server.headers_max as u64, 8, 1024);
         self.range("server.header_bytes_max", server.header_bytes_max as u64, 8192, 1024 * 1024);
         self.range("server.body_bytes_max", server.body_bytes_max as u64, 1024, 1024 * 1024 * 1024);
+        let four = 4 * server.body_bytes_max as u64;
+        self.range("server.bodies_bytes_max", server.bodies_bytes_max, four, 1 << 40);
         self.range("server.body_read_timeout_seconds", server.body_read_timeout_seconds, 1, 3600);
         self.range("server.write_timeout_seconds", server.write_timeout_seconds, 1, 3600);
         self.range("server.shutdown_timeout_seconds", server.shutdown_timeout_seconds, 0, 3600);

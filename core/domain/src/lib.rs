@@ -7,13 +7,16 @@
 //! reach a `Debug` or `Display` text.
 //!
 //! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`. Shared parts stand beside them:
-//! `clock`, `ids`, `phone`, `secret`, `range`, `idempotency`.
+//! `clock`, `ids`, `phone`, `secret`, `range`, `share`, `rate`,
+//! `idempotency`.
 
 pub mod clock;
 pub mod ids;
 pub mod phone;
 pub mod range;
+pub mod rate;
 pub mod secret;
+pub mod share;
 
 mod error;
 pub mod idempotency;

@@ -21,6 +21,9 @@ use chelseru_store::{Store, StoreOptions, Timestamp};
 
 const CODE: &str = "424242";
 
+/// Where all codes are asked for.
+const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 /// Takes every message, or refuses every one.
 #[derive(Default)]
 struct Handset {
@@ -71,11 +74,11 @@ impl World {
         let identity = Identity::new(store.clone(), clock.clone(), otp.clone(), tokens, rules).unwrap();
         let identity = identity.with_audit(Audit::start(store.clone(), clock, 1000));
         let world = World { otp, identity, store, handset: Handset::default(), _folder: folder };
-        world.otp.send(&known(), &world.handset).await.unwrap();
+        world.otp.send(&known(), HERE, &world.handset).await.unwrap();
         let group = Group::default();
         world.identity.authenticate(&known(), CODE, group, ClientInfo::default()).await.unwrap();
         if password {
-            world.otp.send_reset(&known(), group, &world.handset).await.unwrap();
+            world.otp.send_reset(&known(), group, HERE, &world.handset).await.unwrap();
             let new = Password::new("kavir darya 7");
             world.identity.password_reset(&known(), CODE, group, &new, None).await.unwrap();
         }
@@ -97,7 +100,7 @@ impl World {
     }
 
     async fn send(&self, number: &PhoneNumber) -> (String, Work) {
-        self.took(async { format!("{:?}", self.otp.send(number, &self.handset).await) }).await
+        self.took(async { format!("{:?}", self.otp.send(number, HERE, &self.handset).await) }).await
     }
 
     async fn authenticate(&self, number: &PhoneNumber, code: &str) -> (String, Work) {
@@ -116,7 +119,7 @@ impl World {
 
     async fn reset_send(&self, number: &PhoneNumber) {
         // Callers have answered before this ends, whatever it says.
-        let _ = self.otp.send_reset(number, Group::default(), &self.handset).await;
+        let _ = self.otp.send_reset(number, Group::default(), HERE, &self.handset).await;
     }
 
     async fn reset(&self, number: &PhoneNumber) -> (String, Work) {

@@ -118,12 +118,15 @@ async fn log_in(store: &Store, number: &str) -> UserId {
         created_at: START,
         expires_at: START.plus(std::time::Duration::from_secs(60)),
         attempts_max: 5,
+        others_max: 5,
+        from: 0,
         resend_at: START,
     };
     store.challenge_open(draft).await.unwrap();
     let login = LoginDraft {
         number: number.to_owned(),
         mac: [1; 32],
+        guesser: chelseru_store::Guesser::default(),
         group: 0,
         username: format!("G0-{number}"),
         create: true,

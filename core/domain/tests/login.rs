@@ -22,6 +22,9 @@ use chelseru_store::{Store, StoreOptions};
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const TTL: Duration = Duration::from_secs(240);
 
+/// Where codes are asked for and typed.
+const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
 /// Keeps what it is asked to send, and fails when told to.
 #[derive(Default)]
 struct Handset {
@@ -72,7 +75,7 @@ impl World {
     }
 
     async fn send(&self) -> Result<Sent, SendError> {
-        self.otp.send(&number(), &self.handset).await
+        self.otp.send(&number(), HERE, &self.handset).await
     }
 
     /// The code in the newest message.
@@ -85,8 +88,27 @@ impl World {
     }
 
     async fn authenticate(&self, code: &str) -> Result<LoggedIn, AuthenticateError> {
-        let client = ClientInfo { ip: "192.0.2.7".parse().ok(), user_agent: "curl/8.4.0".to_owned() };
+        self.authenticate_from(HERE, code).await
+    }
+
+    async fn authenticate_from(
+        &self,
+        ip: std::net::IpAddr,
+        code: &str,
+    ) -> Result<LoggedIn, AuthenticateError> {
+        let client = ClientInfo { ip: Some(ip), user_agent: "curl/8.4.0".to_owned() };
         self.identity.authenticate(&number(), code, Group::default(), client).await
+    }
+
+    /// Wrong guesses from so many addresses, as many from each as one has and one more.
+    async fn strangers_guess(&self, addresses: u8) {
+        let wrong = other_than(&self.code());
+        for address in 0..addresses {
+            for _ in 0..=self.otp.rules().attempts_max {
+                let from = [198, 51, address, 1].into();
+                assert_wrong_code(self.authenticate_from(from, &wrong).await);
+            }
+        }
     }
 
     async fn log_in(&self) -> LoggedIn {
@@ -274,7 +296,7 @@ async fn a_code_of_one_number_is_wrong_for_another() {
     let other = PhoneNumber::parse("09127654321").unwrap();
     let stranger = world.identity.authenticate(&other, &code, Group::default(), ClientInfo::default()).await;
     assert_wrong_code(stranger);
-    world.otp.send(&other, &world.handset).await.unwrap();
+    world.otp.send(&other, HERE, &world.handset).await.unwrap();
     if world.code() != code {
         let crossed =
             world.identity.authenticate(&other, &code, Group::default(), ClientInfo::default()).await;
@@ -384,7 +406,7 @@ async fn a_caller_sees_only_own_sessions_and_which_one_is_current() {
     world.clock.advance(Duration::from_secs(10));
     let second = world.log_in().await;
     let other = PhoneNumber::parse("09127654321").unwrap();
-    world.otp.send(&other, &world.handset).await.unwrap();
+    world.otp.send(&other, HERE, &world.handset).await.unwrap();
     let stranger = world
         .identity
         .authenticate(&other, &world.code(), Group::default(), ClientInfo::default())
@@ -544,5 +566,64 @@ async fn session_bounds_out_of_range_are_refused() {
         let built =
             Identity::new(world.store.clone(), Arc::new(SystemClock), Arc::clone(&world.otp), tokens, rules);
         assert_eq!(built.is_ok(), accepted, "{sessions_per_user_max}");
+    }
+}
+
+/// Both sides: a stranger uses up the stranger's guesses, and the owner types the code.
+#[tokio::test]
+async fn a_stranger_who_guesses_burns_the_strangers_chance_only() {
+    let world = World::new();
+    world.send().await.unwrap();
+    world.strangers_guess(1).await;
+    assert_wrong_code(world.authenticate_from([198, 51, 0, 1].into(), &world.code()).await);
+    assert!(matches!(world.send().await, Err(SendError::Pending { .. })), "it replaces no code either");
+    // The owner, in another network by now.
+    world.authenticate_from([203, 0, 113, 9].into(), &world.code()).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_addresses_together_cannot_guess_and_the_owner_still_logs_in() {
+    let world = World::new();
+    // The account was used from here before.
+    let known = [203, 0, 113, 9].into();
+    world.send().await.unwrap();
+    world.authenticate_from(known, &world.code()).await.unwrap();
+
+    world.send().await.unwrap();
+    world.strangers_guess(40).await;
+    let fresh = [203, 0, 200, 1].into();
+    assert_wrong_code(world.authenticate_from(fresh, &world.code()).await);
+    world.authenticate(&world.code()).await.expect("who asked for the code has guesses of their own");
+
+    // A stranger asks for the code and guesses; the owner types it where the account was used before.
+    world.clock.advance(Duration::from_secs(3600));
+    let stranger = [198, 51, 100, 1].into();
+    world.otp.send(&number(), stranger, &world.handset).await.unwrap();
+    world.strangers_guess(40).await;
+    world.authenticate_from(known, &world.code()).await.expect("a known address has guesses of its own");
+}
+
+#[tokio::test]
+async fn others_have_twenty_guesses_at_a_code_of_six_digits_and_five_at_one_of_four() {
+    for (length, expected) in [(4, 5), (5, 10), (6, 20), (10, 20)] {
+        let rules = OtpRules { length, ..OtpRules::default() };
+        assert_eq!(rules.others_max(), expected);
+        let world = World::with(rules, IdentityRules::default());
+        world.send().await.unwrap();
+        let (code, wrong) = (world.code(), other_than(&world.code()));
+        // One less than all, from different addresses: the next one is still looked at.
+        for guess in 0..expected - 1 {
+            let from = [198, 51, u8::try_from(guess).unwrap(), 1].into();
+            assert_wrong_code(world.authenticate_from(from, &wrong).await);
+        }
+        world.authenticate_from([203, 0, 113, 1].into(), &code).await.expect("the last guess");
+
+        world.send().await.unwrap();
+        let (code, wrong) = (world.code(), other_than(&world.code()));
+        for guess in 0..expected {
+            let from = [198, 51, u8::try_from(guess).unwrap(), 1].into();
+            assert_wrong_code(world.authenticate_from(from, &wrong).await);
+        }
+        assert_wrong_code(world.authenticate_from([203, 0, 200, 1].into(), &code).await);
     }
 }

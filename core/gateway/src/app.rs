@@ -28,6 +28,7 @@ use chelseru_plugin_host::{Desired, Registry};
 use chelseru_sockets::{Hub, Sockets};
 use chelseru_store::{Store, StoreError, StoreOptions};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +85,8 @@ pub struct App {
     pub public: SocketAddr,
     /// Cancelling it ends the gateway gracefully.
     pub(crate) stop: CancellationToken,
+    /// Asks the reload task to read the configuration again.
+    pub(crate) reload_asked: Notify,
     /// The operators' listener, and how commands on this machine authenticate.
     pub door: OperatorDoor,
     live: Arc<ArcSwap<Live>>,
@@ -137,6 +140,7 @@ impl App {
             public,
             door,
             stop: CancellationToken::new(),
+            reload_asked: Notify::new(),
             live,
             desired: Mutex::new(desired),
             reload: Mutex::new(reload),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
 use chelseru_domain::money::payment::Payments;
@@ -24,7 +25,6 @@ use chelseru_outbound::money::{PluginPaymentGateways, SandboxBank};
 use chelseru_outbound::sms::SandboxInbox;
 use chelseru_sockets::Sockets;
 use chelseru_store::Store;
-use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, SANDBOX_PAY, Unit, rules};
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) operator_token: String,
     pub(crate) overview: Arc<dyn Overview>,
     pub(crate) backups: Arc<dyn Backups>,
-    pub(crate) document: Arc<Value>,
+    pub(crate) document: Bytes,
     /// Serve the routes for tests of the gateway itself.
     pub(crate) test_routes: bool,
 }

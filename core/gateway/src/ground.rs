@@ -45,6 +45,10 @@ impl Ground {
         made(&data_dir, private::make_dir(&data_dir))?;
         let plugins_dir = data_dir.join(plugins::PLUGINS_DIR);
         made(&plugins_dir, std::fs::create_dir_all(&plugins_dir))?;
+        private::tighten(&data_dir).map_err(|error| {
+            let data_dir = data_dir.display();
+            format!("{data_dir}: is open to other users and cannot be closed to them: {error}; run chmod -R go= on it")
+        })?;
         let (key, key_made) = keys::load(&data_dir)?;
         let registry = plugins::registry(config, &data_dir, compiler)?.with_keeping();
         Ok(Ground::new(config, data_dir, registry, key, key_made))

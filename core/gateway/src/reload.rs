@@ -57,6 +57,10 @@ pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Resu
                             newer.note(&change);
                             overtake.cancel();
                         }
+                        () = app.reload_asked.notified() => {
+                            newer.config = true;
+                            overtake.cancel();
+                        }
                     }
                 }
             };

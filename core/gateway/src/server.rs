@@ -288,7 +288,7 @@ impl Opened {
             operator_token: door.token.clone(),
             overview: view.clone(),
             backups: view.clone(),
-            document: Arc::new(openapi::document(&config.server.base_path)),
+            document: openapi::document(&config.server.base_path).to_string().into(),
             test_routes: options.test_routes,
         };
         let (registry, gates) = (ground.registry.clone(), Gates::default());

@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::drain::Incoming;
 use chelseru_config::Server;
 use chelseru_domain::operator::{Counter, Meter, Storage};
+use chelseru_domain::share::{Full, Share};
 use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
@@ -18,10 +19,11 @@ use http::{Method, Request, Response, StatusCode, header};
 use crate::chat::socket::is_handshake;
 use crate::generation::{Generation, Generations};
 use crate::negotiation::{credentials, negotiate};
-use crate::proxy::Proxies;
 use crate::reply::{Failure, Reply};
 use crate::reply_body::ReplyBody;
-use crate::request::{Access, Addresses, Arrived, Context, Door, Edge, no_credentials, not_found};
+use crate::request::{
+    Access, Addresses, Arrived, Context, Door, Edge, check_host, no_credentials, not_found,
+};
 use crate::request_id::RequestIds;
 use crate::route::Route;
 use crate::router::{Found, Router};
@@ -36,6 +38,8 @@ pub struct Api {
     edge: Arc<Edge>,
     /// Answers per status class, 1xx to 5xx.
     answers: [Counter; 5],
+    /// Connections that went past the share of their address or their network.
+    refused: [Counter; 2],
 }
 
 impl Api {
@@ -55,7 +59,9 @@ impl Api {
             public: Router::new(&server.base_path, Door::Public),
             operator: Router::new(&server.base_path, Door::Operator),
             ids,
-            edge: Arc::new(Edge { proxies: Proxies::new(&server.trusted_proxies), server, addresses }),
+            edge: Arc::new(Edge::new(server, addresses)),
+            refused: [Full::Address, Full::Network]
+                .map(|full| meter.counter("chelseru_connections_refused_total", &[("share", full.as_str())])),
             answers: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
         })
     }
@@ -64,22 +70,35 @@ impl Api {
         &self.edge.server
     }
 
+    /// A place for a connection. A trusted proxy's needs none: each of its requests takes one for its client.
+    ///
+    /// # Errors
+    ///
+    /// The address, or its network, has as many as it may.
+    pub(crate) fn place(&self, from: IpAddr) -> Result<Option<Arc<Share>>, Full> {
+        if self.edge.proxies.trusts(from.to_canonical()) {
+            return Ok(None);
+        }
+        let taken = self.edge.places.take(from, 1);
+        taken.map(|share| Some(Arc::new(share))).inspect_err(|full| {
+            let counter = if *full == Full::Address { &self.refused[0] } else { &self.refused[1] };
+            counter.increment();
+        })
+    }
+
     /// Answers one request. Never panics, whatever the client sends; a defect in a handler answers 500.
-    pub(crate) async fn handle(
-        &self,
-        door: Door,
-        peer: SocketAddr,
-        request: Request<Incoming>,
-    ) -> Response<ReplyBody> {
+    pub(crate) async fn handle(&self, from: &From, request: Request<Incoming>) -> Response<ReplyBody> {
         let started = Instant::now();
-        let id = self.ids.next();
         let (head, body) = request.into_parts();
+        let id = self.ids.of(&head.headers);
         let method = head.method.clone();
         let path = logged_path(head.uri.path());
-        let client = self.edge.proxies.client(peer.ip(), &head.headers);
+        let client = self.edge.proxies.client(from.peer.ip(), &head.headers);
+        let proxied = from.place.is_none() && client != from.peer.ip().to_canonical();
+        let place = if proxied { self.place(client) } else { Ok(from.place.clone()) };
 
         let answered =
-            AssertUnwindSafe(self.answer(&id, door, (peer, client), head, body)).catch_unwind().await;
+            AssertUnwindSafe(self.answer(&id, from, client, &place, head, body)).catch_unwind().await;
         let answered = answered.unwrap_or_else(|_| {
             tracing::error!(request.id = %id, "a handler panicked; this is a defect");
             Err(Failure::internal())
@@ -90,6 +109,10 @@ impl Api {
         let mut response = reply.into_response(&id);
         if method == Method::HEAD {
             *response.body_mut() = ReplyBody::default();
+        }
+        if proxied && let Ok(Some(place)) = place {
+            // Given back when the reply is written.
+            response.extensions_mut().insert(place);
         }
         let class = usize::from(response.status().as_u16() / 100).wrapping_sub(1);
         if let Some(counter) = self.answers.get(class) {
@@ -115,13 +138,16 @@ impl Api {
     async fn answer(
         &self,
         id: &str,
-        door: Door,
-        (peer, client): (SocketAddr, IpAddr),
+        from: &From,
+        client: IpAddr,
+        place: &Result<Option<Arc<Share>>, Full>,
         head: Parts,
         body: Incoming,
     ) -> Result<Reply, Failure> {
         let generation = self.generations.current();
-        let router = match door {
+        check_host(&head)?;
+        let Ok(place) = place else { return Err(too_many_connections()) };
+        let router = match from.door {
             Door::Public => &self.public,
             Door::Operator => &self.operator,
         };
@@ -132,25 +158,42 @@ impl Api {
             Found::MissingSlash(location) => return Ok(Reply::moved(&location)),
             Found::Nothing => return Err(not_found()),
         };
-        if door == Door::Public && route.path != "/health/" && generation.operator.overview.has_failed() {
-            // Memory may hold refused changes, so nothing is read any more.
+        if from.door == Door::Public && route.path != "/health/" && generation.operator.overview.has_failed()
+        {
+            // Memory may hold what was refused, so nothing is read any more.
             return Err(Failure::store_failed());
         }
         let allow = route.allow();
         let context = Context {
             id: id.to_owned(),
             head,
-            peer,
+            peer: from.peer,
             client,
             pattern: route.path,
             prefix_len,
             edge: self.edge.clone(),
+            // Nothing yet, which is never refused.
+            memory: self.edge.bodies.take(client, 0).map_err(|_| Failure::internal())?,
+            place: place.clone(),
         };
         match serve(&generation, route, context, body).await {
             Ok(reply) => Ok(reply.with(header::ALLOW, allow)),
             Err(failure) => Err(failure.with(header::ALLOW, allow)),
         }
     }
+}
+
+/// Where a connection came in.
+pub(crate) struct From {
+    pub(crate) door: Door,
+    pub(crate) peer: SocketAddr,
+    /// Its place among its address's; `None` for trusted proxies, and on the operators' listener.
+    pub(crate) place: Option<Arc<Share>>,
+}
+
+fn too_many_connections() -> Failure {
+    let text = "Too many connections from this address.";
+    Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "connections_full", text).retry_after(5)
 }
 
 /// From here on the order is the original's: a wrong token is refused before a wrong method.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use chelseru_domain::share::Share;
 use hyper::body::{Body, Frame, SizeHint};
 
 /// How long an incomplete request is awaited after the stop, or after its last piece.
@@ -59,10 +60,10 @@ impl Progress {
         Requested { body, progress: self.clone() }
     }
 
-    /// Wraps a reply's body; at its end the connection waits again.
-    pub(crate) fn reply<B>(&self, body: B) -> Replied<B> {
+    /// A reply's body, with whose end the connection waits again, and gives the place of its client back.
+    pub(crate) fn reply<B>(&self, body: B, place: Option<Arc<Share>>) -> Replied<B> {
         self.answering();
-        Replied { body, progress: self.clone() }
+        Replied { body, progress: self.clone(), _place: place }
     }
 }
 
@@ -111,6 +112,7 @@ impl<B> Drop for Requested<B> {
 pub(crate) struct Replied<B> {
     body: B,
     progress: Progress,
+    _place: Option<Arc<Share>>,
 }
 
 impl<B: Body + Unpin> Body for Replied<B> {

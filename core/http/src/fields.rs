@@ -1,4 +1,4 @@
-//! Request bodies: JSON, form or multipart on every endpoint, read within limits and checked field by field.
+//! Request bodies: JSON, form or multipart on every endpoint, checked field by field. `body` reads them within bounds.
 //!
 //! The field errors are those of the original: `This field is required.` and its siblings, as lists under the field's
 //! name, all fields of a body at once. As in the original, text is trimmed and a JSON number is read as its digits;
@@ -6,12 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body;
 use serde_json::{Map, Value};
 
 use crate::reply::Failure;
@@ -36,21 +33,10 @@ pub struct Text {
     pub chars_max: usize,
 }
 
-/// Reads and parses a body.
+/// Parses a body that was read.
 ///
-/// Failures: 413 past `bytes_max`, 408 past `timeout`, 415 for another media type, 400 for a body that cannot
-/// be parsed or is not an object.
-pub async fn read<B>(
-    headers: &HeaderMap,
-    body: B,
-    bytes_max: usize,
-    timeout: Duration,
-) -> Result<Fields, Failure>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let bytes = read_bytes(body, bytes_max, timeout).await?;
+/// Failures: 415 for another media type, 400 for a body that cannot be parsed or is not an object.
+pub(crate) async fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Fields, Failure> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let values = match essence.as_str() {
@@ -74,43 +60,6 @@ where
     }
     let is_json = essence == "application/json";
     Ok(Fields { values, errors: BTreeMap::new(), body: bytes, is_json })
-}
-
-/// Reads a body without parsing it, for callbacks that a plugin parses.
-///
-/// Failures: 413 past `bytes_max`, 408 past `timeout`.
-pub async fn read_raw<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Fields, Failure>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let body = read_bytes(body, bytes_max, timeout).await?;
-    Ok(Fields { values: Map::new(), errors: BTreeMap::new(), body, is_json: false })
-}
-
-pub async fn read_bytes<B>(body: B, bytes_max: usize, timeout: Duration) -> Result<Bytes, Failure>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect()).await {
-        Err(_) => Err(Failure::detail(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_timeout",
-            format!("The request body did not arrive within {} seconds.", timeout.as_secs()),
-        )),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::detail(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            format!("The request body may have at most {bytes_max} bytes."),
-        )),
-        Ok(Err(_)) => Err(Failure::detail(
-            StatusCode::BAD_REQUEST,
-            "body_unreadable",
-            "The request body could not be read.",
-        )),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-    }
 }
 
 fn parse_json(bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
@@ -359,7 +308,6 @@ fn raw_number<'a>(body: &'a [u8], wanted: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::Full;
     use serde_json::json;
 
     const SHORT: Text = Text { chars_max: 5 };
@@ -397,7 +345,7 @@ mod tests {
     async fn parsed(content_type: &'static str, body: &'static str) -> Result<Fields, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, content_type.parse().expect("a header value"));
-        read(&headers, Full::new(Bytes::from(body)), 100, Duration::from_secs(1)).await
+        parse(&headers, Bytes::from(body)).await
     }
 
     #[test]
@@ -439,20 +387,6 @@ mod tests {
         ] {
             let failure = parsed(content_type, body).await.expect_err("refused");
             assert_eq!((failure.status.as_u16(), failure.code), (status, code), "{content_type} {body}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_at_the_limit_passes_and_one_byte_more_is_413() {
-        let headers =
-            HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().expect("a value"))]);
-        for (bytes_max, passes) in [(9, true), (8, false)] {
-            let body = Full::new(Bytes::from_static(br#"{"a":"1"}"#));
-            let result = read(&headers, body, bytes_max, Duration::from_secs(1)).await;
-            assert_eq!(result.is_ok(), passes);
-            if let Err(failure) = result {
-                assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
-            }
         }
     }
 }

@@ -24,6 +24,7 @@ mod routes;
 
 mod request;
 
+mod body;
 pub mod fields;
 pub mod reply;
 mod reply_body;

@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use crate::drain::Incoming;
 use bytes::Bytes;
-use chelseru_config::{OperatorListen, Server, is_public};
+use chelseru_config::{OperatorListen, Server, is_authority, is_public};
 use chelseru_domain::login::identity::Caller;
+use chelseru_domain::share::{Share, ShareLimits, Shares};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Version, header};
 
+use crate::body::{ADDRESS_PERCENT, BodyBounds, NETWORK_PERCENT, read_bytes};
 use crate::fields::{self, Fields};
 use crate::proxy::Proxies;
 use crate::reply::Failure;
@@ -27,6 +29,32 @@ pub(crate) struct Edge {
     pub(crate) server: Server,
     pub(crate) proxies: Proxies,
     pub(crate) addresses: Addresses,
+    /// Connections and sockets, by where they come from.
+    pub(crate) places: Arc<Shares>,
+    /// Bytes of bodies that are read whole.
+    pub(crate) bodies: Arc<Shares>,
+}
+
+impl Edge {
+    pub(crate) fn new(server: Server, addresses: Addresses) -> Edge {
+        let places = ShareLimits {
+            // The listener bounds the total itself, and `chat.sockets_max` that of sockets.
+            total: u64::MAX,
+            ..ShareLimits::percent(
+                server.connections_max.into(),
+                server.connections_per_network_percent,
+                server.connections_per_address_percent,
+            )
+        };
+        let bodies = ShareLimits::percent(server.bodies_bytes_max, NETWORK_PERCENT, ADDRESS_PERCENT);
+        Edge {
+            proxies: Proxies::new(&server.trusted_proxies),
+            places: Shares::new(places),
+            bodies: Shares::new(bodies),
+            server,
+            addresses,
+        }
+    }
 }
 
 /// The listening addresses, with their actual ports.
@@ -76,6 +104,10 @@ pub(crate) struct Context {
     /// Bytes of the path before `pattern`.
     pub(crate) prefix_len: usize,
     pub(crate) edge: Arc<Edge>,
+    /// The memory that the body takes.
+    pub(crate) memory: Share,
+    /// The place of the connection among its address's. A socket keeps it.
+    pub(crate) place: Option<Arc<Share>>,
 }
 
 impl Context {
@@ -120,7 +152,7 @@ impl Context {
     /// Scheme and host for absolute addresses: the configured ones; otherwise those a trusted proxy reports;
     /// otherwise those of the request.
     pub(crate) fn origin(&self) -> String {
-        let Edge { server, proxies, addresses } = &*self.edge;
+        let Edge { server, proxies, addresses, .. } = &*self.edge;
         if !server.public_url.is_empty() {
             return server.public_url.clone();
         }
@@ -154,7 +186,28 @@ impl Context {
     }
 }
 
-/// A whole number in its only spelling.
+/// Checks the host that a request names. HTTP/1.1 has one `Host`, an older version at most one, and every name is a
+/// host with or without a port. The target's own authority takes precedence over `Host`, which is still required (RFC
+/// 9112, section 3.2).
+///
+/// # Errors
+///
+/// 400.
+pub(crate) fn check_host(head: &Parts) -> Result<(), Failure> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let fits = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().is_ok_and(is_authority),
+        (None, None) => head.version < Version::HTTP_11,
+        _ => false,
+    };
+    if fits && head.uri.authority().is_none_or(|authority| is_authority(authority.as_str())) {
+        return Ok(());
+    }
+    let text = "A request names one host, as a name or an address with or without a port.";
+    Err(Failure::detail(StatusCode::BAD_REQUEST, "host_not_valid", text))
+}
+
+/// A whole number in its one spelling.
 pub(crate) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let spelled = digits && (text == "0" || !text.starts_with('0'));
@@ -186,9 +239,9 @@ pub(crate) struct Arrived {
 impl Arrived {
     /// Reads the body in the handler's form.
     pub(crate) async fn read<C: Calls, B: FromBody>(self) -> Result<Request<C, B>, Failure> {
-        let Arrived { context, caller, body } = self;
+        let Arrived { mut context, caller, body } = self;
         let caller = C::admit(caller)?;
-        let body = B::read(&context, body).await?;
+        let body = B::read(&mut context, body).await?;
         Ok(Request { context, caller, body })
     }
 }
@@ -317,13 +370,13 @@ pub(crate) enum BodyKind {
 pub(crate) trait FromBody: Sized + Send {
     const KIND: BodyKind;
 
-    fn read(context: &Context, body: Incoming) -> impl Future<Output = Result<Self, Failure>> + Send;
+    fn read(context: &mut Context, body: Incoming) -> impl Future<Output = Result<Self, Failure>> + Send;
 }
 
 impl FromBody for () {
     const KIND: BodyKind = BodyKind::Unread;
 
-    async fn read(_: &Context, _: Incoming) -> Result<Self, Failure> {
+    async fn read(_: &mut Context, _: Incoming) -> Result<Self, Failure> {
         Ok(())
     }
 }
@@ -331,33 +384,33 @@ impl FromBody for () {
 impl FromBody for Fields {
     const KIND: BodyKind = BodyKind::Fields;
 
-    async fn read(context: &Context, body: Incoming) -> Result<Self, Failure> {
-        let (bytes_max, timeout) = context.edge.body_bounds();
-        fields::read(&context.head.headers, body, bytes_max, timeout).await
+    async fn read(context: &mut Context, body: Incoming) -> Result<Self, Failure> {
+        let bytes = read_bytes(body, context.edge.body_bounds(), &mut context.memory).await?;
+        fields::parse(&context.head.headers, bytes).await
     }
 }
 
 impl FromBody for Bytes {
     const KIND: BodyKind = BodyKind::Bytes;
 
-    async fn read(context: &Context, body: Incoming) -> Result<Self, Failure> {
-        let (bytes_max, timeout) = context.edge.body_bounds();
-        fields::read_bytes(body, bytes_max, timeout).await
+    async fn read(context: &mut Context, body: Incoming) -> Result<Self, Failure> {
+        read_bytes(body, context.edge.body_bounds(), &mut context.memory).await
     }
 }
 
 impl FromBody for Incoming {
     const KIND: BodyKind = BodyKind::Stream;
 
-    async fn read(_: &Context, body: Incoming) -> Result<Self, Failure> {
+    async fn read(_: &mut Context, body: Incoming) -> Result<Self, Failure> {
         Ok(body)
     }
 }
 
 impl Edge {
-    /// The size limit in bytes and the time limit of a body that is read at once.
-    pub(crate) fn body_bounds(&self) -> (usize, Duration) {
-        (self.server.body_bytes_max, Duration::from_secs(self.server.body_read_timeout_seconds))
+    /// The most bytes of a body that is read whole, and the time it may take.
+    pub(crate) fn body_bounds(&self) -> BodyBounds {
+        let timeout = Duration::from_secs(self.server.body_read_timeout_seconds);
+        BodyBounds { bytes_max: self.server.body_bytes_max, timeout }
     }
 }
 
@@ -383,6 +436,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_request_names_one_host() {
+        let check = |version, target: &str, hosts: &[&str]| {
+            let mut request = http::Request::builder().uri(target).version(version);
+            for host in hosts {
+                request = request.header(header::HOST, *host);
+            }
+            check_host(&request.body(()).expect("a request").into_parts().0).is_ok()
+        };
+        for host in ["example.com", "example.com:8000", "127.0.0.1", "[::1]:80", "my_host", "a-b.c"] {
+            assert!(check(Version::HTTP_11, "/", &[host]), "{host}");
+        }
+        for host in ["", "a b", "a,b", "user@host", "host:port", "host:99999", "[::1", "http://x", "a/b"] {
+            assert!(!check(Version::HTTP_11, "/", &[host]), "{host}");
+            assert!(!check(Version::HTTP_10, "/", &[host]), "{host}");
+        }
+        assert!(!check(Version::HTTP_11, "/", &[]));
+        assert!(!check(Version::HTTP_11, "/", &["a", "a"]));
+        assert!(check(Version::HTTP_10, "/", &[]));
+        assert!(check(Version::HTTP_11, "http://other.example/", &["example.com"]));
+        assert!(!check(Version::HTTP_11, "http://other.example/", &[]));
+        assert!(!check(Version::HTTP_11, "http://user@other.example/", &["example.com"]));
+    }
+
+    #[test]
     fn a_number_has_one_spelling() {
         for (text, expected) in [("0", 0), ("7", 7), ("18446744073709551615", u64::MAX)] {
             assert_eq!(number(text), Some(expected), "{text}");
@@ -398,8 +475,10 @@ mod tests {
         let (head, ()) = http::Request::builder().uri(path).body(()).expect("a request").into_parts();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let addresses = Addresses { public: peer, operator: OperatorListen::Tcp(peer) };
-        let edge = Arc::new(Edge { server: Server::default(), proxies: Proxies::default(), addresses });
-        Context { id: "r".into(), head, peer, client: peer.ip(), pattern, prefix_len, edge }
+        let edge = Arc::new(Edge::new(Server::default(), addresses));
+        let memory = edge.bodies.take(peer.ip(), 0).expect("nothing");
+        let client = peer.ip();
+        Context { id: "r".into(), head, peer, client, pattern, prefix_len, edge, memory, place: None }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::Api;
+use crate::api::{Api, From};
 use crate::descriptors::{Use, is_set_aside};
 use crate::drain::{BODY_PATIENCE, HALF_PATIENCE, LINGER, Progress};
 use crate::request::Door;
@@ -103,7 +103,14 @@ pub async fn serve(listener: Listener, door: Door, api: Arc<Api>, stop: Cancella
         };
         let (stream, peer, permit) = accepted;
         let (api, stop) = (api.clone(), stop.clone());
-        let connection = Connection { door, peer, write_timeout, permit, api, stop };
+        let place = match door {
+            Door::Public => api.place(peer.ip()),
+            Door::Operator => Ok(None),
+        };
+        // The address has its share already; a closed connection costs nobody anything.
+        let Ok(place) = place else { continue };
+        let from = From { door, peer, place };
+        let connection = Connection { from, write_timeout, permit, api, stop };
         match stream {
             Stream::Tcp(stream) => tracker.spawn(connection.serve(stream, builder.clone())),
             #[cfg(unix)]
@@ -166,8 +173,7 @@ async fn silence(progress: &Progress) {
 }
 
 struct Connection {
-    door: Door,
-    peer: SocketAddr,
+    from: From,
     write_timeout: Duration,
     permit: OwnedSemaphorePermit,
     api: Arc<Api>,
@@ -179,16 +185,18 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Connection { door, peer, write_timeout, permit, api, stop } = self;
+        let Connection { from, write_timeout, permit, api, stop } = self;
+        let from = Arc::new(from);
         let progress = Progress::new();
         let service = service_fn({
             let progress = progress.clone();
             move |request: Request<Incoming>| {
-                let (api, progress) = (api.clone(), progress.clone());
+                let (api, from, progress) = (api.clone(), from.clone(), progress.clone());
                 async move {
                     let request = request.map(|body| progress.request(body));
-                    let reply = api.handle(door, peer, request).await;
-                    Ok::<_, std::convert::Infallible>(reply.map(|body| progress.reply(body)))
+                    let mut reply = api.handle(&from, request).await;
+                    let place = reply.extensions_mut().remove();
+                    Ok::<_, std::convert::Infallible>(reply.map(|body| progress.reply(body, place)))
                 }
             }
         });

@@ -14,7 +14,7 @@ use chelseru_domain::clock::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::close::Close;
-use crate::codec::{self, Opcode};
+use crate::coalesce::{Kind, State};
 use crate::frames::{self, About, instant};
 use crate::open::{Form, Since, Who};
 use crate::peer::Peer;
@@ -42,34 +42,19 @@ pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
             post_message(sockets, peer, &entry, post, about);
         }
         Request::Signal(signal) => {
-            let frame = codec::frame(Opcode::Text, text.as_bytes());
-            let relayed = relay_signal(sockets.clone(), peer.clone(), who, room, signal, frame, about);
+            let bytes = text.len();
+            let relayed = relay_signal(sockets.clone(), peer.clone(), who, room, signal, bytes, about);
             return Some(Box::pin(relayed));
         }
         Request::Typing(typing) => {
-            let user = frames::user(&who);
-            let frame = json!({"type": "typing", "room": room.0, "user": user, "typing": typing});
-            return Some(Box::pin(relay(
-                sockets.clone(),
-                peer.clone(),
-                who,
-                room,
-                Action::Post,
-                frame,
-                about,
-            )));
+            let state = State { user: who.user, room, kind: Kind::Typing };
+            let shown = show_state(sockets.clone(), peer.clone(), Action::Post, state, typing.into(), about);
+            return Some(Box::pin(shown));
         }
         Request::Delivered(seq) => {
-            let frame = json!({"type": "delivered", "room": room.0, "user": who.user.0, "seq": seq});
-            return Some(Box::pin(relay(
-                sockets.clone(),
-                peer.clone(),
-                who,
-                room,
-                Action::See,
-                frame,
-                about,
-            )));
+            let state = State { user: who.user, room, kind: Kind::Delivered };
+            let shown = show_state(sockets.clone(), peer.clone(), Action::See, state, seq, about);
+            return Some(Box::pin(shown));
         }
         Request::Ping => peer.push(frames::frame(&about.on(json!({"type": "pong"}))), 1),
         Request::Auth(token) => {
@@ -219,45 +204,68 @@ async fn change_message(
     answer(&peer, &about, told);
 }
 
-/// Relays a signal of a call. The original's clients get the object unchanged; others also get its sender.
+/// Relays a signal of a call. The original's clients get the object with its sender and room, the others get it inside
+/// of a frame. It is written anew, so that what readers see is what was checked.
 async fn relay_signal(
     sockets: Arc<Sockets>,
     peer: Arc<Peer>,
     who: Who,
     room: RoomId,
-    mut signal: Map<String, Value>,
-    received: Bytes,
+    signal: Map<String, Value>,
+    bytes: usize,
     about: About,
 ) {
-    if let Err(error) = sockets.chat.check(room, who.user, Action::Post).await {
+    let allowed = sockets.chat.check(room, who.user, Action::Post).await;
+    if let Err(error) = allowed.and_then(|_| sockets.chat.charge(who.user, bytes)) {
         return refuse(&peer, &error, &about);
     }
-    let original = match peer.opened.form {
-        Form::Original => received,
-        Form::Extended => {
-            signal.remove("type");
-            signal.remove("room");
-            frames::frame(&Value::Object(signal.clone()))
-        }
-    };
+    let mut original = signal.clone();
+    original.insert("sender".to_owned(), frames::user(&who));
+    original.insert("room".to_owned(), room.0.into());
+    let original = frames::frame(&Value::Object(original));
     let frame =
         json!({"type": "webrtc_signal", "room": room.0, "sender": frames::user(&who), "signal": signal});
     sockets.hub.rooms.relay(room, who.user, &frames::frame(&frame), Some(&original));
 }
 
-/// Relays a frame that is not stored.
-async fn relay(
+/// Shows a state that is not stored, unless it comes too early.
+async fn show_state(
     sockets: Arc<Sockets>,
     peer: Arc<Peer>,
-    who: Who,
-    room: RoomId,
     needs: Action,
-    frame: Value,
+    state: State,
+    value: u64,
     about: About,
 ) {
-    match sockets.chat.check(room, who.user, needs).await {
-        Ok(_) => sockets.hub.rooms.relay(room, who.user, &frames::frame(&frame), None),
-        Err(error) => refuse(&peer, &error, &about),
+    if let Err(error) = sockets.chat.check(state.room, state.user, needs).await {
+        return refuse(&peer, &error, &about);
+    }
+    if sockets.hub.note_state(state, value) {
+        sockets.show(state, value).await;
+    }
+}
+
+impl Sockets {
+    /// Shows a state to the room's other users.
+    async fn show(&self, state: State, value: u64) {
+        let State { user, room, kind } = state;
+        let frame = match kind {
+            Kind::Typing => {
+                let by = json!({"id": user.0, "username": &*self.chat.name(user).await});
+                json!({"type": "typing", "room": room.0, "user": by, "typing": value == 1})
+            }
+            Kind::Delivered => json!({"type": "delivered", "room": room.0, "user": user.0, "seq": value}),
+        };
+        self.hub.rooms.relay(room, user, &frames::frame(&frame), None);
+    }
+
+    /// Shows the states that waited, to rooms that their users may still see.
+    pub(crate) async fn show_due(&self) {
+        for (state, value) in self.hub.states_due() {
+            if self.chat.check(state.room, state.user, Action::See).await.is_ok() {
+                self.show(state, value).await;
+            }
+        }
     }
 }
 

@@ -14,6 +14,33 @@ use serde_json::{Value, json};
 use crate::codec::{Opcode, put_frame};
 use crate::open::{Form, Who};
 
+/// The `type` of every frame that the gateway sends.
+pub(crate) const TYPES: [&str; 23] = [
+    "ack",
+    "authenticated",
+    "chat_message",
+    "delivered",
+    "error",
+    "hello",
+    "member_added",
+    "member_removed",
+    "message_deleted",
+    "message_edited",
+    "pong",
+    "presence",
+    "read",
+    "reset",
+    "rights",
+    "room_added",
+    "room_removed",
+    "room_updated",
+    "subscribed",
+    "typing",
+    "unread",
+    "unsubscribed",
+    "webrtc_signal",
+];
+
 /// Encodes one frame.
 pub(crate) fn frame(value: &Value) -> Bytes {
     let mut out = Vec::with_capacity(128);

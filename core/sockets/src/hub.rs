@@ -4,7 +4,8 @@
 //! at most `sockets_per_user_max` of one user. Next: `rooms` (who watches what).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -12,15 +13,17 @@ use chelseru_config::Chat;
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::SessionsEnded;
+use chelseru_domain::share::{ShareLimits, Shares};
 
 use crate::close::Close;
+use crate::coalesce::{Coalesce, State};
 use crate::open::{Opened, Who};
 use crate::peer::Peer;
 use crate::rooms::Rooms;
 use crate::watch::lock;
 
-/// Sockets that may be open while their first frame, which brings the token, has not arrived.
-const UNKNOWN_MAX: usize = 1000;
+/// How many times the share of one address a network has, of sockets whose token has not arrived.
+const NETWORK_TIMES: u64 = 5;
 
 /// The open sockets.
 pub struct Hub {
@@ -28,7 +31,8 @@ pub struct Hub {
     pub(crate) users: Mutex<HashMap<UserId, Vec<Arc<Peer>>>>,
     pub(crate) rooms: Rooms,
     next: AtomicU64,
-    unknown: AtomicUsize,
+    unknown: Arc<Shares>,
+    states: Mutex<Coalesce>,
     pub(crate) ticks: AtomicU64,
     started: Instant,
     stopping: std::sync::atomic::AtomicBool,
@@ -50,7 +54,8 @@ impl Hub {
             users: Mutex::default(),
             rooms: Rooms::default(),
             next: AtomicU64::new(1),
-            unknown: AtomicUsize::new(0),
+            unknown: Shares::new(ShareLimits { total: 0, network: 0, address: 0 }),
+            states: Mutex::default(),
             ticks: AtomicU64::new(0),
             started: Instant::now(),
             stopping: false.into(),
@@ -73,12 +78,23 @@ impl Hub {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
+    /// Notes a state of a user; true when it is to be shown now.
+    pub(crate) fn note_state(&self, state: State, value: u64) -> bool {
+        lock(&self.states).note(state, value, self.now_ms())
+    }
+
+    /// The states whose time has come.
+    pub(crate) fn states_due(&self) -> Vec<(State, u64)> {
+        lock(&self.states).due(self.now_ms())
+    }
+
     /// Registers a socket. `who` is `None` when the token comes in the first frame.
     pub(crate) fn enter(
         &self,
         opened: Opened,
         limits: &Chat,
         who: Option<(Who, Timestamp)>,
+        from: IpAddr,
     ) -> Result<Arc<Peer>, NoPlace> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let peer = Arc::new(Peer::new(id, opened, Arc::new(limits.clone()), self.now_ms()));
@@ -87,9 +103,12 @@ impl Hub {
             if peers.len() >= limits.sockets_max {
                 return Err(NoPlace::Gateway);
             }
-            if who.is_none() && self.unknown.fetch_add(1, Ordering::AcqRel) >= UNKNOWN_MAX {
-                self.unknown.fetch_sub(1, Ordering::AcqRel);
-                return Err(NoPlace::Gateway);
+            if who.is_none() {
+                let address = limits.sockets_unknown_per_address_max;
+                let network = NETWORK_TIMES.saturating_mul(address);
+                self.unknown.set_limits(ShareLimits { total: limits.sockets_unknown_max, network, address });
+                let share = self.unknown.take(from, 1).map_err(|_| NoPlace::Gateway)?;
+                *lock(&peer.unknown) = Some(share);
             }
             peers.insert(id, Arc::clone(&peer));
         }
@@ -114,7 +133,7 @@ impl Hub {
             return Ok(());
         }
         peer.set_who(who, expires_at);
-        self.unknown.fetch_sub(1, Ordering::AcqRel);
+        *lock(&peer.unknown) = None;
         self.add_to_user(peer, user)
     }
 
@@ -131,17 +150,13 @@ impl Hub {
     /// Forgets a socket.
     pub(crate) fn leave(&self, peer: &Arc<Peer>) {
         self.peers.write().unwrap_or_else(PoisonError::into_inner).remove(&peer.id);
-        match peer.user() {
-            None => {
-                self.unknown.fetch_sub(1, Ordering::AcqRel);
-            }
-            Some(user) => {
-                let mut users = lock(&self.users);
-                if let Some(peers) = users.get_mut(&user) {
-                    peers.retain(|other| other.id != peer.id);
-                    if peers.is_empty() {
-                        users.remove(&user);
-                    }
+        *lock(&peer.unknown) = None;
+        if let Some(user) = peer.user() {
+            let mut users = lock(&self.users);
+            if let Some(peers) = users.get_mut(&user) {
+                peers.retain(|other| other.id != peer.id);
+                if peers.is_empty() {
+                    users.remove(&user);
                 }
             }
         }

@@ -20,6 +20,7 @@ mod watch;
 mod peer;
 
 mod bucket;
+mod coalesce;
 mod codec;
 mod socket;
 

@@ -14,6 +14,7 @@ use chelseru_domain::chat::RoomId;
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::{SessionId, UserId};
 use chelseru_domain::login::identity::Caller;
+use chelseru_domain::share::Share;
 use futures_util::task::AtomicWaker;
 
 use crate::close::Close;
@@ -53,6 +54,8 @@ pub(crate) struct Peer {
     held: AtomicBool,
     queue: Mutex<Queue>,
     pub(super) rooms: Mutex<Joined>,
+    /// The share of its address, until its token arrives.
+    pub(super) unknown: Mutex<Option<Share>>,
 }
 
 /// A watcher that reads what it missed before it becomes live.
@@ -117,6 +120,7 @@ impl Peer {
             held: AtomicBool::new(false),
             queue: Mutex::default(),
             rooms: Mutex::default(),
+            unknown: Mutex::default(),
         }
     }
 

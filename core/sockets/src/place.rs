@@ -1,5 +1,6 @@
 //! What a socket needs of the rest of the gateway, and its place among the others.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -47,7 +48,7 @@ impl Sockets {
         self.identity.load_full()
     }
 
-    /// Makes place for a socket. `holder` is `None` when the token comes in the first frame.
+    /// Makes place for a socket of a client at an address. `holder` is `None` when the token comes in the first frame.
     ///
     /// # Errors
     ///
@@ -57,8 +58,9 @@ impl Sockets {
         opened: Opened,
         limits: &Chat,
         holder: Option<(Who, Timestamp)>,
+        from: IpAddr,
     ) -> Result<Place, NoPlace> {
-        let peer = self.hub.enter(opened, limits, holder)?;
+        let peer = self.hub.enter(opened, limits, holder, from)?;
         Ok(Place { sockets: Arc::clone(self), peer })
     }
 

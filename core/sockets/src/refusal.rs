@@ -30,6 +30,7 @@ pub fn refusal(error: &ChatError) -> (&'static str, String) {
         ChatError::Invalid { .. } => "invalid_fields",
         ChatError::FileUnusable => "file_unusable",
         ChatError::Full(_) => "limit_reached",
+        ChatError::Exhausted(_) => "allowance_used",
         ChatError::Busy => "busy",
         ChatError::StorageFull => "storage_full",
         ChatError::Store(error) => {

@@ -6,7 +6,7 @@
 use chelseru_domain::chat::{FileId, MessageBody, RoomId, SEQ_MAX, message_of};
 use serde_json::{Map, Value};
 
-use crate::frames::About;
+use crate::frames::{self, About};
 use crate::open::{Form, Opened, Since, seen};
 
 /// Bytes of a client's own reference, as JSON.
@@ -23,7 +23,7 @@ pub(crate) enum Request {
         file: Option<FileId>,
         client_id: Option<String>,
     },
-    /// Relayed, not stored: the object as it came.
+    /// Relayed, not stored: the object without what only the gateway says ([`signal`]).
     Signal(Map<String, Value>),
     Typing(bool),
     Delivered(u64),
@@ -96,7 +96,7 @@ fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> R
     }
     Ok(match kind {
         "publish" if object.get("message_type").and_then(Value::as_str) == Some("webrtc_signal") => {
-            Request::Signal(std::mem::take(object))
+            signal(std::mem::take(object), opened.form)?
         }
         "publish" => post(object)?,
         "subscribe" => Request::Subscribe(since(object)?),
@@ -126,6 +126,24 @@ fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> R
             return Err(("unknown_type", format!("Unknown type {other:?}.")));
         }
     })
+}
+
+/// A signal of a call, without the keys that the gateway sets or that a message has. A top-level `type` that names a
+/// frame of the gateway would let a member forge that frame at the original's clients, who get the object itself.
+fn signal(mut object: Map<String, Value>, form: Form) -> Result<Request, Fault> {
+    for key in ["id", "created_at", "sender", "room"] {
+        object.remove(key);
+    }
+    if form == Form::Extended {
+        // It names the request.
+        object.remove("type");
+    }
+    match object.get("type") {
+        Some(Value::String(kind)) if frames::TYPES.contains(&kind.as_str()) => {
+            invalid("type", "This name is the gateway's; a signal has another, such as offer.")
+        }
+        _ => Ok(Request::Signal(object)),
+    }
 }
 
 fn post(object: &mut Map<String, Value>) -> Result<Request, Fault> {
@@ -255,6 +273,56 @@ mod tests {
         assert_eq!(code(r#"{"message":"x"}"#, ALL), "invalid_fields");
         assert_eq!(code(r#"{"type":"publish"}"#, ALL), "invalid_fields");
         assert_eq!(code(r#"{"type":"read","room":2,"id":1}"#, ALL), "invalid_fields");
+    }
+
+    #[test]
+    fn a_signal_cannot_look_like_a_frame_of_the_gateway() {
+        for kind in frames::TYPES {
+            let text = format!(r#"{{"message_type":"webrtc_signal","type":"{kind}","message":"x"}}"#);
+            assert_eq!(code(&text, ORIGINAL), "invalid_fields", "{kind}");
+            // Of two keys the last one counts, and it alone goes on.
+            let twice = text.replace(r#""type""#, r#""type":"offer","type""#);
+            assert_eq!(code(&twice, ORIGINAL), "invalid_fields", "{kind}");
+        }
+        for kind in ["offer", "answer", "candidate", "Chat_Message", "chat_message "] {
+            let text = format!(
+                r#"{{"message_type":"webrtc_signal","type":"{kind}","sdp":{{"id":1,"type":"chat_message"}},"id":7,
+                "created_at":"now","sender":{{"id":9}},"room":9,"x":[1.5,null]}}"#
+            );
+            let Request::Signal(object) = request(&text, ORIGINAL) else { panic!("a signal") };
+            let expected = serde_json::json!({
+                "message_type": "webrtc_signal", "type": kind, "sdp": {"id": 1, "type": "chat_message"},
+                "x": [1.5, null],
+            });
+            assert_eq!(Value::Object(object), expected);
+        }
+        let extended = r#"{"type":"publish","message_type":"webrtc_signal","room":3,"a":1}"#;
+        let Request::Signal(object) = request(extended, ALL) else { panic!("a signal") };
+        assert_eq!(Value::Object(object), serde_json::json!({"message_type": "webrtc_signal", "a": 1}));
+    }
+
+    /// The list that signals are held against has every frame that this crate sends.
+    #[test]
+    fn every_frame_of_the_gateway_is_in_the_list_of_types() {
+        let sources = [
+            include_str!("frames.rs"),
+            include_str!("act.rs"),
+            include_str!("subscribe.rs"),
+            include_str!("publish.rs"),
+            include_str!("watch.rs"),
+            include_str!("hub.rs"),
+            include_str!("rooms.rs"),
+        ];
+        let mut found = 0;
+        for source in sources {
+            for rest in source.replace("\\\"", "\"").split("\"type\":").skip(1) {
+                let Some(name) = rest.trim_start().strip_prefix('"') else { continue };
+                let name = name.split('"').next().unwrap_or_default();
+                assert!(frames::TYPES.contains(&name), "{name} is missing");
+                found += 1;
+            }
+        }
+        assert!(found > 15, "{found}");
     }
 
     #[test]

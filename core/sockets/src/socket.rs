@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use chelseru_domain::share::Share;
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -82,10 +83,12 @@ pub struct Transport {
     pub stream: TcpStream,
     /// Read with the handshake, and not part of it.
     pub read: Bytes,
+    /// The connection's place among its address's, for as long as the socket is open.
+    pub held: Option<Arc<Share>>,
 }
 
 async fn serve(place: Place, transport: Transport, purpose: Purpose, bytes_max: usize) {
-    let Transport { stream, read } = transport;
+    let Transport { stream, read, held: _held } = transport;
     let socket = Socket {
         stream,
         decoder: Decoder::new(bytes_max),

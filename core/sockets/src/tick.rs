@@ -63,6 +63,7 @@ pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
         };
         sockets.meter.gauge("chelseru_chat_sockets", &[], sockets.hub.sockets() as f64);
         sockets.hub.tick(&sockets.identity(), sockets.clock.now(), check_all).await;
+        sockets.show_due().await;
     }
 }
 

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 pub use engine::sled::commit::{CommitStats, Health};
 pub use error::StoreError;
-pub use login::challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
+pub use login::challenge::{ChallengeDraft, ChallengeOpened, Guesser, LoginDraft, LoginOutcome};
 pub use login::password::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };

@@ -63,6 +63,7 @@ impl ChatService {
         if let Some(id) = &post.client_id {
             check_client_id(id)?;
         }
+        self.charge(post.sender, post.body.text.len())?;
         let room = entry.room();
         let Post { sender, sender_name, body, file, client_id } = post;
         let draft = MessageDraft { room, sender, body, file, client_id, now: self.clock.now() };
@@ -120,6 +121,7 @@ impl ChatService {
     ) -> Result<(MessageView, u64), ChatError> {
         if let MessageEdit::Body(body) = &edit {
             self.check_body(body)?;
+            self.charge(actor, body.text.len())?;
         }
         // Only members may learn whether the message exists.
         self.check(room, actor, Action::See).await?;

@@ -14,6 +14,7 @@ pub mod rights;
 mod service;
 mod stored;
 
+mod allowance;
 mod change;
 mod message;
 mod organization;
@@ -43,6 +44,7 @@ pub use stored::Stored;
 
 use crate::Range;
 use crate::ids::UserId;
+use crate::rate::Exhausted;
 
 pub const TEXT_CHARS: Range<usize> = Range::new(1, 65_536, 4096);
 /// Members of a room.
@@ -54,7 +56,14 @@ pub const ORGANIZATIONS_PER_USER: Range<usize> = Range::new(1, 1000, 20);
 /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
 pub const RESUME_MESSAGES: Range<u64> = Range::new(1, 100_000, 1000);
 
-/// Limits of chat; the constants above hold their ranges and defaults.
+/// What one user may send: messages, edits and signals together.
+pub const MESSAGES_PER_MINUTE: Range<u64> = Range::new(1, 1_000_000_000, 600);
+pub const MESSAGES_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 50_000);
+/// And their bytes.
+pub const BYTES_PER_MINUTE: Range<u64> = Range::new(1024, 1 << 40, 4 * 1024 * 1024);
+pub const BYTES_PER_DAY: Range<u64> = Range::new(1024, 1 << 40, 256 * 1024 * 1024);
+
+/// Bounds of chat; the constants above have their ranges and defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatRules {
     /// Characters of a message's text.
@@ -65,6 +74,10 @@ pub struct ChatRules {
     pub organizations_per_user_max: usize,
     /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
     pub resume_max: u64,
+    pub messages_per_minute_max: u64,
+    pub messages_per_day_max: u64,
+    pub bytes_per_minute_max: u64,
+    pub bytes_per_day_max: u64,
 }
 
 impl Default for ChatRules {
@@ -76,6 +89,10 @@ impl Default for ChatRules {
             rooms_per_user_max: ROOMS_PER_USER.default,
             organizations_per_user_max: ORGANIZATIONS_PER_USER.default,
             resume_max: RESUME_MESSAGES.default,
+            messages_per_minute_max: MESSAGES_PER_MINUTE.default,
+            messages_per_day_max: MESSAGES_PER_DAY.default,
+            bytes_per_minute_max: BYTES_PER_MINUTE.default,
+            bytes_per_day_max: BYTES_PER_DAY.default,
         }
     }
 }
@@ -191,6 +208,9 @@ pub enum ChatError {
     FileUnusable,
     #[error("limit reached: {0}")]
     Full(&'static str),
+    /// The user has sent as much as one may in a minute or a day.
+    #[error("too much was sent; wait {} seconds", .0.retry_after.as_secs())]
+    Exhausted(Exhausted),
     /// Too many changes wait. A retry later helps.
     #[error("too many changes are waiting")]
     Busy,

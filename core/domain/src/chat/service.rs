@@ -10,6 +10,7 @@ use chelseru_store::chat::{RoomFacts, RoomId, RoomLimits};
 use chelseru_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
+use super::allowance::Allowance;
 use super::missed::name_of;
 use super::publish::{self, Entrance};
 use super::rights::{Action, permit};
@@ -24,6 +25,7 @@ pub struct ChatService {
     pub(super) clock: Arc<dyn Clock>,
     rules: RwLock<Arc<ChatRules>>,
     pub(super) entrance: Entrance,
+    pub(super) allowance: Allowance,
 }
 
 impl ChatService {
@@ -34,7 +36,8 @@ impl ChatService {
         rules: ChatRules,
     ) -> (Self, mpsc::UnboundedReceiver<Stored>) {
         let (entrance, queue) = Entrance::new();
-        (ChatService { store, clock, rules: RwLock::new(Arc::new(rules)), entrance }, queue)
+        let rules = RwLock::new(Arc::new(rules));
+        (ChatService { store, clock, rules, entrance, allowance: Allowance::default() }, queue)
     }
 
     /// Publishes stored changes until the service is dropped.

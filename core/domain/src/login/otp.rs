@@ -5,9 +5,17 @@
 //! in the store. Invariants: a number has at most one valid code per purpose; a code that was certainly not sent does
 //! not make the user wait; a code that may have been sent stays valid. Guesses are handled by
 //! [`crate::login::identity`].
+//!
+//! Guesses are counted by number and address, so a stranger's wrong guesses burn the stranger's chance and not the
+//! owner's. Three counts bound what one code stands: `attempts_max` (5) of the address that asked for it, 5 of the
+//! addresses from which the account was used before, and [`OtpRules::others_max`] (20) of all other addresses together.
+//! So all addresses together have at most 30 guesses at one code: with six digits 30 / 1,000,000. A number gets at most
+//! 20 codes a day ([`crate::sms::shield`]), so a stranger with any number of addresses opens one given account with a
+//! chance of 600 / 1,000,000 a day. Shorter codes have fewer guesses for others: a code of four digits 15 in all.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +26,7 @@ use crate::ids::LocalIds;
 use crate::login::group::Group;
 use crate::phone::{ascii_digit, is_separator};
 use crate::secret::{SubKey, hmac_sha256};
+use crate::share::network;
 use crate::sms::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort};
 use crate::{Checked, Clock, PhoneNumber, Range, RuleError, Rules};
 
@@ -29,7 +38,7 @@ pub const TEXT_DEFAULT: &str = "Your code: {code}";
 
 pub const LENGTH_DIGITS: Range<u8> = Range::new(4, 10, 6);
 pub const TTL_SECS: Range<u64> = Range::new(1, 600, 240);
-/// Wrong guesses that burn a code.
+/// Guesses at a code from one address.
 pub const ATTEMPTS: Range<u32> = Range::new(1, 10, 5);
 pub const TEXT_CHARS_MAX: usize = 300;
 /// Time for sending a code over all providers.
@@ -113,6 +122,20 @@ impl OtpRules {
             ));
         }
         Ok(())
+    }
+}
+
+impl OtpRules {
+    /// Guesses at one code of all addresses together that neither asked for it nor are known. More of them could guess
+    /// a short code, fewer would let a handful of addresses use them up against a user who changed networks.
+    #[must_use]
+    pub fn others_max(&self) -> u32 {
+        let times = match self.length {
+            ..=4 => 1,
+            5 => 2,
+            _ => 4,
+        };
+        self.attempts_max * times
     }
 }
 
@@ -239,8 +262,8 @@ impl OtpService {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub async fn is_pending(&self, number: &PhoneNumber) -> Result<bool, StoreError> {
-        self.store.challenge_pending(number.e164(), self.clock.now()).await
+    pub async fn is_pending(&self, number: &PhoneNumber, from: IpAddr) -> Result<bool, StoreError> {
+        self.store.challenge_pending(number.e164(), self.guesser(from), self.clock.now()).await
     }
 
     /// Opens a challenge for a login and sends its code.
@@ -252,8 +275,13 @@ impl OtpService {
     ///
     /// See [`SendError`]. The challenge is dropped when the message was certainly not sent. When that is unknown, its
     /// code stays valid and another one is available at once.
-    pub async fn send(&self, number: &PhoneNumber, sms: &dyn SmsPort) -> Result<Sent, SendError> {
-        self.send_for(Purpose::Login, number, sms).await
+    pub async fn send(
+        &self,
+        number: &PhoneNumber,
+        from: IpAddr,
+        sms: &dyn SmsPort,
+    ) -> Result<Sent, SendError> {
+        self.send_for(Purpose::Login, number, from, sms).await
     }
 
     /// [`OtpService::send`] for a code that resets the password of the number's account in a group. Without such an
@@ -267,21 +295,23 @@ impl OtpService {
         &self,
         number: &PhoneNumber,
         group: Group,
+        from: IpAddr,
         sms: &dyn SmsPort,
     ) -> Result<Option<Sent>, SendError> {
         if self.store.user_by_identity(group.number(), number.e164()).await?.is_some_and(|user| user.active) {
-            return self.send_for(Purpose::PasswordReset, number, sms).await.map(Some);
+            return self.send_for(Purpose::PasswordReset, number, from, sms).await.map(Some);
         }
-        self.open(Purpose::PasswordReset, number).await.map(|_| None)
+        self.open(Purpose::PasswordReset, number, from).await.map(|_| None)
     }
 
     async fn send_for(
         &self,
         purpose: Purpose,
         number: &PhoneNumber,
+        from: IpAddr,
         sms: &dyn SmsPort,
     ) -> Result<Sent, SendError> {
-        let (id, code) = self.open(purpose, number).await?;
+        let (id, code) = self.open(purpose, number, from).await?;
         if self.rules.test_numbers.contains_key(number.e164()) {
             tracing::warn!(phone = %number, "a test number was given its fixed code; nothing was sent");
             return Ok(Sent { expires_in: self.rules.ttl, provider: TEST_NUMBER.to_owned() });
@@ -310,7 +340,12 @@ impl OtpService {
     }
 
     /// Opens a challenge. Returns its id and its code.
-    async fn open(&self, purpose: Purpose, number: &PhoneNumber) -> Result<(u64, String), SendError> {
+    async fn open(
+        &self,
+        purpose: Purpose,
+        number: &PhoneNumber,
+        from: IpAddr,
+    ) -> Result<(u64, String), SendError> {
         let code = match self.rules.test_numbers.get(number.e164()) {
             Some(code) => code.clone(),
             None => random_code(self.rules.length).map_err(SendError::Randomness)?,
@@ -326,6 +361,8 @@ impl OtpService {
                 created_at: now,
                 expires_at: now.plus(self.rules.ttl),
                 attempts_max: self.rules.attempts_max,
+                others_max: self.rules.others_max(),
+                from: self.guesser(from),
                 resend_at: now.plus(self.rules.resend_after.unwrap_or(self.rules.ttl)),
             })
             .await?;
@@ -351,6 +388,15 @@ impl OtpService {
             mac.update(ascii_digit(character).unwrap_or(character).encode_utf8(&mut utf8).as_bytes());
         }
         mac.finalize().into_bytes().into()
+    }
+
+    /// What guesses from an address are counted under: a keyed hash, of the network for IPv6, where one subscriber has
+    /// a /64.
+    pub(crate) fn guesser(&self, from: IpAddr) -> u64 {
+        let from = from.to_canonical();
+        let from = if from.is_ipv6() { network(from) } else { from };
+        let mac = self.labelled_mac("guesser", &from.to_string());
+        u64::from_le_bytes(*mac.first_chunk().expect("a MAC has 32 bytes"))
     }
 
     /// A keyed MAC of a text for another use than codes. The label must differ from those of [`Purpose`].

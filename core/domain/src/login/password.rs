@@ -10,13 +10,15 @@
 //! contains a password; a check against an unknown account costs as much as one against a known account.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use tokio::sync::Semaphore;
 
 use crate::Range;
+use crate::share::{Share, ShareLimits, Shares};
 
 mod common;
 
@@ -28,6 +30,10 @@ pub const CHARS_MAX: usize = 128;
 pub const HASHES_RUNNING: Range<usize> = Range::new(1, 64, 2);
 /// Hashes that wait for their turn; one more is [`HashError::Busy`].
 pub const HASHES_WAITING: Range<usize> = Range::new(0, 4096, 64);
+
+/// Percent of the running and waiting hashes that one network may cause, and one address.
+const NETWORK_PERCENT: u64 = 50;
+const ADDRESS_PERCENT: u64 = 25;
 
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -115,8 +121,8 @@ impl Default for HashLimits {
 #[derive(Clone)]
 pub struct PasswordHashes {
     turns: Arc<Semaphore>,
-    /// Running and waiting.
-    present: Arc<AtomicUsize>,
+    /// Running and waiting, of which one address has a share.
+    places: Arc<Shares>,
     done: Arc<AtomicU64>,
     limits: HashLimits,
 }
@@ -125,7 +131,9 @@ impl PasswordHashes {
     #[must_use]
     pub fn new(limits: HashLimits) -> Self {
         let turns = Arc::new(Semaphore::new(limits.running_max.max(1)));
-        PasswordHashes { turns, present: Arc::default(), done: Arc::default(), limits }
+        let total = (limits.running_max + limits.waiting_max) as u64;
+        let places = Shares::new(ShareLimits::percent(total, NETWORK_PERCENT, ADDRESS_PERCENT));
+        PasswordHashes { turns, places, done: Arc::default(), limits }
     }
 
     #[must_use]
@@ -144,9 +152,20 @@ impl PasswordHashes {
     /// # Errors
     ///
     /// See [`HashError`].
-    pub async fn hash(&self, password: &Password) -> Result<String, HashError> {
-        let password = password.clone();
-        self.run(move || hash_now(&password)).await
+    pub async fn hash(&self, password: &Password, from: Option<IpAddr>) -> Result<String, HashError> {
+        let (place, password) = (self.enter(from)?, password.clone());
+        self.run(place, move || hash_now(&password)).await
+    }
+
+    /// A place among those that wait, for a client at an address. Taken before a guess is counted, so that a full queue
+    /// is no wrong guess.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Busy`]: the queue, or the share of the address, is full.
+    pub fn enter(&self, from: Option<IpAddr>) -> Result<HashPlace, HashError> {
+        let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        self.places.take(from, 1).map(HashPlace).map_err(|_| HashError::Busy)
     }
 
     /// Whether a password matches its stored text. Without a text (unknown account, or no password) the result is
@@ -155,9 +174,14 @@ impl PasswordHashes {
     /// # Errors
     ///
     /// See [`HashError`].
-    pub async fn verify(&self, password: &Password, kept: Option<String>) -> Result<bool, HashError> {
+    pub async fn verify(
+        &self,
+        place: HashPlace,
+        password: &Password,
+        kept: Option<String>,
+    ) -> Result<bool, HashError> {
         let password = password.clone();
-        self.run(move || {
+        self.run(place, move || {
             let known = kept.is_some();
             let kept = kept.as_deref().unwrap_or(DECOY);
             match hasher().verify_password(password.0.as_bytes(), kept) {
@@ -173,13 +197,13 @@ impl PasswordHashes {
     /// more hashes run than allowed.
     async fn run<T: Send + 'static>(
         &self,
+        place: HashPlace,
         work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
-        let present = Present::enter(&self.present, self.limits.running_max + self.limits.waiting_max)?;
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| HashError::Busy)?;
         self.done.fetch_add(1, Ordering::Relaxed);
         let done = tokio::task::spawn_blocking(move || {
-            let _held = (turn, present);
+            let _held = (turn, place);
             work()
         });
         done.await.map_err(|error| HashError::Failed(error.to_string()))?
@@ -192,24 +216,8 @@ impl fmt::Debug for PasswordHashes {
     }
 }
 
-/// One running or waiting hash.
-struct Present(Arc<AtomicUsize>);
-
-impl Present {
-    fn enter(present: &Arc<AtomicUsize>, max: usize) -> Result<Present, HashError> {
-        if present.fetch_add(1, Ordering::SeqCst) >= max {
-            present.fetch_sub(1, Ordering::SeqCst);
-            return Err(HashError::Busy);
-        }
-        Ok(Present(Arc::clone(present)))
-    }
-}
-
-impl Drop for Present {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
+/// A place of one running or waiting hash.
+pub struct HashPlace(#[expect(dead_code, reason = "it is held")] Share);
 
 /// The hash that passwords of unknown accounts are compared with. It matches no password and costs the same. It is a
 /// constant because the first comparison would take twice as long if it had to be computed.
@@ -253,20 +261,35 @@ mod tests {
     #[tokio::test]
     async fn a_password_is_kept_as_argon2id_at_the_recommended_cost() {
         let hashes = PasswordHashes::new(HashLimits::default());
-        let kept = hashes.hash(&Password::new("right horse")).await.unwrap();
+        let kept = hashes.hash(&Password::new("right horse"), None).await.unwrap();
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert_ne!(kept, hashes.hash(&Password::new("right horse")).await.unwrap());
-        assert!(hashes.verify(&Password::new("right horse"), Some(kept.clone())).await.unwrap());
-        assert!(!hashes.verify(&Password::new("right horsf"), Some(kept)).await.unwrap());
-        assert!(!hashes.verify(&Password::new("nobody's"), None).await.unwrap());
-        assert!(hashes.verify(&Password::new("x"), Some("$argon2id$broken".to_owned())).await.is_err());
+        assert_ne!(kept, hashes.hash(&Password::new("right horse"), None).await.unwrap());
+        assert!(
+            hashes
+                .verify(hashes.enter(None).unwrap(), &Password::new("right horse"), Some(kept.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !hashes
+                .verify(hashes.enter(None).unwrap(), &Password::new("right horsf"), Some(kept))
+                .await
+                .unwrap()
+        );
+        assert!(!hashes.verify(hashes.enter(None).unwrap(), &Password::new("nobody's"), None).await.unwrap());
+        assert!(
+            hashes
+                .verify(hashes.enter(None).unwrap(), &Password::new("x"), Some("$argon2id$broken".to_owned()))
+                .await
+                .is_err()
+        );
         assert_eq!(format!("{:?}", Password::new("right horse")), "Password(..)");
     }
 
     #[tokio::test]
     async fn an_account_that_does_not_exist_costs_as_much() {
         let hashes = PasswordHashes::new(HashLimits { running_max: 1, waiting_max: 1 });
-        let kept = hashes.hash(&Password::new("right horse")).await.unwrap();
+        let kept = hashes.hash(&Password::new("right horse"), None).await.unwrap();
         // The text holds the cost of a comparison: algorithm, version, memory, passes, lanes, and the hash's length.
         let cost = |text: &str| {
             let parts: Vec<String> = text.split('$').map(str::to_owned).collect();
@@ -276,7 +299,12 @@ mod tests {
         // Each makes one hash.
         for kept in [Some(kept), None] {
             let before = hashes.done();
-            assert!(!hashes.verify(&Password::new("wrong horse"), kept).await.unwrap());
+            assert!(
+                !hashes
+                    .verify(hashes.enter(None).unwrap(), &Password::new("wrong horse"), kept)
+                    .await
+                    .unwrap()
+            );
             assert_eq!(hashes.done(), before + 1);
         }
     }
@@ -288,21 +316,21 @@ mod tests {
         let password = Password::new("right horse");
         let calls = (0..4).map(|_| {
             let (hashes, password) = (hashes.clone(), password.clone());
-            async move { hashes.hash(&password).await }
+            async move { hashes.hash(&password, None).await }
         });
         let mut set = tokio::task::JoinSet::new();
         // One after another, so that the order is known.
         for call in calls {
-            let present = hashes.present.load(Ordering::SeqCst);
+            let present = hashes.places.total();
             set.spawn(call);
-            while present < 3 && hashes.present.load(Ordering::SeqCst) <= present {
+            while present < 3 && hashes.places.total() <= present {
                 tokio::task::yield_now().await;
             }
         }
         let results = set.join_all().await;
         let busy = results.iter().filter(|result| matches!(result, Err(HashError::Busy))).count();
         assert_eq!((results.len(), busy), (4, 1), "{results:?}");
-        assert!(hashes.hash(&password).await.is_ok(), "its turn is given back");
-        assert_eq!(hashes.present.load(Ordering::SeqCst), 0);
+        assert!(hashes.hash(&password, None).await.is_ok(), "its turn is given back");
+        assert_eq!(hashes.places.total(), 0);
     }
 }

@@ -244,6 +244,7 @@ pub fn main() -> ExitCode {
         // Before the runtime: its threads would share the limits.
         return chelseru_plugin_host::compile_main();
     }
+    crate::private::own_files_only();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(format!("the async runtime cannot start: {error}")),

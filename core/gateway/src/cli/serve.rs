@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 use crate::config::{Config, OperatorListen};
 use crate::keys::Accepted;
 use crate::server::{self, Server, ServerOptions};
@@ -24,6 +26,7 @@ pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), 
     print_welcome(&config, &Urls::of(&server), config_file);
     let patience = server::stop_patience(&config.server) + super::RUNTIME_PATIENCE;
     stop_on_signal(server.stop_token(), patience).map_err(no_thread)?;
+    reload_on_hangup(server.app().clone());
     server.run().await
 }
 
@@ -33,10 +36,15 @@ fn stop_on_signal(stop: CancellationToken, patience: Duration) -> std::io::Resul
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(stop_signal());
-        tracing::info!("stopping: no new connections, requests in flight finish");
+        tracing::info!(
+            "stopping: no new connections, requests in flight finish; a second signal stops at once"
+        );
         stop.cancel();
-        std::thread::sleep(patience);
-        tracing::error!("the gateway did not stop in time; the process exits");
+        // What was answered is durable. The outcome of the rest is unknown to its clients, as after a crash.
+        match runtime.block_on(tokio::time::timeout(patience, stop_signal())) {
+            Ok(()) => tracing::warn!("a second signal: the process exits at once"),
+            Err(_) => tracing::error!("the gateway did not stop in time; the process exits"),
+        }
         std::process::exit(1);
     })?;
     Ok(())
@@ -105,6 +113,22 @@ README.md has a tour. Ctrl-C stops.
     // Standard output may be closed; serving continues.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
+
+/// Reads the configuration again on SIGHUP, as when the file is saved.
+#[cfg(unix)]
+fn reload_on_hangup(app: Arc<App>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    tokio::spawn(async move {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading the configuration again");
+            app.reload_asked.notify_one();
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn reload_on_hangup(_: Arc<App>) {}
 
 async fn stop_signal() {
     #[cfg(unix)]

@@ -37,6 +37,11 @@ pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Fail
             Failure::field("attach_id", "The file is not yours, not of this room, or already sent.")
         }
         ChatError::Full(_) => Failure::detail(StatusCode::CONFLICT, "limit_reached", sentence(&error)),
+        ChatError::Exhausted(exhausted) => {
+            let wait = exhausted.retry_after.as_secs();
+            Failure::detail(StatusCode::TOO_MANY_REQUESTS, "allowance_used", sentence(&error))
+                .retry_after(wait)
+        }
         ChatError::Busy => {
             Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error)).retry_after(1)
         }

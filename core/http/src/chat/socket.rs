@@ -6,15 +6,17 @@
 //! without a token sends it in the first frame. A room is watched before the handshake is answered, so the client
 //! misses nothing after the answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::login::token::TokenError;
+use chelseru_domain::share::Share;
 use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Transport, Who, holder, seen};
 use fastwebsockets::upgrade::{self, UpgradeFut};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -122,7 +124,7 @@ async fn echo(chat: Arc<Chat>, request: Request<Tokenless>) -> Answer {
     let mut limits = chat.limits.clone();
     (limits.queue_bytes_max, limits.queue_frames_max) = (4 * ECHO_BYTES_MAX, 1_000_000);
     let opened = Opened { room: None, form: Form::Original, since: None };
-    let place = enter(&chat, opened, &limits, None)?;
+    let place = enter(&chat, opened, &limits, None, request.client)?;
     accept(request.context, place, None, Purpose::Echo, ECHO_BYTES_MAX)
 }
 
@@ -146,7 +148,7 @@ async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
         None if asked.protocol => None,
         None => return Ok(refused("not_authenticated")),
     };
-    let place = enter(chat, opened, limits, who.clone())?;
+    let place = enter(chat, opened, limits, who.clone(), context.client)?;
     if let Some((who, _)) = &who
         && let Err(error) = place.start(who).await
     {
@@ -176,8 +178,9 @@ fn enter(
     opened: Opened,
     limits: &chelseru_config::Chat,
     who: Option<(Who, Timestamp)>,
+    from: IpAddr,
 ) -> Result<Place, Failure> {
-    chat.sockets.enter(opened, limits, who).map_err(|full| match full {
+    chat.sockets.enter(opened, limits, who, from).map_err(|full| match full {
         NoPlace::User => {
             let text = "This user has too many open sockets.";
             Failure::detail(StatusCode::TOO_MANY_REQUESTS, "too_many_sockets", text)
@@ -194,6 +197,7 @@ fn accept(
     purpose: Purpose,
     bytes_max: usize,
 ) -> Answer {
+    let held = context.place.clone();
     let Ok((response, upgrade)) = upgrade::upgrade(http::Request::from_parts(context.head, ())) else {
         return Err(Failure::internal());
     };
@@ -202,18 +206,18 @@ fn accept(
     if let Some(protocol) = protocol {
         reply = reply.with(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    place.serve(transport(upgrade), purpose, bytes_max);
+    place.serve(transport(upgrade, held), purpose, bytes_max);
     Ok(reply)
 }
 
-/// The raw connection, once hyper releases it.
-async fn transport(upgrade: UpgradeFut) -> Option<Transport> {
+/// The connection itself, once hyper lets go of it.
+async fn transport(upgrade: UpgradeFut, held: Option<Arc<Share>>) -> Option<Transport> {
     let upgraded = upgrade.await.ok()?.into_inner().into_inner();
     let Ok(parts) = upgraded.downcast::<TokioIo<Timed<TcpStream>>>() else {
         tracing::error!("a connection is not what the listener makes");
         return None;
     };
-    Some(Transport { stream: parts.io.into_inner().into_inner(), read: parts.read_buf })
+    Some(Transport { stream: parts.io.into_inner().into_inner(), read: parts.read_buf, held })
 }
 
 /// A client's choices for a socket, besides its path.
@@ -260,7 +264,8 @@ impl Asked {
     }
 }
 
-/// Checks for a handshake of the supported version. The upgrade itself checks key and version again.
+/// Checks for a handshake of the supported version, which HTTP/1.0 cannot carry. The upgrade itself checks key and
+/// version again.
 fn check_upgrade(head: &Parts) -> Result<(), Failure> {
     let headers = &head.headers;
     let has = |name: HeaderName, wanted: &str| {
@@ -269,11 +274,17 @@ fn check_upgrade(head: &Parts) -> Result<(), Failure> {
             values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
         words.any(|word| word.trim().eq_ignore_ascii_case(wanted))
     };
+    let only = |name: HeaderName, wanted: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.next().is_some_and(|value| value.as_bytes().trim_ascii() == wanted.as_bytes())
+            && values.next().is_none()
+    };
     let key = header_text(headers, header::SEC_WEBSOCKET_KEY);
     let whole = head.method == Method::GET
         && has(header::CONNECTION, "upgrade")
         && has(header::UPGRADE, "websocket")
-        && has(header::SEC_WEBSOCKET_VERSION, "13");
+        && only(header::SEC_WEBSOCKET_VERSION, "13")
+        && head.version >= Version::HTTP_11;
     if !whole {
         let text = "This address takes WebSocket connections.";
         return Err(Failure::detail(StatusCode::UPGRADE_REQUIRED, "upgrade_required", text)

@@ -207,7 +207,7 @@ async fn receive(
 ) -> Result<(), Failure> {
     let _slot = files.store.slot(user, &files.limits).map_err(|error| failure(context, error))?;
     let mut end = files.store.go_on(upload).await.map_err(|error| failure(context, error))?;
-    let (_, idle) = context.edge.body_bounds();
+    let idle = context.edge.body_bounds().timeout;
     let mut pieces = pin!(pieces(&files.limits, idle, body));
     let mut fault = None;
     while let Some(piece) = pieces.next().await {

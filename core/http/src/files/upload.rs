@@ -15,7 +15,7 @@ use super::body::{pieces, too_slow};
 use super::failure::{chat_failure, file_failure, no_room, upload_failure};
 use super::json::file_json;
 use super::store::{FileError, FileWords, Incoming as Upload};
-use crate::fields::read_bytes;
+use crate::body::read_bytes;
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -65,26 +65,26 @@ struct Form {
 
 /// `POST message/file/upload/`: multipart `file`, `chatroom`, `text`.
 async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer {
-    let Request { context, caller, body } = request;
+    let Request { mut context, caller, body } = request;
     let user = caller.user_id;
     let limits = &files.limits;
     let content_type = context.header(header::CONTENT_TYPE).to_owned();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let refuse = |error| file_failure(&context, error, "file");
     let form = match essence.as_str() {
         "multipart/form-data" => {
             let promised = context.header(header::CONTENT_LENGTH).parse().unwrap_or(0);
             if limits.file_bytes_max.saturating_add(OVERHEAD_BYTES_MAX) < promised {
-                return Err(refuse(FileError::TooLarge(limits.file_bytes_max)));
+                return Err(file_failure(&context, FileError::TooLarge(limits.file_bytes_max), "file"));
             }
+            let refuse = |error| file_failure(&context, error, "file");
             let _slot = files.store.slot(user, limits).map_err(refuse)?;
             files.store.check_quota(user, 1, 1, limits).await.map_err(refuse)?;
             receive(&files, &context, user, &content_type, body).await?
         }
         // This encoding cannot carry a file, so the file is missing.
         "application/x-www-form-urlencoded" => {
-            let (bytes_max, timeout) = context.edge.body_bounds();
-            let bytes = read_bytes(body, bytes_max, timeout).await?;
+            let bounds = context.edge.body_bounds();
+            let bytes = read_bytes(body, bounds, &mut context.memory).await?;
             let value = |name: &str| {
                 let mut pairs = form_urlencoded::parse(&bytes);
                 pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
@@ -163,7 +163,7 @@ async fn receive(
     let sizes = multer::SizeLimit::new().whole_stream(whole);
     let boundary = multer::parse_boundary(content_type).map_err(&broken)?;
     let constraints = multer::Constraints::new().size_limit(sizes);
-    let (_, idle) = context.edge.body_bounds();
+    let idle = context.edge.body_bounds().timeout;
     let pieces = pieces(&files.limits, idle, body);
     let mut multipart = multer::Multipart::with_constraints(pieces, boundary, constraints);
     let mut form = Form::default();

@@ -73,14 +73,15 @@ async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     require_method(&login, AuthMethod::Otp)?;
     let number = mobile_number(&mut fields, NUMBER);
     let number = fields.all(number)?;
-    // A number with a pending code gets the original's 409 from the domain, which sends nothing, so the shield's
-    // limits do not apply.
-    if !login.otp.is_pending(&number).await.unwrap_or(false) {
-        pass_shield(&login, &context, &number)?;
+    // A number with a pending code gets the original's 409 from the domain, which sends nothing. So the caps do not
+    // apply.
+    if !login.otp.is_pending(&number, context.client).await.unwrap_or(false) {
+        pass_shield(&login, &context, &number).await?;
     }
-    let (id, ip, tasks) = (context.id, Some(context.client), login.detached.clone());
+    let (id, from, tasks) = (context.id, context.client, login.detached.clone());
+    let ip = Some(from);
     let sent = tasks.spawn(async move {
-        let sent = login.otp.send(&number, login.sms.as_ref()).await;
+        let sent = login.otp.send(&number, from, login.sms.as_ref()).await;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
         let audit = login.identity.audit();
         match &sent {

@@ -1,10 +1,13 @@
 //! Fields and checks shared by several login routes.
 
+use std::net::IpAddr;
+
 use chelseru_config::AuthMethod;
 use chelseru_domain::login::account::{EMAIL_CHARS_MAX, email_fits};
 use chelseru_domain::login::group::Group;
 use chelseru_domain::login::identity::ClientInfo;
 use chelseru_domain::phone::PhoneNumber;
+use chelseru_domain::sms::shield::Acquaintance;
 use http::{StatusCode, header};
 use serde_json::Value;
 
@@ -38,9 +41,15 @@ pub(crate) fn require_method(login: &Login, method: AuthMethod) -> Result<(), Fa
     Err(Failure::error(StatusCode::FORBIDDEN, "auth_method_disabled", text))
 }
 
-/// Checks with the shield whether this client may cause a message to a number.
-pub(crate) fn pass_shield(login: &Login, context: &Context, number: &PhoneNumber) -> Result<(), Failure> {
-    let admitted = login.shield.admit(&login.shield_rules, number, context.client, login.clock.now());
+/// Asks the shield whether this client may cause a message to a number.
+pub(crate) async fn pass_shield(
+    login: &Login,
+    context: &Context,
+    number: &PhoneNumber,
+) -> Result<(), Failure> {
+    let about = About { login, number, ip: context.client };
+    let now = login.clock.now();
+    let admitted = login.shield.admit(&login.shield_rules, number, context.client, &about, now).await;
     admitted.map_err(|refusal| {
         let cap = refusal.cap.as_str();
         login.meter.counter("chelseru_sms_shield_refusals_total", &[("cap", cap)]).increment();
@@ -54,7 +63,24 @@ pub(crate) fn pass_shield(login: &Login, context: &Context, number: &PhoneNumber
     })
 }
 
-/// The client's facts, for its session.
+/// What the accounts tell of a number. A store that cannot be read tells nothing.
+struct About<'a> {
+    login: &'a Login,
+    number: &'a PhoneNumber,
+    ip: IpAddr,
+}
+
+impl Acquaintance for About<'_> {
+    async fn has_account(&self) -> bool {
+        self.login.identity.has_account(self.number).await.unwrap_or(false)
+    }
+
+    async fn was_here(&self) -> bool {
+        self.login.identity.knows(self.number, Some(self.ip)).await.unwrap_or(false)
+    }
+}
+
+/// Facts about the client, for its session.
 pub(crate) fn client_info(context: &Context) -> ClientInfo {
     ClientInfo { ip: Some(context.client), user_agent: context.header(header::USER_AGENT).to_owned() }
 }

@@ -211,14 +211,15 @@ async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> A
     let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     let number = fields.all(number)?;
-    // The shield counts numbers without an account, too, so it reveals nothing.
-    pass_shield(&login, &context, &number)?;
+    // The caps count numbers without an account too, so that they reveal nothing.
+    pass_shield(&login, &context, &number).await?;
     if login.detached.len() >= DETACHED_MAX {
         return Err(hash_failure(&context, &HashError::Busy));
     }
-    let (id, ip, tasks) = (context.id, Some(context.client), login.detached.clone());
+    let (id, from, tasks) = (context.id, context.client, login.detached.clone());
+    let ip = Some(from);
     tasks.spawn(async move {
-        let sent = login.otp.send_reset(&number, group, login.sms.as_ref()).await;
+        let sent = login.otp.send_reset(&number, group, from, login.sms.as_ref()).await;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
         let event = match &sent {
             Ok(Some(sent)) => {

@@ -24,13 +24,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chelseru_domain::login::identity::Identity;
 use chelseru_domain::operator::Overview;
 use chelseru_domain::operator::api_key::ApiKeys;
 use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_domain::sms::Inbox;
 use http::HeaderName;
-use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 use crate::reply::Failure;
@@ -48,8 +48,8 @@ pub struct Operator {
     pub backups: Arc<dyn Backups>,
     /// The trial provider's messages, while a trial provider is selected.
     pub inbox: Option<Arc<dyn Inbox>>,
-    /// The OpenAPI document; see [`document`](crate::openapi::document).
-    pub document: Arc<Value>,
+    /// The OpenAPI document, made once; see [`document`](crate::openapi::document).
+    pub document: Bytes,
     /// Work that outlives its client.
     pub detached: TaskTracker,
 }

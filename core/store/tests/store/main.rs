@@ -19,8 +19,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use chelseru_store::{
-    ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome, Session, SessionDraft, Store, StoreOptions,
-    Timestamp, User,
+    ChallengeDraft, ChallengeOpened, Guesser, LoginDraft, LoginOutcome, Session, SessionDraft, Store,
+    StoreOptions, Timestamp, User,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -123,6 +123,8 @@ fn challenge(number: &str, id: u64, at_secs: u64) -> ChallengeDraft {
         created_at: secs(at_secs),
         expires_at: secs(at_secs + TTL),
         attempts_max: 5,
+        others_max: 5,
+        from: 0,
         resend_at: secs(at_secs + TTL),
     }
 }
@@ -131,6 +133,7 @@ fn login(number: &str, mac: [u8; 32], at_secs: u64) -> LoginDraft {
     LoginDraft {
         number: number.to_owned(),
         mac,
+        guesser: Guesser::default(),
         group: 0,
         username: format!("G0-0{}", &number[3..]),
         create: true,

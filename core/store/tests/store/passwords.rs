@@ -1,8 +1,8 @@
 //! Passwords: guarded, checked against the compared hash, changed together with the sessions.
 
 use chelseru_store::{
-    GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
-    SessionGate, UserChange, UserDraft, UserId, UserMade,
+    GuardOutcome, GuardRules, Guesser, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
+    ResetOutcome, SessionGate, UserChange, UserDraft, UserId, UserMade,
 };
 
 use super::*;
@@ -185,6 +185,7 @@ async fn a_reset_needs_its_own_code_and_ends_all_sessions() {
                 group: 0,
                 challenge: format!("{number}/reset"),
                 mac,
+                guesser: Guesser::default(),
                 hash: "new".to_owned(),
                 now: secs(at),
             };

@@ -1,13 +1,17 @@
 //! Login by code: consumes the code and opens a session in one durable change.
 
-use chelseru_store::{LoginDraft, LoginOutcome, StoreError};
+use std::net::IpAddr;
+
+use chelseru_store::{Guesser, LoginDraft, LoginOutcome, StoreError};
 
 use super::{ClientInfo, Identity, LoggedIn, TokenPair};
 use crate::PhoneNumber;
+use crate::ids::UserId;
 use crate::login::account::name_of_identity;
 use crate::login::group::Group;
 use crate::login::otp::Purpose;
 use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::share::network;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
@@ -27,6 +31,42 @@ pub enum AuthenticateError {
 }
 
 impl Identity {
+    pub(super) fn guesser(&self, ip: Option<IpAddr>) -> Guesser {
+        Guesser { address: ip.map_or(0, |ip| self.otp.guesser(ip)), known: false }
+    }
+
+    /// Whether a number has an account.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn has_account(&self, number: &PhoneNumber) -> Result<bool, StoreError> {
+        Ok(!self.store.accounts_of_number(number.e164()).await?.is_empty())
+    }
+
+    /// Whether an account of a number has a session from the network of an address.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn knows(&self, number: &PhoneNumber, ip: Option<IpAddr>) -> Result<bool, StoreError> {
+        for user in self.store.accounts_of_number(number.e164()).await? {
+            if self.user_was_at(user, ip).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a user has a session from the network of an address. This machine's address is a proxy's that nobody
+    /// declared, so it is nobody's in particular.
+    pub(super) async fn user_was_at(&self, user: UserId, ip: Option<IpAddr>) -> Result<bool, StoreError> {
+        let Some(ip) = ip.filter(|ip| !ip.to_canonical().is_loopback()) else { return Ok(false) };
+        let here = network(ip.to_canonical());
+        let sessions = self.store.sessions_of(user, None, self.rules.sessions_per_user_max).await?;
+        Ok(sessions.iter().any(|one| one.ip_address.is_some_and(|ip| network(ip.to_canonical()) == here)))
+    }
+
     /// Consumes a code and opens a session. Creates the account `G<group>-<number>` at the number's first login in the
     /// group. Every call counts as a guess before the code is compared.
     ///
@@ -45,16 +85,24 @@ impl Identity {
         let now = self.clock.now();
         let ip = client.ip;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(number);
-        let draft = LoginDraft {
+        let guesser = self.guesser(ip);
+        let mut draft = LoginDraft {
             number: number.e164().to_owned(),
             mac: self.otp.mac(Purpose::Login, number, code),
+            guesser,
             group: group.number(),
             username: name_of_identity(group, number),
             create: self.rules.groups.may_create(group),
             now,
             session: self.session_draft(client, now).map_err(AuthenticateError::Randomness)?,
         };
-        let (session, new_user) = match self.store.login_with_challenge(draft).await? {
+        let mut outcome = self.store.login_with_challenge(draft.clone()).await?;
+        // Read only when it decides: whether the account was used from here before.
+        if outcome == LoginOutcome::Burned && self.knows(number, ip).await? {
+            draft.guesser.known = true;
+            outcome = self.store.login_with_challenge(draft).await?;
+        }
+        let (session, new_user) = match outcome {
             LoginOutcome::LoggedIn { session, new_user, ended, .. } => {
                 self.give_way(session.user, ended, ip);
                 (session, new_user)
@@ -73,7 +121,9 @@ impl Identity {
             | LoginOutcome::Expired
             | LoginOutcome::Missing) => {
                 let (kind, detail) = match refused {
-                    LoginOutcome::Wrong { attempts_left: 0 } => (AuditKind::OtpBurned, "the last guess"),
+                    LoginOutcome::Wrong { attempts_left: 0 } => {
+                        (AuditKind::OtpBurned, "the last guess of this address")
+                    }
                     LoginOutcome::Wrong { .. } => (AuditKind::OtpFailed, "a wrong code"),
                     LoginOutcome::Burned => (AuditKind::OtpFailed, "the code was burned before"),
                     LoginOutcome::Expired => (AuditKind::OtpFailed, "the code has expired"),

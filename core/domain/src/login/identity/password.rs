@@ -100,6 +100,8 @@ impl Identity {
         let ip = client.ip;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(mask_name(username));
         let guard = self.guard(username);
+        // Before the guess is counted: a full queue is no wrong guess.
+        let place = self.hashes.enter(ip)?;
         if let Err(error) = self.guess_allowed(guard).await {
             if matches!(error, PasswordError::Waiting { .. }) {
                 self.audit.record(event(AuditKind::LoginLocked));
@@ -112,7 +114,7 @@ impl Identity {
             Some(user) => self.store.password_of(user.id).await?,
             None => None,
         };
-        let right = self.hashes.verify(password, kept.clone()).await?;
+        let right = self.hashes.verify(place, password, kept.clone()).await?;
         let (Some(user), Some(checked), true) = (user, kept, right) else {
             // Without the account's id, so that the record is the same for unknown names.
             self.audit.record(event(AuditKind::LoginFailed));
@@ -161,7 +163,9 @@ impl Identity {
         if !faults.is_empty() {
             return Err(PasswordError::Faults(faults));
         }
-        let guard = self.guard(&user.username);
+        // Of the user, whose session this is: strangers' guesses at the name lock nobody out here.
+        let guard = self.otp.labelled_mac("guard-change", &user.id.to_string());
+        let place = self.hashes.enter(ip)?;
         let event = |kind| AuditEvent::new(kind).user(user.id).session(caller.session_id).ip(ip);
         if let Err(error) = self.guess_allowed(guard).await {
             if matches!(error, PasswordError::Waiting { .. }) {
@@ -170,11 +174,11 @@ impl Identity {
             return Err(error);
         }
         let kept = self.store.password_of(user.id).await?;
-        if !self.hashes.verify(old, kept.clone()).await? {
+        if !self.hashes.verify(place, old, kept.clone()).await? {
             self.audit.record(event(AuditKind::PasswordChangeFailed));
             return Err(PasswordError::Wrong);
         }
-        let hash = self.hashes.hash(new).await?;
+        let hash = self.hashes.hash(new, ip).await?;
         let now = self.clock.now();
         match self.store.password_set(user.id, kept, hash, Some(caller.session_id), now).await? {
             PasswordSet::Refused => Err(PasswordError::Wrong),
@@ -211,7 +215,8 @@ impl Identity {
             group: group.number(),
             challenge: Purpose::PasswordReset.challenge(number),
             mac: self.otp.mac(Purpose::PasswordReset, number, code),
-            hash: self.hashes.hash(new).await?,
+            guesser: self.guesser(ip),
+            hash: self.hashes.hash(new, ip).await?,
             now: self.clock.now(),
         };
         match self.store.password_reset(draft).await? {
@@ -245,7 +250,7 @@ impl Identity {
         if !faults.is_empty() {
             return Err(PasswordError::Faults(faults));
         }
-        let hash = self.hashes.hash(new).await?;
+        let hash = self.hashes.hash(new, None).await?;
         match self.store.password_set(user, None, hash, None, self.clock.now()).await? {
             PasswordSet::Refused => Err(PasswordError::Wrong),
             PasswordSet::Set(_) => {
@@ -272,7 +277,7 @@ impl Identity {
         let draft = UserDraft {
             username: username.to_owned(),
             email: email.to_owned(),
-            password_hash: self.hashes.hash(password).await?,
+            password_hash: self.hashes.hash(password, ip).await?,
             staff: all_rights,
             superuser: all_rights,
             now: self.clock.now(),

@@ -13,7 +13,7 @@ pub(crate) mod sled;
 use crate::engine::{Engine, on_engine};
 use crate::login::session::{Session, SessionDraft};
 use crate::login::user::User;
-use crate::{PurgeStep, SessionId, Store, StoreError, Timestamp};
+use crate::{PurgeStep, SessionId, Store, StoreError, Timestamp, UserId};
 
 /// A code about to be sent.
 #[derive(Clone)]
@@ -27,9 +27,13 @@ pub struct ChallengeDraft {
     pub created_at: Timestamp,
     /// When the code expires.
     pub expires_at: Timestamp,
-    /// Wrong guesses that burn the code, at least 1.
+    /// Guesses of one address, at least 1. Whoever asked for the code has these apart from all others.
     pub attempts_max: u32,
-    /// When another code may be opened.
+    /// Guesses of all addresses together that did not ask for the code.
+    pub others_max: u32,
+    /// Who asked for it; see [`Guesser::address`].
+    pub from: u64,
+    /// From this instant on another code may be opened.
     pub resend_at: Timestamp,
 }
 
@@ -42,6 +46,16 @@ pub enum ChallengeOpened {
     },
 }
 
+/// Who guesses at a code. One address's guesses burn its own chance only; `others_max` bounds all addresses together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Guesser {
+    /// A keyed hash of the address, so that no address is kept.
+    pub address: u64,
+    /// The account has been used from this address before: its guesses are counted apart, so that others cannot use
+    /// them up.
+    pub known: bool,
+}
+
 /// A guess, and the session to open when it is right.
 #[derive(Clone)]
 pub struct LoginDraft {
@@ -49,7 +63,8 @@ pub struct LoginDraft {
     pub number: String,
     /// Keyed MAC over number and guessed code.
     pub mac: [u8; 32],
-    /// The account's group; (number, group) identifies an account.
+    pub guesser: Guesser,
+    /// Which of the number's accounts: the pair (number, group) is an account.
     pub group: u32,
     /// User name of a new account, derived from number and group; `-2` and so on is appended while it is taken.
     pub username: String,
@@ -68,11 +83,11 @@ pub enum LoginOutcome {
         /// The user's oldest sessions, ended to make room for this one.
         ended: Vec<SessionId>,
     },
-    /// Counted. When none are left the code is burned.
+    /// Counted. With none left the code is burned for this guesser.
     Wrong {
         attempts_left: u32,
     },
-    /// Guessed wrong too often; the guess was not compared.
+    /// Guessed wrong too often by this guesser or by all; the guess was not looked at.
     Burned,
     Expired,
     /// No code was sent, or it was used.
@@ -84,8 +99,9 @@ pub enum LoginOutcome {
 }
 
 impl Store {
-    /// Opens a challenge unless one is pending. A pending one is neither expired nor burned, and its `resend_at` is
-    /// after the draft's `created_at`. Any other is replaced, and its code becomes invalid.
+    /// Opens a challenge unless one is pending. A pending one is neither expired nor burned, and its `resend_at`
+    /// is still to come (compared with the draft's `created_at`). Any other is replaced: its code is dead. Who asked
+    /// for a code and used up the own guesses may replace it; a stranger may not.
     ///
     /// # Errors
     ///
@@ -99,8 +115,22 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub async fn challenge_pending(&self, number: &str, now: Timestamp) -> Result<bool, StoreError> {
-        on_engine!(self, read challenge_pending(number, now))
+    pub async fn challenge_pending(
+        &self,
+        number: &str,
+        from: u64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        on_engine!(self, read challenge_pending(number, from, now))
+    }
+
+    /// The accounts that log in with a number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn accounts_of_number(&self, number: &str) -> Result<Vec<UserId>, StoreError> {
+        on_engine!(self, read accounts_of_number(number))
     }
 
     /// Removes a challenge whose code was certainly not sent, so another may be opened at once. False when the number

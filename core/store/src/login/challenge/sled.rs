@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use crate::engine::sled::record::decode;
 use crate::engine::sled::txn::Txn;
-use crate::engine::sled::{Sled, keys};
+use crate::engine::sled::{Sled, error, keys};
 use crate::login::challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 use crate::login::session::sled as session;
 use crate::login::session::sled::SessionSeed;
 use crate::login::sled::contact::{Challenge, Contact, Guess, guess};
 use crate::login::sled::user;
-use crate::{PurgeStep, StoreError, Timestamp};
+use crate::{PurgeStep, StoreError, Timestamp, UserId};
 
 impl Sled {
     pub(crate) async fn challenge_open(&self, draft: ChallengeDraft) -> Result<ChallengeOpened, StoreError> {
         self.change(move |txn| {
             let mut contact = Contact::get(txn, &draft.number)?;
-            if let Some(old) = contact.challenge.filter(|old| old.pending(draft.created_at)) {
+            if let Some(old) =
+                contact.challenge.as_ref().filter(|old| old.pending(draft.from, draft.created_at))
+            {
                 return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
             }
             contact.challenge = Some(Challenge {
@@ -25,8 +27,11 @@ impl Sled {
                 created_at: draft.created_at,
                 expires_at: draft.expires_at,
                 resend_at: draft.resend_at,
-                attempts: 0,
                 attempts_max: draft.attempts_max.max(1),
+                others_max: draft.others_max,
+                from: draft.from,
+                guesses: Vec::new(),
+                known: 0,
             });
             contact.put(txn, &draft.number);
             Ok(ChallengeOpened::Opened)
@@ -34,8 +39,21 @@ impl Sled {
         .await
     }
 
-    pub(crate) fn challenge_pending(&self, number: &str, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(Contact::read(&self.tree, number)?.challenge.is_some_and(|old| old.pending(now)))
+    pub(crate) fn challenge_pending(
+        &self,
+        number: &str,
+        from: u64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(Contact::read(&self.tree, number)?.challenge.is_some_and(|old| old.pending(from, now)))
+    }
+
+    pub(crate) fn accounts_of_number(&self, number: &str) -> Result<Vec<UserId>, StoreError> {
+        let contact = Contact::read(&self.tree, number)?;
+        // Accounts of the versions before have keys of their own; theirs of group 0 are found.
+        let get = |key: &[u8]| self.tree.get(key).map_err(error::read);
+        let first = contact.account(0, number, get)?;
+        Ok(contact.users().chain(first).collect())
     }
 
     pub(crate) async fn challenge_release(&self, number: &str, id: u64) -> Result<bool, StoreError> {
@@ -91,8 +109,8 @@ impl Sled {
 }
 
 fn login(txn: &mut Txn, draft: LoginDraft, seed: SessionSeed) -> Result<LoginOutcome, StoreError> {
-    let LoginDraft { number, mac, group, username, create, now, .. } = draft;
-    let (guess, mut contact) = guess(txn, &number, &mac, now)?;
+    let LoginDraft { number, mac, guesser, group, username, create, now, .. } = draft;
+    let (guess, mut contact) = guess(txn, &number, &mac, guesser, now)?;
     match guess {
         Guess::Right => {}
         Guess::Wrong { attempts_left } => return Ok(LoginOutcome::Wrong { attempts_left }),

@@ -11,6 +11,7 @@ pub(crate) mod sled;
 use std::time::Duration;
 
 use crate::engine::{Engine, on_engine};
+use crate::login::challenge::Guesser;
 use crate::login::session::{Session, SessionDraft};
 use crate::login::user::User;
 use crate::{PurgeStep, SessionId, Store, StoreError, Timestamp, UserId};
@@ -77,7 +78,8 @@ pub struct ResetDraft {
     /// The name under which the code was opened.
     pub challenge: String,
     pub mac: [u8; 32],
-    /// Hash of the new password.
+    pub guesser: Guesser,
+    /// What is to be kept of the new password.
     pub hash: String,
     pub now: Timestamp,
 }

@@ -109,8 +109,8 @@ impl Sled {
 
     pub(crate) async fn password_reset(&self, draft: ResetDraft) -> Result<ResetOutcome, StoreError> {
         self.change(move |txn| {
-            let ResetDraft { number, group, challenge, mac, hash, now } = draft;
-            let (guess, mut contact) = guess(txn, &challenge, &mac, now)?;
+            let ResetDraft { number, group, challenge, mac, guesser, hash, now } = draft;
+            let (guess, mut contact) = guess(txn, &challenge, &mac, guesser, now)?;
             match guess {
                 Guess::Right => {}
                 Guess::Wrong { attempts_left: 0 } => return Ok(ResetOutcome::Burned),

@@ -11,6 +11,7 @@ use crate::engine::sled::purge::Purge;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{error, keys};
+use crate::login::challenge::Guesser;
 use crate::{StoreError, Timestamp, UserId};
 
 #[derive(Default, Serialize, Deserialize)]
@@ -22,12 +23,17 @@ pub(crate) struct Contact {
 
 impl Record for Contact {
     const KIND: &'static str = "challenge";
-    const SCHEMA: u8 = 2;
+    const SCHEMA: u8 = 3;
     const SCHEMA_OLDEST: u8 = 1;
 
-    /// The version before accounts were stored beside the code.
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        Ok(Contact { challenge: Some(postcard::from_bytes(body)?), accounts: Vec::new() })
+    /// 1: before accounts were kept beside the code. 2: before guesses were counted by address.
+    fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        if schema == 1 {
+            let challenge = postcard::from_bytes::<OlderChallenge>(body)?;
+            return Ok(Contact { challenge: Some(challenge.into()), accounts: Vec::new() });
+        }
+        let (challenge, accounts): (Option<OlderChallenge>, _) = postcard::from_bytes(body)?;
+        Ok(Contact { challenge: challenge.map(Challenge::from), accounts })
     }
 }
 
@@ -75,21 +81,66 @@ impl Contact {
             .transpose()
     }
 
+    /// The accounts that the record names.
+    pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
+        self.accounts.iter().map(|(_, user)| *user)
+    }
+
     pub(crate) fn add_account(&mut self, group: u32, user: UserId) {
         self.accounts.push((group, user));
     }
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Challenge {
     pub(crate) id: u64,
     pub(crate) mac: [u8; 32],
     pub(crate) created_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) resend_at: Timestamp,
-    /// Guesses so far.
-    pub(crate) attempts: u32,
+    /// Guesses of one address.
     pub(crate) attempts_max: u32,
+    /// Guesses of all addresses but `from` and known ones.
+    pub(crate) others_max: u32,
+    /// Who asked for the code.
+    pub(crate) from: u64,
+    /// Guesses so far, by address; at most as many entries as there are guesses.
+    pub(crate) guesses: Vec<(u64, u32)>,
+    /// Guesses so far from addresses that the account was used from before.
+    pub(crate) known: u32,
+}
+
+/// A challenge of the versions before.
+#[derive(Serialize, Deserialize)]
+struct OlderChallenge {
+    id: u64,
+    mac: [u8; 32],
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    resend_at: Timestamp,
+    attempts: u32,
+    attempts_max: u32,
+}
+
+impl From<OlderChallenge> for Challenge {
+    fn from(older: OlderChallenge) -> Challenge {
+        let OlderChallenge { id, mac, created_at, expires_at, resend_at, attempts, attempts_max } = older;
+        // Who guessed is not known, so the guesses are everybody's.
+        let guesses = if attempts > 0 { vec![(0, attempts)] } else { Vec::new() };
+        let (from, known) = (u64::MAX, 0);
+        Challenge {
+            id,
+            mac,
+            created_at,
+            expires_at,
+            resend_at,
+            attempts_max,
+            others_max: attempts_max,
+            from,
+            guesses,
+            known,
+        }
+    }
 }
 
 impl Challenge {
@@ -97,12 +148,40 @@ impl Challenge {
         self.expires_at <= now
     }
 
-    pub(crate) fn pending(&self, now: Timestamp) -> bool {
-        !self.expired(now) && !self.burned() && now < self.resend_at
+    /// Whether another code has to wait, asked for by `from`.
+    pub(crate) fn pending(&self, from: u64, now: Timestamp) -> bool {
+        let own_used = self.guesses_of(self.from) >= self.attempts_max;
+        let burned = own_used && (from == self.from || self.guesses_of_others() >= self.others_max);
+        !self.expired(now) && !burned && now < self.resend_at
     }
 
-    pub(crate) fn burned(&self) -> bool {
-        self.attempts >= self.attempts_max
+    fn guesses_of(&self, address: u64) -> u32 {
+        self.guesses.iter().find(|(known, _)| *known == address).map_or(0, |(_, count)| *count)
+    }
+
+    fn guesses_of_others(&self) -> u32 {
+        self.guesses.iter().filter(|(address, _)| *address != self.from).map(|(_, count)| count).sum()
+    }
+
+    /// Guesses that a guesser has left.
+    fn left(&self, guesser: Guesser) -> u32 {
+        let own = self.attempts_max.saturating_sub(self.guesses_of(guesser.address));
+        match guesser {
+            Guesser { address, .. } if address == self.from => own,
+            Guesser { known: true, .. } => self.attempts_max.saturating_sub(self.known),
+            Guesser { .. } => own.min(self.others_max.saturating_sub(self.guesses_of_others())),
+        }
+    }
+
+    fn count(&mut self, guesser: Guesser) {
+        if guesser.known && guesser.address != self.from {
+            self.known = self.known.saturating_add(1);
+            return;
+        }
+        match self.guesses.iter_mut().find(|(address, _)| *address == guesser.address) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => self.guesses.push((guesser.address, 1)),
+        }
     }
 }
 
@@ -121,6 +200,7 @@ pub(crate) fn guess(
     txn: &mut Txn,
     number: &str,
     mac: &[u8; 32],
+    guesser: Guesser,
     now: Timestamp,
 ) -> Result<(Guess, Contact), StoreError> {
     let mut contact = Contact::get(txn, number)?;
@@ -128,12 +208,12 @@ pub(crate) fn guess(
     if challenge.expired(now) {
         return Ok((Guess::Expired, contact));
     }
-    if challenge.burned() {
+    if challenge.left(guesser) == 0 {
         return Ok((Guess::Burned, contact));
     }
-    challenge.attempts += 1;
+    challenge.count(guesser);
     let right = bool::from(challenge.mac.ct_eq(mac));
-    let attempts_left = challenge.attempts_max - challenge.attempts;
+    let attempts_left = challenge.left(guesser);
     if right {
         return Ok((Guess::Right, contact));
     }
@@ -147,7 +227,7 @@ mod tests {
     use crate::engine::sled::record::encode_u64;
     use crate::{ChallengeDraft, Store, StoreOptions, Timestamp};
 
-    impl Record for Challenge {
+    impl Record for OlderChallenge {
         const KIND: &'static str = "challenge";
         const SCHEMA: u8 = 1;
     }
@@ -165,9 +245,13 @@ mod tests {
             expires_at: Timestamp::from_secs(100),
             resend_at: Timestamp::from_secs(50),
             attempts_max: 5,
+            others_max: 5,
+            from: 1,
         };
         store.challenge_open(draft).await.unwrap();
-        let old = Contact::read(&store.sled().tree, number).unwrap().challenge.unwrap();
+        let new = Contact::read(&store.sled().tree, number).unwrap().challenge.unwrap();
+        let Challenge { id, mac, created_at, expires_at, resend_at, attempts_max, .. } = new;
+        let old = OlderChallenge { id, mac, created_at, expires_at, resend_at, attempts: 3, attempts_max };
         store
             .sled()
             .change(move |txn| {
@@ -177,8 +261,10 @@ mod tests {
             })
             .await
             .unwrap();
-        assert!(store.challenge_pending(number, Timestamp::from_secs(2)).await.unwrap());
+        assert!(store.challenge_pending(number, 1, Timestamp::from_secs(2)).await.unwrap());
         let mut contact = Contact::read(&store.sled().tree, number).unwrap();
+        let challenge = contact.challenge.clone().unwrap();
+        assert_eq!(challenge.left(Guesser { address: 4, known: false }), 2, "three guesses are used");
         let get = |key: &[u8]| store.sled().tree.get(key).map_err(error::read);
         assert_eq!(contact.account(3, number, get).unwrap(), Some(UserId(77)));
         assert_eq!(contact.account(4, number, get).unwrap(), None);

@@ -1,0 +1,345 @@
+//! Doors: what a stranger, and one user among others, can take away from everybody else. Each journey plays both sides.
+
+use std::time::{Duration, Instant};
+
+use chelseru_tests::socket::Socket;
+use chelseru_tests::{Answer, PATIENCE, TestGateway};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn connect(gateway: &TestGateway) -> TcpStream {
+    let address = gateway.url.trim_start_matches("http://").split('/').next().expect("an address");
+    TcpStream::connect(address).await.expect("connected")
+}
+
+/// What the gateway answers until it closes the connection.
+async fn exchange(gateway: &TestGateway, request: &str) -> String {
+    let mut stream = connect(gateway).await;
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    read.expect("the connection ends").expect("read");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_one_valid_host_is_refused() {
+    let gateway = TestGateway::start("").await;
+    let ask = async |target: &str, version: &str, hosts: &str| {
+        let request = format!("GET {target} HTTP/{version}\r\n{hosts}connection: close\r\n\r\n");
+        exchange(&gateway, &request).await
+    };
+    let path = "/drfchelseru/health/";
+    for (version, hosts) in [
+        ("1.1", ""),
+        ("1.1", "host: a.example\r\nhost: b.example\r\n"),
+        ("1.1", "host: a b\r\n"),
+        ("1.1", "host: user@a.example\r\n"),
+        ("1.1", "host:\r\n"),
+        ("1.0", "host: a/b\r\n"),
+    ] {
+        let answer = ask(path, version, hosts).await;
+        assert!(answer.contains(" 400 ") && answer.contains("host_not_valid"), "{hosts:?}: {answer}");
+    }
+    for (version, hosts) in [("1.1", "host: a.example:8000\r\n"), ("1.1", "host: [::1]\r\n"), ("1.0", "")] {
+        assert!(ask(path, version, hosts).await.contains(" 200 "), "{hosts:?}");
+    }
+    // The target's own authority counts.
+    let absolute = format!("http://other.example{path}");
+    assert!(ask(&absolute, "1.1", "host: a.example\r\n").await.contains(" 200 "));
+    assert!(ask(&absolute, "1.1", "").await.contains(" 400 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_of_another_version_is_426() {
+    let gateway = TestGateway::start("").await;
+    let ask = async |http: &str, versions: &str| {
+        let head = "host: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        let key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: chelseru\r\n";
+        let mut stream = connect(&gateway).await;
+        let request = format!("GET /drfchelseru/ws/ HTTP/{http}\r\n{head}{key}{versions}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.expect("an answer");
+        String::from_utf8_lossy(&status[9..]).into_owned()
+    };
+    for versions in [
+        "sec-websocket-version: 13, 8\r\n",
+        "sec-websocket-version: 8, 13\r\n",
+        "sec-websocket-version: 8\r\n",
+        "sec-websocket-version: 13\r\nsec-websocket-version: 8\r\n",
+        "",
+    ] {
+        assert_eq!(ask("1.1", versions).await, "426", "{versions}");
+    }
+    assert_eq!(ask("1.0", "sec-websocket-version: 13\r\n").await, "426");
+    assert_eq!(ask("1.1", "sec-websocket-version: 13\r\n").await, "101");
+}
+
+/// All places are held by clients that ask and do not read; the next client is served all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_read_do_not_keep_their_places() {
+    let config = "[server]\nconnections_max = 3\nwrite_timeout_seconds = 1\n";
+    let gateway = TestGateway::start(config).await;
+    let request = "GET /drfchelseru/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1000);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(&gateway).await;
+        // The connection fills up, or is ended already.
+        let _ = tokio::time::timeout(Duration::from_secs(2), stream.write_all(request.as_bytes())).await;
+        held.push(stream);
+    }
+    let health = tokio::time::timeout(PATIENCE, gateway.get("/health/", None)).await;
+    assert_eq!(health.expect("served within the patience").status, 200);
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_announced_body_past_the_limit_is_refused_before_it_is_sent() {
+    let gateway = TestGateway::start("[server]\nbody_bytes_max = 1024\n").await;
+    let mut stream = connect(&gateway).await;
+    let head = "POST /drfchelseru/otp/send/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                content-length: 1000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut status = [0; 12];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut status)).await.expect("at once").expect("read");
+    assert_eq!(&status[9..], b"413");
+}
+
+const PROXIED: &str = "trusted_proxies = [\"127.0.0.0/8\"]\n";
+
+/// A stranger holds half-sent bodies; the owner of another address, and a small body of the same, go through.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_in_memory_are_bounded_in_total_and_for_each_address() {
+    let config = format!("[server]\nbody_bytes_max = 65536\nbodies_bytes_max = 262144\n{PROXIED}");
+    let gateway = TestGateway::start(&config).await;
+    let send = async |from: &str, promised: usize, sent: usize| {
+        let mut stream = connect(&gateway).await;
+        let head = format!(
+            "POST /drfchelseru/otp/send/ HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {from}\r\n\
+             content-type: application/json\r\ncontent-length: {promised}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("written");
+        stream.write_all(&vec![b' '; sent]).await.expect("written");
+        stream
+    };
+    let status = async |mut stream: TcpStream| {
+        let mut status = [0; 12];
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut status))
+            .await
+            .expect("answered")
+            .expect("read");
+        String::from_utf8_lossy(&status[9..]).into_owned()
+    };
+    // The share of an address is a quarter: 64 KiB and what is not counted of each body.
+    let held = send("203.0.113.1", 65536, 60000).await;
+    let until = Instant::now() + PATIENCE;
+    while status(send("203.0.113.1", 20000, 20000).await).await != "503" {
+        assert!(Instant::now() < until, "the share of the address is not used up");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(status(send("203.0.113.1", 4096, 4096).await).await, "400", "a small body is read");
+    assert_eq!(
+        status(send("198.51.100.1", 20000, 20000).await).await,
+        "400",
+        "another address is not hindered"
+    );
+    drop(held);
+    let until = Instant::now() + PATIENCE;
+    while status(send("203.0.113.1", 20000, 20000).await).await != "400" {
+        assert!(Instant::now() < until, "the memory is not given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Sockets are connections too: a client of a trusted proxy holds its share of them, and others theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxied_address_has_a_share_of_the_connections() {
+    let config = format!("[server]\nconnections_max = 20\n{PROXIED}");
+    let gateway = TestGateway::start(&config).await;
+    let address = format!("{}/ws/", gateway.url);
+    let open = async |from: &str| {
+        let headers = [("x-forwarded-for", from), ("sec-websocket-protocol", "chelseru")];
+        Socket::open(&address, &headers).await.map_err(|refusal| (refusal.status, refusal.body))
+    };
+    let first = open("203.0.113.1").await.expect("open");
+    let second = open("203.0.113.1").await.expect("open");
+    let (status, body) = open("203.0.113.1").await.err().expect("past ten percent");
+    assert!(status == 503 && body.contains("connections_full"), "{status} {body}");
+    let other = open("198.51.100.1").await.expect("another address is not hindered");
+    drop(first);
+    let until = Instant::now() + PATIENCE;
+    while open("203.0.113.1").await.is_err() {
+        assert!(Instant::now() < until, "the place is not given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop((second, other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_without_a_token_have_a_share_for_each_address() {
+    let config = format!("[server]\n{PROXIED}[chat]\nsockets_unknown_per_address_max = 2\n");
+    let gateway = TestGateway::start(&config).await;
+    let address = format!("{}/ws/", gateway.url);
+    let open = async |from: &str| {
+        let headers = [("x-forwarded-for", from), ("sec-websocket-protocol", "chelseru")];
+        Socket::open(&address, &headers).await.map_err(|refusal| refusal.status)
+    };
+    let mut first = open("203.0.113.1").await.expect("open");
+    let _second = open("203.0.113.1").await.expect("open");
+    assert_eq!(open("203.0.113.1").await.err(), Some(503));
+    let _other = open("198.51.100.1").await.expect("another address is not hindered");
+    // A token makes it a user's socket, which is counted for the user.
+    let token = gateway.login("09120000001").await.access;
+    first.send(&json!({"type": "auth", "token": token})).await;
+    first.json_of("authenticated").await;
+    open("203.0.113.1").await.expect("the place is free");
+}
+
+/// One user has sent enough; others go on, and so does the user in the next minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_cannot_send_without_end() {
+    let gateway = TestGateway::start("[chat]\nmessages_per_minute_max = 3\n").await;
+    let (one, two) = (gateway.login("09120000001").await, gateway.login("09120000002").await);
+    let post = async |token: &str, path: &str, body: Value| {
+        Answer::of(gateway.client.post(gateway.at(path)).bearer_auth(token).json(&body)).await
+    };
+    let room = post(&one.access, "/chat/chatrooms/", json!({"user": 2})).await;
+    let room = room.body["id"].as_u64().unwrap_or_else(|| panic!("a room: {room:?}"));
+    let path = "/chat/messages/";
+    for number in 0..3 {
+        let sent = post(&one.access, path, json!({"chat_room": room, "text": number.to_string()})).await;
+        assert!(sent.status < 300, "{sent:?}");
+    }
+    let refused = post(&one.access, path, json!({"chat_room": room, "text": "x"})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (429, &json!("allowance_used")), "{refused:?}");
+    let wait: u64 = refused.header("retry-after").parse().expect("seconds");
+    assert!((1..=60).contains(&wait), "{wait}");
+    let other = post(&two.access, path, json!({"chat_room": room, "text": "y"})).await;
+    assert!(other.status < 300, "{other:?}");
+    // Sockets count alike.
+    let address = format!("{}/chat/{room}/?token={}&events=1", gateway.url, one.access);
+    let mut socket = Socket::open(&address, &[]).await.expect("open");
+    socket.send(&json!({"type": "publish", "message": "z"})).await;
+    assert_eq!(socket.json_of("error").await["code"], "allowance_used");
+}
+
+/// A member cannot send the original's clients a frame of the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_cannot_forge_a_frame() {
+    let gateway = TestGateway::start("").await;
+    let (one, two) = (gateway.login("09120000001").await, gateway.login("09120000002").await);
+    let request = gateway.client.post(gateway.at("/chat/chatrooms/")).bearer_auth(&one.access);
+    let room = Answer::of(request.json(&json!({"user": 2}))).await.body["id"].as_u64().expect("a room");
+    let open = async |token: &str| {
+        Socket::open(&format!("{}/chat/{room}/?token={token}", gateway.url), &[]).await.expect("open")
+    };
+    let (mut attacker, mut victim) = (open(&one.access).await, open(&two.access).await);
+    let forged =
+        r#"{"message_type":"webrtc_signal","type":"offer","type":"chat_message","id":1,"message":"pay me"}"#;
+    attacker.send_text(forged).await;
+    assert_eq!(attacker.json().await["code"], "invalid_fields");
+    let offer = r#"{"message_type":"webrtc_signal","type":"offer","sdp":"v=0","id":9,"created_at":"x",
+        "sender":{"id":7,"username":"bank"},"room":99}"#;
+    attacker.send_text(offer).await;
+    let got = victim.json().await;
+    assert_eq!(got["sender"]["id"], 1, "{got}");
+    assert_eq!((&got["type"], &got["sdp"], &got["room"]), (&json!("offer"), &json!("v=0"), &json!(room)));
+    assert!(got["id"].is_null() && got["created_at"].is_null(), "{got}");
+}
+
+/// A stranger asks and guesses for an hour; whoever has the phone logs in, in any network.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_does_not_lock_a_number_out() {
+    let shield = "[sms.shield]\nnumber_gap_seconds = 0\n";
+    let gateway =
+        TestGateway::start(&format!("[server]\n{PROXIED}[auth]\notp_resend_seconds = 1\n{shield}")).await;
+    let post = async |from: &str, path: &str, body: Value| {
+        let request = gateway.client.post(gateway.at(path)).header("x-forwarded-for", from);
+        Answer::of(request.json(&body)).await
+    };
+    let number = "09120000001";
+    let (stranger, owner) = ("203.0.113.1", "198.51.100.1");
+    // The owner has an account that was used from there.
+    assert_eq!(post(owner, "/otp/send/", json!({"mobile_number": number})).await.status, 200);
+    let code = gateway.sandbox_code(number).await;
+    post(owner, "/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+
+    let until = Instant::now() + PATIENCE;
+    let mut stopped = false;
+    while !stopped {
+        let asked = post(stranger, "/otp/send/", json!({"mobile_number": number})).await;
+        stopped = asked.status == 429;
+        assert!(stopped || matches!(asked.status, 200 | 409), "{asked:?}");
+        assert!(Instant::now() < until, "one address asks without end");
+        for _ in 0..6 {
+            let guess = json!({"mobile_number": number, "code": "000000x"});
+            assert_eq!(post(stranger, "/authenticate/", guess).await.status, 401);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // The code that is under way opens a session for its owner, although a stranger asked for it and guessed.
+    let code = gateway.sandbox_code(number).await;
+    let elsewhere = "192.0.2.77";
+    post(elsewhere, "/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+    // And the owner gets another one.
+    assert_eq!(post(owner, "/otp/send/", json!({"mobile_number": number})).await.status, 200);
+    let code = gateway.sandbox_code(number).await;
+    post(owner, "/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_id_of_sane_form_is_kept() {
+    let gateway = TestGateway::start("").await;
+    let ask = async |id: &str| {
+        let request = gateway.client.get(gateway.at("/health/")).header("x-request-id", id);
+        Answer::of(request).await.header("x-request-id").to_owned()
+    };
+    let longest = "a".repeat(64);
+    for id in ["1f0c6e3a-7d", "req_12345678", "A.b-c_9x", &longest] {
+        assert_eq!(ask(id).await, id);
+    }
+    for id in
+        ["short", "has space in it", "semi;colon", &"a".repeat(65), "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"]
+    {
+        assert_ne!(ask(id).await, id, "{id:?}");
+    }
+}
+
+/// However it came to be: made by hand, by a build, or copied from elsewhere.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_data_folder_is_closed_to_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = chelseru_tests::folder("");
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(data.join("uploads/aa")).expect("a folder");
+    std::fs::write(data.join("uploads/aa/file"), "a chat").expect("a file");
+    for (path, mode) in
+        [(data.clone(), 0o755), (data.join("uploads/aa/file"), 0o666), (data.join("uploads"), 0o777)]
+    {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("opened");
+    }
+    let served = chelseru_tests::process::Served::start(dir.path());
+    let sent = served.url.clone() + "/otp/send/";
+    let sent = chelseru_tests::client().post(sent).json(&json!({"mobile_number": "09120000001"}));
+    assert_eq!(Answer::of(sent).await.status, 200);
+    let mut folders = vec![data];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let found = entry.metadata().expect("there");
+            assert_eq!(found.permissions().mode() & 0o077, 0, "{}", entry.path().display());
+            if found.is_dir() {
+                folders.push(entry.path());
+            }
+            seen += 1;
+        }
+        let mode = std::fs::metadata(&folder).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+    }
+    assert!(seen > 5, "{seen}");
+}
