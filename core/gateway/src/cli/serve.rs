@@ -41,7 +41,7 @@ fn stop_on_signal(stop: CancellationToken, patience: Duration) -> std::io::Resul
         );
         stop.cancel();
         // What was answered is durable. The outcome of the rest is unknown to its clients, as after a crash.
-        match runtime.block_on(tokio::time::timeout(patience, stop_signal())) {
+        match runtime.block_on(async { tokio::time::timeout(patience, stop_signal()).await }) {
             Ok(()) => tracing::warn!("a second signal: the process exits at once"),
             Err(_) => tracing::error!("the gateway did not stop in time; the process exits"),
         }
