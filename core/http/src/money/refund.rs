@@ -64,6 +64,7 @@ async fn refund(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     if actor.role != Role::Staff {
         return Err(permission_denied());
     }
+    let idempotency_key = idempotency_key(&context)?;
     let paid =
         money.payments.get(PaymentId(context.id("id")?)).await.map_err(|error| failed(&context, &error))?;
     let paid = paid.ok_or_else(not_found)?;
@@ -73,7 +74,6 @@ async fn refund(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     check_currency(&mut fields, unit);
     let note = fields.given("note", DESCRIPTION).unwrap_or_default();
     let to = to(&mut fields);
-    let idempotency_key = idempotency_key(&context)?;
     fields.finish()?;
     if to == RefundTo::Reverse {
         reversible(&money, &paid)?;

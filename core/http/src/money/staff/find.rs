@@ -57,12 +57,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 summary: "Find payments, newest first; staff only",
                 parameters: FILTERS,
                 fields: &[],
-                answers: &[
-                    (200, "Page<Payment>"),
-                    (400, "A filter cannot be read."),
-                    (403, "Not staff."),
-                    (404, "An invalid cursor."),
-                ],
+                answers: &[(200, "Page<Payment>"), (403, "Not staff."), (404, "An invalid cursor.")],
             },
         }],
     },
@@ -79,12 +74,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 summary: "Count and sum the payments that a query finds; staff only",
                 parameters: FILTERS,
                 fields: &[],
-                answers: &[
-                    (200, "PaymentTotals"),
-                    (400, "A filter cannot be read."),
-                    (403, "Not staff."),
-                    (404, "An invalid cursor."),
-                ],
+                answers: &[(200, "PaymentTotals"), (403, "Not staff."), (404, "An invalid cursor.")],
             },
         }],
     },
@@ -103,7 +93,6 @@ pub(crate) const ROUTES: &[Route] = &[
                 fields: &[],
                 answers: &[
                     (200, "A table. A Link header names the next part when there is one."),
-                    (400, "A filter cannot be read."),
                     (403, "Not staff."),
                     (404, "An invalid cursor."),
                 ],
@@ -248,7 +237,7 @@ async fn query(money: &Money, context: &Context) -> Result<(PaymentQuery, Option
     };
     let amount = |name: &'static str| {
         let read = |text: String| {
-            let amount = Amount::parse(&&text, money.currency);
+            let amount = Amount::parse(&text, money.currency);
             amount.map(Amount::rial).map_err(|error| Failure::field(name, sentence(&error)))
         };
         text(name).map(read).transpose()
