@@ -228,6 +228,9 @@ async fn every_security_event_is_recorded() {
     let made = user(&dir, &["create-superuser", "root"]);
     let password = made.split_whitespace().last().expect("a password").to_owned();
     let root = login(&gateway, "root", &password).await.login();
+    let gift = json!({"amount": 1, "direction": "in", "reason": "goodwill"});
+    let correction = gateway.client.post(gateway.at("/staff/wallets/1/correct/")).bearer_auth(&root.access);
+    assert_eq!(Answer::of(correction.json(&gift)).await.status, 201);
 
     // Register, guess, wait; change a password, wrongly and correctly.
     let words = json!({"username": "alice", "password": "kavir dur 9", "password2": "kavir dur 9"});

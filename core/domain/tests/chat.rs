@@ -196,7 +196,7 @@ async fn a_room_whose_removal_was_cut_off_is_swept_later() {
 #[tokio::test]
 async fn a_page_steps_over_a_bounded_number_of_deleted_messages() {
     const DELETED: u64 = 1200;
-    let world = World::new(1).await;
+    let world = World::with(1, ChatRules { messages_per_minute_max: 10_000, ..ChatRules::default() }).await;
     let room = world.group(1, &[]).await;
     let total = DELETED + 2;
     let (sender, mut done) = tokio::sync::mpsc::unbounded_channel();

@@ -280,7 +280,7 @@ mod tests {
         store.probe_put(b"k", b"v").await.expect("written");
         let backup = dir.path().join("backup");
         let copied = write(&store, &data, &backup).await.expect("a backup");
-        assert_eq!(copied, Copied { records: 3, files: 3 });
+        assert_eq!(copied, Copied { records: 4, files: 3 });
         (dir, backup)
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let again = dir.path().join("again");
         fs::create_dir_all(again.join("plugins")).expect("a folder");
         fs::write(again.join("plugins/p.wasm"), "another version").expect("a file");
-        assert_eq!(restore(&backup, &again).expect("restored"), Copied { records: 3, files: 3 });
+        assert_eq!(restore(&backup, &again).expect("restored"), Copied { records: 4, files: 3 });
         assert_eq!(fs::read(again.join("plugins/p.wasm")).expect("a plugin"), b"wasm");
         assert!(!again.join("plugins/extra.wasm").exists() && !again.join("cache").exists());
         let store = Store::open(again.join(STORE_DIR), StoreOptions::default()).expect("a store");

@@ -140,7 +140,7 @@ mod tests {
         let public = format!("{real}[server]\npublic_url = \"https://shop.example\"\n");
         assert_eq!(local_callback(&loaded(&public)), None);
         let open = format!("{real}[server]\nlisten = \"0.0.0.0:8000\"\n[sandbox]\npublic = true\n");
-        assert!(local_callback(&loaded(&open)).expect("a warning").to_string().contains("leaves clients"));
+        assert!(local_callback(&loaded(&open)).expect("a warning").to_string().contains("requires clients"));
         let public = format!("{real}callback_url = \"https://shop.example/verify/\"\n");
         assert_eq!(local_callback(&loaded(&public)), None);
     }

@@ -72,7 +72,7 @@ impl ChatService {
     ) -> Result<Vec<RoomSummary>, ChatError> {
         let mut rooms = self.rooms(user).await?;
         rooms.retain(|summary| summary.room.organization == Some(id));
-        if rooms.is_empty() && !self.organization(id).await?.is_some_and(|found| found.owner == user) {
+        if rooms.is_empty() && self.organization(id).await?.is_none_or(|found| found.owner != user) {
             return Err(ChatError::OrganizationMissing);
         }
         Ok(rooms)

@@ -360,7 +360,8 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     world.clock.advance(RETURN);
     world.bank().tick();
 
-    for (reference, session) in world.bank().sessions.lock().unwrap().iter() {
+    let sessions = world.bank().sessions.lock().unwrap().clone();
+    for (reference, session) in &sessions {
         let payment = world.payments.get(PaymentId(session.local_id)).await.unwrap().unwrap();
         if !users.contains(&payment.user) {
             continue;

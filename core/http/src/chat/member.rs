@@ -278,7 +278,7 @@ async fn banned(
     let next = bans.get(PAGE).map(|user| Cursor::Next(user.0));
     bans.truncate(PAGE);
     let mut people = People::default();
-    people.load(&chat.chat, bans.iter().copied().collect()).await?;
+    people.load(&chat.chat, bans.to_vec()).await?;
     Ok((people.list(bans).into_iter().cloned().collect(), next))
 }
 

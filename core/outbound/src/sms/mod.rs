@@ -45,7 +45,10 @@ pub fn sms_route(
 
 /// The gates of all provider entries ever selected; they persist across reloads.
 #[derive(Default)]
-pub struct Gates(Mutex<BTreeMap<String, (Arc<Gate>, Weak<Provider>)>>);
+pub struct Gates(Mutex<BTreeMap<String, Gated>>);
+
+/// An entry's gate, and the provider that it last stood before.
+type Gated = (Arc<Gate>, Weak<Provider>);
 
 impl Gates {
     fn of(&self, name: &str, rules: GateRules, providers: &Providers) -> Arc<Gate> {

@@ -244,14 +244,15 @@ async fn compiled_code_is_taken_from_the_cache_and_made_again_when_damaged() {
 #[cfg(unix)]
 #[tokio::test]
 async fn the_cache_holds_so_many_bytes_and_what_was_used_last() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("cache");
     let cache = |cache_bytes_max| {
-        let cache_dir = Some(folder.path().to_owned());
+        let cache_dir = Some(folder.clone());
         Host::new(HostOptions { calls_max: 4, cache_dir, cache_bytes_max, ..HostOptions::default() })
             .expect("a host")
     };
     let bytes = || {
-        let sizes = entries(folder.path()).into_iter().map(|path| fs::metadata(path).expect("there").len());
+        let sizes = entries(&folder).into_iter().map(|path| fs::metadata(path).expect("there").len());
         sizes.sum::<u64>()
     };
     let version = |number| Guest { version: format!("1.0.{number}"), ..Guest::default() };
@@ -268,14 +269,14 @@ async fn the_cache_holds_so_many_bytes_and_what_was_used_last() {
     assert!(!load(&host, &version(3)).await.from_cache());
     // A single entry is kept whatever its size.
     load(&cache(1), &version(9)).await;
-    assert_eq!(entries(folder.path()).len(), 1);
+    assert_eq!(entries(&folder).len(), 1);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode(folder.path()), mode(&entries(folder.path())[0])), (0o700, 0o600));
+        assert_eq!((mode(&folder), mode(&entries(&folder)[0])), (0o700, 0o600));
         // An entry that somebody else could have written is not run.
-        let entry = &entries(folder.path())[0];
+        let entry = &entries(&folder)[0];
         fs::set_permissions(entry, fs::Permissions::from_mode(0o620)).expect("changed");
         assert!(!load(&host, &version(9)).await.from_cache());
     }

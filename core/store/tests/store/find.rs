@@ -151,7 +151,7 @@ async fn check(store: &Store) {
     assert_eq!(found(store, &PaymentQuery::default()).await, everything);
     let paid = payments.iter().find(|payment| payment.state == PaymentState::Paid).unwrap();
     for name in [&paid.start.as_ref().unwrap().reference, &paid.receipt.as_ref().unwrap().number] {
-        assert_eq!(store.payments_named(name).await.unwrap(), [paid.clone()]);
+        assert_eq!(store.payments_named(name).await.unwrap(), std::slice::from_ref(paid));
     }
     assert_eq!(store.payments_named("A").await.unwrap(), []);
 }
