@@ -43,6 +43,27 @@ async fn stopping(served: &Served) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_process_at_once() {
+    let dir = folder(GRACE);
+    let mut town = Town::in_gateway(Served::start(dir.path())).await;
+    let mut body = connect(&town.served).await;
+    let head = "POST /drfchelseru/otp/send/ HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 100000\r\n\r\n";
+    body.write_all(head.as_bytes()).await.expect("written");
+    // A body whose pieces keep coming holds the stop for seconds.
+    let drips = tokio::spawn(async move {
+        while body.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    town.served.terminate();
+    stopping(&town.served).await;
+    town.served.terminate();
+    assert_eq!(town.served.ended().await.code(), Some(1), "a stop that was waited for ends with 0");
+    drips.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn half_a_request_does_not_hold_the_stop() {
     let dir = folder(GRACE);
     let mut town = Town::in_gateway(Served::start(dir.path())).await;
