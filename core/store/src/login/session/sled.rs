@@ -21,17 +21,30 @@ impl Sled {
         session: SessionId,
         now: Timestamp,
     ) -> Result<SessionGate, StoreError> {
-        let Some(bytes) = self.tree.get(keys::user(user)).map_err(error::read)? else {
-            return Ok(SessionGate::UserMissing);
-        };
-        if !decode_head::<UserRecord, bool>(&bytes)? {
-            return Ok(SessionGate::UserInactive);
-        }
-        let Some(bytes) = self.tree.get(keys::session(user, session)).map_err(error::read)? else {
-            return Ok(SessionGate::Ended);
+        let bytes = match self.session_bytes(user, session)? {
+            Ok(bytes) => bytes,
+            Err(closed) => return Ok(closed),
         };
         let expires_at: Timestamp = decode_head::<SessionRecord, _>(&bytes)?;
         Ok(if now < expires_at { SessionGate::Open } else { SessionGate::Ended })
+    }
+
+    /// The bytes of a session of an active user, or why there is none.
+    fn session_bytes(
+        &self,
+        user: UserId,
+        session: SessionId,
+    ) -> Result<Result<sled::IVec, SessionGate>, StoreError> {
+        let Some(bytes) = self.tree.get(keys::user(user)).map_err(error::read)? else {
+            return Ok(Err(SessionGate::UserMissing));
+        };
+        if !decode_head::<UserRecord, bool>(&bytes)? {
+            return Ok(Err(SessionGate::UserInactive));
+        }
+        let Some(bytes) = self.tree.get(keys::session(user, session)).map_err(error::read)? else {
+            return Ok(Err(SessionGate::Ended));
+        };
+        Ok(Ok(bytes))
     }
 
     pub(crate) fn session_gate_of_token(
@@ -41,14 +54,9 @@ impl Sled {
         binding: Option<u64>,
         now: Timestamp,
     ) -> Result<SessionGate, StoreError> {
-        let Some(bytes) = self.tree.get(keys::user(user)).map_err(error::read)? else {
-            return Ok(SessionGate::UserMissing);
-        };
-        if !decode_head::<UserRecord, bool>(&bytes)? {
-            return Ok(SessionGate::UserInactive);
-        }
-        let Some(bytes) = self.tree.get(keys::session(user, session)).map_err(error::read)? else {
-            return Ok(SessionGate::Ended);
+        let bytes = match self.session_bytes(user, session)? {
+            Ok(bytes) => bytes,
+            Err(closed) => return Ok(closed),
         };
         let head = SessionHead::read(&bytes)?;
         let opens = now < head.expires_at && may_open(session, head.key, binding, self.unbound_up_to);
