@@ -69,7 +69,12 @@ impl Served {
     /// Asks the process to stop, as a supervisor does.
     #[cfg(unix)]
     pub fn terminate(&self) {
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, by its option of `kill`: `-HUP`.
+    pub fn signal(&self, name: &str) {
+        let asked = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(asked.expect("kill starts").success());
     }
 

@@ -43,6 +43,20 @@ async fn stopping(served: &Served) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_reads_the_configuration_again_and_stops_nothing() {
+    let dir = folder("");
+    let mut town = Town::in_gateway(Served::start(dir.path())).await;
+    let status = async || Answer::of(town.client.get(town.operator_url("/status/"))).await.body;
+    assert_eq!(status().await["config"]["generation"], 1);
+    // The file is as it was, so no watcher reads it.
+    town.served.signal("-HUP");
+    wait_until("the second generation", async || status().await["config"]["generation"] == 2).await;
+    assert_eq!(town.say("still there").await.status, 201);
+    town.served.terminate();
+    assert!(town.served.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_process_at_once() {
     let dir = folder(GRACE);
     let mut town = Town::in_gateway(Served::start(dir.path())).await;
