@@ -1,6 +1,7 @@
 //! Payments a second (create, callback, verify, credit) beside bare commits; ledger postings; balance reads.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chelseru_domain::clock::{Clock, SystemClock};
@@ -76,13 +77,13 @@ impl Client {
 }
 
 /// Credited payments a second: each caller creates a payment, returns from the bank, and repeats.
-async fn payments(gateway: &TestGateway, access: &str) -> f64 {
+async fn payments(gateway: &TestGateway, simulator: &Arc<Simulator>, access: &str) -> f64 {
     let address: SocketAddr =
         gateway.url.trim_start_matches("http://").split('/').next().expect("one").parse().expect("one");
     let started = Instant::now();
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
-            let access = access.to_owned();
+            let (access, simulator) = (access.to_owned(), simulator.clone());
             tokio::spawn(async move {
                 let mut client = Client::connect(address).await;
                 let mut done = 0_u64;
@@ -93,8 +94,11 @@ async fn payments(gateway: &TestGateway, access: &str) -> f64 {
                     let body = r#"{"amount":1000,"callback_url":"https://shop.example/pay"}"#;
                     let made = client.ask(&head, body).await;
                     let authority = made["details"]["authority"].as_str().expect("an authority").to_owned();
-                    let head =
-                        format!("GET /drfchelseru/payment/verify/?Authority={authority}&Status=OK HTTP/1.1");
+                    let back = simulator.callback_url(&authority).expect("known to the bank");
+                    let key = back.split_once('?').expect("a key").1;
+                    let head = format!(
+                        "GET /drfchelseru/payment/verify/?{key}&Authority={authority}&Status=OK HTTP/1.1"
+                    );
                     let paid = client.ask(&head, "").await;
                     assert_eq!(paid["details"]["is_pay"], 1, "{paid}");
                     done += 1;
@@ -180,7 +184,7 @@ async fn balance_reads(count: u64) -> BalanceReads {
 
 pub(crate) fn run() {
     runtime().block_on(async {
-        let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+        let simulator = Arc::new(Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator"));
         simulator.settings(|settings| settings.zarinpal.paid_at_once = true);
         let config = ZARINPAL.replace("SIMULATOR", &simulator.addr.to_string());
         let gateway = TestGateway::start(&config).await;
@@ -190,7 +194,7 @@ pub(crate) fn run() {
         for _ in 0..RUNS {
             let bare = commits().await;
             let before = cpu_seconds();
-            let rate = payments(&gateway, &access).await;
+            let rate = payments(&gateway, &simulator, &access).await;
             cpus.push((cpu_seconds() - before) / (rate * RUN_TIME.as_secs_f64()) * 1e6);
             let ledger = postings().await;
             bares.push(bare);

@@ -78,8 +78,14 @@ impl Street {
     }
 
     async fn zarinpal_back(&self, details: &Value, status: &str) -> Answer {
-        let path = format!("/payment/verify/?Authority={}&Status={status}", authority(details));
-        self.shop.gateway.get(&path, None).await
+        let url = self.callback_url(details);
+        let url = format!("{url}&Authority={}&Status={status}", authority(details));
+        Answer::of(self.shop.gateway.client.get(url)).await
+    }
+
+    /// The address that the gateway got for a payment.
+    fn callback_url(&self, details: &Value) -> String {
+        self.simulator.callback_url(authority(details)).expect("known to the bank")
     }
 
     /// PayPing's form, as browsers post it.
@@ -99,8 +105,7 @@ impl Street {
             ("errorCode", if paid { "" } else { "127" }),
             ("data", &data.to_string()),
         ];
-        let url = self.shop.gateway.at("/payment/verify/");
-        Answer::of(self.shop.gateway.client.post(url).form(&form)).await
+        Answer::of(self.shop.gateway.client.post(&session.callback_url).form(&form)).await
     }
 
     async fn settles(&self, details: &Value) {

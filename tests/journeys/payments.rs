@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
+use chelseru_domain::money::payment::{SCAN_POINTS_MAX, SCAN_POINTS_MISS};
 use chelseru_tests::{Answer, Login, PATIENCE, TestGateway};
 use serde_json::{Value, json};
 
@@ -126,9 +127,62 @@ async fn a_newcomer_pays_at_once() {
     // The same callback again changes nothing and gets the same answer.
     let url =
         format!("/payment/verify/?Authority={}&Status=OK", details["authority"].as_str().expect("text"));
-    assert_eq!(shop.gateway.get(&url, None).await.body, paid.body);
+    assert_eq!(shop.get(&url).await.body, paid.body);
     assert_eq!(shop.balance().await, 1000);
     shop.check_ledger().await;
+}
+
+/// References are guessable, and names, cards and amounts are not for guessers.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_see_whether_a_payment_is_paid_and_nothing_else() {
+    let shop = Shop::open("[payment]\ncallback_urls = [\"https://shop.example/pay\"]\n").await;
+    let target = "https://shop.example/pay";
+    let plain = shop.create(json!({"amount": 1000, "order_id": "o-1"})).await;
+    let framed =
+        shop.create(json!({"amount": 1000, "order_id": "o-2", "frontend_callback_url": target})).await;
+    let stranger = shop.gateway.login("09120000002").await;
+    let verify = |details: &Value| {
+        format!("/payment/verify/?Authority={}&Status=OK", details["authority"].as_str().expect("text"))
+    };
+    assert_eq!(
+        shop.gateway.get(&verify(&plain), None).await.body,
+        json!({"details": {"is_pay": 0, "state": "pending"}})
+    );
+    let paid = shop.pay(&plain).await;
+    assert!(paid.body["details"]["card_pan"].is_string(), "the payer's own browser: {paid:?}");
+    let expected = json!({"details": {"is_pay": 1, "state": "paid"}});
+    assert_eq!(shop.gateway.get(&verify(&plain), None).await.body, expected);
+    assert_eq!(shop.gateway.get(&verify(&plain), Some(&stranger.access)).await.body, expected);
+    assert_eq!(shop.get(&verify(&plain)).await.body, paid.body, "the owner");
+    let post = shop.gateway.post("/payment/verify/", json!({"Authority": plain["authority"]})).await;
+    assert_eq!(post.body, expected);
+    // The same on the way to the application.
+    assert!(shop.pay(&framed).await.header("location").contains("order_id=o-2"));
+    let seen = shop.gateway.get(&verify(&framed), None).await;
+    let authority = framed["authority"].as_str().expect("text");
+    let location = format!(
+        "{target}?status=paid&order_id=&authority={authority}&ref_id=&amount=&message=&state=paid&currency="
+    );
+    assert_eq!((seen.status, seen.header("location")), (302, location.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_guesses_references_waits_and_the_payer_does_not() {
+    let shop = Shop::open_at("", Arc::new(ManualClock::at(SystemClock.now()))).await;
+    let details = shop.create(json!({"amount": 1000})).await;
+    let guess =
+        async |n: u32| shop.gateway.get(&format!("/payment/verify/?Authority=S{n}&Status=OK"), None).await;
+    for n in 0..SCAN_POINTS_MAX / SCAN_POINTS_MISS {
+        assert_ne!(guess(n).await.status, 429, "guess {n}");
+    }
+    let refused = guess(77).await;
+    assert_eq!((refused.status, refused.header("x-error-code")), (429, "too_many_questions"), "{refused:?}");
+    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds <= 60), "{refused:?}");
+    let known =
+        format!("/payment/verify/?Authority={}&Status=OK", details["authority"].as_str().expect("text"));
+    assert_eq!(shop.gateway.get(&known, None).await.status, 429, "known and unknown ones look alike");
+    assert_eq!(shop.get(&known).await.status, 200, "the owner");
+    assert_eq!(shop.pay(&details).await.body["details"]["is_pay"], 1, "the payer's browser");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +236,7 @@ async fn a_hundred_callbacks_charge_the_wallet_once() {
             let request = match n % 2 {
                 0 => client.get(&location),
                 _ => client
-                    .post(url)
+                    .post(format!("{url}?{}", query.split('&').next().expect("the key")))
                     .header("content-type", "application/x-www-form-urlencoded")
                     .body(query.to_owned()),
             };

@@ -47,7 +47,8 @@ async fn pay_until_killed(
         assert_eq!(created.status, 200, "{created:?}");
         let authority = created.body["details"]["authority"].as_str().expect("text").to_owned();
         assert!(bank.pay(&authority));
-        let verify = client.get(format!("{url}/payment/verify/?Authority={authority}&Status=OK"));
+        let back = bank.callback_url(&authority).expect("known to the bank");
+        let verify = client.get(format!("{back}&Authority={authority}&Status=OK"));
         let Ok(verified) = Answer::try_of(verify).await else { break };
         assert_eq!(verified.body["details"]["is_pay"], 1, "{verified:?}");
         answered.push(authority);

@@ -120,6 +120,13 @@ impl Replay {
             }
         }
         let mut request: Value = serde_json::from_str(&text).expect("JSON");
+        // The payer's browser returns to the address that the bank got, with the payment's key.
+        if let Some(ours) = self.payments.values().find(|ours| text.contains(ours.as_str())) {
+            let back = self.street.simulator.callback_url(ours).expect("known to the bank");
+            let path = request["path"].as_str().expect("a path");
+            let joint = if path.contains('?') { '&' } else { '?' };
+            request["path"] = format!("{path}{joint}{}", back.split_once('?').expect("a key").1).into();
+        }
         let body = &mut request["body"];
         // Receipt numbers belong to the bank.
         let receipt = |reference: &str| {

@@ -323,6 +323,17 @@ callers! {
 /// The caller on a route for anyone.
 pub(crate) struct Open;
 
+/// The caller on a route for anyone, which shows a user more.
+pub(crate) struct Anyone(pub(crate) Option<Caller>);
+
+impl Calls for Anyone {
+    const ACCESS: Access = Access::Open;
+
+    fn admit(caller: Option<Caller>) -> Result<Self, Failure> {
+        Ok(Anyone(caller))
+    }
+}
+
 /// The caller on a route that reads no token.
 pub(crate) struct Tokenless;
 

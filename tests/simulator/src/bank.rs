@@ -79,6 +79,11 @@ impl Bank {
         self.sessions.get_mut(reference).filter(|session| session.provider == provider)
     }
 
+    /// A session of any provider.
+    pub(crate) fn find(&self, reference: &str) -> Option<&Session> {
+        self.sessions.get(reference)
+    }
+
     /// Oldest first.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.order.iter().filter_map(|reference| self.sessions.get(reference))

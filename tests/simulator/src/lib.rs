@@ -166,6 +166,11 @@ impl Simulator {
         self.world.bank().sessions().cloned().collect()
     }
 
+    /// The callback address that a shop named for a payment.
+    pub fn callback_url(&self, reference: &str) -> Option<String> {
+        self.world.bank().find(reference).map(|session| session.callback_url.clone())
+    }
+
     /// The payer pays; `false` when the session does not exist or is already decided.
     pub fn pay(&self, reference: &str) -> bool {
         payer::act(&mut self.world.bank(), reference, Act::Pay)

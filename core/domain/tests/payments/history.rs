@@ -228,7 +228,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 if let Some(reference) = some(&mut random) {
                     let callback = any_callback(&world, &reference, &mut random, totals).await;
                     for _ in 0..=random.below(2) {
-                        let called = world.payments.callback(world.banks.as_ref(), &callback);
+                        let called = world.payments.callback(world.banks.as_ref(), &callback, ANYONE);
                         crashed |= alive(&world, called).await.is_none();
                     }
                 }

@@ -53,7 +53,7 @@ async fn an_invented_receipt_in_any_order_with_the_true_one_opens_and_closes_not
                 let receipt = world.bank().receipt(reference(&payment));
                 let query = format!("{}&receipt={receipt}", callback(reference(&payment), true).query);
                 let callback = vouched(&payment, Callback { query, ..callback(reference(&payment), true) });
-                let paid = world.payments.callback(world.banks.as_ref(), &callback).await.unwrap();
+                let paid = world.take(&callback).await;
                 assert_eq!(paid.state, PaymentState::Paid, "behind {at} invented ones");
             } else {
                 // The bank also answers without a claim, so an invented one finds the money as well.
@@ -74,7 +74,7 @@ async fn claims_are_bounded_and_a_flood_does_not_push_out_the_payers_own() {
     let receipt = world.bank().receipt(reference(&payment));
     let own = callback(reference(&payment), true);
     let own = Callback { query: format!("{}&receipt={receipt}", own.query), ..own };
-    world.payments.callback(world.banks.as_ref(), &vouched(&payment, own)).await.unwrap();
+    world.take(&vouched(&payment, own)).await;
     for number in 0..3 * CLAIMS_MAX {
         world.stranger(&payment, Some(&format!("9{number}"))).await;
         let claims = world.payment(&payment).await.claims;
@@ -97,7 +97,7 @@ async fn a_callback_with_another_key_is_not_about_this_payment() {
     assert_eq!(url, format!("https://shop.example/back?{CALLBACK_KEY}={}", second.callback_key));
     assert_eq!(second.callback_url, "https://shop.example/back", "what the client named");
     let foreign = vouched(&second, callback(reference(&first), true));
-    let answer = world.payments.callback(world.banks.as_ref(), &foreign).await;
+    let answer = world.payments.callback(world.banks.as_ref(), &foreign, ANYONE).await;
     assert!(matches!(answer.unwrap_err(), CallbackError::NotFound));
     assert_eq!(questions(&world), 0);
     assert!(world.payment(&first).await.claims.is_empty());
@@ -288,4 +288,22 @@ async fn a_bank_that_takes_money_late_and_is_never_asked_returns_it() {
     world.pass(20 * MINUTE).await;
     assert_eq!(world.payment(&payment).await.state, PaymentState::Expired);
     assert_eq!(world.bank().money(reference(&payment)), BankMoney::Returned);
+}
+
+/// Somebody who polls a payment cannot make the payer's own return look unpaid.
+#[tokio::test]
+async fn the_payers_return_is_asked_about_at_once_whoever_asked_before() {
+    let world = World::new();
+    let payment = world.create(50_000).await;
+    assert_eq!(world.stranger(&payment, None).await.state, PaymentState::Pending);
+    world.bank().pay(reference(&payment));
+    assert_eq!(world.stranger(&payment, None).await.state, PaymentState::Pending, "strangers wait");
+    assert_eq!(world.callback(&payment, true).await.state, PaymentState::Paid);
+    assert_eq!(questions(&world), 2);
+
+    let payment = world.create(60_000).await;
+    for _ in 0..5 {
+        assert_eq!(world.callback(&payment, true).await.state, PaymentState::Pending);
+    }
+    assert_eq!(questions(&world), 3, "a page that is reloaded asks once");
 }

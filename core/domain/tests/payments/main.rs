@@ -6,9 +6,11 @@ mod history;
 mod late;
 mod reversals;
 mod rules;
+mod views;
 mod wallets;
 mod webhooks;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +18,16 @@ use bank::{Bank, Banks};
 use chelseru_domain::clock::ManualClock;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::money::payment::gateway::Callback;
-use chelseru_domain::money::payment::{CALLBACK_KEY, PaymentRequest, Payments};
+use chelseru_domain::money::payment::{CALLBACK_KEY, CallbackCaller, PaymentRequest, Payments};
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::money::{Currency, Money};
 use chelseru_domain::{Clock, Timestamp};
-use chelseru_store::{Durability, PayMode, Payment, Store, StoreOptions};
+use chelseru_store::{Durability, PayMode, Payment, Store, StoreError, StoreOptions};
 use tempfile::TempDir;
 
 const USER: UserId = UserId(7);
+/// A caller without a token.
+const ANYONE: CallbackCaller = CallbackCaller { address: IpAddr::V4(Ipv4Addr::LOCALHOST), actor: None };
 const START_SECS: u64 = 1_000_000;
 
 /// A process that can crash: everything but the folder, the clock and the bank is gone then.
@@ -76,7 +80,11 @@ impl World {
     /// The payer's browser comes back, with what the bank's page put into the address.
     async fn callback(&self, payment: &Payment, ok: bool) -> Payment {
         let callback = vouched(payment, callback(reference(payment), ok));
-        self.payments.callback(self.banks.as_ref(), &callback).await.unwrap()
+        self.take(&callback).await
+    }
+
+    async fn take(&self, callback: &Callback) -> Payment {
+        self.payments.callback(self.banks.as_ref(), callback, ANYONE).await.unwrap().payment
     }
 
     /// Somebody who knows the reference posts a callback.
@@ -85,7 +93,7 @@ impl World {
         if let Some(receipt) = receipt {
             callback.query.push_str(&format!("&receipt={receipt}"));
         }
-        self.payments.callback(self.banks.as_ref(), &callback).await.unwrap()
+        self.take(&callback).await
     }
 
     async fn reconcile(&self) {
@@ -123,7 +131,18 @@ fn open(folder: &TempDir) -> Store {
     // Crashes are of the process here; the disk's part is the store's own test.
     let options =
         StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, ..StoreOptions::default() };
-    Store::open(folder.path(), options).unwrap()
+    // A store that was dropped lets go of its folder a moment later.
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match Store::open(folder.path(), options.clone()) {
+            Err(StoreError::Open { source, .. })
+                if source.kind() == std::io::ErrorKind::WouldBlock && std::time::Instant::now() < until =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 fn request(amount_rial: u64) -> PaymentRequest {

@@ -36,7 +36,9 @@ async fn a_hundred_parallel_callbacks_give_one_credit_and_one_answer() {
         .map(|n| {
             let (payments, banks) = (world.payments.clone(), world.banks.clone());
             let callback = callback(reference(&payment), n % 2 == 0);
-            tokio::spawn(async move { payments.callback(banks.as_ref(), &callback).await.unwrap() })
+            tokio::spawn(async move {
+                payments.callback(banks.as_ref(), &callback, ANYONE).await.unwrap().payment
+            })
         })
         .collect();
     let mut answers = Vec::new();
@@ -57,9 +59,9 @@ async fn a_hundred_waiting_for_a_silent_bank_ask_it_once() {
     world.bank().fault(Fault::LostAnswer);
     world.bank().pay(reference(&payment));
     let callback = callback(reference(&payment), true);
-    let calls = (0..100).map(|_| world.payments.callback(world.banks.as_ref(), &callback));
+    let calls = (0..100).map(|_| world.payments.callback(world.banks.as_ref(), &callback, ANYONE));
     let answers = futures_util::future::join_all(calls).await;
-    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().state == PaymentState::Pending));
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().payment.state == PaymentState::Pending));
     assert_eq!(world.bank().questions.load(Ordering::SeqCst), 1);
 }
 
@@ -472,10 +474,10 @@ async fn an_open_payment_without_its_gateway_waits() {
 #[tokio::test]
 async fn callbacks_about_nothing_are_refused() {
     let world = World::new();
-    let unknown = world.payments.callback(world.banks.as_ref(), &callback("BANK-77", true)).await;
+    let unknown = world.payments.callback(world.banks.as_ref(), &callback("BANK-77", true), ANYONE).await;
     assert!(matches!(unknown.unwrap_err(), CallbackError::NotFound));
     let nonsense = Callback { method: "POST".into(), body: b"{}".to_vec(), ..Callback::default() };
-    let nonsense = world.payments.callback(world.banks.as_ref(), &nonsense).await;
+    let nonsense = world.payments.callback(world.banks.as_ref(), &nonsense, ANYONE).await;
     assert!(matches!(nonsense.unwrap_err(), CallbackError::NotUnderstood));
 }
 

@@ -33,6 +33,9 @@ pub(crate) fn shapes() -> Value {
             "id": whole(), "state": state(), "amount": reference("Amount"), "currency": unit(),
             "paid_at": maybe_time(),
         }))})),
+        "PaymentOutcome": object(json!({
+            "details": object(json!({"is_pay": {"enum": [0, 1]}, "state": state()})),
+        })),
         "Payment": object(json!({
             "id": whole(), "user": whole(), "state": state(), "reason": text(), "amount": reference("Amount"),
             "currency": unit(), "amount_rial": whole(), "refunded": reference("Amount"),

@@ -1,6 +1,7 @@
 //! `payment/verify/`: the callback, brought by the payer's browser or by a client.
 //!
-//! The callback is only a hint to ask the bank. Its content is not trusted.
+//! The callback is only a hint to ask the bank. Its content is not trusted. The payer's browser, which brings the
+//! payment's own key, the payment's user and staff see the whole result; anyone else sees whether it is paid.
 
 use std::sync::Arc;
 
@@ -8,15 +9,17 @@ use bytes::Bytes;
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::money;
 use chelseru_domain::money::payment::gateway::Callback;
-use chelseru_domain::money::payment::{CallbackError, Payment, PaymentReceipt, PaymentState, state_name};
+use chelseru_domain::money::payment::{
+    CallbackCaller, CallbackError, Confirmed, Payment, PaymentReceipt, PaymentState, View, state_name,
+};
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::Money;
-use super::input::{failed, number_or_text};
-use crate::reply::{Failure, Reply};
-use crate::request::{Access, Context, Open, Request};
+use super::input::{actor, failed, number_or_text};
+use crate::reply::{Failure, Reply, whole_seconds};
+use crate::request::{Access, Anyone, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[Route {
@@ -37,10 +40,11 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 ],
                 fields: &[],
                 answers: &[
-                    (200, "PaymentResult"),
+                    (200, "PaymentResult|PaymentOutcome"),
                     (302, "To frontend_callback_url with the result."),
                     (400, "It cannot be read."),
                     (404, "No such payment."),
+                    (429, TOO_MANY),
                 ],
             },
         },
@@ -53,28 +57,32 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 parameters: &[],
                 fields: &[],
                 answers: &[
-                    (200, "PaymentResult"),
+                    (200, "PaymentResult|PaymentOutcome"),
                     (302, "To frontend_callback_url with the result."),
                     (400, "It cannot be read."),
                     (404, "No such payment."),
+                    (429, TOO_MANY),
                 ],
             },
         },
     ],
 }];
 
+const TOO_MANY: &str =
+    "The address asked too often about payments of others. Retry-After tells when to retry.";
+
 /// `GET payment/verify/`.
-async fn verify(money: Arc<Money>, request: Request<Open>) -> Answer {
-    confirm(money, request.context, Bytes::new()).await
+async fn verify(money: Arc<Money>, request: Request<Anyone>) -> Answer {
+    confirm(money, request.context, request.caller, Bytes::new()).await
 }
 
 /// `POST payment/verify/`.
-async fn callback(money: Arc<Money>, request: Request<Open, Bytes>) -> Answer {
-    confirm(money, request.context, request.body).await
+async fn callback(money: Arc<Money>, request: Request<Anyone, Bytes>) -> Answer {
+    confirm(money, request.context, request.caller, request.body).await
 }
 
 /// Asks the bank, detached from the client's connection.
-async fn confirm(money: Arc<Money>, context: Context, body: Bytes) -> Answer {
+async fn confirm(money: Arc<Money>, context: Context, Anyone(caller): Anyone, body: Bytes) -> Answer {
     let content_type = context.header(header::CONTENT_TYPE).to_owned();
     if content_type.starts_with("application/json")
         && !body.is_empty()
@@ -90,23 +98,31 @@ async fn confirm(money: Arc<Money>, context: Context, body: Bytes) -> Answer {
         headers: vec![("content-type".to_owned(), content_type)],
         body: body.to_vec(),
     };
+    let actor = match &caller {
+        Some(caller) => Some(actor(&money, &context, caller).await?),
+        None => None,
+    };
+    let caller = CallbackCaller { address: context.client, actor };
     let tasks = money.detached.clone();
     let confirmed =
-        tasks.spawn(async move { money.payments.callback(money.gateways.as_ref(), &callback).await });
-    let payment = match confirmed.await {
-        Ok(Ok(payment)) => payment,
+        tasks.spawn(async move { money.payments.callback(money.gateways.as_ref(), &callback, caller).await });
+    let confirmed = match confirmed.await {
+        Ok(Ok(confirmed)) => confirmed,
         Ok(Err(error)) => return Err(callback_failure(&context, &error)),
         Err(_) => return Err(Failure::internal()),
     };
-    if let Some(url) = &payment.frontend_url {
-        return Ok(redirect(url, &payment));
+    if let Some(url) = &confirmed.payment.frontend_url {
+        return Ok(redirect(url, &confirmed));
     }
-    Ok(Reply::json(StatusCode::OK, &json!({"details": outcome(&payment)})))
+    Ok(Reply::json(StatusCode::OK, &json!({"details": outcome(&confirmed)})))
 }
 
-/// The outcome of a payment. It does not depend on the caller or the time.
-fn outcome(payment: &Payment) -> Value {
-    let paid = is_paid(payment);
+/// The outcome of a payment, as much of it as the caller may see. It does not depend on the time.
+fn outcome(Confirmed { payment, view }: &Confirmed) -> Value {
+    let (is_pay, state) = (u8::from(is_paid(payment)), state_name(payment.state));
+    if *view == View::Outcome {
+        return json!({"is_pay": is_pay, "state": state});
+    }
     let receipt = payment.receipt.as_ref();
     let text = |field: fn(&PaymentReceipt) -> &String| receipt.map(|receipt| field(receipt).clone());
     let code = text(|receipt| &receipt.code).map(|code| number_or_text(&code));
@@ -118,7 +134,7 @@ fn outcome(payment: &Payment) -> Value {
         })
     });
     json!({
-        "is_pay": u8::from(paid),
+        "is_pay": is_pay,
         "status_code": code,
         "message": message(payment),
         "card_hash": text(|receipt| &receipt.card_hash),
@@ -126,10 +142,10 @@ fn outcome(payment: &Payment) -> Value {
         "ref_id": ref_id,
         "data_verify": data,
         "id": payment.id.0,
-        "state": state_name(payment.state),
+        "state": state,
         "amount": money::to_json(payment.amount, payment.currency),
         "currency": money::currency_name(payment.currency),
-        "paid_at": paid.then(|| payment.paid_at.map(rest_format)).flatten(),
+        "paid_at": payment.paid_at.filter(|_| is_paid(payment)).map(rest_format),
     })
 }
 
@@ -148,39 +164,64 @@ fn message(payment: &Payment) -> String {
 }
 
 /// 302 to the application. The outcome is appended to the address's query, as in the original, before any fragment.
-fn redirect(url: &str, payment: &Payment) -> Reply {
+/// Values that the caller may not see are empty.
+fn redirect(url: &str, confirmed: &Confirmed) -> Reply {
     let (address, fragment) =
         url.split_once('#').map_or((url, None), |(address, rest)| (address, Some(rest)));
-    let amount = money::format(payment.amount, payment.currency);
-    let amount = if amount.contains('.') { amount } else { format!("{amount}.0") };
-    let receipt = payment.receipt.as_ref().map_or("", |receipt| receipt.number.as_str());
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("status", if is_paid(payment) { "paid" } else { "unpaid" })
-        .append_pair("order_id", &payment.order)
-        .append_pair("authority", payment.start.as_ref().map_or("", |start| start.reference.as_str()))
-        .append_pair("ref_id", receipt)
-        .append_pair("amount", &amount)
-        .append_pair("message", &message(payment))
-        .append_pair("state", state_name(payment.state))
-        .append_pair("currency", money::currency_name(payment.currency))
-        .finish();
+    let query = redirect_query(confirmed);
     let joint = if address.contains('?') { '&' } else { '?' };
     let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
     match HeaderValue::from_str(&format!("{address}{joint}{query}{fragment}")) {
         Ok(location) => Reply::bare(StatusCode::FOUND).with(header::LOCATION, location),
-        Err(_) => Reply::json(StatusCode::OK, &json!({"details": outcome(payment)})),
+        Err(_) => Reply::json(StatusCode::OK, &json!({"details": outcome(confirmed)})),
     }
+}
+
+fn redirect_query(Confirmed { payment, view }: &Confirmed) -> String {
+    let amount = money::format(payment.amount, payment.currency);
+    let amount = if amount.contains('.') { amount } else { format!("{amount}.0") };
+    let receipt = payment.receipt.as_ref().map_or("", |receipt| receipt.number.as_str());
+    let seen = |text: &str| if *view == View::Whole { text.to_owned() } else { String::new() };
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("status", if is_paid(payment) { "paid" } else { "unpaid" })
+        .append_pair("order_id", &seen(&payment.order))
+        .append_pair("authority", payment.start.as_ref().map_or("", |start| start.reference.as_str()))
+        .append_pair("ref_id", &seen(receipt))
+        .append_pair("amount", &seen(&amount))
+        .append_pair("message", &seen(&message(payment)))
+        .append_pair("state", state_name(payment.state))
+        .append_pair("currency", &seen(money::currency_name(payment.currency)))
+        .finish()
+}
+
+/// Whether the query has a reference and a status.
+fn has_both(context: &Context) -> bool {
+    let given = |wanted: &str| {
+        let mut pairs = form_urlencoded::parse(context.query_text().as_bytes());
+        pairs.any(|(name, value)| name.eq_ignore_ascii_case(wanted) && !value.trim().is_empty())
+    };
+    given("authority") && given("status")
 }
 
 fn callback_failure(context: &Context, error: &CallbackError) -> Failure {
     match error {
-        CallbackError::NotUnderstood if context.head.method != Method::POST => Failure::error(
-            StatusCode::BAD_REQUEST,
-            "callback_unreadable",
-            "The transaction was unsuccessful or canceled.",
-        ),
+        // As in the original, a GET needs both; a bank that leaves the status out names a payment of ours.
+        CallbackError::NotUnderstood | CallbackError::NotFound
+            if context.head.method != Method::POST && !has_both(context) =>
+        {
+            Failure::error(
+                StatusCode::BAD_REQUEST,
+                "callback_unreadable",
+                "The transaction was unsuccessful or canceled.",
+            )
+        }
         CallbackError::NotUnderstood | CallbackError::NotFound => {
             Failure::error(StatusCode::NOT_FOUND, "payment_not_found", "payment not found.")
+        }
+        CallbackError::TooMany(wait) => {
+            let text = "Too many questions about payments from this address. Log in, or try again later.";
+            Failure::error(StatusCode::TOO_MANY_REQUESTS, "too_many_questions", text)
+                .retry_after(whole_seconds(*wait))
         }
         CallbackError::Store(error) => failed(context, error),
     }

@@ -5,6 +5,7 @@
 //! It is no plugin, because a plugin has no state and calls no host of its own machine, and a bank is nothing but
 //! state. It answers as Zarinpal does: `Authority` and `Status` in the query.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use chelseru_domain::money::payment::gateway::{
     PaymentReceipt, PaymentStart, Reason, Redirect, RedirectMethod, StoredPayment, Unconfirmed, Verdict,
 };
 use chelseru_domain::money::{BankDecision, BankSession, BankState, TestBank};
+use serde_json::Value;
 
 /// Sessions kept; the oldest is dropped first.
 const SESSIONS_MAX: usize = 10_000;
@@ -105,19 +107,15 @@ impl PaymentGateway for SandboxBank {
     }
 
     async fn decode(&self, callback: &Callback) -> Result<Option<Claim>, GatewayError> {
-        let pairs = || {
-            form_urlencoded::parse(callback.query.as_bytes()).chain(form_urlencoded::parse(&callback.body))
+        let fields = fields(callback);
+        let field = |name: &str| {
+            let named = fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+            named.map(|(_, value)| value.trim()).find(|value| !value.is_empty()).unwrap_or_default()
         };
-        let field =
-            |name: &str| pairs().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-        let reference = field("authority").filter(|reference| self.lock().contains_key(reference.as_ref()));
-        let status = field("status").unwrap_or_default();
-        if callback.method == "GET" && status.is_empty() {
-            return Ok(None);
-        }
-        let cancelled = status.eq_ignore_ascii_case("NOK");
+        let reference = Some(field("authority")).filter(|reference| self.lock().contains_key(*reference));
+        let cancelled = field("status").eq_ignore_ascii_case("NOK");
         Ok(reference.map(|reference| Claim {
-            reference: reference.into_owned(),
+            reference: reference.to_owned(),
             claim: PaymentClaim { cancelled, receipt: None, data: Vec::new() },
         }))
     }
@@ -166,4 +164,17 @@ impl PaymentGateway for SandboxBank {
             }
         }
     }
+}
+
+/// The fields of a callback's body, a form or a JSON object, and then those of its query.
+fn fields(callback: &Callback) -> Vec<(String, String)> {
+    let own = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
+    let mut fields: Vec<(String, String)> = match serde_json::from_slice(&callback.body) {
+        Ok(Value::Object(members)) => {
+            members.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+        }
+        _ => form_urlencoded::parse(&callback.body).map(own).collect(),
+    };
+    fields.extend(form_urlencoded::parse(callback.query.as_bytes()).map(own));
+    fields
 }

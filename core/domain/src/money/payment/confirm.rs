@@ -6,24 +6,20 @@
 //! Repeated callbacks without news are answered from the store for [`REPEAT_MIN`], so refreshing a page asks the bank
 //! once. A gateway that limits requests is not asked during its wait ([`Holds`]).
 
-use chelseru_store::Question;
 use std::time::Duration;
 
 use chelseru_store::{
     KeptClaim, Payment, PaymentClaim, PaymentId, PaymentReceipt, PaymentSettled, PaymentState, PaymentStep,
-    StoreError,
+    Question, StoreError,
 };
 
-use super::callback_key::{self, Vouched};
 use super::end::EndReason;
-use super::flight::REMEMBERED;
-use super::gateway::{Callback, GatewayError, PaymentGateway, PaymentGateways, StoredPayment, Verdict};
+use super::flight::{Asked, REMEMBERED};
+use super::gateway::{GatewayError, PaymentGateway, PaymentGateways, StoredPayment, Verdict};
 use super::service::Payments;
 use super::verdict::{self, Next};
 use crate::Timestamp;
 
-/// Gateways that may decode a callback, the selected one first.
-const DECODERS_MAX: usize = 16;
 /// Most claims tried in one check, newest first; then the gateway is asked without a claim.
 const CLAIMS_TRIED_MAX: usize = 3;
 /// How long a callback without news is answered without asking the gateway.
@@ -34,18 +30,6 @@ const CLAIM_MIN: Duration = Duration::from_secs(2);
 const LATE_REPEAT_MIN: Duration = REMEMBERED;
 /// How long after a payment's end a callback still triggers a question.
 const LATE_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// Why a callback was not matched to a payment.
-#[derive(Debug, thiserror::Error)]
-pub enum CallbackError {
-    /// No configured gateway can decode it.
-    #[error("the callback is not understood")]
-    NotUnderstood,
-    #[error("no payment has this reference")]
-    NotFound,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Why a gateway is asked about a payment.
 #[derive(Debug)]
@@ -88,43 +72,6 @@ struct Answer {
 }
 
 impl Payments {
-    /// Takes a callback as a hint, asks the gateway, and returns the payment's state.
-    ///
-    /// Cancellation: safe; [`Payments::reconcile`] completes unfinished work. Callers still run it detached from the
-    /// client's connection, so a closed browser delays nothing.
-    ///
-    /// # Errors
-    ///
-    /// See [`CallbackError`]. A gateway that does not answer is no error: the payment stays pending.
-    pub async fn callback(
-        &self,
-        gateways: &dyn PaymentGateways,
-        callback: &Callback,
-    ) -> Result<Payment, CallbackError> {
-        let mut understood = false;
-        for gateway in gateways.all().into_iter().take(DECODERS_MAX) {
-            let claim = match gateway.decode(callback).await {
-                Ok(Some(claim)) => claim,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(plugin.id = gateway.name(), %error, "a callback could not be decoded");
-                    continue;
-                }
-            };
-            understood = true;
-            if let Some(payment) = self.store.payment_by_reference(gateway.name(), &claim.reference).await? {
-                let vouched = match callback_key::check(&callback.query, &payment.callback_key) {
-                    Vouched::Yes => true,
-                    Vouched::No => false,
-                    Vouched::Wrong => return Err(CallbackError::NotFound),
-                };
-                let why = Why::Callback { claim: claim.claim, vouched };
-                return Ok(self.confirm(gateways, payment, why).await?.payment);
-            }
-        }
-        Err(if understood { CallbackError::NotFound } else { CallbackError::NotUnderstood })
-    }
-
     /// Asks the gateway about a payment now, for staff; returns the payment. `None` when there is none.
     ///
     /// # Errors
@@ -163,7 +110,7 @@ impl Payments {
     }
 
     /// Asks the gateway that began a payment, and settles or ends it by the answer.
-    async fn confirm(
+    pub(super) async fn confirm(
         &self,
         gateways: &dyn PaymentGateways,
         payment: Payment,
@@ -182,8 +129,8 @@ impl Payments {
             return Ok(Looked::at(payment));
         }
         let shared = flight.asked() != asked_before;
-        let since = turn.map(|at| now.since(at));
-        let asks = asks_now(&payment, &why, shared, since);
+        let asks = asks_now(&payment, &why, shared, *turn, now);
+        let by_payer = matches!(why, Why::Callback { vouched: true, .. });
         let listed = matches!(why, Why::Listed { .. });
         let held = self.holds.left(&payment.gateway, now).is_some();
         let payment = match self.note_claim(payment, why, asks && !held, now).await? {
@@ -200,7 +147,7 @@ impl Payments {
         };
         let answer = self.question(gateway.as_ref(), &payment).await;
         let now = self.clock.now();
-        flight.note(&mut turn, now);
+        flight.note(&mut turn, Asked { at: now, by_payer });
         // The gateway knows a listed payment, so its question stays open until there is an answer.
         let keep_asking = asked_before || listed;
         self.act(gateway.as_ref(), payment, answer, keep_asking, now).await
@@ -385,9 +332,13 @@ fn is_askable(payment: &Payment, why: &Why, now: Timestamp) -> bool {
 }
 
 /// Returns true when a caller's question goes to the gateway now. `shared`: another caller asked while this one
-/// waited; `since`: time since the last question.
-fn asks_now(payment: &Payment, why: &Why, shared: bool, since: Option<Duration>) -> bool {
+/// waited. The payer's browser does not share a question that somebody else caused: it may have been answered before
+/// the payer paid.
+fn asks_now(payment: &Payment, why: &Why, shared: bool, last: Option<Asked>, now: Timestamp) -> bool {
     let Why::Callback { claim, vouched } = why else { return !shared };
+    if *vouched && payment.state == PaymentState::Pending && last.is_some_and(|last| !last.by_payer) {
+        return true;
+    }
     let news = !payment.has_claim(claim);
     if shared && !news {
         return false;
@@ -398,7 +349,7 @@ fn asks_now(payment: &Payment, why: &Why, shared: bool, since: Option<Duration>)
         (true, false, false) => REPEAT_MIN,
         (false, ..) => LATE_REPEAT_MIN,
     };
-    since.is_none_or(|since| since >= gap)
+    last.is_none_or(|last| now.since(last.at) >= gap)
 }
 
 fn step_payment(step: PaymentStep, before: Payment) -> Payment {

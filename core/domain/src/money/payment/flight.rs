@@ -31,10 +31,18 @@ struct Entries {
 /// Questions about one payment.
 #[derive(Default)]
 pub(super) struct Flight {
-    /// Held while the gateway is asked; stores the time of the last question.
-    turn: tokio::sync::Mutex<Option<Timestamp>>,
+    /// Held while the gateway is asked; stores the last question.
+    turn: tokio::sync::Mutex<Option<Asked>>,
     /// Questions so far.
     asked: AtomicU64,
+}
+
+/// A question to a gateway.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) at: Timestamp,
+    /// The payer's own browser caused it.
+    pub(super) by_payer: bool,
 }
 
 /// Least number of entries that triggers a sweep.
@@ -58,8 +66,8 @@ impl Flights {
 }
 
 impl Flight {
-    /// Waits for the turn to ask; the guard holds the time of the last question.
-    pub(super) async fn turn(&self) -> MutexGuard<'_, Option<Timestamp>> {
+    /// Waits for the turn to ask; the guard holds the last question.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, Option<Asked>> {
         self.turn.lock().await
     }
 
@@ -68,16 +76,16 @@ impl Flight {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Counts a question, answered or not, at this instant.
-    pub(super) fn note(&self, turn: &mut MutexGuard<'_, Option<Timestamp>>, now: Timestamp) {
+    /// Counts a question, answered or not.
+    pub(super) fn note(&self, turn: &mut MutexGuard<'_, Option<Asked>>, asked: Asked) {
         self.asked.fetch_add(1, Ordering::Release);
-        **turn = Some(now);
+        **turn = Some(asked);
     }
 
     fn is_recent(&self, now: Timestamp) -> bool {
         // The lock is held, so the entry is in use.
-        let Ok(asked_at) = self.turn.try_lock() else { return true };
-        asked_at.is_some_and(|at| now.since(at) < REMEMBERED)
+        let Ok(asked) = self.turn.try_lock() else { return true };
+        asked.is_some_and(|asked| now.since(asked.at) < REMEMBERED)
     }
 }
 

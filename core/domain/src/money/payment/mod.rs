@@ -19,6 +19,7 @@ pub mod verdict;
 mod find;
 mod service;
 
+mod callback;
 mod callback_key;
 mod create;
 
@@ -27,16 +28,18 @@ mod flight;
 mod listed;
 mod lists;
 mod reconcile;
+mod scan;
 
 mod reversal;
 
+pub use callback::{CallbackCaller, CallbackError, Confirmed, View};
 pub use callback_key::CALLBACK_KEY;
-pub use confirm::CallbackError;
 pub use create::{CreateError, Created, PaymentRequest};
 pub use end::EndReason;
 pub use find::Totals;
 pub use reconcile::{RECONCILE_SECS, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX, Round};
 pub use reversal::NotReversible;
+pub use scan::{SCAN_POINTS_HIT, SCAN_POINTS_MAX, SCAN_POINTS_MISS, SCAN_WINDOW};
 pub use service::Payments;
 
 pub use chelseru_store::{

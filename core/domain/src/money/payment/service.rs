@@ -6,6 +6,7 @@ use chelseru_store::{Payment, PaymentId, Store, StoreError};
 
 use super::flight::{Flights, Holds, Refused};
 use super::lists::Lists;
+use super::scan::Scans;
 use crate::Clock;
 use crate::ids::UserId;
 
@@ -17,13 +18,15 @@ pub struct Payments {
     pub(super) holds: Holds,
     pub(super) lists: Lists,
     pub(super) refused: Refused,
+    pub(super) scans: Scans,
 }
 
 impl Payments {
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let (flights, holds, lists) = (Flights::default(), Holds::default(), Lists::default());
-        Payments { store, clock, flights, holds, lists, refused: Refused::default() }
+        let (refused, scans) = (Refused::default(), Scans::default());
+        Payments { store, clock, flights, holds, lists, refused, scans }
     }
 
     /// # Errors
