@@ -213,6 +213,7 @@ async fn seed_user(store: &Store, otp: &OtpService, identity: &Identity, number:
     for index in 1..SESSIONS_PER_USER {
         let draft = PasswordLoginDraft {
             user: login.user_id,
+            renewed: None,
             checked: "kept".to_owned(),
             guard: [0; 32],
             now,

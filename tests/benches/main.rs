@@ -7,6 +7,7 @@ mod auth;
 mod chat;
 mod commit;
 mod http;
+mod import;
 mod measure;
 mod payments;
 mod plugin_call;
@@ -29,6 +30,7 @@ fn main() {
             "chat" => chat::run(),
             "commit" => commit::run(),
             "http" => http::run(),
+            "import" => import::run(),
             "payments" => payments::run(),
             "plugin-call" => plugin_call::run(),
             "reload" => reload::run(),

@@ -14,6 +14,8 @@ mod crash;
 mod doors;
 mod gateways;
 mod hostile_plugins;
+mod import;
+mod import_sources;
 mod limits;
 mod login;
 mod operator;

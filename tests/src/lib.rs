@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 mod code;
+pub mod django;
 #[cfg(unix)]
 pub mod faults;
 pub mod process;

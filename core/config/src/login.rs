@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chelseru_domain::Range;
+use chelseru_domain::clock::Timestamp;
 use chelseru_domain::login::group::{Group, GroupPolicy};
 use chelseru_domain::login::identity;
 use chelseru_domain::login::otp;
@@ -52,6 +53,13 @@ pub struct Auth {
     pub token_key: SettingSource,
     /// Former keys, whose tokens stay valid until they expire.
     pub token_keys_old: Vec<SettingSource>,
+    /// SECRET_KEY of the django-chelseru installation that was imported: its tokens stay valid until `legacy_until`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub legacy_secret: Option<SettingSource>,
+    /// The day from which tokens of the original are refused (UTC), as `2027-01-31`. Needed with `legacy_secret`.
+    pub legacy_until: String,
+    /// The claim that names the user in tokens of the original: USER_ID_CLAIM of simplejwt.
+    pub legacy_user_claim: String,
     /// The `iss` claim.
     pub token_issuer: String,
     /// The `aud` claim.
@@ -89,6 +97,9 @@ impl Default for Auth {
             session_absolute_seconds: identity::SESSION_ABSOLUTE_SECS.default,
             token_key: SettingSource::Text("hs256-1".into()),
             token_keys_old: Vec::new(),
+            legacy_secret: None,
+            legacy_until: String::new(),
+            legacy_user_claim: "user_id".into(),
             token_issuer: "chelseru".into(),
             token_audience: "chelseru".into(),
             sessions_per_user_max: identity::SESSIONS_PER_USER.default,
@@ -102,6 +113,13 @@ impl Default for Auth {
 }
 
 impl Auth {
+    /// From when on tokens of the original are refused; `None` when the text is no day.
+    pub fn legacy_until(&self) -> Option<Timestamp> {
+        let day: jiff::civil::Date = self.legacy_until.parse().ok()?;
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+        u64::try_from(start.as_second()).ok().map(Timestamp::from_secs)
+    }
+
     pub fn otp_ttl(&self) -> Duration {
         Duration::from_secs(self.otp_expire_minutes * 60)
     }
@@ -193,6 +211,7 @@ impl Checker<'_> {
             self.refuse("auth.otp_domain", format!("{:?}", auth.otp_domain), accepted);
         }
         self.check_test_numbers(auth);
+        self.check_legacy(auth);
         if auth.token_keys_old.len() > 16 {
             let found = format!("{} keys", auth.token_keys_old.len());
             self.refuse("auth.token_keys_old", found, "must hold at most 16 keys");
@@ -261,6 +280,18 @@ impl Checker<'_> {
                 _ => "auth",
             };
             self.refuse_rule(key, &error);
+        }
+    }
+
+    fn check_legacy(&mut self, auth: &Auth) {
+        if auth.legacy_user_claim.is_empty() {
+            self.refuse("auth.legacy_user_claim", "\"\"".into(), "must not be empty");
+        }
+        if auth.legacy_secret.is_some() && auth.legacy_until().is_none() {
+            let found = format!("{:?}", auth.legacy_until);
+            let accepted =
+                "must be a day such as 2027-01-31: from then on tokens of the original are refused";
+            self.refuse("auth.legacy_until", found, accepted);
         }
     }
 

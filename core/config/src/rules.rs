@@ -10,7 +10,7 @@ use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::{IdentityRules, PasswordRules};
 use chelseru_domain::login::otp::OtpRules;
 use chelseru_domain::login::password::HashLimits;
-use chelseru_domain::login::token::{TokenKey, TokenRules, Tokens};
+use chelseru_domain::login::token::{LegacyTokens, TokenKey, TokenRules, Tokens};
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::gate::GateRules;
 use chelseru_domain::sms::queue::SmsRules;
@@ -77,8 +77,10 @@ pub fn tokens(loaded: &Loaded, master: &MasterKey) -> Result<Tokens, Problems> {
     let signing = key("auth.token_key", &auth.token_key);
     let older: Vec<_> =
         auth.token_keys_old.iter().filter_map(|source| key("auth.token_keys_old", source)).collect();
+    let legacy = legacy_tokens(loaded).map_err(|problem| problems.push(problem)).ok().flatten();
     let Some(signing) = signing.filter(|_| problems.is_empty()) else { return Err(Problems(problems)) };
-    Tokens::with_keys(rules, signing, older).map_err(|error| {
+    let tokens = Tokens::with_keys(rules, signing, older).map(|tokens| tokens.with_legacy(legacy));
+    tokens.map_err(|error| {
         let name = match error.rule {
             "issuer" => "auth.token_issuer",
             "audience" => "auth.token_audience",
@@ -89,6 +91,16 @@ pub fn tokens(loaded: &Loaded, master: &MasterKey) -> Result<Tokens, Problems> {
         let accepted = format!("must be {}", error.accepted);
         Problems(vec![loaded.source.problem(name, Some(error.found), accepted)])
     })
+}
+
+/// What verifies tokens of the original, when the configuration accepts them.
+fn legacy_tokens(loaded: &Loaded) -> Result<Option<LegacyTokens>, Problem> {
+    let auth = &loaded.config.auth;
+    let (Some(source), Some(until)) = (&auth.legacy_secret, auth.legacy_until()) else { return Ok(None) };
+    let refuse =
+        |what: String| loaded.source.problem("auth.legacy_secret", Some(format!("{source:?}")), what);
+    let secret = loaded.resolve(source).map_err(refuse)?;
+    Ok(Some(LegacyTokens::new(&secret, until, auth.legacy_user_claim.clone())))
 }
 
 fn token_key(

@@ -28,6 +28,7 @@ pub mod webhooks;
 
 mod backup;
 mod door;
+mod import;
 mod private;
 
 pub use chelseru_http as http;

@@ -38,7 +38,7 @@ use crate::metrics::Metrics;
 use crate::reload;
 use crate::services::Services;
 use crate::view::View;
-use crate::{keys, machine, messages, payments, upkeep, webhooks};
+use crate::{import, keys, machine, messages, payments, upkeep, webhooks};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
@@ -100,6 +100,7 @@ impl Server {
         let config = candidate.config().clone();
         let store = open_store(&config, &ground.data_dir).map_err(|error| error.to_string())?;
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
+        import::sweep(&ground.data_dir, &store).await?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .map_err(|error| format!("server.listen = {}: cannot listen: {error}", config.server.listen))?;

@@ -208,7 +208,7 @@ async fn serve(
     }
     let caller = match route.access {
         Access::Tokenless | Access::Operator => None,
-        _ => credentials(&generation.login.identity, &context.head.headers).await?,
+        _ => credentials(&generation.login.identity, &context).await?,
     };
     if route.access == Access::User && caller.is_none() {
         return Err(no_credentials());

@@ -2,11 +2,12 @@
 
 use chelseru_domain::login::identity::{Caller, Identity};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 
 use crate::login::failure::token_failure;
+use crate::login::input::client_info;
 use crate::reply::Failure;
-use crate::request::{header_text, not_found};
+use crate::request::{Context, header_text, not_found};
 
 /// Checks that the client accepts JSON, the only format of replies. As in the original, an `Accept` that excludes it
 /// answers 406 and an unknown `?format=` 404. A browser's `text/html` gets JSON, too: there is no browsable page.
@@ -37,8 +38,8 @@ pub(crate) fn negotiate(head: &Parts) -> Result<(), Failure> {
 
 /// The caller of `Authorization: Bearer`. As in the original, a bad token is refused on open routes, too, and the
 /// scheme is case sensitive.
-pub(crate) async fn credentials(identity: &Identity, headers: &HeaderMap) -> Result<Option<Caller>, Failure> {
-    let value = header_text(headers, header::AUTHORIZATION);
+pub(crate) async fn credentials(identity: &Identity, context: &Context) -> Result<Option<Caller>, Failure> {
+    let value = header_text(&context.head.headers, header::AUTHORIZATION);
     let mut words = value.split_ascii_whitespace();
     if words.next() != Some("Bearer") {
         return Ok(None);
@@ -48,5 +49,5 @@ pub(crate) async fn credentials(identity: &Identity, headers: &HeaderMap) -> Res
         let status = StatusCode::UNAUTHORIZED;
         return Err(Failure::detail(status, "bad_authorization_header", text).challenge());
     };
-    identity.caller(token).await.map(Some).map_err(token_failure)
+    identity.bearer(token, || client_info(context)).await.map(Some).map_err(token_failure)
 }

@@ -6,6 +6,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use chelseru_domain::clock::Timestamp;
 use http::StatusCode;
 use serde::Serialize;
 
@@ -23,6 +24,42 @@ pub(crate) enum Cursor {
     Next(u64),
     /// Backwards from a position.
     Previous(u64),
+}
+
+/// A cursor of the original, of whose messages clients still hold pages: entries by the time of their creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OldCursor {
+    /// Older than this, or newer when it goes backwards; `None` for the first page.
+    pub at: Option<Timestamp>,
+    /// Entries to step over.
+    pub skip: u64,
+    pub backwards: bool,
+}
+
+/// Entries that an old cursor may step over; the original had the same bound.
+const SKIP_MAX: u64 = 1000;
+
+impl OldCursor {
+    /// Reads the query that the original wrote: `p` an instant, `o` a number, `r=1` for the way back.
+    fn read(text: &str) -> Option<OldCursor> {
+        let text = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
+        let mut old = OldCursor { at: None, skip: 0, backwards: false };
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            match &*name {
+                "p" => old.at = Some(instant(&value)?),
+                "o" => old.skip = value.parse().ok().filter(|skip| *skip <= SKIP_MAX)?,
+                "r" if value == "1" => old.backwards = true,
+                _ => return None,
+            }
+        }
+        (old.at.is_some() || old.skip > 0).then_some(old)
+    }
+}
+
+/// An instant as the original writes it: `2026-01-31 12:00:00.123456+00:00`.
+fn instant(text: &str) -> Option<Timestamp> {
+    let instant: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(instant.as_microsecond()).ok().map(Timestamp::from_micros)
 }
 
 impl Cursor {
@@ -49,6 +86,11 @@ impl Cursor {
 /// 404 for an invalid cursor.
 pub(crate) fn cursor(context: &Context) -> Result<Option<Cursor>, Failure> {
     context.query("cursor").map(|text| Cursor::read(&text).ok_or_else(invalid_cursor)).transpose()
+}
+
+/// Where the page that a request asks for began in the original; `None` when its cursor is none of the original's.
+pub(crate) fn old_cursor(context: &Context) -> Option<OldCursor> {
+    context.query("cursor").and_then(|text| OldCursor::read(&text))
 }
 
 /// The same for a list that pages forwards only.
@@ -111,6 +153,21 @@ mod tests {
             ["p=", "p=-1", "p=not-a-date", "q=1", "r=1&p", "r=0&p=1"].map(|text| STANDARD.encode(text));
         for wrong in ["", "!", "31", "p=1", "%%%"].into_iter().chain(texts.iter().map(String::as_str)) {
             assert_eq!(Cursor::read(wrong), None, "{wrong}");
+            assert_eq!(OldCursor::read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cursors_of_the_original_are_read() {
+        let read = |text: &str| OldCursor::read(&STANDARD.encode(text));
+        let at = Some(Timestamp::from_micros(1_769_860_800_123_456));
+        let time = "2026-01-31+12%3A00%3A00.123456%2B00%3A00";
+        assert_eq!(read(&format!("p={time}")), Some(OldCursor { at, skip: 0, backwards: false }));
+        assert_eq!(read(&format!("r=1&p={time}")), Some(OldCursor { at, skip: 0, backwards: true }));
+        assert_eq!(read(&format!("o=2&p={time}")), Some(OldCursor { at, skip: 2, backwards: false }));
+        assert_eq!(read("o=30"), Some(OldCursor { at: None, skip: 30, backwards: false }));
+        for wrong in ["o=1001", "o=-1", "p=2026-01-31", "p=2026-01-31+12%3A00%3A00&x=1", "r=1", ""] {
+            assert_eq!(read(wrong), None, "{wrong}");
         }
     }
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use chelseru_config::Chat;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, Timestamp};
-use chelseru_domain::login::identity::Identity;
+use chelseru_domain::login::identity::{ClientInfo, Identity};
 use chelseru_domain::login::token::TokenError;
 use chelseru_domain::operator::Meter;
 use tokio_util::task::TaskTracker;
@@ -66,7 +66,7 @@ impl Sockets {
 
     /// The holder that a token names, and when the token expires, by the serving configuration.
     pub(crate) async fn holder(&self, token: &str) -> Result<(Who, Timestamp), TokenError> {
-        holder(&self.identity(), &self.chat, token).await
+        holder(&self.identity(), &self.chat, token, ClientInfo::default).await
     }
 }
 
@@ -79,9 +79,10 @@ pub async fn holder(
     identity: &Identity,
     chat: &ChatService,
     token: &str,
+    client: impl FnOnce() -> ClientInfo,
 ) -> Result<(Who, Timestamp), TokenError> {
-    let caller = identity.caller(token).await?;
-    let expires_at = identity.tokens().expires_at(token);
+    let caller = identity.bearer(token, client).await?;
+    let expires_at = identity.tokens().expires_at(token, chat.now());
     let name = chat.name(caller.user_id).await;
     Ok((Who { user: caller.user_id, session: caller.session_id, name }, expires_at))
 }

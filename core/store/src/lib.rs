@@ -41,6 +41,8 @@ use std::time::Duration;
 pub use engine::sled::commit::{CommitStats, Health};
 pub use error::StoreError;
 pub use login::challenge::{ChallengeDraft, ChallengeOpened, Guesser, LoginDraft, LoginOutcome};
+pub use login::import::ImportedUser;
+pub use login::legacy::{LegacyDraft, LegacyOpened};
 pub use login::password::{
     GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };
@@ -48,6 +50,7 @@ pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, Se
 pub use login::user::{Rights, User, UserChange, UserDraft, UserMade};
 pub use money::correction::{Correction, CorrectionDraft, CorrectionMade};
 pub use money::find::{PaymentQuery, PaymentsFound};
+pub use money::import::OpeningBalance;
 pub use money::ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
 pub use money::once::Once;
 pub use money::outbox::{
@@ -137,6 +140,23 @@ impl Store {
         export::import(path, file, before_whole)
     }
 
+    /// Puts another store in the place of this one, and forgets what is in this one: all of it or, after a crash,
+    /// nothing. The other one is in a folder of its own on the same disk and is closed. Nobody can open this one
+    /// before it is done. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] while another handle of either store is left; [`StoreError::Open`] when the folders
+    /// cannot be changed. This store is then as it was.
+    pub fn replace(self, path: &Path, with: &Path) -> Result<(), StoreError> {
+        let Some(engine) = Arc::into_inner(self.engine) else {
+            return Err(StoreError::Locked { path: path.to_owned() });
+        };
+        match engine {
+            Engine::Sled(sled) => sled.replace(path, with),
+        }
+    }
+
     /// Finishes the accepted changes, flushes, and ends the writer thread. Later changes answer
     /// [`StoreError::Closed`]; reads keep working while a handle exists. Blocks for about one flush. Dropping the
     /// last handle does the same.
@@ -176,6 +196,16 @@ impl Store {
     /// [`StoreError::Read`].
     pub async fn is_empty(&self) -> Result<bool, StoreError> {
         on_engine!(self, read is_empty())
+    }
+
+    /// Whether nothing was ever stored but what a gateway stores that nobody used: see [`Store::is_empty`], and entries
+    /// of the audit log.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`].
+    pub async fn is_unused(&self) -> Result<bool, StoreError> {
+        on_engine!(self, read is_unused())
     }
 
     /// Counts at most `limit` records after a key. Returns the key to continue from, `None` at the end. The first key

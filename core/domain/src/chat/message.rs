@@ -19,8 +19,9 @@ use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
 use super::{
     CLIENT_ID_CHARS_MAX, COORDINATE_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView,
-    Posted, TEXT_BYTES_MAX,
+    Posted, TEXT_BYTES_MAX, message_of,
 };
+use crate::Timestamp;
 use crate::ids::UserId;
 
 /// A message to send.
@@ -35,6 +36,29 @@ pub struct Post {
 }
 
 impl ChatService {
+    /// Room and number of a public message id: of one made here, or of one that an imported message had before.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::MessageMissing`], [`ChatError::Store`].
+    pub async fn message_place(&self, id: u64) -> Result<(RoomId, u64), ChatError> {
+        let (room, seq) = message_of(id);
+        // Rooms are numbered from 1, so an id below the first one of a room was made elsewhere.
+        if room != RoomId(0) {
+            return Ok((room, seq));
+        }
+        self.store.chat_message_by_old_id(id).await?.ok_or(ChatError::MessageMissing)
+    }
+
+    /// The number of the last message of a room that was sent before an instant; 0 when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn last_seq_before(&self, room: RoomId, before: Timestamp) -> Result<u64, ChatError> {
+        Ok(self.store.chat_last_seq_before(room, before).await?)
+    }
+
     /// The entry of a room whose position is known in memory; otherwise see [`ChatService::enter`].
     pub fn entered(&self, room: RoomId) -> Option<Entry> {
         self.entrance.known(room)

@@ -51,14 +51,14 @@ impl ChatService {
     }
 
     /// The file with this name in its link, if the user may have it. Members have files of messages and the room's
-    /// avatar; an unsent file is its uploader's only.
+    /// avatar, and imported files; an unsent file is its uploader's only.
     ///
     /// # Errors
     ///
     /// [`ChatError::RoomMissing`], [`ChatError::Denied`], [`ChatError::Store`].
     pub async fn file_for(&self, file: StoredFile, user: UserId) -> Result<Option<StoredFile>, ChatError> {
         self.check(file.room, user, Action::See).await?;
-        Ok(Some(file).filter(|file| file.message.is_some() || file.uploader == user))
+        Ok(Some(file).filter(|file| file.message.is_some() || file.shared || file.uploader == user))
     }
 
     /// The file with this random name, for any caller.
@@ -68,6 +68,15 @@ impl ChatService {
     /// [`ChatError::Store`].
     pub async fn file_by_name(&self, name: &str) -> Result<Option<StoredFile>, ChatError> {
         Ok(self.store.chat_file_by_name(name).await?)
+    }
+
+    /// The file that had this path in the program it was imported from, whoever asks.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn file_by_old_path(&self, path: &str) -> Result<Option<StoredFile>, ChatError> {
+        Ok(self.store.chat_file_by_old_path(path).await?)
     }
 
     /// Bytes of all files that a user uploaded.

@@ -63,6 +63,22 @@ pub fn identity_of_name(name: &str) -> Option<(Group, PhoneNumber)> {
     (name_of_identity(identity.0, &identity.1) == name).then_some(identity)
 }
 
+/// How a user name looks to people: without case, letter forms (Arabic and Persian yeh and kaf), forms of digits, and
+/// invisible characters. Names with the same look are still different names.
+#[must_use]
+pub fn look_alike(name: &str) -> String {
+    let form = |character: char| match character {
+        'ي' | 'ى' => 'ی',
+        'ك' => 'ک',
+        'ة' => 'ه',
+        // Full-width letters and signs.
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(character) - 0xfee0).unwrap_or(character),
+        other => crate::phone::ascii_digit(other).unwrap_or(other),
+    };
+    let seen = |character: &char| character.is_alphanumeric() || character.is_ascii();
+    name.chars().filter(seen).map(form).flat_map(char::to_lowercase).collect()
+}
+
 /// Whether a text looks like a mail address. Finds typing errors; only a sent message shows whether it exists.
 #[must_use]
 pub fn email_fits(text: &str) -> bool {
@@ -165,6 +181,22 @@ mod tests {
         ] {
             assert_eq!(identity_of_name(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn names_that_look_alike_are_found() {
+        for (one, other) in [
+            ("ali", "Ali"),
+            ("علي", "علی"),
+            ("كاظم", "کاظم"),
+            ("user۱۲", "user12"),
+            ("ａｌｉ", "ali"),
+            ("می\u{200c}روم", "میروم"),
+        ] {
+            assert_eq!(look_alike(one), look_alike(other), "{one} {other}");
+        }
+        assert_ne!(look_alike("ali"), look_alike("alia"));
+        assert_ne!(look_alike("a.li"), look_alike("ali"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Not here: sending codes ([`crate::login::otp`]), the form of tokens ([`crate::login::token`]), hashing passwords
 //! ([`crate::login::password`]), limits per address. The parts are `code`, `password`, `session` and `users`.
 mod code;
+mod legacy;
 mod password;
 mod rules;
 mod session;

@@ -21,6 +21,9 @@ use crate::Range;
 use crate::share::{Share, ShareLimits, Shares};
 
 mod common;
+mod imported;
+
+pub use imported::{ForeignHash, ITERATIONS_MAX, django_hash};
 
 /// Characters of a new password.
 pub const CHARS_MIN: usize = 8;
@@ -183,6 +186,10 @@ impl PasswordHashes {
         let password = password.clone();
         self.run(place, move || {
             let known = kept.is_some();
+            if let Some(kept) = kept.as_deref().filter(|kept| imported::is_imported(kept)) {
+                return imported::verify(&password.0, kept)
+                    .ok_or_else(|| HashError::Failed("an imported hash is damaged".to_owned()));
+            }
             let kept = kept.as_deref().unwrap_or(DECOY);
             match hasher().verify_password(password.0.as_bytes(), kept) {
                 Ok(()) => Ok(known),
@@ -191,6 +198,28 @@ impl PasswordHashes {
             }
         })
         .await
+    }
+
+    /// The text to keep in the place of one that was imported, for a password that was found right. `None` when the
+    /// kept one is up to date, and when the queue is full: the login goes on, and the next one tries again.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Failed`].
+    pub async fn renewed(
+        &self,
+        password: &Password,
+        kept: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Option<String>, HashError> {
+        if !imported::is_imported(kept) {
+            return Ok(None);
+        }
+        match self.hash(password, from).await {
+            Ok(hash) => Ok(Some(hash)),
+            Err(HashError::Busy) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs one hash when its turn comes. The work holds the turn, not the caller: a caller that goes away does not let

@@ -14,6 +14,7 @@
 
 mod claims;
 mod keys;
+mod legacy;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::{Range, RuleError, Timestamp};
 
 use claims::{IssuedClaims, ReadClaims};
 pub use keys::{KeyFault, TokenKey};
+pub use legacy::{LegacySubject, LegacyTokens};
 
 /// Longer texts are refused unread. Our tokens have about 350 bytes.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -151,6 +153,8 @@ pub struct Tokens {
     rules: TokenRules,
     /// The first signs.
     keys: Arc<[TokenKey]>,
+    /// Of the original, while its tokens are accepted.
+    legacy: Option<Arc<LegacyTokens>>,
 }
 
 impl Tokens {
@@ -173,7 +177,7 @@ impl Tokens {
         if !signing.can_sign() {
             return Err(RuleError::new("key", KeyFault::CannotSign, "a key that can sign"));
         }
-        Ok(Tokens { rules, keys: [vec![signing], older].concat().into() })
+        Ok(Tokens { rules, keys: [vec![signing], older].concat().into(), legacy: None })
     }
 
     /// The same keys under other rules.
@@ -183,7 +187,20 @@ impl Tokens {
     /// The first rule that is out of its range.
     pub fn with_rules(&self, rules: TokenRules) -> Result<Self, RuleError> {
         rules.check()?;
-        Ok(Tokens { rules, keys: Arc::clone(&self.keys) })
+        Ok(Tokens { rules, keys: Arc::clone(&self.keys), legacy: self.legacy.clone() })
+    }
+
+    /// Accepts tokens of the original too.
+    #[must_use]
+    pub fn with_legacy(mut self, legacy: Option<LegacyTokens>) -> Self {
+        self.legacy = legacy.map(Arc::new);
+        self
+    }
+
+    /// What verifies tokens of the original, while they are accepted.
+    #[must_use]
+    pub fn legacy(&self) -> Option<&LegacyTokens> {
+        self.legacy.as_deref()
     }
 
     /// The public keys, newest first, for programs that verify tokens themselves. HS256 keys have none and are never
@@ -280,9 +297,12 @@ impl Tokens {
 
     /// The expiry of a verified token; 1970 for any other text.
     #[must_use]
-    pub fn expires_at(&self, checked: &str) -> Timestamp {
-        insecure_decode_claims(checked)
-            .map_or(Timestamp::default(), |claims: ReadClaims| Timestamp::from_secs(claims.exp))
+    pub fn expires_at(&self, checked: &str, now: Timestamp) -> Timestamp {
+        if let Ok(claims) = insecure_decode_claims::<ReadClaims>(checked) {
+            return Timestamp::from_secs(claims.exp);
+        }
+        let legacy = self.legacy().and_then(|legacy| legacy.verify(checked, None, now).ok());
+        legacy.map_or(Timestamp::default(), |subject| subject.expires_at)
     }
 
     /// [`Tokens::verify`] for a refresh token. Also returns its number.

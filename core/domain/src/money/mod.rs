@@ -4,13 +4,15 @@
 //! Invariants: an amount is a whole number of rial; a payment credits the ledger at most once, and only after the
 //! gateway's own confirmation; a wallet is never below zero.
 //!
-//! Not here: gateway protocols (plugins) and the ledger's records (the store). Reading order: `amount`, `payment`,
-//! `wallet`.
+//! Not here: gateway protocols (plugins) and the ledger's records (the store). Reading order: `amount`, `foreign`,
+//! `payment`, `wallet`.
 
 mod amount;
+mod foreign;
 pub mod payment;
 mod test_bank;
 pub mod wallet;
 
 pub use amount::{Currency, Money, MoneyError, currency_name, format, to_json};
+pub use foreign::{ExactRial, ForeignAmountError, WholeRial};
 pub use test_bank::{BankDecision, BankSession, BankState, TestBank};

@@ -97,6 +97,8 @@ events! {
     BackupWritten = "backup_written",
     /// This store was filled from a backup; the subject is its folder.
     BackupRestored = "backup_restored",
+    /// This store was filled from another program; the subject is its database.
+    StoreImported = "store_imported",
 }
 
 impl AuditKind {
@@ -110,7 +112,9 @@ impl AuditKind {
             | SessionRevoked => AuditLog::Account,
             SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | PasswordOverridden
             | KeyCreated | KeyRevoked | ConfigLoaded | ConfigChanged | ConfigRefused | PluginChanged
-            | PluginRefused | MoneyDecided | BackupWritten | BackupRestored => AuditLog::Operator,
+            | PluginRefused | MoneyDecided | BackupWritten | BackupRestored | StoreImported => {
+                AuditLog::Operator
+            }
         }
     }
 }

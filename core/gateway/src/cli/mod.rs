@@ -1,5 +1,5 @@
 //! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ... | webhooks ... |
-//! backup | restore`.
+//! backup | restore | import ...`.
 //!
 //! Exit status: 0 success, 1 failure (the reason is on standard error), 2 usage error. Results go to standard output,
 //! everything else to standard error.
@@ -10,6 +10,7 @@ mod backup;
 mod check;
 mod compiler;
 mod conformance;
+mod import;
 mod ledger;
 mod load;
 mod plugin;
@@ -109,6 +110,9 @@ enum Command {
     /// Compile one plugin from standard input to standard output, within limits. For the gateway itself.
     #[command(name = COMPILE_COMMAND, hide = true)]
     CompilePlugin,
+    /// Import the data of another program into an empty store.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Print the OpenAPI document of every route, as served at `openapi.json`.
     Openapi,
     /// Manage accounts.
@@ -117,6 +121,16 @@ enum Command {
     /// once. USER is a user name, a phone number or an account number.
     #[command(subcommand)]
     User(user::Arguments),
+}
+
+#[derive(Subcommand)]
+enum ImportCommand {
+    /// Import users, wallets, payments, rooms, messages and files of django-chelseru 3.1.2.
+    ///
+    /// Stop the old server first. The source is only read. The store must be empty, and an import that is cut off
+    /// leaves it empty. The report on standard output says what was imported, what was not and why, and whether the
+    /// money adds up.
+    Django(import::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -261,6 +275,7 @@ pub fn main() -> ExitCode {
             Command::Backup { .. } => Err("name the folder to write the backup to".to_owned()),
             Command::Restore { folder } => backup::restore(&cli.config, folder).await,
             Command::CompilePlugin => Ok(()),
+            Command::Import(ImportCommand::Django(arguments)) => import::django(&cli.config, arguments).await,
             Command::Openapi => openapi(&cli.config),
             Command::Check => check::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config).await,

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use chelseru_domain::chat::{
-    Action, ChatError, Denied, FileId, Message, MessageBody, MessageEdit, Post, RoomId, message_of,
+    Action, ChatError, ChatService, Denied, FileId, Message, MessageBody, MessageEdit, Post, RoomId,
 };
+use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use http::{Method, StatusCode};
@@ -17,7 +18,7 @@ use super::failure::{failure, no_message};
 use super::input::whole_number;
 use super::json::{MessageJson, People, RoomView, USERS_SHOWN};
 use crate::fields::{Fields, Text};
-use crate::page::{CURSOR, Cursor, cursor, page};
+use crate::page::{CURSOR, Cursor, OldCursor, cursor, old_cursor, page};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request, not_found};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -125,7 +126,10 @@ const KIND: Text = Text { chars_max: 45 };
 
 /// `GET chat/messages/?chat_room=`. A room that the caller may not see has no messages, like a missing one.
 async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
-    let cursor = cursor(&request)?;
+    let begin = match old_cursor(&request) {
+        Some(old) => Begin::Old(old),
+        None => Begin::At(cursor(&request)?),
+    };
     let room = match request.query("chat_room") {
         None => return Ok(empty_page(&request)),
         // Digits larger than any room's number: there is no such room.
@@ -133,11 +137,17 @@ async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
         Some(text) if is_digits(&text) => RoomId(text.parse().map_err(|_| not_found())?),
         Some(_) => return Err(Failure::field("chat_room", "A valid integer is required.")),
     };
-    match listed(&chat, &request, room, request.caller.user_id, cursor).await {
+    match listed(&chat, &request, room, request.caller.user_id, begin).await {
         Ok(reply) => Ok(reply),
         Err(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => Ok(empty_page(&request)),
         Err(error) => Err(failure(&request, error, no_message)),
     }
+}
+
+/// Where a page begins.
+enum Begin {
+    At(Option<Cursor>),
+    Old(OldCursor),
 }
 
 async fn listed(
@@ -145,10 +155,14 @@ async fn listed(
     context: &Context,
     room: RoomId,
     user: UserId,
-    cursor: Option<Cursor>,
+    begin: Begin,
 ) -> Result<Reply, ChatError> {
     let service = &chat.chat;
     let view = RoomView::of(service, context, service.room(room, user).await?, USERS_SHOWN).await?;
+    let cursor = match begin {
+        Begin::Old(old) => Some(since_import(service, room, old).await?),
+        Begin::At(cursor) => cursor,
+    };
     let (messages, next, previous) = match cursor {
         Some(Cursor::Previous(seq)) => {
             let mut found = service.messages_after(room, seq, PAGE).await?;
@@ -179,6 +193,25 @@ async fn listed(
         .map(|message| MessageJson::of(context, message, &view, &reference, &people))
         .collect();
     Ok(page(context, next, previous, &shown))
+}
+
+/// Where a page of the original begins here: its cursors name an instant and how many messages of that instant to skip.
+async fn since_import(service: &ChatService, room: RoomId, old: OldCursor) -> Result<Cursor, ChatError> {
+    let OldCursor { at, skip, backwards } = old;
+    Ok(match (at, backwards) {
+        (None, _) => {
+            let last = service.last_seq_before(room, Timestamp::from_micros(u64::MAX)).await?;
+            Cursor::Next((last + 1).saturating_sub(skip))
+        }
+        (Some(at), false) => {
+            let last = service.last_seq_before(room, at).await?;
+            Cursor::Next((last + 1).saturating_sub(skip))
+        }
+        (Some(at), true) => {
+            let after = Timestamp::from_micros(at.as_micros().saturating_add(1));
+            Cursor::Previous(service.last_seq_before(room, after).await?.saturating_add(skip))
+        }
+    })
 }
 
 /// `POST chat/messages/`: 201, or 200 when the `client_id` was used before.
@@ -253,7 +286,8 @@ async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
 
 /// The message of the path, which must be in the query's room, as in the original.
 async fn find(chat: &Chat, context: &Context, user: UserId) -> Result<Message, Failure> {
-    let (room, seq) = message_of(context.id("id")?);
+    let place = chat.chat.message_place(context.id("id")?).await;
+    let (room, seq) = place.map_err(|error| failure(context, error, no_message))?;
     if context.query("chat_room").is_none_or(|text| text.parse() != Ok(room.0)) {
         return Err(no_message());
     }

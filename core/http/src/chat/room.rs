@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chelseru_domain::chat::{
-    ChatError, FileId, OrganizationId, RoomEdit, RoomId, RoomRequest, RoomStatus, RoomSummary, message_of,
+    ChatError, FileId, OrganizationId, RoomEdit, RoomId, RoomRequest, RoomStatus, RoomSummary,
 };
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
@@ -289,13 +289,16 @@ async fn read(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let room = path_room(&context)?;
     let seq = whole_number(&mut fields, "seq");
     let message = whole_number(&mut fields, "message");
-    let seq = match message.map(message_of) {
-        Some((of, _)) if of != room => {
-            fields.refuse("message", "The message is not of this room.");
-            None
-        }
-        Some((_, number)) => Some(number),
+    let seq = match message {
         None => seq,
+        Some(id) => match chat.chat.message_place(id).await {
+            Ok((of, number)) if of == room => Some(number),
+            Ok(_) | Err(ChatError::MessageMissing) => {
+                fields.refuse("message", "The message is not of this room.");
+                None
+            }
+            Err(error) => return Err(failure(&context, error, no_room)),
+        },
     };
     fields.finish()?;
     let user = caller.user_id;

@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::Chat;
+use crate::login::input::client_info;
 use crate::reply::{ERROR_CODE, Failure, Reply};
 use crate::request::{Access, Context, Request, Tokenless, header_text, not_found};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -140,7 +141,7 @@ async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
     let form = if room.is_none() || asked.extended { Form::Extended } else { Form::Original };
     let opened = Opened { room, form, since: asked.since };
     let who = match &asked.token {
-        Some(token) => match holder(&chat.identity, &chat.chat, token).await {
+        Some(token) => match holder(&chat.identity, &chat.chat, token, || client_info(&context)).await {
             Ok(holder) => Some(holder),
             Err(TokenError::Store) => return Err(Failure::internal()),
             Err(_) => return Ok(refused("token_not_valid")),

@@ -98,7 +98,7 @@ async fn verify(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answe
     let mut fields = request.body;
     let token = fields.required("token", TOKEN);
     let token = fields.all(token)?;
-    login.identity.token_verify(&token).await.map_err(bare_token_failure)?;
+    login.identity.check_token(&token).await.map_err(bare_token_failure)?;
     Ok(Reply::json(StatusCode::OK, &json!({})))
 }
 

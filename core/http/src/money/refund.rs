@@ -138,6 +138,14 @@ fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), 
                 "state": state_name(payment.state),
             }),
         ),
+        PaymentRefunded::Imported(payment) => Failure::object(
+            StatusCode::CONFLICT,
+            "payment_imported",
+            json!({
+                "detail": "This payment was imported: give the money back at its gateway.",
+                "state": state_name(payment.state),
+            }),
+        ),
         PaymentRefunded::TooMuch { left } => {
             let (left, unit) = (money::format(left, unit), money::currency_name(unit));
             Failure::field("amount", format!("Only {left} {unit} of it is left to refund."))

@@ -13,6 +13,7 @@
 //!
 //! Reading order: this file, `room`, `message`, `organization`, then `crate::files`.
 
+pub(crate) mod import;
 pub(crate) mod message;
 pub(crate) mod organization;
 pub(crate) mod room;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::files::{FileDraft, FileKept, StoredFile};
 pub use crate::types::{FileId, OrganizationId, RoomId};
+pub use import::{ImportedFile, ImportedIds, ImportedMessage, ImportedRoom};
 pub use message::{
     Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
     MessagePage,

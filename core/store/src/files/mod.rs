@@ -45,6 +45,8 @@ pub struct StoredFile {
     pub created_at: Timestamp,
     /// The message that has the file; 0: the room, as its avatar.
     pub message: Option<u64>,
+    /// Members may have it although no message shows it, and it stays: an imported file that nobody sent.
+    pub shared: bool,
 }
 
 impl StoredFile {

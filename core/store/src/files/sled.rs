@@ -34,6 +34,7 @@ impl Sled {
                 created_at: draft.now,
                 message: None,
                 doomed: false,
+                shared: false,
             };
             txn.put(key::file_bytes(record.uploader), encode_u64(used + record.bytes));
             txn.put(key::FILE_TOTAL.into(), encode_u64(total + record.bytes));
@@ -93,7 +94,8 @@ impl Sled {
                 for id in seen {
                     let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? else { continue };
                     let homeless = txn.get(&key::room(record.room))?.is_none();
-                    if !homeless && (record.message.is_some() || record.created_at > before) {
+                    let used = record.message.is_some() || record.shared;
+                    if !homeless && (used || record.created_at > before) {
                         continue;
                     }
                     record.doomed = true;
@@ -137,11 +139,18 @@ struct FileRecord {
     created_at: Timestamp,
     message: Option<u64>,
     doomed: bool,
+    shared: bool,
 }
 
 impl Record for FileRecord {
     const KIND: &'static str = "file";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    /// Before files were imported: the last field is missing.
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(&[body, &[0]].concat())
+    }
 }
 
 impl FileRecord {
@@ -158,6 +167,7 @@ impl FileRecord {
             text: self.text,
             created_at: self.created_at,
             message: self.message,
+            shared: self.shared,
         }
     }
 }
@@ -183,8 +193,34 @@ pub(crate) fn attach(
 pub(crate) fn detach(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
     if let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? {
         record.message = None;
+        record.shared = false;
         txn.put_record(key::file(id), &record);
     }
+    Ok(())
+}
+
+/// Stores the record of an imported file under its id, and counts its bytes.
+pub(crate) fn put_imported(txn: &mut Txn, file: StoredFile) -> Result<(), StoreError> {
+    let used = bytes_of(txn, file.uploader)?;
+    let total = total_of(txn)?;
+    txn.put(key::file_bytes(file.uploader), encode_u64(used.saturating_add(file.bytes)));
+    txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_add(file.bytes)));
+    txn.put(key::file_name(&file.name), encode_u64(file.id.0));
+    let record = FileRecord {
+        room: file.room,
+        uploader: file.uploader,
+        name: file.name,
+        folder: file.folder,
+        title: file.title,
+        content_type: file.content_type,
+        bytes: file.bytes,
+        text: file.text,
+        created_at: file.created_at,
+        message: file.message,
+        doomed: false,
+        shared: file.shared,
+    };
+    txn.put_record(key::file(file.id), &record);
     Ok(())
 }
 

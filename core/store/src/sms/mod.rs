@@ -12,6 +12,7 @@
 //!
 //! Not here: the choice of a provider, and when to retry or give up (`chelseru-domain::sms`).
 
+pub(crate) mod import;
 pub(crate) mod report;
 pub(crate) mod sled;
 

@@ -12,6 +12,7 @@ mod ledger;
 mod passwords;
 mod power;
 mod refresh;
+mod replace;
 mod sessions;
 mod sms;
 

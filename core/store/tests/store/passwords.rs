@@ -40,6 +40,7 @@ async fn registered(store: &TestStore, name: &str) -> User {
 async fn log_in_with(store: &TestStore, user: UserId, checked: &str, at_secs: u64) -> Option<Session> {
     let draft = PasswordLoginDraft {
         user,
+        renewed: None,
         checked: checked.to_owned(),
         guard: GUARD,
         now: secs(at_secs),

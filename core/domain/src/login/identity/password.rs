@@ -122,6 +122,7 @@ impl Identity {
         };
         let draft = PasswordLoginDraft {
             user: user.id,
+            renewed: self.hashes.renewed(password, &checked, ip).await?,
             checked,
             guard,
             now,

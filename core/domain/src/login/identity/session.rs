@@ -59,7 +59,13 @@ impl Identity {
     /// See [`RefreshError`].
     pub async fn refresh(&self, refresh_token: &str, ip: Option<IpAddr>) -> Result<TokenPair, RefreshError> {
         let now = self.clock.now();
-        let RefreshSubject { subject, generation } = self.tokens.verify_refresh(refresh_token, now)?;
+        let verified = match self.tokens.verify_refresh(refresh_token, now) {
+            Err(TokenError::Invalid) if self.tokens.legacy().is_some() => {
+                return self.legacy_refresh(refresh_token, ip).await;
+            }
+            verified => verified?,
+        };
+        let RefreshSubject { subject, generation } = verified;
         let TokenSubject { user_id, session_id, binding } = subject;
         let draft = RefreshDraft {
             user: user_id,
@@ -192,6 +198,14 @@ impl Identity {
         }
         loop {
             let purged = self.store.sessions_purge(now, step).await?;
+            removed += purged.removed;
+            if purged.finished {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let purged = self.store.legacy_purge(now, step).await?;
             removed += purged.removed;
             if purged.finished {
                 break;

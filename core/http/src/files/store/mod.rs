@@ -35,7 +35,8 @@ pub use resumable::{Upload, UploadDraft};
 
 /// Files checked in one round of collection.
 const COLLECT_STEP: usize = 500;
-const FOLDER: &str = "uploads";
+/// Below the data folder.
+pub const FOLDER: &str = "uploads";
 /// The path before the folder in a link, as in the original. Files are outside the base path, so stored links stay
 /// valid.
 const LINKS: &str = "/media/";
@@ -110,7 +111,8 @@ impl FileStore {
         Ok(files)
     }
 
-    /// The file at a link's path. The path is compared with the record's and never opened.
+    /// The file of a link's path, or of the path that an imported file had. The path is compared with the record's,
+    /// never opened.
     ///
     /// # Errors
     ///
@@ -118,7 +120,14 @@ impl FileStore {
     pub async fn find(&self, path: &str) -> Result<Option<StoredFile>, ChatError> {
         let name = path.rsplit('/').next().unwrap_or_default();
         let file = self.chat.file_by_name(name).await?;
-        Ok(file.filter(|file| file.path() == path))
+        if let Some(file) = file.filter(|file| file.path() == path) {
+            return Ok(Some(file));
+        }
+        // Names of uploads are ASCII; those of imported files come as a browser encodes them.
+        match percent_encoding::percent_decode_str(path).decode_utf8() {
+            Ok(path) => self.chat.file_by_old_path(&path).await,
+            Err(_) => Ok(None),
+        }
     }
 
     /// The bytes of a file.
@@ -263,6 +272,28 @@ impl FileStore {
 /// Closes a file whose descriptor is one of those that are set aside.
 fn not_set_aside(file: tokio::fs::File) -> Result<tokio::fs::File, FileError> {
     if is_set_aside(&file, Use::File) { Err(FileError::NoDescriptor) } else { Ok(file) }
+}
+
+/// A place for a file that is imported.
+pub struct ImportPlace {
+    /// Random, as of a file that was uploaded.
+    pub name: String,
+    /// What comes before the name in its link.
+    pub folder: String,
+    /// Where its bytes belong, below the data folder.
+    pub below_data: PathBuf,
+}
+
+/// A new place for a file that was uploaded elsewhere at this time.
+///
+/// # Errors
+///
+/// When the operating system gives no randomness.
+pub fn import_place(created_at: Timestamp, kind: kind::Kind) -> io::Result<ImportPlace> {
+    let name = format!("{}.{}", incoming::random_name()?, kind.extension);
+    let folder = folder(created_at);
+    let below_data = PathBuf::from(folder.trim_start_matches(LINKS)).join(&name);
+    Ok(ImportPlace { name, folder, below_data })
 }
 
 /// The part of a link before the name: by day, as in the original.

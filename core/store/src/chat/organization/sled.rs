@@ -108,10 +108,10 @@ impl Sled {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct OrganizationRecord {
-    name: String,
-    uname: String,
-    owner: UserId,
-    created_at: Timestamp,
+    pub(crate) name: String,
+    pub(crate) uname: String,
+    pub(crate) owner: UserId,
+    pub(crate) created_at: Timestamp,
 }
 
 impl Record for OrganizationRecord {

@@ -129,6 +129,11 @@ impl MemberRecord {
         }
     }
 
+    pub(crate) fn of(member: Member) -> MemberRecord {
+        let Member { rights, read_seq, deleted_unread, pinned, joined_at, .. } = member;
+        MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at }
+    }
+
     pub(crate) fn with_id(self, user: UserId) -> Member {
         Member {
             user,

@@ -16,14 +16,14 @@
 //! it, so a power cut loses it. A leaf has at most 17 entries after a change and 20 after a merge. With 24 entries of
 //! [`RECORD_BYTES_MAX`] it has 960 KiB and stays below a quarter of [`SEGMENT_BYTES`].
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::StoreError;
-use crate::engine::sled::{error, keys, log_scan, quiet};
+use crate::engine::sled::{acknowledged, error, keys, log_scan, quiet};
 use crate::options::StoreOptions;
 
 /// Bytes the engine allocates and writes at a time. Fixed when a database is created.
@@ -47,6 +47,9 @@ const COPY_REPORT: u64 = 250_000;
 /// How long opening waits for the engine's lock. The engine's background jobs hold it for some milliseconds after the
 /// last handle is dropped, and a starting child process holds a copy of every lock.
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long a replacement waits for the engine's last background work.
+pub(crate) const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Opens the database of a folder whose lock is held. Creates it, converts it, or finishes what a power cut
 /// interrupted. Also returns the largest batch number in its log before the engine replayed it.
@@ -118,6 +121,48 @@ pub(crate) fn build(
     before_named()?;
     adopt(folder)?;
     Ok(records)
+}
+
+/// Puts the database of another folder in the place of this one's. The locks of both folders are held, and this one's
+/// database is given up. A crash leaves one of the two, whole.
+///
+/// # Errors
+///
+/// Those of the disk; the database of this folder is then as it was. [`ErrorKind::WouldBlock`] when the engine does not
+/// let go of one of them.
+pub(crate) fn replace(folder: &Path, from: &Path) -> io::Result<()> {
+    let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
+    for database in [&database, &from.join(DATABASE)] {
+        wait_until_closed(database)?;
+    }
+    sync_tree(&from.join(DATABASE))?;
+    // It counts the batches of the database that goes.
+    match fs::remove_file(folder.join(acknowledged::FILE)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => sync_dir(folder)?,
+    }
+    fs::rename(from.join(DATABASE), &new)?;
+    sync_dir(folder)?;
+    fs::rename(&database, &old)?;
+    sync_dir(folder)?;
+    adopt(folder)?;
+    fs::remove_dir_all(&old)?;
+    sync_dir(folder)
+}
+
+/// Waits until the engine has let go of a database, which it does a moment after its last handle is gone.
+fn wait_until_closed(database: &Path) -> io::Result<()> {
+    let file = File::open(database.join("db"))?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if start.elapsed() < CLOSE_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Finishes or rolls back an interrupted replacement, and removes incomplete databases.

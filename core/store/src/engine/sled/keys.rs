@@ -13,6 +13,8 @@
 //! | `s` | user, session | session |
 //! | `U` | number of a user agent | its text |
 //! | `h` | user | what is kept of the password |
+//! | `L` | user, token u128 | the session that a token of another program opened |
+//! | `M` | user | the account it became when an import merged two |
 //! | `g` | MAC of a user name | guesses at the password of that name |
 //! | `C` | see `chat::key` | chat: rooms, members, messages, files |
 //! | `a` | number of an audit entry | audit entries that anybody can cause |
@@ -91,6 +93,16 @@ pub(crate) fn agent_number(key: &[u8]) -> Option<u32> {
 
 pub(crate) fn password(user: UserId) -> IVec {
     joined(b'h', &[&be(user.0)])
+}
+
+pub(crate) const LEGACY: &[u8] = b"L";
+
+pub(crate) fn legacy(user: UserId, token: u128) -> IVec {
+    joined(b'L', &[&be(user.0), &token.to_be_bytes()])
+}
+
+pub(crate) fn merged_user(user: UserId) -> IVec {
+    joined(b'M', &[&be(user.0)])
 }
 
 pub(crate) fn guard(name: &[u8; 32]) -> IVec {

@@ -57,6 +57,7 @@ pub(crate) struct PurgeWalks {
     pub(crate) challenges: Mutex<Option<sled::IVec>>,
     pub(crate) sessions: Mutex<Option<sled::IVec>>,
     pub(crate) guards: Mutex<Option<sled::IVec>>,
+    pub(crate) legacy: Mutex<Option<sled::IVec>>,
     pub(crate) idempotency: Mutex<Option<sled::IVec>>,
 }
 
@@ -159,6 +160,19 @@ impl Sled {
         self.committer.submit_with(change, then)
     }
 
+    /// The engine half of [`Store::replace`](crate::Store::replace).
+    pub(crate) fn replace(self, path: &Path, with: &Path) -> Result<(), StoreError> {
+        let Sled { committer, tree, agents, _lock: lock, .. } = self;
+        drop((committer, tree, agents));
+        let replaced = open::locked(with, folder::CLOSE_PATIENCE).and_then(|other| {
+            let replaced = folder::replace(path, with);
+            drop(other);
+            replaced.map_err(|source| StoreError::Open { path: path.to_owned(), source })
+        });
+        drop(lock);
+        replaced
+    }
+
     /// One record, as stored in the tree.
     pub(crate) fn record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
         let bytes = self.tree.get(key).map_err(error::read)?;
@@ -231,6 +245,30 @@ impl Sled {
         let own = [keys::FORMAT, keys::COMMIT, keys::UNBOUND_SESSIONS, keys::KEY_MARK, keys::money::INDEXES];
         for key in self.tree.iter().keys() {
             if !own.contains(&key.map_err(error::read)?.as_ref()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn is_unused(&self) -> Result<bool, StoreError> {
+        use keys::audit::{ACCOUNT, ANYONE, OPERATOR, SEQUENCE};
+        let single = [
+            keys::FORMAT,
+            keys::COMMIT,
+            keys::UNBOUND_SESSIONS,
+            keys::KEY_MARK,
+            keys::money::INDEXES,
+            keys::money::EVENTS_WANTED,
+            SEQUENCE,
+            ANYONE.count,
+            ACCOUNT.count,
+            OPERATOR.count,
+        ];
+        let audit = [ANYONE.entries, ACCOUNT.entries, OPERATOR.entries];
+        for key in self.tree.iter().keys() {
+            let key = key.map_err(error::read)?;
+            if !single.contains(&key.as_ref()) && !audit.iter().any(|log| key.starts_with(log)) {
                 return Ok(false);
             }
         }

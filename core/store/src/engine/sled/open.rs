@@ -38,7 +38,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
     folder::make_dirs(path).map_err(open_error)?;
-    let lock = lock(path)?;
+    let lock = locked(path, LOCK_PATIENCE)?;
     if path.join(export::IMPORTING_FILE).exists() {
         return Err(StoreError::HalfImported { path: path.to_owned() });
     }
@@ -61,12 +61,12 @@ pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreE
     Ok(Opened { committer, tree, lock })
 }
 
-/// Takes the lock of a store's folder.
+/// Takes the lock of a store's folder, waiting for it for a while.
 ///
 /// # Errors
 ///
 /// [`StoreError::Locked`], [`StoreError::Open`].
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn locked(path: &Path, patience: Duration) -> Result<File, StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
     let file = OpenOptions::new()
         .create(true)
@@ -74,7 +74,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .write(true)
         .open(path.join(LOCK_FILE))
         .map_err(open_error)?;
-    lock_patiently(|| file.try_lock()).map_err(|error| match error {
+    lock_patiently(patience, || file.try_lock()).map_err(|error| match error {
         TryLockError::WouldBlock => StoreError::Locked { path: path.to_owned() },
         TryLockError::Error(source) => open_error(source),
     })?;
@@ -167,12 +167,15 @@ fn sink(
     })
 }
 
-/// Retries while a lock is held, for [`LOCK_PATIENCE`].
-fn lock_patiently<T>(attempt: impl Fn() -> Result<T, TryLockError>) -> Result<T, TryLockError> {
+/// Retries while a lock is held, for so long.
+fn lock_patiently<T>(
+    patience: Duration,
+    attempt: impl Fn() -> Result<T, TryLockError>,
+) -> Result<T, TryLockError> {
     let start = Instant::now();
     loop {
         match attempt() {
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+            Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             result => return result,

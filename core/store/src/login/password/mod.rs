@@ -43,6 +43,8 @@ pub struct PasswordLoginDraft {
     pub user: UserId,
     /// The stored hash that was compared; the login fails when it has changed since.
     pub checked: String,
+    /// What is kept of it from now on, when that changes.
+    pub renewed: Option<String>,
     /// The guard to reset.
     pub guard: [u8; 32],
     pub now: Timestamp,

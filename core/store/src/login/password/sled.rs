@@ -67,7 +67,7 @@ impl Sled {
         &self,
         draft: PasswordLoginDraft,
     ) -> Result<PasswordLogin, StoreError> {
-        let PasswordLoginDraft { user, checked, guard, now, session } = draft;
+        let PasswordLoginDraft { user, checked, renewed, guard, now, session } = draft;
         let seed = self.session_seed(session);
         let login = self.change(move |txn| {
             let Some(mut user) = user::get(txn, user)?.filter(|user| user.active) else {
@@ -77,6 +77,9 @@ impl Sled {
                 return Ok(PasswordLogin::Refused);
             }
             txn.delete(keys::guard(&guard));
+            if let Some(hash) = renewed {
+                put(txn, user.id, hash, now);
+            }
             user.last_login_at = Some(now);
             user::put(txn, &user);
             let (session, ended) = session::create(txn, user.id, false, seed, now)?;

@@ -34,6 +34,10 @@ pub enum Account {
     Merchant,
     /// What a gateway took from payers and owes to the shop, as a negative balance: the other side of every payment.
     Gateway(String),
+    /// What users had before an import, counted downwards: the other side of every opening balance.
+    Import,
+    /// What a user owed at an import, counted downwards.
+    Debt(UserId),
 }
 
 impl fmt::Display for Account {
@@ -43,6 +47,8 @@ impl fmt::Display for Account {
             Account::Held(user) => write!(f, "held money of user {user}"),
             Account::Merchant => f.write_str("merchant"),
             Account::Gateway(name) => write!(f, "gateway {name}"),
+            Account::Import => f.write_str("import"),
+            Account::Debt(user) => write!(f, "debt of user {user}"),
         }
     }
 }

@@ -23,6 +23,8 @@ impl Account {
             Account::Held(user) => (b'h', &user.0.to_be_bytes()),
             Account::Merchant => (b'm', &[]),
             Account::Gateway(name) => (b'g', name.as_bytes()),
+            Account::Import => (b'i', &[]),
+            Account::Debt(user) => (b'd', &user.0.to_be_bytes()),
         };
         let mut bytes = vec![tag];
         bytes.extend_from_slice(rest);
@@ -30,7 +32,7 @@ impl Account {
     }
 
     fn may_be_negative(&self) -> bool {
-        matches!(self, Account::Merchant | Account::Gateway(_))
+        !matches!(self, Account::Wallet(_) | Account::Held(_))
     }
 }
 

@@ -228,6 +228,9 @@ pub struct Payment {
     /// It ended without money, and a later question may have confirmed it. It is open again until the gateway answers
     /// clearly.
     pub late_question: bool,
+    /// It ended in the program that it was imported from. Its money is inside the user's opening balance, so it has no
+    /// posting, and nothing about it changes any more.
+    pub imported: bool,
 }
 
 impl Payment {
@@ -236,7 +239,7 @@ impl Payment {
     pub fn may_be_late(&self) -> bool {
         let without_money =
             matches!(self.state, PaymentState::Failed | PaymentState::Cancelled | PaymentState::Expired);
-        without_money && self.start.is_some()
+        without_money && self.start.is_some() && !self.imported
     }
 
     /// Returns true when the payment already stores this claim.

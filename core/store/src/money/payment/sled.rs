@@ -23,11 +23,15 @@ use crate::{PaymentId, StoreError, Timestamp, UserId};
 
 impl Record for Payment {
     const KIND: &'static str = "payment";
-    const SCHEMA: u8 = 2;
+    const SCHEMA: u8 = 3;
     const SCHEMA_OLDEST: u8 = 1;
 
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        // The first version stored one claim, and had none of the last four fields.
+    fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        // The second version lacked the last field only.
+        if schema == 2 {
+            return postcard::from_bytes(&[body, &[0]].concat());
+        }
+        // The first version stored one claim, and had none of the last five fields.
         #[derive(Deserialize)]
         struct First {
             id: PaymentId,
@@ -87,6 +91,7 @@ impl Record for Payment {
             refusal: None,
             uncredited: false,
             late_question: false,
+            imported: false,
         })
     }
 }
@@ -401,6 +406,7 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
         refusal: None,
         uncredited: false,
         late_question: false,
+        imported: false,
     };
     if !payment.order.is_empty() {
         let order = keys::order(user, &payment.order);

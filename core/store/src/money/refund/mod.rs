@@ -61,6 +61,8 @@ pub enum PaymentRefunded {
     KeyReused,
     /// Only a paid payment can be refunded. As it is now.
     NotPaid(Payment),
+    /// It was imported: the program it comes from was paid, and nothing about it changes here.
+    Imported(Payment),
     /// Only this much is left of what was paid.
     TooMuch {
         left: u64,

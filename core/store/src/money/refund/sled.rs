@@ -71,6 +71,9 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
             Subject::Other => return Ok(PaymentRefunded::KeyReused),
         }
     }
+    if payment.imported {
+        return Ok(PaymentRefunded::Imported(payment));
+    }
     if payment.state != PaymentState::Paid {
         return Ok(PaymentRefunded::NotPaid(payment));
     }

@@ -16,6 +16,8 @@
 //! | `Cw` | owner, organisation | empty: the organisations of a user |
 //! | `Cf` | file | file |
 //! | `Cg` | stored name | file id |
+//! | `Ck` | path in the program it comes from | file id: imported files |
+//! | `Cl` | id in the program it comes from | room, number: imported messages |
 //! | `Cq` | user | u64: bytes of the user's files |
 //! | `Cz` | room | empty: deleted, and not swept yet |
 
@@ -119,6 +121,14 @@ pub(crate) fn file(id: FileId) -> IVec {
 
 pub(crate) fn file_name(name: &str) -> IVec {
     with_text(b"Cg", name)
+}
+
+pub(crate) fn old_path(path: &str) -> IVec {
+    with_text(b"Ck", path)
+}
+
+pub(crate) fn old_message(id: u64) -> IVec {
+    numbers(b"Cl", &[id])
 }
 
 pub(crate) fn file_bytes(user: UserId) -> IVec {

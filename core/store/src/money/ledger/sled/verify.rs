@@ -186,7 +186,9 @@ impl Sled {
             report.payments += 1;
             let id = PaymentId(keys::last_number(&key).unwrap_or(0));
             let posting = self.posting_by_key(&payment_key(id))?;
-            let settled = matches!(payment.state, PaymentState::Paid | PaymentState::Refunded);
+            let paid = matches!(payment.state, PaymentState::Paid | PaymentState::Refunded);
+            // The money of an imported payment is inside its user's opening balance.
+            let settled = paid && !payment.imported;
             match posting {
                 None if settled => return differs(format!("payment {id} is paid without a credit")),
                 Some(_) if !settled => {
