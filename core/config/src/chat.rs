@@ -3,8 +3,8 @@
 use chelseru_domain::chat::{self, ChatRules};
 use serde::{Deserialize, Serialize};
 
-use crate::Config;
 use crate::read::Checker;
+use crate::{Config, Origins, origins};
 
 /// Every key applies live. An open socket keeps the limits it was opened with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +30,9 @@ pub struct Chat {
     pub bytes_per_minute_max: u64,
     /// And in a day.
     pub bytes_per_day_max: u64,
-    /// Web sites whose pages may open sockets, `https://example.com`. Empty: any, since a page needs a token anyway.
-    /// A client without `Origin` is no browser and always may.
-    pub origins: Vec<String>,
+    /// Origins of web pages that may open sockets. Empty: those of `server.origins`; any page when that is empty, too,
+    /// since a page needs a token anyway. A client without `Origin` is no browser and always may.
+    pub origins: Origins,
     /// Open sockets; one more answers 503. 1 to 1000000.
     pub sockets_max: usize,
     /// Open sockets of one user; one more answers 429. 1 to 10000.
@@ -70,7 +70,7 @@ impl Default for Chat {
             messages_per_day_max: rules.messages_per_day_max,
             bytes_per_minute_max: rules.bytes_per_minute_max,
             bytes_per_day_max: rules.bytes_per_day_max,
-            origins: Vec::new(),
+            origins: Origins::default(),
             sockets_max: 50_000,
             sockets_per_user_max: 20,
             sockets_unknown_max: 1000,
@@ -103,6 +103,16 @@ impl Chat {
     }
 }
 
+impl Config {
+    /// The `[chat]` section with the pages that may open sockets.
+    #[must_use]
+    pub fn chat_limits(&self) -> Chat {
+        let followed = self.chat.origins.is_empty();
+        let origins = if followed { &self.server.origins } else { &self.chat.origins };
+        Chat { origins: origins.clone(), ..self.chat.clone() }
+    }
+}
+
 impl Checker<'_> {
     pub(crate) fn check_chat(&mut self, config: &Config) {
         let chat = &config.chat;
@@ -128,23 +138,10 @@ impl Checker<'_> {
         self.range("chat.frames_per_second_max", chat.frames_per_second_max.into(), 1, 1_000_000);
         self.range("chat.heartbeat_seconds", chat.heartbeat_seconds, 1, 3600);
         self.range("chat.presence_sockets_max", chat.presence_sockets_max as u64, 0, 10_000);
-        for origin in config.chat.origins.iter().filter(|origin| !is_origin(origin)) {
-            let accepted = "must hold origins such as \"https://example.com\", without a path";
-            self.refuse("chat.origins", format!("{origin:?}"), accepted);
+        for origin in chat.origins.unusable() {
+            self.refuse("chat.origins", format!("{origin:?}"), origins::ACCEPTED);
         }
     }
-}
-
-/// Returns true for a web site's origin: a scheme, a host and an optional port, nothing else.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else { return false };
-    let scheme_fits =
-        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-    let host_fits = !rest.is_empty()
-        && rest
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte));
-    scheme_fits && host_fits
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod provider;
 mod setting;
 
 mod network;
+mod origins;
 mod read;
 pub mod rules;
 
@@ -42,6 +43,7 @@ pub use files::Files;
 pub use login::{AnyWord, Auth, AuthMethod, AuthMethods, Groups};
 pub use network::network;
 pub use operator::{Operator, OperatorListen, Sandbox, is_public};
+pub use origins::{Grant, Origins};
 pub use payment::{Payment, Unit};
 pub use provider::{
     KNOWN_PROVIDERS, PLUGIN_BYTES_MAX, Plugins, ProviderEntry, ProviderKind, SANDBOX_PAY, SANDBOX_SMS_PLUGIN,
@@ -84,7 +86,7 @@ impl Config {
             keys.extend(
                 before
                     .iter()
-                    .filter(|(key, value)| after.get(*key) != Some(value))
+                    .filter(|(key, value)| *key != "origins" && after.get(*key) != Some(value))
                     .map(|(key, _)| format!("server.{key}")),
             );
         }
@@ -109,7 +111,8 @@ impl Config {
 
     /// Copies the keys that only a restart changes from the running configuration.
     pub fn keep_restart_keys(&mut self, running: &Config) {
-        self.server = running.server.clone();
+        let origins = std::mem::take(&mut self.server.origins);
+        self.server = Server { origins, ..running.server.clone() };
         self.operator = running.operator.clone();
         self.log.format = running.log.format;
         self.data = running.data.clone();

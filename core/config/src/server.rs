@@ -7,9 +7,9 @@ use chelseru_domain::operator::audit;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
-use crate::{Config, OperatorListen};
+use crate::{Config, OperatorListen, Origins, origins};
 
-/// `[server]`: the listener and the limits of a connection. Every key is read at start.
+/// `[server]`: the listener and the limits of a connection. Every key but `origins` is read at start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
@@ -45,6 +45,9 @@ pub struct Server {
     pub trusted_proxies: Vec<String>,
     /// Scheme and host under which clients reach the gateway, for links. Empty: what the request names.
     pub public_url: String,
+    /// Origins of web pages that may call the gateway from another site, `https://example.com`. `"*"`: every page,
+    /// without credentials of the browser. Empty: none. Applies live.
+    pub origins: Origins,
 }
 
 impl Default for Server {
@@ -65,6 +68,7 @@ impl Default for Server {
             shutdown_timeout_seconds: 20,
             trusted_proxies: Vec::new(),
             public_url: String::new(),
+            origins: Origins::default(),
         }
     }
 }
@@ -186,6 +190,9 @@ impl Checker<'_> {
         if !server.public_url.is_empty() && !crate::url::is_origin(&server.public_url) {
             let accepted = "must be scheme and host, such as \"https://example.com\", without a path";
             self.refuse("server.public_url", format!("{:?}", server.public_url), accepted);
+        }
+        for origin in server.origins.unusable() {
+            self.refuse("server.origins", format!("{origin:?}"), origins::ACCEPTED);
         }
         self.problems.extend(config.public_sandbox(self.source));
         if matches!(&config.operator.listen, OperatorListen::Tcp(address)

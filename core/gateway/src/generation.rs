@@ -96,6 +96,7 @@ impl Shared {
             chat: Arc::new(self.chat(config, parts)),
             files: Arc::new(self.files(config, parts)),
             operator: Arc::new(self.operator(config, parts)),
+            origins: config.server.origins.clone(),
         }
     }
 
@@ -152,7 +153,7 @@ impl Shared {
             chat: self.services.chat.clone(),
             sockets: self.sockets.clone(),
             identity: parts.identity.clone(),
-            limits: config.chat.clone(),
+            limits: config.chat_limits(),
             echo: self.test_routes,
             detached: self.services.detached.clone(),
         }

@@ -1,4 +1,4 @@
-//! The life of a request: id, route, negotiation, credentials, permission, method, body, handler, headers, log.
+//! The life of a request: id, preflight, route, negotiation, credentials, permission, method, body, handler, headers, log.
 //!
 //! The order of credentials before method is the original's: `POST sessions/` without a token is 401, not 405.
 //! Invariants: a request sees one generation; it never panics the connection; every answer has a request id.
@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
 
 use crate::chat::socket::is_handshake;
+use crate::cors;
 use crate::generation::{Generation, Generations};
 use crate::negotiation::{credentials, negotiate};
 use crate::reply::{Failure, Reply};
@@ -96,17 +97,23 @@ impl Api {
         let client = self.edge.proxies.client(from.peer.ip(), &head.headers);
         let proxied = from.place.is_none() && client != from.peer.ip().to_canonical();
         let place = if proxied { self.place(client) } else { Ok(from.place.clone()) };
+        let generation = self.generations.current();
+        let origin = head.headers.get(header::ORIGIN).cloned();
 
-        let answered =
-            AssertUnwindSafe(self.answer(&id, from, client, &place, head, body)).catch_unwind().await;
+        let answered = AssertUnwindSafe(self.answer(&generation, &id, from, client, &place, head, body))
+            .catch_unwind()
+            .await;
         let answered = answered.unwrap_or_else(|_| {
             tracing::error!(request.id = %id, "a handler panicked; this is a defect");
             Err(Failure::internal())
         });
-        let answered = answered.map_err(|failure| self.with_cause(failure));
+        let answered = answered.map_err(|failure| with_cause(&generation, failure));
         let code = answered.as_ref().err().map(|failure| failure.code);
         let reply = answered.unwrap_or_else(|failure| failure.into_reply(&id));
         let mut response = reply.into_response(&id);
+        if from.door == Door::Public {
+            cors::admit(&generation.origins, origin.as_ref(), response.headers_mut());
+        }
         if method == Method::HEAD {
             *response.body_mut() = ReplyBody::default();
         }
@@ -122,21 +129,9 @@ impl Api {
         response
     }
 
-    /// Replaces an internal error by its cause, when the cause is the store's disk.
-    fn with_cause(&self, failure: Failure) -> Failure {
-        if failure.status != StatusCode::INTERNAL_SERVER_ERROR {
-            return failure;
-        }
-        match self.generations.current().operator.overview.storage() {
-            Storage::Failed => Failure::store_failed(),
-            Storage::Full => Failure::storage_full(),
-            Storage::Stalled => Failure::store_stalled(),
-            Storage::Serving => failure,
-        }
-    }
-
     async fn answer(
         &self,
+        generation: &Generation,
         id: &str,
         from: &From,
         client: IpAddr,
@@ -144,14 +139,18 @@ impl Api {
         head: Parts,
         body: Incoming,
     ) -> Result<Reply, Failure> {
-        let generation = self.generations.current();
         check_host(&head)?;
         let Ok(place) = place else { return Err(too_many_connections()) };
+        if from.door == Door::Public
+            && let Some(answer) = cors::preflight(&generation.origins, &head)
+        {
+            return answer;
+        }
         let router = match from.door {
             Door::Public => &self.public,
             Door::Operator => &self.operator,
         };
-        let (route, prefix_len) = match router.find(&head.uri, &generation) {
+        let (route, prefix_len) = match router.find(&head.uri, generation) {
             Found::Route(route, prefix_len) => (route, prefix_len),
             // A handshake follows no redirect.
             Found::MissingSlash(_) if is_handshake(&head.headers) => return Err(not_found()),
@@ -176,7 +175,7 @@ impl Api {
             memory: self.edge.bodies.take(client, 0).map_err(|_| Failure::internal())?,
             place: place.clone(),
         };
-        match serve(&generation, route, context, body).await {
+        match serve(generation, route, context, body).await {
             Ok(reply) => Ok(reply.with(header::ALLOW, allow)),
             Err(failure) => Err(failure.with(header::ALLOW, allow)),
         }
@@ -189,6 +188,19 @@ pub(crate) struct From {
     pub(crate) peer: SocketAddr,
     /// Its place among its address's; `None` for trusted proxies, and on the operators' listener.
     pub(crate) place: Option<Arc<Share>>,
+}
+
+/// Replaces an internal error by its cause, when the cause is the store's disk.
+fn with_cause(generation: &Generation, failure: Failure) -> Failure {
+    if failure.status != StatusCode::INTERNAL_SERVER_ERROR {
+        return failure;
+    }
+    match generation.operator.overview.storage() {
+        Storage::Failed => Failure::store_failed(),
+        Storage::Full => Failure::storage_full(),
+        Storage::Stalled => Failure::store_stalled(),
+        Storage::Serving => failure,
+    }
 }
 
 fn too_many_connections() -> Failure {

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use chelseru_config::Origins;
+
 use crate::chat::Chat;
 use crate::files::Files;
 use crate::login::Login;
@@ -20,6 +22,8 @@ pub struct Generation {
     pub chat: Arc<Chat>,
     pub files: Arc<Files>,
     pub operator: Arc<Operator>,
+    /// Web pages that may call from another site.
+    pub origins: Origins,
 }
 
 /// Gives the generation that serves now.

@@ -11,6 +11,7 @@
 //! Reading order: `api`, `route`, `request`, `generation`, then a feature folder, such as `money`.
 
 pub mod api;
+mod cors;
 pub mod descriptors;
 mod drain;
 mod negotiation;

@@ -133,8 +133,7 @@ async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
     check_upgrade(&context.head)?;
     let limits = &chat.limits;
     let origin = header_text(&context.head.headers, header::ORIGIN);
-    if !origin.is_empty() && !limits.origins.is_empty() && !limits.origins.iter().any(|known| known == origin)
-    {
+    if !origin.is_empty() && !limits.origins.is_empty() && limits.origins.grant(origin).is_none() {
         return Ok(refused("origin_refused"));
     }
     let asked = Asked::read(&context);
