@@ -179,7 +179,7 @@ async fn a_token_is_renewed_in_place_and_ended_sessions_close() {
     let chat = Chat::start_at("", 2, clock.clone()).await;
     let room = chat.pair(1, 2).await;
     let (mut all, _) = chat.open_all(1).await;
-    let mut one = chat.open(room, 1).await;
+    let mut one = chat.open_extended(room, 1).await;
     clock.advance(Duration::from_secs(299));
     let again = chat.gateway.login("09120000001").await.access;
     all.send(&json!({"type": "auth", "token": chat.tokens[&2]})).await;
@@ -195,6 +195,43 @@ async fn a_token_is_renewed_in_place_and_ended_sessions_close() {
         chat.gateway.client.post(chat.gateway.at("/logout/")).bearer_auth(&again).send().await.expect("sent");
     assert_eq!(out.status(), 200);
     assert_eq!(all.closed().await, 4411);
+}
+
+/// The original's clients put the token into the address and cannot renew it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unchanged_clients_socket_lives_as_long_as_its_session() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let chat = Chat::start_at("", 2, clock.clone()).await;
+    let room = chat.pair(1, 2).await;
+    let mut mine = chat.open(room, 1).await;
+    let mut other = chat.open_extended(room, 2).await;
+    // An access token lives 300 seconds.
+    clock.advance(Duration::from_secs(301));
+    assert_eq!(other.closed().await, 4410, "a client that can renew its token must");
+    mine.send(&json!({"message": "still here"})).await;
+    assert_eq!(mine.json().await["message"], "still here");
+
+    // A token on such a socket is no message.
+    let again = chat.gateway.login("09120000001").await.access;
+    mine.send(&json!({"type": "auth", "token": again, "message": "x"})).await;
+    assert_eq!(mine.json().await["type"], "authenticated");
+    mine.send(&json!({"type": "auth", "token": "garbage"})).await;
+    assert_eq!(mine.json().await["code"], "token_not_valid");
+    mine.send(&json!({"message": "after"})).await;
+    assert_eq!(mine.json().await["message"], "after");
+    assert_eq!(chat.gateway.app.store.chat_last_seq(room).await.expect("readable"), 2);
+
+    // It ends with its session.
+    let mut ended = Socket::open(&chat.gateway.at(&format!("/chat/{}/?token={again}", room.0)), &[])
+        .await
+        .unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    clock.advance(Duration::from_secs(200));
+    let out = chat.gateway.client.post(chat.gateway.at("/logout/")).bearer_auth(&again).send().await;
+    assert_eq!(out.expect("sent").status(), 200);
+    assert_eq!((mine.closed().await, ended.closed().await), (4411, 4411));
+    // Not past it.
+    let at = chat.gateway.at(&format!("/chat/{}/?token={again}", room.0));
+    assert_eq!(Socket::open(&at, &[]).await.err().expect("refused").status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,6 +60,24 @@ async fn an_older_refresh_token_ends_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_stays_good_until_its_successor_is_used() {
+    let (gateway, clock) = clocked("").await;
+    let first = gateway.login("09120001013").await;
+    // The answer is lost: the phone is offline for most of a day, and repeats with what it has.
+    let lost = refresh(&gateway, &first.refresh).await.login();
+    clock.advance(Duration::from_secs(23 * 3600));
+    let second = refresh(&gateway, &first.refresh).await.login();
+    assert_eq!(second.refresh, lost.refresh);
+    assert!(opens(&gateway, &second).await);
+    let third = refresh(&gateway, &second.refresh).await.login();
+    assert!(opens(&gateway, &third).await);
+    // The successor was used, so whoever repeats now holds a copy.
+    assert_eq!(refresh(&gateway, &first.refresh).await.status, 401);
+    assert!(!opens(&gateway, &third).await);
+    assert_eq!(refresh(&gateway, &third.refresh).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_refresh_token_may_be_repeated_for_the_configured_time_only() {
     let (gateway, clock) = clocked("[auth]\nrefresh_repeat_seconds = 10\n").await;
     let first = gateway.login("09120001003").await;

@@ -37,7 +37,7 @@ mod tick;
 
 pub use close::Close;
 pub use hub::{Hub, NoPlace};
-pub use open::{Form, Opened, Since, Who, seen};
+pub use open::{Form, Opened, Since, Until, Who, seen};
 pub use place::{Place, Sockets, holder};
 pub use refusal::refusal;
 pub use socket::{Purpose, Transport};

@@ -14,6 +14,15 @@ pub enum Form {
     Extended,
 }
 
+/// How long a socket may stay open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Until its access token expires. The client sends a newer one in time.
+    TokenExpires,
+    /// Until its session ends. The original's clients cannot renew a token on an open socket.
+    SessionEnds,
+}
+
 /// Who holds a socket.
 #[derive(Debug, Clone)]
 pub struct Who {
@@ -30,6 +39,7 @@ pub struct Opened {
     pub form: Form,
     /// The newest that the client has seen of the room.
     pub since: Option<Since>,
+    pub until: Until,
 }
 
 impl Opened {

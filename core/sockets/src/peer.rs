@@ -18,7 +18,7 @@ use chelseru_domain::share::Share;
 use futures_util::task::AtomicWaker;
 
 use crate::close::Close;
-use crate::open::{Opened, Who};
+use crate::open::{Opened, Until, Who};
 
 /// Changes of one socket that may wait for the store. At the limit its frames are not read.
 const CHANGES_MAX: u32 = 256;
@@ -148,7 +148,7 @@ impl Peer {
 
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         let at = self.expires_at.load(Ordering::Acquire);
-        at != 0 && at <= now.as_micros()
+        self.opened.until == Until::TokenExpires && at != 0 && at <= now.as_micros()
     }
 
     /// Queues frames. Frames that do not fit empty the queue and close the socket.
@@ -296,7 +296,9 @@ mod tests {
 
     fn peer(frames: usize, bytes: usize) -> Peer {
         let limits = Chat { queue_frames_max: frames, queue_bytes_max: bytes, ..Chat::default() };
-        Peer::new(1, Opened { room: None, form: Form::Extended, since: None }, Arc::new(limits), 0)
+        let until = Until::TokenExpires;
+        let opened = Opened { room: None, form: Form::Extended, since: None, until };
+        Peer::new(1, opened, Arc::new(limits), 0)
     }
 
     #[test]

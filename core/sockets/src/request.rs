@@ -1,7 +1,7 @@
 //! Client requests on sockets, parsed from text frames.
 //!
-//! A socket of the original's form accepts messages and signals only, whatever other keys a frame has. Others name
-//! their request in `type`. Nothing here reads the store; rights are checked when a request is carried out.
+//! A socket of the original's form accepts messages, signals and tokens only, whatever other keys a frame has. Others
+//! name their request in `type`. Nothing here reads the store; rights are checked when a request is carried out.
 
 use chelseru_domain::chat::{FileId, MessageBody, RoomId, SEQ_MAX, message_of};
 use serde_json::{Map, Value};
@@ -79,6 +79,8 @@ type Fault = (&'static str, String);
 
 fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> Result<Request, Fault> {
     let kind = match (opened.form, object.get("type")) {
+        // The original has no such frame. Published, it would be an empty message of a client that renews its token.
+        (Form::Original, Some(Value::String(kind))) if kind == "auth" && !is_signal(object) => "auth",
         (Form::Original, _) => "publish",
         (Form::Extended, Some(Value::String(kind))) => &kind.clone(),
         (Form::Extended, None | Some(Value::Null)) if opened.room.is_some() => "publish",
@@ -95,9 +97,7 @@ fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> R
         about.room = Some(RoomId(room));
     }
     Ok(match kind {
-        "publish" if object.get("message_type").and_then(Value::as_str) == Some("webrtc_signal") => {
-            signal(std::mem::take(object), opened.form)?
-        }
+        "publish" if is_signal(object) => signal(std::mem::take(object), opened.form)?,
         "publish" => post(object)?,
         "subscribe" => Request::Subscribe(since(object)?),
         "unsubscribe" => Request::Unsubscribe,
@@ -126,6 +126,10 @@ fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> R
             return Err(("unknown_type", format!("Unknown type {other:?}.")));
         }
     })
+}
+
+fn is_signal(object: &Map<String, Value>) -> bool {
+    object.get("message_type").and_then(Value::as_str) == Some("webrtc_signal")
 }
 
 /// A signal of a call, without the keys that the gateway sets or that a message has. A top-level `type` that names a
@@ -213,10 +217,12 @@ fn invalid<T>(field: &'static str, reason: &str) -> Result<T, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::open::Until;
 
-    const ORIGINAL: Opened = Opened { room: Some(RoomId(3)), form: Form::Original, since: None };
-    const ROOM: Opened = Opened { room: Some(RoomId(3)), form: Form::Extended, since: None };
-    const ALL: Opened = Opened { room: None, form: Form::Extended, since: None };
+    const ROOM: Opened =
+        Opened { room: Some(RoomId(3)), form: Form::Extended, since: None, until: Until::TokenExpires };
+    const ORIGINAL: Opened = Opened { form: Form::Original, until: Until::SessionEnds, ..ROOM };
+    const ALL: Opened = Opened { room: None, ..ROOM };
 
     fn code(text: &str, opened: Opened) -> &'static str {
         parse(text, opened).map_or_else(|refused| refused.code, |parsed| panic!("accepted: {parsed:?}"))
@@ -253,6 +259,16 @@ mod tests {
         };
         assert_eq!((body.lat.as_deref(), body.lng.as_deref()), (Some("\"35.1\""), Some("51")));
         assert!(matches!(request(r#"{"message_type":"webrtc_signal","a":1}"#, ORIGINAL), Request::Signal(_)));
+    }
+
+    #[test]
+    fn a_token_is_no_message_of_the_originals() {
+        let token = |text: &str| request(text, ORIGINAL);
+        assert_eq!(token(r#"{"type":"auth","token":"t"}"#), Request::Auth("t".into()));
+        assert_eq!(token(r#"{"type":"auth","token":"t","message":"x"}"#), Request::Auth("t".into()));
+        assert_eq!(code(r#"{"type":"auth"}"#, ORIGINAL), "invalid_fields");
+        let signal = r#"{"type":"auth","message_type":"webrtc_signal"}"#;
+        assert!(matches!(request(signal, ORIGINAL), Request::Signal(_)));
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn values_of_auth_and_proxies_are_checked_and_no_fixed_code_is_repeated() {
     let found = problems(
         "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"proxy\"]\n[auth]\nmethod = []\notp_domain = \"a b\"\n\
          otp_test_numbers = { \"0912\" = \"918273\", \"09120000000\" = \"91827\" }\n\
-         password_lockout_seconds = 10\npassword_lockout_seconds_max = 9\nrefresh_repeat_seconds = 86401\n\
+         password_lockout_seconds = 10\npassword_lockout_seconds_max = 9\nrefresh_repeat_seconds = 315360001\n\
          session_absolute_seconds = 299\npassword_hashes_max = 65\n[audit]\nrecords_max = 999\n",
     );
     for key in [
@@ -68,7 +68,7 @@ fn values_of_auth_and_proxies_are_checked_and_no_fixed_code_is_repeated() {
         "auth.otp_test_numbers.0912 ",
         "auth.otp_test_numbers.09120000000",
         "config.toml:8: auth.password_lockout_seconds_max = 9: must be 10 to 86400",
-        "config.toml:9: auth.refresh_repeat_seconds = 86401: must be 0 to 86400",
+        "config.toml:9: auth.refresh_repeat_seconds = 315360001: must be 0 to 315360000",
         "config.toml:10: auth.session_absolute_seconds = 299: must be 300",
         "config.toml:11: auth.password_hashes_max = 65: must be 1 to 64",
         "config.toml:13: audit.records_max = 999: must be 1000",

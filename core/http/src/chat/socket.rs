@@ -13,7 +13,7 @@ use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::login::token::TokenError;
 use chelseru_domain::share::Share;
-use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Transport, Who, holder, seen};
+use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Transport, Until, Who, holder, seen};
 use fastwebsockets::upgrade::{self, UpgradeFut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -124,7 +124,8 @@ async fn echo(chat: Arc<Chat>, request: Request<Tokenless>) -> Answer {
     check_upgrade(&request.head)?;
     let mut limits = chat.limits.clone();
     (limits.queue_bytes_max, limits.queue_frames_max) = (4 * ECHO_BYTES_MAX, 1_000_000);
-    let opened = Opened { room: None, form: Form::Original, since: None };
+    let until = Until::TokenExpires;
+    let opened = Opened { room: None, form: Form::Original, since: None, until };
     let place = enter(&chat, opened, &limits, None, request.client)?;
     accept(request.context, place, None, Purpose::Echo, ECHO_BYTES_MAX)
 }
@@ -138,7 +139,9 @@ async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
     }
     let asked = Asked::read(&context);
     let form = if room.is_none() || asked.extended { Form::Extended } else { Form::Original };
-    let opened = Opened { room, form, since: asked.since };
+    let unchanged = form == Form::Original && asked.by_query;
+    let until = if unchanged { Until::SessionEnds } else { Until::TokenExpires };
+    let opened = Opened { room, form, since: asked.since, until };
     let who = match &asked.token {
         Some(token) => match holder(&chat.identity, &chat.chat, token, || client_info(&context)).await {
             Ok(holder) => Some(holder),
@@ -223,6 +226,8 @@ async fn transport(upgrade: UpgradeFut, held: Option<Arc<Share>>) -> Option<Tran
 /// A client's choices for a socket, besides its path.
 struct Asked {
     token: Option<String>,
+    /// The token came in the address, as from the original's clients.
+    by_query: bool,
     /// The client offers the protocol's own name.
     protocol: bool,
     /// The client wants all frames, not only the original's.
@@ -245,6 +250,7 @@ impl Asked {
             .strip_prefix("Bearer ")
             .or_else(|| offered.iter().find_map(|word| word.strip_prefix(BEARER)))
             .map(|token| token.trim().to_owned());
+        let by_query = token.is_none();
         let (mut events, mut since, mut revision) = (false, None, None);
         let query = context.query_text();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -260,7 +266,7 @@ impl Asked {
             }
         }
         let since = since.map(|seq| Since { seq, revision });
-        Asked { token, protocol, extended: protocol || events || since.is_some(), since }
+        Asked { token, by_query, protocol, extended: protocol || events || since.is_some(), since }
     }
 }
 

@@ -13,8 +13,9 @@ use crate::{Range, RuleError, Rules};
 pub const SESSIONS_PER_USER: Range<usize> = Range::new(1, 1000, 50);
 /// From login to the end of a session, refreshed or not.
 pub const SESSION_ABSOLUTE_SECS: Range<u64> = Range::new(300, 315_360_000, 90 * 86_400);
-/// How long a replaced refresh token may be presented again.
-pub const REFRESH_REPEAT_SECS: Range<u64> = Range::new(0, 86_400, 60);
+/// How long a replaced refresh token whose successor was never used may be presented again. The default outlasts any
+/// session: a phone that was offline, or a page that slept while the reply came, is not logged out.
+pub const REFRESH_REPEAT_SECS: Range<u64> = Range::new(0, 315_360_000, 315_360_000);
 /// Guesses at a name's password without a wait.
 pub const PASSWORD_ATTEMPTS: Range<u32> = Range::new(1, 100, 5);
 /// The wait after the last of them; doubles with each further guess.
@@ -31,8 +32,8 @@ pub struct IdentityRules {
     pub sessions_per_user_max: usize,
     /// See [`SESSION_ABSOLUTE_SECS`].
     pub session_absolute_max: Duration,
-    /// How long a replaced refresh token is accepted again after a lost reply. Presenting it later ends the session.
-    /// See [`REFRESH_REPEAT_SECS`].
+    /// How long a replaced refresh token is accepted again while its successor is unused. Presenting it later, or after
+    /// its successor, ends the session. See [`REFRESH_REPEAT_SECS`].
     pub refresh_repeat_max: Duration,
     pub passwords: PasswordRules,
     /// Users who are staff for money without the rights of staff. Default: none.
