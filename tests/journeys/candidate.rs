@@ -213,6 +213,11 @@ const VALUES: &[Case] = &[
         &["FILE:2: chat.origins = \"https://a.example/x\": must hold origins ..."],
     ),
     case(
+        "a pattern as an origin",
+        "[server]\norigins = [\"https://*.example\"]\n",
+        &["FILE:2: server.origins = \"https://*.example\": must hold origins ..."],
+    ),
+    case(
         "no SMS provider",
         "[sms]\nservice = []\n",
         &["FILE:2: sms.service = []: must name at least one of ..."],
