@@ -365,7 +365,8 @@ async fn a_stalled_upload_ends_and_leaves_nothing() {
 async fn an_upload_goes_on_after_a_cut_and_a_restart() {
     let mut street = Street::open("").await;
     let content: Vec<u8> = (0..300_000u32).map(|number| (number % 249) as u8).collect();
-    let options = street.tus(1, "OPTIONS", "/message/file/tus/", &[], b"").await;
+    let options = Answer::of(street.request(0, "OPTIONS", "/message/file/tus/")).await;
+    assert_eq!((options.status, options.header("tus-version")), (200, "1.0.0"), "before a login");
     assert_eq!(options.header("tus-extension"), "creation,expiration,termination");
     assert_eq!(options.header("tus-max-size"), "20971520");
     let begun = street.begin(1, content.len()).await;
@@ -444,7 +445,7 @@ async fn resumable_uploads_have_bounds_and_an_end() {
             "{headers:?}: {answer:?}"
         );
     }
-    for (length, status) in [(0, 400), (1001, 413), (1000, 201), (999, 201), (1, 429)] {
+    for (length, status) in [(0, 201), (1001, 413), (1000, 201), (999, 201), (1, 429)] {
         let answer = street.begin(1, length).await;
         assert_eq!(answer.status, status, "{length}: {answer:?}");
     }
@@ -464,6 +465,118 @@ async fn resumable_uploads_have_bounds_and_an_end() {
     street.collected().await;
     assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404, "its time is over");
     assert_eq!(street.on_disk(), 0);
+}
+
+/// What the protocol asks of a server besides the bytes, for clients behind proxies and with empty files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumable_upload_follows_the_protocol_to_the_letter() {
+    let street = Street::open(TIGHT).await;
+    // Every answer names the version, refusals too.
+    for (user, method, path) in [
+        (0, "POST", "/message/file/tus/"),
+        (1, "PUT", "/message/file/tus/"),
+        (1, "HEAD", "/message/file/tus/nothing/"),
+    ] {
+        let answer = street.tus(user, method, path, &[], b"").await;
+        let versions: Vec<_> = answer.headers.get_all("tus-resumable").iter().collect();
+        assert_eq!(versions, ["1.0.0"], "{method} {path}: {answer:?}");
+    }
+    // An empty file is complete at once.
+    let empty = street.begin(1, 0).await;
+    assert_eq!((empty.status, empty.header("upload-offset")), (201, "0"), "{empty:?}");
+    assert!(!empty.header("upload-file-id").is_empty(), "{empty:?}");
+    let told = street.tus(1, "GET", empty.header("location"), &[], b"").await;
+    let link = street.send(1, &told.body["file"]).await;
+    let got = street.request(2, "GET", &link).send().await.expect("an answer");
+    assert_eq!((got.status().as_u16(), got.bytes().await.expect("bytes").len()), (200, 0));
+
+    // A proxy that knows GET and POST only.
+    let begun = street.begin(1, 4).await;
+    let upload = begun.header("location").to_owned();
+    let patch = [
+        ("x-http-method-override", "PATCH"),
+        ("upload-offset", "0"),
+        ("content-type", "application/offset+octet-stream"),
+    ];
+    let post = async |headers: &[(&str, &str)], body: &'static [u8]| {
+        let mut request = street.request(1, "POST", &upload).header("tus-resumable", "1.0.0");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(body).send().await.expect("an answer")
+    };
+    let sent = post(&patch, b"half").await;
+    assert_eq!(
+        (sent.status().as_u16(), &sent.headers()["upload-offset"]),
+        (204, &"4".parse().expect("text"))
+    );
+    let head = street.tus(1, "HEAD", &upload, &[], b"").await;
+    let metadata = format!("filename ZmlsbS5iaW4=,chatroom {}", base64_of(&street.room.to_string()));
+    assert_eq!((head.status, head.header("upload-metadata")), (200, metadata.as_str()), "{head:?}");
+    let delete = [("x-http-method-override", "delete")];
+    assert_eq!(post(&delete, b"").await.status().as_u16(), 204);
+    assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404);
+    // Only here: elsewhere a header changes no method.
+    let elsewhere = street.request(1, "POST", "/sessions/").header("x-http-method-override", "DELETE");
+    assert_eq!(Answer::of(elsewhere).await.status, 405);
+}
+
+fn base64_of(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finished_resumable_uploads_block_no_further_one() {
+    let street = Street::open(TIGHT).await;
+    let mut uploads = Vec::new();
+    for number in 0..5 {
+        let begun = street.begin(1, 2).await;
+        assert_eq!(begun.status, 201, "{number}: {begun:?}");
+        let upload = begun.header("location").to_owned();
+        assert_eq!(street.piece(1, &upload, 0, b"ok").await.status, 204);
+        uploads.push(upload);
+    }
+    // The newest two may still be asked about; the states of the others are gone, their files are not.
+    let mut known = 0;
+    for upload in &uploads {
+        known += usize::from(street.tus(1, "HEAD", upload, &[], b"").await.status == 200);
+    }
+    assert_eq!((known, street.on_disk()), (2, 5 + 2));
+    // Unfinished ones do count.
+    for status in [201, 201, 429] {
+        assert_eq!(street.begin(1, 2).await.status, status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_files_name_is_read_as_its_client_wrote_it() {
+    let street = Street::open("").await;
+    let send = async |disposition: &[u8]| {
+        let mut body = format!(
+            "--x\r\ncontent-disposition: form-data; Name=chatroom\r\n\r\n{}\r\n--x\r\n\
+             Content-Disposition: form-data; ",
+            street.room
+        )
+        .into_bytes();
+        body.extend_from_slice(disposition);
+        body.extend_from_slice(b"\r\n\r\nbytes\r\n--x--\r\n");
+        let request = street.request(1, "POST", "/message/file/upload/");
+        Answer::of(request.header("content-type", "multipart/form-data; boundary=x").body(body)).await
+    };
+    for (disposition, name) in [
+        (&b"Name=\"file\"; FileName=\"a.png\""[..], "a.png"),
+        (b"name=\"file\"; filename*=UTF-8''%D8%B3%D9%84%D8%A7%D9%85.txt; filename=\"x\"", "سلام.txt"),
+        (b"name=\"file\"; filename=\"\xd3\xe1\xc7\xe3.txt\"", "سلام.txt"),
+        (b"name=\"file\"; filename=\"=?UTF-8?B?2LPZhNin2YU=?=.txt\"", "سلام.txt"),
+    ] {
+        let answer = send(disposition).await;
+        let shown = String::from_utf8_lossy(disposition);
+        assert_eq!((answer.status, &answer.body["name"]), (201, &json!(name)), "{shown}: {answer:?}");
+    }
+    let answer = send(b"name=\"file\"; filename*=nonsense''a").await;
+    assert_eq!((answer.status, answer.header("x-error-code")), (400, "file_name_unreadable"), "{answer:?}");
+    assert_eq!(street.on_disk(), 4, "nothing is left of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

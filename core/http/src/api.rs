@@ -1,4 +1,5 @@
-//! The life of a request: id, preflight, route, negotiation, credentials, permission, method, body, handler, headers, log.
+//! The life of a request: id, preflight, route, negotiation, credentials, permission, method, body, handler, headers,
+//! log.
 //!
 //! The order of credentials before method is the original's: `POST sessions/` without a token is 401, not 405.
 //! Invariants: a request sees one generation; it never panics the connection; every answer has a request id.
@@ -18,6 +19,7 @@ use http::{Method, Request, Response, StatusCode, header};
 
 use crate::chat::socket::is_handshake;
 use crate::cors;
+use crate::files::tus;
 use crate::generation::{Generation, Generations};
 use crate::negotiation::{credentials, negotiate};
 use crate::reply::{Failure, Reply};
@@ -162,7 +164,12 @@ impl Api {
             // Memory may hold what was refused, so nothing is read any more.
             return Err(Failure::store_failed());
         }
-        let allow = route.allow();
+        let mut own = vec![(header::ALLOW, route.allow())];
+        let mut head = head;
+        if route.is_resumable() {
+            own.push((tus::RESUMABLE, tus::OURS));
+            head.method = tus::method(&head);
+        }
         let context = Context {
             id: id.to_owned(),
             head,
@@ -176,8 +183,13 @@ impl Api {
             place: place.clone(),
         };
         match serve(generation, route, context, body).await {
-            Ok(reply) => Ok(reply.with(header::ALLOW, allow)),
-            Err(failure) => Err(failure.with(header::ALLOW, allow)),
+            Ok(mut reply) => {
+                reply.headers.extend(own);
+                Ok(reply)
+            }
+            Err(failure) => {
+                Err(own.into_iter().fold(failure, |failure, (name, value)| failure.with(name, value)))
+            }
         }
     }
 }
@@ -217,6 +229,10 @@ async fn serve(
 ) -> Result<Reply, Failure> {
     if !route.is_file() {
         negotiate(&context.head)?;
+    }
+    if route.is_resumable() && context.head.method == Method::OPTIONS {
+        // A client of the protocol asks for its extensions before it logs in.
+        return Ok(route.describe(generation));
     }
     let caller = match route.access {
         Access::Tokenless | Access::Operator => None,

@@ -1,8 +1,8 @@
 //! `Content-Disposition` of a part of a form: the field's name, and the file's name in any form that clients send.
 //!
-//! RFC 6266 and RFC 5987 (`filename*`), the escapes of browsers (`%22`), encoded words of mail libraries (RFC 2047), and
-//! raw bytes in windows-1256, in which old Persian programs write. A name in none of these is an error of its own: a
-//! file that silently loses its name is found by its owner only later.
+//! RFC 6266 and RFC 5987 (`filename*`), the escapes of browsers (`%22`), encoded words of mail libraries (RFC 2047),
+//! and raw bytes in windows-1256, in which old Persian programs write. A name in none of these is an error of its own:
+//! a file that silently loses its name is found by its owner only later.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

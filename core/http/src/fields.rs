@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
+use crate::disposition::Disposition;
 use crate::reply::Failure;
 
 /// Fields in one body; the routes have at most a dozen.
@@ -92,9 +93,12 @@ async fn parse_multipart(content_type: &str, bytes: Bytes) -> Result<Map<String,
     let mut multipart = multer::Multipart::new(stream, boundary);
     let mut values = Map::new();
     while let Some(field) = multipart.next_field().await.map_err(refuse)? {
-        let Some(name) = field.name().map(str::to_owned) else { continue };
+        let Disposition { name, file } = Disposition::of(field.headers());
+        if name.is_empty() {
+            continue;
+        }
         // A file is not a text; the field's own check reports it.
-        let value = if field.file_name().is_some() {
+        let value = if file.is_some() {
             Value::Array(Vec::new())
         } else {
             Value::String(field.text().await.map_err(refuse)?)

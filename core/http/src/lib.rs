@@ -26,6 +26,7 @@ mod routes;
 mod request;
 
 mod body;
+mod disposition;
 pub mod fields;
 pub mod reply;
 mod reply_body;

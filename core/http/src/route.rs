@@ -36,8 +36,9 @@ pub(crate) enum Kind {
     Plain,
     /// Exists in some generations only.
     When(fn(&Generation) -> bool),
-    /// `OPTIONS` answers more than the name.
-    Described(fn(&Generation, Reply) -> Reply),
+    /// The tus protocol: `OPTIONS` needs no credentials and answers more than the name, `X-HTTP-Method-Override` names
+    /// the method of a `POST`, and every answer names the version.
+    Resumable(fn(&Generation, Reply) -> Reply),
     /// A file of any type, beside the base path.
     File,
     /// For tests of the gateway itself; not in the document.
@@ -161,6 +162,10 @@ impl Route {
         matches!(self.kind, Kind::File)
     }
 
+    pub(crate) fn is_resumable(&self) -> bool {
+        matches!(self.kind, Kind::Resumable(_))
+    }
+
     pub(crate) fn exists(&self, generation: &Generation) -> bool {
         match self.kind {
             Kind::When(exists) => exists(generation),
@@ -192,7 +197,7 @@ impl Route {
             &json!({"name": self.name, "description": "", "renders": ["application/json"], "parses": parses}),
         );
         match self.kind {
-            Kind::Described(describe) => describe(generation, reply),
+            Kind::Resumable(describe) => describe(generation, reply),
             _ => reply,
         }
     }

@@ -13,6 +13,12 @@ pub(crate) fn chat_failure(context: &Context, error: ChatError) -> Failure {
     failure::failure(context, error, not_found)
 }
 
+/// A file's name in an unknown or broken encoding.
+pub(crate) fn unreadable_name() -> Failure {
+    let text = "The file's name cannot be read: send it as UTF-8, as filename*, or as an encoded word.";
+    Failure::detail(StatusCode::BAD_REQUEST, "file_name_unreadable", text)
+}
+
 pub(crate) fn no_room(room: RoomId) -> String {
     format!("Invalid pk \"{}\" - object does not exist.", room.0)
 }

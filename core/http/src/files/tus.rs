@@ -2,10 +2,12 @@
 //!
 //! Core, creation, expiration and termination (<https://tus.io/protocols/resumable-upload>, read 2026-11-24). The
 //! metadata names `chatroom`, and may name `filename` and `text`. With its last byte the upload becomes a
-//! file: `GET` on the upload shows its number, and so does the header `Upload-File-Id`.
+//! file: `GET` on the upload shows its number, and so does the header `Upload-File-Id`. The route's kind,
+//! [`Kind::Resumable`], adds what every answer of the protocol has.
 //!
 //! Not here: the bytes and the state of an upload (`store`).
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,20 +20,22 @@ use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use futures_util::StreamExt;
-use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Files;
 use super::body::{pieces, too_slow};
-use super::failure::{file_failure, upload_failure};
+use super::failure::{file_failure, unreadable_name, upload_failure};
 use super::json::file_json;
 use super::store::{FileError, FileWords, Upload, UploadDraft};
 use crate::chat::failure as chat;
+use crate::disposition::{Unreadable, file_name};
 use crate::generation::Generation;
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Context, Request, not_found};
+use crate::request::{Access, Context, Request, header_text, not_found};
 use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
@@ -39,7 +43,7 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/message/file/tus/",
         name: "Resumable Upload List",
         access: Access::User,
-        kind: Kind::Described(describe),
+        kind: Kind::Resumable(describe),
         operations: &[Operation {
             verb: Verb::Post,
             id: "tus_create",
@@ -62,7 +66,7 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/message/file/tus/{upload}/",
         name: "Resumable Upload Instance",
         access: Access::User,
-        kind: Kind::Described(describe),
+        kind: Kind::Resumable(describe),
         operations: &[
             Operation {
                 verb: Verb::Get,
@@ -105,7 +109,7 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
-const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+pub(crate) const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 const VERSION: HeaderName = HeaderName::from_static("tus-version");
 const EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
 const MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
@@ -113,17 +117,27 @@ const LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 const FILE_ID: HeaderName = HeaderName::from_static("upload-file-id");
 
-const OURS: HeaderValue = HeaderValue::from_static("1.0.0");
+pub(crate) const OURS: HeaderValue = HeaderValue::from_static("1.0.0");
 const PIECE_TYPE: &str = "application/offset+octet-stream";
 /// Characters of `Upload-Metadata`.
 const METADATA_MAX: usize = 8192;
 
+/// The method of a request. Where a client, or a proxy before it, can send none but `POST`, a header names another
+/// one.
+pub(crate) fn method(head: &Parts) -> Method {
+    let named = header_text(&head.headers, METHOD_OVERRIDE).to_ascii_uppercase();
+    match named.parse() {
+        Ok(method) if head.method == Method::POST && !named.is_empty() => method,
+        _ => head.method.clone(),
+    }
+}
+
 /// `OPTIONS`: the supported parts of the protocol.
 fn describe(generation: &Generation, reply: Reply) -> Reply {
     reply
-        .with(RESUMABLE, OURS)
         .with(VERSION, OURS)
         .with(EXTENSION, HeaderValue::from_static("creation,expiration,termination"))
         .with(MAX_SIZE, HeaderValue::from(generation.files.limits.file_bytes_max))
@@ -135,17 +149,23 @@ async fn create(files: Arc<Files>, request: Request<Caller>) -> Answer {
     let draft = draft(&files, &request, request.caller.user_id)?;
     let room = draft.words.room;
     let begun = files.store.begin(draft, &files.limits).await;
-    let upload = begun.map_err(|error| upload_failure(&request, error, room).with(RESUMABLE, OURS))?;
+    let upload = begun.map_err(|error| upload_failure(&request, error, room))?;
     let location = request.address(&format!("{}{}/", request.path(), upload.id));
     let location = HeaderValue::from_str(&location).map_err(|_| Failure::internal())?;
     let reply = Reply::bare(StatusCode::CREATED).with(header::LOCATION, location);
-    Ok(state(reply, &upload, 0, None))
+    if upload.bytes > 0 {
+        return Ok(state(reply, &upload, 0, None));
+    }
+    // An empty file is complete; no request follows.
+    let upload = locked(&files, &upload.id, &request.caller).await?;
+    let (upload, kept) = complete(&files, &request, upload).await?;
+    Ok(state(reply, &upload, 0, kept.as_ref()))
 }
 
 /// `HEAD` (and `GET`) on an upload: how far it is, and the file it became.
 async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     check_version(&request)?;
-    let upload = locked(&files, &request, &request.caller).await?;
+    let upload = locked(&files, request.parameter("upload"), &request.caller).await?;
     let (upload, kept) = complete(&files, &request, upload).await?;
     let offset = offset(&files, &request, &upload).await?;
     let body = json!({
@@ -167,20 +187,20 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
     if !essence.eq_ignore_ascii_case(PIECE_TYPE) {
         let text = format!("Unsupported media type \"{essence}\" in request.");
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Failure::detail(status, "unsupported_media_type", text).with(RESUMABLE, OURS));
+        return Err(Failure::detail(status, "unsupported_media_type", text));
     }
     let Some(from) = number_header(&context, OFFSET) else {
         return Err(refuse("upload_offset_missing", "Upload-Offset must be a whole number."));
     };
-    let upload = locked(&files, &context, &caller).await?;
+    let upload = locked(&files, context.parameter("upload"), &caller).await?;
     // A removed member cannot add to the room.
     let permitted = files.chat.check(upload.room, caller.user_id, Action::Post);
-    permitted.await.map_err(|error| chat::failure(&context, error, not_found).with(RESUMABLE, OURS))?;
+    permitted.await.map_err(|error| chat::failure(&context, error, not_found))?;
     let there = offset(&files, &context, &upload).await?;
     if from != there {
         let text = format!("The upload is at {there}.");
         let failure = Failure::detail(StatusCode::CONFLICT, "upload_offset_mismatch", text);
-        return Err(failure.with(RESUMABLE, OURS).with(OFFSET, HeaderValue::from(there)));
+        return Err(failure.with(OFFSET, HeaderValue::from(there)));
     }
     if there < upload.bytes {
         receive(&files, &context, caller.user_id, &upload, body).await?;
@@ -193,9 +213,9 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
 /// `DELETE`: ends an upload and removes its bytes; a finished file stays.
 async fn delete(files: Arc<Files>, request: Request<Caller>) -> Answer {
     check_version(&request)?;
-    let upload = locked(&files, &request, &request.caller).await?;
+    let upload = locked(&files, request.parameter("upload"), &request.caller).await?;
     files.store.give_up(&upload).await.map_err(|error| failure(&request, error))?;
-    Ok(Reply::empty().with(RESUMABLE, OURS))
+    Ok(Reply::empty())
 }
 
 async fn receive(
@@ -237,7 +257,7 @@ async fn complete(
     };
     let completed = files.detached.spawn(completing).await;
     let (upload, kept) = completed.map_err(|_| Failure::internal())?;
-    let kept = kept.map_err(|error| upload_failure(context, error, room).with(RESUMABLE, OURS))?;
+    let kept = kept.map_err(|error| upload_failure(context, error, room))?;
     Ok((upload, kept))
 }
 
@@ -245,20 +265,14 @@ async fn offset(files: &Files, context: &Context, upload: &Upload) -> Result<u64
     files.store.offset(upload).await.map_err(|error| failure(context, error))
 }
 
-/// The caller's upload of the path; 423 while another request uses it.
-async fn locked(
-    files: &Files,
-    context: &Context,
-    caller: &Caller,
-) -> Result<OwnedMutexGuard<Upload>, Failure> {
-    match files.store.upload(context.parameter("upload"), caller.user_id).await {
+/// The caller's upload; 423 while another request uses it.
+async fn locked(files: &Files, id: &str, caller: &Caller) -> Result<OwnedMutexGuard<Upload>, Failure> {
+    match files.store.upload(id, caller.user_id).await {
         Ok(Some(upload)) => Ok(upload),
-        Ok(None) => Err(not_found().with(RESUMABLE, OURS)),
+        Ok(None) => Err(not_found()),
         Err(_) => {
             let text = "Another request is at this upload.";
-            Err(Failure::detail(StatusCode::LOCKED, "upload_locked", text)
-                .with(RESUMABLE, OURS)
-                .retry_after(1))
+            Err(Failure::detail(StatusCode::LOCKED, "upload_locked", text).retry_after(1))
         }
     }
 }
@@ -269,7 +283,7 @@ fn check_version(context: &Context) -> Result<(), Failure> {
     }
     let text = "Tus-Resumable must be 1.0.0.";
     let failure = Failure::detail(StatusCode::PRECONDITION_FAILED, "tus_version", text);
-    Err(failure.with(RESUMABLE, OURS).with(VERSION, OURS))
+    Err(failure.with(VERSION, OURS))
 }
 
 /// The upload that the headers of a creation describe.
@@ -277,33 +291,37 @@ fn draft(files: &Files, context: &Context, uploader: UserId) -> Result<UploadDra
     let Some(bytes) = number_header(context, LENGTH) else {
         return Err(refuse("upload_length_missing", "Upload-Length must be a whole number."));
     };
-    let metadata = context.header(METADATA);
-    if metadata.len() > METADATA_MAX {
+    let header = context.header(METADATA);
+    if header.len() > METADATA_MAX {
         return Err(refuse("upload_metadata", "Upload-Metadata is too long."));
     }
-    let Some(metadata) = parse_metadata(metadata) else {
+    let Some(metadata) = parse_metadata(header) else {
         return Err(refuse("upload_metadata", "Upload-Metadata must be names and base64 values."));
     };
-    let value = |name: &str| metadata.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let bytes_of =
+        |name: &str| metadata.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice());
+    let value = |name: &str| bytes_of(name).map(String::from_utf8_lossy);
     let room = value("chatroom").or_else(|| value("chat_room"));
     let Some(room) = room.and_then(|text| text.trim().parse().ok()).map(RoomId) else {
         return Err(refuse("upload_metadata", "Upload-Metadata must name the chatroom."));
     };
-    let text = value("text");
+    let text = value("text").map(Cow::into_owned);
     if text.as_ref().is_some_and(|text| text.chars().count() > files.text_chars_max) {
         return Err(refuse("upload_metadata", "The text is too long."));
     }
-    let title = value("filename").or_else(|| value("name")).unwrap_or_default();
-    Ok(UploadDraft { words: FileWords { room, uploader, title, text }, bytes })
+    let title = file_name(bytes_of("filename").or_else(|| bytes_of("name")).unwrap_or_default());
+    let title = title.map_err(|Unreadable| unreadable_name())?;
+    let words = FileWords { room, uploader, title, text };
+    Ok(UploadDraft { words, bytes, metadata: header.to_owned() })
 }
 
-fn parse_metadata(header: &str) -> Option<Vec<(String, String)>> {
+/// Names and decoded values.
+fn parse_metadata(header: &str) -> Option<Vec<(String, Vec<u8>)>> {
     let pairs = header.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once(' ').unwrap_or((pair, ""));
-            let value = STANDARD.decode(value.trim()).ok()?;
-            Some((name.to_owned(), String::from_utf8(value).ok()?))
+            Some((name.to_owned(), STANDARD.decode(value.trim()).ok()?))
         })
         .collect()
 }
@@ -312,12 +330,15 @@ fn state(reply: Reply, upload: &Upload, offset: u64, file: Option<&StoredFile>) 
     let seconds = i64::try_from(upload.expires_at().as_secs()).unwrap_or(i64::MAX);
     let expires = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
     let expires = expires.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    let mut reply = reply
-        .with(RESUMABLE, OURS)
-        .with(OFFSET, HeaderValue::from(offset))
-        .with(LENGTH, HeaderValue::from(upload.bytes));
+    let mut reply =
+        reply.with(OFFSET, HeaderValue::from(offset)).with(LENGTH, HeaderValue::from(upload.bytes));
     if let Ok(expires) = HeaderValue::from_str(&expires) {
         reply = reply.with(EXPIRES, expires);
+    }
+    if !upload.metadata.is_empty()
+        && let Ok(metadata) = HeaderValue::from_str(&upload.metadata)
+    {
+        reply = reply.with(METADATA, metadata);
     }
     match file {
         Some(file) => reply.with(FILE_ID, HeaderValue::from(file.id.0)),
@@ -326,11 +347,11 @@ fn state(reply: Reply, upload: &Upload, offset: u64, file: Option<&StoredFile>) 
 }
 
 fn refuse(code: &'static str, text: &str) -> Failure {
-    Failure::detail(StatusCode::BAD_REQUEST, code, text).with(RESUMABLE, OURS)
+    Failure::detail(StatusCode::BAD_REQUEST, code, text)
 }
 
 fn failure(context: &Context, error: FileError) -> Failure {
-    file_failure(context, error, "file").with(RESUMABLE, OURS)
+    file_failure(context, error, "file")
 }
 
 /// A header's value that must be a whole number.
@@ -347,7 +368,8 @@ mod tests {
     fn metadata_is_names_and_base64() {
         let read = parse_metadata("filename 2LMudHh0, chatroom NA==,empty").expect("read");
         let expected = [("filename", "س.txt"), ("chatroom", "4"), ("empty", "")];
-        assert!(read.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
+        let read = read.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        assert!(read.eq(expected.map(|(name, value)| (name, value.as_bytes()))));
         assert_eq!(parse_metadata("filename ***"), None);
         assert_eq!(parse_metadata(""), Some(Vec::new()));
     }

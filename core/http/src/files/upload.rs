@@ -12,10 +12,11 @@ use http::{StatusCode, header};
 
 use super::Files;
 use super::body::{pieces, too_slow};
-use super::failure::{chat_failure, file_failure, no_room, upload_failure};
+use super::failure::{chat_failure, file_failure, no_room, unreadable_name, upload_failure};
 use super::json::file_json;
 use super::store::{FileError, FileWords, Incoming as Upload};
 use crate::body::read_bytes;
+use crate::disposition::{Disposition, Unreadable};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -169,8 +170,8 @@ async fn receive(
     let mut form = Form::default();
     for _ in 0..FIELDS_MAX {
         let Some(mut field) = multipart.next_field().await.map_err(&broken)? else { return Ok(form) };
-        let name = field.name().unwrap_or_default().to_owned();
-        let title = field.file_name().map(str::to_owned);
+        let Disposition { name, file } = Disposition::of(field.headers());
+        let title = file.transpose().map_err(|Unreadable| unreadable_name())?;
         match (name.as_str(), title) {
             ("file", Some(title)) => {
                 permit_early(files, context, user, form.chatroom.as_deref()).await?;

@@ -38,6 +38,7 @@ pub struct Incoming {
     head: Vec<u8>,
     bytes: u64,
     bytes_max: u64,
+    may_be_empty: bool,
     chat: Arc<ChatService>,
 }
 
@@ -90,19 +91,35 @@ impl FileStore {
         let file = File::options().write(true).create_new(true).open(&path).await?;
         let path = Doomed(Some(path));
         let file = not_set_aside(file)?;
-        Ok(Incoming { path, file, head: Vec::new(), bytes: 0, bytes_max, chat: self.chat.clone() })
+        Ok(Incoming {
+            path,
+            file,
+            head: Vec::new(),
+            bytes: 0,
+            bytes_max,
+            may_be_empty: false,
+            chat: self.chat.clone(),
+        })
     }
 }
 
 impl Incoming {
-    /// An upload that was written before.
+    /// A resumable upload that was written before. It may be empty, because its client announced so.
     pub(super) async fn written(path: PathBuf, chat: Arc<ChatService>) -> io::Result<Incoming> {
         let mut file = File::options().read(true).write(true).open(&path).await?;
         let bytes = file.metadata().await?.len();
         let mut head = Vec::new();
         let mut start = tokio::io::AsyncReadExt::take(&mut file, HEAD_BYTES as u64);
         tokio::io::AsyncReadExt::read_to_end(&mut start, &mut head).await?;
-        Ok(Incoming { path: Doomed(Some(path)), file, head, bytes, bytes_max: u64::MAX, chat })
+        Ok(Incoming {
+            path: Doomed(Some(path)),
+            file,
+            head,
+            bytes,
+            bytes_max: u64::MAX,
+            may_be_empty: true,
+            chat,
+        })
     }
 
     /// # Errors
@@ -124,7 +141,7 @@ impl Incoming {
     /// Flushes the file and gives it its name. From then on it stays until it is moved, or until a start finds no
     /// record of it.
     pub(super) async fn finish(mut self, folder: &Path) -> Result<Received, FileError> {
-        if self.bytes == 0 {
+        if self.bytes == 0 && !self.may_be_empty {
             return Err(FileError::Empty);
         }
         self.file.flush().await?;

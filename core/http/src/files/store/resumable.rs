@@ -30,9 +30,11 @@ const TURN_MAX: Duration = Duration::from_millis(500);
 pub struct UploadDraft {
     pub words: FileWords,
     pub bytes: u64,
+    /// `Upload-Metadata` as the client sent it.
+    pub metadata: String,
 }
 
-/// An unfinished upload.
+/// A resumable upload, finished or not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Upload {
     pub id: String,
@@ -41,6 +43,9 @@ pub struct Upload {
     pub bytes: u64,
     title: String,
     text: Option<String>,
+    /// `Upload-Metadata` as the client sent it; empty for uploads of older versions.
+    #[serde(default)]
+    pub metadata: String,
     expires_at: Timestamp,
     /// The file it became.
     file: Option<FileId>,
@@ -52,13 +57,15 @@ pub(super) struct Begun {
     user: UserId,
     /// Bytes counted against the quota before the file exists.
     promised: u64,
+    finished: bool,
     upload: Arc<tokio::sync::Mutex<Upload>>,
 }
 
 impl Begun {
     fn of(upload: Upload) -> Begun {
-        let promised = if upload.file.is_some() { 0 } else { upload.bytes };
-        Begun { user: upload.user, promised, upload: Arc::new(tokio::sync::Mutex::new(upload)) }
+        let finished = upload.file.is_some();
+        let promised = if finished { 0 } else { upload.bytes };
+        Begun { user: upload.user, promised, finished, upload: Arc::new(tokio::sync::Mutex::new(upload)) }
     }
 }
 
@@ -79,10 +86,7 @@ impl FileStore {
         draft: UploadDraft,
         limits: &chelseru_config::Files,
     ) -> Result<Upload, FileError> {
-        let UploadDraft { words, bytes } = draft;
-        if bytes == 0 {
-            return Err(FileError::Empty);
-        }
+        let UploadDraft { words, bytes, metadata } = draft;
         if bytes > limits.file_bytes_max {
             return Err(FileError::TooLarge(limits.file_bytes_max));
         }
@@ -95,6 +99,7 @@ impl FileStore {
             bytes,
             title: title(&words.title),
             text: words.text,
+            metadata,
             expires_at: self.chat.now().plus(Duration::from_secs(limits.resumable_hours * 3600)),
             file: None,
         };
@@ -188,9 +193,27 @@ impl FileStore {
         self.save(upload).await?;
         // From here on the file counts against the quota.
         if let Some(begun) = lock(&self.resumable).get_mut(&upload.id) {
-            begun.promised = 0;
+            (begun.promised, begun.finished) = (0, true);
         }
+        self.forget_finished(upload.user, limits.resumable_per_user_max).await?;
         Ok(Some(kept))
+    }
+
+    /// Forgets a user's finished uploads but the newest `kept`, whose clients may still ask how far they are. The
+    /// caller's own, which has just finished, is one of them. Files stay.
+    async fn forget_finished(&self, user: UserId, kept: usize) -> Result<(), FileError> {
+        let finished: Vec<_> = {
+            let resumable = lock(&self.resumable);
+            resumable.values().filter(|begun| begun.user == user && begun.finished).cloned().collect()
+        };
+        // Those in use, the caller's among them, are not forgotten now.
+        let idle = finished.into_iter().filter_map(|begun| begun.upload.try_lock_owned().ok());
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_by_key(|upload| std::cmp::Reverse(upload.expires_at));
+        for upload in idle.into_iter().skip(kept.saturating_sub(1)) {
+            self.give_up(&upload).await?;
+        }
+        Ok(())
     }
 
     /// Ends an upload and removes its bytes; a file that it became stays.
@@ -258,7 +281,7 @@ impl FileStore {
         let (mut count, mut promised, mut promised_by_all) = (0, upload.bytes, upload.bytes);
         for begun in resumable.values() {
             promised_by_all = promised_by_all.saturating_add(begun.promised);
-            if begun.user == upload.user {
+            if begun.user == upload.user && !begun.finished {
                 (count, promised) = (count + 1, promised.saturating_add(begun.promised));
             }
         }
