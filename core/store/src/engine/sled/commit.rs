@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 use crate::engine::sled::folder::RECORD_BYTES_MAX;
+use crate::engine::sled::garbage;
 use crate::engine::sled::txn::Txn;
 use crate::space::{DiskRoom, Space};
 
@@ -351,6 +352,7 @@ impl Writer {
         }
         self.batch_last = batch.len();
         // Changes that only read need no flush: what they saw was flushed before them.
+        let count = self.txn.writes();
         let written = match self.txn.take_batch() {
             Some(writes) => {
                 let start = Instant::now();
@@ -370,6 +372,7 @@ impl Writer {
         for job in batch.drain(..) {
             job.answer(durable);
         }
+        garbage::collect(count);
         written
     }
 }

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::StoreError;
-use crate::engine::sled::{acknowledged, error, keys, log_scan, quiet};
+use crate::engine::sled::{acknowledged, error, garbage, keys, log_scan, quiet};
 use crate::options::StoreOptions;
 
 /// Bytes the engine allocates and writes at a time. Fixed when a database is created.
@@ -336,8 +336,11 @@ impl<'a> Copy<'a> {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        (self.gathered, self.bytes) = (0, 0);
-        self.db.apply_batch(std::mem::take(&mut self.batch)).map_err(error::engine_io)
+        let writes = std::mem::take(&mut self.gathered);
+        self.bytes = 0;
+        self.db.apply_batch(std::mem::take(&mut self.batch)).map_err(error::engine_io)?;
+        garbage::collect(writes);
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod record;
 
 pub(crate) mod acknowledged;
 pub(crate) mod folder;
+pub(crate) mod garbage;
 pub(crate) mod log_scan;
 pub(crate) mod quiet;
 

@@ -302,6 +302,11 @@ impl Txn {
         }
     }
 
+    /// Keys that were written since the last batch.
+    pub(crate) fn writes(&self) -> usize {
+        self.overlay.len()
+    }
+
     /// Returns everything written and clears it; `None` when nothing was written.
     pub(crate) fn take_batch(&mut self) -> Option<Batch> {
         if self.overlay.is_empty() {
