@@ -5,7 +5,7 @@ use chelseru_domain::money::wallet::HOLD_DAYS;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Checker;
-use crate::url::parts as payment_parts;
+use crate::url::{parts as payment_parts, prefix_problem};
 use crate::{Config, ProviderKind, SANDBOX_PAY};
 
 /// `[payment]`. An edit applies to new payments; open ones stay with their gateway.
@@ -81,11 +81,13 @@ impl Checker<'_> {
         }
         self.rule("payment.hold_days", payment.hold_days, HOLD_DAYS);
         self.rule("payment.reconcile_seconds", payment.reconcile_seconds, RECONCILE_SECS);
-        if !payment.callback_url.is_empty() && payment_parts(&payment.callback_url).is_none() {
+        let callback_url = &payment.callback_url;
+        let is_address = payment_parts(callback_url).is_some() && !callback_url.contains(['#', '*']);
+        if !callback_url.is_empty() && !is_address {
             self.refuse(
                 "payment.callback_url",
-                format!("{:?}", payment.callback_url),
-                "must be an absolute http or https address, or \"\"",
+                format!("{callback_url:?}"),
+                "must be an absolute http or https address without wildcard and fragment, or \"\"",
             );
         }
         if payment.callback_urls.len() > CALLBACK_URLS_MAX {
@@ -96,12 +98,8 @@ impl Checker<'_> {
             );
         }
         for url in &payment.callback_urls {
-            if payment_parts(url).is_none() {
-                self.refuse(
-                    "payment.callback_urls",
-                    format!("{url:?}"),
-                    "must hold absolute http or https addresses",
-                );
+            if let Some(problem) = prefix_problem(url) {
+                self.refuse("payment.callback_urls", format!("{url:?}"), problem);
             }
         }
     }

@@ -14,7 +14,8 @@ pub fn is_allowed(url: &str, allowed: &[String]) -> bool {
     })
 }
 
-/// Scheme, host with port, and path of an absolute http or https address without a user name.
+/// Scheme, host with port unless it is the scheme's own, and path of an absolute http or https address without a user
+/// name.
 ///
 /// `None` for everything that browsers and this program could parse differently.
 pub fn parts(url: &str) -> Option<(String, String, String)> {
@@ -37,7 +38,21 @@ pub fn parts(url: &str) -> Option<(String, String, String)> {
     if !is_authority(authority) || path.split('/').any(dots) {
         return None;
     }
-    Some((scheme, authority.to_ascii_lowercase(), path.to_owned()))
+    let authority = authority.to_ascii_lowercase();
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let host = authority.strip_suffix(default).unwrap_or(&authority).to_owned();
+    Some((scheme, host, path.to_owned()))
+}
+
+/// Why an address cannot be a prefix of others; `None` when it can.
+pub(crate) fn prefix_problem(url: &str) -> Option<&'static str> {
+    if url.contains('*') {
+        return Some("must hold no wildcards; an address allows all paths below it");
+    }
+    if url.contains(['#', '?']) {
+        return Some("must hold addresses without query and fragment, which are not compared");
+    }
+    parts(url).is_none().then_some("must hold absolute http or https addresses")
 }
 
 /// Returns true for scheme and host of an http or https address, in lower case and without a path.
@@ -71,6 +86,8 @@ mod tests {
             "https://shop.example/pay".to_owned(),
             "http://127.0.0.1:3000".to_owned(),
             "https://[::1]:8443".to_owned(),
+            "http://plain.example".to_owned(),
+            "https://secure.example:443/".to_owned(),
         ];
         for url in [
             "https://shop.example/pay",
@@ -78,6 +95,10 @@ mod tests {
             "https://SHOP.example/pay?x=1",
             "http://127.0.0.1:3000/anything",
             "https://[::1]:8443/x",
+            "https://shop.example:443/pay",
+            "http://plain.example:80/x",
+            "http://plain.example/x",
+            "https://secure.example/x",
         ] {
             assert!(is_allowed(url, &allowed), "{url}");
         }
@@ -86,6 +107,8 @@ mod tests {
             "https://shop.example/",
             "http://shop.example/pay",
             "https://shop.example:444/pay",
+            "https://shop.example:80/pay",
+            "http://plain.example:443/x",
             "https://shop.example.evil.example/pay",
             "https://shop.example@evil.example/pay",
             "https://evil.example/?https://shop.example/pay",
@@ -106,5 +129,21 @@ mod tests {
             assert!(!is_allowed(url, &allowed), "{url}");
         }
         assert!(!is_allowed("https://shop.example/", &[]));
+    }
+
+    #[test]
+    fn a_prefix_is_an_address_without_wildcard_query_or_fragment() {
+        for url in ["https://shop.example/pay", "http://127.0.0.1:3000", "https://shop.example:443/"] {
+            assert_eq!(prefix_problem(url), None, "{url}");
+        }
+        for (url, word) in [
+            ("https://*.shop.example/pay", "wildcards"),
+            ("https://shop.example/*", "wildcards"),
+            ("https://shop.example/pay#done", "fragment"),
+            ("https://shop.example/pay?x=1", "query"),
+            ("shop.example/pay", "absolute"),
+        ] {
+            assert!(prefix_problem(url).is_some_and(|text| text.contains(word)), "{url}");
+        }
     }
 }
