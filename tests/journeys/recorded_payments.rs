@@ -28,6 +28,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ("payment_create.gateway_html", 502, "21: a gateway's failure was a 200"),
     ("payment_create.gateway_no_authority", 502, "21: payers were sent to StartPay/None"),
     ("payment_create.currency_from_client", 400, "16: the client chose the unit of the same number"),
+    ("payment_verify_get.only_authority", 200, "some banks send payers back without a status"),
     ("payment_verify_get.open_redirect_302", 200, "22: such a payment cannot be made"),
     ("payment_verify_get.redirect_javascript", 200, "22: such a payment cannot be made"),
     ("payment_verify_post.json_body_many_null_rows_500", 404, "19: JSON was not read"),

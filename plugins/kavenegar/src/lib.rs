@@ -55,7 +55,7 @@ impl SmsCredit for Kavenegar {
     fn credit(context: &dyn Context) -> Result<Credit, Error> {
         let answer = request(context, "account/info", &[])?.ask(context)?;
         let credit =
-            entries(&answer)?.items().first().and_then(|account| account.get("remaincredit").integer());
+            entries(&answer)?.items().first().and_then(|account| account.get("remaincredit").whole_part());
         credit.map(Credit::Rial).ok_or_else(|| answer.unclear_because("no remaincredit"))
     }
 }

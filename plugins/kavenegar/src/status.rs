@@ -234,7 +234,8 @@ mod tests {
             ("[1]", "an entry without messageid or status"),
             ("{}", "an entry without messageid or status"),
             (r#"{"messageid":1}"#, "an entry without messageid or status"),
-            (r#"{"messageid":1.5e400,"status":1}"#, "the body is not JSON"),
+            (r#"{"messageid":1.5e400,"status":1}"#, "messageid is not a number"),
+            (r#"{"messageid":1,"status":10.9}"#, "status is not a number"),
             (r#"{"messageid":-1,"status":1}"#, "messageid is not a number"),
             (r#"{"messageid":1,"status":"sent"}"#, "status is not a number"),
         ] {

@@ -139,7 +139,7 @@ pub(crate) fn deliveries(
 pub(crate) fn credit(context: &dyn Context, base: &str, token: &str) -> Result<i64, Error> {
     let answer =
         Request::get(url(base, "receive/credit", token)).header("accept", "application/json").ask(context)?;
-    answered(&answer)?.get("amount").integer().ok_or_else(|| answer.unclear_because("no amount"))
+    answered(&answer)?.get("amount").whole_part().ok_or_else(|| answer.unclear_because("no amount"))
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub(crate) fn delivery(context: &dyn Context, login: &Login, id: &str) -> Result
 pub(crate) fn credit(context: &dyn Context, login: &Login) -> Result<i64, Error> {
     let answer = request(login, "GetCredit", &[]).ask(context)?;
     let value = asked(&answer)?;
-    Node::Text(value.as_str().into()).integer().ok_or_else(|| answer.unclear_because("no credit"))
+    Node::Text(value.as_str().into()).whole_part().ok_or_else(|| answer.unclear_because("no credit"))
 }
 
 #[cfg(test)]

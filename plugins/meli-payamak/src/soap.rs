@@ -132,24 +132,30 @@ pub(crate) fn send_template(
 }
 
 /// The whole number an operation that only reads answers with.
-fn ask(context: &dyn Context, login: &Login, operation: &str, arguments: &str) -> Result<i64, Error> {
+fn ask(
+    context: &dyn Context,
+    login: &Login,
+    operation: &str,
+    arguments: &str,
+    read: fn(&Node) -> Option<i64>,
+) -> Result<i64, Error> {
     let answer = request(login, operation, arguments).ask(context)?;
     if !answer.is_success() {
         return Err(answer.unclear());
     }
     let body = answer.text();
-    let number = Node::Text(Cow::Borrowed(result(&answer, &body, operation)?)).integer();
-    number.ok_or_else(|| answer.unclear_because("no number"))
+    let number = Node::Text(Cow::Borrowed(result(&answer, &body, operation)?));
+    read(&number).ok_or_else(|| answer.unclear_because("no number"))
 }
 
 /// The delivery code of one message.
 pub(crate) fn delivery(context: &dyn Context, login: &Login, id: &str) -> Result<Option<i64>, Error> {
-    ask(context, login, "GetDelivery", &element("recId", id)).map(Some)
+    ask(context, login, "GetDelivery", &element("recId", id), |node| node.integer()).map(Some)
 }
 
 /// Messages left; 0 for a bad login, too.
 pub(crate) fn credit(context: &dyn Context, login: &Login) -> Result<i64, Error> {
-    ask(context, login, "GetCredit", "")
+    ask(context, login, "GetCredit", "", |node| node.whole_part())
 }
 
 #[cfg(test)]

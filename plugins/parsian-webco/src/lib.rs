@@ -183,7 +183,7 @@ impl SmsCredit for ParsianWebco {
         let node = accepted(&answer)?;
         let number = find(&node, &name::CREDITS);
         // Thousands are sometimes grouped for people.
-        let number = Node::Text(number.replace(',', "").into()).integer();
+        let number = Node::Text(number.replace(',', "").into()).whole_part();
         let number = number.ok_or_else(|| answer.unclear_because("no credit"))?;
         match unit.as_deref().map(str::trim) {
             None | Some("messages") => Ok(Credit::Messages(number)),

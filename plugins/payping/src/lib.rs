@@ -105,11 +105,9 @@ impl Payment for Payping {
         if !data.is_empty() {
             fields.add_json(data.as_bytes());
         }
-        // A query of another provider's callback may well have a `code`; PayPing's browsers post. A client that asks by
-        // `authority` brings a `status` with it, as everywhere.
-        let names: &[&str] = match (callback.method.as_str(), fields.get("status")) {
-            ("GET", "") => &["paymentCode"],
-            ("GET", _) => &["paymentCode", "authority"],
+        // A query of another provider's callback may well have a `code`; PayPing's browsers post.
+        let names: &[&str] = match callback.method.as_str() {
+            "GET" => &["paymentCode", "authority"],
             _ => &["paymentCode", "authority", "code"],
         };
         let reference = names.iter().map(|name| fields.get(name)).find(|value| !value.is_empty())?;
