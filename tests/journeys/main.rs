@@ -23,6 +23,7 @@ mod operator;
 mod operator_routes;
 mod password;
 mod paths;
+mod payer_pages;
 mod payments;
 mod payments_crash;
 mod payments_staff;

@@ -617,3 +617,58 @@ async fn a_refund_counts_in_the_payments_own_unit() {
     assert_eq!(shop.get("/wallet/").await.body["balance"], 9000, "rial");
     shop.check_ledger().await;
 }
+
+/// Banks and their pages do not agree on the form in which the payer returns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_is_read_in_whatever_form_it_comes() {
+    let shop = Shop::open("").await;
+    let multipart = "--x\r\nContent-Disposition: form-data; name=\"Authority\"\r\n\r\nREF\r\n\
+                     --x\r\nContent-Disposition: form-data; name=\"Status\"\r\n\r\nOK\r\n--x--\r\n";
+    for (what, content_type, body) in [
+        ("multipart", "multipart/form-data; boundary=x", multipart),
+        ("JSON", "application/json", r#"{"Authority":"REF","Status":"OK"}"#),
+        ("JSON with a mark", "application/json", "\u{feff}{\"Authority\":\"REF\"}"),
+        ("JSON as text", "text/plain", r#"{"authority":"REF","status":"OK"}"#),
+        ("JSON as a form", "application/x-www-form-urlencoded", r#"{"Authority":"REF"}"#),
+        ("lower case", "application/x-www-form-urlencoded", "authority=REF&status=ok"),
+        ("doubled names", "application/x-www-form-urlencoded", "Authority=&authority=REF&Authority=REF"),
+        ("a form as text", "text/plain", "Authority=REF&Status=OK"),
+        ("a form without a type", "", "Authority=REF&Status=OK"),
+    ] {
+        let details = shop.create(json!({"amount": 1000})).await;
+        let back = shop.decide(&details, "pay").await;
+        let (url, query) = back.header("location").split_once('?').expect("a query");
+        let key = query.split('&').next().expect("a key");
+        let body = body.replace("REF", details["authority"].as_str().expect("text"));
+        let request = shop.gateway.client.post(format!("{url}?{key}")).body(body);
+        let request =
+            if content_type.is_empty() { request } else { request.header("content-type", content_type) };
+        let paid = Answer::of(request).await;
+        assert_eq!((paid.status, &paid.body["details"]["is_pay"]), (200, &json!(1)), "{what}: {paid:?}");
+    }
+    for without in ["status", "slash"] {
+        let details = shop.create(json!({"amount": 1000})).await;
+        let back = shop.decide(&details, "pay").await;
+        let url = match without {
+            "status" => back.header("location").replace("&Status=OK", ""),
+            _ => back.header("location").replace("/verify/?", "/verify?"),
+        };
+        let paid = Answer::of(shop.gateway.client.get(&url)).await;
+        assert_eq!((paid.status, &paid.body["details"]["is_pay"]), (200, &json!(1)), "{url}: {paid:?}");
+    }
+    // A form that is posted without the slash keeps its fields.
+    let details = shop.create(json!({"amount": 1000})).await;
+    let back = shop.decide(&details, "pay").await;
+    let (url, query) = back.header("location").split_once('?').expect("a query");
+    let form = [("Authority", details["authority"].as_str().expect("text")), ("Status", "OK")];
+    let url = format!("{}?{query}", url.trim_end_matches('/'));
+    assert_eq!(Answer::of(shop.gateway.client.post(url).form(&form)).await.body["details"]["is_pay"], 1);
+    // Other paths without their slash are redirected as before.
+    assert_eq!(shop.get("/wallet").await.status, 301);
+    // A number longer than any type of ours is an order's name like any other.
+    let body = r#"{"amount": 1000, "order_id": 123456789012345678901234567890}"#;
+    let begun = shop.raw("/payment/create/", body).await;
+    let payment = shop.get(&format!("/payment/{}/", begun.body["details"]["id"])).await;
+    assert_eq!(payment.body["order_id"], "123456789012345678901234567890", "{payment:?}");
+    shop.check_ledger().await;
+}

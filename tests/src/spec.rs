@@ -28,7 +28,16 @@ struct Operation {
     method: String,
     path: Vec<String>,
     name: String,
-    answers: Vec<(String, Option<Validator>)>,
+    answers: Vec<Told>,
+}
+
+/// A documented answer.
+struct Told {
+    status: String,
+    /// The shape of its JSON.
+    validator: Option<Validator>,
+    /// Browsers get a page.
+    is_page: bool,
 }
 
 impl Spec {
@@ -48,7 +57,8 @@ impl Spec {
                         jsonschema::draft202012::new(&root)
                             .unwrap_or_else(|error| panic!("{name} {status}: {error}"))
                     });
-                    (status.clone(), validator)
+                    let is_page = answer.pointer("/content/text~1html").is_some();
+                    Told { status: status.clone(), validator, is_page }
                 });
                 let answers = answers.collect();
                 let path = path.split('/').map(str::to_owned).collect();
@@ -101,22 +111,25 @@ pub(crate) fn problem(method: &Method, url: &Url, answer: &Answer) -> Option<Str
     if url.query_pairs().any(|(name, _)| name == "format") {
         return None;
     }
+    // Some routes are served without their last slash.
     let path = url.path();
-    let Some(operation) = SPEC.find(method, path) else {
+    let bare = || (answer.status < 300).then(|| SPEC.find(method, &format!("{path}/"))).flatten();
+    let Some(operation) = SPEC.find(method, path).or_else(bare) else {
         let served = answer.status < 300 && path.starts_with(BASE);
         return served.then(|| "the document does not name this operation".to_owned());
     };
     let status = answer.status.to_string();
-    let named = |wanted: &str| operation.answers.iter().find(|(status, _)| status == wanted);
+    let named = |wanted: &str| operation.answers.iter().find(|told| told.status == wanted);
     let told = match named(&status) {
         Some(told) => Some(told),
         None if ANYWHERE.contains(&answer.status) => named("default"),
         None => None,
     };
-    let Some((_, validator)) = told else {
+    let Some(Told { validator, is_page, .. }) = told else {
         return Some(format!("{}: the document does not name the status {status}", operation.name));
     };
     match validator {
+        Some(_) if *is_page && answer.header("content-type").starts_with("text/html") => None,
         None if answer.body.is_null() => None,
         None => Some(format!("{} {status}: the document tells no shape", operation.name)),
         Some(validator) => {

@@ -28,6 +28,8 @@ impl Default for Operator {
 pub struct Sandbox {
     /// Serve with a trial provider although a listener is not on loopback.
     pub public: bool,
+    /// The trial bank takes payers only by a form and with a referrer, as some banks do.
+    pub form: bool,
 }
 
 /// Where the operators' listener is.

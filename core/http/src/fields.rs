@@ -38,6 +38,7 @@ pub struct Text {
 ///
 /// Failures: 415 for another media type, 400 for a body that cannot be parsed or is not an object.
 pub(crate) async fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Fields, Failure> {
+    let bytes = without_mark(bytes);
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let values = match essence.as_str() {
@@ -63,6 +64,14 @@ pub(crate) async fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Fields, F
     Ok(Fields { values, errors: BTreeMap::new(), body: bytes, is_json })
 }
 
+/// A body without its byte order mark.
+pub(crate) fn without_mark(body: Bytes) -> Bytes {
+    match body.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) => body.slice_ref(rest),
+        None => body,
+    }
+}
+
 fn parse_json(bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         Failure::detail(StatusCode::BAD_REQUEST, "parse_error", format!("JSON parse error - {error}"))
@@ -81,6 +90,18 @@ fn parse_json(bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
 }
 
 async fn parse_multipart(content_type: &str, bytes: Bytes) -> Result<Map<String, Value>, Failure> {
+    Ok(multipart_fields(content_type, bytes).await?.into_iter().collect())
+}
+
+/// The fields of a multipart body in their order, one past [`FIELDS_MAX`] at most. A file is an empty list.
+///
+/// # Errors
+///
+/// 400 for a body that cannot be read.
+pub(crate) async fn multipart_fields(
+    content_type: &str,
+    bytes: Bytes,
+) -> Result<Vec<(String, Value)>, Failure> {
     let refuse = |error: multer::Error| {
         Failure::detail(
             StatusCode::BAD_REQUEST,
@@ -91,7 +112,7 @@ async fn parse_multipart(content_type: &str, bytes: Bytes) -> Result<Map<String,
     let boundary = multer::parse_boundary(content_type).map_err(refuse)?;
     let stream = futures_util::stream::once(async move { Ok::<_, Infallible>(bytes) });
     let mut multipart = multer::Multipart::new(stream, boundary);
-    let mut values = Map::new();
+    let mut values = Vec::new();
     while let Some(field) = multipart.next_field().await.map_err(refuse)? {
         let Disposition { name, file } = Disposition::of(field.headers());
         if name.is_empty() {
@@ -103,7 +124,7 @@ async fn parse_multipart(content_type: &str, bytes: Bytes) -> Result<Map<String,
         } else {
             Value::String(field.text().await.map_err(refuse)?)
         };
-        values.insert(name, value);
+        values.push((name, value));
         if values.len() > FIELDS_MAX {
             break;
         }
@@ -225,7 +246,11 @@ impl Fields {
     fn text(&mut self, name: &'static str, rule: Text) -> Option<String> {
         let text = match self.values.get(name)? {
             Value::String(text) => text.trim().to_owned(),
-            Value::Number(number) => number.to_string(),
+            // In its own characters: a parser would round what exceeds 64 bits.
+            Value::Number(number) => match raw_number(&self.body, name).filter(|_| self.is_json) {
+                Some(digits) => digits.to_owned(),
+                None => number.to_string(),
+            },
             _ => {
                 self.refuse(name, "Not a valid string.");
                 return None;
@@ -336,6 +361,18 @@ mod tests {
             r#"{"a":["Ensure this field has no more than 5 characters."]}"#
         );
         assert_eq!(error(json!({"a": "1\u{0}"})), r#"{"a":["Null characters are not allowed."]}"#);
+    }
+
+    #[tokio::test]
+    async fn a_long_number_keeps_its_digits_and_a_byte_order_mark_is_no_error() {
+        let long = Text { chars_max: 64 };
+        for digits in ["9007199254740993", "18446744073709551617", "123456789012345678901234567890", "1.10"] {
+            let body = format!("\u{feff}{{\"x\":1,\"order_id\":{digits}}}");
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, "application/json".parse().expect("a header value"));
+            let mut fields = parse(&headers, body.into()).await.expect("parsed");
+            assert_eq!(fields.given("order_id", long).as_deref(), Some(digits));
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod reply_body;
 mod key;
 mod page;
 pub mod proxy;
+mod pushed;
 mod staff;
 
 mod generation;

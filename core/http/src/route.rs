@@ -2,7 +2,7 @@
 //!
 //! A row stands beside its handlers. An incomplete row does not compile, and neither does one whose access
 //! contradicts its handlers ([`check`]). Every path ends in a slash; the same path without it answers 301 with a
-//! relative location, for any method, as in the original.
+//! relative location, for any method, as in the original; routes that others push to are served there, too.
 
 use std::pin::Pin;
 
@@ -34,6 +34,8 @@ pub(crate) struct Route {
 pub(crate) enum Kind {
     /// Nothing.
     Plain,
+    /// Others push to it, whose programs follow no redirect: also served without the last slash.
+    Pushed,
     /// Exists in some generations only.
     When(fn(&Generation) -> bool),
     /// The tus protocol: `OPTIONS` needs no credentials and answers more than the name, `X-HTTP-Method-Override` names
@@ -63,7 +65,7 @@ pub(crate) struct About {
     pub(crate) fields: &'static [Field],
     /// Status and the name of a shape, or a sentence, which contains a space or ends in a full stop. Below 400 a
     /// sentence describes an answer without JSON, from 400 on an error. `Name[]` is a list, `Page<Name>` one page of
-    /// them, `One|Other` either.
+    /// them, `One|Other` either. `|Html` at the end: a browser gets it as a page.
     pub(crate) answers: &'static [(u16, &'static str)],
 }
 

@@ -4,7 +4,7 @@ use http::Uri;
 
 use crate::generation::Generation;
 use crate::request::Door;
-use crate::route::Route;
+use crate::route::{Kind, Route};
 use crate::routes;
 
 /// The result of looking a path up.
@@ -27,9 +27,13 @@ impl Router {
         let mut router = matchit::Router::new();
         for route in routes::all().filter(|route| route.access.door() == door) {
             let prefix = if route.is_file() { "" } else { base_path };
-            router
-                .insert(format!("{prefix}{}", route.path), (route, prefix.len()))
-                .expect("the rows' paths differ and the base path was checked");
+            let path = format!("{prefix}{}", route.path);
+            let bare = matches!(route.kind, Kind::Pushed).then(|| path.trim_end_matches('/').to_owned());
+            for path in [Some(path), bare].into_iter().flatten() {
+                router
+                    .insert(path, (route, prefix.len()))
+                    .expect("the rows' paths differ and the base path was checked");
+            }
         }
         Router { routes: router }
     }

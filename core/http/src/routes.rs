@@ -28,6 +28,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("sms", sms::list::ROUTES),
     group("sms", sms::report::ROUTES),
     group("money", money::create::ROUTES),
+    group("money", money::go::ROUTES),
     group("money", money::verify::ROUTES),
     group("money", money::payment::ROUTES),
     group("money", money::refund::ROUTES),

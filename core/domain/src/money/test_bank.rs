@@ -24,6 +24,8 @@ pub struct BankSession {
     pub amount: u64,
     /// The payer's return address.
     pub callback_url: String,
+    /// Payers arrive by a form, with a referrer.
+    pub by_form: bool,
     pub state: BankState,
 }
 

@@ -28,7 +28,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 summary: "Show the trial bank's page",
                 parameters: &[],
                 fields: &[],
-                answers: &[(200, "A page.")],
+                answers: &[(200, "A page."), (405, "With sandbox.form: the bank takes payers by a form.")],
             },
         },
         Operation {
@@ -38,9 +38,13 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             about: About {
                 summary: "Pay, cancel, or pay and lose the callback",
                 parameters: &[],
-                fields: &[Field("action", Is::Text, "pay, cancel or pay_lost.")],
+                fields: &[
+                    Field("action", Is::MayText, "pay, cancel or pay_lost."),
+                    Field("Token", Is::MayText, "With sandbox.form: the payer arrives."),
+                ],
                 answers: &[
                     (200, "A page; the callback is skipped."),
+                    (403, "With sandbox.form: the payer arrives without a referrer."),
                     (409, "The payment is already decided."),
                     (303, "To the callback address."),
                 ],
@@ -54,6 +58,14 @@ const HTML: &str = "text/html; charset=utf-8";
 /// `GET`: shows the amount and the payer's choices.
 async fn page(money: Arc<Money>, request: Request<ByOperator>) -> Answer {
     let (_, session) = session(&money, &request)?;
+    if session.by_form {
+        let text = "This bank takes payers by a form: open gateway_url.";
+        return Err(Failure::detail(StatusCode::METHOD_NOT_ALLOWED, "sandbox_form", text));
+    }
+    Ok(shown(&session))
+}
+
+fn shown(session: &BankSession) -> Reply {
     let body = match session.state {
         BankState::Waiting => format!(
             "<h1>Sandbox bank</h1><p>No real money. To pay: <b>{} rial</b></p><form method=\"post\">\
@@ -66,12 +78,27 @@ async fn page(money: Arc<Money>, request: Request<ByOperator>) -> Answer {
         BankState::Cancelled => "<h1>Sandbox bank</h1><p>Cancelled.</p>".to_owned(),
         BankState::Reversed => "<h1>Sandbox bank</h1><p>Paid, then reversed.</p>".to_owned(),
     };
-    Ok(html(&body))
+    html(&body)
+}
+
+/// The form with which a payer arrives. As at some banks, it needs the payment's token and a referrer.
+fn arrive(context: &Context, session: &BankSession, token: &str) -> Answer {
+    if token != context.parameter("reference") {
+        return Err(Failure::field("Token", "Must be the payment's reference."));
+    }
+    if !context.header(header::REFERER).starts_with("http") {
+        let text = "This bank takes payers only from the shop's site: the Referer header is missing.";
+        return Err(Failure::detail(StatusCode::FORBIDDEN, "sandbox_referrer", text));
+    }
+    Ok(shown(session))
 }
 
 /// `POST`: applies the payer's decision and redirects the browser like a bank, except for a lost callback.
 async fn decide(money: Arc<Money>, request: Request<ByOperator, Fields>) -> Answer {
     let (bank, session) = session(&money, &request)?;
+    if let (true, Some(token)) = (session.by_form, request.body.value("Token").and_then(Value::as_str)) {
+        return arrive(&request.context, &session, token);
+    }
     let reference = request.parameter("reference");
     let (decision, status, lost) = match request.body.value("action").and_then(Value::as_str) {
         Some("pay") => (BankDecision::Pay, "OK", false),

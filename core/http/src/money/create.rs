@@ -15,8 +15,8 @@ use chelseru_domain::money::{self, Currency};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Money;
 use super::input::{CURRENCY, DESCRIPTION, ORDER, amount, check_currency, failed, order_paid, shown};
+use super::{Money, go};
 use crate::fields::{Fields, Text};
 use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running, replayed};
 use crate::reply::{Failure, Reply};
@@ -198,11 +198,11 @@ fn callback(money: &Money, context: &Context, fields: &mut Fields, asked: Option
 }
 
 fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> Value {
-    // The built-in bank returns a path; its page is on the operators' listener.
-    let url = match start.redirect.url.starts_with('/') {
-        true => format!("{}{}", context.operator_url(), start.redirect.url),
-        false => start.redirect.url.clone(),
-    };
+    let url = go::bank_url(context, &start.redirect.url);
+    let is_form = start.redirect.method == RedirectMethod::Post;
+    // A bank that takes a form is reached through a page of ours, so every client only opens an address.
+    let page = if is_form { go::address(context, payment) } else { None };
+    let method = if is_form && page.is_none() { "POST" } else { "GET" };
     let fields = start.redirect.fields.iter();
     let form: Vec<_> = fields.map(|(name, value)| json!({"name": name, "value": value})).collect();
     json!({
@@ -210,11 +210,9 @@ fn started_json(context: &Context, payment: &Payment, start: &PaymentStart) -> V
         "currency": money::currency_name(payment.currency),
         "amount": money::to_json(payment.amount, payment.currency),
         "gateway_title": payment.gateway,
-        "gateway_url": url,
-        "gateway_method": match start.redirect.method {
-            RedirectMethod::Get => "GET",
-            RedirectMethod::Post => "POST",
-        },
+        "gateway_url": page.as_ref().unwrap_or(&url),
+        "gateway_method": method,
+        "gateway_form_url": is_form.then_some(&url),
         "gateway_fields": form,
         "callback_url": payment.callback_url,
         "authority": start.reference,

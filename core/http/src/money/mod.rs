@@ -1,10 +1,14 @@
 //! Money: payments, refunds, wallets and spends.
 //!
 //! The rules belong to `chelseru_domain::{payment, wallet}`. Other users' payments and spends answer 404. Reading
-//! order: `create`, `verify`, `payment`, `refund`, `wallet`, `spend`, `staff`, `bank`; `input` has their shared parts.
+//! order: `create`, `go`, `verify`, `page`, `payment`, `refund`, `wallet`, `spend`, `staff`, `bank`; `input` has
+//! their shared parts.
 
 pub(crate) mod create;
 pub(crate) mod verify;
+
+pub(crate) mod go;
+pub(crate) mod page;
 
 pub(crate) mod payment;
 

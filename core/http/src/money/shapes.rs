@@ -19,6 +19,7 @@ pub(crate) fn shapes() -> Value {
             "id": whole(), "currency": unit(), "amount": reference("Amount"), "gateway_title": text(),
             "gateway_url": {"type": "string", "description": "Where to send the payer."},
             "gateway_method": {"enum": ["GET", "POST"]},
+            "gateway_form_url": {"type": ["string", "null"], "description": "Where the bank takes gateway_fields."},
             "gateway_fields": list(object(json!({"name": text(), "value": text()}))),
             "callback_url": text(), "authority": text(), "status_code": {"const": 100}, "message": text(),
             "data": object(json!({"authority": text(), "code": {"const": 100}, "message": text()})),

@@ -16,8 +16,9 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::Money;
 use super::input::{actor, failed, number_or_text};
+use super::{Money, page};
+use crate::pushed::Pushed;
 use crate::reply::{Failure, Reply, whole_seconds};
 use crate::request::{Access, Anyone, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -26,7 +27,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
     path: "/payment/verify/",
     name: "Payment Verify",
     access: Access::Open,
-    kind: Kind::Plain,
+    kind: Kind::Pushed,
     operations: &[
         Operation {
             verb: Verb::Get,
@@ -40,10 +41,10 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 ],
                 fields: &[],
                 answers: &[
-                    (200, "PaymentResult|PaymentOutcome"),
+                    (200, "PaymentResult|PaymentOutcome|Html"),
                     (302, "To frontend_callback_url with the result."),
-                    (400, "It cannot be read."),
-                    (404, "No such payment."),
+                    (400, "It cannot be read.|Html"),
+                    (404, "No such payment.|Html"),
                     (429, TOO_MANY),
                 ],
             },
@@ -57,10 +58,10 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 parameters: &[],
                 fields: &[],
                 answers: &[
-                    (200, "PaymentResult|PaymentOutcome"),
+                    (200, "PaymentResult|PaymentOutcome|Html"),
                     (302, "To frontend_callback_url with the result."),
-                    (400, "It cannot be read."),
-                    (404, "No such payment."),
+                    (400, "It cannot be read.|Html"),
+                    (404, "No such payment.|Html"),
                     (429, TOO_MANY),
                 ],
             },
@@ -69,7 +70,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 const TOO_MANY: &str =
-    "The address asked too often about payments of others. Retry-After tells when to retry.";
+    "The address asked too often about payments of others. Retry-After tells when to retry.|Html";
 
 /// `GET payment/verify/`.
 async fn verify(money: Arc<Money>, request: Request<Anyone>) -> Answer {
@@ -81,9 +82,29 @@ async fn callback(money: Arc<Money>, request: Request<Anyone, Bytes>) -> Answer 
     confirm(money, request.context, request.caller, request.body).await
 }
 
+/// The result in the caller's form: a redirect to the application, a page for a browser, otherwise JSON.
+async fn confirm(money: Arc<Money>, context: Context, caller: Anyone, body: Bytes) -> Answer {
+    let accept = context.header(header::ACCEPT);
+    let wants_page = page::is_wanted(&context.head.method, accept, context.query("format").as_deref());
+    match ask(money, &context, caller, body).await {
+        Ok(confirmed) => Ok(match &confirmed.payment.frontend_url {
+            Some(url) => redirect(url, &confirmed),
+            None if wants_page => page::result(&confirmed),
+            None => Reply::json(StatusCode::OK, &json!({"details": outcome(&confirmed)})),
+        }),
+        Err(failure) if wants_page => Ok(page::failure(failure, &context.id)),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Asks the bank, detached from the client's connection.
-async fn confirm(money: Arc<Money>, context: Context, Anyone(caller): Anyone, body: Bytes) -> Answer {
-    let content_type = context.header(header::CONTENT_TYPE).to_owned();
+async fn ask(
+    money: Arc<Money>,
+    context: &Context,
+    Anyone(caller): Anyone,
+    body: Bytes,
+) -> Result<Confirmed, Failure> {
+    let Pushed { content_type, body } = Pushed::read(context.header(header::CONTENT_TYPE), body).await?;
     if content_type.starts_with("application/json")
         && !body.is_empty()
         && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&body)
@@ -99,22 +120,18 @@ async fn confirm(money: Arc<Money>, context: Context, Anyone(caller): Anyone, bo
         body: body.to_vec(),
     };
     let actor = match &caller {
-        Some(caller) => Some(actor(&money, &context, caller).await?),
+        Some(caller) => Some(actor(&money, context, caller).await?),
         None => None,
     };
     let caller = CallbackCaller { address: context.client, actor };
     let tasks = money.detached.clone();
     let confirmed =
         tasks.spawn(async move { money.payments.callback(money.gateways.as_ref(), &callback, caller).await });
-    let confirmed = match confirmed.await {
-        Ok(Ok(confirmed)) => confirmed,
-        Ok(Err(error)) => return Err(callback_failure(&context, &error)),
-        Err(_) => return Err(Failure::internal()),
-    };
-    if let Some(url) = &confirmed.payment.frontend_url {
-        return Ok(redirect(url, &confirmed));
+    match confirmed.await {
+        Ok(Ok(confirmed)) => Ok(confirmed),
+        Ok(Err(error)) => Err(callback_failure(context, &error)),
+        Err(_) => Err(Failure::internal()),
     }
-    Ok(Reply::json(StatusCode::OK, &json!({"details": outcome(&confirmed)})))
 }
 
 /// The outcome of a payment, as much of it as the caller may see. It does not depend on the time.

@@ -141,14 +141,32 @@ fn response(shape: &str) -> Value {
     if is_sentence(shape) {
         return json!({"description": shape});
     }
-    let (schema, description) = shape::shape(shape);
-    json!({"description": description, "content": {"application/json": {"schema": schema}}})
+    let (schema, description) = shape::shape(shape.trim_end_matches(PAGE_TOO));
+    let mut response =
+        json!({"description": description, "content": {"application/json": {"schema": schema}}});
+    if shape.ends_with(PAGE_TOO) {
+        add_page(&mut response);
+    }
+    response
+}
+
+/// Marks an answer that a browser gets as a page.
+const PAGE_TOO: &str = "|Html";
+
+fn add_page(response: &mut Value) {
+    response["content"]["text/html"] = json!({"schema": {"type": "string"}});
 }
 
 fn failure(text: &str) -> Value {
     let schema = if text.starts_with("Field") { "Refusal" } else { "Error" };
     let reference = format!("#/components/schemas/{schema}");
-    json!({"description": text, "content": {"application/json": {"schema": {"$ref": reference}}}})
+    let description = text.trim_end_matches(PAGE_TOO);
+    let mut response =
+        json!({"description": description, "content": {"application/json": {"schema": {"$ref": reference}}}});
+    if text.ends_with(PAGE_TOO) {
+        add_page(&mut response);
+    }
+    response
 }
 
 /// The errors that every operation of this kind may answer.

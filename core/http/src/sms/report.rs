@@ -6,9 +6,11 @@ use bytes::Bytes;
 use chelseru_domain::operator::Meter;
 use chelseru_domain::sms::{Delivery, ReportError, SmsReported};
 use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::Sms;
+use crate::pushed::Pushed;
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Open, Request, not_found};
 use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
@@ -17,7 +19,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
     path: "/message/report/{provider}/{secret}/",
     name: "Message Report",
     access: Access::Open,
-    kind: Kind::Plain,
+    kind: Kind::Pushed,
     operations: &[
         Operation { verb: Verb::Get, id: "message_report_get", call: call!(report), about: REPORT },
         Operation { verb: Verb::Post, id: "message_report", call: call!(report), about: REPORT },
@@ -38,7 +40,8 @@ async fn report(sms: Arc<Sms>, request: Request<Open, Bytes>) -> Answer {
     if !sms.report_secrets.fits(provider, context.parameter("secret")) {
         return Err(not_found());
     }
-    let reports = match sms.decoder.decode(provider, delivery(&context, &body)).await {
+    let pushed = Pushed::read(context.header(header::CONTENT_TYPE), body).await?;
+    let reports = match sms.decoder.decode(provider, delivery(&context, pushed)).await {
         Ok(reports) => reports,
         Err(ReportError::NotSupported) => return Err(not_found()),
         Err(ReportError::NotUnderstood(what)) => {
@@ -58,14 +61,17 @@ async fn report(sms: Arc<Sms>, request: Request<Open, Bytes>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"details": "ok"})))
 }
 
-fn delivery(context: &Context, body: &Bytes) -> Delivery {
-    let headers = context.head.headers.iter();
-    let headers =
-        headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+fn delivery(context: &Context, Pushed { content_type, body }: Pushed) -> Delivery {
+    let headers = context.head.headers.iter().filter(|(name, _)| **name != header::CONTENT_TYPE);
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    let mut headers: Vec<_> = headers.filter_map(text).collect();
+    headers.push((header::CONTENT_TYPE.as_str().to_owned(), content_type));
     Delivery {
         method: context.head.method.as_str().to_owned(),
         query: context.query_text().to_owned(),
-        headers: headers.collect(),
+        headers,
         body: body.to_vec(),
     }
 }

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,12 +32,20 @@ pub struct SandboxBank {
 
 impl SandboxBank {
     pub fn new(base_path: &str) -> SandboxBank {
-        SandboxBank { page: format!("{base_path}/sandbox/pay/"), sessions: Mutex::default() }
+        let page = format!("{base_path}/sandbox/pay/");
+        SandboxBank { page, sessions: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BankSession>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The virtual bank as one configuration has it.
+pub(super) struct SandboxGateway {
+    pub(super) bank: Arc<SandboxBank>,
+    /// New payers arrive by a form.
+    pub(super) by_form: bool,
 }
 
 impl TestBank for SandboxBank {
@@ -60,7 +68,7 @@ impl TestBank for SandboxBank {
 }
 
 #[async_trait]
-impl PaymentGateway for SandboxBank {
+impl PaymentGateway for SandboxGateway {
     fn name(&self) -> &str {
         SANDBOX_PAY
     }
@@ -90,18 +98,21 @@ impl PaymentGateway for SandboxBank {
         let session = BankSession {
             amount: payment.amount,
             callback_url: payment.callback_url,
+            by_form: self.by_form,
             state: BankState::Waiting,
         };
-        let mut sessions = self.lock();
+        let mut sessions = self.bank.lock();
         if sessions.len() >= SESSIONS_MAX {
             sessions.pop_first();
         }
         sessions.insert(reference.clone(), session);
         // A path: the one who answers the client knows by which name this machine was called.
-        let redirect = Redirect {
-            method: RedirectMethod::Get,
-            url: format!("{}{reference}/", self.page),
-            fields: Vec::new(),
+        let url = format!("{}{reference}/", self.bank.page);
+        let redirect = if self.by_form {
+            let fields = vec![("Token".to_owned(), reference.clone())];
+            Redirect { method: RedirectMethod::Post, url, fields }
+        } else {
+            Redirect { method: RedirectMethod::Get, url, fields: Vec::new() }
         };
         Ok(PaymentStart { reference, redirect, state: Vec::new(), message: "Success".to_owned() })
     }
@@ -112,7 +123,8 @@ impl PaymentGateway for SandboxBank {
             let named = fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
             named.map(|(_, value)| value.trim()).find(|value| !value.is_empty()).unwrap_or_default()
         };
-        let reference = Some(field("authority")).filter(|reference| self.lock().contains_key(*reference));
+        let reference =
+            Some(field("authority")).filter(|reference| self.bank.lock().contains_key(*reference));
         let cancelled = field("status").eq_ignore_ascii_case("NOK");
         Ok(reference.map(|reference| Claim {
             reference: reference.to_owned(),
@@ -121,7 +133,9 @@ impl PaymentGateway for SandboxBank {
     }
 
     async fn verify(&self, payment: StoredPayment, _: Option<PaymentClaim>) -> Result<Verdict, GatewayError> {
-        let Some(session) = self.session(&payment.reference) else { return Ok(Verdict::UnknownReference) };
+        let Some(session) = self.bank.session(&payment.reference) else {
+            return Ok(Verdict::UnknownReference);
+        };
         let reason = |text: &str| Reason { code: "-51".to_owned(), text: text.to_owned(), field: None };
         Ok(match session.state {
             BankState::Waiting => Verdict::NotPaid(reason("not paid yet")),
@@ -142,7 +156,7 @@ impl PaymentGateway for SandboxBank {
     }
 
     async fn list_unverified(&self) -> Result<Vec<Listed>, GatewayError> {
-        let sessions = self.lock();
+        let sessions = self.bank.lock();
         let paid = sessions.iter().rev().filter(|(_, session)| session.state == BankState::Paid);
         let listed = |(reference, session): (&String, &BankSession)| Listed {
             reference: reference.clone(),
@@ -152,7 +166,7 @@ impl PaymentGateway for SandboxBank {
     }
 
     async fn reverse(&self, payment: StoredPayment, _: String) -> Result<(), GatewayError> {
-        match self.lock().get_mut(&payment.reference) {
+        match self.bank.lock().get_mut(&payment.reference) {
             Some(session) if matches!(session.state, BankState::Paid | BankState::Reversed) => {
                 session.state = BankState::Reversed;
                 Ok(())

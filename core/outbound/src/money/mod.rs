@@ -16,6 +16,7 @@ use std::sync::Arc;
 use chelseru_config::Config;
 use chelseru_domain::money::payment::gateway::{PaymentGateway, PaymentGateways};
 
+use self::bank::SandboxGateway;
 pub use bank::SandboxBank;
 
 use self::gateway::PluginPaymentGateway;
@@ -50,7 +51,7 @@ impl PluginPaymentGateways {
             return Err(refused);
         }
         // Always present, so its old sessions can end; selected only when configured.
-        all.push(sandbox.clone());
+        all.push(Arc::new(SandboxGateway { bank: sandbox.clone(), by_form: config.sandbox.form }));
         all.sort_by_key(|gateway| gateway.name() != config.payment.gateway);
         Ok(PluginPaymentGateways { all, selected: config.payment.gateway.clone() })
     }

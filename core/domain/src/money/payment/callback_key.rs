@@ -5,6 +5,8 @@
 //! because some gateways drop the query, and clients may ask by the reference alone. The key proves nothing about
 //! money.
 
+use chelseru_store::Payment;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// Name of the query parameter.
@@ -18,6 +20,17 @@ pub(super) fn draw() -> Option<String> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The unguessable part of the address of our page that leads a payer to the bank. It is not the callback's key, which
+/// shows that the payer has been at the bank. `None` for payments of versions without keys.
+#[must_use]
+pub fn page_key(payment: &Payment) -> Option<String> {
+    if payment.callback_key.is_empty() {
+        return None;
+    }
+    let hash = Sha256::digest(format!("payment page {}", payment.callback_key));
+    Some(hash.iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Adds the key to an address's query, before any fragment.

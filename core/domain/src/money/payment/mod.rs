@@ -33,7 +33,7 @@ mod scan;
 mod reversal;
 
 pub use callback::{CallbackCaller, CallbackError, Confirmed, View};
-pub use callback_key::CALLBACK_KEY;
+pub use callback_key::{CALLBACK_KEY, page_key};
 pub use create::{CreateError, Created, PaymentRequest};
 pub use end::EndReason;
 pub use find::Totals;
