@@ -1,14 +1,18 @@
 //! Random histories of payments and spends against the bank's own books: faults, crashes, callbacks that are lost,
-//! doubled, early, invented or in any order, lists of the bank, and payments after the end. A failure names its seed;
-//! `CHELSERU_SEED=n` runs that one alone, `CHELSERU_HISTORIES=n` another number of them.
+//! doubled, early, invented or in any order, lists of the bank, payments after the end, reversals that the bank refuses
+//! and the staff decides, holds that expire, orders that are spent on twice, and refused payments that are begun again
+//! by the same key. A failure names its seed; `CHELSERU_SEED=n` runs that one alone, `CHELSERU_HISTORIES=n` another
+//! number of them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 
+use chelseru_domain::money::payment::CreateError;
 use chelseru_domain::money::payment::verdict::RETURN_MARGIN;
 use chelseru_domain::money::wallet::{Actor, RefundRequest, Role, SpendRequest};
 use chelseru_store::{
-    PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalState, SpendEnded, SpendId, SpendMade,
+    PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalDecided, ReversalDecision, ReversalState,
+    SpendEnded, SpendId, SpendMade,
 };
 
 use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};
@@ -18,6 +22,7 @@ const HISTORIES: u64 = 2000;
 /// Histories that share a store, so that the ledger of one goes on in the next.
 const PER_STORE: u64 = 40;
 const STEPS: u64 = 20;
+const STAFF: Actor = Actor { user: UserId(1), role: Role::Staff };
 
 /// xorshift64*: any numbers will do, the same ones for the same seed.
 struct Random(u64);
@@ -52,6 +57,14 @@ struct Totals {
     again: u64,
     /// Callbacks with an invented receipt.
     invented: u64,
+    /// Reversals that the bank refused and the staff decided.
+    decided: u64,
+    /// Holds whose time was over.
+    expired: u64,
+    /// Spends of an order that was paid.
+    order_taken: u64,
+    /// Payments that were begun by the key of a refused one.
+    begun_again: u64,
     ends: BTreeMap<String, u64>,
 }
 
@@ -79,6 +92,10 @@ fn any_history_settles_each_paid_payment_once_and_nothing_else() {
             (20, |t| t.late),
             (50, |t| t.again),
             (200, |t| t.invented),
+            (20, |t| t.decided),
+            (20, |t| t.expired),
+            (20, |t| t.order_taken),
+            (100, |t| t.begun_again),
         ] {
             let sum = totals.iter().map(total).sum::<u64>();
             assert!(sum > least, "the histories do too little: {sum}, not {least}: {totals:?}");
@@ -149,15 +166,206 @@ async fn any_callback(world: &World, reference: &str, random: &mut Random, total
     }
 }
 
+/// What the wallets of a history should show.
+#[derive(Default)]
+struct Books {
+    /// Spends: what is gone and what is held.
+    spent: BTreeMap<(UserId, SpendId), (i64, i64)>,
+    /// Holds that nobody has ended, and when they end by themselves.
+    holds: BTreeMap<SpendId, (UserId, Timestamp)>,
+    /// Orders of spends.
+    orders: BTreeMap<(UserId, String), Vec<SpendId>>,
+    refunded: BTreeMap<PaymentId, i64>,
+    /// Refunds that the bank is asked to carry out.
+    reversals: BTreeMap<PaymentId, i64>,
+}
+
+impl Books {
+    /// Whether a spend still takes money, so that its order is paid.
+    fn is_alive(&self, user: UserId, id: SpendId) -> bool {
+        self.spent.get(&(user, id)).is_some_and(|(gone, held)| *gone + *held > 0)
+    }
+
+    fn ended(&mut self, user: UserId, id: SpendId, captured: i64) {
+        self.spent.insert((user, id), (captured, 0));
+        self.holds.remove(&id);
+    }
+}
+
+/// Spends at once or as a hold, sometimes for an order, and then captures or voids a hold.
+async fn spend(world: &World, user: UserId, random: &mut Random, books: &mut Books, totals: &mut Totals) {
+    let amount = 1 + random.below(600);
+    let hold_for = match random.below(4) {
+        0 => Some(Duration::from_secs(7 * 24 * 3600)),
+        1 => Some(Duration::from_secs(45)),
+        _ => None,
+    };
+    let order = ["", "", "x", "y"][random.below(4) as usize].to_owned();
+    let request = SpendRequest {
+        user,
+        amount: Money::from_rial(amount).unwrap(),
+        hold_for,
+        order: order.clone(),
+        unique_order: true,
+        description: String::new(),
+        idempotency_key: (random.below(2) == 0).then(|| format!("s{}", random.below(2)).parse().unwrap()),
+    };
+    match world.wallets.spend(request).await.unwrap() {
+        SpendMade::Done(spend) => {
+            totals.spends += 1;
+            let before = books.orders.get(&(user, order.clone())).cloned().unwrap_or_default();
+            let paid = before.iter().find(|id| books.is_alive(user, **id));
+            assert!(order.is_empty() || paid.is_none(), "{order} is paid by {paid:?} and by {}", spend.id);
+            books.orders.entry((user, order)).or_default().push(spend.id);
+            let amount = amount as i64;
+            books
+                .spent
+                .insert((user, spend.id), if hold_for.is_some() { (amount, amount) } else { (amount, 0) });
+            if let Some(hold_for) = hold_for {
+                books.holds.insert(spend.id, (user, world.now().plus(hold_for)));
+            }
+        }
+        SpendMade::Overdraft { available } => {
+            totals.overdrafts += 1;
+            assert!(available < amount);
+        }
+        SpendMade::Repeated(spend) => assert!(books.spent.contains_key(&(user, spend.id))),
+        SpendMade::OrderTaken(spend) => {
+            totals.order_taken += 1;
+            assert!(spend.order == order && books.is_alive(user, spend.id), "{spend:?}");
+        }
+        SpendMade::KeyReused => {}
+        SpendMade::TooLarge => panic!("nothing here is large"),
+    }
+    let nth = random.below(6) as usize;
+    if let Some(id) = books.holds.keys().nth(nth).copied() {
+        let part = Money::from_rial(1 + random.below(3000)).unwrap();
+        let ended = if random.below(2) == 0 {
+            world.wallets.capture(STAFF, id, Some(part)).await.unwrap()
+        } else {
+            world.wallets.void(STAFF, id).await.unwrap()
+        };
+        if let SpendEnded::Done(spend, _) = ended {
+            books.ended(spend.user, id, spend.captured as i64);
+        }
+    }
+}
+
+/// Lets holds expire whose time is over.
+async fn expire(world: &World, books: &mut Books, totals: &mut Totals) {
+    let now = world.now();
+    world.wallets.expire_holds().await.unwrap();
+    let over = books.holds.iter().filter(|(_, (_, at))| *at <= now);
+    for (id, user) in over.map(|(id, (user, _))| (*id, *user)).collect::<Vec<_>>() {
+        totals.expired += 1;
+        books.ended(user, id, 0);
+    }
+}
+
+/// Pays back outside, or asks the bank to. Says whether the process died.
+async fn give_back(
+    world: &World,
+    users: &[UserId],
+    random: &mut Random,
+    books: &mut Books,
+    totals: &mut Totals,
+) -> bool {
+    if decide(world, random, books, totals).await {
+        return true;
+    }
+    let mut paid = Vec::new();
+    for user in users {
+        paid.extend(world.payments.list(*user, None, 50).await.unwrap());
+    }
+    paid.retain(|payment| payment.state == PaymentState::Paid && payment.mode == PayMode::Charge);
+    let Some(payment) = paid.get(random.below(paid.len().max(1) as u64) as usize) else { return false };
+    // A part that was paid back outside, or all of it by asking the bank.
+    let (amount, to) = match random.below(2) {
+        0 => (None, RefundTo::Reverse),
+        _ => (Some(Money::from_rial(1 + random.below(2000)).unwrap()), RefundTo::Gateway),
+    };
+    if to == RefundTo::Reverse && random.below(2) == 0 {
+        world.bank().faults.lock().unwrap().push_front(Fault::Refused);
+    }
+    let (note, idempotency_key) = (String::new(), None);
+    let request = RefundRequest { payment: payment.id, amount, to, note, idempotency_key };
+    let PaymentRefunded::Done(_, refund) = world.wallets.refund(STAFF, request).await.unwrap() else {
+        return false;
+    };
+    totals.refunds += 1;
+    *books.refunded.entry(payment.id).or_default() += refund.amount as i64;
+    if to != RefundTo::Reverse {
+        return false;
+    }
+    books.reversals.insert(payment.id, refund.amount as i64);
+    let asked = world.payments.reverse(world.banks.as_ref(), payment.id);
+    alive(world, asked).await.is_none() || decide(world, random, books, totals).await
+}
+
+/// The staff decides about some reversals that the bank refused. Says whether the process died.
+async fn decide(world: &World, random: &mut Random, books: &mut Books, totals: &mut Totals) -> bool {
+    let refused = async |id: PaymentId| {
+        let reversal = world.payments.reversal(id).await.unwrap();
+        reversal.is_some_and(|reversal| matches!(reversal.state, ReversalState::Refused(_)))
+    };
+    for id in books.reversals.keys().copied().collect::<Vec<_>>() {
+        if !refused(id).await || random.below(4) == 0 {
+            continue;
+        }
+        totals.decided += 1;
+        let decision = [ReversalDecision::AskAgain, ReversalDecision::Undo, ReversalDecision::PaidOutside]
+            [random.below(3) as usize];
+        let decided = world.payments.decide_reversal(id, decision, STAFF.user).await.unwrap();
+        assert!(matches!(decided, ReversalDecided::Done(_)), "{decision:?}: {decided:?}");
+        match decision {
+            ReversalDecision::AskAgain => {
+                let asked = world.payments.reverse(world.banks.as_ref(), id);
+                return alive(world, asked).await.is_none();
+            }
+            ReversalDecision::Undo => {
+                let amount = books.reversals.remove(&id).unwrap();
+                *books.refunded.entry(id).or_default() -= amount;
+            }
+            ReversalDecision::PaidOutside | ReversalDecision::ToWallet => {
+                books.reversals.remove(&id);
+            }
+        }
+    }
+    false
+}
+
+/// Begins a payment; one that the bank refused is sometimes begun again by the same key. Says whether the process died.
+async fn begin(world: &World, user: UserId, random: &mut Random, totals: &mut Totals) -> bool {
+    let mut request = request(1000 + random.below(5) * 500);
+    request.user = user;
+    request.order = ["", "a", "b"][random.below(3) as usize].to_owned();
+    request.mode = if random.below(5) == 0 { PayMode::Direct } else { PayMode::Charge };
+    request.idempotency_key =
+        (random.below(2) == 0).then(|| format!("k{}", random.below(3)).parse().unwrap());
+    let create = async || alive(world, world.payments.create(world.banks.as_ref(), request.clone())).await;
+    match create().await {
+        None => return true,
+        Some(Err(CreateError::Gateway(_))) if request.idempotency_key.is_some() => {}
+        Some(_) => return false,
+    }
+    match create().await {
+        None => return true,
+        Some(Ok(created)) => {
+            assert!(!created.replayed, "a failure is no answer to a key: {created:?}");
+            assert!(created.payment.start.is_some(), "{created:?}");
+            totals.begun_again += 1;
+        }
+        Some(Err(_)) => {}
+    }
+    false
+}
+
 async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     // Users of this history alone, so that what they have is what it did.
     let users = [UserId(seed * 10), UserId(seed * 10 + 1)];
-    let staff = Actor { user: UserId(1), role: Role::Staff };
     let mut purses: BTreeMap<UserId, Purse> = users.iter().map(|user| (*user, Purse::default())).collect();
-    let mut holds: Vec<SpendId> = Vec::new();
-    let mut spent: BTreeMap<(UserId, SpendId), (i64, i64)> = BTreeMap::new();
-    let mut refunded: BTreeMap<PaymentId, i64> = BTreeMap::new();
+    let mut books = Books::default();
     let first_session = world.bank().sessions.lock().unwrap().len();
     world.bank().rules.lock().unwrap().lists_unverified = random.below(2) == 0;
     let first = world
@@ -167,16 +375,15 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         .unwrap();
     assert!(first.is_empty(), "the history before left open payments");
 
-    let references = async |world: &World| -> Vec<String> {
-        let sessions = world.bank().sessions.lock().unwrap().clone();
-        let mut mine = Vec::new();
-        for (reference, session) in sessions {
-            let payment = world.store.payment_get(PaymentId(session.local_id)).await.unwrap();
-            if payment.is_some_and(|payment| users.contains(&payment.user)) {
-                mine.push(reference);
-            }
-        }
-        mine
+    // Payments are numbered on, so what the bank knew before is not of this history.
+    let local_ids = |world: &World| -> Vec<(String, u64)> {
+        let sessions = world.bank().sessions.lock().unwrap();
+        sessions.iter().map(|(reference, session)| (reference.clone(), session.local_id)).collect()
+    };
+    let last_before = local_ids(&world).into_iter().map(|(_, id)| id).max().unwrap_or(0);
+    let references = |world: &World| -> Vec<String> {
+        let mine = local_ids(world).into_iter().filter(|(_, id)| *id > last_before);
+        mine.map(|(reference, _)| reference).collect()
     };
     // What the bank took before this history is settled and stays as it is.
     let faults = [
@@ -194,20 +401,12 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         if random.below(4) == 0 {
             world.bank().fault(faults[random.below(faults.len() as u64) as usize]);
         }
-        let mine = references(&world).await;
+        let mine = references(&world);
         let some = |random: &mut Random| mine.get(random.below(mine.len().max(1) as u64) as usize).cloned();
         let user = users[random.below(2) as usize];
         let mut crashed = false;
         match random.below(14) {
-            0..=2 => {
-                let mut request = request(1000 + random.below(5) * 500);
-                request.user = user;
-                request.order = ["", "a", "b"][random.below(3) as usize].to_owned();
-                request.mode = if random.below(5) == 0 { PayMode::Direct } else { PayMode::Charge };
-                request.idempotency_key =
-                    (random.below(2) == 0).then(|| format!("k{}", random.below(3)).parse().unwrap());
-                crashed = alive(&world, world.payments.create(world.banks.as_ref(), request)).await.is_none();
-            }
+            0..=2 => crashed = begin(&world, user, &mut random, totals).await,
             3..=5 => {
                 // Also after the end here, and after the bank itself called it cancelled.
                 if let Some(reference) = some(&mut random)
@@ -238,78 +437,21 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                 world.clock.advance(Duration::from_secs(steps[random.below(5) as usize]));
                 crashed = alive(&world, world.payments.reconcile(world.banks.as_ref())).await.is_none();
                 crashed |= alive(&world, world.payments.reverse_due(world.banks.as_ref())).await.is_none();
+                expire(&world, &mut books, totals).await;
             }
             10 | 11 => {
-                let amount = 1 + random.below(1000);
-                let hold = random.below(2) == 0;
-                let key = (random.below(2) == 0).then(|| format!("s{}", random.below(2)).parse().unwrap());
-                let request = SpendRequest {
-                    user,
-                    amount: Money::from_rial(amount).unwrap(),
-                    hold_for: hold.then_some(Duration::from_secs(7 * 24 * 3600)),
-                    order: String::new(),
-                    unique_order: true,
-                    description: String::new(),
-                    idempotency_key: key,
-                };
-                match world.wallets.spend(request).await.unwrap() {
-                    SpendMade::Done(spend) => {
-                        totals.spends += 1;
-                        let amount = amount as i64;
-                        spent.insert((user, spend.id), if hold { (amount, amount) } else { (amount, 0) });
-                        holds.extend(hold.then_some(spend.id));
+                // By the one who has something.
+                let mut rich = user;
+                for other in users {
+                    if world.wallets.balance(other).await.unwrap().available > 0 {
+                        rich = other;
                     }
-                    SpendMade::Overdraft { available } => {
-                        totals.overdrafts += 1;
-                        assert!(available < amount);
-                    }
-                    SpendMade::Repeated(spend) => assert!(spent.contains_key(&(user, spend.id))),
-                    SpendMade::KeyReused | SpendMade::OrderTaken(_) => {}
-                    SpendMade::TooLarge => panic!("nothing here is large"),
                 }
-                if let Some(&id) = holds.get(random.below(6) as usize) {
-                    let part = Money::from_rial(1 + random.below(3000)).unwrap();
-                    let ended = if random.below(2) == 0 {
-                        world.wallets.capture(staff, id, Some(part)).await.unwrap()
-                    } else {
-                        world.wallets.void(staff, id).await.unwrap()
-                    };
-                    if let SpendEnded::Done(spend, _) = ended {
-                        spent.insert((spend.user, id), (spend.captured as i64, 0));
-                    }
+                for _ in 0..=random.below(3) {
+                    spend(&world, rich, &mut random, &mut books, totals).await;
                 }
             }
-            _ => {
-                let mut paid = Vec::new();
-                for user in &users {
-                    paid.extend(world.payments.list(*user, None, 50).await.unwrap());
-                }
-                paid.retain(|payment| payment.state == PaymentState::Paid && payment.mode == PayMode::Charge);
-                if let Some(payment) = paid.get(random.below(paid.len().max(1) as u64) as usize) {
-                    // A part that was paid back outside, or all of it by asking the bank.
-                    let (amount, to) = match random.below(2) {
-                        0 => (None, RefundTo::Reverse),
-                        _ => (Some(Money::from_rial(1 + random.below(2000)).unwrap()), RefundTo::Gateway),
-                    };
-                    let request = RefundRequest {
-                        payment: payment.id,
-                        amount,
-                        to,
-                        note: String::new(),
-                        idempotency_key: None,
-                    };
-                    if let PaymentRefunded::Done(_, refund) =
-                        world.wallets.refund(staff, request).await.unwrap()
-                    {
-                        totals.refunds += 1;
-                        *refunded.entry(payment.id).or_default() += refund.amount as i64;
-                        if to == RefundTo::Reverse {
-                            let asked = world.payments.reverse(world.banks.as_ref(), payment.id);
-                            crashed = alive(&world, asked).await.is_none();
-                        }
-                    }
-                }
-            }
+            _ => crashed = give_back(&world, &users, &mut random, &mut books, totals).await,
         }
         if crashed || random.below(30) == 0 {
             totals.crashes += 1;
@@ -322,17 +464,16 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     let lists = world.bank().rules.lock().unwrap().lists_unverified;
     let outage = random.below(8) == 0;
     let returned_before: Vec<String> = references(&world)
-        .await
         .into_iter()
         .filter(|reference| world.bank().money(reference) == BankMoney::Returned)
         .collect();
     if outage {
         // Or it is not, until the money has gone back by itself.
-        for _ in 0..(WINDOW + RETURN + RETURN_MARGIN).as_secs() / 60 + 1 {
+        for _ in 0..(WINDOW + RETURN + RETURN_MARGIN).as_secs() / 180 + 1 {
             for _ in 0..20 {
                 world.bank().fault(Fault::Down);
             }
-            world.pass(Duration::from_secs(60)).await;
+            world.pass(Duration::from_secs(180)).await;
         }
         world.bank().faults.lock().unwrap().clear();
     }
@@ -340,7 +481,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
         world.reconcile().await;
         world.clock.advance(Duration::from_secs(60));
     }
-    for reference in references(&world).await {
+    for reference in references(&world) {
         let session = world.bank().sessions.lock().unwrap()[&reference].clone();
         let payment = world.payments.get(PaymentId(session.local_id)).await.unwrap().unwrap();
         let open = payment.state.is_open();
@@ -354,11 +495,12 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
             _ => {}
         }
     }
-    for _ in 0..WINDOW.as_secs() / 60 + 2 {
-        world.pass(Duration::from_secs(60)).await;
+    for _ in 0..WINDOW.as_secs() / 180 + 2 {
+        world.pass(Duration::from_secs(180)).await;
     }
     world.clock.advance(RETURN);
     world.bank().tick();
+    expire(&world, &mut books, totals).await;
 
     let sessions = world.bank().sessions.lock().unwrap().clone();
     for (reference, session) in &sessions {
@@ -411,9 +553,9 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
                     purse.available += payment.amount as i64;
                 }
             }
-            purse.available -= refunded.get(&payment.id).copied().unwrap_or(0);
+            purse.available -= books.refunded.get(&payment.id).copied().unwrap_or(0);
         }
-        for ((_, _), (gone, held)) in spent.iter().filter(|((owner, _), _)| owner == user) {
+        for ((_, _), (gone, held)) in books.spent.iter().filter(|((owner, _), _)| owner == user) {
             purse.available -= gone;
             purse.held += held;
         }
