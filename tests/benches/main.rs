@@ -10,6 +10,7 @@ mod http;
 mod import;
 mod measure;
 mod payments;
+mod payments_staff;
 mod plugin_call;
 mod reload;
 mod sms;

@@ -235,5 +235,6 @@ pub(crate) fn run() {
                 );
             }
         }
+        crate::payments_staff::run().await;
     });
 }
