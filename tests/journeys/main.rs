@@ -34,6 +34,7 @@ mod recorded_sockets;
 mod reload;
 mod sessions;
 mod sms;
+mod sms_credit;
 mod socket_conformance;
 #[cfg(unix)]
 mod survive;

@@ -76,6 +76,8 @@ pub struct ProviderEntry {
     pub concurrency_max: u32,
     /// Messages per second to this provider; 0: unlimited.
     pub rate_per_second: u32,
+    /// Warn when the provider's credit is below this, in its own unit (rial or messages); 0: never.
+    pub credit_min: u64,
     /// The plugin's own settings; `chelseru plugin inspect` lists them.
     pub settings: BTreeMap<String, SettingSource>,
 }

@@ -4,8 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_config::Config;
+use chelseru_domain::Timestamp;
+use chelseru_domain::clock::rest_format;
 use chelseru_domain::operator::Meter;
+use chelseru_domain::sms::credit::Credit;
 use chelseru_domain::sms::gate::Circuit;
+use chelseru_domain::sms::route::Candidate;
 use chelseru_http::sms::report::count_report;
 use chelseru_store::StoreError;
 use serde_json::{Value, json};
@@ -24,6 +29,50 @@ pub(crate) async fn carry_on(app: Arc<App>, stop: CancellationToken) {
         () = stop.cancelled() => {}
         () = app.sms_queue.run(move || routes.live().sms.clone(), spawn) => {}
     }
+}
+
+/// How often it is checked whether a provider's credit is due.
+const CREDIT_TICK: Duration = Duration::from_secs(1);
+
+/// Asks the providers for their credit on schedule, until the gateway stops.
+pub(crate) async fn watch_credit(app: Arc<App>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let live = app.live();
+        let every = Duration::from_secs(live.config.sms.credit_minutes * 60);
+        if !every.is_zero() {
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                asked = live.sms.ask_credit(every, app.clock.now()) => asked,
+            };
+            for candidate in live
+                .sms
+                .candidates()
+                .iter()
+                .filter(|one| asked.iter().any(|name| name == one.provider.name()))
+            {
+                warn_of_low_credit(&live.config, candidate);
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CREDIT_TICK) => {}
+        }
+    }
+}
+
+fn warn_of_low_credit(config: &Config, candidate: &Candidate) {
+    let (name, seen) = (candidate.provider.name(), candidate.gate.credit());
+    let (Some(credit), None) = (seen.credit, seen.error) else { return };
+    if is_low(config, name, credit) {
+        let (amount, unit) = (credit.amount(), credit.unit());
+        tracing::warn!(plugin.id = name, credit = amount, unit, "the credit at an SMS provider is low");
+    }
+}
+
+/// Whether a credit is below the provider's `credit_min`.
+fn is_low(config: &Config, name: &str, credit: Credit) -> bool {
+    let min = config.provider.get(name).map_or(0, |entry| entry.credit_min);
+    i128::from(credit.amount()) < i128::from(min)
 }
 
 /// One round of periodic upkeep.
@@ -61,12 +110,29 @@ pub(crate) async fn status(app: &App) -> Value {
                 app.standing.shared.report_secrets.of(name)
             )
         });
-        (name.to_owned(), json!({"circuit": circuit, "report_path": report_path}))
+        let credit = credit_json(&live.config, candidate, now);
+        (name.to_owned(), json!({"circuit": circuit, "report_path": report_path, "credit": credit}))
     });
     json!({
         "service": live.config.sms.service.names(),
         "waiting": app.store.sms_waiting().await.ok(),
         "providers": circuits.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// A provider's credit; null when it cannot be asked and refused nothing for that reason.
+fn credit_json(config: &Config, candidate: &Candidate, now: Timestamp) -> Value {
+    let seen = candidate.gate.credit();
+    if seen.asked_at.is_none() && seen.empty_since.is_none() {
+        return Value::Null;
+    }
+    json!({
+        "amount": seen.credit.map(Credit::amount),
+        "unit": seen.credit.map(Credit::unit),
+        "asked_at": seen.asked_at.map(rest_format),
+        "error": seen.error,
+        "low": seen.credit.is_some_and(|credit| is_low(config, candidate.provider.name(), credit)),
+        "stepped_back": seen.is_empty(now),
     })
 }
 
@@ -84,6 +150,16 @@ pub(crate) async fn measure(app: &App) {
             Circuit::HalfOpen => 1.0,
             Circuit::Open => 2.0,
         };
-        app.metrics.gauge("chelseru_sms_circuit", &[("provider", candidate.provider.name())], value);
+        let name = candidate.provider.name();
+        app.metrics.gauge("chelseru_sms_circuit", &[("provider", name)], value);
+        let seen = candidate.gate.credit();
+        if let Some(credit) = seen.credit {
+            let labels = [("provider", name), ("unit", credit.unit())];
+            app.metrics.gauge("chelseru_sms_credit", &labels, credit.amount() as f64);
+            let low = is_low(&app.live().config, name, credit);
+            app.metrics.gauge("chelseru_sms_credit_low", &[("provider", name)], f64::from(u8::from(low)));
+        }
+        let stepped_back = f64::from(u8::from(seen.is_empty(now)));
+        app.metrics.gauge("chelseru_sms_stepped_back", &[("provider", name)], stepped_back);
     }
 }

@@ -140,6 +140,7 @@ impl Server {
         let background = TaskTracker::new();
         background.spawn(look_after(app.sockets.clone(), stop.clone()));
         background.spawn(payments::reconcile(app.clone(), stop.clone()));
+        background.spawn(messages::watch_credit(app.clone(), stop.clone()));
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
         Ok(Server { app, listeners, stop, background })
     }

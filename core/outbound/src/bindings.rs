@@ -9,14 +9,14 @@ wasmtime::component::bindgen!({
 });
 
 pub use self::chelseru::provider::{http, sms_types, types};
-pub use self::exports::chelseru::provider::{sms_push, sms_status, sms_template, sms_text};
+pub use self::exports::chelseru::provider::{sms_credit, sms_push, sms_status, sms_template, sms_text};
 
 /// The called functions of SMS plugins: see [`chelseru_plugin_host::Kind::functions`].
 pub mod functions {
     use chelseru_plugin_host::{AnyFunction, Function};
 
-    use super::{sms_push, sms_status, sms_template, sms_text, sms_types, types};
-    use crate::names::{SMS_PUSH, SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
+    use super::{sms_credit, sms_push, sms_status, sms_template, sms_text, sms_types, types};
+    use crate::names::{SMS_CREDIT, SMS_PUSH, SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
 
     type Answer<T> = (Result<T, types::Error>,);
 
@@ -28,6 +28,7 @@ pub mod functions {
         &TEMPLATE_LIMITS,
         &GET_STATUS,
         &STATUS_LIMITS,
+        &GET_CREDIT,
         &PARSE_PUSH,
     ];
 
@@ -42,6 +43,7 @@ pub mod functions {
     pub const GET_STATUS: Function<(Vec<String>,), Answer<Vec<sms_types::Report>>> =
         Function::new(SMS_STATUS, "get");
     pub const STATUS_LIMITS: Function<(), (sms_status::Limits,)> = Function::new(SMS_STATUS, "get-limits");
+    pub const GET_CREDIT: Function<(), Answer<sms_credit::Credit>> = Function::new(SMS_CREDIT, "get");
     pub const PARSE_PUSH: Function<(sms_push::Delivery,), (Result<Vec<sms_types::Report>, String>,)> =
         Function::new(SMS_PUSH, "parse");
 }

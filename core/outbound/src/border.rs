@@ -7,7 +7,7 @@
 
 use chelseru_plugin_host::{Border, GuestData};
 
-use crate::bindings::{payment, sms_status, sms_text, sms_types, types};
+use crate::bindings::{payment, sms_credit, sms_status, sms_text, sms_types, types};
 
 /// Bytes of a provider's message id.
 pub(crate) const MESSAGE_ID_MAX: usize = 128;
@@ -85,6 +85,14 @@ impl GuestData for sms_text::Receipt {
         let sms_text::Receipt { number, outcome } = self;
         border.exact(number, MESSAGE_ID_MAX);
         outcome.pass(border);
+    }
+}
+
+impl GuestData for sms_credit::Credit {
+    fn pass(&mut self, _: &Border) {
+        match self {
+            sms_credit::Credit::Rial(_) | sms_credit::Credit::Messages(_) => {}
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use chelseru_plugin_host::Kind;
 
 use crate::bindings::{functions, payment};
 use crate::names::{
-    PAYMENT, PAYMENT_REVERSE, PAYMENT_UNVERIFIED, SMS_PUSH, SMS_STATUS, SMS_TEMPLATE, SMS_TEXT,
+    PAYMENT, PAYMENT_REVERSE, PAYMENT_UNVERIFIED, SMS_CREDIT, SMS_PUSH, SMS_STATUS, SMS_TEMPLATE, SMS_TEXT,
 };
 
 /// The kinds of plugin that are loaded.
@@ -16,7 +16,7 @@ pub const SMS_KIND: Kind = Kind {
     package: "chelseru:provider",
     versions: &[(0, 1)],
     any_of: &[SMS_TEXT, SMS_TEMPLATE],
-    optional: &[SMS_STATUS, "sms-credit", SMS_PUSH],
+    optional: &[SMS_STATUS, SMS_CREDIT, SMS_PUSH],
     functions: functions::ALL,
 };
 

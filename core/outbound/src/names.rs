@@ -3,6 +3,7 @@
 pub const SMS_TEXT: &str = "sms-text";
 pub const SMS_TEMPLATE: &str = "sms-template";
 pub const SMS_STATUS: &str = "sms-status";
+pub const SMS_CREDIT: &str = "sms-credit";
 pub const SMS_PUSH: &str = "sms-push";
 
 pub const PAYMENT: &str = "payment-gateway";

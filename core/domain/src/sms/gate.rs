@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::credit::{Credit, CreditSeen};
 use super::{SmsError, SmsReceipt};
 use crate::{Range, Timestamp};
 
@@ -89,6 +90,7 @@ struct State {
     /// The earliest time of the message after the next (a leaky bucket of one second's messages).
     rate_at: Timestamp,
     places: Option<Arc<Semaphore>>,
+    credit: CreditSeen,
 }
 
 /// Permission to pass. Report the result with [`Pass::end`].
@@ -112,6 +114,7 @@ impl Gate {
                 probing: None,
                 rate_at: Timestamp::default(),
                 places: places(rules),
+                credit: CreditSeen::default(),
             }),
         }
     }
@@ -128,11 +131,31 @@ impl Gate {
     /// Half-opens an open circuit: the provider was changed, so the next message may try it.
     pub fn try_again(&self) {
         let mut state = self.lock();
+        // Another account may have another credit.
+        state.credit = CreditSeen::default();
         if state.open_until.is_some() {
             state.open_until = Some(Timestamp::default());
             state.opened = 0;
             // A message that was on its way tries the provider before the change.
             state.probing = None;
+        }
+    }
+
+    /// What is known of the provider's credit.
+    #[must_use]
+    pub fn credit(&self) -> CreditSeen {
+        self.lock().credit.clone()
+    }
+
+    /// Records the answer to a question about the credit, or why there is none.
+    pub fn note_credit(&self, answer: Result<Credit, &'static str>, now: Timestamp) {
+        let mut state = self.lock();
+        let seen = &mut state.credit;
+        seen.asked_at = Some(now);
+        seen.error = answer.err();
+        if let Ok(credit) = answer {
+            seen.credit = Some(credit);
+            seen.empty_since = (credit.amount() <= 0).then_some(now);
         }
     }
 
@@ -252,6 +275,11 @@ impl Pass {
         let mut state = self.gate.lock();
         if self.probe {
             state.probing = None;
+        }
+        match result {
+            Ok(_) => state.credit.empty_since = None,
+            Err(SmsError::InsufficientCredit(_)) => state.credit.empty_since = Some(now),
+            Err(_) => {}
         }
         match verdict {
             Verdict::Works => {

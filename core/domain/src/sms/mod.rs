@@ -5,6 +5,7 @@
 //! again. Not here: provider protocols (plugins) and permission to send (the callers). Next: [`route`], the failover
 //! over several providers, and [`queue`], which keeps a record of each message.
 
+pub mod credit;
 pub mod gate;
 mod inbox;
 pub mod parts;
@@ -13,6 +14,7 @@ mod report;
 pub mod route;
 pub mod shield;
 
+mod ask_credit;
 mod carry;
 mod record;
 pub mod rules;

@@ -1,10 +1,10 @@
 //! Failover: chooses the provider that sends a message.
 //!
-//! Providers are asked in order. After a certain failure the next one is asked. A final refusal ends the round, and so
-//! does an unknown outcome, because the next provider could send the same code twice. The exception is a provider that
-//! uses our id as a de-duplication key: it alone is asked once more, and again in later rounds. Invariants: no attempt
-//! begins after the message's deadline; a provider that does not answer by then counts as unknown; an attempt is
-//! recorded before it begins (see [`AttemptLog`]).
+//! Providers are asked in order, those without credit last ([`super::credit`]). After a certain failure the next one
+//! is asked. A final refusal ends the round, and so does an unknown outcome, because the next provider could send the
+//! same code twice. The exception is a provider that uses our id as a de-duplication key: it alone is asked once more,
+//! and again in later rounds. Invariants: no attempt begins after the message's deadline; a provider that does not
+//! answer by then counts as unknown; an attempt is recorded before it begins (see [`AttemptLog`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,9 +12,10 @@ use std::time::Instant;
 use async_trait::async_trait;
 use chelseru_store::SmsProgress;
 
+use super::credit::Credit;
 use super::gate::Gate;
 use super::{Disposition, SmsError, SmsMessage, SmsReceipt};
-use crate::Clock;
+use crate::{Clock, Timestamp};
 
 /// One configured provider.
 #[async_trait]
@@ -48,6 +49,20 @@ pub trait SmsProvider: Send + Sync {
     /// See [`SmsError`].
     async fn ask(&self, _message_ids: Vec<String>) -> Result<Vec<(String, SmsProgress)>, SmsError> {
         Ok(Vec::new())
+    }
+
+    /// Whether the provider can be asked for its credit.
+    fn reports_credit(&self) -> bool {
+        false
+    }
+
+    /// Asks what is left.
+    ///
+    /// # Errors
+    ///
+    /// See [`SmsError`].
+    async fn credit(&self) -> Result<Credit, SmsError> {
+        Err(SmsError::NotMapped)
     }
 
     /// # Errors
@@ -100,7 +115,7 @@ pub async fn send(
 ) -> Routed {
     let mut failures: Vec<Failure> = Vec::new();
     let mut recorded = 0;
-    for Candidate { provider, gate } in candidates {
+    for Candidate { provider, gate } in in_order(candidates, clock.now()) {
         if Instant::now() >= message.deadline {
             return ended(failures, "the time for sending ran out");
         }
@@ -151,6 +166,14 @@ pub async fn send(
         return Routed { result: Err(error), failures, resume_with: None };
     }
     ended(failures, "")
+}
+
+/// The candidates in the order in which they are asked: those without credit last. Read once, so a refusal on the way
+/// does not bring a candidate up a second time.
+fn in_order(candidates: &[Candidate], now: Timestamp) -> Vec<&Candidate> {
+    let mut ordered: Vec<&Candidate> = candidates.iter().collect();
+    ordered.sort_by_cached_key(|candidate| candidate.gate.credit().is_empty(now));
+    ordered
 }
 
 /// The result without a receipt: an unknown outcome if there was one, else the last error, else `reason`. A provider

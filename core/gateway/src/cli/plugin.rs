@@ -20,7 +20,7 @@ pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     let (providers, running) = match ask(&data_dir).await {
-        Ok(mut status) => (status["providers"].take(), true),
+        Ok(mut status) => (with_credit(status["providers"].take(), &status["sms"]["providers"]), true),
         Err(reason) => {
             eprintln!("no gateway answers ({reason}); showing what it would load:");
             (load_status(&loaded, config_file).await?, false)
@@ -61,11 +61,43 @@ pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
         if !kinds.is_empty() {
             println!("{}: failed calls: {}", provider["name"].as_str().unwrap_or(""), kinds.join(", "));
         }
+        if let Some(credit) = credit_line(&provider["credit"]) {
+            println!("{}: credit: {credit}", provider["name"].as_str().unwrap_or(""));
+        }
         if let Some(error) = provider["last_error"].as_str() {
             println!("{}: last error: {error}", provider["name"].as_str().unwrap_or(""));
         }
     }
     Ok(())
+}
+
+/// The providers with what the status tells of their credit.
+fn with_credit(mut providers: Value, messages: &Value) -> Value {
+    for provider in providers.as_array_mut().into_iter().flatten() {
+        let credit = provider["name"].as_str().map(|name| messages[name]["credit"].clone());
+        provider["credit"] = credit.unwrap_or_default();
+    }
+    providers
+}
+
+/// `None` for a provider whose credit is not known.
+fn credit_line(credit: &Value) -> Option<String> {
+    if credit.is_null() {
+        return None;
+    }
+    let mut line = match (credit["amount"].as_i64(), credit["unit"].as_str()) {
+        (Some(amount), Some(unit)) => format!("{amount} {unit}"),
+        _ => "unknown".to_owned(),
+    };
+    for (flag, words) in [("low", ", below credit_min"), ("stepped_back", ", asked last until it has some")] {
+        if credit[flag] == true {
+            line.push_str(words);
+        }
+    }
+    if let Some(error) = credit["error"].as_str() {
+        line.push_str(&format!(", the last question failed: {error}"));
+    }
+    Some(line)
 }
 
 pub(crate) async fn inspect(config_file: &Path, plugin: &str, as_json: bool) -> Result<(), String> {

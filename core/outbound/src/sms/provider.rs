@@ -8,15 +8,16 @@ use async_trait::async_trait;
 use chelseru_config::{Config, SANDBOX_SMS_PLUGIN};
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::operator::{Counter, Histogram, Meter};
+use chelseru_domain::sms::credit::Credit;
 use chelseru_domain::sms::route::SmsProvider;
 use chelseru_domain::sms::{Rejection, SmsBody, SmsError, SmsMessage, SmsProgress, SmsReceipt};
 use chelseru_plugin_host::Provider;
 
 use super::SandboxInbox;
 use super::words::{call_error, provider_error, recipient, report, shown, template_message};
-use crate::bindings::{functions, sms_template, sms_text, sms_types};
+use crate::bindings::{functions, sms_credit, sms_template, sms_text, sms_types};
 use crate::facts::SmsFacts;
-use crate::names::{SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
+use crate::names::{SMS_CREDIT, SMS_STATUS, SMS_TEMPLATE, SMS_TEXT};
 use crate::plugins::Providers;
 
 /// The selected providers in order.
@@ -192,6 +193,18 @@ impl SmsProvider for PluginSms {
             reports.extend(answer.map_err(provider_error)?.into_iter().map(report));
         }
         Ok(reports)
+    }
+
+    fn reports_credit(&self) -> bool {
+        self.provider.plugin().exports(SMS_CREDIT)
+    }
+
+    async fn credit(&self) -> Result<Credit, SmsError> {
+        let (answer,) = self.provider.call(functions::GET_CREDIT, ()).await.map_err(call_error)?;
+        Ok(match answer.map_err(provider_error)? {
+            sms_credit::Credit::Rial(amount) => Credit::Rial(amount),
+            sms_credit::Credit::Messages(count) => Credit::Messages(count),
+        })
     }
 
     async fn send(&self, message: &SmsMessage) -> Result<SmsReceipt, SmsError> {

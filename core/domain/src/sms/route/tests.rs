@@ -247,3 +247,21 @@ async fn a_provider_whose_circuit_is_open_is_passed_over() {
     assert_eq!((failures[4], failures[5]), ("unavailable", "circuit_open"));
     assert_eq!(down.asked.lock().unwrap().len(), 5);
 }
+
+/// The one that runs dry on the way is not asked a second time in the round.
+#[tokio::test]
+async fn a_provider_without_credit_is_asked_last_and_each_one_once() {
+    let no_credit = SmsError::InsufficientCredit(Rejection { code: "418".to_owned(), text: String::new() });
+    let dry = provider("a", &[no_credit]);
+    let other = provider("b", &[SmsError::Unavailable("down".to_owned())]);
+    let list = [candidate(Arc::clone(&dry) as _), candidate(Arc::clone(&other) as _)];
+    let round = async || send(&list, &message(Duration::from_secs(60)), &SystemClock, &NoLog).await;
+    let asked = |provider: &Scripted| provider.asked.lock().unwrap().len();
+    let first = round().await;
+    assert_eq!(first.failures.len(), 2, "{:?}", first.failures);
+    assert_eq!((asked(&dry), asked(&other)), (1, 1));
+    assert_eq!(round().await.result.expect("taken").provider, "b");
+    assert_eq!((asked(&dry), asked(&other)), (1, 2), "the dry one was not needed");
+    list[0].gate.note_credit(Ok(Credit::Messages(5)), SystemClock.now());
+    assert_eq!(round().await.result.expect("taken").provider, "a");
+}
