@@ -220,7 +220,7 @@ async fn staff_read_what_happened_page_by_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_security_event_is_recorded() {
     let config = format!(
-        "{BOTH}password_attempts_max = 2\npassword_lockout_seconds = 1\nsessions_per_user_max = 2\n\
+        "{BOTH}password_attempts_max = 2\npassword_lockout_seconds = 60\nsessions_per_user_max = 2\n\
          otp_attempts_max = 1\n[sms.shield]\nnumber_gap_seconds = 0\n"
     );
     let gateway = TestGateway::start(&config).await;
