@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const MINE: &str = "[provider.MINE]\nplugin = \"mine\"\nkind = \"sms\"\n";
 
 /// How long a compilation of a good plugin may take: it steps back behind everything else on a busy machine.
-const COMPILE_PATIENCE: Duration = PATIENCE.saturating_mul(20);
+const COMPILE_PATIENCE: Duration = PATIENCE.saturating_mul(5);
 
 /// A gateway as a process, whose compiler is a child of it.
 struct Process {

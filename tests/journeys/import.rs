@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use chelseru_domain::operator::audit::AuditQuery;
 use chelseru_store::chat::RoomId;
 use chelseru_store::{Account, Store, StoreError, StoreOptions, UserId};
 use chelseru_tests::django::{Size, generate, members_of, room_of};
@@ -163,6 +164,15 @@ async fn the_originals_database_is_imported_whole_and_nobody_is_logged_out() {
         }
         assert_eq!(store.account_balance(&Account::Debt(UserId(2))).await.expect("read"), -125);
         assert!(store.ledger_verify().await.expect("read").difference.is_none());
+        let imported = AuditQuery {
+            event: Some("store_imported".to_owned()),
+            limit: 10,
+            look_max: 1000,
+            ..AuditQuery::default()
+        };
+        let entries = store.audit_page(&imported).await.expect("read").entries;
+        let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+        assert!(entry.draft.detail.contains(report["source_digest"].as_str().expect("text")), "{entry:?}");
         let kept = store.password_of(UserId(7)).await.expect("read").expect("a password");
         assert!(kept.starts_with("pbkdf2_sha256$1000000$"));
     }

@@ -26,7 +26,7 @@ pub mod socket;
 mod spec;
 
 /// Longest wait for something that must happen. Far above what it takes on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A gateway in this process.
 pub struct TestGateway {
