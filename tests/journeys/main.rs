@@ -1,6 +1,7 @@
 //! Journeys: whole gateways, real sockets, real plugins.
 
 mod backup;
+mod behind_nginx;
 mod browser;
 mod candidate;
 mod chat_files;

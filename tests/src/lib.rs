@@ -21,6 +21,7 @@ mod code;
 pub mod django;
 #[cfg(unix)]
 pub mod faults;
+pub mod nginx;
 pub mod process;
 pub mod socket;
 mod spec;
