@@ -216,6 +216,7 @@ async fn seed_user(store: &Store, otp: &OtpService, identity: &Identity, number:
             renewed: None,
             checked: "kept".to_owned(),
             guard: [0; 32],
+            total: [1; 32],
             now,
             session: SessionDraft {
                 key: Uuid::from_u128((number * SESSIONS_PER_USER + index) as u128),

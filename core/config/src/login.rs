@@ -66,8 +66,13 @@ pub struct Auth {
     pub token_audience: String,
     /// Sessions of one user; a login past it ends the oldest. 1 to 1000.
     pub sessions_per_user_max: usize,
-    /// Wrong guesses per user name before each further guess has to wait: 1 to 100.
+    /// Wrong guesses per user name and address before each further guess has to wait: 1 to 100.
     pub password_attempts_max: u32,
+    /// Guesses per user name from all addresses together before there is one every `password_lockout_seconds`: 1 to
+    /// 1000000. Addresses from whose network the account has a session are not held up.
+    pub password_attempts_total_max: u32,
+    /// Accounts that one address may register in an hour: 1 to 1000000. Loopback addresses are not counted.
+    pub registrations_per_hour_max: u64,
     /// Seconds of the first wait; each further guess doubles it. 1 to 86400.
     pub password_lockout_seconds: u64,
     /// Seconds of the longest wait: `password_lockout_seconds` to 86400.
@@ -104,6 +109,8 @@ impl Default for Auth {
             token_audience: "chelseru".into(),
             sessions_per_user_max: identity::SESSIONS_PER_USER.default,
             password_attempts_max: identity::PASSWORD_ATTEMPTS.default,
+            password_attempts_total_max: identity::PASSWORD_ATTEMPTS_TOTAL.default,
+            registrations_per_hour_max: identity::REGISTRATIONS_PER_HOUR.default,
             password_lockout_seconds: identity::LOCKOUT_SECS.default,
             password_lockout_seconds_max: identity::LOCKOUT_LONGEST_SECS.default,
             password_hashes_max: password::HASHES_RUNNING.default,
@@ -200,6 +207,10 @@ impl Checker<'_> {
         self.rule("auth.session_absolute_seconds", auth.session_absolute_seconds, absolute);
         self.rule("auth.sessions_per_user_max", auth.sessions_per_user_max, identity::SESSIONS_PER_USER);
         self.rule("auth.password_attempts_max", auth.password_attempts_max, identity::PASSWORD_ATTEMPTS);
+        let total = identity::PASSWORD_ATTEMPTS_TOTAL;
+        self.rule("auth.password_attempts_total_max", auth.password_attempts_total_max, total);
+        let registrations = identity::REGISTRATIONS_PER_HOUR;
+        self.rule("auth.registrations_per_hour_max", auth.registrations_per_hour_max, registrations);
         self.rule("auth.password_lockout_seconds", auth.password_lockout_seconds, identity::LOCKOUT_SECS);
         let longest = identity::LOCKOUT_LONGEST_SECS;
         let longest = Range { least: auth.password_lockout_seconds.min(longest.greatest), ..longest };

@@ -48,6 +48,8 @@ pub fn identity_rules(config: &Config) -> IdentityRules {
         refresh_repeat_max: Duration::from_secs(auth.refresh_repeat_seconds),
         passwords: PasswordRules {
             attempts_max: auth.password_attempts_max,
+            total_max: auth.password_attempts_total_max,
+            registrations_per_hour_max: auth.registrations_per_hour_max,
             lockout_first: Duration::from_secs(auth.password_lockout_seconds),
             lockout_max: Duration::from_secs(auth.password_lockout_seconds_max),
             hashes: HashLimits {

@@ -8,7 +8,7 @@
 //!
 //! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`. Shared parts stand beside them:
 //! `clock`, `ids`, `phone`, `secret`, `range`, `share`, `rate`,
-//! `idempotency`.
+//! `text`, `idempotency`.
 
 pub mod clock;
 pub mod ids;
@@ -17,6 +17,7 @@ pub mod range;
 pub mod rate;
 pub mod secret;
 pub mod share;
+pub mod text;
 
 mod error;
 pub mod idempotency;

@@ -274,6 +274,7 @@ impl Opened {
         let files =
             FileStore::open(&ground.data_dir, chat.clone(), ground.key.derive(KeyUse::FileLinks)).await?;
         let identity = services.identity.clone();
+        identity.looks_enter().await.map_err(|error| error.to_string())?;
         let sockets = Arc::new(Sockets::new(chat.clone(), identity, metrics.clone(), clock.clone()));
         let inbox = Arc::new(SandboxInbox::new(options.print_sandbox));
         let reports = Arc::new(Reports::new(ground.registry.clone()));

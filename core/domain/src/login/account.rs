@@ -1,11 +1,13 @@
 //! The parts of an account that its user chooses: user name, mail address, first and last name.
 //!
-//! A user name has 1 to 150 letters, digits and `@.+-_`, compared character by character, as in the original. Names of
-//! the form `G<group>-...`, which the login by code makes, are refused. Choosing one would block the owner of that
-//! number, and "already exists" would reveal which numbers have accounts.
+//! A user name has 1 to 150 letters, digits and `@.+-_`. Names that look alike are one name ([`look_alike`]): whoever
+//! has the name `علیرضا` logs in as `عليرضا` too, and nobody else can register it. Names of the form `G<group>-...`,
+//! which the login by code makes, are refused. Choosing one would block the owner of that number, and "already
+//! exists" would reveal which numbers have accounts.
 
 pub use chelseru_store::Rights;
 use chelseru_store::{Timestamp, User};
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::PhoneNumber;
 use crate::ids::UserId;
@@ -33,7 +35,7 @@ pub enum UsernameFault {
 /// [`UsernameFault`]. Does not look whether an account has the name.
 pub fn username_check(name: &str) -> Result<(), UsernameFault> {
     let fits = |character: char| character.is_alphanumeric() || "@.+-_".contains(character);
-    if name.is_empty() || name.chars().count() > USERNAME_CHARS_MAX || !name.chars().all(fits) {
+    if look_alike(name).is_empty() || name.chars().count() > USERNAME_CHARS_MAX || !name.chars().all(fits) {
         return Err(UsernameFault::Invalid);
     }
     if is_reserved(name) {
@@ -44,7 +46,8 @@ pub fn username_check(name: &str) -> Result<(), UsernameFault> {
 
 /// `G`, digits, `-`, in any case and any script: people cannot tell them apart.
 fn is_reserved(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(['G', 'g']) else { return false };
+    let look = look_alike(name);
+    let Some(rest) = look.strip_prefix('g') else { return false };
     let group = rest.trim_start_matches(|character: char| character.is_numeric());
     group.len() < rest.len() && group.starts_with('-')
 }
@@ -63,20 +66,38 @@ pub fn identity_of_name(name: &str) -> Option<(Group, PhoneNumber)> {
     (name_of_identity(identity.0, &identity.1) == name).then_some(identity)
 }
 
-/// How a user name looks to people: without case, letter forms (Arabic and Persian yeh and kaf), forms of digits, and
-/// invisible characters. Names with the same look are still different names.
+/// How a user name looks to people, without what they cannot see or do not type alike: case, width and composition,
+/// Arabic and Persian forms of letters and digits, kashida, vowel signs, invisible characters. Names with one look are
+/// one name for whoever logs in or registers.
 #[must_use]
 pub fn look_alike(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
     let form = |character: char| match character {
-        'ي' | 'ى' => 'ی',
+        'ي' | 'ى' | 'ئ' => 'ی',
         'ك' => 'ک',
-        'ة' => 'ه',
-        // Full-width letters and signs.
-        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(character) - 0xfee0).unwrap_or(character),
+        'ة' | 'ۀ' | 'ۂ' | 'ە' => 'ه',
+        'أ' | 'إ' | 'آ' | 'ٱ' => 'ا',
+        'ؤ' => 'و',
         other => crate::phone::ascii_digit(other).unwrap_or(other),
     };
-    let seen = |character: &char| character.is_alphanumeric() || character.is_ascii();
-    name.chars().filter(seen).map(form).flat_map(char::to_lowercase).collect()
+    // Vowel signs and kashida are no letters; what is left of decomposed letters is composed first.
+    let seen = |character: &char| {
+        let mark = matches!(*character, '\u{640}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}' | '\u{670}'
+            | '\u{6d6}'..='\u{6dc}' | '\u{6df}'..='\u{6e4}' | '\u{6e7}' | '\u{6e8}' | '\u{6ea}'..='\u{6ed}');
+        !mark && (character.is_alphanumeric() || character.is_ascii())
+    };
+    // Upper case first: it writes `ß` as `SS` and both forms of sigma as one.
+    let folded = ComposingNormalizerBorrowed::new_nfkc().normalize(name);
+    let folded: String = folded
+        .chars()
+        .filter(seen)
+        .map(form)
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect();
+    ComposingNormalizerBorrowed::new_nfkc().normalize(&folded).into_owned()
 }
 
 /// Whether a text looks like a mail address. Finds typing errors; only a sent message shows whether it exists.
@@ -150,14 +171,16 @@ mod tests {
         for name in ["alice", "a", "A.b+c-d_e@f", "علی", "G0", "g-0", "Gx-1", "0912", &"u".repeat(150)] {
             assert_eq!(username_check(name), Ok(()), "{name}");
         }
-        for name in ["", "a b!", "a\u{0}", "a/b", "a\u{200f}b", &"u".repeat(151)] {
+        for name in ["", "\u{640}\u{640}", "a b!", "a\u{0}", "a/b", "a\u{200f}b", &"u".repeat(151)] {
             assert_eq!(username_check(name), Err(UsernameFault::Invalid), "{name}");
         }
     }
 
     #[test]
     fn names_of_the_login_by_code_cannot_be_chosen() {
-        for name in ["G0-09120000004", "G12-x", "g0-09120000004", "G0-", "G۰-09120000004"] {
+        for name in
+            ["G0-09120000004", "G12-x", "g0-09120000004", "G0-", "G۰-09120000004", "\u{ff27}0-09120000004"]
+        {
             assert_eq!(username_check(name), Err(UsernameFault::Taken), "{name}");
         }
     }
@@ -184,19 +207,31 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_alike_are_found() {
+    fn names_that_look_alike_are_one() {
         for (one, other) in [
-            ("ali", "Ali"),
-            ("علي", "علی"),
+            ("علیرضا", "عليرضا"),
+            ("Ali", "aLI"),
+            ("کاوه", "كاوه"),
+            ("کــاوه", "کاوه"),
+            ("مُحَمَّد", "محمد"),
+            ("می\u{200c}رود", "میرود"),
+            ("ali۱۲", "ali12"),
+            ("ali١٢", "ali12"),
+            ("\u{ff21}li", "ali"),
+            ("Straße", "STRASSE"),
+            ("caf\u{e9}", "cafe\u{301}"),
+            ("ΣΟΦΟΣ", "σοφος"),
+            ("σοφος", "σοφοσ"),
+            ("آرش", "ا\u{653}رش"),
             ("كاظم", "کاظم"),
-            ("user۱۲", "user12"),
             ("ａｌｉ", "ali"),
-            ("می\u{200c}روم", "میروم"),
         ] {
             assert_eq!(look_alike(one), look_alike(other), "{one} {other}");
+            assert_eq!(look_alike(&look_alike(one)), look_alike(one), "{one}");
         }
-        assert_ne!(look_alike("ali"), look_alike("alia"));
-        assert_ne!(look_alike("a.li"), look_alike("ali"));
+        for (one, other) in [("ali", "alia"), ("a.li", "ali"), ("café", "cafe"), ("علی", "علا")] {
+            assert_ne!(look_alike(one), look_alike(other), "{one} {other}");
+        }
     }
 
     #[test]

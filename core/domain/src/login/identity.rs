@@ -28,13 +28,14 @@ use crate::login::password::PasswordHashes;
 use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
 use crate::login::user_agent::{Agents, MakeParser, UapCore};
 use crate::operator::audit::Audit;
+use crate::rate::Rates;
 use crate::{Checked, Clock, RuleError, Timestamp};
 
 pub use code::AuthenticateError;
 pub use password::{PasswordError, RegisterError};
 pub use rules::{
-    IdentityRules, LOCKOUT_LONGEST_SECS, LOCKOUT_SECS, PASSWORD_ATTEMPTS, PasswordRules, REFRESH_REPEAT_SECS,
-    SESSION_ABSOLUTE_SECS, SESSIONS_PER_USER,
+    IdentityRules, LOCKOUT_LONGEST_SECS, LOCKOUT_SECS, PASSWORD_ATTEMPTS, PASSWORD_ATTEMPTS_TOTAL,
+    PasswordRules, REFRESH_REPEAT_SECS, REGISTRATIONS_PER_HOUR, SESSION_ABSOLUTE_SECS, SESSIONS_PER_USER,
 };
 pub use session::{RefreshError, SessionView, USER_AGENT_CHARS_MAX};
 pub use users::{Area, USERS_PAGE_MAX};
@@ -93,6 +94,8 @@ pub struct Identity {
     last_seen: Arc<LastSeen>,
     ended: broadcast::Sender<SessionsEnded>,
     hashes: PasswordHashes,
+    /// Accounts registered, by the hash of an address.
+    registrations: Arc<Rates<u64>>,
     audit: Audit,
 }
 
@@ -113,7 +116,20 @@ impl Identity {
         let hashes = PasswordHashes::new(rules.passwords.hashes);
         let last_seen = Arc::default();
         let audit = Audit::lines_only(store.clone(), Arc::clone(&clock));
-        Ok(Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit })
+        let registrations = Arc::default();
+        Ok(Identity {
+            store,
+            clock,
+            otp,
+            tokens,
+            rules,
+            agents,
+            last_seen,
+            ended,
+            hashes,
+            registrations,
+            audit,
+        })
     }
 
     /// The same identity with other rules. Shares its notes and caches with this one.
@@ -141,8 +157,8 @@ impl Identity {
             true => self.hashes.clone(),
             false => PasswordHashes::new(rules.passwords.hashes),
         };
-        let audit = self.audit.clone();
-        Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, audit }
+        let (registrations, audit) = (Arc::clone(&self.registrations), self.audit.clone());
+        Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, registrations, audit }
     }
 
     /// Records events in this log. Without it, events are log lines only.

@@ -5,19 +5,25 @@
 //! 1 lane (OWASP Password Storage Cheat Sheet) in the PHC text form. That form names its own cost, so the cost can rise
 //! later without a migration.
 //!
+//! A password is hashed in Unicode's form NFC, so that keyboards that write `é` in one or in two characters open the
+//! same account. A text that is not in this form is compared as typed too, for hashes from before this rule.
+//!
 //! One hash takes tens of milliseconds and 19 MiB. Hashing runs on the blocking pool with a limit on concurrent hashes
 //! and a bounded queue; when the queue is full the result is [`HashError::Busy`], at once. Invariants: no `Debug` text
 //! contains a password; a check against an unknown account costs as much as one against a known account.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use icu_normalizer::ComposingNormalizerBorrowed;
 use tokio::sync::Semaphore;
 
 use crate::Range;
+use crate::login::account::look_alike;
 use crate::share::{Share, ShareLimits, Shares};
 
 mod common;
@@ -42,21 +48,40 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// A password as typed.
+/// A password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
+pub struct Password {
+    /// In NFC.
+    text: String,
+    /// As typed, when that differs.
+    typed: Option<String>,
+}
 
 impl Password {
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Password(text.into())
+        let typed = text.into();
+        match normalized(&typed) {
+            Cow::Borrowed(_) => Password { text: typed, typed: None },
+            Cow::Owned(text) => Password { text, typed: Some(typed) },
+        }
+    }
+
+    /// Whether this is the password of a stored text.
+    fn matches(&self, kept: &str) -> Result<bool, HashError> {
+        for text in [Some(&self.text), self.typed.as_ref()].into_iter().flatten() {
+            if check(text, kept)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Why this password is refused for an account with this user name; empty when it is accepted.
     #[must_use]
     pub fn faults(&self, username: &str) -> Vec<PasswordFault> {
         let mut faults = Vec::new();
-        let characters = self.0.chars().count();
+        let characters = self.text.chars().count();
         if characters < CHARS_MIN {
             faults.push(PasswordFault::TooShort);
         }
@@ -64,10 +89,10 @@ impl Password {
             faults.push(PasswordFault::TooLong);
             return faults;
         }
-        if self.0.eq_ignore_ascii_case(username) {
+        if self.text.eq_ignore_ascii_case(username) || look_alike(&self.text) == look_alike(username) {
             faults.push(PasswordFault::LikeUsername);
         }
-        if common::is_common(&self.0) {
+        if common::is_common(&self.text) {
             faults.push(PasswordFault::Common);
         }
         faults
@@ -186,16 +211,7 @@ impl PasswordHashes {
         let password = password.clone();
         self.run(place, move || {
             let known = kept.is_some();
-            if let Some(kept) = kept.as_deref().filter(|kept| imported::is_imported(kept)) {
-                return imported::verify(&password.0, kept)
-                    .ok_or_else(|| HashError::Failed("an imported hash is damaged".to_owned()));
-            }
-            let kept = kept.as_deref().unwrap_or(DECOY);
-            match hasher().verify_password(password.0.as_bytes(), kept) {
-                Ok(()) => Ok(known),
-                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
-                Err(error) => Err(HashError::Failed(error.to_string())),
-            }
+            Ok(password.matches(kept.as_deref().unwrap_or(DECOY))? && known)
         })
         .await
     }
@@ -256,8 +272,24 @@ const DECOY: &str =
 fn hash_now(password: &Password) -> Result<String, HashError> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|error| HashError::Randomness(std::io::Error::other(error)))?;
-    let hash = hasher().hash_password_with_salt(password.0.as_bytes(), &salt);
+    let hash = hasher().hash_password_with_salt(password.text.as_bytes(), &salt);
     Ok(hash.map_err(|error| HashError::Failed(error.to_string()))?.to_string())
+}
+
+fn check(text: &str, kept: &str) -> Result<bool, HashError> {
+    if imported::is_imported(kept) {
+        let damaged = || HashError::Failed("an imported hash is damaged".to_owned());
+        return imported::verify(text, kept).ok_or_else(damaged);
+    }
+    match hasher().verify_password(text.as_bytes(), kept) {
+        Ok(()) => Ok(true),
+        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+        Err(error) => Err(HashError::Failed(error.to_string())),
+    }
+}
+
+fn normalized(text: &str) -> Cow<'_, str> {
+    ComposingNormalizerBorrowed::new_nfc().normalize(text)
 }
 
 fn hasher() -> Argon2<'static> {
@@ -285,6 +317,20 @@ mod tests {
         assert_eq!(faults(&long[..129]), [PasswordFault::TooLong]);
         assert_eq!(faults("123"), [PasswordFault::TooShort, PasswordFault::Common]);
         assert_eq!(Password::new("Alice.Lidell").faults("alice.lidell"), [PasswordFault::LikeUsername]);
+        assert_eq!(Password::new("عليرضا۱۲۳").faults("علیرضا123"), [PasswordFault::LikeUsername]);
+    }
+
+    #[test]
+    fn a_password_is_the_same_in_every_unicode_form() {
+        let (composed, decomposed) = (Password::new("caf\u{e9} noir 7"), Password::new("cafe\u{301} noir 7"));
+        let kept = hash_now(&composed).unwrap();
+        assert!(composed.matches(&kept).unwrap() && decomposed.matches(&kept).unwrap());
+        assert_eq!(hash_now(&decomposed).map(|kept| composed.matches(&kept).unwrap()).ok(), Some(true));
+        assert!(!Password::new("cafe noir 7").matches(&kept).unwrap());
+        // A hash from before the rule, of the text as typed.
+        let old = Password { text: "cafe\u{301} noir 7".to_owned(), typed: None };
+        let old = hash_now(&old).unwrap();
+        assert!(decomposed.matches(&old).unwrap() && !composed.matches(&old).unwrap());
     }
 
     #[tokio::test]

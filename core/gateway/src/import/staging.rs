@@ -174,6 +174,7 @@ mod tests {
         let store = staging.store().expect("a store");
         let draft = UserDraft {
             username: "imported".to_owned(),
+            look: "imported".to_owned(),
             email: String::new(),
             password_hash: "kept".to_owned(),
             staff: false,

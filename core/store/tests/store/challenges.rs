@@ -285,6 +285,7 @@ async fn who_holds_the_user_name_is_not_in_the_numbers_way() {
         // Such names can no longer be registered; an older version allowed them.
         let squatter = UserDraft {
             username: "G0-09121234567".to_owned(),
+            look: "G0-09121234567".to_owned(),
             email: String::new(),
             password_hash: "hash".to_owned(),
             staff: false,

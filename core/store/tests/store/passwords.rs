@@ -1,13 +1,14 @@
 //! Passwords: guarded, checked against the compared hash, changed together with the sessions.
 
 use chelseru_store::{
-    GuardOutcome, GuardRules, Guesser, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
+    Guard, GuardOutcome, GuardRules, Guesser, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
     ResetOutcome, SessionGate, UserChange, UserDraft, UserId, UserMade,
 };
 
 use super::*;
 
 const GUARD: [u8; 32] = [7; 32];
+const TOTAL: [u8; 32] = [8; 32];
 const RULES: GuardRules = GuardRules {
     free: 3,
     wait_first: Duration::from_secs(10),
@@ -16,15 +17,17 @@ const RULES: GuardRules = GuardRules {
 };
 
 async fn guess(store: &TestStore, at_secs: u64) -> Option<u64> {
-    match store.password_guard(GUARD, RULES, secs(at_secs)).await.unwrap() {
+    let guards = vec![Guard { key: GUARD, rules: RULES }];
+    match store.password_guard(guards, secs(at_secs)).await.unwrap() {
         GuardOutcome::Open => None,
-        GuardOutcome::Waiting { retry_at } => Some(retry_at.as_secs()),
+        GuardOutcome::Waiting { retry_at, .. } => Some(retry_at.as_secs()),
     }
 }
 
 async fn registered(store: &TestStore, name: &str) -> User {
     let draft = UserDraft {
         username: name.to_owned(),
+        look: name.to_lowercase(),
         email: "a@example.com".to_owned(),
         password_hash: "kept".to_owned(),
         staff: false,
@@ -43,6 +46,7 @@ async fn log_in_with(store: &TestStore, user: UserId, checked: &str, at_secs: u6
         renewed: None,
         checked: checked.to_owned(),
         guard: GUARD,
+        total: TOTAL,
         now: secs(at_secs),
         session: login(NUMBER, RIGHT, at_secs).session,
     };
@@ -82,10 +86,62 @@ async fn parallel_guesses_are_all_counted() {
         let mut guesses = tokio::task::JoinSet::new();
         for _ in 0..50 {
             let store = store.store.clone();
-            guesses.spawn(async move { store.password_guard(GUARD, RULES, secs(100)).await.unwrap() });
+            let guards = vec![Guard { key: GUARD, rules: RULES }];
+            guesses.spawn(async move { store.password_guard(guards, secs(100)).await.unwrap() });
         }
         let open = guesses.join_all().await.into_iter().filter(|guess| *guess == GuardOutcome::Open).count();
         assert_eq!(open, 3);
+    }
+}
+
+/// Two guards count each guess or neither does, and a right guess is given back to the total.
+#[tokio::test]
+async fn two_guards_count_as_one() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let user = registered(&store, "alice").await;
+        let slow = GuardRules { free: 5, wait_max: RULES.wait_first, ..RULES };
+        let guess = async |from: u8, at_secs: u64| {
+            let guards = vec![Guard { key: [from; 32], rules: RULES }, Guard { key: TOTAL, rules: slow }];
+            store.password_guard(guards, secs(at_secs)).await.unwrap()
+        };
+        let waiting = |retry_at: u64, first: usize| GuardOutcome::Waiting { retry_at: secs(retry_at), first };
+        for _ in 0..3 {
+            assert_eq!(guess(1, 100).await, GuardOutcome::Open);
+        }
+        assert_eq!(guess(1, 100).await, waiting(110, 0), "one address");
+        assert_eq!(guess(2, 100).await, GuardOutcome::Open, "which the total did not count");
+        assert_eq!(guess(3, 100).await, GuardOutcome::Open);
+        assert_eq!(guess(4, 100).await, waiting(110, 1), "all addresses");
+        assert_eq!(guess(4, 110).await, GuardOutcome::Open);
+        assert_eq!(guess(5, 115).await, waiting(120, 1), "the total's wait does not grow");
+        log_in_with(&store, user.id, "kept", 115).await.unwrap();
+        store.guards_clear(vec![TOTAL]).await.unwrap();
+        assert_eq!(guess(5, 115).await, GuardOutcome::Open);
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_found_by_its_look_and_taken_by_it() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let user = registered(&store, "Alice").await;
+        assert_eq!(store.user_by_look("alice").await.unwrap().unwrap(), user);
+        let again = UserDraft {
+            username: "aLICE".to_owned(),
+            look: "alice".to_owned(),
+            email: String::new(),
+            password_hash: "kept".to_owned(),
+            staff: false,
+            superuser: false,
+            now: secs(50),
+        };
+        assert_eq!(store.user_register(again).await.unwrap(), UserMade::NameTaken);
+        let store = store.reopened();
+        // Nothing is left to enter, and entering it again finds nothing alike.
+        let step = store.looks_enter(str::to_lowercase, 10).await.unwrap();
+        assert_eq!((step.read, step.alike), (1, vec![]));
+        assert_eq!(store.looks_enter(str::to_lowercase, 10).await.unwrap().read, 0);
     }
 }
 
@@ -135,6 +191,7 @@ async fn a_name_is_registered_once() {
         assert_eq!((user.staff, user.superuser, user.number.as_str()), (false, false, ""));
         let again = UserDraft {
             username: "alice".to_owned(),
+            look: "alice".to_owned(),
             email: String::new(),
             password_hash: "stolen".to_owned(),
             staff: true,

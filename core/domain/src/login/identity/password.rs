@@ -1,5 +1,10 @@
 //! Login by user name and password: register, log in, change and reset.
 //!
+//! Guesses are counted per name and address, so a stranger's guesses make the stranger wait and nobody else. A slow
+//! total per name bounds all addresses together: after [`PasswordRules::total_max`] guesses, one every
+//! `lockout_first`. With the defaults that is 100 and then 2,880 a day, against passwords that are none of the most
+//! used. The total does not hold up an address from whose network the account has a session, nor a login by code.
+//!
 //! Invariants: a guess is counted durably before the password is checked; an unknown name gets the reply of a wrong
 //! password, after the same work and the same writes; a new password ends the sessions of the old one. Registering has
 //! to reveal that a user name is taken. Names that the login by code makes cannot be chosen, so this reveals no phone
@@ -9,17 +14,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use chelseru_store::{
-    GuardOutcome, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome, StoreError,
-    UserDraft, UserMade,
+    Guard, GuardOutcome, Guesser, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
+    StoreError, User, UserDraft, UserMade,
 };
 
 use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
 use crate::ids::UserId;
-use crate::login::account::{UserView, UsernameFault, name_of_identity, username_check};
+use crate::login::account::{UserView, UsernameFault, look_alike, name_of_identity, username_check};
 use crate::login::group::Group;
 use crate::login::otp::Purpose;
 use crate::login::password::{HashError, Password, PasswordFault};
 use crate::operator::audit::{AuditEvent, AuditKind, mask_name};
+use crate::rate::{Exhausted, Rate};
 use crate::{PhoneNumber, Timestamp};
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,9 @@ pub enum RegisterError {
     Username(#[from] UsernameFault),
     #[error("the password is not accepted: {0:?}")]
     Password(Vec<PasswordFault>),
+    /// Too many accounts from this address.
+    #[error("too many accounts were created from this address")]
+    Waiting { retry_after: Duration },
     #[error(transparent)]
     Hash(#[from] HashError),
     #[error(transparent)]
@@ -68,7 +77,24 @@ impl Identity {
         ip: Option<IpAddr>,
     ) -> Result<UserView, RegisterError> {
         username_check(username)?;
-        self.user_create(username, password, email, ip, false).await
+        let subject = self.registrant(ip);
+        if let Some(subject) = &subject {
+            let rate = Rate::per_hour(self.rules.passwords.registrations_per_hour_max);
+            let taken = self.registrations.take(subject, 1, rate, self.clock.now());
+            taken.map_err(|Exhausted { retry_after }| RegisterError::Waiting { retry_after })?;
+        }
+        let made = self.user_create(username, password, email, ip, false).await;
+        if let (Some(subject), Err(_)) = (&subject, &made) {
+            self.registrations.give_back(subject, 1);
+        }
+        made
+    }
+
+    /// Whose registrations are counted together. This machine's address is a proxy's that nobody declared, so what
+    /// comes from it is not counted.
+    fn registrant(&self, ip: Option<IpAddr>) -> Option<u64> {
+        let ip = ip.filter(|ip| !ip.to_canonical().is_loopback())?;
+        Some(self.otp.guesser(ip))
     }
 
     /// Creates an account with all rights. For operators only.
@@ -99,17 +125,17 @@ impl Identity {
     ) -> Result<LoggedIn, PasswordError> {
         let ip = client.ip;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(mask_name(username));
-        let guard = self.guard(username);
+        let guards = self.guards(username, ip);
         // Before the guess is counted: a full queue is no wrong guess.
         let place = self.hashes.enter(ip)?;
-        if let Err(error) = self.guess_allowed(guard).await {
+        let user = self.user_named(username).await?;
+        if let Err(error) = self.login_allowed(guards, user.as_ref(), ip).await {
             if matches!(error, PasswordError::Waiting { .. }) {
                 self.audit.record(event(AuditKind::LoginLocked));
             }
             return Err(error);
         }
         let now = self.clock.now();
-        let user = self.user_named(username).await?;
         let kept = match &user {
             Some(user) => self.store.password_of(user.id).await?,
             None => None,
@@ -124,7 +150,8 @@ impl Identity {
             user: user.id,
             renewed: self.hashes.renewed(password, &checked, ip).await?,
             checked,
-            guard,
+            guard: guards[0].key,
+            total: guards[1].key,
             now,
             session: self.session_draft(client, now).map_err(PasswordError::Randomness)?,
         };
@@ -165,10 +192,11 @@ impl Identity {
             return Err(PasswordError::Faults(faults));
         }
         // Of the user, whose session this is: strangers' guesses at the name lock nobody out here.
-        let guard = self.otp.labelled_mac("guard-change", &user.id.to_string());
+        let key = self.otp.labelled_mac("guard-change", &user.id.to_string());
+        let guard = Guard { key, rules: self.rules.passwords.guard() };
         let place = self.hashes.enter(ip)?;
         let event = |kind| AuditEvent::new(kind).user(user.id).session(caller.session_id).ip(ip);
-        if let Err(error) = self.guess_allowed(guard).await {
+        if let Err(error) = self.guess_allowed(vec![guard]).await {
             if matches!(error, PasswordError::Waiting { .. }) {
                 self.audit.record(event(AuditKind::LoginLocked).detail("to change the password"));
             }
@@ -187,7 +215,7 @@ impl Identity {
                 let count = ended.len();
                 self.audit.record(event(AuditKind::PasswordChanged).detail(format!("ended: {count}")));
                 self.announce_ended(user.id, ended);
-                self.store.guard_clear(guard).await?;
+                self.store.guards_clear(vec![guard.key]).await?;
                 Ok(count)
             }
         }
@@ -220,8 +248,14 @@ impl Identity {
             hash: self.hashes.hash(new, ip).await?,
             now: self.clock.now(),
         };
-        match self.store.password_reset(draft).await? {
-            refused @ (ResetOutcome::Refused | ResetOutcome::Burned) => {
+        let mut outcome = self.store.password_reset(draft.clone()).await?;
+        // Read only when it decides, as at a login: whether the account was used from here before.
+        if outcome == ResetOutcome::Exhausted && self.knows(number, ip).await? {
+            let guesser = Guesser { known: true, ..draft.guesser };
+            outcome = self.store.password_reset(ResetDraft { guesser, ..draft }).await?;
+        }
+        match outcome {
+            refused @ (ResetOutcome::Refused | ResetOutcome::Exhausted | ResetOutcome::Burned) => {
                 let event = |kind| AuditEvent::new(kind).ip(ip).subject(number);
                 self.audit.record(event(AuditKind::PasswordResetFailed));
                 if refused == ResetOutcome::Burned {
@@ -234,7 +268,8 @@ impl Identity {
                 let event = AuditEvent::new(AuditKind::PasswordReset).user(user.id).ip(ip);
                 self.audit.record(event.subject(number));
                 let _ = self.ended.send(SessionsEnded::All(user.id));
-                self.store.guard_clear(self.guard(&user.username)).await?;
+                let guards = self.guards(&user.username, ip);
+                self.store.guards_clear(guards.map(|guard| guard.key).into()).await?;
                 Ok(user.id)
             }
         }
@@ -257,7 +292,8 @@ impl Identity {
             PasswordSet::Set(_) => {
                 self.audit.record(AuditEvent::new(AuditKind::PasswordOverridden).user(user));
                 let _ = self.ended.send(SessionsEnded::All(user));
-                self.store.guard_clear(self.guard(&found.username)).await?;
+                let [_, total] = self.guards(&found.username, None);
+                self.store.guards_clear(vec![total.key]).await?;
                 Ok(())
             }
         }
@@ -277,6 +313,7 @@ impl Identity {
         }
         let draft = UserDraft {
             username: username.to_owned(),
+            look: look_alike(username),
             email: email.to_owned(),
             password_hash: self.hashes.hash(password, ip).await?,
             staff: all_rights,
@@ -296,18 +333,46 @@ impl Identity {
         }
     }
 
-    async fn guess_allowed(&self, guard: [u8; 32]) -> Result<(), PasswordError> {
-        let now: Timestamp = self.clock.now();
-        match self.store.password_guard(guard, self.rules.passwords.guard(), now).await? {
-            GuardOutcome::Open => Ok(()),
-            GuardOutcome::Waiting { retry_at } => {
-                Err(PasswordError::Waiting { retry_after: retry_at.since(now) })
-            }
+    /// Counts a guess at a login. Where the account is at home, strangers' guesses do not hold it up.
+    async fn login_allowed(
+        &self,
+        guards: [Guard; 2],
+        user: Option<&User>,
+        ip: Option<IpAddr>,
+    ) -> Result<(), PasswordError> {
+        let now = self.clock.now();
+        let counted = self.store.password_guard(guards.into(), now).await?;
+        if let (GuardOutcome::Waiting { first: 1, .. }, Some(user)) = (counted, user)
+            && self.user_was_at(user.id, ip).await?
+        {
+            return self.guess_allowed(vec![guards[0]]).await;
         }
+        allowed(counted, now)
     }
 
-    /// The key under which guesses are counted: a MAC, so that the store does not list tried names.
-    fn guard(&self, username: &str) -> [u8; 32] {
-        self.otp.labelled_mac("guard", username)
+    async fn guess_allowed(&self, guards: Vec<Guard>) -> Result<(), PasswordError> {
+        let now: Timestamp = self.clock.now();
+        allowed(self.store.password_guard(guards, now).await?, now)
+    }
+
+    /// The guards of a name: its guesses from an address (of IPv6: from a network), and all. Under the name's look,
+    /// because one account answers to all names that look alike.
+    fn guards(&self, username: &str, ip: Option<IpAddr>) -> [Guard; 2] {
+        let (look, rules) = (look_alike(username), &self.rules.passwords);
+        let from = ip.map_or(0, |ip| self.otp.guesser(ip));
+        let of_address = self.otp.labelled_mac("guard-from", &format!("{from:016x} {look}"));
+        [
+            Guard { key: of_address, rules: rules.guard() },
+            Guard { key: self.otp.labelled_mac("guard", &look), rules: rules.total_guard() },
+        ]
+    }
+}
+
+fn allowed(counted: GuardOutcome, now: Timestamp) -> Result<(), PasswordError> {
+    match counted {
+        GuardOutcome::Open => Ok(()),
+        GuardOutcome::Waiting { retry_at, .. } => {
+            Err(PasswordError::Waiting { retry_after: retry_at.since(now) })
+        }
     }
 }

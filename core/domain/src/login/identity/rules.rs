@@ -16,8 +16,12 @@ pub const SESSION_ABSOLUTE_SECS: Range<u64> = Range::new(300, 315_360_000, 90 * 
 /// How long a replaced refresh token whose successor was never used may be presented again. The default outlasts any
 /// session: a phone that was offline, or a page that slept while the reply came, is not logged out.
 pub const REFRESH_REPEAT_SECS: Range<u64> = Range::new(0, 315_360_000, 315_360_000);
-/// Guesses at a name's password without a wait.
+/// Guesses at a name's password from one address without a wait.
 pub const PASSWORD_ATTEMPTS: Range<u32> = Range::new(1, 100, 5);
+/// Guesses at a name's password from all addresses together before they are slowed.
+pub const PASSWORD_ATTEMPTS_TOTAL: Range<u32> = Range::new(1, 1_000_000, 100);
+/// Accounts that one address may register in an hour. Mobile networks put many people behind one.
+pub const REGISTRATIONS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000, 100);
 /// The wait after the last of them; doubles with each further guess.
 pub const LOCKOUT_SECS: Range<u64> = Range::new(1, 86_400, 30);
 /// The longest wait, not below the first.
@@ -76,6 +80,10 @@ impl Rules for IdentityRules {
 pub struct PasswordRules {
     /// See [`PASSWORD_ATTEMPTS`].
     pub attempts_max: u32,
+    /// See [`PASSWORD_ATTEMPTS_TOTAL`].
+    pub total_max: u32,
+    /// See [`REGISTRATIONS_PER_HOUR`].
+    pub registrations_per_hour_max: u64,
     /// See [`LOCKOUT_SECS`].
     pub lockout_first: Duration,
     /// See [`LOCKOUT_LONGEST_SECS`].
@@ -88,6 +96,8 @@ impl Default for PasswordRules {
     fn default() -> Self {
         PasswordRules {
             attempts_max: PASSWORD_ATTEMPTS.default,
+            total_max: PASSWORD_ATTEMPTS_TOTAL.default,
+            registrations_per_hour_max: REGISTRATIONS_PER_HOUR.default,
             lockout_first: LOCKOUT_SECS.default_secs(),
             lockout_max: LOCKOUT_LONGEST_SECS.default_secs(),
             hashes: HashLimits::default(),
@@ -98,6 +108,9 @@ impl Default for PasswordRules {
 impl PasswordRules {
     pub(super) fn check(&self) -> Result<(), RuleError> {
         PASSWORD_ATTEMPTS.check("passwords.attempts_max", self.attempts_max)?;
+        PASSWORD_ATTEMPTS_TOTAL.check("passwords.total_max", self.total_max)?;
+        let registrations = self.registrations_per_hour_max;
+        REGISTRATIONS_PER_HOUR.check("passwords.registrations_per_hour_max", registrations)?;
         LOCKOUT_SECS.check_secs("passwords.lockout_first", self.lockout_first)?;
         LOCKOUT_LONGEST_SECS.check_secs("passwords.lockout_max", self.lockout_max)?;
         if self.lockout_max < self.lockout_first {
@@ -106,6 +119,11 @@ impl PasswordRules {
         }
         HASHES_RUNNING.check("passwords.hashes.running_max", self.hashes.running_max)?;
         HASHES_WAITING.check("passwords.hashes.waiting_max", self.hashes.waiting_max)
+    }
+
+    /// For all addresses together: the wait does not grow, so that the owner's turn comes.
+    pub(super) fn total_guard(&self) -> GuardRules {
+        GuardRules { free: self.total_max, wait_max: self.lockout_first, ..self.guard() }
     }
 
     pub(super) fn guard(&self) -> GuardRules {

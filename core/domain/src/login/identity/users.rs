@@ -5,11 +5,15 @@ use chelseru_store::{StoreError, User, UserChange};
 use super::{Caller, Identity, SessionsEnded};
 use crate::PhoneNumber;
 use crate::ids::UserId;
-use crate::login::account::{Rights, UserView, identity_of_name};
+use crate::login::account::{Rights, UserView, identity_of_name, look_alike};
 use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::text::name_as_seen;
 
 /// Users in one page of a list.
 pub const USERS_PAGE_MAX: usize = 200;
+
+/// Accounts in one step of [`Identity::looks_enter`].
+const LOOKS_STEP: usize = 2000;
 
 /// What a caller wants to do as staff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,8 @@ impl Identity {
         self.user(caller.user_id).await
     }
 
-    /// Changes the caller's names and mail address. The edge has checked the texts.
+    /// Changes the caller's names and mail address. The edge has checked the texts. Names lose characters that only
+    /// change the direction of what is shown.
     ///
     /// # Errors
     ///
@@ -39,6 +44,9 @@ impl Identity {
         caller: &Caller,
         change: UserChange,
     ) -> Result<Option<UserView>, StoreError> {
+        let plain = |name: Option<String>| name.map(|name| name_as_seen(&name).into_owned());
+        let UserChange { first_name, last_name, email } = change;
+        let change = UserChange { first_name: plain(first_name), last_name: plain(last_name), email };
         let user = self.store.user_update(caller.user_id, change).await?;
         self.user_view(user).await
     }
@@ -69,15 +77,38 @@ impl Identity {
         self.user_view(found).await
     }
 
-    /// The account with a user name. The name of a login by code tells its number and group, so the store has no second
-    /// entry for it.
+    /// The account with a user name, otherwise the one whose name looks like it. The name of a login by code tells its
+    /// number and group, so the store has no second entry for it.
     pub(super) async fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
         if let Some(user) = self.store.user_by_name(name).await? {
             return Ok(Some(user));
         }
-        let Some((group, number)) = identity_of_name(name) else { return Ok(None) };
+        let Some((group, number)) = identity_of_name(name) else {
+            return self.store.user_by_look(&look_alike(name)).await;
+        };
         let found = self.store.user_by_identity(group.number(), number.e164()).await?;
         Ok(found.filter(|user| user.username == name))
+    }
+
+    /// Enters the looks of names that an older version registered. Run once at start, before anybody logs in.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn looks_enter(&self) -> Result<(), StoreError> {
+        loop {
+            let step = self.store.looks_enter(look_alike, LOOKS_STEP).await?;
+            for (user, older) in &step.alike {
+                tracing::warn!(
+                    user.id = user.0,
+                    older = older.0,
+                    "a user name looks like that of an older account; both stay usable as they are written"
+                );
+            }
+            if step.read == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Returns true for staff: an active account with staff or superuser rights, or, for money, one that

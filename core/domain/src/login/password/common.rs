@@ -1,10 +1,15 @@
-//! Common passwords: a word list, and the usual variations of its words.
+//! Common passwords: those of leaks, a word list, and the usual variations of its words.
 //!
-//! Lists of leaked passwords are mostly a few hundred words with small changes. The list holds only the words
-//! (`common.txt`, one per line, lower case, sorted). The check undoes the changes: case, digits or signs instead of
-//! letters, and up to four digits or signs before and after. It also finds runs over the alphabet, the digits and the
-//! keyboard, and repetitions of one short piece. It never requires a kind of character.
+//! `leaked.txt` holds every entry of at least eight ASCII characters from Django's `common-passwords.txt.gz` (Django
+//! 5.2.19, read 2026-11-27; 20,000 leaked passwords collected by Royce Williams; licence in `leaked.LICENSE`). Shorter
+//! ones are refused for their length, and the few others were damaged by a wrong encoding.
+//!
+//! Beyond the list, people vary a few hundred words (`common.txt`). Both files have one entry per line, lower case,
+//! sorted. The check undoes the variations: case, digits or signs instead of letters, and up to four digits or signs
+//! before and after. It also finds runs over the alphabet, the digits and the keyboard, and repetitions of one short
+//! piece. It never requires a kind of character.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
@@ -30,9 +35,28 @@ const RUNS: [&str; 8] = [
 static WORDS: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("common.txt").lines().collect());
 
+/// Searched where it is: 80 KB of text need no table.
+const LEAKED: &str = include_str!("leaked.txt");
+
 pub(super) fn is_common(password: &str) -> bool {
     let folded: String = password.to_lowercase().chars().map(ascii_digit).collect();
-    is_repeated(&folded) || is_runs(&folded) || is_decorated_word(&folded)
+    is_leaked(&folded) || is_repeated(&folded) || is_runs(&folded) || is_decorated_word(&folded)
+}
+
+/// Whether a line of [`LEAKED`] is this text, by halving the lines that may be it.
+fn is_leaked(text: &str) -> bool {
+    let mut rest = LEAKED;
+    while !rest.is_empty() {
+        // The file is ASCII, so every offset is a character's.
+        let start = rest[..rest.len() / 2].rfind('\n').map_or(0, |at| at + 1);
+        let line = rest[start..].split('\n').next().unwrap_or_default();
+        match text.cmp(line) {
+            Ordering::Equal => return true,
+            Ordering::Less => rest = &rest[..start],
+            Ordering::Greater => rest = rest.get(start + line.len() + 1..).unwrap_or_default(),
+        }
+    }
+    false
 }
 
 /// Persian and Arabic digits as ASCII ones.
@@ -110,6 +134,19 @@ mod tests {
         assert!(words.is_sorted() && WORDS.len() == words.len());
         for word in words {
             assert!(word.len() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'0'), "{word}");
+        }
+    }
+
+    #[test]
+    fn every_leaked_password_is_refused_in_any_case() {
+        let listed: Vec<&str> = LEAKED.lines().collect();
+        assert!(listed.len() > 8000 && listed.is_sorted() && LEAKED.is_ascii() && LEAKED.ends_with('\n'));
+        for password in &listed {
+            assert!(is_leaked(password) && is_common(&password.to_uppercase()), "{password}");
+        }
+        let (first, last) = (listed[0], listed[listed.len() - 1]);
+        for other in ["", "!", "~~~~~~~~~", &first[..7], &format!("{last}x"), "kq3vzuxw", "a\nb"] {
+            assert!(!is_leaked(other), "{other}");
         }
     }
 

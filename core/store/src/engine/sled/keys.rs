@@ -9,13 +9,14 @@
 //! | `c` | phone number, or what else a code is sent under | the code, and who logs in with the number |
 //! | `u` | user | user |
 //! | `n` | user name | user id |
+//! | `N` | how a user name looks | user id |
 //! | `i` | group u32, phone number | user id: who logs in with this number, as older versions wrote it |
 //! | `s` | user, session | session |
 //! | `U` | number of a user agent | its text |
 //! | `h` | user | what is kept of the password |
 //! | `L` | user, token u128 | the session that a token of another program opened |
 //! | `M` | user | the account it became when an import merged two |
-//! | `g` | MAC of a user name | guesses at the password of that name |
+//! | `g` | MAC of a user name, with an address or without | guesses at the password of that name |
 //! | `C` | see `chat::key` | chat: rooms, members, messages, files |
 //! | `a` | number of an audit entry | audit entries that anybody can cause |
 //! | `A` | number of an audit entry | audit entries that take an account |
@@ -42,6 +43,8 @@ pub(crate) const COMMIT: &[u8] = b"mcommit";
 pub(crate) const UNBOUND_SESSIONS: &[u8] = b"munbound-sessions";
 /// The mark of the key that belongs to this store.
 pub(crate) const KEY_MARK: &[u8] = b"mkey-mark";
+/// The last user whose name has an entry by its look.
+pub(crate) const LOOKS: &[u8] = b"mlooks";
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
 
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";
@@ -67,6 +70,10 @@ pub(crate) fn user(id: UserId) -> IVec {
 
 pub(crate) fn user_name(name: &str) -> IVec {
     joined(b'n', &[name.as_bytes()])
+}
+
+pub(crate) fn user_look(look: &str) -> IVec {
+    joined(b'N', &[look.as_bytes()])
 }
 
 pub(crate) fn identity(group: u32, number: &str) -> IVec {

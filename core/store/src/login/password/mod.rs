@@ -2,9 +2,10 @@
 //!
 //! A password hash never leaves with a [`User`]; only [`Store::password_of`] reads it. Guesses are counted before the
 //! password is compared and answered only when the count is durable, so neither parallel guesses nor a crash give any
-//! back. They are counted per user *name*, whether an account has it or not, so the guard does not reveal which names
-//! exist. A guard applies to passwords only, so nobody can lock an account's owner out of the login by code.
-//! Invariant: a new password ends the sessions opened with the old one, in the same change.
+//! back. They are counted under what the domain makes of a user *name* and an address, whether an account has the
+//! name or not, so a guard does not reveal which names exist. A guard applies to passwords only, so nobody can lock
+//! an account's owner out of the login by code. Invariant: a new password ends the sessions opened with the old one,
+//! in the same change.
 
 pub(crate) mod sled;
 
@@ -29,12 +30,20 @@ pub struct GuardRules {
     pub forget_after: Duration,
 }
 
+/// A count of guesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// A MAC of what is counted, so that the store does not list tried names.
+    pub key: [u8; 32],
+    pub rules: GuardRules,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardOutcome {
-    /// Counted; the password may be compared.
+    /// Counted by every guard; the password may be compared.
     Open,
-    /// Not counted, and not to be compared before `retry_at`.
-    Waiting { retry_at: Timestamp },
+    /// Counted by none, and not to be compared before `retry_at`. `first` is the first guard that waits.
+    Waiting { retry_at: Timestamp, first: usize },
 }
 
 /// A verified password, and the session to open.
@@ -47,6 +56,8 @@ pub struct PasswordLoginDraft {
     pub renewed: Option<String>,
     /// The guard to reset.
     pub guard: [u8; 32],
+    /// The guard that gets this guess back.
+    pub total: [u8; 32],
     pub now: Timestamp,
     pub session: SessionDraft,
 }
@@ -92,7 +103,9 @@ pub enum ResetOutcome {
     Reset(User, Vec<SessionId>),
     /// Wrong, and this was the code's last guess.
     Burned,
-    /// Wrong, already burned, expired, used or never sent; or the account does not exist or is disabled.
+    /// Not compared: this guesser has no guess left.
+    Exhausted,
+    /// Wrong, expired, used or never sent; or the account does not exist or is disabled.
     Refused,
 }
 
@@ -106,27 +119,26 @@ impl Store {
         on_engine!(self, read password_of(user))
     }
 
-    /// Counts a guess at the password of a name, identified by its MAC, unless it has to wait.
+    /// Counts a guess by each guard, unless one of them has to wait.
     ///
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
     pub async fn password_guard(
         &self,
-        name: [u8; 32],
-        rules: GuardRules,
+        guards: Vec<Guard>,
         now: Timestamp,
     ) -> Result<GuardOutcome, StoreError> {
-        on_engine!(self, password_guard(name, rules, now).await)
+        on_engine!(self, password_guard(guards, now).await)
     }
 
-    /// Resets the guesses at the password of a name, identified by its MAC.
+    /// Resets guards.
     ///
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
-    pub async fn guard_clear(&self, name: [u8; 32]) -> Result<(), StoreError> {
-        on_engine!(self, guard_clear(name).await)
+    pub async fn guards_clear(&self, keys: Vec<[u8; 32]>) -> Result<(), StoreError> {
+        on_engine!(self, guards_clear(keys).await)
     }
 
     /// Opens a session for a verified password, unless it was changed meanwhile, and resets the guesses.

@@ -9,7 +9,7 @@ use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error, keys};
 use crate::login::password::{
-    GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
+    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
 };
 use crate::login::session::sled as session;
 use crate::login::session::sled::revoke_all;
@@ -25,39 +25,31 @@ impl Sled {
 
     pub(crate) async fn password_guard(
         &self,
-        name: [u8; 32],
-        rules: GuardRules,
+        guards: Vec<Guard>,
         now: Timestamp,
     ) -> Result<GuardOutcome, StoreError> {
         self.change(move |txn| {
-            let key = keys::guard(&name);
-            let mut guard = match txn.get_record::<GuardRecord>(&key)? {
-                Some(guard) if now < guard.forget_at => guard,
-                _ => GuardRecord::default(),
-            };
-            if now < guard.open_at {
-                return Ok(GuardOutcome::Waiting { retry_at: guard.open_at });
+            let mut records = Vec::with_capacity(guards.len());
+            for Guard { key, .. } in &guards {
+                let record = txn.get_record::<GuardRecord>(&keys::guard(key))?;
+                records.push(record.filter(|record| now < record.forget_at).unwrap_or_default());
             }
-            guard.guesses = guard.guesses.saturating_add(1);
-            // The last free guess is the first one followed by a wait.
-            let wait = match guard.guesses.checked_sub(rules.free.max(1)) {
-                None => Duration::ZERO,
-                Some(beyond) => {
-                    let times = 1u32.checked_shl(beyond).unwrap_or(u32::MAX);
-                    rules.wait_first.saturating_mul(times).min(rules.wait_max)
-                }
-            };
-            guard.open_at = now.plus(wait);
-            guard.forget_at = guard.open_at.plus(rules.forget_after);
-            txn.put_record(key, &guard);
+            if let Some(first) = records.iter().position(|record| now < record.open_at) {
+                let retry_at = records.iter().map(|record| record.open_at).max().unwrap_or(now);
+                return Ok(GuardOutcome::Waiting { retry_at, first });
+            }
+            for (Guard { key, rules }, mut record) in guards.iter().zip(records) {
+                record.count(rules, now);
+                txn.put_record(keys::guard(key), &record);
+            }
             Ok(GuardOutcome::Open)
         })
         .await
     }
 
-    pub(crate) async fn guard_clear(&self, name: [u8; 32]) -> Result<(), StoreError> {
+    pub(crate) async fn guards_clear(&self, keys: Vec<[u8; 32]>) -> Result<(), StoreError> {
         self.change(move |txn| {
-            txn.delete(keys::guard(&name));
+            keys.iter().for_each(|key| txn.delete(keys::guard(key)));
             Ok(())
         })
         .await
@@ -67,7 +59,7 @@ impl Sled {
         &self,
         draft: PasswordLoginDraft,
     ) -> Result<PasswordLogin, StoreError> {
-        let PasswordLoginDraft { user, checked, renewed, guard, now, session } = draft;
+        let PasswordLoginDraft { user, checked, renewed, guard, total, now, session } = draft;
         let seed = self.session_seed(session);
         let login = self.change(move |txn| {
             let Some(mut user) = user::get(txn, user)?.filter(|user| user.active) else {
@@ -77,6 +69,10 @@ impl Sled {
                 return Ok(PasswordLogin::Refused);
             }
             txn.delete(keys::guard(&guard));
+            if let Some(mut record) = txn.get_record::<GuardRecord>(&keys::guard(&total))? {
+                record.guesses = record.guesses.saturating_sub(1);
+                txn.put_record(keys::guard(&total), &record);
+            }
             if let Some(hash) = renewed {
                 put(txn, user.id, hash, now);
             }
@@ -117,6 +113,7 @@ impl Sled {
             match guess {
                 Guess::Right => {}
                 Guess::Wrong { attempts_left: 0 } => return Ok(ResetOutcome::Burned),
+                Guess::Burned => return Ok(ResetOutcome::Exhausted),
                 _ => return Ok(ResetOutcome::Refused),
             }
             contact.challenge = None;
@@ -149,6 +146,22 @@ struct PasswordRecord {
 impl Record for PasswordRecord {
     const KIND: &'static str = "password";
     const SCHEMA: u8 = 1;
+}
+
+impl GuardRecord {
+    fn count(&mut self, rules: &GuardRules, now: Timestamp) {
+        self.guesses = self.guesses.saturating_add(1);
+        // The last free guess is the first one followed by a wait.
+        let wait = match self.guesses.checked_sub(rules.free.max(1)) {
+            None => Duration::ZERO,
+            Some(beyond) => {
+                let times = 1u32.checked_shl(beyond).unwrap_or(u32::MAX);
+                rules.wait_first.saturating_mul(times).min(rules.wait_max)
+            }
+        };
+        self.open_at = now.plus(wait);
+        self.forget_at = self.open_at.plus(rules.forget_after);
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]

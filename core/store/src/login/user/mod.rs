@@ -4,6 +4,9 @@
 //! name. An older version let anybody take the name `G0-0912...`; its holder neither gets nor blocks that number's
 //! account.
 //!
+//! A registered name is also found by its look, a text that the domain makes of it: names with one look are one name to
+//! people. Names of older versions may share a look; the oldest account has it, and each is found by its exact name.
+//!
 //! Invariants: a user name belongs to one account, as long as nobody registers names of the form `G<group>-<number>`;
 //! an identity belongs to one account; disabling an account ends its sessions in the same change.
 
@@ -36,6 +39,8 @@ pub struct User {
 #[derive(Clone)]
 pub struct UserDraft {
     pub username: String,
+    /// How the name looks; no other account may have it.
+    pub look: String,
     pub email: String,
     /// Hash of the password.
     pub password_hash: String,
@@ -48,6 +53,15 @@ pub struct UserDraft {
 pub enum UserMade {
     Made(User),
     NameTaken,
+}
+
+/// One step of [`Store::looks_enter`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LooksStep {
+    /// Accounts read; none is the end.
+    pub read: usize,
+    /// Accounts whose name looks like that of an older account, which follows.
+    pub alike: Vec<(UserId, UserId)>,
 }
 
 /// Changed fields of a user; the others stay.
@@ -95,6 +109,25 @@ impl Store {
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub async fn user_by_name(&self, name: &str) -> Result<Option<User>, StoreError> {
         on_engine!(self, read user_by_name(name))
+    }
+
+    /// The account whose registered name has this look.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn user_by_look(&self, look: &str) -> Result<Option<User>, StoreError> {
+        on_engine!(self, read user_by_look(look))
+    }
+
+    /// Enters the looks of names that an older version registered, at most `limit` accounts a call. The position is
+    /// stored with each step, so an interrupted start continues, and later starts read only newer accounts.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn looks_enter(&self, look: fn(&str) -> String, limit: usize) -> Result<LooksStep, StoreError> {
+        on_engine!(self, looks_enter(look, limit).await)
     }
 
     /// The account of a phone number in a group.

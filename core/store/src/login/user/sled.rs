@@ -1,14 +1,14 @@
 //! The operations of this folder, in sled statements.
 
 use crate::Rights;
-use crate::engine::sled::record::{decode, decode_u64};
+use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::{Sled, error, keys};
 use crate::login::password::sled as password;
 use crate::login::session::sled::revoke_all;
 use crate::login::sled::contact::Contact;
 use crate::login::sled::user;
 use crate::login::sled::user::UserRecord;
-use crate::login::user::{User, UserChange, UserDraft, UserMade};
+use crate::login::user::{LooksStep, User, UserChange, UserDraft, UserMade};
 use crate::{StoreError, UserId};
 
 impl Sled {
@@ -22,6 +22,47 @@ impl Sled {
             Some(bytes) => self.user_get(UserId(decode_u64("user name", &bytes)?)),
             None => Ok(None),
         }
+    }
+
+    pub(crate) fn user_by_look(&self, look: &str) -> Result<Option<User>, StoreError> {
+        match self.tree.get(keys::user_look(look)).map_err(error::read)? {
+            Some(bytes) => self.user_get(UserId(decode_u64("user look", &bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn looks_enter(
+        &self,
+        look: fn(&str) -> String,
+        limit: usize,
+    ) -> Result<LooksStep, StoreError> {
+        let position = self.tree.get(keys::LOOKS).map_err(error::read)?;
+        let after = position.map(|bytes| decode_u64("look position", &bytes)).transpose()?;
+        let users = self.users_list(after.map(UserId), limit)?;
+        let Some(last) = users.last().map(|user| user.id) else {
+            return Ok(LooksStep { read: 0, alike: Vec::new() });
+        };
+        self.change(move |txn| {
+            let mut alike = Vec::new();
+            for user in &users {
+                // The name of a login by code has no entry: it is found by number and group.
+                let named = txn.get(&keys::user_name(&user.username))?;
+                let named = named.map(|bytes| decode_u64("user name", &bytes)).transpose()?;
+                if named != Some(user.id.0) {
+                    continue;
+                }
+                let key = keys::user_look(&look(&user.username));
+                let older = txn.get(&key)?.map(|bytes| decode_u64("user look", &bytes)).transpose()?;
+                match older {
+                    Some(older) if older != user.id.0 => alike.push((user.id, UserId(older))),
+                    Some(_) => {}
+                    None => txn.put(key, encode_u64(user.id.0)),
+                }
+            }
+            txn.put(keys::LOOKS.into(), encode_u64(last.0));
+            Ok(LooksStep { read: users.len(), alike })
+        })
+        .await
     }
 
     pub(crate) fn user_by_identity(&self, group: u32, number: &str) -> Result<Option<User>, StoreError> {
@@ -47,7 +88,8 @@ impl Sled {
 
     pub(crate) async fn user_register(&self, draft: UserDraft) -> Result<UserMade, StoreError> {
         self.change(move |txn| {
-            if txn.get(&keys::user_name(&draft.username))?.is_some() {
+            let look = keys::user_look(&draft.look);
+            if txn.get(&keys::user_name(&draft.username))?.is_some() || txn.get(&look)?.is_some() {
                 return Ok(UserMade::NameTaken);
             }
             let user = User {
@@ -64,7 +106,8 @@ impl Sled {
                 staff: draft.staff,
                 superuser: draft.superuser,
             };
-            txn.put(keys::user_name(&user.username), crate::engine::sled::record::encode_u64(user.id.0));
+            txn.put(keys::user_name(&user.username), encode_u64(user.id.0));
+            txn.put(look, encode_u64(user.id.0));
             user::put(txn, &user);
             password::put(txn, user.id, draft.password_hash, draft.now);
             Ok(UserMade::Made(user))
