@@ -275,7 +275,9 @@ fn listening_anywhere(config: &str) -> String {
     let shield = if config.contains("[sms.shield]") { "" } else { OPEN_SHIELD };
     let listen = "listen = \"127.0.0.1:0\"";
     let config = format!("{config}\n{shield}");
-    [("server", listen), ("operator", listen), ("chat", OPEN_CHAT), ("sms", NO_CREDIT)].iter().fold(
+    let payments = "payments_per_hour_max = 10000000";
+    let keys = [("server", listen), ("operator", listen), ("chat", OPEN_CHAT), ("sms", NO_CREDIT), ("payment", payments)];
+    keys.iter().fold(
         config,
         |config, (section, keys)| {
             let head = format!("[{section}]");

@@ -1,6 +1,6 @@
 //! `[payment]`: the gateway of new payments, the unit of amounts, and the addresses payers may be sent to.
 
-use chelseru_domain::money::payment::RECONCILE_SECS;
+use chelseru_domain::money::payment::{PAYMENTS_PER_HOUR, RECONCILE_SECS};
 use chelseru_domain::money::wallet::HOLD_DAYS;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct Payment {
     /// Days after which held money that nobody captured goes back to its wallet, 1 to 365. An edit applies to new
     /// holds.
     pub hold_days: u64,
+    /// Payments one user may begin in an hour; one more answers 429. 1 to 10000000.
+    pub payments_per_hour_max: u64,
     /// Interval in seconds at which due payments are checked: 1 to 60.
     pub reconcile_seconds: u64,
 }
@@ -42,6 +44,7 @@ impl Default for Payment {
             staff_users: Vec::new(),
             unique_orders: true,
             hold_days: HOLD_DAYS.default,
+            payments_per_hour_max: PAYMENTS_PER_HOUR.default,
             reconcile_seconds: RECONCILE_SECS.default,
         }
     }
@@ -80,6 +83,7 @@ impl Checker<'_> {
             );
         }
         self.rule("payment.hold_days", payment.hold_days, HOLD_DAYS);
+        self.rule("payment.payments_per_hour_max", payment.payments_per_hour_max, PAYMENTS_PER_HOUR);
         self.rule("payment.reconcile_seconds", payment.reconcile_seconds, RECONCILE_SECS);
         let callback_url = &payment.callback_url;
         let is_address = payment_parts(callback_url).is_some() && !callback_url.contains(['#', '*']);

@@ -159,6 +159,7 @@ fn request(amount_rial: u64) -> PaymentRequest {
         mobile: None,
         email: None,
         idempotency_key: None,
+        per_hour_max: u64::MAX,
     }
 }
 

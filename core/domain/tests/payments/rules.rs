@@ -14,6 +14,29 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Just under, at and over; repeats and refusals are not counted, and another user is not held up.
+#[tokio::test]
+async fn one_user_begins_so_many_payments_in_an_hour() {
+    let world = World::new();
+    let create = async |request: PaymentRequest| world.payments.create(world.banks.as_ref(), request).await;
+    let of_hour = || PaymentRequest { per_hour_max: 3, ..request(50_000) };
+    let keyed = || PaymentRequest { idempotency_key: "k".parse().ok(), ..of_hour() };
+    for _ in 0..4 {
+        create(keyed()).await.unwrap();
+    }
+    let small = PaymentRequest { amount: Money::from_rial(1).unwrap(), ..of_hour() };
+    assert!(matches!(create(small).await, Err(CreateError::AmountOutOfRange { .. })));
+    for _ in 0..2 {
+        create(of_hour()).await.unwrap();
+    }
+    let over = create(of_hour()).await;
+    assert!(matches!(over, Err(CreateError::Exhausted(_))), "{over:?}");
+    let other = PaymentRequest { user: UserId(USER.0 + 1), ..of_hour() };
+    create(other).await.unwrap();
+    world.clock.advance(Duration::from_secs(3600));
+    create(of_hour()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_paid_payment_credits_the_wallet_once() {
     let world = World::new();

@@ -19,7 +19,7 @@ use super::input::{CURRENCY, DESCRIPTION, ORDER, amount, check_currency, failed,
 use super::{Money, go};
 use crate::fields::{Fields, Text};
 use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running, replayed};
-use crate::reply::{Failure, Reply};
+use crate::reply::{Failure, Reply, whole_seconds};
 use crate::request::{Access, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
@@ -140,6 +140,7 @@ async fn asked(
         mobile,
         email,
         idempotency_key,
+        per_hour_max: money.rules.payments_per_hour_max,
     })
 }
 
@@ -252,6 +253,11 @@ fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: 
             "order_open",
             json!({"detail": "Another payment of this order is open.", "payment": open.id.0}),
         ),
+        CreateError::Exhausted(exhausted) => {
+            let text = "Too many payments were begun. Please try again later.";
+            Failure::detail(StatusCode::TOO_MANY_REQUESTS, "payments_limited", text)
+                .retry_after(whole_seconds(exhausted.retry_after))
+        }
         CreateError::Gateway(error) => gateway_failure(context, callback_url, error),
         CreateError::Randomness => {
             tracing::error!(request.id = %context.id, %error, "a payment was not started");

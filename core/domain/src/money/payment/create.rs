@@ -15,10 +15,12 @@ use super::end::EndReason;
 use super::gateway::{GatewayError, GatewayRules, NewPayment, PaymentGateway, PaymentGateways, Reason};
 use super::service::Payments;
 use super::verdict::{self, CREATE_LEASE};
+use crate::Range;
 use crate::Timestamp;
 use crate::idempotency::{Hashes, IdempotencyKey, Kind};
 use crate::ids::UserId;
 use crate::money::amount::{Currency, Money};
+use crate::rate::{Exhausted, Rate};
 
 /// A client's request. The caller has bounded the texts and checked the addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +40,13 @@ pub struct PaymentRequest {
     pub mobile: Option<String>,
     pub email: Option<String>,
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Payments the user may begin in an hour; see [`PAYMENTS_PER_HOUR`].
+    pub per_hour_max: u64,
 }
+
+/// Payments one user may begin in an hour. Each costs a call of the gateway, whose limits all users share, and a record
+/// that stays.
+pub const PAYMENTS_PER_HOUR: Range<u64> = Range::new(1, 10_000_000, 60);
 
 /// A started payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +79,9 @@ pub enum CreateError {
     /// Another payment of this order is open, with other terms.
     #[error("payment {} of this order is open", .0.id)]
     OrderOpen(Box<Payment>),
+    /// The user has begun as many payments as an hour allows.
+    #[error("the user has begun too many payments")]
+    Exhausted(Exhausted),
     /// The gateway did not take it, or is not asked during its rate limit. A stored payment failed.
     #[error(transparent)]
     Gateway(GatewayError),
@@ -103,7 +114,13 @@ impl Payments {
         let callback_key = callback_key::draw().ok_or(CreateError::Randomness)?;
         let callback_url = callback_key::add(&request.callback_url, &callback_key);
         let draft = PaymentDraft { callback_key, ..draft(&request, gateway.as_ref(), &rules, now) };
-        let payment = match self.store.payment_create(draft).await? {
+        let rate = Rate::per_hour(request.per_hour_max);
+        self.begun.take(&request.user, 1, rate, now).map_err(CreateError::Exhausted)?;
+        let made = self.store.payment_create(draft).await;
+        if !matches!(made, Ok(PaymentCreated::Created(_))) {
+            self.begun.give_back(&request.user, 1);
+        }
+        let payment = match made? {
             PaymentCreated::Created(payment) => payment,
             PaymentCreated::Repeated(payment) if payment.start.is_none() => {
                 return Err(CreateError::InFlight);

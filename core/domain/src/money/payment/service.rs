@@ -9,6 +9,7 @@ use super::lists::Lists;
 use super::scan::Scans;
 use crate::Clock;
 use crate::ids::UserId;
+use crate::rate::Rates;
 
 /// Creates, confirms and settles payments.
 pub struct Payments {
@@ -19,14 +20,16 @@ pub struct Payments {
     pub(super) lists: Lists,
     pub(super) refused: Refused,
     pub(super) scans: Scans,
+    /// Payments begun by each user.
+    pub(super) begun: Rates<UserId>,
 }
 
 impl Payments {
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let (flights, holds, lists) = (Flights::default(), Holds::default(), Lists::default());
-        let (refused, scans) = (Refused::default(), Scans::default());
-        Payments { store, clock, flights, holds, lists, refused, scans }
+        let (refused, scans, begun) = (Refused::default(), Scans::default(), Rates::default());
+        Payments { store, clock, flights, holds, lists, refused, scans, begun }
     }
 
     /// # Errors
