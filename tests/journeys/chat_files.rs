@@ -143,7 +143,7 @@ async fn a_file_is_for_members_and_what_it_is_its_content_says() {
     assert!(path.starts_with("/media/uploads/chat_files/"), "{path}");
     assert!(path.ends_with(".png") && !path.contains("photo"), "{path}");
     assert_eq!(picture.body["content_type"], "image/png");
-    assert_eq!(picture.body["name"], "my photo.html");
+    assert_eq!(picture.body["name"], "my photo.html.png", "its ending is its content's");
 
     // Before it is sent, only its uploader sees the file, and nobody else can send it (defect 6).
     let origin = street.gateway.url.trim_end_matches("/drfchelseru").to_owned();
@@ -165,7 +165,7 @@ async fn a_file_is_for_members_and_what_it_is_its_content_says() {
     let header = |name: &str| got.headers()[name].to_str().expect("text").to_owned();
     assert_eq!(header("content-type"), "image/png");
     assert!(header("content-disposition").starts_with("inline; "), "{got:?}");
-    assert!(header("content-disposition").ends_with("filename*=UTF-8''my%20photo.html"), "{got:?}");
+    assert!(header("content-disposition").ends_with("filename*=UTF-8''my%20photo.html.png"), "{got:?}");
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert!(header("content-security-policy").starts_with("sandbox; default-src 'none'"));
     assert_eq!(got.bytes().await.expect("bytes"), PNG);
@@ -651,4 +651,48 @@ fn fed_by_hand() -> (tokio::sync::mpsc::Sender<std::io::Result<Vec<u8>>>, reqwes
         Some((piece.map(|bytes| hyper::body::Frame::data(bytes::Bytes::from(bytes))), receiver))
     });
     (sender, reqwest::Body::wrap(http_body_util::StreamBody::new(pieces)))
+}
+
+/// One account holds every place with bodies that take minutes; another one uploads all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_uploads_give_way_to_others() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let config = "[files]\nuploads_max = 2\nuploads_per_user_max = 2\nupload_grace_seconds = 1\n";
+    let street = Street::open(config).await;
+    let address = street.gateway.url.trim_start_matches("http://").split('/').next().expect("an address");
+    let mut answers = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let head = format!(
+            "POST /drfchelseru/message/file/upload/ HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             content-type: multipart/form-data; boundary=x\r\ncontent-length: 10000000\r\n\r\n\
+             --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n",
+            street.users[1].access
+        );
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let (mut reader, mut writer) = stream.into_split();
+        // Fast enough for any upload, so that only another one can end it.
+        tokio::spawn(async move {
+            while writer.write_all(&[b'.'; 4096]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        answers.spawn(async move {
+            let mut answer = [0; 12];
+            reader.read_exact(&mut answer).await.map(|_| String::from_utf8_lossy(&answer[9..]).into_owned())
+        });
+    }
+    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    // The first ones may come before the slow ones.
+    let displaced = loop {
+        let answer = street.upload(1, "a.png", PNG).await;
+        assert!(answer.status == 201 || answer.body["code"] == "too_many_uploads", "{answer:?}");
+        if let Some(displaced) = answers.try_join_next() {
+            break displaced.expect("no panic").expect("answered");
+        }
+        assert!(std::time::Instant::now() < until, "no upload gives way");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((displaced.as_str(), answers.len()), ("503", 1), "one gave way");
 }

@@ -23,6 +23,9 @@ pub struct Files {
     /// Seconds one upload request may take. A silence of `server.body_read_timeout_seconds` ends it earlier. 1 to
     /// 86400.
     pub upload_seconds_max: u64,
+    /// Seconds an upload may be slow. Afterwards it needs 2 KiB/s, and may lose its place to a user with fewer uploads
+    /// while all places are taken. 1 to 600.
+    pub upload_grace_seconds: u64,
     /// Unfinished resumable uploads of one user: 1 to 1000.
     pub resumable_per_user_max: usize,
     /// Hours until an unfinished resumable upload is removed: 1 to 720.
@@ -42,6 +45,7 @@ impl Default for Files {
             uploads_max: files::UPLOADS.default,
             uploads_per_user_max: files::UPLOADS_PER_USER.default,
             upload_seconds_max: files::UPLOAD_SECS.default,
+            upload_grace_seconds: files::UPLOAD_GRACE_SECS.default,
             resumable_per_user_max: files::RESUMABLE_PER_USER.default,
             resumable_hours: files::RESUMABLE_HOURS.default,
             orphan_hours: files::ORPHAN_HOURS.default,
@@ -59,6 +63,7 @@ impl Checker<'_> {
         self.rule("files.uploads_max", files.uploads_max, files::UPLOADS);
         self.rule("files.uploads_per_user_max", files.uploads_per_user_max, files::UPLOADS_PER_USER);
         self.rule("files.upload_seconds_max", files.upload_seconds_max, files::UPLOAD_SECS);
+        self.rule("files.upload_grace_seconds", files.upload_grace_seconds, files::UPLOAD_GRACE_SECS);
         self.rule("files.resumable_per_user_max", files.resumable_per_user_max, files::RESUMABLE_PER_USER);
         self.rule("files.resumable_hours", files.resumable_hours, files::RESUMABLE_HOURS);
         self.rule("files.orphan_hours", files.orphan_hours, files::ORPHAN_HOURS);

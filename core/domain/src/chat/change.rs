@@ -3,11 +3,14 @@
 //! [`judge`] asks the permission matrix and turns a request into changes; [`event`] says what the other members see of
 //! them. Neither reads a clock or the store, so the store may run them again.
 
+use std::borrow::Cow;
+
 use chelseru_store::chat::{FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomStatus};
 
 use super::rights::{Action, Denied, Rights, permit};
 use super::{ChatError, ChatEvent, ChatRules, DESCRIPTIONS_CHARS_MAX, NAME_CHARS_MAX, Removal};
 use crate::ids::UserId;
+use crate::text::name_as_seen;
 
 /// Changes of a room's properties; `None` keeps one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +62,8 @@ impl From<Refusal> for ChatError {
     }
 }
 
-pub(super) fn check_edit(edit: &RoomEdit) -> Result<(), ChatError> {
+/// An edit whose texts fit. The name loses characters that only change the direction of what is shown.
+pub(super) fn checked_edit(mut edit: RoomEdit) -> Result<RoomEdit, ChatError> {
     for (field, text, max) in
         [("name", &edit.name, NAME_CHARS_MAX), ("descriptions", &edit.descriptions, DESCRIPTIONS_CHARS_MAX)]
     {
@@ -72,7 +76,12 @@ pub(super) fn check_edit(edit: &RoomEdit) -> Result<(), ChatError> {
             return Err(ChatError::Invalid { field, reason: "Null characters are not allowed.".to_owned() });
         }
     }
-    Ok(())
+    if let Some(Some(name)) = &mut edit.name
+        && let Cow::Owned(plain) = name_as_seen(name)
+    {
+        *name = plain;
+    }
+    Ok(edit)
 }
 
 /// The changes of a request, if the matrix permits it.

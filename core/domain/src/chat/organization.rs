@@ -9,6 +9,7 @@ use chelseru_store::chat::{
 use super::ChatError;
 use super::service::ChatService;
 use crate::ids::UserId;
+use crate::text::name_as_seen;
 
 impl ChatService {
     /// # Errors
@@ -21,6 +22,7 @@ impl ChatService {
         uname: String,
     ) -> Result<Organization, ChatError> {
         let max = self.rules().organizations_per_user_max;
+        let name = name_as_seen(&name).into_owned();
         match self.store.chat_organization_create(owner, name, uname, max, self.clock.now()).await? {
             OrganizationMade::New(organization) => Ok(organization),
             OrganizationMade::NameTaken => Err(uname_taken()),
@@ -40,6 +42,7 @@ impl ChatService {
         name: Option<String>,
         uname: Option<String>,
     ) -> Result<Organization, ChatError> {
+        let name = name.map(|name| name_as_seen(&name).into_owned());
         match self.store.chat_organization_update(owner, id, name, uname).await? {
             OrganizationChanged::Changed(organization) => Ok(organization),
             OrganizationChanged::Missing => Err(ChatError::OrganizationMissing),

@@ -10,7 +10,7 @@ use chelseru_store::chat::{
 };
 use tokio::sync::oneshot;
 
-use super::change::{RoomEdit, RoomRequest, check_edit, event, judge};
+use super::change::{RoomEdit, RoomRequest, checked_edit, event, judge};
 use super::rights::{Action, Denied, Rights, effective};
 use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
@@ -29,7 +29,7 @@ impl ChatService {
         other: UserId,
         edit: RoomEdit,
     ) -> Result<(Room, bool), ChatError> {
-        check_edit(&edit)?;
+        let edit = checked_edit(edit)?;
         let draft = PairDraft {
             user,
             other,
@@ -61,7 +61,7 @@ impl ChatService {
         organization: Option<OrganizationId>,
         edit: RoomEdit,
     ) -> Result<Room, ChatError> {
-        check_edit(&edit)?;
+        let edit = checked_edit(edit)?;
         let mut everybody = members.clone();
         everybody.push(owner);
         let draft = RoomDraft {
@@ -95,8 +95,11 @@ impl ChatService {
         actor: UserId,
         request: RoomRequest,
     ) -> Result<RoomChanged, ChatError> {
+        let request = match request {
+            RoomRequest::Edit(edit) => RoomRequest::Edit(checked_edit(edit)?),
+            other => other,
+        };
         if let RoomRequest::Edit(edit) = &request {
-            check_edit(edit)?;
             if let Some(Some(avatar)) = edit.avatar {
                 let file = self.store.chat_file(avatar).await?;
                 let fits = |file: &StoredFile| {

@@ -24,6 +24,8 @@ pub const UPLOADS: Range<usize> = Range::new(1, 10_000, 64);
 pub const UPLOADS_PER_USER: Range<usize> = Range::new(1, 1000, 4);
 /// Duration of one upload request.
 pub const UPLOAD_SECS: Range<u64> = Range::new(1, 86_400, 600);
+/// How long an upload may be slow, and does not give way to others.
+pub const UPLOAD_GRACE_SECS: Range<u64> = Range::new(1, 600, 30);
 /// Unfinished resumable uploads of one user.
 pub const RESUMABLE_PER_USER: Range<usize> = Range::new(1, 1000, 10);
 /// Hours until an unfinished resumable upload is removed.

@@ -10,35 +10,43 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
+use super::store::Slot;
 use crate::reply::Failure;
 
-/// The lowest rate of a body after [`SLOW_START`]. A slower one would block others' uploads;
+/// The lowest rate of a body after `files.upload_grace_seconds`. A slower one would block others' uploads;
 /// the slowest phones send several times as much.
 const BYTES_PER_SECOND_MIN: u64 = 2048;
-const SLOW_START: Duration = Duration::from_secs(30);
 
 /// The pieces of a body, limited in the time between two pieces and in total. Exceeding a limit ends with
-/// [`io::ErrorKind::TimedOut`].
+/// [`io::ErrorKind::TimedOut`], losing the place to another upload with [`io::ErrorKind::Interrupted`].
 pub(crate) fn pieces(
     limits: &chelseru_config::Files,
     idle: Duration,
+    slot: &Slot,
     body: Incoming,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
     let start = Instant::now();
     let end = start + Duration::from_secs(limits.upload_seconds_max);
-    futures_util::stream::unfold(Some((body, 0)), move |state| async move {
-        let (mut body, received) = state?;
-        let paced = start + SLOW_START + Duration::from_secs(received / BYTES_PER_SECOND_MIN);
+    let (grace, progress) = (Duration::from_secs(limits.upload_grace_seconds), slot.progress.clone());
+    futures_util::stream::unfold(Some((body, 0, progress)), move |state| async move {
+        let (mut body, received, progress) = state?;
+        let paced = start + grace + Duration::from_secs(received / BYTES_PER_SECOND_MIN);
         let until = end.min(Instant::now() + idle).min(paced);
         loop {
-            return match tokio::time::timeout_at(until, body.frame()).await {
+            let frame = tokio::select! {
+                biased;
+                () = progress.displaced.cancelled() => return Some((Err(io::ErrorKind::Interrupted.into()), None)),
+                frame = tokio::time::timeout_at(until, body.frame()) => frame,
+            };
+            return match frame {
                 Err(_) => Some((Err(io::ErrorKind::TimedOut.into()), None)),
                 Ok(None) => None,
                 Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), None)),
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(piece) => {
                         let received = received + piece.len() as u64;
-                        Some((Ok(piece), Some((body, received))))
+                        progress.add(piece.len());
+                        Some((Ok(piece), Some((body, received, progress))))
                     }
                     // Trailers have no meaning here.
                     Err(_) => continue,
@@ -48,7 +56,20 @@ pub(crate) fn pieces(
     })
 }
 
-pub(crate) fn too_slow() -> Failure {
+/// The refusal of a body that [`pieces`] ended; `None` for a body that ended itself.
+pub(crate) fn cut_off(error: &io::Error) -> Option<Failure> {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Some(too_slow()),
+        io::ErrorKind::Interrupted => {
+            let text = "Others wait for a place among the uploads. Please go on later.";
+            let failure = Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "upload_displaced", text);
+            Some(failure.retry_after(5))
+        }
+        _ => None,
+    }
+}
+
+fn too_slow() -> Failure {
     let text = "The request body did not arrive in time.";
     Failure::detail(StatusCode::REQUEST_TIMEOUT, "body_timeout", text)
 }

@@ -10,6 +10,7 @@ use chelseru_domain::chat::{FileId, StoredFile};
 use chelseru_domain::clock::{Timestamp, rest_format};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
+use chelseru_domain::text::name_as_seen;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 
@@ -178,8 +179,10 @@ fn file_name(file: &StoredFile) -> String {
     if file.title.is_empty() {
         return plain;
     }
-    let encoded: String = file
-        .title
+    // Files of older versions may have any title.
+    let title =
+        kind::Kind::stored(&file.content_type, &file.name).named(&name_as_seen(&file.title), usize::MAX);
+    let encoded: String = title
         .bytes()
         .map(|byte| match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'-' | b'_' => char::from(byte).to_string(),

@@ -8,7 +8,6 @@
 //! Not here: the bytes and the state of an upload (`store`).
 
 use std::borrow::Cow;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -27,7 +26,7 @@ use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Files;
-use super::body::{pieces, too_slow};
+use super::body::{cut_off, pieces};
 use super::failure::{file_failure, unreadable_name, upload_failure};
 use super::json::file_json;
 use super::store::{FileError, FileWords, Upload, UploadDraft};
@@ -225,16 +224,18 @@ async fn receive(
     upload: &Upload,
     body: Incoming,
 ) -> Result<(), Failure> {
-    let _slot = files.store.slot(user, &files.limits).map_err(|error| failure(context, error))?;
+    let slot = files.store.slot(user, &files.limits).map_err(|error| failure(context, error))?;
     let mut end = files.store.go_on(upload).await.map_err(|error| failure(context, error))?;
     let idle = context.edge.body_bounds().timeout;
-    let mut pieces = pin!(pieces(&files.limits, idle, body));
+    let mut pieces = pin!(pieces(&files.limits, idle, &slot, body));
     let mut fault = None;
     while let Some(piece) = pieces.next().await {
         fault = match piece {
             Ok(piece) => end.write(&piece).await.err().map(|error| failure(context, error)),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Some(too_slow()),
-            Err(_) => Some(refuse("body_unreadable", "The request body could not be read.")),
+            Err(error) => Some(match cut_off(&error) {
+                Some(failure) => failure.with(RESUMABLE, OURS),
+                None => refuse("body_unreadable", "The request body could not be read."),
+            }),
         };
         if fault.is_some() {
             break;

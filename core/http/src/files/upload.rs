@@ -1,7 +1,6 @@
 //! `message/file/upload/`: a file in one request, written to disk as it arrives, without buffering.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
 use crate::drain::Incoming;
@@ -11,10 +10,10 @@ use chelseru_domain::login::identity::Caller;
 use http::{StatusCode, header};
 
 use super::Files;
-use super::body::{pieces, too_slow};
+use super::body::{cut_off, pieces};
 use super::failure::{chat_failure, file_failure, no_room, unreadable_name, upload_failure};
 use super::json::file_json;
-use super::store::{FileError, FileWords, Incoming as Upload};
+use super::store::{FileError, FileWords, Incoming as Upload, Slot};
 use crate::body::read_bytes;
 use crate::disposition::{Disposition, Unreadable};
 use crate::reply::{Failure, Reply};
@@ -78,9 +77,9 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
                 return Err(file_failure(&context, FileError::TooLarge(limits.file_bytes_max), "file"));
             }
             let refuse = |error| file_failure(&context, error, "file");
-            let _slot = files.store.slot(user, limits).map_err(refuse)?;
+            let slot = files.store.slot(user, limits).map_err(refuse)?;
             files.store.check_quota(user, 1, 1, limits).await.map_err(refuse)?;
-            receive(&files, &context, user, &content_type, body).await?
+            receive(&files, &context, user, &content_type, (&slot, body)).await?
         }
         // This encoding cannot carry a file, so the file is missing.
         "application/x-www-form-urlencoded" => {
@@ -156,7 +155,7 @@ async fn receive(
     context: &Context,
     user: UserId,
     content_type: &str,
-    body: Incoming,
+    (slot, body): (&Slot, Incoming),
 ) -> Result<Form, Failure> {
     let bytes_max = files.limits.file_bytes_max;
     let broken = |error| broken(context, bytes_max, error);
@@ -165,7 +164,7 @@ async fn receive(
     let boundary = multer::parse_boundary(content_type).map_err(&broken)?;
     let constraints = multer::Constraints::new().size_limit(sizes);
     let idle = context.edge.body_bounds().timeout;
-    let pieces = pieces(&files.limits, idle, body);
+    let pieces = pieces(&files.limits, idle, slot, body);
     let mut multipart = multer::Multipart::with_constraints(pieces, boundary, constraints);
     let mut form = Form::default();
     for _ in 0..FIELDS_MAX {
@@ -219,16 +218,14 @@ fn broken(context: &Context, bytes_max: u64, error: multer::Error) -> Failure {
         multer::Error::StreamSizeExceeded { .. } => {
             file_failure(context, FileError::TooLarge(bytes_max), "file")
         }
-        multer::Error::StreamReadFailed(cause)
-            if cause
-                .downcast_ref()
-                .is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut) =>
-        {
-            too_slow()
+        multer::Error::StreamReadFailed(cause) => {
+            let cut = cause.downcast_ref().and_then(cut_off);
+            cut.unwrap_or_else(|| unparsed(&multer::Error::StreamReadFailed(cause)))
         }
-        error => {
-            let text = format!("Multipart form parse error - {error}");
-            Failure::detail(StatusCode::BAD_REQUEST, "parse_error", text)
-        }
+        error => unparsed(&error),
     }
+}
+
+fn unparsed(error: &multer::Error) -> Failure {
+    Failure::detail(StatusCode::BAD_REQUEST, "parse_error", format!("Multipart form parse error - {error}"))
 }

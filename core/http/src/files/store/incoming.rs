@@ -2,34 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::ids::UserId;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::kind::{HEAD_BYTES, Kind};
-use super::{FileError, FileStore, lock, not_set_aside};
-
-/// A place among concurrent uploads. Dropping it frees the place.
-pub struct Slot {
-    receiving: Arc<Mutex<std::collections::HashMap<UserId, usize>>>,
-    user: UserId,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut receiving = lock(&self.receiving);
-        if let Some(count) = receiving.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                receiving.remove(&self.user);
-            }
-        }
-    }
-}
+use super::slots::{NoPlace, Slot};
+use super::{FileError, FileStore, not_set_aside};
 
 /// An upload on its way to disk.
 pub struct Incoming {
@@ -46,7 +30,7 @@ pub struct Incoming {
 pub(super) struct Received {
     pub(super) path: PathBuf,
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: Kind<'static>,
     pub(super) bytes: u64,
 }
 
@@ -63,22 +47,14 @@ impl Drop for Doomed {
 }
 
 impl FileStore {
-    /// Takes a place for an upload.
+    /// Takes a place for an upload; see [`super::slots`].
     ///
     /// # Errors
     ///
     /// [`FileError::TooManyUploads`].
-    pub fn slot(&self, user: UserId, limits: &chelseru_config::Files) -> Result<Slot, FileError> {
-        let mut receiving = lock(&self.receiving);
-        if receiving.values().sum::<usize>() >= limits.uploads_max {
-            return Err(FileError::TooManyUploads { own: false });
-        }
-        let count = receiving.entry(user).or_default();
-        if *count >= limits.uploads_per_user_max {
-            return Err(FileError::TooManyUploads { own: true });
-        }
-        *count += 1;
-        Ok(Slot { receiving: self.receiving.clone(), user })
+    pub(crate) fn slot(&self, user: UserId, limits: &chelseru_config::Files) -> Result<Slot, FileError> {
+        let taken = self.slots.take(user, limits, Instant::now());
+        taken.map_err(|NoPlace { own }| FileError::TooManyUploads { own })
     }
 
     /// A new file with at most this many bytes.

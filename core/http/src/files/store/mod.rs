@@ -7,12 +7,13 @@
 //! quota.
 //!
 //! Not here: requests (`upload`, `tus`, `download`), who may have a file (`chelseru_domain::chat`).
-//! Reading order: this file, `incoming`, `resumable`, `link`, `kind`.
+//! Reading order: this file, `slots`, `incoming`, `resumable`, `link`, `kind`.
 
 mod incoming;
 pub mod kind;
 mod link;
 mod resumable;
+mod slots;
 
 use std::collections::HashMap;
 use std::io;
@@ -26,12 +27,14 @@ use chelseru_domain::chat::{
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::secret::SubKey;
+use chelseru_domain::text::name_as_seen;
 
 use crate::descriptors::{Use, is_set_aside};
 
-pub use incoming::{Incoming, Slot};
+pub use incoming::Incoming;
 pub use link::SignedBy;
 pub use resumable::{Upload, UploadDraft};
+pub(crate) use slots::Slot;
 
 /// Files checked in one round of collection.
 const COLLECT_STEP: usize = 500;
@@ -83,7 +86,7 @@ pub struct FileStore {
     chat: Arc<ChatService>,
     data_dir: PathBuf,
     key: SubKey,
-    receiving: Arc<Mutex<HashMap<UserId, usize>>>,
+    slots: Arc<slots::Slots>,
     resumable: Mutex<HashMap<String, resumable::Begun>>,
     /// Where collection continues.
     collected: Mutex<FileId>,
@@ -100,7 +103,7 @@ impl FileStore {
             chat,
             data_dir: data_dir.to_owned(),
             key,
-            receiving: Arc::default(),
+            slots: Arc::default(),
             resumable: Mutex::default(),
             collected: Mutex::new(FileId(0)),
         };
@@ -161,7 +164,7 @@ impl FileStore {
             uploader: words.uploader,
             name: received.name,
             folder: folder(now),
-            title: title(&words.title),
+            title: received.kind.named(&title(&words.title), TITLE_CHARS_MAX),
             content_type: received.kind.mime.to_owned(),
             bytes: received.bytes,
             text: words.text,
@@ -289,7 +292,7 @@ pub struct ImportPlace {
 /// # Errors
 ///
 /// When the operating system gives no randomness.
-pub fn import_place(created_at: Timestamp, kind: kind::Kind) -> io::Result<ImportPlace> {
+pub fn import_place(created_at: Timestamp, kind: kind::Kind<'_>) -> io::Result<ImportPlace> {
     let name = format!("{}.{}", incoming::random_name()?, kind.extension);
     let folder = folder(created_at);
     let below_data = PathBuf::from(folder.trim_start_matches(LINKS)).join(&name);
@@ -303,10 +306,10 @@ fn folder(now: Timestamp) -> String {
     format!("{LINKS}{FOLDER}/chat_files/{day}/")
 }
 
-/// The last component of a client's file name, without unprintable characters.
+/// The last component of a client's file name, as people see it.
 fn title(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    last.chars().filter(|character| !character.is_control()).take(TITLE_CHARS_MAX).collect()
+    name_as_seen(last).chars().take(TITLE_CHARS_MAX).collect()
 }
 
 /// Renames into a folder, creating it if missing, and syncs the folder.
@@ -338,6 +341,7 @@ mod tests {
     fn a_title_is_no_path() {
         assert_eq!(title("../../etc/passwd"), "passwd");
         assert_eq!(title("C:\\x\\گزارش\u{0}.pdf"), "گزارش.pdf");
+        assert_eq!(title("\u{202e}fdp.exe\u{200f}"), "fdp.exe");
         assert_eq!(title(&"n".repeat(200)).len(), TITLE_CHARS_MAX);
     }
 
