@@ -1,7 +1,9 @@
 //! Doors: what a stranger, and one user among others, can take away from everybody else. Each journey plays both sides.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_tests::socket::Socket;
 use chelseru_tests::{Answer, PATIENCE, TestGateway};
 use serde_json::{Value, json};
@@ -342,4 +344,160 @@ async fn the_data_folder_is_closed_to_other_users() {
         assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
     }
     assert!(seen > 5, "{seen}");
+}
+
+/// A day's allowance is not renewed with the minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_day_has_an_end() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let day = "bytes_per_day_max = 1024\n";
+    for (key, sent) in [("messages_per_day_max = 3\n", "x".to_owned()), (day, "y".repeat(300))] {
+        let gateway = TestGateway::start_at(&format!("[chat]\n{key}"), clock.clone()).await;
+        let mut one = gateway.login("09120000001").await;
+        gateway.login("09120000002").await;
+        let post = async |token: &str, path: &str, body: Value| {
+            Answer::of(gateway.client.post(gateway.at(path)).bearer_auth(token).json(&body)).await
+        };
+        let room = post(&one.access, "/chat/chatrooms/", json!({"user": 2})).await;
+        let message = json!({"chat_room": room.body["id"], "text": sent});
+        let mut accepted = 0;
+        let refused = loop {
+            let sent = post(&one.access, "/chat/messages/", message.clone()).await;
+            if sent.status >= 400 {
+                break sent;
+            }
+            accepted += 1;
+        };
+        assert_eq!((accepted, refused.status), (3, 429), "{key}: {refused:?}");
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(post(&one.access, "/chat/messages/", message.clone()).await.status, 429, "{key}");
+        clock.advance(Duration::from_secs(24 * 60 * 60));
+        one = gateway.login("09120000001").await;
+        assert_eq!(post(&one.access, "/chat/messages/", message).await.status, 201, "{key}");
+    }
+}
+
+/// One user begins payments without end; another one pays.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_begins_so_many_payments_in_an_hour() {
+    let gateway = TestGateway::start("[payment]\npayments_per_hour_max = 2\n").await;
+    let (one, two) = (gateway.login("09120000001").await, gateway.login("09120000002").await);
+    let begin = async |token: &str| {
+        let request = gateway.client.post(gateway.at("/payment/create/")).bearer_auth(token);
+        Answer::of(request.json(&json!({"amount": 1000}))).await
+    };
+    for _ in 0..2 {
+        assert_eq!(begin(&one.access).await.status, 200);
+    }
+    let refused = begin(&one.access).await;
+    assert_eq!((refused.status, &refused.body["code"]), (429, &json!("payments_limited")), "{refused:?}");
+    let wait: u64 = refused.header("retry-after").parse().expect("seconds");
+    assert!((1..=3600).contains(&wait), "{wait}");
+    assert_eq!(begin(&two.access).await.status, 200);
+}
+
+/// One address registers accounts and guesses passwords; whoever is elsewhere does both.
+#[tokio::test(flavor = "multi_thread")]
+async fn registrations_and_guesses_are_counted_by_address() {
+    let config = format!(
+        "[server]\n{PROXIED}[auth]\nmethod = [\"PASSWD\"]\nregistrations_per_hour_max = 2\n\
+         password_attempts_max = 2\n"
+    );
+    let gateway = TestGateway::start(&config).await;
+    let (stranger, owner) = ("203.0.113.1", "198.51.100.1");
+    let post = async |from: &str, path: &str, body: Value| {
+        let request = gateway.client.post(gateway.at(path)).header("x-forwarded-for", from);
+        Answer::of(request.json(&body)).await
+    };
+    let account =
+        |name: &str| json!({"username": name, "password": "kavir darya 7", "password2": "kavir darya 7"});
+    for name in ["one", "two"] {
+        assert_eq!(post(stranger, "/register/", account(name)).await.status, 201);
+    }
+    let refused = post(stranger, "/register/", account("three")).await;
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (429, &json!("registrations_limited")),
+        "{refused:?}"
+    );
+    assert_eq!(post(owner, "/register/", account("علیرضا")).await.status, 201);
+    let guess = |password: &str| json!({"username": "عليرضا", "password": password});
+    for status in [401, 401, 429] {
+        assert_eq!(post(stranger, "/login/", guess("a wrong one")).await.status, status);
+    }
+    post(owner, "/login/", guess("kavir darya 7")).await.login();
+    assert_eq!(post(stranger, "/login/", guess("kavir darya 7")).await.status, 429);
+}
+
+/// A page in an operator's browser that lets its own name lead to this machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_listener_answers_to_its_own_names_only() {
+    let gateway = TestGateway::start("[operator]\nhosts = [\"gateway.internal\"]\n").await;
+    let address = gateway.operator_url.trim_start_matches("http://").split('/').next().expect("an address");
+    let ask = async |host: &str| {
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        let request =
+            format!("GET /drfchelseru/status/ HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        read.expect("the connection ends").expect("read");
+        answer
+    };
+    for host in [address, "localhost:1", "[::1]", "Gateway.Internal"] {
+        assert!(ask(host).await.starts_with("HTTP/1.1 200"), "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80"] {
+        let answer = ask(host).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 421") && answer.contains("host_not_allowed"),
+            "{host}: {answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_are_listed_in_pages() {
+    let gateway = TestGateway::start("").await;
+    let one = gateway.login("09120000001").await;
+    let get = async |query: &str| gateway.get(&format!("/chat/chatrooms/{query}"), Some(&one.access)).await;
+    let empty = get("?page=1").await;
+    assert_eq!((empty.status, &empty.body["results"]), (200, &json!([])), "{empty:?}");
+    for number in 0..51 {
+        let body = json!({"users": [], "name": number.to_string()});
+        let made = gateway.client.post(gateway.at("/chat/chatrooms/")).bearer_auth(&one.access).json(&body);
+        assert_eq!(Answer::of(made).await.status, 201);
+    }
+    let all = get("").await;
+    let all = all.body.as_array().expect("the original's list");
+    assert_eq!((all.len(), &all[0]["name"]), (51, &json!("50")), "the newest first");
+    let (first, second) = (get("?page=1").await.body, get("?page=2").await.body);
+    assert_eq!((first["results"].as_array().map(Vec::len), &first["previous"]), (Some(50), &Value::Null));
+    assert_eq!((second["results"].as_array().map(Vec::len), &second["next"]), (Some(1), &Value::Null));
+    let next =
+        Answer::of(gateway.client.get(first["next"].as_str().expect("a link")).bearer_auth(&one.access));
+    assert_eq!(next.await.body["results"], second["results"]);
+    assert!(second["previous"].as_str().is_some_and(|link| link.ends_with("?page=1")), "{second}");
+    for wrong in ["?page=0", "?page=3", "?page=x", "?page=-1", "?page=99999999999999999999"] {
+        assert_eq!(get(wrong).await.status, 404, "{wrong}");
+    }
+}
+
+/// Names of users, rooms and files do not change the direction of what is shown after them.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_lose_direction_overrides() {
+    let gateway = TestGateway::start("").await;
+    let one = gateway.login("09120000001").await;
+    let name = "\u{202e}ali\u{2066}\u{200f}";
+    let body = json!({"first_name": name, "last_name": name});
+    let me = Answer::of(gateway.client.patch(gateway.at("/me/")).bearer_auth(&one.access).json(&body)).await;
+    assert_eq!((&me.body["first_name"], &me.body["last_name"]), (&json!("ali"), &json!("ali")), "{me:?}");
+    let body = json!({"users": [], "name": name});
+    let room = gateway.client.post(gateway.at("/chat/chatrooms/")).bearer_auth(&one.access).json(&body);
+    let room = Answer::of(room).await.body;
+    assert_eq!(room["name"], "ali");
+    let url = gateway.at(&format!("/chat/chatrooms/{}/", room["id"]));
+    let body = json!({"name": "\u{202a}reza"});
+    let renamed = Answer::of(gateway.client.patch(url).bearer_auth(&one.access).json(&body)).await;
+    assert_eq!(renamed.body["name"], "reza");
 }

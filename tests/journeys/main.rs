@@ -14,6 +14,7 @@ mod cli;
 mod contract;
 mod crash;
 mod doors;
+mod floods;
 mod gateways;
 mod hostile_plugins;
 mod import;

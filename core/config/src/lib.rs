@@ -96,6 +96,7 @@ impl Config {
             }
         };
         note(self.operator.listen != next.operator.listen, "operator.listen");
+        note(self.operator.hosts != next.operator.hosts, "operator.hosts");
         note(self.log.format != next.log.format, "log.format");
         note(self.data.dir != next.data.dir, "data.dir");
         note(self.data.cache_mib != next.data.cache_mib, "data.cache_mib");

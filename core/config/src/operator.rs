@@ -14,11 +14,16 @@ use crate::{Config, Loaded, Problem, SANDBOX_PAY, Source};
 pub struct Operator {
     /// Address and port, or `unix:/path` of a socket; port 0 takes a free one.
     pub listen: OperatorListen,
+    /// Names under which operators reach the listener, besides addresses and `localhost`. At most 100.
+    pub hosts: Vec<String>,
 }
+
+/// Most names in `hosts`.
+pub(crate) const HOSTS_MAX: usize = 100;
 
 impl Default for Operator {
     fn default() -> Self {
-        Operator { listen: OperatorListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8001))) }
+        Operator { listen: OperatorListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8001))), hosts: Vec::new() }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chelseru_domain::operator::audit;
 use serde::{Deserialize, Serialize};
 
+use crate::operator::HOSTS_MAX;
 use crate::read::Checker;
 use crate::{Config, OperatorListen, Origins, origins};
 
@@ -195,6 +196,17 @@ impl Checker<'_> {
             self.refuse("server.origins", format!("{origin:?}"), origins::ACCEPTED);
         }
         self.problems.extend(config.public_sandbox(self.source));
+        let hosts = &config.operator.hosts;
+        if hosts.len() > HOSTS_MAX {
+            let accepted = format!("must hold at most {HOSTS_MAX}");
+            self.refuse("operator.hosts", format!("{} names", hosts.len()), &accepted);
+        }
+        for host in hosts {
+            if host.contains([':', '[']) || !crate::is_authority(host) {
+                let accepted = "must hold names such as \"gateway.internal\", without scheme and port";
+                self.refuse("operator.hosts", format!("{host:?}"), accepted);
+            }
+        }
         if matches!(&config.operator.listen, OperatorListen::Tcp(address)
             if *address == server.listen && address.port() != 0)
         {

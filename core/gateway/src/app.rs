@@ -110,7 +110,8 @@ impl App {
         let limits = live.config.server.clone();
         let live = Arc::new(ArcSwap::from_pointee(live));
         let serving = Arc::new(Serving(live.clone()));
-        let addresses = Addresses { public, operator: door.address.clone() };
+        let operator_hosts = live.load().config.operator.hosts.clone();
+        let addresses = Addresses { public, operator: door.address.clone(), operator_hosts };
         let api = Arc::new(Api::new(limits.clone(), addresses, serving, standing.metrics.as_ref())?);
         let now = unix_millis();
         let reload =

@@ -25,7 +25,8 @@ use crate::negotiation::{credentials, negotiate};
 use crate::reply::{Failure, Reply};
 use crate::reply_body::ReplyBody;
 use crate::request::{
-    Access, Addresses, Arrived, Context, Door, Edge, check_host, no_credentials, not_found,
+    Access, Addresses, Arrived, Context, Door, Edge, check_host, check_operator_host, no_credentials,
+    not_found,
 };
 use crate::request_id::RequestIds;
 use crate::route::Route;
@@ -142,6 +143,9 @@ impl Api {
         body: Incoming,
     ) -> Result<Reply, Failure> {
         check_host(&head)?;
+        if from.door == Door::Operator {
+            check_operator_host(&head, &self.edge.addresses)?;
+        }
         let Ok(place) = place else { return Err(too_many_connections()) };
         if from.door == Door::Public
             && let Some(answer) = cors::preflight(&generation.origins, &head)

@@ -62,6 +62,8 @@ impl Edge {
 pub struct Addresses {
     pub public: SocketAddr,
     pub operator: OperatorListen,
+    /// Names of the operators' listener besides addresses and `localhost`.
+    pub operator_hosts: Vec<String>,
 }
 
 impl Addresses {
@@ -205,6 +207,35 @@ pub(crate) fn check_host(head: &Parts) -> Result<(), Failure> {
     }
     let text = "A request names one host, as a name or an address with or without a port.";
     Err(Failure::detail(StatusCode::BAD_REQUEST, "host_not_valid", text))
+}
+
+/// Checks the host of a request to the operators' listener. A page in an operator's browser can let its own name lead
+/// to this machine (DNS rebinding) and then reads what the listener answers; but the browser still names the page's
+/// host.
+///
+/// # Errors
+///
+/// 421 for a name that is not the listener's.
+pub(crate) fn check_operator_host(head: &Parts, addresses: &Addresses) -> Result<(), Failure> {
+    // A browser opens no unix socket, and names a host in every request.
+    let named =
+        head.uri.authority().map_or_else(|| header_text(&head.headers, header::HOST), Authority::as_str);
+    if matches!(addresses.operator, OperatorListen::Unix(_)) || named.is_empty() {
+        return Ok(());
+    }
+    let host = match named.split_once(']') {
+        Some((address, _)) => address.trim_start_matches('['),
+        None => named.split(':').next().unwrap_or_default(),
+    };
+    let is_own = |own: &String| own.eq_ignore_ascii_case(host);
+    if host.parse::<IpAddr>().is_ok()
+        || host.eq_ignore_ascii_case("localhost")
+        || addresses.operator_hosts.iter().any(is_own)
+    {
+        return Ok(());
+    }
+    let text = "This listener has no such name; operator.hosts in the configuration lists its names.";
+    Err(Failure::detail(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", text))
 }
 
 /// A whole number in its one spelling.
@@ -471,6 +502,36 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_listener_answers_to_its_own_names() {
+        let check = |operator: &OperatorListen, target: &str, host: &str| {
+            let request = http::Request::builder().uri(target).header(header::HOST, host).body(());
+            let operator_hosts = vec!["gateway.internal".to_owned()];
+            let public = SocketAddr::from(([127, 0, 0, 1], 1));
+            let addresses = Addresses { public, operator: operator.clone(), operator_hosts };
+            check_operator_host(&request.expect("a request").into_parts().0, &addresses).is_ok()
+        };
+        let tcp = OperatorListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 2)));
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:8001",
+            "10.1.2.3",
+            "[::1]:8001",
+            "LocalHost:8001",
+            "Gateway.Internal:1",
+            "",
+        ] {
+            assert!(check(&tcp, "/", host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8001", "localhost.evil.example", "127.0.0.1.evil.example", "x"]
+        {
+            assert!(!check(&tcp, "/", host), "{host}");
+            assert!(!check(&tcp, &format!("http://{host}/"), "127.0.0.1"), "{host}");
+            assert!(check(&OperatorListen::Unix("s".into()), "/", host), "{host}");
+        }
+    }
+
+    #[test]
     fn a_number_has_one_spelling() {
         for (text, expected) in [("0", 0), ("7", 7), ("18446744073709551615", u64::MAX)] {
             assert_eq!(number(text), Some(expected), "{text}");
@@ -485,7 +546,8 @@ mod tests {
     fn context(path: &str, pattern: &'static str, prefix_len: usize) -> Context {
         let (head, ()) = http::Request::builder().uri(path).body(()).expect("a request").into_parts();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let addresses = Addresses { public: peer, operator: OperatorListen::Tcp(peer) };
+        let addresses =
+            Addresses { public: peer, operator: OperatorListen::Tcp(peer), operator_hosts: Vec::new() };
         let edge = Arc::new(Edge::new(Server::default(), addresses));
         let memory = edge.bodies.take(peer.ip(), 0).expect("nothing");
         let client = peer.ip();

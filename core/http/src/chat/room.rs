@@ -16,7 +16,7 @@ use super::input::{named_user, path_room, whole_number};
 use super::json::{People, RoomView, USERS_LISTED, USERS_SHOWN};
 use crate::fields::{Fields, Text};
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Context, Open, Request};
+use crate::request::{Access, Context, Open, Request, number};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
@@ -142,11 +142,16 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 const LIST: About = About {
-    summary: "List the caller's rooms, the newest change first",
-    parameters: &[],
+    summary: "List the caller's rooms, the newest change first: the newest 1000, or a page of 50",
+    parameters: &[Field("page", Is::MayInteger, "From 1 on. Without it, the answer is a list.")],
     fields: &[],
-    answers: &[(200, "Room[]")],
+    answers: &[(200, "Room[]|Page<Room>"), (404, "There is no such page.")],
 };
+
+/// Rooms of a list without pages, as the original answers it.
+const LISTED_MAX: usize = 1000;
+/// Rooms of a page.
+const PAGE: usize = 50;
 
 const CREATE: About = About {
     summary: "Find or create the room of a pair, or create a group",
@@ -183,10 +188,27 @@ async fn root(_: Arc<Chat>, request: Request<Open>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &body))
 }
 
-/// `GET chat/chatrooms/`: the caller's rooms, most recently changed first.
+/// `GET chat/chatrooms/`: the caller's rooms, most recently changed first; `?page=` for one page of them.
 async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let rooms = chat.chat.rooms(request.caller.user_id);
-    listed(&chat, &request, rooms.await.map_err(|error| failure(&request, error, no_room))?).await
+    let mut rooms = rooms.await.map_err(|error| failure(&request, error, no_room))?;
+    let Some(page) = request.query("page") else {
+        rooms.truncate(LISTED_MAX);
+        return listed(&chat, &request, rooms).await;
+    };
+    let number = number(&page).and_then(|number| usize::try_from(number).ok());
+    let start = number.and_then(|number| number.checked_sub(1)?.checked_mul(PAGE));
+    // The first page may be empty.
+    let Some(start) = start.filter(|start| *start < rooms.len().max(1)) else {
+        return Err(Failure::detail(StatusCode::NOT_FOUND, "invalid_page", "Invalid page."));
+    };
+    let link = |start: usize| request.address(&format!("{}?page={}", request.path(), start / PAGE + 1));
+    let next = (start + PAGE < rooms.len()).then(|| link(start + PAGE));
+    let previous = (start > 0).then(|| link(start - PAGE));
+    let shown = rooms.drain(start..rooms.len().min(start + PAGE)).collect();
+    let results = rooms_json(&chat, &request, shown).await;
+    let results = results.map_err(|error| failure(&request, error, no_room))?;
+    Ok(Reply::json(StatusCode::OK, &json!({"next": next, "previous": previous, "results": results})))
 }
 
 /// Rooms in the form of a list.
