@@ -295,6 +295,82 @@ async fn every_role_may_on_every_route_what_the_matrix_says() {
     town.compare(RoomStatus::Hold, HELD_ROOM).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_a_pair_sees_it_again_with_its_next_message() {
+    let town = Town::build(2, "").await;
+    let pair = town.ask(1, "POST", "/chat/chatrooms/", json!({"user_id": 2})).await;
+    let id = pair.body["id"].clone();
+    let room = format!("/chat/chatrooms/{id}/");
+    let listed = async |user: u64| {
+        let list = town.ask(user, "GET", "/chat/chatrooms/", Value::Null).await;
+        list.body
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|room| room["unread_count"].clone())
+            .collect::<Vec<_>>()
+    };
+    let post = async |user: u64, text: &str| {
+        let body = json!({"chat_room": id, "text": text});
+        assert_eq!(town.ask(user, "POST", "/chat/messages/", body).await.status, 201);
+    };
+    let leave = async |user: u64| {
+        let answer = town.ask(user, "POST", &format!("{room}leave/"), Value::Null).await;
+        assert_eq!(answer.status, 204, "user {user}: {answer:?}");
+    };
+    post(1, "one").await;
+    // The second user leaves with a message unread, and the other one notices nothing.
+    leave(2).await;
+    assert_eq!((listed(2).await, listed(1).await), (vec![], vec![json!(0)]));
+    assert_eq!(town.room(1, &id).await["members_count"], 2);
+    post(1, "two").await;
+    assert_eq!(listed(2).await, [json!(2)], "nothing was counted as read");
+    // The opener may leave, too, and an own message brings the room back as well.
+    leave(1).await;
+    assert_eq!(listed(1).await, Vec::<Value>::new());
+    post(1, "three").await;
+    assert_eq!(listed(1).await, [json!(0)]);
+    // So does naming the other user.
+    leave(2).await;
+    let again = town.ask(2, "POST", "/chat/chatrooms/", json!({"user_id": 1})).await;
+    assert_eq!((again.status, &again.body["id"]), (200, &id));
+    assert_eq!(listed(2).await, [json!(3)]);
+    // It survives a restart.
+    leave(2).await;
+    let Town { gateway, users } = town;
+    let dir = gateway.stop().await;
+    let clock = std::sync::Arc::new(chelseru_domain::clock::SystemClock);
+    let town = Town { gateway: TestGateway::start_in(dir, clock).await, users };
+    let list = town.ask(2, "GET", "/chat/chatrooms/", Value::Null).await;
+    assert_eq!(list.body, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_a_pair_may_block_the_other() {
+    for (blocker, blocked) in [(2, 1), (1, 2)] {
+        let town = Town::build(2, "").await;
+        let pair = town.ask(1, "POST", "/chat/chatrooms/", json!({"user_id": 2})).await;
+        let (id, room) = (pair.body["id"].clone(), format!("/chat/chatrooms/{}/", pair.body["id"]));
+        let ban = town.ask(blocker, "POST", &format!("{room}bans/"), json!({"user_id": blocked})).await;
+        assert_eq!(ban.status, 201, "{ban:?}");
+        let post = async |user: u64| {
+            let body = json!({"chat_room": id, "text": "hello"});
+            town.ask(user, "POST", "/chat/messages/", body).await
+        };
+        assert_eq!(post(blocked).await.status, 403);
+        let again = town.ask(blocked, "POST", "/chat/chatrooms/", json!({"user_id": blocker})).await;
+        assert_eq!((again.status, again.header("x-error-code")), (403, "banned"));
+        assert_eq!(town.ask(blocked, "DELETE", &room, Value::Null).await.status, 403);
+        assert_eq!(
+            town.ask(blocker, "DELETE", &format!("{room}bans/{blocked}/"), Value::Null).await.status,
+            204
+        );
+        let again = town.ask(blocked, "POST", "/chat/chatrooms/", json!({"user_id": blocker})).await;
+        assert_eq!((again.status, &again.body["id"]), (200, &id));
+        assert_eq!(post(blocked).await.status, 201);
+    }
+}
+
 #[tokio::test]
 async fn every_route_needs_a_user() {
     let gateway = TestGateway::start("").await;

@@ -235,6 +235,23 @@ async fn an_unchanged_clients_socket_lives_as_long_as_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_that_was_left_comes_back_on_open_and_new_sockets() {
+    let chat = Chat::start("", 2).await;
+    let room = chat.pair(1, 2).await;
+    let (mut open, _) = chat.open_all(1).await;
+    chat.change(room, 1, RoomRequest::Remove(UserId(1))).await;
+    let removed = open.json_of("room_removed").await;
+    assert_eq!((&removed["room"], &removed["code"]), (&json!(room.0), &json!("left")));
+    let (mut later, hello) = chat.open_all(1).await;
+    assert_eq!(hello["rooms"], json!([]));
+    chat.post(room, 2, "are you there?").await;
+    for socket in [&mut open, &mut later] {
+        let unread = socket.json_of("unread").await;
+        assert_eq!((&unread["room"], &unread["unread"]), (&json!(room.0), &json!(1)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_socket_serves_all_rooms_of_a_user() {
     let chat = Chat::start("", 3).await;
     let (first, second) = (chat.pair(1, 2).await, chat.pair(1, 3).await);

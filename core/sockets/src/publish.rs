@@ -67,6 +67,13 @@ impl Hub {
                     frames::frame(&json!({"type": "rights", "room": id.0, "user": user.0, "access": access}));
                 self.rooms.with_room(id, |watch| watch.tell_watchers(&notice, Some(*user)));
             }
+            ChatEvent::Hidden { user } => {
+                // The sockets follow the room all the same: its next message brings it back.
+                let removed = frames::frame(&json!({"type": "room_removed", "room": id.0, "code": "left"}));
+                for (_, peer) in self.sockets_of(&[*user]) {
+                    peer.push(removed.clone(), 1);
+                }
+            }
             ChatEvent::Removed { user, why } => {
                 let (word, close) = match why {
                     Removal::Left => ("left", Close::LEFT),

@@ -41,8 +41,11 @@ pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Res
         }
         None => {
             let mut rooms = Vec::new();
-            for summary in sockets.chat.rooms(who.user).await? {
+            for summary in sockets.chat.rooms_and_hidden(who.user).await? {
                 sockets.hub.rooms.follow(summary.room.id, peer, who.user);
+                if summary.is_hidden() {
+                    continue;
+                }
                 rooms.push(json!({
                     "room": summary.room.id.0,
                     "seq": summary.last_seq,

@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 
-use chelseru_store::chat::{FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomStatus};
+use chelseru_store::chat::{
+    FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomKind, RoomStatus,
+};
 
 use super::rights::{Action, Denied, Rights, permit};
 use super::{ChatError, ChatEvent, ChatRules, DESCRIPTIONS_CHARS_MAX, NAME_CHARS_MAX, Removal};
@@ -26,7 +28,8 @@ pub struct RoomEdit {
 pub enum RoomRequest {
     Edit(RoomEdit),
     Add(UserId),
-    /// Removes a member; the actor leaves.
+    /// Removes a member; the actor leaves. A pair's member who leaves stays one, and sees the room again with its next
+    /// message.
     Remove(UserId),
     Ban(UserId),
     Unban(UserId),
@@ -110,6 +113,10 @@ pub(super) fn judge(
             }
             vec![RoomChange::Member { rights: Rights::member().bits() }]
         }
+        RoomRequest::Remove(user) if *user == actor && facts.room.kind == RoomKind::Pair => {
+            permit(Action::Leave, facts)?;
+            vec![RoomChange::Hide]
+        }
         RoomRequest::Remove(user) => {
             permit(if *user == actor { Action::Leave } else { Action::Kick }, facts)?;
             vec![RoomChange::Remove]
@@ -189,6 +196,9 @@ pub(super) fn event(request: &RoomRequest, actor: UserId, changed: &RoomChanged)
     Some(match request {
         RoomRequest::Edit(_) => ChatEvent::Updated { room, by: actor },
         RoomRequest::Add(user) => ChatEvent::Joined { room, user: *user },
+        RoomRequest::Remove(user) if changed.changes.contains(&RoomChange::Hide) => {
+            ChatEvent::Hidden { user: *user }
+        }
         RoomRequest::Remove(user) => {
             let why = if *user == actor { Removal::Left } else { Removal::Kicked };
             ChatEvent::Removed { user: *user, why }

@@ -165,6 +165,10 @@ pub enum ChatEvent {
         user: UserId,
         rights: Rights,
     },
+    /// The user left a pair, which the user's own clients no longer list.
+    Hidden {
+        user: UserId,
+    },
     Removed {
         user: UserId,
         why: Removal,

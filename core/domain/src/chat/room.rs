@@ -137,12 +137,23 @@ impl ChatService {
         answer(receiver).await
     }
 
-    /// A user's rooms, most recently changed first.
+    /// A user's rooms, most recently changed first, without those that the user hid.
     ///
     /// # Errors
     ///
     /// [`ChatError::Store`].
     pub async fn rooms(&self, user: UserId) -> Result<Vec<RoomSummary>, ChatError> {
+        let mut rooms = self.rooms_and_hidden(user).await?;
+        rooms.retain(|summary| !summary.is_hidden());
+        Ok(rooms)
+    }
+
+    /// [`ChatService::rooms`] with those that the user hid, which come back with their next message.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn rooms_and_hidden(&self, user: UserId) -> Result<Vec<RoomSummary>, ChatError> {
         let mut rooms = self.store.chat_rooms_of(user, self.rules().rooms_per_user_max).await?;
         rooms.sort_by_key(|summary| std::cmp::Reverse((summary.updated_at, summary.room.id)));
         Ok(rooms)

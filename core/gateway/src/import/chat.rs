@@ -195,7 +195,15 @@ impl Plan {
         self.places.insert(user, self.members.len());
         let joined_at = self.room.created_at;
         let rights = Rights::member().bits();
-        self.members.push(Member { user, rights, read_seq: 0, deleted_unread: 0, pinned: false, joined_at });
+        self.members.push(Member {
+            user,
+            rights,
+            read_seq: 0,
+            deleted_unread: 0,
+            pinned: false,
+            joined_at,
+            hidden_at: None,
+        });
         true
     }
 

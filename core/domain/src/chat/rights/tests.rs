@@ -18,6 +18,7 @@ fn member(user: UserId, rights: Rights) -> Member {
         deleted_unread: 0,
         pinned: false,
         joined_at: Timestamp::default(),
+        hidden_at: None,
     }
 }
 
@@ -113,6 +114,32 @@ fn the_owner_may_everything_but_edit_others_messages_and_leave() {
     let all = allowed(&facts(Some(member(OWNER, Rights::NONE))));
     let refused: Vec<_> = actions().into_iter().filter(|action| !all.contains(action)).collect();
     assert_eq!(refused, [Action::EditMessage { own: false }, Action::Leave]);
+}
+
+/// Nobody can be kept in a conversation of two.
+#[test]
+fn each_of_a_pair_may_leave_and_block_the_other() {
+    let pair = |actor: Member, target: UserId| {
+        let facts = facts(Some(actor));
+        RoomFacts {
+            room: Room { kind: RoomKind::Pair, members: 2, ..facts.room.clone() },
+            target: Some(member(target, Rights::partner())),
+            ..facts
+        }
+    };
+    let partner = pair(member(ACTOR, Rights::partner()), OWNER);
+    let reader = pair(member(ACTOR, Rights::of(&[Access::ReadOnly])), OWNER);
+    for facts in [&pair(member(OWNER, Rights::NONE), ACTOR), &partner, &reader] {
+        for action in [Action::Leave, Action::Ban, Action::Unban] {
+            assert_eq!(permit(action, facts), Ok(()), "{action:?}");
+        }
+    }
+    assert_eq!(permit(Action::Kick, &partner), Err(Denied::NoRight));
+    assert_eq!(permit(Action::DeleteRoom, &partner), Err(Denied::NoRight));
+    let oneself = pair(member(ACTOR, Rights::partner()), ACTOR);
+    assert_eq!(permit(Action::Ban, &oneself), Err(Denied::NoRight));
+    let blocked = RoomFacts { actor_banned: true, actor: None, ..partner };
+    assert!(allowed(&blocked).is_empty());
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct Member {
     pub deleted_unread: u64,
     pub pinned: bool,
     pub joined_at: Timestamp,
+    /// The member left this pair when this was its newest message: the room is hidden until the next one.
+    pub hidden_at: Option<u64>,
 }
 
 /// The facts a judge decides by, as of the change itself.
@@ -81,6 +83,8 @@ pub enum RoomChange {
     },
     /// Removes the target from the members.
     Remove,
+    /// Hides the room from the actor until its next message.
+    Hide,
     Ban,
     Unban,
     /// For the actor.
@@ -101,7 +105,7 @@ pub struct RoomChanged {
     /// The applied effects.
     pub changes: Vec<RoomChange>,
     pub last_seq: u64,
-    /// The change took a number of its own; pins and read markers take none.
+    /// The change took a number of its own; pins, read markers and hiding take none.
     pub numbered: bool,
     /// Members before a deletion, at most as many as a room may have.
     pub former: Vec<UserId>,
@@ -176,6 +180,14 @@ pub struct RoomSummary {
     /// Of the room or of its newest message.
     pub updated_at: Timestamp,
     pub unread: u64,
+}
+
+impl RoomSummary {
+    /// Whether the member left this pair and nobody has written since.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.member.hidden_at.is_some_and(|at| self.last_seq <= at)
+    }
 }
 
 impl Member {

@@ -195,6 +195,10 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
                 txn.put_record(key::room(id), &record);
                 return Ok(RoomMade::Existing(record.with_id(id)));
             }
+            // A user who asks for the room sees it again.
+            if member(txn, id, user, None)?.is_some_and(|member| member.hidden_at.is_some()) {
+                change_member(txn, id, user, |member| member.hidden_at = None)?;
+            }
             return Ok(RoomMade::Existing(record.with_id(id)));
         }
     }
@@ -309,7 +313,7 @@ fn apply(
     let last_seq = newest.map_or(0, |newest| newest.seq);
     let mut touched = false;
     for change in &changes {
-        touched |= !matches!(change, RoomChange::Pin(_) | RoomChange::Read(_));
+        touched |= !matches!(change, RoomChange::Pin(_) | RoomChange::Read(_) | RoomChange::Hide);
         match (change, target) {
             (RoomChange::Name(name), _) => room.name.clone_from(name),
             (RoomChange::Descriptions(text), _) => room.descriptions.clone_from(text),
@@ -343,6 +347,9 @@ fn apply(
                     txn.delete(key::ban(id, target));
                     room.bans = room.bans.saturating_sub(1);
                 }
+            }
+            (RoomChange::Hide, _) => {
+                change_member(txn, id, actor, |member| member.hidden_at = Some(last_seq))?;
             }
             (RoomChange::Pin(pinned), _) => change_member(txn, id, actor, |member| member.pinned = *pinned)?,
             (RoomChange::Read(seq), _) => read(txn, id, actor, (*seq).min(last_seq), newest)?,

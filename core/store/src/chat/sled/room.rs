@@ -109,11 +109,29 @@ pub(crate) struct MemberRecord {
     pub(crate) deleted_unread: u64,
     pub(crate) pinned: bool,
     pub(crate) joined_at: Timestamp,
+    pub(crate) hidden_at: Option<u64>,
+}
+
+/// The version before members could hide a room.
+#[derive(Serialize, Deserialize)]
+struct MemberRecord1 {
+    rights: u16,
+    read_seq: u64,
+    deleted_unread: u64,
+    pinned: bool,
+    joined_at: Timestamp,
 }
 
 impl Record for MemberRecord {
     const KIND: &'static str = "room member";
-    const SCHEMA: u8 = 1;
+    const SCHEMA: u8 = 2;
+    const SCHEMA_OLDEST: u8 = 1;
+
+    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        let MemberRecord1 { rights, read_seq, deleted_unread, pinned, joined_at } =
+            postcard::from_bytes(body)?;
+        Ok(MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at: None })
+    }
 }
 
 impl MemberRecord {
@@ -130,8 +148,8 @@ impl MemberRecord {
     }
 
     pub(crate) fn of(member: Member) -> MemberRecord {
-        let Member { rights, read_seq, deleted_unread, pinned, joined_at, .. } = member;
-        MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at }
+        let Member { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at, .. } = member;
+        MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at }
     }
 
     pub(crate) fn with_id(self, user: UserId) -> Member {
@@ -142,6 +160,7 @@ impl MemberRecord {
             deleted_unread: self.deleted_unread,
             pinned: self.pinned,
             joined_at: self.joined_at,
+            hidden_at: self.hidden_at,
         }
     }
 }
@@ -162,7 +181,14 @@ pub(crate) fn put_member(
             room.members += 1;
             txn.put(key::user_room(user, id), sled::IVec::default());
             let read_seq = newest(txn, id)?.map_or(0, |newest| newest.seq);
-            MemberRecord { rights, read_seq, deleted_unread: 0, pinned: false, joined_at: now }
+            MemberRecord {
+                rights,
+                read_seq,
+                deleted_unread: 0,
+                pinned: false,
+                joined_at: now,
+                hidden_at: None,
+            }
         }
     };
     txn.put_record(key, &member);
@@ -203,6 +229,20 @@ mod tests {
     impl Record for RoomRecord1 {
         const KIND: &'static str = "room";
         const SCHEMA: u8 = 1;
+    }
+
+    impl Record for MemberRecord1 {
+        const KIND: &'static str = "room member";
+        const SCHEMA: u8 = 1;
+    }
+
+    #[test]
+    fn a_member_of_the_version_before_hides_nothing() {
+        let joined_at = Timestamp::from_secs(5);
+        let old = MemberRecord1 { rights: 3, read_seq: 9, deleted_unread: 2, pinned: true, joined_at };
+        let member = decode::<MemberRecord>(&encode(&old)).unwrap().with_id(UserId(1));
+        assert_eq!((member.rights, member.read_seq, member.deleted_unread), (3, 9, 2));
+        assert_eq!((member.pinned, member.joined_at, member.hidden_at), (true, joined_at, None));
     }
 
     #[test]
