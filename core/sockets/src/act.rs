@@ -61,7 +61,8 @@ pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
             return Some(Box::pin(renew(sockets.clone(), peer.clone(), who, token, about)));
         }
         Request::Unsubscribe => unsubscribe(sockets, peer, room, &about),
-        Request::Subscribe(since) => return begin_watching(place, who, room, since, about),
+        Request::Subscribe(since) => return begin_watching(place, who, vec![(room, since)], about),
+        Request::SubscribeAll(rooms) => return begin_watching(place, who, rooms, about),
         Request::Read(seq) => {
             return Some(Box::pin(read(sockets.clone(), peer.clone(), who, (room, seq), about)));
         }
@@ -91,8 +92,7 @@ fn begin(place: &Place, request: Request, about: About) -> Option<Change> {
 fn begin_watching(
     place: &Place,
     who: Who,
-    room: RoomId,
-    since: Option<Since>,
+    rooms: Vec<(RoomId, Option<Since>)>,
     about: About,
 ) -> Option<Change> {
     if place.peer.opened.room.is_some() {
@@ -102,8 +102,13 @@ fn begin_watching(
     }
     let (sockets, peer) = (place.sockets.clone(), place.peer.clone());
     Some(Box::pin(async move {
-        if let Err(error) = subscribe(&sockets, &peer, &who, room, since, &about).await {
-            refuse(&peer, &error, &about);
+        for (room, since) in rooms {
+            let about = About { room: Some(room), ..about.clone() };
+            if let Err(error) = subscribe(&sockets, &peer, &who, room, since, &about).await {
+                refuse(&peer, &error, &about);
+            }
+            // Many rooms do not hold up the other sockets of this thread.
+            tokio::task::consume_budget().await;
         }
     }))
 }

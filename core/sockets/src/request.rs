@@ -12,11 +12,19 @@ use crate::open::{Form, Opened, Since, seen};
 /// Bytes of a client's own reference, as JSON.
 const REFERENCE_BYTES_MAX: usize = 64;
 
+/// Characters of a client's id that an answer repeats.
+const CLIENT_ID_CHARS_MAX: usize = 64;
+
+/// Rooms of one `subscribe`.
+const SUBSCRIBE_ROOMS_MAX: usize = 1000;
+
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request {
     /// A token: the first one, or a newer one.
     Auth(String),
     Subscribe(Option<Since>),
+    /// Several rooms with one frame.
+    SubscribeAll(Vec<(RoomId, Option<Since>)>),
     Unsubscribe,
     Post {
         body: MessageBody,
@@ -52,14 +60,37 @@ pub(crate) struct Refused {
 
 /// Reads a text frame.
 pub(crate) fn parse(text: &str, opened: Opened) -> Result<Parsed, Refused> {
-    let mut about = About { room: opened.room, ..About::default() };
-    let refuse = |about: &About, code, detail: String| Err(Refused { about: about.clone(), code, detail });
     let mut object = match serde_json::from_str(text) {
         Ok(Value::Object(object)) => object,
-        Ok(_) => return refuse(&about, "not_an_object", "A frame must be a JSON object.".into()),
-        Err(error) => return refuse(&about, "invalid_json", format!("JSON parse error - {error}")),
+        Ok(_) => {
+            let about = About { room: opened.room, ..About::default() };
+            let detail = "A frame must be a JSON object.".to_owned();
+            return Err(Refused { about, code: "not_an_object", detail });
+        }
+        Err(error) => {
+            let detail = format!("JSON parse error - {error}");
+            return Err(Refused { about: about_of(text, opened), code: "invalid_json", detail });
+        }
     };
-    if opened.form == Form::Extended {
+    let mut about = about(&mut object, opened);
+    match read(&mut object, text, opened, &mut about) {
+        Ok(request) => Ok(Parsed { about, request }),
+        Err((code, detail)) => Err(Refused { about, code, detail }),
+    }
+}
+
+/// What a frame says about itself, as far as it can be read, for an answer to a frame that is not carried out.
+pub(crate) fn about_of(text: &str, opened: Opened) -> About {
+    let named = ["ref", "client_id", "room"].into_iter();
+    let mut found: Map<String, Value> = named
+        .filter_map(|key| Some((key.to_owned(), serde_json::from_str(raw_value(text, key)?).ok()?)))
+        .collect();
+    about(&mut found, opened)
+}
+
+fn about(object: &mut Map<String, Value>, opened: Opened) -> About {
+    let mut about = About { room: opened.room.or_else(|| room_number(object.get("room"))), ..About::default() };
+    if opened.form == Form::Extended || is_token(object) {
         about.reference = object.remove("ref").filter(|reference| {
             !reference.is_object()
                 && !reference.is_array()
@@ -67,38 +98,94 @@ pub(crate) fn parse(text: &str, opened: Opened) -> Result<Parsed, Refused> {
         });
     }
     if let Some(Value::String(id)) = object.get("client_id") {
-        about.client_id = Some(id.chars().take(64).collect());
+        about.client_id = Some(id.chars().take(CLIENT_ID_CHARS_MAX).collect());
     }
-    match read(&mut object, opened, &mut about) {
-        Ok(request) => Ok(Parsed { about, request }),
-        Err((code, detail)) => refuse(&about, code, detail),
+    about
+}
+
+fn room_number(value: Option<&Value>) -> Option<RoomId> {
+    match value? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) => digits.parse().ok(),
+        _ => None,
     }
+    .map(RoomId)
+}
+
+/// The JSON of a top-level key's value as it was written; of a key that is there twice, the last one, as in the parser.
+/// Text that breaks off later may still have it.
+fn raw_value<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
+    let bytes = text.as_bytes();
+    let string_end = |start: usize| {
+        let mut at = start + 1;
+        loop {
+            match bytes.get(at)? {
+                b'"' => return Some(at + 1),
+                b'\\' => at += 2,
+                _ => at += 1,
+            }
+        }
+    };
+    let (mut at, mut depth, mut found) = (0, 0_u32, None);
+    // Where the value of the wanted key begins.
+    let mut begun = None;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                let Some(end) = string_end(at) else { break };
+                let key = text.get(at..end).filter(|_| depth == 1 && begun.is_none());
+                let colon = bytes[end..].iter().position(|byte| !byte.is_ascii_whitespace());
+                let colon = colon.map(|skipped| end + skipped).filter(|colon| bytes[*colon] == b':');
+                if let (Some(key), Some(colon)) = (key, colon) {
+                    let is_wanted = serde_json::from_str::<String>(key).is_ok_and(|key| key == wanted);
+                    begun = is_wanted.then_some(colon + 1);
+                }
+                at = end;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth > 1 => depth -= 1,
+            b',' | b'}' if depth == 1 => {
+                if let Some(start) = begun.take() {
+                    found = text.get(start..at);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found.map(str::trim)
 }
 
 type Fault = (&'static str, String);
 
-fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> Result<Request, Fault> {
+fn read(
+    object: &mut Map<String, Value>,
+    text: &str,
+    opened: Opened,
+    about: &mut About,
+) -> Result<Request, Fault> {
     let kind = match (opened.form, object.get("type")) {
         // The original has no such frame. Published, it would be an empty message of a client that renews its token.
-        (Form::Original, Some(Value::String(kind))) if kind == "auth" && !is_signal(object) => "auth",
+        (Form::Original, _) if is_token(object) => "auth",
         (Form::Original, _) => "publish",
         (Form::Extended, Some(Value::String(kind))) => &kind.clone(),
         (Form::Extended, None | Some(Value::Null)) if opened.room.is_some() => "publish",
         _ => return invalid("type", "This field is required."),
     };
+    if opened.room.is_none() && kind == "subscribe" && object.contains_key("rooms") {
+        return subscribe_all(object);
+    }
     if about.room.is_none() && !matches!(kind, "auth" | "ping") {
-        let room = match object.get("room") {
-            Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(digits)) => digits.parse().ok(),
-            None | Some(Value::Null) => return invalid("room", "This field is required."),
-            Some(_) => None,
+        let reason = match object.get("room") {
+            None | Some(Value::Null) => "This field is required.",
+            Some(_) => "A valid integer is required.",
         };
-        let Some(room) = room else { return invalid("room", "A valid integer is required.") };
-        about.room = Some(RoomId(room));
+        return invalid("room", reason);
     }
     Ok(match kind {
         "publish" if is_signal(object) => signal(std::mem::take(object), opened.form)?,
-        "publish" => post(object)?,
+        "publish" => post(object, text)?,
         "subscribe" => Request::Subscribe(since(object)?),
         "unsubscribe" => Request::Unsubscribe,
         "auth" => match object.get("token") {
@@ -115,7 +202,7 @@ fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> R
         "edit" => {
             let seq = number(object, about)?;
             match object.remove("message") {
-                Some(Value::String(text)) => Request::Edit { seq, text },
+                Some(Value::String(text)) => Request::Edit { seq, text: trimmed(text) },
                 _ => return invalid("message", "Not a valid string."),
             }
         }
@@ -126,6 +213,29 @@ fn read(object: &mut Map<String, Value>, opened: Opened, about: &mut About) -> R
             return Err(("unknown_type", format!("Unknown type {other:?}.")));
         }
     })
+}
+
+/// `rooms` of a `subscribe`: `room`, and `since` and `revision` of each.
+fn subscribe_all(object: &mut Map<String, Value>) -> Result<Request, Fault> {
+    let Some(Value::Array(rooms)) = object.remove("rooms") else {
+        return invalid("rooms", "Must be a list.");
+    };
+    if rooms.len() > SUBSCRIBE_ROOMS_MAX {
+        return invalid("rooms", &format!("Ensure this field has no more than {SUBSCRIBE_ROOMS_MAX} elements."));
+    }
+    let one = |room: Value| match room {
+        Value::Object(room) => match room_number(room.get("room")) {
+            Some(id) => Ok((id, since(&room)?)),
+            None => invalid("rooms", "Each element needs a room."),
+        },
+        _ => invalid("rooms", "Each element must be an object."),
+    };
+    Ok(Request::SubscribeAll(rooms.into_iter().map(one).collect::<Result<_, Fault>>()?))
+}
+
+/// Whether a frame brings a token, and is no signal of a call whose own kind is `auth`.
+fn is_token(object: &Map<String, Value>) -> bool {
+    object.get("type").and_then(Value::as_str) == Some("auth") && !is_signal(object)
 }
 
 fn is_signal(object: &Map<String, Value>) -> bool {
@@ -150,13 +260,14 @@ fn signal(mut object: Map<String, Value>, form: Form) -> Result<Request, Fault> 
     }
 }
 
-fn post(object: &mut Map<String, Value>) -> Result<Request, Fault> {
+fn post(object: &mut Map<String, Value>, frame: &str) -> Result<Request, Fault> {
     let (text, raw) = match object.remove("message") {
         None => (String::new(), false),
-        Some(Value::String(text)) => (text, false),
+        // As by request: the fields of the REST API lose white space around them.
+        Some(Value::String(text)) => (trimmed(text), false),
         Some(Value::Null) => return invalid("message", "This field may not be null."),
-        // The original relays any JSON value.
-        Some(other) => (other.to_string(), true),
+        // The original relays any JSON value. As it was written, because parsing a number may cost digits.
+        Some(other) => (raw_value(frame, "message").map_or_else(|| other.to_string(), str::to_owned), true),
     };
     let kind = match object.remove("message_type") {
         None => "text".to_owned(),
@@ -181,6 +292,11 @@ fn post(object: &mut Map<String, Value>) -> Result<Request, Fault> {
         Some(_) => return invalid("client_id", "Not a valid string."),
     };
     Ok(Request::Post { body: MessageBody { kind, text, raw, lat, lng }, file, client_id })
+}
+
+fn trimmed(text: String) -> String {
+    let inner = text.trim();
+    if inner.len() == text.len() { text } else { inner.to_owned() }
 }
 
 /// The number of a message in its room, by `seq` or by `id`.
@@ -289,6 +405,66 @@ mod tests {
         assert_eq!(code(r#"{"message":"x"}"#, ALL), "invalid_fields");
         assert_eq!(code(r#"{"type":"publish"}"#, ALL), "invalid_fields");
         assert_eq!(code(r#"{"type":"read","room":2,"id":1}"#, ALL), "invalid_fields");
+    }
+
+    #[test]
+    fn an_answer_names_the_frame_as_far_as_it_can_be_read() {
+        let about = |text: &str, opened| about_of(text, opened);
+        let whole = about(r#"{"type":"publish","room":7,"ref":"a","client_id":"c","message":"#, ALL);
+        assert_eq!((whole.room, whole.client_id.as_deref()), (Some(RoomId(7)), Some("c")));
+        assert_eq!(whole.reference, Some("a".into()));
+        let nested = about(r#"{"x":{"room":1},"y":[{"room":2}],"z":"\"room\":3,","ref":5,"room":9, nonsense}"#, ALL);
+        assert_eq!((nested.room, nested.reference), (Some(RoomId(9)), Some(5.into())));
+        // Broken before it, or in it.
+        for text in [r#"{"room":"#, r#"{"room":7"#, r#""room":7,"#, r#"{"room":"x","#, r#"{"room":{}},"#, "", "\"\\", "}}]"] {
+            let found = about(text, ALL);
+            assert_eq!((found.room, found.reference, found.client_id), (None, None, None), "{text}");
+        }
+        assert_eq!(about(r#"{"room":7,"ref":1,"#, ROOM).room, Some(RoomId(3)));
+        let refused = parse(r#"{"type":"read","room":7,"ref":"r"}"#, ALL).expect_err("no number");
+        assert_eq!((refused.about.room, refused.about.reference), (Some(RoomId(7)), Some("r".into())));
+        let refused = parse(r#"{"type":"dance","room":7,"client_id":"c"}"#, ALL).expect_err("unknown");
+        assert_eq!((refused.about.room, refused.about.client_id.as_deref()), (Some(RoomId(7)), Some("c")));
+    }
+
+    #[test]
+    fn a_message_that_is_no_text_keeps_its_digits_and_a_text_loses_its_margins() {
+        for (message, text, raw) in [
+            ("12345678901234567890123", "12345678901234567890123", true),
+            ("1.10", "1.10", true),
+            (r#"{"a": 1.50, "b":[1e2]}"#, r#"{"a": 1.50, "b":[1e2]}"#, true),
+            ("true", "true", true),
+            (r#"" a b\n""#, "a b", false),
+            (r#""   ""#, "", false),
+        ] {
+            let frame = format!(r#"{{"x":{{"message":0}},"message": {message} ,"lat":1}}"#);
+            let Request::Post { body, .. } = request(&frame, ORIGINAL) else { panic!("a message") };
+            assert_eq!((body.text.as_str(), body.raw), (text, raw), "{message}");
+        }
+        let Request::Post { body, .. } = request(r#"{"message":1,"message":2}"#, ORIGINAL) else {
+            panic!("a message")
+        };
+        assert_eq!(body.text, "2");
+    }
+
+    #[test]
+    fn several_rooms_are_subscribed_with_one_frame() {
+        let text = r#"{"type":"subscribe","rooms":[{"room":1},{"room":"2","since":5,"revision":1}]}"#;
+        let since = Since { seq: 5, revision: Some(1) };
+        assert_eq!(
+            request(text, ALL),
+            Request::SubscribeAll(vec![(RoomId(1), None), (RoomId(2), Some(since))])
+        );
+        assert_eq!(request(r#"{"type":"subscribe","rooms":[]}"#, ALL), Request::SubscribeAll(vec![]));
+        for rooms in ["{}", "[1]", "[{}]", r#"[{"room":-1}]"#, r#"[{"room":1,"since":"x"}]"#] {
+            assert_eq!(code(&format!(r#"{{"type":"subscribe","rooms":{rooms}}}"#), ALL), "invalid_fields");
+        }
+        let many = |count: usize| {
+            let rooms: Vec<_> = (1..=count).map(|room| serde_json::json!({"room": room})).collect();
+            serde_json::json!({"type": "subscribe", "rooms": rooms}).to_string()
+        };
+        assert!(parse(&many(SUBSCRIBE_ROOMS_MAX), ALL).is_ok());
+        assert_eq!(code(&many(SUBSCRIBE_ROOMS_MAX + 1), ALL), "invalid_fields");
     }
 
     #[test]

@@ -393,9 +393,13 @@ impl Socket {
                 Some(Incoming::Binary(payload)) if self.purpose == Purpose::Echo => {
                     self.peer().push(codec::frame(Opcode::Binary, &payload), 1);
                 }
-                Some(Incoming::Text(_) | Incoming::Binary(_)) if !allowed => {
+                Some(incoming @ (Incoming::Text(_) | Incoming::Binary(_))) if !allowed => {
+                    let about = match &incoming {
+                        Incoming::Text(text) => request::about_of(text, self.peer().opened),
+                        _ => About::default(),
+                    };
                     let detail = "Too many frames; this one was ignored.";
-                    self.peer().push(frames::error("rate_limited", detail, &About::default()), 1);
+                    self.peer().push(frames::error("rate_limited", detail, &about), 1);
                 }
                 Some(Incoming::Text(_) | Incoming::Binary(_)) => {
                     let detail = "A frame must be text.";
