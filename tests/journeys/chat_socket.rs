@@ -10,7 +10,7 @@ use chelseru_domain::chat::{
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_domain::ids::UserId;
 use chelseru_tests::TestGateway;
-use chelseru_tests::socket::{Event, Refusal, Socket};
+use chelseru_tests::socket::{Event, Refusal, Socket, frame};
 use serde_json::{Value, json};
 
 /// A gateway with users and the chat settings. `rest` is appended to the configuration.
@@ -232,6 +232,52 @@ async fn an_unchanged_clients_socket_lives_as_long_as_its_session() {
     // Not past it.
     let at = chat.gateway.at(&format!("/chat/{}/?token={again}", room.0));
     assert_eq!(Socket::open(&at, &[]).await.err().expect("refused").status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rooms_are_subscribed_with_one_frame_and_refused_frames_are_named() {
+    let chat = Chat::start("[chat]\nframes_per_second_max = 3\n", 3).await;
+    let (first, second) = (chat.pair(1, 2).await, chat.pair(1, 3).await);
+    let others = chat.pair(2, 3).await;
+    chat.post(first, 2, "missed").await;
+    let (mut socket, _) = chat.open_all(1).await;
+    let rooms = json!([{"room": first.0, "since": 0}, {"room": others.0}, {"room": second.0}]);
+    socket.send(&json!({"type": "subscribe", "rooms": rooms, "ref": "all"})).await;
+    let mut answers = Vec::new();
+    while answers.len() < 3 {
+        let answer = socket.json().await;
+        if ["subscribed", "error"].iter().any(|kind| answer["type"] == *kind) {
+            assert_eq!(answer["ref"], "all", "{answer}");
+            answers.push((answer["room"].clone(), answer["code"].clone()));
+        }
+    }
+    let missing = json!("room_missing");
+    let expected =
+        [(json!(first.0), Value::Null), (json!(others.0), missing), (json!(second.0), Value::Null)];
+    assert_eq!(answers, expected);
+    chat.post(second, 3, "live").await;
+    let mut texts = Vec::new();
+    while texts.len() < 2 {
+        let frame = socket.json().await;
+        texts.extend((frame["type"] == "chat_message").then(|| frame["message"].clone()));
+    }
+    texts.sort_by_key(|text| text.to_string());
+    assert_eq!(texts, ["live", "missed"]);
+
+    // A frame that breaks off, and frames past the rate.
+    socket
+        .send_text(&format!(r#"{{"type":"publish","room":{},"ref":7,"client_id":"c","message":"#, first.0))
+        .await;
+    let error = socket.json_of("error").await;
+    assert_eq!((&error["code"], &error["room"]), (&json!("invalid_json"), &json!(first.0)));
+    assert_eq!((&error["ref"], &error["client_id"]), (&json!(7), &json!("c")));
+    // With one write, so that no machine is too slow to pass the rate.
+    let ping = |number: u32| json!({"type": "ping", "room": first.0, "ref": number}).to_string();
+    let pings: Vec<u8> = (0..12).flat_map(|number| frame(0x81, ping(number).as_bytes())).collect();
+    socket.send_bytes(&pings).await;
+    let error = socket.json_of("error").await;
+    assert_eq!((&error["code"], &error["room"]), (&json!("rate_limited"), &json!(first.0)));
+    assert!(error["ref"].is_u64(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -89,7 +89,8 @@ pub(crate) fn about_of(text: &str, opened: Opened) -> About {
 }
 
 fn about(object: &mut Map<String, Value>, opened: Opened) -> About {
-    let mut about = About { room: opened.room.or_else(|| room_number(object.get("room"))), ..About::default() };
+    let mut about =
+        About { room: opened.room.or_else(|| room_number(object.get("room"))), ..About::default() };
     if opened.form == Form::Extended || is_token(object) {
         about.reference = object.remove("ref").filter(|reference| {
             !reference.is_object()
@@ -221,7 +222,10 @@ fn subscribe_all(object: &mut Map<String, Value>) -> Result<Request, Fault> {
         return invalid("rooms", "Must be a list.");
     };
     if rooms.len() > SUBSCRIBE_ROOMS_MAX {
-        return invalid("rooms", &format!("Ensure this field has no more than {SUBSCRIBE_ROOMS_MAX} elements."));
+        return invalid(
+            "rooms",
+            &format!("Ensure this field has no more than {SUBSCRIBE_ROOMS_MAX} elements."),
+        );
     }
     let one = |room: Value| match room {
         Value::Object(room) => match room_number(room.get("room")) {
@@ -413,10 +417,20 @@ mod tests {
         let whole = about(r#"{"type":"publish","room":7,"ref":"a","client_id":"c","message":"#, ALL);
         assert_eq!((whole.room, whole.client_id.as_deref()), (Some(RoomId(7)), Some("c")));
         assert_eq!(whole.reference, Some("a".into()));
-        let nested = about(r#"{"x":{"room":1},"y":[{"room":2}],"z":"\"room\":3,","ref":5,"room":9, nonsense}"#, ALL);
+        let nested =
+            about(r#"{"x":{"room":1},"y":[{"room":2}],"z":"\"room\":3,","ref":5,"room":9, nonsense}"#, ALL);
         assert_eq!((nested.room, nested.reference), (Some(RoomId(9)), Some(5.into())));
         // Broken before it, or in it.
-        for text in [r#"{"room":"#, r#"{"room":7"#, r#""room":7,"#, r#"{"room":"x","#, r#"{"room":{}},"#, "", "\"\\", "}}]"] {
+        for text in [
+            r#"{"room":"#,
+            r#"{"room":7"#,
+            r#""room":7,"#,
+            r#"{"room":"x","#,
+            r#"{"room":{}},"#,
+            "",
+            "\"\\",
+            "}}]",
+        ] {
             let found = about(text, ALL);
             assert_eq!((found.room, found.reference, found.client_id), (None, None, None), "{text}");
         }

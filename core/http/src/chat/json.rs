@@ -23,6 +23,8 @@ use crate::request::Context;
 pub(crate) const USERS_SHOWN: usize = 100;
 /// Most members, and bans, shown per room in a list, which may have a thousand rooms.
 pub(crate) const USERS_LISTED: usize = 20;
+/// Characters of a room's newest message in its list.
+const PREVIEW_CHARS: usize = 200;
 /// Largest room, in members, whose messages list their readers.
 const READ_BY_MEMBERS: u32 = 50;
 
@@ -73,6 +75,8 @@ pub(crate) struct RoomView {
     bans: Vec<UserId>,
     organization: Option<Organization>,
     avatar: Option<String>,
+    /// The newest message, where the room itself is shown.
+    newest: Option<Message>,
 }
 
 impl RoomView {
@@ -98,13 +102,21 @@ impl RoomView {
             Some(file) => chat.file(file).await?.map(|file| context.address(&file.path())),
             None => None,
         };
-        Ok(RoomView { summary, members, bans, organization, avatar })
+        Ok(RoomView { summary, members, bans, organization, avatar, newest: None })
+    }
+
+    /// Reads the newest message. A page of messages needs none.
+    pub(crate) async fn with_newest(mut self, chat: &ChatService) -> Result<RoomView, ChatError> {
+        let page = chat.messages_before(self.summary.room.id, u64::MAX, 1).await?;
+        self.newest = page.messages.into_iter().next();
+        Ok(self)
     }
 
     /// All users shown by [`RoomView::json`].
     pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
         let members = self.members.iter().map(|member| member.user);
-        members.chain(self.bans.iter().copied()).chain([self.summary.member.user])
+        let sender = self.newest.as_ref().map(|message| message.sender);
+        members.chain(self.bans.iter().copied()).chain([self.summary.member.user]).chain(sender)
     }
 
     pub(crate) fn json(&self, people: &People) -> Value {
@@ -136,6 +148,7 @@ impl RoomView {
             "my_access": access_numbers(rights_of(member, room.owner)),
             "last_seq": last_seq,
             "read_seq": member.read_seq,
+            "last_message": self.newest.as_ref().map(|message| preview(message, people)),
         })
     }
 
@@ -258,6 +271,19 @@ impl<'a> MessageJson<'a> {
 /// A coordinate. It is stored as JSON, and may be a text when it came from a socket.
 fn number(json: Option<&str>) -> Option<f64> {
     json?.trim_matches('"').trim().parse().ok()
+}
+
+/// A message as the list of rooms shows it.
+fn preview(message: &Message, people: &People) -> Value {
+    json!({
+        "id": message_id(message.room, message.seq),
+        "seq": message.seq,
+        "sender": people.get(message.sender),
+        "message_type": message.body.kind,
+        "text": message.body.text.chars().take(PREVIEW_CHARS).collect::<String>(),
+        "file_id": message.file.map(|file| file.0),
+        "created_at": rest_format(message.created_at),
+    })
 }
 
 pub(crate) fn member_json(member: &Member, owner: UserId, people: &People) -> Value {

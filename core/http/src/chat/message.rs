@@ -84,8 +84,12 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 const LIST: About = About {
-    summary: "List the messages of a room, newest first, 30 a page",
-    parameters: &[Field("chat_room", Is::MayInteger, "The room; the page is empty without it."), CURSOR],
+    summary: "List the messages of a room, newest first, 30 a page unless page_size says otherwise",
+    parameters: &[
+        Field("chat_room", Is::MayInteger, "The room; the page is empty without it."),
+        Field("page_size", Is::MayInteger, "Messages of a page, 1 to 100."),
+        CURSOR,
+    ],
     fields: &[],
     answers: &[(200, "Page<ChatMessage>")],
 };
@@ -118,8 +122,9 @@ const UPDATE: About = About {
 
 const ROOM: Field = Field("chat_room", Is::Integer, "The room.");
 
-/// Messages per page.
+/// Messages per page, unless `page_size` asks for another number up to [`PAGE_MAX`].
 const PAGE: usize = 30;
+const PAGE_MAX: usize = 100;
 /// The domain checks the limit, with the original's text.
 const TEXT: Text = Text { chars_max: usize::MAX };
 const KIND: Text = Text { chars_max: 45 };
@@ -163,9 +168,10 @@ async fn listed(
         Begin::Old(old) => Some(since_import(service, room, old).await?),
         Begin::At(cursor) => cursor,
     };
+    let size = page_size(context);
     let (messages, next, previous) = match cursor {
         Some(Cursor::Previous(seq)) => {
-            let mut found = service.messages_after(room, seq, PAGE).await?;
+            let mut found = service.messages_after(room, seq, size).await?;
             found.messages.reverse();
             let previous = found.more.then_some(Cursor::Previous(found.end));
             let last = found.messages.last().map_or(seq.saturating_add(1), |message| message.seq);
@@ -176,7 +182,7 @@ async fn listed(
                 Some(Cursor::Next(seq)) => seq,
                 _ => u64::MAX,
             };
-            let found = service.messages_before(room, before, PAGE).await?;
+            let found = service.messages_before(room, before, size).await?;
             let next = found.more.then_some(Cursor::Next(found.end));
             // The newest page has nothing before it.
             let first = found.messages.first().map_or(before.saturating_sub(1), |message| message.seq);
@@ -193,6 +199,12 @@ async fn listed(
         .map(|message| MessageJson::of(context, message, &view, &reference, &people))
         .collect();
     Ok(page(context, next, previous, &shown))
+}
+
+/// As in the original's framework: too large is the largest, and a size that cannot be read is the usual one.
+fn page_size(context: &Context) -> usize {
+    let asked = context.query("page_size").and_then(|text| text.parse::<usize>().ok());
+    asked.filter(|size| *size > 0).map_or(PAGE, |size| size.min(PAGE_MAX))
 }
 
 /// Where a page of the original begins here: its cursors name an instant and how many messages of that instant to skip.

@@ -226,6 +226,7 @@ async fn rooms_json(
     let mut views = Vec::new();
     for summary in rooms {
         let view = RoomView::of(&chat.chat, context, summary, USERS_LISTED).await?;
+        let view = view.with_newest(&chat.chat).await?;
         people.load(&chat.chat, view.users().collect()).await?;
         views.push(view);
     }
@@ -343,7 +344,14 @@ pub(crate) async fn ask(
     request: RoomRequest,
 ) -> Result<(), Failure> {
     let changed = chat.chat.room_change(room, user, request).await;
-    changed.map(drop).map_err(|error| failure(context, error, no_room))
+    changed.map(drop).map_err(|error| match error {
+        // The only file that a room has.
+        ChatError::FileUnusable => Failure::field(
+            "avatar",
+            "The file is not a picture that you uploaded to this room, or is in use.",
+        ),
+        error => failure(context, error, no_room),
+    })
 }
 
 /// Answers with a room as one of its members sees it.
@@ -360,6 +368,7 @@ pub(crate) async fn show(
 
 async fn room_json(chat: &Chat, context: &Context, user: UserId, room: RoomId) -> Result<Value, ChatError> {
     let view = RoomView::of(&chat.chat, context, chat.chat.room(room, user).await?, USERS_SHOWN).await?;
+    let view = view.with_newest(&chat.chat).await?;
     let mut people = People::default();
     people.load(&chat.chat, view.users().collect()).await?;
     Ok(view.json(&people))

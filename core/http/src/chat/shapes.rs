@@ -27,7 +27,13 @@ pub(crate) fn shapes() -> Value {
             },
             "banneds": list(user()), "is_group": truth(), "owner": whole(), "members_count": whole(),
             "last_seq": whole(), "read_seq": whole(), "avatar": maybe("string"),
-            "my_access": list(whole()),
+            "my_access": list(whole()), "last_message": or_null(reference("MessagePreview")),
+        })),
+        "MessagePreview": object(json!({
+            "id": whole(), "seq": whole(), "sender": or_null(user()),
+            "message_type": {"enum": ["text", "image", "file", "location"]},
+            "text": {"type": "string", "description": "The first 200 characters."},
+            "file_id": maybe("integer"), "created_at": time(),
         })),
         "RoomReference": object(json!({
             "id": whole(), "status": reference("RoomStatus"), "name": maybe("string"), "descriptions": maybe("string"),

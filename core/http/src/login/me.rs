@@ -1,7 +1,7 @@
 //! `me/`: a user's own account.
 //!
-//! Only the fields listed here can be changed; all others in a body (`is_staff`, `group`, `mobile_number`) are
-//! ignored.
+//! Only the fields listed here can be changed. An attempt to change another field of the account is a field error;
+//! names that an account does not have are ignored.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -57,6 +57,20 @@ pub(crate) const ROUTES: &[Route] = &[Route {
     ],
 }];
 
+/// Fields of an account that its user does not change here.
+const FIXED: [&str; 10] = [
+    "id",
+    "username",
+    "mobile_number",
+    "group",
+    "is_active",
+    "is_staff",
+    "is_superuser",
+    "has_password",
+    "date_joined",
+    "last_login",
+];
+
 const NAME: Text = Text { chars_max: NAME_CHARS_MAX };
 
 /// `GET me/`.
@@ -67,6 +81,8 @@ async fn me(login: Arc<Login>, request: Request<Caller>) -> Answer {
 /// `PATCH me/`: changes the fields present in the body.
 async fn update(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
+    let now = login.identity.me(&caller).await.map_err(|error| failed(&context, &error))?;
+    refuse_fixed(&mut fields, &user_json(&now.ok_or_else(gone)?));
     let change = UserChange {
         first_name: fields.optional("first_name", NAME),
         last_name: fields.optional("last_name", NAME),
@@ -75,6 +91,16 @@ async fn update(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     fields.finish()?;
     let user = login.identity.me_update(&caller, change).await;
     answer(user.map_err(|error| failed(&context, &error))?)
+}
+
+/// Refuses fields that exist and cannot be changed here, unless they are as they were: a client may send back what it
+/// got.
+fn refuse_fixed(fields: &mut Fields, account: &Value) {
+    for name in FIXED {
+        if fields.value(name).is_some_and(|value| *value != account[name]) {
+            fields.refuse(name, "This field cannot be changed here.");
+        }
+    }
 }
 
 /// The account as its user and operators see it.
@@ -96,8 +122,11 @@ pub(crate) fn user_json(user: &UserView) -> Value {
     })
 }
 
+fn gone() -> Failure {
+    token_failure(TokenError::UserNotFound)
+}
+
 fn answer(user: Option<UserView>) -> Answer {
-    let gone = || token_failure(TokenError::UserNotFound);
     Ok(Reply::json(StatusCode::OK, &user_json(&user.ok_or_else(gone)?)))
 }
 
