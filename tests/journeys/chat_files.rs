@@ -264,6 +264,40 @@ async fn parts_of_a_file_are_served() {
             assert_eq!(got.headers()["content-range"], "bytes */200000");
         }
     }
+    // A range is of a GET only: a client asks HEAD for the whole length.
+    let head = street.request(2, "HEAD", &link).header("range", "bytes=0-9").send().await.expect("an answer");
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["content-length"]),
+        (200, &"200000".parse().expect("text"))
+    );
+    assert!(head.headers().get("content-range").is_none(), "{head:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_sent_once_and_asked_about_each_time() {
+    let street = Street::open("").await;
+    let file = street.upload(1, "a.png", PNG).await.body;
+    let link = street.send(1, &file).await;
+    let ask = async |known: &str| {
+        let request = street.request(2, "GET", &link).header("if-none-match", known);
+        Answer::of(request).await
+    };
+    let first = ask("\"another\"").await;
+    let tag = first.header("etag").to_owned();
+    assert_eq!((first.status, first.header("cache-control")), (200, "private, no-cache"), "{first:?}");
+    for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+        let again = ask(&known).await;
+        assert_eq!(
+            (again.status, again.text.as_str(), again.header("etag")),
+            (304, "", tag.as_str()),
+            "{known}"
+        );
+        assert_eq!(again.header("cache-control"), "private, no-cache");
+    }
+    // Who may no longer see the file learns nothing from a tag.
+    let bans = format!("/chat/chatrooms/{}/bans/", street.room);
+    assert_eq!(street.ask(1, "POST", &bans, json!({"user_id": 2})).await.status, 201);
+    assert_eq!(ask(&tag).await.status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]

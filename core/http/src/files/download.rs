@@ -1,8 +1,8 @@
 //! `chat/files/{id}/`, and the files themselves under `/media/`, outside the base path.
 //!
-//! Downloads are for members: by `Authorization`, or by a signed link where no header can be sent. Replies are not
-//! cached and run nothing (`sandbox`, `nosniff`). Everything except plain pictures, sound and film is sent as an
-//! attachment.
+//! Downloads are for members: by `Authorization`, or by a signed link where no header can be sent. A browser keeps the
+//! bytes and asks before each use. Replies run nothing (`sandbox`, `nosniff`). Everything except plain pictures, sound
+//! and film is sent as an attachment.
 
 use std::sync::Arc;
 
@@ -56,6 +56,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 fields: &[],
                 answers: &[
                     (200, "The bytes."),
+                    (304, "The bytes have the ETag of If-None-Match."),
                     (401, "Neither a token nor a valid link."),
                     (206, "A part of the bytes."),
                     (416, "No such part."),
@@ -116,7 +117,17 @@ async fn signer(files: &Files, context: &Context, file: &StoredFile) -> Result<O
 async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> Result<Reply, Failure> {
     let text = |text: String| HeaderValue::from_str(&text).map_err(|_| Failure::internal());
     let tag = format!("\"{}\"", file.name);
+    let fresh = |reply: Reply| -> Result<Reply, Failure> {
+        // Each use asks again, so a kick takes effect; the bytes need not travel again.
+        let cached = HeaderValue::from_static("private, no-cache");
+        Ok(reply.with(header::ETAG, text(tag.clone())?).with(header::CACHE_CONTROL, cached))
+    };
+    if is_known(context.header(header::IF_NONE_MATCH), &tag) {
+        return fresh(Reply::bare(StatusCode::NOT_MODIFIED));
+    }
     let range = match context.head.headers.get(header::IF_RANGE) {
+        // A range is of a GET only (RFC 9110, section 14.2).
+        _ if context.head.method != Method::GET => Ok(None),
         // A part is only useful to a client that has a part of this same file.
         Some(of) if of.as_bytes() != tag.as_bytes() => Ok(None),
         _ => range(context.header(header::RANGE), file.bytes),
@@ -137,12 +148,12 @@ async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> R
         .with(header::CONTENT_TYPE, text(kind::sent_as(&file.content_type).to_owned())?)
         .with(header::CONTENT_LENGTH, HeaderValue::from(count))
         .with(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))
-        .with(header::ETAG, text(tag)?)
         .with(header::CONTENT_DISPOSITION, text(format!("{disposition}; {}", file_name(file)))?)
         .with(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'"),
         );
+    reply = fresh(reply)?;
     if range.is_some() {
         let shown = format!("bytes {start}-{}/{}", start + count - 1, file.bytes);
         reply = reply.with(header::CONTENT_RANGE, text(shown)?);
@@ -152,6 +163,12 @@ async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> R
         reply.file = Some(Box::new(body));
     }
     Ok(reply)
+}
+
+/// Whether an `If-None-Match` names the tag, weak or not, or any.
+fn is_known(header: &str, tag: &str) -> bool {
+    let named = |given: &str| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag;
+    header.split(',').map(str::trim).any(named)
 }
 
 /// The one range of a `Range` header as start and count; several ranges, or another unit, are ignored. An error when
@@ -207,6 +224,16 @@ async fn allowed(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_is_known_when_it_is_named() {
+        for header in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
+            assert!(is_known(header, "\"a\""), "{header}");
+        }
+        for header in ["", "a", "\"b\"", "\"ab\""] {
+            assert!(!is_known(header, "\"a\""), "{header}");
+        }
+    }
 
     #[test]
     fn a_range_is_within_the_file_or_refused() {
