@@ -291,7 +291,7 @@ impl Opened {
             operator_token: door.token.clone(),
             overview: view.clone(),
             backups: view.clone(),
-            document: openapi::document(&config.server.base_path).to_string().into(),
+            document: openapi::document(&config.server, openapi::Audience::Clients).to_string().into(),
             test_routes: options.test_routes,
         };
         let (registry, gates) = (ground.registry.clone(), Gates::default());

@@ -113,8 +113,12 @@ enum Command {
     /// Import the data of another program into an empty store.
     #[command(subcommand)]
     Import(ImportCommand),
-    /// Print the OpenAPI document of every route, as served at `openapi.json`.
-    Openapi,
+    /// Print the OpenAPI document of the clients' routes, as served at `openapi.json`.
+    Openapi {
+        /// Print that of the operators' routes instead.
+        #[arg(long)]
+        operators: bool,
+    },
     /// Manage accounts.
     ///
     /// Opens the store when no gateway runs. Otherwise the running gateway makes the change, which takes effect at
@@ -276,7 +280,7 @@ pub fn main() -> ExitCode {
             Command::Restore { folder } => backup::restore(&cli.config, folder).await,
             Command::CompilePlugin => Ok(()),
             Command::Import(ImportCommand::Django(arguments)) => import::django(&cli.config, arguments).await,
-            Command::Openapi => openapi(&cli.config),
+            Command::Openapi { operators } => openapi(&cli.config, *operators),
             Command::Check => check::check(&cli.config).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config).await,
             Command::Webhooks(WebhooksCommand::Secret) => webhooks::secret(),
@@ -315,9 +319,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn openapi(config: &std::path::Path) -> Result<(), String> {
+fn openapi(config: &std::path::Path, operators: bool) -> Result<(), String> {
+    use crate::http::openapi::{Audience, document};
+
     let loaded = load::load(config)?;
-    println!("{:#}", crate::http::openapi::document(&loaded.config.server.base_path));
+    let audience = if operators { Audience::Operators } else { Audience::Clients };
+    println!("{:#}", document(&loaded.config.server, audience));
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/chat/messages.json",
         name: "Message List",
         access: Access::User,
-        kind: Kind::Plain,
+        kind: Kind::Twin,
         operations: &[
             Operation { verb: Verb::Get, id: "chat_message_list_json", call: call!(list), about: LIST },
             Operation {

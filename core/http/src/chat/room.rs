@@ -51,7 +51,7 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/chat/chatrooms.json",
         name: "Chat Room List",
         access: Access::User,
-        kind: Kind::Plain,
+        kind: Kind::Twin,
         operations: &[
             Operation { verb: Verb::Get, id: "room_list_json", call: call!(list), about: LIST },
             Operation { verb: Verb::Post, id: "room_create_json", call: call!(create), about: CREATE },

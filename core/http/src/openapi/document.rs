@@ -1,40 +1,69 @@
 //! Builds the OpenAPI document from the rows.
 
+use chelseru_config::Server;
 use serde_json::{Map, Value, json};
 
 use super::shape;
-use crate::request::{Access, BodyKind};
+use crate::request::{Access, BodyKind, Door};
 use crate::route::{Field, Is, Kind, Operation, Route, Verb};
 use crate::routes::{GROUPS, Group};
 use crate::{chat, files, login, money, operator, sms};
 
-/// The document of a gateway under this base path.
-pub fn document(base_path: &str) -> Value {
+/// The readers of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// The routes of `server.listen`, each under one path.
+    Clients,
+    /// Those of `operator.listen`.
+    Operators,
+    /// Every row, for tests.
+    Everybody,
+}
+
+impl Audience {
+    fn reads(self, route: &Route) -> bool {
+        let public = route.access.door() == Door::Public;
+        match self {
+            _ if matches!(route.kind, Kind::Test) => false,
+            Audience::Clients => public && !matches!(route.kind, Kind::Twin),
+            Audience::Operators => !public,
+            Audience::Everybody => true,
+        }
+    }
+}
+
+/// The document of a gateway with this configuration.
+pub fn document(server: &Server, audience: Audience) -> Value {
     let mut paths = Map::new();
     for group in GROUPS {
-        for route in group.routes.iter().filter(|route| !matches!(route.kind, Kind::Test)) {
+        for route in group.routes.iter().filter(|route| audience.reads(route)) {
             let methods: Map<String, Value> = route
                 .operations
                 .iter()
                 .map(|operation| (operation.verb.as_str().to_lowercase(), describe(group, route, operation)))
                 .collect();
-            let prefix = if route.is_file() { "" } else { base_path };
+            let prefix = if route.is_file() { "" } else { server.base_path.as_str() };
             paths.insert(format!("{prefix}{}", route.path), methods.into());
         }
     }
+    // Relative to where the document is served.
+    let url = if server.public_url.is_empty() { "/" } else { server.public_url.as_str() };
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "chelseru",
             "version": env!("CARGO_PKG_VERSION"),
             "license": {"name": "MIT", "identifier": "MIT"},
-            "description": "Phone and password login, sessions, SMS, payments with wallets, and chat. Bodies are JSON, \
-                form or multipart. Every error has the headers X-Error-Code (stable, for programs) and X-Request-Id. A \
-                path without its last slash answers 301. Sockets: core/gateway/CHAT.md.",
+            "description": "Phone and password login, sessions, SMS, payments with wallets, and chat. Bodies are JSON; \
+                form and multipart bodies with the same fields are accepted, too. Every error has the headers \
+                X-Error-Code (stable, for programs; core/http/ERRORS.md) and X-Request-Id. A path without its last \
+                slash answers 301. Sockets: core/gateway/CHAT.md.",
         },
+        "servers": [{"url": url}],
         "paths": paths,
         "components": {
             "schemas": schemas(),
+            "headers": headers(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "apiKey": {
@@ -43,6 +72,16 @@ pub fn document(base_path: &str) -> Value {
                 },
             },
         },
+    })
+}
+
+/// Headers of answers, by name.
+fn headers() -> Value {
+    let text = json!({"type": "string"});
+    json!({
+        "X-Request-Id": {"description": "Names the request in the gateway's log.", "schema": text},
+        "X-Error-Code": {"description": "The code of the error, also where the body has none.", "schema": text},
+        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
     })
 }
 
@@ -84,14 +123,14 @@ fn describe(group: &Group, route: &Route, operation: &Operation) -> Value {
     let mut responses = Map::new();
     for (status, shape) in about.answers {
         let told = if *status < 400 || !is_sentence(shape) { response(shape) } else { failure(shape) };
-        responses.insert(status.to_string(), told);
+        responses.insert(status.to_string(), with_headers(told, *status));
     }
     for (status, text) in errors(group, route, operation) {
-        responses.entry(status.to_string()).or_insert_with(|| failure(text));
+        responses.entry(status.to_string()).or_insert_with(|| with_headers(failure(text), status));
     }
     let any = "404 another `format` than json; 405 another method; 406 unsupported Accept; 408 the body arrives too \
         slowly; 429 too many requests; 500 and 503 the gateway fails; 507 the disk is nearly full.";
-    responses.insert("default".into(), failure(any));
+    responses.insert("default".into(), with_headers(failure(any), 500));
     let mut object = json!({
         "operationId": operation.id,
         "summary": about.summary,
@@ -122,14 +161,24 @@ fn request_body(fields: &[Field]) -> Value {
     let required: Vec<&str> =
         fields.iter().filter(|field| field.1.is_required()).map(|field| field.0).collect();
     let schema = json!({"type": "object", "properties": properties, "required": required});
-    let mut content = Map::new();
     let has_file = fields.iter().any(|field| field.1 == Is::File);
-    if !has_file {
-        content.insert("application/json".into(), json!({"schema": schema}));
-        content.insert("application/x-www-form-urlencoded".into(), json!({"schema": schema}));
+    // Forms are accepted, too, but generators make one function for each media type.
+    let media_type = if has_file { "multipart/form-data" } else { "application/json" };
+    json!({"required": !required.is_empty(), "content": {media_type: {"schema": schema}}})
+}
+
+/// Adds the headers that every answer of this status has.
+fn with_headers(mut response: Value, status: u16) -> Value {
+    let mut names = vec!["X-Request-Id"];
+    if status >= 400 {
+        names.push("X-Error-Code");
     }
-    content.insert("multipart/form-data".into(), json!({"schema": schema}));
-    json!({"required": !required.is_empty(), "content": content})
+    if [429, 503].contains(&status) {
+        names.push("Retry-After");
+    }
+    let named = |name: &&str| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}));
+    response["headers"] = names.iter().map(named).collect::<Map<String, Value>>().into();
+    response
 }
 
 /// Distinguishes a sentence from the name of a shape.
@@ -244,9 +293,14 @@ mod tests {
     use super::*;
     use crate::routes;
 
+    fn everything(base_path: &str) -> Value {
+        let server = Server { base_path: base_path.to_owned(), ..Server::default() };
+        super::document(&server, Audience::Everybody)
+    }
+
     #[test]
     fn every_route_and_method_is_described_once() {
-        let document = document("/base");
+        let document = everything("/base");
         let mut ids = BTreeSet::new();
         for route in routes::all() {
             let prefix = if route.is_file() { "" } else { "/base" };
@@ -270,8 +324,44 @@ mod tests {
     }
 
     #[test]
+    fn each_reader_gets_its_own_routes_and_bodies_have_one_media_type() {
+        let server = Server { public_url: "https://api.example".to_owned(), ..Server::default() };
+        let paths = |audience| {
+            let document = super::document(&server, audience);
+            assert_eq!(document["servers"], json!([{"url": "https://api.example"}]));
+            for operation in document["paths"]
+                .as_object()
+                .expect("paths")
+                .values()
+                .flat_map(|methods| methods.as_object().into_iter().flat_map(|methods| methods.values()))
+            {
+                let content = operation["requestBody"]["content"].as_object();
+                assert!(content.is_none_or(|content| content.len() == 1), "{operation}");
+                for (status, answer) in operation["responses"].as_object().expect("answers") {
+                    assert!(answer["headers"]["X-Request-Id"].is_object(), "{status}: {operation}");
+                    let failed = status.parse::<u16>().map_or(true, |status| status >= 400);
+                    assert_eq!(
+                        answer["headers"]["X-Error-Code"].is_object(),
+                        failed,
+                        "{status}: {operation}"
+                    );
+                }
+            }
+            document["paths"].as_object().expect("paths").keys().cloned().collect::<BTreeSet<String>>()
+        };
+        let (clients, operators) = (paths(Audience::Clients), paths(Audience::Operators));
+        assert!(clients.is_disjoint(&operators) && !operators.is_empty());
+        assert!(operators.contains("/drfchelseru/status/") && clients.contains("/drfchelseru/me/"));
+        let twins: Vec<_> = clients
+            .iter()
+            .filter(|path| path.starts_with("/drfchelseru/chat") && path.ends_with(".json"))
+            .collect();
+        assert!(twins.is_empty(), "{twins:?}");
+    }
+
+    #[test]
     fn what_a_disk_does_to_requests_is_told() {
-        let document = document("");
+        let document = everything("");
         for (method, path) in
             [("post", "/chat/messages/"), ("post", "/message/file/upload/"), ("delete", "/sessions/")]
         {
@@ -298,7 +388,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let document = document("");
+        let document = everything("");
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"#/").skip(1).map(|rest| rest.split('"').next().unwrap_or(""))
         {

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::codes;
+
 /// Shapes shared by all features.
 pub(crate) fn common() -> Value {
     json!({
@@ -13,7 +15,11 @@ pub(crate) fn common() -> Value {
             "description": "One of detail, details and error says what is wrong, for people. Some failures say more.",
             "properties": {
                 "detail": text(), "error": text(), "details": {"type": ["string", "object"]},
-                "code": {"type": "string", "description": "Stable, for programs; also X-Error-Code."},
+                "code": {
+                    "type": "string",
+                    "enum": codes::all().collect::<Vec<_>>(),
+                    "description": "Stable, for programs; also X-Error-Code. core/http/ERRORS.md explains each one.",
+                },
                 "request_id": {"type": "string", "description": "Also X-Request-Id; the log has it."},
             },
             "required": ["code", "request_id"],
