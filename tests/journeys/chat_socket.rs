@@ -375,6 +375,12 @@ async fn typing_presence_markers_edits_and_deletions_are_shown() {
     let posted = one.json_of("chat_message").await;
     one.send(&json!({"type": "delivered", "id": posted["id"]})).await;
     assert_eq!(two.json_of("delivered").await["user"], 1);
+    // A number that no message has is not relayed.
+    for seq in [0, posted["seq"].as_u64().expect("a number") + 1] {
+        one.send(&json!({"type": "delivered", "seq": seq, "ref": seq})).await;
+        let error = one.json_of("error").await;
+        assert_eq!((&error["code"], &error["ref"]), (&json!("message_missing"), &json!(seq)));
+    }
     one.send(&json!({"type": "read", "id": posted["id"]})).await;
     let read = two.json_of("read").await;
     assert_eq!((&read["user"], &read["seq"]), (&json!(1), &json!(1)));

@@ -245,6 +245,13 @@ async fn show_state(
     if let Err(error) = sockets.chat.check(state.room, state.user, needs).await {
         return refuse(&peer, &error, &about);
     }
+    if state.kind == Kind::Delivered {
+        match sockets.chat.newest_seq(state.room).await {
+            Ok(newest) if (1..=newest).contains(&value) => {}
+            Ok(_) => return refuse(&peer, &ChatError::MessageMissing, &about),
+            Err(error) => return refuse(&peer, &error, &about),
+        }
+    }
     if sockets.hub.note_state(state, value) {
         sockets.show(state, value).await;
     }

@@ -222,6 +222,15 @@ impl ChatService {
         message.ok_or(ChatError::MessageMissing)
     }
 
+    /// The newest number of a room.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn newest_seq(&self, room: RoomId) -> Result<u64, ChatError> {
+        Ok(self.store.chat_last_seq(room).await?)
+    }
+
     /// The newest number and revision of a room, all of it durable.
     ///
     /// # Errors

@@ -25,6 +25,9 @@ const QUESTIONS_MAX: usize = 1024;
 /// After this time without a question the rules are dropped. A client that nobody saw before makes them anew.
 const IDLE: Duration = Duration::from_secs(10 * 60);
 
+/// Libraries that uap-core does not know, by the name before the first slash. `Dart/3.2 (dart:io)` is Flutter's.
+const MORE: [&str; 1] = ["Dart"];
+
 /// A client in words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -72,6 +75,8 @@ impl Default for UapCore {
 impl UserAgentParser for UapCore {
     fn parse(&self, user_agent: &str) -> Agent {
         let browser = self.0.ua.extract(user_agent).map(|found| found.family.into_owned());
+        let missing = || MORE.iter().find(|name| user_agent.starts_with(&format!("{name}/")));
+        let browser = browser.or_else(|| missing().map(|name| (*name).to_owned()));
         let platform = self.0.os.extract(user_agent).map(|found| found.os.into_owned());
         // Chrome on Android has named every model `K` since 2023.
         let device = self.0.dev.extract(user_agent).map(|found| found.device.into_owned());
@@ -195,6 +200,8 @@ mod tests {
         ("Mozilla/5.0 (Linux; Android 12; Redmi Note 11 Build/SKQ1.211103.001; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/119.0.6045.194 Mobile Safari/537.36", "XiaoMi Redmi Note 11", "Chrome Mobile WebView", "Android"),
         ("Mozilla/5.0 (Android 13; Mobile; rv:109.0) Gecko/119.0 Firefox/119.0", "Generic Smartphone", "Firefox Mobile", "Android"),
         ("curl/8.4.0", "Other", "curl", "Other"),
+        ("okhttp/4.12.0", "Other", "okhttp", "Other"),
+        ("Dart/3.2 (dart:io)", "Other", "Dart", "Other"),
         ("Dalvik/2.1.0 (Linux; U; Android 11; M2003J15SC Build/RP1A)", "M2003J15SC", "Android", "Android"),
     ];
 
