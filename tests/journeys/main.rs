@@ -29,6 +29,7 @@ mod payer_pages;
 mod payments;
 mod payments_crash;
 mod payments_staff;
+mod quickstart;
 mod recorded;
 mod recorded_chat;
 mod recorded_payments;
