@@ -9,6 +9,7 @@ mod chat_hostile;
 mod chat_order;
 mod chat_rest;
 mod chat_rights;
+mod chat_rooms;
 mod chat_socket;
 mod cli;
 mod contract;

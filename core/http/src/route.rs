@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     /// The tus protocol: `OPTIONS` needs no credentials and answers more than the name, `X-HTTP-Method-Override` names
     /// the method of a `POST`, and every answer names the version.
     Resumable(fn(&Generation, Reply) -> Reply),
-    /// Another route under the path that the original's format suffix gave it. The clients' document has the route once.
+    /// Another route under the path that the original's format suffix gave it. The clients' document has it once.
     Twin,
     /// A file of any type, beside the base path.
     File,

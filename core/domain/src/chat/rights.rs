@@ -3,7 +3,8 @@
 //! The owner always has every right. Members have the rights that were granted to them; a member with a management
 //! right is an admin. A member can only grant rights that the member has. Nothing can be done against the owner, and
 //! acting against an admin needs [`Access::KickAdmin`]. A closed room accepts nothing new. A room on hold accepts
-//! messages only from members who can reopen it. Each of a pair may leave and block the other. Everything that is not permitted here is refused.
+//! messages only from members who can reopen it. Nobody edits another member's message. Each of a pair may leave and
+//! block the other. Everything that is not permitted here is refused.
 
 use super::RoomKind;
 use std::fmt;
@@ -182,14 +183,8 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
     }
     let Some(actor) = facts.actor else { return Err(Denied::NotMember) };
     let rights = rights_of(&actor, facts);
-    let pair = facts.room.kind == RoomKind::Pair;
-    // Each of a pair may block the other, whatever was granted and whoever opened it.
-    if pair && matches!(action, Action::Ban | Action::Unban) {
-        return match facts.target {
-            Some(target) if target.user == actor.user => Err(Denied::NoRight),
-            None if action == Action::Ban && !facts.target_exists => Err(Denied::TargetMissing),
-            _ => Ok(()),
-        };
+    if let Some(answer) = of_a_pair(action, actor.user, facts) {
+        return answer;
     }
     if rights.has(Access::ReadOnly) && !matches!(action, Action::See | Action::Leave) {
         return Err(Denied::ReadOnly);
@@ -206,16 +201,14 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
                 RoomStatus::Closed => Err(Denied::RoomClosed),
             }
         }
-        // No one edits another user's message.
         Action::EditMessage { own: false } => Err(Denied::NoRight),
         Action::DeleteMessage { own: true } => needs(Access::Member),
         Action::DeleteMessage { own: false } | Action::DeleteRoom => needs(Access::Delete),
-        // Leaving a pair hides it, so its owner stays.
-        Action::Leave if actor.user == facts.room.owner && !pair => Err(Denied::OwnerStays),
+        Action::Leave if actor.user == facts.room.owner => Err(Denied::OwnerStays),
         Action::Leave => Ok(()),
         Action::Add => {
             needs(Access::Add)?;
-            if pair {
+            if facts.room.kind == RoomKind::Pair {
                 return Err(Denied::PairRoom);
             }
             if facts.target_banned {
@@ -262,6 +255,21 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
         Action::Reopen => needs(Access::Reopen),
         Action::Rename => needs(Access::Rename),
         Action::Avatar => needs(Access::Avatar),
+    }
+}
+
+/// Each of a pair may leave and block the other, whatever was granted and whoever opened it. Leaving hides the pair, so
+/// its owner may, too. `None` for other actions, and in groups.
+fn of_a_pair(action: Action, actor: UserId, facts: &RoomFacts) -> Option<Result<(), Denied>> {
+    if facts.room.kind != RoomKind::Pair {
+        return None;
+    }
+    match (action, facts.target) {
+        (Action::Leave, _) => Some(Ok(())),
+        (Action::Ban | Action::Unban, Some(target)) if target.user == actor => Some(Err(Denied::NoRight)),
+        (Action::Ban, None) if !facts.target_exists => Some(Err(Denied::TargetMissing)),
+        (Action::Ban | Action::Unban, _) => Some(Ok(())),
+        _ => None,
     }
 }
 
