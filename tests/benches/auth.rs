@@ -206,7 +206,8 @@ async fn seed_user(store: &Store, otp: &OtpService, identity: &Identity, number:
     otp.send(&phone, HERE, &pocket).await.expect("sent");
     let code: String =
         pocket.0.into_inner().expect("no panic").chars().filter(char::is_ascii_digit).collect();
-    let client = ClientInfo { ip: "203.0.113.7".parse().ok(), user_agent: AGENT.to_owned() };
+    let client =
+        ClientInfo { ip: "203.0.113.7".parse().ok(), user_agent: AGENT.to_owned(), ..ClientInfo::default() };
     let login = identity.authenticate(&phone, &code, Group::default(), client).await.expect("logged in");
     let kept = Some(login.session_id);
     store.password_set(login.user_id, None, "kept".to_owned(), kept, now).await.expect("stored");
@@ -223,6 +224,7 @@ async fn seed_user(store: &Store, otp: &OtpService, identity: &Identity, number:
                 expires_at: now.plus(Duration::from_secs(86_400)),
                 user_agent: AGENT.to_owned(),
                 ip_address: "203.0.113.7".parse().ok(),
+                device_name: None,
                 per_user_max: SESSIONS_PER_USER,
             },
         };

@@ -33,6 +33,28 @@ async fn a_number_logs_in_through_the_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_login_may_name_its_device() {
+    let gateway = TestGateway::start("[auth]\notp_test_numbers = { \"09120000001\" = \"482913\" }\n").await;
+    let log_in = async |name: Value| {
+        let sent = gateway.post("/otp/send/", json!({"mobile_number": "09120000001"})).await;
+        assert!([200, 409].contains(&sent.status), "{sent:?}");
+        let body = json!({"mobile_number": "09120000001", "code": "482913", "device_name": name});
+        gateway.post("/authenticate/", body).await
+    };
+    let long = "ن".repeat(64);
+    let mut access = String::new();
+    for name in [json!(" Sara's phone "), json!(long), Value::Null, json!("")] {
+        access = log_in(name).await.login().access;
+    }
+    let refused = log_in(json!("n".repeat(65))).await;
+    assert!(refused.status == 400 && refused.body["device_name"][0].is_string(), "{refused:?}");
+    let sessions = gateway.get("/sessions/", Some(&access)).await;
+    let names: Vec<&Value> =
+        sessions.body.as_array().expect("a list").iter().map(|one| &one["device_name"]).collect();
+    assert_eq!(names, [&Value::Null, &Value::Null, &json!(long), &json!("Sara's phone")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_lists_only_the_callers_own() {
     let gateway = TestGateway::start("").await;
     let first = gateway.login("09120000001").await;

@@ -136,6 +136,7 @@ async fn log_in(store: &Store, number: &str) -> UserId {
             expires_at: START.plus(std::time::Duration::from_secs(3600)),
             user_agent: String::new(),
             ip_address: None,
+            device_name: None,
             per_user_max: 5,
         },
     };

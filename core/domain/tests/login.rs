@@ -96,7 +96,8 @@ impl World {
         ip: std::net::IpAddr,
         code: &str,
     ) -> Result<LoggedIn, AuthenticateError> {
-        let client = ClientInfo { ip: Some(ip), user_agent: "curl/8.4.0".to_owned() };
+        let client =
+            ClientInfo { ip: Some(ip), user_agent: "curl/8.4.0".to_owned(), ..ClientInfo::default() };
         self.identity.authenticate(&number(), code, Group::default(), client).await
     }
 
@@ -521,11 +522,16 @@ async fn a_group_is_another_account_and_only_configured_ones_take_new_users() {
 async fn what_a_client_says_about_itself_is_cut_and_canonical() {
     let world = World::new();
     world.send().await.unwrap();
-    let client = ClientInfo { ip: "::ffff:192.0.2.1".parse().ok(), user_agent: "é".repeat(300) };
+    let client = ClientInfo {
+        ip: "::ffff:192.0.2.1".parse().ok(),
+        user_agent: "é".repeat(300),
+        device_name: Some("é".repeat(70)),
+    };
     let login =
         world.identity.authenticate(&number(), &world.code(), Group::default(), client).await.unwrap();
     let session = world.store.session_get(login.user_id, login.session_id).await.unwrap().unwrap();
     assert_eq!(*session.user_agent, *"é".repeat(256));
+    assert_eq!(session.device_name, Some("é".repeat(64)));
     assert_eq!(session.ip_address, "192.0.2.1".parse().ok());
 }
 

@@ -37,7 +37,7 @@ pub use rules::{
     IdentityRules, LOCKOUT_LONGEST_SECS, LOCKOUT_SECS, PASSWORD_ATTEMPTS, PASSWORD_ATTEMPTS_TOTAL,
     PasswordRules, REFRESH_REPEAT_SECS, REGISTRATIONS_PER_HOUR, SESSION_ABSOLUTE_SECS, SESSIONS_PER_USER,
 };
-pub use session::{RefreshError, SessionView, USER_AGENT_CHARS_MAX};
+pub use session::{DEVICE_NAME_CHARS_MAX, RefreshError, SessionView, USER_AGENT_CHARS_MAX};
 pub use users::{Area, USERS_PAGE_MAX};
 
 /// Unread session ends of a subscriber. Past it the subscriber is told that it lagged.
@@ -48,6 +48,8 @@ const ENDED_MAX: usize = 1024;
 pub struct ClientInfo {
     pub ip: Option<IpAddr>,
     pub user_agent: String,
+    /// The client's own name for its device, at most [`DEVICE_NAME_CHARS_MAX`] characters.
+    pub device_name: Option<String>,
 }
 
 /// A login succeeded.

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::Login;
 use super::failure::{log_send_error, send_failure};
 use super::input::{
-    MOBILE_NUMBER, NUMBER, TOKENS, client_info, group_or_refuse, mobile_number, pass_shield, require_method,
+    DEVICE_NAME, MOBILE_NUMBER, NUMBER, TOKENS, group_or_refuse, mobile_number, named_client, pass_shield,
+    require_method,
 };
 use crate::fields::Fields;
 use crate::reply::{Failure, Reply, sentence};
@@ -60,6 +61,7 @@ pub(crate) const ROUTES: &[Route] = &[
                     MOBILE_NUMBER,
                     Field("code", Is::Text, "The code, as a text or a number."),
                     Field("group", Is::MayText, "A number that the configuration allows; 0 when absent."),
+                    DEVICE_NAME,
                 ],
                 answers: TOKENS,
             },
@@ -116,8 +118,9 @@ async fn authenticate(login: Arc<Login>, request: Request<Open, Fields>) -> Answ
     let number = mobile_number(&mut fields, NUMBER);
     let code = code(&mut fields, login.otp_length.into());
     let group = group_or_refuse(&mut fields);
+    let client = named_client(&context, &mut fields);
     let (number, code) = fields.all((number, code))?;
-    let result = login.identity.authenticate(&number, &code, group, client_info(&context)).await;
+    let result = login.identity.authenticate(&number, &code, group, client).await;
     login.count(result.is_ok());
     match result {
         Ok(tokens) => {

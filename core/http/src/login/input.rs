@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use chelseru_config::AuthMethod;
 use chelseru_domain::login::account::{EMAIL_CHARS_MAX, email_fits};
 use chelseru_domain::login::group::Group;
-use chelseru_domain::login::identity::ClientInfo;
+use chelseru_domain::login::identity::{ClientInfo, DEVICE_NAME_CHARS_MAX};
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::shield::Acquaintance;
 use http::{StatusCode, header};
@@ -80,9 +80,20 @@ impl Acquaintance for About<'_> {
     }
 }
 
+/// The field with a device's name.
+pub(crate) const DEVICE_NAME: Field =
+    Field("device_name", Is::MayText, "A name for the list of sessions, at most 64 characters.");
+
 /// Facts about the client, for its session.
 pub(crate) fn client_info(context: &Context) -> ClientInfo {
-    ClientInfo { ip: Some(context.client), user_agent: context.header(header::USER_AGENT).to_owned() }
+    let user_agent = context.header(header::USER_AGENT).to_owned();
+    ClientInfo { ip: Some(context.client), user_agent, device_name: None }
+}
+
+/// [`client_info`] of a login, which may name its device.
+pub(crate) fn named_client(context: &Context, fields: &mut Fields) -> ClientInfo {
+    let device_name = fields.given("device_name", Text { chars_max: DEVICE_NAME_CHARS_MAX });
+    ClientInfo { device_name, ..client_info(context) }
 }
 
 /// The required field `mobile_number`.

@@ -19,8 +19,8 @@ use serde_json::json;
 use super::Login;
 use super::failure::log_send_error;
 use super::input::{
-    MOBILE_NUMBER, NUMBER, TOKENS, client_info, email, group_or_refuse, mobile_number, pass_shield,
-    require_method,
+    DEVICE_NAME, MOBILE_NUMBER, NUMBER, TOKENS, email, group_or_refuse, mobile_number, named_client,
+    pass_shield, require_method,
 };
 use crate::fields::{Fields, Text};
 use crate::reply::{Failure, Reply, whole_seconds};
@@ -65,6 +65,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 fields: &[
                     Field("username", Is::Text, "The user name."),
                     Field("password", Is::Text, "The password."),
+                    DEVICE_NAME,
                 ],
                 answers: TOKENS,
             },
@@ -175,8 +176,9 @@ async fn log_in(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answe
     require_method(&login, AuthMethod::Password)?;
     let username = fields.required("username", Text { chars_max: 1024 });
     let password = fields.required_as_typed("password");
+    let client = named_client(&context, &mut fields);
     let (username, password) = fields.all((username, password))?;
-    let result = login.identity.login(&username, &Password::new(password), client_info(&context)).await;
+    let result = login.identity.login(&username, &Password::new(password), client).await;
     login.count(result.is_ok());
     let wrong = || {
         let text = "No active account found with the given credentials";

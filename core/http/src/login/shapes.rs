@@ -19,7 +19,8 @@ pub(crate) fn shapes() -> Value {
             "has_password": truth(), "date_joined": time(), "last_login": maybe_time(),
         })),
         "Session": object(json!({
-            "id": whole(), "session_key": text(), "user_agent": text(), "ip_address": text(), "device": text(),
+            "id": whole(), "session_key": text(), "user_agent": text(), "ip_address": text(),
+            "device_name": maybe("string"), "device": text(),
             "browser": text(), "platform": text(), "last_seen": time(), "created_at": time(), "user": whole(),
             "current": truth(),
         })),

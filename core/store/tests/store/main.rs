@@ -144,6 +144,7 @@ fn login(number: &str, mac: [u8; 32], at_secs: u64) -> LoginDraft {
             expires_at: secs(at_secs).plus(Duration::from_secs(SESSION_TTL)),
             user_agent: "curl/8".to_owned(),
             ip_address: "192.0.2.1".parse().ok(),
+            device_name: None,
             per_user_max: 3,
         },
     }

@@ -100,7 +100,7 @@ impl Identity {
     ) -> Result<TokenPair, RefreshError> {
         let now = self.clock.now();
         let (user, subject) = self.legacy_subject(token, Some(TokenType::Refresh), now).await?;
-        let client = ClientInfo { ip, user_agent: String::new() };
+        let client = ClientInfo { ip, ..ClientInfo::default() };
         let session = self.session_draft(client, now).map_err(RefreshError::Signing)?;
         let draft =
             LegacyDraft { user, token: subject.token, token_expires_at: subject.expires_at, session, now };

@@ -20,6 +20,9 @@ use crate::operator::audit::{AuditEvent, AuditKind};
 /// Stored characters of a `User-Agent` header; the rest is cut off.
 pub const USER_AGENT_CHARS_MAX: usize = 256;
 
+/// Stored characters of a device's name; the rest is cut off.
+pub const DEVICE_NAME_CHARS_MAX: usize = 64;
+
 /// Why a refresh failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
@@ -40,6 +43,8 @@ pub struct SessionView {
     pub session_key: Uuid,
     pub user_agent: Arc<str>,
     pub ip_address: Option<IpAddr>,
+    /// The client's own name for its device.
+    pub device_name: Option<String>,
     /// The client's device, browser and platform.
     pub agent: Arc<Agent>,
     pub last_seen: Timestamp,
@@ -225,11 +230,13 @@ impl Identity {
     pub(super) fn session_draft(&self, client: ClientInfo, now: Timestamp) -> std::io::Result<SessionDraft> {
         let lifetime = self.tokens.rules().refresh_ttl.min(self.rules.session_absolute_max);
         let user_agent: String = client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect();
+        let short = |name: String| name.chars().take(DEVICE_NAME_CHARS_MAX).collect();
         Ok(SessionDraft {
             key: random_uuid()?,
             expires_at: now.plus(lifetime),
             user_agent,
             ip_address: client.ip.map(|ip| ip.to_canonical()),
+            device_name: client.device_name.map(short),
             per_user_max: self.rules.sessions_per_user_max,
         })
     }
@@ -265,6 +272,7 @@ impl Identity {
             id: session.id,
             session_key: session.key,
             ip_address: session.ip_address,
+            device_name: session.device_name,
             agent: self.agents.get(&session.user_agent).await,
             last_seen: session.last_seen_at.max(noted),
             created_at: session.created_at,

@@ -386,6 +386,7 @@ fn every_generation_has_one_refresh_token() {
         user: UserId(12),
         key: uuid::Uuid::from_u128(u128::from(SUBJECT.binding.expect("it is bound"))),
         user_agent: String::new().into(),
+        device_name: None,
         ip_address: None,
         created_at: NOW,
         last_seen_at: NOW,

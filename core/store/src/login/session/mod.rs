@@ -25,6 +25,8 @@ pub struct SessionDraft {
     /// As the client sent it; the caller has limited its length.
     pub user_agent: String,
     pub ip_address: Option<IpAddr>,
+    /// The client's own name for its device; the caller has limited its length.
+    pub device_name: Option<String>,
     /// Most sessions of the user, this one included, at least 1; older ones are ended.
     pub per_user_max: usize,
 }
@@ -36,6 +38,8 @@ pub struct Session {
     pub key: Uuid,
     pub user_agent: Arc<str>,
     pub ip_address: Option<IpAddr>,
+    /// The client's own name for its device.
+    pub device_name: Option<String>,
     pub created_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub expires_at: Timestamp,

@@ -198,6 +198,7 @@ pub(crate) fn create(
         user_agent,
         ip_address: draft.ip_address,
         generation: 0,
+        device_name: draft.device_name,
     };
     txn.put_record(keys::session(user, id), &record);
     Ok((record.with_ids(user, id, &agents), ended))

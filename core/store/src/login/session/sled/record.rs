@@ -21,6 +21,7 @@ pub(crate) struct SessionRecord {
     pub(crate) user_agent: AgentRef,
     pub(crate) ip_address: Option<IpAddr>,
     pub(crate) generation: u32,
+    pub(crate) device_name: Option<String>,
 }
 
 /// The part of a session that every request reads.
@@ -31,7 +32,8 @@ pub(crate) struct SessionHead {
 
 impl SessionHead {
     pub(crate) fn read(bytes: &[u8]) -> Result<SessionHead, StoreError> {
-        if bytes.first() == Some(&SessionRecord::SCHEMA) {
+        // Version 3 begins with the same fields.
+        if bytes.first().is_some_and(|schema| [3, SessionRecord::SCHEMA].contains(schema)) {
             let (expires_at, key): (Timestamp, [u8; 16]) = decode_head::<SessionRecord, _>(bytes)?;
             return Ok(SessionHead { expires_at, key: u128::from_be_bytes(key) });
         }
@@ -54,6 +56,36 @@ struct Packed {
     user_agent: AgentRef,
     ip_address: Option<IpAddr>,
     generation: u32,
+    device_name: Option<String>,
+}
+
+/// The stored form before devices had names.
+#[derive(Serialize, Deserialize)]
+struct Packed3 {
+    expires_at: Timestamp,
+    key: [u8; 16],
+    created_to_expires: u64,
+    created_to_seen: u64,
+    created_to_rotated: u64,
+    user_agent: AgentRef,
+    ip_address: Option<IpAddr>,
+    generation: u32,
+}
+
+impl From<Packed3> for Packed {
+    fn from(old: Packed3) -> Packed {
+        Packed {
+            expires_at: old.expires_at,
+            key: old.key,
+            created_to_expires: old.created_to_expires,
+            created_to_seen: old.created_to_seen,
+            created_to_rotated: old.created_to_rotated,
+            user_agent: old.user_agent,
+            ip_address: old.ip_address,
+            generation: old.generation,
+            device_name: None,
+        }
+    }
 }
 
 impl From<SessionRecord> for Packed {
@@ -68,6 +100,7 @@ impl From<SessionRecord> for Packed {
             user_agent: record.user_agent,
             ip_address: record.ip_address,
             generation: record.generation,
+            device_name: record.device_name,
         }
     }
 }
@@ -85,6 +118,7 @@ impl From<Packed> for SessionRecord {
             user_agent: packed.user_agent,
             ip_address: packed.ip_address,
             generation: packed.generation,
+            device_name: packed.device_name,
         }
     }
 }
@@ -115,10 +149,13 @@ struct SessionRecord1 {
 
 impl Record for SessionRecord {
     const KIND: &'static str = "session";
-    const SCHEMA: u8 = 3;
+    const SCHEMA: u8 = 4;
     const SCHEMA_OLDEST: u8 = 1;
 
     fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        if schema == 3 {
+            return Ok(Packed::from(postcard::from_bytes::<Packed3>(body)?).into());
+        }
         let old: SessionRecord2 = if schema == 1 {
             let old: SessionRecord1 = postcard::from_bytes(body)?;
             SessionRecord2 {
@@ -143,6 +180,7 @@ impl Record for SessionRecord {
             user_agent: AgentRef::Text(old.user_agent.into()),
             ip_address: old.ip_address.parse().ok(),
             generation: old.generation,
+            device_name: None,
         })
     }
 }
@@ -155,6 +193,7 @@ impl SessionRecord {
             key: Uuid::from_u128(self.key),
             user_agent: agents.text(self.user_agent),
             ip_address: self.ip_address,
+            device_name: self.device_name,
             created_at: self.created_at,
             last_seen_at: self.last_seen_at,
             expires_at: self.expires_at,
@@ -177,6 +216,11 @@ mod tests {
     impl Record for SessionRecord2 {
         const KIND: &'static str = "session";
         const SCHEMA: u8 = 2;
+    }
+
+    impl Record for Packed3 {
+        const KIND: &'static str = "session";
+        const SCHEMA: u8 = 3;
     }
 
     fn secs(secs: u64) -> Timestamp {
@@ -204,10 +248,24 @@ mod tests {
             generation: 7,
             rotated_at: secs(15),
         });
+        let ip: Option<IpAddr> = "192.0.2.1".parse().ok();
+        let third = encode(&Packed3 {
+            expires_at: secs(90),
+            key: key.to_be_bytes(),
+            created_to_expires: 80_000_000,
+            created_to_seen: 10_000_000,
+            created_to_rotated: 5_000_000,
+            user_agent: AgentRef::Text("curl/8".into()),
+            ip_address: ip,
+            generation: 7,
+        });
         for (bytes, generation, rotated_at, ip) in
-            [(first, 0, secs(10), None), (second, 7, secs(15), "192.0.2.1".parse().ok())]
+            [(first, 0, secs(10), None), (second, 7, secs(15), ip), (third, 7, secs(15), ip)]
         {
+            let head = SessionHead::read(&bytes).unwrap();
+            assert_eq!((head.expires_at, head.key), (secs(90), key));
             let record = decode::<SessionRecord>(&bytes).unwrap();
+            assert_eq!(record.device_name, None);
             let session = record.with_ids(UserId(1), SessionId(2), &Agents::default());
             assert_eq!((session.key.as_u128(), &*session.user_agent), (key, "curl/8"));
             assert_eq!((session.created_at, session.last_seen_at), (secs(10), secs(20)));
@@ -228,6 +286,7 @@ mod tests {
             user_agent: AgentRef::Number(3),
             ip_address: "192.0.2.1".parse().ok(),
             generation: 0,
+            device_name: None,
         };
         let month = 30 * 86_400 * 1_000_000;
         let now = 1_800_000_000_000_000;
