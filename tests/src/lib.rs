@@ -276,20 +276,23 @@ fn listening_anywhere(config: &str) -> String {
     let listen = "listen = \"127.0.0.1:0\"";
     let config = format!("{config}\n{shield}");
     let payments = "payments_per_hour_max = 10000000";
-    let keys = [("server", listen), ("operator", listen), ("chat", OPEN_CHAT), ("sms", NO_CREDIT), ("payment", payments)];
-    keys.iter().fold(
-        config,
-        |config, (section, keys)| {
-            let head = format!("[{section}]");
-            let Some(at) = config.find(&head) else { return format!("{config}\n{head}\n{keys}\n") };
-            let (before, own) = config.split_at(at + head.len());
-            let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
-            let there: Vec<String> = own.split("\n[").next().unwrap_or(own).lines().map(name).collect();
-            let missing = keys.lines().filter(|line| !there.contains(&name(line)));
-            let added: String = missing.map(|line| format!("\n{line}")).collect();
-            format!("{before}{added}{own}")
-        },
-    )
+    let keys = [
+        ("server", listen),
+        ("operator", listen),
+        ("chat", OPEN_CHAT),
+        ("sms", NO_CREDIT),
+        ("payment", payments),
+    ];
+    keys.iter().fold(config, |config, (section, keys)| {
+        let head = format!("[{section}]");
+        let Some(at) = config.find(&head) else { return format!("{config}\n{head}\n{keys}\n") };
+        let (before, own) = config.split_at(at + head.len());
+        let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let there: Vec<String> = own.split("\n[").next().unwrap_or(own).lines().map(name).collect();
+        let missing = keys.lines().filter(|line| !there.contains(&name(line)));
+        let added: String = missing.map(|line| format!("\n{line}")).collect();
+        format!("{before}{added}{own}")
+    })
 }
 
 /// Opens the allowances of chat, because tests send as fast as they can. A test of them has its own.

@@ -48,7 +48,7 @@ impl World {
     }
 
     async fn login(&self, name: &str, password: &str, from: [u8; 4]) -> Result<LoggedIn, PasswordError> {
-        let client = ClientInfo { ip: Some(from.into()), user_agent: String::new() };
+        let client = ClientInfo { ip: Some(from.into()), user_agent: String::new(), device_name: None };
         self.identity.login(name, &Password::new(password), client).await
     }
 
