@@ -240,6 +240,7 @@ impl Operation {
     /// Names a thing that belongs to somebody.
     fn is_owned(&self) -> bool {
         self.path.contains('{')
+            && !self.is_operators()
             && !self.is_staffs()
             && !["/message/report/", "/message/{id}/", "/chat/{room}/"].contains(&self.under())
             && !self.under().starts_with("/message/report/")
