@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Limits small enough to reach.
-const TIGHT: &str = "
+pub(crate) const TIGHT: &str = "
 [server]
 body_read_timeout_seconds = 1
 [files]
@@ -20,15 +20,15 @@ resumable_per_user_max = 2
 ";
 
 /// A gateway with a room: user 1 owns it, 2 is a member, 3 is not.
-struct Street {
-    gateway: TestGateway,
-    clock: Arc<ManualClock>,
-    users: Vec<Login>,
-    room: u64,
+pub(crate) struct Street {
+    pub(crate) gateway: TestGateway,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) users: Vec<Login>,
+    pub(crate) room: u64,
 }
 
 impl Street {
-    async fn open(config: &str) -> Street {
+    pub(crate) async fn open(config: &str) -> Street {
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let gateway = TestGateway::start_at(config, clock.clone()).await;
         let mut users = Vec::new();
@@ -41,19 +41,19 @@ impl Street {
         street
     }
 
-    fn request(&self, user: usize, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, user: usize, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         let url = if path.starts_with("http") { path.to_owned() } else { self.gateway.at(path) };
         let request = self.gateway.client.request(method, url);
         if user == 0 { request } else { request.bearer_auth(&self.users[user - 1].access) }
     }
 
-    async fn ask(&self, user: usize, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn ask(&self, user: usize, method: &str, path: &str, body: Value) -> Answer {
         let request = self.request(user, method, path);
         Answer::of(if body.is_null() { request } else { request.json(&body) }).await
     }
 
-    async fn upload(&self, user: usize, name: &str, content: &[u8]) -> Answer {
+    pub(crate) async fn upload(&self, user: usize, name: &str, content: &[u8]) -> Answer {
         let mut body = format!(
             "--x\r\nContent-Disposition: form-data; name=\"chatroom\"\r\n\r\n{}\r\n--x\r\n\
              Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
@@ -68,7 +68,7 @@ impl Street {
     }
 
     /// Sends a file as a message; returns its link.
-    async fn send(&self, user: usize, file: &Value) -> String {
+    pub(crate) async fn send(&self, user: usize, file: &Value) -> String {
         let body =
             json!({"chat_room": self.room, "text": "", "message_type": "file", "attach_id": file["id"]});
         let sent = self.ask(user, "POST", "/chat/messages/", body).await;
@@ -76,7 +76,7 @@ impl Street {
         sent.body["file_url"].as_str().expect("a link").to_owned()
     }
 
-    async fn tus(
+    pub(crate) async fn tus(
         &self,
         user: usize,
         method: &str,
@@ -91,7 +91,7 @@ impl Street {
         Answer::of(request.body(body.to_vec())).await
     }
 
-    async fn begin(&self, user: usize, length: usize) -> Answer {
+    pub(crate) async fn begin(&self, user: usize, length: usize) -> Answer {
         use base64::Engine;
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let metadata = format!("filename {},chatroom {}", encode("film.bin"), encode(&self.room.to_string()));
@@ -99,14 +99,14 @@ impl Street {
         self.tus(user, "POST", "/message/file/tus/", &headers, b"").await
     }
 
-    async fn piece(&self, user: usize, upload: &str, offset: usize, bytes: &[u8]) -> Answer {
+    pub(crate) async fn piece(&self, user: usize, upload: &str, offset: usize, bytes: &[u8]) -> Answer {
         let headers =
             [("upload-offset", &*offset.to_string()), ("content-type", "application/offset+octet-stream")];
         self.tus(user, "PATCH", upload, &headers, bytes).await
     }
 
     /// Counts the files in the uploads folder.
-    fn on_disk(&self) -> usize {
+    pub(crate) fn on_disk(&self) -> usize {
         fn count(folder: &std::path::Path) -> usize {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
             entries.map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()
@@ -115,7 +115,7 @@ impl Street {
     }
 
     /// Advances the clock, which also ends sessions.
-    async fn pass(&mut self, seconds: u64) {
+    pub(crate) async fn pass(&mut self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
         for (at, login) in self.users.iter_mut().enumerate() {
             *login = self.gateway.login(&format!("0912000000{}", at + 1)).await;
@@ -123,7 +123,7 @@ impl Street {
     }
 
     /// The files left after collection.
-    async fn collected(&self) -> usize {
+    pub(crate) async fn collected(&self) -> usize {
         let app = &self.gateway.app;
         app.files.collect(&app.live().config.files).await.expect("collected");
         self.on_disk()
@@ -396,194 +396,6 @@ async fn a_stalled_upload_ends_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_goes_on_after_a_cut_and_a_restart() {
-    let mut street = Street::open("").await;
-    let content: Vec<u8> = (0..300_000u32).map(|number| (number % 249) as u8).collect();
-    let options = Answer::of(street.request(0, "OPTIONS", "/message/file/tus/")).await;
-    assert_eq!((options.status, options.header("tus-version")), (200, "1.0.0"), "before a login");
-    assert_eq!(options.header("tus-extension"), "creation,expiration,termination");
-    assert_eq!(options.header("tus-max-size"), "20971520");
-    let begun = street.begin(1, content.len()).await;
-    assert_eq!(begun.status, 201, "{begun:?}");
-    let upload = begun.header("location").to_owned();
-    assert!(!begun.header("upload-expires").is_empty());
-    assert_eq!(street.piece(1, &upload, 0, &content[..100_000]).await.header("upload-offset"), "100000");
-    let elsewhere = street.piece(1, &upload, 5, &content[5..6]).await;
-    assert_eq!((elsewhere.status, elsewhere.header("upload-offset")), (409, "100000"));
-    assert_eq!(street.piece(2, &upload, 100_000, b"x").await.status, 404, "not theirs");
-
-    // A connection that breaks in the middle: received bytes stay.
-    let (sender, body) = fed_by_hand();
-    let request = street
-        .request(1, "PATCH", &upload)
-        .header("tus-resumable", "1.0.0")
-        .header("upload-offset", "100000")
-        .header("content-type", "application/offset+octet-stream")
-        .body(body);
-    let running = tokio::spawn(Answer::try_of(request));
-    sender.send(Ok(content[100_000..150_000].to_vec())).await.expect("sent");
-    let path = upload.trim_start_matches(&street.gateway.url).to_owned();
-    let part = std::fs::read_dir(street.gateway.dir.path().join("data/uploads/incoming")).expect("a folder");
-    let part =
-        part.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|e| e == "part"));
-    let part = part.expect("bytes");
-    until(|| std::fs::metadata(&part).expect("a file").len() == 150_000).await;
-    assert_eq!(street.piece(1, &upload, 100_000, b"x").await.status, 423, "another request is at it");
-    sender.send(Err(std::io::Error::other("cut"))).await.expect("sent");
-    assert!(running.await.expect("no panic").is_err());
-
-    let (users, room, clock) = (street.users.clone(), street.room, street.clock.clone());
-    let dir = street.gateway.stop().await;
-    street = Street { gateway: TestGateway::start_in(dir, clock.clone()).await, clock, users, room };
-    let upload = street.gateway.at(&path);
-    let head = street.tus(1, "HEAD", &upload, &[], b"").await;
-    assert_eq!((head.status, head.header("upload-offset")), (200, "150000"), "{head:?}");
-    let over = street.piece(1, &upload, 150_000, &vec![0; 150_001]).await;
-    assert_eq!(over.status, 413, "{over:?}");
-    let offset: usize =
-        street.tus(1, "HEAD", &upload, &[], b"").await.header("upload-offset").parse().expect("a number");
-    // Bytes received before the refused one stay, too, and all of them must be correct.
-    assert!(offset >= 150_000, "{offset}");
-    street.tus(1, "DELETE", &upload, &[], b"").await;
-    assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404);
-    assert_eq!(street.on_disk(), 0);
-
-    let upload = street.begin(1, content.len()).await.header("location").to_owned();
-    assert_eq!(street.piece(1, &upload, 0, &content[..150_000]).await.status, 204);
-    let last = street.piece(1, &upload, 150_000, &content[150_000..]).await;
-    assert_eq!((last.status, last.header("upload-offset")), (204, "300000"), "{last:?}");
-    let id = last.header("upload-file-id").to_owned();
-    let told = street.tus(1, "GET", &upload, &[], b"").await;
-    assert_eq!((told.body["file"]["id"].to_string(), &told.body["file"]["name"]), (id, &json!("film.bin")));
-    let link = street.send(1, &told.body["file"]).await;
-    let got = street.request(2, "GET", &link).send().await.expect("an answer").bytes().await.expect("bytes");
-    assert!(got == content, "the file is what was sent");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn resumable_uploads_have_bounds_and_an_end() {
-    let mut street = Street::open(TIGHT).await;
-    let no_version = street.request(1, "POST", "/message/file/tus/").header("upload-length", "5");
-    assert_eq!(Answer::of(no_version).await.status, 412);
-    assert_eq!(street.begin(3, 5).await.status, 400, "not in the room");
-    for headers in [
-        vec![("upload-length", "5")],
-        vec![("upload-length", "-5"), ("upload-metadata", "chatroom MQ==")],
-        vec![("upload-length", "5"), ("upload-metadata", "chatroom ***")],
-        vec![("upload-length", "99999999999999999999"), ("upload-metadata", "chatroom MQ==")],
-    ] {
-        let answer = street.tus(1, "POST", "/message/file/tus/", &headers, b"").await;
-        assert_eq!(
-            (answer.status, answer.header("tus-resumable")),
-            (400, "1.0.0"),
-            "{headers:?}: {answer:?}"
-        );
-    }
-    for (length, status) in [(0, 201), (1001, 413), (1000, 201), (999, 201), (1, 429)] {
-        let answer = street.begin(1, length).await;
-        assert_eq!(answer.status, status, "{length}: {answer:?}");
-    }
-    // Announced bytes count, and are free again when the uploads expire.
-    street.pass(24 * 3600).await;
-    street.collected().await;
-    assert_eq!(street.upload(1, "a.bin", &[7; 1000]).await.status, 201);
-    let upload = street.begin(1, 1000).await.header("location").to_owned();
-    assert_eq!(street.begin(1, 501).await.header("x-error-code"), "quota_exceeded");
-    assert_eq!(street.begin(1, 500).await.status, 201);
-    let wrong_type = [("upload-offset", "0"), ("content-type", "application/json")];
-    assert_eq!(street.tus(1, "PATCH", &upload, &wrong_type, b"x").await.status, 415);
-    let no_offset = [("content-type", "application/offset+octet-stream")];
-    assert_eq!(street.tus(1, "PATCH", &upload, &no_offset, b"x").await.status, 400);
-    assert_eq!(street.piece(1, &upload, 0, &[1; 10]).await.status, 204);
-    street.pass(24 * 3600 + 1).await;
-    street.collected().await;
-    assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404, "its time is over");
-    assert_eq!(street.on_disk(), 0);
-}
-
-/// What the protocol asks of a server besides the bytes, for clients behind proxies and with empty files.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resumable_upload_follows_the_protocol_to_the_letter() {
-    let street = Street::open(TIGHT).await;
-    // Every answer names the version, refusals too.
-    for (user, method, path) in [
-        (0, "POST", "/message/file/tus/"),
-        (1, "PUT", "/message/file/tus/"),
-        (1, "HEAD", "/message/file/tus/nothing/"),
-    ] {
-        let answer = street.tus(user, method, path, &[], b"").await;
-        let versions: Vec<_> = answer.headers.get_all("tus-resumable").iter().collect();
-        assert_eq!(versions, ["1.0.0"], "{method} {path}: {answer:?}");
-    }
-    // An empty file is complete at once.
-    let empty = street.begin(1, 0).await;
-    assert_eq!((empty.status, empty.header("upload-offset")), (201, "0"), "{empty:?}");
-    assert!(!empty.header("upload-file-id").is_empty(), "{empty:?}");
-    let told = street.tus(1, "GET", empty.header("location"), &[], b"").await;
-    let link = street.send(1, &told.body["file"]).await;
-    let got = street.request(2, "GET", &link).send().await.expect("an answer");
-    assert_eq!((got.status().as_u16(), got.bytes().await.expect("bytes").len()), (200, 0));
-
-    // A proxy that knows GET and POST only.
-    let begun = street.begin(1, 4).await;
-    let upload = begun.header("location").to_owned();
-    let patch = [
-        ("x-http-method-override", "PATCH"),
-        ("upload-offset", "0"),
-        ("content-type", "application/offset+octet-stream"),
-    ];
-    let post = async |headers: &[(&str, &str)], body: &'static [u8]| {
-        let mut request = street.request(1, "POST", &upload).header("tus-resumable", "1.0.0");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(body).send().await.expect("an answer")
-    };
-    let sent = post(&patch, b"half").await;
-    assert_eq!(
-        (sent.status().as_u16(), &sent.headers()["upload-offset"]),
-        (204, &"4".parse().expect("text"))
-    );
-    let head = street.tus(1, "HEAD", &upload, &[], b"").await;
-    let metadata = format!("filename ZmlsbS5iaW4=,chatroom {}", base64_of(&street.room.to_string()));
-    assert_eq!((head.status, head.header("upload-metadata")), (200, metadata.as_str()), "{head:?}");
-    let delete = [("x-http-method-override", "delete")];
-    assert_eq!(post(&delete, b"").await.status().as_u16(), 204);
-    assert_eq!(street.tus(1, "HEAD", &upload, &[], b"").await.status, 404);
-    // Only here: elsewhere a header changes no method.
-    let elsewhere = street.request(1, "POST", "/sessions/").header("x-http-method-override", "DELETE");
-    assert_eq!(Answer::of(elsewhere).await.status, 405);
-}
-
-fn base64_of(text: &str) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(text)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn finished_resumable_uploads_block_no_further_one() {
-    let street = Street::open(TIGHT).await;
-    let mut uploads = Vec::new();
-    for number in 0..5 {
-        let begun = street.begin(1, 2).await;
-        assert_eq!(begun.status, 201, "{number}: {begun:?}");
-        let upload = begun.header("location").to_owned();
-        assert_eq!(street.piece(1, &upload, 0, b"ok").await.status, 204);
-        uploads.push(upload);
-    }
-    // The newest two may still be asked about; the states of the others are gone, their files are not.
-    let mut known = 0;
-    for upload in &uploads {
-        known += usize::from(street.tus(1, "HEAD", upload, &[], b"").await.status == 200);
-    }
-    assert_eq!((known, street.on_disk()), (2, 5 + 2));
-    // Unfinished ones do count.
-    for status in [201, 201, 429] {
-        assert_eq!(street.begin(1, 2).await.status, status);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_files_name_is_read_as_its_client_wrote_it() {
     let street = Street::open("").await;
     let send = async |disposition: &[u8]| {
@@ -669,7 +481,7 @@ async fn bounds_of_files_apply_when_the_configuration_is_saved() {
 }
 
 /// Waits for a condition.
-async fn until(happened: impl Fn() -> bool) {
+pub(crate) async fn until(happened: impl Fn() -> bool) {
     let end = std::time::Instant::now() + chelseru_tests::PATIENCE;
     while !happened() {
         assert!(std::time::Instant::now() < end, "it did not happen");
@@ -678,7 +490,7 @@ async fn until(happened: impl Fn() -> bool) {
 }
 
 /// A body that the test feeds by hand.
-fn fed_by_hand() -> (tokio::sync::mpsc::Sender<std::io::Result<Vec<u8>>>, reqwest::Body) {
+pub(crate) fn fed_by_hand() -> (tokio::sync::mpsc::Sender<std::io::Result<Vec<u8>>>, reqwest::Body) {
     let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<Vec<u8>>>(4);
     let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let piece = receiver.recv().await?;
