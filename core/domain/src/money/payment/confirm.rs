@@ -164,12 +164,14 @@ impl Payments {
     ) -> Result<Result<Noted, Looked>, StoreError> {
         let asked_before =
             if payment.state == PaymentState::Pending { payment.asked } else { payment.late_question };
+        // Recorded by an earlier question already; writing it again would only wait for the disk.
+        let records = asking && !asked_before;
         let claim = match why {
             Why::Callback { claim, vouched } => Some(KeptClaim { claim, vouched }),
             Why::Due | Why::Listed { .. } | Why::Staff => None,
         };
         let news = claim.as_ref().is_some_and(|claim| !payment.has_claim(&claim.claim));
-        if !asking && !news {
+        if !records && !news {
             return Ok(Ok(Noted { payment, asked_before }));
         }
         let look_again = asking.then(|| now.plus(verdict::DELAY_MIN));
