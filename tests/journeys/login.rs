@@ -288,6 +288,13 @@ async fn the_next_provider_takes_over_when_the_first_has_no_credit() {
     // An invalid number is invalid everywhere, so no other provider is tried.
     simulator.faults_clear();
     simulator.fault(Fault::code("kavenegar", 411)).expect("a fault");
+    // Changed, the provider is asked first again; without credit it was asked last.
+    gateway.edit_config(&config.replace("test-key", "other-key"));
+    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    while gateway.status().await["sms"]["providers"]["KAVENEGAR_COM"]["credit"]["stepped_back"] == true {
+        assert!(std::time::Instant::now() < until, "the edit never applies");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     let refused = gateway.post("/otp/send/", json!({"mobile_number": "09120000013"})).await;
     assert_eq!(refused.status, 502, "{refused:?}");
 }

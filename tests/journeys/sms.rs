@@ -306,7 +306,7 @@ async fn a_daily_cap_stops_a_key_until_the_next_day() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reply_says_who_served_and_why_others_did_not() {
     let shop = Shop::open(TWO).await;
-    for (code, reason) in [(418, "insufficient_credit"), (403, "unauthorized"), (429, "throttled")] {
+    for (code, reason) in [(403, "unauthorized"), (429, "throttled"), (403, "unauthorized")] {
         shop.simulator.faults_clear();
         shop.simulator.fault(Fault::code("kavenegar", code)).expect("a fault");
         let sent = shop.send(hello("09120000001")).await;

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 const CONFIG: &str = r#"
 [sms]
 service = ["KAVENEGAR_COM", "MELI_PAYAMAK_COM"]
-credit_minutes = 30
+[sms.credit]
+minutes = 30
 [provider.KAVENEGAR_COM]
 hosts = ["SIMULATOR"]
 credit_min = 100000
@@ -128,6 +129,8 @@ async fn a_message_refused_for_want_of_credit_is_the_last_that_asks_that_provide
     shop.wait("asked at the start", |credit| credit["amount"].is_i64()).await;
     shop.set_credit(0);
     assert_eq!(shop.taken_by().await, "meli_payamak", "the next one took it");
+    let asked = shop.simulator.requests().into_iter().filter(|one| one.provider == "kavenegar").count();
+    assert_eq!(asked, 2, "for its credit, and for the message");
     assert_eq!(shop.provider().await["stepped_back"], true);
     let before = shop.simulator.requests().len();
     assert_eq!(shop.taken_by().await, "meli_payamak");

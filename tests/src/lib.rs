@@ -274,15 +274,10 @@ ratio_percent_min = 0
 fn listening_anywhere(config: &str) -> String {
     let shield = if config.contains("[sms.shield]") { "" } else { OPEN_SHIELD };
     let listen = "listen = \"127.0.0.1:0\"";
-    let config = format!("{config}\n{shield}");
+    let credit = if config.contains("[sms.credit]") { "" } else { NO_CREDIT };
+    let config = format!("{config}\n{shield}{credit}");
     let payments = "payments_per_hour_max = 10000000";
-    let keys = [
-        ("server", listen),
-        ("operator", listen),
-        ("chat", OPEN_CHAT),
-        ("sms", NO_CREDIT),
-        ("payment", payments),
-    ];
+    let keys = [("server", listen), ("operator", listen), ("chat", OPEN_CHAT), ("payment", payments)];
     keys.iter().fold(config, |config, (section, keys)| {
         let head = format!("[{section}]");
         let Some(at) = config.find(&head) else { return format!("{config}\n{head}\n{keys}\n") };
@@ -301,8 +296,11 @@ messages_per_day_max = 1000000000
 bytes_per_minute_max = 1099511627776
 bytes_per_day_max = 1099511627776";
 
-/// Asks no provider for its credit, because tests count and disturb requests. A test of the credit has its own key.
-const NO_CREDIT: &str = "credit_minutes = 0";
+/// Asks no provider for its credit, because tests count and disturb requests. A test of the credit has its own table.
+const NO_CREDIT: &str = "
+[sms.credit]
+minutes = 0
+";
 
 /// Whether the operators' listener serves a path under the base path.
 pub fn is_operators(path: &str) -> bool {

@@ -51,7 +51,7 @@ pub use provider::{
 pub use read::{Loaded, Problem, Problems, Source, unreadable};
 pub use server::{Audit, Data, Log, LogFormat, LogLevel, Server};
 pub use setting::SettingSource;
-pub use sms::{OneOrMany, Shield, Sms};
+pub use sms::{OneOrMany, Shield, Sms, SmsCredit};
 pub use url::{is_allowed as payment_url_allowed, is_authority, parts as payment_parts};
 pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};
 

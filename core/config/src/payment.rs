@@ -91,7 +91,7 @@ impl Checker<'_> {
             self.refuse(
                 "payment.callback_url",
                 format!("{callback_url:?}"),
-                "must be an absolute http or https address without wildcard and fragment, or \"\"",
+                "must be an absolute http or https address, or \"\"",
             );
         }
         if payment.callback_urls.len() > CALLBACK_URLS_MAX {

@@ -38,8 +38,8 @@ pub struct Sms {
     pub circuit_failures: u32,
     /// Seconds a circuit stays open; doubles up to eightfold while failures continue. 1 to 3600.
     pub circuit_open_seconds: u64,
-    /// Minutes between two questions about each provider's credit: 0 to 1440; 0: never asked.
-    pub credit_minutes: u64,
+    /// Questions about the providers' credit.
+    pub credit: SmsCredit,
     /// Limits of codes, against SMS bombing.
     pub shield: Shield,
     /// Template name -> provider entry name -> the provider's own template id.
@@ -61,10 +61,24 @@ impl Default for Sms {
             keep_days: rules::KEEP_DAYS.default,
             circuit_failures: gate::FAILURES.default,
             circuit_open_seconds: gate::OPEN_SECS.default,
-            credit_minutes: credit::CREDIT_MINUTES.default,
+            credit: SmsCredit::default(),
             shield: Shield::default(),
             templates: BTreeMap::new(),
         }
+    }
+}
+
+/// `[sms.credit]`: when providers are asked for their credit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmsCredit {
+    /// Minutes between two questions to each provider: 0 to 1440; 0: never asked.
+    pub minutes: u64,
+}
+
+impl Default for SmsCredit {
+    fn default() -> Self {
+        SmsCredit { minutes: credit::CREDIT_MINUTES.default }
     }
 }
 
@@ -205,7 +219,7 @@ impl Checker<'_> {
         self.rule("sms.keep_days", sms.keep_days, rules::KEEP_DAYS);
         self.rule("sms.circuit_failures", sms.circuit_failures, gate::FAILURES);
         self.rule("sms.circuit_open_seconds", sms.circuit_open_seconds, gate::OPEN_SECS);
-        self.rule("sms.credit_minutes", sms.credit_minutes, credit::CREDIT_MINUTES);
+        self.rule("sms.credit.minutes", sms.credit.minutes, credit::CREDIT_MINUTES);
         let shield = &sms.shield;
         self.rule("sms.shield.number_gap_seconds", shield.number_gap_seconds, shield::NUMBER_GAP_SECS);
         self.rule("sms.shield.slow_gap_seconds", shield.slow_gap_seconds, shield::SLOW_GAP_SECS);

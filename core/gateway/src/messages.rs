@@ -38,7 +38,7 @@ const CREDIT_TICK: Duration = Duration::from_secs(1);
 pub(crate) async fn watch_credit(app: Arc<App>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let live = app.live();
-        let every = Duration::from_secs(live.config.sms.credit_minutes * 60);
+        let every = Duration::from_secs(live.config.sms.credit.minutes * 60);
         if !every.is_zero() {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
