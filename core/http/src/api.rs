@@ -103,9 +103,9 @@ impl Api {
         let generation = self.generations.current();
         let origin = head.headers.get(header::ORIGIN).cloned();
 
-        let answered = AssertUnwindSafe(self.answer(&generation, &id, from, client, &place, head, body))
-            .catch_unwind()
-            .await;
+        let asker = Asker { from, client, place: &place };
+        let answered =
+            AssertUnwindSafe(self.answer(&generation, &id, asker, head, body)).catch_unwind().await;
         let answered = answered.unwrap_or_else(|_| {
             tracing::error!(request.id = %id, "a handler panicked; this is a defect");
             Err(Failure::internal())
@@ -136,12 +136,11 @@ impl Api {
         &self,
         generation: &Generation,
         id: &str,
-        from: &From,
-        client: IpAddr,
-        place: &Result<Option<Arc<Share>>, Full>,
+        asker: Asker<'_>,
         head: Parts,
         body: Incoming,
     ) -> Result<Reply, Failure> {
+        let Asker { from, client, place } = asker;
         check_host(&head)?;
         if from.door == Door::Operator {
             check_operator_host(&head, &self.edge.addresses)?;
@@ -204,6 +203,15 @@ pub(crate) struct From {
     pub(crate) peer: SocketAddr,
     /// Its place among its address's; `None` for trusted proxies, and on the operators' listener.
     pub(crate) place: Option<Arc<Share>>,
+}
+
+/// Who asks.
+struct Asker<'a> {
+    from: &'a From,
+    /// The client behind the proxies.
+    client: IpAddr,
+    /// The client's place among its address's connections.
+    place: &'a Result<Option<Arc<Share>>, Full>,
 }
 
 /// Replaces an internal error by its cause, when the cause is the store's disk.

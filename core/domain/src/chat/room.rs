@@ -99,15 +99,15 @@ impl ChatService {
             RoomRequest::Edit(edit) => RoomRequest::Edit(checked_edit(edit)?),
             other => other,
         };
-        if let RoomRequest::Edit(edit) = &request {
-            if let Some(Some(avatar)) = edit.avatar {
-                let file = self.store.chat_file(avatar).await?;
-                let fits = |file: &StoredFile| {
-                    file.room == room && file.uploader == actor && file.content_type.starts_with("image/")
-                };
-                if !file.as_ref().is_some_and(fits) {
-                    return Err(ChatError::FileUnusable);
-                }
+        if let RoomRequest::Edit(edit) = &request
+            && let Some(Some(avatar)) = edit.avatar
+        {
+            let file = self.store.chat_file(avatar).await?;
+            let fits = |file: &StoredFile| {
+                file.room == room && file.uploader == actor && file.content_type.starts_with("image/")
+            };
+            if !file.as_ref().is_some_and(fits) {
+                return Err(ChatError::FileUnusable);
             }
         }
         let target = request.target();
