@@ -122,7 +122,13 @@ export class Chat {
     // The token goes into the first frame: addresses end up in logs.
     socket.onopen = () => socket.send(JSON.stringify({ type: "auth", token: this.client.tokens.access }));
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
-    socket.onclose = ({ code }) => this.#reconnect(code);
+    let lost = (code) => {
+      lost = () => {};
+      this.#reconnect(code);
+    };
+    socket.onclose = ({ code }) => lost(code);
+    // Node 20 reports a connection that could not be made by this event alone.
+    socket.onerror = () => lost(1006);
   }
 
   async #reconnect(code) {

@@ -175,7 +175,9 @@ mod tests {
         found(told(Method::GET, "/nowhere/", 200, Value::Null), "operation");
         found(told(Method::DELETE, "/sessions/7/", 204, json!({})), "no shape");
         // The common shape of errors is checked; replies of other servers are not.
-        assert_eq!(told(Method::GET, "/payment/", 503, json!({"code": "x", "request_id": "1"})), None);
+        let failed = |code: &str| json!({"code": code, "request_id": "1"});
+        assert_eq!(told(Method::GET, "/payment/", 503, failed("busy")), None);
+        found(told(Method::GET, "/payment/", 503, failed("x")), "/code");
         found(told(Method::GET, "/payment/", 503, json!({})), "code");
     }
 }

@@ -135,9 +135,7 @@ fn open(folder: &TempDir) -> Store {
     let until = std::time::Instant::now() + Duration::from_secs(60);
     loop {
         match Store::open(folder.path(), options.clone()) {
-            Err(StoreError::Open { source, .. })
-                if source.kind() == std::io::ErrorKind::WouldBlock && std::time::Instant::now() < until =>
-            {
+            Err(StoreError::Locked { .. }) if std::time::Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             opened => return opened.unwrap(),

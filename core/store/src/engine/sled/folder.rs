@@ -395,17 +395,9 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
             Ok(Err(sled::Error::Corruption { .. })) => {
                 return Err(Fault::Damaged("the engine cannot read its own data".to_owned()));
             }
-            Ok(Err(error)) => {
-                let error = error::engine_io(error);
-                // The engine has no error variant for this.
-                if !error.to_string().starts_with("could not acquire lock") {
-                    return Err(Fault::Io(error));
-                }
-                if start.elapsed() >= LOCK_PATIENCE {
-                    return Err(Fault::Locked);
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            Ok(Err(error)) if !is_locked(&error) => return Err(Fault::Io(error::engine_io(error))),
+            Ok(Err(_)) if start.elapsed() >= LOCK_PATIENCE => return Err(Fault::Locked),
+            Ok(Err(_)) => std::thread::sleep(Duration::from_millis(5)),
             Err(panic) => {
                 return Err(quiet::io_error(&*panic).map_or_else(
                     || Fault::Damaged("the engine found data that it cannot have written".to_owned()),
@@ -414,6 +406,11 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
             }
         }
     }
+}
+
+/// The engine has no error variant for this, only its own text around the system's.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
 /// Detects files that the engine wrote for oversized nodes without a sync. Records of this version never cause one; a
@@ -485,4 +482,22 @@ pub(crate) fn sync_dir(folder: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_in_use_is_waited_for_and_then_called_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || engine(dir.path(), SEGMENT_BYTES, 1 << 20);
+        let first = open().map_err(Fault::into_io).unwrap();
+        let start = Instant::now();
+        assert!(matches!(open(), Err(Fault::Locked)));
+        assert!(start.elapsed() >= LOCK_PATIENCE);
+        drop(first);
+        // The engine lets go a moment later.
+        while matches!(open(), Err(Fault::Locked)) {}
+    }
 }

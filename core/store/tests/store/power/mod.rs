@@ -298,6 +298,16 @@ fn recorder(folder: &Path) -> Option<std::path::PathBuf> {
     library
 }
 
+/// Opens a store again, once its last background work has let go of it.
+fn reopened(folder: &Path) -> Store {
+    loop {
+        match Store::open(folder, StoreOptions::default()) {
+            Err(StoreError::Locked { .. }) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 /// Opens an image, checks it, and checks that it stays usable.
 async fn check_image(image: &Path, promised: &Promised, context: &str) {
     let store = Store::open(image.join("db"), StoreOptions::default())
@@ -313,7 +323,7 @@ async fn check_image(image: &Path, promised: &Promised, context: &str) {
     pay(&store, user.id, context).await;
     store.close();
     drop(store);
-    let store = Store::open(image.join("db"), StoreOptions::default()).unwrap();
+    let store = reopened(&image.join("db"));
     promised.check(&store, context).await;
 }
 
