@@ -241,6 +241,9 @@ fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'st
         errors.push((404, "Not found, or not the caller's."));
         errors.push((409, "A limit is reached, or the state does not allow it."));
     }
+    if route.access.door() == Door::Operator {
+        errors.push((421, "A Host that is neither an address, localhost, nor in operator.hosts."));
+    }
     if route.access != Access::Operator {
         errors.push((503, "Nothing can be stored (store_failed, store_stalled), or too much waits (busy)."));
         if operation.verb != Verb::Get {
