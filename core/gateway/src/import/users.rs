@@ -187,14 +187,11 @@ fn account(
 
 /// User names by how they look, to find those that people take for one.
 #[derive(Default)]
-struct Names(HashMap<u64, Vec<(u64, String)>>);
+struct Names(HashMap<String, Vec<(u64, String)>>);
 
 impl Names {
     fn note(&mut self, id: u64, name: &str) {
-        // Most names look like no other; a hash keeps them short.
-        let hash = blake3::hash(look_alike(name).as_bytes());
-        let key = u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("32 bytes begin with 8"));
-        self.0.entry(key).or_default().push((id, name.to_owned()));
+        self.0.entry(look_alike(name)).or_default().push((id, name.to_owned()));
     }
 
     fn report(self, report: &mut Report) {

@@ -372,7 +372,9 @@ impl Writer {
         for job in batch.drain(..) {
             job.answer(durable);
         }
-        garbage::collect(count);
+        if count > 0 {
+            garbage::collect(count);
+        }
         written
     }
 }
