@@ -109,6 +109,34 @@ async fn an_announced_body_past_the_limit_is_refused_before_it_is_sent() {
     assert_eq!(&status[9..], b"413");
 }
 
+/// Whoever sends on after an early refusal reads the reply nevertheless, and sees no reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_refused_early_still_reads_why() {
+    let gateway = TestGateway::start("[server]\nbody_bytes_max = 1024\n").await;
+    // One length is announced, the other shows while it is read.
+    for length in ["content-length: 400000", "transfer-encoding: chunked"] {
+        let mut stream = connect(&gateway).await;
+        let head = format!(
+            "POST /drfchelseru/otp/send/ HTTP/1.1\r\nhost: localhost\r\n\
+             content-type: application/json\r\n{length}\r\n\r\n61a80\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("written");
+        stream.write_all(&[b' '; 2048]).await.expect("written");
+        let mut first = [0];
+        let replied = tokio::time::timeout(PATIENCE, stream.peek(&mut first)).await;
+        assert_eq!(replied.expect("refused early").expect("open"), 1);
+        for _ in 0..50 {
+            stream.write_all(&[b' '; 4096]).await.expect("taken, although nobody wants it");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut reply = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut reply)).await;
+        read.expect("closed").expect("not reset");
+        let reply = String::from_utf8_lossy(&reply);
+        assert!(reply.starts_with("HTTP/1.1 413 ") && reply.contains("body_too_large"), "{length}: {reply}");
+    }
+}
+
 const PROXIED: &str = "trusted_proxies = [\"127.0.0.0/8\"]\n";
 
 /// A stranger holds half-sent bodies; the owner of another address, and a small body of the same, go through.
@@ -134,13 +162,19 @@ async fn bodies_in_memory_are_bounded_in_total_and_for_each_address() {
             .expect("read");
         String::from_utf8_lossy(&status[9..]).into_owned()
     };
-    // The share of an address is a quarter: 64 KiB and what is not counted of each body.
-    let held = send("203.0.113.1", 65536, 60000).await;
+    // The share of an address is a quarter: 64 KiB and what is not counted of each body. Where the question overtakes
+    // the body that is to be held, it is that body which is refused, and both are sent again.
     let until = Instant::now() + PATIENCE;
-    while status(send("203.0.113.1", 20000, 20000).await).await != "503" {
+    let mut pause = Duration::from_millis(10);
+    let held = loop {
+        let held = send("203.0.113.1", 65536, 60000).await;
+        tokio::time::sleep(pause).await;
+        if status(send("203.0.113.1", 20000, 20000).await).await == "503" {
+            break held;
+        }
         assert!(Instant::now() < until, "the share of the address is not used up");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        pause *= 2;
+    };
     assert_eq!(status(send("203.0.113.1", 4096, 4096).await).await, "400", "a small body is read");
     assert_eq!(
         status(send("198.51.100.1", 20000, 20000).await).await,

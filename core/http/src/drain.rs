@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,11 +28,18 @@ pub(crate) struct Progress {
     start: Instant,
     /// Milliseconds from `start` to the client's last activity, or [`ANSWERING`].
     at: Arc<AtomicU64>,
+    /// The last request was answered before its body was read to the end.
+    unread: Arc<AtomicBool>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Progress {
-        Progress { start: Instant::now(), at: Arc::default() }
+        Progress { start: Instant::now(), at: Arc::default(), unread: Arc::default() }
+    }
+
+    /// Whether the client may still be sending a body that nobody reads.
+    pub(crate) fn left_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// How long the client has been silent; `None` while the gateway answers.
@@ -52,12 +59,13 @@ impl Progress {
 
     /// Wraps a request's body, which is read from now on.
     pub(crate) fn request<B: Body>(&self, body: B) -> Requested<B> {
-        if body.is_end_stream() {
+        let ended = body.is_end_stream();
+        if ended {
             self.answering()
         } else {
             self.heard()
         }
-        Requested { body, progress: self.clone() }
+        Requested { body, ended, progress: self.clone() }
     }
 
     /// A reply's body, with whose end the connection waits again, and gives the place of its client back.
@@ -72,6 +80,8 @@ pub(crate) type Incoming = Requested<hyper::body::Incoming>;
 
 pub(crate) struct Requested<B> {
     body: B,
+    /// The end was read, or there is none to come.
+    ended: bool,
     progress: Progress,
 }
 
@@ -87,7 +97,10 @@ impl<B: Body + Unpin> Body for Requested<B> {
         let polled = Pin::new(&mut this.body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(_))) if !this.body.is_end_stream() => this.progress.heard(),
-            Poll::Ready(_) => this.progress.answering(),
+            Poll::Ready(_) => {
+                this.ended = true;
+                this.progress.answering();
+            }
             Poll::Pending => {}
         }
         polled
@@ -105,6 +118,7 @@ impl<B: Body + Unpin> Body for Requested<B> {
 impl<B> Drop for Requested<B> {
     fn drop(&mut self) {
         // The rest of the body is not needed.
+        self.progress.unread.store(!self.ended, Ordering::Relaxed);
         self.progress.answering();
     }
 }

@@ -7,7 +7,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,10 @@ use crate::drain::{BODY_PATIENCE, HALF_PATIENCE, LINGER, Progress};
 use crate::request::Door;
 use crate::timed::Timed;
 
+/// How long a client that was refused early may go on sending before its connection is closed.
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+/// How much it may send meanwhile. What is on its way in both kernels' buffers is mostly less.
+const DISCARD_BYTES: usize = 1024 * 1024;
 /// Pause after the first failed accept; doubled up to a second while accepting fails (no file descriptors).
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
@@ -172,6 +175,23 @@ async fn silence(progress: &Progress) {
     }
 }
 
+/// Reads what a client still sends after its last reply, within [`DISCARD_TIME`] and [`DISCARD_BYTES`]. Closing a
+/// connection with unread bytes resets it, and a reset may take the reply from a client that was refused early
+/// (RFC 9112, 9.6).
+async fn discard<S: AsyncRead + Unpin>(mut stream: S) {
+    let mut buffer = [0; 4096];
+    let read = async {
+        let mut left = DISCARD_BYTES;
+        while left > 0 {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => left = left.saturating_sub(bytes),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIME, read).await;
+}
+
 struct Connection {
     from: From,
     write_timeout: Duration,
@@ -200,21 +220,18 @@ impl Connection {
                 }
             }
         });
-        let mut connection = pin!(
-            builder
-                .serve_connection(TokioIo::new(Timed::new(stream, write_timeout)), service)
-                .with_upgrades()
-        );
+        let stream = TokioIo::new(Timed::new(stream, write_timeout));
+        let mut connection = builder.serve_connection(stream, service).with_upgrades();
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = &mut connection => ended,
             () = stop.cancelled() => {
                 // A request that is on its way is answered.
-                match tokio::time::timeout(LINGER, connection.as_mut()).await {
+                match tokio::time::timeout(LINGER, &mut connection).await {
                     Ok(ended) => ended,
                     Err(_) => {
-                        connection.as_mut().graceful_shutdown();
+                        Pin::new(&mut connection).graceful_shutdown();
                         tokio::select! {
-                            ended = connection.as_mut() => ended,
+                            ended = &mut connection => ended,
                             () = silence(&progress) => Ok(()),
                         }
                     }
@@ -224,6 +241,11 @@ impl Connection {
         if let Err(error) = ended {
             // A client that disconnects or sends garbage does not concern an operator.
             tracing::debug!(%error, "connection ended");
+        }
+        if progress.left_unread()
+            && let Some(parts) = connection.into_parts()
+        {
+            discard(parts.io.into_inner()).await;
         }
         drop(permit);
     }
