@@ -1,8 +1,11 @@
 //! Every limit of the listener, reached over a real socket.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chelseru_domain::clock::SystemClock;
 use chelseru_tests::{Answer, PATIENCE, TestGateway};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -246,4 +249,57 @@ async fn a_stopping_gateway_answers_what_is_in_flight() {
     let answer = read_to_end(stream).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     stopping.await.expect("stopped");
+}
+
+/// More changes than may wait: each request is done or refused with 503, none fails, and a repeat goes through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_of_changes_is_busy_and_no_error() {
+    let gateway = TestGateway::start("").await;
+    let access = gateway.login("09120000001").await.access;
+    let dir = gateway.stop().await;
+    let config = dir.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).expect("a file");
+    std::fs::write(&config, format!("{text}\n[data]\nchanges_waiting_max = 1\n")).expect("a file");
+    let gateway = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
+    let send = async |turn: usize| {
+        let request = match turn % 3 {
+            0 => {
+                let body = json!({"first_name": format!("name {turn}")});
+                gateway.client.patch(gateway.at("/me/")).json(&body)
+            }
+            1 => {
+                let body = json!({"amount": 5000, "order_id": turn.to_string()});
+                gateway.client.post(gateway.at("/payment/create/")).json(&body)
+            }
+            _ => {
+                let body = json!({"mobile_number": format!("0912{:07}", turn + 2)});
+                gateway.client.post(gateway.at("/otp/send/")).json(&body)
+            }
+        };
+        Answer::of(request.bearer_auth(&access)).await
+    };
+    let (mut done, mut busy) = ([0; 3], [0; 3]);
+    let until = Instant::now() + PATIENCE;
+    while busy.contains(&0) || done.contains(&0) {
+        assert!(Instant::now() < until, "done {done:?}, busy {busy:?}");
+        let turns = done.iter().chain(&busy).sum::<usize>();
+        let answers = futures_util::future::join_all((turns..turns + 60).map(&send)).await;
+        for (turn, answer) in (turns..).zip(answers) {
+            match answer.status {
+                200 | 201 => done[turn % 3] += 1,
+                503 => {
+                    assert_eq!((&answer.body["code"], answer.header("retry-after")), (&json!("busy"), "1"));
+                    busy[turn % 3] += 1;
+                }
+                _ => panic!("{answer:?}"),
+            }
+        }
+    }
+    for turn in 0..3 {
+        let mut answer = send(999_999 + turn).await;
+        while answer.status == 503 && Instant::now() < until {
+            answer = send(999_999 + turn).await;
+        }
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    }
 }

@@ -100,6 +100,7 @@ impl Config {
         note(self.log.format != next.log.format, "log.format");
         note(self.data.dir != next.data.dir, "data.dir");
         note(self.data.cache_mib != next.data.cache_mib, "data.cache_mib");
+        note(self.data.changes_waiting_max != next.data.changes_waiting_max, "data.changes_waiting_max");
         note(self.data.disk_reserve_mib != next.data.disk_reserve_mib, "data.disk_reserve_mib");
         let (plugins, next) = (&self.plugins, &next.plugins);
         note(plugins.calls_max != next.calls_max, "plugins.calls_max");

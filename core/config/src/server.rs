@@ -128,6 +128,8 @@ pub struct Data {
     /// Memory that the database may take beyond that of an empty one, in MiB. A value below 128 is exceeded. Read at
     /// start.
     pub cache_mib: u64,
+    /// Changes that may wait for the disk; one more is answered 503 `busy`. Read at start.
+    pub changes_waiting_max: usize,
     /// Free disk space kept for logins and payments, in MiB. Below it, uploads and messages answer 507. 0 keeps none.
     /// Default: 256, but at most a quarter of the disk.
     pub disk_reserve_mib: Option<u64>,
@@ -135,7 +137,7 @@ pub struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        Data { dir: "data".into(), cache_mib: 384, disk_reserve_mib: None }
+        Data { dir: "data".into(), cache_mib: 384, changes_waiting_max: 8192, disk_reserve_mib: None }
     }
 }
 
@@ -215,6 +217,7 @@ impl Checker<'_> {
         }
         self.rule("audit.records_max", config.audit.records_max, audit::RECORDS);
         self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
+        self.range("data.changes_waiting_max", config.data.changes_waiting_max as u64, 1, 1_000_000);
         self.range("data.disk_reserve_mib", config.data.disk_reserve_mib.unwrap_or(0), 0, 1 << 30);
     }
 }

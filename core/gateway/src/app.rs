@@ -194,6 +194,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
     let options = StoreOptions {
         cache_bytes: config.data.cache_mib * 1024 * 1024,
+        queue_max: config.data.changes_waiting_max,
         disk_reserve_bytes: config.data.disk_reserve_mib.map(|mib| mib * 1024 * 1024),
         ..StoreOptions::default()
     };

@@ -1,6 +1,7 @@
 //! The application as its operators see it: status, metrics, backups.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use chelseru_domain::operator::{Meter, Overview, Storage};
@@ -53,6 +54,10 @@ impl Overview for View {
 
     fn has_failed(&self) -> bool {
         self.app().is_some_and(|app| app.store.has_failed())
+    }
+
+    fn has_refused_since(&self, since: Instant) -> bool {
+        self.app().is_some_and(|app| app.store.has_refused_since(since))
     }
 
     fn is_degraded(&self) -> bool {

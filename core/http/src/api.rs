@@ -110,7 +110,7 @@ impl Api {
             tracing::error!(request.id = %id, "a handler panicked; this is a defect");
             Err(Failure::internal())
         });
-        let answered = answered.map_err(|failure| with_cause(&generation, failure));
+        let answered = answered.map_err(|failure| with_cause(&generation, failure, started));
         let code = answered.as_ref().err().map(|failure| failure.code);
         let reply = answered.unwrap_or_else(|failure| failure.into_reply(&id));
         let mut response = reply.into_response(&id);
@@ -214,15 +214,17 @@ struct Asker<'a> {
     place: &'a Result<Option<Arc<Share>>, Full>,
 }
 
-/// Replaces an internal error by its cause, when the cause is the store's disk.
-fn with_cause(generation: &Generation, failure: Failure) -> Failure {
+/// Replaces an internal error by its cause, when the cause is the store's disk. `started` is the request's.
+fn with_cause(generation: &Generation, failure: Failure, started: Instant) -> Failure {
     if failure.status != StatusCode::INTERNAL_SERVER_ERROR {
         return failure;
     }
-    match generation.operator.overview.storage() {
+    let overview = &generation.operator.overview;
+    match overview.storage() {
         Storage::Failed => Failure::store_failed(),
         Storage::Full => Failure::storage_full(),
         Storage::Stalled => Failure::store_stalled(),
+        Storage::Serving if overview.has_refused_since(started) => Failure::store_busy(),
         Storage::Serving => failure,
     }
 }
@@ -288,8 +290,8 @@ fn log(
             )
         };
     }
-    if matches!(code, Some("store_failed" | "store_stalled" | "storage_full")) {
-        // Every request answers so; the gateway says it once a minute.
+    if matches!(code, Some("store_failed" | "store_stalled" | "storage_full" | "busy")) {
+        // Every request answers so; the gateway says it once a minute, or in the metrics.
         line!(debug);
     } else if status.is_server_error() {
         line!(error);

@@ -171,6 +171,12 @@ impl Failure {
         Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "store_stalled", text).retry_after(10)
     }
 
+    /// 503: too many changes wait for the disk; nothing was changed.
+    pub fn store_busy() -> Failure {
+        let text = "Too many requests are waiting for the store; try again.";
+        Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(1)
+    }
+
     /// 507: the disk is nearly full.
     pub fn storage_full() -> Failure {
         let text = "There is not enough storage space at the moment.";

@@ -36,7 +36,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use engine::sled::commit::{CommitStats, Health};
 pub use error::StoreError;
@@ -252,6 +252,12 @@ impl Store {
     #[must_use]
     pub fn changes_waiting(&self) -> usize {
         on_engine!(self, changes_waiting())
+    }
+
+    /// Whether a change was refused since then because too many were waiting ([`StoreError::Busy`]).
+    #[must_use]
+    pub fn has_refused_since(&self, since: Instant) -> bool {
+        on_engine!(self, has_refused_since(since))
     }
 
     /// The writer's counters since the store was opened.

@@ -8,6 +8,7 @@
 
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -120,6 +121,9 @@ pub trait Overview: Send + Sync {
 
     /// Whether a write failed: [`Overview::storage`] for every request.
     fn has_failed(&self) -> bool;
+
+    /// Whether a change was refused since then because too many waited for the disk.
+    fn has_refused_since(&self, since: Instant) -> bool;
 
     /// Whether a configured plugin does not serve as its file is now.
     fn is_degraded(&self) -> bool;

@@ -76,6 +76,7 @@ impl Committer {
                 state: Health::Serving,
                 waiting_since: None,
                 working_since: None,
+                refused_at: None,
                 ended: false,
             }),
             wake: Condvar::new(),
@@ -132,6 +133,7 @@ impl Committer {
             Health::Closed => return Err(StoreError::Closed),
         }
         if queue.jobs.len() >= self.shared.queue_max {
+            queue.refused_at = Some(Instant::now());
             return Err(StoreError::Busy);
         }
         if queue.jobs.is_empty() {
@@ -156,6 +158,11 @@ impl Committer {
         let queue = self.shared.lock();
         let oldest = [queue.waiting_since, queue.working_since].into_iter().flatten().min();
         oldest.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether a change was refused since then because the queue was full.
+    pub(crate) fn has_refused_since(&self, since: Instant) -> bool {
+        self.shared.lock().refused_at.is_some_and(|refused| refused >= since)
     }
 
     pub(crate) fn space(&self) -> &Space {
@@ -264,6 +271,8 @@ struct Queue {
     waiting_since: Option<Instant>,
     /// When the first job of the current batch arrived.
     working_since: Option<Instant>,
+    /// When a change was last refused because the queue was full.
+    refused_at: Option<Instant>,
     /// The thread has ended.
     ended: bool,
 }

@@ -32,7 +32,7 @@ use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::agent::Agents;
 use self::commit::{CommitStats, Committer, Health};
@@ -105,6 +105,10 @@ impl Sled {
 
     pub(crate) fn changes_waiting(&self) -> usize {
         self.committer.waiting()
+    }
+
+    pub(crate) fn has_refused_since(&self, since: Instant) -> bool {
+        self.committer.has_refused_since(since)
     }
 
     pub(crate) fn commit_stats(&self) -> CommitStats {

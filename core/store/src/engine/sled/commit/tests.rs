@@ -104,7 +104,11 @@ fn one_change_more_than_the_queue_holds_is_refused() {
     let first = store.put("a");
     store.started.recv().unwrap();
     let waiting = ["b", "c"].map(|key| store.put(key));
+    let before = Instant::now();
+    assert!(!store.committer.has_refused_since(before));
     assert!(matches!(store.try_put("d"), Err(StoreError::Busy)));
+    assert!(store.committer.has_refused_since(before));
+    assert!(!store.committer.has_refused_since(Instant::now()));
     store.verdict.send(None).unwrap();
     store.verdict.send(None).unwrap();
     for answer in [first].into_iter().chain(waiting) {
