@@ -77,8 +77,8 @@ pub trait Receivers: Send + Sync {
     /// The names of the endpoints that want an event of this kind.
     fn wanting(&self, kind: &str) -> Vec<String>;
 
-    /// Delivers an event to one endpoint.
-    async fn tell(&self, endpoint: &str, event: &Event) -> Told;
+    /// Delivers an event to one endpoint. `now` is signed with it; a receiver refuses what it takes for old.
+    async fn tell(&self, endpoint: &str, event: &Event, now: Timestamp) -> Told;
 }
 
 /// The results of one step over one endpoint.
@@ -133,7 +133,7 @@ impl Webhooks {
                 if failing.load(Ordering::Relaxed) {
                     return None;
                 }
-                let told = receivers.tell(endpoint, &event).await;
+                let told = receivers.tell(endpoint, &event, self.clock.now()).await;
                 if told != Told::Accepted {
                     failing.store(true, Ordering::Relaxed);
                 }

@@ -17,6 +17,8 @@ struct Script {
     down: Mutex<Vec<String>>,
     gone: Mutex<bool>,
     told: Mutex<Vec<(String, u64, &'static str)>>,
+    /// The time that was signed last.
+    signed_at: Mutex<Timestamp>,
 }
 
 impl Script {
@@ -40,7 +42,8 @@ impl Receivers for Script {
         names
     }
 
-    async fn tell(&self, endpoint: &str, event: &Event) -> Told {
+    async fn tell(&self, endpoint: &str, event: &Event, now: Timestamp) -> Told {
+        *self.signed_at.lock().unwrap() = now;
         self.told.lock().unwrap().push((endpoint.to_owned(), event.id.0, event.body.kind()));
         if self.down.lock().unwrap().iter().any(|name| name == endpoint) {
             return Told::Failed { error: "HTTP 500".to_owned(), retry_after: None };
@@ -81,6 +84,8 @@ async fn each_end_and_each_change_of_a_wallet_is_one_event() {
     world.callback(&open, false).await;
     let script = Script::of(&[("all", &[]), ("paid", &["payment.paid"])]);
     assert_eq!(tell(&world, &script, "all").await.delivered, 3);
+    let signed_at = *script.signed_at.lock().unwrap();
+    assert_eq!(signed_at, world.clock.now(), "signed by the gateway's clock, which does not jump");
     let kinds: Vec<_> = script.told().into_iter().map(|(_, _, kind)| kind).collect();
     assert_eq!(kinds, ["wallet.credited", "payment.paid", "payment.cancelled"]);
     assert_eq!(tell(&world, &script, "paid").await.delivered, 1);

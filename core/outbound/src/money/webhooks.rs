@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chelseru_config::{Loaded, Problem, Problems, WebhookEndpoint};
-use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::Timestamp;
 use chelseru_domain::operator::webhook::{self, Event, Receivers, SECRET_BYTES, Told};
 use chelseru_plugin_host::{
     Egress, EgressOptions, Grants, HostGrant, HttpRequest, HttpResponse, Method, Transport, Url,
@@ -131,11 +131,11 @@ impl Receivers for Endpoints {
         self.0.iter().filter(|(_, endpoint)| wants(endpoint)).map(|(name, _)| name.clone()).collect()
     }
 
-    async fn tell(&self, endpoint: &str, event: &Event) -> Told {
+    async fn tell(&self, endpoint: &str, event: &Event, now: Timestamp) -> Told {
         let Some(endpoint) = self.0.get(endpoint) else {
             return Told::Failed { error: "the endpoint is not configured".to_owned(), retry_after: None };
         };
-        let now = SystemClock.now().as_secs();
+        let now = now.as_secs();
         let (id, body) = (webhook::public_id(event), webhook::body(event).to_string().into_bytes());
         let signed =
             |secret: &Vec<u8>| format!("v1,{}", STANDARD.encode(webhook::signature(secret, &id, now, &body)));
