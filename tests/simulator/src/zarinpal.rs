@@ -10,7 +10,7 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::bank::{Paid, Session};
+use crate::bank::{Bank, Paid, Session};
 use crate::provider::{Outcome, Provider, Reply};
 use crate::request::Request;
 use crate::world::World;
@@ -89,98 +89,113 @@ fn answer(world: &World, request: &Request) -> Result<(Value, Outcome), i64> {
         return Err(-9);
     }
     let body = request.json.as_ref().filter(|body| body.is_object()).ok_or(-9)?;
-    let text = |name: &str| body[name].as_str().unwrap_or_default();
-    let merchant = text("merchant_id");
+    let merchant = text(body, "merchant_id");
     if merchant.is_empty() {
         return Err(-10);
     }
     let settings = world.settings();
     let settings = &settings.zarinpal;
     let mut bank = world.bank();
-    match Zarinpal.call(request).as_ref() {
-        "request" => {
-            let amount = body["amount"].as_u64().filter(|amount| *amount >= 1000).ok_or(-9)?;
-            if amount > 1_000_000_000 {
-                return Err(-41);
+    let call = Zarinpal.call(request);
+    match call.as_ref() {
+        "request" => open(&mut bank, settings, body),
+        "unVerified" => Ok(unverified(&bank, merchant)),
+        "verify" | "inquiry" | "reverse" => {
+            let session = bank.get(NAME, text(body, "authority")).ok_or(-54)?;
+            match call.as_ref() {
+                "verify" => verify(session, settings, body),
+                "inquiry" => Ok(inquire(session)),
+                _ => reverse(session),
             }
-            // The shop sends rial; another unit would be another amount.
-            if text("currency") != "IRR" || text("callback_url").is_empty() || text("description").is_empty()
-            {
-                return Err(-9);
-            }
-            let session = Session {
-                provider: NAME,
-                reference: String::new(),
-                amount,
-                callback_url: text("callback_url").into(),
-                client_ref: body["metadata"]["order_id"].as_str().unwrap_or_default().into(),
-                receipt: 0,
-                paid: if settings.paid_at_once { Paid::Unverified } else { Paid::Waiting },
-                reversible: true,
-                account: merchant.into(),
-            };
-            let authority = bank.open(session, |number| format!("A{number:035}")).reference.clone();
-            let data = json!({
-                "authority": authority, "fee": 0, "fee_type": "Merchant", "code": 100, "message": "Success",
-            });
-            Ok((data, Outcome::Accepted))
-        }
-        "verify" => {
-            let session = bank.get(NAME, text("authority")).ok_or(-54)?;
-            if session.account != merchant {
-                return Err(-53);
-            }
-            if body["amount"].as_u64() != Some(session.amount) {
-                return Err(-50);
-            }
-            let (code, message) = match session.paid {
-                Paid::Waiting | Paid::Cancelled | Paid::Returned => return Err(-51),
-                Paid::Unverified => (100, "Paid"),
-                Paid::Verified => (101, "Verified"),
-            };
-            session.paid = Paid::Verified;
-            let data = json!({
-                "code": code, "message": message, "card_hash": "1EBE3EBEBE35C7EC",
-                "card_pan": "502229******5995", "ref_id": settings.same_receipt.unwrap_or(session.receipt),
-                "fee_type": "Merchant", "fee": 0, "wages": null, "order_id": null,
-            });
-            Ok((data, Outcome::Answered))
-        }
-        "inquiry" => {
-            let session = bank.get(NAME, text("authority")).ok_or(-54)?;
-            let status = match session.paid {
-                Paid::Waiting => "IN_BANK",
-                Paid::Cancelled => "FAILED",
-                Paid::Unverified => "PAID",
-                Paid::Verified => "VERIFIED",
-                Paid::Returned => "REVERSED",
-            };
-            Ok((json!({"status": status, "code": 100, "message": "Success"}), Outcome::Answered))
-        }
-        "unVerified" => {
-            let unverified = bank.sessions().filter(|session| session.paid == Paid::Unverified);
-            let mine = unverified.filter(|session| session.provider == NAME && session.account == merchant);
-            let mut authorities: Vec<_> = mine
-                .map(|session| {
-                    json!({
-                        "authority": session.reference, "amount": session.amount,
-                        "callback_url": session.callback_url, "referer": "", "date": "2026-01-01 00:00:00",
-                    })
-                })
-                .collect();
-            // The last hundred.
-            authorities.drain(..authorities.len().saturating_sub(100));
-            let data = json!({"code": "100", "message": "Success", "authorities": authorities});
-            Ok((data, Outcome::Answered))
-        }
-        "reverse" => {
-            let session = bank.get(NAME, text("authority")).ok_or(-54)?;
-            if session.paid != Paid::Verified {
-                return Err(-61);
-            }
-            session.paid = Paid::Returned;
-            Ok((json!({"code": 100, "message": "Reversed"}), Outcome::Answered))
         }
         _ => Err(-9),
     }
+}
+
+fn text<'a>(body: &'a Value, name: &str) -> &'a str {
+    body[name].as_str().unwrap_or_default()
+}
+
+fn open(bank: &mut Bank, settings: &ZarinpalSettings, body: &Value) -> Result<(Value, Outcome), i64> {
+    let text = |name| text(body, name);
+    let amount = body["amount"].as_u64().filter(|amount| *amount >= 1000).ok_or(-9)?;
+    if amount > 1_000_000_000 {
+        return Err(-41);
+    }
+    // The shop sends rial; another unit would be another amount.
+    if text("currency") != "IRR" || text("callback_url").is_empty() || text("description").is_empty() {
+        return Err(-9);
+    }
+    let session = Session {
+        provider: NAME,
+        reference: String::new(),
+        amount,
+        callback_url: text("callback_url").into(),
+        client_ref: body["metadata"]["order_id"].as_str().unwrap_or_default().into(),
+        receipt: 0,
+        paid: if settings.paid_at_once { Paid::Unverified } else { Paid::Waiting },
+        reversible: true,
+        account: text("merchant_id").into(),
+    };
+    let authority = bank.open(session, |number| format!("A{number:035}")).reference.clone();
+    let data = json!({
+        "authority": authority, "fee": 0, "fee_type": "Merchant", "code": 100, "message": "Success",
+    });
+    Ok((data, Outcome::Accepted))
+}
+
+fn verify(session: &mut Session, settings: &ZarinpalSettings, body: &Value) -> Result<(Value, Outcome), i64> {
+    if session.account != text(body, "merchant_id") {
+        return Err(-53);
+    }
+    if body["amount"].as_u64() != Some(session.amount) {
+        return Err(-50);
+    }
+    let (code, message) = match session.paid {
+        Paid::Waiting | Paid::Cancelled | Paid::Returned => return Err(-51),
+        Paid::Unverified => (100, "Paid"),
+        Paid::Verified => (101, "Verified"),
+    };
+    session.paid = Paid::Verified;
+    let data = json!({
+        "code": code, "message": message, "card_hash": "1EBE3EBEBE35C7EC",
+        "card_pan": "502229******5995", "ref_id": settings.same_receipt.unwrap_or(session.receipt),
+        "fee_type": "Merchant", "fee": 0, "wages": null, "order_id": null,
+    });
+    Ok((data, Outcome::Answered))
+}
+
+fn inquire(session: &Session) -> (Value, Outcome) {
+    let status = match session.paid {
+        Paid::Waiting => "IN_BANK",
+        Paid::Cancelled => "FAILED",
+        Paid::Unverified => "PAID",
+        Paid::Verified => "VERIFIED",
+        Paid::Returned => "REVERSED",
+    };
+    (json!({"status": status, "code": 100, "message": "Success"}), Outcome::Answered)
+}
+
+/// The last hundred payments of a shop that were paid and not verified.
+fn unverified(bank: &Bank, merchant: &str) -> (Value, Outcome) {
+    let unverified = bank.sessions().filter(|session| session.paid == Paid::Unverified);
+    let mine = unverified.filter(|session| session.provider == NAME && session.account == merchant);
+    let mut authorities: Vec<_> = mine
+        .map(|session| {
+            json!({
+                "authority": session.reference, "amount": session.amount,
+                "callback_url": session.callback_url, "referer": "", "date": "2026-01-01 00:00:00",
+            })
+        })
+        .collect();
+    authorities.drain(..authorities.len().saturating_sub(100));
+    (json!({"code": "100", "message": "Success", "authorities": authorities}), Outcome::Answered)
+}
+
+fn reverse(session: &mut Session) -> Result<(Value, Outcome), i64> {
+    if session.paid != Paid::Verified {
+        return Err(-61);
+    }
+    session.paid = Paid::Returned;
+    Ok((json!({"code": 100, "message": "Reversed"}), Outcome::Answered))
 }
