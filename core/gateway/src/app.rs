@@ -37,8 +37,8 @@ use crate::config::{self, Config};
 use crate::door::OperatorDoor;
 use crate::ground::{Ground, Standing};
 use crate::live::{Live, Serving};
-use crate::metrics::Metrics;
-use crate::store_watch::{self, RecordCount};
+use crate::operator::metrics::Metrics;
+use crate::operator::store_watch::{self, RecordCount};
 
 /// The part of `status/` about the configuration.
 #[derive(Debug, Clone, Default, Serialize)]

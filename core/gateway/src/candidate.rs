@@ -28,7 +28,7 @@ use crate::config::{Config, Loaded, Problem, Problems};
 use crate::generation::Parts;
 use crate::ground::{Ground, Standing};
 use crate::live::Live;
-use crate::services::Services;
+use crate::login::Services;
 
 /// Everything a configuration needs to serve. Dropping it changes nothing.
 pub(crate) struct Candidate {

@@ -18,7 +18,7 @@ use chelseru_sockets::Sockets;
 use crate::config::{self, Config};
 use crate::generation::Shared;
 use crate::logging::LogHandle;
-use crate::metrics::Metrics;
+use crate::operator::metrics::Metrics;
 use crate::{keys, private};
 
 /// The parts needed to prepare a candidate.

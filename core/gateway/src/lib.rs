@@ -12,21 +12,19 @@ pub mod server;
 pub mod app;
 mod generation;
 mod live;
-mod view;
 
 mod candidate;
 mod ground;
 mod machine;
 pub mod reload;
-mod services;
 
-pub mod messages;
-pub mod payments;
-mod store_watch;
+mod login;
+pub mod money;
+pub mod operator;
+pub mod sms;
+
 mod upkeep;
-pub mod webhooks;
 
-mod backup;
 mod door;
 mod import;
 mod private;
@@ -38,4 +36,3 @@ pub use chelseru_config as config;
 pub use chelseru_outbound as outbound;
 mod keys;
 pub mod logging;
-pub mod metrics;

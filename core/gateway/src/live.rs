@@ -12,7 +12,7 @@ use chelseru_outbound::money::webhooks::Endpoints;
 
 use crate::config::Config;
 use crate::generation::{Parts, Shared};
-use crate::services::Services;
+use crate::login::Services;
 
 /// The part that a reload replaces.
 pub struct Live {

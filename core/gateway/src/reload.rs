@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, unix_millis};
 use crate::candidate::{Candidate, Occasion};
 use crate::config::{self, Config, Problem, Problems};
-use crate::payments;
+use crate::money;
 
 /// How long a saved file must stay unchanged before it is read, and the limit of that wait.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
@@ -165,7 +165,7 @@ async fn try_config(
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
-    let open = payments::open(&app.store, &running.gateways).await.map_err(|error| unasked(file, &error))?;
+    let open = money::open(&app.store, &running.gateways).await.map_err(|error| unasked(file, &error))?;
     let prepare = Candidate::prepare(&app.ground, loaded, &open, Occasion::Edit);
     let Some(candidate) = unless_overtaken(overtake, prepare).await else { return Ok(None) };
     let candidate = candidate?;
@@ -235,7 +235,7 @@ async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
 /// Loads changed plugin files, each provider entry on its own. The registry logs what serves and what it refused.
 async fn apply_plugins(app: &App, overtake: &CancellationToken) -> Applied {
     let live = app.live();
-    let open = match payments::open(&app.store, &live.gateways).await {
+    let open = match money::open(&app.store, &live.gateways).await {
         Ok(open) => open,
         Err(error) => {
             tracing::error!(%error, "plugins are unchanged: the open payments could not be read");

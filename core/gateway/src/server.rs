@@ -34,11 +34,12 @@ use crate::door::{self, OperatorDoor};
 use crate::generation::{self, Shared};
 use crate::ground::{Ground, Standing};
 use crate::logging::LogHandle;
-use crate::metrics::Metrics;
+use crate::login::Services;
+use crate::operator::metrics::Metrics;
+use crate::operator::view::View;
+use crate::operator::webhooks;
 use crate::reload;
-use crate::services::Services;
-use crate::view::View;
-use crate::{import, keys, machine, messages, payments, upkeep, webhooks};
+use crate::{import, keys, machine, money, sms, upkeep};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
@@ -107,7 +108,7 @@ impl Server {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (operators, operator) = door::listen(&config.operator.listen, &config_file).await?;
         let door = OperatorDoor::open(&ground.data_dir, operator, &config.server.base_path)?;
-        payments::warn_of_orphans(candidate.gateways(), &store).await;
+        money::warn_of_orphans(candidate.gateways(), &store).await;
         store.events_want(candidate.wants_events()).await.map_err(|error| error.to_string())?;
 
         let opened = Opened { clock: options.clock.clone(), store, address, door, config_file };
@@ -136,11 +137,11 @@ impl Server {
             }
         });
         tokio::spawn(ChatService::publish_all(stored, app.hub.clone()));
-        tokio::spawn(messages::carry_on(app.clone(), stop.clone()));
+        tokio::spawn(sms::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
         background.spawn(look_after(app.sockets.clone(), stop.clone()));
-        background.spawn(payments::reconcile(app.clone(), stop.clone()));
-        background.spawn(messages::watch_credit(app.clone(), stop.clone()));
+        background.spawn(money::reconcile(app.clone(), stop.clone()));
+        background.spawn(sms::watch_credit(app.clone(), stop.clone()));
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
         Ok(Server { app, listeners, stop, background })
     }

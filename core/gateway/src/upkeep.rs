@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::messages;
+use crate::sms;
 
 /// How often in-memory facts (last seen, metric samples) are folded or written, and expired records removed.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
@@ -26,7 +26,7 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
         }
-        messages::upkeep(&app).await;
+        sms::upkeep(&app).await;
         // Later rounds remove the rest.
         if let Err(error) = app.live().identity.purge(PURGE_STEP).await {
             tracing::warn!(%error, "expired records could not be removed");

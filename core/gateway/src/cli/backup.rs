@@ -10,7 +10,8 @@ use http::Method;
 use serde_json::json;
 
 use super::ask::{Way, open, record};
-use crate::{backup, config};
+use crate::config;
+use crate::operator::backup;
 
 /// Time limit of a running gateway. It copies uploaded files at the disk's speed.
 const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);

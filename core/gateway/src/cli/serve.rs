@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::{Config, OperatorListen};
 use crate::keys::Accepted;
+use crate::logging;
+use crate::operator::store_watch;
 use crate::server::{self, Server, ServerOptions};
-use crate::{logging, store_watch};
 
 pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;

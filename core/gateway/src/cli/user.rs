@@ -17,7 +17,7 @@ use crate::config::rules::tokens;
 use crate::config::{self, Loaded};
 use crate::door::OperatorDoor;
 use crate::http::operator::users::{self, RightsName, UserCommand};
-use crate::services::Services;
+use crate::login::Services;
 use crate::{app, keys};
 
 /// Length of a generated password: 20 characters of 32 different ones are 100 bits.

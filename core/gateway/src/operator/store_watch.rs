@@ -12,7 +12,7 @@ use chelseru_domain::operator::{Meter, Storage};
 use chelseru_store::{DiskRoom, Health, Store, StoreError};
 
 use crate::logging::LogHandle;
-use crate::metrics::{Metrics, store_gauge};
+use crate::operator::metrics::{Metrics, store_gauge};
 
 /// How long the oldest change may wait before the gateway is unhealthy.
 pub(crate) const STALL_UNHEALTHY: Duration = Duration::from_secs(10);

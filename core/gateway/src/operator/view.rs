@@ -10,7 +10,8 @@ use chelseru_outbound::plugins;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::{backup, messages, payments, store_watch};
+use crate::operator::{backup, store_watch};
+use crate::{money, sms};
 
 /// The application as operator routes see it. Holds a weak reference, so it does not keep the gateway alive.
 #[derive(Default)]
@@ -39,8 +40,8 @@ impl Overview for View {
     async fn metrics(&self) -> String {
         let Some(app) = self.app() else { return String::new() };
         store_watch::measure(&app.store, &app.records, &app.metrics);
-        messages::measure(&app).await;
-        payments::measure(&app).await;
+        sms::measure(&app).await;
+        money::measure(&app).await;
         plugins::measure(&app.registry, app.metrics.as_ref());
         if let Ok(bytes) = app.chat.file_bytes_total().await {
             app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
@@ -80,7 +81,7 @@ impl Backups for View {
 /// The answer of `status/`.
 async fn status(app: &App) -> Value {
     let (live, plugins) = (app.live(), app.registry.health());
-    let (sms, payment) = (messages::status(app).await, payments::status(app).await);
+    let (sms, payment) = (sms::status(app).await, money::status(app).await);
     let config = json!(&*app.reload_status());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
