@@ -8,6 +8,8 @@ use chelseru_tests::{Answer, Login, TestGateway};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+use crate::chat_uploads::base64_of;
+
 /// Limits small enough to reach.
 pub(crate) const TIGHT: &str = "
 [server]
@@ -541,4 +543,44 @@ async fn slow_uploads_give_way_to_others() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!((displaced.as_str(), answers.len()), ("503", 1), "one gave way");
+}
+
+/// The text beside a file follows the rules of a message's text, in characters and in bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_files_text_is_bounded_like_a_messages() {
+    let street = Street::open("[chat]\ntext_chars_max = 16000\n").await;
+    let upload = async |text: &str| {
+        let part = |name: &str, value: &str| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let file = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nhello\r\n--x--\r\n";
+        let body = format!("{}{}{file}", part("chatroom", &street.room.to_string()), part("text", text));
+        let request = street.request(1, "POST", "/message/file/upload/");
+        Answer::of(request.header("content-type", "multipart/form-data; boundary=x").body(body)).await
+    };
+    let resumable = async |text: &str| {
+        let metadata = format!("chatroom {},text {}", base64_of(&street.room.to_string()), base64_of(text));
+        let headers = [("upload-length", "5"), ("upload-metadata", metadata.as_str())];
+        street.tus(1, "POST", "/message/file/tus/", &headers, b"").await
+    };
+    // 8,192 emoji have the 32 KiB that a text may have.
+    for (text, reason) in [
+        ("a".repeat(16_000), None),
+        ("a".repeat(16_001), Some("16000 characters")),
+        ("😀".repeat(8192), None),
+        ("😀".repeat(8193), Some("32768 bytes")),
+        ("a\0b".to_owned(), Some("Null characters")),
+    ] {
+        let answer = upload(&text).await;
+        match reason {
+            None => assert_eq!(answer.status, 201, "{answer:?}"),
+            Some(reason) => {
+                assert_eq!(answer.status, 400, "{answer:?}");
+                assert!(answer.body["text"][0].as_str().expect("a reason").contains(reason), "{answer:?}");
+            }
+        }
+    }
+    let refused = resumable("a\0b").await;
+    assert_eq!((refused.status, refused.header("x-error-code")), (400, "upload_metadata"), "{refused:?}");
+    assert_eq!(resumable("a b").await.status, 201);
 }

@@ -165,7 +165,7 @@ async fn a_resumable_upload_follows_the_protocol_to_the_letter() {
     assert_eq!(Answer::of(elsewhere).await.status, 405);
 }
 
-fn base64_of(text: &str) -> String {
+pub(crate) fn base64_of(text: &str) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(text)
 }

@@ -165,7 +165,6 @@ impl Shared {
             chat: self.services.chat.clone(),
             identity: parts.identity.clone(),
             limits: config.files.clone(),
-            text_chars_max: config.chat.text_chars_max,
             clock: self.services.clock.clone(),
             detached: self.services.detached.clone(),
         }

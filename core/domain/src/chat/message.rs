@@ -259,22 +259,32 @@ impl ChatService {
         Ok(Gap::Whole { messages, edits })
     }
 
+    /// Checks the text of a message or a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Invalid`] of `text`: too long in characters or bytes, or with a null character.
+    pub fn check_text(&self, text: &str) -> Result<(), ChatError> {
+        let max = self.rules().text_chars_max;
+        // A character has at least one byte: most texts need no counting.
+        let reason = if text.len() > max && text.chars().count() > max {
+            format!("Ensure this field has no more than {max} characters.")
+        } else if text.len() > TEXT_BYTES_MAX {
+            format!("Ensure this field has no more than {TEXT_BYTES_MAX} bytes.")
+        } else if text.contains('\0') {
+            "Null characters are not allowed.".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(ChatError::Invalid { field: "text", reason })
+    }
+
     fn check_body(&self, body: &MessageBody) -> Result<(), ChatError> {
         let invalid = |field, reason: String| Err(ChatError::Invalid { field, reason });
         if !KINDS.contains(&body.kind.as_str()) {
             return invalid("message_type", format!("\"{}\" is not a valid choice.", short(&body.kind)));
         }
-        let max = self.rules().text_chars_max;
-        // A character has at most four bytes: most texts need no counting.
-        if body.text.len() > max && body.text.chars().count() > max {
-            return invalid("text", format!("Ensure this field has no more than {max} characters."));
-        }
-        if body.text.len() > TEXT_BYTES_MAX {
-            return invalid("text", format!("Ensure this field has no more than {TEXT_BYTES_MAX} bytes."));
-        }
-        if body.text.contains('\0') {
-            return invalid("text", "Null characters are not allowed.".to_owned());
-        }
+        self.check_text(&body.text)?;
         for (field, value) in [("lat", &body.lat), ("lng", &body.lng)] {
             let number = value.as_ref().map(|value| value.trim_matches('"').trim().parse::<f64>());
             let is_long = value.as_ref().is_some_and(|value| value.len() > COORDINATE_CHARS_MAX);

@@ -67,6 +67,26 @@ impl SmsRoute {
         if carriers == 0 { Err(SmsError::NotMapped) } else { Ok(()) }
     }
 
+    /// The body in a form that passes [`SmsRoute::check`]: as it is, or with dashes for the spaces in the first three
+    /// values of a template, as in the original, for providers that take no space there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the check of the body as it is.
+    pub async fn fit(&self, to: &PhoneNumber, body: SmsBody) -> Result<SmsBody, SmsError> {
+        let error = match self.check(to, &body).await {
+            Ok(()) => return Ok(body),
+            Err(error) => error,
+        };
+        if matches!(error, SmsError::InvalidMessage(_))
+            && let Some(dashed) = dashed(&body)
+            && self.check(to, &dashed).await.is_ok()
+        {
+            return Ok(dashed);
+        }
+        Err(error)
+    }
+
     /// Stores a message and sends it if the caller waits.
     ///
     /// Cancellation: must run to completion once begun; callers spawn it.
@@ -160,4 +180,17 @@ impl SmsPort for SmsRoute {
 #[must_use]
 pub fn is_running(message: &SmsRecord) -> bool {
     message.status == SmsStatus::Sending
+}
+
+/// Values of a template that providers may take without spaces only.
+const SPACELESS: [&str; 3] = ["token", "token2", "token3"];
+
+fn dashed(body: &SmsBody) -> Option<SmsBody> {
+    let SmsBody::Template { name, values, fallback_text } = body else { return None };
+    let value = |(name, value): &(String, String)| {
+        let is_spaceless = SPACELESS.contains(&name.as_str());
+        (name.clone(), if is_spaceless { value.replace(' ', "-") } else { value.clone() })
+    };
+    let values = values.iter().map(value).collect();
+    Some(SmsBody::Template { name: name.clone(), values, fallback_text: fallback_text.clone() })
 }

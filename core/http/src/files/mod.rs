@@ -30,8 +30,6 @@ pub struct Files {
     pub chat: Arc<ChatService>,
     pub identity: Arc<Identity>,
     pub limits: chelseru_config::Files,
-    /// Characters of a file's text.
-    pub text_chars_max: usize,
     pub clock: Arc<dyn Clock>,
     /// Work that outlives its client.
     pub detached: TaskTracker,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::drain::Incoming;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chelseru_domain::chat::{Action, RoomId, StoredFile};
+use chelseru_domain::chat::{Action, ChatError, RoomId, StoredFile};
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
@@ -307,8 +307,10 @@ fn draft(files: &Files, context: &Context, uploader: UserId) -> Result<UploadDra
         return Err(refuse("upload_metadata", "Upload-Metadata must name the chatroom."));
     };
     let text = value("text").map(Cow::into_owned);
-    if text.as_ref().is_some_and(|text| text.chars().count() > files.text_chars_max) {
-        return Err(refuse("upload_metadata", "The text is too long."));
+    if let Some(Err(ChatError::Invalid { reason, .. })) =
+        text.as_ref().map(|text| files.chat.check_text(text))
+    {
+        return Err(refuse("upload_metadata", &format!("Upload-Metadata has an unusable text: {reason}")));
     }
     let title = file_name(bytes_of("filename").or_else(|| bytes_of("name")).unwrap_or_default());
     let title = title.map_err(|Unreadable| unreadable_name())?;

@@ -132,9 +132,9 @@ async fn checked(
             Err(_) => Err("Incorrect type. Expected pk value, received str.".to_owned()),
         },
     };
-    let text_max = files.text_chars_max;
-    if form.text.as_ref().is_some_and(|text| text.chars().count() > text_max) {
-        faults.insert("text", vec![format!("Ensure this field has no more than {text_max} characters.")]);
+    let checked = form.text.as_ref().map_or(Ok(()), |text| files.chat.check_text(text));
+    if let Err(ChatError::Invalid { field, reason }) = checked {
+        faults.insert(field, vec![reason]);
     }
     match (room, form.file) {
         (Ok(room), Some((incoming, title))) if faults.is_empty() => {

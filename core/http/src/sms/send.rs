@@ -89,7 +89,7 @@ async fn send(sms: Arc<Sms>, request: Request<Sender, Fields>) -> Answer {
     let sender = sms.admit(&context, &caller).await?;
     let mut asked = asked(&sms, &mut fields)?;
     let route = sms.route.clone();
-    let body = checked_body(&route, &mut asked).await?;
+    let body = fitted_body(&route, &mut asked).await?;
     if asked.dry_run {
         return Ok(dry_run(&asked));
     }
@@ -136,33 +136,19 @@ fn asked(sms: &Sms, fields: &mut Fields) -> Result<Asked, Failure> {
     Ok(Asked { number, text, template, tokens, wait, dry_run })
 }
 
-/// The message's body, checked by the providers' own rules. As in the original, spaces in the first values
-/// of a template become dashes where the provider takes none.
-async fn checked_body(route: &SmsRoute, asked: &mut Asked) -> Result<SmsBody, Failure> {
-    let first = body(asked);
-    let error = match route.check(&asked.number, &first).await {
-        Ok(()) => return Ok(first),
+/// The message's body as the providers take it; what is answered and hashed follows it.
+async fn fitted_body(route: &SmsRoute, asked: &mut Asked) -> Result<SmsBody, Failure> {
+    let error = match route.fit(&asked.number, body(asked)).await {
+        Ok(fitted) => {
+            if let SmsBody::Template { values, .. } = &fitted
+                && let [(_, text), tokens @ ..] = values.as_slice()
+            {
+                (asked.text, asked.tokens) = (text.clone(), tokens.to_vec());
+            }
+            return Ok(fitted);
+        }
         Err(error) => error,
     };
-    if asked.template.is_some() && matches!(error, SmsError::InvalidMessage(_)) {
-        let text = asked.text.replace(' ', "-");
-        let tokens = asked.tokens.iter().map(|(name, value)| match name.as_str() {
-            "token2" | "token3" => (name.clone(), value.replace(' ', "-")),
-            _ => (name.clone(), value.clone()),
-        });
-        let dashed = Asked {
-            number: asked.number.clone(),
-            text,
-            tokens: tokens.collect(),
-            template: asked.template.clone(),
-            ..*asked
-        };
-        let second = body(&dashed);
-        if route.check(&dashed.number, &second).await.is_ok() {
-            *asked = dashed;
-            return Ok(second);
-        }
-    }
     Err(match error {
         SmsError::NotMapped if asked.template.is_some() => {
             Failure::field("template_id", "No provider has this template.")
