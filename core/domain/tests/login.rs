@@ -40,7 +40,7 @@ impl SmsPort for Handset {
             Some(error) => Err(error),
             None => Ok(SmsReceipt {
                 provider: "TEST".to_owned(),
-                message_id: "1".to_owned(),
+                message_id: Some("1".to_owned()),
                 duplicate: false,
                 cost_rial: None,
             }),

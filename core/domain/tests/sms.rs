@@ -40,7 +40,7 @@ impl SmsProvider for Scripted {
             }
             None => Ok(SmsReceipt {
                 provider: "SCRIPTED".to_owned(),
-                message_id: message.local_id.to_string(),
+                message_id: Some(message.local_id.to_string()),
                 duplicate: false,
                 cost_rial: None,
             }),
@@ -236,7 +236,7 @@ async fn places_bound_what_is_handed_over_at_once() {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
             self.0.lock().unwrap().0 -= 1;
-            let message_id = message.local_id.to_string();
+            let message_id = Some(message.local_id.to_string());
             Ok(SmsReceipt { provider: "SLOW".to_owned(), message_id, duplicate: false, cost_rial: None })
         }
     }

@@ -176,7 +176,7 @@ impl SmsRoute {
                 });
                 return SmsEnd::Accepted {
                     provider: receipt.provider.clone(),
-                    provider_message_id: Some(receipt.message_id.clone()).filter(|id| !id.is_empty()),
+                    provider_message_id: receipt.message_id.clone(),
                     cost_rial: receipt.cost_rial,
                     poll_at: reports.then(|| now.plus(self.rules.poll_first)),
                 };

@@ -77,7 +77,7 @@ mod tests {
     use std::sync::Arc;
 
     const RECEIPT: fn() -> Result<SmsReceipt, SmsError> = || {
-        let (provider, message_id) = ("A".to_owned(), "1".to_owned());
+        let (provider, message_id) = ("A".to_owned(), Some("1".to_owned()));
         Ok(SmsReceipt { provider, message_id, duplicate: false, cost_rial: None })
     };
     const BROKE: fn() -> Result<SmsReceipt, SmsError> =

@@ -79,8 +79,8 @@ pub enum SmsBody {
 pub struct SmsReceipt {
     /// The configured name of the provider that took it.
     pub provider: String,
-    /// The provider's id of the message; empty when it gives none.
-    pub message_id: String,
+    /// The provider's id of the message, if it gives one.
+    pub message_id: Option<String>,
     /// The provider had this message already and does not send it again.
     pub duplicate: bool,
     /// Price in rial, if the provider reports it.

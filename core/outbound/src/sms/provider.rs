@@ -133,7 +133,7 @@ impl PluginSms {
     fn receipt(&self, accepted: sms_types::Accepted) -> SmsReceipt {
         SmsReceipt {
             provider: self.name.clone(),
-            message_id: accepted.message_id,
+            message_id: Some(accepted.message_id).filter(|id| !id.is_empty()),
             duplicate: accepted.duplicate,
             cost_rial: accepted.cost_rial,
         }

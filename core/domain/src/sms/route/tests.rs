@@ -33,7 +33,7 @@ impl SmsProvider for Scripted {
         if script.is_empty() {
             return Ok(SmsReceipt {
                 provider: self.name.to_owned(),
-                message_id: "m1".to_owned(),
+                message_id: Some("m1".to_owned()),
                 duplicate: false,
                 cost_rial: None,
             });
