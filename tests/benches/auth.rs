@@ -74,7 +74,12 @@ impl SmsPort for Handset {
         let (answer,) = self.provider.call(functions::SEND_TEXT, (sent,)).await.expect("a call");
         assert_eq!(answer.expect("the stub accepts everything").len(), 1);
         *self.text.lock().expect("no panic") = text;
-        Ok(SmsReceipt { provider: "STUB".into(), message_id: Some("1".into()), duplicate: false, cost_rial: None })
+        Ok(SmsReceipt {
+            provider: "STUB".into(),
+            message_id: Some("1".into()),
+            duplicate: false,
+            cost_rial: None,
+        })
     }
 }
 
@@ -183,7 +188,12 @@ impl SmsPort for Pocket {
     async fn send(&self, message: SmsMessage) -> Result<SmsReceipt, SmsError> {
         let SmsBody::Text { text } = message.body else { panic!("no template is configured") };
         *self.0.lock().expect("no panic") = text;
-        Ok(SmsReceipt { provider: "STUB".into(), message_id: Some("1".into()), duplicate: false, cost_rial: None })
+        Ok(SmsReceipt {
+            provider: "STUB".into(),
+            message_id: Some("1".into()),
+            duplicate: false,
+            cost_rial: None,
+        })
     }
 }
 

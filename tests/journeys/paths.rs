@@ -1,4 +1,4 @@
-//! Rules for every route: the spelling of numbers in paths, and of idempotency keys.
+//! Rules for every route: the spelling of numbers in paths, of idempotency keys and of cursors.
 //!
 //! The routes come from the gateway's own document, so a new route is covered without a change here.
 
@@ -89,4 +89,48 @@ async fn an_idempotency_key_has_one_rule_on_every_route() {
         held += 1;
     }
     assert!(held >= 4, "only {held} routes take a key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_has_one_form_of_pages_on_every_route() {
+    use base64::Engine;
+    let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let (gateway, access) = start().await;
+    let room = gateway.client.post(gateway.at("/chat/chatrooms/")).bearer_auth(&access);
+    let room = Answer::of(room.json(&json!({"users": [], "name": "x"}))).await.body["id"].to_string();
+    let wrong = ["", "x", "====", "p=1"].map(str::to_owned).into_iter();
+    let wrong: Vec<String> =
+        wrong.chain(["p=-1", "p=18446744073709551616", "q=1", "p=1&p=2", "r=2&p=1"].map(encoded)).collect();
+    let mut held = 0;
+    for (method, path, operation) in operations() {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        if !parameters.iter().any(|parameter| parameter["name"] == "cursor") {
+            continue;
+        }
+        let url = format!("{}{}", host(&gateway), path.replace("{id}", "1"));
+        let ask = async |cursor: Option<&str>| {
+            let cursor = cursor.map(|cursor| format!("&cursor={}", cursor.replace('=', "%3D")));
+            let url = format!("{url}?chat_room={room}{}", cursor.unwrap_or_default());
+            Answer::of(gateway.client.request(method.clone(), url).bearer_auth(&access)).await
+        };
+        let first = ask(None).await;
+        assert_eq!(first.status, 200, "{method} {path}: {first:?}");
+        // A list as CSV is one long page, and totals go on where they stopped.
+        if !path.ends_with("/export/") && !path.ends_with("/totals/") {
+            for key in ["next", "previous"] {
+                assert!(
+                    first.body[key].is_null() || first.body[key].is_string(),
+                    "{method} {path}: {first:?}"
+                );
+            }
+            assert!(first.body["results"].is_array(), "{method} {path}: {first:?}");
+        }
+        for cursor in &wrong {
+            let answer = ask(Some(cursor)).await;
+            let told = (answer.status, answer.header("x-error-code"));
+            assert_eq!(told, (404, "invalid_cursor"), "{method} {path} {cursor}: {answer:?}");
+        }
+        held += 1;
+    }
+    assert!(held >= 6, "only {held} lists");
 }
