@@ -213,6 +213,63 @@ async fn a_proxied_address_has_a_share_of_the_connections() {
     drop((second, other));
 }
 
+/// Clients that connect directly, from addresses of their own. 127.0.0.1 alone has no share: it is a proxy that nobody
+/// declared, or the operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_address_has_a_share_of_the_connections() {
+    let gateway =
+        TestGateway::start("[server]\nconnections_max = 40\nheader_read_timeout_seconds = 300\n").await;
+    let from = |last: u8| {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, last], 0).into()).expect("an address of this machine");
+        socket
+    };
+    let gate = gateway.url.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
+    let gate: std::net::SocketAddr = gate.parse().expect("an address");
+    // One request on a connection that stays open; 0 when the connection was closed instead.
+    let hold = async |last: u8| {
+        let mut stream = from(last).connect(gate).await.expect("accepted");
+        let ask = "GET /drfchelseru/health/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let mut status = [0; 12];
+        let answered = async {
+            stream.write_all(ask.as_bytes()).await?;
+            stream.read_exact(&mut status).await
+        };
+        match tokio::time::timeout(PATIENCE, answered).await.expect("within the patience") {
+            Ok(_) => (String::from_utf8_lossy(&status[9..]).parse().unwrap_or(0_u16), stream),
+            Err(_) => (0, stream),
+        }
+    };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let (status, stream) = hold(2).await;
+        assert_eq!(status, 200, "ten percent of the connections");
+        held.push(stream);
+    }
+    let (refused, _) = hold(2).await;
+    assert!(matches!(refused, 0 | 503), "past ten percent: {refused}");
+    for last in [3, 4] {
+        for _ in 0..3 {
+            let (status, stream) = hold(last).await;
+            assert_eq!(status, 200, "a neighbour of the same network");
+            held.push(stream);
+        }
+    }
+    let (refused, _) = hold(5).await;
+    assert!(matches!(refused, 0 | 503), "past a quarter for the network: {refused}");
+    for _ in 0..5 {
+        let (status, stream) = hold(1).await;
+        assert_eq!(status, 200, "this machine");
+        held.push(stream);
+    }
+    drop(held);
+    let until = Instant::now() + PATIENCE;
+    while hold(2).await.0 != 200 {
+        assert!(Instant::now() < until, "the places are not given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_without_a_token_have_a_share_for_each_address() {
     let config = format!("[server]\n{PROXIED}[chat]\nsockets_unknown_per_address_max = 2\n");
@@ -323,6 +380,65 @@ async fn a_stranger_does_not_lock_a_number_out() {
     assert_eq!(post(owner, "/otp/send/", json!({"mobile_number": number})).await.status, 200);
     let code = gateway.sandbox_code(number).await;
     post(owner, "/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+}
+
+/// As above, for the codes that set a new password.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_does_not_lock_a_number_out_of_a_reset() {
+    let shield = "[sms.shield]\nnumber_gap_seconds = 0\n";
+    let auth = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\notp_resend_seconds = 1\n";
+    let gateway = TestGateway::start(&format!("[server]\n{PROXIED}{auth}{shield}")).await;
+    let post = async |from: &str, path: &str, body: Value| {
+        let request = gateway.client.post(gateway.at(path)).header("x-forwarded-for", from);
+        Answer::of(request.json(&body)).await
+    };
+    let number = "09120000001";
+    let (stranger, owner) = ("203.0.113.1", "198.51.100.1");
+    assert_eq!(post(owner, "/otp/send/", json!({"mobile_number": number})).await.status, 200);
+    let code = gateway.sandbox_code(number).await;
+    post(owner, "/authenticate/", json!({"mobile_number": number, "code": code})).await.login();
+    let codes = async || {
+        let inbox = gateway.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;
+        inbox.body["results"].as_array().expect("a list").len()
+    };
+    let reset = async |from: &str, code: &str| {
+        let body = json!({"mobile_number": number, "code": code, "new_password": "kavir darya 7"});
+        post(from, "/password/reset/", body).await.status
+    };
+
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let asked = post(stranger, "/password/reset/send/", json!({"mobile_number": number})).await;
+        if asked.status == 429 {
+            break;
+        }
+        assert_eq!(asked.status, 200, "{asked:?}");
+        assert!(Instant::now() < until, "one address asks without end");
+        for _ in 0..6 {
+            assert_eq!(reset(stranger, "000000x").await, 401);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Where the account was used before, another code comes, once the pending one may be followed by another.
+    let until = Instant::now() + PATIENCE;
+    while !gateway.app.detached.is_empty() {
+        assert!(Instant::now() < until, "work in the background never ends");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let before = codes().await;
+    let asked = post(owner, "/password/reset/send/", json!({"mobile_number": number})).await;
+    assert_eq!(asked.status, 200, "the owner's own part: {asked:?}");
+    while codes().await == before {
+        assert!(Instant::now() < until, "the owner gets no code");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The stranger's guesses at it burn only the stranger's chance, and the owner may have changed networks.
+    let code = gateway.sandbox_code(number).await;
+    for _ in 0..6 {
+        assert_eq!(reset(stranger, "000000x").await, 401);
+    }
+    assert_eq!(reset("192.0.2.77", &code).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

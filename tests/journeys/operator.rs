@@ -281,6 +281,19 @@ async fn every_security_event_is_recorded() {
     user(&dir, &["set-rights", other, "staff"]);
     user(&dir, &["disable", other]);
     user(&dir, &["enable", other]);
+    let token = user(&dir, &["reset-link", "alice"]);
+    let token = token.split_whitespace().last().expect("a token");
+    let body = json!({"token": token, "new_password": "kavir dur 10"});
+    assert_eq!(gateway.post("/password/reset/", body).await.status, 200);
+    let alice = login(&gateway, "alice", "kavir dur 10").await.login();
+    let as_alice = async |path: &str, body: Value| {
+        Answer::of(gateway.client.post(gateway.at(path)).bearer_auth(&alice.access).json(&body)).await.status
+    };
+    let added = "09120004024";
+    assert_eq!(as_alice("/me/mobile/send/", json!({"mobile_number": added})).await, 200);
+    let code = gateway.sandbox_code(added).await;
+    let body = json!({"mobile_number": added, "code": code, "password": "kavir dur 10"});
+    assert_eq!(as_alice("/me/mobile/", body).await, 200);
     user(&dir, &["set-password", "alice"]);
     for command in [&["apikey", "create", "--scope", "sms"][..], &["apikey", "revoke", "1"]] {
         let output = process::run(&dir, command);

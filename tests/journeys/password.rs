@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
-use chelseru_tests::{Answer, Login, PATIENCE, TestGateway};
+use chelseru_tests::{Answer, Login, PATIENCE, TestGateway, process};
 use serde_json::{Value, json};
 
 const BOTH: &str = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n";
@@ -73,7 +73,7 @@ async fn passwords_of_8_to_128_characters_are_taken_unless_everybody_has_them() 
         ("Password123", 400),
         ("12345678", 400),
         ("رمزعبور", 400),
-        ("رمز عبور", 201),
+        ("کویر باد", 201),
         ("user8-user8", 201),
     ]
     .into_iter()
@@ -184,6 +184,241 @@ async fn known_and_unknown_accounts_are_answered_alike() {
         assert_eq!(seen(&one), seen(&other), "{path}");
         assert!(path != "/register/" || one.status == 400, "{one:?}");
     }
+}
+
+/// Strangers have used up what codes to new numbers there are. The owner of an account still gets theirs, and no reply
+/// tells who has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_cap_is_used_up_known_and_unknown_numbers_are_answered_alike() {
+    let config = format!(
+        "{BOTH}otp_attempts_max = 2\n[sms.shield]\nnumber_gap_seconds = 0\nprefix_per_hour_max = 12\n"
+    );
+    let gateway = TestGateway::start(&config).await;
+    let (known, unknown) = ("09120002101", "09120002102");
+    gateway.login(known).await;
+    // Read from here on: the inbox has the code of the login above.
+    let codes = async |number: &str| {
+        settled(&gateway).await;
+        let inbox = gateway.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;
+        inbox.body["results"].as_array().expect("a list").len()
+    };
+    assert_eq!(codes(known).await, 1);
+    // Three of twelve are kept.
+    for n in 0..8 {
+        let sent = gateway.post("/otp/send/", json!({"mobile_number": format!("0912000220{n}")})).await;
+        assert_eq!(sent.status, 200, "{sent:?}");
+        assert_eq!(codes(&format!("0912000220{n}")).await, 1);
+    }
+    let alike = async |path: &str, body: &dyn Fn(&str) -> Value, status: u16| {
+        let one = gateway.post(path, body(known)).await;
+        settled(&gateway).await;
+        let other = gateway.post(path, body(unknown)).await;
+        settled(&gateway).await;
+        assert_eq!(seen(&one), seen(&other), "{path}");
+        assert_eq!(one.status, status, "{one:?}");
+        let wait = |answer: &Answer| answer.header("retry-after").parse::<u64>().unwrap_or(0);
+        assert!(wait(&one).abs_diff(wait(&other)) <= 60, "{one:?} {other:?}");
+        one
+    };
+    let number = |number: &str| json!({"mobile_number": number});
+    let sent = gateway.post("/otp/send/", number(unknown)).await;
+    assert!(sent.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 240), "{sent:?}");
+    settled(&gateway).await;
+    let sent = gateway.post("/otp/send/", number(known)).await;
+    assert_eq!(sent.status, 200, "{sent:?}");
+    assert!(
+        sent.body["details"].as_str().is_some_and(|text| text.contains("If this number has")),
+        "{sent:?}"
+    );
+    assert_eq!((codes(known).await, codes(unknown).await), (2, 0), "only the account's owner gets one");
+    // The second request and wrong guesses find the same traces.
+    assert_eq!(gateway.post("/otp/send/", number(known)).await.status, 409);
+    assert_eq!(gateway.post("/otp/send/", number(unknown)).await.status, 409);
+    let code = gateway.sandbox_code(known).await;
+    alike("/authenticate/", &|number| json!({"mobile_number": number, "code": "x"}), 401).await;
+    let login = gateway.post("/authenticate/", json!({"mobile_number": known, "code": code})).await;
+    login.login();
+    alike("/password/reset/send/", &number, 200).await;
+    assert_eq!((codes(known).await, codes(unknown).await), (3, 0));
+    let guess = |number: &str| json!({"mobile_number": number, "code": "x", "new_password": PASSWORD});
+    alike("/password/reset/", &guess, 401).await;
+    let code = gateway.sandbox_code(known).await;
+    let body = json!({"mobile_number": known, "code": code, "new_password": PASSWORD});
+    assert_eq!(gateway.post("/password/reset/", body).await.status, 200);
+}
+
+/// Waits until nothing runs in the background.
+async fn settled(gateway: &TestGateway) {
+    let until = Instant::now() + PATIENCE;
+    while !gateway.app.detached.is_empty() {
+        assert!(Instant::now() < until, "work in the background never ends");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Runs `chelseru user reset-link` beside the running gateway; returns the token.
+fn reset_link(gateway: &TestGateway, arguments: &[&str]) -> String {
+    let output = process::run(gateway.dir.path(), &[&["user", "reset-link"], arguments].concat());
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_whitespace().last().expect("a token").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_token_sets_a_password_once_within_its_time() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let gateway = TestGateway::start_at(BOTH, clock.clone()).await;
+    register(&gateway, "alice").await;
+    register(&gateway, "bob").await;
+    let session = login(&gateway, "alice", PASSWORD).await.login();
+    let reset = async |token: &str, password: &str| {
+        gateway.post("/password/reset/", json!({"token": token, "new_password": password})).await
+    };
+    let first = reset_link(&gateway, &["alice"]);
+    let token = reset_link(&gateway, &["alice", "--hours", "2"]);
+    let bobs = reset_link(&gateway, &["bob", "--page", "https://app.example/reset"]);
+    let bobs = bobs.strip_prefix("https://app.example/reset#token=").expect("a link").to_owned();
+    // A newer one replaced the first; made-up ones are refused; another account's secret opens nothing here.
+    let (_, secret) = bobs.split_once('-').expect("an account and a secret");
+    let (alice, _) = token.split_once('-').expect("an account and a secret");
+    for wrong in [&first, "", "x", "1-x", "99999-x", &format!("{alice}-{secret}"), &token[..token.len() - 1]]
+    {
+        let refused = reset(wrong, "another horse").await;
+        let expected = if wrong.is_empty() { 400 } else { 401 };
+        assert_eq!(refused.status, expected, "{refused:?}");
+        assert!(wrong.is_empty() || refused.body["code"] == "reset_token_wrong", "{refused:?}");
+    }
+    let both = json!({"token": token, "mobile_number": "09120002110", "new_password": "another horse"});
+    assert_eq!(gateway.post("/password/reset/", both).await.status, 400);
+    let weak = reset(&token, "12345678").await;
+    assert_eq!((weak.status, weak.header("x-error-code")), (400, "invalid_fields"), "{weak:?}");
+    assert!(opens(&gateway, &session).await, "nothing has happened yet");
+    // Of many at once one wins.
+    let answers = (0..4).map(|n| reset_owned(&gateway, &token, n));
+    let answers: Vec<u16> = futures_util::future::join_all(answers).await;
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
+    assert!(!opens(&gateway, &session).await, "the sessions of the old password ended");
+    assert_eq!(login(&gateway, "alice", PASSWORD).await.status, 401);
+    assert_eq!(reset(&token, "another horse").await.status, 401, "used");
+    // Its time is over.
+    clock.advance(Duration::from_secs(24 * 60 * 60));
+    assert_eq!(reset(&bobs, "another horse").await.status, 401, "expired");
+    // Any new password ends the token, and a disabled account has none.
+    let token = reset_link(&gateway, &["bob"]);
+    let bob = login(&gateway, "bob", PASSWORD).await.login();
+    let change = json!({"old_password": PASSWORD, "new_password": "another horse"});
+    assert_eq!(post_as(&gateway, "/password/change/", &bob, change).await.status, 200);
+    assert_eq!(reset(&token, "kavir darya 7").await.status, 401, "an old token");
+    let token = reset_link(&gateway, &["bob"]);
+    let disabled = process::run(gateway.dir.path(), &["user", "disable", "bob"]);
+    assert!(disabled.status.success(), "{disabled:?}");
+    assert_eq!(reset(&token, "kavir darya 7").await.status, 401, "a disabled account");
+    let refused = process::run(gateway.dir.path(), &["user", "reset-link", "bob"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+}
+
+async fn reset_owned(gateway: &TestGateway, token: &str, n: u32) -> u16 {
+    let body = json!({"token": token, "new_password": format!("another horse {n}")});
+    gateway.post("/password/reset/", body).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_of_one_address_are_limited_and_hold_nobody_else_up() {
+    let proxied = "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
+    let gateway = TestGateway::start(&format!("{proxied}{BOTH}")).await;
+    register(&gateway, "alice").await;
+    let token = reset_link(&gateway, &["alice"]);
+    let reset = async |from: &str, token: &str| {
+        let body = json!({"token": token, "new_password": "another horse"});
+        let request = gateway.client.post(gateway.at("/password/reset/")).header("x-forwarded-for", from);
+        Answer::of(request.json(&body)).await
+    };
+    for _ in 0..20 {
+        assert_eq!(reset("203.0.113.1", "1-x").await.status, 401);
+    }
+    let limited = reset("203.0.113.1", &token).await;
+    assert_eq!((limited.status, &limited.body["code"]), (429, &json!("password_locked")), "{limited:?}");
+    assert!(limited.header("retry-after").parse::<u64>().is_ok(), "{limited:?}");
+    assert_eq!(reset("203.0.113.2", &token).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_is_added_by_its_code_and_opens_the_account() {
+    let gateway = TestGateway::start(BOTH).await;
+    let number = "09120002120";
+    register(&gateway, "alice").await;
+    let alice = login(&gateway, "alice", PASSWORD).await.login();
+    let send = async |login: &Login, number: &str| {
+        post_as(&gateway, "/me/mobile/send/", login, json!({"mobile_number": number})).await
+    };
+    let add = async |login: &Login, code: &str, password: &str| {
+        let body = json!({"mobile_number": number, "code": code, "password": password});
+        post_as(&gateway, "/me/mobile/", login, body).await
+    };
+    assert_eq!(gateway.post("/me/mobile/send/", json!({"mobile_number": number})).await.status, 401);
+    assert_eq!(send(&alice, number).await.status, 200);
+    let pending = send(&alice, number).await;
+    assert_eq!((pending.status, &pending.body["code"]), (409, &json!("otp_pending")), "{pending:?}");
+    let code = gateway.sandbox_code(number).await;
+    // The code opens nothing else, and a session without the password adds nothing.
+    let crossed = json!({"mobile_number": number, "code": code});
+    assert_eq!(gateway.post("/authenticate/", crossed.clone()).await.status, 401);
+    let refused = post_as(&gateway, "/me/mobile/", &alice, crossed).await;
+    assert_eq!(refused.body["password"], json!(["This field is required."]), "{refused:?}");
+    assert_eq!(add(&alice, &code, "not it").await.status, 400);
+    assert_eq!(add(&alice, "x", PASSWORD).await.status, 401);
+    // Another user's code for the same number is another code.
+    register(&gateway, "bob").await;
+    let bob = login(&gateway, "bob", PASSWORD).await.login();
+    assert_eq!(add(&bob, &code, PASSWORD).await.status, 401);
+    let added = add(&alice, &code, PASSWORD).await;
+    assert_eq!((added.status, &added.body["mobile_number"]), (200, &json!(number)), "{added:?}");
+    assert_eq!(added.body["username"], "alice");
+    assert_eq!(send(&alice, "09120002121").await.body["code"], "number_present");
+    let again = add(&alice, &code, PASSWORD).await;
+    assert_eq!(again.body["code"], "number_present", "{again:?}");
+    // It is a way back: by code, and by a reset.
+    let by_code = gateway.login(number).await;
+    let me = gateway.get("/me/", Some(&by_code.access)).await;
+    assert_eq!(me.body["username"], "alice", "{me:?}");
+    set_by_code(&gateway, number, "another horse").await;
+    login(&gateway, "alice", "another horse").await.login();
+}
+
+/// Two numbers, one of them another account's: every reply to who does not have the phone is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_another_account_is_refused_to_its_owner_only() {
+    let gateway = TestGateway::start(BOTH).await;
+    let (taken, free) = ("09120002130", "09120002131");
+    gateway.login(taken).await;
+    register(&gateway, "mallory").await;
+    let mallory = login(&gateway, "mallory", PASSWORD).await.login();
+    for (path, body) in [
+        ("/me/mobile/send/", json!({})),
+        ("/me/mobile/send/", json!({})),
+        ("/me/mobile/", json!({"code": "x", "password": PASSWORD})),
+        ("/me/mobile/", json!({"code": "000000", "password": PASSWORD})),
+    ] {
+        let [one, other] = [taken, free].map(|number| {
+            let mut body = body.clone();
+            body["mobile_number"] = json!(number);
+            body
+        });
+        let one = post_as(&gateway, path, &mallory, one).await;
+        let other = post_as(&gateway, path, &mallory, other).await;
+        let (mut one, mut other) = (seen(&one), seen(&other));
+        for seen in [&mut one, &mut other] {
+            // The seconds of a pending code.
+            seen.1["details"] = json!(seen.1["details"].as_str().map(|text| text.len() / 8));
+        }
+        assert_eq!(one, other, "{path}");
+    }
+    let code = gateway.sandbox_code(taken).await;
+    let body = json!({"mobile_number": taken, "code": code, "password": PASSWORD});
+    let refused = post_as(&gateway, "/me/mobile/", &mallory, body).await;
+    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("number_taken")), "{refused:?}");
+    let me = gateway.get("/me/", Some(&mallory.access)).await;
+    assert_eq!(me.body["mobile_number"], "", "{me:?}");
 }
 
 fn login_body(name: &str) -> Value {

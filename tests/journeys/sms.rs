@@ -656,7 +656,7 @@ async fn ask(shop: &Shop, number: &str) -> u16 {
 async fn every_cap_of_the_shield_stops() {
     let open = "number_gap_seconds = 0\nnumber_per_hour_max = 1000\nnumber_per_day_max = 1000\n";
     type Case = (&'static str, &'static str, fn(u32) -> String, u32);
-    let cases: [Case; 7] = [
+    let cases: [Case; 5] = [
         ("number_gap", "number_gap_seconds = 60\n", |_| "09120000001".into(), 1),
         ("number_hour", "number_gap_seconds = 0\nnumber_per_hour_max = 2\n", |_| "09120000001".into(), 2),
         (
@@ -667,9 +667,6 @@ async fn every_cap_of_the_shield_stops() {
         ),
         ("address", "address_per_hour_max = 4\n", |n| format!("0912{n:03}0001"), 4),
         ("network", "network_per_hour_max = 5\n", |n| format!("0912{n:03}0001"), 5),
-        // A quarter of these two is kept for numbers with an account.
-        ("prefix", "prefix_per_hour_max = 8\n", |n| format!("0912000{n:04}"), 6),
-        ("total", "total_per_hour_max = 8\n", |n| format!("0912{n:03}0001"), 6),
     ];
     for (cap, config, number, max) in cases {
         let config = if config.contains("number") { config.to_owned() } else { format!("{open}{config}") };
@@ -711,15 +708,52 @@ async fn a_prefix_whose_codes_lead_to_no_login_is_slowed_by_itself() {
     for n in 0..5 {
         assert_eq!(ask(&shop, &format!("0912000{n:04}")).await, 200);
     }
-    assert_eq!(ask(&shop, "09120000009").await, 429);
+    // The reply is the same for all numbers of the prefix; only one with an account would get a code.
+    assert_eq!(ask(&shop, "09120000009").await, 200);
+    assert!(!got_a_code(&shop, "09120000009").await, "slowed");
     let metrics = shop.gateway.get("/metrics/", None).await.text;
     assert!(metrics.contains("chelseru_sms_prefixes_slowed 1"), "{metrics}");
     assert_eq!(ask(&shop, "09130000009").await, 200);
+    assert!(got_a_code(&shop, "09130000009").await, "another prefix");
     // One login in five is enough again.
     let code = shop.gateway.sandbox_code("09120000003").await;
     let login = json!({"mobile_number": "09120000003", "code": code});
     shop.gateway.post("/authenticate/", login).await.login();
-    assert_eq!(ask(&shop, "09120000009").await, 200);
+    assert_eq!(ask(&shop, "09120000008").await, 200);
+    assert!(got_a_code(&shop, "09120000008").await);
+}
+
+/// Whether a number got a code, once the work in the background is done.
+async fn got_a_code(shop: &Shop, number: &str) -> bool {
+    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
+    while !shop.gateway.app.detached.is_empty() {
+        assert!(std::time::Instant::now() < until, "the message was never sent");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let inbox = shop.gateway.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;
+    !inbox.body["results"].as_array().expect("a list").is_empty()
+}
+
+/// A quarter of these two caps is kept for numbers with an account.
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_prefix_and_the_total_a_new_number_gets_no_code_and_no_reply_of_its_own() {
+    let open = "number_gap_seconds = 0\nnumber_per_hour_max = 1000\nnumber_per_day_max = 1000\n";
+    type Case = (&'static str, fn(u32) -> String);
+    let cases: [Case; 2] =
+        [("prefix", |n| format!("0912000{n:04}")), ("total", |n| format!("0912{n:03}0001"))];
+    for (cap, number) in cases {
+        let shop = Shop::open(&format!("{SHIELD}{open}{cap}_per_hour_max = 8\n")).await;
+        for n in 0..9 {
+            assert_eq!(ask(&shop, &number(n)).await, 200, "{cap}: {n}");
+            assert_eq!(got_a_code(&shop, &number(n)).await, n < 6, "{cap}: {n}");
+        }
+        let metrics = shop.gateway.get("/metrics/", None).await.text;
+        let line = format!("chelseru_sms_shield_refusals_total{{cap=\"{cap}\"}} 3");
+        assert!(metrics.contains(&line), "{cap}: {metrics}");
+        shop.clock.advance(Duration::from_secs(60 * 60));
+        assert_eq!(ask(&shop, &number(8)).await, 200);
+        assert!(got_a_code(&shop, &number(8)).await, "{cap}: an hour later");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

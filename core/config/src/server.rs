@@ -21,7 +21,7 @@ pub struct Server {
     /// Open connections; further ones wait in the kernel's queue.
     pub connections_max: u32,
     /// Percent of `connections_max` that one address may hold, its sockets included; one more is closed at once. A
-    /// client of a trusted proxy gets 503. Connections from loopback are not counted.
+    /// client of a trusted proxy gets 503. Connections from 127.0.0.1 and ::1 are not counted.
     pub connections_per_address_percent: u64,
     /// And one network, /24 or /64.
     pub connections_per_network_percent: u64,

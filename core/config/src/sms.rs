@@ -82,8 +82,9 @@ impl Default for SmsCredit {
     }
 }
 
-/// `[sms.shield]`: limits of the codes that anybody may request with `otp/send/`; one more answers 429. An hour and a
-/// day are the last 60 minutes and 24 hours.
+/// `[sms.shield]`: limits of the codes that anybody may request with `otp/send/`; one more answers 429. A quarter of
+/// `prefix_per_hour_max` and `total_per_hour_max` is kept for numbers with an account; while only that is left, every
+/// number is answered alike. An hour and a day are the last 60 minutes and 24 hours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shield {

@@ -2,8 +2,8 @@
 //!
 //! A stranger who takes all of something locks everybody else out of it: connections, memory for bodies, the hash pool.
 //! So each is held in shares. A share belongs to an address and its network (/24 of IPv4, /64 of IPv6), grows while it
-//! is held, and is given back when it is dropped. Loopback addresses are bound by the total alone: what comes from this
-//! machine is a proxy that nobody declared, or the operator.
+//! is held, and is given back when it is dropped. This machine's own address ([`is_own_machine`]) is bound by the total alone:
+//! what comes from it is a proxy that nobody declared, or the operator.
 //!
 //! Invariants: the counts are the sums of the shares that are held; an address that holds nothing has no entry.
 
@@ -117,7 +117,7 @@ impl Share {
         if !fits(held.total, limits.total) {
             return Err(Full::Total);
         }
-        if !self.address.is_loopback() {
+        if !is_own_machine(self.address) {
             let network = network(self.address);
             if !fits(held.networks.get(&network).copied().unwrap_or(0), limits.network) {
                 return Err(Full::Network);
@@ -142,7 +142,7 @@ impl Drop for Share {
         }
         let mut held = self.shares.lock();
         held.total -= self.amount;
-        if !self.address.is_loopback() {
+        if !is_own_machine(self.address) {
             give_back(&mut held.networks, network(self.address), self.amount);
             give_back(&mut held.addresses, self.address, self.amount);
         }
@@ -155,6 +155,16 @@ fn give_back(map: &mut HashMap<IpAddr, u64>, key: IpAddr, amount: u64) {
         if *held == 0 {
             map.remove(&key);
         }
+    }
+}
+
+/// Whether an address is the one that a program on this machine has unless it chooses another: 127.0.0.1 or ::1. A proxy
+/// that nobody declared has it, so its clients cannot be told apart. Other addresses of 127.0.0.0/8 are chosen on
+/// purpose, and count like any other.
+pub fn is_own_machine(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
+        IpAddr::V6(address) => address == Ipv6Addr::LOCALHOST,
     }
 }
 
@@ -226,6 +236,12 @@ mod tests {
         let shares = Shares::new(LIMITS);
         let own = take(&shares, "127.0.0.1", 10).expect("all of it");
         assert_eq!(take(&shares, "::1", 1).err(), Some(Full::Total));
+        drop(own);
+        let other = take(&shares, "127.0.0.2", 4).expect("the most of an address");
+        assert_eq!(take(&shares, "127.0.0.2", 1).err(), Some(Full::Address));
+        assert_eq!(take(&shares, "127.0.0.3", 3).err(), Some(Full::Network));
+        drop(other);
+        let own = take(&shares, "::ffff:127.0.0.1", 10).expect("all of it");
         drop(own);
         assert_eq!(shares.total(), 0);
     }

@@ -1,7 +1,8 @@
 //! Texts that people read as names: of users, rooms and files.
 //!
 //! Some invisible characters change the order in which the rest is shown. In a name they deceive: after an override
-//! the program `photogpj.exe` is shown as the picture `photoexe.jpg`. Names lose them; messages keep theirs, because
+//! the program `photogpj.exe` is shown as the picture `photoexe.jpg`. Names lose them when they are stored and, because older versions stored them as they
+//! came, when they are shown; messages keep theirs, because
 //! Persian and Arabic prose needs them. The joiners U+200C and U+200D stay: they belong to Persian spelling.
 
 use std::borrow::Cow;
@@ -13,6 +14,15 @@ pub fn name_as_seen(name: &str) -> Cow<'_, str> {
         return name.chars().filter(|character| !deceives(*character)).collect();
     }
     name.into()
+}
+
+/// [`name_as_seen`] of an owned name.
+#[must_use]
+pub fn seen(name: String) -> String {
+    match name_as_seen(&name) {
+        Cow::Owned(plain) => plain,
+        Cow::Borrowed(_) => name,
+    }
 }
 
 fn deceives(character: char) -> bool {

@@ -44,10 +44,10 @@ pub use login::challenge::{ChallengeDraft, ChallengeOpened, Guesser, LoginDraft,
 pub use login::import::ImportedUser;
 pub use login::legacy::{LegacyDraft, LegacyOpened};
 pub use login::password::{
-    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
+    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome, ResetToken,
 };
 pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
-pub use login::user::{LooksStep, Rights, User, UserChange, UserDraft, UserMade};
+pub use login::user::{LooksStep, NumberAdded, NumberDraft, Rights, User, UserChange, UserDraft, UserMade};
 pub use money::correction::{Correction, CorrectionDraft, CorrectionMade};
 pub use money::find::{PaymentQuery, PaymentsFound};
 pub use money::import::OpeningBalance;

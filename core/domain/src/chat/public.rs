@@ -7,6 +7,7 @@
 use chelseru_store::User;
 
 use crate::ids::UserId;
+use crate::text::name_as_seen;
 
 /// A user as others see them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +24,12 @@ impl PublicUser {
     pub fn of(user: &User) -> PublicUser {
         PublicUser {
             id: user.id,
-            username: match user.number.is_empty() {
-                true => user.username.clone(),
-                false => format!("G{}-{}", user.group, user.id),
+            username: match names_a_number(user) {
+                false => name_as_seen(&user.username).into_owned(),
+                true => format!("G{}-{}", user.group, user.id),
             },
-            first_name: user.first_name.clone(),
-            last_name: user.last_name.clone(),
+            first_name: name_as_seen(&user.first_name).into_owned(),
+            last_name: name_as_seen(&user.last_name).into_owned(),
         }
     }
 
@@ -36,6 +37,18 @@ impl PublicUser {
     #[must_use]
     pub fn gone(id: UserId) -> PublicUser {
         PublicUser { id, username: String::new(), first_name: String::new(), last_name: String::new() }
+    }
+}
+
+/// Whether a user name contains its account's phone number, in canonical or local form.
+fn names_a_number(user: &User) -> bool {
+    // The last ten digits, which every spelling of an Iranian number has.
+    let digits = user.number.len().checked_sub(10).and_then(|start| user.number.get(start..));
+    match digits {
+        None => !user.number.is_empty(),
+        Some(digits) => {
+            user.username.contains(digits) || user.username.starts_with(&format!("G{}-", user.group))
+        }
     }
 }
 
@@ -67,5 +80,8 @@ mod tests {
         assert_eq!(seen.username, "G3-17");
         assert!(username_check(&seen.username).is_err());
         assert_eq!(PublicUser::of(&user("sara", "")).username, "sara");
+        assert_eq!(PublicUser::of(&user("sara", "+989121234567")).username, "sara", "a number added later");
+        assert_eq!(PublicUser::of(&user("sara9121234567", "+989121234567")).username, "G3-17");
+        assert_eq!(PublicUser::of(&user("G3-09121234567-2", "+989121234567")).username, "G3-17");
     }
 }

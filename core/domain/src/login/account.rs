@@ -12,6 +12,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use crate::PhoneNumber;
 use crate::ids::UserId;
 use crate::login::group::Group;
+use crate::text::seen;
 
 pub const USERNAME_CHARS_MAX: usize = 150;
 pub const NAME_CHARS_MAX: usize = 150;
@@ -146,11 +147,11 @@ impl UserView {
         let local = crate::PhoneNumber::parse(&user.number).map(|number| number.local());
         UserView {
             id: user.id,
-            username: user.username,
+            username: seen(user.username),
             mobile_number: local.unwrap_or(user.number),
             group: user.group,
-            first_name: user.first_name,
-            last_name: user.last_name,
+            first_name: seen(user.first_name),
+            last_name: seen(user.last_name),
             email: user.email,
             active: user.active,
             staff: user.staff,

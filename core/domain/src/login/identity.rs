@@ -6,10 +6,11 @@
 //! only its own sessions; requests cost no durable write.
 //!
 //! Not here: sending codes ([`crate::login::otp`]), the form of tokens ([`crate::login::token`]), hashing passwords
-//! ([`crate::login::password`]), limits per address. The parts are `code`, `password`, `session` and `users`.
+//! ([`crate::login::password`]), limits per address. The parts are `code`, `password`, `recovery`, `session` and `users`.
 mod code;
 mod legacy;
 mod password;
+mod recovery;
 mod rules;
 mod session;
 mod users;
@@ -33,6 +34,7 @@ use crate::{Checked, Clock, RuleError, Timestamp};
 
 pub use code::AuthenticateError;
 pub use password::{PasswordError, RegisterError};
+pub use recovery::{AddNumberError, MadeResetToken, RESET_TOKEN_HOURS, ResetTokenError};
 pub use rules::{
     IdentityRules, LOCKOUT_LONGEST_SECS, LOCKOUT_SECS, PASSWORD_ATTEMPTS, PASSWORD_ATTEMPTS_TOTAL,
     PasswordRules, REFRESH_REPEAT_SECS, REGISTRATIONS_PER_HOUR, SESSION_ABSOLUTE_SECS, SESSIONS_PER_USER,
@@ -98,6 +100,8 @@ pub struct Identity {
     hashes: PasswordHashes,
     /// Accounts registered, by the hash of an address.
     registrations: Arc<Rates<u64>>,
+    /// Wrong tokens of operators, by the hash of an address.
+    wrong_tokens: Arc<Rates<u64>>,
     audit: Audit,
 }
 
@@ -118,7 +122,7 @@ impl Identity {
         let hashes = PasswordHashes::new(rules.passwords.hashes);
         let last_seen = Arc::default();
         let audit = Audit::lines_only(store.clone(), Arc::clone(&clock));
-        let registrations = Arc::default();
+        let (registrations, wrong_tokens) = Default::default();
         Ok(Identity {
             store,
             clock,
@@ -130,6 +134,7 @@ impl Identity {
             ended,
             hashes,
             registrations,
+            wrong_tokens,
             audit,
         })
     }
@@ -159,8 +164,20 @@ impl Identity {
             true => self.hashes.clone(),
             false => PasswordHashes::new(rules.passwords.hashes),
         };
-        let (registrations, audit) = (Arc::clone(&self.registrations), self.audit.clone());
-        Identity { store, clock, otp, tokens, rules, agents, last_seen, ended, hashes, registrations, audit }
+        Identity {
+            store,
+            clock,
+            otp,
+            tokens,
+            rules,
+            agents,
+            last_seen,
+            ended,
+            hashes,
+            registrations: Arc::clone(&self.registrations),
+            wrong_tokens: Arc::clone(&self.wrong_tokens),
+            audit: self.audit.clone(),
+        }
     }
 
     /// Records events in this log. Without it, events are log lines only.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use chelseru_store::{ChallengeDraft, ChallengeOpened, Store, StoreError};
 use hmac::Mac;
 
-use crate::ids::LocalIds;
+use crate::ids::{LocalIds, UserId};
 use crate::login::group::Group;
 use crate::phone::{ascii_digit, is_separator};
 use crate::secret::{SubKey, hmac_sha256};
@@ -126,6 +126,12 @@ impl OtpRules {
 }
 
 impl OtpRules {
+    /// From a code to the next one for the same number.
+    #[must_use]
+    pub fn resend_gap(&self) -> Duration {
+        self.resend_after.unwrap_or(self.ttl)
+    }
+
     /// Guesses at one code of all addresses together that neither asked for it nor are known. More of them could guess
     /// a short code, fewer would let a handful of addresses use them up against a user who changed networks.
     #[must_use]
@@ -162,6 +168,8 @@ pub fn domain_fits(text: &str) -> bool {
 pub enum Purpose {
     Login,
     PasswordReset,
+    /// To give the number to this account.
+    AddNumber(UserId),
 }
 
 impl Purpose {
@@ -169,6 +177,7 @@ impl Purpose {
         match self {
             Purpose::Login => "login",
             Purpose::PasswordReset => "password-reset",
+            Purpose::AddNumber(_) => "add-number",
         }
     }
 
@@ -178,6 +187,7 @@ impl Purpose {
             Purpose::Login => number.e164().to_owned(),
             // No number contains a slash.
             Purpose::PasswordReset => format!("{}/reset", number.e164()),
+            Purpose::AddNumber(user) => format!("{}/add-{user}", number.e164()),
         }
     }
 }
@@ -262,8 +272,14 @@ impl OtpService {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
-    pub async fn is_pending(&self, number: &PhoneNumber, from: IpAddr) -> Result<bool, StoreError> {
-        self.store.challenge_pending(number.e164(), self.guesser(from), self.clock.now()).await
+    pub async fn is_pending(
+        &self,
+        purpose: Purpose,
+        number: &PhoneNumber,
+        from: IpAddr,
+    ) -> Result<bool, StoreError> {
+        let challenge = purpose.challenge(number);
+        self.store.challenge_pending(&challenge, self.guesser(from), self.clock.now()).await
     }
 
     /// Opens a challenge for a login and sends its code.
@@ -282,6 +298,42 @@ impl OtpService {
         sms: &dyn SmsPort,
     ) -> Result<Sent, SendError> {
         self.send_for(Purpose::Login, number, from, sms).await
+    }
+
+    /// [`OtpService::send`] whose traces do not tell whether the number has an account: without one, and when no provider
+    /// takes the message, the same challenge stays open as after a code that was sent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`OtpService::send`]. Callers reply before they have the result.
+    pub async fn send_alike(
+        &self,
+        number: &PhoneNumber,
+        account: bool,
+        from: IpAddr,
+        sms: &dyn SmsPort,
+    ) -> Result<Option<Sent>, SendError> {
+        let (id, code) = self.open(Purpose::Login, number, from).await?;
+        if !account {
+            return Ok(None);
+        }
+        self.deliver(number, id, &code, sms).await.map(Some).map_err(SendError::Sms)
+    }
+
+    /// [`OtpService::send`] for a code that gives the number to an account. It is sent whether or not another account
+    /// has the number, so that only the number's owner learns of that account.
+    ///
+    /// # Errors
+    ///
+    /// As for [`OtpService::send`].
+    pub async fn send_to_add(
+        &self,
+        number: &PhoneNumber,
+        user: UserId,
+        from: IpAddr,
+        sms: &dyn SmsPort,
+    ) -> Result<Sent, SendError> {
+        self.send_for(Purpose::AddNumber(user), number, from, sms).await
     }
 
     /// [`OtpService::send`] for a code that resets the password of the number's account in a group. Without such an
@@ -312,16 +364,12 @@ impl OtpService {
         sms: &dyn SmsPort,
     ) -> Result<Sent, SendError> {
         let (id, code) = self.open(purpose, number, from).await?;
-        if self.rules.test_numbers.contains_key(number.e164()) {
-            tracing::warn!(phone = %number, "a test number was given its fixed code; nothing was sent");
-            return Ok(Sent { expires_in: self.rules.ttl, provider: TEST_NUMBER.to_owned() });
-        }
-        match sms.send(self.message(number, id, &code)).await {
-            Ok(receipt) => Ok(Sent { expires_in: self.rules.ttl, provider: receipt.provider }),
+        match self.deliver(number, id, &code, sms).await {
+            Ok(sent) => Ok(sent),
             Err(error) => {
                 let challenge = purpose.challenge(number);
                 let undone = match (error.disposition(), purpose) {
-                    (Disposition::Final | Disposition::TryNext, Purpose::Login) => {
+                    (Disposition::Final | Disposition::TryNext, Purpose::Login | Purpose::AddNumber(_)) => {
                         self.store.challenge_release(&challenge, id).await
                     }
                     // Keep the challenge: the next guess would otherwise take less work and reveal that a message was
@@ -337,6 +385,22 @@ impl OtpService {
                 Err(SendError::Sms(error))
             }
         }
+    }
+
+    async fn deliver(
+        &self,
+        number: &PhoneNumber,
+        id: u64,
+        code: &str,
+        sms: &dyn SmsPort,
+    ) -> Result<Sent, SmsError> {
+        let expires_in = self.rules.ttl;
+        if self.rules.test_numbers.contains_key(number.e164()) {
+            tracing::warn!(phone = %number, "a test number was given its fixed code; nothing was sent");
+            return Ok(Sent { expires_in, provider: TEST_NUMBER.to_owned() });
+        }
+        let receipt = sms.send(self.message(number, id, code)).await?;
+        Ok(Sent { expires_in, provider: receipt.provider })
     }
 
     /// Opens a challenge. Returns its id and its code.
@@ -363,7 +427,7 @@ impl OtpService {
                 attempts_max: self.rules.attempts_max,
                 others_max: self.rules.others_max(),
                 from: self.guesser(from),
-                resend_at: now.plus(self.rules.resend_after.unwrap_or(self.rules.ttl)),
+                resend_at: now.plus(self.rules.resend_gap()),
             })
             .await?;
         match opened {

@@ -76,6 +76,10 @@ events! {
     PasswordChangeFailed = "password_change_failed",
     PasswordResetFailed = "password_reset_failed",
     PasswordReset = "password_reset",
+    /// A phone number was added to an account.
+    NumberAdded = "number_added",
+    /// An operator made a token that sets a user's password once.
+    ResetTokenMade = "reset_token_made",
     /// By an operator.
     PasswordOverridden = "password_overridden",
     /// A replaced refresh token was reused; its session was ended.
@@ -109,12 +113,11 @@ impl AuditKind {
             OtpSent | OtpSendFailed | OtpFailed | OtpBurned | LoginFailed | LoginLocked | UserRegistered
             | PasswordResetFailed => AuditLog::Anyone,
             Login | PasswordChanged | PasswordChangeFailed | PasswordReset | RefreshReused
-            | SessionRevoked => AuditLog::Account,
+            | SessionRevoked | NumberAdded => AuditLog::Account,
             SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | PasswordOverridden
-            | KeyCreated | KeyRevoked | ConfigLoaded | ConfigChanged | ConfigRefused | PluginChanged
-            | PluginRefused | MoneyDecided | BackupWritten | BackupRestored | StoreImported => {
-                AuditLog::Operator
-            }
+            | ResetTokenMade | KeyCreated | KeyRevoked | ConfigLoaded | ConfigChanged | ConfigRefused
+            | PluginChanged | PluginRefused | MoneyDecided | BackupWritten | BackupRestored
+            | StoreImported => AuditLog::Operator,
         }
     }
 }

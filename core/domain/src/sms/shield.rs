@@ -7,7 +7,10 @@
 //! because only admitted requests are counted. Counts are in memory and are lost at a restart.
 //!
 //! A cap that a stranger can use up is a weapon against everybody else. So a quarter of the total and of each prefix
-//! is kept for numbers that have an account; such numbers are not slowed; one address has 2 % of the total and 10 % of
+//! is kept for numbers that have an account; such numbers are not slowed. While only that part is left, the caller gets
+//! the same reply for every number ([`Admission::AccountsOnly`]): a code goes to numbers with an account, the others
+//! are counted for their address, network and number as if one had been sent, and 429 comes to all numbers at the same
+//! moment, when the kept part is used up, too. One address has 2 % of the total and 10 % of
 //! a prefix, and at most a third of the codes from which a prefix is slowed. Of one number's codes one address may ask
 //! for three fifths; and where the number's account was used before, codes have counts of their own, so at most twice
 //! the caps per number are sent. With the defaults: to stop new numbers for an hour takes 38 addresses in 38 networks
@@ -21,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::share::network;
+use crate::share::{is_own_machine, network};
 use crate::{PhoneNumber, Range, Timestamp};
 
 const HOUR: u64 = 60 * 60;
@@ -136,6 +139,22 @@ impl Cap {
     }
 }
 
+/// An admitted request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// A code may be sent, whoever has the number.
+    Open,
+    /// Only the part for numbers with an account is left.
+    AccountsOnly {
+        /// The number has one, so a code may be sent. The caller must not learn it.
+        account: bool,
+        /// What is used up for other numbers.
+        cap: Cap,
+        /// A code to another number may be admitted after this time.
+        retry_after: Duration,
+    },
+}
+
 /// A refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
@@ -199,9 +218,10 @@ impl Split {
         if !full {
             return Ok(());
         }
-        let retry_after = self.new.retry_after(now).min(match of_known {
-            0 => Duration::MAX,
-            _ => self.known.retry_after(now),
+        let retry_after = self.new.retry_after(now).min(match (known, of_known) {
+            // Without the codes to known numbers: a caller could see in the time whether the last one was such.
+            (false, _) | (_, 0) => Duration::MAX,
+            (true, _) => self.known.retry_after(now),
         });
         Err(Refusal { cap, retry_after })
     }
@@ -269,7 +289,8 @@ impl Window {
 }
 
 impl Shield {
-    /// Admits and counts a code, or names the cap that refuses it.
+    /// Admits and counts a code, or names the cap that refuses it. With [`Admission::AccountsOnly`] the reply must not
+    /// depend on whether the number has an account; neither does what is counted for the caller.
     ///
     /// # Errors
     ///
@@ -281,31 +302,55 @@ impl Shield {
         address: IpAddr,
         about: &impl Acquaintance,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Admission, Refusal> {
         let asked = Asked::new(number, address, now);
-        let refusal = match self.try_admit(rules, &asked, Known::default()) {
-            Err(refusal) => refusal,
-            admitted => return admitted,
+        let Err(refusal) = self.try_admit(rules, &asked, Part::Open, false) else {
+            return Ok(Admission::Open);
         };
         // The store is read outside of the lock, and only for those that would be refused.
-        let known = match refusal.cap {
+        match refusal.cap {
             Cap::Total | Cap::Prefix | Cap::PrefixSlowed => {
                 let account = about.has_account().await;
-                Known { account, here: account && about.was_here().await }
+                let part = if account { Part::Kept } else { Part::Unsent };
+                let here = account && about.was_here().await;
+                let Refusal { cap, retry_after } = refusal;
+                let admission = Admission::AccountsOnly { account, cap, retry_after };
+                self.try_admit(rules, &asked, part, here).map(|()| admission)
             }
             Cap::NumberGap | Cap::NumberHour | Cap::NumberDay => {
-                let here = about.was_here().await;
-                Known { account: here, here }
+                if !about.was_here().await {
+                    return Err(refusal);
+                }
+                self.try_admit(rules, &asked, Part::Kept, true).map(|()| Admission::Open)
             }
-            Cap::Address | Cap::Network => return Err(refusal),
-        };
-        if !known.account {
-            return Err(refusal);
+            Cap::Address | Cap::Network => Err(refusal),
         }
-        self.try_admit(rules, &asked, known)
     }
 
-    fn try_admit(&self, rules: &ShieldRules, asked: &Asked<'_>, known: Known) -> Result<(), Refusal> {
+    /// [`Shield::admit`] for a code that is sent to every number alike, so that no part is kept for any.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]. Nothing was counted.
+    pub fn admit_stranger(
+        &self,
+        rules: &ShieldRules,
+        number: &PhoneNumber,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        self.try_admit(rules, &Asked::new(number, address, now), Part::Open, false)
+    }
+
+    /// `here`: the number's account was used from the network of the caller.
+    fn try_admit(
+        &self,
+        rules: &ShieldRules,
+        asked: &Asked<'_>,
+        part_of_cap: Part,
+        here: bool,
+    ) -> Result<(), Refusal> {
+        let kept = part_of_cap != Part::Open;
         let Asked { number, address, network, prefix, now } = asked;
         let (address, network, now) = (*address, *network, *now);
         let mut state = self.lock();
@@ -317,7 +362,7 @@ impl Shield {
             false => Err(Refusal { cap, retry_after: window.retry_after(now) }),
         };
         // Behind a proxy that nobody declared all clients have the address of this machine, so it has no smaller share.
-        let own_share = !address.is_loopback();
+        let own_share = !is_own_machine(address);
         let address_max = match own_share {
             true => rules.address_per_hour_max.min(part(rules.total_per_hour_max, ADDRESS_OF_TOTAL_PERCENT)),
             false => rules.address_per_hour_max,
@@ -328,16 +373,16 @@ impl Shield {
         if let Some(window) = state.networks.get_mut(&network) {
             over(window, rules.network_per_hour_max, Cap::Network)?;
         }
-        state.total.check(known.account, rules.total_per_hour_max, Cap::Total, now)?;
+        state.total.check(kept, rules.total_per_hour_max, Cap::Total, now)?;
         let mut share = state.shares.get_mut(&(address, prefix.clone()));
         if let Some(share) = share.as_deref_mut().filter(|_| own_share) {
             over(share, part(rules.prefix_per_hour_max, ADDRESS_OF_PREFIX_PERCENT), Cap::Address)?;
         }
         let caused = share.map_or(0, |share| share.count(now));
         if let Some(prefix) = state.prefixes.get_mut(prefix) {
-            prefix.sent.check(known.account, rules.prefix_per_hour_max, Cap::Prefix, now)?;
+            prefix.sent.check(kept, rules.prefix_per_hour_max, Cap::Prefix, now)?;
             let free_at = prefix.last.saturating_add(rules.slow_gap.as_secs());
-            if !known.account && prefix.is_slowed(rules, now) && now < free_at {
+            if !kept && prefix.is_slowed(rules, now) && now < free_at {
                 return Err(Refusal {
                     cap: Cap::PrefixSlowed,
                     retry_after: Duration::from_secs(free_at - now),
@@ -345,13 +390,13 @@ impl Shield {
             }
         }
         if let Some(number) = state.numbers.get_mut(number.e164()) {
-            number.check(rules, known.here, address, now)?;
+            number.check(rules, here, address, now)?;
         }
         if state.is_full() {
             return Err(Refusal { cap: Cap::Total, retry_after: Duration::from_secs(STEP) });
         }
         let counts = !own_share || caused < part(rules.ratio_codes_min, ADDRESS_OF_RATIO_PERCENT);
-        state.count(asked, known, counts);
+        state.count(asked, part_of_cap, here, counts);
         Ok(())
     }
 
@@ -406,11 +451,15 @@ impl Asked<'_> {
     }
 }
 
-/// What [`Acquaintance`] has said so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Known {
-    account: bool,
-    here: bool,
+/// Which part of the total and of the prefix a code is counted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// What everybody may use.
+    Open,
+    /// What is kept for numbers with an account.
+    Kept,
+    /// As [`Part::Kept`], but no code is sent, so the part is not used up.
+    Unsent,
 }
 
 impl State {
@@ -430,20 +479,27 @@ impl State {
     }
 
     /// `in_ratio`: it counts for the prefix's share of logins.
-    fn count(&mut self, asked: &Asked<'_>, known: Known, in_ratio: bool) {
+    fn count(&mut self, asked: &Asked<'_>, part: Part, here: bool, in_ratio: bool) {
         let now = asked.now;
-        self.total.add(known.account, now);
+        if part != Part::Unsent {
+            self.total.add(part == Part::Kept, now);
+        }
         self.addresses.entry(asked.address).or_default().add(now);
         self.networks.entry(asked.network).or_default().add(now);
         self.shares.entry((asked.address, asked.prefix.clone())).or_default().add(now);
-        let prefix = self.prefixes.entry(asked.prefix.clone()).or_default();
-        prefix.sent.add(known.account, now);
-        prefix.last = now;
-        if in_ratio {
-            prefix.counted.add(now);
+        if part != Part::Unsent {
+            let prefix = self.prefixes.entry(asked.prefix.clone()).or_default();
+            prefix.sent.add(part == Part::Kept, now);
+            // A code to an account is no sign of pumping, and must not move what others are told.
+            if part == Part::Open {
+                prefix.last = now;
+                if in_ratio {
+                    prefix.counted.add(now);
+                }
+            }
         }
         let number = self.numbers.entry(asked.number.e164().to_owned()).or_default();
-        number.sent(known.here).0.push_back((now, asked.address));
+        number.sent(here).0.push_back((now, asked.address));
         number.verified = false;
     }
 }
@@ -494,7 +550,7 @@ impl Sent {
         ] {
             // A cap frees up when the oldest of the last `max` codes expires.
             let all = self.0.len().checked_sub(max as usize).and_then(|index| self.0.get(index));
-            let share = part(max, if from.is_loopback() { 100 } else { ADDRESS_OF_NUMBER_PERCENT });
+            let share = part(max, if is_own_machine(from) { 100 } else { ADDRESS_OF_NUMBER_PERCENT });
             let own = self.0.iter().rev().filter(|(_, by)| *by == from).nth(share as usize - 1);
             let oldest =
                 [all, own].into_iter().flatten().map(|(at, _)| *at).filter(|at| now < at + span).max();

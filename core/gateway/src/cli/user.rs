@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::login::account::Rights;
+use chelseru_domain::login::identity::RESET_TOKEN_HOURS;
 use chelseru_store::StoreError;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -59,6 +60,16 @@ pub(crate) enum Arguments {
         #[arg(value_parser = PossibleValuesParser::new(RightsName::ALL).try_map(|name| name.parse::<RightsName>()))]
         rights: RightsName,
     },
+    /// Print a token with which a user sets a new password once, at `POST password/reset/`.
+    ResetLink {
+        user: String,
+        /// Lifetime of the token, 1 to 168.
+        #[arg(long, default_value_t = RESET_TOKEN_HOURS.default)]
+        hours: u64,
+        /// Address of the application's page; prints a link to it that ends in `#token=...`.
+        #[arg(long)]
+        page: Option<String>,
+    },
     /// Set an account's password and end its sessions. Prints a generated password last, unless one is given.
     SetPassword {
         user: String,
@@ -105,6 +116,16 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
             let user = accounts.run(UserCommand::SetRights { user: user.clone(), rights: *rights }).await?;
             let what = format!("now has the rights {}", Rights::from(*rights).as_str());
             print_done(&user, &what, None);
+        }
+        Arguments::ResetLink { user, hours, page } => {
+            let made = accounts.run(UserCommand::ResetLink { user: user.clone(), hours: *hours }).await?;
+            let text = |name: &str| made[name].as_str().unwrap_or("").to_owned();
+            println!("user {} can set a new password once, until {}", text("username"), text("expires_at"));
+            match page {
+                // Behind `#`, because browsers send that part to no server.
+                Some(page) => println!("link: {page}#token={}", text("token")),
+                None => println!("token: {}", text("token")),
+            }
         }
         Arguments::SetPassword { user, password_stdin } => {
             let (password, made) = password(*password_stdin)?;

@@ -1,23 +1,26 @@
 //! `otp/send/` and `authenticate/`: login by a code.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chelseru_domain::login::identity::AuthenticateError;
-use chelseru_domain::login::otp::SendError;
+use chelseru_domain::login::otp::{Purpose, SendError};
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
+use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::Disposition;
-use http::StatusCode;
+use chelseru_domain::sms::shield::Admission;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use super::Login;
 use super::failure::{log_send_error, send_failure};
 use super::input::{
     DEVICE_NAME, MOBILE_NUMBER, NUMBER, TOKENS, group_or_refuse, mobile_number, named_client, pass_shield,
     require_method,
 };
+use super::{DETACHED_MAX, Login};
 use crate::fields::Fields;
-use crate::reply::{Failure, Reply, sentence};
-use crate::request::{Access, Open, Request};
+use crate::reply::{Failure, Reply, sentence, whole_seconds};
+use crate::request::{Access, Context, Open, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 use chelseru_config::AuthMethod;
 
@@ -77,8 +80,11 @@ async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     let number = fields.all(number)?;
     // A number with a pending code gets the original's 409 from the domain, which sends nothing. So the caps do not
     // apply.
-    if !login.otp.is_pending(&number, context.client).await.unwrap_or(false) {
-        pass_shield(&login, &context, &number).await?;
+    if !login.otp.is_pending(Purpose::Login, &number, context.client).await.unwrap_or(false) {
+        let admission = pass_shield(&login, &context, &number).await?;
+        if let Admission::AccountsOnly { account, retry_after, .. } = admission {
+            return send_alike(&login, context, number, account, retry_after);
+        }
     }
     let (id, from, tasks) = (context.id, context.client, login.detached.clone());
     let ip = Some(from);
@@ -109,6 +115,44 @@ async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
         Ok(Err(error)) => Err(send_failure(&error)),
         Err(_) => Err(Failure::internal()),
     }
+}
+
+/// Answers the same for every number while the shield sends codes to numbers with an account only. The reply waits for
+/// nothing, so that neither its time nor a provider's failure tells whether a code was sent.
+fn send_alike(
+    login: &Arc<Login>,
+    context: Context,
+    number: PhoneNumber,
+    account: bool,
+    retry_after: Duration,
+) -> Answer {
+    if login.detached.len() >= DETACHED_MAX {
+        let text = "Too many requests are in progress. Please try again.";
+        return Err(Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(1));
+    }
+    // Another code to this number has to wait for this one, as after a code that was sent.
+    let seconds = whole_seconds(retry_after.max(login.otp.rules().resend_gap()));
+    let login = Arc::clone(login);
+    let tasks = login.detached.clone();
+    tasks.spawn(async move {
+        let from = context.client;
+        let event = |kind| AuditEvent::new(kind).ip(Some(from)).subject(&number);
+        let event = match login.otp.send_alike(&number, account, from, login.sms.as_ref()).await {
+            Ok(Some(sent)) => event(AuditKind::OtpSent).detail(format!("by {}", sent.provider)),
+            Ok(None) => event(AuditKind::OtpSendFailed).detail("codes go to accounts only"),
+            // Nothing happened: a code is pending.
+            Err(SendError::Pending { .. }) => return,
+            Err(error) => {
+                log_send_error(&context.id, &number, &error);
+                event(AuditKind::OtpSendFailed)
+            }
+        };
+        login.identity.audit().record(event);
+    });
+    let text = format!(
+        "If this number has an account, a code was sent to it. New accounts can be created in {seconds} seconds."
+    );
+    Ok(Reply::json(StatusCode::OK, &json!({"details": text})).with(header::RETRY_AFTER, seconds.into()))
 }
 
 /// `POST authenticate/`.

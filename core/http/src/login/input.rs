@@ -7,7 +7,7 @@ use chelseru_domain::login::account::{EMAIL_CHARS_MAX, email_fits};
 use chelseru_domain::login::group::Group;
 use chelseru_domain::login::identity::{ClientInfo, DEVICE_NAME_CHARS_MAX};
 use chelseru_domain::phone::PhoneNumber;
-use chelseru_domain::sms::shield::Acquaintance;
+use chelseru_domain::sms::shield::{Acquaintance, Admission, Cap, Refusal};
 use http::{StatusCode, header};
 use serde_json::Value;
 
@@ -46,21 +46,39 @@ pub(crate) async fn pass_shield(
     login: &Login,
     context: &Context,
     number: &PhoneNumber,
-) -> Result<(), Failure> {
+) -> Result<Admission, Failure> {
     let about = About { login, number, ip: context.client };
     let now = login.clock.now();
     let admitted = login.shield.admit(&login.shield_rules, number, context.client, &about, now).await;
-    admitted.map_err(|refusal| {
-        let cap = refusal.cap.as_str();
-        login.meter.counter("chelseru_sms_shield_refusals_total", &[("cap", cap)]).increment();
-        tracing::warn!(
-            request.id = %context.id, phone = %number, client.ip = %context.client, cap,
-            "code refused by the shield"
-        );
-        let text = "Too many codes were asked for. Please try again later.";
-        Failure::details(StatusCode::TOO_MANY_REQUESTS, "sms_limited", text)
-            .retry_after(refusal.retry_after.as_secs().max(1))
-    })
+    if let Ok(Admission::AccountsOnly { cap, .. }) = &admitted {
+        shielded(login, context, number, *cap, "code for accounts only, by the shield");
+    }
+    admitted.map_err(|refusal| shield_failure(login, context, number, refusal))
+}
+
+/// [`pass_shield`] for a code that is sent to every number alike.
+pub(crate) fn pass_shield_as_stranger(
+    login: &Login,
+    context: &Context,
+    number: &PhoneNumber,
+) -> Result<(), Failure> {
+    let now = login.clock.now();
+    let admitted = login.shield.admit_stranger(&login.shield_rules, number, context.client, now);
+    admitted.map_err(|refusal| shield_failure(login, context, number, refusal))
+}
+
+fn shield_failure(login: &Login, context: &Context, number: &PhoneNumber, refusal: Refusal) -> Failure {
+    shielded(login, context, number, refusal.cap, "code refused by the shield");
+    let text = "Too many codes were asked for. Please try again later.";
+    Failure::details(StatusCode::TOO_MANY_REQUESTS, "sms_limited", text)
+        .retry_after(refusal.retry_after.as_secs().max(1))
+}
+
+/// Counts and logs what the shield did.
+fn shielded(login: &Login, context: &Context, number: &PhoneNumber, cap: Cap, what: &'static str) {
+    let cap = cap.as_str();
+    login.meter.counter("chelseru_sms_shield_refusals_total", &[("cap", cap)]).increment();
+    tracing::warn!(request.id = %context.id, phone = %number, client.ip = %context.client, cap, what, "shield");
 }
 
 /// What the accounts tell of a number. A store that cannot be read tells nothing.

@@ -1,6 +1,6 @@
 //! Login: codes, passwords, tokens, sessions, and a user's own account.
 //!
-//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`; `input` has
+//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`, `mobile`; `input` has
 //! their shared fields, `failure` translates domain errors.
 
 pub(crate) mod code;
@@ -11,6 +11,7 @@ pub(crate) mod token;
 pub(crate) mod session;
 
 pub(crate) mod me;
+pub(crate) mod mobile;
 
 pub(crate) mod failure;
 pub(crate) mod input;
@@ -26,6 +27,9 @@ use chelseru_domain::operator::Meter;
 use chelseru_domain::sms::queue::SmsRoute;
 use chelseru_domain::sms::shield::{Shield, ShieldRules};
 use tokio_util::task::TaskTracker;
+
+/// Messages in flight without a waiting client.
+const DETACHED_MAX: usize = 1000;
 
 /// The slice of login.
 pub struct Login {

@@ -16,12 +16,12 @@ use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use http::StatusCode;
 use serde_json::json;
 
-use super::Login;
 use super::failure::log_send_error;
 use super::input::{
     DEVICE_NAME, MOBILE_NUMBER, NUMBER, TOKENS, email, group_or_refuse, mobile_number, named_client,
     pass_shield, require_method,
 };
+use super::{DETACHED_MAX, Login};
 use crate::fields::{Fields, Text};
 use crate::reply::{Failure, Reply, whole_seconds};
 use crate::request::{Access, Context, Request, Tokenless};
@@ -118,14 +118,20 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "password_reset",
             call: call!(reset),
             about: About {
-                summary: "Set a password by code; ends all sessions",
+                summary: "Set a password by code or by an operator's token; ends all sessions",
                 parameters: &[],
                 fields: &[
-                    MOBILE_NUMBER,
-                    Field("code", Is::Text, "The code of password/reset/send/."),
+                    Field("mobile_number", Is::MayText, "The number of the account; not beside `token`."),
+                    Field("code", Is::MayText, "The code of password/reset/send/; not beside `token`."),
+                    Field("token", Is::MayText, "The token of `chelseru user reset-link`."),
                     Field("new_password", Is::Text, "8 to 128 characters."),
                 ],
-                answers: &[(200, "Details"), (401, "Wrong code."), (403, "This login method is disabled.")],
+                answers: &[
+                    (200, "Details"),
+                    (401, "Wrong code or token."),
+                    (403, "This login method is disabled."),
+                    (429, "Too many wrong tokens from this address."),
+                ],
             },
         }],
     },
@@ -133,9 +139,7 @@ pub(crate) const ROUTES: &[Route] = &[
 
 const USERNAME: Text = Text { chars_max: USERNAME_CHARS_MAX };
 const CODE: Text = Text { chars_max: 32 };
-
-/// Messages in flight without a waiting client.
-const DETACHED_MAX: usize = 1000;
+const TOKEN: Text = Text { chars_max: 64 };
 
 /// `POST register/`.
 async fn register(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
@@ -219,7 +223,7 @@ async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> A
     let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     let number = fields.all(number)?;
-    // The caps count numbers without an account too, so that they reveal nothing.
+    // The caps count numbers without an account too, so that they reveal nothing. A code goes to accounts only anyway.
     pass_shield(&login, &context, &number).await?;
     if login.detached.len() >= DETACHED_MAX {
         return Err(hash_failure(&context, &HashError::Busy));
@@ -247,10 +251,14 @@ async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> A
     Ok(Reply::json(StatusCode::OK, &json!({"details": text})))
 }
 
-/// `POST password/reset/`: sets the password of a number's account by code and ends its sessions.
+/// `POST password/reset/`: sets the password of a number's account by code, or of any account by an operator's token,
+/// and ends its sessions.
 async fn reset(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
     require_method(&login, AuthMethod::Password)?;
+    if fields.value("token").is_some() {
+        return reset_by_token(&login, &context, fields).await;
+    }
     let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     let code = fields.required("code", CODE);
@@ -266,7 +274,30 @@ async fn reset(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer
     }
 }
 
-fn password_failure(context: &Context, error: PasswordError, wrong: impl FnOnce() -> Failure) -> Failure {
+async fn reset_by_token(login: &Login, context: &Context, mut fields: Fields) -> Answer {
+    let token = fields.required("token", TOKEN);
+    let new = fields.required_as_typed("new_password");
+    for name in ["mobile_number", "code"] {
+        if fields.value(name).is_some() {
+            fields.refuse(name, "Send either this field or `token`.");
+        }
+    }
+    let (token, new) = fields.all((token, new))?;
+    let (new, ip) = (Password::new(new), Some(context.client));
+    match login.identity.password_reset_by_token(&token, &new, ip).await {
+        Ok(_) => Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was set."}))),
+        Err(error) => Err(password_failure(context, error, || {
+            let text = "This token is wrong, expired or used.";
+            Failure::error(StatusCode::UNAUTHORIZED, "reset_token_wrong", text)
+        })),
+    }
+}
+
+pub(super) fn password_failure(
+    context: &Context,
+    error: PasswordError,
+    wrong: impl FnOnce() -> Failure,
+) -> Failure {
     match error {
         PasswordError::Wrong => wrong(),
         PasswordError::Waiting { retry_after } => {

@@ -21,6 +21,7 @@ pub(crate) fn shapes() -> Value {
             "id": whole(), "name": text(), "scope": text(), "daily_cap": maybe("integer"), "created_at": time(),
             "revoked_at": maybe_time(), "token": text(),
         })),
+        "ResetToken": object(json!({"username": text(), "token": text(), "expires_at": time()})),
         "WebhookEvent": object(json!({
             "id": text(), "type": text(), "timestamp": time(), "data": {"type": "object"},
             "deliveries": list(object(json!({

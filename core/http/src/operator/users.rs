@@ -6,14 +6,18 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::account::{Rights, UserView, email_fits};
-use chelseru_domain::login::identity::{Identity, PasswordError, RegisterError};
+use chelseru_domain::login::identity::{
+    Identity, MadeResetToken, PasswordError, RESET_TOKEN_HOURS, RegisterError, ResetTokenError,
+};
 use chelseru_domain::login::password::Password;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Operator;
 use crate::fields::Fields;
@@ -36,7 +40,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             parameters: &[],
             fields: &[],
             answers: &[
-                (200, "Account|Account[]"),
+                (200, "Account|Account[]|ResetToken"),
                 (403, "The token of the data folder is missing or wrong."),
             ],
         },
@@ -85,6 +89,11 @@ pub enum UserCommand {
     SetPassword {
         user: String,
         password: String,
+    },
+    /// Makes the token with which a user sets a new password once.
+    ResetLink {
+        user: String,
+        hours: u64,
     },
 }
 
@@ -163,6 +172,18 @@ pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, Str
                 },
             )?;
             Ok(user_json(&find(identity, &user.id.to_string()).await?))
+        }
+        UserCommand::ResetLink { user, hours } => {
+            RESET_TOKEN_HOURS.check("hours", hours).map_err(|error| error.to_string())?;
+            let user = find(identity, &user).await?;
+            let made = identity.reset_token_make(user.id, Duration::from_secs(hours * 60 * 60)).await;
+            let MadeResetToken { token, expires_at } = made.map_err(|error| match error {
+                ResetTokenError::NoAccount => format!("user {} is disabled", user.username),
+                other => other.to_string(),
+            })?;
+            Ok(json!({
+                "username": user.username, "token": token, "expires_at": rest_format(expires_at),
+            }))
         }
     }
 }

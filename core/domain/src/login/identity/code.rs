@@ -11,7 +11,7 @@ use crate::login::account::name_of_identity;
 use crate::login::group::Group;
 use crate::login::otp::Purpose;
 use crate::operator::audit::{AuditEvent, AuditKind};
-use crate::share::network;
+use crate::share::{is_own_machine, network};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
@@ -61,7 +61,7 @@ impl Identity {
     /// Whether a user has a session from the network of an address. This machine's address is a proxy's that nobody
     /// declared, so it is nobody's in particular.
     pub(super) async fn user_was_at(&self, user: UserId, ip: Option<IpAddr>) -> Result<bool, StoreError> {
-        let Some(ip) = ip.filter(|ip| !ip.to_canonical().is_loopback()) else { return Ok(false) };
+        let Some(ip) = ip.filter(|ip| !is_own_machine(*ip)) else { return Ok(false) };
         let here = network(ip.to_canonical());
         let sessions = self.store.sessions_of(user, None, self.rules.sessions_per_user_max).await?;
         Ok(sessions.iter().any(|one| one.ip_address.is_some_and(|ip| network(ip.to_canonical()) == here)))

@@ -26,6 +26,7 @@ use crate::login::otp::Purpose;
 use crate::login::password::{HashError, Password, PasswordFault};
 use crate::operator::audit::{AuditEvent, AuditKind, mask_name};
 use crate::rate::{Exhausted, Rate};
+use crate::share::is_own_machine;
 use crate::{PhoneNumber, Timestamp};
 
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +91,10 @@ impl Identity {
         made
     }
 
-    /// Whose registrations are counted together. This machine's address is a proxy's that nobody declared, so what
+    /// Whose registrations and wrong tokens are counted together. This machine's address is a proxy's that nobody declared, so what
     /// comes from it is not counted.
-    fn registrant(&self, ip: Option<IpAddr>) -> Option<u64> {
-        let ip = ip.filter(|ip| !ip.to_canonical().is_loopback())?;
+    pub(super) fn registrant(&self, ip: Option<IpAddr>) -> Option<u64> {
+        let ip = ip.filter(|ip| !is_own_machine(*ip))?;
         Some(self.otp.guesser(ip))
     }
 
@@ -191,22 +192,8 @@ impl Identity {
         if !faults.is_empty() {
             return Err(PasswordError::Faults(faults));
         }
-        // Of the user, whose session this is: strangers' guesses at the name lock nobody out here.
-        let key = self.otp.labelled_mac("guard-change", &user.id.to_string());
-        let guard = Guard { key, rules: self.rules.passwords.guard() };
-        let place = self.hashes.enter(ip)?;
+        let kept = self.prove_password(caller, old, ip).await?;
         let event = |kind| AuditEvent::new(kind).user(user.id).session(caller.session_id).ip(ip);
-        if let Err(error) = self.guess_allowed(vec![guard]).await {
-            if matches!(error, PasswordError::Waiting { .. }) {
-                self.audit.record(event(AuditKind::LoginLocked).detail("to change the password"));
-            }
-            return Err(error);
-        }
-        let kept = self.store.password_of(user.id).await?;
-        if !self.hashes.verify(place, old, kept.clone()).await? {
-            self.audit.record(event(AuditKind::PasswordChangeFailed));
-            return Err(PasswordError::Wrong);
-        }
         let hash = self.hashes.hash(new, ip).await?;
         let now = self.clock.now();
         match self.store.password_set(user.id, kept, hash, Some(caller.session_id), now).await? {
@@ -215,10 +202,37 @@ impl Identity {
                 let count = ended.len();
                 self.audit.record(event(AuditKind::PasswordChanged).detail(format!("ended: {count}")));
                 self.announce_ended(user.id, ended);
-                self.store.guards_clear(vec![guard.key]).await?;
                 Ok(count)
             }
         }
+    }
+
+    /// Verifies the caller's own password, with the guesses counted, and returns what is kept of it.
+    pub(super) async fn prove_password(
+        &self,
+        caller: &Caller,
+        password: &Password,
+        ip: Option<IpAddr>,
+    ) -> Result<Option<String>, PasswordError> {
+        // Of the user, whose session this is: strangers' guesses at the name lock nobody out here.
+        let key = self.otp.labelled_mac("guard-change", &caller.user_id.to_string());
+        let guard = Guard { key, rules: self.rules.passwords.guard() };
+        let place = self.hashes.enter(ip)?;
+        let event = |kind| AuditEvent::new(kind).user(caller.user_id).session(caller.session_id).ip(ip);
+        if let Err(error) = self.guess_allowed(vec![guard]).await {
+            if matches!(error, PasswordError::Waiting { .. }) {
+                self.audit
+                    .record(event(AuditKind::LoginLocked).detail("with the password of a session's user"));
+            }
+            return Err(error);
+        }
+        let kept = self.store.password_of(caller.user_id).await?;
+        if !self.hashes.verify(place, password, kept.clone()).await? {
+            self.audit.record(event(AuditKind::PasswordChangeFailed));
+            return Err(PasswordError::Wrong);
+        }
+        self.store.guards_clear(vec![guard.key]).await?;
+        Ok(kept)
     }
 
     /// Sets the password of a number's account with a code that was sent for this. Ends all sessions of the account. A
@@ -357,7 +371,7 @@ impl Identity {
 
     /// The guards of a name: its guesses from an address (of IPv6: from a network), and all. Under the name's look,
     /// because one account answers to all names that look alike.
-    fn guards(&self, username: &str, ip: Option<IpAddr>) -> [Guard; 2] {
+    pub(super) fn guards(&self, username: &str, ip: Option<IpAddr>) -> [Guard; 2] {
         let (look, rules) = (look_alike(username), &self.rules.passwords);
         let from = ip.map_or(0, |ip| self.otp.guesser(ip));
         let of_address = self.otp.labelled_mac("guard-from", &format!("{from:016x} {look}"));

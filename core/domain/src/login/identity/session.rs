@@ -16,6 +16,7 @@ use crate::ids::{SessionId, UserId};
 use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType};
 use crate::login::user_agent::Agent;
 use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::text::seen;
 
 /// Stored characters of a `User-Agent` header; the rest is cut off.
 pub const USER_AGENT_CHARS_MAX: usize = 256;
@@ -272,7 +273,7 @@ impl Identity {
             id: session.id,
             session_key: session.key,
             ip_address: session.ip_address,
-            device_name: session.device_name,
+            device_name: session.device_name.map(seen),
             agent: self.agents.get(&session.user_agent).await,
             last_seen: session.last_seen_at.max(noted),
             created_at: session.created_at,

@@ -167,7 +167,7 @@ impl Identity {
         self.user_view(Some(user)).await
     }
 
-    async fn user_view(&self, user: Option<User>) -> Result<Option<UserView>, StoreError> {
+    pub(super) async fn user_view(&self, user: Option<User>) -> Result<Option<UserView>, StoreError> {
         let Some(user) = user else { return Ok(None) };
         let has_password = self.store.password_of(user.id).await?.is_some();
         Ok(Some(UserView::new(user, has_password)))

@@ -2,7 +2,8 @@
 //!
 //! `leaked.txt` holds every entry of at least eight ASCII characters from Django's `common-passwords.txt.gz` (Django
 //! 5.2.19, read 2026-11-27; 20,000 leaked passwords collected by Royce Williams; licence in `leaked.LICENSE`). Shorter
-//! ones are refused for their length, and the few others were damaged by a wrong encoding.
+//! ones are refused for their length. Of its 14 entries with other characters, eight were damaged by a wrong encoding and
+//! repeat one short piece, one is a letter, and the five Russian words are in [`OTHER_WORDS`].
 //!
 //! Beyond the list, people vary a few hundred words (`common.txt`). Both files have one entry per line, lower case,
 //! sorted. The check undoes the variations: case, digits or signs instead of letters, and up to four digits or signs
@@ -21,7 +22,7 @@ const REPEATED_MAX: usize = 4;
 const RUN_MIN: usize = 3;
 
 /// Rows and columns of the common keyboard, the alphabet, the digits; looked for in both directions.
-const RUNS: [&str; 8] = [
+const RUNS: [&str; 15] = [
     "abcdefghijklmnopqrstuvwxyz",
     "01234567890",
     "qwertyuiop",
@@ -30,16 +31,49 @@ const RUNS: [&str; 8] = [
     "1qaz2wsx3edc4rfv5tgb6yhn7ujm",
     "1q2w3e4r5t6y7u8i9o0p",
     "qazwsxedcrfvtgbyhnujm",
+    // The Persian and Arabic keyboard, as `form` folds it, and both alphabets.
+    "ضصثقفغعهخحجچ",
+    "شسیبلاتنمکگط",
+    "ظطزرذدپو",
+    "ابپتثجچحخدذرزژسشصضطظعغفقکگلمنوهی",
+    // The Russian keyboard.
+    "йцукенгшщзхъ",
+    "фывапролджэ",
+    "ячсмитьбю",
+];
+
+/// Words of other scripts: Persian ones that people use as passwords, and the Russian ones of the leaked list.
+const OTHER_WORDS: [&str; 20] = [
+    "йцукен",
+    "люблю",
+    "любовь",
+    "пароль",
+    "привет",
+    "ایران",
+    "تهران",
+    "خدا",
+    "دوستت دارم",
+    "رمز",
+    "رمز عبور",
+    "رمزعبور",
+    "سلام",
+    "عشق",
+    "علی",
+    "فاطمه",
+    "محمد",
+    "پسورد",
+    "گذرواژه",
+    "گذرواژه من",
 ];
 
 static WORDS: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| include_str!("common.txt").lines().collect());
+    LazyLock::new(|| include_str!("common.txt").lines().chain(OTHER_WORDS).collect());
 
 /// Searched where it is: 80 KB of text need no table.
 const LEAKED: &str = include_str!("leaked.txt");
 
 pub(super) fn is_common(password: &str) -> bool {
-    let folded: String = password.to_lowercase().chars().map(ascii_digit).collect();
+    let folded: String = password.to_lowercase().chars().map(form).collect();
     is_leaked(&folded) || is_repeated(&folded) || is_runs(&folded) || is_decorated_word(&folded)
 }
 
@@ -59,9 +93,13 @@ fn is_leaked(text: &str) -> bool {
     false
 }
 
-/// Persian and Arabic digits as ASCII ones.
-fn ascii_digit(character: char) -> char {
-    crate::phone::ascii_digit(character).unwrap_or(character)
+/// Persian and Arabic digits as ASCII ones, and letters that an Arabic keyboard types otherwise as Persian ones.
+fn form(character: char) -> char {
+    match character {
+        'ي' => 'ی',
+        'ك' => 'ک',
+        other => crate::phone::ascii_digit(other).unwrap_or(other),
+    }
 }
 
 fn is_repeated(text: &str) -> bool {
@@ -74,7 +112,8 @@ fn is_repeated(text: &str) -> bool {
 fn is_runs(text: &str) -> bool {
     let is_run = |part: &str| {
         let reversed: String = part.chars().rev().collect();
-        part.len() >= RUN_MIN && RUNS.iter().any(|run| run.contains(part) || run.contains(&reversed))
+        part.chars().count() >= RUN_MIN
+            && RUNS.iter().any(|run| run.contains(part) || run.contains(&reversed))
     };
     let between = |pair: [char; 2]| pair[0].is_ascii_digit() != pair[1].is_ascii_digit();
     let mut parts = vec![String::new()];
@@ -131,7 +170,8 @@ mod tests {
     fn the_list_is_sorted_lower_case_and_without_repeats() {
         let words: Vec<&str> = include_str!("common.txt").lines().collect();
         assert!(words.len() > 400);
-        assert!(words.is_sorted() && WORDS.len() == words.len());
+        assert!(words.is_sorted() && WORDS.len() == words.len() + OTHER_WORDS.len());
+        assert!(OTHER_WORDS.is_sorted() && OTHER_WORDS.iter().all(|word| *word == word.to_lowercase()));
         for word in words {
             assert!(word.len() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'0'), "{word}");
         }
@@ -201,6 +241,20 @@ mod tests {
             "123password",
             "aaaaaaaaaa",
             "changeme",
+            "пароль123",
+            "Йцукенгш",
+            "ЙЦУКЕН12",
+            "любовь2024",
+            "привет!!",
+            "ضصثقفغعه",
+            "شسیبلاتن",
+            "شسيبلاتنمك",
+            "محمد۱۳۷۰",
+            "سلام1234",
+            "دوستت دارم",
+            "رمزعبور1",
+            "سلامسلام",
+            "пїѕпїѕпїѕпїѕ",
             "zaq12wsx1qaz2wsx",
         ] {
             let expected = password != "zaq12wsx1qaz2wsx";
@@ -220,6 +274,8 @@ mod tests {
             "13700512",
             "kavir va darya",
             "رمز عبور خوب",
+            "محمد و دریا",
+            "кавир и море",
             "qwertyhorse",
             "",
             "a",

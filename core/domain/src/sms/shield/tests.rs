@@ -26,6 +26,7 @@ struct World {
 }
 
 /// What is known of a number, as a test says it.
+#[derive(Clone, Copy)]
 struct Says {
     account: bool,
     here: bool,
@@ -50,18 +51,34 @@ fn world(rules: ShieldRules) -> World {
 }
 
 impl World {
-    /// `None` when let through.
+    /// `None` when a code may be sent.
     fn ask(&self, number: &str, address: &str, at: u64) -> Option<(Cap, u64)> {
         self.ask_as(NEW, number, address, at)
     }
 
     fn ask_as(&self, says: Says, number: &str, address: &str, at: u64) -> Option<(Cap, u64)> {
+        let (cap, retry_after) = match self.admit(says, number, address, at) {
+            Ok(Admission::Open | Admission::AccountsOnly { account: true, .. }) => return None,
+            Ok(Admission::AccountsOnly { cap, retry_after, .. }) => (cap, retry_after),
+            Err(Refusal { cap, retry_after }) => (cap, retry_after),
+        };
+        Some((cap, retry_after.as_secs()))
+    }
+
+    fn admit(&self, says: Says, number: &str, address: &str, at: u64) -> Result<Admission, Refusal> {
         let number = PhoneNumber::parse(number).unwrap();
         let at = Timestamp::from_secs(36_000_000 + at);
         let address = address.parse().unwrap();
-        let refusal = self.shield.admit(&self.rules, &number, address, &says, at).now_or_never();
-        let refusal = refusal.expect("nothing to wait for").err()?;
-        Some((refusal.cap, refusal.retry_after.as_secs()))
+        let admitted = self.shield.admit(&self.rules, &number, address, &says, at).now_or_never();
+        admitted.expect("nothing to wait for")
+    }
+
+    /// What a caller may see of an admission.
+    fn seen(&self, says: Says, number: &str, address: &str, at: u64) -> Result<Option<(Cap, u64)>, Refusal> {
+        self.admit(says, number, address, at).map(|admission| match admission {
+            Admission::Open => None,
+            Admission::AccountsOnly { cap, retry_after, .. } => Some((cap, retry_after.as_secs())),
+        })
     }
 }
 
@@ -196,4 +213,46 @@ fn a_prefix_without_logins_is_slowed_and_recovers_with_them() {
     }
     assert_eq!(world.shield.slowed(&world.rules, now), 0);
     assert_eq!(ask(11, 61), None);
+}
+
+/// Two strangers make the same requests, one about numbers with an account, the other about numbers without one. As long
+/// as anything is kept, no reply tells them apart, and none of their later requests does.
+#[test]
+fn while_only_the_kept_part_is_left_no_reply_depends_on_the_account() {
+    let slowed = ShieldRules { ratio_codes_min: 3, ratio_percent_min: 50, ..open() };
+    let gap = Duration::from_secs(120);
+    let full = ShieldRules { total_per_hour_max: 40, number_gap: gap, number_per_hour_max: 3, ..open() };
+    let prefix = ShieldRules { prefix_per_hour_max: 40, number_gap: gap, ..open() };
+    for (rules, expected) in [(slowed, Cap::PrefixSlowed), (full, Cap::Total), (prefix, Cap::Prefix)] {
+        let worlds = [world(rules.clone()), world(rules)];
+        for n in 0..30_u32 {
+            for world in &worlds {
+                let _ = world.ask(&format!("0912123{n:04}"), &format!("192.0.{n}.1"), u64::from(n) * 10);
+            }
+        }
+        let mut limited = 0;
+        for n in 0..8_u32 {
+            let number = format!("0912123{:04}", 1000 + n / 2);
+            let at = 600 + u64::from(n) * 37;
+            let [one, other] = [ACCOUNT, NEW].map(|says| {
+                worlds[usize::from(!says.account)].seen(says, &number, &format!("198.51.{n}.1"), at)
+            });
+            assert_eq!(one, other, "request {n} under {expected:?}");
+            limited += u32::from(matches!(one, Ok(Some((cap, _))) if cap == expected));
+        }
+        assert!(limited >= 2, "{expected:?} was never used up");
+    }
+}
+
+#[test]
+fn requests_about_unknown_numbers_do_not_use_up_what_is_kept() {
+    let world = world(ShieldRules { total_per_hour_max: 8, ..open() });
+    for n in 0..60 {
+        let asked = world.ask(&format!("09{:09}", 120_000_000 + n * 10_000), &format!("192.0.{n}.1"), 0);
+        assert_eq!(asked.is_some(), n >= 6, "{n}: {asked:?}");
+    }
+    assert_eq!(world.ask_as(ACCOUNT, A, "198.51.100.1", 0), None);
+    assert_eq!(world.ask_as(ACCOUNT, "09121240001", "198.51.101.1", 0), None);
+    let used_up = |says| world.admit(says, "09121250001", "198.51.102.1", 0).unwrap_err().cap;
+    assert_eq!([used_up(ACCOUNT), used_up(NEW)], [Cap::Total; 2], "429 comes to both at one moment");
 }

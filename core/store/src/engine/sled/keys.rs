@@ -14,6 +14,7 @@
 //! | `s` | user, session | session |
 //! | `U` | number of a user agent | its text |
 //! | `h` | user | what is kept of the password |
+//! | `R` | user | the operator's token that sets a new password |
 //! | `L` | user, token u128 | the session that a token of another program opened |
 //! | `M` | user | the account it became when an import merged two |
 //! | `g` | MAC of a user name, with an address or without | guesses at the password of that name |
@@ -100,6 +101,10 @@ pub(crate) fn agent_number(key: &[u8]) -> Option<u32> {
 
 pub(crate) fn password(user: UserId) -> IVec {
     joined(b'h', &[&be(user.0)])
+}
+
+pub(crate) fn reset_token(user: UserId) -> IVec {
+    joined(b'R', &[&be(user.0)])
 }
 
 pub(crate) const LEGACY: &[u8] = b"L";

@@ -109,6 +109,14 @@ pub enum ResetOutcome {
     Refused,
 }
 
+/// An operator's token that sets a user's password once. A user has at most one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResetToken {
+    /// Keyed MAC of the token.
+    pub mac: [u8; 32],
+    pub expires_at: Timestamp,
+}
+
 impl Store {
     /// A user's password hash.
     ///
@@ -150,7 +158,7 @@ impl Store {
         on_engine!(self, login_with_password(draft).await)
     }
 
-    /// Sets a user's password and ends all sessions but one. With `checked`, only when that is still the stored hash.
+    /// Sets a user's password and ends all sessions but one; an operator's token for it ends, too. With `checked`, only when that is still the stored hash.
     ///
     /// # Errors
     ///
@@ -174,6 +182,46 @@ impl Store {
     /// Any error of a change; see [`StoreError`].
     pub async fn password_reset(&self, draft: ResetDraft) -> Result<ResetOutcome, StoreError> {
         on_engine!(self, password_reset(draft).await)
+    }
+
+    /// Stores a token that sets a user's password, in place of an older one. False when there is no such account, or it
+    /// is disabled.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn reset_token_put(&self, user: UserId, token: ResetToken) -> Result<bool, StoreError> {
+        on_engine!(self, reset_token_put(user, token).await)
+    }
+
+    /// Whether a token would set a user's password at `now`. Compares in constant time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn reset_token_fits(
+        &self,
+        user: UserId,
+        mac: [u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        on_engine!(self, read reset_token_fits(user, mac, now))
+    }
+
+    /// Consumes a token, sets the password of its user and ends all sessions, all in one change. Refuses a token that
+    /// is wrong, expired or used, and a disabled account.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn password_reset_by_token(
+        &self,
+        user: UserId,
+        mac: [u8; 32],
+        hash: String,
+        now: Timestamp,
+    ) -> Result<PasswordSet, StoreError> {
+        on_engine!(self, password_reset_by_token(user, mac, hash, now).await)
     }
 
     /// Continues the walk over guards, at most `limit` of them, and removes those expired at `now`.

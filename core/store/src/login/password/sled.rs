@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error, keys};
 use crate::login::password::{
-    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome,
+    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
+    ResetOutcome, ResetToken,
 };
 use crate::login::session::sled as session;
 use crate::login::session::sled::revoke_all;
@@ -100,7 +102,7 @@ impl Sled {
             if user::get(txn, user)?.is_none() || (checked.is_some() && kept(txn, user)? != checked) {
                 return Ok(PasswordSet::Refused);
             }
-            put(txn, user, hash, now);
+            replace(txn, user, hash, now);
             Ok(PasswordSet::Set(revoke_all(txn, user, except)?))
         })
         .await
@@ -121,11 +123,53 @@ impl Sled {
             match user::find_by_identity(txn, group, &number)?.filter(|user| user.active) {
                 None => Ok(ResetOutcome::Refused),
                 Some(user) => {
-                    put(txn, user.id, hash, now);
+                    replace(txn, user.id, hash, now);
                     let ended = revoke_all(txn, user.id, None)?;
                     Ok(ResetOutcome::Reset(user, ended))
                 }
             }
+        })
+        .await
+    }
+
+    pub(crate) async fn reset_token_put(&self, user: UserId, token: ResetToken) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            if user::get(txn, user)?.is_none_or(|user| !user.active) {
+                return Ok(false);
+            }
+            let ResetToken { mac, expires_at } = token;
+            txn.put_record(keys::reset_token(user), &ResetTokenRecord { mac, expires_at });
+            Ok(true)
+        })
+        .await
+    }
+
+    pub(crate) fn reset_token_fits(
+        &self,
+        user: UserId,
+        mac: [u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let bytes = self.tree.get(keys::reset_token(user)).map_err(error::read)?;
+        let record = bytes.map(|bytes| decode::<ResetTokenRecord>(&bytes)).transpose()?;
+        Ok(record.is_some_and(|record| record.fits(&mac, now)))
+    }
+
+    pub(crate) async fn password_reset_by_token(
+        &self,
+        user: UserId,
+        mac: [u8; 32],
+        hash: String,
+        now: Timestamp,
+    ) -> Result<PasswordSet, StoreError> {
+        self.change(move |txn| {
+            let record = txn.get_record::<ResetTokenRecord>(&keys::reset_token(user))?;
+            let active = user::get(txn, user)?.is_some_and(|user| user.active);
+            if !active || !record.is_some_and(|record| record.fits(&mac, now)) {
+                return Ok(PasswordSet::Refused);
+            }
+            replace(txn, user, hash, now);
+            Ok(PasswordSet::Set(revoke_all(txn, user, None)?))
         })
         .await
     }
@@ -177,6 +221,29 @@ struct GuardRecord {
 impl Record for GuardRecord {
     const KIND: &'static str = "password guard";
     const SCHEMA: u8 = 1;
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResetTokenRecord {
+    mac: [u8; 32],
+    expires_at: Timestamp,
+}
+
+impl Record for ResetTokenRecord {
+    const KIND: &'static str = "password reset token";
+    const SCHEMA: u8 = 1;
+}
+
+impl ResetTokenRecord {
+    fn fits(&self, mac: &[u8; 32], now: Timestamp) -> bool {
+        now < self.expires_at && bool::from(self.mac.ct_eq(mac))
+    }
+}
+
+/// [`put`] in place of another password. An operator's token for the old one ends.
+fn replace(txn: &mut Txn, user: UserId, hash: String, now: Timestamp) {
+    put(txn, user, hash, now);
+    txn.delete(keys::reset_token(user));
 }
 
 pub(crate) fn put(txn: &mut Txn, user: UserId, hash: String, now: Timestamp) {

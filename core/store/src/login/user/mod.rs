@@ -13,6 +13,7 @@
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};
+use crate::login::challenge::Guesser;
 use crate::{Store, StoreError, Timestamp, UserId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,32 @@ pub struct UserChange {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub email: Option<String>,
+}
+
+/// A guess at a code, and the account that gets the number when the guess is right.
+#[derive(Clone)]
+pub struct NumberDraft {
+    pub user: UserId,
+    /// Canonical phone number.
+    pub number: String,
+    /// The name under which the code was opened.
+    pub challenge: String,
+    pub mac: [u8; 32],
+    pub guesser: Guesser,
+    pub now: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NumberAdded {
+    Added(User),
+    /// The code was right and is used up, but another account of the group has the number.
+    Taken,
+    /// The account has a number already. The code was not compared.
+    HasNumber,
+    /// Wrong, expired, used or never sent; or the account is disabled.
+    Refused,
+    /// Not compared: this guesser has no guess left.
+    Exhausted,
 }
 
 /// What an account may do beyond its own data.
@@ -164,6 +191,16 @@ impl Store {
     /// Any error of a change; see [`StoreError`].
     pub async fn user_update(&self, id: UserId, change: UserChange) -> Result<Option<User>, StoreError> {
         on_engine!(self, user_update(id, change).await)
+    }
+
+    /// Counts a guess at a code. A right guess consumes it and gives the number to an account without one, in one
+    /// change.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn number_add(&self, draft: NumberDraft) -> Result<NumberAdded, StoreError> {
+        on_engine!(self, number_add(draft).await)
     }
 
     /// Sets an account's rights. Returns the changed user, or nothing when there is none.

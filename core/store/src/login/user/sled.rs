@@ -5,10 +5,10 @@ use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::{Sled, error, keys};
 use crate::login::password::sled as password;
 use crate::login::session::sled::revoke_all;
-use crate::login::sled::contact::Contact;
+use crate::login::sled::contact::{Contact, Guess, guess};
 use crate::login::sled::user;
 use crate::login::sled::user::UserRecord;
-use crate::login::user::{LooksStep, User, UserChange, UserDraft, UserMade};
+use crate::login::user::{LooksStep, NumberAdded, NumberDraft, User, UserChange, UserDraft, UserMade};
 use crate::{StoreError, UserId};
 
 impl Sled {
@@ -129,6 +129,36 @@ impl Sled {
             user.email = email.unwrap_or(user.email);
             user::put(txn, &user);
             Ok(Some(user))
+        })
+        .await
+    }
+
+    pub(crate) async fn number_add(&self, draft: NumberDraft) -> Result<NumberAdded, StoreError> {
+        self.change(move |txn| {
+            let NumberDraft { user, number, challenge, mac, guesser, now } = draft;
+            let Some(mut user) = user::get(txn, user)?.filter(|user| user.active) else {
+                return Ok(NumberAdded::Refused);
+            };
+            if !user.number.is_empty() {
+                return Ok(NumberAdded::HasNumber);
+            }
+            let (guess, mut opened) = guess(txn, &challenge, &mac, guesser, now)?;
+            match guess {
+                Guess::Right => {}
+                Guess::Burned => return Ok(NumberAdded::Exhausted),
+                _ => return Ok(NumberAdded::Refused),
+            }
+            opened.challenge = None;
+            opened.put(txn, &challenge);
+            let mut contact = Contact::get(txn, &number)?;
+            if contact.account(user.group, &number, |key| txn.get(key))?.is_some() {
+                return Ok(NumberAdded::Taken);
+            }
+            contact.add_account(user.group, user.id);
+            contact.put(txn, &number);
+            user.number = number;
+            user::put(txn, &user);
+            Ok(NumberAdded::Added(user))
         })
         .await
     }
