@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use chelseru_domain::UserChange;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_domain::ids::UserId;
+use chelseru_store::chat::FileDraft;
+use chelseru_store::{UserDraft, UserMade};
 use chelseru_tests::{Answer, Login, TestGateway};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -133,6 +136,70 @@ impl Street {
 }
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR 0123456789";
+
+/// Older versions stored names as they came. The store is filled below the rules that refuse such names today.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_older_versions_are_shown_without_what_changes_their_direction() {
+    const DIRTY: &str = "photo\u{202e}gpj.exe\u{2067}";
+    const PLAIN: &str = "photogpj.exe";
+    let street = Street::open("[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n").await;
+    let store = &street.gateway.app.store;
+    let change = UserChange {
+        first_name: Some(DIRTY.to_owned()),
+        last_name: Some("\u{202d}\u{200f}".to_owned()),
+        email: None,
+    };
+    store.user_update(UserId(1), change).await.expect("stored").expect("a user");
+    let draft = UserDraft {
+        username: DIRTY.to_owned(),
+        look: PLAIN.to_owned(),
+        email: String::new(),
+        password_hash: "none".to_owned(),
+        staff: false,
+        superuser: false,
+        now: street.clock.now(),
+    };
+    let UserMade::Made(named) = store.user_register(draft).await.expect("stored") else { panic!("taken") };
+    let me = street.ask(1, "GET", "/me/", Value::Null).await.body;
+    assert_eq!((&me["first_name"], &me["last_name"]), (&json!(PLAIN), &json!("")));
+    let seen = street.gateway.app.live().identity.user(named.id).await.expect("read").expect("a user");
+    assert_eq!(seen.username, PLAIN);
+    let found =
+        street.gateway.app.live().identity.user_find(PLAIN).await.expect("read").expect("by its look");
+    assert_eq!(found.id, named.id);
+    let rooms = street.ask(2, "GET", "/chat/chatrooms/", Value::Null).await;
+    let other = rooms.body[0]["users"].as_array().expect("users").iter().find(|user| user["id"] == 1);
+    assert_eq!(other.expect("the other")["first_name"], PLAIN, "{rooms:?}");
+
+    // A file: its record as an older version wrote it, beside the bytes of another one.
+    let picture = street.upload(1, "a.png", PNG).await.body;
+    let path = picture["file"].as_str().expect("a path");
+    let (folder, name) = path.rsplit_once('/').expect("a folder");
+    let stored = store.chat_file_by_name(name).await.expect("read").expect("a file");
+    let on_disk = std::path::PathBuf::from(street.gateway.dir.path())
+        .join("data")
+        .join(folder.trim_start_matches("/media/"));
+    std::fs::copy(on_disk.join(name), on_disk.join("older.png")).expect("copied");
+    let draft = FileDraft {
+        room: stored.room,
+        uploader: UserId(1),
+        name: "older.png".to_owned(),
+        folder: stored.folder,
+        title: "cat\u{202e}gnp.png".to_owned(),
+        content_type: stored.content_type,
+        bytes: stored.bytes,
+        text: None,
+        quota_bytes: u64::MAX,
+        total_bytes: u64::MAX,
+        now: street.clock.now(),
+    };
+    store.chat_file_keep(draft).await.expect("stored").kept().expect("kept");
+    let link = format!("{}{folder}/older.png", street.gateway.url.trim_end_matches("/drfchelseru"));
+    let got = street.ask(1, "GET", &link, Value::Null).await;
+    assert_eq!(got.status, 200, "{got:?}");
+    let disposition = got.header("content-disposition");
+    assert!(disposition.ends_with("filename*=UTF-8''catgnp.png"), "{disposition}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_for_members_and_what_it_is_its_content_says() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::{ChatEvent, ChatPort, Removal, RoomId, RoomStatus};
 use chelseru_domain::ids::UserId;
+use chelseru_domain::text::name_as_seen;
 use serde_json::{Value, json};
 
 use crate::close::Close;
@@ -35,11 +36,11 @@ impl Hub {
     fn change(&self, id: RoomId, event: &ChatEvent) {
         match event {
             ChatEvent::Made { room, members } => {
-                let notice = json!({"type": "room_added", "room": id.0, "name": room.name});
+                let notice = json!({"type": "room_added", "room": id.0, "name": room.name.as_deref().map(name_as_seen)});
                 self.welcome(id, members, &notice);
             }
             ChatEvent::Joined { room, user } => {
-                let notice = json!({"type": "room_added", "room": id.0, "name": room.name});
+                let notice = json!({"type": "room_added", "room": id.0, "name": room.name.as_deref().map(name_as_seen)});
                 self.welcome(id, &[*user], &notice);
                 let joined = frames::frame(&json!({"type": "member_added", "room": id.0, "user": user.0}));
                 self.rooms.with_room(id, |watch| watch.tell_watchers(&joined, None));
@@ -48,7 +49,7 @@ impl Hub {
                 let notice = frames::frame(&json!({
                     "type": "room_updated",
                     "room": id.0,
-                    "name": room.name,
+                    "name": room.name.as_deref().map(name_as_seen),
                     "descriptions": room.descriptions,
                     "status": frames::status_number(room.status).to_string(),
                     "by": by.0,

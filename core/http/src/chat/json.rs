@@ -5,6 +5,8 @@
 //! cut at [`USERS_SHOWN`]; `members_count` holds the full number, and the members' own route lists all.
 
 use chelseru_domain::chat::RoomKind;
+use chelseru_domain::text::name_as_seen;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -133,7 +135,7 @@ impl RoomView {
             "users": people.list(self.members.iter().map(|member| member.user)),
             "unread_count": unread,
             "status": status_number(room.status),
-            "name": room.name,
+            "name": room.name.as_deref().map(name_as_seen),
             "descriptions": room.descriptions,
             "updated_at": rest_format(*updated_at),
             "created_at": rest_format(room.created_at),
@@ -175,7 +177,7 @@ impl RoomView {
         RoomReference {
             id: room.id.0,
             status: status_number(room.status),
-            name: room.name.as_deref(),
+            name: room.name.as_deref().map(name_as_seen),
             descriptions: room.descriptions.as_deref(),
             updated_at: rest_format(*updated_at),
             created_at: rest_format(room.created_at),
@@ -204,7 +206,7 @@ impl RoomView {
 pub(crate) struct RoomReference<'a> {
     id: u64,
     status: u8,
-    name: Option<&'a str>,
+    name: Option<Cow<'a, str>>,
     descriptions: Option<&'a str>,
     updated_at: String,
     created_at: String,
@@ -300,7 +302,7 @@ pub(crate) fn member_json(member: &Member, owner: UserId, people: &People) -> Va
 pub(crate) fn organization_json(organization: &Organization) -> Value {
     json!({
         "id": organization.id.0,
-        "name": organization.name,
+        "name": name_as_seen(&organization.name),
         "uname": organization.uname,
         "created_at": rest_format(organization.created_at),
         "owner": organization.owner.0,

@@ -2,6 +2,7 @@
 
 use chelseru_domain::chat::StoredFile;
 use chelseru_domain::clock::rest_format;
+use chelseru_domain::text::name_as_seen;
 use serde_json::{Value, json};
 
 /// A file in replies: the original's fields, plus ours.
@@ -12,7 +13,7 @@ pub(crate) fn file_json(file: &StoredFile) -> Value {
         "chatroom": file.room.0,
         "text": file.text,
         "created_at": rest_format(file.created_at),
-        "name": file.title,
+        "name": name_as_seen(&file.title),
         "content_type": file.content_type,
         "size": file.bytes,
     })
