@@ -3,6 +3,9 @@
 //! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at
 //! most one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried
 //! from the newest on. One that the gateway denies is dropped and proves nothing; the last question has no claim.
+//! A question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
+//! record of the payment's start already, and otherwise by a change of its own. A claim is stored before it is asked
+//! about, unless it says nothing that the gateway does not know ([`is_bare`]).
 //! Repeated callbacks without news are answered from the store for [`REPEAT_MIN`], so refreshing a page asks the bank
 //! once. A gateway that limits requests is not asked during its wait ([`Holds`]).
 
@@ -140,17 +143,19 @@ impl Payments {
         if !asks || held {
             return Ok(Looked::at(payment.payment));
         }
-        let (asked_before, payment) = (payment.asked_before, payment.payment);
+        let Noted { payment, asked_before, claim } = payment;
         let Some(gateway) = gateways.by_name(&payment.gateway) else {
             tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway of a payment is not configured");
-            return Ok(Looked::at(self.ask_later(payment, None).await?));
+            return Ok(Looked::at(self.ask_later(payment, None, claim).await?));
         };
+        let asked_before = asked_before && !self.unasked.asking(payment.id);
+        let payment = payment.with_claim(claim.clone());
         let answer = self.question(gateway.as_ref(), &payment).await;
         let now = self.clock.now();
         flight.note(&mut turn, Asked { at: now, by_payer });
         // The gateway knows a listed payment, so its question stays open until there is an answer.
         let keep_asking = asked_before || listed;
-        self.act(gateway.as_ref(), payment, answer, keep_asking, now).await
+        self.act(gateway.as_ref(), Asking { payment, answer, keep_asking, claim }, now).await
     }
 
     /// Stores a callback's claim, and records that the gateway is being asked. Returns the payment, or the end of the
@@ -170,9 +175,11 @@ impl Payments {
             Why::Callback { claim, vouched } => Some(KeptClaim { claim, vouched }),
             Why::Due | Why::Listed { .. } | Why::Staff => None,
         };
-        let news = claim.as_ref().is_some_and(|claim| !payment.has_claim(&claim.claim));
-        if !records && !news {
-            return Ok(Ok(Noted { payment, asked_before }));
+        let mut claim = claim.filter(|claim| !payment.has_claim(&claim.claim));
+        // One that says nothing by itself is stored with the answer.
+        let unstored = claim.take_if(|claim| asking && is_bare(&claim.claim));
+        if !records && claim.is_none() {
+            return Ok(Ok(Noted { payment, asked_before, claim: unstored }));
         }
         let look_again = asking.then(|| now.plus(verdict::DELAY_MIN));
         let payment = match self.store.payment_claimed(payment.id, claim, look_again).await? {
@@ -182,11 +189,11 @@ impl Payments {
         let soon = now.plus(verdict::DELAY_MIN);
         if !asking && payment.state == PaymentState::Pending && payment.check_at > soon {
             // Stored without a question yet, so the reconciler asks soon.
-            let step = self.store.payment_check_later(payment.id, soon, Question::MayBeHeard).await?;
+            let step = self.store.payment_check_later(payment.id, soon, Question::MayBeHeard, None).await?;
             let payment = step_payment(step, payment);
-            return Ok(Ok(Noted { payment, asked_before }));
+            return Ok(Ok(Noted { payment, asked_before, claim: None }));
         }
-        Ok(Ok(Noted { payment, asked_before }))
+        Ok(Ok(Noted { payment, asked_before, claim: unstored }))
     }
 
     /// Asks with the newest claims in turn while the gateway denies them, then without one.
@@ -221,12 +228,12 @@ impl Payments {
     async fn act(
         &self,
         gateway: &dyn PaymentGateway,
-        payment: Payment,
-        answer: Answer,
-        keep_asking: bool,
+        asking: Asking,
         now: Timestamp,
     ) -> Result<Looked, StoreError> {
+        let Asking { payment, answer, keep_asking, mut claim } = asking;
         let Answer { verdict, denied, nothing_done } = answer;
+        claim.take_if(|claim| denied.contains(&claim.claim));
         if !denied.is_empty() {
             self.store.payment_claims_denied(payment.id, denied).await?;
         }
@@ -244,8 +251,8 @@ impl Payments {
             Next::AskAt(_) | Next::End { .. } if late && (answered || question == Question::Unheard) => {
                 self.answered_late(payment).await?
             }
-            Next::AskAt(at) => self.ask_later(payment, Some((at, question))).await?,
-            Next::End { .. } if late => self.ask_later(payment, None).await?,
+            Next::AskAt(at) => self.ask_later(payment, Some((at, question)), claim).await?,
+            Next::End { .. } if late => self.ask_later(payment, None, claim).await?,
             Next::End { state, reason } => {
                 if matches!(reason, EndReason::Mismatch(_)) {
                     tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, reason = reason.text(), "the gateway confirms another payment or amount; not credited");
@@ -289,7 +296,7 @@ impl Payments {
                 );
                 // An ended payment is not asked about forever.
                 if payment.state == PaymentState::Pending {
-                    self.ask_later(payment, None).await?
+                    self.ask_later(payment, None, None).await?
                 } else {
                     self.answered_late(payment).await?
                 }
@@ -302,11 +309,12 @@ impl Payments {
         &self,
         payment: Payment,
         answer: Option<(Timestamp, Question)>,
+        claim: Option<KeptClaim>,
     ) -> Result<Payment, StoreError> {
         let (at, question) = answer.unwrap_or_else(|| {
             (self.clock.now().plus(verdict::delay(payment.attempts)), Question::MayBeHeard)
         });
-        let step = self.store.payment_check_later(payment.id, at, question).await?;
+        let step = self.store.payment_check_later(payment.id, at, question, claim).await?;
         Ok(step_payment(step, payment))
     }
 }
@@ -316,6 +324,25 @@ struct Noted {
     payment: Payment,
     /// An earlier question may have arrived at the gateway.
     asked_before: bool,
+    /// A claim to ask about that is not stored yet.
+    claim: Option<KeptClaim>,
+}
+
+/// A payment that its gateway was asked about.
+struct Asking {
+    payment: Payment,
+    answer: Answer,
+    /// A question may have been heard whose answer is not known.
+    keep_asking: bool,
+    /// The claim that is not stored yet.
+    claim: Option<KeptClaim>,
+}
+
+/// Whether a claim says nothing but that the payer came back. It need not survive a crash: the gateway is asked without
+/// it too.
+fn is_bare(claim: &PaymentClaim) -> bool {
+    let PaymentClaim { cancelled, receipt, data } = claim;
+    !cancelled && receipt.is_none() && data.is_empty()
 }
 
 /// Returns true when asking can change anything: always for a pending payment; for one that ended without money, when

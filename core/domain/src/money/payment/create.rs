@@ -161,7 +161,10 @@ impl Payments {
                 let now = self.clock.now();
                 let check_at = now.plus(verdict::DELAY_MAX);
                 match self.store.payment_started(payment.id, start, check_at, now).await? {
-                    PaymentStep::Done(payment) => return Ok(payment),
+                    PaymentStep::Done(payment) => {
+                        self.unasked.begun(payment.id);
+                        return Ok(payment);
+                    }
                     PaymentStep::Was(payment) => {
                         tracing::error!(
                             payment.id = payment.id.0,

@@ -1,7 +1,7 @@
 //! Controls questions to gateways: one per payment at a time, and none to a gateway during its rate limit. Counts the
 //! reversals that each gateway refused.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -86,6 +86,29 @@ impl Flight {
         // The lock is held, so the entry is in use.
         let Ok(asked) = self.turn.try_lock() else { return true };
         asked.is_some_and(|asked| now.since(asked.at) < REMEMBERED)
+    }
+}
+
+/// Payments that this process began and has not asked about. Their records say that a question may have been heard,
+/// which spares the record of the first one; this says that none was. Another process, and one that restarted, goes by
+/// the record, which is the careful answer.
+#[derive(Default)]
+pub(super) struct Unasked(Mutex<HashSet<PaymentId>>);
+
+/// Payments in [`Unasked`]: a payment is asked about within a minute of its start. Past it the record counts.
+const UNASKED_MAX: usize = 500_000;
+
+impl Unasked {
+    pub(super) fn begun(&self, id: PaymentId) {
+        let mut payments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if payments.len() < UNASKED_MAX {
+            payments.insert(id);
+        }
+    }
+
+    /// Called before the question, which may be dropped half way. True when no question was asked before.
+    pub(super) fn asking(&self, id: PaymentId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
 }
 

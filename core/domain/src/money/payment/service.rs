@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chelseru_store::{Payment, PaymentId, Store, StoreError};
 
-use super::flight::{Flights, Holds, Refused};
+use super::flight::{Flights, Holds, Refused, Unasked};
 use super::lists::Lists;
 use super::scan::Scans;
 use crate::Clock;
@@ -16,6 +16,7 @@ pub struct Payments {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) flights: Flights,
+    pub(super) unasked: Unasked,
     pub(super) holds: Holds,
     pub(super) lists: Lists,
     pub(super) refused: Refused,
@@ -29,7 +30,8 @@ impl Payments {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let (flights, holds, lists) = (Flights::default(), Holds::default(), Lists::default());
         let (refused, scans, begun) = (Refused::default(), Scans::default(), Rates::default());
-        Payments { store, clock, flights, holds, lists, refused, scans, begun }
+        let unasked = Unasked::default();
+        Payments { store, clock, flights, unasked, holds, lists, refused, scans, begun }
     }
 
     /// # Errors

@@ -210,7 +210,8 @@ pub struct Payment {
     pub start: Option<PaymentStart>,
     /// Claims of callbacks, oldest first; at most [`CLAIMS_MAX`].
     pub claims: Vec<KeptClaim>,
-    /// The gateway may have been asked to confirm it, with or without an answer.
+    /// The gateway may have been asked to confirm it, with or without an answer. True from its start at the gateway on,
+    /// so that no question has to be recorded before it is asked; false once it is certain that none was heard.
     pub asked: bool,
     /// Checks without a clear answer, for growing delays.
     pub attempts: u32,
@@ -240,6 +241,15 @@ impl Payment {
         let without_money =
             matches!(self.state, PaymentState::Failed | PaymentState::Cancelled | PaymentState::Expired);
         without_money && self.start.is_some() && !self.imported
+    }
+
+    /// The payment with a claim that is not stored yet.
+    #[must_use]
+    pub fn with_claim(mut self, claim: Option<KeptClaim>) -> Payment {
+        if let Some(claim) = claim {
+            self.keep_claim(claim);
+        }
+        self
     }
 
     /// Returns true when the payment already stores this claim.
@@ -420,7 +430,8 @@ impl Store {
     }
 
     /// Counts a check without a clear answer, and sets the next check. [`Question::Unheard`] undoes what
-    /// [`Store::payment_claimed`] recorded.
+    /// [`Store::payment_started`] or [`Store::payment_claimed`] recorded. A claim that was asked about before it was
+    /// stored is stored in the same change.
     ///
     /// # Errors
     ///
@@ -430,8 +441,9 @@ impl Store {
         id: PaymentId,
         at: Timestamp,
         question: Question,
+        claim: Option<KeptClaim>,
     ) -> Result<PaymentStep, StoreError> {
-        on_engine!(self, payment_check_later(id, at, question).await)
+        on_engine!(self, payment_check_later(id, at, question, claim).await)
     }
 
     /// # Errors

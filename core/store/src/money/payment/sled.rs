@@ -120,6 +120,7 @@ impl Sled {
             }
             txn.put(reference, encode_u64(id.0));
             payment.state = PaymentState::Pending;
+            payment.asked = true;
             payment.start = Some(start);
             reschedule(txn, &mut payment, check_at);
             put(txn, &payment);
@@ -254,6 +255,7 @@ impl Sled {
         id: PaymentId,
         at: Timestamp,
         question: Question,
+        claim: Option<KeptClaim>,
     ) -> Result<PaymentStep, StoreError> {
         self.change(move |txn| {
             let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
@@ -262,6 +264,9 @@ impl Sled {
             }
             payment.attempts = payment.attempts.saturating_add(1);
             payment.asked &= question == Question::MayBeHeard;
+            if let Some(claim) = claim.clone() {
+                payment.keep_claim(claim);
+            }
             reschedule(txn, &mut payment, at);
             put(txn, &payment);
             Ok(PaymentStep::Done(payment))
