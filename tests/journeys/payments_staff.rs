@@ -67,6 +67,8 @@ async fn staff_find_payments_by_anything_and_sum_and_export_them() {
         "/staff/payments/export/",
         "/staff/holds/",
         "/staff/wallets/1/",
+        "/staff/refunds/",
+        "/staff/refunds/export/",
     ] {
         assert_eq!(shop.gateway.get(path, Some(&stranger.access)).await.status, 403, "{path}");
         assert_eq!(shop.gateway.get(path, None).await.status, 401, "{path}");
@@ -114,4 +116,79 @@ async fn staff_see_any_wallet_correct_it_and_ask_the_bank() {
     assert_eq!(none.status, 404, "nothing to decide: {none:?}");
     assert_eq!(shop.get("/staff/reversals/").await.body["results"], json!([]));
     shop.check_ledger().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staff_find_refunds_in_every_state_and_export_them() {
+    let shop = Shop::open(CONFIG).await;
+    let first = shop.charge(1000).await;
+    let second = shop.charge(2000).await;
+    let refund = async |details: &Value, body: Value| {
+        let refunded = shop.post(&format!("/payment/{}/refund/", details["id"]), body).await;
+        assert_eq!(refunded.status, 201, "{refunded:?}");
+    };
+    refund(&first, json!({"amount": 100, "note": "=late, \"twice\""})).await;
+    refund(&first, json!({"amount": 200, "to": "payer_outside"})).await;
+    let seen = async |query: &str| {
+        let found = shop.get(&format!("/staff/refunds/{query}")).await;
+        assert_eq!(found.status, 200, "{query}: {found:?}");
+        let results = found.body["results"].as_array().expect("a list").clone();
+        results
+            .iter()
+            .map(|refund| (refund["payment"].clone(), refund["number"].as_u64().expect("a number")))
+            .collect::<Vec<_>>()
+    };
+    let (one, two) = (first["id"].clone(), second["id"].clone());
+    let both = vec![(one.clone(), 2), (one.clone(), 1)];
+    for (query, wanted) in [
+        ("", both.clone()),
+        ("?state=done", both.clone()),
+        ("?state=open", vec![]),
+        ("?state=refused", vec![]),
+        ("?state=undone", vec![]),
+        ("?to=payer_outside", both.clone()),
+        ("?to=wallet", vec![]),
+        ("?user=09121234567", both.clone()),
+        ("?by=1", both.clone()),
+        ("?by=2", vec![]),
+        ("?gateway=SANDBOX_PAY", both.clone()),
+        ("?gateway=OTHER", vec![]),
+        ("?from=2001-01-01", both.clone()),
+        ("?until=2001-01-01", vec![]),
+        (&format!("?payment={one}"), both.clone()),
+        (&format!("?payment={two}"), vec![]),
+        ("?payment=99999", vec![]),
+    ] {
+        assert_eq!(seen(query).await, wanted, "{query}");
+    }
+    for wrong in ["state=x", "to=x", "from=yesterday", "payment=x", "user=nobody", "by=nobody"] {
+        let refused = shop.get(&format!("/staff/refunds/?{wrong}")).await;
+        assert_eq!(refused.status, 400, "{wrong}: {refused:?}");
+    }
+    assert_eq!(shop.get("/staff/refunds/?cursor=x").await.status, 404);
+    // Pages: more refunds than one has.
+    for _ in 0..60 {
+        refund(&second, json!({"amount": 1})).await;
+    }
+    let (mut pages, mut numbers, mut at) = (0, Vec::new(), shop.gateway.at("/staff/refunds/"));
+    loop {
+        let page = Answer::of(shop.gateway.client.get(&at).bearer_auth(&shop.login.access)).await;
+        pages += 1;
+        for refund in page.body["results"].as_array().expect("a list") {
+            numbers.push((refund["payment"].as_u64(), refund["number"].as_u64()));
+        }
+        match page.body["next"].as_str() {
+            Some(next) => at = next.to_owned(),
+            None => break,
+        }
+    }
+    let mut distinct = numbers.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert!(pages > 1 && numbers.len() == 62 && distinct.len() == 62, "{pages} pages, {numbers:?}");
+    let table = shop.get(&format!("/staff/refunds/export/?payment={one}")).await;
+    let lines: Vec<&str> = table.text.lines().collect();
+    assert_eq!((table.status, lines.len()), (200, 3), "{table:?}");
+    assert!(lines[2].contains("\"'=late, \"\"twice\"\"\"") && lines[2].contains(",1000,"), "{table:?}");
+    assert!(table.header("content-disposition").contains("refunds.csv"), "{table:?}");
 }

@@ -8,6 +8,8 @@ use chelseru_simulator::Simulator;
 use chelseru_tests::{PATIENCE, TestGateway, process};
 use serde_json::{Value, json};
 
+use super::webhooks::{Receiver, SECRET};
+
 const CONFIG: &str = r#"
 [sms]
 service = ["KAVENEGAR_COM", "MELI_PAYAMAK_COM"]
@@ -37,9 +39,13 @@ struct Shop {
 
 impl Shop {
     async fn open() -> Shop {
+        Shop::open_with("").await
+    }
+
+    async fn open_with(more: &str) -> Shop {
         let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
-        let config = CONFIG.replace("SIMULATOR", &simulator.addr.to_string());
+        let config = CONFIG.replace("SIMULATOR", &simulator.addr.to_string()) + more;
         let gateway = TestGateway::start_at(&config, clock.clone()).await;
         Shop { simulator, gateway, clock, sent: 0.into() }
     }
@@ -136,4 +142,48 @@ async fn a_message_refused_for_want_of_credit_is_the_last_that_asks_that_provide
     assert_eq!(shop.taken_by().await, "meli_payamak");
     let sends = &shop.simulator.requests()[before..];
     assert!(sends.iter().all(|one| one.provider != "kavenegar"), "{sends:?}");
+}
+
+/// An operator hears of it once when the credit falls below `credit_min`, not with each question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_credit_is_an_event_once_until_it_rises_again() {
+    let receiver = Receiver::start(&[]).await;
+    let endpoint = format!(
+        "[webhooks.endpoints.shop]\nurl = \"http://{}/hooks\"\nsecret = \"{SECRET}\"\n\
+         events = [\"sms.credit_low\"]\nhosts = [\"127.0.0.1\"]\n",
+        receiver.address
+    );
+    let shop = Shop::open_with(&endpoint).await;
+    let events = || {
+        let messages = receiver.messages.lock().expect("no panic").clone();
+        messages.iter().map(|message| message.json()["data"]["amount"].as_i64()).collect::<Vec<_>>()
+    };
+    let asked = async |rial: i64| {
+        shop.set_credit(rial);
+        shop.clock.advance(Duration::from_secs(30 * 60));
+        shop.wait("asked", |credit| credit["amount"] == rial).await;
+    };
+    let heard = async |wanted: &[i64]| {
+        let until = Instant::now() + PATIENCE;
+        let wanted: Vec<_> = wanted.iter().map(|amount| Some(*amount)).collect();
+        while events() != wanted {
+            assert!(Instant::now() < until, "{:?} instead of {wanted:?}", events());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    shop.wait("asked at the start", |credit| credit["amount"].is_i64()).await;
+    asked(99_999).await;
+    heard(&[99_999]).await;
+    asked(50_000).await;
+    asked(40_000).await;
+    asked(100_000).await;
+    asked(70_000).await;
+    // Those in between would have come first.
+    heard(&[99_999, 70_000]).await;
+    let message = receiver.messages.lock().expect("no panic")[0].json();
+    assert_eq!(message["type"], "sms.credit_low", "{message}");
+    assert_eq!(
+        message["data"],
+        json!({"provider": "KAVENEGAR_COM", "amount": 99_999, "unit": "rial", "credit_min": 100_000})
+    );
 }

@@ -20,11 +20,11 @@ use serde_json::{Value, json};
 use super::payments::Shop;
 
 /// Base64 of 32 times the letter k.
-const SECRET: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
+pub(crate) const SECRET: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 
 /// A message received by the shop's server.
 #[derive(Debug, Clone)]
-struct Message {
+pub(crate) struct Message {
     id: String,
     timestamp: u64,
     signature: String,
@@ -32,7 +32,7 @@ struct Message {
 }
 
 impl Message {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 
@@ -46,12 +46,12 @@ impl Message {
 }
 
 /// The shop's server: answers with the scripted statuses, then with 200.
-struct Receiver {
-    address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     statuses: Arc<Mutex<VecDeque<u16>>>,
     /// Bytes of each answer's body.
     body_bytes: Arc<AtomicUsize>,
-    messages: Arc<Mutex<Vec<Message>>>,
+    pub(crate) messages: Arc<Mutex<Vec<Message>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -62,7 +62,7 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    async fn start(statuses: &[u16]) -> Receiver {
+    pub(crate) async fn start(statuses: &[u16]) -> Receiver {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));

@@ -12,7 +12,7 @@ use chelseru_domain::sms::credit::Credit;
 use chelseru_domain::sms::gate::Circuit;
 use chelseru_domain::sms::route::Candidate;
 use chelseru_http::sms::report::count_report;
-use chelseru_store::StoreError;
+use chelseru_store::{CreditFacts, StoreError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,9 @@ pub(crate) async fn watch_credit(app: Arc<App>, stop: CancellationToken) {
                 .iter()
                 .filter(|one| asked.iter().any(|name| name == one.provider.name()))
             {
-                warn_of_low_credit(&live.config, candidate);
+                if let Err(error) = note_credit(&app, &live.config, candidate).await {
+                    tracing::warn!(%error, "a provider's low credit could not be recorded");
+                }
             }
         }
         tokio::select! {
@@ -60,19 +62,26 @@ pub(crate) async fn watch_credit(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-fn warn_of_low_credit(config: &Config, candidate: &Candidate) {
+/// Warns of a low credit: with each answer in the log, and with an event once, when it becomes low.
+async fn note_credit(app: &App, config: &Config, candidate: &Candidate) -> Result<(), StoreError> {
     let (name, seen) = (candidate.provider.name(), candidate.gate.credit());
-    let (Some(credit), None) = (seen.credit, seen.error) else { return };
-    if is_low(config, name, credit) {
-        let (amount, unit) = (credit.amount(), credit.unit());
+    let (Some(credit), None) = (seen.credit, seen.error) else { return Ok(()) };
+    let (amount, unit, low) = (credit.amount(), credit.unit(), is_low(config, name, credit));
+    if low {
         tracing::warn!(plugin.id = name, credit = amount, unit, "the credit at an SMS provider is low");
     }
+    let min = i64::try_from(credit_min(config, name)).unwrap_or(i64::MAX);
+    let facts = CreditFacts { provider: name.to_owned(), amount, unit: unit.to_owned(), min };
+    app.store.credit_note(facts, low, app.clock.now()).await.map(drop)
 }
 
 /// Whether a credit is below the provider's `credit_min`.
 fn is_low(config: &Config, name: &str, credit: Credit) -> bool {
-    let min = config.provider.get(name).map_or(0, |entry| entry.credit_min);
-    i128::from(credit.amount()) < i128::from(min)
+    i128::from(credit.amount()) < i128::from(credit_min(config, name))
+}
+
+fn credit_min(config: &Config, name: &str) -> u64 {
+    config.provider.get(name).map_or(0, |entry| entry.credit_min)
 }
 
 /// One round of periodic upkeep.

@@ -36,6 +36,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("money", money::wallet::ROUTES),
     group("money", money::spend::ROUTES),
     group("money", money::staff::find::ROUTES),
+    group("money", money::staff::refunds::ROUTES),
     group("money", money::staff::decide::ROUTES),
     group("money", money::staff::wallet::ROUTES),
     group("chat", chat::room::ROUTES),

@@ -44,7 +44,8 @@ pub use login::challenge::{ChallengeDraft, ChallengeOpened, Guesser, LoginDraft,
 pub use login::import::ImportedUser;
 pub use login::legacy::{LegacyDraft, LegacyOpened};
 pub use login::password::{
-    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft, ResetOutcome, ResetToken,
+    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
+    ResetOutcome, ResetToken,
 };
 pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
 pub use login::user::{LooksStep, NumberAdded, NumberDraft, Rights, User, UserChange, UserDraft, UserMade};
@@ -54,14 +55,16 @@ pub use money::import::OpeningBalance;
 pub use money::ledger::{Account, Entry, LedgerReport, Posting, WalletBalance, WalletEntry};
 pub use money::once::Once;
 pub use money::outbox::{
-    Attempt, Delivery, DeliveryState, Event, EventBody, EventFilter, EventReport, PaymentFacts,
+    Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventFilter, EventReport, PaymentFacts,
 };
 pub use money::payment::{
     CLAIMS_MAX, Currency, KeptClaim, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft,
     PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Question,
     Redirect, RedirectMethod,
 };
-pub use money::refund::{PaymentRefunded, Refund, RefundDraft, RefundTo, RefundUndone};
+pub use money::refund::{
+    PaymentRefunded, Refund, RefundDraft, RefundQuery, RefundState, RefundTo, RefundUndone, RefundsFound,
+};
 pub use money::reversal::{Reversal, ReversalDecided, ReversalDecision, ReversalState, ReversalStep};
 pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
 pub use operator::api_key::{ApiKey, ApiKeyDraft};

@@ -105,7 +105,7 @@ fn to(fields: &mut Fields) -> RefundTo {
     }
 }
 
-fn to_name(to: RefundTo) -> &'static str {
+pub(crate) fn to_name(to: RefundTo) -> &'static str {
     match to {
         RefundTo::Gateway => "payer_outside",
         RefundTo::Wallet => "wallet",

@@ -49,6 +49,13 @@ pub(crate) fn shapes() -> Value {
             "state": {"enum": ["open", "done", "refused"]}, "reason": maybe("string"),
             "asked": {"type": "integer", "description": "How often the gateway was asked."}, "updated_at": time(),
         })),
+        "StaffRefund": object(json!({
+            "payment": whole(), "number": whole(), "user": whole(),
+            "state": {"enum": ["open", "done", "refused", "undone"]},
+            "to": {"enum": ["payer", "payer_outside", "wallet"]}, "amount": reference("Amount"), "currency": unit(),
+            "amount_rial": whole(), "order_id": text(), "gateway_title": text(), "note": text(),
+            "ordered_by": whole(), "created_at": time(), "undone_by": maybe("integer"), "undone_at": maybe_time(),
+        })),
         "Refunded": object(json!({
             "refund": object(json!({
                 "number": whole(), "amount": reference("Amount"), "currency": unit(),

@@ -1,7 +1,8 @@
 //! Payments are found by any of their attributes, in a new store and in one from before there were indexes.
 
 use chelseru_store::{
-    Currency, PayMode, Payment, PaymentCreated, PaymentDraft, PaymentId, PaymentQuery, PaymentReceipt,
+    Currency, PaymentRefunded, Refund, RefundDraft, RefundQuery, RefundState, RefundTo, ReversalDecision,
+    ReversalStep, PayMode, Payment, PaymentCreated, PaymentDraft, PaymentId, PaymentQuery, PaymentReceipt,
     PaymentSettled, PaymentStart, PaymentState, Redirect, UserId,
 };
 
@@ -55,7 +56,7 @@ fn receipt(number: &str) -> PaymentReceipt {
     }
 }
 
-/// Payments in every state but refunded.
+/// Payments in every state but refunded, and refunds in every state.
 async fn filled(store: &Store) {
     for n in 1..=PAYMENTS {
         let draft = draft(n);
@@ -79,6 +80,114 @@ async fn filled(store: &Store) {
             _ => continue,
         };
         store.payment_end(id, end, String::new(), None, now).await.unwrap();
+    }
+    refunded(store).await;
+}
+
+/// Refunds of every sixth payment, in every state. Each payment is paid again in the end.
+async fn refunded(store: &Store) {
+    let paid = all(store).await.into_iter().filter(|payment| payment.state == PaymentState::Paid);
+    for (n, payment) in paid.enumerate().filter(|(n, _)| n.is_multiple_of(3)) {
+        let (id, by, now) = (payment.id, UserId(50 + n as u64 % 2), secs(100_000 + n as u64));
+        let order = async |to, amount, at| {
+            let note = format!("note {n}");
+            let draft = RefundDraft { payment: id, amount, to, by, note, now: at, once: None };
+            let refunded = store.payment_refund(draft).await.unwrap();
+            assert!(matches!(refunded, PaymentRefunded::Done(..)), "{refunded:?}");
+        };
+        // Two in one instant have positions of their own.
+        order(RefundTo::Gateway, Some(1), now).await;
+        order(RefundTo::Gateway, Some(2), now).await;
+        assert_eq!(store.payment_refunds(id).await.unwrap().len(), 2);
+    }
+    // Whole payments, by way of the gateway.
+    let paid = all(store).await.into_iter();
+    let paid = paid.filter(|payment| payment.state == PaymentState::Paid && payment.refunded == 0);
+    for (n, payment) in paid.enumerate() {
+        let (id, now) = (payment.id, secs(200_000 + n as u64));
+        let draft = RefundDraft {
+            payment: id,
+            amount: None,
+            to: RefundTo::Reverse,
+            by: UserId(60),
+            note: String::new(),
+            now,
+            once: None,
+        };
+        store.payment_refund(draft).await.unwrap();
+        let refused = || ReversalStep::Refused("-1".to_owned());
+        match n % 4 {
+            0 => {}
+            1 => drop(store.reversal_step(id, ReversalStep::Done, now).await.unwrap()),
+            2 => drop(store.reversal_step(id, refused(), now).await.unwrap()),
+            _ => {
+                store.reversal_step(id, refused(), now).await.unwrap();
+                store.reversal_decide(id, ReversalDecision::Undo, UserId(61), now).await.unwrap();
+            }
+        }
+    }
+}
+
+/// All pages of a query of refunds, each of at most three and a few looks.
+async fn refunds_found(store: &Store, query: &RefundQuery) -> Vec<Refund> {
+    let (mut refunds, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.refunds_find(query, before, 3, 5).await.unwrap();
+        assert!(page.refunds.len() <= 3);
+        refunds.extend(page.refunds.into_iter().map(|(refund, _)| refund));
+        match page.next {
+            Some(next) => {
+                assert!(before.is_none_or(|before| next < before), "it goes on");
+                before = Some(next);
+            }
+            None => return refunds,
+        }
+    }
+}
+
+/// Every query of a few for refunds, against a look at all of them.
+async fn check_refunds(store: &Store) {
+    let mut refunds = Vec::new();
+    for payment in all(store).await {
+        for refund in store.payment_refunds(payment.id).await.unwrap() {
+            refunds.push((refund, payment.clone()));
+        }
+    }
+    refunds.sort_by_key(|(refund, _)| std::cmp::Reverse(refund.position));
+    let mut positions: Vec<u64> = refunds.iter().map(|(refund, _)| refund.position).collect();
+    positions.dedup();
+    assert_eq!(positions.len(), refunds.len());
+    assert!(positions.iter().all(|position| *position > 0));
+    let states = [RefundState::Open, RefundState::Done, RefundState::Refused, RefundState::Undone];
+    for state in states {
+        assert!(refunds.iter().any(|(refund, _)| refund.state == state), "{state:?}");
+    }
+    let states = std::iter::once(None).chain(states.map(Some));
+    for state in states {
+        for user in [None, Some(UserId(3)), Some(UserId(99))] {
+            for to in [None, Some(RefundTo::Gateway), Some(RefundTo::Wallet)] {
+                for by in [None, Some(UserId(51)), Some(UserId(60))] {
+                    for gateway in [None, Some("BANK_2".to_owned())] {
+                        for (from, until) in [(None, None), (Some(secs(100_002)), Some(secs(200_003)))] {
+                            let gateway = gateway.clone();
+                            let query = RefundQuery { user, state, to, gateway, by, from, until };
+                            let fits = |(refund, payment): &&(Refund, Payment)| {
+                                query.user.is_none_or(|user| payment.user == user)
+                                    && query.state.is_none_or(|state| refund.state == state)
+                                    && query.to.is_none_or(|to| refund.to == to)
+                                    && query.by.is_none_or(|by| refund.by == by)
+                                    && query.gateway.as_ref().is_none_or(|name| payment.gateway == *name)
+                                    && query.from.is_none_or(|from| refund.at >= from)
+                                    && query.until.is_none_or(|until| refund.at < until)
+                            };
+                            let wanted: Vec<Refund> =
+                                refunds.iter().filter(fits).map(|(refund, _)| refund.clone()).collect();
+                            assert_eq!(refunds_found(store, &query).await, wanted, "{query:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -174,13 +283,34 @@ async fn payments_are_found_by_any_of_their_attributes() {
         let store = TestStore::new(engine);
         filled(&store).await;
         check(&store).await;
+        check_refunds(&store).await;
         assert_eq!(store.ledger_verify().await.unwrap().difference, None);
     }
 }
 
+/// A store of the format before refunds had indexes gets them, and not the others again.
+#[tokio::test]
+async fn a_store_from_before_the_indexes_of_refunds_gets_them() {
+    let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
+    filled(&store).await;
+    drop(store);
+    let db = open_engine(folder.path());
+    for prefix in ["$F", "$y", "$j"] {
+        for key in db.scan_prefix(prefix).keys() {
+            db.remove(key.unwrap()).unwrap();
+        }
+    }
+    db.insert(b"mformat", &2u64.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    check_refunds(&store).await;
+    check(&store).await;
+}
+
 /// Takes the indexes away and leaves what a version without them wrote.
 fn before_indexes(db: &sled::Db) {
-    for prefix in ["$O", "$m", "$t", "$T", "$G", "$q", "$R", "mindexes-money"] {
+    for prefix in ["$O", "$m", "$t", "$T", "$G", "$q", "$R", "$F", "$y", "$j", "mindexes-money"] {
         for key in db.scan_prefix(prefix).keys() {
             db.remove(key.unwrap()).unwrap();
         }
@@ -198,7 +328,7 @@ fn before_indexes(db: &sled::Db) {
 
 #[tokio::test]
 async fn a_store_from_before_the_indexes_gets_them_wherever_it_was_interrupted() {
-    for position in [None, Some((b'p', 0u64)), Some((b'p', 101)), Some((b's', 0))] {
+    for position in [None, Some((b'p', 0u64)), Some((b'p', 101)), Some((b's', 0)), Some((b'r', 0)), Some((b'r', 99))] {
         let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
         filled(&store).await;
         let payments = all(&store).await;
@@ -217,6 +347,7 @@ async fn a_store_from_before_the_indexes_gets_them_wherever_it_was_interrupted()
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         assert_eq!(all(&store).await, payments);
         check(&store).await;
+        check_refunds(&store).await;
         // A paid order is known as paid, and an open one as open.
         for payment in payments.iter().filter(|payment| !payment.order.is_empty()) {
             let same = |other: &&Payment| other.user == payment.user && other.order == payment.order;
@@ -240,6 +371,6 @@ async fn a_store_from_before_the_indexes_gets_them_wherever_it_was_interrupted()
         drop(store);
         // And a version without the indexes refuses the store, because it would not keep them.
         let db = open_engine(folder.path());
-        assert_eq!(db.get(b"mformat").unwrap().unwrap(), 2u64.to_be_bytes());
+        assert_eq!(db.get(b"mformat").unwrap().unwrap(), 3u64.to_be_bytes());
     }
 }

@@ -1,9 +1,12 @@
-//! Finding payments for staff, page by page, and what they sum to.
+//! Finding payments and refunds for staff, page by page, and what they sum to.
 //!
 //! A page costs at most [`LOOKS_MAX`] index entries, so a query that finds little answers with fewer payments than a
 //! page has and says where to go on. Totals are counted over many pages and yield to other work between them.
 
-use chelseru_store::{Payment, PaymentId, PaymentQuery, PaymentState, PaymentsFound, StoreError};
+use chelseru_store::{
+    Payment, PaymentId, PaymentQuery, PaymentState, PaymentsFound, Refund, RefundQuery, RefundsFound,
+    StoreError,
+};
 
 use super::service::Payments;
 
@@ -38,6 +41,29 @@ impl Payments {
         limit: usize,
     ) -> Result<PaymentsFound, StoreError> {
         self.store.payments_find(query, before, limit, LOOKS_MAX).await
+    }
+
+    /// A page of refunds that a query finds, newest first, each with its payment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn find_refunds(
+        &self,
+        query: &RefundQuery,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<RefundsFound, StoreError> {
+        self.store.refunds_find(query, before, limit, LOOKS_MAX).await
+    }
+
+    /// The refunds of one payment, in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
+        self.store.payment_refunds(id).await
     }
 
     /// The payments that a gateway calls so, by reference or by receipt.

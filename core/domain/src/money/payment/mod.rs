@@ -44,7 +44,8 @@ pub use service::Payments;
 
 pub use chelseru_store::{
     PayMode, Payment, PaymentId, PaymentQuery, PaymentReceipt, PaymentRefunded, PaymentStart, PaymentState,
-    Refund, RefundTo, Reversal, ReversalDecided, ReversalDecision, ReversalState,
+    Refund, RefundQuery, RefundState, RefundTo, RefundsFound, Reversal, ReversalDecided, ReversalDecision,
+    ReversalState,
 };
 
 /// A state's name in the API and in webhooks.

@@ -1,6 +1,6 @@
 //! Events in the form for receivers and operators.
 
-use chelseru_store::{DeliveryState, Event, EventBody, EventReport, PayMode, PaymentFacts};
+use chelseru_store::{CreditFacts, DeliveryState, Event, EventBody, EventReport, PayMode, PaymentFacts};
 use serde_json::{Value, json};
 
 use super::public_id;
@@ -53,6 +53,9 @@ pub fn body(event: &Event) -> Value {
             "spend": spend.0, "user": user.0, "order_id": order, "amount_rial": amount,
         }),
         EventBody::Test => json!({}),
+        EventBody::CreditLow(CreditFacts { provider, amount, unit, min }) => json!({
+            "provider": provider, "amount": amount, "unit": unit, "credit_min": min,
+        }),
     };
     json!({"type": event.body.kind(), "timestamp": rest_format(event.at), "data": data})
 }

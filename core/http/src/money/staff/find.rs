@@ -140,16 +140,22 @@ async fn export(money: Arc<Money>, request: Request<Caller>) -> Answer {
         "id,user,state,reason,amount_rial,refunded_rial,currency,pay_mode,order_id,gateway,authority,ref_id,created_at,paid_at\r\n",
     );
     payments.iter().for_each(|payment| row(&mut text, payment));
+    Ok(table(&request, "payments.csv", text, next.map(|next| next.0)))
+}
+
+/// A table to save, with the address of its next part.
+pub(super) fn table(context: &Context, name: &str, text: String, next: Option<u64>) -> Reply {
     let mut reply = Reply::text(StatusCode::OK, CSV, text);
-    let file = HeaderValue::from_static("attachment; filename=\"payments.csv\"");
-    reply = reply.with(header::CONTENT_DISPOSITION, file);
+    if let Ok(file) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        reply = reply.with(header::CONTENT_DISPOSITION, file);
+    }
     if let Some(next) = next {
-        let next = format!("<{}>; rel=\"next\"", link(&request, Cursor::Next(next.0)));
+        let next = format!("<{}>; rel=\"next\"", link(context, Cursor::Next(next)));
         if let Ok(next) = HeaderValue::from_str(&next) {
             reply = reply.with(LINK, next);
         }
     }
-    Ok(reply)
+    reply
 }
 
 /// One line of the table. Amounts are rial, so that a table may hold both units.
@@ -179,7 +185,7 @@ fn row(text: &mut String, payment: &Payment) {
 }
 
 /// A text as a cell: quoted where it must be, and never a formula for the program that opens the table.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };
     if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
@@ -224,17 +230,10 @@ async fn found(
 
 /// The query of a request, and the gateway's name of a payment when it asks for one.
 async fn query(money: &Money, context: &Context) -> Result<(PaymentQuery, Option<String>), Failure> {
-    let text =
-        |name: &str| context.query(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let text = |name: &str| text_of(context, name);
     let state = text("state").map(|name| {
         state_of(&name).ok_or_else(|| Failure::field("state", format!("\"{name}\" is no state of payments.")))
     });
-    let time = |name: &'static str| {
-        let read = |text: String| {
-            read_time(&text).ok_or_else(|| Failure::field(name, "Write 2026-11-26 or 2026-11-26T12:00:00Z."))
-        };
-        text(name).map(read).transpose()
-    };
     let amount = |name: &'static str| {
         let read = |text: String| {
             let amount = Amount::parse(&text, money.currency);
@@ -243,27 +242,42 @@ async fn query(money: &Money, context: &Context) -> Result<(PaymentQuery, Option
         text(name).map(read).transpose()
     };
     let query = PaymentQuery {
-        user: user_of(money, context).await?,
+        user: user_of(money, context, "user").await?,
         order: text("order_id"),
         gateway: text("gateway"),
         state: state.transpose()?,
         amount: amount("amount")?,
         amount_min: amount("amount_min")?,
         amount_max: amount("amount_max")?,
-        from: time("from")?,
-        until: time("until")?,
+        from: time_of(context, "from")?,
+        until: time_of(context, "until")?,
     };
     Ok((query, text("authority").or_else(|| text("ref_id"))))
 }
 
-fn number_of(context: &Context, name: &'static str) -> Result<Option<u64>, Failure> {
+pub(super) fn text_of(context: &Context, name: &str) -> Option<String> {
+    context.query(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+pub(super) fn time_of(context: &Context, name: &'static str) -> Result<Option<Timestamp>, Failure> {
+    let read = |text: String| {
+        read_time(&text).ok_or_else(|| Failure::field(name, "Write 2026-11-26 or 2026-11-26T12:00:00Z."))
+    };
+    text_of(context, name).map(read).transpose()
+}
+
+pub(super) fn number_of(context: &Context, name: &'static str) -> Result<Option<u64>, Failure> {
     let Some(text) = context.query(name).filter(|text| !text.trim().is_empty()) else { return Ok(None) };
     number(text.trim()).map(Some).ok_or_else(|| Failure::field(name, "A number is required."))
 }
 
-/// The user that the request names: by the account's number, a phone number or a user name.
-async fn user_of(money: &Money, context: &Context) -> Result<Option<UserId>, Failure> {
-    let Some(text) = context.query("user").filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+/// The user that a parameter names: by the account's number, a phone number or a user name.
+pub(super) async fn user_of(
+    money: &Money,
+    context: &Context,
+    name: &'static str,
+) -> Result<Option<UserId>, Failure> {
+    let Some(text) = context.query(name).filter(|text| !text.trim().is_empty()) else { return Ok(None) };
     let text = text.trim();
     if let Some(id) = number(text)
         && PhoneNumber::parse(text).is_err()
@@ -271,7 +285,7 @@ async fn user_of(money: &Money, context: &Context) -> Result<Option<UserId>, Fai
         return Ok(Some(UserId(id)));
     }
     let found = money.identity.user_find(text).await.map_err(|error| failed(context, &error))?;
-    let unknown = || Failure::field("user", "No account has this number or name.");
+    let unknown = || Failure::field(name, "No account has this number or name.");
     found.map(|user| Some(user.id)).ok_or_else(unknown)
 }
 

@@ -1,10 +1,11 @@
 //! `staff/...`: money as the staff sees it: any payment, any wallet, and what a person has to decide.
 //!
 //! Staff only; everybody else gets 403. What changes money is in the audit log. Reading order: `find` (payments),
-//! `decide` (one payment), `wallet`.
+//! `refunds`, `decide` (one payment), `wallet`.
 
 pub(crate) mod decide;
 pub(crate) mod find;
+pub(crate) mod refunds;
 pub(crate) mod wallet;
 
 use chelseru_domain::login::identity::Caller;

@@ -47,10 +47,19 @@ pub(crate) type Migration = fn(&mut Txn) -> Result<(), StoreError>;
 
 /// The steps from format 1 on. The layout of keys and records as a whole has the number of the last step's result;
 /// a store with a higher number is refused, one with a lower number is migrated when it is opened.
-pub(crate) const MIGRATIONS: &[Migration] = &[|txn| {
-    txn.put(keys::money::INDEXES.into(), keys::money::INDEXES_NONE.into());
-    Ok(())
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    |txn| {
+        txn.put(keys::money::INDEXES.into(), keys::money::INDEXES_NONE.into());
+        Ok(())
+    },
+    // The indexes of refunds follow those of payments.
+    |txn| {
+        if txn.get(keys::money::INDEXES)?.as_deref() == Some(keys::money::INDEXES_ALL) {
+            txn.put(keys::money::INDEXES.into(), keys::money::INDEXES_REFUNDS.into());
+        }
+        Ok(())
+    },
+];
 
 /// The last key seen by each walk.
 #[derive(Default)]

@@ -8,6 +8,7 @@ use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::find::{PaymentQuery, PaymentsFound};
 use crate::money::payment::{Payment, PaymentState};
+use crate::money::refund::{Refund, sled as refund};
 use crate::money::reversal::{Reversal, ReversalState};
 use crate::money::spend::{Spend, SpendState};
 use crate::{PaymentId, SpendId, StoreError, Timestamp};
@@ -282,11 +283,12 @@ fn matches(query: &PaymentQuery, payment: &Payment) -> bool {
         && query.until.is_none_or(|until| payment.created_at < until)
 }
 
-/// How far building is: payments first, then spends.
+/// How far building is: payments first, then spends, then the refunds of payments.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Built {
     Payments(u64),
     Spends(u64),
+    Refunds(u64),
     All,
 }
 
@@ -296,6 +298,7 @@ impl Built {
             None => Ok(Built::Payments(0)),
             Some(keys::INDEXES_ALL) => Ok(Built::All),
             Some([b'p', number @ ..]) => Ok(Built::Payments(decode_u64("index position", number)?)),
+            Some([b'r', number @ ..]) => Ok(Built::Refunds(decode_u64("index position", number)?)),
             Some([b's', number @ ..]) => Ok(Built::Spends(decode_u64("index position", number)?)),
             Some(other) => Err(StoreError::Record {
                 kind: "index position",
@@ -309,6 +312,7 @@ impl Built {
         match self {
             Built::Payments(number) => with(b'p', number),
             Built::Spends(number) => with(b's', number),
+            Built::Refunds(number) => with(b'r', number),
             Built::All => keys::INDEXES_ALL.into(),
         }
     }
@@ -329,6 +333,7 @@ impl Sled {
                 Built::All => return Ok(()),
                 Built::Payments(from) => self.build_payments(from)?,
                 Built::Spends(from) => self.build_spends(from)?,
+                Built::Refunds(from) => self.build_refunds(from)?,
             };
             if step > 0 && (done == 0 || done / BUILD_SAID != (done + step) / BUILD_SAID) {
                 tracing::info!(records = done, "building the indexes of payments");
@@ -361,15 +366,41 @@ impl Sled {
         Ok(count)
     }
 
+    /// A step takes whole payments, so that its position is a payment's number.
+    fn build_refunds(&self, from: u64) -> Result<u64, StoreError> {
+        let read = |first, last, limit| -> Result<Vec<Refund>, StoreError> {
+            let entries = self.tree.range(first..=last).take(limit);
+            entries.map(|entry| decode(&entry.map_err(error::read)?.1)).collect()
+        };
+        let end = keys::refund(PaymentId(u64::MAX), u32::MAX);
+        let mut refunds = read(keys::refund(PaymentId(from), 0), end, BUILD_STEP)?;
+        let mut next = Built::All;
+        if let Some(last) = refunds.last() {
+            next = Built::Refunds(last.payment.0 + 1);
+            let (first, end) = (last.number + 1, keys::refund(last.payment, u32::MAX));
+            let rest = read(keys::refund(last.payment, first), end, usize::MAX)?;
+            refunds.extend(rest);
+        }
+        let count = refunds.len() as u64;
+        self.change_blocking(move |txn| {
+            for refund in refunds {
+                refund::enter_older(txn, refund)?;
+            }
+            txn.put(keys::INDEXES.into(), next.write());
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
     fn build_spends(&self, from: u64) -> Result<u64, StoreError> {
         let mut spends: Vec<Spend> = Vec::new();
         for entry in self.tree.range(keys::spend(SpendId(from))..keys::spends_end()).take(BUILD_STEP) {
             spends.push(decode(&entry.map_err(error::read)?.1)?);
         }
         let count = spends.len() as u64;
-        let next = spends.last().map_or(Built::All, |last| Built::Spends(last.id.0 + 1));
+        let next = spends.last().map_or(Built::Refunds(0), |last| Built::Spends(last.id.0 + 1));
         let mut refused = Vec::new();
-        if next == Built::All {
+        if next == Built::Refunds(0) {
             for entry in self.tree.scan_prefix(keys::REVERSALS) {
                 let reversal: Reversal = decode(&entry.map_err(error::read)?.1)?;
                 refused

@@ -1,4 +1,4 @@
-//! The outbox: events of payments and wallets, for webhook endpoints.
+//! The outbox: events of payments, wallets and the credit of providers, for webhook endpoints.
 //!
 //! An event is written in the change it describes, so neither exists without the other. A new event waits until it is
 //! routed to the endpoints configured at that moment. From then on each endpoint has a delivery of it, which is
@@ -51,6 +51,19 @@ pub enum EventBody {
     HoldExpired { spend: SpendId, user: UserId, amount: u64, order: String },
     /// Says nothing: for trying an endpoint out.
     Test,
+    /// The credit at a provider of messages fell below what the configuration wants.
+    CreditLow(CreditFacts),
+}
+
+/// A provider's credit at the moment of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreditFacts {
+    pub provider: String,
+    /// In its own unit: `rial` or `messages`.
+    pub amount: i64,
+    pub unit: String,
+    /// The least that the configuration wants.
+    pub min: i64,
 }
 
 /// A payment at the moment of an event. Amounts are rial.
@@ -167,6 +180,21 @@ impl Store {
         attempts: Vec<(EventId, Attempt)>,
     ) -> Result<(), StoreError> {
         on_engine!(self, deliveries_note(endpoint, attempts).await)
+    }
+
+    /// Notes whether a provider's credit is low; returns true when it was not so before. Falling below writes an event,
+    /// once until it rises again, whatever restarts. Nothing is written while nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], and any error of a change.
+    pub async fn credit_note(
+        &self,
+        credit: CreditFacts,
+        low: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        on_engine!(self, credit_note(credit, low, now).await)
     }
 
     /// Writes an event that says nothing, for one endpoint.

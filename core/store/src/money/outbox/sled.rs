@@ -9,7 +9,9 @@ use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::money::outbox::{Attempt, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts};
+use crate::money::outbox::{
+    Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts,
+};
 use crate::money::payment::{Payment, PaymentState};
 use crate::money::spend::Spend;
 use crate::{EventId, StoreError, Timestamp};
@@ -26,7 +28,7 @@ impl Record for Event {
 
 impl EventBody {
     /// Every kind there is, as configurations and receivers name them.
-    pub const KINDS: [&'static str; 13] = [
+    pub const KINDS: [&'static str; 14] = [
         "payment.paid",
         "payment.failed",
         "payment.cancelled",
@@ -40,6 +42,7 @@ impl EventBody {
         "wallet.captured",
         "wallet.hold_expired",
         "webhook.test",
+        "sms.credit_low",
     ];
 
     #[must_use]
@@ -60,6 +63,7 @@ impl EventBody {
             EventBody::RefundUndone { .. } => "payment.refund_undone",
             EventBody::HoldExpired { .. } => "wallet.hold_expired",
             EventBody::Test => "webhook.test",
+            EventBody::CreditLow(_) => "sms.credit_low",
         }
     }
 
@@ -237,6 +241,31 @@ impl Sled {
                 txn.put_record(key, &delivery);
             }
             Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn credit_note(
+        &self,
+        credit: CreditFacts,
+        low: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let key = keys::credit_low(&credit.provider);
+        if self.tree.get(&key).map_err(error::read)?.is_some() == low {
+            return Ok(false);
+        }
+        self.change(move |txn| {
+            if txn.get(&key)?.is_some() == low {
+                return Ok(false);
+            }
+            if !low {
+                txn.delete(key.clone());
+                return Ok(false);
+            }
+            txn.put(key.clone(), sled::IVec::default());
+            emit(txn, now, EventBody::CreditLow(credit.clone()))?;
+            Ok(true)
         })
         .await
     }

@@ -1,4 +1,7 @@
 //! Refunds: parts of a payment, or all of it, returned.
+//!
+//! Each refund has a position: the microsecond in which it was booked, or the next one that no other refund has. The
+//! indexes of all refunds, of a user's and of a state's end in it, so a list is one walk, newest first.
 
 pub(crate) mod sled;
 
@@ -45,6 +48,47 @@ pub struct Refund {
     pub at: Timestamp,
     /// It was taken back, because the payer did not get it.
     pub undone: Option<RefundUndone>,
+    /// Its place among all refunds.
+    pub position: u64,
+    pub state: RefundState,
+}
+
+/// Where the money of a refund is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefundState {
+    /// The gateway is asked to return it.
+    Open,
+    /// With the payer: returned by the gateway, credited to the wallet, or booked as paid outside.
+    Done,
+    /// The gateway does not return it, and nobody decided about it yet.
+    Refused,
+    /// Taken back.
+    Undone,
+}
+
+/// What refunds must have to be found. Nothing set: all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RefundQuery {
+    /// The payer.
+    pub user: Option<UserId>,
+    pub state: Option<RefundState>,
+    pub to: Option<RefundTo>,
+    pub gateway: Option<String>,
+    /// Who ordered it.
+    pub by: Option<UserId>,
+    /// Booked at this instant or later.
+    pub from: Option<Timestamp>,
+    /// Booked before this instant.
+    pub until: Option<Timestamp>,
+}
+
+/// A part of what a query finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundsFound {
+    /// Newest first, each with its payment.
+    pub refunds: Vec<(Refund, Payment)>,
+    /// There may be more: go on before this position.
+    pub next: Option<u64>,
 }
 
 /// Who took a refund back, and when.
@@ -87,6 +131,22 @@ impl Store {
     /// Any error of a change; see [`StoreError`].
     pub async fn payment_refund(&self, draft: RefundDraft) -> Result<PaymentRefunded, StoreError> {
         on_engine!(self, payment_refund(draft).await)
+    }
+
+    /// Refunds that a query finds, newest first, those before the position `before`: at most `limit`, and looking at no
+    /// more than `looks` index entries.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn refunds_find(
+        &self,
+        query: &RefundQuery,
+        before: Option<u64>,
+        limit: usize,
+        looks: usize,
+    ) -> Result<RefundsFound, StoreError> {
+        on_engine!(self, read refunds_find(query, before, limit, looks))
     }
 
     /// The refunds of a payment, in order.

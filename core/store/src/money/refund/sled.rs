@@ -1,5 +1,7 @@
 //! The operations of this folder, in sled statements.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::engine::sled::keys::money as keys;
@@ -14,17 +16,26 @@ use crate::money::once::sled::Subject;
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::payment::{PayMode, Payment, PaymentState, sled as payment};
-use crate::money::refund::{PaymentRefunded, Refund, RefundDraft, RefundTo, RefundUndone};
-use crate::money::reversal::sled as reversal;
+use crate::money::refund::{
+    PaymentRefunded, Refund, RefundDraft, RefundQuery, RefundState, RefundTo, RefundUndone, RefundsFound,
+};
+use crate::money::reversal::{Reversal, ReversalState, sled as reversal};
 use crate::{PaymentId, StoreError, Timestamp, UserId};
+
+/// What a clock may have been wrong by.
+const CLOCK_SLACK: Duration = Duration::from_secs(72 * 60 * 60);
 
 impl Record for Refund {
     const KIND: &'static str = "refund";
-    const SCHEMA: u8 = 2;
+    const SCHEMA: u8 = 3;
     const SCHEMA_OLDEST: u8 = 1;
 
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        // The first shape knew nothing of being taken back.
+    fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        // The second shape lacked position and state, which `enter_older` finds out.
+        if schema == 2 {
+            return postcard::from_bytes(&[body, &[0, RefundState::Done as u8]].concat());
+        }
+        // The first shape knew nothing of being taken back either.
         #[derive(Deserialize)]
         struct First {
             payment: PaymentId,
@@ -36,13 +47,54 @@ impl Record for Refund {
             at: Timestamp,
         }
         let First { payment, number, amount, to, by, note, at } = postcard::from_bytes(body)?;
-        Ok(Refund { payment, number, amount, to, by, note, at, undone: None })
+        let (position, state) = (0, RefundState::Done);
+        Ok(Refund { payment, number, amount, to, by, note, at, undone: None, position, state })
     }
 }
 
 impl Sled {
     pub(crate) async fn payment_refund(&self, draft: RefundDraft) -> Result<PaymentRefunded, StoreError> {
         self.change(move |txn| refund(txn, draft)).await
+    }
+
+    pub(crate) fn refunds_find(
+        &self,
+        query: &RefundQuery,
+        before: Option<u64>,
+        limit: usize,
+        looks: usize,
+    ) -> Result<RefundsFound, StoreError> {
+        let mut found = RefundsFound { refunds: Vec::new(), next: None };
+        // The index of the fewest: what waits for somebody, then one user's, then one state's.
+        let prefix = match (query.state, query.user) {
+            (Some(state @ (RefundState::Open | RefundState::Refused)), _) => keys::refunds_in(state as u8),
+            (_, Some(user)) => keys::refunds_of(user),
+            (Some(state), None) => keys::refunds_in(state as u8),
+            (None, None) => keys::REFUND_POSITIONS.to_vec(),
+        };
+        let first = query.from.map_or(0, Timestamp::as_micros);
+        // Positions run ahead of time after the clock was turned back, by no more than that.
+        let last = query.until.map_or(u64::MAX, |until| until.plus(CLOCK_SLACK).as_micros());
+        let last = before.map_or(last, |before| last.min(before.saturating_sub(1)));
+        if first > last || before == Some(0) {
+            return Ok(found);
+        }
+        let range = positioned(prefix.clone(), first)..=positioned(prefix, last);
+        let mut at = last;
+        for (looked, entry) in self.tree.range(range).rev().enumerate() {
+            if found.refunds.len() == limit || looked == looks {
+                found.next = Some(at);
+                break;
+            }
+            let (key, value) = entry.map_err(error::read)?;
+            at = keys::last_number(&key).unwrap_or_default();
+            let Some((id, number)) = named(&value) else { continue };
+            let refund = self.record::<Refund>(&keys::refund(id, number))?;
+            let payment = self.record::<Payment>(&keys::payment(id))?;
+            let both = refund.zip(payment);
+            found.refunds.extend(both.filter(|(refund, payment)| matches(query, refund, payment)));
+        }
+        Ok(found)
     }
 
     pub(crate) fn payment_refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
@@ -101,8 +153,10 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
         Posted::TooLarge => return Ok(PaymentRefunded::TooLarge),
         Posted::Before => panic!("refunds are numbered in the same change"),
     }
-    let refund = Refund { payment: id, number, amount, to, by, note, at: now, undone: None };
-    txn.put_record(keys::refund(id, number), &refund);
+    let state = if to == RefundTo::Reverse { RefundState::Open } else { RefundState::Done };
+    let mut refund =
+        Refund { payment: id, number, amount, to, by, note, at: now, undone: None, position: 0, state };
+    enter(txn, &mut refund, payment.user)?;
     if to == RefundTo::Reverse {
         reversal::order(txn, id, &payment.gateway, now);
     }
@@ -120,6 +174,85 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
         once::keep(txn, by, &once, u64::from(number));
     }
     Ok(PaymentRefunded::Done(payment, refund))
+}
+
+/// Notes what became of the newest refund's reversal.
+pub(crate) fn reversal_moved(txn: &mut Txn, payment: &Payment, state: RefundState) -> Result<(), StoreError> {
+    let key = keys::refund(payment.id, payment.refunds);
+    if let Some(mut refund) = txn.get_record::<Refund>(&key)? {
+        move_state(txn, &mut refund, state);
+        txn.put_record(key, &refund);
+    }
+    Ok(())
+}
+
+/// Stores a new refund and enters it into the indexes.
+fn enter(txn: &mut Txn, refund: &mut Refund, user: UserId) -> Result<(), StoreError> {
+    let mut position = refund.at.as_micros().max(1);
+    while txn.get(&keys::refund_position(position))?.is_some() {
+        position += 1;
+    }
+    refund.position = position;
+    let names = name(refund);
+    txn.put(keys::refund_position(position), names.clone());
+    txn.put(positioned(keys::refunds_of(user), position), names.clone());
+    txn.put(positioned(keys::refunds_in(refund.state as u8), position), names);
+    txn.put_record(keys::refund(refund.payment, refund.number), refund);
+    Ok(())
+}
+
+/// Enters a refund that was stored without its indexes. What its reversal says is its state.
+pub(crate) fn enter_older(txn: &mut Txn, mut refund: Refund) -> Result<(), StoreError> {
+    if refund.position != 0 && txn.get(&keys::refund_position(refund.position))?.is_some() {
+        return Ok(());
+    }
+    let Some(payment) = payment::get(txn, refund.payment)? else { return Ok(()) };
+    // A reversal belongs to its payment's newest refund.
+    let reversal = match refund.to == RefundTo::Reverse && refund.number == payment.refunds {
+        true => txn.get_record::<Reversal>(&keys::reversal(refund.payment))?,
+        false => None,
+    };
+    refund.state = match (refund.undone, reversal.map(|reversal| reversal.state)) {
+        (Some(_), _) => RefundState::Undone,
+        (None, Some(ReversalState::Open)) => RefundState::Open,
+        (None, Some(ReversalState::Refused(_))) => RefundState::Refused,
+        (None, Some(ReversalState::Done) | None) => RefundState::Done,
+    };
+    enter(txn, &mut refund, payment.user)
+}
+
+/// The caller stores the record.
+fn move_state(txn: &mut Txn, refund: &mut Refund, state: RefundState) {
+    txn.delete(positioned(keys::refunds_in(refund.state as u8), refund.position));
+    refund.state = state;
+    txn.put(positioned(keys::refunds_in(state as u8), refund.position), name(refund));
+}
+
+fn positioned(prefix: Vec<u8>, position: u64) -> sled::IVec {
+    [prefix.as_slice(), &position.to_be_bytes()].concat().into()
+}
+
+/// A refund as the value of its index entries.
+fn name(refund: &Refund) -> sled::IVec {
+    [refund.payment.0.to_be_bytes().as_slice(), &refund.number.to_be_bytes()].concat().into()
+}
+
+/// Reads [`name`].
+fn named(value: &[u8]) -> Option<(PaymentId, u32)> {
+    let (payment, number) = value.split_first_chunk::<8>()?;
+    let number = number.first_chunk::<4>()?;
+    Some((PaymentId(u64::from_be_bytes(*payment)), u32::from_be_bytes(*number)))
+}
+
+/// What a query says beyond its index.
+fn matches(query: &RefundQuery, refund: &Refund, payment: &Payment) -> bool {
+    query.user.is_none_or(|user| payment.user == user)
+        && query.state.is_none_or(|state| refund.state == state)
+        && query.to.is_none_or(|to| refund.to == to)
+        && query.gateway.as_ref().is_none_or(|gateway| payment.gateway == *gateway)
+        && query.by.is_none_or(|by| refund.by == by)
+        && query.from.is_none_or(|from| refund.at >= from)
+        && query.until.is_none_or(|until| refund.at < until)
 }
 
 /// Takes the newest refund back, in the change that ends its reversal: the money returns to where it came from, or goes
@@ -151,9 +284,13 @@ pub(crate) fn undo(
         }
     }
     match into {
-        UndoInto::Wallet => refund.to = RefundTo::Wallet,
+        UndoInto::Wallet => {
+            refund.to = RefundTo::Wallet;
+            move_state(txn, &mut refund, RefundState::Done);
+        }
         UndoInto::Origin => {
             refund.undone = Some(RefundUndone { by, at: now });
+            move_state(txn, &mut refund, RefundState::Undone);
             payment.refunded -= refund.amount;
             payment.state = PaymentState::Paid;
             payment.ended_at = payment.paid_at;
@@ -172,6 +309,7 @@ pub(crate) fn paid_outside(txn: &mut Txn, payment: &Payment) -> Result<(), Store
     let key = keys::refund(payment.id, payment.refunds);
     if let Some(mut refund) = txn.get_record::<Refund>(&key)? {
         refund.to = RefundTo::Gateway;
+        move_state(txn, &mut refund, RefundState::Done);
         txn.put_record(key, &refund);
     }
     Ok(())
@@ -191,4 +329,41 @@ pub(crate) enum UndoRefused {
     InWallet,
     TooLarge,
     Missing,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+
+    use super::*;
+    use crate::engine::sled::record::encode;
+
+    /// A refund as the version before the indexes stored it.
+    #[derive(Serialize, Deserialize)]
+    struct Second {
+        payment: PaymentId,
+        number: u32,
+        amount: u64,
+        to: RefundTo,
+        by: UserId,
+        note: String,
+        at: Timestamp,
+        undone: Option<RefundUndone>,
+    }
+
+    impl Record for Second {
+        const KIND: &'static str = "refund";
+        const SCHEMA: u8 = 2;
+    }
+
+    #[test]
+    fn a_refund_of_the_version_before_has_no_position_yet() {
+        let at = Timestamp::from_secs(5);
+        let (payment, by, note) = (PaymentId(7), UserId(1), "late".to_owned());
+        let undone = Some(RefundUndone { by, at });
+        let old = Second { payment, number: 2, amount: 30, to: RefundTo::Reverse, by, note, at, undone };
+        let refund = decode::<Refund>(&encode(&old)).unwrap();
+        assert_eq!((refund.payment, refund.number, refund.to), (payment, 2, RefundTo::Reverse));
+        assert_eq!((refund.undone, refund.position), (undone, 0));
+    }
 }

@@ -7,8 +7,8 @@ use crate::engine::sled::{Sled, error};
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::payment::sled as payment;
-use crate::money::refund::sled as refund;
 use crate::money::refund::sled::{UndoInto, UndoRefused};
+use crate::money::refund::{RefundState, sled as refund};
 use crate::money::reversal::{Reversal, ReversalDecided, ReversalDecision, ReversalState, ReversalStep};
 use crate::{PaymentId, StoreError, Timestamp, UserId};
 
@@ -80,11 +80,16 @@ impl Sled {
             if reversal.state != ReversalState::Open {
                 txn.delete(keys::reversal_open(payment));
             }
-            if let ReversalState::Refused(code) = &reversal.state
-                && let Some(payment) = payment::get(txn, payment)?
-            {
-                txn.put(keys::reversal_refused(payment.id), sled::IVec::default());
-                emit(txn, now, EventBody::reversal_refused(&payment, code))?;
+            if let Some(payment) = payment::get(txn, payment)? {
+                match &reversal.state {
+                    ReversalState::Open => {}
+                    ReversalState::Done => refund::reversal_moved(txn, &payment, RefundState::Done)?,
+                    ReversalState::Refused(code) => {
+                        txn.put(keys::reversal_refused(payment.id), sled::IVec::default());
+                        refund::reversal_moved(txn, &payment, RefundState::Refused)?;
+                        emit(txn, now, EventBody::reversal_refused(&payment, code))?;
+                    }
+                }
             }
             txn.put_record(keys::reversal(payment), &reversal);
             Ok(Some(reversal))
@@ -121,6 +126,7 @@ fn decide(
             txn.put_record(keys::reversal(id), &reversal);
             txn.put(keys::reversal_open(id), sled::IVec::default());
             txn.delete(keys::reversal_refused(id));
+            refund::reversal_moved(txn, &payment, RefundState::Open)?;
             return Ok(ReversalDecided::Done(payment));
         }
         ReversalDecision::Undo => Some(UndoInto::Origin),

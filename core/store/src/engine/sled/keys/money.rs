@@ -20,6 +20,9 @@
 //! | `$x` | gateway, NUL, receipt number | u64: the payment it was used for |
 //! | `$d` | gateway, NUL, instant, payment | nothing: when to look at an open payment next |
 //! | `$f` | payment, number u32 | refund |
+//! | `$F` | position u64 | payment and number: refunds in the order in which they were booked |
+//! | `$y` | user, position u64 | the same, of a user's payments |
+//! | `$j` | state u8, position u64 | the same, of refunds in this state |
 //! | `$v` | payment | reversal |
 //! | `$V` | payment | nothing: reversals that are open |
 //! | `$R` | payment | nothing: reversals that are refused, until the staff decides |
@@ -32,6 +35,7 @@
 //! | `$e` | event | event |
 //! | `$n` | event | nothing: events that were not routed yet |
 //! | `$E` | | nothing: events are wanted |
+//! | `$l` | provider of messages | nothing: its credit was reported as low |
 //! | `$w` | event, endpoint | delivery |
 //! | `$W` | endpoint, NUL, instant, event | nothing: when to try a delivery next |
 //! | `$D` | event, endpoint | nothing: deliveries that were given up |
@@ -46,8 +50,10 @@ pub(crate) const PAYMENT_SEQUENCE: &[u8] = b"mseq-payment";
 pub(crate) const CORRECTION_SEQUENCE: &[u8] = b"mseq-correction";
 /// How far the indexes of payments are built.
 pub(crate) const INDEXES: &[u8] = b"mindexes-money";
-/// From the first payment on, and built: the position that a migration writes, and that of a new store.
+/// From the first payment on, from the first refund on, and built: the positions that migrations write, and that of a
+/// new store.
 pub(crate) const INDEXES_NONE: &[u8] = b"p\0\0\0\0\0\0\0\0";
+pub(crate) const INDEXES_REFUNDS: &[u8] = b"r\0\0\0\0\0\0\0\0";
 pub(crate) const INDEXES_ALL: &[u8] = b"a";
 pub(crate) const GATEWAYS: &[u8] = b"$G";
 pub(crate) const HOLDS_DUE: &[u8] = b"$H";
@@ -185,6 +191,23 @@ pub(crate) fn refund(id: PaymentId, number: u32) -> IVec {
     joined(b"$f", &[&id.0.to_be_bytes(), &number.to_be_bytes()])
 }
 
+/// What the keys of all refunds in the order of their positions begin with.
+pub(crate) const REFUND_POSITIONS: &[u8] = b"$F";
+
+pub(crate) fn refund_position(position: u64) -> IVec {
+    joined(REFUND_POSITIONS, &[&position.to_be_bytes()])
+}
+
+/// What the keys of the refunds of a user's payments begin with.
+pub(crate) fn refunds_of(user: UserId) -> Vec<u8> {
+    [b"$y".as_slice(), &user.0.to_be_bytes()].concat()
+}
+
+/// What the keys of the refunds in a state begin with.
+pub(crate) fn refunds_in(state: u8) -> Vec<u8> {
+    [b"$j".as_slice(), &[state]].concat()
+}
+
 pub(crate) const REVERSALS_OPEN: &[u8] = b"$V";
 
 pub(crate) const REVERSALS: &[u8] = b"$v";
@@ -226,6 +249,10 @@ pub(crate) fn event(id: EventId) -> IVec {
 
 pub(crate) fn event_new(id: EventId) -> IVec {
     joined(EVENTS_NEW, &[&id.0.to_be_bytes()])
+}
+
+pub(crate) fn credit_low(provider: &str) -> IVec {
+    joined(b"$l", &[provider.as_bytes()])
 }
 
 pub(crate) fn delivery(id: EventId, endpoint: &str) -> IVec {
