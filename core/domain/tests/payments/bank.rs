@@ -82,6 +82,8 @@ pub(crate) struct Bank {
     /// Answers nothing, as long as it is set.
     pub(crate) down: AtomicBool,
     pub(crate) same_receipt: Mutex<Option<u64>>,
+    /// Knows a payment by its receipt only.
+    pub(crate) needs_receipt: AtomicBool,
 }
 
 impl Bank {
@@ -108,6 +110,7 @@ impl Bank {
             callback_url: Mutex::default(),
             down: AtomicBool::new(false),
             same_receipt: Mutex::default(),
+            needs_receipt: AtomicBool::default(),
         })
     }
 
@@ -183,6 +186,9 @@ impl Bank {
         self.tick();
         let mut sessions = self.sessions.lock().unwrap();
         let Some(session) = sessions.get_mut(&question.reference) else { return Verdict::UnknownReference };
+        if self.needs_receipt.load(Ordering::SeqCst) && claim.is_none_or(|claim| claim.receipt.is_none()) {
+            return Verdict::NotPaid(Reason::default());
+        }
         if let Some(receipt) = claim.and_then(|claim| claim.receipt.as_ref())
             && *receipt != session.receipt.to_string()
         {

@@ -89,6 +89,52 @@ async fn claims_are_bounded_and_a_flood_does_not_push_out_the_payers_own() {
     assert!(world.payment(&payment).await.claims.len() < CLAIMS_MAX);
 }
 
+/// The bank knows payments by their receipts. The payer's came while it was down; strangers go on posting inventions, with
+/// receipts and without.
+#[tokio::test]
+async fn the_payers_receipt_is_tried_before_what_strangers_post() {
+    for vouches in [true, false] {
+        let world = World::new();
+        world.bank().needs_receipt.store(true, Ordering::SeqCst);
+        let payment = world.create(50_000).await;
+        world.bank().pay(reference(&payment));
+        world.bank().down.store(true, Ordering::SeqCst);
+        let receipt = world.bank().receipt(reference(&payment));
+        let own = callback(reference(&payment), true);
+        let own = Callback { query: format!("{}&receipt={receipt}", own.query), ..own };
+        world.take(&if vouches { vouched(&payment, own) } else { own }).await;
+        // A bank that drops the key leaves no way to tell them apart, but a claim without a receipt hides none.
+        for number in 0..if vouches { 3 * CLAIMS_MAX } else { 0 } {
+            world.stranger(&payment, Some(&format!("9{number}"))).await;
+        }
+        world.stranger(&payment, None).await;
+        world.bank().down.store(false, Ordering::SeqCst);
+        world.pass(MINUTE).await;
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Paid, "{vouches}");
+        assert_eq!(world.available().await, 50_000);
+    }
+}
+
+/// A stranger names the receipt of another paid payment: nothing ends, and the payer's own money still counts.
+#[tokio::test]
+async fn a_claimed_receipt_of_another_payment_ends_nothing() {
+    let world = World::new();
+    let first = world.charge(50_000).await;
+    let taken = first.receipt.unwrap().number.parse().unwrap();
+    let second = world.create(50_000).await;
+    world.bank().pay(reference(&second));
+    // This bank confirms whatever receipt is named, and says so in its answer.
+    let own = world.bank().receipt(reference(&second));
+    *world.bank().same_receipt.lock().unwrap() = Some(taken);
+    let after = world.stranger(&second, Some(&own)).await;
+    assert_eq!(after.state, PaymentState::Pending, "{}", after.reason);
+    *world.bank().same_receipt.lock().unwrap() = None;
+    world.pass(MINUTE).await;
+    assert_eq!(world.payment(&second).await.state, PaymentState::Paid);
+    assert_eq!(world.available().await, 100_000);
+    world.check_ledger().await;
+}
+
 #[tokio::test]
 async fn a_callback_with_another_key_is_not_about_this_payment() {
     let world = World::new();

@@ -261,7 +261,8 @@ async fn no_end_is_left_again() {
         let before = world.payment(&payment).await;
         assert_eq!(before.state, end);
         if end == PaymentState::Paid {
-            let settled = world.store.payment_settle(payment.id, receipt("1"), world.now()).await.unwrap();
+            let settled =
+                world.store.payment_settle(payment.id, receipt("1"), None, world.now()).await.unwrap();
             assert_eq!(settled, PaymentSettled::Was(before.clone()));
             let step = world.store.payment_claimed(payment.id, None, Some(world.now())).await.unwrap();
             assert_eq!(step, PaymentStep::Was(before.clone()));

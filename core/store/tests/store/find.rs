@@ -1,9 +1,9 @@
 //! Payments are found by any of their attributes, in a new store and in one from before there were indexes.
 
 use chelseru_store::{
-    Currency, PaymentRefunded, Refund, RefundDraft, RefundQuery, RefundState, RefundTo, ReversalDecision,
-    ReversalStep, PayMode, Payment, PaymentCreated, PaymentDraft, PaymentId, PaymentQuery, PaymentReceipt,
-    PaymentSettled, PaymentStart, PaymentState, Redirect, UserId,
+    Currency, PayMode, Payment, PaymentCreated, PaymentDraft, PaymentId, PaymentQuery, PaymentReceipt,
+    PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, Redirect, Refund, RefundDraft, RefundQuery,
+    RefundState, RefundTo, ReversalDecision, ReversalStep, UserId,
 };
 
 use super::*;
@@ -70,7 +70,7 @@ async fn filled(store: &Store) {
         store.payment_started(id, start(&format!("A{n}")), secs(1_000_000), now).await.unwrap();
         let end = match n % 6 {
             0 | 1 => {
-                let settled = store.payment_settle(id, receipt(&format!("R{n}")), now).await.unwrap();
+                let settled = store.payment_settle(id, receipt(&format!("R{n}")), None, now).await.unwrap();
                 assert!(matches!(settled, PaymentSettled::Now(_)));
                 continue;
             }
@@ -328,7 +328,9 @@ fn before_indexes(db: &sled::Db) {
 
 #[tokio::test]
 async fn a_store_from_before_the_indexes_gets_them_wherever_it_was_interrupted() {
-    for position in [None, Some((b'p', 0u64)), Some((b'p', 101)), Some((b's', 0)), Some((b'r', 0)), Some((b'r', 99))] {
+    for position in
+        [None, Some((b'p', 0u64)), Some((b'p', 101)), Some((b's', 0)), Some((b'r', 0)), Some((b'r', 99))]
+    {
         let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
         filled(&store).await;
         let payments = all(&store).await;

@@ -2,7 +2,7 @@
 //!
 //! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at
 //! most one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried
-//! from the newest on. One that the gateway denies is dropped and proves nothing; the last question has no claim.
+//! by weight ([`by_weight`]). One that the gateway denies is dropped and proves nothing; the last question has no claim.
 //! A question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
 //! record of the payment's start already, and otherwise by a change of its own. A claim is stored before it is asked
 //! about, unless it says nothing that the gateway does not know ([`is_bare`]).
@@ -23,7 +23,7 @@ use super::service::Payments;
 use super::verdict::{self, Next};
 use crate::Timestamp;
 
-/// Most claims tried in one check, newest first; then the gateway is asked without a claim.
+/// Most claims tried in one check, the weightiest first; then the gateway is asked without a claim.
 const CLAIMS_TRIED_MAX: usize = 3;
 /// How long a callback without news is answered without asking the gateway.
 const REPEAT_MIN: Duration = Duration::from_secs(10);
@@ -70,6 +70,8 @@ impl Looked {
 struct Answer {
     verdict: Result<Verdict, GatewayError>,
     denied: Vec<PaymentClaim>,
+    /// The verdict is about what this claim names.
+    by_claim: Option<PaymentClaim>,
     /// No question can have had an effect.
     nothing_done: bool,
 }
@@ -196,15 +198,17 @@ impl Payments {
         Ok(Ok(Noted { payment, asked_before, claim: unstored }))
     }
 
-    /// Asks with the newest claims in turn while the gateway denies them, then without one.
+    /// Asks with the weightiest claims in turn while the gateway denies them, then without one.
     async fn question(&self, gateway: &dyn PaymentGateway, payment: &Payment) -> Answer {
         let mut denied = Vec::new();
         let mut nothing_done = true;
         let Some(stored) = StoredPayment::of(payment) else {
             let verdict = Err(GatewayError::Unavailable("the gateway does not know it".to_owned()));
-            return Answer { verdict, denied, nothing_done };
+            return Answer { verdict, denied, by_claim: None, nothing_done };
         };
-        let claims = payment.claims.iter().rev().take(CLAIMS_TRIED_MAX).map(|kept| Some(kept.claim.clone()));
+        let mut by_claim = None;
+        let claims = by_weight(&payment.claims).into_iter().take(CLAIMS_TRIED_MAX);
+        let claims = claims.map(|kept| Some(kept.claim.clone()));
         let mut verdict = Ok(Verdict::UnknownReference);
         for claim in claims.chain([None]) {
             verdict = gateway.verify(stored.clone(), claim.clone()).await;
@@ -214,14 +218,17 @@ impl Payments {
                     tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %reason, "the gateway denies a callback's claim");
                     denied.push(claim);
                 }
-                _ => break,
+                (_, claim) => {
+                    by_claim = claim.filter(|claim| claim.receipt.is_some());
+                    break;
+                }
             }
         }
         if let Err(error) = &verdict {
             self.holds.note(gateway.name(), error, self.clock.now());
             tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays unchanged");
         }
-        Answer { verdict, denied, nothing_done }
+        Answer { verdict, denied, by_claim, nothing_done }
     }
 
     /// Applies the meaning of an answer.
@@ -232,7 +239,7 @@ impl Payments {
         now: Timestamp,
     ) -> Result<Looked, StoreError> {
         let Asking { payment, answer, keep_asking, mut claim } = asking;
-        let Answer { verdict, denied, nothing_done } = answer;
+        let Answer { verdict, denied, by_claim, nothing_done } = answer;
         claim.take_if(|claim| denied.contains(&claim.claim));
         if !denied.is_empty() {
             self.store.payment_claims_denied(payment.id, denied).await?;
@@ -246,7 +253,7 @@ impl Payments {
         };
         let late = payment.state != PaymentState::Pending;
         let payment = match verdict::judge(&payment, &gateway.rules(), verdict, keep_asking, now) {
-            Next::Settle(receipt) => self.settle(payment, receipt, now).await?,
+            Next::Settle(receipt) => self.settle(payment, receipt, by_claim, now).await?,
             // Only a paid answer changes an end.
             Next::AskAt(_) | Next::End { .. } if late && (answered || question == Question::Unheard) => {
                 self.answered_late(payment).await?
@@ -273,9 +280,10 @@ impl Payments {
         &self,
         payment: Payment,
         receipt: PaymentReceipt,
+        claim: Option<PaymentClaim>,
         now: Timestamp,
     ) -> Result<Payment, StoreError> {
-        Ok(match self.store.payment_settle(payment.id, receipt, now).await? {
+        Ok(match self.store.payment_settle(payment.id, receipt, claim, now).await? {
             PaymentSettled::Now(settled) if settled.reason.is_empty() => {
                 tracing::info!(payment.id = settled.id.0, plugin.id = %settled.gateway, "payment settled");
                 settled
@@ -287,7 +295,11 @@ impl Payments {
             PaymentSettled::Was(payment) => payment,
             PaymentSettled::ReceiptReused(payment) => {
                 tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway's receipt belongs to another payment; not credited");
-                self.answered_late(payment).await?
+                match payment.state {
+                    // Somebody claimed it; the payer may still be at the bank.
+                    PaymentState::Pending => self.ask_later(payment, None, None).await?,
+                    _ => self.answered_late(payment).await?,
+                }
             }
             PaymentSettled::TooLarge => {
                 tracing::error!(
@@ -336,6 +348,15 @@ struct Asking {
     keep_asking: bool,
     /// The claim that is not stored yet.
     claim: Option<KeptClaim>,
+}
+
+/// Claims in the order in which they are tried: those that name something before those that name nothing, because a
+/// gateway that needs a receipt answers "not paid" without one; then those with the payment's key, which strangers do not
+/// have; then the newest.
+fn by_weight(claims: &[KeptClaim]) -> Vec<&KeptClaim> {
+    let mut claims: Vec<&KeptClaim> = claims.iter().rev().collect();
+    claims.sort_by_key(|kept| (kept.claim.receipt.is_none() && kept.claim.data.is_empty(), !kept.vouched));
+    claims
 }
 
 /// Whether a claim says nothing but that the payer came back. It need not survive a crash: the gateway is asked without

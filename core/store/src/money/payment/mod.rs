@@ -306,7 +306,8 @@ pub enum PaymentSettled {
     Now(Payment),
     /// Already paid, or unknown to its gateway. Nothing changed. As it is now.
     Was(Payment),
-    /// The receipt number belongs to another payment. Nothing was credited; a pending payment failed.
+    /// The receipt number belongs to another payment. Nothing was credited. A pending payment failed, unless a claim
+    /// had named the number: then the claim is dropped.
     ReceiptReused(Payment),
     /// The wallet cannot hold that much. Nothing changed.
     TooLarge,
@@ -395,7 +396,8 @@ impl Store {
     }
 
     /// Pending -> Paid and the credit, in one change. A payment that ended without money is paid late; `reason` names
-    /// its previous end (`after_failed`, `after_cancelled`, `after_expired`).
+    /// its previous end (`after_failed`, `after_cancelled`, `after_expired`). `claim` is the one that named the receipt;
+    /// anybody can post a claim, so it ends nothing.
     ///
     /// # Errors
     ///
@@ -404,9 +406,10 @@ impl Store {
         &self,
         id: PaymentId,
         receipt: PaymentReceipt,
+        claim: Option<PaymentClaim>,
         now: Timestamp,
     ) -> Result<PaymentSettled, StoreError> {
-        on_engine!(self, payment_settle(id, receipt, now).await)
+        on_engine!(self, payment_settle(id, receipt, claim, now).await)
     }
 
     /// Created or Pending -> an end without money.

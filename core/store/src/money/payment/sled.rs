@@ -221,9 +221,10 @@ impl Sled {
         &self,
         id: PaymentId,
         receipt: PaymentReceipt,
+        claim: Option<PaymentClaim>,
         now: Timestamp,
     ) -> Result<PaymentSettled, StoreError> {
-        self.change(move |txn| settle(txn, id, receipt, now)).await
+        self.change(move |txn| settle(txn, id, receipt, claim, now)).await
     }
 
     pub(crate) async fn payment_end(
@@ -432,6 +433,7 @@ fn settle(
     txn: &mut Txn,
     id: PaymentId,
     receipt: PaymentReceipt,
+    claim: Option<PaymentClaim>,
     now: Timestamp,
 ) -> Result<PaymentSettled, StoreError> {
     let Some(mut payment) = get(txn, id)? else { return Ok(PaymentSettled::Missing) };
@@ -442,6 +444,11 @@ fn settle(
     if !receipt.number.is_empty() {
         let key = keys::receipt(&payment.gateway, &receipt.number);
         if txn.get(&key)?.is_some() {
+            if let Some(claim) = claim {
+                payment.claims.retain(|kept| kept.claim != claim);
+                put(txn, &payment);
+                return Ok(PaymentSettled::ReceiptReused(payment));
+            }
             if late {
                 return Ok(PaymentSettled::ReceiptReused(payment));
             }

@@ -122,7 +122,7 @@ async fn pay(store: &Store, user: UserId, name: &str) -> PaymentId {
         code: String::new(),
         message: String::new(),
     };
-    let settled = store.payment_settle(payment.id, receipt, secs(202)).await.unwrap();
+    let settled = store.payment_settle(payment.id, receipt, None, secs(202)).await.unwrap();
     assert!(matches!(settled, PaymentSettled::Now(_)), "{settled:?}");
     payment.id
 }
