@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chelseru_simulator::{Back, Simulator};
 use chelseru_tests::Answer;
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -73,6 +74,74 @@ async fn a_bank_that_takes_a_form_is_reached_by_opening_an_address() {
     // Pressing "back" leads to no second form.
     let again = Answer::of(browser(client.get(url))).await;
     assert!(again.status == 200 && !again.text.contains("<form"), "{again:?}");
+    shop.check_ledger().await;
+}
+
+const SAMAN: &str = r#"
+[payment]
+gateway = "SEP_SHAPARAK_IR"
+reconcile_seconds = 1
+[provider.SEP_SHAPARAK_IR]
+hosts = ["SIMULATOR"]
+[provider.SEP_SHAPARAK_IR.settings]
+terminal = "2001"
+base_url = "http://SIMULATOR"
+payer_url = "http://SIMULATOR"
+"#;
+
+/// A plugin whose bank wants a form: from `gateway_url` over our page and the bank's to the settled payment. A stranger
+/// who names a reference number first changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugins_bank_that_takes_a_form_is_paid_end_to_end() {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
+    let shop = Shop::open(&SAMAN.replace("SIMULATOR", &simulator.addr.to_string())).await;
+    let client = &shop.gateway.client;
+    let details = shop.create(json!({"amount": 1000, "order_id": "o-1"})).await;
+    let token = text(&details, "authority");
+    assert_eq!(
+        (text(&details, "gateway_method"), text(&details, "gateway_title")),
+        ("GET", "SEP_SHAPARAK_IR")
+    );
+    assert_eq!(text(&details, "gateway_form_url"), format!("http://{}/OnlinePG/OnlinePG", simulator.addr));
+
+    let page = Answer::of(browser(client.get(text(&details, "gateway_url")))).await;
+    assert_eq!((page.status, page.header("referrer-policy")), (200, "origin"), "{page:?}");
+    let bank = attribute(&elements(&page.text, "<form")[0], "action");
+    let fields: Vec<_> = elements(&page.text, "<input")
+        .iter()
+        .map(|input| (attribute(input, "name"), attribute(input, "value")))
+        .collect();
+    assert!(fields.contains(&("Token".to_owned(), token.to_owned())), "{fields:?}");
+    assert_eq!(Answer::of(client.get(&bank)).await.status, 405, "the bank wants a form");
+    assert_eq!(Answer::of(client.post(&bank).form(&fields)).await.status, 403, "and a referrer");
+    let arrived =
+        Answer::of(client.post(&bank).header("referer", "http://shop.example/").form(&fields)).await;
+    assert!(arrived.status == 200 && arrived.text.contains("Card number"), "{arrived:?}");
+
+    // Somebody guesses references and receipts before the payer has paid.
+    let invented = [("Token", token), ("State", "OK"), ("Status", "2"), ("ResNum", "1"), ("RefNum", "999")];
+    let answer = Answer::of(client.post(shop.gateway.at("/payment/verify/")).form(&invented)).await;
+    assert_eq!((answer.status, &answer.body["details"]["is_pay"]), (200, &json!(0)), "{answer:?}");
+    assert_eq!(shop.state(&details).await, "pending");
+
+    assert!(simulator.pay(token));
+    let callbacks = simulator.come_back(token, Back::Twice).await.expect("the payer is back");
+    assert!(callbacks.iter().all(|callback| callback.status == 200), "{callbacks:?}");
+    shop.wait_for_state(&details, "paid").await;
+    assert_eq!(shop.balance().await, 1000);
+    // The receipt counts for one payment.
+    let other = shop.create(json!({"amount": 1000, "order_id": "o-2"})).await;
+    let session = simulator.sessions().into_iter().find(|session| session.reference == token).expect("known");
+    let receipt = session.receipt.to_string();
+    let reused = [("Token", text(&other, "authority")), ("State", "OK"), ("Status", "2"), ("ResNum", "2")];
+    let reused = [&reused[..], &[("RefNum", &*receipt)]].concat();
+    let answer = Answer::of(client.post(shop.gateway.at("/payment/verify/")).form(&reused)).await;
+    assert_eq!(answer.body["details"]["is_pay"], 0, "{answer:?}");
+    assert_eq!((shop.state(&other).await, shop.balance().await), ("pending".to_owned(), json!(1000)));
+    assert!(simulator.pay(text(&other, "authority")));
+    simulator.come_back(text(&other, "authority"), Back::Once).await.expect("the payer is back");
+    shop.wait_for_state(&other, "paid").await;
+    assert_eq!(shop.balance().await, 2000);
     shop.check_ledger().await;
 }
 

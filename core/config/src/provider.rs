@@ -90,7 +90,7 @@ pub enum ProviderKind {
     Payment,
 }
 
-/// Provider names of the original and of the trial providers, with their plugins.
+/// Provider names of the original, of the trial providers and of the plugins that came later, with their plugins.
 pub const KNOWN_PROVIDERS: &[(&str, &str)] = &[
     ("SANDBOX_SMS", "sandbox-sms"),
     ("KAVENEGAR_COM", "kavenegar"),
@@ -98,10 +98,11 @@ pub const KNOWN_PROVIDERS: &[(&str, &str)] = &[
     ("PARSIAN_WEBCO_IR", "parsian-webco"),
     ("ZARINPAL_COM", "zarinpal"),
     ("PAYPING_IR", "payping"),
+    ("SEP_SHAPARAK_IR", "saman-sep"),
 ];
 
 /// The known plugins that take payments.
-const PAYMENT_PLUGINS: [&str; 2] = ["zarinpal", "payping"];
+const PAYMENT_PLUGINS: [&str; 3] = ["zarinpal", "payping", "saman-sep"];
 
 /// The plugin of the trial SMS provider, which shows messages instead of sending them.
 pub const SANDBOX_SMS_PLUGIN: &str = "sandbox-sms";

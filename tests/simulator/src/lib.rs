@@ -26,6 +26,7 @@ mod kavenegar;
 mod meli_payamak;
 mod parsian_webco;
 mod payping;
+mod saman_sep;
 mod zarinpal;
 
 mod fault;

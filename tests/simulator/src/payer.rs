@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::bank::{Bank, Paid, Session};
 use crate::provider::PROVIDERS;
+use crate::saman_sep;
 use crate::server::{Answer, error_response, json_response};
 use crate::world::World;
 
@@ -38,7 +39,7 @@ pub enum Act {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Back {
-    /// Once, in the gateway's form: Zarinpal by a query, PayPing by a form.
+    /// Once, in the gateway's form: Zarinpal by a query, the others by a form.
     #[default]
     Once,
     /// Never.
@@ -104,7 +105,7 @@ pub(crate) fn act(bank: &mut Bank, reference: &str, act: Act) -> bool {
 pub(crate) async fn comes_back(world: &World, reference: &str, back: Back) -> Result<Vec<Callback>, String> {
     let session = world.bank().sessions().find(|session| session.reference == reference).cloned();
     let session = session.ok_or_else(|| format!("there is no payment {reference:?}"))?;
-    let own = if session.provider == "payping" { Method::POST } else { Method::GET };
+    let own = if session.provider == "zarinpal" { Method::GET } else { Method::POST };
     match back {
         Back::Lost => Ok(Vec::new()),
         Back::Once => Ok(vec![send(&session, own).await?]),
@@ -121,6 +122,20 @@ fn fields(session: &Session, method: &Method) -> Vec<(&'static str, String)> {
     if session.provider == "zarinpal" {
         let status = if paid { "OK" } else { "NOK" };
         return vec![("Authority", session.reference.clone()), ("Status", status.to_owned())];
+    }
+    if session.provider == saman_sep::NAME {
+        let (state, status) = if paid { ("OK", "2") } else { ("CanceledByUser", "1") };
+        let receipt = if paid { session.receipt.to_string() } else { String::new() };
+        return vec![
+            ("MID", session.account.clone()),
+            ("State", state.to_owned()),
+            ("Status", status.to_owned()),
+            ("RefNum", receipt),
+            ("ResNum", session.client_ref.clone()),
+            ("Token", session.reference.clone()),
+            ("Amount", session.amount.to_string()),
+            ("SecurePan", "621986****8080".to_owned()),
+        ];
     }
     let status = if paid { "1" } else { "0" }.to_owned();
     if *method == Method::GET {

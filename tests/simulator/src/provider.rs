@@ -1,7 +1,7 @@
 //! The simulated providers: one module each behind [`Provider`], selected by path prefix.
 //!
 //! A provider answers like its documented original: it checks the request, enters accepted messages in the ledger and
-//! shapes the reply. It does not know faults, logs or sockets. The path prefixes of the five providers do not
+//! shapes the reply. It does not know faults, logs or sockets. The path prefixes of the six providers do not
 //! overlap, so one address serves all of them, and a test overrides `base_url` only. To add a provider, write its
 //! module and add a line to [`PROVIDERS`] and a section to `Settings`. `parsian_webco` is the shortest complete
 //! example.
@@ -16,12 +16,13 @@ use crate::meli_payamak::MeliPayamak;
 use crate::parsian_webco::ParsianWebco;
 use crate::payping::Payping;
 use crate::request::Request;
+use crate::saman_sep::SamanSep;
 use crate::world::World;
 use crate::zarinpal::Zarinpal;
 
 /// Every provider, in the order in which their prefixes are tried.
 pub(crate) static PROVIDERS: &[&dyn Provider] =
-    &[&Kavenegar, &MeliPayamak, &ParsianWebco, &Zarinpal, &Payping];
+    &[&Kavenegar, &MeliPayamak, &ParsianWebco, &Zarinpal, &Payping, &SamanSep];
 
 /// One provider. All functions are pure except [`Provider::answer`], which may enter messages.
 pub(crate) trait Provider: Send + Sync {
