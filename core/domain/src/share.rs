@@ -2,8 +2,8 @@
 //!
 //! A stranger who takes all of something locks everybody else out of it: connections, memory for bodies, the hash pool.
 //! So each is held in shares. A share belongs to an address and its network (/24 of IPv4, /64 of IPv6), grows while it
-//! is held, and is given back when it is dropped. This machine's own address ([`is_own_machine`]) is bound by the total alone:
-//! what comes from it is a proxy that nobody declared, or the operator.
+//! is held, and is given back when it is dropped. This machine's own address ([`is_own_machine`]) is bound by the total
+//! alone: what comes from it is a proxy that nobody declared, or the operator.
 //!
 //! Invariants: the counts are the sums of the shares that are held; an address that holds nothing has no entry.
 
@@ -158,8 +158,8 @@ fn give_back(map: &mut HashMap<IpAddr, u64>, key: IpAddr, amount: u64) {
     }
 }
 
-/// Whether an address is the one that a program on this machine has unless it chooses another: 127.0.0.1 or ::1. A proxy
-/// that nobody declared has it, so its clients cannot be told apart. Other addresses of 127.0.0.0/8 are chosen on
+/// Whether an address is the one that a program on this machine has unless it chooses another: 127.0.0.1 or ::1. A
+/// proxy that nobody declared has it, so its clients cannot be told apart. Other addresses of 127.0.0.0/8 are chosen on
 /// purpose, and count like any other.
 pub fn is_own_machine(address: IpAddr) -> bool {
     match address.to_canonical() {

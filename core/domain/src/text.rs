@@ -1,9 +1,9 @@
 //! Texts that people read as names: of users, rooms and files.
 //!
-//! Some invisible characters change the order in which the rest is shown. In a name they deceive: after an override
-//! the program `photogpj.exe` is shown as the picture `photoexe.jpg`. Names lose them when they are stored and, because older versions stored them as they
-//! came, when they are shown; messages keep theirs, because
-//! Persian and Arabic prose needs them. The joiners U+200C and U+200D stay: they belong to Persian spelling.
+//! Some invisible characters change the order in which the rest is shown. In a name they deceive: after an override the
+//! program `photogpj.exe` is shown as the picture `photoexe.jpg`. Names lose them when they are stored and, because
+//! older versions stored them as they came, when they are shown; messages keep theirs, because Persian and Arabic prose
+//! needs them. The joiners U+200C and U+200D stay: they belong to Persian spelling.
 
 use std::borrow::Cow;
 

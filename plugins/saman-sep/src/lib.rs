@@ -3,9 +3,9 @@
 //! A payer reaches this bank with a form and comes back with one. Bodies are JSON, amounts whole rial. `verify` needs
 //! the reference number (`RefNum`) of the callback, and its answer names neither the token nor our payment id. Anybody
 //! can invent the callback, so a reference number that is unknown, belongs to another amount or was given back is
-//! `claim-denied` and says nothing about the payment; without a callback nobody can tell whether it is paid. A reference
-//! number counts for one payment: the gateway refuses a receipt that another payment has. Source: the merchant guide 3.3
-//! and the clients of others, as collected in 2026.
+//! `claim-denied` and says nothing about the payment; without a callback nobody can tell whether it is paid. A
+//! reference number counts for one payment: the gateway refuses a receipt that another payment has. Source: the
+//! merchant guide 3.3 and the clients of others, as collected in 2026.
 
 use chelseru_plugin_sdk::callback::Fields;
 use chelseru_plugin_sdk::http::{Answer, Request};

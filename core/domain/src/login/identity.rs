@@ -6,7 +6,8 @@
 //! only its own sessions; requests cost no durable write.
 //!
 //! Not here: sending codes ([`crate::login::otp`]), the form of tokens ([`crate::login::token`]), hashing passwords
-//! ([`crate::login::password`]), limits per address. The parts are `code`, `password`, `recovery`, `session` and `users`.
+//! ([`crate::login::password`]), limits per address. The parts are `code`, `password`, `recovery`, `session` and
+//! `users`.
 mod code;
 mod legacy;
 mod password;

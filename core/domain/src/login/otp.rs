@@ -300,8 +300,8 @@ impl OtpService {
         self.send_for(Purpose::Login, number, from, sms).await
     }
 
-    /// [`OtpService::send`] whose traces do not tell whether the number has an account: without one, and when no provider
-    /// takes the message, the same challenge stays open as after a code that was sent.
+    /// [`OtpService::send`] whose traces do not tell whether the number has an account: without one, and when no
+    /// provider takes the message, the same challenge stays open as after a code that was sent.
     ///
     /// # Errors
     ///

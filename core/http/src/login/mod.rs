@@ -1,7 +1,7 @@
 //! Login: codes, passwords, tokens, sessions, and a user's own account.
 //!
-//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`, `mobile`; `input` has
-//! their shared fields, `failure` translates domain errors.
+//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`, `mobile`;
+//! `input` has their shared fields, `failure` translates domain errors.
 
 pub(crate) mod code;
 pub(crate) mod password;

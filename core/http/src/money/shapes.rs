@@ -49,13 +49,7 @@ pub(crate) fn shapes() -> Value {
             "state": {"enum": ["open", "done", "refused"]}, "reason": maybe("string"),
             "asked": {"type": "integer", "description": "How often the gateway was asked."}, "updated_at": time(),
         })),
-        "StaffRefund": object(json!({
-            "payment": whole(), "number": whole(), "user": whole(),
-            "state": {"enum": ["open", "done", "refused", "undone"]},
-            "to": {"enum": ["payer", "payer_outside", "wallet"]}, "amount": reference("Amount"), "currency": unit(),
-            "amount_rial": whole(), "order_id": text(), "gateway_title": text(), "note": text(),
-            "ordered_by": whole(), "created_at": time(), "undone_by": maybe("integer"), "undone_at": maybe_time(),
-        })),
+        "StaffRefund": staff_refund(),
         "Refunded": object(json!({
             "refund": object(json!({
                 "number": whole(), "amount": reference("Amount"), "currency": unit(),
@@ -91,4 +85,15 @@ pub(crate) fn shapes() -> Value {
             "balance_after": reference("Amount"), "currency": unit(), "reason": text(), "created_at": time(),
         })),
     })
+}
+
+fn staff_refund() -> Value {
+    object(json!({
+        "payment": whole(), "number": whole(), "user": whole(),
+        "state": {"enum": ["open", "done", "refused", "undone"]},
+        "to": {"enum": ["payer", "payer_outside", "wallet"]}, "amount": reference("Amount"),
+        "currency": {"enum": ["IRT", "IRR"]},
+        "amount_rial": whole(), "order_id": text(), "gateway_title": text(), "note": text(),
+        "ordered_by": whole(), "created_at": time(), "undone_by": maybe("integer"), "undone_at": maybe_time(),
+    }))
 }

@@ -91,8 +91,8 @@ impl Identity {
         made
     }
 
-    /// Whose registrations and wrong tokens are counted together. This machine's address is a proxy's that nobody declared, so what
-    /// comes from it is not counted.
+    /// Whose registrations and wrong tokens are counted together. This machine's address is a proxy's that nobody
+    /// declared, so what comes from it is not counted.
     pub(super) fn registrant(&self, ip: Option<IpAddr>) -> Option<u64> {
         let ip = ip.filter(|ip| !is_own_machine(*ip))?;
         Some(self.otp.guesser(ip))

@@ -2,8 +2,8 @@
 //!
 //! `leaked.txt` holds every entry of at least eight ASCII characters from Django's `common-passwords.txt.gz` (Django
 //! 5.2.19, read 2026-11-27; 20,000 leaked passwords collected by Royce Williams; licence in `leaked.LICENSE`). Shorter
-//! ones are refused for their length. Of its 14 entries with other characters, eight were damaged by a wrong encoding and
-//! repeat one short piece, one is a letter, and the five Russian words are in [`OTHER_WORDS`].
+//! ones are refused for their length. Of its 14 entries with other characters, eight were damaged by a wrong encoding
+//! and repeat one short piece, one is a letter, and the five Russian words are in [`OTHER_WORDS`].
 //!
 //! Beyond the list, people vary a few hundred words (`common.txt`). Both files have one entry per line, lower case,
 //! sorted. The check undoes the variations: case, digits or signs instead of letters, and up to four digits or signs

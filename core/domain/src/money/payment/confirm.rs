@@ -1,13 +1,13 @@
 //! Asks a gateway about one payment, and acts on its answer.
 //!
-//! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at
-//! most one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried
-//! by weight ([`by_weight`]). One that the gateway denies is dropped and proves nothing; the last question has no claim.
-//! A question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
+//! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at most
+//! one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried by weight
+//! ([`by_weight`]). One that the gateway denies is dropped and proves nothing; the last question has no claim. A
+//! question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
 //! record of the payment's start already, and otherwise by a change of its own. A claim is stored before it is asked
-//! about, unless it says nothing that the gateway does not know ([`is_bare`]).
-//! Repeated callbacks without news are answered from the store for [`REPEAT_MIN`], so refreshing a page asks the bank
-//! once. A gateway that limits requests is not asked during its wait ([`Holds`]).
+//! about, unless it says nothing that the gateway does not know ([`is_bare`]). Repeated callbacks without news are
+//! answered from the store for [`REPEAT_MIN`], so refreshing a page asks the bank once. A gateway that limits requests
+//! is not asked during its wait ([`Holds`]).
 
 use std::time::Duration;
 
@@ -351,8 +351,8 @@ struct Asking {
 }
 
 /// Claims in the order in which they are tried: those that name something before those that name nothing, because a
-/// gateway that needs a receipt answers "not paid" without one; then those with the payment's key, which strangers do not
-/// have; then the newest.
+/// gateway that needs a receipt answers "not paid" without one; then those with the payment's key, which strangers do
+/// not have; then the newest.
 fn by_weight(claims: &[KeptClaim]) -> Vec<&KeptClaim> {
     let mut claims: Vec<&KeptClaim> = claims.iter().rev().collect();
     claims.sort_by_key(|kept| (kept.claim.receipt.is_none() && kept.claim.data.is_empty(), !kept.vouched));

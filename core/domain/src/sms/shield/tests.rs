@@ -215,8 +215,8 @@ fn a_prefix_without_logins_is_slowed_and_recovers_with_them() {
     assert_eq!(ask(11, 61), None);
 }
 
-/// Two strangers make the same requests, one about numbers with an account, the other about numbers without one. As long
-/// as anything is kept, no reply tells them apart, and none of their later requests does.
+/// Two strangers make the same requests, one about numbers with an account, the other about numbers without one. As
+/// long as anything is kept, no reply tells them apart, and none of their later requests does.
 #[test]
 fn while_only_the_kept_part_is_left_no_reply_depends_on_the_account() {
     let slowed = ShieldRules { ratio_codes_min: 3, ratio_percent_min: 50, ..open() };

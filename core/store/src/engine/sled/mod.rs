@@ -357,7 +357,11 @@ mod tests {
         check(&[ADD, CHANGE]).unwrap();
         assert_eq!(added().await.unwrap(), b"12");
         // And back again is refused.
-        assert!(matches!(check(&[ADD]), Err(StoreError::FormatNewer { found: 4, supported: 3, .. })));
+        let refused = check(&[ADD]);
+        let newer = |found: u64, supported: u64| found == supported + 1;
+        assert!(
+            matches!(refused, Err(StoreError::FormatNewer { found, supported, .. }) if newer(found, supported))
+        );
     }
 
     #[tokio::test]

@@ -158,7 +158,8 @@ impl Store {
         on_engine!(self, login_with_password(draft).await)
     }
 
-    /// Sets a user's password and ends all sessions but one; an operator's token for it ends, too. With `checked`, only when that is still the stored hash.
+    /// Sets a user's password and ends all sessions but one; an operator's token for it ends, too. With `checked`, only
+    /// when that is still the stored hash.
     ///
     /// # Errors
     ///

@@ -8,7 +8,6 @@ use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::find::{PaymentQuery, PaymentsFound};
 use crate::money::payment::{Payment, PaymentState};
-use crate::money::refund::{Refund, sled as refund};
 use crate::money::reversal::{Reversal, ReversalState};
 use crate::money::spend::{Spend, SpendState};
 use crate::{PaymentId, SpendId, StoreError, Timestamp};
@@ -312,7 +311,7 @@ impl Built {
         match self {
             Built::Payments(number) => with(b'p', number),
             Built::Spends(number) => with(b's', number),
-            Built::Refunds(number) => with(b'r', number),
+            Built::Refunds(number) => keys::indexes_from_refunds(PaymentId(number)),
             Built::All => keys::INDEXES_ALL.into(),
         }
     }
@@ -359,32 +358,6 @@ impl Sled {
                 if payment.state == PaymentState::Paid {
                     order_paid(txn, payment, true)?;
                 }
-            }
-            txn.put(keys::INDEXES.into(), next.write());
-            Ok(())
-        })?;
-        Ok(count)
-    }
-
-    /// A step takes whole payments, so that its position is a payment's number.
-    fn build_refunds(&self, from: u64) -> Result<u64, StoreError> {
-        let read = |first, last, limit| -> Result<Vec<Refund>, StoreError> {
-            let entries = self.tree.range(first..=last).take(limit);
-            entries.map(|entry| decode(&entry.map_err(error::read)?.1)).collect()
-        };
-        let end = keys::refund(PaymentId(u64::MAX), u32::MAX);
-        let mut refunds = read(keys::refund(PaymentId(from), 0), end, BUILD_STEP)?;
-        let mut next = Built::All;
-        if let Some(last) = refunds.last() {
-            next = Built::Refunds(last.payment.0 + 1);
-            let (first, end) = (last.number + 1, keys::refund(last.payment, u32::MAX));
-            let rest = read(keys::refund(last.payment, first), end, usize::MAX)?;
-            refunds.extend(rest);
-        }
-        let count = refunds.len() as u64;
-        self.change_blocking(move |txn| {
-            for refund in refunds {
-                refund::enter_older(txn, refund)?;
             }
             txn.put(keys::INDEXES.into(), next.write());
             Ok(())

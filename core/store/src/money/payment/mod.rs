@@ -396,8 +396,8 @@ impl Store {
     }
 
     /// Pending -> Paid and the credit, in one change. A payment that ended without money is paid late; `reason` names
-    /// its previous end (`after_failed`, `after_cancelled`, `after_expired`). `claim` is the one that named the receipt;
-    /// anybody can post a claim, so it ends nothing.
+    /// its previous end (`after_failed`, `after_cancelled`, `after_expired`). `claim` is the one that named the
+    /// receipt; anybody can post a claim, so it ends nothing.
     ///
     /// # Errors
     ///

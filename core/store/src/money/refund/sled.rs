@@ -22,6 +22,8 @@ use crate::money::refund::{
 use crate::money::reversal::{Reversal, ReversalState, sled as reversal};
 use crate::{PaymentId, StoreError, Timestamp, UserId};
 
+/// Refunds that one step of building the indexes covers.
+const BUILD_STEP: usize = 500;
 /// What a clock may have been wrong by.
 const CLOCK_SLACK: Duration = Duration::from_secs(72 * 60 * 60);
 
@@ -95,6 +97,33 @@ impl Sled {
             found.refunds.extend(both.filter(|(refund, payment)| matches(query, refund, payment)));
         }
         Ok(found)
+    }
+
+    /// Builds the indexes of refunds in one step, from a payment on; returns how many refunds it read. A step takes
+    /// whole payments, so that its position is a payment's number.
+    pub(crate) fn build_refunds(&self, from: u64) -> Result<u64, StoreError> {
+        let read = |first, last, limit| -> Result<Vec<Refund>, StoreError> {
+            let entries = self.tree.range(first..=last).take(limit);
+            entries.map(|entry| decode(&entry.map_err(error::read)?.1)).collect()
+        };
+        let end = keys::refund(PaymentId(u64::MAX), u32::MAX);
+        let mut refunds = read(keys::refund(PaymentId(from), 0), end, BUILD_STEP)?;
+        let mut next: sled::IVec = keys::INDEXES_ALL.into();
+        if let Some(last) = refunds.last() {
+            next = keys::indexes_from_refunds(PaymentId(last.payment.0 + 1));
+            let (first, end) = (last.number + 1, keys::refund(last.payment, u32::MAX));
+            let rest = read(keys::refund(last.payment, first), end, usize::MAX)?;
+            refunds.extend(rest);
+        }
+        let count = refunds.len() as u64;
+        self.change_blocking(move |txn| {
+            for refund in refunds {
+                enter_older(txn, refund)?;
+            }
+            txn.put(keys::INDEXES.into(), next);
+            Ok(())
+        })?;
+        Ok(count)
     }
 
     pub(crate) fn payment_refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
@@ -202,7 +231,7 @@ fn enter(txn: &mut Txn, refund: &mut Refund, user: UserId) -> Result<(), StoreEr
 }
 
 /// Enters a refund that was stored without its indexes. What its reversal says is its state.
-pub(crate) fn enter_older(txn: &mut Txn, mut refund: Refund) -> Result<(), StoreError> {
+fn enter_older(txn: &mut Txn, mut refund: Refund) -> Result<(), StoreError> {
     if refund.position != 0 && txn.get(&keys::refund_position(refund.position))?.is_some() {
         return Ok(());
     }

@@ -55,6 +55,12 @@ pub(crate) const INDEXES: &[u8] = b"mindexes-money";
 pub(crate) const INDEXES_NONE: &[u8] = b"p\0\0\0\0\0\0\0\0";
 pub(crate) const INDEXES_REFUNDS: &[u8] = b"r\0\0\0\0\0\0\0\0";
 pub(crate) const INDEXES_ALL: &[u8] = b"a";
+
+/// The indexes of refunds are built up to this payment.
+pub(crate) fn indexes_from_refunds(id: PaymentId) -> IVec {
+    joined(b"r", &[&id.0.to_be_bytes()])
+}
+
 pub(crate) const GATEWAYS: &[u8] = b"$G";
 pub(crate) const HOLDS_DUE: &[u8] = b"$H";
 pub(crate) const CORRECTIONS: &[u8] = b"$c";
