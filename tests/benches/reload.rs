@@ -30,7 +30,7 @@ pub(crate) fn run() {
             "parsian-webco.wasm" => "api_key = \"x\"",
             "meli-payamak.wasm" => "username = \"x\"\npassword = \"x\"\nsender = \"5000\"",
             "payping.wasm" => "api_key = \"x\"",
-            "saman-sep.wasm" => "terminal = \"2001\"",
+            "saman-sep.wasm" => "terminal = 2001",
             "zarinpal.wasm" => "merchant_id = \"00000000-0000-0000-0000-000000000000\"",
             _ => "",
         };

@@ -84,7 +84,7 @@ reconcile_seconds = 1
 [provider.SEP_SHAPARAK_IR]
 hosts = ["SIMULATOR"]
 [provider.SEP_SHAPARAK_IR.settings]
-terminal = "2001"
+terminal = 2001
 base_url = "http://SIMULATOR"
 payer_url = "http://SIMULATOR"
 "#;

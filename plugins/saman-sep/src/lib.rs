@@ -30,7 +30,7 @@ const REVERSED: &str = "5";
 impl Plugin for SamanSep {
     fn describe() -> Description {
         Description::new("saman-sep", env!("CARGO_PKG_VERSION"), "Saman (SEP), OnlinePG with a token.")
-            .setting(Setting::text("terminal", "The terminal's number."))
+            .setting(Setting::integer("terminal", "The terminal's number.").required())
             .base_url("https://sep.shaparak.ir", 15_000)
             .payer_url()
     }
