@@ -27,8 +27,8 @@ const RANDOM_BYTES_MAX: u64 = 64 << 10;
 const TABLE_ELEMENT_BYTES: usize = 8;
 /// How long a call that computes for long leaves its thread.
 const STEP_ASIDE_TIME: Duration = Duration::from_millis(1);
-/// Core instances of one component. A Rust guest with its adapters has 4; one of componentize-py, whose libraries are
-/// linked when it is made, has over 12. They are counted and take no memory beside that of their module.
+/// Core instances of one component. A Rust guest with its adapters has a few; one of componentize-py, whose libraries
+/// are linked when it is made, has more than 12. The pool only counts them; memories and tables have their own bounds.
 pub(crate) const CORE_INSTANCES_MAX: u32 = 128;
 /// Memories and tables of one component: several times what a Rust guest has.
 pub(crate) const MEMORIES_MAX: u32 = 2;
