@@ -11,6 +11,7 @@ mod chat_rest;
 mod chat_rights;
 mod chat_rooms;
 mod chat_socket;
+mod chat_strangers;
 mod chat_uploads;
 mod cli;
 mod contract;

@@ -290,11 +290,15 @@ fn listening_anywhere(config: &str) -> String {
     })
 }
 
-/// Opens the allowances of chat, because tests send as fast as they can. A test of them has its own.
+/// Opens the allowances of chat, because tests send as fast as they can, and admits strangers, because most tests are
+/// of what members do. A test of them has its own.
 const OPEN_CHAT: &str = "messages_per_minute_max = 1000000000
 messages_per_day_max = 1000000000
 bytes_per_minute_max = 1099511627776
-bytes_per_day_max = 1099511627776";
+bytes_per_day_max = 1099511627776
+rooms_per_hour_max = 1000000000
+requests_per_hour_max = 1000000000
+strangers = \"admit\"";
 
 /// Asks no provider for its credit, because tests count and disturb requests. A test of the credit has its own table.
 const NO_CREDIT: &str = "

@@ -20,6 +20,18 @@ pub struct Chat {
     pub rooms_per_user_max: usize,
     /// Organisations a user may own: 1 to 1000.
     pub organizations_per_user_max: usize,
+    /// What happens to users who share no room with who opens a pair or adds them: `ask` or `admit`.
+    pub strangers: Strangers,
+    /// Requests that may wait for one user, 1 to 1000; one more ends the oldest.
+    pub requests_max: usize,
+    /// Rooms that one user may open in an hour; one more is answered 429.
+    pub rooms_per_hour_max: u64,
+    /// Strangers that one user may ask in an hour.
+    pub requests_per_hour_max: u64,
+    /// Who finds whom by number or name: `off`, `contacts` or `open`.
+    pub directory: Directory,
+    /// Numbers and names that one user may look up in a day.
+    pub lookups_per_day_max: u64,
     /// Messages, and as many edits, that a resume delivers; a longer gap answers a reset. 1 to 100000.
     pub resume_max: u64,
     /// Messages, edits and signals of one user in a minute; one more is refused with 429 or an error frame.
@@ -56,6 +68,63 @@ pub struct Chat {
     pub presence_sockets_max: usize,
 }
 
+/// What happens to users who share no room with who opens a pair or adds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strangers {
+    /// They are asked.
+    Ask,
+    /// They are members at once.
+    Admit,
+}
+
+/// Who finds whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Directory {
+    Off,
+    Contacts,
+    Open,
+}
+
+impl From<chat::Strangers> for Strangers {
+    fn from(strangers: chat::Strangers) -> Strangers {
+        match strangers {
+            chat::Strangers::Ask => Strangers::Ask,
+            chat::Strangers::Admit => Strangers::Admit,
+        }
+    }
+}
+
+impl From<Strangers> for chat::Strangers {
+    fn from(strangers: Strangers) -> chat::Strangers {
+        match strangers {
+            Strangers::Ask => chat::Strangers::Ask,
+            Strangers::Admit => chat::Strangers::Admit,
+        }
+    }
+}
+
+impl From<chat::Directory> for Directory {
+    fn from(directory: chat::Directory) -> Directory {
+        match directory {
+            chat::Directory::Off => Directory::Off,
+            chat::Directory::Contacts => Directory::Contacts,
+            chat::Directory::Open => Directory::Open,
+        }
+    }
+}
+
+impl From<Directory> for chat::Directory {
+    fn from(directory: Directory) -> chat::Directory {
+        match directory {
+            Directory::Off => chat::Directory::Off,
+            Directory::Contacts => chat::Directory::Contacts,
+            Directory::Open => chat::Directory::Open,
+        }
+    }
+}
+
 impl Default for Chat {
     fn default() -> Self {
         let rules = ChatRules::default();
@@ -65,6 +134,12 @@ impl Default for Chat {
             bans_max: rules.bans_max,
             rooms_per_user_max: rules.rooms_per_user_max,
             organizations_per_user_max: rules.organizations_per_user_max,
+            strangers: rules.strangers.into(),
+            requests_max: rules.requests_max,
+            rooms_per_hour_max: rules.rooms_per_hour_max,
+            requests_per_hour_max: rules.requests_per_hour_max,
+            directory: rules.directory.into(),
+            lookups_per_day_max: rules.lookups_per_day_max,
             resume_max: rules.resume_max,
             messages_per_minute_max: rules.messages_per_minute_max,
             messages_per_day_max: rules.messages_per_day_max,
@@ -94,6 +169,12 @@ impl Chat {
             bans_max: self.bans_max,
             rooms_per_user_max: self.rooms_per_user_max,
             organizations_per_user_max: self.organizations_per_user_max,
+            strangers: self.strangers.into(),
+            requests_max: self.requests_max,
+            rooms_per_hour_max: self.rooms_per_hour_max,
+            requests_per_hour_max: self.requests_per_hour_max,
+            directory: self.directory.into(),
+            lookups_per_day_max: self.lookups_per_day_max,
             resume_max: self.resume_max,
             messages_per_minute_max: self.messages_per_minute_max,
             messages_per_day_max: self.messages_per_day_max,
@@ -122,6 +203,10 @@ impl Checker<'_> {
         self.rule("chat.rooms_per_user_max", chat.rooms_per_user_max, chat::ROOMS_PER_USER);
         let organizations = chat.organizations_per_user_max;
         self.rule("chat.organizations_per_user_max", organizations, chat::ORGANIZATIONS_PER_USER);
+        self.rule("chat.requests_max", chat.requests_max, chat::REQUESTS);
+        self.rule("chat.rooms_per_hour_max", chat.rooms_per_hour_max, chat::ROOMS_PER_HOUR);
+        self.rule("chat.requests_per_hour_max", chat.requests_per_hour_max, chat::REQUESTS_PER_HOUR);
+        self.rule("chat.lookups_per_day_max", chat.lookups_per_day_max, chat::LOOKUPS_PER_DAY);
         self.rule("chat.resume_max", chat.resume_max, chat::RESUME_MESSAGES);
         self.rule("chat.messages_per_minute_max", chat.messages_per_minute_max, chat::MESSAGES_PER_MINUTE);
         self.rule("chat.messages_per_day_max", chat.messages_per_day_max, chat::MESSAGES_PER_DAY);

@@ -71,20 +71,8 @@ impl<K: Eq + Hash + Clone> Rates<K> {
     /// [`Exhausted`]; nothing is counted then.
     pub fn take(&self, subject: &K, amount: u64, rate: Rate, now: Timestamp) -> Result<(), Exhausted> {
         let now = now.as_secs();
-        let span = rate.span.as_secs();
         let mut windows = self.lock();
-        let fresh = Window { ends: now.saturating_add(span), used: 0 };
-        let window = match windows.get_mut(subject) {
-            Some(window) => window,
-            None => {
-                make_room(&mut windows, now);
-                windows.entry(subject.clone()).or_insert(fresh)
-            }
-        };
-        // A clock that went back must not make a window endless.
-        if now >= window.ends || window.ends > fresh.ends {
-            *window = fresh;
-        }
+        let window = running(&mut windows, subject, rate, now);
         match window.used.saturating_add(amount) {
             used if used > rate.max => {
                 Err(Exhausted { retry_after: Duration::from_secs(window.ends.saturating_sub(now).max(1)) })
@@ -94,6 +82,16 @@ impl<K: Eq + Hash + Clone> Rates<K> {
                 Ok(())
             }
         }
+    }
+
+    /// Counts as much of an amount as is left, and says when more is.
+    pub fn take_up_to(&self, subject: &K, amount: u64, rate: Rate, now: Timestamp) -> (u64, Exhausted) {
+        let now = now.as_secs();
+        let mut windows = self.lock();
+        let window = running(&mut windows, subject, rate, now);
+        let taken = amount.min(rate.max.saturating_sub(window.used));
+        window.used = window.used.saturating_add(taken);
+        (taken, Exhausted { retry_after: Duration::from_secs(window.ends.saturating_sub(now).max(1)) })
     }
 
     /// Gives back what was counted for something that did not happen.
@@ -107,6 +105,25 @@ impl<K: Eq + Hash + Clone> Rates<K> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Window>> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The window of a subject that runs now.
+fn running<'a, K: Eq + Hash + Clone>(
+    windows: &'a mut HashMap<K, Window>,
+    subject: &K,
+    rate: Rate,
+    now: u64,
+) -> &'a mut Window {
+    let fresh = Window { ends: now.saturating_add(rate.span.as_secs()), used: 0 };
+    if !windows.contains_key(subject) {
+        make_room(windows, now);
+    }
+    let window = windows.entry(subject.clone()).or_insert(fresh);
+    // A clock that went back must not make a window endless.
+    if now >= window.ends || window.ends > fresh.ends {
+        *window = fresh;
+    }
+    window
 }
 
 fn make_room<K: Eq + Hash + Clone>(windows: &mut HashMap<K, Window>, now: u64) {
@@ -143,6 +160,18 @@ mod tests {
         assert_eq!(rates.take(&"sara", 10, RATE, at(59)), Ok(()), "each has its own");
         assert_eq!(rates.take(&"ali", 10, RATE, at(60)), Ok(()));
         assert_eq!(rates.take(&"ali", 11, Rate::per_minute(10), at(200)), wait(60), "never so much at once");
+    }
+
+    #[test]
+    fn as_much_as_is_left_is_taken() {
+        let rates = Rates::default();
+        let wait = |seconds| Exhausted { retry_after: Duration::from_secs(seconds) };
+        assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(0)), (7, wait(60)));
+        assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(10)), (3, wait(50)));
+        assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(10)), (0, wait(50)));
+        rates.give_back(&"ali", 2);
+        assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(10)), (2, wait(50)));
+        assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(60)), (7, wait(60)));
     }
 
     #[test]

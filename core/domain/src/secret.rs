@@ -22,6 +22,8 @@ pub enum KeyUse {
     SmsReports,
     /// Signs links to uploaded files.
     FileLinks,
+    /// Keys the marks of phone numbers in users' contacts.
+    Contacts,
     /// Says in a store which key belongs to it.
     StoreMark,
     /// Signs tokens with HS256 from the second rotation on: the number, from 2.
@@ -32,6 +34,7 @@ impl KeyUse {
     fn label(self) -> Cow<'static, str> {
         match self {
             KeyUse::FileLinks => "chelseru/file-links/1".into(),
+            KeyUse::Contacts => "chelseru/contacts/1".into(),
             KeyUse::StoreMark => "chelseru/store-mark/1".into(),
             KeyUse::SmsReports => "chelseru/sms-reports/1".into(),
             KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),

@@ -270,7 +270,8 @@ impl Opened {
         let sms_queue = open_queue(&store, &clock, &metrics).await?;
         let tokens = candidate.tokens().clone();
         let services = Services::new(&config, tokens, &store, &ground.key, &clock, sms_queue.ids())?;
-        let (chat, stored) = ChatService::new(store.clone(), clock.clone(), config.chat.rules());
+        let contacts = ground.key.derive(KeyUse::Contacts);
+        let (chat, stored) = ChatService::new(store.clone(), clock.clone(), config.chat.rules(), contacts);
         let chat = Arc::new(chat);
         let files =
             FileStore::open(&ground.data_dir, chat.clone(), ground.key.derive(KeyUse::FileLinks)).await?;

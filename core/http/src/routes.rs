@@ -41,6 +41,8 @@ pub(crate) const GROUPS: &[Group] = &[
     group("money", money::staff::wallet::ROUTES),
     group("chat", chat::room::ROUTES),
     group("chat", chat::member::ROUTES),
+    group("chat", chat::request::ROUTES),
+    group("chat", chat::directory::ROUTES),
     group("chat", chat::message::ROUTES),
     group("chat", chat::organization::ROUTES),
     group("chat", files::upload::ROUTES),

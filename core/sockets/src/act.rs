@@ -48,12 +48,13 @@ pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
         }
         Request::Typing(typing) => {
             let state = State { user: who.user, room, kind: Kind::Typing };
-            let shown = show_state(sockets.clone(), peer.clone(), Action::Post, state, typing.into(), about);
+            let shown =
+                show_state(sockets.clone(), peer.clone(), Action::Signal, state, typing.into(), about);
             return Some(Box::pin(shown));
         }
         Request::Delivered(seq) => {
             let state = State { user: who.user, room, kind: Kind::Delivered };
-            let shown = show_state(sockets.clone(), peer.clone(), Action::See, state, seq, about);
+            let shown = show_state(sockets.clone(), peer.clone(), Action::Attend, state, seq, about);
             return Some(Box::pin(shown));
         }
         Request::Ping => peer.push(frames::frame(&about.on(json!({"type": "pong"}))), 1),
@@ -220,7 +221,7 @@ async fn relay_signal(
     bytes: usize,
     about: About,
 ) {
-    let allowed = sockets.chat.check(room, who.user, Action::Post).await;
+    let allowed = sockets.chat.check(room, who.user, Action::Signal).await;
     if let Err(error) = allowed.and_then(|_| sockets.chat.charge(who.user, bytes)) {
         return refuse(&peer, &error, &about);
     }
@@ -274,7 +275,7 @@ impl Sockets {
     /// Shows the states that waited, to rooms that their users may still see.
     pub(crate) async fn show_due(&self) {
         for (state, value) in self.hub.states_due() {
-            if self.chat.check(state.room, state.user, Action::See).await.is_ok() {
+            if self.chat.check(state.room, state.user, Action::Attend).await.is_ok() {
                 self.show(state, value).await;
             }
         }

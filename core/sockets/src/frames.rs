@@ -15,7 +15,7 @@ use crate::codec::{Opcode, put_frame};
 use crate::open::{Form, Who};
 
 /// The `type` of every frame that the gateway sends.
-pub(crate) const TYPES: [&str; 23] = [
+pub(crate) const TYPES: [&str; 27] = [
     "ack",
     "authenticated",
     "chat_message",
@@ -28,7 +28,11 @@ pub(crate) const TYPES: [&str; 23] = [
     "message_edited",
     "pong",
     "presence",
+    "presence_paused",
+    "presence_resumed",
     "read",
+    "request_added",
+    "request_removed",
     "reset",
     "rights",
     "room_added",

@@ -173,6 +173,18 @@ impl Hub {
         }
     }
 
+    /// Lets a user's sockets hide the user's presence from these users, who are sorted.
+    pub(crate) fn hide(&self, user: UserId, from: Option<&Arc<[UserId]>>) {
+        for peer in lock(&self.users).get(&user).into_iter().flatten() {
+            peer.hide_from(from.cloned());
+        }
+    }
+
+    /// Whether a user has an open socket.
+    pub(crate) fn has(&self, user: UserId) -> bool {
+        lock(&self.users).contains_key(&user)
+    }
+
     /// Closes the sockets of sessions that ended.
     pub(super) fn sessions_ended(&self, ended: SessionsEnded) {
         let (user, session) = match ended {

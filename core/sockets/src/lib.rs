@@ -14,6 +14,7 @@ mod place;
 mod open;
 
 mod hub;
+mod presence;
 mod rooms;
 mod watch;
 

@@ -56,6 +56,8 @@ pub(crate) struct Peer {
     pub(super) rooms: Mutex<Joined>,
     /// The share of its address, until its token arrives.
     pub(super) unknown: Mutex<Option<Share>>,
+    /// Users whom the holder blocks, sorted; `None` for none, as most do.
+    hidden_from: Mutex<Option<Arc<[UserId]>>>,
 }
 
 /// A watcher that reads what it missed before it becomes live.
@@ -101,6 +103,25 @@ pub(super) struct Joined {
 }
 
 impl Peer {
+    /// Hides the holder's presence from these users, who are sorted.
+    pub(super) fn hide_from(&self, users: Option<Arc<[UserId]>>) {
+        *self.hidden() = users;
+    }
+
+    /// Whether the holder's presence is hidden from a user.
+    pub(super) fn hides_from(&self, user: UserId) -> bool {
+        self.hidden().as_ref().is_some_and(|users| users.binary_search(&user).is_ok())
+    }
+
+    /// Whether the holder's presence is hidden from anybody.
+    pub(super) fn hides(&self) -> bool {
+        self.hidden().is_some()
+    }
+
+    fn hidden(&self) -> MutexGuard<'_, Option<Arc<[UserId]>>> {
+        self.hidden_from.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn new(id: u64, opened: Opened, limits: Arc<Chat>, now_ms: u64) -> Peer {
         Peer {
             id,
@@ -121,6 +142,7 @@ impl Peer {
             queue: Mutex::default(),
             rooms: Mutex::default(),
             unknown: Mutex::default(),
+            hidden_from: Mutex::default(),
         }
     }
 

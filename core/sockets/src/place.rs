@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use chelseru_config::Chat;
-use chelseru_domain::chat::ChatService;
+use chelseru_domain::chat::{BLOCKS_MAX, ChatError, ChatService};
 use chelseru_domain::clock::{Clock, Timestamp};
+use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::{ClientInfo, Identity};
 use chelseru_domain::login::token::TokenError;
 use chelseru_domain::operator::Meter;
@@ -46,6 +47,24 @@ impl Sockets {
 
     pub(crate) fn identity(&self) -> Arc<Identity> {
         self.identity.load_full()
+    }
+
+    /// Lets a user's open sockets follow a change of whom the user blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn blocks_changed(&self, user: UserId) -> Result<(), ChatError> {
+        if self.hub.has(user) {
+            let from = self.blocked_by(user).await?;
+            self.hub.hide(user, from.as_ref());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn blocked_by(&self, user: UserId) -> Result<Option<Arc<[UserId]>>, ChatError> {
+        let blocked = self.chat.blocks(user, UserId(0), BLOCKS_MAX).await?;
+        Ok((!blocked.is_empty()).then(|| blocked.into()))
     }
 
     /// Makes place for a socket of a client at an address. `holder` is `None` when the token comes in the first frame.

@@ -2,9 +2,10 @@
 //!
 //! Events arrive from one task, in the order of storing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use chelseru_domain::chat::{ChatEvent, ChatPort, Removal, RoomId, RoomStatus};
+use chelseru_domain::chat::{ChatEvent, ChatPort, Removal, Room, RoomId, RoomKind, RoomStatus};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::text::name_as_seen;
 use serde_json::{Value, json};
@@ -35,21 +36,32 @@ impl Hub {
     /// Publishes an event about the room or its members.
     fn change(&self, id: RoomId, event: &ChatEvent) {
         match event {
-            ChatEvent::Made { room, members } => {
-                let notice = json!({"type": "room_added", "room": id.0, "name": room.name.as_deref().map(name_as_seen)});
-                self.welcome(id, members, &notice);
+            ChatEvent::Made { room, members, asked, by } => {
+                let notice = json!({"type": "room_added", "room": id.0, "name": shown(room)});
+                match asked.is_empty() {
+                    true => self.welcome(id, members, &notice),
+                    false => {
+                        let here = |user: &&UserId| !asked.contains(user);
+                        let here: Vec<UserId> = members.iter().filter(here).copied().collect();
+                        self.welcome(id, &here, &notice);
+                        self.tell_asked(room, asked, *by);
+                    }
+                }
             }
-            ChatEvent::Joined { room, user } => {
-                let notice = json!({"type": "room_added", "room": id.0, "name": room.name.as_deref().map(name_as_seen)});
-                self.welcome(id, &[*user], &notice);
-                let joined = frames::frame(&json!({"type": "member_added", "room": id.0, "user": user.0}));
-                self.rooms.with_room(id, |watch| watch.tell_watchers(&joined, None));
+            ChatEvent::Asked { room, user, by } => self.tell_asked(room, &[*user], *by),
+            ChatEvent::Accepted { room, user } => self.joined(room, *user),
+            ChatEvent::Declined { user } => {
+                let removed = frames::frame(&json!({"type": "request_removed", "room": id.0}));
+                for (_, peer) in self.sockets_of(&[*user]) {
+                    peer.push(removed.clone(), 1);
+                }
             }
+            ChatEvent::Joined { room, user } => self.joined(room, *user),
             ChatEvent::Updated { room, by } => {
                 let notice = frames::frame(&json!({
                     "type": "room_updated",
                     "room": id.0,
-                    "name": room.name.as_deref().map(name_as_seen),
+                    "name": shown(room),
                     "descriptions": room.descriptions,
                     "status": frames::status_number(room.status).to_string(),
                     "by": by.0,
@@ -103,6 +115,28 @@ impl Hub {
         }
     }
 
+    fn joined(&self, room: &Room, user: UserId) {
+        let id = room.id;
+        let notice = json!({"type": "room_added", "room": id.0, "name": shown(room)});
+        self.welcome(id, &[user], &notice);
+        let joined = frames::frame(&json!({"type": "member_added", "room": id.0, "user": user.0}));
+        self.rooms.with_room(id, |watch| watch.tell_watchers(&joined, None));
+    }
+
+    /// Tells users of a room that waits for their acceptance.
+    fn tell_asked(&self, room: &Room, users: &[UserId], by: UserId) {
+        let notice = frames::frame(&json!({
+            "type": "request_added",
+            "room": room.id.0,
+            "name": shown(room),
+            "is_group": room.kind == RoomKind::Group,
+            "by": by.0,
+        }));
+        for (_, peer) in self.sockets_of(users) {
+            peer.push(notice.clone(), 1);
+        }
+    }
+
     /// The sockets of these users that follow all rooms.
     fn sockets_of(&self, users: &[UserId]) -> Vec<(UserId, Arc<Peer>)> {
         let by_user = lock(&self.users);
@@ -125,4 +159,9 @@ impl Hub {
             }
         });
     }
+}
+
+/// A room's name as others see it.
+fn shown(room: &Room) -> Option<Cow<'_, str>> {
+    room.name.as_deref().map(name_as_seen)
 }

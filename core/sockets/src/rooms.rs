@@ -107,25 +107,26 @@ impl Rooms {
         self.in_room(room, |watch| watch.follow(room, peer, user));
     }
 
-    /// Admits a watcher to frames without a number, after the frame that `first` makes of who is online. False when it
+    /// Admits a watcher to frames without a number, after the frame that `first` makes of who is online, and
+    /// of whether presence is paused. False when it
     /// no longer watches.
     pub(crate) fn admit(
         &self,
         room: RoomId,
         peer: &Arc<Peer>,
-        first: impl FnOnce(&[UserId]) -> Option<Bytes>,
+        first: impl FnOnce(&[UserId], bool) -> Option<Bytes>,
     ) -> bool {
         let admitted = self.with_room(room, |watch| {
             let at = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id)?;
             watch.watchers[at].state = State::Reading;
-            let mut online: Vec<UserId> = watch.seeing().map(|watcher| watcher.user).collect();
-            online.sort_unstable();
-            online.dedup();
+            let user = watch.watchers[at].user;
+            let mut online = watch.online(Some(user));
             online.truncate(peer.limits.presence_sockets_max);
-            if let Some(frame) = first(&online) {
+            if let Some(frame) = first(&online, watch.presence_paused) {
                 peer.push(frame, 1);
             }
-            watch.presence(room, &watch.watchers[at], true);
+            let of = Watcher { state: State::Reading, ..Watcher::new(peer, user) };
+            watch.presence(room, &of, true);
             Some(())
         });
         admitted.flatten().is_some()

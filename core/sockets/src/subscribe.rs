@@ -27,6 +27,7 @@ impl Place {
 ///
 /// Why the holder may not open this socket.
 pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Result<(), ChatError> {
+    peer.hide_from(sockets.blocked_by(who.user).await?);
     match peer.opened.room {
         Some(room) => {
             subscribe(
@@ -86,13 +87,14 @@ pub(crate) async fn subscribe(
             let whole = |from: u64, head: u64| head.checked_sub(from).is_some_and(|gap| gap <= max);
             let reset = !(whole(from.0, heads.0) && whole(from.1, heads.1));
             let extended = peer.opened.form == Form::Extended;
-            let admitted = sockets.hub.rooms.admit(room, peer, |online| {
+            let admitted = sockets.hub.rooms.admit(room, peer, |online, paused| {
                 let online: Vec<u64> = online.iter().map(|user| user.0).collect();
                 let told = json!({
                     "type": "subscribed",
                     "seq": heads.0,
                     "revision": heads.1,
                     "online": online,
+                    "presence_paused": paused,
                 });
                 extended.then(|| frames::frame(&about.on(told)))
             });
@@ -117,7 +119,7 @@ pub(crate) async fn subscribe(
 
 /// The newest number and revision of a room that the user may watch. A closed room takes no watchers.
 async fn heads(sockets: &Sockets, who: &Who, room: RoomId) -> Result<(u64, u64), ChatError> {
-    let facts = sockets.chat.check(room, who.user, Action::See).await?;
+    let facts = sockets.chat.check(room, who.user, Action::Attend).await?;
     if facts.room.status == RoomStatus::Closed {
         return Err(Denied::RoomClosed.into());
     }

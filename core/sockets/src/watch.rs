@@ -21,6 +21,8 @@ pub(super) struct Watch {
     pub(super) followers: Vec<Follower>,
     /// Newest number and revision that were published while the room had watchers or followers.
     pub(super) published: (u64, u64),
+    /// Too many sockets watch, so presence is not told.
+    pub(super) presence_paused: bool,
     /// No longer in the hub's map: look the room up again.
     pub(super) gone: bool,
 }
@@ -246,28 +248,6 @@ impl Watch {
             follower.peer.push(notice.clone(), 1);
             false
         });
-    }
-
-    /// Announces that a user came online, or went offline with the last socket.
-    pub(super) fn presence(&self, room: RoomId, of: &Watcher, online: bool) {
-        if of.state == State::Asking || self.watchers.len() > of.peer.limits.presence_sockets_max {
-            return;
-        }
-        if self.seeing().any(|watcher| watcher.user == of.user && watcher.peer.id != of.peer.id) {
-            return;
-        }
-        let Some(who) = of.peer.who() else { return };
-        let frame = frames::frame(&json!({
-            "type": "presence",
-            "room": room.0,
-            "user": {"id": who.user.0, "username": &*who.name},
-            "online": online,
-        }));
-        for watcher in self.seeing().filter(|watcher| watcher.user != of.user) {
-            if watcher.peer.opened.form == Form::Extended {
-                watcher.peer.push(frame.clone(), 1);
-            }
-        }
     }
 }
 

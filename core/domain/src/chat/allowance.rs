@@ -1,19 +1,25 @@
-//! What one user may send in a minute and in a day, over all sockets and requests.
+//! What one user may send in a minute and in a day, over all sockets and requests, and how many users one may reach.
 //!
 //! Without it an account with 20 sockets stores tens of megabytes a second and fills the disk. Messages, edits and
-//! signals count alike, and so does what a room refuses afterwards. The counts are in memory ([`crate::rate`]).
+//! signals count alike, and so does what a room refuses afterwards. Rooms, requests to strangers and looked up numbers
+//! count only when they come about. The counts are in memory ([`crate::rate`]).
+
+use std::sync::Arc;
 
 use super::{ChatError, ChatService};
 use crate::ids::UserId;
 use crate::rate::{Exhausted, Rate, Rates};
 
-/// Which of a user's four counts.
+/// Which of a user's counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Count {
     MessagesOfMinute,
     BytesOfMinute,
     MessagesOfDay,
     BytesOfDay,
+    RoomsOfHour,
+    RequestsOfHour,
+    LookupsOfDay,
 }
 
 /// The counts of all users.
@@ -43,6 +49,51 @@ impl ChatService {
             }
         }
         Ok(())
+    }
+}
+
+/// What a user may open now, counted already. What is not used is given back, also when the caller goes away.
+pub(super) struct Reserved {
+    allowance: Arc<Allowance>,
+    user: UserId,
+    rooms: u64,
+    pub(super) requests: u64,
+    /// When more requests are possible.
+    pub(super) renewed: Exhausted,
+}
+
+impl Reserved {
+    /// Keeps what came about counted.
+    pub(super) fn used(mut self, rooms: u64, requests: u64) {
+        self.rooms = self.rooms.saturating_sub(rooms);
+        self.requests = self.requests.saturating_sub(requests);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let Reserved { allowance, user, rooms, requests, .. } = self;
+        allowance.0.give_back(&(*user, Count::RoomsOfHour), *rooms);
+        allowance.0.give_back(&(*user, Count::RequestsOfHour), *requests);
+    }
+}
+
+impl ChatService {
+    /// Reserves rooms, and requests as far as they are left.
+    pub(super) fn reserve(&self, user: UserId, rooms: u64, requests: u64) -> Result<Reserved, ChatError> {
+        let (rules, now) = (self.rules(), self.clock.now());
+        let (rooms_rate, requests_rate) =
+            (Rate::per_hour(rules.rooms_per_hour_max), Rate::per_hour(rules.requests_per_hour_max));
+        self.allowance.0.take(&(user, Count::RoomsOfHour), rooms, rooms_rate, now)?;
+        let subject = (user, Count::RequestsOfHour);
+        let (requests, renewed) = self.allowance.0.take_up_to(&subject, requests, requests_rate, now);
+        Ok(Reserved { allowance: Arc::clone(&self.allowance), user, rooms, requests, renewed })
+    }
+
+    /// Counts names or numbers that a user looks up.
+    pub(super) fn charge_lookups(&self, user: UserId, count: u64) -> Result<(), ChatError> {
+        let rate = Rate::per_day(self.rules().lookups_per_day_max);
+        Ok(self.allowance.0.take(&(user, Count::LookupsOfDay), count, rate, self.clock.now())?)
     }
 }
 

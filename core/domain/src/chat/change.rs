@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use chelseru_store::chat::{
-    FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomKind, RoomStatus,
+    Acquaintance, Additions, FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomKind, RoomStatus,
 };
 
 use super::rights::{Action, Denied, Rights, permit};
@@ -28,6 +28,10 @@ pub struct RoomEdit {
 pub enum RoomRequest {
     Edit(RoomEdit),
     Add(UserId),
+    /// Asks the other user of a pair who is no member any more.
+    Ask(UserId),
+    Accept,
+    Decline,
     /// Removes a member; the actor leaves. A pair's member who leaves stays one, and sees the room again with its next
     /// message.
     Remove(UserId),
@@ -41,15 +45,22 @@ pub enum RoomRequest {
 }
 
 impl RoomRequest {
-    pub(super) fn target(&self) -> Option<UserId> {
+    /// The target, which for a declined group is the actor.
+    pub(super) fn target(&self, actor: UserId) -> Option<UserId> {
         match self {
             RoomRequest::Add(user)
+            | RoomRequest::Ask(user)
             | RoomRequest::Remove(user)
             | RoomRequest::Ban(user)
             | RoomRequest::Unban(user)
             | RoomRequest::Grant(user, _)
             | RoomRequest::Revoke(user, _) => Some(*user),
-            RoomRequest::Edit(_) | RoomRequest::Pin(_) | RoomRequest::Read(_) | RoomRequest::Delete => None,
+            RoomRequest::Edit(_)
+            | RoomRequest::Accept
+            | RoomRequest::Pin(_)
+            | RoomRequest::Read(_)
+            | RoomRequest::Delete => None,
+            RoomRequest::Decline => Some(actor),
         }
     }
 }
@@ -61,6 +72,8 @@ impl From<Refusal> for ChatError {
             Refusal::Full(Limit::RoomMembers) => ChatError::Full("members of a room"),
             Refusal::Full(Limit::RoomBans) => ChatError::Full("bans of a room"),
             Refusal::Full(Limit::UserRooms) => ChatError::Full("rooms of a user"),
+            Refusal::Full(Limit::Requests) => ChatError::Full("requests of one user that wait for another"),
+            Refusal::Full(Limit::RequestsOfHour) => ChatError::Full("requests of one user in an hour"),
         }
     }
 }
@@ -93,6 +106,7 @@ pub(super) fn judge(
     actor: UserId,
     facts: &RoomFacts,
     rules: &ChatRules,
+    additions: Additions,
 ) -> Result<Vec<RoomChange>, Refusal> {
     let target_rights = facts.target.map_or(Rights::NONE, |target| Rights::from_bits(target.rights));
     Ok(match request {
@@ -108,10 +122,14 @@ pub(super) fn judge(
             if facts.room.members >= rules.members_max {
                 return Err(Refusal::Full(Limit::RoomMembers));
             }
-            if facts.target_rooms >= rules.rooms_per_user_max {
-                return Err(Refusal::Full(Limit::UserRooms));
-            }
-            vec![RoomChange::Member { rights: Rights::member().bits() }]
+            vec![addition(Rights::member(), facts, rules, additions)?]
+        }
+        RoomRequest::Ask(_) | RoomRequest::Accept | RoomRequest::Decline => {
+            judge_asking(request, facts, rules, additions)?
+        }
+        RoomRequest::Remove(user) if *user == actor && facts.actor.is_some_and(|actor| actor.pending) => {
+            permit(Action::Leave, facts)?;
+            decline(facts)
         }
         RoomRequest::Remove(user) if *user == actor && facts.room.kind == RoomKind::Pair => {
             permit(Action::Leave, facts)?;
@@ -141,11 +159,11 @@ pub(super) fn judge(
             vec![RoomChange::Member { rights: target_rights.without(*revoked).bits() }]
         }
         RoomRequest::Pin(pinned) => {
-            permit(Action::See, facts)?;
+            permit(Action::Attend, facts)?;
             vec![RoomChange::Pin(*pinned)]
         }
         RoomRequest::Read(seq) => {
-            permit(Action::See, facts)?;
+            permit(Action::Attend, facts)?;
             vec![RoomChange::Read(*seq)]
         }
         RoomRequest::Delete => {
@@ -153,6 +171,75 @@ pub(super) fn judge(
             vec![RoomChange::Delete]
         }
     })
+}
+
+/// The changes of a request that asks, or that answers.
+fn judge_asking(
+    request: &RoomRequest,
+    facts: &RoomFacts,
+    rules: &ChatRules,
+    additions: Additions,
+) -> Result<Vec<RoomChange>, Refusal> {
+    Ok(match request {
+        RoomRequest::Ask(user) => {
+            permit(Action::See, facts)?;
+            if facts.room.kind != RoomKind::Pair || facts.target.is_some() || !facts.target_exists {
+                return Ok(Vec::new());
+            }
+            if facts.target_banned {
+                return Err(Denied::TargetBanned.into());
+            }
+            if facts.acquaintance.blocks {
+                return Err(Denied::Blocked.into());
+            }
+            let owner = *user == facts.room.owner;
+            let rights = if owner { Rights::owner() } else { Rights::partner() };
+            vec![addition(rights, facts, rules, additions)?]
+        }
+        RoomRequest::Accept => {
+            permit(Action::Accept, facts)?;
+            if facts.actor_rooms >= rules.rooms_per_user_max {
+                return Err(Refusal::Full(Limit::UserRooms));
+            }
+            vec![RoomChange::Accept]
+        }
+        RoomRequest::Decline => {
+            permit(Action::Decline, facts)?;
+            decline(facts)
+        }
+        _ => Vec::new(),
+    })
+}
+
+/// How the target becomes a member: at once, or once it accepts.
+fn addition(
+    rights: Rights,
+    facts: &RoomFacts,
+    rules: &ChatRules,
+    additions: Additions,
+) -> Result<RoomChange, Refusal> {
+    let rights = rights.bits();
+    let Acquaintance { share_a_room, left, waiting, .. } = facts.acquaintance;
+    // A pair's user who is no member was blocked or blocked the other one.
+    let known = share_a_room && !left && facts.room.kind == RoomKind::Group;
+    match additions {
+        Additions::Ask { waiting_max, waiting_per_sender_max, requests_max } if !known => {
+            if waiting >= waiting_per_sender_max {
+                return Err(Refusal::Full(Limit::Requests));
+            }
+            if requests_max == 0 {
+                return Err(Refusal::Full(Limit::RequestsOfHour));
+            }
+            Ok(RoomChange::Invite { rights, waiting_max })
+        }
+        _ if facts.target_rooms >= rules.rooms_per_user_max => Err(Refusal::Full(Limit::UserRooms)),
+        _ => Ok(RoomChange::Member { rights }),
+    }
+}
+
+/// A declined pair stays for the one who opened it, who notices nothing; an invitation ends.
+fn decline(facts: &RoomFacts) -> Vec<RoomChange> {
+    vec![if facts.room.kind == RoomKind::Pair { RoomChange::Dismiss } else { RoomChange::Remove }]
 }
 
 /// An unchanged value needs no right.
@@ -195,7 +282,15 @@ pub(super) fn event(request: &RoomRequest, actor: UserId, changed: &RoomChanged)
     let room = changed.room.clone();
     Some(match request {
         RoomRequest::Edit(_) => ChatEvent::Updated { room, by: actor },
-        RoomRequest::Add(user) => ChatEvent::Joined { room, user: *user },
+        RoomRequest::Add(user) | RoomRequest::Ask(user) => match changed.changes.first() {
+            Some(RoomChange::Invite { .. }) => ChatEvent::Asked { room, user: *user, by: actor },
+            _ => ChatEvent::Joined { room, user: *user },
+        },
+        RoomRequest::Accept => ChatEvent::Accepted { room, user: actor },
+        RoomRequest::Decline => ChatEvent::Declined { user: actor },
+        RoomRequest::Remove(user) if changed.was_pending && *user == actor => {
+            ChatEvent::Declined { user: actor }
+        }
         RoomRequest::Remove(user) if changed.changes.contains(&RoomChange::Hide) => {
             ChatEvent::Hidden { user: *user }
         }

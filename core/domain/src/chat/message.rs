@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use chelseru_store::chat::{
-    Appended, FileId, Judged, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
-    MessagePage, RoomFacts, RoomId,
+    Appended, FileId, Judged, Limit, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
+    MessagePage, Position, Refusal, Room, RoomFacts, RoomId,
 };
 use tokio::sync::oneshot;
 
@@ -92,11 +92,26 @@ impl ChatService {
         let Post { sender, sender_name, body, file, client_id } = post;
         let draft = MessageDraft { room, sender, body, file, client_id, now: self.clock.now() };
         let stored = self.entrance.sender();
-        let judge = |facts: &RoomFacts| Ok(permit(Action::Post, facts)?);
+        let rooms_max = self.rules().rooms_per_user_max;
+        let judge = move |facts: &RoomFacts| {
+            permit(Action::Post, facts)?;
+            // An answer accepts a request, which becomes one of the sender's rooms.
+            let accepts = facts.actor.is_some_and(|actor| actor.pending);
+            if accepts && facts.actor_rooms >= rooms_max {
+                return Err(Refusal::Full(Limit::UserRooms));
+            }
+            Ok(())
+        };
         self.store.chat_message_append(draft, judge, move |result| {
             let view = |message| MessageView { message, sender_name };
             let (place, event, result) = match result {
                 Ok(Judged::Done(Appended::New(message, position))) => {
+                    let view = view(message);
+                    let event = ChatEvent::Posted(view.clone());
+                    (Place::At(position), Some(event), Ok(Posted { view, duplicate: false }))
+                }
+                Ok(Judged::Done(Appended::Accepting { message, position, room })) => {
+                    stored.send(accepted(*room, message.sender, position));
                     let view = view(message);
                     let event = ChatEvent::Posted(view.clone());
                     (Place::At(position), Some(event), Ok(Posted { view, duplicate: false }))
@@ -294,6 +309,13 @@ impl ChatService {
         }
         Ok(())
     }
+}
+
+/// The acceptance that came just before a message.
+fn accepted(room: Room, user: UserId, message: Position) -> StoredChange {
+    let place = Place::At(Position { seq: message.seq - 1, ..message });
+    let id = room.id;
+    StoredChange { room: id, place, event: Some(ChatEvent::Accepted { room, user }), done: Box::new(|| {}) }
 }
 
 fn short(text: &str) -> String {

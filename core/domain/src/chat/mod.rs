@@ -20,6 +20,9 @@ mod message;
 mod organization;
 mod room;
 
+mod directory;
+mod request;
+
 mod missed;
 mod order;
 mod publish;
@@ -28,16 +31,18 @@ use std::sync::Arc;
 
 use chelseru_store::StoreError;
 pub use chelseru_store::chat::{
-    Edited, FileDraft, FileId, FileKept, Member, Message, MessageBody, MessageEdit, MessagePage,
-    Organization, OrganizationChanged, OrganizationId, OrganizationMade, OrganizationRemoved, ROOMS_MAX,
-    Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomKind, RoomMade, RoomStatus, RoomSummary, SEQ_MAX,
-    StoredFile,
+    Acquaintance, BLOCKS_MAX, ChatRequest, Edited, FileDraft, FileId, FileKept, Member, Message, MessageBody,
+    MessageEdit, MessagePage, Organization, OrganizationChanged, OrganizationId, OrganizationMade,
+    OrganizationRemoved, ROOMS_MAX, Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomKind, RoomMade,
+    RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
 };
 
 pub use change::{RoomEdit, RoomRequest};
+pub use directory::{CONTACTS_MAX, Finder, LOOKUP_MAX};
 pub use message::Post;
 pub use public::PublicUser;
 pub use publish::Entry;
+pub use request::WaitingRequest;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
 pub use service::ChatService;
 pub use stored::Stored;
@@ -53,6 +58,14 @@ pub const MEMBERS: Range<u32> = Range::new(2, 100_000, 1000);
 pub const BANS: Range<u32> = Range::new(1, 100_000, 1000);
 pub const ROOMS_PER_USER: Range<usize> = Range::new(1, 10_000, 1000);
 pub const ORGANIZATIONS_PER_USER: Range<usize> = Range::new(1, 1000, 20);
+/// Requests that may wait for one user; one more ends the oldest.
+pub const REQUESTS: Range<usize> = Range::new(1, 1000, 100);
+/// Rooms that one user may open in an hour.
+pub const ROOMS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000_000, 100);
+/// Strangers that one user may ask in an hour, by pairs and invitations.
+pub const REQUESTS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000_000, 100);
+/// Names and numbers that one user may look up in a day.
+pub const LOOKUPS_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 2000);
 /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
 pub const RESUME_MESSAGES: Range<u64> = Range::new(1, 100_000, 1000);
 
@@ -63,6 +76,28 @@ pub const MESSAGES_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 50_000);
 pub const BYTES_PER_MINUTE: Range<u64> = Range::new(1024, 1 << 40, 4 * 1024 * 1024);
 pub const BYTES_PER_DAY: Range<u64> = Range::new(1024, 1 << 40, 256 * 1024 * 1024);
 
+/// How users who share no room get into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strangers {
+    /// They are asked.
+    #[default]
+    Ask,
+    /// They are members at once, as in the original: for communities whose members trust each other.
+    Admit,
+}
+
+/// Who finds whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Directory {
+    /// Nobody.
+    Off,
+    /// People who know each other.
+    #[default]
+    Contacts,
+    /// Everybody. Whoever has an account learns which numbers have one.
+    Open,
+}
+
 /// Bounds of chat; the constants above have their ranges and defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatRules {
@@ -72,6 +107,13 @@ pub struct ChatRules {
     pub bans_max: u32,
     pub rooms_per_user_max: usize,
     pub organizations_per_user_max: usize,
+    /// Whether users who share no room are asked, or members at once.
+    pub strangers: Strangers,
+    pub requests_max: usize,
+    pub rooms_per_hour_max: u64,
+    pub requests_per_hour_max: u64,
+    pub directory: Directory,
+    pub lookups_per_day_max: u64,
     /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
     pub resume_max: u64,
     pub messages_per_minute_max: u64,
@@ -88,6 +130,12 @@ impl Default for ChatRules {
             bans_max: BANS.default,
             rooms_per_user_max: ROOMS_PER_USER.default,
             organizations_per_user_max: ORGANIZATIONS_PER_USER.default,
+            strangers: Strangers::default(),
+            requests_max: REQUESTS.default,
+            rooms_per_hour_max: ROOMS_PER_HOUR.default,
+            requests_per_hour_max: REQUESTS_PER_HOUR.default,
+            directory: Directory::default(),
+            lookups_per_day_max: LOOKUPS_PER_DAY.default,
             resume_max: RESUME_MESSAGES.default,
             messages_per_minute_max: MESSAGES_PER_MINUTE.default,
             messages_per_day_max: MESSAGES_PER_DAY.default,
@@ -151,6 +199,24 @@ pub enum ChatEvent {
     Made {
         room: Room,
         members: Vec<UserId>,
+        /// Those who have to accept the room first.
+        asked: Vec<UserId>,
+        by: UserId,
+    },
+    /// The user was asked into the room.
+    Asked {
+        room: Room,
+        user: UserId,
+        by: UserId,
+    },
+    /// The user accepted the room.
+    Accepted {
+        room: Room,
+        user: UserId,
+    },
+    /// The user declined the room, which only the user's own clients learn.
+    Declined {
+        user: UserId,
     },
     Updated {
         room: Room,
@@ -208,6 +274,9 @@ pub enum ChatError {
     /// An invalid field: its name and a sentence.
     #[error("{field}: {reason}")]
     Invalid { field: &'static str, reason: String },
+    /// The operator switched the directory off.
+    #[error("the directory is switched off")]
+    DirectoryOff,
     #[error("the file is not yours, not of this room, or already sent")]
     FileUnusable,
     #[error("limit reached: {0}")]

@@ -33,6 +33,12 @@ impl PublicUser {
         }
     }
 
+    /// As a stranger sees the user: who may not learn first and last names by counting through the numbers.
+    #[must_use]
+    pub fn unnamed(self) -> PublicUser {
+        PublicUser { first_name: String::new(), last_name: String::new(), ..self }
+    }
+
     /// Of a removed account, whose messages remain.
     #[must_use]
     pub fn gone(id: UserId) -> PublicUser {

@@ -147,10 +147,18 @@ impl fmt::Debug for Rights {
 /// An action in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// See the room, its members, messages and files; hold a socket; mark as read; pin.
+    /// See the room, its members, messages and files.
     See,
-    /// Send a message, a file, a signal, or a typing notice.
+    /// What others notice, or what is for rooms that were accepted: hold a socket, mark as read, pin.
+    Attend,
+    /// Send a message or a file. In a pair it accepts a request.
     Post,
+    /// Send a signal or a typing notice.
+    Signal,
+    /// Accept a request.
+    Accept,
+    /// Decline a request.
+    Decline,
     EditMessage {
         own: bool,
     },
@@ -183,16 +191,23 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
     }
     let Some(actor) = facts.actor else { return Err(Denied::NotMember) };
     let rights = rights_of(&actor, facts);
+    if actor.pending {
+        of_a_request(action, facts)?;
+    }
     if let Some(answer) = of_a_pair(action, actor.user, facts) {
         return answer;
     }
-    if rights.has(Access::ReadOnly) && !matches!(action, Action::See | Action::Leave) {
+    let reads =
+        matches!(action, Action::See | Action::Attend | Action::Leave | Action::Accept | Action::Decline);
+    if rights.has(Access::ReadOnly) && !reads {
         return Err(Denied::ReadOnly);
     }
     let needs = |access| if rights.has(access) { Ok(()) } else { Err(Denied::NoRight) };
     match action {
-        Action::See => Ok(()),
-        Action::Post | Action::EditMessage { own: true } => {
+        Action::See | Action::Attend => Ok(()),
+        Action::Accept | Action::Decline if actor.pending => Ok(()),
+        Action::Accept | Action::Decline => Err(Denied::NoRequest),
+        Action::Post | Action::Signal | Action::EditMessage { own: true } => {
             needs(Access::Member)?;
             match facts.room.status {
                 RoomStatus::Open => Ok(()),
@@ -208,13 +223,7 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
         Action::Leave => Ok(()),
         Action::Add => {
             needs(Access::Add)?;
-            if facts.room.kind == RoomKind::Pair {
-                return Err(Denied::PairRoom);
-            }
-            if facts.target_banned {
-                return Err(Denied::TargetBanned);
-            }
-            if facts.target_exists { Ok(()) } else { Err(Denied::TargetMissing) }
+            addable(facts)
         }
         Action::Kick => {
             needs(Access::Kick)?;
@@ -242,19 +251,22 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
             }
             if rights.has_all(granted) { Ok(()) } else { Err(Denied::NoRight) }
         }
-        Action::Revoke(revoked) => {
-            let target = target(facts)?;
-            if revoked == Rights::of(&[Access::ReadOnly]) {
-                needs(Access::Grant)?;
-                return if target.user == facts.room.owner { Err(Denied::OwnerProtected) } else { Ok(()) };
-            }
-            needs(Access::Revoke)?;
-            upon(target, rights, facts)
-        }
+        Action::Revoke(revoked) => revocable(revoked, rights, facts),
         Action::Close | Action::Hold => needs(Access::Close),
         Action::Reopen => needs(Access::Reopen),
         Action::Rename => needs(Access::Rename),
         Action::Avatar => needs(Access::Avatar),
+    }
+}
+
+/// What a member may do who has not accepted the room. A request shows a pair's messages, so that one can decide, and
+/// nothing of a group but its name; nobody notices anything before the acceptance.
+fn of_a_request(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
+    match (action, facts.room.kind) {
+        (Action::Accept | Action::Decline | Action::Leave, _) => Ok(()),
+        (Action::See | Action::Post | Action::Ban | Action::Unban, RoomKind::Pair) => Ok(()),
+        (_, RoomKind::Pair) => Err(Denied::NotAccepted),
+        (_, RoomKind::Group) => Err(Denied::NotMember),
     }
 }
 
@@ -287,6 +299,32 @@ pub fn effective(member: &Member, owner: UserId) -> Rights {
 
 fn target(facts: &RoomFacts) -> Result<Member, Denied> {
     facts.target.ok_or(Denied::TargetNotMember)
+}
+
+/// Whether the actor may revoke rights of the target.
+fn revocable(revoked: Rights, rights: Rights, facts: &RoomFacts) -> Result<(), Denied> {
+    let needs = |access| if rights.has(access) { Ok(()) } else { Err(Denied::NoRight) };
+    let target = target(facts)?;
+    if revoked == Rights::of(&[Access::ReadOnly]) {
+        needs(Access::Grant)?;
+        return if target.user == facts.room.owner { Err(Denied::OwnerProtected) } else { Ok(()) };
+    }
+    needs(Access::Revoke)?;
+    upon(target, rights, facts)
+}
+
+/// Whether the target may be added.
+fn addable(facts: &RoomFacts) -> Result<(), Denied> {
+    if facts.room.kind == RoomKind::Pair {
+        return Err(Denied::PairRoom);
+    }
+    if facts.target_banned {
+        return Err(Denied::TargetBanned);
+    }
+    if facts.acquaintance.blocks {
+        return Err(Denied::Blocked);
+    }
+    if facts.target_exists { Ok(()) } else { Err(Denied::TargetMissing) }
 }
 
 /// Whether the actor may act against a member.

@@ -5,11 +5,12 @@
 
 use chelseru_store::StoreError;
 use chelseru_store::chat::{
-    Judged, OrganizationId, PairDraft, Position, Room, RoomChanged, RoomDraft, RoomFacts, RoomId, RoomMade,
-    RoomStatus, RoomSummary, StoredFile,
+    Additions, Judged, Limit, OrganizationId, PairDraft, Position, Refusal, Room, RoomChange, RoomChanged,
+    RoomDraft, RoomFacts, RoomId, RoomMade, RoomStatus, RoomSummary, StoredFile,
 };
 use tokio::sync::oneshot;
 
+use super::allowance::Reserved;
 use super::change::{RoomEdit, RoomRequest, checked_edit, event, judge};
 use super::rights::{Action, Denied, Rights, effective};
 use super::service::{ChatService, answer};
@@ -30,6 +31,7 @@ impl ChatService {
         edit: RoomEdit,
     ) -> Result<(Room, bool), ChatError> {
         let edit = checked_edit(edit)?;
+        let reserved = self.reserve(user, 1, u64::from(other != user))?;
         let draft = PairDraft {
             user,
             other,
@@ -39,14 +41,19 @@ impl ChatService {
             owner_rights: Rights::owner().bits(),
             other_rights: Rights::partner().bits(),
             limits: self.limits(),
+            additions: self.additions(user, reserved.requests).await?,
             now: self.clock.now(),
         };
         let (sender, receiver) = oneshot::channel();
         let stored = self.entrance.sender();
         self.store.chat_pair_open(draft, move |result| {
-            stored.send(made(result, vec![user, other], sender));
+            stored.send(made(result, vec![user, other], user, reserved, sender));
         })?;
-        answer(receiver).await
+        let (room, new) = answer(receiver).await?;
+        if !new {
+            self.reopen(room.id, user, other).await?;
+        }
+        Ok((room, new))
     }
 
     /// Creates a group room.
@@ -64,6 +71,7 @@ impl ChatService {
         let edit = checked_edit(edit)?;
         let mut everybody = members.clone();
         everybody.push(owner);
+        let reserved = self.reserve(owner, 1, members.len() as u64)?;
         let draft = RoomDraft {
             owner,
             owner_rights: Rights::owner().bits(),
@@ -74,12 +82,13 @@ impl ChatService {
             status: edit.status.unwrap_or(RoomStatus::Open),
             organization,
             limits: self.limits(),
+            additions: self.additions(owner, reserved.requests).await?,
             now: self.clock.now(),
         };
         let (sender, receiver) = oneshot::channel();
         let stored = self.entrance.sender();
         self.store.chat_group_create(draft, move |result| {
-            stored.send(made(result, everybody, sender));
+            stored.send(made(result, everybody, owner, reserved, sender));
         })?;
         answer(receiver).await.map(|(room, _)| room)
     }
@@ -110,21 +119,28 @@ impl ChatService {
                 return Err(ChatError::FileUnusable);
             }
         }
-        let target = request.target();
+        let target = request.target(actor);
+        let adds = matches!(request, RoomRequest::Add(_) | RoomRequest::Ask(_));
+        let reserved = self.reserve(actor, 0, u64::from(adds))?;
+        let additions = if adds { self.additions(actor, reserved.requests).await? } else { Additions::Admit };
         let rules = self.rules();
         let (sender, receiver) = oneshot::channel();
         self.entrance.expect(&self.store, room).await?;
         let stored = self.entrance.sender();
         let asked = request.clone();
-        let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules);
+        let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules, additions);
         let now = self.clock.now();
         self.store.chat_room_change(room, actor, target, now, judge, move |result| {
             let result = match result {
                 Ok(Judged::Done(changed)) => Ok(changed),
                 Ok(Judged::Missing) => Err(ChatError::RoomMissing),
+                Ok(Judged::Refused(Refusal::Full(Limit::RequestsOfHour))) => Err(reserved.renewed.into()),
                 Ok(Judged::Refused(refusal)) => Err(refusal.into()),
                 Err(error) => Err(error.into()),
             };
+            let invites = |change: &RoomChange| matches!(change, RoomChange::Invite { .. });
+            let invited = result.as_ref().is_ok_and(|changed| changed.changes.iter().any(invites));
+            reserved.used(0, u64::from(invited));
             let place = match &result {
                 Ok(changed) if changed.numbered => Place::At(changed.position()),
                 Ok(changed) => Place::After(changed.position()),
@@ -247,15 +263,22 @@ impl ChatService {
 fn made(
     result: Result<RoomMade, StoreError>,
     members: Vec<UserId>,
+    by: UserId,
+    reserved: Reserved,
     sender: oneshot::Sender<Result<(Room, bool), ChatError>>,
 ) -> StoredChange {
     let mut id = RoomId(0);
     // A room begins at position 0, before everything that happens in it.
     let (event, result) = match result {
-        Ok(RoomMade::New(room)) => {
+        Ok(RoomMade::New { room, asked }) => {
             id = room.id;
-            (Some(ChatEvent::Made { room: room.clone(), members }), Ok((room, true)))
+            reserved.used(1, asked.len() as u64);
+            (Some(ChatEvent::Made { room: room.clone(), members, asked, by }), Ok((room, true)))
         }
+        Ok(RoomMade::RequestsExhausted) => (None, Err(reserved.renewed.into())),
+        Ok(RoomMade::TooManyRequests) => (None, Err(Refusal::Full(Limit::Requests).into())),
+        Ok(RoomMade::Blocked) => (None, Err(Denied::Blocked.into())),
+        Ok(RoomMade::TargetBlocked) => (None, Err(Denied::TargetBanned.into())),
         Ok(RoomMade::Existing(room)) => (None, Ok((room, false))),
         Ok(RoomMade::UserMissing) => (None, Err(ChatError::UserMissing)),
         Ok(RoomMade::Banned) => (None, Err(Denied::Banned.into())),

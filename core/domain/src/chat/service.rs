@@ -18,6 +18,7 @@ use super::stored::Stored;
 use super::{ChatError, ChatPort, ChatRules, PublicUser};
 use crate::Clock;
 use crate::ids::UserId;
+use crate::secret::SubKey;
 
 /// The rooms, for every caller.
 pub struct ChatService {
@@ -25,7 +26,9 @@ pub struct ChatService {
     pub(super) clock: Arc<dyn Clock>,
     rules: RwLock<Arc<ChatRules>>,
     pub(super) entrance: Entrance,
-    pub(super) allowance: Allowance,
+    pub(super) allowance: Arc<Allowance>,
+    /// Keys the marks of contacts.
+    pub(super) contacts: SubKey,
 }
 
 impl ChatService {
@@ -34,10 +37,12 @@ impl ChatService {
         store: Store,
         clock: Arc<dyn Clock>,
         rules: ChatRules,
+        contacts: SubKey,
     ) -> (Self, mpsc::UnboundedReceiver<Stored>) {
         let (entrance, queue) = Entrance::new();
         let rules = RwLock::new(Arc::new(rules));
-        (ChatService { store, clock, rules, entrance, allowance: Allowance::default() }, queue)
+        let allowance = Arc::default();
+        (ChatService { store, clock, rules, entrance, allowance, contacts }, queue)
     }
 
     /// Publishes stored changes until the service is dropped.

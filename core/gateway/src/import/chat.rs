@@ -203,6 +203,7 @@ impl Plan {
             pinned: false,
             joined_at,
             hidden_at: None,
+            pending: false,
         });
         true
     }

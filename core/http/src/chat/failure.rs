@@ -33,6 +33,7 @@ pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Fail
         }
         ChatError::Denied(denied) => denied_failure(denied, missing),
         ChatError::Invalid { field, reason } => Failure::field(field, reason),
+        ChatError::DirectoryOff => Failure::detail(StatusCode::FORBIDDEN, "directory_off", sentence(&error)),
         ChatError::FileUnusable => {
             Failure::field("attach_id", "The file is not yours, not of this room, or already sent.")
         }
@@ -57,11 +58,13 @@ fn denied_failure(denied: Denied, missing: fn() -> Failure) -> Failure {
     let status = match denied {
         Denied::NotMember => return missing(),
         Denied::TargetMissing => return no_user(),
-        Denied::TargetNotMember => StatusCode::NOT_FOUND,
+        Denied::TargetNotMember | Denied::NoRequest => StatusCode::NOT_FOUND,
         Denied::TargetBanned | Denied::PairRoom | Denied::OwnerStays => StatusCode::CONFLICT,
         Denied::Banned
         | Denied::ReadOnly
         | Denied::NoRight
+        | Denied::NotAccepted
+        | Denied::Blocked
         | Denied::RoomClosed
         | Denied::RoomOnHold
         | Denied::OwnerProtected => StatusCode::FORBIDDEN,

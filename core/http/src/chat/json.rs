@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chelseru_domain::chat::{
-    Access, Action, ChatError, ChatService, Member, Message, Organization, PublicUser, Rights, RoomFacts,
-    RoomStatus, RoomSummary, message_id, permit,
+    Access, Acquaintance, Action, ChatError, ChatService, Member, Message, Organization, PublicUser, Rights,
+    RoomFacts, RoomStatus, RoomSummary, Strangers, message_id, permit,
 };
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
@@ -47,22 +47,57 @@ impl From<PublicUser> for UserJson {
 
 /// The users of one reply, each looked up once.
 #[derive(Default)]
-pub(crate) struct People(HashMap<UserId, UserJson>);
+pub(crate) struct People {
+    users: HashMap<UserId, UserJson>,
+    /// Users whose names are not shown, with their names.
+    strangers: HashMap<UserId, (String, String)>,
+}
 
 impl People {
+    /// Loads users who are in a room with the reader, or wrote in one.
     pub(crate) async fn load(&mut self, chat: &ChatService, ids: Vec<UserId>) -> Result<(), ChatError> {
         for id in ids {
-            if let Entry::Vacant(place) = self.0.entry(id) {
-                let user = chat.user(id).await?.unwrap_or_else(|| PublicUser::gone(id));
-                place.insert(user.into());
+            if let Some((first_name, last_name)) = self.strangers.remove(&id)
+                && let Some(user) = self.users.get_mut(&id)
+            {
+                (user.first_name, user.last_name) = (first_name, last_name);
+            }
+            self.read(chat, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads users who never agreed to be seen by the reader: their first and last names stay empty, unless strangers
+    /// are admitted anyway.
+    pub(crate) async fn load_strangers(
+        &mut self,
+        chat: &ChatService,
+        ids: Vec<UserId>,
+    ) -> Result<(), ChatError> {
+        let shown = chat.rules().strangers == Strangers::Admit;
+        for id in ids {
+            if self.read(chat, id).await?
+                && !shown
+                && let Some(user) = self.users.get_mut(&id)
+            {
+                let names = (std::mem::take(&mut user.first_name), std::mem::take(&mut user.last_name));
+                self.strangers.insert(id, names);
             }
         }
         Ok(())
     }
 
+    /// True when the user was not loaded before.
+    async fn read(&mut self, chat: &ChatService, id: UserId) -> Result<bool, ChatError> {
+        let Entry::Vacant(place) = self.users.entry(id) else { return Ok(false) };
+        let user = chat.user(id).await?.unwrap_or_else(|| PublicUser::gone(id));
+        place.insert(user.into());
+        Ok(true)
+    }
+
     /// A loaded user.
     pub(crate) fn get(&self, id: UserId) -> Option<&UserJson> {
-        self.0.get(&id)
+        self.users.get(&id)
     }
 
     pub(crate) fn list(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<&UserJson> {
@@ -114,11 +149,14 @@ impl RoomView {
         Ok(self)
     }
 
-    /// All users shown by [`RoomView::json`].
-    pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
-        let members = self.members.iter().map(|member| member.user);
+    /// Loads all users shown by [`RoomView::json`]. Whoever was only asked, and whoever is banned, may be anybody.
+    pub(crate) async fn load(&self, people: &mut People, chat: &ChatService) -> Result<(), ChatError> {
+        let members = self.members.iter().filter(|member| !member.pending).map(|member| member.user);
         let sender = self.newest.as_ref().map(|message| message.sender);
-        members.chain(self.bans.iter().copied()).chain([self.summary.member.user]).chain(sender)
+        let known = members.chain([self.summary.member.user]).chain(sender);
+        people.load(chat, known.collect()).await?;
+        let asked = self.members.iter().filter(|member| member.pending).map(|member| member.user);
+        people.load_strangers(chat, asked.chain(self.bans.iter().copied()).collect()).await
     }
 
     pub(crate) fn json(&self, people: &People) -> Value {
@@ -147,6 +185,7 @@ impl RoomView {
             "owner": room.owner.0,
             "avatar": self.avatar,
             "members_count": room.members,
+            "pending": member.pending,
             "my_access": access_numbers(rights_of(member, room.owner)),
             "last_seq": last_seq,
             "read_seq": member.read_seq,
@@ -197,7 +236,9 @@ impl RoomView {
         let (seq, sender, at) = (message.seq, message.sender, message.created_at);
         let members = self.members.iter().filter(move |_| told);
         members
-            .filter(move |member| member.read_seq >= seq && member.user != sender && member.joined_at <= at)
+            .filter(move |member| {
+                !member.pending && member.read_seq >= seq && member.user != sender && member.joined_at <= at
+            })
             .map(|member| member.user)
     }
 }
@@ -276,7 +317,7 @@ fn number(json: Option<&str>) -> Option<f64> {
 }
 
 /// A message as the list of rooms shows it.
-fn preview(message: &Message, people: &People) -> Value {
+pub(crate) fn preview(message: &Message, people: &People) -> Value {
     json!({
         "id": message_id(message.room, message.seq),
         "seq": message.seq,
@@ -295,6 +336,7 @@ pub(crate) fn member_json(member: &Member, owner: UserId, people: &People) -> Va
         "is_owner": member.user == owner,
         "is_admin": member.user == owner || rights_of(member, owner).is_admin(),
         "read_seq": member.read_seq,
+        "pending": member.pending,
         "joined_at": rest_format(member.joined_at),
     })
 }
@@ -335,6 +377,8 @@ fn may(summary: &RoomSummary, action: Action) -> bool {
         target_banned: false,
         target_exists: false,
         target_rooms: 0,
+        acquaintance: Acquaintance::default(),
+        actor_rooms: 0,
     };
     permit(action, &facts).is_ok()
 }

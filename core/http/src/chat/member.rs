@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chelseru_domain::chat::{Access as Level, Action, ChatError, Rights, RoomId, RoomRequest};
+use chelseru_domain::chat::{Access as Level, Action, ChatError, Member, Rights, RoomId, RoomRequest};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use http::StatusCode;
@@ -203,7 +203,9 @@ async fn members(
     let next = members.get(PAGE).map(|member| Cursor::Next(member.user.0));
     members.truncate(PAGE);
     let mut people = People::default();
-    people.load(&chat.chat, members.iter().map(|member| member.user).collect()).await?;
+    let (asked, known): (Vec<&Member>, Vec<&Member>) = members.iter().partition(|member| member.pending);
+    people.load(&chat.chat, known.iter().map(|member| member.user).collect()).await?;
+    people.load_strangers(&chat.chat, asked.iter().map(|member| member.user).collect()).await?;
     Ok((members.iter().map(|member| member_json(member, owner, &people)).collect(), next))
 }
 
@@ -278,7 +280,7 @@ async fn banned(
     let next = bans.get(PAGE).map(|user| Cursor::Next(user.0));
     bans.truncate(PAGE);
     let mut people = People::default();
-    people.load(&chat.chat, bans.to_vec()).await?;
+    people.load_strangers(&chat.chat, bans.to_vec()).await?;
     Ok((people.list(bans).into_iter().cloned().collect(), next))
 }
 
@@ -288,6 +290,7 @@ async fn ban(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let room = path_room(&context)?;
     let user = required_user(&mut fields)?;
     ask(&chat, &context, caller.user_id, room, RoomRequest::Ban(user)).await?;
+    blocks_changed(&chat, &context, caller.user_id).await?;
     show(&chat, &context, caller.user_id, room, StatusCode::CREATED).await
 }
 
@@ -295,7 +298,13 @@ async fn ban(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
 async fn unban(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let (room, user) = (path_room(&request)?, path_user(&request)?);
     ask(&chat, &request, request.caller.user_id, room, RoomRequest::Unban(user)).await?;
+    blocks_changed(&chat, &request, request.caller.user_id).await?;
     Ok(Reply::empty())
+}
+
+/// A ban within a pair is a block, too.
+async fn blocks_changed(chat: &Chat, context: &Context, user: UserId) -> Result<(), Failure> {
+    chat.sockets.blocks_changed(user).await.map_err(|error| failure(context, error, no_room))
 }
 
 async fn show_member(
@@ -310,8 +319,11 @@ async fn show_member(
         let owner = chat.chat.check(room, caller.user_id, Action::See).await?.room.owner;
         let mut members = chat.chat.members_from(room, user, 1).await?.into_iter();
         let mut people = People::default();
-        people.load(&chat.chat, vec![user]).await?;
         let member = members.find(|member| member.user == user);
+        match member.is_some_and(|member| !member.pending) {
+            true => people.load(&chat.chat, vec![user]).await?,
+            false => people.load_strangers(&chat.chat, vec![user]).await?,
+        }
         Ok(member.map(|member| member_json(&member, owner, &people)))
     };
     match found.await.map_err(|error| failure(context, error, no_room))? {
@@ -320,7 +332,7 @@ async fn show_member(
     }
 }
 
-fn required_user(fields: &mut Fields) -> Result<UserId, Failure> {
+pub(super) fn required_user(fields: &mut Fields) -> Result<UserId, Failure> {
     let user = named_user(fields);
     fields.finish()?;
     user.ok_or_else(|| Failure::field("user_id", "This field is required."))

@@ -2,13 +2,17 @@
 //!
 //! The shapes are the original's. Only the domain's matrix decides permissions; [`failure`] translates a refusal to a
 //! status. A room that the caller is no member of answers like a missing one. Reading order: `room`, `member`,
-//! `message`, `organization`, `json` (the shapes), `socket` (the handshake).
+//! `request`, `directory`, `message`, `organization`, `json` (the shapes), `socket` (the handshake).
 //!
 //! Not here: open sockets (`chelseru-sockets`), files (`files`), rules (`chelseru_domain::chat`).
 
 pub(crate) mod room;
 
 pub(crate) mod member;
+
+pub(crate) mod request;
+
+pub(crate) mod directory;
 
 pub(crate) mod message;
 

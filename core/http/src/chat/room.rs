@@ -150,8 +150,8 @@ const LIST: About = About {
 
 /// Rooms of a list without pages, as the original answers it.
 const LISTED_MAX: usize = 1000;
-/// Rooms of a page.
-const PAGE: usize = 50;
+/// Rooms, or requests, of a page.
+pub(super) const PAGE: usize = 50;
 
 const CREATE: About = About {
     summary: "Find or create the room of a pair, or create a group",
@@ -227,7 +227,7 @@ async fn rooms_json(
     for summary in rooms {
         let view = RoomView::of(&chat.chat, context, summary, USERS_LISTED).await?;
         let view = view.with_newest(&chat.chat).await?;
-        people.load(&chat.chat, view.users().collect()).await?;
+        view.load(&mut people, &chat.chat).await?;
         views.push(view);
     }
     Ok(views.iter().map(|view| view.json(&people)).collect())
@@ -370,7 +370,7 @@ async fn room_json(chat: &Chat, context: &Context, user: UserId, room: RoomId) -
     let view = RoomView::of(&chat.chat, context, chat.chat.room(room, user).await?, USERS_SHOWN).await?;
     let view = view.with_newest(&chat.chat).await?;
     let mut people = People::default();
-    people.load(&chat.chat, view.users().collect()).await?;
+    view.load(&mut people, &chat.chat).await?;
     Ok(view.json(&people))
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn shapes() -> Value {
             },
             "banneds": list(user()), "is_group": truth(), "owner": whole(), "members_count": whole(),
             "last_seq": whole(), "read_seq": whole(), "avatar": maybe("string"),
+            "pending": {"type": "boolean", "description": "The caller has not accepted the room."},
             "my_access": list(whole()), "last_message": or_null(reference("MessagePreview")),
         })),
         "MessagePreview": object(json!({
@@ -44,7 +45,16 @@ pub(crate) fn shapes() -> Value {
         "ReadMarker": object(json!({"read_seq": whole(), "last_seq": whole(), "unread_count": whole()})),
         "Member": object(json!({
             "user": or_null(user()), "access": list(whole()), "is_owner": truth(), "is_admin": truth(), "read_seq": whole(),
+            "pending": {"type": "boolean", "description": "Asked, and has not accepted yet. Names are hidden."},
             "joined_at": time(),
+        })),
+        "ChatRequest": object(json!({
+            "room": whole(), "is_group": truth(), "name": maybe("string"), "by": or_null(user()),
+            "members_count": whole(), "created_at": time(), "last_message": or_null(reference("MessagePreview")),
+        })),
+        "FoundUsers": object(json!({"results": list(user())})),
+        "FoundContacts": object(json!({
+            "results": list(object(json!({"mobile_number": text(), "user": user()}))),
         })),
         "ChatMessage": object(json!({
             "id": whole(), "sender": or_null(user()), "file_url": maybe("string"),

@@ -11,11 +11,12 @@
 //! A change takes a closure that runs once the change is durable, on any thread and in any order. The [`Position`] in
 //! its outcome is the change's place in its room's history; publishers sort by it.
 //!
-//! Reading order: this file, `room`, `message`, `organization`, then `crate::files`.
+//! Reading order: this file, `room`, `request`, `message`, `organization`, then `crate::files`.
 
 pub(crate) mod import;
 pub(crate) mod message;
 pub(crate) mod organization;
+pub(crate) mod request;
 pub(crate) mod room;
 
 pub(crate) mod sled;
@@ -32,9 +33,10 @@ pub use message::{
     MessagePage,
 };
 pub use organization::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
+pub use request::{Acquaintance, BLOCKS_MAX, Blocked, ChatRequest};
 pub use room::{
-    Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomKind, RoomLimits, RoomMade,
-    RoomSummary,
+    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomKind, RoomLimits,
+    RoomMade, RoomSummary,
 };
 
 /// Messages of one room; one more is refused. Room and number share the 53 bits of a public message id.
@@ -110,6 +112,12 @@ pub enum Denied {
     PairRoom,
     #[error("the owner cannot leave; delete the room instead")]
     OwnerStays,
+    #[error("accept the request first")]
+    NotAccepted,
+    #[error("there is no such request")]
+    NoRequest,
+    #[error("a user blocks you")]
+    Blocked,
 }
 
 /// The limit that forbids a change.
@@ -118,6 +126,10 @@ pub enum Limit {
     RoomMembers,
     RoomBans,
     UserRooms,
+    /// Requests of one user that wait for another one.
+    Requests,
+    /// Requests that the user may still make in this hour.
+    RequestsOfHour,
 }
 
 /// Why a judge refused a change. The store passes it on.

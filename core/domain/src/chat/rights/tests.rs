@@ -2,7 +2,7 @@
 
 use crate::chat::RoomKind;
 use chelseru_store::Timestamp;
-use chelseru_store::chat::{Room, RoomId};
+use chelseru_store::chat::{Acquaintance, Room, RoomId};
 
 use super::*;
 
@@ -19,6 +19,7 @@ fn member(user: UserId, rights: Rights) -> Member {
         pinned: false,
         joined_at: Timestamp::default(),
         hidden_at: None,
+        pending: false,
     }
 }
 
@@ -46,6 +47,8 @@ fn facts(actor: Option<Member>) -> RoomFacts {
         target_banned: false,
         target_exists: true,
         target_rooms: 1,
+        acquaintance: Acquaintance::default(),
+        actor_rooms: 0,
     }
 }
 
@@ -55,7 +58,11 @@ fn actions() -> Vec<Action> {
     let reader = Rights::of(&[Access::ReadOnly]);
     vec![
         Action::See,
+        Action::Attend,
         Action::Post,
+        Action::Signal,
+        Action::Accept,
+        Action::Decline,
         Action::EditMessage { own: true },
         Action::EditMessage { own: false },
         Action::DeleteMessage { own: true },
@@ -92,7 +99,36 @@ fn outsiders_and_banned_users_may_nothing() {
 #[test]
 fn a_reader_sees_and_leaves_whatever_else_is_granted() {
     let rights = Rights::owner().with(Access::ReadOnly);
-    assert_eq!(allowed(&facts(Some(member(ACTOR, rights)))), [Action::See, Action::Leave]);
+    assert_eq!(allowed(&facts(Some(member(ACTOR, rights)))), [Action::See, Action::Attend, Action::Leave]);
+}
+
+#[test]
+fn who_was_asked_decides_and_nobody_notices_anything_before() {
+    let asked = |rights, owner, kind| {
+        let facts = facts(Some(Member { pending: true, ..member(ACTOR, rights) }));
+        RoomFacts { room: Room { owner, kind, ..facts.room.clone() }, ..facts }
+    };
+    // An invitation to a group opens nothing.
+    let group = asked(Rights::owner(), OWNER, RoomKind::Group);
+    assert_eq!(allowed(&group), [Action::Accept, Action::Decline, Action::Leave]);
+    assert_eq!(permit(Action::See, &group), Err(Denied::NotMember));
+    // The opener of a pair is asked after the other one's block ended.
+    for owner in [OWNER, ACTOR] {
+        let facts = asked(Rights::partner(), owner, RoomKind::Pair);
+        let may = [
+            Action::See,
+            Action::Post,
+            Action::Accept,
+            Action::Decline,
+            Action::Leave,
+            Action::Ban,
+            Action::Unban,
+        ];
+        assert_eq!(allowed(&facts), may);
+        assert_eq!(permit(Action::Attend, &facts), Err(Denied::NotAccepted));
+    }
+    let accepted = facts(Some(member(ACTOR, Rights::member())));
+    assert_eq!(permit(Action::Accept, &accepted), Err(Denied::NoRequest));
 }
 
 #[test]
@@ -101,7 +137,9 @@ fn a_member_talks_and_keeps_to_own_messages() {
         allowed(&facts(Some(member(ACTOR, Rights::member())))),
         [
             Action::See,
+            Action::Attend,
             Action::Post,
+            Action::Signal,
             Action::EditMessage { own: true },
             Action::DeleteMessage { own: true },
             Action::Leave
@@ -113,7 +151,8 @@ fn a_member_talks_and_keeps_to_own_messages() {
 fn the_owner_may_everything_but_edit_others_messages_and_leave() {
     let all = allowed(&facts(Some(member(OWNER, Rights::NONE))));
     let refused: Vec<_> = actions().into_iter().filter(|action| !all.contains(action)).collect();
-    assert_eq!(refused, [Action::EditMessage { own: false }, Action::Leave]);
+    let nothing_waits = [Action::Accept, Action::Decline];
+    assert_eq!(refused, [&nothing_waits[..], &[Action::EditMessage { own: false }, Action::Leave]].concat());
 }
 
 /// Nobody can be kept in a conversation of two.
@@ -210,6 +249,9 @@ fn targets_must_fit_the_deed() {
     assert_eq!(permit(Action::Ban, &nobody), Err(Denied::TargetMissing));
     let banned = RoomFacts { target: None, target_banned: true, ..facts(owner) };
     assert_eq!(permit(Action::Add, &banned), Err(Denied::TargetBanned));
+    let blocks = Acquaintance { blocks: true, ..Acquaintance::default() };
+    let blocked = RoomFacts { target: None, acquaintance: blocks, ..facts(owner) };
+    assert_eq!(permit(Action::Add, &blocked), Err(Denied::Blocked));
     let mut pair = facts(owner);
     pair.room.kind = RoomKind::Pair;
     assert_eq!(permit(Action::Add, &pair), Err(Denied::PairRoom));

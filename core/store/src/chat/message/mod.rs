@@ -8,7 +8,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::room::RoomFacts;
+use crate::chat::room::{Room, RoomFacts};
 use crate::chat::{FileId, Judged, Position, Refusal, RoomId};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
@@ -58,6 +58,12 @@ pub struct Message {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     New(Message, Position),
+    /// The sender's message accepted the room, which took the position before the message's.
+    Accepting {
+        message: Message,
+        position: Position,
+        room: Box<Room>,
+    },
     /// The client id is known: this is its message.
     Known(Message),
     /// The file is not the sender's, not of this room, or already taken.

@@ -7,6 +7,7 @@ use crate::chat::message::{
 use crate::chat::room::RoomFacts;
 use crate::chat::sled::facts::facts;
 use crate::chat::sled::message::{MessageRecord, newest};
+use crate::chat::sled::request::accept;
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member};
 use crate::chat::{Judged, Position, Refusal, RoomId, SEQ_MAX};
 use crate::engine::sled::keys::chat as key;
@@ -201,7 +202,22 @@ fn append(
     txn.put_record(key::message(room, seq), &record);
     txn.note_newest(room.0, Newest { seq, sender });
     let position = Position { seq, revision: facts.room.revision, changes: facts.room.changes };
+    if facts.actor.is_some_and(|member| member.pending) {
+        return accepting(txn, record.with_id(room, seq), position);
+    }
     Ok(Judged::Done(Appended::New(record.with_id(room, seq), position)))
+}
+
+/// An answer accepts the room that its sender was asked into. The acceptance comes before the message.
+fn accepting(txn: &mut Txn, message: Message, position: Position) -> Result<Judged<Appended>, StoreError> {
+    let (id, sender, now) = (message.room, message.sender, message.created_at);
+    let Some(mut room) = txn.get_record::<RoomRecord>(&key::room(id))? else { return Ok(Judged::Missing) };
+    accept(txn, id, &room, sender, now)?;
+    room.changes += 1;
+    txn.put_record(key::room(id), &room);
+    let position = Position { changes: room.changes, ..position };
+    let room = Box::new(room.with_id(id));
+    Ok(Judged::Done(Appended::Accepting { message, position, room }))
 }
 
 fn change(

@@ -6,7 +6,7 @@
 
 pub(crate) mod sled;
 
-use crate::chat::{FileId, Judged, OrganizationId, Position, Refusal, RoomId, RoomStatus};
+use crate::chat::{Acquaintance, FileId, Judged, OrganizationId, Position, Refusal, RoomId, RoomStatus};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
@@ -53,6 +53,8 @@ pub struct Member {
     pub joined_at: Timestamp,
     /// The member left this pair when this was its newest message: the room is hidden until the next one.
     pub hidden_at: Option<u64>,
+    /// The member has not accepted the room yet.
+    pub pending: bool,
 }
 
 /// The facts a judge decides by, as of the change itself.
@@ -68,6 +70,10 @@ pub struct RoomFacts {
     pub target_exists: bool,
     /// Rooms the target is in, counted up to 10,000.
     pub target_rooms: usize,
+    /// Of a target that is no member.
+    pub acquaintance: Acquaintance,
+    /// Rooms the actor is in, when the actor has not accepted this one.
+    pub actor_rooms: usize,
 }
 
 /// One effect on a room. A judge returns the effects to apply.
@@ -81,6 +87,15 @@ pub enum RoomChange {
     Member {
         rights: u16,
     },
+    /// Makes the target a member who has to accept the room. The oldest request of a target with `waiting_max` ends.
+    Invite {
+        rights: u16,
+        waiting_max: usize,
+    },
+    /// The actor accepts the room.
+    Accept,
+    /// Drops the actor's request; the actor stays a member who has not accepted.
+    Dismiss,
     /// Removes the target from the members.
     Remove,
     /// Hides the room from the actor until its next message.
@@ -107,6 +122,8 @@ pub struct RoomChanged {
     pub last_seq: u64,
     /// The change took a number of its own; pins, read markers and hiding take none.
     pub numbered: bool,
+    /// The actor had not accepted the room before the change.
+    pub was_pending: bool,
     /// Members before a deletion, at most as many as a room may have.
     pub former: Vec<UserId>,
 }
@@ -128,6 +145,22 @@ pub struct RoomLimits {
     pub bans_max: u32,
 }
 
+/// How other users get into a room that one user makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Additions {
+    /// They are members at once.
+    Admit,
+    /// Those who share no room with the user are asked.
+    Ask {
+        /// Requests that may wait for one user.
+        waiting_max: usize,
+        /// Those of one sender.
+        waiting_per_sender_max: usize,
+        /// Requests that may be made now.
+        requests_max: usize,
+    },
+}
+
 #[derive(Debug, Clone)]
 pub struct PairDraft {
     pub user: UserId,
@@ -139,6 +172,7 @@ pub struct PairDraft {
     pub owner_rights: u16,
     pub other_rights: u16,
     pub limits: RoomLimits,
+    pub additions: Additions,
     pub now: Timestamp,
 }
 
@@ -155,17 +189,29 @@ pub struct RoomDraft {
     /// Must belong to the owner.
     pub organization: Option<OrganizationId>,
     pub limits: RoomLimits,
+    pub additions: Additions,
     pub now: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomMade {
-    New(Room),
+    New {
+        room: Room,
+        /// Members who have to accept the room.
+        asked: Vec<UserId>,
+    },
     /// The pair's room already exists.
     Existing(Room),
     UserMissing,
     /// The other user has banned this user from the pair's room.
     Banned,
+    /// Another user blocks this user.
+    Blocked,
+    /// This user blocks the other one.
+    TargetBlocked,
+    TooManyRequests,
+    /// More requests than may be made now.
+    RequestsExhausted,
     OrganizationMissing,
     TooManyRooms,
     TooManyMembers,

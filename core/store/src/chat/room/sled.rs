@@ -1,13 +1,16 @@
 //! The operations of this folder, in sled statements.
 
 use crate::chat::organization::sled as organization;
+use crate::chat::request::sled::{acquaintance, blocks, end_requests, put_block, remove_block};
 use crate::chat::room::{
-    Member, PairDraft, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade, RoomSummary,
+    Additions, Member, PairDraft, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade,
+    RoomSummary,
 };
 use crate::chat::sled::facts::{active, facts};
 use crate::chat::sled::message::newest;
+use crate::chat::sled::request::{Invitation, accept, put_invited};
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member, put_member, remove_member};
-use crate::chat::{Judged, ROOMS_MAX, Refusal, RoomId};
+use crate::chat::{Acquaintance, Judged, ROOMS_MAX, Refusal, RoomId};
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
@@ -65,6 +68,8 @@ impl Sled {
             target_banned: false,
             target_exists: false,
             target_rooms: 0,
+            acquaintance: Acquaintance::default(),
+            actor_rooms: 0,
         }))
     }
 
@@ -155,8 +160,13 @@ impl Sled {
                 return Ok(0);
             }
             let mut swept = 0;
-            let tables =
-                [key::messages(room), key::client_ids(room), key::deletions(room), key::revisions(room)];
+            let tables = [
+                key::messages(room),
+                key::client_ids(room),
+                key::deletions(room),
+                key::revisions(room),
+                key::leavers(room),
+            ];
             for table in tables {
                 for (key, _) in txn.scan(&table, limit.saturating_sub(swept))? {
                     txn.delete(key);
@@ -173,8 +183,7 @@ impl Sled {
 }
 
 fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
-    let PairDraft { user, other, name, descriptions, status, owner_rights, other_rights, limits, now } =
-        draft;
+    let PairDraft { user, other, owner_rights, other_rights, limits, additions, now, .. } = draft;
     if !active(txn, other)? {
         return Ok(RoomMade::UserMissing);
     }
@@ -184,6 +193,9 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
         if let Some(record) = txn.get_record::<RoomRecord>(&key::room(id))? {
             if txn.get(&key::ban(id, user))?.is_some() {
                 return Ok(RoomMade::Banned);
+            }
+            if txn.get(&key::block(other, user))?.is_some() {
+                return Ok(RoomMade::Blocked);
             }
             // A user who left, or was removed without a ban, returns to the pair's room.
             if txn.get(&key::member(id, user))?.is_none() {
@@ -202,17 +214,24 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
             return Ok(RoomMade::Existing(record.with_id(id)));
         }
     }
-    if full(txn, user, &limits)? || (other != user && full(txn, other, &limits)?) {
+    if full(txn, user, &limits)? {
         return Ok(RoomMade::TooManyRooms);
     }
+    if blocks(txn, user, other)? {
+        return Ok(RoomMade::TargetBlocked);
+    }
+    let asked = match asked(txn, user, &[other], additions, &limits)? {
+        Ok(asked) => asked,
+        Err(refused) => return Ok(refused),
+    };
     let Some(id) = next_room(txn)? else { return Ok(RoomMade::TooManyRooms) };
     let mut record = RoomRecord {
         pair: true,
         owner: user,
-        name,
-        descriptions,
+        name: draft.name,
+        descriptions: draft.descriptions,
         avatar: None,
-        status,
+        status: draft.status,
         organization: None,
         created_at: now,
         updated_at: now,
@@ -224,11 +243,11 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
     };
     record = put_member(txn, id, record, user, owner_rights, now)?;
     if other != user {
-        record = put_member(txn, id, record, other, other_rights, now)?;
+        record = add(txn, id, record, other, other_rights, &asked, now)?;
     }
     txn.put(pair, encode_u64(id.0));
     txn.put_record(key::room(id), &record);
-    Ok(RoomMade::New(record.with_id(id)))
+    Ok(RoomMade::New { room: record.with_id(id), asked: asked.users })
 }
 
 fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError> {
@@ -252,10 +271,11 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
         if !active(txn, *member)? {
             return Ok(RoomMade::UserMissing);
         }
-        if full(txn, *member, &limits)? {
-            return Ok(RoomMade::TooManyRooms);
-        }
     }
+    let asked = match asked(txn, owner, &members, draft.additions, &limits)? {
+        Ok(asked) => asked,
+        Err(refused) => return Ok(refused),
+    };
     let Some(id) = next_room(txn)? else { return Ok(RoomMade::TooManyRooms) };
     let mut record = RoomRecord {
         pair: false,
@@ -275,10 +295,70 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
     };
     record = put_member(txn, id, record, owner, draft.owner_rights, now)?;
     for member in members {
-        record = put_member(txn, id, record, member, draft.member_rights, now)?;
+        record = add(txn, id, record, member, draft.member_rights, &asked, now)?;
     }
     txn.put_record(key::room(id), &record);
-    Ok(RoomMade::New(record.with_id(id)))
+    Ok(RoomMade::New { room: record.with_id(id), asked: asked.users })
+}
+
+/// The users of a new room who have to accept it.
+struct Asked {
+    by: UserId,
+    /// Sorted.
+    users: Vec<UserId>,
+    waiting_max: usize,
+}
+
+/// Who of these users is asked, or why the room is refused.
+fn asked(
+    txn: &Txn,
+    by: UserId,
+    users: &[UserId],
+    additions: Additions,
+    limits: &RoomLimits,
+) -> Result<Result<Asked, RoomMade>, StoreError> {
+    let mut asked = Asked { by, users: Vec::new(), waiting_max: usize::MAX };
+    for user in users.iter().filter(|user| **user != by) {
+        let acquaintance = acquaintance(txn, by, *user, None)?;
+        if acquaintance.blocks {
+            return Ok(Err(RoomMade::Blocked));
+        }
+        match additions {
+            Additions::Ask { waiting_max, waiting_per_sender_max, .. } if !acquaintance.share_a_room => {
+                if acquaintance.waiting >= waiting_per_sender_max {
+                    return Ok(Err(RoomMade::TooManyRequests));
+                }
+                asked.waiting_max = waiting_max;
+                asked.users.push(*user);
+            }
+            // A request is no room of the user yet.
+            _ if full(txn, *user, limits)? => return Ok(Err(RoomMade::TooManyRooms)),
+            _ => {}
+        }
+    }
+    match additions {
+        Additions::Ask { requests_max, .. } if asked.users.len() > requests_max => {
+            Ok(Err(RoomMade::RequestsExhausted))
+        }
+        _ => Ok(Ok(asked)),
+    }
+}
+
+/// Adds a user to a new room, or asks.
+fn add(
+    txn: &mut Txn,
+    id: RoomId,
+    record: RoomRecord,
+    user: UserId,
+    rights: u16,
+    asked: &Asked,
+    now: Timestamp,
+) -> Result<RoomRecord, StoreError> {
+    let Asked { by, users, waiting_max } = asked;
+    if users.binary_search(&user).is_err() {
+        return put_member(txn, id, record, user, rights, now);
+    }
+    put_invited(txn, id, record, user, Invitation { by: *by, rights, waiting_max: *waiting_max, now })
 }
 
 fn next_room(txn: &mut Txn) -> Result<Option<RoomId>, StoreError> {
@@ -313,7 +393,10 @@ fn apply(
     let last_seq = newest.map_or(0, |newest| newest.seq);
     let mut touched = false;
     for change in &changes {
-        touched |= !matches!(change, RoomChange::Pin(_) | RoomChange::Read(_) | RoomChange::Hide);
+        touched |= !matches!(
+            change,
+            RoomChange::Pin(_) | RoomChange::Read(_) | RoomChange::Hide | RoomChange::Dismiss
+        );
         match (change, target) {
             (RoomChange::Name(name), _) => room.name.clone_from(name),
             (RoomChange::Descriptions(text), _) => room.descriptions.clone_from(text),
@@ -331,31 +414,26 @@ fn apply(
                     file::detach(txn, old)?;
                 }
             }
-            (RoomChange::Member { rights }, Some(target)) => {
-                room = put_member(txn, id, room, target, *rights, now)?;
-            }
-            (RoomChange::Remove, Some(target)) => remove_member(txn, id, &mut room, target)?,
-            (RoomChange::Ban, Some(target)) => {
-                remove_member(txn, id, &mut room, target)?;
-                if txn.get(&key::ban(id, target))?.is_none() {
-                    txn.put(key::ban(id, target), sled::IVec::default());
-                    room.bans += 1;
-                }
-            }
-            (RoomChange::Unban, Some(target)) => {
-                if txn.get(&key::ban(id, target))?.is_some() {
-                    txn.delete(key::ban(id, target));
-                    room.bans = room.bans.saturating_sub(1);
-                }
-            }
+            (RoomChange::Accept, _) => accept(txn, id, &room, actor, now)?,
+            (RoomChange::Dismiss, _) => txn.delete(key::request(actor, id)),
             (RoomChange::Hide, _) => {
                 change_member(txn, id, actor, |member| member.hidden_at = Some(last_seq))?;
             }
             (RoomChange::Pin(pinned), _) => change_member(txn, id, actor, |member| member.pinned = *pinned)?,
             (RoomChange::Read(seq), _) => read(txn, id, actor, (*seq).min(last_seq), newest)?,
             (RoomChange::Delete, _) => former = delete(txn, id, &room)?,
+            (membership, Some(target)) => {
+                room = change_membership(txn, room, (id, actor, target), membership, now)?
+            }
             // A change without a target has no effect.
-            (RoomChange::Member { .. } | RoomChange::Remove | RoomChange::Ban | RoomChange::Unban, None) => {}
+            (
+                RoomChange::Member { .. }
+                | RoomChange::Invite { .. }
+                | RoomChange::Remove
+                | RoomChange::Ban
+                | RoomChange::Unban,
+                None,
+            ) => {}
         }
     }
     room.changes += u64::from(touched);
@@ -363,8 +441,58 @@ fn apply(
         room.updated_at = now;
         txn.put_record(key, &room);
     }
+    let was_pending = facts.actor.is_some_and(|actor| actor.pending);
     let actor = member(txn, id, actor, newest)?.map(|member| member.with_id(actor));
-    Ok(RoomChanged { room: room.with_id(id), actor, target, changes, last_seq, numbered: touched, former })
+    let (room, numbered) = (room.with_id(id), touched);
+    Ok(RoomChanged { room, actor, target, changes, last_seq, numbered, was_pending, former })
+}
+
+/// Applies a change of the target's membership.
+fn change_membership(
+    txn: &mut Txn,
+    mut room: RoomRecord,
+    (id, actor, target): (RoomId, UserId, UserId),
+    change: &RoomChange,
+    now: Timestamp,
+) -> Result<RoomRecord, StoreError> {
+    match change {
+        RoomChange::Member { rights } => {
+            room = put_member(txn, id, room, target, *rights, now)?;
+        }
+        RoomChange::Invite { rights, waiting_max } => {
+            let request = Invitation { by: actor, rights: *rights, waiting_max: *waiting_max, now };
+            room = put_invited(txn, id, room, target, request)?;
+        }
+        RoomChange::Remove => {
+            remove_member(txn, id, &mut room, target)?;
+            if target == actor && !room.pair {
+                txn.put(key::leaver(id, target), sled::IVec::default());
+            }
+        }
+        RoomChange::Ban => {
+            // Within the bound on blocks; past it the ban holds alone.
+            if room.pair {
+                put_block(txn, actor, target)?;
+                end_requests(txn, actor, target)?;
+            }
+            remove_member(txn, id, &mut room, target)?;
+            if txn.get(&key::ban(id, target))?.is_none() {
+                txn.put(key::ban(id, target), sled::IVec::default());
+                room.bans += 1;
+            }
+        }
+        RoomChange::Unban => {
+            if room.pair {
+                remove_block(txn, actor, target)?;
+            }
+            if txn.get(&key::ban(id, target))?.is_some() {
+                txn.delete(key::ban(id, target));
+                room.bans = room.bans.saturating_sub(1);
+            }
+        }
+        _ => {}
+    }
+    Ok(room)
 }
 
 fn change_member(
@@ -406,9 +534,9 @@ fn read(
 fn delete(txn: &mut Txn, id: RoomId, room: &RoomRecord) -> Result<Vec<UserId>, StoreError> {
     let mut former = Vec::new();
     // The limits on members and bans bound this scan.
-    for (key, _) in txn.scan(&key::members(id), usize::MAX)? {
+    for (key, value) in txn.scan(&key::members(id), usize::MAX)? {
         let user = UserId(key::last(&key));
-        txn.delete(key::user_room(user, id));
+        txn.delete(decode::<MemberRecord>(&value)?.entry(user, id));
         txn.delete(key);
         former.push(user);
     }

@@ -1,9 +1,10 @@
 //! The facts a judge decides by, read inside the change itself.
 
-use crate::chat::RoomId;
+use crate::chat::request::sled::acquaintance;
 use crate::chat::room::{Member, RoomFacts};
 use crate::chat::sled::message::newest;
 use crate::chat::sled::room::{RoomRecord, member};
+use crate::chat::{Acquaintance, RoomId};
 use crate::engine::sled::keys;
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::txn::Txn;
@@ -25,15 +26,25 @@ pub(crate) fn facts(
     let bans = record.bans > 0;
     let banned =
         |user: UserId| -> Result<bool, StoreError> { Ok(bans && txn.get(&key::ban(room, user))?.is_some()) };
+    let (found, wanted) = (member(actor)?, target.map(member).transpose()?.flatten());
+    let acquaintance = match target.filter(|_| wanted.is_none()) {
+        Some(target) => acquaintance(txn, actor, target, Some(room))?,
+        None => Acquaintance::default(),
+    };
     Ok(Some(RoomFacts {
-        actor: member(actor)?,
+        actor: found,
         actor_banned: banned(actor)?,
-        target: target.map(member).transpose()?.flatten(),
+        target: wanted,
         target_banned: target.map(banned).transpose()?.unwrap_or(false),
         target_exists: target.map(|target| active(txn, target)).transpose()?.unwrap_or(false),
         target_rooms: match target {
             Some(target) => txn.scan(&key::user_rooms(target), 10_000)?.len(),
             None => 0,
+        },
+        acquaintance,
+        actor_rooms: match found {
+            Some(member) if member.pending => txn.scan(&key::user_rooms(actor), 10_000)?.len(),
+            _ => 0,
         },
         room: record.with_id(room),
     }))

@@ -2,6 +2,7 @@
 
 pub(crate) mod facts;
 pub(crate) mod message;
+pub(crate) mod request;
 pub(crate) mod room;
 
 use crate::StoreError;

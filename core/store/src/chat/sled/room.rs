@@ -110,6 +110,7 @@ pub(crate) struct MemberRecord {
     pub(crate) pinned: bool,
     pub(crate) joined_at: Timestamp,
     pub(crate) hidden_at: Option<u64>,
+    pub(crate) pending: bool,
 }
 
 /// The version before members could hide a room.
@@ -122,19 +123,49 @@ struct MemberRecord1 {
     joined_at: Timestamp,
 }
 
+/// The version before members had to accept a room.
+#[derive(Serialize, Deserialize)]
+struct MemberRecord2 {
+    rights: u16,
+    read_seq: u64,
+    deleted_unread: u64,
+    pinned: bool,
+    joined_at: Timestamp,
+    hidden_at: Option<u64>,
+}
+
 impl Record for MemberRecord {
     const KIND: &'static str = "room member";
-    const SCHEMA: u8 = 2;
+    const SCHEMA: u8 = 3;
     const SCHEMA_OLDEST: u8 = 1;
 
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        let MemberRecord1 { rights, read_seq, deleted_unread, pinned, joined_at } =
+    fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        if schema == 1 {
+            let MemberRecord1 { rights, read_seq, deleted_unread, pinned, joined_at } =
+                postcard::from_bytes(body)?;
+            let (hidden_at, pending) = (None, false);
+            return Ok(MemberRecord {
+                rights,
+                read_seq,
+                deleted_unread,
+                pinned,
+                joined_at,
+                hidden_at,
+                pending,
+            });
+        }
+        let MemberRecord2 { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at } =
             postcard::from_bytes(body)?;
-        Ok(MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at: None })
+        Ok(MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at, pending: false })
     }
 }
 
 impl MemberRecord {
+    /// The key of the member's own list: of rooms, or of requests while the room is not accepted.
+    pub(crate) fn entry(self, user: UserId, room: RoomId) -> sled::IVec {
+        if self.pending { key::request(user, room) } else { key::user_room(user, room) }
+    }
+
     /// The member as of the room's newest message, whose sender has read up to it, whatever the record says. A member
     /// who sends several messages in a row is therefore written once, when somebody else sends the next one. This
     /// saves one record per message.
@@ -148,8 +179,8 @@ impl MemberRecord {
     }
 
     pub(crate) fn of(member: Member) -> MemberRecord {
-        let Member { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at, .. } = member;
-        MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at }
+        let Member { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at, pending, .. } = member;
+        MemberRecord { rights, read_seq, deleted_unread, pinned, joined_at, hidden_at, pending }
     }
 
     pub(crate) fn with_id(self, user: UserId) -> Member {
@@ -161,6 +192,7 @@ impl MemberRecord {
             pinned: self.pinned,
             joined_at: self.joined_at,
             hidden_at: self.hidden_at,
+            pending: self.pending,
         }
     }
 }
@@ -180,19 +212,38 @@ pub(crate) fn put_member(
         None => {
             room.members += 1;
             txn.put(key::user_room(user, id), sled::IVec::default());
-            let read_seq = newest(txn, id)?.map_or(0, |newest| newest.seq);
-            MemberRecord {
-                rights,
-                read_seq,
-                deleted_unread: 0,
-                pinned: false,
-                joined_at: now,
-                hidden_at: None,
-            }
+            forget_leaver(txn, id, user)?;
+            new_member(txn, id, rights, now)?
         }
     };
     txn.put_record(key, &member);
     Ok(room)
+}
+
+pub(crate) fn new_member(
+    txn: &Txn,
+    id: RoomId,
+    rights: u16,
+    now: Timestamp,
+) -> Result<MemberRecord, StoreError> {
+    let read_seq = newest(txn, id)?.map_or(0, |newest| newest.seq);
+    Ok(MemberRecord {
+        rights,
+        read_seq,
+        deleted_unread: 0,
+        pinned: false,
+        joined_at: now,
+        hidden_at: None,
+        pending: false,
+    })
+}
+
+pub(crate) fn forget_leaver(txn: &mut Txn, id: RoomId, user: UserId) -> Result<(), StoreError> {
+    let key = key::leaver(id, user);
+    if txn.get(&key)?.is_some() {
+        txn.delete(key);
+    }
+    Ok(())
 }
 
 pub(crate) fn remove_member(
@@ -202,9 +253,9 @@ pub(crate) fn remove_member(
     user: UserId,
 ) -> Result<(), StoreError> {
     let key = key::member(id, user);
-    if txn.get(&key)?.is_some() {
+    if let Some(member) = txn.get_record::<MemberRecord>(&key)? {
         txn.delete(key);
-        txn.delete(key::user_room(user, id));
+        txn.delete(member.entry(user, id));
         room.members = room.members.saturating_sub(1);
     }
     Ok(())
@@ -236,6 +287,27 @@ mod tests {
         const SCHEMA: u8 = 1;
     }
 
+    impl Record for MemberRecord2 {
+        const KIND: &'static str = "room member";
+        const SCHEMA: u8 = 2;
+    }
+
+    #[test]
+    fn members_of_older_versions_have_accepted_their_room() {
+        let joined_at = Timestamp::from_secs(5);
+        let old = MemberRecord2 {
+            rights: 3,
+            read_seq: 9,
+            deleted_unread: 2,
+            pinned: true,
+            joined_at,
+            hidden_at: Some(4),
+        };
+        let member = decode::<MemberRecord>(&encode(&old)).unwrap().with_id(UserId(1));
+        assert_eq!((member.rights, member.read_seq, member.deleted_unread), (3, 9, 2));
+        assert_eq!((member.joined_at, member.hidden_at, member.pending), (joined_at, Some(4), false));
+    }
+
     #[test]
     fn a_member_of_the_version_before_hides_nothing() {
         let joined_at = Timestamp::from_secs(5);
@@ -243,6 +315,7 @@ mod tests {
         let member = decode::<MemberRecord>(&encode(&old)).unwrap().with_id(UserId(1));
         assert_eq!((member.rights, member.read_seq, member.deleted_unread), (3, 9, 2));
         assert_eq!((member.pinned, member.joined_at, member.hidden_at), (true, joined_at, None));
+        assert!(!member.pending);
     }
 
     #[test]

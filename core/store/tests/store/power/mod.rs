@@ -13,7 +13,8 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use chelseru_store::chat::{
-    Appended, Judged, MessageBody, MessageDraft, RoomDraft, RoomId, RoomLimits, RoomMade, RoomStatus,
+    Additions, Appended, Judged, MessageBody, MessageDraft, RoomDraft, RoomId, RoomLimits, RoomMade,
+    RoomStatus,
 };
 use chelseru_store::{
     Currency, PayMode, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt, PaymentSettled, PaymentStart,
@@ -60,9 +61,10 @@ async fn make_room(store: &Store, owner: UserId, members: Vec<UserId>) -> RoomId
         status: RoomStatus::Open,
         organization: None,
         limits: RoomLimits { rooms_per_user_max: 1000, members_max: 1000, bans_max: 10 },
+        additions: Additions::Admit,
         now: secs(100),
     };
-    let RoomMade::New(room) = answered(|then| store.chat_group_create(draft, then)).await else {
+    let RoomMade::New { room, .. } = answered(|then| store.chat_group_create(draft, then)).await else {
         panic!("no room")
     };
     room.id

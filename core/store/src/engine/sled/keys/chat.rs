@@ -5,7 +5,11 @@
 //! | `Cr` | room | room |
 //! | `Cm` | room, user | member |
 //! | `Cu` | user, room | empty: the rooms of a user |
+//! | `Ca` | user, mark of a phone number | empty: the user's contacts |
 //! | `Cb` | room, user | empty: banned |
+//! | `Ch` | user, room | request: waits for the user's acceptance |
+//! | `Ci` | room, user | empty: left the group, or declined |
+//! | `Cy` | user, other user | empty: the user blocks the other |
 //! | `Cp` | smaller user, larger user | room: the pair's room |
 //! | `Cx` | room, number | message |
 //! | `Cd` | room, user, client's id | number: messages that were sent twice |
@@ -61,6 +65,42 @@ pub(crate) fn ban(room: RoomId, user: UserId) -> IVec {
 
 pub(crate) fn bans(room: RoomId) -> IVec {
     numbers(b"Cb", &[room.0])
+}
+
+/// A request that waits for a user.
+pub(crate) fn request(user: UserId, room: RoomId) -> IVec {
+    numbers(b"Ch", &[user.0, room.0])
+}
+
+pub(crate) fn requests(user: UserId) -> IVec {
+    numbers(b"Ch", &[user.0])
+}
+
+/// A user who left a group.
+pub(crate) fn leaver(room: RoomId, user: UserId) -> IVec {
+    numbers(b"Ci", &[room.0, user.0])
+}
+
+pub(crate) fn leavers(room: RoomId) -> IVec {
+    numbers(b"Ci", &[room.0])
+}
+
+/// A phone number among a user's contacts.
+pub(crate) fn contact(user: UserId, mark: &[u8; 16]) -> IVec {
+    [&contacts(user), &mark[..]].concat().into()
+}
+
+pub(crate) fn contacts(user: UserId) -> IVec {
+    numbers(b"Ca", &[user.0])
+}
+
+/// A user whom another one blocks.
+pub(crate) fn block(blocker: UserId, blocked: UserId) -> IVec {
+    numbers(b"Cy", &[blocker.0, blocked.0])
+}
+
+pub(crate) fn blocks(blocker: UserId) -> IVec {
+    numbers(b"Cy", &[blocker.0])
 }
 
 pub(crate) fn pair(one: UserId, other: UserId) -> IVec {

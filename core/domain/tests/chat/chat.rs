@@ -1,150 +1,14 @@
-//! Rooms at the domain's boundary: a temporary store, a clock moved by hand, and a port that notes what it is
-//! shown. A failure of a random history prints its seed; set `CHELSERU_SEED` to run that one.
+//! Rooms and messages: pairs, pages, client ids, order, gaps, bounds, and a random history against a model.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use chelseru_domain::Timestamp;
 use chelseru_domain::chat::{
-    ChatError, ChatEvent, ChatPort, ChatRules, ChatService, Denied, Gap, MessageBody, MessageEdit, Post,
-    RoomEdit, RoomId, RoomRequest,
+    ChatError, ChatRules, Denied, Gap, MessageBody, MessageEdit, RoomEdit, RoomId, RoomRequest,
 };
-use chelseru_domain::clock::ManualClock;
 use chelseru_domain::ids::UserId;
-use chelseru_store::{ChallengeDraft, LoginDraft, LoginOutcome, SessionDraft, Store, StoreOptions};
 
-const START: Timestamp = Timestamp::from_secs(1_800_000_000);
-
-#[derive(Default)]
-struct Watcher {
-    seen: Mutex<Vec<(RoomId, ChatEvent)>>,
-}
-
-impl ChatPort for Watcher {
-    fn publish(&self, room: RoomId, events: &[ChatEvent]) {
-        let mut seen = self.seen.lock().unwrap();
-        seen.extend(events.iter().map(|event| (room, event.clone())));
-    }
-}
-
-impl Watcher {
-    /// Numbers of the messages seen, by room, in the order of seeing.
-    fn seqs(&self, room: RoomId) -> Vec<u64> {
-        let seen = self.seen.lock().unwrap();
-        let of = |(at, event): &(RoomId, ChatEvent)| match event {
-            ChatEvent::Posted(view) if *at == room => Some(view.message.seq),
-            _ => None,
-        };
-        seen.iter().filter_map(of).collect()
-    }
-}
-
-struct World {
-    chat: Arc<ChatService>,
-    watcher: Arc<Watcher>,
-    folder: tempfile::TempDir,
-    rules: ChatRules,
-}
-
-impl World {
-    async fn new(users: u64) -> World {
-        World::with(users, ChatRules::default()).await
-    }
-
-    async fn with(users: u64, rules: ChatRules) -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let world = World::open(folder, rules, Arc::default());
-        for user in 1..=users {
-            assert_eq!(log_in(world.chat.store(), &format!("+98912000{user:04}")).await, UserId(user));
-        }
-        world
-    }
-
-    fn open(folder: tempfile::TempDir, rules: ChatRules, watcher: Arc<Watcher>) -> World {
-        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
-        let (chat, queue) = ChatService::new(store, Arc::new(ManualClock::at(START)), rules.clone());
-        tokio::spawn(ChatService::publish_all(queue, watcher.clone()));
-        World { chat: Arc::new(chat), watcher, folder, rules }
-    }
-
-    /// As after an end of the process.
-    async fn restarted(self) -> World {
-        let World { chat, watcher, folder, rules } = self;
-        chat.store().close();
-        drop(chat);
-        // The publisher's last handle goes with its task.
-        tokio::task::yield_now().await;
-        World::open(folder, rules, watcher)
-    }
-
-    async fn group(&self, owner: u64, members: &[u64]) -> RoomId {
-        let members = members.iter().map(|id| UserId(*id)).collect();
-        self.chat.group_create(UserId(owner), members, None, RoomEdit::default()).await.unwrap().id
-    }
-
-    async fn post(
-        &self,
-        room: RoomId,
-        sender: u64,
-        text: &str,
-        client_id: Option<&str>,
-    ) -> Result<u64, ChatError> {
-        self.chat
-            .post_and_wait(room, post(sender, text, client_id))
-            .await
-            .map(|posted| posted.view.message.seq)
-    }
-
-    async fn ask(&self, room: RoomId, actor: u64, request: RoomRequest) -> Result<(), ChatError> {
-        self.chat.room_change(room, UserId(actor), request).await.map(drop)
-    }
-}
-
-fn post(sender: u64, text: &str, client_id: Option<&str>) -> Post {
-    Post {
-        sender: UserId(sender),
-        sender_name: format!("user{sender}").into(),
-        body: MessageBody { kind: "text".into(), text: text.into(), ..MessageBody::default() },
-        file: None,
-        client_id: client_id.map(str::to_owned),
-    }
-}
-
-async fn log_in(store: &Store, number: &str) -> UserId {
-    let draft = ChallengeDraft {
-        number: number.to_owned(),
-        id: 1,
-        mac: [1; 32],
-        created_at: START,
-        expires_at: START.plus(std::time::Duration::from_secs(60)),
-        attempts_max: 5,
-        others_max: 5,
-        from: 0,
-        resend_at: START,
-    };
-    store.challenge_open(draft).await.unwrap();
-    let login = LoginDraft {
-        number: number.to_owned(),
-        mac: [1; 32],
-        guesser: chelseru_store::Guesser::default(),
-        group: 0,
-        username: format!("G0-{number}"),
-        create: true,
-        now: START,
-        session: SessionDraft {
-            key: uuid::Uuid::from_u128(1),
-            expires_at: START.plus(std::time::Duration::from_secs(3600)),
-            user_agent: String::new(),
-            ip_address: None,
-            device_name: None,
-            per_user_max: 5,
-        },
-    };
-    match store.login_with_challenge(login).await.unwrap() {
-        LoginOutcome::LoggedIn { user, .. } => user.id,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::{Random, World, open, post};
 
 #[tokio::test]
 async fn the_second_room_of_a_pair_is_the_first() {
@@ -197,7 +61,7 @@ async fn a_room_whose_removal_was_cut_off_is_swept_later() {
 #[tokio::test]
 async fn a_page_steps_over_a_bounded_number_of_deleted_messages() {
     const DELETED: u64 = 1200;
-    let world = World::with(1, ChatRules { messages_per_minute_max: 10_000, ..ChatRules::default() }).await;
+    let world = World::with(1, ChatRules { messages_per_minute_max: 10_000, ..open() }).await;
     let room = world.group(1, &[]).await;
     let total = DELETED + 2;
     let (sender, mut done) = tokio::sync::mpsc::unbounded_channel();
@@ -283,7 +147,7 @@ async fn stored_order_is_seen_order_under_64_senders() {
 
 #[tokio::test]
 async fn a_gap_is_whole_or_a_reset() {
-    let world = World::with(2, ChatRules { resume_max: 5, ..ChatRules::default() }).await;
+    let world = World::with(2, ChatRules { resume_max: 5, ..open() }).await;
     let room = world.group(1, &[2]).await;
     for index in 1..=6 {
         world.post(room, 1, &format!("{index}"), None).await.unwrap();
@@ -306,7 +170,7 @@ async fn a_gap_is_whole_or_a_reset() {
 
 #[tokio::test]
 async fn of_many_edits_of_a_message_the_last_is_told_and_kept() {
-    let world = World::with(2, ChatRules { resume_max: 100, ..ChatRules::default() }).await;
+    let world = World::with(2, ChatRules { resume_max: 100, ..open() }).await;
     let room = world.group(1, &[2]).await;
     for text in ["one", "two"] {
         world.post(room, 1, text, None).await.unwrap();
@@ -340,7 +204,7 @@ async fn bounds_stop_members_bans_rooms_and_organizations() {
         rooms_per_user_max: 2,
         organizations_per_user_max: 1,
         text_chars_max: 3,
-        ..ChatRules::default()
+        ..open()
     };
     let world = World::with(4, rules).await;
     let room = world.group(1, &[]).await;
@@ -372,18 +236,6 @@ async fn bounds_stop_members_bans_rooms_and_organizations() {
     assert!(matches!(refused, Err(ChatError::Invalid { field: "uname", .. })));
     assert!(world.post(room, 1, "abc", None).await.is_ok());
     assert!(matches!(world.post(room, 1, "abcd", None).await, Err(ChatError::Invalid { field: "text", .. })));
-}
-
-/// A small generator, so that a history is its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 /// What must hold whatever happened.
