@@ -382,6 +382,7 @@ impl Writer {
             job.answer(durable);
         }
         if count > 0 {
+            self.txn.count_written();
             garbage::collect(count);
         }
         written

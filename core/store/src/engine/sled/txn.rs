@@ -13,7 +13,7 @@ use crate::StoreError;
 use crate::engine::sled::error;
 use crate::engine::sled::folder::RECORD_BYTES_MAX;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode, encode_u64};
-use crate::engine::sled::tree::Tree;
+use crate::engine::sled::tree::{BYTES_PER_ACCESS, Tree};
 use crate::types::UserId;
 
 /// `None` in the overlay is a removal.
@@ -90,6 +90,8 @@ pub(crate) struct Txn {
     oversized: Option<usize>,
     /// The writes since an export began, while one runs.
     capture: Option<Capture>,
+    /// Keys and lengths of the last batch's records that the engine must be made to count.
+    long: Vec<(IVec, usize)>,
 }
 
 /// The writes during an export, which make the export consistent with one moment.
@@ -130,6 +132,7 @@ impl Txn {
             newest: HashMap::new(),
             oversized: None,
             capture: None,
+            long: Vec::new(),
         }
     }
 
@@ -320,11 +323,23 @@ impl Txn {
                 capture.add(&key, value.as_ref());
             }
             match value {
-                Some(value) => batch.insert(key, value),
+                Some(value) => {
+                    if value.len() >= BYTES_PER_ACCESS {
+                        self.long.push((key.clone(), value.len()));
+                    }
+                    batch.insert(key, value);
+                }
                 None => batch.remove(key),
             }
         }
         Some(batch)
+    }
+
+    /// Makes the engine count the long records of the batch that was written (see [`Tree::count`]).
+    pub(crate) fn count_written(&mut self) {
+        for (key, bytes) in self.long.drain(..) {
+            self.tree.count(&key, bytes);
+        }
     }
 
     fn write(&mut self, key: IVec, value: Option<IVec>) {
