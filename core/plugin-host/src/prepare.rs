@@ -1,8 +1,9 @@
 //! From one wanted entry to a provider: read, load, check, bind, and change nothing.
 //!
-//! The same bytes are loaded once, however many entries use them. A file that is still being written is waited for as
-//! long as it changes. When a file is refused, the last good component that was read from it is bound to what the entry
-//! asks for now: that of the provider that serves, or at a start the kept bytes.
+//! Entries of different files are prepared beside each other, so that a file which is slow to read or to compile
+//! delays only its own. The same bytes are loaded once, however many entries use them. A file that is still being
+//! written is waited for as long as it changes. When a file is refused, the last good component that was read from it
+//! is bound to what the entry asks for now: that of the provider that serves, or at a start the kept bytes.
 //! Not here: what serves (see `registry`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use crate::binding::{BindError, Binding};
 use crate::file::Reader;
@@ -212,20 +214,36 @@ impl Drop for LoadingName {
 
 pub(crate) type Loaded = Result<Arc<Plugin>, Arc<LoadError>>;
 
-/// What one preparation has already loaded, by digest and kind.
+/// What one preparation loads, by digest and kind. Whoever comes second waits for the first.
+#[derive(Default)]
+pub(crate) struct LoadedOnce(Mutex<BTreeMap<(String, &'static str), Arc<OnceCell<Loaded>>>>);
+
+impl LoadedOnce {
+    /// Notes what is loaded already.
+    pub(crate) fn insert(&self, digest: &str, kind: &'static str, plugin: &Arc<Plugin>) {
+        let _ = self.cell(digest, kind).set(Ok(Arc::clone(plugin)));
+    }
+
+    fn cell(&self, digest: &str, kind: &'static str) -> Arc<OnceCell<Loaded>> {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry((digest.to_owned(), kind)).or_default())
+    }
+}
+
+/// What the entries of one preparation share.
 pub(crate) struct Work<'a> {
     pub(crate) host: &'a Host,
     pub(crate) kinds: &'static [Kind],
     pub(crate) reader: &'a Reader,
     pub(crate) loading: &'a Loading,
     pub(crate) ask: Option<Ask>,
-    pub(crate) loaded: BTreeMap<(String, &'static str), Loaded>,
+    pub(crate) loaded: LoadedOnce,
 }
 
 impl Work<'_> {
     /// Prepares an entry, which had `old` when it served before.
     pub(crate) async fn prepare(
-        &mut self,
+        &self,
         want: &Desired,
         old: Option<&Serving>,
         stats: Arc<Stats>,
@@ -238,7 +256,7 @@ impl Work<'_> {
     /// Prepares an entry of the last good component that was read from its file; `None` when there is none or it does
     /// not serve either.
     pub(crate) async fn prepare_last_good(
-        &mut self,
+        &self,
         want: &Desired,
         old: Option<&Serving>,
         stats: Arc<Stats>,
@@ -311,7 +329,7 @@ impl Work<'_> {
 
     /// Loads a file, again when it may have been half-written and has changed since.
     async fn load_settled(
-        &mut self,
+        &self,
         want: &Desired,
         kind: &Kind,
     ) -> Result<(Bytes, String, Arc<Plugin>), RegistryError> {
@@ -337,15 +355,12 @@ impl Work<'_> {
         }
     }
 
-    async fn load(&mut self, want: &Desired, kind: &Kind, bytes: &Bytes, digest: &str) -> Loaded {
-        let key = (digest.to_owned(), kind.name);
-        if let Some(loaded) = self.loaded.get(&key) {
-            return loaded.clone();
-        }
-        let _loading = self.loading.enter(&want.name);
-        let loaded = self.host.load(bytes.clone(), std::slice::from_ref(kind)).await.map_err(Arc::new);
-        self.loaded.insert(key, loaded.clone());
-        loaded
+    async fn load(&self, want: &Desired, kind: &Kind, bytes: &Bytes, digest: &str) -> Loaded {
+        let load = || async {
+            let _loading = self.loading.enter(&want.name);
+            self.host.load(bytes.clone(), std::slice::from_ref(kind)).await.map_err(Arc::new)
+        };
+        self.loaded.cell(digest, kind.name).get_or_init(load).await.clone()
     }
 
     async fn read(&self, want: &Desired) -> io::Result<(Bytes, String)> {

@@ -10,23 +10,29 @@
 //! come from (the embedder).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 
 use crate::file::Reader;
 use crate::host::Host;
 use crate::kept::{self, Good};
 use crate::plugin::Kind;
 use crate::prepare::{
-    Ask, Desired, Failure, Loading, Outcome, READ_TIME_MAX, Ready, RegistryError, Serves, Serving, Work,
+    Ask, Desired, Failure, LoadedOnce, Loading, Outcome, READ_TIME_MAX, Ready, RegistryError, Serves,
+    Serving, Work,
 };
 use crate::provider::Provider;
 use crate::stats::Stats;
 use crate::status::{ProviderStatus, RegistryHealth};
+
+/// Files that are read, compiled and asked at once: more than can be slow by accident, and few enough that their bytes
+/// fit into memory. How many are compiled at once is bounded by the host.
+const FILES_MAX: usize = 8;
 
 /// The outcome of [`Registry::prepare`]: nothing of it serves before [`Registry::commit`].
 pub struct Prepared {
@@ -53,6 +59,31 @@ enum Change {
 }
 
 impl Prepared {
+    fn add(&mut self, want: &Desired, Entered { known, result }: Entered) {
+        let change = match result {
+            Ok(outcome) => Change::Good(outcome),
+            Err((error, stand_in)) => {
+                let serves = match (&stand_in, &known.serving) {
+                    (Some(_), _) => Serves::LastGood,
+                    (None, Some(_)) => Serves::Before,
+                    (None, None) => Serves::Nothing,
+                };
+                let (name, is_known) = (want.name.clone(), known.is_failing);
+                self.failures.push(Failure { name, error, serves, is_known });
+                Change::Failed { index: self.failures.len() - 1, stand_in }
+            }
+        };
+        let serving = match &change {
+            Change::Good(outcome) | Change::Failed { stand_in: Some(outcome), .. } => {
+                Some(Arc::clone(outcome.provider()))
+            }
+            Change::Failed { stand_in: None, .. } => known.serving.map(|old| old.provider),
+        };
+        self.providers.extend(serving.map(|provider| (want.name.clone(), provider)));
+        let planned = Planned { kind: want.kind, file: want.file.clone(), change };
+        self.outcomes.insert(want.name.clone(), planned);
+    }
+
     /// The entries that failed, with the reason and with what serves in their place.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
@@ -137,58 +168,64 @@ impl Registry {
 
     /// Reads, compiles, checks and binds what is desired, and changes nothing.
     ///
-    /// The same bytes are compiled once, however many entries use them. A file that does not load and is still
-    /// changing is waited for. May be dropped half way: then a compiler that runs for it is killed.
+    /// Entries of up to eight files are prepared at once, those of one file in turn. The same bytes are
+    /// compiled once, however many entries use them. A file that does not load and is still changing is waited for.
+    /// May be dropped half way: then a compiler that runs for it is killed.
     pub async fn prepare(&self, desired: &[Desired]) -> Prepared {
-        let mut work = Work {
+        let work = Work {
             host: &self.host,
             kinds: self.kinds,
             reader: &self.reader,
             loading: &self.loading,
             ask: self.ask,
-            loaded: BTreeMap::new(),
+            loaded: LoadedOnce::default(),
         };
         for entry in self.entries().values() {
             if let Some(Serving { provider, fingerprint, .. }) = &entry.serving {
-                let key = (fingerprint.digest.clone(), fingerprint.kind);
-                work.loaded.insert(key, Ok(Arc::clone(provider.plugin())));
+                work.loaded.insert(&fingerprint.digest, fingerprint.kind, provider.plugin());
             }
         }
+        let mut files: BTreeMap<&Path, Vec<&Desired>> = BTreeMap::new();
+        let mut names = BTreeSet::new();
+        for want in desired.iter().filter(|want| names.insert(&want.name)) {
+            files.entry(&want.file).or_default().push(want);
+        }
+        // Futures of one type, made here: a closure inside the stream would make this one not `Send`.
+        let turns: Vec<_> = files.into_values().map(|entries| self.prepare_in_turn(&work, entries)).collect();
+        let turns: Vec<Vec<_>> = stream::iter(turns).buffer_unordered(FILES_MAX).collect().await;
+        let mut done: BTreeMap<&str, Entered> = turns.into_iter().flatten().collect();
+
         let mut prepared =
             Prepared { outcomes: BTreeMap::new(), failures: Vec::new(), providers: BTreeMap::new() };
         for want in desired {
-            if prepared.outcomes.contains_key(&want.name) {
-                let (name, error) = (want.name.clone(), RegistryError::Duplicate(want.name.clone()));
-                prepared.failures.push(Failure { name, error, serves: Serves::Before, is_known: false });
-                continue;
+            match done.remove(want.name.as_str()) {
+                Some(entered) => prepared.add(want, entered),
+                None => {
+                    let (name, error) = (want.name.clone(), RegistryError::Duplicate(want.name.clone()));
+                    prepared.failures.push(Failure { name, error, serves: Serves::Before, is_known: false });
+                }
             }
-            let known = self.known(&want.name);
-            let change = match work.prepare(want, known.serving.as_ref(), Arc::clone(&known.stats)).await {
-                Ok(outcome) => Change::Good(outcome),
-                Err(error) => {
-                    let old = known.serving.as_ref();
-                    let stand_in = work.prepare_last_good(want, old, Arc::clone(&known.stats)).await;
-                    let serves = match (&stand_in, old) {
-                        (Some(_), _) => Serves::LastGood,
-                        (None, Some(_)) => Serves::Before,
-                        (None, None) => Serves::Nothing,
-                    };
-                    let (name, is_known) = (want.name.clone(), known.is_failing);
-                    prepared.failures.push(Failure { name, error, serves, is_known });
-                    Change::Failed { index: prepared.failures.len() - 1, stand_in }
-                }
-            };
-            let serving = match &change {
-                Change::Good(outcome) | Change::Failed { stand_in: Some(outcome), .. } => {
-                    Some(Arc::clone(outcome.provider()))
-                }
-                Change::Failed { stand_in: None, .. } => known.serving.map(|old| old.provider),
-            };
-            prepared.providers.extend(serving.map(|provider| (want.name.clone(), provider)));
-            let planned = Planned { kind: want.kind, file: want.file.clone(), change };
-            prepared.outcomes.insert(want.name.clone(), planned);
         }
         prepared
+    }
+
+    /// Prepares the entries of one file.
+    async fn prepare_in_turn<'a>(
+        &self,
+        work: &Work<'_>,
+        entries: Vec<&'a Desired>,
+    ) -> Vec<(&'a str, Entered)> {
+        let mut done = Vec::with_capacity(entries.len());
+        for want in entries {
+            let known = self.known(&want.name);
+            let old = known.serving.as_ref();
+            let result = match work.prepare(want, old, Arc::clone(&known.stats)).await {
+                Ok(outcome) => Ok(outcome),
+                Err(error) => Err((error, work.prepare_last_good(want, old, Arc::clone(&known.stats)).await)),
+            };
+            done.push((want.name.as_str(), Entered { known, result }));
+        }
+        done
     }
 
     fn known(&self, name: &str) -> Known {
@@ -296,6 +333,12 @@ impl Registry {
         // Nothing inside the lock panics half way through a change.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the preparation of one entry came to; on an error, with its last good component if there is one.
+struct Entered {
+    known: Known,
+    result: Result<Outcome, (RegistryError, Option<Outcome>)>,
 }
 
 /// What a preparation knows of an entry.

@@ -440,6 +440,31 @@ async fn only_what_served_is_kept() {
     kept(scene.folder.path(), 0).await;
 }
 
+/// Longer than anything here takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Both wait for each other while they are prepared.
+static BOTH: std::sync::LazyLock<tokio::sync::Barrier> =
+    std::sync::LazyLock::new(|| tokio::sync::Barrier::new(2));
+
+#[tokio::test]
+async fn files_are_prepared_beside_each_other() {
+    let mut scene = Scene::new();
+    scene.put("a.wasm", &answering(FIRST));
+    scene.put("b.wasm", &answering(SECOND));
+    scene.registry = Registry::new(host(), KINDS).with_ask(|_| {
+        Box::pin(async {
+            BOTH.wait().await;
+            Ok(Arc::new(()) as chelseru_plugin_host::Facts)
+        })
+    });
+    let desired = [scene.want("A", "a.wasm"), scene.want("B", "b.wasm")];
+    tokio::time::timeout(PATIENCE, scene.apply(&desired))
+        .await
+        .expect("each is prepared while the other waits");
+    assert_eq!((scene.run("A").await, scene.run("B").await), ("not".to_owned(), "invalid".to_owned()));
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pipe_and_a_huge_file_are_refused_and_the_others_serve() {
