@@ -57,6 +57,17 @@ async fn staff_find_payments_by_anything_and_sum_and_export_them() {
         (&totals["payments"], &totals["amount"], &totals["paid"], &totals["paid_amount"], &totals["next"]),
         (&json!(3), &json!(6000), &json!(1), &json!(2000), &Value::Null)
     );
+    // What names one payment is a filter like the others, in the list, its totals and its table.
+    for named in [format!("id={paid_id}"), format!("authority={authority}"), format!("ref_id={ref_id}")] {
+        for (more, count) in
+            [("", 1), ("&state=paid", 1), ("&state=expired", 0), ("&user=2", 0), ("&amount=7", 0)]
+        {
+            let list = shop.get(&format!("/staff/payments/?{named}{more}")).await;
+            assert_eq!(ids(&list).len(), count, "{named}{more}: {list:?}");
+            let totals = shop.get(&format!("/staff/payments/totals/?{named}{more}")).await;
+            assert_eq!(totals.body["payments"], count, "{named}{more}: {totals:?}");
+        }
+    }
     let table = shop.get("/staff/payments/export/?state=paid").await;
     let lines: Vec<&str> = table.text.lines().collect();
     assert_eq!((table.status, lines.len()), (200, 2), "{table:?}");
@@ -68,6 +79,7 @@ async fn staff_find_payments_by_anything_and_sum_and_export_them() {
         "/staff/holds/",
         "/staff/wallets/1/",
         "/staff/refunds/",
+        "/staff/refunds/totals/",
         "/staff/refunds/export/",
     ] {
         assert_eq!(shop.gateway.get(path, Some(&stranger.access)).await.status, 403, "{path}");
@@ -158,9 +170,18 @@ async fn staff_find_refunds_in_every_state_and_export_them() {
         (&format!("?payment={one}"), both.clone()),
         (&format!("?payment={two}"), vec![]),
         ("?payment=99999", vec![]),
+        (&format!("?payment={one}&to=payer_outside&by=1"), both.clone()),
+        (&format!("?payment={one}&state=open"), vec![]),
+        (&format!("?payment={one}&user=2"), vec![]),
+        (&format!("?payment={one}&until=2001-01-01"), vec![]),
     ] {
         assert_eq!(seen(query).await, wanted, "{query}");
     }
+    let sums = shop.get(&format!("/staff/refunds/totals/?payment={one}")).await;
+    assert_eq!((&sums.body["refunds"], &sums.body["amount"]), (&json!(2), &json!(300)), "{sums:?}");
+    assert_eq!((&sums.body["standing"], &sums.body["standing_amount"]), (&json!(2), &json!(300)));
+    let none = shop.get(&format!("/staff/refunds/totals/?payment={one}&state=open")).await;
+    assert_eq!((&none.body["refunds"], &none.body["amount"]), (&json!(0), &json!(0)), "{none:?}");
     for wrong in ["state=x", "to=x", "from=yesterday", "payment=x", "user=nobody", "by=nobody"] {
         let refused = shop.get(&format!("/staff/refunds/?{wrong}")).await;
         assert_eq!(refused.status, 400, "{wrong}: {refused:?}");
@@ -186,7 +207,7 @@ async fn staff_find_refunds_in_every_state_and_export_them() {
     distinct.sort_unstable();
     distinct.dedup();
     assert!(pages > 1 && numbers.len() == 62 && distinct.len() == 62, "{pages} pages, {numbers:?}");
-    let table = shop.get(&format!("/staff/refunds/export/?payment={one}")).await;
+    let table = shop.get(&format!("/staff/refunds/export/?payment={one}&state=done")).await;
     let lines: Vec<&str> = table.text.lines().collect();
     assert_eq!((table.status, lines.len()), (200, 3), "{table:?}");
     assert!(lines[2].contains("\"'=late, \"\"twice\"\"\"") && lines[2].contains(",1000,"), "{table:?}");

@@ -71,20 +71,30 @@ pub(crate) fn shapes() -> Value {
             "currency": unit(), "order_id": text(), "description": text(), "created_at": time(), "ended_at": maybe_time(),
             "expires_at": maybe_time(),
         })),
-        "PaymentTotals": object(json!({
-            "payments": whole(), "amount": or_null(reference("Amount")), "paid": whole(),
-            "paid_amount": or_null(reference("Amount")), "refunded_amount": or_null(reference("Amount")),
-            "currency": unit(),
-            "next": {
-                "type": ["string", "null"],
-                "description": "Where to go on when not all payments were counted.",
-            },
-        })),
+        "PaymentTotals": totals("payments", ["paid", "paid_amount", "refunded_amount"]),
+        "RefundTotals": totals("refunds", ["standing", "standing_amount"]),
         "Correction": object(json!({
             "number": whole(), "user": whole(), "direction": {"enum": ["in", "out"]}, "amount": reference("Amount"),
             "balance_after": reference("Amount"), "currency": unit(), "reason": text(), "created_at": time(),
         })),
     })
+}
+
+/// Counts, and sums that are `null` when no amount is so large.
+fn totals<const N: usize>(counted: &str, more: [&str; N]) -> Value {
+    let mut fields = json!({
+        "amount": or_null(reference("Amount")),
+        "currency": {"enum": ["IRT", "IRR"]},
+        "next": {
+            "type": ["string", "null"],
+            "description": "Where to go on when not all of them were counted.",
+        },
+    });
+    fields[counted] = whole();
+    for name in more {
+        fields[name] = if name.ends_with("amount") { or_null(reference("Amount")) } else { whole() };
+    }
+    object(fields)
 }
 
 fn staff_refund() -> Value {

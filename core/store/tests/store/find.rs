@@ -162,7 +162,19 @@ async fn check_refunds(store: &Store) {
     for state in states {
         assert!(refunds.iter().any(|(refund, _)| refund.state == state), "{state:?}");
     }
-    let states = std::iter::once(None).chain(states.map(Some));
+    let states = [None].into_iter().chain(states.map(Some));
+    for payment in all(store).await.iter().map(|payment| payment.id).chain([PaymentId(u64::MAX)]) {
+        for state in states.clone() {
+            let query = RefundQuery { payment: Some(payment), state, ..RefundQuery::default() };
+            let wanted: Vec<Refund> = refunds
+                .iter()
+                .map(|(refund, _)| refund)
+                .filter(|refund| refund.payment == payment && state.is_none_or(|state| refund.state == state))
+                .cloned()
+                .collect();
+            assert_eq!(refunds_found(store, &query).await, wanted, "{query:?}");
+        }
+    }
     for state in states {
         for user in [None, Some(UserId(3)), Some(UserId(99))] {
             for to in [None, Some(RefundTo::Gateway), Some(RefundTo::Wallet)] {
@@ -170,7 +182,8 @@ async fn check_refunds(store: &Store) {
                     for gateway in [None, Some("BANK_2".to_owned())] {
                         for (from, until) in [(None, None), (Some(secs(100_002)), Some(secs(200_003)))] {
                             let gateway = gateway.clone();
-                            let query = RefundQuery { user, state, to, gateway, by, from, until };
+                            let payment = None;
+                            let query = RefundQuery { payment, user, state, to, gateway, by, from, until };
                             let fits = |(refund, payment): &&(Refund, Payment)| {
                                 query.user.is_none_or(|user| payment.user == user)
                                     && query.state.is_none_or(|state| refund.state == state)
@@ -241,6 +254,7 @@ async fn check(store: &Store) {
                                 amount_max: Some(2500),
                                 from,
                                 until,
+                                ..PaymentQuery::default()
                             };
                             let wanted: Vec<PaymentId> = payments
                                 .iter()
@@ -259,10 +273,44 @@ async fn check(store: &Store) {
     let everything: Vec<PaymentId> = payments.iter().map(|payment| payment.id).collect();
     assert_eq!(found(store, &PaymentQuery::default()).await, everything);
     let paid = payments.iter().find(|payment| payment.state == PaymentState::Paid).unwrap();
-    for name in [&paid.start.as_ref().unwrap().reference, &paid.receipt.as_ref().unwrap().number] {
-        assert_eq!(store.payments_named(name).await.unwrap(), std::slice::from_ref(paid));
+    check_named(store, paid).await;
+}
+
+/// What names one payment is a condition like the others.
+async fn check_named(store: &Store, paid: &Payment) {
+    let reference = paid.start.as_ref().map(|start| start.reference.clone());
+    let receipt = paid.receipt.as_ref().map(|receipt| receipt.number.clone());
+    let id = Some(paid.id);
+    let names = [
+        PaymentQuery { id, ..PaymentQuery::default() },
+        PaymentQuery { reference: reference.clone(), ..PaymentQuery::default() },
+        PaymentQuery { receipt: receipt.clone(), ..PaymentQuery::default() },
+        PaymentQuery {
+            id,
+            reference,
+            receipt,
+            gateway: Some(paid.gateway.clone()),
+            ..PaymentQuery::default()
+        },
+    ];
+    for named in names {
+        assert_eq!(found(store, &named).await, [paid.id], "{named:?}");
+        let same = PaymentQuery { user: Some(paid.user), state: Some(paid.state), ..named.clone() };
+        assert_eq!(found(store, &same).await, [paid.id]);
+        for none in [
+            PaymentQuery { state: Some(PaymentState::Expired), ..named.clone() },
+            PaymentQuery { user: Some(UserId(99)), ..named.clone() },
+            PaymentQuery { gateway: Some("X".to_owned()), ..named.clone() },
+            PaymentQuery { until: Some(paid.created_at), ..named.clone() },
+            PaymentQuery { id: Some(PaymentId(u64::MAX)), ..named.clone() },
+            PaymentQuery { reference: Some("A".to_owned()), ..named.clone() },
+            PaymentQuery { receipt: Some("A".to_owned()), ..named.clone() },
+        ] {
+            assert_eq!(found(store, &none).await, [], "{none:?}");
+        }
+        let before = store.payments_find(&named, Some(paid.id), 3, 5).await.unwrap();
+        assert_eq!((before.payments, before.next), (Vec::new(), None));
     }
-    assert_eq!(store.payments_named("A").await.unwrap(), []);
 }
 
 fn fits(payment: &Payment, query: &PaymentQuery) -> bool {

@@ -4,15 +4,14 @@
 //! page has and says where to go on. Totals are counted over many pages and yield to other work between them.
 
 use chelseru_store::{
-    Payment, PaymentId, PaymentQuery, PaymentState, PaymentsFound, Refund, RefundQuery, RefundsFound,
-    StoreError,
+    PaymentId, PaymentQuery, PaymentState, PaymentsFound, RefundQuery, RefundState, RefundsFound, StoreError,
 };
 
 use super::service::Payments;
 
 /// Index entries that one page looks at.
 const LOOKS_MAX: usize = 500;
-/// Payments that one request counts for totals.
+/// Payments or refunds that one request counts for totals.
 const TOTALS_MAX: usize = 100_000;
 
 /// What payments sum to, in rial.
@@ -26,6 +25,19 @@ pub struct Totals {
     pub refunded_amount: u128,
     /// Not all was counted: go on before this payment.
     pub next: Option<PaymentId>,
+}
+
+/// What refunds sum to, in rial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RefundTotals {
+    /// In every state.
+    pub refunds: u64,
+    pub amount: u128,
+    /// Those that stand: not taken back.
+    pub standing: u64,
+    pub standing_amount: u128,
+    /// Not all was counted: go on before this position.
+    pub next: Option<u64>,
 }
 
 impl Payments {
@@ -57,24 +69,6 @@ impl Payments {
         self.store.refunds_find(query, before, limit, LOOKS_MAX).await
     }
 
-    /// The refunds of one payment, in the order of their numbers.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub async fn refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
-        self.store.payment_refunds(id).await
-    }
-
-    /// The payments that a gateway calls so, by reference or by receipt.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub async fn named(&self, name: &str) -> Result<Vec<Payment>, StoreError> {
-        self.store.payments_named(name).await
-    }
-
     /// What a query finds, summed: at most [`TOTALS_MAX`] payments.
     ///
     /// # Errors
@@ -96,6 +90,37 @@ impl Payments {
                     totals.paid += 1;
                     totals.paid_amount += u128::from(payment.amount);
                     totals.refunded_amount += u128::from(payment.refunded);
+                }
+            }
+            totals.next = found.next;
+            looked += LOOKS_MAX;
+            if totals.next.is_none() || looked >= TOTALS_MAX {
+                return Ok(totals);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What a query of refunds finds, summed: at most [`TOTALS_MAX`] of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn refund_totals(
+        &self,
+        query: &RefundQuery,
+        before: Option<u64>,
+    ) -> Result<RefundTotals, StoreError> {
+        let mut totals = RefundTotals { next: before, ..RefundTotals::default() };
+        let mut looked = 0;
+        loop {
+            let found = self.store.refunds_find(query, totals.next, LOOKS_MAX, LOOKS_MAX).await?;
+            for (refund, _) in &found.refunds {
+                totals.refunds += 1;
+                totals.amount += u128::from(refund.amount);
+                if refund.state != RefundState::Undone {
+                    totals.standing += 1;
+                    totals.standing_amount += u128::from(refund.amount);
                 }
             }
             totals.next = found.next;

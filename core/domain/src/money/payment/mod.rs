@@ -36,7 +36,7 @@ pub use callback::{CallbackCaller, CallbackError, Confirmed, View};
 pub use callback_key::{CALLBACK_KEY, page_key};
 pub use create::{CreateError, Created, PAYMENTS_PER_HOUR, PaymentRequest};
 pub use end::EndReason;
-pub use find::Totals;
+pub use find::{RefundTotals, Totals};
 pub use reconcile::{RECONCILE_SECS, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX, Round};
 pub use reversal::NotReversible;
 pub use scan::{SCAN_POINTS_HIT, SCAN_POINTS_MAX, SCAN_POINTS_MISS, SCAN_WINDOW};

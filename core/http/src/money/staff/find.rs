@@ -7,7 +7,7 @@ use chelseru_domain::clock::{read_time, rest_format};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use chelseru_domain::money::payment::{Payment, PaymentId, PaymentQuery, state_name, state_of};
-use chelseru_domain::money::{self, Money as Amount};
+use chelseru_domain::money::{self, Currency, Money as Amount};
 use chelseru_domain::{PhoneNumber, Timestamp};
 use http::header::{HeaderValue, LINK};
 use http::{StatusCode, header};
@@ -115,21 +115,25 @@ async fn list(money: Arc<Money>, request: Request<Caller>) -> Answer {
 /// `GET staff/payments/totals/`.
 async fn totals(money: Arc<Money>, request: Request<Caller>) -> Answer {
     staff(&money, &request, &request.caller).await?;
-    let (query, _) = query(&money, &request).await?;
+    let query = query(&money, &request).await?;
     let before = start(&request)?.map(PaymentId);
     let totals = money.payments.totals(&query, before).await.map_err(|error| failed(&request, &error))?;
     let unit = money.currency;
-    let sum = |rial: u128| u64::try_from(rial).map_or(Value::Null, |rial| money::to_json(rial, unit));
     let body = json!({
         "payments": totals.payments,
-        "amount": sum(totals.amount),
+        "amount": sum(totals.amount, unit),
         "paid": totals.paid,
-        "paid_amount": sum(totals.paid_amount),
-        "refunded_amount": sum(totals.refunded_amount),
+        "paid_amount": sum(totals.paid_amount, unit),
+        "refunded_amount": sum(totals.refunded_amount, unit),
         "currency": money::currency_name(unit),
         "next": totals.next.map(|next| link(&request, Cursor::Next(next.0))),
     });
     Ok(Reply::json(StatusCode::OK, &body))
+}
+
+/// A sum in a currency; `null` when it is larger than any amount.
+pub(super) fn sum(rial: u128, unit: Currency) -> Value {
+    u64::try_from(rial).map_or(Value::Null, |rial| money::to_json(rial, unit))
 }
 
 /// `GET staff/payments/export/`.
@@ -197,23 +201,8 @@ async fn found(
     context: &Context,
     limit: usize,
 ) -> Result<(Vec<Payment>, Option<PaymentId>), Failure> {
-    let (query, named) = query(money, context).await?;
+    let query = query(money, context).await?;
     let wrong = |error: &dyn std::fmt::Display| failed(context, error);
-    if let Some(id) = number_of(context, "id")? {
-        let payment = money.payments.get(PaymentId(id)).await.map_err(|error| wrong(&error))?;
-        return Ok((payment.into_iter().collect(), None));
-    }
-    if let Some(name) = named {
-        let mut payments = money.payments.named(&name).await.map_err(|error| wrong(&error))?;
-        let same = |payment: &Payment| {
-            let reference = payment.start.as_ref().map(|start| start.reference.as_str());
-            let receipt = payment.receipt.as_ref().map(|receipt| receipt.number.as_str());
-            context.query("authority").is_none_or(|text| reference == Some(text.trim()))
-                && context.query("ref_id").is_none_or(|text| receipt == Some(text.trim()))
-        };
-        payments.retain(same);
-        return Ok((payments, None));
-    }
     let mut before = start(context)?.map(PaymentId);
     let mut payments = Vec::new();
     loop {
@@ -228,8 +217,7 @@ async fn found(
     }
 }
 
-/// The query of a request, and the gateway's name of a payment when it asks for one.
-async fn query(money: &Money, context: &Context) -> Result<(PaymentQuery, Option<String>), Failure> {
+async fn query(money: &Money, context: &Context) -> Result<PaymentQuery, Failure> {
     let text = |name: &str| text_of(context, name);
     let state = text("state").map(|name| {
         state_of(&name).ok_or_else(|| Failure::field("state", format!("\"{name}\" is no state of payments.")))
@@ -241,7 +229,10 @@ async fn query(money: &Money, context: &Context) -> Result<(PaymentQuery, Option
         };
         text(name).map(read).transpose()
     };
-    let query = PaymentQuery {
+    Ok(PaymentQuery {
+        id: number_of(context, "id")?.map(PaymentId),
+        reference: text("authority"),
+        receipt: text("ref_id"),
         user: user_of(money, context, "user").await?,
         order: text("order_id"),
         gateway: text("gateway"),
@@ -251,8 +242,7 @@ async fn query(money: &Money, context: &Context) -> Result<(PaymentQuery, Option
         amount_max: amount("amount_max")?,
         from: time_of(context, "from")?,
         until: time_of(context, "until")?,
-    };
-    Ok((query, text("authority").or_else(|| text("ref_id"))))
+    })
 }
 
 pub(super) fn text_of(context: &Context, name: &str) -> Option<String> {

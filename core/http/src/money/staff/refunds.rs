@@ -9,15 +9,16 @@ use chelseru_domain::money;
 use chelseru_domain::money::payment::{
     Payment, PaymentId, Refund, RefundQuery, RefundState, RefundTo, RefundsFound,
 };
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::find::{cell, number_of, table, text_of, time_of, user_of};
+use super::find::{cell, number_of, sum, table, text_of, time_of, user_of};
 use super::staff;
 use crate::money::Money;
 use crate::money::input::{PAGE, failed};
 use crate::money::refund::to_name;
-use crate::page::{CURSOR, Cursor, page, start};
-use crate::reply::Failure;
+use crate::page::{CURSOR, Cursor, link, page, start};
+use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
@@ -55,6 +56,23 @@ pub(crate) const ROUTES: &[Route] = &[
         }],
     },
     Route {
+        path: "/staff/refunds/totals/",
+        name: "Staff Refund Totals",
+        access: Access::User,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "staff_refund_totals",
+            call: call!(totals),
+            about: About {
+                summary: "Count and sum the refunds that a query finds; staff only",
+                parameters: FILTERS,
+                fields: &[],
+                answers: &[(200, "RefundTotals"), (403, "Not staff."), (404, "An invalid cursor.")],
+            },
+        }],
+    },
+    Route {
         path: "/staff/refunds/export/",
         name: "Staff Refund Export",
         access: Access::User,
@@ -85,6 +103,23 @@ async fn list(money: Arc<Money>, request: Request<Caller>) -> Answer {
     Ok(page(&request, next.map(Cursor::Next), None, &results))
 }
 
+/// `GET staff/refunds/totals/`.
+async fn totals(money: Arc<Money>, request: Request<Caller>) -> Answer {
+    staff(&money, &request, &request.caller).await?;
+    let query = query(&money, &request).await?;
+    let totals = money.payments.refund_totals(&query, start(&request)?).await;
+    let totals = totals.map_err(|error| failed(&request, &error))?;
+    let body = json!({
+        "refunds": totals.refunds,
+        "amount": sum(totals.amount, money.currency),
+        "standing": totals.standing,
+        "standing_amount": sum(totals.standing_amount, money.currency),
+        "currency": money::currency_name(money.currency),
+        "next": totals.next.map(|next| link(&request, Cursor::Next(next))),
+    });
+    Ok(Reply::json(StatusCode::OK, &body))
+}
+
 /// `GET staff/refunds/export/`.
 async fn export(money: Arc<Money>, request: Request<Caller>) -> Answer {
     staff(&money, &request, &request.caller).await?;
@@ -100,9 +135,6 @@ async fn export(money: Arc<Money>, request: Request<Caller>) -> Answer {
 async fn found(money: &Money, context: &Context, limit: usize) -> Result<RefundsFound, Failure> {
     let wrong = |error: &dyn std::fmt::Display| failed(context, error);
     let query = query(money, context).await?;
-    if let Some(id) = number_of(context, "payment")? {
-        return of_payment(money, context, PaymentId(id)).await;
-    }
     let mut all = RefundsFound { refunds: Vec::new(), next: start(context)? };
     loop {
         let rest = limit - all.refunds.len();
@@ -115,16 +147,6 @@ async fn found(money: &Money, context: &Context, limit: usize) -> Result<Refunds
         }
         tokio::task::yield_now().await;
     }
-}
-
-/// The refunds of one payment, newest first.
-async fn of_payment(money: &Money, context: &Context, id: PaymentId) -> Result<RefundsFound, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| failed(context, error);
-    let payment = money.payments.get(id).await.map_err(|error| wrong(&error))?;
-    let mut refunds = money.payments.refunds(id).await.map_err(|error| wrong(&error))?;
-    refunds.reverse();
-    let both = payment.map(|payment| refunds.into_iter().map(|refund| (refund, payment.clone())).collect());
-    Ok(RefundsFound { refunds: both.unwrap_or_default(), next: None })
 }
 
 async fn query(money: &Money, context: &Context) -> Result<RefundQuery, Failure> {
@@ -142,6 +164,7 @@ async fn query(money: &Money, context: &Context) -> Result<RefundQuery, Failure>
         _ => Err(Failure::field("to", "Must be payer, payer_outside or wallet.")),
     });
     Ok(RefundQuery {
+        payment: number_of(context, "payment")?.map(PaymentId),
         user: user_of(money, context, "user").await?,
         state: state.transpose()?,
         to: to.transpose()?,

@@ -17,6 +17,11 @@ use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
 /// What payments must have to be found. Nothing set: all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PaymentQuery {
+    pub id: Option<PaymentId>,
+    /// What its gateway calls it, from its beginning on.
+    pub reference: Option<String>,
+    /// The gateway's number of its receipt.
+    pub receipt: Option<String>,
     pub user: Option<UserId>,
     /// The client's name of what is paid for. Not empty.
     pub order: Option<String>,
@@ -57,15 +62,5 @@ impl Store {
         looks: usize,
     ) -> Result<PaymentsFound, StoreError> {
         on_engine!(self, read payments_find(query, before, limit, looks))
-    }
-
-    /// The payments that some gateway calls so, by its reference or by its receipt number. At most one of each kind for
-    /// each gateway that ever had a payment.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Read`], [`StoreError::Record`].
-    pub async fn payments_named(&self, name: &str) -> Result<Vec<Payment>, StoreError> {
-        on_engine!(self, read payments_named(name))
     }
 }

@@ -1,7 +1,5 @@
 //! The operations of this folder, in sled statements.
 
-use std::collections::HashSet;
-
 use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{decode, decode_u64};
 use crate::engine::sled::txn::Txn;
@@ -121,6 +119,8 @@ enum Set {
     /// Those whose keys begin so and end in the number.
     Prefix(Vec<u8>),
     Any(Vec<Set>),
+    /// These, in any order.
+    Numbers(Vec<u64>),
 }
 
 impl Set {
@@ -139,6 +139,7 @@ impl Set {
                 }
                 Ok(most)
             }
+            Set::Numbers(numbers) => Ok(numbers.iter().copied().filter(|number| *number <= id).max()),
         }
     }
 }
@@ -180,24 +181,17 @@ impl Sled {
         Ok(found)
     }
 
-    pub(crate) fn payments_named(&self, name: &str) -> Result<Vec<Payment>, StoreError> {
-        let mut found = Vec::new();
-        let mut seen = HashSet::new();
-        for gateway in self.gateways()? {
-            for key in [keys::reference(&gateway, name), keys::receipt(&gateway, name)] {
-                let Some(bytes) = self.tree.get(key).map_err(error::read)? else { continue };
-                let id = PaymentId(decode_u64("reference", &bytes)?);
-                if seen.insert(id) {
-                    found.extend(self.payment_read(id)?);
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// The indexes that a query walks; without any, the payments themselves.
     fn sets(&self, query: &PaymentQuery) -> Result<Vec<Set>, StoreError> {
         let mut sets = Vec::new();
+        // What names few payments first: the others then are asked about these only.
+        sets.extend(query.id.map(|id| Set::Numbers(vec![id.0])));
+        if let Some(name) = &query.reference {
+            sets.push(self.named(query, |gateway| keys::reference(gateway, name))?);
+        }
+        if let Some(number) = &query.receipt {
+            sets.push(self.named(query, |gateway| keys::receipt(gateway, number))?);
+        }
         if let Some(order) = &query.order {
             sets.push(Set::Prefix(keys::ordered_as(order)));
         }
@@ -208,16 +202,31 @@ impl Sled {
             sets.push(Set::Prefix(keys::amounts(amount)));
         }
         if query.state.is_some() || query.gateway.is_some() {
-            let gateways = match &query.gateway {
-                Some(gateway) => vec![gateway.clone()],
-                None => self.gateways()?,
-            };
+            let gateways = self.gateways_of(query)?;
             sets.push(Set::Any(gateways.iter().flat_map(|name| in_states(name, query.state)).collect()));
         }
         if sets.is_empty() {
             sets.push(Set::Prefix(keys::PAYMENTS.to_vec()));
         }
         Ok(sets)
+    }
+
+    /// The payments that a gateway's name leads to, at each gateway that the query allows.
+    fn named<K: AsRef<[u8]>>(
+        &self,
+        query: &PaymentQuery,
+        key: impl Fn(&str) -> K,
+    ) -> Result<Set, StoreError> {
+        let mut numbers = Vec::new();
+        for gateway in self.gateways_of(query)? {
+            let number = self.tree.get(key(&gateway)).map_err(error::read)?;
+            numbers.extend(number.map(|bytes| decode_u64("reference", &bytes)).transpose()?);
+        }
+        Ok(Set::Numbers(numbers))
+    }
+
+    fn gateways_of(&self, query: &PaymentQuery) -> Result<Vec<String>, StoreError> {
+        query.gateway.as_ref().map_or_else(|| self.gateways(), |gateway| Ok(vec![gateway.clone()]))
     }
 
     /// The numbers of the first and the last payment that may have been made in a time.

@@ -69,6 +69,7 @@ pub enum RefundState {
 /// What refunds must have to be found. Nothing set: all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RefundQuery {
+    pub payment: Option<PaymentId>,
     /// The payer.
     pub user: Option<UserId>,
     pub state: Option<RefundState>,

@@ -67,6 +67,9 @@ impl Sled {
         looks: usize,
     ) -> Result<RefundsFound, StoreError> {
         let mut found = RefundsFound { refunds: Vec::new(), next: None };
+        if let Some(id) = query.payment {
+            return self.refunds_find_of(query, id, before, limit);
+        }
         // The index of the fewest: what waits for somebody, then one user's, then one state's.
         let prefix = match (query.state, query.user) {
             (Some(state @ (RefundState::Open | RefundState::Refused)), _) => keys::refunds_in(state as u8),
@@ -96,6 +99,26 @@ impl Sled {
             let both = refund.zip(payment);
             found.refunds.extend(both.filter(|(refund, payment)| matches(query, refund, payment)));
         }
+        Ok(found)
+    }
+
+    /// [`Sled::refunds_find`] among the refunds of one payment, which are few.
+    fn refunds_find_of(
+        &self,
+        query: &RefundQuery,
+        id: PaymentId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<RefundsFound, StoreError> {
+        let mut found = RefundsFound { refunds: Vec::new(), next: None };
+        let Some(payment) = self.record::<Payment>(&keys::payment(id))? else { return Ok(found) };
+        let mut refunds = self.payment_refunds(id)?;
+        refunds.retain(|refund| {
+            before.is_none_or(|before| refund.position < before) && matches(query, refund, &payment)
+        });
+        let rest = refunds.len().saturating_sub(limit);
+        found.next = (rest > 0).then(|| refunds[rest].position);
+        found.refunds = refunds.drain(rest..).rev().map(|refund| (refund, payment.clone())).collect();
         Ok(found)
     }
 
