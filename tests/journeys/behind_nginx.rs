@@ -121,6 +121,7 @@ impl Street {
         self.things = BTreeMap::from([
             ("/chat/chatrooms/", vec![("id", room.clone()), ("user", owner.clone())]),
             ("/chat/messages/", vec![("id", number(&message))]),
+            ("/chat/requests/", vec![("id", room.clone())]),
             ("/chat/organizations/", vec![("id", number(&organization))]),
             ("/chat/files/", vec![("id", number(&file))]),
             ("/chat/{room}/", vec![("room", room)]),

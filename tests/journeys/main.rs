@@ -22,6 +22,7 @@ mod gateways;
 mod hostile_plugins;
 mod import;
 mod import_sources;
+mod leaving;
 mod limits;
 mod login;
 mod operator;

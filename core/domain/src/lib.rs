@@ -6,9 +6,8 @@
 //! client's claim changes no right; a missing check fails closed; codes, tokens, keys and full phone numbers never
 //! reach a `Debug` or `Display` text.
 //!
-//! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`. Shared parts stand beside them:
-//! `clock`, `ids`, `phone`, `secret`, `range`, `share`, `rate`,
-//! `text`, `idempotency`.
+//! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`; `erasure` crosses them. Shared parts
+//! stand beside them: `clock`, `ids`, `phone`, `secret`, `range`, `share`, `rate`, `text`, `idempotency`.
 
 pub mod clock;
 pub mod ids;
@@ -29,6 +28,8 @@ pub mod money;
 
 pub mod chat;
 pub mod files;
+
+pub mod erasure;
 
 pub mod operator;
 

@@ -23,6 +23,7 @@ pub mod money;
 pub mod operator;
 pub mod sms;
 
+mod erase;
 mod upkeep;
 
 mod door;

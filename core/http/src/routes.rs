@@ -24,6 +24,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("identity", login::token::ROUTES),
     group("identity", login::me::ROUTES),
     group("identity", login::mobile::ROUTES),
+    group("identity", login::erase::ROUTES),
     group("identity", operator::audit::ROUTES),
     group("sms", sms::send::ROUTES),
     group("sms", sms::list::ROUTES),

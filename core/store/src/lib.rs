@@ -22,6 +22,7 @@ mod options;
 mod types;
 
 pub mod chat;
+mod erasure;
 mod files;
 mod login;
 mod money;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use engine::sled::commit::{CommitStats, Health};
+pub use erasure::{Erasure, ErasureBegun, ErasureDraft, ErasureProof};
 pub use error::StoreError;
 pub use login::challenge::{ChallengeDraft, ChallengeOpened, Guesser, LoginDraft, LoginOutcome};
 pub use login::import::ImportedUser;

@@ -23,6 +23,8 @@ mod room;
 mod directory;
 mod request;
 
+mod depart;
+
 mod missed;
 mod order;
 mod publish;

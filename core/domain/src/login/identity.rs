@@ -6,9 +6,10 @@
 //! only its own sessions; requests cost no durable write.
 //!
 //! Not here: sending codes ([`crate::login::otp`]), the form of tokens ([`crate::login::token`]), hashing passwords
-//! ([`crate::login::password`]), limits per address. The parts are `code`, `password`, `recovery`, `session` and
-//! `users`.
+//! ([`crate::login::password`]), limits per address. The parts are `code`, `erase`, `password`, `recovery`, `session`
+//! and `users`.
 mod code;
+mod erase;
 mod legacy;
 mod password;
 mod recovery;
@@ -21,7 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chelseru_store::{SessionGate, Store, StoreError};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use crate::ids::{SessionId, UserId};
 use crate::login::last_seen::LastSeen;
@@ -34,6 +35,7 @@ use crate::rate::Rates;
 use crate::{Checked, Clock, RuleError, Timestamp};
 
 pub use code::AuthenticateError;
+pub use erase::{EraseError, Proof};
 pub use password::{PasswordError, RegisterError};
 pub use recovery::{AddNumberError, MadeResetToken, RESET_TOKEN_HOURS, ResetTokenError};
 pub use rules::{
@@ -98,6 +100,8 @@ pub struct Identity {
     agents: Arc<Agents>,
     last_seen: Arc<LastSeen>,
     ended: broadcast::Sender<SessionsEnded>,
+    /// Notified when an account was erased.
+    erasures: Arc<Notify>,
     hashes: PasswordHashes,
     /// Accounts registered, by the hash of an address.
     registrations: Arc<Rates<u64>>,
@@ -123,7 +127,7 @@ impl Identity {
         let hashes = PasswordHashes::new(rules.passwords.hashes);
         let last_seen = Arc::default();
         let audit = Audit::lines_only(store.clone(), Arc::clone(&clock));
-        let (registrations, wrong_tokens) = Default::default();
+        let (registrations, wrong_tokens, erasures) = Default::default();
         Ok(Identity {
             store,
             clock,
@@ -133,6 +137,7 @@ impl Identity {
             agents,
             last_seen,
             ended,
+            erasures,
             hashes,
             registrations,
             wrong_tokens,
@@ -174,6 +179,7 @@ impl Identity {
             agents,
             last_seen,
             ended,
+            erasures: Arc::clone(&self.erasures),
             hashes,
             registrations: Arc::clone(&self.registrations),
             wrong_tokens: Arc::clone(&self.wrong_tokens),

@@ -71,6 +71,9 @@ events! {
     UserDisabled = "user_disabled",
     UserEnabled = "user_enabled",
     UserRightsChanged = "user_rights_changed",
+    /// A user erased the own account.
+    UserErased = "user_erased",
+    UserErasedByStaff = "user_erased_by_staff",
     PasswordChanged = "password_changed",
     /// The given old password was wrong.
     PasswordChangeFailed = "password_change_failed",
@@ -113,11 +116,11 @@ impl AuditKind {
             OtpSent | OtpSendFailed | OtpFailed | OtpBurned | LoginFailed | LoginLocked | UserRegistered
             | PasswordResetFailed => AuditLog::Anyone,
             Login | PasswordChanged | PasswordChangeFailed | PasswordReset | RefreshReused
-            | SessionRevoked | NumberAdded => AuditLog::Account,
-            SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | PasswordOverridden
-            | ResetTokenMade | KeyCreated | KeyRevoked | ConfigLoaded | ConfigChanged | ConfigRefused
-            | PluginChanged | PluginRefused | MoneyDecided | BackupWritten | BackupRestored
-            | StoreImported => AuditLog::Operator,
+            | SessionRevoked | NumberAdded | UserErased => AuditLog::Account,
+            SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | UserErasedByStaff
+            | PasswordOverridden | ResetTokenMade | KeyCreated | KeyRevoked | ConfigLoaded
+            | ConfigChanged | ConfigRefused | PluginChanged | PluginRefused | MoneyDecided
+            | BackupWritten | BackupRestored | StoreImported => AuditLog::Operator,
         }
     }
 }

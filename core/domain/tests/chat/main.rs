@@ -2,6 +2,7 @@
 //! shown. A failure of a random history prints its seed; set `CHELSERU_SEED` to run that one.
 
 mod chat;
+mod erasure;
 mod requests;
 
 use std::sync::{Arc, Mutex};

@@ -15,6 +15,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Login;
+use super::erase;
 use super::failure::token_failure;
 use super::input::email;
 use crate::fields::{Fields, Text};
@@ -54,6 +55,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 answers: &[(200, "Account")],
             },
         },
+        Operation { verb: Verb::Delete, id: "me_erase", call: call!(erase::erase), about: erase::ABOUT },
     ],
 }];
 

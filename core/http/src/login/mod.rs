@@ -1,6 +1,7 @@
 //! Login: codes, passwords, tokens, sessions, and a user's own account.
 //!
-//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`, `mobile`;
+//! [`Login`] is the slice of its handlers. Reading order: `code`, `password`, `token`, `session`, `me`, `mobile`,
+//! `erase`;
 //! `input` has their shared fields, `failure` translates domain errors.
 
 pub(crate) mod code;
@@ -10,6 +11,7 @@ pub(crate) mod token;
 
 pub(crate) mod session;
 
+pub(crate) mod erase;
 pub(crate) mod me;
 pub(crate) mod mobile;
 

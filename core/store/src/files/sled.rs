@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::{FileId, RoomId};
 use crate::engine::sled::keys::chat as key;
-use crate::engine::sled::record::{Record, decode_u64, encode_u64};
+use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::files::{FileDraft, FileKept, StoredFile};
@@ -95,7 +95,7 @@ impl Sled {
                     let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? else { continue };
                     let homeless = txn.get(&key::room(record.room))?.is_none();
                     let used = record.message.is_some() || record.shared;
-                    if !homeless && (used || record.created_at > before) {
+                    if !homeless && !record.doomed && (used || record.created_at > before) {
                         continue;
                     }
                     record.doomed = true;
@@ -194,6 +194,20 @@ pub(crate) fn detach(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
     if let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? {
         record.message = None;
         record.shared = false;
+        txn.put_record(key::file(id), &record);
+    }
+    Ok(())
+}
+
+/// A file from its record.
+pub(crate) fn read(id: FileId, bytes: &[u8]) -> Result<StoredFile, StoreError> {
+    Ok(decode::<FileRecord>(bytes)?.with_id(id))
+}
+
+/// Marks a file for removal, whatever uses it.
+pub(crate) fn doom(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
+    if let Some(record) = txn.get_record::<FileRecord>(&key::file(id))? {
+        let record = FileRecord { message: None, shared: false, doomed: true, ..record };
         txn.put_record(key::file(id), &record);
     }
     Ok(())

@@ -232,13 +232,7 @@ impl Sled {
         self.change(move |txn| {
             let removed = due.len();
             for message in due {
-                let mut message = message;
-                stop_polling(txn, &mut message);
-                txn.delete(keys::of_number(&message.number, message.id));
-                if let (Some(provider), Some(id)) = (&message.provider, &message.provider_message_id) {
-                    txn.delete(keys::of_provider(provider, id));
-                }
-                txn.delete(keys::message(message.id));
+                remove(txn, message)?;
             }
             Ok(removed)
         })
@@ -277,6 +271,22 @@ impl Sled {
         let bytes = self.tree.get(key).map_err(error::read)?;
         bytes.map_or(Ok(0), |bytes| decode_u64("counter", &bytes))
     }
+}
+
+/// Removes a message in any state.
+pub(crate) fn remove(txn: &mut Txn, mut message: SmsRecord) -> Result<(), StoreError> {
+    match message.status {
+        SmsStatus::Queued => leave_queue(txn, &message)?,
+        SmsStatus::Sending => txn.delete(keys::begun(message.id)),
+        _ => {}
+    }
+    stop_polling(txn, &mut message);
+    txn.delete(keys::of_number(&message.number, message.id));
+    if let (Some(provider), Some(id)) = (&message.provider, &message.provider_message_id) {
+        txn.delete(keys::of_provider(provider, id));
+    }
+    txn.delete(keys::message(message.id));
+    Ok(())
 }
 
 /// Applies the end of an attempt to a message that has not ended.

@@ -6,6 +6,7 @@ mod challenges;
 mod crash;
 mod damage;
 mod durability;
+mod erasure;
 mod find;
 mod history;
 mod ledger;

@@ -25,6 +25,7 @@ use chelseru_domain::chat::{
     Action, ChatError, ChatService, FileDraft, FileId, FileKept, RoomId, StoredFile,
 };
 use chelseru_domain::clock::Timestamp;
+use chelseru_domain::erasure::FileBytes;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::secret::SubKey;
 use chelseru_domain::text::name_as_seen;
@@ -224,20 +225,26 @@ impl FileStore {
         let (doomed, end) = self.chat.files_doom(from, COLLECT_STEP, before).await?;
         let removed = doomed.len();
         for file in doomed {
-            let place = self.place(&file);
-            match tokio::fs::remove_file(&place).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => self.chat.file_forget(file.id).await?,
-            };
-            // A day's folder is removed with its last file; a folder that is not empty stays.
-            for folder in place.ancestors().skip(1).take(3) {
-                if tokio::fs::remove_dir(folder).await.is_err() {
-                    break;
-                }
-            }
+            self.remove_bytes(&file).await?;
+            self.chat.file_forget(file.id).await?;
         }
         *lock(&self.collected) = end.unwrap_or(FileId(0));
         Ok(removed)
+    }
+
+    async fn remove_bytes(&self, file: &StoredFile) -> io::Result<()> {
+        let place = self.place(file);
+        match tokio::fs::remove_file(&place).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // A day's folder is removed with its last file; a folder that is not empty stays.
+        for folder in place.ancestors().skip(1).take(3) {
+            if tokio::fs::remove_dir(folder).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn incoming_dir(&self) -> PathBuf {
@@ -269,6 +276,16 @@ impl FileStore {
             }
         }
         Ok(())
+    }
+}
+
+impl FileBytes for FileStore {
+    async fn remove(&self, file: &StoredFile) -> io::Result<()> {
+        self.remove_bytes(file).await
+    }
+
+    async fn abandon(&self, uploader: UserId) -> io::Result<()> {
+        self.abandon_resumable(uploader).await.map_err(io::Error::other)
     }
 }
 

@@ -232,6 +232,17 @@ impl FileStore {
         Ok(())
     }
 
+    /// Ends all uploads of a user. One in use ends when its request is over.
+    pub(super) async fn abandon_resumable(&self, user: UserId) -> Result<(), FileError> {
+        let own = |begun: &&Begun| begun.user == user;
+        let uploads: Vec<_> = lock(&self.resumable).values().filter(own).cloned().collect();
+        for begun in uploads {
+            let upload = begun.upload.lock().await;
+            self.give_up(&upload).await?;
+        }
+        Ok(())
+    }
+
     /// Removes expired uploads.
     pub(super) async fn expire(&self, now: Timestamp) {
         let all: Vec<_> = lock(&self.resumable).values().cloned().collect();

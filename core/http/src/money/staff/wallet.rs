@@ -131,7 +131,7 @@ const DIRECTION: Text = Text { chars_max: 10 };
 /// `GET staff/wallets/{id}/`.
 async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
     staff(&money, &request, &request.caller).await?;
-    let user = owner(&money, &request).await?;
+    let user = owner_ever(&money, &request).await?;
     let balance = money.wallets.balance(user).await.map_err(|error| failed(&request, &error))?;
     Ok(Reply::json(StatusCode::OK, &wallet_json(user, balance, money.currency)))
 }
@@ -139,7 +139,7 @@ async fn get(money: Arc<Money>, request: Request<Caller>) -> Answer {
 /// `GET staff/wallets/{id}/entries/`.
 async fn entries(money: Arc<Money>, request: Request<Caller>) -> Answer {
     staff(&money, &request, &request.caller).await?;
-    let user = owner(&money, &request).await?;
+    let user = owner_ever(&money, &request).await?;
     let found = money.wallets.entries(user, start(&request)?, PAGE).await;
     let (lines, next) = found.map_err(|error| failed(&request, &error))?;
     let results: Vec<Value> = lines.iter().map(|line| entry_json(line, money.currency)).collect();
@@ -219,6 +219,13 @@ async fn reversals(money: Arc<Money>, request: Request<Caller>) -> Answer {
         }
     }
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
+}
+
+/// The user of the path, or the number of an erased one, whose postings stay.
+async fn owner_ever(money: &Money, context: &Context) -> Result<UserId, crate::reply::Failure> {
+    let user = UserId(context.id("id")?);
+    let entries = money.wallets.entries(user, None, 1).await.map_err(|error| failed(context, &error))?;
+    if entries.0.is_empty() { owner(money, context).await } else { Ok(user) }
 }
 
 /// The user of the path.

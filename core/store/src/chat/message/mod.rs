@@ -77,6 +77,8 @@ pub enum Appended {
 pub enum MessageEdit {
     Body(MessageBody),
     Delete,
+    /// Takes the file away and keeps the rest.
+    DropFile,
 }
 
 /// An edit or deletion, to be judged.

@@ -242,6 +242,12 @@ fn change(
             message.body = body;
             message.edited_at = Some(now);
         }
+        MessageEdit::DropFile => {
+            if let Some(file) = message.file.take() {
+                file::detach(txn, file)?;
+            }
+            message.file_name = None;
+        }
         MessageEdit::Delete => {
             if let Some(file) = message.file.take() {
                 file::detach(txn, file)?;

@@ -98,6 +98,9 @@ pub enum RoomChange {
     Dismiss,
     /// Removes the target from the members.
     Remove,
+    /// Makes the target, a member who accepted the room, its owner. A room of the former owner's organisation leaves
+    /// the organisation.
+    Owner,
     /// Hides the room from the actor until its next message.
     Hide,
     Ban,

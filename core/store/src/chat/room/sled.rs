@@ -430,6 +430,7 @@ fn apply(
                 RoomChange::Member { .. }
                 | RoomChange::Invite { .. }
                 | RoomChange::Remove
+                | RoomChange::Owner
                 | RoomChange::Ban
                 | RoomChange::Unban,
                 None,
@@ -467,6 +468,12 @@ fn change_membership(
             remove_member(txn, id, &mut room, target)?;
             if target == actor && !room.pair {
                 txn.put(key::leaver(id, target), sled::IVec::default());
+            }
+        }
+        RoomChange::Owner => {
+            let accepted = |member: &MemberRecord| !member.pending;
+            if member(txn, id, target, None)?.as_ref().is_some_and(accepted) {
+                (room.owner, room.organization) = (target, None);
             }
         }
         RoomChange::Ban => {

@@ -17,6 +17,7 @@
 //! | `R` | user | the operator's token that sets a new password |
 //! | `L` | user, token u128 | the session that a token of another program opened |
 //! | `M` | user | the account it became when an import merged two |
+//! | `E` | user | that the account was erased, and what is left to do |
 //! | `g` | MAC of a user name, with an address or without | guesses at the password of that name |
 //! | `C` | see `chat::key` | chat: rooms, members, messages, files |
 //! | `a` | number of an audit entry | audit entries that anybody can cause |
@@ -111,6 +112,17 @@ pub(crate) const LEGACY: &[u8] = b"L";
 
 pub(crate) fn legacy(user: UserId, token: u128) -> IVec {
     joined(b'L', &[&be(user.0), &token.to_be_bytes()])
+}
+
+/// Prefix of the keys of a user's tokens of another program.
+pub(crate) fn legacy_of(user: UserId) -> IVec {
+    joined(b'L', &[&be(user.0)])
+}
+
+pub(crate) const ERASURES: &[u8] = b"E";
+
+pub(crate) fn erasure(user: UserId) -> IVec {
+    joined(b'E', &[&be(user.0)])
 }
 
 pub(crate) fn merged_user(user: UserId) -> IVec {

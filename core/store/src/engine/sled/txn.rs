@@ -198,6 +198,27 @@ impl Txn {
         Ok(found)
     }
 
+    /// The last `limit` keys that start with `prefix`, in reverse order. Reads `limit` stored keys more than there are
+    /// removals in the running batch.
+    pub(crate) fn scan_back(&self, prefix: &[u8], limit: usize) -> Result<Vec<IVec>, StoreError> {
+        let mut keys = Vec::new();
+        for key in self.tree.scan_prefix(prefix).keys().rev() {
+            let key = key.map_err(error::read)?;
+            if !self.overlay.contains_key(&key) {
+                keys.push(key);
+            }
+            if keys.len() >= limit {
+                break;
+            }
+        }
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let pending = self.overlay.range::<[u8], _>(range).take_while(|(key, _)| key.starts_with(prefix));
+        keys.extend(pending.filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()));
+        keys.sort_unstable_by(|one, other| other.cmp(one));
+        keys.truncate(limit);
+        Ok(keys)
+    }
+
     /// Starts to capture writes. False when another export already does.
     pub(crate) fn capture(&mut self) -> bool {
         let free = self.capture.is_none();
@@ -400,6 +421,9 @@ mod tests {
         assert_eq!(txn.count_between(b"a1", b"a7").unwrap(), 3);
         assert_eq!(txn.count_between(b"a2", b"a6").unwrap(), 1);
         assert_eq!(txn.count_between(b"a9", b"a1").unwrap(), 0);
+        let back = |limit| txn.scan_back(b"a", limit).unwrap();
+        assert_eq!(back(9), ["a7", "a2", "a1"].map(IVec::from));
+        assert_eq!(back(2), ["a7", "a2"].map(IVec::from));
     }
 
     #[test]

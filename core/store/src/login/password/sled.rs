@@ -250,6 +250,6 @@ pub(crate) fn put(txn: &mut Txn, user: UserId, hash: String, now: Timestamp) {
     txn.put_record(keys::password(user), &PasswordRecord { hash, changed_at: now });
 }
 
-fn kept(txn: &Txn, user: UserId) -> Result<Option<String>, StoreError> {
+pub(crate) fn kept(txn: &Txn, user: UserId) -> Result<Option<String>, StoreError> {
     Ok(txn.get_record::<PasswordRecord>(&keys::password(user))?.map(|record| record.hash))
 }

@@ -86,6 +86,12 @@ impl Contact {
         self.accounts.iter().map(|(_, user)| *user)
     }
 
+    /// Forgets an account, and the number's pending code with it.
+    pub(crate) fn remove_account(&mut self, user: UserId) {
+        self.accounts.retain(|(_, known)| *known != user);
+        self.challenge = None;
+    }
+
     pub(crate) fn add_account(&mut self, group: u32, user: UserId) {
         self.accounts.push((group, user));
     }

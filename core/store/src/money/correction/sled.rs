@@ -22,7 +22,7 @@ impl Sled {
     }
 }
 
-fn make(txn: &mut Txn, draft: CorrectionDraft) -> Result<CorrectionMade, StoreError> {
+pub(crate) fn make(txn: &mut Txn, draft: CorrectionDraft) -> Result<CorrectionMade, StoreError> {
     let CorrectionDraft { user, amount, reason, by, now, once } = draft;
     assert!(amount != 0 && amount != i64::MIN, "amounts are checked when they come in");
     if let Some(once) = &once {

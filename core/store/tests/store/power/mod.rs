@@ -17,9 +17,9 @@ use chelseru_store::chat::{
     RoomStatus,
 };
 use chelseru_store::{
-    Currency, PayMode, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt, PaymentSettled, PaymentStart,
-    PaymentState, Redirect, RedirectMethod, SessionGate, SessionId, SpendDraft, SpendId, SpendMade,
-    StoreError, UserId,
+    Currency, ErasureBegun, ErasureDraft, ErasureProof, PayMode, PaymentCreated, PaymentDraft, PaymentId,
+    PaymentReceipt, PaymentSettled, PaymentStart, PaymentState, Redirect, RedirectMethod, SessionGate,
+    SessionId, SpendDraft, SpendId, SpendMade, StoreError, UserId,
 };
 use disk::{Random, Recorded, read_all};
 
@@ -155,6 +155,7 @@ async fn work(store: Store, caller: usize, run: u64) {
         };
         let SpendMade::Done(spend) = store.spend_create(draft).await.unwrap() else { panic!("not spent") };
         println!("spent {} {}", spend.id.0, name);
+        leave(&store, caller, round, run).await;
         let room = match room {
             Some(room) => room,
             None => *room.insert((make_room(&store, user.id, Vec::new()).await, user.id)),
@@ -165,6 +166,27 @@ async fn work(store: Store, caller: usize, run: u64) {
             println!("message {} {seq} {client_id} {}", room.0.0, n + round);
         }
     }
+}
+
+/// A user who logs in and erases the account.
+async fn leave(store: &Store, caller: usize, round: usize, run: u64) {
+    let number = number(run as usize % 1000 * 1000 + 500 + caller * 50 + round);
+    let at = 1000 * (round as u64 + 1);
+    store.challenge_open(challenge(&number, at, at)).await.unwrap();
+    let outcome = store.login_with_challenge(login(&number, RIGHT, at)).await.unwrap();
+    let LoginOutcome::LoggedIn { user, session, .. } = outcome else { panic!("{outcome:?}") };
+    println!("leaver {} {} {number}", user.id, session.id);
+    let draft = ErasureDraft {
+        user: user.id,
+        look: String::new(),
+        proof: ErasureProof::Staff,
+        forfeit: false,
+        by: user.id,
+        now: secs(at),
+    };
+    let begun = store.erasure_begin(draft).await.unwrap();
+    assert_eq!(begun, ErasureBegun::Begun { forfeited: 0 });
+    println!("erased {}", user.id);
 }
 
 /// The child's part. Does nothing in an ordinary run, which lacks a task in its environment.
@@ -215,6 +237,8 @@ struct Promised {
     payments: Vec<PaymentId>,
     spends: Vec<(SpendId, String)>,
     messages: Vec<(RoomId, u64, String, usize)>,
+    leavers: Vec<(UserId, SessionId, String)>,
+    erased: HashSet<UserId>,
 }
 
 impl Promised {
@@ -227,6 +251,11 @@ impl Promised {
                 "login" => promised.logins.push((UserId(number(1)), SessionId(number(2)))),
                 "paid" => promised.payments.push(PaymentId(number(1))),
                 "spent" => promised.spends.push((SpendId(number(1)), words[2].to_owned())),
+                "leaver" => {
+                    let (user, session) = (UserId(number(1)), SessionId(number(2)));
+                    promised.leavers.push((user, session, words[3].to_owned()));
+                }
+                "erased" => drop(promised.erased.insert(UserId(number(1)))),
                 "message" => promised.messages.push((
                     RoomId(number(1)),
                     number(2),
@@ -278,7 +307,22 @@ impl Promised {
                 room.0
             );
         }
+        self.check_leavers(store, context).await;
         assert_eq!(store.ledger_verify().await.unwrap().difference, None, "{context}: the ledger");
+    }
+
+    /// An account is whole, or it is gone and its traces wait to be erased.
+    async fn check_leavers(&self, store: &Store, context: &str) {
+        let open: HashSet<UserId> =
+            store.erasures_open(1000).await.unwrap().iter().map(|erasure| erasure.user).collect();
+        for (user, session, number) in &self.leavers {
+            let found = store.user_by_identity(0, number).await.unwrap().map(|user| user.id);
+            let gate = store.session_gate(*user, *session, secs(1001)).await.unwrap();
+            let whole = found == Some(*user) && gate == SessionGate::Open && !open.contains(user);
+            let gone = found.is_none() && gate == SessionGate::UserMissing && open.contains(user);
+            let fits = if self.erased.contains(user) { gone } else { whole || gone };
+            assert!(fits, "{context}: user {user}: {found:?}, {gate:?}, listed: {}", open.contains(user));
+        }
     }
 }
 

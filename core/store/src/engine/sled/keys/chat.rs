@@ -33,6 +33,8 @@ use crate::chat::{FileId, OrganizationId, RoomId};
 pub(crate) const ROOM_SEQUENCE: &[u8] = b"mseq-room";
 pub(crate) const ORGANIZATION_SEQUENCE: &[u8] = b"mseq-organization";
 pub(crate) const FILE_SEQUENCE: &[u8] = b"mseq-file";
+pub(crate) const ROOMS: &[u8] = b"Cr";
+pub(crate) const BLOCKS: &[u8] = b"Cy";
 pub(crate) const FILES: &[u8] = b"Cf";
 pub(crate) const FILE_BYTES: &[u8] = b"Cq";
 /// Bytes of all files.
@@ -119,6 +121,11 @@ pub(crate) fn client_id(room: RoomId, user: UserId, id: &str) -> IVec {
     with_text(&numbers(b"Cd", &[room.0, user.0]), id)
 }
 
+/// The client ids of a user's messages in a room.
+pub(crate) fn client_ids_of(room: RoomId, user: UserId) -> IVec {
+    numbers(b"Cd", &[room.0, user.0])
+}
+
 pub(crate) fn client_ids(room: RoomId) -> IVec {
     numbers(b"Cd", &[room.0])
 }
@@ -177,6 +184,12 @@ pub(crate) fn file_bytes(user: UserId) -> IVec {
 
 pub(crate) fn sweep(room: RoomId) -> IVec {
     numbers(b"Cz", &[room.0])
+}
+
+/// Blocker and blocked user in a block's key.
+pub(crate) fn block_of(key: &[u8]) -> Option<(UserId, UserId)> {
+    let blocker = key.get(2..10)?.try_into().ok().map(u64::from_be_bytes)?;
+    Some((UserId(blocker), UserId(last(key))))
 }
 
 /// The number at the end of a key.

@@ -249,6 +249,11 @@ pub(crate) fn idempotency(user: UserId, key: &[u8; 32]) -> IVec {
     joined(IDEMPOTENCY, &[&user.0.to_be_bytes(), key])
 }
 
+/// What the keys of a user's idempotency records begin with.
+pub(crate) fn idempotency_of(user: UserId) -> IVec {
+    joined(IDEMPOTENCY, &[&user.0.to_be_bytes()])
+}
+
 pub(crate) fn event(id: EventId) -> IVec {
     joined(EVENTS, &[&id.0.to_be_bytes()])
 }

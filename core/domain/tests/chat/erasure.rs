@@ -1,0 +1,103 @@
+//! Traces of an erased account: whatever interrupts their removal, another run finishes it.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use chelseru_domain::chat::{FileDraft, FileKept, StoredFile};
+use chelseru_domain::erasure::{Eraser, FileBytes};
+use chelseru_store::{ErasureBegun, ErasureDraft, ErasureProof};
+
+use super::*;
+
+/// A disk that refuses so many removals before it obeys.
+struct Disk {
+    refuses: AtomicUsize,
+    removed: Mutex<Vec<String>>,
+}
+
+impl FileBytes for Disk {
+    async fn remove(&self, file: &StoredFile) -> io::Result<()> {
+        if self.refuses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        {
+            return Err(io::Error::other("no"));
+        }
+        self.removed.lock().unwrap().push(file.name.clone());
+        Ok(())
+    }
+
+    async fn abandon(&self, _: UserId) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn keep(world: &World, room: RoomId, name: &str) -> StoredFile {
+    let draft = FileDraft {
+        room,
+        uploader: UserId(1),
+        name: name.to_owned(),
+        folder: "/media/".to_owned(),
+        title: name.to_owned(),
+        content_type: "image/png".to_owned(),
+        bytes: 10,
+        text: None,
+        quota_bytes: 1000,
+        total_bytes: 1000,
+        now: START,
+    };
+    match world.chat.file_keep(draft).await.unwrap() {
+        FileKept::Kept(file) => file,
+        refused => panic!("{refused:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_erasure_begins_again_and_members_see_it_once() {
+    let mut world = World::new(3).await;
+    let members = vec![UserId(2), UserId(3)];
+    let group = world.chat.group_create(UserId(1), members, None, RoomEdit::default()).await.unwrap().id;
+    let (pair, _) = world.chat.pair_open(UserId(1), UserId(2), RoomEdit::default()).await.unwrap();
+    for name in ["a.png", "b.png"] {
+        let file = keep(&world, group, name).await;
+        let post = Post { file: Some(file.id), ..post(1, name, Some(name)) };
+        world.chat.post_and_wait(group, post).await.unwrap();
+    }
+    let draft = ErasureDraft {
+        user: UserId(1),
+        look: String::new(),
+        proof: ErasureProof::Staff,
+        forfeit: false,
+        by: UserId(3),
+        now: START,
+    };
+    let begun = world.chat.store().erasure_begin(draft).await.unwrap();
+    assert_eq!(begun, ErasureBegun::Begun { forfeited: 0 });
+
+    let disk = Disk { refuses: AtomicUsize::new(2), removed: Mutex::default() };
+    for _ in 0..2 {
+        let eraser = Eraser::new(world.chat.store().clone(), world.chat.clone());
+        assert!(eraser.run(&disk).await.is_err());
+        drop(eraser);
+        world = world.restarted().await;
+    }
+    let eraser = Eraser::new(world.chat.store().clone(), world.chat.clone());
+    assert_eq!((eraser.run(&disk).await.unwrap(), eraser.run(&disk).await.unwrap()), (1, 0));
+    assert_eq!(*disk.removed.lock().unwrap(), ["a.png", "b.png"]);
+    assert_eq!(world.chat.store().chat_file_total().await.unwrap(), 0);
+
+    // The oldest member owns the group, and each change was shown once.
+    let room = world.chat.room(group, UserId(2)).await.unwrap().room;
+    assert_eq!((room.owner, room.members), (UserId(2), 2));
+    let pair = world.chat.room(pair.id, UserId(2)).await.unwrap().room;
+    assert_eq!((pair.members, world.chat.rooms(UserId(1)).await.unwrap().len()), (1, 0));
+    let page = world.chat.messages_before(group, u64::MAX, 10).await.unwrap();
+    let left: Vec<_> =
+        page.messages.iter().map(|one| (one.body.text.as_str(), one.file, &one.client_id)).collect();
+    assert_eq!(left, [("b.png", None, &None), ("a.png", None, &None)]);
+    let seen = world.watcher.seen.lock().unwrap();
+    let count = |fits: fn(&ChatEvent) -> bool| {
+        seen.iter().filter(|(room, event)| *room == group && fits(event)).count()
+    };
+    assert_eq!(count(|event| matches!(event, ChatEvent::Removed { user: UserId(1), .. })), 1);
+    assert_eq!(count(|event| matches!(event, ChatEvent::Edited { .. })), 2);
+    assert_eq!(count(|event| matches!(event, ChatEvent::Updated { .. })), 1);
+}

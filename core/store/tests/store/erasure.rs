@@ -1,0 +1,137 @@
+//! Erasing an account: what refuses it, what it removes at once, and what the steps remove later.
+
+use chelseru_store::{
+    ErasureBegun, ErasureDraft, ErasureProof, Guesser, Rights, SmsClass, SmsContent, SmsDraft, SmsOwner,
+    SpendDraft, SpendMade, UserDraft, UserId, UserMade,
+};
+
+use super::*;
+
+fn erase(user: UserId, proof: ErasureProof) -> ErasureDraft {
+    ErasureDraft { user, look: "sara".into(), proof, forfeit: false, by: user, now: secs(500) }
+}
+
+fn by_code(mac: [u8; 32]) -> ErasureProof {
+    ErasureProof::Code { challenge: NUMBER.to_owned(), mac, guesser: Guesser::default() }
+}
+
+#[tokio::test]
+async fn a_code_is_counted_and_erases_once() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let (user, session) = store.log_in(NUMBER, 100).await;
+        let begin = async |proof| store.erasure_begin(erase(user.id, proof)).await.unwrap();
+        assert_eq!(begin(by_code(RIGHT)).await, ErasureBegun::Refused, "no code was sent since the login");
+        store.open_code(NUMBER, 7, 490).await;
+        for _ in 0..5 {
+            assert_eq!(begin(by_code(WRONG)).await, ErasureBegun::Refused);
+        }
+        assert_eq!(begin(by_code(RIGHT)).await, ErasureBegun::Exhausted);
+        assert!(store.user_get(user.id).await.unwrap().is_some());
+
+        store.challenge_release(NUMBER, 7).await.unwrap();
+        store.open_code(NUMBER, 8, 495).await;
+        assert_eq!(begin(by_code(RIGHT)).await, ErasureBegun::Begun { forfeited: 0 });
+        assert_eq!(begin(by_code(RIGHT)).await, ErasureBegun::Missing);
+        assert_eq!(store.user_get(user.id).await.unwrap(), None);
+        assert_eq!(store.session_get(user.id, session.id).await.unwrap(), None);
+
+        // The list survives a restart, and ends with the work.
+        let store = store.reopened();
+        let open = store.erasures_open(10).await.unwrap();
+        assert_eq!((open[0].user, open[0].number.as_str(), open.len()), (user.id, NUMBER, 1));
+        store.erasure_end(user.id).await.unwrap();
+        assert_eq!(store.erasures_open(10).await.unwrap(), []);
+
+        // The number is a new account's.
+        let (again, _) = store.log_in(NUMBER, 600).await;
+        assert_ne!(again.id, user.id);
+    }
+}
+
+#[tokio::test]
+async fn rights_money_and_a_changed_password_refuse_it() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let draft = UserDraft {
+            username: "sara".into(),
+            look: "sara".into(),
+            email: "sara@example.com".into(),
+            password_hash: "hash".into(),
+            staff: true,
+            superuser: false,
+            now: secs(100),
+        };
+        let UserMade::Made(user) = store.user_register(draft.clone()).await.unwrap() else { panic!() };
+        let begin = async |proof, forfeit| {
+            let draft = ErasureDraft { forfeit, ..erase(user.id, proof) };
+            store.erasure_begin(draft).await.unwrap()
+        };
+        let password = |hash: &str| ErasureProof::Password { checked: Some(hash.to_owned()) };
+        assert_eq!(begin(ErasureProof::Staff, false).await, ErasureBegun::HasRights);
+        store.user_set_rights(user.id, Rights::None).await.unwrap();
+        assert_eq!(begin(password("older"), false).await, ErasureBegun::Refused);
+
+        store.ledger_probe("given".into(), user.id, 700, secs(1)).await.unwrap();
+        assert_eq!(begin(password("hash"), false).await, ErasureBegun::Balance(700));
+        let hold = SpendDraft {
+            user: user.id,
+            amount: 200,
+            hold: true,
+            expires_at: None,
+            order: String::new(),
+            unique_order: false,
+            description: String::new(),
+            now: secs(1),
+            once: None,
+        };
+        let SpendMade::Done(held) = store.spend_create(hold).await.unwrap() else { panic!("not held") };
+        assert_eq!(begin(password("hash"), true).await, ErasureBegun::Held(200));
+        store.spend_void(held.id, secs(2)).await.unwrap();
+        assert_eq!(begin(password("hash"), true).await, ErasureBegun::Begun { forfeited: 700 });
+        assert_eq!(store.wallet_balance(user.id).await.unwrap().available, 0);
+
+        // The name is free again.
+        assert!(matches!(store.user_register(draft).await.unwrap(), UserMade::Made(_)));
+    }
+}
+
+#[tokio::test]
+async fn messages_to_a_number_go_in_steps_in_every_state() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let insert = async |id: u64, number: &str| {
+            let draft = SmsDraft {
+                id,
+                number: number.to_owned(),
+                content: SmsContent::Text("hello".into()),
+                class: SmsClass::Notice,
+                owner: SmsOwner::Gateway,
+                created_at: secs(1),
+                deadline: secs(1000),
+                begun: None,
+                tried: Vec::new(),
+                idempotency: None,
+                quota: None,
+                queue_max: 100,
+            };
+            store.sms_insert(draft).await.unwrap();
+        };
+        for id in 1..=5 {
+            insert(id, NUMBER).await;
+        }
+        insert(6, "+989120000006").await;
+        insert(secs(2).as_micros(), NUMBER).await;
+        let mut removed = Vec::new();
+        loop {
+            match store.erasure_messages(NUMBER, secs(2), 2).await.unwrap() {
+                0 => break,
+                step => removed.push(step),
+            }
+        }
+        assert_eq!(removed, [2, 2, 1]);
+        assert_eq!(store.sms_waiting().await.unwrap(), 2, "another number's, and a later one");
+        assert_eq!(store.sms_get(1).await.unwrap(), None);
+        assert!(store.sms_get(6).await.unwrap().is_some());
+    }
+}
