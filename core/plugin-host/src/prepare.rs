@@ -216,7 +216,9 @@ pub(crate) type Loaded = Result<Arc<Plugin>, Arc<LoadError>>;
 
 /// What one preparation loads, by digest and kind. Whoever comes second waits for the first.
 #[derive(Default)]
-pub(crate) struct LoadedOnce(Mutex<BTreeMap<(String, &'static str), Arc<OnceCell<Loaded>>>>);
+pub(crate) struct LoadedOnce(Mutex<BTreeMap<(String, &'static str), LoadedCell>>);
+
+type LoadedCell = Arc<OnceCell<Loaded>>;
 
 impl LoadedOnce {
     /// Notes what is loaded already.
@@ -224,7 +226,7 @@ impl LoadedOnce {
         let _ = self.cell(digest, kind).set(Ok(Arc::clone(plugin)));
     }
 
-    fn cell(&self, digest: &str, kind: &'static str) -> Arc<OnceCell<Loaded>> {
+    fn cell(&self, digest: &str, kind: &'static str) -> LoadedCell {
         let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(cells.entry((digest.to_owned(), kind)).or_default())
     }
