@@ -1,5 +1,7 @@
 //! Leaving: a person's account is erased with all its traces, by the person or by the staff, and nothing of others.
 
+use std::collections::BTreeMap;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use chelseru_domain::ids::UserId;
@@ -336,4 +338,88 @@ async fn an_erasure_that_a_stop_interrupts_is_finished_at_the_next_start() {
     assert_eq!((place.count(MARK).await, place.count(DIGITS).await, place.files()), (0, 0, 0));
     let group = place.make(&friend, "GET", &format!("/chat/chatrooms/{}/", traces.group), Value::Null).await;
     assert_eq!(group["users"].as_array().map(Vec::len), Some(1), "{group}");
+}
+
+/// Every file of an archive by name, decompressed.
+fn unpacked(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(archive)).expect("an archive");
+    let mut files = BTreeMap::new();
+    for at in 0..zip.len() {
+        let mut file = zip.by_index(at).expect("a file");
+        let name = file.name().expect("a name").into_owned();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("its bytes");
+        files.insert(name, bytes);
+    }
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_has_everything_of_ones_own_and_nothing_of_others() {
+    let place = Place::open().await;
+    let (friend, friend_id) = place.user("09120000002").await;
+    let names =
+        json!({"first_name": "Friendlyname", "last_name": "Friendlyname", "email": "friendly@example.com"});
+    place.make(&friend, "PATCH", "/me/", names).await;
+    let (person, id) = place.user(NUMBER).await;
+    let traces = place.live(&person, (&friend, friend_id), 1).await;
+    let theirs = json!({"chat_room": traces.pair, "text": "friendly words"});
+    place.make(&friend, "POST", "/chat/messages/", theirs).await;
+    place.upload(&friend, &traces.group, "friendly.png").await;
+
+    let export = async |login: &Login, path: &str| {
+        let request = place.gateway.client.get(place.gateway.at(path)).bearer_auth(&login.access);
+        let answer = request.send().await.expect("an answer");
+        (answer.status().as_u16(), answer.headers().clone(), answer.bytes().await.expect("a body"))
+    };
+    place.gateway.app.live().identity.audit().flush().await;
+    let (status, headers, bytes) = export(&person, "/me/export/").await;
+    assert_eq!((status, &headers["content-type"].to_str().expect("text")), (200, &"application/zip"));
+    let files = unpacked(&bytes);
+    let json =
+        |name: &str| serde_json::from_slice::<Value>(&files[name]).unwrap_or_else(|_| panic!("{name}"));
+    let lines = |name: &str| {
+        let text = std::str::from_utf8(&files[name]).expect("text");
+        let parsed = text.lines().map(|line| serde_json::from_str(line).expect("an object"));
+        parsed.collect::<Vec<Value>>()
+    };
+    assert_eq!((&json("about.json")["complete"], &json("about.json")["account"]), (&json!(true), &json!(id)));
+    assert_eq!(json("account.json")["mobile_number"], NUMBER);
+    assert_eq!(json("sessions.json").as_array().map(Vec::len), Some(1));
+    assert_eq!(json("blocks.json"), json!([1]));
+    assert_eq!(json("organizations.json")[0]["uname"], MARK);
+    let texts: Vec<Value> = lines("messages.jsonl").iter().map(|message| message["text"].clone()).collect();
+    assert!(texts.contains(&json!("stays")) && texts.len() == 2, "{texts:?}");
+    let names: Vec<Value> = lines("files.jsonl").iter().map(|file| file["path"].clone()).collect();
+    assert_eq!(names.len(), 3);
+    for name in &names {
+        assert!(files[name.as_str().expect("a path")].starts_with(b"\x89PNG"), "{name}");
+    }
+    assert_eq!(lines("payments.jsonl")[0]["description"], format!("{MARK}-payment"));
+    assert_eq!(lines("spends.jsonl")[0]["amount"], 10_000);
+    assert_eq!(json("wallet.json")["balance"], 40_000);
+    assert_eq!(lines("wallet_entries.jsonl").len(), 2);
+    assert!(!lines("sms.jsonl").is_empty() && !lines("audit.jsonl").is_empty());
+    for (name, bytes) in &files {
+        let text = String::from_utf8_lossy(bytes).to_lowercase();
+        assert!(!text.contains("friendly") && !text.contains("9120000002"), "{name}: {text}");
+        assert!(!name.contains("friendly"), "{name}");
+    }
+
+    // Others get it by the staff only, which is on record; and not without end.
+    let path = format!("/staff/users/{id}/export/");
+    assert_eq!(export(&friend, &path).await.0, 403);
+    assert_eq!(export(&place.staff, "/staff/users/99/export/").await.0, 404);
+    let (status, _, bytes) = export(&place.staff, &path).await;
+    assert_eq!((status, unpacked(&bytes).len()), (200, files.len()));
+    let audit = format!("/audit/?user={id}&event=user_exported");
+    place.gateway.app.live().identity.audit().flush().await;
+    let log = place.make(&place.staff, "GET", &audit, Value::Null).await;
+    assert_eq!(log["results"][0]["detail"], "staff 1", "{log}");
+    for _ in 2..5 {
+        assert_eq!(export(&person, "/me/export/").await.0, 200);
+    }
+    let limited = place.ask(&person, "GET", "/me/export/", Value::Null).await;
+    assert_eq!(code(&limited), (429, "exports_limited"));
+    assert!(!limited.header("Retry-After").is_empty());
 }

@@ -20,6 +20,7 @@ use chelseru_http::files::store::FileStore;
 use chelseru_http::login::Login;
 use chelseru_http::money::Money;
 use chelseru_http::operator::{Backups, Operator, OperatorToken};
+use chelseru_http::personal::{Exports, Personal};
 use chelseru_http::sms::{ReportSecrets, Sms};
 use chelseru_outbound::money::{PluginPaymentGateways, SandboxBank};
 use chelseru_outbound::sms::SandboxInbox;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) overview: Arc<dyn Overview>,
     pub(crate) backups: Arc<dyn Backups>,
     pub(crate) document: Bytes,
+    pub(crate) exports: Arc<Exports>,
     /// Serve the routes for tests of the gateway itself.
     pub(crate) test_routes: bool,
 }
@@ -96,6 +98,7 @@ impl Shared {
             chat: Arc::new(self.chat(config, parts)),
             files: Arc::new(self.files(config, parts)),
             operator: Arc::new(self.operator(config, parts)),
+            personal: Arc::new(self.personal(parts)),
             origins: config.server.origins.clone(),
         }
     }
@@ -112,6 +115,19 @@ impl Shared {
             clock: self.services.clock.clone(),
             meter: self.meter.clone(),
             detached: self.services.detached.clone(),
+        }
+    }
+
+    fn personal(&self, parts: &Parts) -> Personal {
+        Personal {
+            identity: parts.identity.clone(),
+            chat: self.services.chat.clone(),
+            files: self.files.clone(),
+            payments: self.services.payments.clone(),
+            wallets: self.services.wallets.clone(),
+            sms: parts.sms.clone(),
+            clock: self.services.clock.clone(),
+            exports: self.exports.clone(),
         }
     }
 

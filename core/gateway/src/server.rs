@@ -295,6 +295,7 @@ impl Opened {
             overview: view.clone(),
             backups: view.clone(),
             document: openapi::document(&config.server, openapi::Audience::Clients).to_string().into(),
+            exports: Arc::default(),
             test_routes: options.test_routes,
         };
         let (registry, gates) = (ground.registry.clone(), Gates::default());

@@ -12,6 +12,7 @@ use crate::files::Files;
 use crate::login::Login;
 use crate::money::Money;
 use crate::operator::Operator;
+use crate::personal::Personal;
 use crate::sms::Sms;
 
 /// All slices of one configuration.
@@ -22,6 +23,7 @@ pub struct Generation {
     pub chat: Arc<Chat>,
     pub files: Arc<Files>,
     pub operator: Arc<Operator>,
+    pub personal: Arc<Personal>,
     /// Web pages that may call from another site.
     pub origins: Origins,
 }
@@ -46,4 +48,4 @@ macro_rules! slices {
     };
 }
 
-slices!(Login login, Sms sms, Money money, Chat chat, Files files, Operator operator);
+slices!(Login login, Sms sms, Money money, Chat chat, Files files, Operator operator, Personal personal);

@@ -51,6 +51,8 @@ pub mod files;
 
 pub mod operator;
 
+pub mod personal;
+
 pub mod openapi;
 
 pub use api::Api;

@@ -1,7 +1,7 @@
 //! All rows, by the tag under which the document shows them.
 
 use crate::route::{Route, check};
-use crate::{chat, files, login, money, operator, sms};
+use crate::{chat, files, login, money, operator, personal, sms};
 
 /// The rows of one file, with their tag.
 pub(crate) struct Group {
@@ -25,6 +25,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("identity", login::me::ROUTES),
     group("identity", login::mobile::ROUTES),
     group("identity", login::erase::ROUTES),
+    group("identity", personal::export::ROUTES),
     group("identity", operator::audit::ROUTES),
     group("sms", sms::send::ROUTES),
     group("sms", sms::list::ROUTES),

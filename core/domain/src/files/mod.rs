@@ -81,6 +81,20 @@ impl ChatService {
         Ok(self.store.chat_file_by_old_path(path).await?)
     }
 
+    /// The files that a user uploaded among `limit` files after one, and where to continue.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn files_of(
+        &self,
+        user: UserId,
+        after: FileId,
+        limit: usize,
+    ) -> Result<(Vec<StoredFile>, Option<FileId>), ChatError> {
+        Ok(self.store.erasure_files(user, after, limit).await?)
+    }
+
     /// Bytes of all files that a user uploaded.
     ///
     /// # Errors

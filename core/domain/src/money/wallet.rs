@@ -134,6 +134,20 @@ impl Wallets {
         self.store.wallet_entries(user, from, limit).await
     }
 
+    /// A user's spends, newest first, at most `limit`; with `before`, those older than it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn spends(
+        &self,
+        user: UserId,
+        before: Option<SpendId>,
+        limit: usize,
+    ) -> Result<Vec<Spend>, StoreError> {
+        self.store.spends_of(user, before, limit).await
+    }
+
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].

@@ -74,6 +74,8 @@ events! {
     /// A user erased the own account.
     UserErased = "user_erased",
     UserErasedByStaff = "user_erased_by_staff",
+    /// The staff took a copy of everything of a user.
+    UserExported = "user_exported",
     PasswordChanged = "password_changed",
     /// The given old password was wrong.
     PasswordChangeFailed = "password_change_failed",
@@ -118,7 +120,7 @@ impl AuditKind {
             Login | PasswordChanged | PasswordChangeFailed | PasswordReset | RefreshReused
             | SessionRevoked | NumberAdded | UserErased => AuditLog::Account,
             SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | UserErasedByStaff
-            | PasswordOverridden | ResetTokenMade | KeyCreated | KeyRevoked | ConfigLoaded
+            | UserExported | PasswordOverridden | ResetTokenMade | KeyCreated | KeyRevoked | ConfigLoaded
             | ConfigChanged | ConfigRefused | PluginChanged | PluginRefused | MoneyDecided
             | BackupWritten | BackupRestored | StoreImported => AuditLog::Operator,
         }

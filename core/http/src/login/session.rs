@@ -114,7 +114,7 @@ async fn logout(login: Arc<Login>, request: Request<Caller>) -> Answer {
     Ok(Reply::json(StatusCode::OK, &json!({"details": "Logged out."})))
 }
 
-fn session_json(session: &SessionView) -> impl Serialize + '_ {
+pub(crate) fn session_json(session: &SessionView) -> impl Serialize + '_ {
     #[derive(Serialize)]
     struct Session<'a> {
         id: u64,

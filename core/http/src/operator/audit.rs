@@ -70,7 +70,7 @@ fn query(context: &Context) -> Result<AuditQuery, Failure> {
     Ok(AuditQuery { limit: PAGE, event, user, before, after, ..AuditQuery::default() })
 }
 
-fn entry_json(entry: &AuditEntry) -> Value {
+pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
     let draft = &entry.draft;
     json!({
         "id": entry.id,

@@ -232,6 +232,17 @@ impl FileStore {
         Ok(removed)
     }
 
+    /// A file without a name, which ends with its handle.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Chat`] when the disk is nearly full, [`FileError::Disk`], [`FileError::NoDescriptor`].
+    pub fn scratch(&self) -> Result<std::fs::File, FileError> {
+        self.chat.check_room()?;
+        let file = tempfile::tempfile_in(self.incoming_dir())?;
+        if is_set_aside(&file, Use::File) { Err(FileError::NoDescriptor) } else { Ok(file) }
+    }
+
     async fn remove_bytes(&self, file: &StoredFile) -> io::Result<()> {
         let place = self.place(file);
         match tokio::fs::remove_file(&place).await {
