@@ -4,6 +4,7 @@ mod backup;
 mod behind_nginx;
 mod browser;
 mod candidate;
+mod chat_away;
 mod chat_files;
 mod chat_hostile;
 mod chat_order;

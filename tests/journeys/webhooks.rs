@@ -25,7 +25,7 @@ pub(crate) const SECRET: &str = "whsec_a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra
 /// A message received by the shop's server.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
-    id: String,
+    pub(crate) id: String,
     timestamp: u64,
     signature: String,
     body: Bytes,
@@ -37,7 +37,7 @@ impl Message {
     }
 
     /// Checks the signature as a receiver does.
-    fn is_signed(&self) -> bool {
+    pub(crate) fn is_signed(&self) -> bool {
         use base64::Engine;
         let expected = signature(&[b'k'; 32], &self.id, self.timestamp, &self.body);
         let expected = format!("v1,{}", base64::engine::general_purpose::STANDARD.encode(expected));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chelseru_domain::chat;
 use chelseru_domain::operator::webhook;
 use serde::{Deserialize, Serialize};
 
@@ -42,9 +43,12 @@ pub struct Endpoint {
     /// The secret before a change of it: messages carry the signatures of both, until every receiver knows the new one.
     #[serde(default)]
     pub secret_previous: Option<SettingSource>,
-    /// Event kinds to deliver; empty: all.
+    /// Event kinds to deliver; empty: all but `message.created` and `room.invited`, which have to be named.
     #[serde(default)]
     pub events: Vec<String>,
+    /// Whether `message.created` carries the message's text.
+    #[serde(default)]
+    pub message_text: bool,
     /// Allowed hosts, private addresses by name. Empty: the host of `url`, at a public address.
     #[serde(default)]
     pub hosts: Vec<String>,
@@ -74,8 +78,9 @@ impl Checker<'_> {
                 let accepted = "must be an absolute http or https address without a user name";
                 self.refuse(&format!("{key}.url"), format!("{:?}", endpoint.url), accepted);
             }
-            for kind in endpoint.events.iter().filter(|kind| !webhook::KINDS.contains(&kind.as_str())) {
-                let accepted = format!("is not an event kind; accepted are {}", webhook::KINDS.join(", "));
+            let known = [webhook::KINDS, &chat::NEWS].concat();
+            for kind in endpoint.events.iter().filter(|kind| !known.contains(&kind.as_str())) {
+                let accepted = format!("is not an event kind; accepted are {}", known.join(", "));
                 self.refuse(&format!("{key}.events"), format!("{kind:?}"), &accepted);
             }
             let secrets =

@@ -23,6 +23,7 @@ use chelseru_outbound::money::webhooks::Endpoints;
 use chelseru_outbound::plugins;
 use chelseru_outbound::sms::sms_route;
 use chelseru_plugin_host::{Desired, Failure, Prepared};
+use chelseru_sockets::Notes;
 
 use crate::config::{Config, Loaded, Problem, Problems};
 use crate::generation::Parts;
@@ -191,6 +192,11 @@ impl Candidate {
         chat.set_rules(config.chat.rules());
         let Services { otp, identity } = before.under(otp, identity, tokens, config.audit.records_max);
         sockets.set_identity(identity.clone());
+        sockets.hub.note_news(match endpoints.wants_news() {
+            (false, _) => Notes::Nothing,
+            (true, false) => Notes::WithoutText,
+            (true, true) => Notes::WithText,
+        });
         let sms = Arc::new(sms_route(&config, &providers, sms_queue, gates, inbox, metrics.as_ref()));
         let parts = Parts { identity, otp, sms, gateways: Arc::new(gateways) };
         (Live::new(shared, config, parts, endpoints), desired)

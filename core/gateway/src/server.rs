@@ -36,6 +36,7 @@ use crate::ground::{Ground, Standing};
 use crate::logging::LogHandle;
 use crate::login::Services;
 use crate::operator::metrics::Metrics;
+use crate::operator::news;
 use crate::operator::view::View;
 use crate::operator::webhooks;
 use crate::reload;
@@ -144,6 +145,7 @@ impl Server {
         background.spawn(money::reconcile(app.clone(), stop.clone()));
         background.spawn(sms::watch_credit(app.clone(), stop.clone()));
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
+        background.spawn(news::tell_news(app.clone(), stop.clone()));
         Ok(Server { app, listeners, stop, background })
     }
 

@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use chelseru_config::Chat;
+use chelseru_domain::chat::Notice;
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::SessionsEnded;
 use chelseru_domain::share::{ShareLimits, Shares};
+use tokio::sync::mpsc;
 
+use crate::away::{Away, Notes};
 use crate::close::Close;
 use crate::coalesce::{Coalesce, State};
 use crate::open::{Opened, Who};
@@ -33,6 +36,7 @@ pub struct Hub {
     next: AtomicU64,
     unknown: Arc<Shares>,
     states: Mutex<Coalesce>,
+    pub(crate) away: Away,
     pub(crate) ticks: AtomicU64,
     started: Instant,
     stopping: std::sync::atomic::AtomicBool,
@@ -56,6 +60,7 @@ impl Hub {
             next: AtomicU64::new(1),
             unknown: Shares::new(ShareLimits { total: 0, network: 0, address: 0 }),
             states: Mutex::default(),
+            away: Away::default(),
             ticks: AtomicU64::new(0),
             started: Instant::now(),
             stopping: false.into(),
@@ -180,8 +185,23 @@ impl Hub {
         }
     }
 
+    /// Sets what is noted for those who are away.
+    pub fn note_news(&self, notes: Notes) {
+        self.away.set(notes);
+    }
+
+    /// The notes, for one task; `None` when they are taken.
+    pub fn news(&self) -> Option<mpsc::Receiver<Notice>> {
+        self.away.take()
+    }
+
+    /// Notes that were dropped because too many waited.
+    pub fn news_dropped(&self) -> u64 {
+        self.away.dropped()
+    }
+
     /// Whether a user has an open socket.
-    pub(crate) fn has(&self, user: UserId) -> bool {
+    pub fn has(&self, user: UserId) -> bool {
         lock(&self.users).contains_key(&user)
     }
 

@@ -30,12 +30,14 @@ mod refusal;
 mod request;
 mod subscribe;
 
+mod away;
 mod frames;
 mod publish;
 
 mod close;
 mod tick;
 
+pub use away::Notes;
 pub use close::Close;
 pub use hub::{Hub, NoPlace};
 pub use open::{Form, Opened, Since, Until, Who, seen};

@@ -18,6 +18,7 @@ use crate::watch::lock;
 
 impl ChatPort for Hub {
     fn publish(&self, room: RoomId, events: &[ChatEvent]) {
+        self.away.note(room, events);
         // Frames for all watchers are encoded together. An event that changes who watches stands between two such runs.
         let mut from = 0;
         for (at, event) in events.iter().enumerate() {

@@ -23,6 +23,7 @@ mod room;
 mod directory;
 mod request;
 
+mod away;
 mod depart;
 
 mod missed;
@@ -39,6 +40,7 @@ pub use chelseru_store::chat::{
     RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
 };
 
+pub use away::{ABSENT_MAX, Absence, NEWS, Notice, news, news_kind};
 pub use change::{RoomEdit, RoomRequest};
 pub use directory::{CONTACTS_MAX, Finder, LOOKUP_MAX};
 pub use message::Post;

@@ -5,3 +5,5 @@ pub mod metrics;
 pub(crate) mod store_watch;
 pub(crate) mod view;
 pub mod webhooks;
+
+pub(crate) mod news;

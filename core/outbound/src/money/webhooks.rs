@@ -14,10 +14,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chelseru_config::{Loaded, Problem, Problems, WebhookEndpoint};
 use chelseru_domain::Timestamp;
+use chelseru_domain::chat;
 use chelseru_domain::operator::webhook::{self, Event, Receivers, SECRET_BYTES, Told};
 use chelseru_plugin_host::{
     Egress, EgressOptions, Grants, HostGrant, HttpRequest, HttpResponse, Method, Transport, Url,
 };
+use serde_json::Value;
 
 /// Time limit of one attempt, from connecting to the end of the answer.
 ///
@@ -36,8 +38,10 @@ struct Endpoint {
     url: Url,
     /// The newest one first; each signs.
     secrets: Vec<Vec<u8>>,
-    /// Empty: all.
+    /// Empty: all but news.
     kinds: Vec<String>,
+    /// Whether news of messages carry their texts.
+    text: bool,
     transport: Egress,
 }
 
@@ -58,6 +62,27 @@ impl Endpoints {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is to be noted of chat for the endpoints.
+    pub fn wants_news(&self) -> (bool, bool) {
+        let mut wanting = chat::NEWS.iter().flat_map(|kind| self.wanting_news(kind)).peekable();
+        (wanting.peek().is_some(), wanting.any(|(_, text)| text))
+    }
+
+    /// The endpoints that want news of this kind, and whether with texts.
+    pub fn wanting_news(&self, kind: &str) -> Vec<(String, bool)> {
+        let wants = |endpoint: &Endpoint| endpoint.kinds.iter().any(|want| want == kind);
+        let named = |(name, endpoint): (&String, &Endpoint)| (name.clone(), endpoint.text);
+        self.0.iter().filter(|(_, endpoint)| wants(endpoint)).map(named).collect()
+    }
+
+    /// Sends news to one endpoint.
+    pub async fn tell_news(&self, endpoint: &str, id: &str, body: &Value, now: Timestamp) -> Told {
+        match self.0.get(endpoint) {
+            Some(endpoint) => endpoint.send(id, body.to_string().into_bytes(), now).await,
+            None => unconfigured(),
+        }
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -92,7 +117,7 @@ impl Endpoint {
             refuse("url", found(), &cure)
         })?;
         let transport = Egress::new(Arc::new(grants), EgressOptions::default());
-        Ok(Endpoint { url, secrets, kinds: entry.events.clone(), transport })
+        Ok(Endpoint { url, secrets, kinds: entry.events.clone(), text: entry.message_text, transport })
     }
 }
 
@@ -132,22 +157,35 @@ impl Receivers for Endpoints {
     }
 
     async fn tell(&self, endpoint: &str, event: &Event, now: Timestamp) -> Told {
-        let Some(endpoint) = self.0.get(endpoint) else {
-            return Told::Failed { error: "the endpoint is not configured".to_owned(), retry_after: None };
-        };
+        match self.0.get(endpoint) {
+            Some(endpoint) => {
+                let body = webhook::body(event).to_string().into_bytes();
+                endpoint.send(&webhook::public_id(event), body, now).await
+            }
+            None => unconfigured(),
+        }
+    }
+}
+
+fn unconfigured() -> Told {
+    Told::Failed { error: "the endpoint is not configured".to_owned(), retry_after: None }
+}
+
+impl Endpoint {
+    /// Signs a body and sends it.
+    async fn send(&self, id: &str, body: Vec<u8>, now: Timestamp) -> Told {
         let now = now.as_secs();
-        let (id, body) = (webhook::public_id(event), webhook::body(event).to_string().into_bytes());
         let signed =
-            |secret: &Vec<u8>| format!("v1,{}", STANDARD.encode(webhook::signature(secret, &id, now, &body)));
-        let signatures = endpoint.secrets.iter().map(signed).collect::<Vec<_>>().join(" ");
+            |secret: &Vec<u8>| format!("v1,{}", STANDARD.encode(webhook::signature(secret, id, now, &body)));
+        let signatures = self.secrets.iter().map(signed).collect::<Vec<_>>().join(" ");
         let header = |name: &str, value: String| (name.to_owned(), value);
         let request = HttpRequest {
             method: Method::POST,
-            url: endpoint.url.clone(),
+            url: self.url.clone(),
             headers: vec![
                 header("content-type", "application/json".to_owned()),
                 header("user-agent", concat!("chelseru/", env!("CARGO_PKG_VERSION")).to_owned()),
-                header("webhook-id", id),
+                header("webhook-id", id.to_owned()),
                 header("webhook-timestamp", now.to_string()),
                 header("webhook-signature", signatures),
             ],
@@ -157,7 +195,7 @@ impl Receivers for Endpoints {
             response_bytes_max: HEAD_BYTES_MAX,
             ignores_body: true,
         };
-        match endpoint.transport.send(request).await {
+        match self.transport.send(request).await {
             Ok(answer) if (200..300).contains(&answer.status) => Told::Accepted,
             Ok(answer) if answer.status == 410 => Told::Gone { error: "HTTP 410".to_owned() },
             Ok(answer) => {
