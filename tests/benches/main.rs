@@ -6,6 +6,7 @@
 mod auth;
 mod chat;
 mod commit;
+mod console;
 mod http;
 mod import;
 mod measure;
@@ -30,6 +31,7 @@ fn main() {
             "auth" => auth::run(),
             "chat" => chat::run(),
             "commit" => commit::run(),
+            "console" => console::run(),
             "http" => http::run(),
             "import" => import::run(),
             "payments" => payments::run(),

@@ -57,7 +57,13 @@ impl Street {
         let owner = gateway.login("09120000001").await;
         let other = gateway.login("09120000002").await;
         let password = Password::new("kavir darya 7");
-        gateway.app.live().identity.superuser_create("root", &password, "").await.expect("made");
+        gateway
+            .app
+            .live()
+            .identity
+            .superuser_create(&chelseru_tests::machine(), "root", &password, "")
+            .await
+            .expect("made");
         let body = json!({"username": "root", "password": "kavir darya 7"});
         let staff = gateway.post("/login/", body).await.login();
         let mut street = Street { gateway, nginx, owner, other, staff, things: BTreeMap::new() };

@@ -281,7 +281,9 @@ async fn a_signed_link_serves_a_member_for_a_while() {
     // Disabling the account ends its sessions and with them its links, even after it is enabled again.
     let identity = street.gateway.app.live().identity.clone();
     for active in [false, true] {
-        assert!(identity.user_set_active(UserId(2), active).await.expect("set"));
+        let reason = chelseru_domain::operator::role::Reason::of_command();
+        let permit = chelseru_tests::machine();
+        identity.user_set_active(&permit, UserId(2), active, &reason).await.expect("set");
         assert_eq!(street.ask(0, "GET", &link, Value::Null).await.status, 401);
     }
     // Another session of the same user does not revive the link. A link ends with its own session only.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::account::Rights;
+use chelseru_domain::operator::role::Reason;
 use chelseru_tests::socket::Socket;
-use chelseru_tests::{Answer, Login, PATIENCE, TestGateway};
+use chelseru_tests::{Answer, Login, PATIENCE, TestGateway, machine};
 use serde_json::{Value, json};
 
 /// Stands in every text that is the person's own.
@@ -39,7 +40,9 @@ impl Place {
     async fn open() -> Place {
         let gateway = TestGateway::start(CONFIG).await;
         let staff = gateway.login("09120000001").await;
-        gateway.app.live().identity.user_set_rights(UserId(1), Rights::Staff).await.expect("rights");
+        let identity = gateway.app.live().identity.clone();
+        let reason = Reason::of_command();
+        identity.user_set_rights(&machine(), UserId(1), Rights::Staff, &reason).await.expect("rights");
         Place { gateway, staff }
     }
 
@@ -297,7 +300,9 @@ async fn the_staff_erases_accounts_without_rights() {
     }
 
     // A disabled account cannot erase itself, and the staff can.
-    place.gateway.app.live().identity.user_set_active(UserId(other_id), false).await.expect("stored");
+    let identity = place.gateway.app.live().identity.clone();
+    let reason = Reason::of_command();
+    identity.user_set_active(&machine(), UserId(other_id), false, &reason).await.expect("stored");
     assert_eq!(erase(&place.staff, other_id, json!({})).await.status, 204);
 }
 

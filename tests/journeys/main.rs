@@ -15,6 +15,7 @@ mod chat_socket;
 mod chat_strangers;
 mod chat_uploads;
 mod cli;
+mod console;
 mod contract;
 mod crash;
 mod doors;

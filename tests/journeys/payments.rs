@@ -525,7 +525,13 @@ async fn an_account_that_is_staff_refunds_and_no_other_does() {
     assert_eq!((refused.status, &refused.body["code"]), (403, &json!("permission_denied")), "{refused:?}");
 
     let password = chelseru_domain::login::password::Password::new("kavir darya 7");
-    shop.gateway.app.live().identity.superuser_create("root", &password, "").await.expect("made");
+    shop.gateway
+        .app
+        .live()
+        .identity
+        .superuser_create(&chelseru_tests::machine(), "root", &password, "")
+        .await
+        .expect("made");
     let body = json!({"username": "root", "password": "kavir darya 7"});
     let root = shop.gateway.post("/login/", body).await.login();
     let give = |amount: Value| {

@@ -149,7 +149,7 @@ async fn staff_send_and_see_every_message_until_their_rights_end() {
     let live = shop.gateway.app.live();
     let root = async |name: &str| {
         let password = chelseru_domain::login::password::Password::new("kavir darya 7");
-        live.identity.superuser_create(name, &password, "").await.expect("made");
+        live.identity.superuser_create(&chelseru_tests::machine(), name, &password, "").await.expect("made");
         let login = json!({"username": name, "password": "kavir darya 7"});
         shop.gateway.post("/login/", login).await.login().access
     };
@@ -172,7 +172,9 @@ async fn staff_send_and_see_every_message_until_their_rights_end() {
     assert_eq!(shop.get("/message/").await.body["results"].as_array().map(Vec::len), Some(1));
 
     let id = live.identity.user_find("root").await.expect("read").expect("known").id;
-    live.identity.user_set_active(id, false).await.expect("stored");
+    let reason = chelseru_domain::operator::role::Reason::of_command();
+    let permit = chelseru_tests::machine();
+    live.identity.user_set_active(&permit, id, false, &reason).await.expect("stored");
     assert_eq!(send(&first, "two").await.status, 401);
     assert_eq!(shop.gateway.get("/message/", Some(&first)).await.status, 401);
 }

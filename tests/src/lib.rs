@@ -13,10 +13,12 @@ use chelseru::config::{Config, Log, LogLevel};
 use chelseru::logging;
 use chelseru::server::{Server, ServerOptions};
 use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::operator::role::{self, Act, Permit};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub mod browser;
 mod code;
 pub mod django;
 #[cfg(unix)]
@@ -28,6 +30,11 @@ mod spec;
 
 /// Longest wait for something that must happen. Far above what it takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The permission of a command on the gateway's machine.
+pub fn machine<A: Act>() -> Permit<A> {
+    role::Operator::of_this_machine().permit().expect("a command may do everything")
+}
 
 /// A gateway in this process.
 pub struct TestGateway {

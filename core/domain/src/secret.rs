@@ -24,6 +24,10 @@ pub enum KeyUse {
     FileLinks,
     /// Keys the marks of phone numbers in users' contacts.
     Contacts,
+    /// Seals the second factors of operators.
+    ConsoleSeal,
+    /// Keys the hashes of recovery codes, and what binds forms to a session of the console.
+    Console,
     /// Says in a store which key belongs to it.
     StoreMark,
     /// Signs tokens with HS256 from the second rotation on: the number, from 2.
@@ -35,6 +39,8 @@ impl KeyUse {
         match self {
             KeyUse::FileLinks => "chelseru/file-links/1".into(),
             KeyUse::Contacts => "chelseru/contacts/1".into(),
+            KeyUse::ConsoleSeal => "chelseru/console-seal/1".into(),
+            KeyUse::Console => "chelseru/console/1".into(),
             KeyUse::StoreMark => "chelseru/store-mark/1".into(),
             KeyUse::SmsReports => "chelseru/sms-reports/1".into(),
             KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),

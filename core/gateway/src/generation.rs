@@ -9,8 +9,11 @@ use chelseru_domain::clock::Clock;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::operator::api_key::ApiKeys;
+use chelseru_domain::operator::console::{Console, ConsoleKeys};
+use chelseru_domain::operator::desk::{Desk, DeskServices};
 use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_domain::operator::{Meter, Overview};
+use chelseru_domain::secret::MasterKey;
 use chelseru_domain::sms::ReportDecoder;
 use chelseru_domain::sms::shield::Shield;
 use chelseru_http::Generation;
@@ -63,11 +66,20 @@ pub(crate) struct Services {
     pub(crate) clock: Arc<dyn Clock>,
     /// Work that outlives its client.
     pub(crate) detached: TaskTracker,
+    pub(crate) store: Store,
+    pub(crate) console_keys: Arc<ConsoleKeys>,
 }
 
 impl Services {
-    pub(crate) fn new(store: &Store, clock: &Arc<dyn Clock>, chat: Arc<ChatService>) -> Services {
+    pub(crate) fn new(
+        store: &Store,
+        key: &MasterKey,
+        clock: &Arc<dyn Clock>,
+        chat: Arc<ChatService>,
+    ) -> Services {
         Services {
+            store: store.clone(),
+            console_keys: Arc::new(ConsoleKeys::new(key)),
             api_keys: ApiKeys::new(store.clone(), clock.clone()),
             webhooks: Webhooks::new(store.clone(), clock.clone()),
             payments: Arc::new(Payments::new(store.clone(), clock.clone())),
@@ -77,6 +89,14 @@ impl Services {
             clock: clock.clone(),
             detached: TaskTracker::new(),
         }
+    }
+}
+
+impl Services {
+    /// The console's logins, under the rules of an identity.
+    fn console(&self, identity: &Arc<chelseru_domain::login::identity::Identity>) -> Arc<Console> {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        Arc::new(Console::new(store, clock, identity.clone(), self.console_keys.clone()))
     }
 }
 
@@ -99,6 +119,7 @@ impl Shared {
             files: Arc::new(self.files(config, parts)),
             operator: Arc::new(self.operator(config, parts)),
             personal: Arc::new(self.personal(parts)),
+            console: Arc::new(self.console(config, parts)),
             origins: config.server.origins.clone(),
         }
     }
@@ -155,10 +176,7 @@ impl Shared {
             gateways: parts.gateways.clone(),
             identity: parts.identity.clone(),
             rules: config.payment.clone(),
-            currency: match config.payment.currency {
-                Unit::Irt => chelseru_domain::money::Currency::Irt,
-                Unit::Irr => chelseru_domain::money::Currency::Irr,
-            },
+            currency: currency(config),
             bank: bank.then(|| self.bank.clone() as _),
             detached: self.services.detached.clone(),
         }
@@ -186,9 +204,27 @@ impl Shared {
         }
     }
 
+    fn console(&self, config: &Config, parts: &Parts) -> chelseru_http::console::Console {
+        let services = DeskServices {
+            console: self.services.console(&parts.identity),
+            identity: parts.identity.clone(),
+            payments: self.services.payments.clone(),
+            wallets: self.services.wallets.clone(),
+            gateways: parts.gateways.clone(),
+            webhooks: self.services.webhooks.clone(),
+            endpoints: config.webhooks.endpoints.keys().cloned().collect(),
+            api_keys: self.services.api_keys.clone(),
+            queue: parts.sms.queue().clone(),
+            overview: self.overview.clone(),
+            clock: self.services.clock.clone(),
+        };
+        chelseru_http::console::Console { desk: Arc::new(Desk::new(services)), currency: currency(config) }
+    }
+
     fn operator(&self, config: &Config, parts: &Parts) -> Operator {
         Operator {
             identity: parts.identity.clone(),
+            console: self.services.console(&parts.identity),
             token: OperatorToken::new(&self.operator_token),
             api_keys: self.services.api_keys.clone(),
             webhooks: self.services.webhooks.clone(),
@@ -199,5 +235,12 @@ impl Shared {
             document: self.document.clone(),
             detached: self.services.detached.clone(),
         }
+    }
+}
+
+fn currency(config: &Config) -> chelseru_domain::money::Currency {
+    match config.payment.currency {
+        Unit::Irt => chelseru_domain::money::Currency::Irt,
+        Unit::Irr => chelseru_domain::money::Currency::Irr,
     }
 }

@@ -285,7 +285,7 @@ impl Opened {
         let reports = Arc::new(Reports::new(ground.registry.clone()));
         let view = Arc::new(View::default());
         let shared = Shared {
-            services: generation::Services::new(&store, &clock, chat.clone()),
+            services: generation::Services::new(&store, &ground.key, &clock, chat.clone()),
             sockets: sockets.clone(),
             files: Arc::new(files),
             inbox: inbox.clone(),

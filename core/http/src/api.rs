@@ -241,7 +241,7 @@ async fn serve(
     context: Context,
     body: Incoming,
 ) -> Result<Reply, Failure> {
-    if !route.is_file() {
+    if !route.is_beside() {
         negotiate(&context.head)?;
     }
     if route.is_resumable() && context.head.method == Method::OPTIONS {

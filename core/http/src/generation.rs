@@ -8,6 +8,7 @@ use std::sync::Arc;
 use chelseru_config::Origins;
 
 use crate::chat::Chat;
+use crate::console::Console;
 use crate::files::Files;
 use crate::login::Login;
 use crate::money::Money;
@@ -24,6 +25,7 @@ pub struct Generation {
     pub files: Arc<Files>,
     pub operator: Arc<Operator>,
     pub personal: Arc<Personal>,
+    pub console: Arc<Console>,
     /// Web pages that may call from another site.
     pub origins: Origins,
 }
@@ -48,4 +50,6 @@ macro_rules! slices {
     };
 }
 
-slices!(Login login, Sms sms, Money money, Chat chat, Files files, Operator operator, Personal personal);
+slices!(
+    Login login, Sms sms, Money money, Chat chat, Files files, Operator operator, Personal personal, Console console
+);

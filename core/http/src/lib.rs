@@ -26,6 +26,7 @@ mod routes;
 mod request;
 
 mod body;
+mod csv;
 mod disposition;
 pub mod fields;
 pub mod reply;
@@ -52,6 +53,8 @@ pub mod files;
 pub mod operator;
 
 pub mod personal;
+
+pub mod console;
 
 pub mod openapi;
 

@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     Twin,
     /// A file of any type, beside the base path.
     File,
+    /// A page of the console, beside the base path; not in the document.
+    Page,
     /// For tests of the gateway itself; not in the document.
     Test,
 }
@@ -162,8 +164,9 @@ pub(crate) const fn check(routes: &[Route]) {
 }
 
 impl Route {
-    pub(crate) fn is_file(&self) -> bool {
-        matches!(self.kind, Kind::File)
+    /// Stands beside the base path and answers in other types than JSON.
+    pub(crate) fn is_beside(&self) -> bool {
+        matches!(self.kind, Kind::File | Kind::Page)
     }
 
     pub(crate) fn is_resumable(&self) -> bool {

@@ -26,7 +26,7 @@ impl Router {
     pub(crate) fn new(base_path: &str, door: Door) -> Router {
         let mut router = matchit::Router::new();
         for route in routes::all().filter(|route| route.access.door() == door) {
-            let prefix = if route.is_file() { "" } else { base_path };
+            let prefix = if route.is_beside() { "" } else { base_path };
             let path = format!("{prefix}{}", route.path);
             let bare = matches!(route.kind, Kind::Pushed).then(|| path.trim_end_matches('/').to_owned());
             for path in [Some(path), bare].into_iter().flatten() {

@@ -1,7 +1,7 @@
 //! All rows, by the tag under which the document shows them.
 
 use crate::route::{Route, check};
-use crate::{chat, files, login, money, operator, personal, sms};
+use crate::{chat, console, files, login, money, operator, personal, sms};
 
 /// The rows of one file, with their tag.
 pub(crate) struct Group {
@@ -54,6 +54,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group(OPERATOR, money::bank::ROUTES),
     group(OPERATOR, operator::inbox::ROUTES),
     group(OPERATOR, operator::users::ROUTES),
+    group(OPERATOR, operator::v1::ROUTES),
     group(OPERATOR, operator::api_key::ROUTES),
     group(OPERATOR, operator::backup::ROUTES),
     group(OPERATOR, operator::webhook::ROUTES),
@@ -62,7 +63,30 @@ pub(crate) const GROUPS: &[Group] = &[
     group("gateway", operator::health::ROUTES),
 ];
 
+/// The console's rows, which no document shows.
+const CONSOLE: &[&[Route]] = &[
+    console::assets::ROUTES,
+    console::login::ROUTES,
+    console::me::ROUTES,
+    console::overview::ROUTES,
+    console::users::ROUTES,
+    console::messages::ROUTES,
+    console::payments::ROUTES,
+    console::wallets::ROUTES,
+    console::webhooks::ROUTES,
+    console::keys::ROUTES,
+    console::audit::ROUTES,
+];
+
+const _: () = {
+    let mut at = 0;
+    while at < CONSOLE.len() {
+        check(CONSOLE[at]);
+        at += 1;
+    }
+};
+
 /// Every row.
 pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
-    GROUPS.iter().flat_map(|group| group.routes)
+    GROUPS.iter().flat_map(|group| group.routes).chain(CONSOLE.iter().copied().flatten())
 }

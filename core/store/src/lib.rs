@@ -71,6 +71,10 @@ pub use money::reversal::{Reversal, ReversalDecided, ReversalDecision, ReversalS
 pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
 pub use operator::api_key::{ApiKey, ApiKeyDraft};
 pub use operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
+pub use operator::console::{
+    CONSOLE_SESSIONS_MAX, ConsoleDraft, ConsoleProof, ConsoleSession, OperatorChange, OperatorRecord,
+    OperatorRole, SecondFactor,
+};
 pub use options::{Durability, StoreOptions};
 pub use sms::report::{SmsProgress, SmsReported};
 pub use sms::{

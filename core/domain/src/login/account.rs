@@ -143,6 +143,15 @@ pub struct UserView {
 }
 
 impl UserView {
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        match (self.superuser, self.staff) {
+            (true, _) => Rights::Superuser,
+            (false, true) => Rights::Staff,
+            (false, false) => Rights::None,
+        }
+    }
+
     pub(crate) fn new(user: User, has_password: bool) -> Self {
         let local = crate::PhoneNumber::parse(&user.number).map(|number| number.local());
         UserView {

@@ -14,6 +14,7 @@ mod legacy;
 mod password;
 mod recovery;
 mod rules;
+mod search;
 mod session;
 mod users;
 
@@ -30,6 +31,7 @@ use crate::login::otp::OtpService;
 use crate::login::password::PasswordHashes;
 use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
 use crate::login::user_agent::{Agents, MakeParser, UapCore};
+use crate::login::user_index::UserIndex;
 use crate::operator::audit::Audit;
 use crate::rate::Rates;
 use crate::{Checked, Clock, RuleError, Timestamp};
@@ -42,8 +44,9 @@ pub use rules::{
     IdentityRules, LOCKOUT_LONGEST_SECS, LOCKOUT_SECS, PASSWORD_ATTEMPTS, PASSWORD_ATTEMPTS_TOTAL,
     PasswordRules, REFRESH_REPEAT_SECS, REGISTRATIONS_PER_HOUR, SESSION_ABSOLUTE_SECS, SESSIONS_PER_USER,
 };
+pub use search::UsersFound;
 pub use session::{DEVICE_NAME_CHARS_MAX, RefreshError, SessionView, USER_AGENT_CHARS_MAX};
-pub use users::{Area, USERS_PAGE_MAX};
+pub use users::{Area, USERS_PAGE_MAX, UserActError};
 
 /// Unread session ends of a subscriber. Past it the subscriber is told that it lagged.
 const ENDED_MAX: usize = 1024;
@@ -108,6 +111,8 @@ pub struct Identity {
     /// Wrong tokens of operators, by the hash of an address.
     wrong_tokens: Arc<Rates<u64>>,
     audit: Audit,
+    /// For operators who search.
+    index: Arc<UserIndex>,
 }
 
 impl Identity {
@@ -142,6 +147,7 @@ impl Identity {
             registrations,
             wrong_tokens,
             audit,
+            index: Arc::default(),
         })
     }
 
@@ -184,6 +190,7 @@ impl Identity {
             registrations: Arc::clone(&self.registrations),
             wrong_tokens: Arc::clone(&self.wrong_tokens),
             audit: self.audit.clone(),
+            index: Arc::clone(&self.index),
         }
     }
 

@@ -18,3 +18,4 @@ pub mod identity;
 
 mod last_seen;
 pub mod user_agent;
+pub mod user_index;

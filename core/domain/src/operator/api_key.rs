@@ -15,7 +15,8 @@ use subtle::ConstantTimeEq;
 use crate::{Clock, Timestamp};
 
 /// Scopes of a key.
-pub const SCOPES: &[&str] = &["sms"];
+pub const SCOPES: &[&str] =
+    &["sms", "operator:viewer", "operator:support", "operator:finance", "operator:admin"];
 /// Characters of a key's name.
 pub const NAME_CHARS_MAX: usize = 100;
 
@@ -29,7 +30,7 @@ pub struct NewApiKey {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
-    #[error("unknown scope {0:?}; accepted: sms")]
+    #[error("unknown scope {0:?}; accepted: {accepted}", accepted = SCOPES.join(", "))]
     UnknownScope(String),
     #[error("a name must have at most 100 characters and no line break")]
     BadName,

@@ -14,6 +14,7 @@ use chelseru_store::{AuditDraft, AuditLog, Store, StoreError};
 pub use chelseru_store::{AuditEntry, AuditPage, AuditQuery};
 use tokio::sync::{mpsc, oneshot};
 
+use super::role::{Operator, Proof, Reason};
 use crate::ids::{SessionId, UserId};
 #[cfg(doc)]
 use crate::phone::PhoneNumber;
@@ -102,6 +103,22 @@ events! {
     PluginRefused = "plugin_refused",
     /// The staff corrected a wallet or decided about a refund.
     MoneyDecided = "money_decided",
+    /// An operator logged in to the console.
+    ConsoleLogin = "console_login",
+    /// A wrong password, code or link at the console's login.
+    ConsoleLoginFailed = "console_login_failed",
+    /// Sessions of the console were ended.
+    ConsoleSessionEnded = "console_session_ended",
+    /// A one-time link to the console was made.
+    ConsoleLinkMade = "console_link_made",
+    /// A second factor was set up, removed, or its recovery codes were made again.
+    SecondFactorChanged = "second_factor_changed",
+    /// An operator got, changed or lost a role.
+    OperatorRoleChanged = "operator_role_changed",
+    /// An operator took a list away.
+    ListExported = "list_exported",
+    /// An operator sent a webhook event again, or a test.
+    WebhookReplayed = "webhook_replayed",
     /// A copy of everything was written, the key included; the subject is its folder.
     BackupWritten = "backup_written",
     /// This store was filled from a backup; the subject is its folder.
@@ -116,13 +133,15 @@ impl AuditKind {
         use AuditKind::*;
         match self {
             OtpSent | OtpSendFailed | OtpFailed | OtpBurned | LoginFailed | LoginLocked | UserRegistered
-            | PasswordResetFailed => AuditLog::Anyone,
+            | PasswordResetFailed | ConsoleLoginFailed => AuditLog::Anyone,
             Login | PasswordChanged | PasswordChangeFailed | PasswordReset | RefreshReused
             | SessionRevoked | NumberAdded | UserErased => AuditLog::Account,
             SuperuserCreated | UserDisabled | UserEnabled | UserRightsChanged | UserErasedByStaff
             | UserExported | PasswordOverridden | ResetTokenMade | KeyCreated | KeyRevoked | ConfigLoaded
             | ConfigChanged | ConfigRefused | PluginChanged | PluginRefused | MoneyDecided
-            | BackupWritten | BackupRestored | StoreImported => AuditLog::Operator,
+            | BackupWritten | BackupRestored | StoreImported | ConsoleLogin | ConsoleSessionEnded
+            | ConsoleLinkMade | SecondFactorChanged | OperatorRoleChanged | ListExported
+            | WebhookReplayed => AuditLog::Operator,
         }
     }
 }
@@ -137,6 +156,11 @@ pub struct AuditEvent {
     /// A masked number or name, a provider's or a file's name.
     pub subject: String,
     pub detail: String,
+    /// The operator who acted on `user`.
+    pub actor: Option<UserId>,
+    pub before: String,
+    pub after: String,
+    pub reason: String,
 }
 
 impl AuditEvent {
@@ -149,7 +173,22 @@ impl AuditEvent {
             ip: None,
             subject: String::new(),
             detail: String::new(),
+            actor: None,
+            before: String::new(),
+            after: String::new(),
+            reason: String::new(),
         }
+    }
+
+    /// An event that an operator causes.
+    #[must_use]
+    pub fn by(operator: &Operator, kind: AuditKind) -> Self {
+        let detail = match operator.proof() {
+            Proof::Session(_) => "console".to_owned(),
+            Proof::ApiKey(number) => format!("operator API, key {number}"),
+            Proof::Machine => "command line".to_owned(),
+        };
+        AuditEvent { actor: operator.user(), ip: operator.ip(), detail, ..AuditEvent::new(kind) }
     }
 
     #[must_use]
@@ -173,6 +212,20 @@ impl AuditEvent {
     #[must_use]
     pub fn subject(mut self, subject: impl ToString) -> Self {
         self.subject = subject.to_string();
+        self
+    }
+
+    /// What was changed, as it was and as it is.
+    #[must_use]
+    pub fn change(mut self, before: impl ToString, after: impl ToString) -> Self {
+        (self.before, self.after) = (before.to_string(), after.to_string());
+        self
+    }
+
+    /// Why an operator did it.
+    #[must_use]
+    pub fn reason(mut self, reason: &Reason) -> Self {
+        reason.as_str().clone_into(&mut self.reason);
         self
     }
 
@@ -239,7 +292,7 @@ impl Audit {
 
     /// Writes the line and queues the record. Never waits.
     pub fn record(&self, event: AuditEvent) {
-        let AuditEvent { kind, user, session, ip, subject, detail } = event;
+        let AuditEvent { kind, user, session, ip, subject, detail, actor, before, after, reason } = event;
         let ip_address = ip.map(|ip| ip.to_canonical().to_string()).unwrap_or_default();
         tracing::info!(
             target: "chelseru::audit",
@@ -249,12 +302,27 @@ impl Audit {
             client.ip = ip_address,
             subject,
             detail,
+            actor.id = actor.map(|actor| actor.0),
+            before,
+            after,
             "audit"
         );
         let Some(queue) = &self.shared.queue else { return };
         let event = kind.as_str().to_owned();
         let at = self.shared.clock.now();
-        let draft = AuditDraft { at, event, user, session, ip_address, subject, detail };
+        let draft = AuditDraft {
+            at,
+            event,
+            user,
+            session,
+            ip_address,
+            subject,
+            detail,
+            actor,
+            before,
+            after,
+            reason,
+        };
         if queue.try_send(Message::Record(kind.log(), draft)).is_err() {
             // Logged once per doubling, so a failing store does not flood the log, too.
             let dropped = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;

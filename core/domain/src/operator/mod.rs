@@ -8,7 +8,10 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod console;
+pub mod desk;
 mod meter;
+pub mod role;
 pub mod webhook;
 
 pub use meter::{Counter, Histogram, Labels, Meter, NoMeter, Overview, Storage};

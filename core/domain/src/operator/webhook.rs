@@ -251,6 +251,12 @@ pub fn public_id(event: &Event) -> String {
     format!("evt_{:x}_{}", event.at.as_micros(), event.id.0)
 }
 
+/// The event of a plain number.
+#[must_use]
+pub fn event_numbered(number: u64) -> EventId {
+    EventId(number)
+}
+
 /// The event of a public id, or of its plain number.
 #[must_use]
 pub fn event_of(public_id: &str) -> Option<EventId> {

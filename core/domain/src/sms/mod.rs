@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 pub use chelseru_store::{
     SmsClass, SmsContent, SmsFilter, SmsOrder, SmsOwner, SmsPage, SmsProgress, SmsRange, SmsRecord,
-    SmsReported, SmsStatus,
+    SmsReported, SmsStatus, SmsTried,
 };
 
 pub use inbox::{Inbox, ShownMessage};

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::login::account::Rights;
 use chelseru_domain::login::identity::RESET_TOKEN_HOURS;
+use chelseru_domain::operator::console::{Console, ConsoleKeys, LINK_TTL};
+use chelseru_domain::operator::role::{ROLES, role_name};
 use chelseru_store::StoreError;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -15,9 +17,11 @@ use serde_json::Value;
 
 use super::ask::{TIMEOUT, exchange};
 use crate::config::rules::tokens;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, OperatorListen};
 use crate::door::OperatorDoor;
+use crate::http::console::LINK_PATH;
 use crate::http::operator::users::{self, RightsName, UserCommand};
+use crate::http::reachable;
 use crate::login::Services;
 use crate::{app, keys};
 
@@ -69,6 +73,14 @@ pub(crate) enum Arguments {
         /// Address of the application's page; prints a link to it that ends in `#token=...`.
         #[arg(long)]
         page: Option<String>,
+    },
+    /// Print a one-time link to the console, for a first login or without the second factor.
+    ConsoleLink { user: String },
+    /// Give an account a role of the console: viewer, support, finance or admin; `none` takes it.
+    SetRole {
+        user: String,
+        #[arg(value_parser = PossibleValuesParser::new(ROLES.map(role_name).into_iter().chain(["none"])))]
+        role: String,
     },
     /// Set an account's password and end its sessions. Prints a generated password last, unless one is given.
     SetPassword {
@@ -126,6 +138,19 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
                 Some(page) => println!("link: {page}#token={}", text("token")),
                 None => println!("token: {}", text("token")),
             }
+        }
+        Arguments::ConsoleLink { user } => {
+            let made = accounts.run(UserCommand::ConsoleLink { user: user.clone() }).await?;
+            let text = |name: &str| made[name].as_str().unwrap_or("").to_owned();
+            let minutes = LINK_TTL.as_secs() / 60;
+            println!("user {} can open the console once, within {minutes} minutes", text("username"));
+            // Opening it shows a button, so that a preview or a prefetch uses nothing up. Queries are not logged.
+            println!("link: {}?token={}", accounts.console_url(), text("token"));
+        }
+        Arguments::SetRole { user, role } => {
+            let command = UserCommand::SetRole { user: user.clone(), role: role.clone() };
+            let user = accounts.run(command).await?;
+            print_done(&user, &format!("has the role {role} in the console"), None);
         }
         Arguments::SetPassword { user, password_stdin } => {
             let (password, made) = password(*password_stdin)?;
@@ -207,7 +232,12 @@ fn password(from_stdin: bool) -> Result<(String, bool), String> {
 
 /// The accounts: in the store, or behind a running gateway.
 enum Accounts {
-    Store { store: chelseru_store::Store, services: Box<Services> },
+    Store {
+        store: chelseru_store::Store,
+        services: Box<Services>,
+        console: Box<Console>,
+        listen: OperatorListen,
+    },
     Gateway(OperatorDoor),
 }
 
@@ -220,7 +250,15 @@ impl Accounts {
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
                 let tokens = tokens(loaded, &key).map_err(|problems| problems.to_string())?;
                 let services = Services::new(&loaded.config, tokens, &store, &key, &clock, Arc::default())?;
-                Ok(Accounts::Store { store, services: Box::new(services) })
+                let console = Console::new(
+                    store.clone(),
+                    clock,
+                    services.identity.clone(),
+                    Arc::new(ConsoleKeys::new(&key)),
+                );
+                let listen = loaded.config.operator.listen.clone();
+                let (services, console) = (Box::new(services), Box::new(console));
+                Ok(Accounts::Store { store, services, console, listen })
             }
             Err(StoreError::Locked { .. }) => match OperatorDoor::find(&data_dir) {
                 Ok(door) => Ok(Accounts::Gateway(door)),
@@ -235,15 +273,30 @@ impl Accounts {
 
     async fn run(&self, command: UserCommand) -> Result<Value, String> {
         match self {
-            Accounts::Store { services, .. } => users::run(&services.identity, command).await,
+            Accounts::Store { services, console, .. } => {
+                users::run(&services.identity, console, command).await
+            }
             Accounts::Gateway(door) => ask(door, &command)
                 .await
                 .map_err(|reason| format!("through the gateway at {}: {reason}", door.address)),
         }
     }
 
+    /// Where a browser on this machine enters a link.
+    fn console_url(&self) -> String {
+        let address = match self {
+            Accounts::Store { listen, .. } => listen,
+            Accounts::Gateway(door) => &door.address,
+        };
+        match address {
+            OperatorListen::Tcp(address) => format!("http://{}{LINK_PATH}", reachable(*address)),
+            OperatorListen::Unix(_) => format!("http://localhost{LINK_PATH}"),
+        }
+    }
+
     async fn close(self) {
-        if let Accounts::Store { store, services } = self {
+        if let Accounts::Store { store, services, console, .. } = self {
+            drop(console);
             services.audit_close().await;
             store.close();
         }

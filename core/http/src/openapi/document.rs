@@ -24,7 +24,7 @@ impl Audience {
     fn reads(self, route: &Route) -> bool {
         let public = route.access.door() == Door::Public;
         match self {
-            _ if matches!(route.kind, Kind::Test) => false,
+            _ if matches!(route.kind, Kind::Test | Kind::Page) => false,
             Audience::Clients => public && !matches!(route.kind, Kind::Twin),
             Audience::Operators => !public,
             Audience::Everybody => true,
@@ -42,7 +42,7 @@ pub fn document(server: &Server, audience: Audience) -> Value {
                 .iter()
                 .map(|operation| (operation.verb.as_str().to_lowercase(), describe(group, route, operation)))
                 .collect();
-            let prefix = if route.is_file() { "" } else { server.base_path.as_str() };
+            let prefix = if route.is_beside() { "" } else { server.base_path.as_str() };
             paths.insert(format!("{prefix}{}", route.path), methods.into());
         }
     }
@@ -306,7 +306,7 @@ mod tests {
         let document = everything("/base");
         let mut ids = BTreeSet::new();
         for route in routes::all() {
-            let prefix = if route.is_file() { "" } else { "/base" };
+            let prefix = if route.is_beside() { "" } else { "/base" };
             for operation in route.operations {
                 let method = operation.verb.as_str().to_lowercase();
                 let object = &document["paths"][format!("{prefix}{}", route.path)][&method];

@@ -58,7 +58,7 @@ async fn list(operator: Arc<Operator>, request: Request<Caller>) -> Answer {
     Ok(page(&request, next.map(Cursor::Next), previous.map(Cursor::Previous), &results))
 }
 
-fn query(context: &Context) -> Result<AuditQuery, Failure> {
+pub(crate) fn query(context: &Context) -> Result<AuditQuery, Failure> {
     let user = context.query("user").map(|text| text.parse().map(UserId)).transpose();
     let user = user.map_err(|_| Failure::field("user", "A valid integer is required."))?;
     let (before, after) = match cursor(context)? {
@@ -68,6 +68,17 @@ fn query(context: &Context) -> Result<AuditQuery, Failure> {
     };
     let event = context.query("event");
     Ok(AuditQuery { limit: PAGE, event, user, before, after, ..AuditQuery::default() })
+}
+
+/// An entry about an account, for its user: what operators wrote and where they were stays theirs.
+pub(crate) fn entry_json_for_user(entry: &AuditEntry) -> Value {
+    let mut shown = entry_json(entry);
+    if entry.draft.actor.is_some() || !entry.draft.reason.is_empty() {
+        for name in ["actor", "ip_address", "reason"] {
+            shown[name] = Value::Null;
+        }
+    }
+    shown
 }
 
 pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
@@ -81,6 +92,10 @@ pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
         "ip_address": draft.ip_address,
         "subject": draft.subject,
         "detail": draft.detail,
+        "actor": draft.actor.map(|actor| actor.0),
+        "before": draft.before,
+        "after": draft.after,
+        "reason": draft.reason,
     })
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod ready;
 pub(crate) mod status;
+pub(crate) mod v1;
 pub(crate) mod webhook;
 
 pub(crate) mod shapes;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use chelseru_domain::login::identity::Identity;
 use chelseru_domain::operator::Overview;
 use chelseru_domain::operator::api_key::ApiKeys;
+use chelseru_domain::operator::console::Console;
 use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_domain::sms::Inbox;
 use http::HeaderName;
@@ -39,6 +41,7 @@ use crate::request::{Context, not_found};
 /// The slice of operators.
 pub struct Operator {
     pub identity: Arc<Identity>,
+    pub console: Arc<Console>,
     pub token: OperatorToken,
     pub api_keys: ApiKeys,
     pub webhooks: Webhooks,

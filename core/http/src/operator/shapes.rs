@@ -8,8 +8,10 @@ pub(crate) fn shapes() -> Value {
     json!({
         "AuditEvent": object(json!({
             "id": whole(), "created_at": time(), "event": text(), "user": maybe("integer"), "session": maybe("integer"),
-            "ip_address": maybe("string"), "subject": text(), "detail": text(),
+            "ip_address": maybe("string"), "subject": text(), "detail": text(), "actor": maybe("integer"),
+            "before": text(), "after": text(), "reason": text(),
         })),
+        "OperatorSession": object(json!({"token": text(), "expires_at": time()})),
         "InboxMessage": object(json!({
             "mobile_number": text(), "text": text(), "provider": text(), "created_at": text(),
         })),

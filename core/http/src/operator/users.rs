@@ -15,6 +15,8 @@ use chelseru_domain::login::identity::{
     Identity, MadeResetToken, PasswordError, RESET_TOKEN_HOURS, RegisterError, ResetTokenError,
 };
 use chelseru_domain::login::password::Password;
+use chelseru_domain::operator::console::{Console, Opened};
+use chelseru_domain::operator::role::{self, Act, Permit, Reason};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -56,7 +58,8 @@ async fn command(operator: Arc<Operator>, request: Request<ByOperator, Fields>) 
     let refuse = |reason: String| Failure::error(StatusCode::BAD_REQUEST, "operator_command_refused", reason);
     let command: UserCommand =
         serde_json::from_value(request.body.into_object()).map_err(|error| refuse(error.to_string()))?;
-    let done = run(&operator.identity, command).await.map_err(refuse)?;
+    let console = &operator.console;
+    let done = run(&operator.identity, console, command).await.map_err(refuse)?;
     Ok(Reply::json(StatusCode::OK, &done))
 }
 
@@ -89,6 +92,15 @@ pub enum UserCommand {
     SetPassword {
         user: String,
         password: String,
+    },
+    /// Makes the token of a one-time link to the console.
+    ConsoleLink {
+        user: String,
+    },
+    /// Gives an account a role of the console; `none` takes it.
+    SetRole {
+        user: String,
+        role: String,
     },
     /// Makes the token with which a user sets a new password once.
     ResetLink {
@@ -136,14 +148,18 @@ impl From<RightsName> for Rights {
     }
 }
 
-/// Runs a command. Errors: a text for the operator.
-pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, String> {
+/// Runs a command of this machine, whose user could read the store anyway. Errors: a text for the operator.
+pub async fn run(identity: &Identity, console: &Console, command: UserCommand) -> Result<Value, String> {
+    let machine = role::Operator::of_this_machine();
+    let reason = Reason::of_command();
     match command {
         UserCommand::CreateSuperuser { username, email, password } => {
             if !email.is_empty() && !email_fits(&email) {
                 return Err(format!("{email:?} is not a mail address"));
             }
-            let made = identity.superuser_create(&username, &Password::new(password), &email).await;
+            let made = identity
+                .superuser_create(&permit(&machine)?, &username, &Password::new(password), &email)
+                .await;
             made.map(|user| user_json(&user)).map_err(|error| match error {
                 RegisterError::Username(fault) => fault.to_string(),
                 RegisterError::Password(faults) => sentences(&faults),
@@ -155,17 +171,16 @@ pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, Str
             Ok(Value::Array(users.iter().map(user_json).collect()))
         }
         UserCommand::Show { user } => Ok(user_json(&find(identity, &user).await?)),
-        UserCommand::Disable { user } => set_active(identity, &user, false).await,
-        UserCommand::Enable { user } => set_active(identity, &user, true).await,
+        UserCommand::Disable { user } => set_active(identity, &machine, &user, false).await,
+        UserCommand::Enable { user } => set_active(identity, &machine, &user, true).await,
         UserCommand::SetRights { user, rights } => {
             let user = find(identity, &user).await?;
-            let changed = identity.user_set_rights(user.id, rights.into()).await;
-            let changed = changed.map_err(|error| error.to_string())?;
-            changed.map(|user| user_json(&user)).ok_or_else(|| format!("user {} is gone", user.id))
+            let changed = identity.user_set_rights(&permit(&machine)?, user.id, rights.into(), &reason).await;
+            Ok(user_json(&changed.map_err(|error| error.to_string())?))
         }
         UserCommand::SetPassword { user, password } => {
             let user = find(identity, &user).await?;
-            identity.password_override(user.id, &Password::new(password)).await.map_err(
+            identity.password_override(&permit(&machine)?, user.id, &Password::new(password)).await.map_err(
                 |error| match error {
                     PasswordError::Faults(faults) => sentences(&faults),
                     other => other.to_string(),
@@ -173,10 +188,32 @@ pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, Str
             )?;
             Ok(user_json(&find(identity, &user.id.to_string()).await?))
         }
+        UserCommand::ConsoleLink { user } => {
+            let user = find(identity, &user).await?;
+            let made = console.link_make(&permit(&machine)?, user.id).await;
+            let made = made.map_err(|error| error.to_string())?;
+            let Opened { token, expires_at } = made.ok_or_else(|| {
+                format!("user {} is no operator; `chelseru user set-role` gives a role", user.username)
+            })?;
+            Ok(json!({
+                "username": user.username, "token": token, "expires_at": rest_format(expires_at),
+            }))
+        }
+        UserCommand::SetRole { user, role } => {
+            let user = find(identity, &user).await?;
+            let role = match role.as_str() {
+                "none" => None,
+                name => Some(role::role_of(name).ok_or_else(|| format!("{name:?} is no role"))?),
+            };
+            let set = console.role_set(&permit(&machine)?, user.id, role, &reason).await;
+            set.map_err(|error| error.to_string())?;
+            Ok(user_json(&user))
+        }
         UserCommand::ResetLink { user, hours } => {
             RESET_TOKEN_HOURS.check("hours", hours).map_err(|error| error.to_string())?;
             let user = find(identity, &user).await?;
-            let made = identity.reset_token_make(user.id, Duration::from_secs(hours * 60 * 60)).await;
+            let ttl = Duration::from_secs(hours * 60 * 60);
+            let made = identity.reset_token_make(&permit(&machine)?, user.id, ttl, &reason).await;
             let MadeResetToken { token, expires_at } = made.map_err(|error| match error {
                 ResetTokenError::NoAccount => format!("user {} is disabled", user.username),
                 other => other.to_string(),
@@ -188,10 +225,20 @@ pub async fn run(identity: &Identity, command: UserCommand) -> Result<Value, Str
     }
 }
 
-async fn set_active(identity: &Identity, user: &str, active: bool) -> Result<Value, String> {
+async fn set_active(
+    identity: &Identity,
+    machine: &role::Operator,
+    user: &str,
+    active: bool,
+) -> Result<Value, String> {
     let user = find(identity, user).await?;
-    identity.user_set_active(user.id, active).await.map_err(|error| error.to_string())?;
-    Ok(user_json(&UserView { active, ..user }))
+    let reason = Reason::of_command();
+    let changed = identity.user_set_active(&permit(machine)?, user.id, active, &reason).await;
+    changed.map(|user| user_json(&user)).map_err(|error| error.to_string())
+}
+
+fn permit<A: Act>(machine: &role::Operator) -> Result<Permit<A>, String> {
+    machine.permit().map_err(|refused| refused.to_string())
 }
 
 async fn find(identity: &Identity, text: &str) -> Result<UserView, String> {

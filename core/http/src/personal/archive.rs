@@ -260,7 +260,7 @@ impl Archive<'_> {
             let query = AuditQuery { before, user: Some(self.user), limit: PAGE, ..AuditQuery::default() };
             let page = log.page(query).await?;
             for entry in &page.entries {
-                self.line(&audit::entry_json(entry))?;
+                self.line(&audit::entry_json_for_user(entry))?;
             }
             match page.more_at {
                 Some(more_at) => before = Some(more_at),

@@ -308,7 +308,8 @@ fn begin(txn: &mut Txn, draft: ErasureDraft) -> Result<ErasureBegun, StoreError>
 /// Removes what makes the account one, and returns its number when no other account has it.
 fn close(txn: &mut Txn, user: &User, look: &str) -> Result<String, StoreError> {
     revoke_all(txn, user.id, None)?;
-    for key in [keys::password(user.id), keys::reset_token(user.id), keys::user(user.id)] {
+    let operator = keys::console::operator(user.id);
+    for key in [keys::password(user.id), keys::reset_token(user.id), keys::user(user.id), operator] {
         txn.delete(key);
     }
     let own = encode_u64(user.id.0);

@@ -56,11 +56,11 @@ async fn a_second_handle_is_refused_while_the_first_is_open() {
 async fn a_newer_format_is_refused_and_left_alone() {
     let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
     drop(store);
-    raw(folder.path()).insert("mformat", &4u64.to_be_bytes()).unwrap();
+    raw(folder.path()).insert("mformat", &5u64.to_be_bytes()).unwrap();
     let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::FormatNewer { found: 4, supported: 3, .. }));
-    assert!(refused.to_string().ends_with("has format 4; this program reads formats up to 3"), "{refused}");
-    assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 4u64.to_be_bytes());
+    assert!(matches!(refused, StoreError::FormatNewer { found: 5, supported: 4, .. }));
+    assert!(refused.to_string().ends_with("has format 5; this program reads formats up to 4"), "{refused}");
+    assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 5u64.to_be_bytes());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod audit;
 mod challenges;
+mod console;
 mod crash;
 mod damage;
 mod durability;

@@ -159,6 +159,7 @@ impl Identity {
                 // Without address and name: the record outlives the account.
                 let event = event.user(user).subject(format!("forfeited rial: {forfeited}"));
                 self.audit.record(event);
+                self.index.changed(user);
                 // There may be no subscriber.
                 let _ = self.ended.send(SessionsEnded::All(user));
                 self.erasures.notify_one();

@@ -25,6 +25,7 @@ use crate::login::group::Group;
 use crate::login::otp::Purpose;
 use crate::login::password::{HashError, Password, PasswordFault};
 use crate::operator::audit::{AuditEvent, AuditKind, mask_name};
+use crate::operator::role::{PasswordOverride, Permit, SuperuserCreate};
 use crate::rate::{Exhausted, Rate};
 use crate::share::is_own_machine;
 use crate::{PhoneNumber, Timestamp};
@@ -98,13 +99,14 @@ impl Identity {
         Some(self.otp.guesser(ip))
     }
 
-    /// Creates an account with all rights. For operators only.
+    /// Creates an account with all rights.
     ///
     /// # Errors
     ///
     /// See [`RegisterError`].
     pub async fn superuser_create(
         &self,
+        _permit: &Permit<SuperuserCreate>,
         username: &str,
         password: &Password,
         email: &str,
@@ -172,6 +174,64 @@ impl Identity {
                 Ok(LoggedIn { access, refresh, user_id, session_id, new_user: false })
             }
         }
+    }
+
+    /// Verifies a name and its password for another login than [`Identity::login`], with the guesses counted as there.
+    /// The caller clears them with [`Identity::guesses_clear`] once its login succeeds.
+    ///
+    /// # Errors
+    ///
+    /// See [`PasswordError`].
+    pub async fn password_prove(
+        &self,
+        username: &str,
+        password: &Password,
+        ip: Option<IpAddr>,
+    ) -> Result<UserView, PasswordError> {
+        let guards = self.guards(username, ip);
+        let place = self.hashes.enter(ip)?;
+        let user = self.user_named(username).await?;
+        self.login_allowed(guards, user.as_ref(), ip).await?;
+        let kept = match &user {
+            Some(user) => self.store.password_of(user.id).await?,
+            None => None,
+        };
+        let right = self.hashes.verify(place, password, kept).await?;
+        match user {
+            Some(user) if right && user.active => Ok(UserView::new(user, true)),
+            _ => Err(PasswordError::Wrong),
+        }
+    }
+
+    /// Counts a guess at the second factor of a user whose password was right.
+    ///
+    /// # Errors
+    ///
+    /// [`PasswordError::Waiting`], and those of the store.
+    pub async fn factor_guess(&self, user: UserId) -> Result<(), PasswordError> {
+        self.guess_allowed(vec![self.factor_guard(user)]).await
+    }
+
+    /// Forgets the guesses of a login that succeeded.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn guesses_clear(
+        &self,
+        user: UserId,
+        username: &str,
+        ip: Option<IpAddr>,
+    ) -> Result<(), StoreError> {
+        let [of_address, total] = self.guards(username, ip);
+        let keys = vec![of_address.key, total.key, self.factor_guard(user).key];
+        self.store.guards_clear(keys).await
+    }
+
+    /// Only who knows the password reaches it, so that a stranger locks nobody out.
+    fn factor_guard(&self, user: UserId) -> Guard {
+        let key = self.otp.labelled_mac("guard-factor", &user.to_string());
+        Guard { key, rules: self.rules.passwords.guard() }
     }
 
     /// Replaces the caller's password. Requires the old one, which is guarded as at a login, so that a stolen session
@@ -289,12 +349,17 @@ impl Identity {
         }
     }
 
-    /// Sets a user's password without the old one and ends all sessions. For operators only.
+    /// Sets a user's password without the old one and ends all sessions.
     ///
     /// # Errors
     ///
     /// See [`PasswordError`]; [`PasswordError::Wrong`] when there is no such user.
-    pub async fn password_override(&self, user: UserId, new: &Password) -> Result<(), PasswordError> {
+    pub async fn password_override(
+        &self,
+        permit: &Permit<PasswordOverride>,
+        user: UserId,
+        new: &Password,
+    ) -> Result<(), PasswordError> {
         let Some(found) = self.store.user_get(user).await? else { return Err(PasswordError::Wrong) };
         let faults = new.faults(&found.username);
         if !faults.is_empty() {
@@ -304,7 +369,8 @@ impl Identity {
         match self.store.password_set(user, None, hash, None, self.clock.now()).await? {
             PasswordSet::Refused => Err(PasswordError::Wrong),
             PasswordSet::Set(_) => {
-                self.audit.record(AuditEvent::new(AuditKind::PasswordOverridden).user(user));
+                let event = AuditEvent::by(permit.operator(), AuditKind::PasswordOverridden);
+                self.audit.record(event.user(user));
                 let _ = self.ended.send(SessionsEnded::All(user));
                 let [_, total] = self.guards(&found.username, None);
                 self.store.guards_clear(vec![total.key]).await?;

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use chelseru_store::{Guesser, NumberAdded, NumberDraft, PasswordSet, ResetToken, StoreError};
 
-use super::{Caller, Identity, PasswordError, SessionsEnded};
+use super::{Caller, Identity, PasswordError, SessionsEnded, UserActError};
 use crate::ids::UserId;
 use crate::login::account::UserView;
 use crate::login::otp::Purpose;
 use crate::login::password::Password;
 use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::operator::role::{Permit, Reason, ResetLinkMake};
 use crate::rate::{Exhausted, Rate};
 use crate::{PhoneNumber, Range, Timestamp};
 
@@ -44,6 +45,9 @@ pub enum ResetTokenError {
     /// There is no such account, or it is disabled.
     #[error("the account does not exist or is disabled")]
     NoAccount,
+    /// The account has rights or a role; only an admin acts on it.
+    #[error("only an admin may act on an account with rights")]
+    Protected,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("no randomness from the operating system")]
@@ -71,23 +75,32 @@ pub enum AddNumberError {
 }
 
 impl Identity {
-    /// Makes the token with which a user sets a new password once, in place of an older one. For operators only.
+    /// Makes the token with which a user sets a new password once, in place of an older one.
     ///
     /// # Errors
     ///
     /// See [`ResetTokenError`].
     pub async fn reset_token_make(
         &self,
+        permit: &Permit<ResetLinkMake>,
         user: UserId,
         valid_for: Duration,
+        reason: &Reason,
     ) -> Result<MadeResetToken, ResetTokenError> {
+        match self.acted_on(permit.operator(), user).await {
+            Err(UserActError::Store(error)) => return Err(error.into()),
+            Err(UserActError::Protected | UserActError::Own) => return Err(ResetTokenError::Protected),
+            Err(UserActError::NoAccount) => return Err(ResetTokenError::NoAccount),
+            Ok(_) => {}
+        }
         let token = random_token(user).map_err(ResetTokenError::Randomness)?;
         let expires_at = self.clock.now().plus(valid_for);
         let kept = ResetToken { mac: self.otp.labelled_mac("reset-token", &token), expires_at };
         if !self.store.reset_token_put(user, kept).await? {
             return Err(ResetTokenError::NoAccount);
         }
-        self.audit.record(AuditEvent::new(AuditKind::ResetTokenMade).user(user));
+        let event = AuditEvent::by(permit.operator(), AuditKind::ResetTokenMade).user(user);
+        self.audit.record(event.reason(reason));
         Ok(MadeResetToken { token, expires_at })
     }
 
@@ -194,6 +207,7 @@ impl Identity {
         }
         match added {
             NumberAdded::Added(user) => {
+                self.index.changed(caller.user_id);
                 self.audit.record(event(AuditKind::NumberAdded));
                 Ok(self.user_view(Some(user)).await?.expect("an account has a view"))
             }

@@ -2,11 +2,14 @@
 
 use chelseru_store::{StoreError, User, UserChange};
 
-use super::{Caller, Identity, SessionsEnded};
+use super::{Caller, Identity, SessionView, SessionsEnded};
 use crate::PhoneNumber;
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 use crate::login::account::{Rights, UserView, identity_of_name, look_alike};
 use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::operator::role::{
+    Operator, Permit, Reason, Role, SessionEnd, UserRead, UserSetActive, UserSetRights,
+};
 use crate::text::name_as_seen;
 
 /// Users in one page of a list.
@@ -21,6 +24,21 @@ pub enum Area {
     Any,
     /// Capturing, voiding and refunding, which the configuration can allow to more users.
     Money,
+}
+
+/// Why an operator's act on an account is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum UserActError {
+    #[error("there is no such account")]
+    NoAccount,
+    /// The account has rights or a role; only an admin acts on it.
+    #[error("only an admin may act on an account with rights")]
+    Protected,
+    /// Nobody changes the own rights, so that one admin is left.
+    #[error("nobody changes the own rights")]
+    Own,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Identity {
@@ -48,6 +66,7 @@ impl Identity {
         let UserChange { first_name, last_name, email } = change;
         let change = UserChange { first_name: plain(first_name), last_name: plain(last_name), email };
         let user = self.store.user_update(caller.user_id, change).await?;
+        self.index.changed(caller.user_id);
         self.user_view(user).await
     }
 
@@ -137,34 +156,110 @@ impl Identity {
         Ok(views)
     }
 
-    /// Activates or deactivates an account. Deactivating ends its sessions at once. False when there is none.
+    /// Activates or deactivates an account. Deactivating ends its sessions at once. Returns the account.
     ///
     /// # Errors
     ///
-    /// Any error of a change; see [`StoreError`].
-    pub async fn user_set_active(&self, id: UserId, active: bool) -> Result<bool, StoreError> {
-        let known = self.store.user_set_active(id, active).await?;
-        if known {
-            let kind = if active { AuditKind::UserEnabled } else { AuditKind::UserDisabled };
-            self.audit.record(AuditEvent::new(kind).user(id));
+    /// See [`UserActError`].
+    pub async fn user_set_active(
+        &self,
+        permit: &Permit<UserSetActive>,
+        id: UserId,
+        active: bool,
+        reason: &Reason,
+    ) -> Result<UserView, UserActError> {
+        let user = self.acted_on(permit.operator(), id).await?;
+        if !self.store.user_set_active(id, active).await? {
+            return Err(UserActError::NoAccount);
         }
-        if known && !active {
+        self.index.changed(id);
+        let kind = if active { AuditKind::UserEnabled } else { AuditKind::UserDisabled };
+        let name = |active| if active { "active" } else { "disabled" };
+        let event = AuditEvent::by(permit.operator(), kind).user(id);
+        self.audit.record(event.change(name(user.active), name(active)).reason(reason));
+        if !active {
             // There may be no subscriber.
             let _ = self.ended.send(SessionsEnded::All(id));
         }
-        Ok(known)
+        Ok(UserView { active, ..user })
     }
 
-    /// Sets an account's rights. For operators only. Returns the account, or `None` when there is none.
+    /// Sets an account's rights. Returns the account.
     ///
     /// # Errors
     ///
-    /// Any error of a change; see [`StoreError`].
-    pub async fn user_set_rights(&self, id: UserId, rights: Rights) -> Result<Option<UserView>, StoreError> {
-        let Some(user) = self.store.user_set_rights(id, rights).await? else { return Ok(None) };
-        let event = AuditEvent::new(AuditKind::UserRightsChanged).user(id);
-        self.audit.record(event.detail(rights.as_str()));
-        self.user_view(Some(user)).await
+    /// See [`UserActError`].
+    pub async fn user_set_rights(
+        &self,
+        permit: &Permit<UserSetRights>,
+        id: UserId,
+        rights: Rights,
+        reason: &Reason,
+    ) -> Result<UserView, UserActError> {
+        if permit.operator().user() == Some(id) {
+            return Err(UserActError::Own);
+        }
+        let before = self.acted_on(permit.operator(), id).await?.rights();
+        let user = self.store.user_set_rights(id, rights).await?;
+        self.index.changed(id);
+        let event = AuditEvent::by(permit.operator(), AuditKind::UserRightsChanged).user(id);
+        self.audit.record(event.change(before.as_str(), rights.as_str()).reason(reason));
+        self.user_view(user).await?.ok_or(UserActError::NoAccount)
+    }
+
+    /// The sessions of a user, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn user_sessions(
+        &self,
+        _permit: &Permit<UserRead>,
+        id: UserId,
+    ) -> Result<Vec<SessionView>, StoreError> {
+        // No session has this number, so none is shown as the reader's own.
+        let caller = Caller { user_id: id, session_id: SessionId(0) };
+        self.sessions(&caller).await
+    }
+
+    /// Ends one session of a user, or all when `session` is `None`. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// See [`UserActError`].
+    pub async fn user_sessions_end(
+        &self,
+        permit: &Permit<SessionEnd>,
+        id: UserId,
+        session: Option<SessionId>,
+        reason: &Reason,
+    ) -> Result<usize, UserActError> {
+        self.acted_on(permit.operator(), id).await?;
+        let ended = match session {
+            Some(session) if self.store.session_revoke(id, session).await? => vec![session],
+            Some(_) => Vec::new(),
+            None => self.store.sessions_revoke_all(id, None).await?,
+        };
+        let count = ended.len();
+        let event = AuditEvent::by(permit.operator(), AuditKind::SessionRevoked).user(id);
+        let event = match session {
+            Some(session) => event.session(session),
+            None => event,
+        };
+        self.audit.record(event.change(count, 0).reason(reason));
+        self.announce_ended(id, ended);
+        Ok(count)
+    }
+
+    /// The account, when the operator may act on it: accounts with rights or a role are for admins only.
+    pub(super) async fn acted_on(&self, operator: &Operator, id: UserId) -> Result<UserView, UserActError> {
+        let user = self.user(id).await?.ok_or(UserActError::NoAccount)?;
+        let role = self.store.operator_get(id).await?.and_then(|record| record.role);
+        let is_protected = user.staff || user.superuser || role.is_some();
+        match is_protected && operator.role() != Role::Admin {
+            true => Err(UserActError::Protected),
+            false => Ok(user),
+        }
     }
 
     pub(super) async fn user_view(&self, user: Option<User>) -> Result<Option<UserView>, StoreError> {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::staff;
 
+use crate::csv::cell;
 use crate::money::Money;
 use crate::money::input::{PAGE, failed};
 use crate::money::payment::payment_json;
@@ -188,13 +189,6 @@ fn row(text: &mut String, payment: &Payment) {
     );
 }
 
-/// A text as a cell: quoted where it must be, and never a formula for the program that opens the table.
-pub(super) fn cell(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
-    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
-}
-
 /// What the request's filters find, at most `limit`.
 async fn found(
     money: &Money,
@@ -277,23 +271,4 @@ pub(super) async fn user_of(
     let found = money.identity.user_find(text).await.map_err(|error| failed(context, &error))?;
     let unknown = || Failure::field(name, "No account has this number or name.");
     found.map(|user| Some(user.id)).ok_or_else(unknown)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cell;
-
-    #[test]
-    fn a_cell_is_quoted_and_never_a_formula() {
-        for (text, shown) in [
-            ("o-1", "o-1"),
-            ("a,b", "\"a,b\""),
-            ("say \"x\"", "\"say \"\"x\"\"\""),
-            ("=1+1", "'=1+1"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("-1,2", "\"'-1,2\""),
-        ] {
-            assert_eq!(cell(text), shown);
-        }
-    }
 }

@@ -12,8 +12,9 @@ use chelseru_domain::money::payment::{
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::find::{cell, number_of, sum, table, text_of, time_of, user_of};
+use super::find::{number_of, sum, table, text_of, time_of, user_of};
 use super::staff;
+use crate::csv::cell;
 use crate::money::Money;
 use crate::money::input::{PAGE, failed};
 use crate::money::refund::to_name;

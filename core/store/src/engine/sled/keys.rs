@@ -23,6 +23,7 @@
 //! | `a` | number of an audit entry | audit entries that anybody can cause |
 //! | `A` | number of an audit entry | audit entries that take an account |
 //! | `O` | number of an audit entry | audit entries that take an operator |
+//! | `d` | see [`console`] | operators of the console, their sessions and links |
 //! | `b` | anything | anything: for measuring |
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
 //! | `$` | see `money_keys` | money |
@@ -32,6 +33,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod chat;
+pub(crate) mod console;
 pub(crate) mod money;
 pub(crate) mod sms;
 

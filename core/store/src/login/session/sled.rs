@@ -260,5 +260,7 @@ pub(crate) fn revoke_all(
             txn.delete(key);
         }
     }
+    // Whoever had the account may have had its console.
+    crate::operator::console::sled::end_all(txn, user)?;
     Ok(ended)
 }

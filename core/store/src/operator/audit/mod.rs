@@ -30,7 +30,7 @@ impl AuditLog {
     pub(crate) const ALL: [AuditLog; 3] = [AuditLog::Anyone, AuditLog::Account, AuditLog::Operator];
 }
 
-/// An entry to write. `user` is the affected account, `actor` the one who acted if different.
+/// An entry to write. `user` is the affected account, `actor` the operator who acted on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditDraft {
     pub at: Timestamp,
@@ -44,6 +44,13 @@ pub struct AuditDraft {
     pub subject: String,
     /// A few words or a sentence.
     pub detail: String,
+    /// The operator of the console or its API; `None` for what nobody there did.
+    pub actor: Option<UserId>,
+    /// What was changed, as it was and as it is.
+    pub before: String,
+    pub after: String,
+    /// Why, in the operator's words.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +68,11 @@ pub struct AuditQuery {
     pub after: Option<u64>,
     pub event: Option<String>,
     pub user: Option<UserId>,
+    /// Only what this operator did.
+    pub actor: Option<UserId>,
+    /// Only entries from this instant on, and before that one.
+    pub from: Option<Timestamp>,
+    pub until: Option<Timestamp>,
     /// Most entries returned.
     pub limit: usize,
     /// Most entries examined.

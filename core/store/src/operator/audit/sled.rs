@@ -8,12 +8,12 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use crate::StoreError;
 use crate::engine::sled::keys::audit as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
+use crate::{SessionId, StoreError, Timestamp, UserId};
 
 /// Entries under one key: some kilobytes, read as a whole.
 const CHUNK_ENTRIES: usize = 32;
@@ -61,7 +61,10 @@ impl Sled {
             let Some((id, draft)) = walks[at].ready.pop_front() else { break };
             looked_at = Some(id);
             let wanted = query.event.as_ref().is_none_or(|event| *event == draft.event)
-                && query.user.is_none_or(|user| draft.user == Some(user));
+                && query.user.is_none_or(|user| draft.user == Some(user))
+                && query.actor.is_none_or(|actor| draft.actor == Some(actor))
+                && query.from.is_none_or(|from| from <= draft.at)
+                && query.until.is_none_or(|until| draft.at < until);
             if wanted {
                 page.entries.push(AuditEntry { id, draft });
             }
@@ -140,12 +143,41 @@ struct Chunk {
 
 impl Record for Chunk {
     const KIND: &'static str = "audit entry";
-    const SCHEMA: u8 = 2;
+    const SCHEMA: u8 = 3;
     const SCHEMA_OLDEST: u8 = 1;
 
-    /// A single entry, whose number is only in its key.
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        Ok(Chunk { before: 0, entries: vec![(0, postcard::from_bytes(body)?)] })
+    /// The first version is a single entry, whose number is only in its key.
+    fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        if schema == 1 {
+            return Ok(Chunk { before: 0, entries: vec![(0, Draft2::read(body)?.into())] });
+        }
+        let (before, entries): (u64, Vec<(u64, Draft2)>) = postcard::from_bytes(body)?;
+        Ok(Chunk { before, entries: entries.into_iter().map(|(id, draft)| (id, draft.into())).collect() })
+    }
+}
+
+/// An entry of the versions before operators of the console.
+#[derive(Serialize, Deserialize)]
+struct Draft2 {
+    at: Timestamp,
+    event: String,
+    user: Option<UserId>,
+    session: Option<SessionId>,
+    ip_address: String,
+    subject: String,
+    detail: String,
+}
+
+impl Draft2 {
+    fn read(body: &[u8]) -> Result<Draft2, postcard::Error> {
+        postcard::from_bytes(body)
+    }
+}
+
+impl From<Draft2> for AuditDraft {
+    fn from(old: Draft2) -> AuditDraft {
+        let Draft2 { at, event, user, session, ip_address, subject, detail } = old;
+        AuditDraft { at, event, user, session, ip_address, subject, detail, ..AuditDraft::default() }
     }
 }
 
@@ -200,4 +232,40 @@ fn append(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sled::record::encode;
+
+    #[derive(Serialize, Deserialize)]
+    struct Chunk2 {
+        before: u64,
+        entries: Vec<(u64, Draft2)>,
+    }
+
+    impl Record for Chunk2 {
+        const KIND: &'static str = "audit entry";
+        const SCHEMA: u8 = 2;
+    }
+
+    #[test]
+    fn entries_of_the_version_before_name_no_operator() {
+        let draft = Draft2 {
+            at: Timestamp::from_secs(5),
+            event: "login".to_owned(),
+            user: Some(UserId(3)),
+            session: None,
+            ip_address: "192.0.2.1".to_owned(),
+            subject: String::new(),
+            detail: "by code".to_owned(),
+        };
+        let chunk: Chunk = decode(&encode(&Chunk2 { before: 7, entries: vec![(8, draft)] })).unwrap();
+        let (id, draft) = &chunk.entries[0];
+        assert_eq!((chunk.before, *id, draft.event.as_str(), draft.actor), (7, 8, "login", None));
+        assert_eq!((draft.detail.as_str(), draft.user), ("by code", Some(UserId(3))));
+        let again: Chunk = decode(&encode(&chunk)).unwrap();
+        assert_eq!(again.entries, chunk.entries);
+    }
 }

@@ -1,0 +1,229 @@
+//! Messages, webhooks, API keys, the audit log, operators and the overview.
+
+use chelseru_store::{
+    ApiKey, EventFilter, EventId, EventReport, Rights, SmsFilter, SmsPage, SmsRange, SmsRecord, StoreError,
+};
+use serde_json::Value;
+
+use super::Desk;
+use crate::login::user_index::UserQuery;
+use crate::operator::api_key::{ApiKeyError, NewApiKey};
+use crate::operator::audit::{AuditEvent, AuditKind, AuditPage, AuditQuery};
+use crate::operator::console::OperatorView;
+use crate::operator::role::{
+    ApiKeyCreate, ApiKeyRead, ApiKeyRevoke, AuditExport, AuditRead, MessageRead, OperatorRead, OverviewRead,
+    Permit, Reason, UserRead, WebhookRead, WebhookReplay, WebhookTest,
+};
+
+/// Records that the filters of one page of messages may read.
+const MESSAGES_LOOKED_MAX: usize = 5000;
+/// Entries of one exported file of the audit log.
+const AUDIT_EXPORT_MAX: usize = 10_000;
+/// Superusers that the list of operators shows.
+const SUPERUSERS_MAX: usize = 200;
+/// Dead events replayed at once.
+const REPLAY_MAX: usize = 10_000;
+
+/// Which messages to list.
+#[derive(Debug, Clone)]
+pub struct MessageQuery {
+    pub filter: SmsFilter,
+    pub range: SmsRange,
+}
+
+impl Desk {
+    /// Everything that `status/` answers.
+    pub async fn overview(&self, _permit: &Permit<OverviewRead>) -> Value {
+        self.services.overview.status().await
+    }
+
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn messages(
+        &self,
+        _permit: &Permit<MessageRead>,
+        query: &MessageQuery,
+        limit: usize,
+    ) -> Result<SmsPage, StoreError> {
+        self.services.queue.page(&query.filter, query.range, limit, MESSAGES_LOOKED_MAX).await
+    }
+
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn message(
+        &self,
+        _permit: &Permit<MessageRead>,
+        id: u64,
+    ) -> Result<Option<SmsRecord>, StoreError> {
+        self.services.queue.get(id).await
+    }
+
+    /// Events and their deliveries, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn events(
+        &self,
+        _permit: &Permit<WebhookRead>,
+        before: Option<EventId>,
+        which: EventFilter,
+        limit: usize,
+    ) -> Result<Vec<EventReport>, StoreError> {
+        self.services.webhooks.list(before, which, limit).await
+    }
+
+    /// Delivers an event again. Returns the number of endpoints.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn event_replay(
+        &self,
+        permit: &Permit<WebhookReplay>,
+        id: EventId,
+    ) -> Result<usize, StoreError> {
+        let count = self.services.webhooks.replay(id, None).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::WebhookReplayed);
+        self.audit().record(event.subject(format!("event {}", id.0)).change("", count));
+        Ok(count)
+    }
+
+    /// Delivers every dead event again. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn events_replay_dead(&self, permit: &Permit<WebhookReplay>) -> Result<usize, StoreError> {
+        let count = self.services.webhooks.replay_dead(None, REPLAY_MAX).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::WebhookReplayed);
+        self.audit().record(event.subject("all dead events").change("", count));
+        Ok(count)
+    }
+
+    /// Sends a test event to one endpoint; `None` when there is none of this name.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn event_test(
+        &self,
+        permit: &Permit<WebhookTest>,
+        endpoint: &str,
+    ) -> Result<Option<EventId>, StoreError> {
+        if !self.services.endpoints.contains(endpoint) {
+            return Ok(None);
+        }
+        let id = self.services.webhooks.test(endpoint.to_owned()).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::WebhookReplayed);
+        self.audit().record(event.subject(endpoint).change("", "test event"));
+        Ok(Some(id))
+    }
+
+    /// A page of the audit log.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn audit_page(
+        &self,
+        _permit: &Permit<AuditRead>,
+        query: AuditQuery,
+    ) -> Result<AuditPage, StoreError> {
+        self.audit().page(query).await
+    }
+
+    /// What a query finds in the audit log, to take away: in the log, too.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn audit_export(
+        &self,
+        permit: &Permit<AuditExport>,
+        query: AuditQuery,
+    ) -> Result<AuditPage, StoreError> {
+        let page = self.audit().page(AuditQuery { limit: AUDIT_EXPORT_MAX, ..query }).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::ListExported).subject("audit");
+        self.audit().record(event.change("", page.entries.len()));
+        Ok(page)
+    }
+
+    /// Every API key, revoked ones included.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn api_keys(&self, _permit: &Permit<ApiKeyRead>) -> Result<Vec<ApiKey>, StoreError> {
+        self.services.api_keys.list().await
+    }
+
+    /// # Errors
+    ///
+    /// See [`ApiKeyError`].
+    pub async fn api_key_create(
+        &self,
+        permit: &Permit<ApiKeyCreate>,
+        name: &str,
+        scope: &str,
+        daily_cap: Option<u64>,
+        reason: &Reason,
+    ) -> Result<NewApiKey, ApiKeyError> {
+        let made = self.services.api_keys.create(name, scope, daily_cap).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::KeyCreated);
+        let event = event.subject(format!("API key {}", made.key.id)).change("", scope);
+        self.audit().record(event.reason(reason));
+        Ok(made)
+    }
+
+    /// Revokes a key; false when it does not exist or is revoked.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn api_key_revoke(
+        &self,
+        permit: &Permit<ApiKeyRevoke>,
+        id: u64,
+        reason: &Reason,
+    ) -> Result<bool, StoreError> {
+        let revoked = self.services.api_keys.revoke(id).await?;
+        if revoked {
+            let event = AuditEvent::by(permit.operator(), AuditKind::KeyRevoked);
+            let event = event.subject(format!("API key {id}")).change("valid", "revoked");
+            self.audit().record(event.reason(reason));
+        }
+        Ok(revoked)
+    }
+
+    /// Every operator.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn operators(
+        &self,
+        permit: &Permit<OperatorRead>,
+        users: &Permit<UserRead>,
+    ) -> Result<Vec<OperatorView>, StoreError> {
+        let query = UserQuery { rights: Some(Rights::Superuser), ..UserQuery::default() };
+        let found = self.services.identity.users_find(users, &query, None, SUPERUSERS_MAX).await?;
+        self.services.console.operators(permit, found.users).await
+    }
+
+    /// The operator of an API key's token; `None` for any other.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn operator_of_key(
+        &self,
+        token: &str,
+        ip: Option<std::net::IpAddr>,
+    ) -> Result<Option<super::super::role::Operator>, StoreError> {
+        let key = self.services.api_keys.verify(token).await?;
+        Ok(key.and_then(|key| crate::operator::console::Console::operator_of_key(&key, ip)))
+    }
+}

@@ -1,0 +1,173 @@
+//! Users, their sessions, and why a user got no code.
+
+use std::time::Duration;
+
+use chelseru_store::{Rights, SmsFilter, SmsOrder, SmsRange, SmsRecord, StoreError};
+
+use super::Desk;
+use crate::PhoneNumber;
+use crate::ids::{SessionId, UserId};
+use crate::login::account::UserView;
+use crate::login::identity::{
+    MadeResetToken, RESET_TOKEN_HOURS, ResetTokenError, SessionView, UserActError, UsersFound,
+};
+use crate::login::user_index::UserQuery;
+use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::operator::role::{
+    Permit, Reason, ResetLinkMake, SessionEnd, UserExport, UserRead, UserSetActive, UserSetRights,
+};
+
+/// Users of one exported file.
+const EXPORT_MAX: usize = 10_000;
+/// Messages shown with a user, and records looked at for them.
+const MESSAGES_MAX: usize = 10;
+const MESSAGES_LOOKED_MAX: usize = 2000;
+
+/// A part of an export.
+pub struct UserFile {
+    pub users: Vec<UserView>,
+    /// The next part has users with smaller numbers.
+    pub next: Option<UserId>,
+}
+
+impl Desk {
+    /// The users that fit a query, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn users(
+        &self,
+        permit: &Permit<UserRead>,
+        query: &UserQuery,
+        before: Option<UserId>,
+        limit: usize,
+    ) -> Result<UsersFound, StoreError> {
+        self.services.identity.users_find(permit, query, before, limit).await
+    }
+
+    /// The same, to take away: in the audit log.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn users_export(
+        &self,
+        permit: &Permit<UserExport>,
+        read: &Permit<UserRead>,
+        query: &UserQuery,
+        before: Option<UserId>,
+    ) -> Result<UserFile, StoreError> {
+        let UsersFound { users, next } =
+            self.services.identity.users_find(read, query, before, EXPORT_MAX).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::ListExported).subject("users");
+        self.audit().record(event.change("", users.len()));
+        Ok(UserFile { users, next })
+    }
+
+    /// One user.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn user(&self, _permit: &Permit<UserRead>, id: UserId) -> Result<Option<UserView>, StoreError> {
+        self.services.identity.user(id).await
+    }
+
+    /// The user of a number, a name or an account number.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn user_named(
+        &self,
+        _permit: &Permit<UserRead>,
+        text: &str,
+    ) -> Result<Option<UserView>, StoreError> {
+        self.services.identity.user_find(text).await
+    }
+
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn user_sessions(
+        &self,
+        permit: &Permit<UserRead>,
+        id: UserId,
+    ) -> Result<Vec<SessionView>, StoreError> {
+        self.services.identity.user_sessions(permit, id).await
+    }
+
+    /// The newest messages to a user's number, with each try: why no code came.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn user_messages(
+        &self,
+        _permit: &Permit<UserRead>,
+        user: &UserView,
+    ) -> Result<Vec<SmsRecord>, StoreError> {
+        let Ok(number) = PhoneNumber::parse(&user.mobile_number) else { return Ok(Vec::new()) };
+        let filter = SmsFilter { number: Some(number.e164().to_owned()), ..SmsFilter::default() };
+        let all = SmsRange { from: 0, to: u64::MAX, order: SmsOrder::NewestFirst };
+        let page = self.services.queue.page(&filter, all, MESSAGES_MAX, MESSAGES_LOOKED_MAX).await?;
+        Ok(page.messages)
+    }
+
+    /// # Errors
+    ///
+    /// See [`UserActError`].
+    pub async fn user_set_active(
+        &self,
+        permit: &Permit<UserSetActive>,
+        id: UserId,
+        active: bool,
+        reason: &Reason,
+    ) -> Result<UserView, UserActError> {
+        self.services.identity.user_set_active(permit, id, active, reason).await
+    }
+
+    /// # Errors
+    ///
+    /// See [`UserActError`].
+    pub async fn user_set_rights(
+        &self,
+        permit: &Permit<UserSetRights>,
+        id: UserId,
+        rights: Rights,
+        reason: &Reason,
+    ) -> Result<UserView, UserActError> {
+        self.services.identity.user_set_rights(permit, id, rights, reason).await
+    }
+
+    /// Ends one session of a user, or all. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// See [`UserActError`].
+    pub async fn user_sessions_end(
+        &self,
+        permit: &Permit<SessionEnd>,
+        id: UserId,
+        session: Option<SessionId>,
+        reason: &Reason,
+    ) -> Result<usize, UserActError> {
+        self.services.identity.user_sessions_end(permit, id, session, reason).await
+    }
+
+    /// The token with which a user sets a new password once.
+    ///
+    /// # Errors
+    ///
+    /// See [`ResetTokenError`].
+    pub async fn reset_token_make(
+        &self,
+        permit: &Permit<ResetLinkMake>,
+        id: UserId,
+        reason: &Reason,
+    ) -> Result<MadeResetToken, ResetTokenError> {
+        let ttl = Duration::from_secs(RESET_TOKEN_HOURS.default * 60 * 60);
+        self.services.identity.reset_token_make(permit, id, ttl, reason).await
+    }
+}

@@ -1,0 +1,46 @@
+// Keys of the console: / searches, j and k move over rows, Enter opens one, g and a letter opens a page (g u: users).
+// Everything works without this file.
+"use strict";
+
+(() => {
+  const pages = { o: "/console/", u: "/console/users/", p: "/console/payments/", m: "/console/messages/", w: "/console/webhooks/", a: "/console/audit/" };
+  let row = -1;
+  let going = false;
+
+  const move = (by) => {
+    const rows = [...document.querySelectorAll("tbody tr")];
+    if (rows.length === 0) return;
+    rows[row]?.classList.remove("here");
+    row = Math.min(Math.max(row + by, 0), rows.length - 1);
+    rows[row].classList.add("here");
+    rows[row].scrollIntoView({ block: "nearest" });
+    rows[row].querySelector("a")?.focus();
+  };
+
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches("input, select, textarea");
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (typing) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    if (going) {
+      going = false;
+      if (pages[event.key]) location.assign(pages[event.key]);
+      return;
+    }
+    switch (event.key) {
+      case "/": {
+        const field = document.querySelector("[data-search]");
+        if (!field) return;
+        event.preventDefault();
+        field.focus();
+        field.select();
+        break;
+      }
+      case "j": move(1); break;
+      case "k": move(-1); break;
+      case "g": going = true; break;
+    }
+  });
+})();

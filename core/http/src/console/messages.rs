@@ -1,0 +1,166 @@
+//! Messages (SMS): found by number, status, provider and time, with every try and its reason.
+
+use chelseru_domain::PhoneNumber;
+use chelseru_domain::operator::desk::MessageQuery;
+use chelseru_domain::operator::role::MessageRead;
+use chelseru_domain::sms::{
+    SmsClass, SmsContent, SmsFilter, SmsOrder, SmsRange, SmsRecord, SmsStatus, SmsTried,
+};
+
+use super::Console;
+use super::filter::Filtered;
+use super::page::{Cell, Filters, Input, InputKind, Page, Part, Table};
+use super::row::{operation, pages, row};
+use super::show;
+use super::visit::{Outcome, Refused, Visit};
+use crate::request::Context;
+use crate::route::{Route, Verb, call};
+use crate::sms::json::{local, status_of, status_word};
+
+pub(crate) const ROUTES: &[Route] = &[
+    row("/console/messages/", &[operation(Verb::Get, "console_messages", call!(list))]),
+    row("/console/messages/{id}/", &[operation(Verb::Get, "console_message", call!(one))]),
+];
+
+pages!(list = listed, one = shown);
+
+/// Messages on one page.
+const PAGE: usize = 50;
+
+const STATUSES: [&str; 7] = ["queued", "sending", "accepted", "delivered", "failed", "unknown", "expired"];
+
+pub(crate) fn query(filtered: &mut Filtered<'_>) -> MessageQuery {
+    let typed = show::latin(&filtered.text("number"));
+    let number = PhoneNumber::parse(&typed).ok();
+    if number.is_none() && !typed.is_empty() {
+        filtered.refuse("number", filtered.words().phone_wrong);
+    }
+    let statuses: Vec<(&str, SmsStatus)> =
+        STATUSES.iter().filter_map(|word| Some((*word, status_of(word)?))).collect();
+    let filter = SmsFilter {
+        number: number.map(|number| number.e164().to_owned()),
+        status: filtered.one_of("status", &statuses),
+        provider: filtered.given("provider"),
+        owner: None,
+    };
+    // Ids are microseconds, so times are a range of ids.
+    let from = filtered.day("from").map_or(0, |from| from.as_micros());
+    let until = filtered.day("until").map_or(u64::MAX, |until| until.as_micros());
+    let to = filtered.before().map_or(until, |before| until.min(before)).max(from);
+    MessageQuery { filter, range: SmsRange { from, to, order: SmsOrder::NewestFirst } }
+}
+
+async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
+    let t = visit.t;
+    let permit = visit.permit::<MessageRead>()?;
+    let mut filtered = Filtered::new(context, t);
+    let query = query(&mut filtered);
+    let (mut found, mut next) = (Vec::new(), None);
+    let mut parts = Vec::new();
+    if !filtered.is_wrong() {
+        let page = console.desk.messages(&permit, &query, PAGE).await?;
+        let full = page.messages.len() == PAGE;
+        next = if full { page.messages.last().map(|last| last.id) } else { page.stopped_at };
+        if !full && page.stopped_at.is_some() {
+            parts.push(Part::Note(t.more_looked.to_owned()));
+        }
+        found = page.messages;
+    }
+    let mut table = table("", &found, visit);
+    table.next = next.map(|next| filtered.at(next));
+    table.first = filtered.first();
+    let statuses: Vec<(&str, &'static str)> = STATUSES.iter().map(|word| (*word, *word)).collect();
+    let fields = vec![
+        Input { kind: InputKind::Search, ..filtered.input("number", t.number) },
+        filtered.choice("status", t.state, &statuses),
+        filtered.input("provider", t.provider),
+        filtered.day_input("from", t.from),
+        filtered.day_input("until", t.until),
+    ];
+    parts.insert(0, Part::Filters(Filters { fields, clear: "/console/messages/".to_owned() }));
+    parts.push(Part::Table(table));
+    filtered.outcome(Page { title: t.messages.to_owned(), parts })
+}
+
+async fn shown(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
+    let (t, language) = (visit.t, visit.language);
+    let permit = visit.permit::<MessageRead>()?;
+    let id = context.id("id").map_err(|_| Refused::Missing)?;
+    let message = console.desk.message(&permit, id).await?.ok_or(Refused::Missing)?;
+    let content = match &message.content {
+        SmsContent::Hidden => Cell::plain(t.hidden),
+        SmsContent::Text(text) => Cell::text(text),
+        SmsContent::Template { name, values, .. } => {
+            let line = |(key, value): &(String, String)| super::page::cut(&format!("{key}: {value}"));
+            Cell::Lines(std::iter::once(super::page::cut(name)).chain(values.iter().map(line)).collect())
+        }
+    };
+    let facts = vec![
+        (t.id, Cell::code(message.id)),
+        (t.number, Cell::code(local(&message.number))),
+        (t.state, status(&message)),
+        (t.class, Cell::plain(class(&message, visit))),
+        (t.text, content),
+        (t.provider, Cell::code(message.provider.clone().unwrap_or_default())),
+        (t.provider_id, Cell::code(message.provider_message_id.clone().unwrap_or_default())),
+        (t.cost, message.cost_rial.map_or(Cell::code(""), |rial| Cell::money(rial, language))),
+        (t.last_error, Cell::code(message.error.clone().unwrap_or_default())),
+        (t.tries, tries(&message)),
+        (t.created, Cell::time(message.created_at, language)),
+        (t.updated, Cell::time(message.updated_at, language)),
+    ];
+    let parts = vec![Part::Facts { title: String::new(), facts }];
+    Ok(Outcome::Page(Page {
+        title: format!("{} {}", t.message, show::digits(&id.to_string(), language)),
+        parts,
+    }))
+}
+
+/// Messages as a table, for this page and for that of a user.
+pub(crate) fn table(title: &str, messages: &[SmsRecord], visit: &Visit) -> Table {
+    let t = visit.t;
+    let mut table =
+        Table::new(title, vec![t.created, t.number, t.class, t.state, t.provider, t.last_error, t.tries]);
+    for message in messages {
+        let time = show::time(message.created_at, visit.language);
+        let time = match visit.may::<MessageRead>() {
+            true => Cell::link(format!("/console/messages/{}/", message.id), time),
+            false => Cell::Code(time),
+        };
+        table.rows.push(vec![
+            time,
+            Cell::code(local(&message.number)),
+            Cell::plain(class(message, visit)),
+            status(message),
+            Cell::code(message.provider.clone().unwrap_or_default()),
+            Cell::code(message.error.clone().unwrap_or_default()),
+            tries(message),
+        ]);
+    }
+    table
+}
+
+fn class(message: &SmsRecord, visit: &Visit) -> &'static str {
+    match message.class {
+        SmsClass::Otp => visit.t.otp,
+        SmsClass::Notice => visit.t.notice,
+    }
+}
+
+fn status(message: &SmsRecord) -> Cell {
+    let word = status_word(message.status);
+    match message.status {
+        SmsStatus::Accepted | SmsStatus::Delivered => Cell::good(word),
+        SmsStatus::Failed | SmsStatus::Unknown | SmsStatus::Expired => Cell::bad(word),
+        SmsStatus::Queued | SmsStatus::Sending => Cell::plain(word),
+    }
+}
+
+/// Each provider that was asked, with its reason.
+fn tries(message: &SmsRecord) -> Cell {
+    let line = |tried: &SmsTried| {
+        let code = tried.provider_code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+        super::page::cut(&format!("{}: {}{code}", tried.provider, tried.code))
+    };
+    Cell::Lines(message.tried.iter().map(line).collect())
+}

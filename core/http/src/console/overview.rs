@@ -1,0 +1,77 @@
+//! The first page: what serves, what fails, what waits.
+
+use serde_json::Value;
+
+use chelseru_domain::operator::role::OverviewRead;
+
+use super::Console;
+use super::page::{Cell, Page, Part, Table};
+use super::row::{operation, pages, row};
+use super::show::grouped;
+use super::visit::{Outcome, Refused, Visit};
+use crate::request::Context;
+use crate::route::{Route, Verb, call};
+
+pub(crate) const ROUTES: &[Route] =
+    &[row("/console/", &[operation(Verb::Get, "console_overview", call!(overview))])];
+
+pages!(overview = shown);
+
+async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome, Refused> {
+    let status = console.desk.overview(&visit.permit::<OverviewRead>()?).await;
+    let (t, language) = (visit.t, visit.language);
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    let number = |value: &Value| Cell::code(grouped(value.as_u64().unwrap_or(0), language));
+    let health = |well: bool| if well { Cell::good(t.ok) } else { Cell::bad(t.not_ok) };
+    let config = &status["config"];
+    let open = status["payment"]["open"].as_object().into_iter().flatten();
+    let open = open.filter_map(|(_, count)| count.as_u64()).sum();
+    let mut facts = vec![
+        (t.version, Cell::code(text(&status["version"]))),
+        (t.store, health(status["store"]["healthy"] == true)),
+        (t.providers, health(status["plugins"]["degraded"] != true)),
+        (t.sockets, number(&status["chat"]["sockets"])),
+        (t.queue, number(&status["sms"]["waiting"])),
+        (t.open_payments, Cell::code(grouped(open, language))),
+    ];
+    if let Some(error) = config["last_error"].as_str() {
+        facts.push((t.config_error, Cell::bad(error)));
+    }
+    let waits: Vec<String> = config["restart_keys"].as_array().into_iter().flatten().map(text).collect();
+    if !waits.is_empty() {
+        facts.push((t.restart_keys, Cell::Lines(waits)));
+    }
+    let mut table = Table::new(
+        t.providers,
+        vec![t.name, t.plugin, t.state, t.circuit, t.version, t.calls, t.errors, "p99", t.last_error],
+    );
+    for provider in status["providers"].as_array().into_iter().flatten() {
+        let state = text(&provider["state"]);
+        let cell = match state.as_str() {
+            "serving" => Cell::good(&state),
+            "compiling" => Cell::plain(&state),
+            _ => Cell::bad(&state),
+        };
+        let circuit = &status["sms"]["providers"][text(&provider["name"])]["circuit"];
+        table.rows.push(vec![
+            Cell::code(text(&provider["name"])),
+            Cell::code(text(&provider["plugin"])),
+            cell,
+            Cell::plain(circuit.as_str().unwrap_or_default()),
+            Cell::code(text(&provider["version"])),
+            number(&provider["calls"]),
+            number(&provider["call_errors"]),
+            Cell::code(format!("{} ms", provider["p99_micros"].as_u64().unwrap_or(0) / 1000)),
+            Cell::text(&text(&provider["last_error"])),
+        ]);
+    }
+    let title = t.overview.to_owned();
+    Ok(Outcome::Page(Page {
+        title,
+        parts: vec![Part::Facts { title: String::new(), facts }, Part::Table(table)],
+    }))
+}

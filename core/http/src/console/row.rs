@@ -1,0 +1,62 @@
+//! Rows and handlers of pages and forms.
+//!
+//! A handler is made from a function that gets an operator: whoever is none, and a form from elsewhere, never reach it.
+
+use crate::request::Access;
+use crate::route::{About, Call, Kind, Operation, Route, Verb};
+
+/// A row of the console: a path and its methods.
+pub(crate) const fn row(path: &'static str, operations: &'static [Operation]) -> Route {
+    Route { path, name: "Console", access: Access::Operator, kind: Kind::Page, operations }
+}
+
+pub(crate) const fn operation(verb: Verb, id: &'static str, call: Call) -> Operation {
+    let about = About {
+        summary: "A page of the console",
+        parameters: &[],
+        fields: &[],
+        answers: &[(200, "A page."), (303, "To the login, or after an act.")],
+    };
+    Operation { verb, id, call, about }
+}
+
+/// Handlers of pages: `name = inner`, where `inner` takes console, context and visit.
+macro_rules! pages {
+    ($($name:ident = $inner:path),* $(,)?) => {$(
+        async fn $name(
+            console: std::sync::Arc<$crate::console::Console>,
+            request: $crate::request::Request<$crate::request::ByOperator>,
+        ) -> $crate::route::Answer {
+            let visit = match console.visit(&request).await {
+                Ok(visit) => visit,
+                Err(reply) => return Ok(reply),
+            };
+            let outcome = $inner(&console, &request.context, &visit).await;
+            Ok(visit.reply(&request, outcome))
+        }
+    )*};
+}
+pub(crate) use pages;
+
+/// Handlers of forms: `name = inner`, where `inner` also takes what was typed. The form's origin is checked first.
+macro_rules! forms {
+    ($($name:ident = $inner:path),* $(,)?) => {$(
+        async fn $name(
+            console: std::sync::Arc<$crate::console::Console>,
+            request: $crate::request::Request<$crate::request::ByOperator, $crate::fields::Fields>,
+        ) -> $crate::route::Answer {
+            let $crate::request::Request { context, body, .. } = request;
+            let visit = match console.visit(&context).await {
+                Ok(visit) => visit,
+                Err(reply) => return Ok(reply),
+            };
+            let typed = $crate::console::visit::Typed::new(body);
+            let outcome = match typed.check(&context, &visit) {
+                Ok(()) => $inner(&console, &context, &visit, &typed).await,
+                Err(refused) => Err(refused),
+            };
+            Ok(visit.reply(&context, outcome))
+        }
+    )*};
+}
+pub(crate) use forms;

@@ -1,0 +1,329 @@
+//! Every text of the console in its languages, Persian first.
+//!
+//! A key without one of the languages does not compile. A test holds that no text is empty and that each is in its
+//! script.
+
+macro_rules! words {
+    ($($key:ident: $fa:literal, $en:literal;)*) => {
+        /// The texts of one language.
+        pub(crate) struct Words {
+            $(pub(crate) $key: &'static str,)*
+        }
+
+        const FA: Words = Words { $($key: $fa,)* };
+        const EN: Words = Words { $($key: $en,)* };
+
+        #[cfg(test)]
+        const ALL: &[(&str, &str, &str)] = &[$((stringify!($key), $fa, $en),)*];
+    };
+}
+
+words! {
+    login: "ورود", "Log in";
+    login_title: "ورود اپراتور", "Operator login";
+    username: "نام کاربری", "User name";
+    password: "رمز عبور", "Password";
+    code: "کد عامل دوم یا کد بازیابی", "Second factor or recovery code";
+    login_wrong: "نام، رمز یا کد درست نیست.", "The name, the password or the code is wrong.";
+    login_waiting: "تلاش‌های زیادی شد؛ کمی بعد دوباره امتحان کنید.", "Too many attempts; try again later.";
+    login_busy: "ورودهای زیادی در صف است؛ دوباره امتحان کنید.", "Too many logins are waiting; try again.";
+    login_hint: "بار نخست، یا بدون عامل دوم: روی دستگاه دروازه این فرمان را بزنید:",
+        "First time, or no second factor: run this command on the gateway's machine:";
+    link_title: "ورود با پیوند یک‌باره", "One-time link";
+    link_text: "این پیوند یک بار کار می‌کند.", "This link works once.";
+    link_wrong: "این پیوند نامعتبر است، به کار رفته یا زمانش گذشته است.",
+        "This link is wrong, used or expired.";
+    enter: "ورود به کنسول", "Enter the console";
+    logout: "خروج", "Log out";
+    menu: "فهرست", "Menu";
+    skip: "پرش به محتوا", "Skip to content";
+    me: "حساب من", "My account";
+    overview: "نمای کلی", "Overview";
+    users: "کاربران", "Users";
+    user: "کاربر", "User";
+    payments: "پرداخت‌ها", "Payments";
+    payment: "پرداخت", "Payment";
+    wallets: "کیف پول‌ها", "Wallets";
+    wallet: "کیف پول", "Wallet";
+    messages: "پیامک‌ها", "Messages (SMS)";
+    message: "پیامک", "Message";
+    webhooks: "وب‌هوک‌ها", "Webhooks";
+    audit: "دفتر رویدادها", "Audit log";
+    api_keys: "کلیدهای API", "API keys";
+    operators: "اپراتورها", "Operators";
+    sessions: "نشست‌ها", "Sessions";
+    search: "جستجو", "Search";
+    search_user: "بخشی از شماره، نام یا ایمیل", "Part of a number, a name or a mail address";
+    filter: "اعمال", "Apply";
+    clear: "پاک کردن", "Clear";
+    any: "همه", "Any";
+    next: "صفحهٔ بعد", "Next page";
+    first: "صفحهٔ نخست", "First page";
+    csv: "دریافت CSV", "Download CSV";
+    none: "چیزی یافت نشد.", "Nothing was found.";
+    more_looked: "هنوز همه بررسی نشده است؛ صفحهٔ بعد ادامه می‌دهد.",
+        "Not everything was examined yet; the next page continues.";
+    yes: "بله", "Yes";
+    no: "خیر", "No";
+    id: "شماره", "No.";
+    name: "نام", "Name";
+    number: "شمارهٔ موبایل", "Mobile number";
+    email: "ایمیل", "Mail address";
+    group: "گروه", "Group";
+    state: "وضعیت", "State";
+    rights: "دسترسی", "Rights";
+    rights_none: "عادی", "None";
+    rights_staff: "کارمند", "Staff";
+    rights_superuser: "مدیر کل", "Superuser";
+    joined: "عضویت", "Joined";
+    last_login: "آخرین ورود", "Last login";
+    active: "فعال", "Active";
+    disabled: "غیرفعال", "Disabled";
+    from: "از تاریخ", "From";
+    until: "تا پیش از تاریخ", "Before";
+    date_hint: "۱۴۰۵/۰۹/۰۵ یا 2026-11-26", "1405/09/05 or 2026-11-26";
+    date_wrong: "تاریخ را مانند ۱۴۰۵/۰۹/۰۵ یا 2026-11-26 بنویسید.", "Write a date like 1405/09/05 or 2026-11-26.";
+    number_wrong: "یک عدد بنویسید.", "Write a number.";
+    choice_wrong: "یکی از گزینه‌ها را انتخاب کنید.", "Select one of the choices.";
+    amount_wrong: "مبلغ را به تومان یا ریال بنویسید، مانند ۱۲۵۰۰.", "Write an amount, such as 12500.";
+    phone_wrong: "یک شمارهٔ موبایل بنویسید.", "Write a mobile number.";
+    user_wrong: "چنین کاربری نیست.", "There is no such user.";
+    reason: "دلیل", "Reason";
+    reason_missing: "دلیل را بنویسید (حداکثر ۵۰۰ نویسه).", "Write a reason (at most 500 characters).";
+    confirm_name: "برای تأیید، این را بنویسید:", "To confirm, type:";
+    confirm_wrong: "متن تأیید یکی نیست.", "The typed text does not match.";
+    done: "انجام شد.", "Done.";
+    forbidden: "نقش شما اجازهٔ این کار را نمی‌دهد.", "Your role does not include this.";
+    forbidden_title: "اجازه نیست", "Not allowed";
+    missing_title: "پیدا نشد", "Not found";
+    missing: "چنین چیزی نیست.", "There is no such thing.";
+    failed_title: "خطا", "Error";
+    failed: "دروازه نتوانست پاسخ دهد؛ گزارش دروازه را ببینید.", "The gateway could not answer; see its log.";
+    form_wrong: "این فرم تازه نیست یا از سایت دیگری آمده است؛ دوباره باز کنید.",
+        "This form is stale or comes from another site; open it again.";
+    protected: "تنها مدیر با حسابی که دسترسی یا نقش دارد کار می‌کند.",
+        "Only an admin acts on an account with rights or a role.";
+    own_refused: "هیچ‌کس نقش یا دسترسی خودش را تغییر نمی‌دهد.", "Nobody changes their own role or rights.";
+    disable: "غیرفعال کردن", "Disable";
+    disable_text: "حساب بسته می‌شود، همهٔ نشست‌هایش پایان می‌یابد و نمی‌تواند وارد شود. بازگشت‌پذیر است.",
+        "Closes the account, ends all its sessions, and blocks its logins. It can be enabled again.";
+    enable: "فعال کردن", "Enable";
+    enable_text: "کاربر دوباره می‌تواند وارد شود.", "The user can log in again.";
+    set_rights: "تغییر دسترسی", "Change rights";
+    set_rights_text: "کارمند به مسیرهای کارکنان و مدیر کل به همه چیز، از جمله این کنسول، راه دارد.",
+        "Staff may use the staff routes; a superuser may do everything, including this console.";
+    end_session: "پایان دادن", "End";
+    end_sessions: "پایان همهٔ نشست‌ها", "End all sessions";
+    end_sessions_text: "کاربر در همهٔ دستگاه‌ها خارج می‌شود.", "Logs the user out on every device.";
+    end_others: "پایان نشست‌های دیگر", "End my other sessions";
+    reset_link: "رمز تازه", "New password";
+    reset_link_text: "یک نشانه می‌سازد که کاربر با آن یک بار رمز تازه می‌گذارد؛ ۲۴ ساعت معتبر است.",
+        "Makes a token with which the user sets a new password once, within 24 hours.";
+    reset_link_made: "این نشانه را به کاربر برسانید؛ دیگر نشان داده نمی‌شود:",
+        "Give this token to the user; it is not shown again:";
+    why_no_code: "چرا کد نرسید؟", "Why did no code arrive?";
+    no_messages: "پیامکی به این شماره ثبت نشده است.", "No message to this number is stored.";
+    ip: "نشانی IP", "IP address";
+    device: "دستگاه", "Device";
+    browser: "مرورگر", "Browser";
+    last_seen: "آخرین استفاده", "Last seen";
+    created: "زمان", "Time";
+    current: "همین نشست", "This session";
+    provider: "سرویس‌دهنده", "Provider";
+    class: "نوع", "Class";
+    otp: "کد یک‌بارمصرف", "Code";
+    notice: "اطلاع‌رسانی", "Notice";
+    tries: "تلاش‌ها", "Tries";
+    cost: "هزینه", "Cost";
+    provider_id: "شمارهٔ سرویس‌دهنده", "Provider's id";
+    updated: "آخرین تغییر", "Last change";
+    text: "متن", "Text";
+    hidden: "پنهان (کد یک‌بارمصرف)", "Hidden (one-time code)";
+    order: "شمارهٔ سفارش", "Order";
+    authority: "شناسهٔ درگاه", "Authority";
+    receipt: "رسید", "Receipt";
+    gateway: "درگاه", "Gateway";
+    amount: "مبلغ", "Amount";
+    amount_min: "کمینهٔ مبلغ", "At least";
+    amount_max: "بیشینهٔ مبلغ", "At most";
+    refunded: "بازگردانده", "Refunded";
+    totals: "جمع", "Totals";
+    count: "تعداد", "Count";
+    paid_count: "پرداخت‌شده", "Paid";
+    paid_amount: "مبلغ پرداخت‌شده", "Paid amount";
+    paid_at: "زمان پرداخت", "Paid at";
+    card: "کارت", "Card";
+    mode: "مقصد", "Credited to";
+    mode_wallet: "کیف پول", "The wallet";
+    mode_order: "سفارش", "The order";
+    ask_bank: "پرسش از بانک", "Ask the bank now";
+    ask_bank_text: "از درگاه می‌پرسد که پول رسیده است یا نه.", "Asks the gateway whether the money arrived.";
+    refund: "بازپرداخت", "Refund";
+    refund_text: "پول به مقصد انتخاب‌شده برمی‌گردد و در دفتر ثبت می‌شود. بازگشت‌پذیر نیست.",
+        "Returns the money to the selected place and books it. It cannot be undone.";
+    refund_left: "قابل بازپرداخت", "Left to refund";
+    refund_to: "به", "To";
+    to_wallet: "کیف پول", "Wallet";
+    to_payer: "کارت پرداخت‌کننده، از راه درگاه", "The payer's card, by the gateway";
+    to_outside: "بیرون از دروازه پرداخت شد", "Paid outside the gateway";
+    refund_amount: "مبلغ (خالی: همه)", "Amount (empty: everything left)";
+    preview: "پیش‌نمایش", "Preview";
+    preview_text: "هنوز چیزی انجام نشده است.", "Nothing has happened yet.";
+    refunds: "بازپرداخت‌ها", "Refunds";
+    reversals: "برگشت‌های معطل", "Stuck reversals";
+    decide: "تصمیم", "Decide";
+    decide_text: "درگاه این برگشت را نپذیرفت. یکی را انتخاب کنید.",
+        "The gateway refused this reversal. Select what holds.";
+    decide_retry: "دوباره از درگاه بخواه", "Ask the gateway again";
+    decide_undo: "بازپرداخت را برگردان؛ پرداخت دوباره پرداخت‌شده است", "Undo the refund; the payment is paid again";
+    decide_wallet: "به کیف پول بده", "Credit the wallet";
+    decide_outside: "پرداخت‌کننده از راه دیگری گرفت", "The payer got it another way";
+    not_paid: "تنها پرداخت موفق بازگردانده می‌شود.", "Only a paid payment can be refunded.";
+    too_much: "بیش از مانده است.", "More than is left.";
+    overdraft: "موجودی کافی نیست.", "The wallet does not hold enough.";
+    in_wallet: "این پرداخت به کیف پول رفت؛ مقصد دیگری انتخاب کنید.",
+        "This payment was credited to the wallet; select another place.";
+    not_whole: "درگاه تنها همهٔ پرداخت را برمی‌گرداند.", "A gateway reverses a payment as a whole or not at all.";
+    not_reversible: "درگاه این پرداخت را برنمی‌گرداند.", "The gateway cannot reverse this payment.";
+    imported: "این پرداخت وارد شده است؛ در خود درگاه بازگردانید.", "This payment was imported: refund it at its gateway.";
+    too_large: "عدد بزرگ‌تر از اندازه است.", "The number is too large.";
+    reversal_open: "هنوز از درگاه پرسیده می‌شود.", "The gateway is still being asked.";
+    balance: "موجودی", "Balance";
+    available: "در دسترس", "Available";
+    held: "مسدود", "Held";
+    entries: "گردش", "Entries";
+    kind: "رویداد", "Kind";
+    balance_after: "موجودی پس از آن", "Balance after";
+    holds: "مبلغ‌های مسدود", "Open holds";
+    expires: "پایان", "Expires";
+    description: "شرح", "Description";
+    correct: "اصلاح کیف پول", "Correct the wallet";
+    correct_text: "یک سند متوازن با دلیل در دفتر می‌نویسد.", "Writes a balanced posting with a reason.";
+    direction: "جهت", "Direction";
+    direction_in: "افزودن", "Add";
+    direction_out: "کم کردن", "Take";
+    event: "رویداد", "Event";
+    deliveries: "تحویل‌ها", "Deliveries";
+    dead_only: "تنها مرده‌ها", "Dead only";
+    replay: "تحویل دوباره", "Replay";
+    replay_dead: "تحویل دوبارهٔ همهٔ مرده‌ها", "Replay all dead events";
+    test_event: "رویداد آزمایشی", "Send a test event";
+    endpoint: "مقصد", "Endpoint";
+    actor: "انجام‌دهنده", "Actor";
+    subject: "موضوع", "Subject";
+    detail: "جزئیات", "Detail";
+    change: "تغییر", "Change";
+    scope: "دامنه", "Scope";
+    daily_cap: "سقف روزانه", "Daily cap";
+    create: "ساختن", "Create";
+    key_made: "این کلید را اکنون بردارید؛ دیگر نشان داده نمی‌شود:", "Copy this key now; it is not shown again:";
+    key_text: "کلید تازه می‌سازد.", "Makes a new key.";
+    key_wrong: "نام یا سقف پذیرفته نشد.", "The name or the cap is not accepted.";
+    revoke: "باطل کردن", "Revoke";
+    revoke_text: "درخواست بعدی با این کلید رد می‌شود.", "The key's next request is refused.";
+    valid: "معتبر", "Valid";
+    revoked: "باطل", "Revoked";
+    role: "نقش", "Role";
+    role_none: "بی‌نقش", "None";
+    role_viewer: "بیننده", "Viewer";
+    role_support: "پشتیبانی", "Support";
+    role_finance: "مالی", "Finance";
+    role_admin: "مدیر", "Admin";
+    set_role: "تعیین نقش", "Set a role";
+    set_role_text: "نقش را می‌دهد یا می‌گیرد؛ نشست‌های کنسول آن حساب پایان می‌یابد.",
+        "Gives or takes the role; the account's console sessions end.";
+    factor: "عامل دوم", "Second factor";
+    factor_none: "ندارد", "Not set";
+    factor_setup: "برپا کردن عامل دوم", "Set up a second factor";
+    factor_text: "این رمزینه را با برنامهٔ احراز هویت بخوانید یا راز را بنویسید، سپس کد شش‌رقمی را وارد کنید.",
+        "Scan this code with an authenticator or type the secret, then enter the six digits.";
+    factor_secret: "راز", "Secret";
+    factor_code: "کد شش‌رقمی", "Six-digit code";
+    factor_wrong: "کد درست نیست.", "The code is wrong.";
+    factor_exists: "عامل دوم برقرار است؛ برای تعویض با پیوند یک‌باره وارد شوید.",
+        "A second factor is set; log in by a one-time link to replace it.";
+    factor_missing: "هنوز عامل دوم ندارید؛ بی آن تنها با پیوند یک‌باره وارد می‌شوید.",
+        "You have no second factor yet; without one only a one-time link opens the console.";
+    factor_reset: "برداشتن عامل دوم", "Remove the second factor";
+    factor_reset_text: "نشست‌های کنسول آن اپراتور پایان می‌یابد و برای ورود پیوند یک‌باره می‌خواهد.",
+        "Ends the operator's console sessions; the next login needs a one-time link.";
+    recovery: "کدهای بازیابی", "Recovery codes";
+    recovery_text: "این‌ها را نگه دارید؛ هر کدام یک بار کار می‌کند و دیگر نشان داده نمی‌شوند.",
+        "Keep these; each works once, and they are not shown again.";
+    save: "ذخیره", "Save";
+    version: "نسخه", "Version";
+    store: "انبار داده", "Store";
+    ok: "سالم", "Healthy";
+    not_ok: "ناسالم", "Failing";
+    config_error: "خطای پیکربندی", "Refused configuration";
+    restart_keys: "منتظر راه‌اندازی دوباره", "Waits for a restart";
+    providers: "سرویس‌دهنده‌ها و افزونه‌ها", "Providers and plugins";
+    plugin: "افزونه", "Plugin";
+    circuit: "مدار", "Circuit";
+    queue: "صف", "Queue";
+    open_payments: "پرداخت‌های باز", "Open payments";
+    sockets: "سوکت‌های باز", "Open sockets";
+    calls: "فراخوانی", "Calls";
+    errors: "خطا", "Errors";
+    toman: "تومان", "toman";
+    rial: "ریال", "rial";
+    details: "مشخصات", "Details";
+    last_error: "آخرین خطا", "Last error";
+}
+
+/// A language of the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    Persian,
+    English,
+}
+
+impl Language {
+    /// The language of a code; Persian for every other text.
+    pub(crate) fn of(code: &str) -> Language {
+        if code == "en" { Language::English } else { Language::Persian }
+    }
+
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Language::Persian => "fa",
+            Language::English => "en",
+        }
+    }
+
+    pub(crate) fn direction(self) -> &'static str {
+        match self {
+            Language::Persian => "rtl",
+            Language::English => "ltr",
+        }
+    }
+
+    pub(crate) fn other(self) -> (&'static str, &'static str) {
+        match self {
+            Language::Persian => ("en", "English"),
+            Language::English => ("fa", "فارسی"),
+        }
+    }
+
+    pub(crate) fn words(self) -> &'static Words {
+        match self {
+            Language::Persian => &FA,
+            Language::English => &EN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn every_text_is_there_in_its_script() {
+        let persian = |text: &str| text.chars().any(|one| ('\u{600}'..='\u{6ff}').contains(&one));
+        for (key, fa, en) in ALL {
+            assert!(persian(fa), "{key}: {fa}");
+            assert!(!en.is_empty() && en.is_ascii(), "{key}: {en}");
+            assert_eq!(fa.ends_with('.'), en.ends_with('.'), "{key}: {fa} / {en}");
+        }
+    }
+}
