@@ -165,6 +165,12 @@ async fn an_invitation_shows_a_groups_name_and_nothing_else() {
         assert_eq!((added.status, &added.body["pending"]), (201, &json!(true)), "{added:?}");
         assert_eq!(town.requests(user).await[0]["room"], room);
     }
+    // An invitation that is taken back leaves the list of who was asked, and their clients learn it.
+    socket.json_of("request_added").await;
+    let path = format!("/chat/chatrooms/{room}/members/2/");
+    assert_eq!(town.ask(1, "DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(socket.json_of("request_removed").await["room"], room);
+    assert_eq!(town.requests(2).await, Vec::<Value>::new());
 }
 
 /// 998 rooms in six seconds: what a stranger could do to a user's list.

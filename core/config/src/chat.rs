@@ -66,6 +66,8 @@ pub struct Chat {
     pub heartbeat_seconds: u64,
     /// Sockets in a room above which presence events stop: 0 to 10000.
     pub presence_sockets_max: usize,
+    /// Days for which messages are kept, then deleted as by their senders; 0 keeps them. At most 36500.
+    pub messages_keep_days: u64,
 }
 
 /// What happens to users who share no room with who opens a pair or adds them.
@@ -156,6 +158,7 @@ impl Default for Chat {
             frames_per_second_max: 50,
             heartbeat_seconds: 30,
             presence_sockets_max: 100,
+            messages_keep_days: chat::MESSAGES_KEEP_DAYS.default,
         }
     }
 }
@@ -222,6 +225,7 @@ impl Checker<'_> {
         self.range("chat.queue_bytes_max", chat.queue_bytes_max as u64, 65_536, 64 * 1024 * 1024);
         self.range("chat.frames_per_second_max", chat.frames_per_second_max.into(), 1, 1_000_000);
         self.range("chat.heartbeat_seconds", chat.heartbeat_seconds, 1, 3600);
+        self.rule("chat.messages_keep_days", chat.messages_keep_days, chat::MESSAGES_KEEP_DAYS);
         self.range("chat.presence_sockets_max", chat.presence_sockets_max as u64, 0, 10_000);
         for origin in chat.origins.unusable() {
             self.refuse("chat.origins", format!("{origin:?}"), origins::ACCEPTED);

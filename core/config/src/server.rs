@@ -147,11 +147,13 @@ impl Default for Data {
 pub struct Audit {
     /// Records kept; the oldest are removed first. 1000 to 10000000.
     pub records_max: u64,
+    /// Days for which security events are kept; 0 keeps them within `records_max`.
+    pub keep_days: u64,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Audit { records_max: audit::RECORDS.default }
+        Audit { records_max: audit::RECORDS.default, keep_days: audit::AUDIT_KEEP_DAYS.default }
     }
 }
 
@@ -216,6 +218,7 @@ impl Checker<'_> {
             self.refuse("operator.listen", format!("{:?}", config.operator.listen.to_string()), accepted);
         }
         self.rule("audit.records_max", config.audit.records_max, audit::RECORDS);
+        self.rule("audit.keep_days", config.audit.keep_days, audit::AUDIT_KEEP_DAYS);
         self.range("data.cache_mib", config.data.cache_mib, 8, 1024 * 1024);
         self.range("data.changes_waiting_max", config.data.changes_waiting_max as u64, 1, 1_000_000);
         self.range("data.disk_reserve_mib", config.data.disk_reserve_mib.unwrap_or(0), 0, 1 << 30);

@@ -12,6 +12,8 @@ use crate::sms;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Expired records removed in one step, so a step never blocks the writer for long.
 const PURGE_STEP: usize = 500;
+/// Steps of a walk in one round while nothing is found to remove.
+const WALK_STEPS: usize = 20;
 
 /// Runs the upkeep until the gateway stops.
 pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
@@ -42,8 +44,35 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         if let Err(error) = app.chat.sweep_all().await {
             tracing::warn!(%error, "the records of deleted rooms could not be removed");
         }
+        retain(&app).await;
         if let Err(error) = app.wallets.purge(PURGE_STEP).await {
             tracing::warn!(%error, "idempotency records could not be removed");
         }
+    }
+}
+
+/// Removes what the configured retention ends. Everything is kept by default.
+async fn retain(app: &App) {
+    let live = app.live();
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400)).filter(|keep| !keep.is_zero());
+    if let Some(keep) = days(live.config.chat.messages_keep_days) {
+        let mut removed = 0;
+        for _ in 0..WALK_STEPS {
+            match app.chat.messages_expire(keep, PURGE_STEP).await {
+                Ok(count) => removed += count,
+                Err(error) => {
+                    tracing::warn!(%error, "old messages could not be removed");
+                    break;
+                }
+            }
+            if removed >= PURGE_STEP {
+                break;
+            }
+        }
+    }
+    if let Some(keep) = days(live.config.audit.keep_days)
+        && let Err(error) = live.identity.audit().purge(keep, PURGE_STEP).await
+    {
+        tracing::warn!(%error, "old security events could not be removed");
     }
 }

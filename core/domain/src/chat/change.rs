@@ -291,6 +291,8 @@ pub(super) fn event(request: &RoomRequest, actor: UserId, changed: &RoomChanged)
         RoomRequest::Remove(user) if changed.was_pending && *user == actor => {
             ChatEvent::Declined { user: actor }
         }
+        // An invitation that is taken back was never seen by other members.
+        RoomRequest::Remove(user) if changed.target_was_pending => ChatEvent::Declined { user: *user },
         RoomRequest::Remove(user) if changed.changes.contains(&RoomChange::Hide) => {
             ChatEvent::Hidden { user: *user }
         }

@@ -1,11 +1,14 @@
-//! Leaving every room for good: what an erased account does last.
+//! What happens in rooms though no member asked: an erased account leaves for good, and old messages go.
 //!
 //! Unlike a member who leaves, the account leaves whatever the matrix says, because it no longer exists. A group of
 //! its own passes to the member who has the most say in it; a room without another member who accepted it ends.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
 use chelseru_store::chat::{
-    Judged, MessageChange, MessageEdit, MessageEdited, Refusal, RoomChange, RoomChanged, RoomFacts, RoomId,
-    RoomKind, StoredFile,
+    Judged, MessageChange, MessageEdit, MessageEdited, OlderMessages, Refusal, RoomChange, RoomChanged,
+    RoomFacts, RoomId, RoomKind, StoredFile,
 };
 use tokio::sync::oneshot;
 
@@ -16,6 +19,8 @@ use super::stored::{Place, StoredChange};
 use super::{ChatError, ChatEvent, Member, Message, MessageView, Removal};
 use crate::ids::UserId;
 
+/// Who deletes old messages: no account has this number.
+const NOBODY: UserId = UserId(0);
 /// Rooms listed at once.
 const STEP: usize = 500;
 /// Tries to leave a room whose members change meanwhile.
@@ -165,22 +170,34 @@ impl ChatService {
     }
 
     async fn message_file_drop(&self, room: RoomId, seq: u64, file: &StoredFile) -> Result<(), ChatError> {
-        let (user, id) = (file.uploader, file.id);
-        let sender_name = name_of(&self.store, user).await;
-        let judge = move |_: &RoomFacts, message: &Message| match message.file == Some(id) {
+        let id = file.id;
+        let fits = move |message: &Message| message.file == Some(id);
+        self.decree_message((room, seq), file.uploader, MessageEdit::DropFile, fits).await
+    }
+
+    /// A change of a message that no user asked for, if it fits. A message that does not exist is no error.
+    async fn decree_message(
+        &self,
+        (room, seq): (RoomId, u64),
+        by: UserId,
+        edit: MessageEdit,
+        fits: impl Fn(&Message) -> bool + Send + Sync + 'static,
+    ) -> Result<(), ChatError> {
+        let Some(message) = self.store.chat_message(room, seq).await? else { return Ok(()) };
+        let sender_name = name_of(&self.store, message.sender).await;
+        let judge = move |_: &RoomFacts, message: &Message| match fits(message) {
             true => Ok(()),
             false => Err(Refusal::Denied(super::Denied::NoRight)),
         };
         let (sender, receiver) = oneshot::channel();
         self.entrance.expect(&self.store, room).await?;
         let stored = self.entrance.sender();
-        let (edit, now) = (MessageEdit::DropFile, self.clock.now());
-        let change = MessageChange { room, seq, actor: user, edit, now };
+        let change = MessageChange { room, seq, actor: by, edit, now: self.clock.now() };
         self.store.chat_message_change(change, judge, move |result| {
             let (place, event, result) = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
                     let view = MessageView { message, sender_name };
-                    (Place::At(position), Some(ChatEvent::Edited { view, revision, by: user }), Ok(()))
+                    (Place::At(position), Some(ChatEvent::Edited { view, revision, by }), Ok(()))
                 }
                 Ok(Judged::Missing | Judged::Refused(_)) => (Place::Nowhere, None, Ok(())),
                 Err(error) => (Place::Nowhere, None, Err(error.into())),
@@ -193,6 +210,26 @@ impl ChatService {
             });
         })?;
         answer(receiver).await
+    }
+
+    /// Deletes messages older than this, as their senders could, in one bounded step of a walk over all rooms. Returns
+    /// how many. The next call continues; after the end it begins anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`], [`ChatError::Busy`].
+    pub async fn messages_expire(&self, keep: Duration, limit: usize) -> Result<usize, ChatError> {
+        let before = self.clock.now().minus(keep);
+        let lock = || self.expired.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = *lock();
+        let OlderMessages { old, next } = self.store.chat_messages_older(after, before, limit).await?;
+        let deleted = old.len();
+        for place in old {
+            let fits = move |message: &Message| message.created_at < before;
+            self.decree_message(place, NOBODY, MessageEdit::Delete, fits).await?;
+        }
+        *lock() = next.unwrap_or((RoomId(0), 0));
+        Ok(deleted)
     }
 }
 

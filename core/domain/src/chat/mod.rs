@@ -70,6 +70,8 @@ pub const ROOMS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000_000, 100);
 pub const REQUESTS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000_000, 100);
 /// Names and numbers that one user may look up in a day.
 pub const LOOKUPS_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 2000);
+/// Days for which messages are kept; 0 keeps them.
+pub const MESSAGES_KEEP_DAYS: Range<u64> = Range::new(0, 36_500, 0);
 /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
 pub const RESUME_MESSAGES: Range<u64> = Range::new(1, 100_000, 1000);
 

@@ -4,7 +4,7 @@
 //! and the caller is answered after the event is shown. The parts are `impl` blocks of [`ChatService`]: `message`,
 //! `room` (with `change`, its pure rules), `organization`, and `files` one level up.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chelseru_store::chat::{RoomFacts, RoomId, RoomLimits};
 use chelseru_store::{Store, StoreError};
@@ -29,6 +29,8 @@ pub struct ChatService {
     pub(super) allowance: Arc<Allowance>,
     /// Keys the marks of contacts.
     pub(super) contacts: SubKey,
+    /// Up to where old messages were removed in this walk.
+    pub(super) expired: Mutex<(RoomId, u64)>,
 }
 
 impl ChatService {
@@ -42,7 +44,18 @@ impl ChatService {
         let (entrance, queue) = Entrance::new();
         let rules = RwLock::new(Arc::new(rules));
         let allowance = Arc::default();
-        (ChatService { store, clock, rules, entrance, allowance, contacts }, queue)
+        (
+            ChatService {
+                store,
+                clock,
+                rules,
+                entrance,
+                allowance,
+                contacts,
+                expired: Mutex::new((RoomId(0), 0)),
+            },
+            queue,
+        )
     }
 
     /// Publishes stored changes until the service is dropped.

@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use chelseru_store::{AuditDraft, AuditLog, Store, StoreError};
 pub use chelseru_store::{AuditEntry, AuditPage, AuditQuery};
@@ -26,6 +27,8 @@ const QUEUE_MAX: usize = 8192;
 const BATCH_MAX: usize = 256;
 /// Entries kept of each log.
 pub const RECORDS: Range<u64> = Range::new(1000, 10_000_000, 100_000);
+/// Days for which records are kept, within [`RECORDS`]; 0 keeps them.
+pub const AUDIT_KEEP_DAYS: Range<u64> = Range::new(0, 36_500, 0);
 /// Most entries examined for one page: some milliseconds of reading.
 const LOOK_MAX: usize = 20_000;
 
@@ -340,6 +343,16 @@ impl Audit {
             // A finished task has nothing left to write.
             let _ = wait.await;
         }
+    }
+
+    /// Removes records older than this, in one bounded step. Returns how much was removed.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn purge(&self, keep: Duration, limit: usize) -> Result<usize, StoreError> {
+        let before = self.shared.clock.now().minus(keep);
+        self.shared.store.audit_purge(before, limit).await
     }
 
     /// A page of the records; `query.look_max` is limited here.

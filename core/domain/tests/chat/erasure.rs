@@ -101,3 +101,46 @@ async fn an_interrupted_erasure_begins_again_and_members_see_it_once() {
     assert_eq!(count(|event| matches!(event, ChatEvent::Edited { .. })), 2);
     assert_eq!(count(|event| matches!(event, ChatEvent::Updated { .. })), 1);
 }
+
+#[tokio::test]
+async fn old_messages_go_in_steps_and_keep_their_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    let contacts = MasterKey::from_bytes([7; 32]).derive(KeyUse::Contacts);
+    let clock = Arc::new(ManualClock::at(START));
+    let (chat, queue) = ChatService::new(store.clone(), clock.clone(), open(), contacts);
+    let (chat, watcher) = (Arc::new(chat), Arc::<Watcher>::default());
+    tokio::spawn(ChatService::publish_all(queue, watcher.clone()));
+    for user in 1..=2 {
+        log_in(&store, &format!("+98912000{user:04}")).await;
+    }
+    let mut rooms = Vec::new();
+    for _ in 0..3 {
+        let room = chat.group_create(UserId(1), vec![UserId(2)], None, RoomEdit::default()).await.unwrap().id;
+        for text in ["old", "older"] {
+            chat.post_and_wait(room, post(1, text, None)).await.unwrap();
+        }
+        rooms.push(room);
+    }
+    let day = std::time::Duration::from_secs(86_400);
+    clock.advance(day * 2);
+    chat.post_and_wait(rooms[0], post(1, "new", None)).await.unwrap();
+    let mut deleted = Vec::new();
+    for _ in 0..6 {
+        deleted.push(chat.messages_expire(day, 2).await.unwrap());
+    }
+    assert_eq!(deleted.iter().sum::<usize>(), 6, "{deleted:?}");
+    assert_eq!(chat.messages_expire(day, 100).await.unwrap(), 0);
+    let texts = async |room| {
+        let page = chat.messages_before(room, u64::MAX, 10).await.unwrap();
+        page.messages.iter().map(|one| (one.seq, one.body.text.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(rooms[0]).await, [(3, "new".to_owned())]);
+    assert_eq!(texts(rooms[1]).await, []);
+    chat.post_and_wait(rooms[1], post(2, "third", None)).await.unwrap();
+    assert_eq!(texts(rooms[1]).await, [(3, "third".to_owned())]);
+    assert_eq!(chat.room(rooms[0], UserId(2)).await.unwrap().unread, 1, "deleted ones are not unread");
+    let seen = watcher.seen.lock().unwrap();
+    let gone = |event: &ChatEvent| matches!(event, ChatEvent::Edited { view, .. } if view.message.deleted);
+    assert_eq!(seen.iter().filter(|(_, event)| gone(event)).count(), 6);
+}

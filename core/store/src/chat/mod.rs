@@ -30,7 +30,7 @@ pub use crate::types::{FileId, OrganizationId, RoomId};
 pub use import::{ImportedFile, ImportedIds, ImportedMessage, ImportedRoom};
 pub use message::{
     Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
-    MessagePage,
+    MessagePage, OlderMessages,
 };
 pub use organization::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
 pub use request::{Acquaintance, BLOCKS_MAX, Blocked, ChatRequest};

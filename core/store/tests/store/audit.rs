@@ -79,6 +79,24 @@ async fn the_oldest_go_when_the_log_is_full_and_when_its_bound_is_lowered() {
 }
 
 #[tokio::test]
+async fn entries_go_by_age_and_the_numbers_go_on() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        for n in 0..6 {
+            store.audit_append(vec![draft("login", 1, n * 10)], 100).await.unwrap();
+        }
+        store.audit_append(vec![by_operator("config_changed", 15)], 100).await.unwrap();
+        assert_eq!(store.audit_purge(secs(0), 10).await.unwrap(), 0);
+        assert_eq!(store.audit_purge(secs(20), 1).await.unwrap(), 2, "one chunk of each log");
+        assert_eq!(store.audit_purge(secs(20), 10).await.unwrap(), 1);
+        assert_eq!(store.audit_purge(secs(20), 10).await.unwrap(), 0);
+        assert_eq!(page(&store, AuditQuery { limit: 9, ..query() }).await, (vec![6, 5, 4, 3], None));
+        store.audit_append(vec![draft("login", 1, 99)], 2).await.unwrap();
+        assert_eq!(page(&store, AuditQuery { limit: 9, ..query() }).await, (vec![8, 6], None));
+    }
+}
+
+#[tokio::test]
 async fn a_flood_in_one_log_leaves_the_other_and_pages_keep_their_order() {
     for engine in engines() {
         let store = TestStore::new(engine);

@@ -115,6 +115,15 @@ pub struct MessagePage {
     pub end: u64,
 }
 
+/// One step of a walk over the messages of all rooms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OlderMessages {
+    /// Messages that are old enough, by room and number.
+    pub old: Vec<(RoomId, u64)>,
+    /// The place to continue after; `None` at the end.
+    pub next: Option<(RoomId, u64)>,
+}
+
 impl Store {
     /// Appends a message with the next number of its room, unless its judge refuses.
     ///
@@ -153,6 +162,21 @@ impl Store {
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub async fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
         on_engine!(self, read chat_message(room, seq))
+    }
+
+    /// Messages older than `before` that are not deleted, among at most `limit` examined ones after a place. A room's
+    /// newer messages are skipped at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn chat_messages_older(
+        &self,
+        after: (RoomId, u64),
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<OlderMessages, StoreError> {
+        on_engine!(self, read chat_messages_older(after, before, limit))
     }
 
     /// The newest number of a room; 0 when it is empty.

@@ -2,7 +2,7 @@
 
 use crate::chat::message::{
     Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
-    MessagePage,
+    MessagePage, OlderMessages,
 };
 use crate::chat::room::RoomFacts;
 use crate::chat::sled::facts::facts;
@@ -46,6 +46,31 @@ impl Sled {
     pub(crate) fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
         let record = self.record::<MessageRecord>(&key::message(room, seq))?;
         Ok(record.map(|record| record.with_id(room, seq)))
+    }
+
+    pub(crate) fn chat_messages_older(
+        &self,
+        after: (RoomId, u64),
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<OlderMessages, StoreError> {
+        let (mut old, (mut room, mut seq)) = (Vec::new(), after);
+        let from = |room: RoomId, seq: u64| self.tree.range(key::message(room, seq.saturating_add(1))..);
+        let mut entries = from(room, seq);
+        for _ in 0..limit {
+            let Some(entry) = entries.next() else { return Ok(OlderMessages { old, next: None }) };
+            let (at, value) = entry.map_err(error::read)?;
+            let Some(found) = key::message_of(&at) else { return Ok(OlderMessages { old, next: None }) };
+            (room, seq) = found;
+            let record = decode::<MessageRecord>(&value)?;
+            if record.created_at >= before {
+                seq = u64::MAX;
+                entries = from(room, seq);
+            } else if !record.deleted {
+                old.push((room, seq));
+            }
+        }
+        Ok(OlderMessages { old, next: Some((room, seq)) })
     }
 
     pub(crate) fn chat_last_seq(&self, room: RoomId) -> Result<u64, StoreError> {

@@ -127,6 +127,8 @@ pub struct RoomChanged {
     pub numbered: bool,
     /// The actor had not accepted the room before the change.
     pub was_pending: bool,
+    /// The target had not accepted the room before the change.
+    pub target_was_pending: bool,
     /// Members before a deletion, at most as many as a room may have.
     pub former: Vec<UserId>,
 }

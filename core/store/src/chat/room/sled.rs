@@ -10,7 +10,7 @@ use crate::chat::sled::facts::{active, facts};
 use crate::chat::sled::message::newest;
 use crate::chat::sled::request::{Invitation, accept, put_invited};
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member, put_member, remove_member};
-use crate::chat::{Acquaintance, Judged, ROOMS_MAX, Refusal, RoomId};
+use crate::chat::{Acquaintance, FileId, Judged, ROOMS_MAX, Refusal, RoomId};
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
@@ -401,19 +401,7 @@ fn apply(
             (RoomChange::Name(name), _) => room.name.clone_from(name),
             (RoomChange::Descriptions(text), _) => room.descriptions.clone_from(text),
             (RoomChange::Status(status), _) => room.status = *status,
-            (RoomChange::Avatar(None), _) => {
-                if let Some(old) = room.avatar.take() {
-                    file::detach(txn, old)?;
-                }
-            }
-            (RoomChange::Avatar(Some(file)), _) => {
-                // Number 0 marks the file as taken, by no message.
-                if file::attach(txn, *file, id, actor, 0)?.is_some()
-                    && let Some(old) = room.avatar.replace(*file)
-                {
-                    file::detach(txn, old)?;
-                }
-            }
+            (RoomChange::Avatar(avatar), _) => change_avatar(txn, id, &mut room, actor, *avatar)?,
             (RoomChange::Accept, _) => accept(txn, id, &room, actor, now)?,
             (RoomChange::Dismiss, _) => txn.delete(key::request(actor, id)),
             (RoomChange::Hide, _) => {
@@ -443,9 +431,42 @@ fn apply(
         txn.put_record(key, &room);
     }
     let was_pending = facts.actor.is_some_and(|actor| actor.pending);
+    let target_was_pending = facts.target.is_some_and(|target| target.pending);
     let actor = member(txn, id, actor, newest)?.map(|member| member.with_id(actor));
     let (room, numbered) = (room.with_id(id), touched);
-    Ok(RoomChanged { room, actor, target, changes, last_seq, numbered, was_pending, former })
+    Ok(RoomChanged {
+        room,
+        actor,
+        target,
+        changes,
+        last_seq,
+        numbered,
+        was_pending,
+        target_was_pending,
+        former,
+    })
+}
+
+/// Shows another picture, or none; the one before is free for removal.
+fn change_avatar(
+    txn: &mut Txn,
+    id: RoomId,
+    room: &mut RoomRecord,
+    actor: UserId,
+    avatar: Option<FileId>,
+) -> Result<(), StoreError> {
+    let old = match avatar {
+        None => room.avatar.take(),
+        // Number 0 marks the file as taken, by no message.
+        Some(file) => match file::attach(txn, file, id, actor, 0)? {
+            Some(_) => room.avatar.replace(file),
+            None => None,
+        },
+    };
+    match old {
+        Some(old) => file::detach(txn, old),
+        None => Ok(()),
+    }
 }
 
 /// Applies a change of the target's membership.

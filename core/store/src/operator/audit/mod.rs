@@ -101,6 +101,16 @@ impl Store {
         on_engine!(self, audit_append(drafts, keep).await)
     }
 
+    /// Removes the oldest entries of each log that were written before an instant, at most `limit` chunks of each.
+    /// Returns the number of chunks.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn audit_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        on_engine!(self, audit_purge(before, limit).await)
+    }
+
     /// One page of the log.
     ///
     /// # Errors

@@ -38,6 +38,30 @@ impl Sled {
         .await
     }
 
+    pub(crate) async fn audit_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let mut old = Vec::new();
+        for log in AuditLog::ALL {
+            for entry in self.tree.scan_prefix(table(log).entries).take(limit) {
+                let (key, value) = entry.map_err(error::read)?;
+                let chunk = Chunk::read(&key, &value)?;
+                // Entries of a chunk were written together, so they are about as old.
+                if chunk.entries.iter().any(|(_, draft)| draft.at >= before) {
+                    break;
+                }
+                old.push(key);
+            }
+        }
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.change(move |txn| {
+            let removed = old.len();
+            old.into_iter().for_each(|key| txn.delete(key));
+            Ok(removed)
+        })
+        .await
+    }
+
     pub(crate) fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
         let mut walks = Vec::with_capacity(AuditLog::ALL.len());
         for log in AuditLog::ALL {

@@ -113,6 +113,12 @@ pub(crate) fn message(room: RoomId, seq: u64) -> IVec {
     numbers(b"Cx", &[room.0, seq])
 }
 
+/// Room and number in a message's key; `None` for other keys.
+pub(crate) fn message_of(key: &[u8]) -> Option<(RoomId, u64)> {
+    let room = key.strip_prefix(b"Cx")?.first_chunk::<8>()?;
+    Some((RoomId(u64::from_be_bytes(*room)), last(key)))
+}
+
 pub(crate) fn messages(room: RoomId) -> IVec {
     numbers(b"Cx", &[room.0])
 }
