@@ -65,7 +65,7 @@ words! {
         "Not everything was examined yet; the next page continues.";
     yes: "بله", "Yes";
     no: "خیر", "No";
-    id: "شماره", "No.";
+    id: "شماره", "Number";
     name: "نام", "Name";
     number: "شمارهٔ موبایل", "Mobile number";
     email: "ایمیل", "Mail address";
