@@ -17,8 +17,10 @@ const PAGE: usize = 50;
 /// Reach of a page's p99.
 const REACH: Duration = Duration::from_millis(50);
 
-/// Searches: their names and the typed text, which varies with a number.
-const SEARCHES: [(&str, fn(u64) -> String); 5] = [
+/// The typed text of a search, which varies with a number.
+type Typed = fn(u64) -> String;
+
+const SEARCHES: [(&str, Typed); 5] = [
     ("newest", |_| String::new()),
     ("part of a name", |n| format!("er{}", n % 1000)),
     ("part of a mail address", |n| format!("{}@mail", n % 100_000)),
