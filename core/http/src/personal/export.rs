@@ -108,7 +108,7 @@ async fn export(personal: &Arc<Personal>, context: &Context, user: UserId) -> An
     let turn = turn(personal, user)?;
     let scratch = personal.files.scratch().map_err(|error| file_failure(context, error, "detail"))?;
     let (building, runtime) = (personal.clone(), tokio::runtime::Handle::current());
-    // A thread of its own, because compressing and writing block. It ends its work when the client goes away.
+    // A thread of its own, because compressing and writing block. It builds on when the client goes away.
     let built = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let mut file = runtime.block_on(archive::write(&building, user, scratch))?;
