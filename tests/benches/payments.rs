@@ -19,8 +19,8 @@ use crate::sms::{commits, rate};
 const CALLERS: usize = 64;
 const RUNS: usize = 3;
 const RUN_TIME: Duration = Duration::from_secs(3);
-/// Durable changes of a payment: created, started, asked, settled.
-const COMMITS_PER_PAYMENT: f64 = 4.0;
+/// Durable changes of a payment: created, started, settled.
+const COMMITS_PER_PAYMENT: f64 = 3.0;
 /// Postings of a large and of a small ledger.
 const POSTINGS: [u64; 2] = [1000, 1_000_000];
 const READS: usize = 20_000;

@@ -1,8 +1,8 @@
 //! Finds accounts by a part of a number, a name or a mail address, for operators.
 //!
-//! The first search reads every account once into a table in memory, about 60 bytes an account, and later ones scan the
-//! table: 1,000,000 accounts take some tens of milliseconds. Nothing is stored, so logins pay nothing and older stores
-//! need no conversion. The table is dropped when nobody searched for [`IDLE_MAX`].
+//! The first search reads every account once into a table in memory, and later ones scan the table. What 1,000,000
+//! accounts take is printed by `bench console`; no figure is recorded yet. Nothing is stored, so logins pay nothing and
+//! older stores need no conversion. The table is dropped when nobody searched for [`IDLE_MAX`].
 //!
 //! Invariants: what is found is read from the store again and compared, so a stale row shows nothing wrong; an account
 //! made or changed before a search is found by it, because whoever changes one says so ([`UserIndex::changed`]).
