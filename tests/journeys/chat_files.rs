@@ -189,6 +189,7 @@ async fn names_of_older_versions_are_shown_without_what_changes_their_direction(
         content_type: stored.content_type,
         bytes: stored.bytes,
         text: None,
+        picture: None,
         quota_bytes: u64::MAX,
         total_bytes: u64::MAX,
         now: street.clock.now(),

@@ -146,6 +146,7 @@ impl Town {
             content_type: "image/png".into(),
             bytes: 1,
             text: None,
+            picture: None,
             quota_bytes: 1 << 30,
             total_bytes: 1 << 30,
             now: self.gateway.app.clock.now(),

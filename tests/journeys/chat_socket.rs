@@ -105,6 +105,7 @@ impl Chat {
             content_type: "text/plain".into(),
             bytes: 3,
             text: None,
+            picture: None,
             quota_bytes: 1000,
             total_bytes: 1000,
             now: self.gateway.app.clock.now(),

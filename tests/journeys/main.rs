@@ -8,6 +8,7 @@ mod chat_away;
 mod chat_files;
 mod chat_hostile;
 mod chat_order;
+mod chat_pictures;
 mod chat_rest;
 mod chat_rights;
 mod chat_rooms;

@@ -32,6 +32,9 @@ pub struct Files {
     pub resumable_hours: u64,
     /// Hours until a file that belongs to no message is removed: 1 to 720.
     pub orphan_hours: u64,
+    /// Bytes of the pixels of a picture for which a thumbnail is made; 0 makes none. At most one picture is decoded at
+    /// a time. 0 to 1073741824.
+    pub thumbnail_memory_bytes_max: u64,
     /// Lifetime of a signed link in seconds: 1 to 86400.
     pub link_seconds: u64,
 }
@@ -49,6 +52,7 @@ impl Default for Files {
             resumable_per_user_max: files::RESUMABLE_PER_USER.default,
             resumable_hours: files::RESUMABLE_HOURS.default,
             orphan_hours: files::ORPHAN_HOURS.default,
+            thumbnail_memory_bytes_max: files::THUMBNAIL_MEMORY_BYTES.default,
             link_seconds: files::LINK_SECS.default,
         }
     }
@@ -67,6 +71,11 @@ impl Checker<'_> {
         self.rule("files.resumable_per_user_max", files.resumable_per_user_max, files::RESUMABLE_PER_USER);
         self.rule("files.resumable_hours", files.resumable_hours, files::RESUMABLE_HOURS);
         self.rule("files.orphan_hours", files.orphan_hours, files::ORPHAN_HOURS);
+        self.rule(
+            "files.thumbnail_memory_bytes_max",
+            files.thumbnail_memory_bytes_max,
+            files::THUMBNAIL_MEMORY_BYTES,
+        );
         self.rule("files.link_seconds", files.link_seconds, files::LINK_SECS);
     }
 }

@@ -111,12 +111,13 @@ pub(crate) struct Parts {
 impl Shared {
     /// Builds the slices of a configuration.
     pub(crate) fn generation(&self, config: &Config, parts: &Parts) -> Generation {
+        let files = Arc::new(self.files(config, parts));
         Generation {
             login: Arc::new(self.login(config, parts)),
             sms: Arc::new(self.sms(config, parts)),
             money: Arc::new(self.money(config, parts)),
-            chat: Arc::new(self.chat(config, parts)),
-            files: Arc::new(self.files(config, parts)),
+            chat: Arc::new(self.chat(config, parts, files.clone())),
+            files,
             operator: Arc::new(self.operator(config, parts)),
             personal: Arc::new(self.personal(parts)),
             console: Arc::new(self.console(config, parts)),
@@ -182,11 +183,12 @@ impl Shared {
         }
     }
 
-    fn chat(&self, config: &Config, parts: &Parts) -> Chat {
+    fn chat(&self, config: &Config, parts: &Parts, files: Arc<Files>) -> Chat {
         Chat {
             chat: self.services.chat.clone(),
             sockets: self.sockets.clone(),
             identity: parts.identity.clone(),
+            files,
             limits: config.chat_limits(),
             echo: self.test_routes,
             detached: self.services.detached.clone(),

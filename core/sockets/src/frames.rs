@@ -6,8 +6,9 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use chelseru_domain::chat::{Message, MessageView, RoomId, RoomStatus, message_id};
+use chelseru_domain::chat::{Message, MessageView, RoomId, RoomStatus, StoredFile, Thumbnail, message_id};
 use chelseru_domain::clock::{Timestamp, rest_format};
+use chelseru_domain::text::name_as_seen;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -73,6 +74,7 @@ pub(crate) fn put_message(out: &mut Vec<u8>, view: &MessageView, form: Form) {
             if let Some(at) = edited_at {
                 let _ = write!(out, r#","edited_at":"{}""#, instant(*at));
             }
+            put_file(out, view);
         }
         out.push(b'}');
     });
@@ -90,6 +92,7 @@ pub(crate) fn put_edit(out: &mut Vec<u8>, view: &MessageView, revision: u64) {
             put_body(out, view);
             let at = message.edited_at.unwrap_or(message.created_at);
             let _ = write!(out, r#","edited_at":"{}""#, instant(at));
+            put_file(out, view);
         }
         let _ = write!(out, r#","room":{},"seq":{}"#, message.room.0, message.seq);
         if revision > 0 {
@@ -119,6 +122,36 @@ fn put_body(out: &mut Vec<u8>, view: &MessageView) {
     let _ = write!(out, r#","sender":{{"id":{},"username":"#, sender.0);
     put(out, &*view.sender_name);
     let _ = write!(out, r#"}},"created_at":"{}""#, instant(*created_at));
+}
+
+/// Appends the facts of a message's file. Every receiver gets the same bytes, so its links are plain paths, which
+/// `Authorization` opens.
+fn put_file(out: &mut Vec<u8>, view: &MessageView) {
+    if let Some(file) = &view.file {
+        out.extend_from_slice(br#","file":"#);
+        put(out, &file_facts(file, &file.path()));
+    }
+}
+
+/// A file as frames and replies show it, with its link.
+#[must_use]
+pub fn file_facts(file: &StoredFile, link: &str) -> Value {
+    let picture = file.picture;
+    let mark = if link.contains('?') { '&' } else { '?' };
+    let thumbnail = picture.and_then(|picture| picture.thumbnail).map(|thumbnail| {
+        let Thumbnail { bytes, width, height } = thumbnail;
+        json!({"link": format!("{link}{mark}thumbnail=1"), "size": bytes, "width": width, "height": height})
+    });
+    json!({
+        "id": file.id.0,
+        "name": name_as_seen(&file.title),
+        "content_type": file.content_type,
+        "size": file.bytes,
+        "width": picture.map(|picture| picture.width),
+        "height": picture.map(|picture| picture.height),
+        "link": link,
+        "thumbnail": thumbnail,
+    })
 }
 
 /// Appends JSON. Texts, numbers and objects of them never fail to encode.

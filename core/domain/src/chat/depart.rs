@@ -12,7 +12,7 @@ use chelseru_store::chat::{
 };
 use tokio::sync::oneshot;
 
-use super::missed::name_of;
+use super::missed::{file_of, name_of};
 use super::rights::effective;
 use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
@@ -185,6 +185,7 @@ impl ChatService {
     ) -> Result<(), ChatError> {
         let Some(message) = self.store.chat_message(room, seq).await? else { return Ok(()) };
         let sender_name = name_of(&self.store, message.sender).await;
+        let file = file_of(&self.store, &message).await;
         let judge = move |_: &RoomFacts, message: &Message| match fits(message) {
             true => Ok(()),
             false => Err(Refusal::Denied(super::Denied::NoRight)),
@@ -196,7 +197,8 @@ impl ChatService {
         self.store.chat_message_change(change, judge, move |result| {
             let (place, event, result) = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
-                    let view = MessageView { message, sender_name };
+                    let file = file.filter(|_| message.file.is_some());
+                    let view = MessageView { message, sender_name, file };
                     (Place::At(position), Some(ChatEvent::Edited { view, revision, by }), Ok(()))
                 }
                 Ok(Judged::Missing | Judged::Refused(_)) => (Place::Nowhere, None, Ok(())),

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use chelseru_store::chat::{
     Appended, FileId, Judged, Limit, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
-    MessagePage, Position, Refusal, Room, RoomFacts, RoomId,
+    MessagePage, Position, Refusal, Room, RoomFacts, RoomId, StoredFile,
 };
 use tokio::sync::oneshot;
 
-use super::missed::{missed, name_of};
+use super::missed::{file_of, missed, name_of};
 use super::publish::Entry;
 use super::rights::{Action, permit};
 use super::service::{ChatService, answer};
@@ -103,21 +103,24 @@ impl ChatService {
             Ok(())
         };
         self.store.chat_message_append(draft, judge, move |result| {
-            let view = |message| MessageView { message, sender_name };
+            let view = |message, file: Option<Box<StoredFile>>| {
+                let file = file.map(|file| Arc::new(*file));
+                MessageView { message, sender_name, file }
+            };
             let (place, event, result) = match result {
-                Ok(Judged::Done(Appended::New(message, position))) => {
-                    let view = view(message);
+                Ok(Judged::Done(Appended::New { message, file, position })) => {
+                    let view = view(message, file);
                     let event = ChatEvent::Posted(view.clone());
                     (Place::At(position), Some(event), Ok(Posted { view, duplicate: false }))
                 }
-                Ok(Judged::Done(Appended::Accepting { message, position, room })) => {
+                Ok(Judged::Done(Appended::Accepting { message, file, position, room })) => {
                     stored.send(accepted(*room, message.sender, position));
-                    let view = view(message);
+                    let view = view(message, file);
                     let event = ChatEvent::Posted(view.clone());
                     (Place::At(position), Some(event), Ok(Posted { view, duplicate: false }))
                 }
-                Ok(Judged::Done(Appended::Known(message))) => {
-                    (Place::Nowhere, None, Ok(Posted { view: view(message), duplicate: true }))
+                Ok(Judged::Done(Appended::Known { message, file })) => {
+                    (Place::Nowhere, None, Ok(Posted { view: view(message, file), duplicate: true }))
                 }
                 Ok(Judged::Done(Appended::FileUnusable)) => {
                     (Place::Nowhere, None, Err(ChatError::FileUnusable))
@@ -164,11 +167,12 @@ impl ChatService {
         }
         // Only members may learn whether the message exists.
         self.check(room, actor, Action::See).await?;
-        // The sender of a message never changes, so the name may be read before the change.
+        // The sender of a message never changes, and a file is only taken away, so both may be read before the change.
         let Some(message) = self.store.chat_message(room, seq).await? else {
             return Err(ChatError::MessageMissing);
         };
         let sender_name = name_of(&self.store, message.sender).await;
+        let file = file_of(&self.store, &message).await;
         let deletes = edit == MessageEdit::Delete;
         let judge = move |facts: &RoomFacts, message: &Message| {
             let own = message.sender == actor;
@@ -182,7 +186,8 @@ impl ChatService {
         self.store.chat_message_change(change, judge, move |result| {
             let (place, event, result) = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
-                    let view = MessageView { message, sender_name };
+                    let file = file.filter(|_| message.file.is_some());
+                    let view = MessageView { message, sender_name, file };
                     let event = ChatEvent::Edited { view: view.clone(), revision, by: actor };
                     (Place::At(position), Some(event), Ok((view, revision)))
                 }

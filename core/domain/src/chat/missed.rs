@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chelseru_store::chat::RoomId;
 use chelseru_store::{Store, StoreError};
 
-use super::{Message, MessageView, PublicUser};
+use super::{Message, MessageView, PublicUser, StoredFile};
 use crate::ids::UserId;
 
 /// Messages, and edits with their revision.
@@ -47,8 +47,14 @@ impl Names<'_> {
                 name
             }
         };
-        MessageView { sender_name, message }
+        let file = file_of(self.store, &message).await;
+        MessageView { sender_name, message, file }
     }
+}
+
+/// The message's file. Asks the store only when it has one.
+pub(super) async fn file_of(store: &Store, message: &Message) -> Option<Arc<StoredFile>> {
+    store.chat_file(message.file?).await.ok().flatten().map(Arc::new)
 }
 
 pub(super) async fn name_of(store: &Store, user: UserId) -> Arc<str> {

@@ -36,8 +36,8 @@ use chelseru_store::StoreError;
 pub use chelseru_store::chat::{
     Acquaintance, BLOCKS_MAX, ChatRequest, Edited, FileDraft, FileId, FileKept, Member, Message, MessageBody,
     MessageEdit, MessagePage, Organization, OrganizationChanged, OrganizationId, OrganizationMade,
-    OrganizationRemoved, ROOMS_MAX, Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomKind, RoomMade,
-    RoomStatus, RoomSummary, SEQ_MAX, StoredFile,
+    OrganizationRemoved, Picture, ROOMS_MAX, Room, RoomChange, RoomChanged, RoomFacts, RoomId, RoomKind,
+    RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile, Thumbnail,
 };
 
 pub use away::{ABSENT_MAX, Absence, NEWS, Notice, news, news_kind};
@@ -174,6 +174,8 @@ pub const CLIENT_ID_CHARS_MAX: usize = 64;
 pub struct MessageView {
     pub message: Message,
     pub sender_name: Arc<str>,
+    /// The message's file.
+    pub file: Option<Arc<StoredFile>>,
 }
 
 /// The public id of a message: room and number in 53 bits, so finding it needs no index.

@@ -28,6 +28,8 @@ pub const UPLOAD_SECS: Range<u64> = Range::new(1, 86_400, 600);
 pub const UPLOAD_GRACE_SECS: Range<u64> = Range::new(1, 600, 30);
 /// Unfinished resumable uploads of one user.
 pub const RESUMABLE_PER_USER: Range<usize> = Range::new(1, 1000, 10);
+/// Bytes of the pixels of a picture for which a thumbnail is made: 25 megapixels of RGBA. 0 makes none.
+pub const THUMBNAIL_MEMORY_BYTES: Range<u64> = Range::new(0, 1 << 30, 100_000_000);
 /// Hours until an unfinished resumable upload is removed.
 pub const RESUMABLE_HOURS: Range<u64> = Range::new(1, 720, 24);
 /// Hours until a file without a message is removed.

@@ -40,6 +40,7 @@ async fn keep(world: &World, room: RoomId, name: &str) -> StoredFile {
         content_type: "image/png".to_owned(),
         bytes: 10,
         text: None,
+        picture: None,
         quota_bytes: 1000,
         total_bytes: 1000,
         now: START,

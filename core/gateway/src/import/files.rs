@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use chelseru_domain::chat::{FileId, RoomId, StoredFile};
-use chelseru_http::files::store::{import_place, kind};
+use chelseru_http::files::store::{import_place, kind, picture};
 use chelseru_store::chat::ImportedFile;
 
 use super::chat::Chat;
@@ -107,6 +107,7 @@ pub(super) fn import(
                 copy(&head, &input, &to).map_err(|error| format!("{}: {error}", to.display()))?
             }
         };
+        let picture = kind.mime.starts_with("image/").then(|| picture::measure(&input)).flatten();
         let file = StoredFile {
             id: FileId(row.id("id")?),
             room,
@@ -117,6 +118,7 @@ pub(super) fn import(
             content_type: kind.mime.to_owned(),
             bytes,
             text: row.maybe_text("text"),
+            picture,
             created_at,
             message: None,
             shared: true,

@@ -19,6 +19,7 @@ use chelseru_domain::ids::UserId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::files::shown::Shown;
 use crate::request::Context;
 
 /// Most members, and bans, shown in one room.
@@ -111,7 +112,6 @@ pub(crate) struct RoomView {
     pub members: Vec<Member>,
     bans: Vec<UserId>,
     organization: Option<Organization>,
-    avatar: Option<String>,
     /// The newest message, where the room itself is shown.
     newest: Option<Message>,
 }
@@ -120,7 +120,6 @@ impl RoomView {
     /// With at most `shown` members and bans.
     pub(crate) async fn of(
         chat: &ChatService,
-        context: &Context,
         summary: RoomSummary,
         shown: usize,
     ) -> Result<RoomView, ChatError> {
@@ -135,11 +134,7 @@ impl RoomView {
             Some(id) => chat.organization(id).await?,
             None => None,
         };
-        let avatar = match room.avatar {
-            Some(file) => chat.file(file).await?.map(|file| context.address(&file.path())),
-            None => None,
-        };
-        Ok(RoomView { summary, members, bans, organization, avatar, newest: None })
+        Ok(RoomView { summary, members, bans, organization, newest: None })
     }
 
     /// Reads the newest message. A page of messages needs none.
@@ -149,8 +144,23 @@ impl RoomView {
         Ok(self)
     }
 
-    /// Loads all users shown by [`RoomView::json`]. Whoever was only asked, and whoever is banned, may be anybody.
-    pub(crate) async fn load(&self, people: &mut People, chat: &ChatService) -> Result<(), ChatError> {
+    /// Loads all users and files shown by [`RoomView::json`]. Whoever was only asked, and whoever is banned, may be
+    /// anybody.
+    pub(crate) async fn load(
+        &self,
+        people: &mut People,
+        files: &mut Shown<'_>,
+        chat: &ChatService,
+    ) -> Result<(), ChatError> {
+        files
+            .load(
+                self.summary
+                    .room
+                    .avatar
+                    .into_iter()
+                    .chain(self.newest.as_ref().and_then(|newest| newest.file)),
+            )
+            .await?;
         let members = self.members.iter().filter(|member| !member.pending).map(|member| member.user);
         let sender = self.newest.as_ref().map(|message| message.sender);
         let known = members.chain([self.summary.member.user]).chain(sender);
@@ -159,7 +169,7 @@ impl RoomView {
         people.load_strangers(chat, asked.chain(self.bans.iter().copied()).collect()).await
     }
 
-    pub(crate) fn json(&self, people: &People) -> Value {
+    pub(crate) fn json(&self, people: &People, files: &Shown<'_>) -> Value {
         let RoomSummary { room, member, last_seq, updated_at, unread } = &self.summary;
         let permissions: Vec<Value> = self
             .permissions()
@@ -183,13 +193,14 @@ impl RoomView {
             "banneds": people.list(self.bans.iter().copied()),
             "is_group": room.kind == RoomKind::Group,
             "owner": room.owner.0,
-            "avatar": self.avatar,
+            "avatar": files.address(room.avatar),
+            "avatar_file": files.get(room.avatar),
             "members_count": room.members,
             "pending": member.pending,
             "my_access": access_numbers(rights_of(member, room.owner)),
             "last_seq": last_seq,
             "read_seq": member.read_seq,
-            "last_message": self.newest.as_ref().map(|message| preview(message, people)),
+            "last_message": self.newest.as_ref().map(|message| preview(message, people, files)),
         })
     }
 
@@ -277,18 +288,18 @@ pub(crate) struct MessageJson<'a> {
     seq: u64,
     client_id: Option<&'a str>,
     edited_at: Option<String>,
-    /// For `chat/files/{id}/`.
     file_id: Option<u64>,
+    file: Option<&'a Value>,
 }
 
 impl<'a> MessageJson<'a> {
-    /// Builds the shape. Its users must be loaded.
+    /// Builds the shape. Its users and files must be loaded.
     pub(crate) fn of(
         context: &Context,
         message: &'a Message,
         view: &RoomView,
         room: &'a RoomReference<'a>,
-        people: &'a People,
+        (people, files): (&'a People, &'a Shown<'_>),
     ) -> MessageJson<'a> {
         let created_at = rest_format(message.created_at);
         MessageJson {
@@ -307,6 +318,7 @@ impl<'a> MessageJson<'a> {
             client_id: message.client_id.as_deref(),
             edited_at: message.edited_at.map(rest_format),
             file_id: message.file.map(|file| file.0),
+            file: files.get(message.file),
         }
     }
 }
@@ -317,7 +329,7 @@ fn number(json: Option<&str>) -> Option<f64> {
 }
 
 /// A message as the list of rooms shows it.
-pub(crate) fn preview(message: &Message, people: &People) -> Value {
+pub(crate) fn preview(message: &Message, people: &People, files: &Shown<'_>) -> Value {
     json!({
         "id": message_id(message.room, message.seq),
         "seq": message.seq,
@@ -325,6 +337,7 @@ pub(crate) fn preview(message: &Message, people: &People) -> Value {
         "message_type": message.body.kind,
         "text": message.body.text.chars().take(PREVIEW_CHARS).collect::<String>(),
         "file_id": message.file.map(|file| file.0),
+        "file": files.get(message.file),
         "created_at": rest_format(message.created_at),
     })
 }

@@ -291,7 +291,7 @@ async fn ban(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let user = required_user(&mut fields)?;
     ask(&chat, &context, caller.user_id, room, RoomRequest::Ban(user)).await?;
     blocks_changed(&chat, &context, caller.user_id).await?;
-    show(&chat, &context, caller.user_id, room, StatusCode::CREATED).await
+    show(&chat, &context, caller, room, StatusCode::CREATED).await
 }
 
 /// `DELETE chat/chatrooms/{id}/bans/{user}/`.

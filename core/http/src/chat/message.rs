@@ -18,6 +18,7 @@ use super::failure::{failure, no_message};
 use super::input::whole_number;
 use super::json::{MessageJson, People, RoomView, USERS_SHOWN};
 use crate::fields::{Fields, Text};
+use crate::files::shown::Shown;
 use crate::page::{CURSOR, Cursor, OldCursor, cursor, old_cursor, page};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request, not_found};
@@ -142,7 +143,7 @@ async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
         Some(text) if is_digits(&text) => RoomId(text.parse().map_err(|_| not_found())?),
         Some(_) => return Err(Failure::field("chat_room", "A valid integer is required.")),
     };
-    match listed(&chat, &request, room, request.caller.user_id, begin).await {
+    match listed(&chat, &request, room, request.caller, begin).await {
         Ok(reply) => Ok(reply),
         Err(ChatError::RoomMissing | ChatError::Denied(Denied::NotMember)) => Ok(empty_page(&request)),
         Err(error) => Err(failure(&request, error, no_message)),
@@ -159,11 +160,11 @@ async fn listed(
     chat: &Chat,
     context: &Context,
     room: RoomId,
-    user: UserId,
+    reader: Caller,
     begin: Begin,
 ) -> Result<Reply, ChatError> {
     let service = &chat.chat;
-    let view = RoomView::of(service, context, service.room(room, user).await?, USERS_SHOWN).await?;
+    let view = RoomView::of(service, service.room(room, reader.user_id).await?, USERS_SHOWN).await?;
     let cursor = match begin {
         Begin::Old(old) => Some(since_import(service, room, old).await?),
         Begin::At(cursor) => cursor,
@@ -189,14 +190,15 @@ async fn listed(
             (found.messages, next, from.map(|_| Cursor::Previous(first)))
         }
     };
-    let mut people = People::default();
+    let (mut people, mut files) = (People::default(), Shown::to(&chat.files, context, reader));
     for message in &messages {
+        files.load(message.file).await?;
         people.load(service, view.readers(message).chain([message.sender]).collect()).await?;
     }
     let reference = view.reference();
     let shown: Vec<MessageJson<'_>> = messages
         .iter()
-        .map(|message| MessageJson::of(context, message, &view, &reference, &people))
+        .map(|message| MessageJson::of(context, message, &view, &reference, (&people, &files)))
         .collect();
     Ok(page(context, next, previous, &shown))
 }
@@ -251,14 +253,14 @@ async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let posted = chat.chat.post_and_wait(room, post).await;
     let posted = posted.map_err(|error| failure(&context, error, no_room_to_post))?;
     let status = if posted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    show(&chat, &context, user, &posted.view.message, status).await
+    show(&chat, &context, caller, &posted.view.message, status).await
 }
 
 /// `GET chat/messages/{id}/?chat_room=`.
 async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let user = request.caller.user_id;
     let message = find(&chat, &request, user).await?;
-    show(&chat, &request, user, &message, StatusCode::OK).await
+    show(&chat, &request, request.caller, &message, StatusCode::OK).await
 }
 
 /// `PUT` and `PATCH chat/messages/{id}/?chat_room=`: the caller's own message; absent fields stay.
@@ -279,12 +281,12 @@ async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     fields.finish()?;
     // An edit that changes nothing is not stored.
     if body == message.body {
-        return show(&chat, &context, user, &message, StatusCode::OK).await;
+        return show(&chat, &context, caller, &message, StatusCode::OK).await;
     }
     let edit = MessageEdit::Body(body);
     let changed = chat.chat.message_change(message.room, message.seq, user, edit).await;
     let (view, _) = changed.map_err(|error| failure(&context, error, no_message))?;
-    show(&chat, &context, user, &view.message, StatusCode::OK).await
+    show(&chat, &context, caller, &view.message, StatusCode::OK).await
 }
 
 /// `DELETE chat/messages/{id}/?chat_room=`: the caller's own message, or any with the right.
@@ -338,16 +340,23 @@ fn coordinate(fields: &mut Fields, name: &'static str) -> Option<Option<String>>
     }
 }
 
-async fn show(chat: &Chat, context: &Context, user: UserId, message: &Message, status: StatusCode) -> Answer {
+async fn show(
+    chat: &Chat,
+    context: &Context,
+    reader: Caller,
+    message: &Message,
+    status: StatusCode,
+) -> Answer {
     let service = &chat.chat;
     let shown = async {
-        service.check(message.room, user, Action::See).await?;
-        let summary = service.room(message.room, user).await?;
-        let view = RoomView::of(service, context, summary, USERS_SHOWN).await?;
-        let mut people = People::default();
+        service.check(message.room, reader.user_id, Action::See).await?;
+        let summary = service.room(message.room, reader.user_id).await?;
+        let view = RoomView::of(service, summary, USERS_SHOWN).await?;
+        let (mut people, mut files) = (People::default(), Shown::to(&chat.files, context, reader));
+        files.load(message.file).await?;
         people.load(service, view.readers(message).chain([message.sender]).collect()).await?;
         let reference = view.reference();
-        Ok(Reply::json(status, &MessageJson::of(context, message, &view, &reference, &people)))
+        Ok(Reply::json(status, &MessageJson::of(context, message, &view, &reference, (&people, &files))))
     };
     shown.await.map_err(|error| failure(context, error, no_message))
 }

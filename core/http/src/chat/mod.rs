@@ -32,11 +32,14 @@ use chelseru_domain::login::identity::Identity;
 use chelseru_sockets::Sockets;
 use tokio_util::task::TaskTracker;
 
+use crate::files::Files;
+
 /// The slice of chat.
 pub struct Chat {
     pub chat: Arc<ChatService>,
     pub sockets: Arc<Sockets>,
     pub identity: Arc<Identity>,
+    pub files: Arc<Files>,
     /// Limits for new sockets.
     pub limits: chelseru_config::Chat,
     /// Whether the echo socket exists, for tests of the protocol.

@@ -167,7 +167,8 @@ async fn delete(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
 async fn rooms(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let id = OrganizationId(request.id("id")?);
     let rooms = chat.chat.organization_rooms(request.caller.user_id, id);
-    listed(&chat, &request, rooms.await.map_err(|error| failure_of_path(&request, error))?).await
+    listed(&chat, &request, request.caller, rooms.await.map_err(|error| failure_of_path(&request, error))?)
+        .await
 }
 
 /// A unique name in lower case.

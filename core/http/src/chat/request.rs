@@ -17,6 +17,7 @@ use super::json::{People, UserJson, preview};
 use super::member::required_user;
 use super::room::{PAGE, ask, show};
 use crate::fields::Fields;
+use crate::files::shown::Shown;
 use crate::page::{CURSOR, Cursor, page, start};
 use crate::reply::Reply;
 use crate::request::{Access, Request};
@@ -133,7 +134,7 @@ async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
         let next = (waiting.len() > from.saturating_add(PAGE)).then(|| Cursor::Next((from + PAGE) as u64));
         let mut results = Vec::new();
         for waiting in waiting.drain(..).skip(from).take(PAGE) {
-            results.push(waiting_json(&chat, waiting).await?);
+            results.push(waiting_json(&chat, &request, waiting).await?);
         }
         Ok((results, next))
     };
@@ -142,7 +143,12 @@ async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
 }
 
 /// A pair shows its newest message; of a group, only members see messages.
-async fn waiting_json(chat: &Chat, waiting: WaitingRequest) -> Result<Value, ChatError> {
+async fn waiting_json(
+    chat: &Chat,
+    request: &Request<Caller>,
+    waiting: WaitingRequest,
+) -> Result<Value, ChatError> {
+    let mut files = Shown::to(&chat.files, request, request.caller);
     let WaitingRequest { request, summary } = waiting;
     let room = &summary.room;
     let mut newest = None;
@@ -151,6 +157,7 @@ async fn waiting_json(chat: &Chat, waiting: WaitingRequest) -> Result<Value, Cha
     }
     let mut people = People::default();
     let sender = newest.as_ref().map(|message| message.sender);
+    files.load(newest.as_ref().and_then(|message| message.file)).await?;
     people.load(&chat.chat, sender.into_iter().chain([request.by]).collect()).await?;
     Ok(json!({
         "room": room.id.0,
@@ -159,7 +166,7 @@ async fn waiting_json(chat: &Chat, waiting: WaitingRequest) -> Result<Value, Cha
         "by": people.get(request.by),
         "members_count": room.members,
         "created_at": rest_format(request.at),
-        "last_message": newest.as_ref().map(|message| preview(message, &people)),
+        "last_message": newest.as_ref().map(|message| preview(message, &people, &files)),
     }))
 }
 
@@ -167,7 +174,7 @@ async fn waiting_json(chat: &Chat, waiting: WaitingRequest) -> Result<Value, Cha
 async fn accept(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let (room, user) = (path_room(&request)?, request.caller.user_id);
     ask(&chat, &request, user, room, RoomRequest::Accept).await?;
-    show(&chat, &request, user, room, StatusCode::OK).await
+    show(&chat, &request, request.caller, room, StatusCode::OK).await
 }
 
 /// `POST chat/requests/{id}/decline/`.

@@ -15,6 +15,7 @@ use super::failure::{failure, no_room};
 use super::input::{named_user, path_room, whole_number};
 use super::json::{People, RoomView, USERS_LISTED, USERS_SHOWN};
 use crate::fields::{Fields, Text};
+use crate::files::shown::Shown;
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Open, Request, number};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -194,7 +195,7 @@ async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let mut rooms = rooms.await.map_err(|error| failure(&request, error, no_room))?;
     let Some(page) = request.query("page") else {
         rooms.truncate(LISTED_MAX);
-        return listed(&chat, &request, rooms).await;
+        return listed(&chat, &request, request.caller, rooms).await;
     };
     let number = number(&page).and_then(|number| usize::try_from(number).ok());
     let start = number.and_then(|number| number.checked_sub(1)?.checked_mul(PAGE));
@@ -206,31 +207,37 @@ async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let next = (start + PAGE < rooms.len()).then(|| link(start + PAGE));
     let previous = (start > 0).then(|| link(start - PAGE));
     let shown = rooms.drain(start..rooms.len().min(start + PAGE)).collect();
-    let results = rooms_json(&chat, &request, shown).await;
+    let results = rooms_json(&chat, &request, request.caller, shown).await;
     let results = results.map_err(|error| failure(&request, error, no_room))?;
     Ok(Reply::json(StatusCode::OK, &json!({"next": next, "previous": previous, "results": results})))
 }
 
 /// Rooms in the form of a list.
-pub(crate) async fn listed(chat: &Chat, context: &Context, rooms: Vec<RoomSummary>) -> Answer {
-    let rooms = rooms_json(chat, context, rooms).await;
+pub(crate) async fn listed(
+    chat: &Chat,
+    context: &Context,
+    reader: Caller,
+    rooms: Vec<RoomSummary>,
+) -> Answer {
+    let rooms = rooms_json(chat, context, reader, rooms).await;
     Ok(Reply::json(StatusCode::OK, &rooms.map_err(|error| failure(context, error, no_room))?))
 }
 
 async fn rooms_json(
     chat: &Chat,
     context: &Context,
+    reader: Caller,
     rooms: Vec<RoomSummary>,
 ) -> Result<Vec<Value>, ChatError> {
-    let mut people = People::default();
+    let (mut people, mut files) = (People::default(), Shown::to(&chat.files, context, reader));
     let mut views = Vec::new();
     for summary in rooms {
-        let view = RoomView::of(&chat.chat, context, summary, USERS_LISTED).await?;
+        let view = RoomView::of(&chat.chat, summary, USERS_LISTED).await?;
         let view = view.with_newest(&chat.chat).await?;
-        view.load(&mut people, &chat.chat).await?;
+        view.load(&mut people, &mut files, &chat.chat).await?;
         views.push(view);
     }
-    Ok(views.iter().map(|view| view.json(&people)).collect())
+    Ok(views.iter().map(|view| view.json(&people, &files)).collect())
 }
 
 /// `POST chat/chatrooms/`: the room of a pair (`user_id`, or `user`), 200 when it exists; or a group room (`users`, a
@@ -247,7 +254,7 @@ async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
         fields.finish()?;
         let made = chat.chat.group_create(user, members, organization, edit).await;
         let room = made.map_err(|error| failure(&context, error, no_room))?;
-        return show(&chat, &context, user, room.id, StatusCode::CREATED).await;
+        return show(&chat, &context, caller, room.id, StatusCode::CREATED).await;
     }
     fields.finish()?;
     let Some(other) = other else {
@@ -257,12 +264,12 @@ async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let opened = chat.chat.pair_open(user, other, edit).await;
     let (room, new) = opened.map_err(|error| failure(&context, error, no_room))?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    show(&chat, &context, user, room.id, status).await
+    show(&chat, &context, caller, room.id, status).await
 }
 
 /// `GET chat/chatrooms/{id}/`.
 async fn get(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
-    show(&chat, &request, request.caller.user_id, path_room(&request)?, StatusCode::OK).await
+    show(&chat, &request, request.caller, path_room(&request)?, StatusCode::OK).await
 }
 
 /// `PUT` and `PATCH chat/chatrooms/{id}/`: name, description, status, avatar; absent fields stay.
@@ -272,7 +279,7 @@ async fn update(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let edit = edit(&mut fields);
     fields.finish()?;
     ask(&chat, &context, caller.user_id, room, RoomRequest::Edit(edit)).await?;
-    show(&chat, &context, caller.user_id, room, StatusCode::OK).await
+    show(&chat, &context, caller, room, StatusCode::OK).await
 }
 
 /// `DELETE chat/chatrooms/{id}/`: the room with its content.
@@ -302,7 +309,7 @@ async fn unpin(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
 async fn set_pinned(chat: &Chat, request: &Request<Caller>, pinned: bool) -> Answer {
     let (room, user) = (path_room(request)?, request.caller.user_id);
     ask(chat, request, user, room, RoomRequest::Pin(pinned)).await?;
-    show(chat, request, user, room, StatusCode::OK).await
+    show(chat, request, request.caller, room, StatusCode::OK).await
 }
 
 /// `POST chat/chatrooms/{id}/read/`: marks everything up to `message` (an id) or `seq` (a number in the room) as
@@ -358,20 +365,20 @@ pub(crate) async fn ask(
 pub(crate) async fn show(
     chat: &Chat,
     context: &Context,
-    user: UserId,
+    reader: Caller,
     room: RoomId,
     status: StatusCode,
 ) -> Answer {
-    let body = room_json(chat, context, user, room).await;
+    let body = room_json(chat, context, reader, room).await;
     Ok(Reply::json(status, &body.map_err(|error| failure(context, error, no_room))?))
 }
 
-async fn room_json(chat: &Chat, context: &Context, user: UserId, room: RoomId) -> Result<Value, ChatError> {
-    let view = RoomView::of(&chat.chat, context, chat.chat.room(room, user).await?, USERS_SHOWN).await?;
+async fn room_json(chat: &Chat, context: &Context, reader: Caller, room: RoomId) -> Result<Value, ChatError> {
+    let view = RoomView::of(&chat.chat, chat.chat.room(room, reader.user_id).await?, USERS_SHOWN).await?;
     let view = view.with_newest(&chat.chat).await?;
-    let mut people = People::default();
-    view.load(&mut people, &chat.chat).await?;
-    Ok(view.json(&people))
+    let (mut people, mut files) = (People::default(), Shown::to(&chat.files, context, reader));
+    view.load(&mut people, &mut files, &chat.chat).await?;
+    Ok(view.json(&people, &files))
 }
 
 /// The room fields of a body.

@@ -27,6 +27,7 @@ pub(crate) fn shapes() -> Value {
             },
             "banneds": list(user()), "is_group": truth(), "owner": whole(), "members_count": whole(),
             "last_seq": whole(), "read_seq": whole(), "avatar": maybe("string"),
+            "avatar_file": or_null(reference("File")),
             "pending": {"type": "boolean", "description": "The caller has not accepted the room."},
             "my_access": list(whole()), "last_message": or_null(reference("MessagePreview")),
         })),
@@ -34,7 +35,7 @@ pub(crate) fn shapes() -> Value {
             "id": whole(), "seq": whole(), "sender": or_null(user()),
             "message_type": {"enum": ["text", "image", "file", "location"]},
             "text": {"type": "string", "description": "The first 200 characters."},
-            "file_id": maybe("integer"), "created_at": time(),
+            "file_id": maybe("integer"), "file": or_null(reference("File")), "created_at": time(),
         })),
         "RoomReference": object(json!({
             "id": whole(), "status": reference("RoomStatus"), "name": maybe("string"), "descriptions": maybe("string"),
@@ -63,6 +64,7 @@ pub(crate) fn shapes() -> Value {
             "chat_room": reference("RoomReference"), "read_by": list(user()),
             "seq": {"type": "integer", "description": "The message's number in its room, from 1 without gaps."},
             "client_id": maybe("string"), "edited_at": maybe_time(), "file_id": maybe("integer"),
+            "file": or_null(reference("File")),
         })),
     })
 }

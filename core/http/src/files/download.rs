@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use chelseru_domain::chat::{FileId, StoredFile};
-use chelseru_domain::clock::{Timestamp, rest_format};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use chelseru_domain::text::name_as_seen;
@@ -17,11 +16,12 @@ use http::{Method, StatusCode};
 use super::Files;
 use super::failure::{chat_failure, file_failure};
 use super::json::file_json;
-use super::store::{FileError, SignedBy, kind};
+use super::shown::Signs;
+use super::store::{FileError, SignedBy, kind, picture};
 use crate::reply::{Failure, Reply};
 use crate::reply_body::FileBody;
 use crate::request::{Access, Context, Link, Request, no_credentials, not_found};
-use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
+use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
@@ -52,12 +52,13 @@ pub(crate) const ROUTES: &[Route] = &[
             call: call!(download),
             about: About {
                 summary: "Download a file, as a member of its room",
-                parameters: &[],
+                parameters: &[Field("thumbnail", Is::MayInteger, "1: the picture's thumbnail, a JPEG.")],
                 fields: &[],
                 answers: &[
                     (200, "The bytes."),
                     (304, "The bytes have the ETag of If-None-Match."),
                     (401, "Neither a token nor a valid link."),
+                    (404, "No such file, or it has no thumbnail."),
                     (206, "A part of the bytes."),
                     (416, "No such part."),
                 ],
@@ -72,16 +73,15 @@ async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     let id = FileId(request.id("id")?);
     let file = files.chat.file(id).await.map_err(|error| chat_failure(&request, error))?;
     let file = allowed(&files, &request, file, user).await?;
-    let expires = files.clock.now().as_secs() + files.limits.link_seconds;
-    let binding = files.identity.session_binding(&request.caller).await;
-    let binding = binding.map_err(|error| chat_failure(&request, error.into()))?;
+    let signs = Signs::of(&files, request.caller).await;
+    let signs = signs.map_err(|error| chat_failure(&request, error))?;
     // A session that ended since the token was checked.
-    let Some(binding) = binding else { return Err(no_credentials()) };
+    let Some(signs) = signs else { return Err(no_credentials()) };
     let mut body = file_json(&file);
-    let link = request.address(&file.path());
-    let signed = files.store.sign(&file, &request.caller, binding, expires);
-    body["link"] = format!("{link}?{signed}").into();
-    body["link_expires_at"] = rest_format(Timestamp::from_secs(expires)).into();
+    let mut facts = signs.facts(&files, &request, &file);
+    for key in ["link", "link_expires_at", "thumbnail"] {
+        body[key] = facts[key].take();
+    }
     Ok(Reply::json(StatusCode::OK, &body))
 }
 
@@ -95,7 +95,17 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
     // An unknown caller learns nothing about the file.
     let user = request.caller.0.as_ref().map(|caller| caller.user_id).or(by_link);
     let file = allowed(&files, &request, file, user.ok_or_else(no_credentials)?).await?;
-    let bytes = files.store.bytes(&file).await.map_err(|error| match error {
+    let (file, bytes) = match request.query("thumbnail").as_deref() {
+        Some("1") => {
+            let small = thumbnail_of(&file).ok_or_else(no_thumbnail)?;
+            (small, files.store.thumbnail_bytes(&file).await)
+        }
+        _ => {
+            let bytes = files.store.bytes(&file).await;
+            (file, bytes)
+        }
+    };
+    let bytes = bytes.map_err(|error| match error {
         FileError::Disk(error) => {
             tracing::error!(request.id = %request.id, %error, file.id = file.id.0, "a file cannot be read");
             Failure::internal()
@@ -103,6 +113,18 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
         error => file_failure(&request, error, "file"),
     })?;
     send(&request, &file, bytes).await
+}
+
+/// A file's thumbnail as a file of its own.
+fn thumbnail_of(file: &StoredFile) -> Option<StoredFile> {
+    let thumbnail = file.picture?.thumbnail?;
+    let name = format!("{}.jpg", file.name);
+    let content_type = picture::TYPE.to_owned();
+    Some(StoredFile { name, content_type, bytes: thumbnail.bytes, ..file.clone() })
+}
+
+fn no_thumbnail() -> Failure {
+    Failure::detail(StatusCode::NOT_FOUND, "no_thumbnail", "The file has no thumbnail.")
 }
 
 /// The user of a signed link whose session is valid.

@@ -16,5 +16,7 @@ pub(crate) fn file_json(file: &StoredFile) -> Value {
         "name": name_as_seen(&file.title),
         "content_type": file.content_type,
         "size": file.bytes,
+        "width": file.picture.map(|picture| picture.width),
+        "height": file.picture.map(|picture| picture.height),
     })
 }

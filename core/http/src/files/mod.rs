@@ -14,6 +14,7 @@ pub(crate) mod body;
 pub(crate) mod failure;
 pub(crate) mod json;
 pub(crate) mod shapes;
+pub(crate) mod shown;
 
 use std::sync::Arc;
 

@@ -12,9 +12,22 @@ pub(crate) fn shapes() -> Value {
         })),
         "UploadedFile": object(json!({
             "id": whole(), "file": text(), "chatroom": whole(), "text": maybe("string"), "created_at": time(),
-            "name": text(), "content_type": text(), "size": whole(),
+            "name": text(), "content_type": text(), "size": whole(), "width": maybe("integer"),
+            "height": maybe("integer"),
             "link?": {"type": "string", "description": "Opens the file without a token, for a few minutes."},
+            "link_expires_at?": time(), "thumbnail?": or_null(reference("Thumbnail")),
+        })),
+        "File": object(json!({
+            "id": whole(), "name": text(), "content_type": text(), "size": whole(),
+            "width": {"type": ["integer", "null"], "description": "Pixels; null for a file that is no picture."},
+            "height": maybe("integer"),
+            "link": {"type": "string", "description": "Opens the file without a token, for this reader."},
             "link_expires_at?": time(),
+            "thumbnail": or_null(reference("Thumbnail")),
+        })),
+        "Thumbnail": object(json!({
+            "link": {"type": "string", "description": "A JPEG of at most 320 by 320 pixels."},
+            "size": whole(), "width": whole(), "height": whole(),
         })),
     })
 }

@@ -25,7 +25,7 @@ use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
-pub use crate::files::{FileDraft, FileKept, StoredFile};
+pub use crate::files::{FileDraft, FileKept, Picture, StoredFile, Thumbnail};
 pub use crate::types::{FileId, OrganizationId, RoomId};
 pub use import::{ImportedFile, ImportedIds, ImportedMessage, ImportedRoom};
 pub use message::{

@@ -1,14 +1,42 @@
 //! The records of uploaded files. The gateway stores the bytes in a folder.
 //!
 //! A file belongs to a room and to its uploader. At most one message has it. Invariants: the bytes of a user's files,
-//! and of all files, are counted in the same change and never exceed their limits; no message can take a file that is
-//! about to be removed.
+//! and of all files, are counted in the same change, thumbnails included, and never exceed their limits; no message can
+//! take a file that is about to be removed.
 
 pub(crate) mod sled;
+
+use serde::{Deserialize, Serialize};
 
 use crate::chat::{FileId, RoomId};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
+
+/// Facts of a picture, found when it was uploaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Pixels, as the picture is shown.
+    pub width: u32,
+    pub height: u32,
+    pub thumbnail: Option<Thumbnail>,
+}
+
+/// A small copy of a picture, kept beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thumbnail {
+    pub bytes: u64,
+    /// Pixels.
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Picture {
+    /// Bytes besides those of the picture itself.
+    #[must_use]
+    pub fn extra_bytes(picture: Option<Picture>) -> u64 {
+        picture.and_then(|picture| picture.thumbnail).map_or(0, |thumbnail| thumbnail.bytes)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileDraft {
@@ -23,6 +51,7 @@ pub struct FileDraft {
     pub content_type: String,
     pub bytes: u64,
     pub text: Option<String>,
+    pub picture: Option<Picture>,
     /// Limit of the bytes of the user's files, this one included.
     pub quota_bytes: u64,
     /// Limit of the bytes of all files, this one included.
@@ -42,6 +71,8 @@ pub struct StoredFile {
     pub content_type: String,
     pub bytes: u64,
     pub text: Option<String>,
+    /// Absent for files that are no picture, and for files of versions that did not look.
+    pub picture: Option<Picture>,
     pub created_at: Timestamp,
     /// The message that has the file; 0: the room, as its avatar.
     pub message: Option<u64>,

@@ -7,18 +7,19 @@ use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::files::{FileDraft, FileKept, StoredFile};
+use crate::files::{FileDraft, FileKept, Picture, StoredFile};
 use crate::{StoreError, Timestamp, UserId};
 
 impl Sled {
     pub(crate) async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
         self.change_with_room(move |txn| {
             let used = bytes_of(txn, draft.uploader)?;
-            if used.saturating_add(draft.bytes) > draft.quota_bytes {
+            let held = draft.bytes.saturating_add(Picture::extra_bytes(draft.picture));
+            if used.saturating_add(held) > draft.quota_bytes {
                 return Ok(FileKept::QuotaExceeded);
             }
             let total = total_of(txn)?;
-            if total.saturating_add(draft.bytes) > draft.total_bytes {
+            if total.saturating_add(held) > draft.total_bytes {
                 return Ok(FileKept::TotalExceeded);
             }
             let id = FileId(txn.next(key::FILE_SEQUENCE)?);
@@ -31,13 +32,14 @@ impl Sled {
                 content_type: draft.content_type,
                 bytes: draft.bytes,
                 text: draft.text,
+                picture: draft.picture,
                 created_at: draft.now,
                 message: None,
                 doomed: false,
                 shared: false,
             };
-            txn.put(key::file_bytes(record.uploader), encode_u64(used + record.bytes));
-            txn.put(key::FILE_TOTAL.into(), encode_u64(total + record.bytes));
+            txn.put(key::file_bytes(record.uploader), encode_u64(used + held));
+            txn.put(key::FILE_TOTAL.into(), encode_u64(total + held));
             txn.put(key::file_name(&record.name), encode_u64(id.0));
             txn.put_record(key::file(id), &record);
             Ok(FileKept::Kept(record.with_id(id)))
@@ -116,8 +118,8 @@ impl Sled {
             };
             let used = bytes_of(txn, record.uploader)?;
             let total = total_of(txn)?;
-            txn.put(key::file_bytes(record.uploader), encode_u64(used.saturating_sub(record.bytes)));
-            txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_sub(record.bytes)));
+            txn.put(key::file_bytes(record.uploader), encode_u64(used.saturating_sub(record.held())));
+            txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_sub(record.held())));
             txn.delete(key::file_name(&record.name));
             txn.delete(key::file(id));
             Ok(true)
@@ -140,20 +142,27 @@ struct FileRecord {
     message: Option<u64>,
     doomed: bool,
     shared: bool,
+    picture: Option<Picture>,
 }
 
 impl Record for FileRecord {
     const KIND: &'static str = "file";
-    const SCHEMA: u8 = 2;
+    const SCHEMA: u8 = 3;
     const SCHEMA_OLDEST: u8 = 1;
 
-    /// Before files were imported: the last field is missing.
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(&[body, &[0]].concat())
+    /// Before files were imported two fields are missing at the end; before pictures were measured, one.
+    fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        let missing: &[u8] = if schema == 1 { &[0, 0] } else { &[0] };
+        postcard::from_bytes(&[body, missing].concat())
     }
 }
 
 impl FileRecord {
+    /// Bytes that the file takes of its uploader's quota.
+    fn held(&self) -> u64 {
+        self.bytes.saturating_add(Picture::extra_bytes(self.picture))
+    }
+
     fn with_id(self, id: FileId) -> StoredFile {
         StoredFile {
             id,
@@ -165,6 +174,7 @@ impl FileRecord {
             content_type: self.content_type,
             bytes: self.bytes,
             text: self.text,
+            picture: self.picture,
             created_at: self.created_at,
             message: self.message,
             shared: self.shared,
@@ -172,21 +182,21 @@ impl FileRecord {
     }
 }
 
-/// Gives a file to a message. Returns the path of its link, or `None` when the sender may not give it.
+/// Gives a file to a message. `None` when the sender may not give it.
 pub(crate) fn attach(
     txn: &mut Txn,
     id: FileId,
     room: RoomId,
     sender: UserId,
     seq: u64,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<StoredFile>, StoreError> {
     let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? else { return Ok(None) };
     if record.room != room || record.uploader != sender || record.message.is_some() || record.doomed {
         return Ok(None);
     }
     record.message = Some(seq);
     txn.put_record(key::file(id), &record);
-    Ok(Some(format!("{}{}", record.folder, record.name)))
+    Ok(Some(record.with_id(id)))
 }
 
 /// Takes a file from its message; it is then removed with the orphans.
@@ -197,6 +207,12 @@ pub(crate) fn detach(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
         txn.put_record(key::file(id), &record);
     }
     Ok(())
+}
+
+/// The file of a message, as of the running change.
+pub(crate) fn of_message(txn: &Txn, id: Option<FileId>) -> Result<Option<StoredFile>, StoreError> {
+    let Some(id) = id else { return Ok(None) };
+    Ok(txn.get_record::<FileRecord>(&key::file(id))?.map(|record| record.with_id(id)))
 }
 
 /// A file from its record.
@@ -215,10 +231,11 @@ pub(crate) fn doom(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
 
 /// Stores the record of an imported file under its id, and counts its bytes.
 pub(crate) fn put_imported(txn: &mut Txn, file: StoredFile) -> Result<(), StoreError> {
+    let held = file.bytes.saturating_add(Picture::extra_bytes(file.picture));
     let used = bytes_of(txn, file.uploader)?;
     let total = total_of(txn)?;
-    txn.put(key::file_bytes(file.uploader), encode_u64(used.saturating_add(file.bytes)));
-    txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_add(file.bytes)));
+    txn.put(key::file_bytes(file.uploader), encode_u64(used.saturating_add(held)));
+    txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_add(held)));
     txn.put(key::file_name(&file.name), encode_u64(file.id.0));
     let record = FileRecord {
         room: file.room,
@@ -229,6 +246,7 @@ pub(crate) fn put_imported(txn: &mut Txn, file: StoredFile) -> Result<(), StoreE
         content_type: file.content_type,
         bytes: file.bytes,
         text: file.text,
+        picture: file.picture,
         created_at: file.created_at,
         message: file.message,
         doomed: false,

@@ -26,7 +26,7 @@ fn view(seq: u64) -> MessageView {
         edited_at: None,
         deleted: false,
     };
-    MessageView { message, sender_name: "one".into() }
+    MessageView { message, sender_name: "one".into(), file: None }
 }
 
 /// A port that notes what it is shown in words, and a clock.

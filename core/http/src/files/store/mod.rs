@@ -7,11 +7,12 @@
 //! quota.
 //!
 //! Not here: requests (`upload`, `tus`, `download`), who may have a file (`chelseru_domain::chat`).
-//! Reading order: this file, `slots`, `incoming`, `resumable`, `link`, `kind`.
+//! Reading order: this file, `slots`, `incoming`, `picture`, `resumable`, `link`, `kind`.
 
 mod incoming;
 pub mod kind;
 mod link;
+pub mod picture;
 mod resumable;
 mod slots;
 
@@ -88,6 +89,7 @@ pub struct FileStore {
     data_dir: PathBuf,
     key: SubKey,
     slots: Arc<slots::Slots>,
+    pictures: picture::Pictures,
     resumable: Mutex<HashMap<String, resumable::Begun>>,
     /// Where collection continues.
     collected: Mutex<FileId>,
@@ -105,6 +107,7 @@ impl FileStore {
             data_dir: data_dir.to_owned(),
             key,
             slots: Arc::default(),
+            pictures: picture::Pictures::default(),
             resumable: Mutex::default(),
             collected: Mutex::new(FileId(0)),
         };
@@ -143,7 +146,16 @@ impl FileStore {
         not_set_aside(tokio::fs::File::open(self.place(file)).await?)
     }
 
-    /// Adds a received file to the room.
+    /// The bytes of a file's thumbnail.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileStore::bytes`].
+    pub async fn thumbnail_bytes(&self, file: &StoredFile) -> Result<tokio::fs::File, FileError> {
+        not_set_aside(tokio::fs::File::open(picture::beside(&self.place(file))).await?)
+    }
+
+    /// Adds a received file to the room, with a thumbnail beside it.
     ///
     /// Must not be cancelled half way: a file whose record is stored would wait for the next start to be moved.
     /// Callers run it detached from the connection.
@@ -159,6 +171,8 @@ impl FileStore {
     ) -> Result<StoredFile, FileError> {
         self.chat.check(words.room, words.uploader, Action::Post).await?;
         let received = incoming.finish(&self.incoming_dir()).await?;
+        let memory = limits.thumbnail_memory_bytes_max;
+        let picture = self.pictures.of(&received.path, received.kind.mime, memory).await;
         let now = self.chat.now();
         let draft = FileDraft {
             room: words.room,
@@ -169,6 +183,7 @@ impl FileStore {
             content_type: received.kind.mime.to_owned(),
             bytes: received.bytes,
             text: words.text,
+            picture,
             quota_bytes: limits.user_bytes_max,
             total_bytes: limits.total_bytes_max,
             now,
@@ -176,13 +191,18 @@ impl FileStore {
         // After an error the record may be stored; the next start checks.
         let refused = match self.chat.file_keep(draft).await? {
             FileKept::Kept(kept) => {
-                move_into(&received.path, &self.place(&kept)).await?;
+                let place = self.place(&kept);
+                move_into(&received.path, &place).await?;
+                if kept.picture.is_some_and(|picture| picture.thumbnail.is_some()) {
+                    move_into(&picture::beside(&received.path), &picture::beside(&place)).await?;
+                }
                 return Ok(kept);
             }
             FileKept::QuotaExceeded => FileError::QuotaExceeded(limits.user_bytes_max),
             FileKept::TotalExceeded => FileError::TotalExceeded(limits.total_bytes_max),
         };
         tokio::fs::remove_file(&received.path).await?;
+        removed(tokio::fs::remove_file(picture::beside(&received.path)).await)?;
         Err(refused)
     }
 
@@ -245,10 +265,8 @@ impl FileStore {
 
     async fn remove_bytes(&self, file: &StoredFile) -> io::Result<()> {
         let place = self.place(file);
-        match tokio::fs::remove_file(&place).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        removed(tokio::fs::remove_file(&place).await)?;
+        removed(tokio::fs::remove_file(picture::beside(&place)).await)?;
         // A day's folder is removed with its last file; a folder that is not empty stays.
         for folder in place.ancestors().skip(1).take(3) {
             if tokio::fs::remove_dir(folder).await.is_err() {
@@ -275,8 +293,10 @@ impl FileStore {
             if self.recover_resumable(&path, name) {
                 continue;
             }
-            let known = self.chat.file_by_name(name).await.map_err(io::Error::other)?;
-            match known.map(|file| self.place(&file)) {
+            let of = name.strip_suffix(picture::SUFFIX);
+            let known = self.chat.file_by_name(of.unwrap_or(name)).await.map_err(io::Error::other)?;
+            let place = known.map(|file| self.place(&file));
+            match place.map(|place| if of.is_some() { picture::beside(&place) } else { place }) {
                 Some(place) => {
                     if let Some(folder) = place.parent() {
                         std::fs::create_dir_all(folder)?;
@@ -338,6 +358,11 @@ fn folder(now: Timestamp) -> String {
 fn title(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     name_as_seen(last).chars().take(TITLE_CHARS_MAX).collect()
+}
+
+/// Whether a file is gone, whoever removed it.
+fn removed(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Renames into a folder, creating it if missing, and syncs the folder.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::room::{Room, RoomFacts};
 use crate::chat::{FileId, Judged, Position, Refusal, RoomId};
 use crate::engine::{Engine, on_engine};
+use crate::files::StoredFile;
 use crate::{Store, StoreError, Timestamp, UserId};
 
 /// The content of a message. The store does not interpret it.
@@ -57,15 +58,16 @@ pub struct Message {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    New(Message, Position),
-    /// The sender's message accepted the room, which took the position before the message's.
-    Accepting {
+    New {
         message: Message,
+        /// The message's.
+        file: Option<Box<StoredFile>>,
         position: Position,
-        room: Box<Room>,
     },
+    /// The sender's message accepted the room, which took the position before the message's.
+    Accepting { message: Message, file: Option<Box<StoredFile>>, position: Position, room: Box<Room> },
     /// The client id is known: this is its message.
-    Known(Message),
+    Known { message: Message, file: Option<Box<StoredFile>> },
     /// The file is not the sender's, not of this room, or already taken.
     FileUnusable,
     /// The room holds as many messages as a room may ever have.

@@ -14,7 +14,7 @@ use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
 use crate::engine::sled::{Sled, error};
-use crate::files::sled as file;
+use crate::files::{StoredFile, sled as file};
 use crate::{DiskRoom, StoreError, Timestamp, UserId};
 
 /// Deleted messages that a page skips before it ends early, possibly empty, and reports that more exist. Without this
@@ -186,7 +186,8 @@ fn append(
     {
         let seq = decode_u64("client message id", &bytes)?;
         if let Some(known) = txn.get_record::<MessageRecord>(&key::message(room, seq))? {
-            return Ok(Judged::Done(Appended::Known(known.with_id(room, seq))));
+            let file = file::of_message(txn, known.file)?.map(Box::new);
+            return Ok(Judged::Done(Appended::Known { message: known.with_id(room, seq), file }));
         }
     }
     if let Err(refusal) = judge(&facts) {
@@ -197,10 +198,10 @@ fn append(
     if seq > SEQ_MAX {
         return Ok(Judged::Done(Appended::RoomFull));
     }
-    let file_name = match file {
+    let attached = match file {
         None => None,
         Some(id) => match file::attach(txn, id, room, sender, seq)? {
-            Some(name) => Some(name),
+            Some(file) => Some(Box::new(file)),
             None => return Ok(Judged::Done(Appended::FileUnusable)),
         },
     };
@@ -219,7 +220,7 @@ fn append(
         sender,
         body,
         file,
-        file_name,
+        file_name: attached.as_ref().map(|file| file.path()),
         client_id,
         edited_at: None,
         revision: 0,
@@ -228,13 +229,17 @@ fn append(
     txn.note_newest(room.0, Newest { seq, sender });
     let position = Position { seq, revision: facts.room.revision, changes: facts.room.changes };
     if facts.actor.is_some_and(|member| member.pending) {
-        return accepting(txn, record.with_id(room, seq), position);
+        return accepting(txn, (record.with_id(room, seq), attached), position);
     }
-    Ok(Judged::Done(Appended::New(record.with_id(room, seq), position)))
+    Ok(Judged::Done(Appended::New { message: record.with_id(room, seq), file: attached, position }))
 }
 
 /// An answer accepts the room that its sender was asked into. The acceptance comes before the message.
-fn accepting(txn: &mut Txn, message: Message, position: Position) -> Result<Judged<Appended>, StoreError> {
+fn accepting(
+    txn: &mut Txn,
+    (message, file): (Message, Option<Box<StoredFile>>),
+    position: Position,
+) -> Result<Judged<Appended>, StoreError> {
     let (id, sender, now) = (message.room, message.sender, message.created_at);
     let Some(mut room) = txn.get_record::<RoomRecord>(&key::room(id))? else { return Ok(Judged::Missing) };
     accept(txn, id, &room, sender, now)?;
@@ -242,7 +247,7 @@ fn accepting(txn: &mut Txn, message: Message, position: Position) -> Result<Judg
     txn.put_record(key::room(id), &room);
     let position = Position { changes: room.changes, ..position };
     let room = Box::new(room.with_id(id));
-    Ok(Judged::Done(Appended::Accepting { message, position, room }))
+    Ok(Judged::Done(Appended::Accepting { message, file, position, room }))
 }
 
 fn change(

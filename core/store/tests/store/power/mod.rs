@@ -82,7 +82,7 @@ async fn post(store: &Store, room: RoomId, sender: UserId, text: String, client_
     };
     let kept = answered(|then| store.chat_message_append(draft, |_| Ok(()), then)).await;
     match kept {
-        Judged::Done(Appended::New(message, _)) => message.seq,
+        Judged::Done(Appended::New { message, .. }) => message.seq,
         other => panic!("not kept: {other:?}"),
     }
 }
