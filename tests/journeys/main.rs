@@ -30,6 +30,7 @@ mod limits;
 mod login;
 mod operator;
 mod operator_routes;
+mod page;
 mod password;
 mod paths;
 mod payer_pages;

@@ -12,15 +12,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 /// A network between a client and a gateway, which the test cuts and mends.
-struct Network {
-    url: String,
+pub(crate) struct Network {
+    pub(crate) url: String,
     open: watch::Sender<bool>,
     /// Connections that found it cut.
-    refused: Arc<AtomicUsize>,
+    pub(crate) refused: Arc<AtomicUsize>,
 }
 
 impl Network {
-    async fn to(gateway: &TestGateway) -> Network {
+    pub(crate) async fn to(gateway: &TestGateway) -> Network {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let here = listener.local_addr().expect("an address");
         let there = gateway.url.trim_start_matches("http://").split('/').next().expect("a host").to_owned();
@@ -51,7 +51,7 @@ impl Network {
         Network { url, open, refused }
     }
 
-    fn set_open(&self, open: bool) {
+    pub(crate) fn set_open(&self, open: bool) {
         self.open.send(open).expect("the network is there");
     }
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub mod browser;
+pub mod chromium;
 mod code;
 pub mod django;
 #[cfg(unix)]
