@@ -153,18 +153,13 @@ impl ChatService {
         self.entrance.expect(&self.store, room).await?;
         let stored = self.entrance.sender();
         self.store.chat_room_change(room, actor, target, self.clock.now(), judge, move |result| {
-            let (place, event, result) = match result {
+            let shown = match result {
                 Ok(Judged::Done(changed)) if changed.changes.is_empty() => (Place::Nowhere, None, Ok(())),
                 Ok(Judged::Done(changed)) => (Place::At(changed.position()), event(&changed), Ok(())),
                 Ok(Judged::Missing | Judged::Refused(_)) => (Place::Nowhere, None, Ok(())),
                 Err(error) => (Place::Nowhere, None, Err(error.into())),
             };
-            stored.send(StoredChange {
-                room,
-                place,
-                event,
-                done: Box::new(move || drop(sender.send(result))),
-            });
+            stored.send(StoredChange::awaited(room, shown, sender));
         })?;
         answer(receiver).await
     }
@@ -195,7 +190,7 @@ impl ChatService {
         let stored = self.entrance.sender();
         let change = MessageChange { room, seq, actor: by, edit, now: self.clock.now() };
         self.store.chat_message_change(change, judge, move |result| {
-            let (place, event, result) = match result {
+            let shown = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
                     let file = file.filter(|_| message.file.is_some());
                     let view = MessageView { message, sender_name, file };
@@ -204,12 +199,7 @@ impl ChatService {
                 Ok(Judged::Missing | Judged::Refused(_)) => (Place::Nowhere, None, Ok(())),
                 Err(error) => (Place::Nowhere, None, Err(error.into())),
             };
-            stored.send(StoredChange {
-                room,
-                place,
-                event,
-                done: Box::new(move || drop(sender.send(result))),
-            });
+            stored.send(StoredChange::awaited(room, shown, sender));
         })?;
         answer(receiver).await
     }

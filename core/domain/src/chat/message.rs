@@ -184,7 +184,7 @@ impl ChatService {
         let stored = self.entrance.sender();
         let change = MessageChange { room, seq, actor, edit, now: self.clock.now() };
         self.store.chat_message_change(change, judge, move |result| {
-            let (place, event, result) = match result {
+            let shown = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
                     let file = file.filter(|_| message.file.is_some());
                     let view = MessageView { message, sender_name, file };
@@ -195,12 +195,7 @@ impl ChatService {
                 Ok(Judged::Refused(refusal)) => (Place::Nowhere, None, Err(refusal.into())),
                 Err(error) => (Place::Nowhere, None, Err(error.into())),
             };
-            stored.send(StoredChange {
-                room,
-                place,
-                event,
-                done: Box::new(move || drop(sender.send(result))),
-            });
+            stored.send(StoredChange::awaited(room, shown, sender));
         })?;
         answer(receiver).await
     }

@@ -147,8 +147,7 @@ impl ChatService {
                 Err(_) => Place::Nowhere,
             };
             let event = result.as_ref().ok().and_then(|changed| event(&request, actor, changed));
-            let done = Box::new(move || drop(sender.send(result)));
-            stored.send(StoredChange { room, place, event, done });
+            stored.send(StoredChange::awaited(room, (place, event, result), sender));
         })?;
         answer(receiver).await
     }
@@ -288,5 +287,5 @@ fn made(
         Err(error) => (None, Err(error.into())),
     };
     let place = if event.is_some() { Place::After(Position::default()) } else { Place::Nowhere };
-    StoredChange { room: id, place, event, done: Box::new(move || drop(sender.send(result))) }
+    StoredChange::awaited(id, (place, event, result), sender)
 }

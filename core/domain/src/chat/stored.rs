@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chelseru_store::Store;
 use chelseru_store::chat::{Position, RoomId};
+use tokio::sync::oneshot;
 
 use super::{ChatEvent, ChatPort};
 
@@ -30,6 +31,18 @@ pub(super) struct StoredChange {
     pub(super) event: Option<ChatEvent>,
     /// Answers the caller after the event is shown.
     pub(super) done: Box<dyn FnOnce() + Send>,
+}
+
+impl StoredChange {
+    /// A change whose caller waits for its result.
+    pub(super) fn awaited<T: Send + 'static>(
+        room: RoomId,
+        (place, event, result): (Place, Option<ChatEvent>, T),
+        caller: oneshot::Sender<T>,
+    ) -> StoredChange {
+        // The caller may have left; the change stands.
+        StoredChange { room, place, event, done: Box::new(move || drop(caller.send(result))) }
+    }
 }
 
 /// A change's place among the changes of its room.
