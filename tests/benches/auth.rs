@@ -12,6 +12,7 @@ use chelseru_domain::PhoneNumber;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::login::group::Group;
 use chelseru_domain::login::identity::{Caller, ClientInfo, Identity, IdentityRules};
+use chelseru_domain::login::method::{ByCode, LoginMethods};
 use chelseru_domain::login::otp::{OtpRules, OtpService};
 use chelseru_domain::login::token::{TokenRules, Tokens};
 use chelseru_domain::operator::audit::Audit;
@@ -28,6 +29,11 @@ use futures_util::StreamExt;
 use uuid::Uuid;
 
 use crate::measure::{Connection, cpu_seconds, median, micros, percentile, runtime, sorted};
+
+const BY_CODE: ByCode = match LoginMethods::Both.by_code() {
+    Ok(by) => by,
+    Err(_) => panic!("both"),
+};
 
 /// Where all codes are asked for.
 const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -135,11 +141,14 @@ async fn logins(provider: &Arc<Provider>) -> (f64, f64) {
                 while started.elapsed() < RUN_TIME {
                     let number = format!("09{:02}{:07}", 10 + caller % 30, caller as u32 * 100_000 + done);
                     let number = PhoneNumber::parse(&number).expect("a number");
-                    otp.send(&number, HERE, &handset).await.expect("sent");
+                    otp.send(BY_CODE, &number, HERE, &handset).await.expect("sent");
                     let text = std::mem::take(&mut *handset.text.lock().expect("no panic"));
                     let code: String = text.chars().filter(char::is_ascii_digit).collect();
                     let client = ClientInfo::default();
-                    identity.authenticate(&number, &code, Group::default(), client).await.expect("logged in");
+                    identity
+                        .authenticate(BY_CODE, &number, &code, Group::default(), client)
+                        .await
+                        .expect("logged in");
                     done += 1;
                 }
                 done
@@ -213,12 +222,13 @@ async fn seed_user(store: &Store, otp: &OtpService, identity: &Identity, number:
     let now = SystemClock.now();
     let phone = PhoneNumber::parse(&format!("0912{number:07}")).expect("a number");
     let pocket = Pocket::default();
-    otp.send(&phone, HERE, &pocket).await.expect("sent");
+    otp.send(BY_CODE, &phone, HERE, &pocket).await.expect("sent");
     let code: String =
         pocket.0.into_inner().expect("no panic").chars().filter(char::is_ascii_digit).collect();
     let client =
         ClientInfo { ip: "203.0.113.7".parse().ok(), user_agent: AGENT.to_owned(), ..ClientInfo::default() };
-    let login = identity.authenticate(&phone, &code, Group::default(), client).await.expect("logged in");
+    let login =
+        identity.authenticate(BY_CODE, &phone, &code, Group::default(), client).await.expect("logged in");
     let kept = Some(login.session_id);
     store.password_set(login.user_id, None, "kept".to_owned(), kept, now).await.expect("stored");
     for index in 1..SESSIONS_PER_USER {
@@ -304,11 +314,15 @@ fn check(runtime: &tokio::runtime::Runtime, provider: &Arc<Provider>) -> (f64, f
     let handset = Handset { provider: provider.clone(), text: Mutex::default() };
     let login = runtime.block_on(async {
         seed(&world.store, &world.otp, &world.identity, 1000).await;
-        world.otp.send(&number, HERE, &handset).await.expect("sent");
+        world.otp.send(BY_CODE, &number, HERE, &handset).await.expect("sent");
         let text = handset.text.lock().expect("no panic").clone();
         let code: String = text.chars().filter(char::is_ascii_digit).collect();
         let client = ClientInfo::default();
-        world.identity.authenticate(&number, &code, Group::default(), client).await.expect("logged in")
+        world
+            .identity
+            .authenticate(BY_CODE, &number, &code, Group::default(), client)
+            .await
+            .expect("logged in")
     });
     let run = || {
         let (cpu, started) = (cpu_seconds(), Instant::now());

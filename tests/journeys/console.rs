@@ -7,7 +7,7 @@ use chelseru_domain::clock::SystemClock;
 use chelseru_domain::login::password::Password;
 use chelseru_domain::operator::role::{Reason, Role};
 use chelseru_tests::browser::{Browser, Shown};
-use chelseru_tests::{Answer, TestGateway, folder, machine, process};
+use chelseru_tests::{Answer, BY_PASSWORD, TestGateway, folder, machine, process};
 use serde_json::json;
 
 use super::payments::Shop;
@@ -19,7 +19,7 @@ const CODES_ONLY: &str = "[auth]\nmethod = \"OTP\"\n";
 async fn with_role(gateway: &TestGateway, name: &str, role: Role) -> Browser {
     let live = gateway.app.live();
     let password = Password::new("kavir darya 7");
-    let user = live.identity.register(name, &password, "", None).await.expect("made");
+    let user = live.identity.register(BY_PASSWORD, name, &password, "", None).await.expect("made");
     let logins = live.generation.console.desk.console();
     logins.role_set(&machine(), user.id, Some(role), &Reason::of_command()).await.expect("set");
     Browser::of(gateway, name).await
@@ -156,7 +156,11 @@ async fn a_form_acts_with_its_key_and_from_its_site_only() {
     let gateway = TestGateway::start(BOTH).await;
     let mut browser = Browser::of(&gateway, "root").await;
     let live = gateway.app.live();
-    let user = live.identity.register("sara", &Password::new("kavir darya 7"), "", None).await.expect("made");
+    let user = live
+        .identity
+        .register(BY_PASSWORD, "sara", &Password::new("kavir darya 7"), "", None)
+        .await
+        .expect("made");
     let action = format!("/console/users/{}/active/", user.id);
     let page = browser.get(&format!("/console/users/{}/", user.id)).await;
     let mut form = page.hidden(&action);
@@ -197,7 +201,11 @@ async fn a_form_acts_with_its_key_and_from_its_site_only() {
 async fn a_role_decides_whatever_the_page_shows() {
     let gateway = TestGateway::start(BOTH).await;
     let live = gateway.app.live();
-    let user = live.identity.register("sara", &Password::new("kavir darya 7"), "", None).await.expect("made");
+    let user = live
+        .identity
+        .register(BY_PASSWORD, "sara", &Password::new("kavir darya 7"), "", None)
+        .await
+        .expect("made");
     let mut viewer = with_role(&gateway, "viewer", Role::Viewer).await;
     let path = format!("/console/users/{}/", user.id);
     let page = viewer.get(&path).await;
@@ -236,7 +244,11 @@ async fn a_role_decides_whatever_the_page_shows() {
 async fn an_act_asks_for_reason_and_name_and_is_in_the_log() {
     let gateway = TestGateway::start(BOTH).await;
     let live = gateway.app.live();
-    let user = live.identity.register("sara", &Password::new("kavir darya 7"), "", None).await.expect("made");
+    let user = live
+        .identity
+        .register(BY_PASSWORD, "sara", &Password::new("kavir darya 7"), "", None)
+        .await
+        .expect("made");
     let mut browser = Browser::of(&gateway, "root").await;
     let path = format!("/console/users/{}/", user.id);
     let action = format!("{path}active/");
@@ -263,7 +275,10 @@ async fn users_are_found_by_parts_and_filters_in_both_languages() {
     let gateway = TestGateway::start(BOTH).await;
     let live = gateway.app.live();
     for name in ["alireza", "علیرضا", "sara"] {
-        live.identity.register(name, &Password::new("kavir darya 7"), "", None).await.expect("made");
+        live.identity
+            .register(BY_PASSWORD, name, &Password::new("kavir darya 7"), "", None)
+            .await
+            .expect("made");
     }
     gateway.login("09121234567").await;
     let mut browser = Browser::of(&gateway, "root").await;
@@ -462,7 +477,10 @@ async fn keys_and_operators_are_made_and_taken() {
     assert_eq!(ask(reqwest::Method::GET, "users/", &key).await.status, 401);
 
     let live = gateway.app.live();
-    live.identity.register("sara", &Password::new("kavir darya 7"), "", None).await.expect("made");
+    live.identity
+        .register(BY_PASSWORD, "sara", &Password::new("kavir darya 7"), "", None)
+        .await
+        .expect("made");
     let page = browser.get("/console/operators/").await;
     let set = |user, role| [("user", user), ("role", role), ("reason", "joined us")];
     let own = browser.submit(&page, "/console/operators/role/", &set("root", "none")).await;
@@ -551,7 +569,7 @@ async fn the_command_prints_a_link_on_a_store_and_through_a_gateway() {
     assert!(made, "{printed}");
     assert_eq!(enter(&address(&printed)).await, "/console/me/");
     let password = Password::new("kavir darya 7");
-    gateway.app.live().identity.register("sara", &password, "", None).await.expect("made");
+    gateway.app.live().identity.register(BY_PASSWORD, "sara", &password, "", None).await.expect("made");
     assert!(!through(&["console-link", "sara"]).0, "no operator yet");
     assert!(through(&["set-role", "sara", "support"]).0);
     let (made, printed) = through(&["console-link", "sara"]);

@@ -13,6 +13,7 @@ use chelseru::config::{Config, Log, LogLevel};
 use chelseru::logging;
 use chelseru::server::{Server, ServerOptions};
 use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::login::method::{ByPassword, LoginMethods};
 use chelseru_domain::operator::role::{self, Act, Permit};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -28,6 +29,12 @@ pub mod nginx;
 pub mod process;
 pub mod socket;
 mod spec;
+
+/// For accounts that a test makes by itself.
+pub const BY_PASSWORD: ByPassword = match LoginMethods::Both.by_password() {
+    Ok(by) => by,
+    Err(_) => panic!("both methods"),
+};
 
 /// Longest wait for something that must happen. Far above what it takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -7,6 +7,7 @@ use chelseru_domain::Range;
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::login::group::{Group, GroupPolicy};
 use chelseru_domain::login::identity;
+use chelseru_domain::login::method::LoginMethods;
 use chelseru_domain::login::otp;
 use chelseru_domain::login::password;
 use chelseru_domain::login::token;
@@ -151,8 +152,14 @@ pub enum AuthMethods {
 }
 
 impl AuthMethods {
-    pub fn has(&self, method: AuthMethod) -> bool {
-        self.list().contains(&method)
+    /// Converts to the domain's type. No method at all, which the check refuses, counts as codes.
+    pub fn to_domain(&self) -> LoginMethods {
+        let has = |method| self.list().contains(&method);
+        match (has(AuthMethod::Otp), has(AuthMethod::Password)) {
+            (true, true) => LoginMethods::Both,
+            (false, true) => LoginMethods::Password,
+            (_, false) => LoginMethods::Code,
+        }
     }
 
     pub fn list(&self) -> &[AuthMethod] {

@@ -11,6 +11,7 @@ use chelseru_domain::PhoneNumber;
 use chelseru_domain::clock::ManualClock;
 use chelseru_domain::login::group::Group;
 use chelseru_domain::login::identity::{ClientInfo, Identity, IdentityRules, PasswordRules};
+use chelseru_domain::login::method::{ByCode, ByPassword, LoginMethods};
 use chelseru_domain::login::otp::{OtpRules, OtpService};
 use chelseru_domain::login::password::Password;
 use chelseru_domain::login::token::{TokenRules, Tokens};
@@ -18,6 +19,15 @@ use chelseru_domain::operator::audit::Audit;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{Rejection, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use chelseru_store::{Store, StoreOptions, Timestamp};
+
+const BY_CODE: ByCode = match LoginMethods::Both.by_code() {
+    Ok(by) => by,
+    Err(_) => panic!("both"),
+};
+const BY_PASSWORD: ByPassword = match LoginMethods::Both.by_password() {
+    Ok(by) => by,
+    Err(_) => panic!("both"),
+};
 
 const CODE: &str = "424242";
 
@@ -74,13 +84,13 @@ impl World {
         let identity = Identity::new(store.clone(), clock.clone(), otp.clone(), tokens, rules).unwrap();
         let identity = identity.with_audit(Audit::start(store.clone(), clock, 1000));
         let world = World { otp, identity, store, handset: Handset::default(), _folder: folder };
-        world.otp.send(&known(), HERE, &world.handset).await.unwrap();
+        world.otp.send(BY_CODE, &known(), HERE, &world.handset).await.unwrap();
         let group = Group::default();
-        world.identity.authenticate(&known(), CODE, group, ClientInfo::default()).await.unwrap();
+        world.identity.authenticate(BY_CODE, &known(), CODE, group, ClientInfo::default()).await.unwrap();
         if password {
-            world.otp.send_reset(&known(), group, HERE, &world.handset).await.unwrap();
+            world.otp.send_reset(BY_PASSWORD, &known(), group, HERE, &world.handset).await.unwrap();
             let new = Password::new("kavir darya 7");
-            world.identity.password_reset(&known(), CODE, group, &new, None).await.unwrap();
+            world.identity.password_reset(BY_PASSWORD, &known(), CODE, group, &new, None).await.unwrap();
         }
         world
     }
@@ -100,13 +110,13 @@ impl World {
     }
 
     async fn send(&self, number: &PhoneNumber) -> (String, Work) {
-        self.took(async { format!("{:?}", self.otp.send(number, HERE, &self.handset).await) }).await
+        self.took(async { format!("{:?}", self.otp.send(BY_CODE, number, HERE, &self.handset).await) }).await
     }
 
     async fn authenticate(&self, number: &PhoneNumber, code: &str) -> (String, Work) {
         let client = ClientInfo::default();
         self.took(async {
-            format!("{:?}", self.identity.authenticate(number, code, Group::default(), client).await)
+            format!("{:?}", self.identity.authenticate(BY_CODE, number, code, Group::default(), client).await)
         })
         .await
     }
@@ -114,12 +124,13 @@ impl World {
     async fn login(&self, name: &str) -> (String, Work) {
         let password = Password::new("not it at all");
         let client = ClientInfo::default();
-        self.took(async { format!("{:?}", self.identity.login(name, &password, client).await) }).await
+        self.took(async { format!("{:?}", self.identity.login(BY_PASSWORD, name, &password, client).await) })
+            .await
     }
 
     async fn reset_send(&self, number: &PhoneNumber) {
         // Callers have answered before this ends, whatever it says.
-        let _ = self.otp.send_reset(number, Group::default(), HERE, &self.handset).await;
+        let _ = self.otp.send_reset(BY_PASSWORD, number, Group::default(), HERE, &self.handset).await;
     }
 
     async fn reset(&self, number: &PhoneNumber) -> (String, Work) {
@@ -127,7 +138,9 @@ impl World {
         self.took(async {
             format!(
                 "{:?}",
-                self.identity.password_reset(number, "000000", Group::default(), &new, None).await
+                self.identity
+                    .password_reset(BY_PASSWORD, number, "000000", Group::default(), &new, None)
+                    .await
             )
         })
         .await
@@ -135,7 +148,10 @@ impl World {
 
     async fn register(&self, number: &PhoneNumber) -> (String, Work) {
         let (name, password) = (format!("G0-{}", number.local()), Password::new("kavir darya 7"));
-        self.took(async { format!("{:?}", self.identity.register(&name, &password, "", None).await) }).await
+        self.took(async {
+            format!("{:?}", self.identity.register(BY_PASSWORD, &name, &password, "", None).await)
+        })
+        .await
     }
 }
 

@@ -11,6 +11,7 @@ use chelseru_domain::login::group::{Group, GroupPolicy};
 use chelseru_domain::login::identity::{
     AuthenticateError, Caller, ClientInfo, Identity, IdentityRules, LoggedIn,
 };
+use chelseru_domain::login::method::{ByCode, LoginMethods};
 use chelseru_domain::login::otp::{OtpRules, OtpService, SendError, Sent};
 use chelseru_domain::login::token::{TokenError, TokenRules, Tokens};
 use chelseru_domain::login::user_agent::{Agent, UserAgentParser};
@@ -18,6 +19,11 @@ use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{Rejection, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use chelseru_domain::{PhoneNumber, Timestamp};
 use chelseru_store::{Store, StoreOptions};
+
+const BY_CODE: ByCode = match LoginMethods::Both.by_code() {
+    Ok(by) => by,
+    Err(_) => panic!("both"),
+};
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const TTL: Duration = Duration::from_secs(240);
@@ -75,7 +81,7 @@ impl World {
     }
 
     async fn send(&self) -> Result<Sent, SendError> {
-        self.otp.send(&number(), HERE, &self.handset).await
+        self.otp.send(BY_CODE, &number(), HERE, &self.handset).await
     }
 
     /// The code in the newest message.
@@ -98,7 +104,7 @@ impl World {
     ) -> Result<LoggedIn, AuthenticateError> {
         let client =
             ClientInfo { ip: Some(ip), user_agent: "curl/8.4.0".to_owned(), ..ClientInfo::default() };
-        self.identity.authenticate(&number(), code, Group::default(), client).await
+        self.identity.authenticate(BY_CODE, &number(), code, Group::default(), client).await
     }
 
     /// Wrong guesses from so many addresses, as many from each as one has and one more.
@@ -295,12 +301,15 @@ async fn a_code_of_one_number_is_wrong_for_another() {
     world.send().await.unwrap();
     let code = world.code();
     let other = PhoneNumber::parse("09127654321").unwrap();
-    let stranger = world.identity.authenticate(&other, &code, Group::default(), ClientInfo::default()).await;
+    let stranger =
+        world.identity.authenticate(BY_CODE, &other, &code, Group::default(), ClientInfo::default()).await;
     assert_wrong_code(stranger);
-    world.otp.send(&other, HERE, &world.handset).await.unwrap();
+    world.otp.send(BY_CODE, &other, HERE, &world.handset).await.unwrap();
     if world.code() != code {
-        let crossed =
-            world.identity.authenticate(&other, &code, Group::default(), ClientInfo::default()).await;
+        let crossed = world
+            .identity
+            .authenticate(BY_CODE, &other, &code, Group::default(), ClientInfo::default())
+            .await;
         assert_wrong_code(crossed);
     }
     assert!(world.authenticate(&code).await.is_ok());
@@ -407,10 +416,10 @@ async fn a_caller_sees_only_own_sessions_and_which_one_is_current() {
     world.clock.advance(Duration::from_secs(10));
     let second = world.log_in().await;
     let other = PhoneNumber::parse("09127654321").unwrap();
-    world.otp.send(&other, HERE, &world.handset).await.unwrap();
+    world.otp.send(BY_CODE, &other, HERE, &world.handset).await.unwrap();
     let stranger = world
         .identity
-        .authenticate(&other, &world.code(), Group::default(), ClientInfo::default())
+        .authenticate(BY_CODE, &other, &world.code(), Group::default(), ClientInfo::default())
         .await
         .unwrap();
 
@@ -507,7 +516,7 @@ async fn a_group_is_another_account_and_only_configured_ones_take_new_users() {
     let world = World::with(OtpRules::default(), rules(GroupPolicy::Only(BTreeSet::from([five]))));
     let log_in = |code: String, group| {
         let identity = &world.identity;
-        async move { identity.authenticate(&number(), &code, group, ClientInfo::default()).await }
+        async move { identity.authenticate(BY_CODE, &number(), &code, group, ClientInfo::default()).await }
     };
     world.send().await.unwrap();
     let wrong = log_in(other_than(&world.code()), Group::default()).await;
@@ -527,8 +536,11 @@ async fn what_a_client_says_about_itself_is_cut_and_canonical() {
         user_agent: "é".repeat(300),
         device_name: Some("é".repeat(70)),
     };
-    let login =
-        world.identity.authenticate(&number(), &world.code(), Group::default(), client).await.unwrap();
+    let login = world
+        .identity
+        .authenticate(BY_CODE, &number(), &world.code(), Group::default(), client)
+        .await
+        .unwrap();
     let session = world.store.session_get(login.user_id, login.session_id).await.unwrap().unwrap();
     assert_eq!(*session.user_agent, *"é".repeat(256));
     assert_eq!(session.device_name, Some("é".repeat(64)));
@@ -604,7 +616,7 @@ async fn all_addresses_together_cannot_guess_and_the_owner_still_logs_in() {
     // A stranger asks for the code and guesses; the owner types it where the account was used before.
     world.clock.advance(Duration::from_secs(3600));
     let stranger = [198, 51, 100, 1].into();
-    world.otp.send(&number(), stranger, &world.handset).await.unwrap();
+    world.otp.send(BY_CODE, &number(), stranger, &world.handset).await.unwrap();
     world.strangers_guess(40).await;
     world.authenticate_from(known, &world.code()).await.expect("a known address has guesses of its own");
 }

@@ -9,12 +9,18 @@ use chelseru_domain::login::account::UsernameFault;
 use chelseru_domain::login::identity::{
     ClientInfo, Identity, IdentityRules, LoggedIn, PasswordError, PasswordRules, RegisterError,
 };
+use chelseru_domain::login::method::{ByPassword, LoginMethods};
 use chelseru_domain::login::otp::{OtpRules, OtpService};
 use chelseru_domain::login::password::Password;
 use chelseru_domain::login::token::{TokenRules, Tokens};
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::{Clock, Timestamp};
 use chelseru_store::{Store, StoreOptions, UserDraft, UserMade};
+
+const BY_PASSWORD: ByPassword = match LoginMethods::Both.by_password() {
+    Ok(by) => by,
+    Err(_) => panic!("both"),
+};
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const PASSWORD: &str = "kavir darya 7";
@@ -44,12 +50,12 @@ impl World {
 
     async fn register(&self, name: &str, from: [u8; 4]) -> Result<(), RegisterError> {
         let ip = Some(IpAddr::from(from));
-        self.identity.register(name, &Password::new(PASSWORD), "", ip).await.map(drop)
+        self.identity.register(BY_PASSWORD, name, &Password::new(PASSWORD), "", ip).await.map(drop)
     }
 
     async fn login(&self, name: &str, password: &str, from: [u8; 4]) -> Result<LoggedIn, PasswordError> {
         let client = ClientInfo { ip: Some(from.into()), user_agent: String::new(), device_name: None };
-        self.identity.login(name, &Password::new(password), client).await
+        self.identity.login(BY_PASSWORD, name, &Password::new(password), client).await
     }
 
     /// Guesses wrongly until the gateway makes this address wait; returns the guesses that were compared.

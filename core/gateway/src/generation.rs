@@ -132,7 +132,7 @@ impl Shared {
             sms: parts.sms.clone(),
             shield: self.services.shield.clone(),
             shield_rules: rules::shield_rules(config),
-            methods: config.auth.method.clone(),
+            methods: config.auth.method.to_domain(),
             otp_length: config.auth.otp_length,
             clock: self.services.clock.clone(),
             meter: self.meter.clone(),

@@ -4,11 +4,12 @@
 //! the caller of each request. Invariants: the answer to a wrong code or password does not tell whether an account
 //! exists; a revoked session opens nothing; no code, password or token reaches a log line or a `Debug` text.
 //!
-//! Not here: sending the message that carries a code ([`crate::sms`]) and HTTP shapes. Reading order: `account` and
-//! `group` (words), `otp` and `password` (proofs), `token`, then `identity`, which joins them.
+//! Not here: sending the message that carries a code ([`crate::sms`]) and HTTP shapes. Reading order: `account`,
+//! `group` and `method` (words), `otp` and `password` (proofs), `token`, then `identity`, which joins them.
 
 pub mod account;
 pub mod group;
+pub mod method;
 
 pub mod otp;
 pub mod password;

@@ -24,6 +24,7 @@ use hmac::Mac;
 
 use crate::ids::{LocalIds, UserId};
 use crate::login::group::Group;
+use crate::login::method::{ByCode, ByPassword};
 use crate::phone::{ascii_digit, is_separator};
 use crate::secret::{SubKey, hmac_sha256};
 use crate::share::network;
@@ -293,6 +294,7 @@ impl OtpService {
     /// code stays valid and another one is available at once.
     pub async fn send(
         &self,
+        _by: ByCode,
         number: &PhoneNumber,
         from: IpAddr,
         sms: &dyn SmsPort,
@@ -308,6 +310,7 @@ impl OtpService {
     /// As for [`OtpService::send`]. Callers reply before they have the result.
     pub async fn send_alike(
         &self,
+        _by: ByCode,
         number: &PhoneNumber,
         account: bool,
         from: IpAddr,
@@ -345,6 +348,7 @@ impl OtpService {
     /// As for [`OtpService::send`]. Callers reply before they have the result, so the reply reveals nothing either.
     pub async fn send_reset(
         &self,
+        _by: ByPassword,
         number: &PhoneNumber,
         group: Group,
         from: IpAddr,

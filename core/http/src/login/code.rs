@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::login::identity::AuthenticateError;
+use chelseru_domain::login::method::ByCode;
 use chelseru_domain::login::otp::{Purpose, SendError};
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_domain::phone::PhoneNumber;
@@ -15,14 +16,12 @@ use serde_json::{Value, json};
 use super::failure::{log_send_error, send_failure};
 use super::input::{
     DEVICE_NAME, MOBILE_NUMBER, NUMBER, TOKENS, group_or_refuse, mobile_number, named_client, pass_shield,
-    require_method,
 };
 use super::{DETACHED_MAX, Login};
 use crate::fields::Fields;
 use crate::reply::{Failure, Reply, sentence, whole_seconds};
 use crate::request::{Access, Context, Open, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
-use chelseru_config::AuthMethod;
 
 pub(crate) const ROUTES: &[Route] = &[
     Route {
@@ -75,7 +74,7 @@ pub(crate) const ROUTES: &[Route] = &[
 /// `POST otp/send/`. The work continues when the client disconnects, because a sent code must stay valid.
 async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
-    require_method(&login, AuthMethod::Otp)?;
+    let by = login.methods.by_code()?;
     let number = mobile_number(&mut fields, NUMBER);
     let number = fields.all(number)?;
     // A number with a pending code gets the original's 409 from the domain, which sends nothing. So the caps do not
@@ -83,13 +82,13 @@ async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     if !login.otp.is_pending(Purpose::Login, &number, context.client).await.unwrap_or(false) {
         let admission = pass_shield(&login, &context, &number).await?;
         if let Admission::AccountsOnly { account, retry_after, .. } = admission {
-            return send_alike(&login, context, number, account, retry_after);
+            return send_alike(&login, by, context, number, account, retry_after);
         }
     }
     let (id, from, tasks) = (context.id, context.client, login.detached.clone());
     let ip = Some(from);
     let sent = tasks.spawn(async move {
-        let sent = login.otp.send(&number, from, login.sms.as_ref()).await;
+        let sent = login.otp.send(by, &number, from, login.sms.as_ref()).await;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
         let audit = login.identity.audit();
         match &sent {
@@ -121,6 +120,7 @@ async fn otp_send(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
 /// nothing, so that neither its time nor a provider's failure tells whether a code was sent.
 fn send_alike(
     login: &Arc<Login>,
+    by: ByCode,
     context: Context,
     number: PhoneNumber,
     account: bool,
@@ -137,7 +137,7 @@ fn send_alike(
     tasks.spawn(async move {
         let from = context.client;
         let event = |kind| AuditEvent::new(kind).ip(Some(from)).subject(&number);
-        let event = match login.otp.send_alike(&number, account, from, login.sms.as_ref()).await {
+        let event = match login.otp.send_alike(by, &number, account, from, login.sms.as_ref()).await {
             Ok(Some(sent)) => event(AuditKind::OtpSent).detail(format!("by {}", sent.provider)),
             Ok(None) => event(AuditKind::OtpSendFailed).detail("codes go to accounts only"),
             // Nothing happened: a code is pending.
@@ -158,13 +158,13 @@ fn send_alike(
 /// `POST authenticate/`.
 async fn authenticate(login: Arc<Login>, request: Request<Open, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
-    require_method(&login, AuthMethod::Otp)?;
+    let by = login.methods.by_code()?;
     let number = mobile_number(&mut fields, NUMBER);
     let code = code(&mut fields, login.otp_length.into());
     let group = group_or_refuse(&mut fields);
     let client = named_client(&context, &mut fields);
     let (number, code) = fields.all((number, code))?;
-    let result = login.identity.authenticate(&number, &code, group, client).await;
+    let result = login.identity.authenticate(by, &number, &code, group, client).await;
     login.count(result.is_ok());
     match result {
         Ok(tokens) => {

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use chelseru_config::AuthMethod;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::{Caller, EraseError, PasswordError, Proof};
 use chelseru_domain::login::password::Password;
@@ -14,7 +13,6 @@ use http::StatusCode;
 
 use super::Login;
 use super::failure::token_failure;
-use super::input::require_method;
 use super::password::password_failure;
 use crate::fields::{Fields, Text};
 use crate::reply::{Failure, Reply};
@@ -77,10 +75,7 @@ pub(super) async fn erase(login: Arc<Login>, request: Request<Caller, Fields>) -
     fields.finish()?;
     let proof = match (&code, &password) {
         (Some(code), None) => Proof::Code(code),
-        (None, Some(password)) => {
-            require_method(&login, AuthMethod::Password)?;
-            Proof::Password(password)
-        }
+        (None, Some(password)) => Proof::Password(login.methods.by_password()?, password),
         (None, None) => return Err(Failure::field("code", "Send a fresh login code, or the password.")),
         (Some(_), Some(_)) => return Err(Failure::field("code", "Send either this field or `password`.")),
     };

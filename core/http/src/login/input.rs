@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use chelseru_config::AuthMethod;
 use chelseru_domain::login::account::{EMAIL_CHARS_MAX, email_fits};
 use chelseru_domain::login::group::Group;
 use chelseru_domain::login::identity::{ClientInfo, DEVICE_NAME_CHARS_MAX};
+use chelseru_domain::login::method::MethodDisabled;
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::shield::{Acquaintance, Admission, Cap, Refusal};
 use http::{StatusCode, header};
@@ -32,13 +32,12 @@ pub(crate) const TOKENS: &[(u16, &str)] = &[
     (429, "Too many attempts."),
 ];
 
-/// Answers 403 when the configuration disables a login method.
-pub(crate) fn require_method(login: &Login, method: AuthMethod) -> Result<(), Failure> {
-    if login.methods.has(method) {
-        return Ok(());
+/// The answer when the operator leaves a login method to nobody.
+impl From<MethodDisabled> for Failure {
+    fn from(MethodDisabled: MethodDisabled) -> Failure {
+        let text = "Authentication method is not configured correctly.";
+        Failure::error(StatusCode::FORBIDDEN, "auth_method_disabled", text)
     }
-    let text = "Authentication method is not configured correctly.";
-    Err(Failure::error(StatusCode::FORBIDDEN, "auth_method_disabled", text))
 }
 
 /// Asks the shield whether this client may cause a message to a number.

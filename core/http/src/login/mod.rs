@@ -21,9 +21,9 @@ pub(crate) mod shapes;
 
 use std::sync::Arc;
 
-use chelseru_config::AuthMethods;
 use chelseru_domain::clock::Clock;
 use chelseru_domain::login::identity::Identity;
+use chelseru_domain::login::method::LoginMethods;
 use chelseru_domain::login::otp::OtpService;
 use chelseru_domain::operator::Meter;
 use chelseru_domain::sms::queue::SmsRoute;
@@ -41,7 +41,7 @@ pub struct Login {
     pub sms: Arc<SmsRoute>,
     pub shield: Arc<Shield>,
     pub shield_rules: ShieldRules,
-    pub methods: AuthMethods,
+    pub methods: LoginMethods,
     /// Digits of a code.
     pub otp_length: u8,
     pub clock: Arc<dyn Clock>,

@@ -7,9 +7,9 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use chelseru_config::AuthMethod;
 use chelseru_domain::login::account::{USERNAME_CHARS_MAX, username_check};
 use chelseru_domain::login::identity::{Caller, PasswordError, RegisterError};
+use chelseru_domain::login::method::ByPassword;
 use chelseru_domain::login::otp::SendError;
 use chelseru_domain::login::password::{HashError, Password};
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
@@ -19,7 +19,7 @@ use serde_json::json;
 use super::failure::log_send_error;
 use super::input::{
     DEVICE_NAME, MOBILE_NUMBER, NUMBER, TOKENS, email, group_or_refuse, mobile_number, named_client,
-    pass_shield, require_method,
+    pass_shield,
 };
 use super::{DETACHED_MAX, Login};
 use crate::fields::{Fields, Text};
@@ -144,7 +144,7 @@ const TOKEN: Text = Text { chars_max: 64 };
 /// `POST register/`.
 async fn register(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
-    require_method(&login, AuthMethod::Password)?;
+    let by = login.methods.by_password()?;
     let username = fields.required("username", USERNAME);
     let password = fields.required_as_typed("password");
     let password2 = fields.required_as_typed("password2");
@@ -157,7 +157,7 @@ async fn register(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Ans
         return Err(Failure::field("password", "رمز عبور و تکرار آن یکسان نیستند."));
     }
     let ip = Some(context.client);
-    match login.identity.register(&username, &Password::new(password), &email, ip).await {
+    match login.identity.register(by, &username, &Password::new(password), &email, ip).await {
         Ok(user) => {
             Ok(Reply::json(StatusCode::CREATED, &json!({"username": user.username, "email": user.email})))
         }
@@ -177,12 +177,12 @@ async fn register(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Ans
 /// `POST login/`.
 async fn log_in(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
-    require_method(&login, AuthMethod::Password)?;
+    let by = login.methods.by_password()?;
     let username = fields.required("username", Text { chars_max: 1024 });
     let password = fields.required_as_typed("password");
     let client = named_client(&context, &mut fields);
     let (username, password) = fields.all((username, password))?;
-    let result = login.identity.login(&username, &Password::new(password), client).await;
+    let result = login.identity.login(by, &username, &Password::new(password), client).await;
     login.count(result.is_ok());
     let wrong = || {
         let text = "No active account found with the given credentials";
@@ -200,12 +200,12 @@ async fn log_in(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answe
 /// `POST password/change/`: needs the old password and ends the other sessions.
 async fn change(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
-    require_method(&login, AuthMethod::Password)?;
+    let by = login.methods.by_password()?;
     let old = fields.required_as_typed("old_password");
     let new = fields.required_as_typed("new_password");
     let (old, new) = fields.all((old, new))?;
     let (old, new) = (Password::new(old), Password::new(new));
-    match login.identity.password_change(&caller, &old, &new, Some(context.client)).await {
+    match login.identity.password_change(by, &caller, &old, &new, Some(context.client)).await {
         Ok(ended) => {
             Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was changed.", "ended": ended})))
         }
@@ -219,7 +219,7 @@ async fn change(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
 /// `POST password/reset/send/`: sends a code for `password/reset/`, if the number has an account.
 async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
-    require_method(&login, AuthMethod::Password)?;
+    let by = login.methods.by_password()?;
     let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
     let number = fields.all(number)?;
@@ -231,7 +231,7 @@ async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> A
     let (id, from, tasks) = (context.id, context.client, login.detached.clone());
     let ip = Some(from);
     tasks.spawn(async move {
-        let sent = login.otp.send_reset(&number, group, from, login.sms.as_ref()).await;
+        let sent = login.otp.send_reset(by, &number, group, from, login.sms.as_ref()).await;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(&number);
         let event = match &sent {
             Ok(Some(sent)) => {
@@ -255,9 +255,9 @@ async fn reset_send(login: Arc<Login>, request: Request<Tokenless, Fields>) -> A
 /// and ends its sessions.
 async fn reset(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
-    require_method(&login, AuthMethod::Password)?;
+    let by = login.methods.by_password()?;
     if fields.value("token").is_some() {
-        return reset_by_token(&login, &context, fields).await;
+        return reset_by_token(&login, by, &context, fields).await;
     }
     let number = mobile_number(&mut fields, NUMBER);
     let group = group_or_refuse(&mut fields);
@@ -265,7 +265,7 @@ async fn reset(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer
     let new = fields.required_as_typed("new_password");
     let (number, code, new) = fields.all((number, code, new))?;
     let (new, ip) = (Password::new(new), Some(context.client));
-    match login.identity.password_reset(&number, &code, group, &new, ip).await {
+    match login.identity.password_reset(by, &number, &code, group, &new, ip).await {
         Ok(_) => Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was set."}))),
         Err(error) => Err(password_failure(&context, error, || {
             let text = "The code sent to this mobile number was not found.";
@@ -274,7 +274,7 @@ async fn reset(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Answer
     }
 }
 
-async fn reset_by_token(login: &Login, context: &Context, mut fields: Fields) -> Answer {
+async fn reset_by_token(login: &Login, by: ByPassword, context: &Context, mut fields: Fields) -> Answer {
     let token = fields.required("token", TOKEN);
     let new = fields.required_as_typed("new_password");
     for name in ["mobile_number", "code"] {
@@ -284,7 +284,7 @@ async fn reset_by_token(login: &Login, context: &Context, mut fields: Fields) ->
     }
     let (token, new) = fields.all((token, new))?;
     let (new, ip) = (Password::new(new), Some(context.client));
-    match login.identity.password_reset_by_token(&token, &new, ip).await {
+    match login.identity.password_reset_by_token(by, &token, &new, ip).await {
         Ok(_) => Ok(Reply::json(StatusCode::OK, &json!({"details": "The password was set."}))),
         Err(error) => Err(password_failure(context, error, || {
             let text = "This token is wrong, expired or used.";

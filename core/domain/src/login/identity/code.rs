@@ -9,6 +9,7 @@ use crate::PhoneNumber;
 use crate::ids::UserId;
 use crate::login::account::name_of_identity;
 use crate::login::group::Group;
+use crate::login::method::ByCode;
 use crate::login::otp::Purpose;
 use crate::operator::audit::{AuditEvent, AuditKind};
 use crate::share::{is_own_machine, network};
@@ -77,6 +78,7 @@ impl Identity {
     /// See [`AuthenticateError`].
     pub async fn authenticate(
         &self,
+        _by: ByCode,
         number: &PhoneNumber,
         code: &str,
         group: Group,

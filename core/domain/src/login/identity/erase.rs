@@ -15,6 +15,7 @@ use super::{Caller, Identity, PasswordError, SessionsEnded};
 use crate::PhoneNumber;
 use crate::ids::UserId;
 use crate::login::account::look_alike;
+use crate::login::method::ByPassword;
 use crate::login::otp::Purpose;
 use crate::login::password::Password;
 use crate::operator::audit::{AuditEvent, AuditKind};
@@ -27,7 +28,7 @@ const PAYMENTS_STEP: usize = 200;
 pub enum Proof<'a> {
     /// A login code that was sent to the account's number.
     Code(&'a str),
-    Password(&'a Password),
+    Password(ByPassword, &'a Password),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,7 @@ impl Identity {
             now: self.clock.now(),
         };
         let begun = match proof {
-            Proof::Password(password) => {
+            Proof::Password(_, password) => {
                 let checked = self.prove_password(caller, password, ip).await?;
                 self.erasure_begin(draft(ErasureProof::Password { checked })).await?
             }

@@ -22,6 +22,7 @@ use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
 use crate::ids::UserId;
 use crate::login::account::{UserView, UsernameFault, look_alike, name_of_identity, username_check};
 use crate::login::group::Group;
+use crate::login::method::ByPassword;
 use crate::login::otp::Purpose;
 use crate::login::password::{HashError, Password, PasswordFault};
 use crate::operator::audit::{AuditEvent, AuditKind, mask_name};
@@ -73,6 +74,7 @@ impl Identity {
     /// See [`RegisterError`].
     pub async fn register(
         &self,
+        _by: ByPassword,
         username: &str,
         password: &Password,
         email: &str,
@@ -122,6 +124,7 @@ impl Identity {
     /// See [`PasswordError`].
     pub async fn login(
         &self,
+        _by: ByPassword,
         username: &str,
         password: &Password,
         client: ClientInfo,
@@ -242,6 +245,7 @@ impl Identity {
     /// See [`PasswordError`]. An account without a password sets its first one by a reset.
     pub async fn password_change(
         &self,
+        _by: ByPassword,
         caller: &Caller,
         old: &Password,
         new: &Password,
@@ -303,6 +307,7 @@ impl Identity {
     /// See [`PasswordError`].
     pub async fn password_reset(
         &self,
+        _by: ByPassword,
         number: &PhoneNumber,
         code: &str,
         group: Group,

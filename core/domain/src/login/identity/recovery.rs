@@ -16,6 +16,7 @@ use chelseru_store::{Guesser, NumberAdded, NumberDraft, PasswordSet, ResetToken,
 use super::{Caller, Identity, PasswordError, SessionsEnded, UserActError};
 use crate::ids::UserId;
 use crate::login::account::UserView;
+use crate::login::method::ByPassword;
 use crate::login::otp::Purpose;
 use crate::login::password::Password;
 use crate::operator::audit::{AuditEvent, AuditKind};
@@ -111,6 +112,7 @@ impl Identity {
     /// See [`PasswordError`]. A refused password does not use the token up.
     pub async fn password_reset_by_token(
         &self,
+        _by: ByPassword,
         token: &str,
         new: &Password,
         ip: Option<IpAddr>,

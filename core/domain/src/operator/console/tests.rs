@@ -7,6 +7,7 @@ use chelseru_store::StoreOptions;
 use super::factor::code_at;
 use super::*;
 use crate::clock::ManualClock;
+use crate::login::method::LoginMethods;
 use crate::login::otp::{OtpRules, OtpService};
 use crate::login::token::{TokenRules, Tokens};
 use crate::operator::audit::Audit;
@@ -212,7 +213,8 @@ async fn a_role_is_given_by_an_admin_and_never_to_oneself() {
     let desk = Desk::new().await;
     let seat = desk.by_link().await;
     let password = Password::new(PASSWORD);
-    let user = desk.console.identity.register("sara", &password, "", None).await.unwrap().id;
+    let by = LoginMethods::Both.by_password().unwrap();
+    let user = desk.console.identity.register(by, "sara", &password, "", None).await.unwrap().id;
     assert_eq!(desk.link(user).await, None, "no operator");
     let permit = seat.operator.permit::<OperatorSetRole>().unwrap();
     let reason = Reason::new("works for us").unwrap();
