@@ -25,6 +25,7 @@ mod gateways;
 mod hostile_plugins;
 mod import;
 mod import_sources;
+mod language;
 mod leaving;
 mod limits;
 mod login;

@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod ids;
+pub mod language;
 pub mod phone;
 pub mod range;
 pub mod rate;

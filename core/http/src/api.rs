@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::drain::Incoming;
 use chelseru_config::Server;
+use chelseru_domain::language::Language;
 use chelseru_domain::operator::{Counter, Meter, Storage};
 use chelseru_domain::share::{Full, Share};
 use futures_util::FutureExt;
@@ -102,6 +103,8 @@ impl Api {
         let place = if proxied { self.place(client) } else { Ok(from.place.clone()) };
         let generation = self.generations.current();
         let origin = head.headers.get(header::ORIGIN).cloned();
+        let language = head.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let language = language.and_then(Language::accepted);
 
         let asker = Asker { from, client, place: &place };
         let answered =
@@ -112,7 +115,12 @@ impl Api {
         });
         let answered = answered.map_err(|failure| with_cause(&generation, failure, started));
         let code = answered.as_ref().err().map(|failure| failure.code);
-        let reply = answered.unwrap_or_else(|failure| failure.into_reply(&id));
+        let reply = match (answered, language) {
+            (Ok(reply), None) => reply,
+            (Ok(reply), Some(language)) => reply.in_language(language),
+            (Err(failure), None) => failure.into_reply(&id),
+            (Err(failure), Some(language)) => failure.in_language(language).into_reply(&id),
+        };
         let mut response = reply.into_response(&id);
         if from.door == Door::Public {
             cors::admit(&generation.origins, origin.as_ref(), response.headers_mut());

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chelseru_domain::language::Language;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -26,6 +27,9 @@ pub struct Reply {
     /// Sent instead of `body`.
     pub file: Option<Box<FileBody>>,
 }
+
+/// Bytes of a reply that is a sentence.
+const SENTENCE_BYTES_MAX: usize = 1024;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -65,6 +69,22 @@ impl Reply {
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
         self.headers.push((name, value));
         self
+    }
+
+    /// With the sentence of a success, `{"details": ...}`, in a language.
+    #[must_use]
+    pub fn in_language(mut self, language: Language) -> Reply {
+        // Long bodies are no sentences.
+        if self.body.len() > SENTENCE_BYTES_MAX || !self.body.starts_with(b"{\"details\":\"") {
+            return self;
+        }
+        let Ok(mut body) = serde_json::from_slice::<Value>(&self.body) else { return self };
+        let Some(sentence) = body["details"].as_str().and_then(|text| language.phrase(text)) else {
+            return self;
+        };
+        body["details"] = sentence.into();
+        self.body = body.to_string().into();
+        self.with(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()))
     }
 
     /// Adds the headers common to every response.
@@ -222,6 +242,35 @@ impl Failure {
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Failure {
         self.headers.push((name, value));
         self
+    }
+
+    /// With its sentences in a language. Codes, fields and values stay.
+    #[must_use]
+    pub fn in_language(mut self, language: Language) -> Failure {
+        let code = self.code;
+        let translate = |text: &mut String| {
+            if let Some(sentence) = language.sentence(code, text) {
+                *text = sentence.into_owned();
+            }
+        };
+        match &mut self.shape {
+            Shape::Text(_, text) | Shape::List(text) => translate(text),
+            Shape::Object(object) => {
+                for key in ["detail", "error", "details"] {
+                    if let Some(Value::String(text)) = object.get_mut(key) {
+                        translate(text);
+                    }
+                }
+            }
+            Shape::Fields(fields) => {
+                for text in fields.values_mut().flatten() {
+                    if let Some(sentence) = language.field_sentence(text) {
+                        *text = sentence;
+                    }
+                }
+            }
+        }
+        self.with(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()))
     }
 
     pub fn into_reply(self, request_id: &str) -> Reply {

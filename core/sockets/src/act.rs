@@ -85,7 +85,7 @@ fn begin(place: &Place, request: Request, about: About) -> Option<Change> {
     if let Request::Auth(token) = request {
         return Some(Box::pin(first_token(sockets.clone(), peer.clone(), token, about)));
     }
-    peer.push(frames::error("not_authenticated", "The first frame must bring a token.", &about), 1);
+    peer.refuse("not_authenticated", "The first frame must bring a token.", &about);
     peer.close(Close::UNAUTHORIZED);
     None
 }
@@ -98,7 +98,7 @@ fn begin_watching(
 ) -> Option<Change> {
     if place.peer.opened.room.is_some() {
         let detail = "A room's socket is always subscribed to its room.";
-        place.peer.push(frames::error("not_for_this_socket", detail, &about), 1);
+        place.peer.refuse("not_for_this_socket", detail, &about);
         return None;
     }
     let (sockets, peer) = (place.sockets.clone(), place.peer.clone());
@@ -117,7 +117,7 @@ fn begin_watching(
 fn unsubscribe(sockets: &Sockets, peer: &Arc<Peer>, room: RoomId, about: &About) {
     if peer.opened.room.is_some() {
         let detail = "Close a room's socket to leave its room.";
-        peer.push(frames::error("not_for_this_socket", detail, about), 1);
+        peer.refuse("not_for_this_socket", detail, about);
         return;
     }
     sockets.hub.rooms.unwatch(room, peer);
@@ -286,7 +286,7 @@ async fn first_token(sockets: Arc<Sockets>, peer: Arc<Peer>, token: String, abou
     let (who, expires_at) = match sockets.holder(&token).await {
         Ok(holder) => holder,
         Err(error) => {
-            peer.push(frames::error("token_not_valid", &error.to_string(), &about), 1);
+            peer.refuse("token_not_valid", &error.to_string(), &about);
             return peer.close(Close::UNAUTHORIZED);
         }
     };
@@ -311,8 +311,8 @@ async fn renew(sockets: Arc<Sockets>, peer: Arc<Peer>, who: Who, token: String, 
             peer.set_who(next, expires_at);
             peer.push(frames::frame(&authenticated(&about, expires_at)), 1);
         }
-        Ok(_) => peer.push(frames::error("token_not_valid", "the token is another user's", &about), 1),
-        Err(error) => peer.push(frames::error("token_not_valid", &error.to_string(), &about), 1),
+        Ok(_) => peer.refuse("token_not_valid", "the token is another user's", &about),
+        Err(error) => peer.refuse("token_not_valid", &error.to_string(), &about),
     }
 }
 
@@ -346,5 +346,5 @@ fn answer(peer: &Peer, about: &About, result: Result<Value, ChatError>) {
 
 fn refuse(peer: &Peer, error: &ChatError, about: &About) {
     let (code, detail) = refusal(error);
-    peer.push(frames::error(code, &detail, about), 1);
+    peer.refuse(code, &detail, about);
 }

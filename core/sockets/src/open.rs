@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::{RoomId, SEQ_MAX, message_of};
 use chelseru_domain::ids::{SessionId, UserId};
+use chelseru_domain::language::Language;
 
 /// Which frames a socket gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Opened {
     /// The newest that the client has seen of the room.
     pub since: Option<Since>,
     pub until: Until,
+    /// Of the sentences in error frames; `None` keeps them as they are.
+    pub language: Option<Language>,
 }
 
 impl Opened {

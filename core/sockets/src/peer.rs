@@ -18,6 +18,7 @@ use chelseru_domain::share::Share;
 use futures_util::task::AtomicWaker;
 
 use crate::close::Close;
+use crate::frames::{self, About};
 use crate::open::{Opened, Until, Who};
 
 /// Changes of one socket that may wait for the store. At the limit its frames are not read.
@@ -103,9 +104,9 @@ pub(super) struct Joined {
 }
 
 impl Peer {
-    /// Hides the holder's presence from these users, who are sorted.
-    pub(super) fn hide_from(&self, users: Option<Arc<[UserId]>>) {
-        *self.hidden() = users;
+    /// Hides the holder's presence from these users, who are sorted; returns those before.
+    pub(super) fn hide_from(&self, users: Option<Arc<[UserId]>>) -> Option<Arc<[UserId]>> {
+        std::mem::replace(&mut *self.hidden(), users)
     }
 
     /// Whether the holder's presence is hidden from a user.
@@ -171,6 +172,12 @@ impl Peer {
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         let at = self.expires_at.load(Ordering::Acquire);
         self.opened.until == Until::TokenExpires && at != 0 && at <= now.as_micros()
+    }
+
+    /// Queues an error frame, its sentence in the client's language.
+    pub(crate) fn refuse(&self, code: &str, detail: &str, about: &About) {
+        let sentence = self.opened.language.and_then(|language| language.sentence(code, detail));
+        self.push(frames::error(code, sentence.as_deref().unwrap_or(detail), about), 1);
     }
 
     /// Queues frames. Frames that do not fit empty the queue and close the socket.
@@ -319,7 +326,7 @@ mod tests {
     fn peer(frames: usize, bytes: usize) -> Peer {
         let limits = Chat { queue_frames_max: frames, queue_bytes_max: bytes, ..Chat::default() };
         let until = Until::TokenExpires;
-        let opened = Opened { room: None, form: Form::Extended, since: None, until };
+        let opened = Opened { room: None, form: Form::Extended, since: None, until, language: None };
         Peer::new(1, opened, Arc::new(limits), 0)
     }
 

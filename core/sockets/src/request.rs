@@ -339,8 +339,13 @@ mod tests {
     use super::*;
     use crate::open::Until;
 
-    const ROOM: Opened =
-        Opened { room: Some(RoomId(3)), form: Form::Extended, since: None, until: Until::TokenExpires };
+    const ROOM: Opened = Opened {
+        room: Some(RoomId(3)),
+        form: Form::Extended,
+        since: None,
+        until: Until::TokenExpires,
+        language: None,
+    };
     const ORIGINAL: Opened = Opened { form: Form::Original, until: Until::SessionEnds, ..ROOM };
     const ALL: Opened = Opened { room: None, ..ROOM };
 

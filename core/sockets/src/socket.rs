@@ -27,7 +27,7 @@ use crate::act;
 use crate::bucket::{Bucket, Taken};
 use crate::close::Close;
 use crate::codec::{self, Decoder, Incoming, Opcode};
-use crate::frames::{self, About};
+use crate::frames::About;
 use crate::hub::Hub;
 use crate::peer::{CatchUp, Peer};
 use crate::place::Place;
@@ -399,11 +399,11 @@ impl Socket {
                         _ => About::default(),
                     };
                     let detail = "Too many frames; this one was ignored.";
-                    self.peer().push(frames::error("rate_limited", detail, &about), 1);
+                    self.peer().refuse("rate_limited", detail, &about);
                 }
                 Some(Incoming::Text(_) | Incoming::Binary(_)) => {
                     let detail = "A frame must be text.";
-                    self.peer().push(frames::error("binary_frame", detail, &About::default()), 1);
+                    self.peer().refuse("binary_frame", detail, &About::default());
                 }
                 Some(Incoming::Ping(payload)) if allowed => {
                     self.peer().push(codec::frame(Opcode::Pong, &payload), 1);
@@ -448,7 +448,7 @@ impl Socket {
                 }
             }
             Err(refused) => {
-                self.peer().push(frames::error(refused.code, &refused.detail, &refused.about), 1);
+                self.peer().refuse(refused.code, &refused.detail, &refused.about);
                 if self.peer().who().is_none() {
                     self.peer().close(Close::UNAUTHORIZED);
                 }

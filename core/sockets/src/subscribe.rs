@@ -27,7 +27,7 @@ impl Place {
 ///
 /// Why the holder may not open this socket.
 pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Result<(), ChatError> {
-    peer.hide_from(sockets.blocked_by(who.user).await?);
+    let _ = peer.hide_from(sockets.blocked_by(who.user).await?);
     match peer.opened.room {
         Some(room) => {
             subscribe(
@@ -76,7 +76,7 @@ pub(crate) async fn subscribe(
     about: &About,
 ) -> Result<(), ChatError> {
     if !sockets.hub.rooms.watch(room, peer, who.user) {
-        peer.push(frames::error("subscribed_already", "This socket already watches the room.", about), 1);
+        peer.refuse("subscribed_already", "This socket already watches the room.", about);
         return Ok(());
     }
     match heads(sockets, who, room).await {

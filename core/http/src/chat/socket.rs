@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::{ChatError, Denied, RoomId};
 use chelseru_domain::clock::Timestamp;
+use chelseru_domain::language::Language;
 use chelseru_domain::login::token::TokenError;
 use chelseru_domain::share::Share;
 use chelseru_sockets::{Form, NoPlace, Opened, Place, Purpose, Since, Transport, Until, Who, holder, seen};
@@ -125,7 +126,7 @@ async fn echo(chat: Arc<Chat>, request: Request<Tokenless>) -> Answer {
     let mut limits = chat.limits.clone();
     (limits.queue_bytes_max, limits.queue_frames_max) = (4 * ECHO_BYTES_MAX, 1_000_000);
     let until = Until::TokenExpires;
-    let opened = Opened { room: None, form: Form::Original, since: None, until };
+    let opened = Opened { room: None, form: Form::Original, since: None, until, language: None };
     let place = enter(&chat, opened, &limits, None, request.client)?;
     accept(request.context, place, None, Purpose::Echo, ECHO_BYTES_MAX)
 }
@@ -141,7 +142,8 @@ async fn open(chat: &Chat, context: Context, room: Option<RoomId>) -> Answer {
     let form = if room.is_none() || asked.extended { Form::Extended } else { Form::Original };
     let unchanged = form == Form::Original && asked.by_query;
     let until = if unchanged { Until::SessionEnds } else { Until::TokenExpires };
-    let opened = Opened { room, form, since: asked.since, until };
+    let language = Language::accepted(header_text(&context.head.headers, header::ACCEPT_LANGUAGE));
+    let opened = Opened { room, form, since: asked.since, until, language };
     let who = match &asked.token {
         Some(token) => match holder(&chat.identity, &chat.chat, token, || client_info(&context)).await {
             Ok(holder) => Some(holder),

@@ -66,4 +66,64 @@ mod tests {
             .collect();
         assert!(stale.is_empty(), "ERRORS.md explains codes that no source has: {stale:?}");
     }
+
+    /// The codes of frames, as CHAT.md lists them.
+    fn of_frames() -> Vec<&'static str> {
+        let page = include_str!("../../../gateway/CHAT.md");
+        let (_, list) = page.split_once("Error codes: ").expect("the list");
+        let list = list.split("\n\n").next().unwrap_or_default();
+        let words = list.split('`').skip(1).step_by(2);
+        words.filter(|word| word.contains('_') || *word == "busy" || *word == "banned").collect()
+    }
+
+    #[test]
+    fn every_code_has_a_sentence_in_both_languages() {
+        let known: BTreeSet<&str> = chelseru_domain::language::codes().collect();
+        let of_frames = of_frames();
+        assert!(of_frames.len() > 15, "{of_frames:?}");
+        let missing: Vec<_> = all().chain(of_frames).filter(|code| !known.contains(code)).collect();
+        assert!(missing.is_empty(), "sentences.txt lacks {missing:?}");
+    }
+
+    /// The texts that the refusals of a field get as literals.
+    fn of_fields(source: &str) -> Vec<&str> {
+        let calls = ["Failure::field(", ".refuse("].into_iter().flat_map(|call| source.split(call).skip(1));
+        let literals = calls.filter_map(|call| {
+            let (_, text) = call.split_once(", ")?;
+            let text =
+                text.trim_start().strip_prefix("format!(").unwrap_or(text).trim_start().strip_prefix('"')?;
+            let end = text.match_indices('"').find(|(at, _)| !text[..*at].ends_with('\\'))?.0;
+            Some(&text[..end])
+        });
+        literals.collect()
+    }
+
+    #[test]
+    fn what_clients_are_told_of_fields_is_in_both_languages() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut paths = Vec::new();
+        for feature in ["login", "chat", "files"] {
+            sources(&folder.join(feature), &mut paths);
+        }
+        paths.push(folder.join("fields.rs"));
+        let (mut seen, mut missing) = (0, Vec::new());
+        for path in paths {
+            let text = std::fs::read_to_string(path).expect("a source");
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for literal in of_fields(text) {
+                seen += 1;
+                // A value stands where the source has a name in braces.
+                let mut plain = String::new();
+                for part in literal.replace("\\\"", "\"").split('{') {
+                    plain.push_str(part.split_once('}').map_or(part, |(_, rest)| rest));
+                }
+                let languages = [Language::Persian, Language::English];
+                if languages.iter().all(|language| language.phrase(&plain).is_none()) {
+                    missing.push(literal.to_owned());
+                }
+            }
+        }
+        assert!(seen > 25, "{seen}");
+        assert!(missing.is_empty(), "phrases.txt lacks {missing:?}");
+    }
 }
