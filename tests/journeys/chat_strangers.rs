@@ -292,10 +292,20 @@ async fn who_is_blocked_opens_no_pair_invites_nobody_and_sees_no_presence() {
     let frame = blocked.json().await;
     assert_eq!(frame["type"], "chat_message", "{frame}");
 
-    // It ends while sockets are open.
+    // It ends, and begins again, while sockets are open: the presence that was shown is corrected at once.
+    let (mut blocker, _) = watch(1).await;
     assert_eq!(town.ask(1, "DELETE", "/chat/blocks/2/", Value::Null).await.status, 204);
-    let (_blocker, _) = watch(1).await;
-    assert_eq!(blocked.json_of("presence").await["user"]["id"], 1);
+    let seen = blocked.json_of("presence").await;
+    assert_eq!((&seen["user"]["id"], &seen["online"]), (&json!(1), &json!(true)));
+    assert_eq!(town.ask(1, "POST", "/chat/blocks/", json!({"user_id": 2})).await.status, 204);
+    let seen = blocked.json_of("presence").await;
+    assert_eq!((&seen["user"]["id"], &seen["online"]), (&json!(1), &json!(false)));
+    // Typing shows that somebody is there, too.
+    blocker.send(&json!({"type": "typing", "typing": true})).await;
+    assert_eq!(other.json_of("typing").await["user"]["id"], 1);
+    town.post(3, &group, "mark").await;
+    assert_eq!(blocked.json().await["type"], "chat_message");
+    assert_eq!(town.ask(1, "DELETE", "/chat/blocks/2/", Value::Null).await.status, 204);
     assert_eq!(town.pair(2, 1).await.status, 201);
     for (body, expected) in
         [(json!({"user_id": 99}), (404, "user_missing")), (json!({"user_id": 1}), (400, "invalid_fields"))]

@@ -3,7 +3,7 @@
 //! Invariants: a socket is counted from its registration until it leaves; at most `sockets_max` sockets are open, and
 //! at most `sockets_per_user_max` of one user. Next: `rooms` (who watches what).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -178,10 +178,19 @@ impl Hub {
         }
     }
 
-    /// Lets a user's sockets hide the user's presence from these users, who are sorted.
+    /// Lets a user's sockets hide the user's presence from these users, who are sorted, and shows the difference.
     pub(crate) fn hide(&self, user: UserId, from: Option<&Arc<[UserId]>>) {
-        for peer in lock(&self.users).get(&user).into_iter().flatten() {
-            peer.hide_from(from.cloned());
+        let peers = lock(&self.users).get(&user).cloned().unwrap_or_default();
+        let (mut before, mut rooms) = (None, BTreeSet::new());
+        for peer in &peers {
+            before = peer.hide_from(from.cloned()).or(before);
+            rooms.extend(lock(&peer.rooms).watched.iter().copied());
+        }
+        let Some(who) = peers.iter().find_map(|peer| peer.who()) else { return };
+        for room in rooms {
+            self.rooms.with_room(room, |watch| {
+                watch.hidden_anew(room, &who, before.as_deref().unwrap_or_default())
+            });
         }
     }
 

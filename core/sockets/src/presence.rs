@@ -11,7 +11,7 @@ use chelseru_domain::ids::UserId;
 use serde_json::json;
 
 use crate::frames;
-use crate::open::Form;
+use crate::open::{Form, Who};
 use crate::watch::{State, Watch, Watcher};
 
 impl Watch {
@@ -43,6 +43,23 @@ impl Watch {
         for watcher in self.extended() {
             if watcher.user != of.user && !of.peer.hides_from(watcher.user) {
                 watcher.peer.push(frame.clone(), 1);
+            }
+        }
+    }
+
+    /// Tells users from whom a watcher hides from now on that the watcher is offline, and others, from whom the watcher
+    /// hid before, that the watcher is online.
+    pub(super) fn hidden_anew(&self, room: RoomId, who: &Who, before: &[UserId]) {
+        let Some(own) = self.seeing().find(|watcher| watcher.user == who.user) else { return };
+        if self.presence_paused {
+            return;
+        }
+        for watcher in self.extended().filter(|watcher| watcher.user != who.user) {
+            let hides = own.peer.hides_from(watcher.user);
+            if hides != before.binary_search(&watcher.user).is_ok() {
+                let user = frames::user(who);
+                let frame = json!({"type": "presence", "room": room.0, "user": user, "online": !hides});
+                watcher.peer.push(frames::frame(&frame), 1);
             }
         }
     }

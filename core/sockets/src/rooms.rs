@@ -136,7 +136,11 @@ impl Rooms {
     /// original's clients; `None` skips them.
     pub(crate) fn relay(&self, room: RoomId, from: UserId, extended: &Bytes, original: Option<&Bytes>) {
         self.with_room(room, |watch| {
-            for watcher in watch.seeing().filter(|watcher| watcher.user != from) {
+            // A state shows that its user is there, so it goes where presence goes. Signals belong to a call.
+            let own =
+                original.is_none().then(|| watch.seeing().find(|watcher| watcher.user == from)).flatten();
+            let hides = |reader: UserId| own.is_some_and(|own| own.peer.hides_from(reader));
+            for watcher in watch.seeing().filter(|watcher| watcher.user != from && !hides(watcher.user)) {
                 match (watcher.peer.opened.form, original) {
                     (Form::Extended, _) => watcher.peer.push(extended.clone(), 1),
                     (Form::Original, Some(original)) => watcher.peer.push(original.clone(), 1),
