@@ -140,3 +140,20 @@ async fn origins_apply_live_and_sockets_follow_them() {
     gateway.wait_for("the sockets' own origins", |status| status["config"]["generation"] == 3).await;
     assert_eq!((open(APP).await, open("https://chat.example").await), (403, 101));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_and_the_documents_need_no_login_and_no_internet() {
+    let gateway = TestGateway::start("").await;
+    let page = gateway.client.get(gateway.at("/docs/")).send().await.expect("an answer");
+    assert_eq!(page.status(), 200);
+    let header = |name: &str| page.headers()[name].to_str().expect("ASCII").to_owned();
+    assert!(header("content-type").starts_with("text/html"));
+    assert!(header("content-security-policy").starts_with("default-src 'none'; style-src 'sha256-"));
+    let page = page.text().await.expect("a page");
+    for link in ["openapi.json", "asyncapi.json"] {
+        assert!(page.contains(&format!("href=\"../{link}\"")), "{link}");
+        let document = get(&gateway, &format!("/{link}"), None).await;
+        assert_eq!(document.status, 200);
+        assert!(document.body["info"]["title"].is_string(), "{link}");
+    }
+}

@@ -104,19 +104,41 @@ fn node() -> Option<Command> {
     found.is_ok_and(|status| status.success()).then(command)
 }
 
+/// Python with the package `websockets`: `CHELSERU_PYTHON`, or the usual one; `None` where it is not installed.
+fn python() -> Option<Command> {
+    let name = std::env::var("CHELSERU_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let quiet = |mut command: Command| command.stderr(Stdio::null()).status();
+    let mut tried = Command::new(&name);
+    tried.args(["-c", "import sys, websockets.asyncio.client; sys.exit(sys.version_info < (3, 10))"]);
+    quiet(tried).is_ok_and(|status| status.success()).then(|| Command::new(name))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_javascript_quick_start_logs_in_pays_and_chats_over_a_broken_network() {
-    let Some(mut node) = node() else {
-        println!("not run: node with WebSocket is not installed, so examples/javascript is not tried");
-        return;
-    };
+    match node() {
+        Some(node) => try_out(node, "examples/javascript/quickstart.mjs").await,
+        None => {
+            println!("not run: node with WebSocket is not installed, so examples/javascript is not tried")
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_quick_start_logs_in_pays_and_chats_over_a_broken_network() {
+    match python() {
+        Some(python) => try_out(python, "examples/python/quickstart.py").await,
+        None => println!("not run: Python with websockets is not installed, so examples/python is not tried"),
+    }
+}
+
+async fn try_out(mut interpreter: Command, script: &str) {
     let config = "[auth]\notp_test_numbers = { \"09120000002\" = \"482913\" }\n";
     let gateway = Arc::new(TestGateway::start(config).await);
     let network = Network::to(&gateway).await;
     let peer = gateway.login("09120000001").await.access;
     let arguments = [network.url.as_str(), "09120000002", "482913", "1"];
-    node.arg(root().join("examples/javascript/quickstart.mjs")).args(arguments);
-    let mut program = Program::start(&mut node);
+    interpreter.arg(root().join(script)).args(arguments);
+    let mut program = Program::start(&mut interpreter);
     assert_eq!(program.line().await, "logged in as 2");
     let pay = program.line().await;
     assert!(pay.starts_with("pay at http://"), "{pay}");

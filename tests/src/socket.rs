@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, spec};
 
 /// An open socket.
 pub struct Socket {
@@ -15,6 +15,8 @@ pub struct Socket {
     buffer: Vec<u8>,
     /// Consumed bytes of `buffer`.
     taken: usize,
+    /// Its frames are held against the AsyncAPI document.
+    is_chat: bool,
     pub protocol: Option<String>,
 }
 
@@ -84,7 +86,8 @@ impl Socket {
         }
         assert_eq!(field("sec-websocket-extensions:"), None, "nothing was offered");
         let protocol = field("sec-websocket-protocol:");
-        Ok(Socket { stream, buffer: buffer.split_off(end), taken: 0, protocol })
+        let is_chat = path.contains("/chat/") || path.ends_with("/ws/") || path.contains("/ws/?");
+        Ok(Socket { stream, buffer: buffer.split_off(end), taken: 0, is_chat, protocol })
     }
 
     /// Sends a frame of JSON.
@@ -131,7 +134,12 @@ impl Socket {
     pub async fn json(&mut self) -> Value {
         loop {
             match self.event().await {
-                Event::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                Event::Text(text) => {
+                    let frame = serde_json::from_str(&text).expect("JSON");
+                    let problem = self.is_chat.then(|| spec::frame_problem(&frame)).flatten();
+                    assert_eq!(problem, None, "{frame}");
+                    return frame;
+                }
                 Event::Ping(payload) => self.send_bytes(&frame(0x8a, &payload)).await,
                 Event::Pong(_) => {}
                 other => panic!("a text was expected, not {other:?}"),

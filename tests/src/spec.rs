@@ -4,9 +4,10 @@
 //! The document itself allows unknown fields, so replies of a newer gateway fit an older document. Here an undocumented
 //! field is a defect of the document.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use chelseru::http::openapi::{Audience, document};
+use chelseru::http::openapi::{Audience, asyncapi, document};
 use jsonschema::Validator;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
@@ -143,6 +144,34 @@ pub(crate) fn problem(method: &Method, url: &Url, answer: &Answer) -> Option<Str
             (!errors.is_empty()).then(|| format!("{name} {status}: {}", errors.join("; ")))
         }
     }
+}
+
+/// The shapes of what the gateway sends on sockets, by type.
+static FRAMES: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
+    let mut document = asyncapi(&chelseru::config::Server::default());
+    close(&mut document);
+    let messages = document["components"]["messages"].as_object().expect("messages");
+    let sent = messages.iter().filter(|(key, _)| !key.starts_with("client."));
+    sent.map(|(key, message)| {
+        let root = json!({"allOf": [message["payload"]], "components": document["components"]});
+        let validator = jsonschema::draft202012::new(&root).unwrap_or_else(|error| panic!("{key}: {error}"));
+        (key.clone(), validator)
+    })
+    .collect()
+});
+
+/// The mismatch between a frame and the AsyncAPI document. The original's clients get signals as they were sent: those
+/// name no type of the gateway.
+pub(crate) fn frame_problem(frame: &Value) -> Option<String> {
+    if frame["message_type"] == "webrtc_signal" {
+        return None;
+    }
+    let Some(validator) = frame["type"].as_str().and_then(|kind| FRAMES.get(kind)) else {
+        return Some("the document does not name this type".to_owned());
+    };
+    let errors: Vec<String> =
+        validator.iter_errors(frame).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    (!errors.is_empty()).then(|| errors.join("; "))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
 use chelseru_domain::money::payment::Payments;
@@ -22,7 +21,7 @@ use chelseru_http::files::Files;
 use chelseru_http::files::store::FileStore;
 use chelseru_http::login::Login;
 use chelseru_http::money::Money;
-use chelseru_http::operator::{Backups, Operator, OperatorToken};
+use chelseru_http::operator::{Backups, Documents, Operator, OperatorToken};
 use chelseru_http::personal::{Exports, Personal};
 use chelseru_http::sms::{ReportSecrets, Sms};
 use chelseru_outbound::money::{PluginPaymentGateways, SandboxBank};
@@ -49,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) operator_token: String,
     pub(crate) overview: Arc<dyn Overview>,
     pub(crate) backups: Arc<dyn Backups>,
-    pub(crate) document: Bytes,
+    pub(crate) documents: Documents,
     pub(crate) exports: Arc<Exports>,
     /// Serve the routes for tests of the gateway itself.
     pub(crate) test_routes: bool,
@@ -234,7 +233,7 @@ impl Shared {
             overview: self.overview.clone(),
             backups: self.backups.clone(),
             inbox: config.sandbox_selected().then(|| self.inbox.clone() as _),
-            document: self.document.clone(),
+            documents: self.documents.clone(),
             detached: self.services.detached.clone(),
         }
     }

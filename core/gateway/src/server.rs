@@ -296,7 +296,7 @@ impl Opened {
             operator_token: door.token.clone(),
             overview: view.clone(),
             backups: view.clone(),
-            document: openapi::document(&config.server, openapi::Audience::Clients).to_string().into(),
+            documents: openapi::documents(&config.server),
             exports: Arc::default(),
             test_routes: options.test_routes,
         };

@@ -16,7 +16,7 @@ use crate::codec::{Opcode, put_frame};
 use crate::open::{Form, Who};
 
 /// The `type` of every frame that the gateway sends.
-pub(crate) const TYPES: [&str; 27] = [
+pub const TYPES: [&str; 27] = [
     "ack",
     "authenticated",
     "chat_message",

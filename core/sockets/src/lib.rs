@@ -39,7 +39,7 @@ mod tick;
 
 pub use away::Notes;
 pub use close::Close;
-pub use frames::file_facts;
+pub use frames::{TYPES, file_facts};
 pub use hub::{Hub, NoPlace};
 pub use open::{Form, Opened, Since, Until, Who, seen};
 pub use place::{Place, Sockets, holder};

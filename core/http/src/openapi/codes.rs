@@ -8,10 +8,21 @@ pub(crate) fn all() -> impl Iterator<Item = &'static str> {
     PAGE.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(code, _)| code))
 }
 
+/// Code, status, cause and cure of every row of the page.
+pub(super) fn rows() -> impl Iterator<Item = [&'static str; 4]> {
+    PAGE.lines().filter(|line| line.starts_with("| `")).filter_map(|line| {
+        let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim());
+        let code = cells.next()?.trim_matches('`');
+        Some([code, cells.next()?, cells.next()?, cells.next().unwrap_or_default()])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
+
+    use chelseru_domain::language::Language;
 
     use super::*;
 

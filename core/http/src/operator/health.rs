@@ -1,13 +1,13 @@
-//! `health/` and `openapi.json`, which answer anyone.
+//! `health/`, and the gateway's documents, which answer anyone.
 
 use std::sync::Arc;
 
 use chelseru_domain::operator::Storage;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::Operator;
-use crate::reply::{ERROR_CODE, Reply};
+use crate::reply::{ERROR_CODE, Failure, Reply};
 use crate::request::{Access, Request, Tokenless};
 use crate::route::{About, Answer, Kind, Operation, Route, Verb, call};
 
@@ -46,6 +46,40 @@ pub(crate) const ROUTES: &[Route] = &[
             },
         }],
     },
+    Route {
+        path: "/asyncapi.json",
+        name: "AsyncAPI Document",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "async_api_json",
+            call: call!(asyncapi),
+            about: About {
+                summary: "Get the document of the sockets (AsyncAPI 3)",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "Any")],
+            },
+        }],
+    },
+    Route {
+        path: "/docs/",
+        name: "Reference",
+        access: Access::Tokenless,
+        kind: Kind::Plain,
+        operations: &[Operation {
+            verb: Verb::Get,
+            id: "docs",
+            call: call!(docs),
+            about: About {
+                summary: "Get the reference as a page",
+                parameters: &[],
+                fields: &[],
+                answers: &[(200, "The page.")],
+            },
+        }],
+    },
 ];
 
 /// `GET health/`: 200 while durable writes are possible, 503 when they are not.
@@ -60,5 +94,17 @@ async fn health(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
 
 /// `GET openapi.json`.
 async fn openapi(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
-    Ok(Reply::text(StatusCode::OK, "application/json", operator.document.clone()))
+    Ok(Reply::text(StatusCode::OK, "application/json", operator.documents.openapi.clone()))
+}
+
+/// `GET asyncapi.json`.
+async fn asyncapi(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
+    Ok(Reply::text(StatusCode::OK, "application/json", operator.documents.asyncapi.clone()))
+}
+
+/// `GET docs/`.
+async fn docs(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
+    let policy = HeaderValue::from_str(&operator.documents.page_policy).map_err(|_| Failure::internal())?;
+    let reply = Reply::text(StatusCode::OK, "text/html; charset=utf-8", operator.documents.page.clone());
+    Ok(reply.with(header::CONTENT_SECURITY_POLICY, policy))
 }

@@ -51,10 +51,20 @@ pub struct Operator {
     pub backups: Arc<dyn Backups>,
     /// The trial provider's messages, while a trial provider is selected.
     pub inbox: Option<Arc<dyn Inbox>>,
-    /// The OpenAPI document, made once; see [`document`](crate::openapi::document).
-    pub document: Bytes,
+    pub documents: Documents,
     /// Work that outlives its client.
     pub detached: TaskTracker,
+}
+
+/// What a gateway tells about itself, made once at its start by [`documents`](crate::openapi::documents).
+#[derive(Debug, Clone)]
+pub struct Documents {
+    pub openapi: Bytes,
+    pub asyncapi: Bytes,
+    /// Both, for people.
+    pub page: Bytes,
+    /// The page's Content-Security-Policy.
+    pub page_policy: String,
 }
 
 /// Writes backups of everything that the gateway stores.
