@@ -273,3 +273,41 @@ fn summed(
 fn bytes_of(txn: &Txn, user: UserId) -> Result<u64, StoreError> {
     txn.get(&key::file_bytes(user))?.map_or(Ok(0), |bytes| decode_u64("file quota", &bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sled::record::encode;
+
+    #[test]
+    fn files_of_older_versions_are_read() {
+        let record = FileRecord {
+            room: RoomId(3),
+            uploader: UserId(4),
+            name: "a.png".into(),
+            folder: "/media/".into(),
+            title: "cat.png".into(),
+            content_type: "image/png".into(),
+            bytes: 10,
+            text: None,
+            created_at: Timestamp::default(),
+            message: Some(5),
+            doomed: false,
+            shared: false,
+            picture: None,
+        };
+        let body = postcard::to_allocvec(&record).expect("encoded");
+        // Each version added a field at the end, of one byte while it says nothing.
+        for (schema, fields) in [(1, body.len() - 2), (2, body.len() - 1), (3, body.len())] {
+            let old = FileRecord::decode_older(schema, &body[..fields]);
+            let read = if schema == 3 { decode(&encode(&record)).expect("read") } else { old.expect("read") };
+            let file = read.with_id(FileId(9));
+            assert_eq!(
+                (file.title.as_str(), file.message, file.picture),
+                ("cat.png", Some(5), None),
+                "{schema}"
+            );
+            assert!(!file.shared, "{schema}");
+        }
+    }
+}
