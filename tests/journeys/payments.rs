@@ -8,7 +8,7 @@ use chelseru_domain::money::payment::{SCAN_POINTS_MAX, SCAN_POINTS_MISS};
 use chelseru_tests::{Answer, Login, PATIENCE, TestGateway};
 use serde_json::{Value, json};
 
-const NUMBER: &str = "09121234567";
+pub(crate) const NUMBER: &str = "09121234567";
 
 const CONFIG: &str = r#"
 [payment]

@@ -39,7 +39,7 @@ impl Shown {
         for input in form.split("<input type=\"hidden\" ").skip(1) {
             let value = |name: &str| {
                 let rest = input.split_once(&format!("{name}=\""))?.1;
-                Some(rest.split_once('"')?.0.to_owned())
+                Some(unescaped(rest.split_once('"')?.0))
             };
             if let (Some(name), Some(value)) = (value("name"), value("value")) {
                 fields.insert(name, value);
@@ -47,6 +47,12 @@ impl Shown {
         }
         fields
     }
+}
+
+/// A text without the escapes of the console's templates.
+fn unescaped(text: &str) -> String {
+    let pairs = [("&#60;", "<"), ("&#62;", ">"), ("&#34;", "\""), ("&#39;", "'"), ("&#38;", "&")];
+    pairs.into_iter().fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
 }
 
 /// A browser at the operators' listener of a gateway.

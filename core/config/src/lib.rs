@@ -32,6 +32,7 @@ mod network;
 mod origins;
 mod read;
 pub mod rules;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ pub use provider::{
 pub use read::{Loaded, Problem, Problems, Source, unreadable};
 pub use server::{Audit, Data, Log, LogFormat, LogLevel, Server};
 pub use setting::SettingSource;
+pub use shown::{HIDDEN, hide_secrets, move_provider, restore_secrets, settings_shown};
 pub use sms::{OneOrMany, Shield, Sms, SmsCredit};
 pub use url::{is_allowed as payment_url_allowed, is_authority, parts as payment_parts};
 pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};

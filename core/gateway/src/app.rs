@@ -87,6 +87,8 @@ pub struct App {
     pub(crate) stop: CancellationToken,
     /// Asks the reload task to read the configuration again.
     pub(crate) reload_asked: Notify,
+    /// Held while the console edits the configuration file.
+    pub(crate) editing: tokio::sync::Mutex<()>,
     /// The operators' listener, and how commands on this machine authenticate.
     pub door: OperatorDoor,
     live: Arc<ArcSwap<Live>>,
@@ -142,6 +144,7 @@ impl App {
             door,
             stop: CancellationToken::new(),
             reload_asked: Notify::new(),
+            editing: tokio::sync::Mutex::default(),
             live,
             desired: Mutex::new(desired),
             reload: Mutex::new(reload),

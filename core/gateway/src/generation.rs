@@ -10,6 +10,7 @@ use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::operator::api_key::ApiKeys;
 use chelseru_domain::operator::console::{Console, ConsoleKeys};
 use chelseru_domain::operator::desk::{Desk, DeskServices};
+use chelseru_domain::operator::house::House;
 use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_domain::operator::{Meter, Overview};
 use chelseru_domain::secret::MasterKey;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) overview: Arc<dyn Overview>,
     pub(crate) backups: Arc<dyn Backups>,
     pub(crate) documents: Documents,
+    pub(crate) house: Arc<dyn House>,
     pub(crate) exports: Arc<Exports>,
     /// Serve the routes for tests of the gateway itself.
     pub(crate) test_routes: bool,
@@ -215,11 +217,19 @@ impl Shared {
             webhooks: self.services.webhooks.clone(),
             endpoints: config.webhooks.endpoints.keys().cloned().collect(),
             api_keys: self.services.api_keys.clone(),
-            queue: parts.sms.queue().clone(),
+            sms: parts.sms.clone(),
+            chat: self.services.chat.clone(),
+            shield: self.services.shield.clone(),
+            shield_rules: rules::shield_rules(config),
             overview: self.overview.clone(),
+            house: self.house.clone(),
             clock: self.services.clock.clone(),
         };
-        chelseru_http::console::Console { desk: Arc::new(Desk::new(services)), currency: currency(config) }
+        chelseru_http::console::Console {
+            desk: Arc::new(Desk::new(services)),
+            currency: currency(config),
+            personal: Arc::new(self.personal(parts)),
+        }
     }
 
     fn operator(&self, config: &Config, parts: &Parts) -> Operator {

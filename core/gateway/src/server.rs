@@ -297,6 +297,7 @@ impl Opened {
             overview: view.clone(),
             backups: view.clone(),
             documents: openapi::documents(&config.server),
+            house: view.clone(),
             exports: Arc::default(),
             test_routes: options.test_routes,
         };

@@ -173,6 +173,52 @@ pub(super) fn judge(
     })
 }
 
+/// The changes of an operator's request. An operator is no member and needs no right in the room, but keeps its shape:
+/// a pair keeps its two users, and a room its owner.
+pub(super) fn decree(
+    request: &RoomRequest,
+    facts: &RoomFacts,
+    rules: &ChatRules,
+) -> Result<Vec<RoomChange>, Refusal> {
+    let of_a_group = || match facts.room.kind {
+        RoomKind::Pair => Err(Refusal::from(Denied::PairRoom)),
+        RoomKind::Group => Ok(()),
+    };
+    let not_the_owner = |user: UserId| match user == facts.room.owner {
+        true => Err(Refusal::from(Denied::OwnerProtected)),
+        false => Ok(()),
+    };
+    Ok(match request {
+        RoomRequest::Edit(RoomEdit { status: Some(status), .. }) if *status != facts.room.status => {
+            vec![RoomChange::Status(*status)]
+        }
+        RoomRequest::Edit(_) => Vec::new(),
+        RoomRequest::Remove(user) => {
+            of_a_group()?;
+            not_the_owner(*user)?;
+            facts.target.ok_or(Denied::TargetNotMember)?;
+            vec![RoomChange::Remove]
+        }
+        RoomRequest::Ban(user) => {
+            of_a_group()?;
+            not_the_owner(*user)?;
+            if !facts.target_exists {
+                return Err(Denied::TargetMissing.into());
+            }
+            if !facts.target_banned && facts.room.bans >= rules.bans_max {
+                return Err(Refusal::Full(Limit::RoomBans));
+            }
+            vec![RoomChange::Ban]
+        }
+        RoomRequest::Unban(_) => {
+            of_a_group()?;
+            vec![RoomChange::Unban]
+        }
+        RoomRequest::Delete => vec![RoomChange::Delete],
+        _ => return Err(Denied::NoRight.into()),
+    })
+}
+
 /// The changes of a request that asks, or that answers.
 fn judge_asking(
     request: &RoomRequest,

@@ -19,7 +19,7 @@ use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
 use super::{
     CLIENT_ID_CHARS_MAX, COORDINATE_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView,
-    Posted, TEXT_BYTES_MAX, message_of,
+    OPERATOR, Posted, TEXT_BYTES_MAX, message_of,
 };
 use crate::Timestamp;
 use crate::ids::UserId;
@@ -167,18 +167,39 @@ impl ChatService {
         }
         // Only members may learn whether the message exists.
         self.check(room, actor, Action::See).await?;
-        // The sender of a message never changes, and a file is only taken away, so both may be read before the change.
-        let Some(message) = self.store.chat_message(room, seq).await? else {
-            return Err(ChatError::MessageMissing);
-        };
-        let sender_name = name_of(&self.store, message.sender).await;
-        let file = file_of(&self.store, &message).await;
         let deletes = edit == MessageEdit::Delete;
         let judge = move |facts: &RoomFacts, message: &Message| {
             let own = message.sender == actor;
             let action = if deletes { Action::DeleteMessage { own } } else { Action::EditMessage { own } };
             Ok(permit(action, facts)?)
         };
+        self.message_changed(room, seq, actor, edit, judge).await
+    }
+
+    /// Deletes a message for an operator, whoever is in the room. Callers record it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`].
+    pub(crate) async fn message_decree_delete(&self, room: RoomId, seq: u64) -> Result<(), ChatError> {
+        let edit = MessageEdit::Delete;
+        self.message_changed(room, seq, OPERATOR, edit, |_: &RoomFacts, _: &Message| Ok(())).await.map(drop)
+    }
+
+    async fn message_changed(
+        &self,
+        room: RoomId,
+        seq: u64,
+        actor: UserId,
+        edit: MessageEdit,
+        judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
+    ) -> Result<(MessageView, u64), ChatError> {
+        // The sender of a message never changes, and a file is only taken away, so both may be read before the change.
+        let Some(message) = self.store.chat_message(room, seq).await? else {
+            return Err(ChatError::MessageMissing);
+        };
+        let sender_name = name_of(&self.store, message.sender).await;
+        let file = file_of(&self.store, &message).await;
         self.entrance.expect(&self.store, room).await?;
         let (sender, receiver) = oneshot::channel();
         let stored = self.entrance.sender();

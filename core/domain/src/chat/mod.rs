@@ -82,6 +82,9 @@ pub const MESSAGES_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 50_000);
 pub const BYTES_PER_MINUTE: Range<u64> = Range::new(1024, 1 << 40, 4 * 1024 * 1024);
 pub const BYTES_PER_DAY: Range<u64> = Range::new(1024, 1 << 40, 256 * 1024 * 1024);
 
+/// The actor of what an operator does in a room. No account has this number.
+pub(crate) const OPERATOR: UserId = UserId(0);
+
 /// How users who share no room get into one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strangers {

@@ -88,6 +88,15 @@ impl ChatService {
         Ok(self.store.chat_organization(id).await?)
     }
 
+    /// Organisations for operators: with numbers below `before`, newest first.
+    pub(crate) async fn organizations_before(
+        &self,
+        before: Option<OrganizationId>,
+        limit: usize,
+    ) -> Result<Vec<Organization>, ChatError> {
+        Ok(self.store.chat_organizations_before(before, limit).await?)
+    }
+
     /// # Errors
     ///
     /// [`ChatError::Store`].

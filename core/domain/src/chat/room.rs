@@ -11,11 +11,11 @@ use chelseru_store::chat::{
 use tokio::sync::oneshot;
 
 use super::allowance::Reserved;
-use super::change::{RoomEdit, RoomRequest, checked_edit, event, judge};
+use super::change::{RoomEdit, RoomRequest, checked_edit, decree, event, judge};
 use super::rights::{Action, Denied, Rights, effective};
 use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
-use super::{ChatError, ChatEvent, Member};
+use super::{ChatError, ChatEvent, Member, OPERATOR};
 use crate::ids::UserId;
 
 impl ChatService {
@@ -119,28 +119,59 @@ impl ChatService {
                 return Err(ChatError::FileUnusable);
             }
         }
-        let target = request.target(actor);
         let adds = matches!(request, RoomRequest::Add(_) | RoomRequest::Ask(_));
         let reserved = self.reserve(actor, 0, u64::from(adds))?;
         let additions = if adds { self.additions(actor, reserved.requests).await? } else { Additions::Admit };
         let rules = self.rules();
+        let asked = request.clone();
+        let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules, additions);
+        self.room_changed(room, actor, request, Some(reserved), judge).await
+    }
+
+    /// Carries out an operator's request, whoever is in the room: closing and opening, removing and banning members,
+    /// deleting. Others see it as made by user 0, who exists nowhere. Callers record it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`].
+    pub(crate) async fn room_decree(
+        &self,
+        room: RoomId,
+        request: RoomRequest,
+    ) -> Result<RoomChanged, ChatError> {
+        let (asked, rules) = (request.clone(), self.rules());
+        let judge = move |facts: &RoomFacts| decree(&asked, facts, &rules);
+        self.room_changed(room, OPERATOR, request, None, judge).await
+    }
+
+    async fn room_changed(
+        &self,
+        room: RoomId,
+        actor: UserId,
+        request: RoomRequest,
+        reserved: Option<Reserved>,
+        judge: impl Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync + 'static,
+    ) -> Result<RoomChanged, ChatError> {
+        let target = request.target(actor);
         let (sender, receiver) = oneshot::channel();
         self.entrance.expect(&self.store, room).await?;
         let stored = self.entrance.sender();
-        let asked = request.clone();
-        let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules, additions);
         let now = self.clock.now();
         self.store.chat_room_change(room, actor, target, now, judge, move |result| {
-            let result = match result {
-                Ok(Judged::Done(changed)) => Ok(changed),
-                Ok(Judged::Missing) => Err(ChatError::RoomMissing),
-                Ok(Judged::Refused(Refusal::Full(Limit::RequestsOfHour))) => Err(reserved.renewed.into()),
-                Ok(Judged::Refused(refusal)) => Err(refusal.into()),
-                Err(error) => Err(error.into()),
+            let result = match (result, &reserved) {
+                (Ok(Judged::Done(changed)), _) => Ok(changed),
+                (Ok(Judged::Missing), _) => Err(ChatError::RoomMissing),
+                (Ok(Judged::Refused(Refusal::Full(Limit::RequestsOfHour))), Some(reserved)) => {
+                    Err(reserved.renewed.into())
+                }
+                (Ok(Judged::Refused(refusal)), _) => Err(refusal.into()),
+                (Err(error), _) => Err(error.into()),
             };
             let invites = |change: &RoomChange| matches!(change, RoomChange::Invite { .. });
             let invited = result.as_ref().is_ok_and(|changed| changed.changes.iter().any(invites));
-            reserved.used(0, u64::from(invited));
+            if let Some(reserved) = reserved {
+                reserved.used(0, u64::from(invited));
+            }
             let place = match &result {
                 Ok(changed) if changed.numbered => Place::At(changed.position()),
                 Ok(changed) => Place::After(changed.position()),
@@ -150,6 +181,22 @@ impl ChatService {
             stored.send(StoredChange::awaited(room, (place, event, result), sender));
         })?;
         answer(receiver).await
+    }
+
+    /// Rooms for operators: with numbers below `before`, newest first.
+    pub(crate) async fn rooms_before(
+        &self,
+        before: Option<RoomId>,
+        limit: usize,
+    ) -> Result<Vec<(Room, u64)>, ChatError> {
+        Ok(self.store.chat_rooms_before(before, limit).await?)
+    }
+
+    /// A room for operators, with the number of its newest message.
+    pub(crate) async fn room_seen(&self, room: RoomId) -> Result<Option<(Room, u64)>, ChatError> {
+        let facts = self.store.chat_facts(room, OPERATOR).await?;
+        let newest = self.store.chat_last_seq(room).await?;
+        Ok(facts.map(|facts| (facts.room, newest)))
     }
 
     /// A user's rooms, most recently changed first, without those that the user hid.

@@ -120,6 +120,14 @@ events! {
     OperatorRoleChanged = "operator_role_changed",
     /// An operator took a list away.
     ListExported = "list_exported",
+    /// An operator forgot the codes that counted against a number.
+    CapLifted = "cap_lifted",
+    /// An operator sent a message again; the subject is the new one.
+    MessageResent = "message_resent",
+    /// An operator read messages of a room.
+    RoomMessagesRead = "room_messages_read",
+    /// An operator changed a room or an organisation; the subject is its number.
+    RoomChanged = "room_changed",
     /// An operator sent a webhook event again, or a test.
     WebhookReplayed = "webhook_replayed",
     /// A copy of everything was written, the key included; the subject is its folder.
@@ -144,7 +152,9 @@ impl AuditKind {
             | ConfigChanged | ConfigRefused | PluginChanged | PluginRefused | MoneyDecided
             | BackupWritten | BackupRestored | StoreImported | ConsoleLogin | ConsoleSessionEnded
             | ConsoleLinkMade | SecondFactorChanged | OperatorRoleChanged | ListExported
-            | WebhookReplayed => AuditLog::Operator,
+            | WebhookReplayed | CapLifted | MessageResent | RoomMessagesRead | RoomChanged => {
+                AuditLog::Operator
+            }
         }
     }
 }

@@ -76,12 +76,19 @@ acts! {
     UserSetRights = "user_set_rights" [] reason;
     /// Ends sessions of a user.
     SessionEnd = "session_end" [Support] reason;
+    /// Takes everything of a user as an archive.
+    UserCopy = "user_copy" [Support] reason;
+    UserErase = "user_erase" [] reason;
+    /// Forgets the codes that count against a number, and a pending one.
+    CapLift = "cap_lift" [Support] reason;
     /// A link with which a user sets a new password.
     ResetLinkMake = "reset_link_make" [Support] reason;
     PasswordOverride = "password_override" [] reason;
     SuperuserCreate = "superuser_create" [];
     /// Sent messages, without their texts.
     MessageRead = "message_read" [Viewer Support];
+    /// Sends a notice once more.
+    MessageResend = "message_resend" [Support] reason;
     /// Payments, refunds and reversals.
     PaymentRead = "payment_read" [Viewer Support Finance];
     PaymentExport = "payment_export" [Finance];
@@ -97,6 +104,12 @@ acts! {
     WebhookRead = "webhook_read" [Viewer Support Finance];
     WebhookReplay = "webhook_replay" [Finance];
     WebhookTest = "webhook_test" [];
+    /// Rooms and organisations with their members, without messages.
+    RoomRead = "room_read" [Viewer Support];
+    /// What people wrote. Each look is in the audit log.
+    RoomMessageRead = "room_message_read" [Support];
+    /// Removes members, messages and rooms, bans, and closes.
+    RoomChange = "room_change" [Support] reason;
     /// The audit log.
     AuditRead = "audit_read" [Viewer Support Finance];
     AuditExport = "audit_export" [];
@@ -110,7 +123,15 @@ acts! {
     OperatorReset = "operator_reset" [] reason;
     /// A one-time link to the console.
     ConsoleLinkMake = "console_link_make" [];
+    BackupRead = "backup_read" [Viewer];
     BackupWrite = "backup_write" [];
+    /// The running configuration, without secrets.
+    ConfigRead = "config_read" [Viewer];
+    ConfigWrite = "config_write" [] reason;
+    /// Sends a message through one provider.
+    ProviderTest = "provider_test" [] reason;
+    /// Proves that the postings add up.
+    LedgerVerify = "ledger_verify" [Finance];
 }
 
 /// How an operator proved who it is.
@@ -268,11 +289,12 @@ mod tests {
                 found.push(format!("{} {may}", $act::NAME));
             )*};
         }
-        ask!(OverviewRead UserRead UserExport UserSetActive UserSetRights SessionEnd ResetLinkMake
-            PasswordOverride SuperuserCreate MessageRead PaymentRead PaymentExport PaymentAsk PaymentRefund
-            ReversalDecide WalletRead WalletCorrect WebhookRead WebhookReplay WebhookTest AuditRead
-            AuditExport ApiKeyRead ApiKeyCreate ApiKeyRevoke OperatorRead OperatorSetRole OperatorReset
-            ConsoleLinkMake BackupWrite);
+        ask!(OverviewRead UserRead UserExport UserSetActive UserSetRights SessionEnd UserCopy UserErase CapLift
+            ResetLinkMake PasswordOverride SuperuserCreate MessageRead MessageResend PaymentRead PaymentExport
+            PaymentAsk PaymentRefund ReversalDecide WalletRead WalletCorrect WebhookRead WebhookReplay
+            WebhookTest RoomRead RoomMessageRead RoomChange AuditRead AuditExport ApiKeyRead ApiKeyCreate
+            ApiKeyRevoke OperatorRead OperatorSetRole OperatorReset ConsoleLinkMake BackupRead BackupWrite
+            ConfigRead ConfigWrite ProviderTest LedgerVerify);
         assert_eq!(found.len(), ACTS.len(), "a new act is decided here too");
         let decided = [
             "overview_read vsfa",
@@ -281,10 +303,14 @@ mod tests {
             "user_set_active sa",
             "user_set_rights a",
             "session_end sa",
+            "user_copy sa",
+            "user_erase a",
+            "cap_lift sa",
             "reset_link_make sa",
             "password_override a",
             "superuser_create a",
             "message_read vsa",
+            "message_resend sa",
             "payment_read vsfa",
             "payment_export fa",
             "payment_ask sfa",
@@ -295,6 +321,9 @@ mod tests {
             "webhook_read vsfa",
             "webhook_replay fa",
             "webhook_test a",
+            "room_read vsa",
+            "room_message_read sa",
+            "room_change sa",
             "audit_read vsfa",
             "audit_export a",
             "api_key_read va",
@@ -304,7 +333,12 @@ mod tests {
             "operator_set_role a",
             "operator_reset a",
             "console_link_make a",
+            "backup_read va",
             "backup_write a",
+            "config_read va",
+            "config_write a",
+            "provider_test a",
+            "ledger_verify fa",
         ];
         assert_eq!(found, decided);
     }

@@ -30,6 +30,7 @@ pub use chelseru_store::{
 };
 
 pub use inbox::{Inbox, ShownMessage};
+pub(crate) use record::body as body_of;
 pub use report::{Delivery, ReportDecoder, ReportError};
 
 use crate::PhoneNumber;

@@ -264,6 +264,12 @@ impl SmsRoute {
         &self.candidates
     }
 
+    /// The same rules with one provider only; `None` when the route has none of this name.
+    pub(crate) fn only(&self, name: &str) -> Option<SmsRoute> {
+        let candidate = self.candidates.iter().find(|candidate| candidate.provider.name() == name)?;
+        Some(SmsRoute::new(self.queue.clone(), vec![candidate.clone()], self.rules.clone()))
+    }
+
     #[must_use]
     pub fn queue(&self) -> &SmsQueue {
         &self.queue

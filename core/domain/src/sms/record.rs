@@ -145,7 +145,8 @@ pub(super) fn content(body: &SmsBody) -> SmsContent {
     }
 }
 
-pub(super) fn body(content: &SmsContent) -> Option<SmsBody> {
+/// The message of a record; `None` for a one-time code, which no record holds.
+pub(crate) fn body(content: &SmsContent) -> Option<SmsBody> {
     match content.clone() {
         SmsContent::Hidden => None,
         SmsContent::Text(text) => Some(SmsBody::Text { text }),

@@ -163,6 +163,16 @@ pub struct Refusal {
     pub retry_after: Duration,
 }
 
+/// What counts against the next code to a number, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Codes of the last hour and of the last day.
+    pub hour: usize,
+    pub day: usize,
+    /// What would refuse a code now, wherever it is asked for from; an address has smaller caps besides.
+    pub refused: Option<Refusal>,
+}
+
 /// Counts codes; one for the whole gateway.
 #[derive(Debug, Default)]
 pub struct Shield {
@@ -416,6 +426,42 @@ impl Shield {
         if let Some(number) = self.lock().numbers.get_mut(number.e164()) {
             number.verified = true;
         }
+    }
+
+    /// What counts against the next code to a number. A refusal is the longest of those that one of the number's own
+    /// addresses would get, of its prefix and of the total.
+    pub fn standing(&self, rules: &ShieldRules, number: &PhoneNumber, now: Timestamp) -> Standing {
+        let now = now.as_secs();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut refused = vec![state.total.check(false, rules.total_per_hour_max, Cap::Total, now).err()];
+        if let Some(prefix) = state.prefixes.get_mut(&prefix(number)) {
+            refused.push(prefix.sent.check(false, rules.prefix_per_hour_max, Cap::Prefix, now).err());
+            let free_at = prefix.last.saturating_add(rules.slow_gap.as_secs());
+            let slowed = prefix.is_slowed(rules, now) && now < free_at;
+            let retry_after = Duration::from_secs(free_at.saturating_sub(now));
+            refused.push(slowed.then_some(Refusal { cap: Cap::PrefixSlowed, retry_after }));
+        }
+        let (mut hour, mut day) = (0, 0);
+        if let Some(number) = state.numbers.get_mut(number.e164()) {
+            let sent = number.anywhere.0.iter().chain(&number.known.0);
+            let (at, by): (Vec<u64>, Vec<IpAddr>) = sent.copied().unzip();
+            hour = at.iter().filter(|at| now < **at + HOUR).count();
+            day = at.iter().filter(|at| now < **at + DAY).count();
+            for from in by {
+                // The gap hides longer caps.
+                refused.push(number.anywhere.check(rules, number.verified, from, now).err());
+                refused.push(number.anywhere.check(rules, true, from, now).err());
+            }
+        }
+        let refused = refused.into_iter().flatten().max_by_key(|refusal| refusal.retry_after);
+        Standing { hour, day, refused }
+    }
+
+    /// Forgets the codes that count against a number. Those of its prefix, of addresses and in total stay. False when
+    /// none counted.
+    pub fn lift(&self, number: &PhoneNumber) -> bool {
+        self.lock().numbers.remove(number.e164()).is_some()
     }
 
     /// Number of slowed prefixes.

@@ -1,6 +1,7 @@
 //! What operators see and get: status, metrics, the store's health, backups, webhooks.
 
 pub(crate) mod backup;
+pub(crate) mod house;
 pub mod metrics;
 pub(crate) mod store_watch;
 pub(crate) mod view;

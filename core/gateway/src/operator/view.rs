@@ -23,7 +23,7 @@ impl View {
         let _ = self.0.set(Arc::downgrade(app));
     }
 
-    fn app(&self) -> Option<Arc<App>> {
+    pub(super) fn app(&self) -> Option<Arc<App>> {
         self.0.get()?.upgrade()
     }
 }

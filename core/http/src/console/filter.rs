@@ -25,7 +25,7 @@ pub(crate) struct Filtered<'a> {
     t: &'static Words,
     /// Without the position in the list.
     values: BTreeMap<String, String>,
-    before: Option<u64>,
+    before: Option<String>,
     errors: BTreeMap<&'static str, &'static str>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Filtered<'a> {
         let mut before = None;
         for (name, value) in form_urlencoded::parse(context.query_text().as_bytes()).take(50) {
             match &*name {
-                "before" => before = number(&value),
+                "before" => before = Some(value.chars().take(FILTER_CHARS_MAX).collect()),
                 "done" => {}
                 _ => {
                     let value: String = value.trim().chars().take(FILTER_CHARS_MAX).collect();
@@ -54,7 +54,12 @@ impl<'a> Filtered<'a> {
 
     /// The position at which the page begins.
     pub(crate) fn before(&self) -> Option<u64> {
-        self.before
+        self.before.as_deref().and_then(number)
+    }
+
+    /// The same where it is no number.
+    pub(crate) fn before_text(&self) -> Option<&str> {
+        self.before.as_deref()
     }
 
     pub(crate) fn text(&self, name: &str) -> String {
@@ -127,7 +132,7 @@ impl<'a> Filtered<'a> {
     }
 
     /// The address of the page that begins there.
-    pub(crate) fn at(&self, before: u64) -> String {
+    pub(crate) fn at(&self, before: impl ToString) -> String {
         let mut query = self.query();
         query.append_pair("before", &before.to_string());
         format!("{}?{}", self.path, query.finish())
@@ -135,7 +140,7 @@ impl<'a> Filtered<'a> {
 
     /// The address of the first page, on a later one.
     pub(crate) fn first(&self) -> Option<String> {
-        self.before.map(|_| self.address(self.path))
+        self.before.as_ref().map(|_| self.address(self.path))
     }
 
     /// Another address with these filters.

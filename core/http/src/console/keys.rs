@@ -8,7 +8,7 @@ use chelseru_domain::operator::role::{
     ROLES, UserRead, role_name, role_of,
 };
 
-use super::page::{Cell, Form, Input, Page, Part, Table};
+use super::page::{Cell, Form, Input, Page, Part, Table, acts};
 use super::row::{forms, operation, pages, row};
 use super::show::latin;
 use super::visit::{Outcome, Refused, Typed, Visit, reason_field, role_text};
@@ -37,17 +37,11 @@ async fn keys_shown(console: &Console, _: &Context, visit: &Visit) -> Result<Out
 async fn keys_page(console: &Console, visit: &Visit, refused: Option<Form>) -> Result<Page, Refused> {
     let t = visit.t;
     let permit = visit.permit::<ApiKeyRead>()?;
-    let mut parts = Vec::new();
-    let forms = [
+    let offered = [
         visit.may::<ApiKeyCreate>().then(|| create_form(t)),
         visit.may::<ApiKeyRevoke>().then(|| revoke_form(t)),
     ];
-    for mut form in forms.into_iter().flatten() {
-        if let Some(refused) = refused.as_ref().filter(|refused| refused.action == form.action) {
-            form = refused.clone();
-        }
-        parts.push(Part::Form(Box::new(form)));
-    }
+    let mut parts = acts(offered, refused.as_ref());
     let mut table = Table::new("", vec![t.id, t.name, t.scope, t.daily_cap, t.created, t.state]);
     for key in console.desk.api_keys(&permit).await? {
         let ApiKey { id, name, scope, daily_cap, created_at, revoked_at, .. } = key;
@@ -65,21 +59,19 @@ async fn keys_page(console: &Console, visit: &Visit, refused: Option<Form>) -> R
 }
 
 fn create_form(t: &Words) -> Form {
-    let mut form = Form::new(t.create, t.key_text, "/console/keys/create/".to_owned());
-    form.fields.push(Input { name: "name", label: t.name, ..Input::default() });
     let scopes = SCOPES.iter().map(|scope| (*scope, *scope));
-    form.fields.push(Input::select("scope", t.scope, "sms".to_owned(), scopes));
-    form.fields.push(Input::code("daily_cap", t.daily_cap, String::new()));
-    form.fields.push(reason_field(t));
-    form
+    Form::new(t.create, t.key_text, "/console/keys/create/".to_owned())
+        .field(Input { name: "name", label: t.name, ..Input::default() })
+        .field(Input::select("scope", t.scope, "sms".to_owned(), scopes))
+        .field(Input::code("daily_cap", t.daily_cap, String::new()))
+        .field(reason_field(t))
 }
 
 fn revoke_form(t: &Words) -> Form {
-    let mut form = Form::new(t.revoke, t.revoke_text, "/console/keys/revoke/".to_owned());
-    form.danger = true;
-    form.fields.push(Input::code("id", t.id, String::new()));
-    form.fields.push(reason_field(t));
-    form
+    Form::new(t.revoke, t.revoke_text, "/console/keys/revoke/".to_owned())
+        .danger()
+        .field(Input::code("id", t.id, String::new()))
+        .field(reason_field(t))
 }
 
 /// Makes a key and shows it once.
@@ -94,11 +86,10 @@ async fn key_create(
     let mut form = create_form(t);
     let (name, scope, cap) = (typed.get("name"), typed.get("scope"), typed.latin("daily_cap"));
     let parsed = if cap.is_empty() { Ok(None) } else { cap.parse().map(Some) };
-    form.fields[2].error = parsed.is_err().then(|| t.number_wrong.to_owned());
-    for (field, value) in form.fields.iter_mut().zip([&name, &scope, &cap]) {
-        field.value.clone_from(value);
+    typed.fill(&mut form);
+    if parsed.is_err() {
+        form.refuse("daily_cap", t.number_wrong);
     }
-    form.open = true;
     let (Some(reason), Ok(daily_cap)) = (typed.reason(&mut form, t), parsed) else {
         return Ok(Outcome::Again(keys_page(console, visit, Some(form)).await?));
     };
@@ -108,11 +99,11 @@ async fn key_create(
             Ok(Outcome::Page(Page { title: t.api_keys.to_owned(), parts }))
         }
         Err(ApiKeyError::UnknownScope(_)) => {
-            form.fields[1].error = Some(t.choice_wrong.to_owned());
+            form.refuse("scope", t.choice_wrong);
             Ok(Outcome::Again(keys_page(console, visit, Some(form)).await?))
         }
         Err(ApiKeyError::BadName | ApiKeyError::BadCap | ApiKeyError::TooMany) => {
-            form.fields[0].error = Some(t.key_wrong.to_owned());
+            form.refuse("name", t.key_wrong);
             Ok(Outcome::Again(keys_page(console, visit, Some(form)).await?))
         }
         Err(error) => Err(Refused::Failed(error.to_string())),
@@ -128,16 +119,16 @@ async fn key_revoke(
     let t = visit.t;
     let permit = visit.permit::<ApiKeyRevoke>()?;
     let mut form = revoke_form(t);
-    let text = typed.latin("id");
-    let id: Option<u64> = text.parse().ok();
-    form.fields[0].value = text;
-    form.fields[0].error = id.is_none().then(|| t.number_wrong.to_owned());
-    form.open = true;
+    typed.fill(&mut form);
+    let id: Option<u64> = typed.latin("id").parse().ok();
+    if id.is_none() {
+        form.refuse("id", t.number_wrong);
+    }
     if let (Some(reason), Some(id)) = (typed.reason(&mut form, t), id) {
         if console.desk.api_key_revoke(&permit, id, &reason).await? {
             return Ok(Outcome::Done("/console/keys/".to_owned()));
         }
-        form.fields[0].error = Some(t.missing.to_owned());
+        form.refuse("id", t.missing);
     }
     Ok(Outcome::Again(keys_page(console, visit, Some(form)).await?))
 }
@@ -149,18 +140,12 @@ async fn operators_shown(console: &Console, _: &Context, visit: &Visit) -> Resul
 async fn operators_page(console: &Console, visit: &Visit, refused: Option<Form>) -> Result<Page, Refused> {
     let (t, language) = (visit.t, visit.language);
     let permits = (visit.permit::<OperatorRead>()?, visit.permit::<UserRead>()?);
-    let mut parts = Vec::new();
-    let forms = [
+    let offered = [
         visit.may::<OperatorSetRole>().then(|| role_form(t)),
         visit.may::<OperatorReset>().then(|| factor_form(t)),
         visit.may::<ConsoleLinkMake>().then(|| link_form(t)),
     ];
-    for mut form in forms.into_iter().flatten() {
-        if let Some(refused) = refused.as_ref().filter(|refused| refused.action == form.action) {
-            form = refused.clone();
-        }
-        parts.push(Part::Form(Box::new(form)));
-    }
+    let mut parts = acts(offered, refused.as_ref());
     let mut table = Table::new("", vec![t.id, t.username, t.role, t.factor, t.sessions]);
     for operator in console.desk.operators(&permits.0, &permits.1).await? {
         let role = operator.role.map_or(t.role_none, |role| role_text(role, t));
@@ -185,28 +170,24 @@ fn user_field(t: &Words) -> Input {
 }
 
 fn role_form(t: &Words) -> Form {
-    let mut form = Form::new(t.set_role, t.set_role_text, "/console/operators/role/".to_owned());
-    form.danger = true;
-    form.fields.push(user_field(t));
     let roles = ROLES.map(|role| (role_name(role), role_text(role, t)));
     let choices = roles.into_iter().chain([("none", t.role_none)]);
-    form.fields.push(Input::select("role", t.role, "viewer".to_owned(), choices));
-    form.fields.push(reason_field(t));
-    form
+    Form::new(t.set_role, t.set_role_text, "/console/operators/role/".to_owned())
+        .danger()
+        .field(user_field(t))
+        .field(Input::select("role", t.role, "viewer".to_owned(), choices))
+        .field(reason_field(t))
 }
 
 fn factor_form(t: &Words) -> Form {
-    let mut form = Form::new(t.factor_reset, t.factor_reset_text, "/console/operators/factor/".to_owned());
-    form.danger = true;
-    form.fields.push(user_field(t));
-    form.fields.push(reason_field(t));
-    form
+    Form::new(t.factor_reset, t.factor_reset_text, "/console/operators/factor/".to_owned())
+        .danger()
+        .field(user_field(t))
+        .field(reason_field(t))
 }
 
 fn link_form(t: &Words) -> Form {
-    let mut form = Form::new(t.link_title, t.link_text, "/console/operators/link/".to_owned());
-    form.fields.push(user_field(t));
-    form
+    Form::new(t.link_title, t.link_text, "/console/operators/link/".to_owned()).field(user_field(t))
 }
 
 /// The user that a form names; the form gets a message when there is none.
@@ -219,9 +200,10 @@ async fn named(
     let text = typed.get("user");
     let permit = visit.permit::<UserRead>()?;
     let found = console.desk.user_named(&permit, &latin(&text)).await?;
-    form.fields[0].value = text;
-    form.fields[0].error = found.is_none().then(|| visit.t.user_wrong.to_owned());
-    form.open = true;
+    typed.fill(form);
+    if found.is_none() {
+        form.refuse("user", visit.t.user_wrong);
+    }
     Ok(found.map(|user| user.id))
 }
 
@@ -235,13 +217,14 @@ async fn role_set(console: &Console, _: &Context, visit: &Visit, typed: &Typed) 
         "none" => Some(None),
         word => role_of(word).map(Some),
     };
-    form.fields[1].value = word;
-    form.fields[1].error = role.is_none().then(|| t.choice_wrong.to_owned());
+    if role.is_none() {
+        form.refuse("role", t.choice_wrong);
+    }
     if let (Some(reason), Some(user), Some(role)) = (typed.reason(&mut form, t), user, role) {
         match console.desk.console().role_set(&permit, user, role, &reason).await {
             Ok(()) => return Ok(Outcome::Done("/console/operators/".to_owned())),
-            Err(RoleError::Own) => form.fields[0].error = Some(t.own_refused.to_owned()),
-            Err(RoleError::NoAccount) => form.fields[0].error = Some(t.user_wrong.to_owned()),
+            Err(RoleError::Own) => form.refuse("user", t.own_refused),
+            Err(RoleError::NoAccount) => form.refuse("user", t.user_wrong),
             Err(RoleError::Store(error)) => return Err(error.into()),
         }
     }
@@ -263,7 +246,7 @@ async fn factor_reset(
             Ok(()) => return Ok(Outcome::Done("/console/operators/".to_owned())),
             Err(RoleError::Store(error)) => return Err(error.into()),
             Err(RoleError::NoAccount | RoleError::Own) => {
-                form.fields[0].error = Some(t.user_wrong.to_owned());
+                form.refuse("user", t.user_wrong);
             }
         }
     }
@@ -282,7 +265,7 @@ async fn link_make(console: &Console, _: &Context, visit: &Visit, typed: &Typed)
             let parts = vec![Part::Secret { text: t.link_text, lines }];
             return Ok(Outcome::Page(Page { title: t.link_title.to_owned(), parts }));
         }
-        form.fields[0].error = Some(t.user_wrong.to_owned());
+        form.refuse("user", t.user_wrong);
     }
     Ok(Outcome::Again(operators_page(console, visit, Some(form)).await?))
 }

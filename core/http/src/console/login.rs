@@ -43,57 +43,58 @@ async fn root(_: Arc<Console>, _: Request<ByOperator>) -> Answer {
 
 async fn page(_: Arc<Console>, request: Request<ByOperator>) -> Answer {
     let then = request.query("then").unwrap_or_default();
-    let language = language(&request.context);
-    Ok(shown(StatusCode::OK, language, None, "", own_page(&then)))
+    Ok(shown(StatusCode::OK, Spoken::of(&request.context), None, "", own_page(&then)))
 }
 
 /// `POST /console/login/`.
 async fn login(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
     let Request { context, body, .. } = request;
     let typed = Typed::new(body);
-    let language = Language::of(&typed.get("language"));
+    let spoken = Spoken::typed(&typed);
     let (username, then) = (typed.get("username"), typed.get("then"));
     let then = own_page(&then);
     if !is_own_site(&context) {
-        let text = language.words().form_wrong;
-        return Ok(shown(StatusCode::FORBIDDEN, language, Some(text), &username, then));
+        let text = spoken.language.words().form_wrong;
+        return Ok(shown(StatusCode::FORBIDDEN, spoken, Some(text), &username, then));
     }
     let password = Password::new(typed.raw("password").to_owned());
     let logins = console.desk.console();
     let opened = logins.login(&username, &password, &typed.get("code"), visit::visitor(&context)).await;
+    keep(&console, &context, spoken, &opened).await;
     Ok(entered(
         &context,
         opened,
         then,
-        |status, text| shown(status, language, Some(text), &username, then),
-        language,
+        |status, text| shown(status, spoken, Some(text), &username, then),
+        spoken.language,
     ))
 }
 
 async fn link_page(_: Arc<Console>, request: Request<ByOperator>) -> Answer {
     let token = request.query("token").unwrap_or_default();
-    Ok(link_shown(StatusCode::OK, language(&request.context), None, &token))
+    Ok(link_shown(StatusCode::OK, Spoken::of(&request.context), None, &token))
 }
 
 /// `POST /console/link/`.
 async fn link(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
     let Request { context, body, .. } = request;
     let typed = Typed::new(body);
-    let language = Language::of(&typed.get("language"));
+    let spoken = Spoken::typed(&typed);
+    let t = spoken.language.words();
     if !is_own_site(&context) {
-        let text = language.words().form_wrong;
-        return Ok(link_shown(StatusCode::FORBIDDEN, language, Some(text), ""));
+        return Ok(link_shown(StatusCode::FORBIDDEN, spoken, Some(t.form_wrong), ""));
     }
     let opened = console.desk.console().login_by_link(&typed.get("token"), visit::visitor(&context)).await;
+    keep(&console, &context, spoken, &opened).await;
     Ok(entered(
         &context,
         opened,
         "/console/me/",
         |status, text| {
-            let text = if status == StatusCode::FORBIDDEN { language.words().link_wrong } else { text };
-            link_shown(status, language, Some(text), "")
+            let text = if status == StatusCode::FORBIDDEN { t.link_wrong } else { text };
+            link_shown(status, spoken, Some(text), "")
         },
-        language,
+        spoken.language,
     ))
 }
 
@@ -129,27 +130,55 @@ fn entered(
     }
 }
 
-/// The language asked for, otherwise that of the browser when it is English only.
-fn language(context: &Context) -> Language {
-    match context.query("language") {
-        Some(code) => Language::of(&code),
-        None => {
-            let accepted = context.header(header::ACCEPT_LANGUAGE);
-            let english = accepted.starts_with("en") && !accepted.contains("fa");
-            if english { Language::English } else { Language::Persian }
+/// The language of a login, and whether the visitor asked for it.
+#[derive(Clone, Copy)]
+struct Spoken {
+    language: Language,
+    asked_for: bool,
+}
+
+impl Spoken {
+    /// The language asked for, otherwise that of the browser when it is English only.
+    fn of(context: &Context) -> Spoken {
+        match context.query("language") {
+            Some(code) => Spoken { language: Language::of(&code), asked_for: true },
+            None => {
+                let accepted = context.header(header::ACCEPT_LANGUAGE);
+                let english = accepted.starts_with("en") && !accepted.contains("fa");
+                let language = if english { Language::English } else { Language::Persian };
+                Spoken { language, asked_for: false }
+            }
         }
+    }
+
+    /// The language of the page on which a form was filled in.
+    fn typed(typed: &Typed) -> Spoken {
+        let asked_for = typed.get("language_kept") == "1";
+        Spoken { language: Language::of(&typed.get("language")), asked_for }
     }
 }
 
-fn shown(status: StatusCode, language: Language, error: Option<&str>, username: &str, then: &str) -> Reply {
-    let username: String = username.chars().take(150).collect();
-    let t = language.words();
-    door(status, &Door { language, t, error, username: &username, link: None, then })
+/// Keeps the language of a login. The login stands when that fails.
+async fn keep(console: &Console, context: &Context, spoken: Spoken, opened: &Result<Opened, ConsoleError>) {
+    let Ok(opened) = opened else { return };
+    let Spoken { language, asked_for } = spoken;
+    let kept = console.desk.console().language_keep(opened, language.code(), asked_for).await;
+    if let Err(error) = kept {
+        tracing::warn!(request.id = %context.id, %error, "the language of a login could not be kept");
+    }
 }
 
-fn link_shown(status: StatusCode, language: Language, error: Option<&str>, token: &str) -> Reply {
+fn shown(status: StatusCode, spoken: Spoken, error: Option<&str>, username: &str, then: &str) -> Reply {
+    let username: String = username.chars().take(150).collect();
+    let Spoken { language, asked_for } = spoken;
+    let t = language.words();
+    door(status, &Door { language, t, error, username: &username, link: None, then, asked_for })
+}
+
+fn link_shown(status: StatusCode, spoken: Spoken, error: Option<&str>, token: &str) -> Reply {
+    let Spoken { language, asked_for } = spoken;
     let t = language.words();
     // A refused link leads to the login.
     let link = (!token.is_empty() && token.len() < 200).then_some(token);
-    door(status, &Door { language, t, error, username: "", link, then: "/console/me/" })
+    door(status, &Door { language, t, error, username: "", link, then: "/console/me/", asked_for })
 }

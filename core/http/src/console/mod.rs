@@ -19,9 +19,14 @@ pub(crate) mod me;
 pub(crate) mod overview;
 
 pub(crate) mod audit;
+pub(crate) mod backups;
+pub(crate) mod config;
 pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod payments;
+pub(crate) mod providers;
+pub(crate) mod rooms;
+pub(crate) mod sessions;
 pub(crate) mod users;
 pub(crate) mod wallets;
 pub(crate) mod webhooks;
@@ -31,6 +36,8 @@ use std::sync::Arc;
 use chelseru_domain::money::Currency;
 use chelseru_domain::operator::desk::Desk;
 
+use crate::personal::Personal;
+
 /// The page that enters a one-time link.
 pub const LINK_PATH: &str = "/console/link/";
 
@@ -39,4 +46,6 @@ pub struct Console {
     pub desk: Arc<Desk>,
     /// The unit of typed amounts.
     pub currency: Currency,
+    /// Archives of users.
+    pub personal: Arc<Personal>,
 }

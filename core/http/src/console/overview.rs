@@ -5,7 +5,7 @@ use serde_json::Value;
 use chelseru_domain::operator::role::OverviewRead;
 
 use super::Console;
-use super::page::{Cell, Page, Part, Table};
+use super::page::{Cell, Page, Part};
 use super::row::{operation, pages, row};
 use super::show::grouped;
 use super::visit::{Outcome, Refused, Visit};
@@ -45,30 +45,7 @@ async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome,
     if !waits.is_empty() {
         facts.push((t.restart_keys, Cell::Lines(waits)));
     }
-    let mut table = Table::new(
-        t.providers,
-        vec![t.name, t.plugin, t.state, t.circuit, t.version, t.calls, t.errors, "p99", t.last_error],
-    );
-    for provider in status["providers"].as_array().into_iter().flatten() {
-        let state = text(&provider["state"]);
-        let cell = match state.as_str() {
-            "serving" => Cell::good(&state),
-            "compiling" => Cell::plain(&state),
-            _ => Cell::bad(&state),
-        };
-        let circuit = &status["sms"]["providers"][text(&provider["name"])]["circuit"];
-        table.rows.push(vec![
-            Cell::code(text(&provider["name"])),
-            Cell::code(text(&provider["plugin"])),
-            cell,
-            Cell::plain(circuit.as_str().unwrap_or_default()),
-            Cell::code(text(&provider["version"])),
-            number(&provider["calls"]),
-            number(&provider["call_errors"]),
-            Cell::code(format!("{} ms", provider["p99_micros"].as_u64().unwrap_or(0) / 1000)),
-            Cell::text(&text(&provider["last_error"])),
-        ]);
-    }
+    let table = super::providers::table(&status, visit, false);
     let title = t.overview.to_owned();
     Ok(Outcome::Page(Page {
         title,

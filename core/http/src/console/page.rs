@@ -65,6 +65,8 @@ pub(crate) enum Part {
         path: String,
     },
     Note(String),
+    /// Lines of a file, as they are.
+    Text(String),
 }
 
 pub(crate) struct Table {
@@ -125,6 +127,46 @@ impl Form {
             open: false,
         }
     }
+
+    /// Marked as one that takes something away.
+    pub(crate) fn danger(mut self) -> Form {
+        self.danger = true;
+        self
+    }
+
+    /// Acts only when this text is typed.
+    pub(crate) fn confirm(mut self, text: impl ToString) -> Form {
+        self.confirm = Some(text.to_string());
+        self
+    }
+
+    pub(crate) fn hide(mut self, name: &'static str, value: impl ToString) -> Form {
+        self.hidden.push((name, value.to_string()));
+        self
+    }
+
+    pub(crate) fn field(mut self, input: Input) -> Form {
+        self.fields.push(input);
+        self
+    }
+
+    /// Opens the form with a message at one of its fields, or above them when there is no such field.
+    pub(crate) fn refuse(&mut self, name: &str, text: &str) {
+        self.open = true;
+        match self.fields.iter_mut().find(|field| field.name == name) {
+            Some(field) => field.error = Some(text.to_owned()),
+            None => self.text = text.to_owned(),
+        }
+    }
+}
+
+/// The forms that a role includes; `answered` stands for the one of its address.
+pub(crate) fn acts(offered: impl IntoIterator<Item = Option<Form>>, answered: Option<&Form>) -> Vec<Part> {
+    let shown = |form: Form| match answered.filter(|answered| answered.action == form.action) {
+        Some(answered) => answered.clone(),
+        None => form,
+    };
+    offered.into_iter().flatten().map(|form| Part::Form(Box::new(shown(form)))).collect()
 }
 
 #[derive(Default, Clone)]
@@ -149,6 +191,8 @@ pub(crate) enum InputKind {
     /// Value and label.
     Select(Vec<(String, String)>),
     Area,
+    /// Many lines of a file, left to right.
+    Long,
 }
 
 impl Input {
@@ -177,6 +221,10 @@ impl Input {
 
     fn is_select(&self) -> bool {
         matches!(self.kind, InputKind::Select(_))
+    }
+
+    fn is_long(&self) -> bool {
+        matches!(self.kind, InputKind::Long)
     }
 
     fn is_area(&self) -> bool {
@@ -297,6 +345,22 @@ pub(crate) struct Door<'a> {
     pub(crate) link: Option<&'a str>,
     /// Where to go afterwards.
     pub(crate) then: &'a str,
+    /// The language was asked for, so it is kept.
+    pub(crate) asked_for: bool,
+}
+
+impl Door<'_> {
+    /// This page in the other language.
+    fn other(&self) -> String {
+        let mut query = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
+        query.append_pair("language", self.language.other().0);
+        if let Some(link) = self.link {
+            query.append_pair("token", link);
+        } else if self.then != "/console/" {
+            query.append_pair("then", self.then);
+        }
+        query.finish()
+    }
 }
 
 #[cfg(test)]

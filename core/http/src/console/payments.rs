@@ -16,7 +16,7 @@ use chelseru_domain::operator::role::{
 
 use super::Console;
 use super::filter::Filtered;
-use super::page::{Cell, Filters, Form, Input, InputKind, Page, Part, Table, cut};
+use super::page::{Cell, Filters, Form, Input, InputKind, Page, Part, Table, acts};
 use super::row::{forms, operation, pages, row};
 use super::show::{digits, grouped, latin, money};
 use super::visit::{Outcome, Refused, Typed, Visit, reason_field};
@@ -251,18 +251,13 @@ fn payment_page(found: &Found, visit: &Visit, replaced: Option<Form>) -> Page {
     let left = payment.amount.saturating_sub(payment.refunded);
     let refused = reversal.as_ref().is_some_and(|one| matches!(one.state, ReversalState::Refused(_)));
     let undecided = reversal.as_ref().is_some_and(|one| one.state != ReversalState::Done);
-    let forms = [
+    let offered = [
         visit.may::<PaymentAsk>().then(|| ask_form(payment, t)),
         (visit.may::<PaymentRefund>() && payment.state == PaymentState::Paid && left > 0)
             .then(|| refund_form(payment, visit)),
         (visit.may::<ReversalDecide>() && (refused || undecided)).then(|| decide_form(payment, t)),
     ];
-    for mut form in forms.into_iter().flatten() {
-        if let Some(replaced) = replaced.as_ref().filter(|replaced| replaced.action == form.action) {
-            form = replaced.clone();
-        }
-        parts.push(Part::Form(Box::new(form)));
-    }
+    parts.extend(acts(offered, replaced.as_ref()));
     if let Some(reversal) = reversal {
         parts.push(Part::Table(reversals(std::slice::from_ref(reversal), visit)));
     }
@@ -330,25 +325,23 @@ fn refund_form(payment: &Payment, visit: &Visit) -> Form {
     let t = visit.t;
     let left = money(payment.amount.saturating_sub(payment.refunded), visit.language);
     let text = format!("{} {}: {left}", t.refund_text, t.refund_left);
-    let mut form = Form::new(t.refund, &text, format!("/console/payments/{}/refund/", payment.id));
-    form.button = t.preview;
-    form.danger = true;
     let places = PLACES.map(|(word, to)| (word, to_text(to, t)));
-    form.fields.push(Input::select("to", t.refund_to, "payer".to_owned(), places));
-    form.fields.push(Input::code("amount", t.refund_amount, String::new()));
-    form.fields.push(reason_field(t));
-    form
+    let form = Form::new(t.refund, &text, format!("/console/payments/{}/refund/", payment.id))
+        .danger()
+        .field(Input::select("to", t.refund_to, "payer".to_owned(), places))
+        .field(Input::code("amount", t.refund_amount, String::new()))
+        .field(reason_field(t));
+    Form { button: t.preview, ..form }
 }
 
 fn decide_form(payment: &Payment, t: &Words) -> Form {
     let action = format!("/console/payments/{}/reversal/", payment.id);
-    let mut form = Form::new(t.decide, t.decide_text, action);
-    form.danger = true;
-    form.confirm = Some(payment.id.to_string());
     let choices = DECISIONS.map(|(word, decision)| (word, decision_text(decision, t)));
-    form.fields.push(Input::select("decision", t.decide, "retry".to_owned(), choices));
-    form.fields.push(reason_field(t));
-    form
+    Form::new(t.decide, t.decide_text, action)
+        .danger()
+        .confirm(payment.id)
+        .field(Input::select("decision", t.decide, "retry".to_owned(), choices))
+        .field(reason_field(t))
 }
 
 const DECISIONS: [(&str, ReversalDecision); 4] = [
@@ -394,22 +387,19 @@ async fn refund_ordered(
     let found = found(console, context, visit).await?;
     let payment = &found.0;
     let mut form = refund_form(payment, visit);
-    let (word, amount) = (typed.get("to"), typed.latin("amount"));
-    let to = PLACES.into_iter().find(|(place, _)| *place == word).map(|(_, to)| to);
-    let rial = match amount.as_str() {
+    typed.fill(&mut form);
+    let to = typed.one_of(&mut form, "to", &PLACES, t);
+    let rial = match typed.latin("amount").as_str() {
         "" => Ok(None),
         text => Money::parse(text, payment.currency).map(Some),
     };
-    form.fields[0].value = word;
-    form.fields[0].error = to.is_none().then(|| t.choice_wrong.to_owned());
-    form.fields[1].value = amount;
-    form.fields[1].error = rial.is_err().then(|| t.amount_wrong.to_owned());
+    if rial.is_err() {
+        form.refuse("amount", t.amount_wrong);
+    }
     let reason = typed.reason(&mut form, t);
     let (Some(reason), Some(to), Ok(amount)) = (reason, to, rial) else {
-        form.open = true;
         return Ok(Outcome::Again(payment_page(&found, visit, Some(form))));
     };
-    form.open = true;
     let left = payment.amount.saturating_sub(payment.refunded);
     let whole = amount.map_or(left, Money::rial);
     form.text = format!("{}: {} · {}. {}", t.preview, money(whole, language), to_text(to, t), t.preview_text);
@@ -418,7 +408,7 @@ async fn refund_ordered(
     let reversible = to != RefundTo::Reverse
         || console.desk.payment_reversible(&visit.permit::<PaymentRead>()?, payment).is_ok();
     if !reversible {
-        form.fields[0].error = Some(t.not_reversible.to_owned());
+        form.refuse("to", t.not_reversible);
     }
     if latin(&typed.get("confirm")) != payment.id.to_string() || !reversible {
         // A preview, or a wrong number.
@@ -440,15 +430,15 @@ async fn refund_ordered(
             return Ok(Outcome::Done(format!("/console/payments/{}/", payment.id)));
         }
         PaymentRefunded::Missing => return Err(Refused::Missing),
-        PaymentRefunded::TooMuch { .. } => (1, t.too_much),
-        PaymentRefunded::NotWhole => (1, t.not_whole),
-        PaymentRefunded::TooLarge | PaymentRefunded::KeyReused => (1, t.too_large),
-        PaymentRefunded::Overdraft { .. } => (0, t.overdraft),
-        PaymentRefunded::InWallet => (0, t.in_wallet),
-        PaymentRefunded::NotPaid(_) => (0, t.not_paid),
-        PaymentRefunded::Imported(_) => (0, t.imported),
+        PaymentRefunded::TooMuch { .. } => ("amount", t.too_much),
+        PaymentRefunded::NotWhole => ("amount", t.not_whole),
+        PaymentRefunded::TooLarge | PaymentRefunded::KeyReused => ("amount", t.too_large),
+        PaymentRefunded::Overdraft { .. } => ("to", t.overdraft),
+        PaymentRefunded::InWallet => ("to", t.in_wallet),
+        PaymentRefunded::NotPaid(_) => ("to", t.not_paid),
+        PaymentRefunded::Imported(_) => ("to", t.imported),
     };
-    form.fields[field].error = Some(text.to_owned());
+    form.refuse(field, text);
     Ok(Outcome::Again(payment_page(&found, visit, Some(form))))
 }
 
@@ -464,12 +454,9 @@ async fn decided(
     let found = found(console, context, visit).await?;
     let id = found.0.id;
     let mut form = decide_form(&found.0, t);
-    let word = typed.get("decision");
-    let decision = DECISIONS.into_iter().find(|(name, _)| *name == word).map(|(_, decision)| decision);
-    form.fields[0].value = cut(&word);
-    form.fields[0].error = decision.is_none().then(|| t.choice_wrong.to_owned());
+    typed.fill(&mut form);
+    let decision = typed.one_of(&mut form, "decision", &DECISIONS, t);
     let (Some(reason), Some(decision)) = (typed.reason(&mut form, t), decision) else {
-        form.open = true;
         return Ok(Outcome::Again(payment_page(&found, visit, Some(form))));
     };
     let desk = console.desk.clone();
@@ -482,7 +469,6 @@ async fn decided(
         ReversalDecided::InWallet => t.in_wallet,
         ReversalDecided::TooLarge => t.too_large,
     };
-    form.open = true;
-    form.fields[0].error = Some(text.to_owned());
+    form.refuse("decision", text);
     Ok(Outcome::Again(payment_page(&found, visit, Some(form))))
 }

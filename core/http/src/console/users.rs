@@ -5,19 +5,25 @@
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::{SessionId, UserId};
 use chelseru_domain::login::account::{Rights, UserView};
-use chelseru_domain::login::identity::{ResetTokenError, UserActError};
+use chelseru_domain::login::identity::{EraseError, ResetTokenError, UserActError};
 use chelseru_domain::login::user_index::UserQuery;
+use chelseru_domain::operator::desk::CodeStanding;
 use chelseru_domain::operator::role::{
-    ResetLinkMake, SessionEnd, UserExport, UserRead, UserSetActive, UserSetRights, WalletRead,
+    CapLift, ResetLinkMake, SessionEnd, UserCopy, UserErase, UserExport, UserRead, UserSetActive,
+    UserSetRights, WalletRead,
 };
+use chelseru_domain::sms::shield::Cap;
+use http::StatusCode;
 
 use super::filter::Filtered;
-use super::page::{Cell, Filters, Form, Input, InputKind, Page, Part, Table};
+use super::page::{Cell, Filters, Form, Input, InputKind, Page, Part, Table, acts};
 use super::row::{forms, operation, pages, row};
-use super::visit::{Outcome, Refused, Typed, Visit, reason_field};
+use super::show::{self, grouped};
+use super::visit::{Outcome, Refused, Typed, Visit, own_page, reason_field};
 use super::words::Words;
 use super::{Console, messages};
 use crate::csv::cell;
+use crate::personal::export as personal;
 use crate::request::Context;
 use crate::route::{Route, Verb, call};
 
@@ -29,10 +35,21 @@ pub(crate) const ROUTES: &[Route] = &[
     row("/console/users/{id}/rights/", &[operation(Verb::Post, "console_user_rights", call!(rights))]),
     row("/console/users/{id}/sessions/end/", &[operation(Verb::Post, "console_user_sessions", call!(end))]),
     row("/console/users/{id}/reset/", &[operation(Verb::Post, "console_user_reset", call!(reset))]),
+    row("/console/users/{id}/lift/", &[operation(Verb::Post, "console_user_lift", call!(cap))]),
+    row("/console/users/{id}/copy/", &[operation(Verb::Post, "console_user_copy", call!(copy))]),
+    row("/console/users/{id}/erase/", &[operation(Verb::Post, "console_user_erase", call!(erase))]),
 ];
 
 pages!(list = listed, export = exported, one = shown);
-forms!(active = set_active, rights = set_rights, end = sessions_end, reset = reset_link);
+forms!(
+    active = set_active,
+    rights = set_rights,
+    end = sessions_end,
+    reset = reset_link,
+    cap = lift,
+    copy = copied,
+    erase = erased,
+);
 
 /// Users on one page.
 const PAGE: usize = 50;
@@ -157,23 +174,22 @@ async fn user_page(
         (t.last_login, Cell::maybe_time(user.last_login, language)),
     ];
     let mut parts = vec![Part::Facts { title: String::new(), facts }];
-    let forms = [
+    let codes = console.desk.user_codes(&permit, user).await?;
+    let offered = [
         visit.may::<UserSetActive>().then(|| active_form(user, t)),
         visit.may::<SessionEnd>().then(|| sessions_form(user, t)),
         visit.may::<ResetLinkMake>().then(|| reset_form(user, t)),
+        (visit.may::<CapLift>() && codes.is_some()).then(|| lift_form(user, t)),
         visit.may::<UserSetRights>().then(|| rights_form(user, t)),
+        visit.may::<UserCopy>().then(|| copy_form(user, t)),
+        visit.may::<UserErase>().then(|| erase_form(user, t)),
     ];
-    for mut form in forms.into_iter().flatten() {
-        if let Some(refused) = refused.as_ref().filter(|refused| refused.action == form.action) {
-            form = refused.clone();
-        }
-        parts.push(Part::Form(Box::new(form)));
-    }
+    parts.extend(acts(offered, refused.as_ref()));
     if visit.may::<WalletRead>() {
         let link = Cell::link(format!("/console/wallets/{}/", user.id), t.wallet);
         parts.push(Part::Facts { title: String::new(), facts: vec![(t.balance, link)] });
     }
-    let mut table = Table::new(t.sessions, vec![t.id, t.ip, t.device, t.created, t.last_seen]);
+    let mut table = Table::new(t.sessions, vec![t.id, t.ip, t.device, t.created, t.last_seen, ""]);
     for session in console.desk.user_sessions(&permit, user.id).await? {
         let device = session.device_name.clone().unwrap_or_else(|| session.user_agent.to_string());
         table.rows.push(vec![
@@ -182,17 +198,21 @@ async fn user_page(
             Cell::text(&device),
             Cell::time(session.created_at, language),
             Cell::time(session.last_seen, language),
+            match visit.may::<SessionEnd>() {
+                true => Cell::Form(Box::new(session_form(user.id, session.id, t))),
+                false => Cell::code(""),
+            },
         ]);
     }
     parts.push(Part::Table(table));
+    if let Some(codes) = codes {
+        parts.push(Part::Facts { title: t.why_no_code.to_owned(), facts: standing(&codes, visit) });
+    }
     let sent = console.desk.user_messages(&permit, user).await?;
     if sent.is_empty() {
-        parts.push(Part::Facts {
-            title: t.why_no_code.to_owned(),
-            facts: vec![(t.messages, Cell::text(t.no_messages))],
-        });
+        parts.push(Part::Note(t.no_messages.to_owned()));
     } else {
-        parts.push(Part::Table(messages::table(t.why_no_code, &sent, visit)));
+        parts.push(Part::Table(messages::table(t.messages, &sent, visit)));
     }
     Ok(Page { title: user.username.clone(), parts })
 }
@@ -209,40 +229,83 @@ fn rights_text(rights: Rights, t: &Words) -> &'static str {
     }
 }
 
-fn active_form(user: &UserView, t: &Words) -> Form {
-    let action = format!("/console/users/{}/active/", user.id);
-    let mut form = match user.active {
-        true => Form::new(t.disable, t.disable_text, action),
-        false => Form::new(t.enable, t.enable_text, action),
+/// Why the next code would wait, or that it would not.
+fn standing(codes: &CodeStanding, visit: &Visit) -> Vec<(&'static str, Cell)> {
+    let (t, language) = (visit.t, visit.language);
+    let next = match (codes.caps.refused, codes.pending_until) {
+        (Some(refusal), _) => {
+            let minutes = refusal.retry_after.as_secs().div_ceil(60);
+            Cell::bad(&format!("{}: {} {}", cap_text(refusal.cap, t), grouped(minutes, language), t.minutes))
+        }
+        (None, Some(until)) => Cell::bad(&format!("{}: {}", t.code_pending, show::time(until, language))),
+        (None, None) => Cell::good(t.code_free),
     };
-    form.danger = user.active;
-    form.confirm = user.active.then(|| user.username.clone());
-    form.hidden.push(("active", (!user.active).to_string()));
-    form.fields.push(reason_field(t));
-    form
+    vec![
+        (t.code_next, next),
+        (t.codes_hour, Cell::code(grouped(codes.caps.hour as u64, language))),
+        (t.codes_day, Cell::code(grouped(codes.caps.day as u64, language))),
+    ]
+}
+
+fn cap_text(cap: Cap, t: &Words) -> &'static str {
+    match cap {
+        Cap::NumberGap => t.cap_gap,
+        Cap::NumberHour => t.cap_hour,
+        Cap::NumberDay => t.cap_day,
+        Cap::Address | Cap::Network => t.cap_address,
+        Cap::Prefix | Cap::PrefixSlowed => t.cap_prefix,
+        Cap::Total => t.cap_total,
+    }
+}
+
+fn act_form(user: &UserView, act: &str, title: &'static str, text: &str, t: &Words) -> Form {
+    Form::new(title, text, format!("/console/users/{}/{act}/", user.id)).field(reason_field(t))
+}
+
+fn active_form(user: &UserView, t: &Words) -> Form {
+    let form = match user.active {
+        true => act_form(user, "active", t.disable, t.disable_text, t).danger().confirm(&user.username),
+        false => act_form(user, "active", t.enable, t.enable_text, t),
+    };
+    form.hide("active", !user.active)
 }
 
 fn sessions_form(user: &UserView, t: &Words) -> Form {
-    let action = format!("/console/users/{}/sessions/end/", user.id);
-    let mut form = Form::new(t.end_sessions, t.end_sessions_text, action);
-    form.fields.push(reason_field(t));
-    form
+    act_form(user, "sessions/end", t.end_sessions, t.end_sessions_text, t)
+}
+
+/// Ends one session of a user.
+pub(super) fn session_form(user: UserId, session: SessionId, t: &Words) -> Form {
+    Form::new(t.end_session, "", format!("/console/users/{user}/sessions/end/"))
+        .field(reason_field(t))
+        .hide("session", session)
 }
 
 fn reset_form(user: &UserView, t: &Words) -> Form {
-    let mut form = Form::new(t.reset_link, t.reset_link_text, format!("/console/users/{}/reset/", user.id));
-    form.fields.push(reason_field(t));
-    form
+    act_form(user, "reset", t.reset_link, t.reset_link_text, t)
+}
+
+fn lift_form(user: &UserView, t: &Words) -> Form {
+    act_form(user, "lift", t.cap_lift, t.cap_lift_text, t)
+}
+
+fn copy_form(user: &UserView, t: &Words) -> Form {
+    act_form(user, "copy", t.user_copy, t.user_copy_text, t)
+}
+
+fn erase_form(user: &UserView, t: &Words) -> Form {
+    let form = act_form(user, "erase", t.erase, t.erase_text, t).danger().confirm(&user.username);
+    let balance = [("keep", t.forfeit_no), ("forfeit", t.forfeit_yes)];
+    form.field(Input::select("balance", t.forfeit, "keep".to_owned(), balance))
 }
 
 fn rights_form(user: &UserView, t: &Words) -> Form {
-    let mut form = Form::new(t.set_rights, t.set_rights_text, format!("/console/users/{}/rights/", user.id));
     let choices = [("none", t.rights_none), ("staff", t.rights_staff), ("superuser", t.rights_superuser)];
-    form.fields.push(Input::select("rights", t.rights, user.rights().as_str().to_owned(), choices));
-    form.fields.push(reason_field(t));
-    form.confirm = Some(user.username.clone());
-    form.danger = true;
-    form
+    let rights = Input::select("rights", t.rights, user.rights().as_str().to_owned(), choices);
+    act_form(user, "rights", t.set_rights, t.set_rights_text, t)
+        .danger()
+        .confirm(&user.username)
+        .field(rights)
 }
 
 async fn set_active(
@@ -272,12 +335,9 @@ async fn set_rights(
     let permit = visit.permit::<UserSetRights>()?;
     let user = found(console, context, visit).await?;
     let mut form = rights_form(&user, visit.t);
-    let name = typed.get("rights");
-    let chosen = RIGHTS.into_iter().find(|(word, _)| *word == name).map(|(_, rights)| rights);
-    form.fields[0].value = name;
-    form.fields[0].error = chosen.is_none().then(|| visit.t.choice_wrong.to_owned());
-    let (Some(reason), Some(rights)) = (typed.reason(&mut form, visit.t), chosen) else {
-        form.open = true;
+    typed.fill(&mut form);
+    let rights = typed.one_of(&mut form, "rights", &RIGHTS, visit.t);
+    let (Some(reason), Some(rights)) = (typed.reason(&mut form, visit.t), rights) else {
         return again(console, visit, &user, form).await;
     };
     let done = console.desk.user_set_rights(&permit, user.id, rights, &reason).await;
@@ -292,13 +352,101 @@ async fn sessions_end(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<SessionEnd>()?;
     let user = found(console, context, visit).await?;
-    let mut form = sessions_form(&user, visit.t);
+    let session = match typed.get("session").as_str() {
+        "" => None,
+        text => Some(SessionId(text.parse().map_err(|_| Refused::Missing)?)),
+    };
+    let mut form = match session {
+        Some(session) => session_form(user.id, session, visit.t),
+        None => sessions_form(&user, visit.t),
+    };
     let Some(reason) = typed.reason(&mut form, visit.t) else {
         return again(console, visit, &user, form).await;
     };
-    let session = typed.get("session").parse().ok().map(SessionId);
     let done = console.desk.user_sessions_end(&permit, user.id, session, &reason).await;
+    let then = typed.get("then");
+    if done.is_ok() && !then.is_empty() {
+        return Ok(Outcome::Done(own_page(&then).to_owned()));
+    }
     acted(console, visit, &user, form, done.map(drop)).await
+}
+
+async fn lift(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let permit = visit.permit::<CapLift>()?;
+    let user = found(console, context, visit).await?;
+    let mut form = lift_form(&user, visit.t);
+    let Some(reason) = typed.reason(&mut form, visit.t) else {
+        return again(console, visit, &user, form).await;
+    };
+    let done = console.desk.cap_lift(&permit, &user, &reason).await;
+    acted(console, visit, &user, form, done.map(drop)).await
+}
+
+/// Everything of a user as an archive.
+async fn copied(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let permit = visit.permit::<UserCopy>()?;
+    let user = found(console, context, visit).await?;
+    let mut form = copy_form(&user, visit.t);
+    let Some(reason) = typed.reason(&mut form, visit.t) else {
+        return again(console, visit, &user, form).await;
+    };
+    match personal::export(&console.personal, context, user.id).await {
+        Ok(archive) => {
+            console.desk.user_copied(&permit, user.id, &reason);
+            Ok(Outcome::File(archive))
+        }
+        Err(failure) if failure.status == StatusCode::NOT_FOUND => Err(Refused::Missing),
+        Err(failure) if failure.status == StatusCode::INTERNAL_SERVER_ERROR => {
+            Err(Refused::Failed(failure.code.to_owned()))
+        }
+        Err(_) => {
+            form.refuse("", visit.t.user_copy_waits);
+            again(console, visit, &user, form).await
+        }
+    }
+}
+
+async fn erased(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let t = visit.t;
+    let permit = visit.permit::<UserErase>()?;
+    let user = found(console, context, visit).await?;
+    let mut form = erase_form(&user, t);
+    typed.fill(&mut form);
+    let forfeit = typed.one_of(&mut form, "balance", &[("keep", false), ("forfeit", true)], t);
+    let (Some(reason), Some(forfeit)) = (typed.reason(&mut form, t), forfeit) else {
+        return again(console, visit, &user, form).await;
+    };
+    let text = match console.desk.user_erase(&permit, user.id, forfeit, &reason).await {
+        Ok(()) => return Ok(Outcome::Done("/console/users/".to_owned())),
+        Err(EraseError::Missing) => return Err(Refused::Missing),
+        Err(EraseError::Store(error)) => return Err(error.into()),
+        Err(EraseError::HasRights) => t.erase_rights.to_owned(),
+        Err(EraseError::PaymentOpen(payment)) => format!("{} {payment}", t.erase_payment),
+        Err(EraseError::Held(rial)) => format!("{} {}", t.erase_held, show::money(rial, visit.language)),
+        Err(EraseError::Balance(rial)) => {
+            format!("{} {}", t.erase_balance, show::money(rial, visit.language))
+        }
+        Err(error @ (EraseError::WrongCode | EraseError::Password(_))) => {
+            return Err(Refused::Failed(error.to_string()));
+        }
+    };
+    form.refuse("", &text);
+    again(console, visit, &user, form).await
 }
 
 /// Makes the token for a new password and shows it once.
@@ -349,7 +497,6 @@ async fn acted(
         Err(UserActError::Protected) => visit.t.protected,
         Err(UserActError::Own) => visit.t.own_refused,
     };
-    form.open = true;
-    form.text = text.to_owned();
+    form.refuse("", text);
     again(console, visit, user, form).await
 }

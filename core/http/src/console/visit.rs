@@ -7,8 +7,8 @@
 use chelseru_domain::StoreError;
 use chelseru_domain::operator::console::{Console as Logins, Opened, Seat, Visitor};
 use chelseru_domain::operator::role::{
-    Act, ApiKeyRead, AuditRead, Forbidden, MessageRead, OperatorRead, PaymentRead, Permit, Reason, Role,
-    UserRead, WalletRead, WebhookRead,
+    Act, ApiKeyRead, AuditRead, BackupRead, ConfigRead, Forbidden, MessageRead, OperatorRead, PaymentRead,
+    Permit, Reason, Role, RoomRead, UserRead, WalletRead, WebhookRead,
 };
 use http::header::{self, HeaderValue};
 use http::{HeaderName, StatusCode};
@@ -129,13 +129,16 @@ impl Visit {
             MenuItem { href, text, current }
         });
         // A form's address shows nothing when it is opened.
-        let here = if context.head.method == http::Method::POST { "/console/" } else { path };
+        let here = match context.head.method == http::Method::POST {
+            true => "/console/".to_owned(),
+            false => address_of(context),
+        };
         Frame {
             language: self.language,
             who: cut(&self.seat.user.username),
             role: role_text(self.seat.operator.role(), self.t),
             form_key: self.seat.form_key.clone(),
-            here: here.to_owned(),
+            here,
             menu: menu.collect(),
             notice,
         }
@@ -152,10 +155,15 @@ fn menu(visit: &Visit) -> Vec<(&'static str, &'static str)> {
         }
     };
     add(visit.may::<UserRead>(), "/console/users/", t.users);
+    add(visit.may::<UserRead>(), "/console/sessions/", t.sessions);
     add(visit.may::<PaymentRead>(), "/console/payments/", t.payments);
     add(visit.may::<WalletRead>(), "/console/wallets/", t.wallets);
     add(visit.may::<MessageRead>(), "/console/messages/", t.messages);
+    add(visit.may::<RoomRead>(), "/console/rooms/", t.rooms);
     add(visit.may::<WebhookRead>(), "/console/webhooks/", t.webhooks);
+    add(visit.may::<ConfigRead>(), "/console/providers/", t.providers);
+    add(visit.may::<ConfigRead>(), "/console/config/", t.config);
+    add(visit.may::<BackupRead>(), "/console/backups/", t.backups);
     add(visit.may::<ApiKeyRead>(), "/console/keys/", t.api_keys);
     add(visit.may::<OperatorRead>(), "/console/operators/", t.operators);
     add(visit.may::<AuditRead>(), "/console/audit/", t.audit);
@@ -219,16 +227,22 @@ pub(crate) fn own_page(then: &str) -> &str {
     if own { then } else { "/console/" }
 }
 
+/// The address that a request was made for, without the mark of an act that is done.
+fn address_of(context: &Context) -> String {
+    let query = context.query_text();
+    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && *pair != "done=1").collect();
+    match kept.as_slice() {
+        [] => context.path().to_owned(),
+        kept => format!("{}?{}", context.path(), kept.join("&")),
+    }
+}
+
 fn to_login(context: &Context) -> String {
     let path = context.path();
     if context.head.method != http::Method::GET || path == "/console/" {
         return "/console/login/".to_owned();
     }
-    let then = match context.query_text() {
-        "" => path.to_owned(),
-        query => format!("{path}?{query}"),
-    };
-    let then: String = form_urlencoded::byte_serialize(then.as_bytes()).collect();
+    let then: String = form_urlencoded::byte_serialize(address_of(context).as_bytes()).collect();
     format!("/console/login/?then={then}")
 }
 
@@ -292,6 +306,31 @@ impl Typed {
         show::latin(&self.get(name))
     }
 
+    /// Keeps what was typed in the form's fields, opens it, and drops older messages.
+    pub(crate) fn fill(&self, form: &mut Form) {
+        form.open = true;
+        for field in &mut form.fields {
+            field.value = self.get(field.name);
+            field.error = None;
+        }
+    }
+
+    /// The value of a choice. The form gets a message when it is none of them.
+    pub(crate) fn one_of<T: Copy>(
+        &self,
+        form: &mut Form,
+        name: &'static str,
+        choices: &[(&str, T)],
+        t: &Words,
+    ) -> Option<T> {
+        let word = self.get(name);
+        let found = choices.iter().find(|(choice, _)| *choice == word).map(|(_, value)| *value);
+        if found.is_none() {
+            form.refuse(name, t.choice_wrong);
+        }
+        found
+    }
+
     /// Checks that the form was made for this session and comes from this site.
     pub(crate) fn check(&self, context: &Context, visit: &Visit) -> Result<(), Refused> {
         match is_own_site(context) && Logins::form_fits(&visit.seat, self.raw("form_key")) {
@@ -304,16 +343,18 @@ impl Typed {
     pub(crate) fn reason(&self, form: &mut Form, t: &Words) -> Option<Reason> {
         let text = self.get("reason");
         let reason = Reason::new(&text).ok();
-        let confirmed = form.confirm.as_ref().is_none_or(|wanted| *wanted == self.get("confirm"));
-        if reason.is_none() || !confirmed {
+        let named = self.get("confirm");
+        let confirmed =
+            form.confirm.as_ref().is_none_or(|wanted| [&named, &show::latin(&named)].contains(&wanted));
+        if !confirmed {
             form.open = true;
-            if !confirmed {
-                form.text = format!("{} {}", form.text, t.confirm_wrong);
-            }
+            form.text = format!("{} {}", form.text, t.confirm_wrong);
+        }
+        if reason.is_none() {
+            form.refuse("reason", t.reason_missing);
         }
         for field in form.fields.iter_mut().filter(|field| field.name == "reason") {
-            field.value = text.clone();
-            field.error = reason.is_none().then(|| t.reason_missing.to_owned());
+            field.value.clone_from(&text);
         }
         reason.filter(|_| confirmed)
     }

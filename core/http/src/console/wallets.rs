@@ -116,14 +116,13 @@ async fn wallet_page(
 }
 
 fn correct_form(user: &UserView, t: &Words) -> Form {
-    let mut form = Form::new(t.correct, t.correct_text, format!("/console/wallets/{}/correct/", user.id));
-    form.danger = true;
-    form.confirm = Some(user.username.clone());
     let directions = [("in", t.direction_in), ("out", t.direction_out)];
-    form.fields.push(Input::select("direction", t.direction, "in".to_owned(), directions));
-    form.fields.push(Input::code("amount", t.amount, String::new()));
-    form.fields.push(reason_field(t));
-    form
+    Form::new(t.correct, t.correct_text, format!("/console/wallets/{}/correct/", user.id))
+        .danger()
+        .confirm(&user.username)
+        .field(Input::select("direction", t.direction, "in".to_owned(), directions))
+        .field(Input::code("amount", t.amount, String::new()))
+        .field(reason_field(t))
 }
 
 async fn corrected(
@@ -136,18 +135,12 @@ async fn corrected(
     let permit = visit.permit::<WalletCorrect>()?;
     let user = found(console, context, visit).await?;
     let mut form = correct_form(&user, t);
-    let (direction, text) = (typed.get("direction"), typed.latin("amount"));
-    let takes = match direction.as_str() {
-        "in" => Some(false),
-        "out" => Some(true),
-        _ => None,
-    };
-    let amount = Money::parse(&text, console.currency).ok();
-    form.fields[0].value = direction;
-    form.fields[0].error = takes.is_none().then(|| t.choice_wrong.to_owned());
-    form.fields[1].value = text;
-    form.fields[1].error = amount.is_none().then(|| t.amount_wrong.to_owned());
-    form.open = true;
+    typed.fill(&mut form);
+    let takes = typed.one_of(&mut form, "direction", &[("in", false), ("out", true)], t);
+    let amount = Money::parse(&typed.latin("amount"), console.currency).ok();
+    if amount.is_none() {
+        form.refuse("amount", t.amount_wrong);
+    }
     let (Some(reason), Some(takes), Some(amount)) = (typed.reason(&mut form, t), takes, amount) else {
         return Ok(Outcome::Again(wallet_page(console, context, visit, &user, Some(form)).await?));
     };
@@ -159,6 +152,6 @@ async fn corrected(
         CorrectionMade::Overdraft { .. } => t.overdraft,
         CorrectionMade::TooLarge | CorrectionMade::KeyReused => t.too_large,
     };
-    form.fields[1].error = Some(text.to_owned());
+    form.refuse("amount", text);
     Ok(Outcome::Again(wallet_page(console, context, visit, &user, Some(form)).await?))
 }

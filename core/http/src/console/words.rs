@@ -123,12 +123,86 @@ words! {
         "Give this token to the user; it is not shown again:";
     why_no_code: "چرا کد نرسید؟", "Why did no code arrive?";
     no_messages: "پیامکی به این شماره ثبت نشده است.", "No message to this number is stored.";
+    code_next: "کد بعدی", "Next code";
+    code_free: "همین حالا فرستاده می‌شود", "Would be sent at once";
+    code_pending: "یک کد معتبر در راه است؛ کد دیگر پس از", "A valid code is out; another one after";
+    codes_hour: "کدهای یک ساعت گذشته", "Codes in the last hour";
+    codes_day: "کدهای یک روز گذشته", "Codes in the last day";
+    cap_gap: "فاصلهٔ میان دو کد؛ مانده", "Time between two codes; left";
+    cap_hour: "سقف ساعت این شماره؛ مانده", "The number's cap of an hour; left";
+    cap_day: "سقف روز این شماره؛ مانده", "The number's cap of a day; left";
+    cap_address: "سقف نشانی؛ مانده", "The address's cap; left";
+    cap_prefix: "سقف پیش‌شماره؛ مانده", "The prefix's cap; left";
+    cap_total: "سقف همهٔ کدها؛ مانده", "The cap of all codes; left";
+    minutes: "دقیقه", "minutes";
+    cap_lift: "برداشتن سقف کد", "Lift the caps on codes";
+    cap_lift_text: "کدهای شمرده‌شدهٔ این شماره فراموش و کد در راه باطل می‌شود؛ سقف پیش‌شماره، نشانی و کل می‌ماند.",
+        "Forgets the codes that count against this number and voids a pending one. The caps of prefix, address and \
+         total stay.";
+    user_copy: "رونوشت همهٔ داده‌ها", "Export everything";
+    user_copy_text: "هرچه از این کاربر نگه داشته شده، در یک فایل زیپ.", "Everything stored about this user, as a zip archive.";
+    user_copy_waits: "رونوشت دیگری در حال ساخت است یا سقف امروز پر شده است.",
+        "Another export is running, or today's limit is reached.";
+    erase: "پاک کردن حساب", "Erase";
+    erase_text: "حساب، نشست‌ها، پیام‌ها و فایل‌هایش پاک می‌شود؛ سندهای مالی بی‌نام می‌مانند. بازگشت‌پذیر نیست.",
+        "Erases the account, its sessions, messages and files; records of money stay without a name. It cannot be undone.";
+    forfeit: "موجودی کیف پول", "Balance of the wallet";
+    forfeit_no: "اگر موجودی دارد، پاک نکن", "Refuse when there is one";
+    forfeit_yes: "موجودی از دست می‌رود", "Give it up";
+    erase_rights: "این حساب دسترسی یا نقش دارد؛ نخست آن را بگیرید.", "The account has rights or a role; take them first.";
+    erase_payment: "این پرداخت باز است:", "This payment is open:";
+    erase_held: "این مبلغ مسدود است:", "This amount is held:";
+    erase_balance: "در کیف پول مانده است:", "The wallet still holds:";
+    credit: "اعتبار", "Credit";
+    asked: "زمان پرسش", "Asked at";
+    credit_low: "کم یا تمام", "Low or used up";
+    send_again: "فرستادن دوباره", "Send again";
+    send_again_text: "همین متن با شمارهٔ تازه از نو در صف می‌رود.", "Queues the same text as a new message.";
+    send_again_code: "کد یک‌بارمصرف دوباره فرستاده نمی‌شود.", "A one-time code cannot be sent again.";
+    send_again_running: "پیامک هنوز در راه است.", "The message is still being sent.";
+    send_again_full: "صف یا دیسک پر است.", "The queue or the disk is full.";
     ip: "نشانی IP", "IP address";
     device: "دستگاه", "Device";
     browser: "مرورگر", "Browser";
     last_seen: "آخرین استفاده", "Last seen";
     created: "زمان", "Time";
     current: "همین نشست", "This session";
+    rooms: "اتاق‌ها", "Rooms";
+    room: "اتاق", "Room";
+    room_pair: "دونفره", "Pair";
+    room_group: "گروه", "Group";
+    room_open: "باز", "Open";
+    room_hold: "متوقف", "On hold";
+    room_closed: "بسته", "Closed";
+    room_status: "باز یا بسته کردن", "Open or close";
+    room_status_text: "اتاق بسته پیام تازه نمی‌پذیرد؛ پیام‌هایش خوانده می‌شود.",
+        "A closed room accepts no new messages; its messages can be read.";
+    room_delete: "پاک کردن اتاق", "Delete the room";
+    room_delete_text: "اتاق و همهٔ پیام‌هایش برای همه پاک می‌شود. بازگشت‌پذیر نیست.",
+        "Deletes the room and all its messages for everybody. It cannot be undone.";
+    room_owner_stays: "مالک اتاق کنار گذاشته نمی‌شود؛ اتاق را ببندید یا پاک کنید.",
+        "The owner stays; close or delete the room instead.";
+    room_no_member: "این کاربر عضو اتاق نیست.", "That user is not a member of the room.";
+    room_denied: "این کار در این اتاق شدنی نیست.", "This cannot be done in this room.";
+    room_full: "فهرست مسدودها پر است.", "The list of bans is full.";
+    member: "عضو", "Member";
+    members: "اعضا", "Members";
+    member_asked: "دعوت‌شده", "Asked";
+    member_text: "عضوی را کنار می‌گذارد، مسدود یا آزاد می‌کند؛ اعضا آن را می‌بینند.",
+        "Removes, bans or unbans a user; the members see it.";
+    member_remove: "کنار گذاشتن", "Remove";
+    member_ban: "مسدود کردن", "Ban";
+    member_unban: "آزاد کردن", "Unban";
+    bans: "مسدودها", "Bans";
+    owner: "مالک", "Owner";
+    messages_count: "پیام‌ها", "Messages";
+    messages_read: "خواندن پیام‌ها", "Read the messages";
+    messages_read_text: "هر بار خواندن این صفحه در دفتر رویدادها ثبت می‌شود.",
+        "Each look at this page is recorded in the audit log.";
+    message_delete: "پاک کردن", "Delete";
+    organization: "شمارهٔ سازمان", "Organisation";
+    organizations: "سازمان‌ها", "Organisations";
+    unique_name: "نام یکتا", "Unique name";
     provider: "سرویس‌دهنده", "Provider";
     class: "نوع", "Class";
     otp: "کد یک‌بارمصرف", "Code";
@@ -265,6 +339,49 @@ words! {
     sockets: "سوکت‌های باز", "Open sockets";
     calls: "فراخوانی", "Calls";
     errors: "خطا", "Errors";
+    config: "پیکربندی", "Configuration";
+    config_file: "فایل", "File";
+    config_edit: "ویرایش", "Edit";
+    config_edit_text: "نخست بررسی می‌شود و چیزی تغییر نمی‌کند؛ رازهای پنهان همان که هستند می‌مانند.",
+        "The text is checked first and nothing changes; hidden secrets stay as they are.";
+    config_check: "بررسی", "Check";
+    config_accepted: "پذیرفته است؛ هنوز چیزی تغییر نکرده است.", "Accepted; nothing has changed yet.";
+    config_notes: "هشدارها", "Warnings";
+    config_apply: "به کار بردن", "Apply";
+    config_apply_text: "فایل را می‌نویسد؛ اگر به کار نیفتد، فایل پیشین برمی‌گردد.",
+        "Writes the file; when it does not come to serve, the file of before comes back.";
+    config_back: "بازگشت", "Roll back";
+    config_back_text: "متنی که آخرین ویرایش این کنسول جایگزین کرد.", "The text that the last edit at this console replaced.";
+    config_stale: "فایل از آن پس تغییر کرده است؛ دوباره باز کنید.", "The file changed meanwhile; open it again.";
+    order_of_messages: "ترتیب پیامک", "Order of messages";
+    interface: "نسخهٔ رابط", "Interface";
+    digest: "چکیده", "Digest";
+    generation: "نسل", "Generation";
+    reloads: "تعویض‌ها", "Reloads";
+    reload_failures: "تعویض‌های ردشده", "Refused reloads";
+    compile_ms: "زمان کامپایل (میلی‌ثانیه)", "Compiled in ms";
+    since: "از", "Since";
+    settings: "تنظیمات", "Settings";
+    set: "تنظیم شده", "Set";
+    move_title: "تغییر ترتیب", "Move in the order";
+    move_text: "فایل پیکربندی را با یادداشت‌هایش می‌نویسد و به کار می‌برد.",
+        "Writes the configuration file, keeps its comments, and applies it.";
+    move_earlier: "یک جا زودتر", "One place earlier";
+    move_later: "یک جا دیرتر", "One place later";
+    test_send: "پیامک آزمایشی", "Test message";
+    test_send_text: "از همین سرویس‌دهنده می‌فرستد؛ هزینه دارد.", "Sends by this provider; it costs what a message costs.";
+    test_text_wrong: "متنی تا ۱۶۰ نویسه بنویسید.", "Write a text of at most 160 characters.";
+    backups: "پشتیبان‌ها", "Backups";
+    backup_write: "پشتیبان بگیر", "Back up now";
+    backup_write_text: "انبار داده، کلید، افزونه‌ها و فایل‌ها را در پوشه‌ای تازه می‌نویسد.",
+        "Writes the store, the key, the plugins and the files into a new folder.";
+    backup_verify: "بررسی پشتیبان", "Verify a backup";
+    backup_verify_text: "هر فایل را با فهرست پشتیبان می‌سنجد.", "Compares every file with the backup's list.";
+    backup_whole: "پشتیبان سالم است", "The backup is whole";
+    folder: "پوشه", "Folder";
+    folder_wrong: "نشانی کامل پوشه را بنویسید، مانند /backup/1.", "Write an absolute path, such as /backup/1.";
+    files: "فایل", "files";
+    bytes: "بایت", "bytes";
     toman: "تومان", "toman";
     rial: "ریال", "rial";
     details: "مشخصات", "Details";

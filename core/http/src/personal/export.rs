@@ -100,7 +100,8 @@ async fn of_another(personal: Arc<Personal>, request: Request<Caller>) -> Answer
     Ok(reply)
 }
 
-async fn export(personal: &Arc<Personal>, context: &Context, user: UserId) -> Answer {
+/// Everything of a user as an archive. Callers check that whoever asks may have it.
+pub(crate) async fn export(personal: &Arc<Personal>, context: &Context, user: UserId) -> Answer {
     let known = personal.identity.user(user).await.map_err(|error| failed(context, &error))?;
     if known.is_none() {
         return Err(not_found());

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use chelseru_store::{Guesser, LoginDraft, LoginOutcome, StoreError};
 
 use super::{ClientInfo, Identity, LoggedIn, TokenPair};
-use crate::PhoneNumber;
 use crate::ids::UserId;
 use crate::login::account::name_of_identity;
 use crate::login::group::Group;
@@ -13,6 +12,7 @@ use crate::login::method::ByCode;
 use crate::login::otp::Purpose;
 use crate::operator::audit::{AuditEvent, AuditKind};
 use crate::share::{is_own_machine, network};
+use crate::{PhoneNumber, Timestamp};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
@@ -34,6 +34,19 @@ pub enum AuthenticateError {
 impl Identity {
     pub(super) fn guesser(&self, ip: Option<IpAddr>) -> Guesser {
         Guesser { address: ip.map_or(0, |ip| self.otp.guesser(ip)), known: false }
+    }
+
+    /// Until when a login code to a number is pending, so that no other one is sent.
+    pub(crate) async fn code_pending_until(
+        &self,
+        number: &PhoneNumber,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.store.challenge_resend_at(&Purpose::Login.challenge(number), self.clock.now()).await
+    }
+
+    /// Makes a pending login code void, so that another one can be sent. False without one.
+    pub(crate) async fn code_forget(&self, number: &PhoneNumber) -> Result<bool, StoreError> {
+        self.store.challenge_forget(&Purpose::Login.challenge(number)).await
     }
 
     /// Whether a number has an account.

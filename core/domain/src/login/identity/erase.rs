@@ -19,6 +19,7 @@ use crate::login::method::ByPassword;
 use crate::login::otp::Purpose;
 use crate::login::password::Password;
 use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::operator::role::{Permit, Reason, UserErase};
 
 /// Payments read at once.
 const PAYMENTS_STEP: usize = 200;
@@ -117,6 +118,35 @@ impl Identity {
         by: Option<UserId>,
         forfeit: bool,
     ) -> Result<(), EraseError> {
+        let who = by.map_or("an operator".to_owned(), |by| format!("staff {by}"));
+        let event = AuditEvent::new(AuditKind::UserErasedByStaff).detail(who);
+        self.erase_other(user, by, forfeit, event).await
+    }
+
+    /// Erases an account for an operator.
+    ///
+    /// # Errors
+    ///
+    /// See [`EraseError`].
+    pub async fn erase_by_operator(
+        &self,
+        permit: &Permit<UserErase>,
+        user: UserId,
+        forfeit: bool,
+        reason: &Reason,
+    ) -> Result<(), EraseError> {
+        let operator = permit.operator();
+        let event = AuditEvent::by(operator, AuditKind::UserErasedByStaff).reason(reason);
+        self.erase_other(user, operator.user(), forfeit, event).await
+    }
+
+    async fn erase_other(
+        &self,
+        user: UserId,
+        by: Option<UserId>,
+        forfeit: bool,
+        event: AuditEvent,
+    ) -> Result<(), EraseError> {
         let found = self.store.user_get(user).await?.ok_or(EraseError::Missing)?;
         let draft = ErasureDraft {
             user,
@@ -127,8 +157,7 @@ impl Identity {
             now: self.clock.now(),
         };
         let begun = self.erasure_begin(draft).await?;
-        let who = by.map_or("an operator".to_owned(), |by| format!("staff {by}"));
-        self.erasure_began(begun, user, AuditEvent::new(AuditKind::UserErasedByStaff).detail(who))
+        self.erasure_began(begun, user, event)
     }
 
     /// Told when an account was erased and its traces wait.

@@ -268,7 +268,7 @@ impl Identity {
         }
     }
 
-    async fn view(&self, session: Session, caller: &Caller) -> SessionView {
+    pub(super) async fn view(&self, session: Session, caller: &Caller) -> SessionView {
         let noted = self.last_seen.get(session.id).unwrap_or_default();
         SessionView {
             id: session.id,

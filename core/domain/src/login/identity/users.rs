@@ -1,6 +1,6 @@
 //! Users: their own view and changes, and the operators' actions.
 
-use chelseru_store::{StoreError, User, UserChange};
+use chelseru_store::{Session, StoreError, User, UserChange};
 
 use super::{Caller, Identity, SessionView, SessionsEnded};
 use crate::PhoneNumber;
@@ -207,7 +207,7 @@ impl Identity {
         self.user_view(user).await?.ok_or(UserActError::NoAccount)
     }
 
-    /// The sessions of a user, oldest first.
+    /// The sessions of a user, newest first.
     ///
     /// # Errors
     ///
@@ -220,6 +220,23 @@ impl Identity {
         // No session has this number, so none is shown as the reader's own.
         let caller = Caller { user_id: id, session_id: SessionId(0) };
         self.sessions(&caller).await
+    }
+
+    /// Sessions of all users below a place, those of the newest user first, expired ones included.
+    pub(crate) async fn sessions_before(
+        &self,
+        _permit: &Permit<UserRead>,
+        before: Option<(UserId, SessionId)>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.store.sessions_before(before, limit).await
+    }
+
+    /// A session as an operator sees it.
+    pub(crate) async fn session_shown(&self, session: Session) -> SessionView {
+        // No session has this number, so none is shown as the reader's own.
+        let caller = Caller { user_id: session.user, session_id: SessionId(0) };
+        self.view(session, &caller).await
     }
 
     /// Ends one session of a user, or all when `session` is `None`. Returns their number.

@@ -344,6 +344,27 @@ impl Console {
         Ok(true)
     }
 
+    /// Keeps the language of a login: the one that was asked for, or any when none is kept yet.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn language_keep(
+        &self,
+        opened: &Opened,
+        language: &str,
+        asked_for: bool,
+    ) -> Result<(), StoreError> {
+        let Some(user) = user_in(&opened.token).filter(|_| LANGUAGES.contains(&language)) else {
+            return Ok(());
+        };
+        let kept = self.store.operator_get(user).await?.map(|record| record.language).unwrap_or_default();
+        if kept != language && (asked_for || kept.is_empty()) {
+            self.store.operator_change(user, OperatorChange::Language(language.to_owned())).await?;
+        }
+        Ok(())
+    }
+
     async fn role(&self, id: UserId) -> Result<Option<Role>, StoreError> {
         let Some(User { active: true, superuser, .. }) = self.store.user_get(id).await? else {
             return Ok(None);

@@ -5,22 +5,28 @@
 //! [`Reason`] and leaves an audit record with actor, target, before and after.
 //!
 //! Not here: logins of operators (`console`) and the rules of the features, which keep their own operations. Reading
-//! order: `users`, `money`, `records`.
+//! order: `users`, `sessions`, `money`, `rooms`, `house`, `records`.
 
+mod house;
 mod money;
 mod records;
+mod rooms;
+mod sessions;
 mod users;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use money::{PaymentFile, RefundOrder};
-pub use records::MessageQuery;
-pub use users::UserFile;
+pub use records::{MessageQuery, ResendError};
+pub use rooms::{ListedRoom, Looked, RoomAct, RoomQuery, RoomSeen, status_name};
+pub use sessions::{SessionPlace, SessionQuery, SessionsFound};
+pub use users::{CodeStanding, UserFile};
 
 #[cfg(doc)]
 use super::role::{Permit, Reason};
 use crate::Clock;
+use crate::chat::ChatService;
 use crate::login::identity::Identity;
 use crate::money::payment::Payments;
 use crate::money::payment::gateway::PaymentGateways;
@@ -28,8 +34,10 @@ use crate::money::wallet::Wallets;
 use crate::operator::Overview;
 use crate::operator::api_key::ApiKeys;
 use crate::operator::console::Console;
+use crate::operator::house::House;
 use crate::operator::webhook::Webhooks;
-use crate::sms::queue::SmsQueue;
+use crate::sms::queue::SmsRoute;
+use crate::sms::shield::{Shield, ShieldRules};
 
 /// The services behind the desk, under one configuration.
 pub struct Desk {
@@ -46,8 +54,12 @@ pub struct DeskServices {
     /// Names of the configured webhook endpoints.
     pub endpoints: BTreeSet<String>,
     pub api_keys: ApiKeys,
-    pub queue: SmsQueue,
+    pub sms: Arc<SmsRoute>,
+    pub chat: Arc<ChatService>,
+    pub shield: Arc<Shield>,
+    pub shield_rules: ShieldRules,
     pub overview: Arc<dyn Overview>,
+    pub house: Arc<dyn House>,
     pub clock: Arc<dyn Clock>,
 }
 

@@ -1,7 +1,8 @@
 //! Messages, webhooks, API keys, the audit log, operators and the overview.
 
 use chelseru_store::{
-    ApiKey, EventFilter, EventId, EventReport, Rights, SmsFilter, SmsPage, SmsRange, SmsRecord, StoreError,
+    ApiKey, EventFilter, EventId, EventReport, Rights, SmsFilter, SmsOwner, SmsPage, SmsRange, SmsRecord,
+    SmsStatus, StoreError,
 };
 use serde_json::Value;
 
@@ -11,9 +12,11 @@ use crate::operator::api_key::{ApiKeyError, NewApiKey};
 use crate::operator::audit::{AuditEvent, AuditKind, AuditPage, AuditQuery};
 use crate::operator::console::OperatorView;
 use crate::operator::role::{
-    ApiKeyCreate, ApiKeyRead, ApiKeyRevoke, AuditExport, AuditRead, MessageRead, OperatorRead, OverviewRead,
-    Permit, Reason, UserRead, WebhookRead, WebhookReplay, WebhookTest,
+    ApiKeyCreate, ApiKeyRead, ApiKeyRevoke, AuditExport, AuditRead, MessageRead, MessageResend, OperatorRead,
+    OverviewRead, Permit, ProviderTest, Reason, UserRead, WebhookRead, WebhookReplay, WebhookTest,
 };
+use crate::sms::queue::{SmsRequest, SubmitError, Submitted};
+use crate::{PhoneNumber, sms};
 
 /// Records that the filters of one page of messages may read.
 const MESSAGES_LOOKED_MAX: usize = 5000;
@@ -31,6 +34,26 @@ pub struct MessageQuery {
     pub range: SmsRange,
 }
 
+/// Why a message is not sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum ResendError {
+    #[error("there is no such message")]
+    Missing,
+    /// A code's text is not stored, and the next code replaces it.
+    #[error("a one-time code cannot be sent again")]
+    Code,
+    #[error("the message is still being sent")]
+    Running,
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+impl From<StoreError> for ResendError {
+    fn from(error: StoreError) -> ResendError {
+        ResendError::Submit(SubmitError::Store(error))
+    }
+}
+
 impl Desk {
     /// Everything that `status/` answers.
     pub async fn overview(&self, _permit: &Permit<OverviewRead>) -> Value {
@@ -46,7 +69,7 @@ impl Desk {
         query: &MessageQuery,
         limit: usize,
     ) -> Result<SmsPage, StoreError> {
-        self.services.queue.page(&query.filter, query.range, limit, MESSAGES_LOOKED_MAX).await
+        self.services.sms.queue().page(&query.filter, query.range, limit, MESSAGES_LOOKED_MAX).await
     }
 
     /// # Errors
@@ -57,7 +80,57 @@ impl Desk {
         _permit: &Permit<MessageRead>,
         id: u64,
     ) -> Result<Option<SmsRecord>, StoreError> {
-        self.services.queue.get(id).await
+        self.services.sms.queue().get(id).await
+    }
+
+    /// Sends a notice once more, as a new message of the gateway's own. Returns its id.
+    ///
+    /// # Errors
+    ///
+    /// See [`ResendError`]; nothing was stored then.
+    pub async fn message_resend(
+        &self,
+        permit: &Permit<MessageResend>,
+        id: u64,
+        reason: &Reason,
+    ) -> Result<u64, ResendError> {
+        let route = &self.services.sms;
+        let message = route.queue().get(id).await?.ok_or(ResendError::Missing)?;
+        if matches!(message.status, SmsStatus::Queued | SmsStatus::Sending) {
+            return Err(ResendError::Running);
+        }
+        let body = sms::body_of(&message.content).ok_or(ResendError::Code)?;
+        let to = PhoneNumber::parse(&message.number).map_err(|_| ResendError::Missing)?;
+        let owner = SmsOwner::Gateway;
+        let request = SmsRequest { to, body, owner, idempotency: None, daily_cap: None, wait: false };
+        let Submitted::New(sent) = route.submit(request).await? else { return Err(ResendError::Missing) };
+        let event = AuditEvent::by(permit.operator(), AuditKind::MessageResent);
+        let event = event.subject(format!("message {}", sent.id)).change(format!("message {id}"), "queued");
+        self.audit().record(event.reason(reason));
+        Ok(sent.id)
+    }
+
+    /// Sends a message by one provider, with a record like any other. What fails in passing is tried again by the queue,
+    /// with all providers. Callers spawn it. Returns the message's id.
+    ///
+    /// # Errors
+    ///
+    /// [`ResendError::Missing`] without such a provider; see [`ResendError`].
+    pub async fn provider_test(
+        &self,
+        permit: &Permit<ProviderTest>,
+        name: &str,
+        to: PhoneNumber,
+        text: String,
+        reason: &Reason,
+    ) -> Result<u64, ResendError> {
+        let route = self.services.sms.only(name).ok_or(ResendError::Missing)?;
+        let (body, owner) = (sms::SmsBody::Text { text }, SmsOwner::Gateway);
+        let request = SmsRequest { to, body, owner, idempotency: None, daily_cap: None, wait: true };
+        let Submitted::New(sent) = route.submit(request).await? else { return Err(ResendError::Missing) };
+        let event = AuditEvent::by(permit.operator(), AuditKind::MessageResent).subject(name);
+        self.audit().record(event.change("", format!("test message {}", sent.id)).reason(reason));
+        Ok(sent.id)
     }
 
     /// Events and their deliveries, newest first.

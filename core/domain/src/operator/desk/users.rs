@@ -5,17 +5,19 @@ use std::time::Duration;
 use chelseru_store::{Rights, SmsFilter, SmsOrder, SmsRange, SmsRecord, StoreError};
 
 use super::Desk;
-use crate::PhoneNumber;
 use crate::ids::{SessionId, UserId};
 use crate::login::account::UserView;
 use crate::login::identity::{
-    MadeResetToken, RESET_TOKEN_HOURS, ResetTokenError, SessionView, UserActError, UsersFound,
+    EraseError, MadeResetToken, RESET_TOKEN_HOURS, ResetTokenError, SessionView, UserActError, UsersFound,
 };
 use crate::login::user_index::UserQuery;
 use crate::operator::audit::{AuditEvent, AuditKind};
 use crate::operator::role::{
-    Permit, Reason, ResetLinkMake, SessionEnd, UserExport, UserRead, UserSetActive, UserSetRights,
+    CapLift, Permit, Reason, ResetLinkMake, SessionEnd, UserCopy, UserErase, UserExport, UserRead,
+    UserSetActive, UserSetRights,
 };
+use crate::sms::shield::Standing;
+use crate::{PhoneNumber, Timestamp};
 
 /// Users of one exported file.
 const EXPORT_MAX: usize = 10_000;
@@ -28,6 +30,14 @@ pub struct UserFile {
     pub users: Vec<UserView>,
     /// The next part has users with smaller numbers.
     pub next: Option<UserId>,
+}
+
+/// Why the next code to a number waits.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeStanding {
+    pub caps: Standing,
+    /// A code is pending; another one is sent from this instant on.
+    pub pending_until: Option<Timestamp>,
 }
 
 impl Desk {
@@ -111,8 +121,73 @@ impl Desk {
         let Ok(number) = PhoneNumber::parse(&user.mobile_number) else { return Ok(Vec::new()) };
         let filter = SmsFilter { number: Some(number.e164().to_owned()), ..SmsFilter::default() };
         let all = SmsRange { from: 0, to: u64::MAX, order: SmsOrder::NewestFirst };
-        let page = self.services.queue.page(&filter, all, MESSAGES_MAX, MESSAGES_LOOKED_MAX).await?;
+        let page = self.services.sms.queue().page(&filter, all, MESSAGES_MAX, MESSAGES_LOOKED_MAX).await?;
         Ok(page.messages)
+    }
+
+    /// Why the next code to a user waits; `None` for a user without a number.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn user_codes(
+        &self,
+        _permit: &Permit<UserRead>,
+        user: &UserView,
+    ) -> Result<Option<CodeStanding>, StoreError> {
+        let Ok(number) = PhoneNumber::parse(&user.mobile_number) else { return Ok(None) };
+        let now = self.services.clock.now();
+        let pending_until = self.services.identity.code_pending_until(&number).await?;
+        let caps = self.services.shield.standing(&self.services.shield_rules, &number, now);
+        Ok(Some(CodeStanding { caps, pending_until }))
+    }
+
+    /// Forgets the codes that count against a user's number, and a pending code. Returns false when there was neither.
+    ///
+    /// # Errors
+    ///
+    /// See [`UserActError`].
+    pub async fn cap_lift(
+        &self,
+        permit: &Permit<CapLift>,
+        user: &UserView,
+        reason: &Reason,
+    ) -> Result<bool, UserActError> {
+        let Ok(number) = PhoneNumber::parse(&user.mobile_number) else { return Ok(false) };
+        let was_pending = self.services.identity.code_forget(&number).await?;
+        let counted = self.services.shield.lift(&number);
+        let lifted = counted || was_pending;
+        if lifted {
+            let before = match (counted, was_pending) {
+                (true, true) => "codes counted, one pending",
+                (true, false) => "codes counted",
+                (false, _) => "one pending",
+            };
+            let event = AuditEvent::by(permit.operator(), AuditKind::CapLifted).user(user.id);
+            self.audit().record(event.subject(&number).change(before, "none").reason(reason));
+        }
+        Ok(lifted)
+    }
+
+    /// Erases an account without rights. Its traces follow.
+    ///
+    /// # Errors
+    ///
+    /// See [`EraseError`].
+    pub async fn user_erase(
+        &self,
+        permit: &Permit<UserErase>,
+        id: UserId,
+        forfeit: bool,
+        reason: &Reason,
+    ) -> Result<(), EraseError> {
+        self.services.identity.erase_by_operator(permit, id, forfeit, reason).await
+    }
+
+    /// Records that an operator took a copy of everything of a user.
+    pub fn user_copied(&self, permit: &Permit<UserCopy>, id: UserId, reason: &Reason) {
+        let event = AuditEvent::by(permit.operator(), AuditKind::UserExported).user(id);
+        self.audit().record(event.reason(reason));
     }
 
     /// # Errors

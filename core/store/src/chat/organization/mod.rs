@@ -84,6 +84,19 @@ impl Store {
         on_engine!(self, read chat_organization(id))
     }
 
+    /// Organisations with numbers below `before`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn chat_organizations_before(
+        &self,
+        before: Option<OrganizationId>,
+        limit: usize,
+    ) -> Result<Vec<Organization>, StoreError> {
+        on_engine!(self, read chat_organizations_before(before, limit))
+    }
+
     /// The organisations a user owns, at most `limit`.
     ///
     /// # Errors

@@ -92,6 +92,20 @@ impl Sled {
         Ok(record.map(|record| record.with_id(id)))
     }
 
+    pub(crate) fn chat_organizations_before(
+        &self,
+        before: Option<OrganizationId>,
+        limit: usize,
+    ) -> Result<Vec<Organization>, StoreError> {
+        let end = key::organization(before.unwrap_or(OrganizationId(u64::MAX)));
+        let mut found = Vec::new();
+        for key in self.tree.range(key::organization(OrganizationId(0))..end).keys().rev().take(limit) {
+            let id = OrganizationId(key::last(&key.map_err(error::read)?));
+            found.extend(self.chat_organization(id)?);
+        }
+        Ok(found)
+    }
+
     pub(crate) fn chat_organizations_of(
         &self,
         owner: UserId,

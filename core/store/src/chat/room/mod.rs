@@ -293,6 +293,19 @@ impl Store {
         on_engine!(self, chat_room_change(room, actor, target, now, judge, then))
     }
 
+    /// Rooms with numbers below `before`, newest first, each with the number of its newest message; at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn chat_rooms_before(
+        &self,
+        before: Option<RoomId>,
+        limit: usize,
+    ) -> Result<Vec<(Room, u64)>, StoreError> {
+        on_engine!(self, read chat_rooms_before(before, limit))
+    }
+
     /// The facts a judge would receive now.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use crate::chat::organization::sled as organization;
 use crate::chat::request::sled::{acquaintance, blocks, end_requests, put_block, remove_block};
 use crate::chat::room::{
-    Additions, Member, PairDraft, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade,
+    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade,
     RoomSummary,
 };
 use crate::chat::sled::facts::{active, facts};
@@ -54,6 +54,21 @@ impl Sled {
             },
             then,
         )
+    }
+
+    pub(crate) fn chat_rooms_before(
+        &self,
+        before: Option<RoomId>,
+        limit: usize,
+    ) -> Result<Vec<(Room, u64)>, StoreError> {
+        let end = key::room(before.unwrap_or(RoomId(u64::MAX)));
+        let mut rooms = Vec::new();
+        for entry in self.tree.range(key::room(RoomId(0))..end).rev().take(limit) {
+            let (key, value) = entry.map_err(error::read)?;
+            let id = RoomId(key::last(&key));
+            rooms.push((decode::<RoomRecord>(&value)?.with_id(id), self.chat_last_seq(id)?));
+        }
+        Ok(rooms)
     }
 
     pub(crate) fn chat_facts(&self, room: RoomId, actor: UserId) -> Result<Option<RoomFacts>, StoreError> {

@@ -140,6 +140,10 @@ pub(crate) fn probe(key: &[u8]) -> IVec {
 }
 
 /// The session id in a key.
+pub(crate) fn session_user(key: &[u8]) -> Option<UserId> {
+    key.get(1..)?.first_chunk::<8>().map(|bytes| UserId(u64::from_be_bytes(*bytes)))
+}
+
 pub(crate) fn session_id(key: &[u8]) -> Option<SessionId> {
     key.last_chunk::<8>().map(|bytes| SessionId(u64::from_be_bytes(*bytes)))
 }

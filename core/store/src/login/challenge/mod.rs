@@ -143,6 +143,28 @@ impl Store {
         on_engine!(self, challenge_release(number, id).await)
     }
 
+    /// When a number's pending challenge lets another one be opened, in the view of a stranger; `None` without one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn challenge_resend_at(
+        &self,
+        number: &str,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        on_engine!(self, read challenge_resend_at(number, now))
+    }
+
+    /// Removes a number's challenge whatever it is: its code is dead, and another may be opened. False without one.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn challenge_forget(&self, number: &str) -> Result<bool, StoreError> {
+        on_engine!(self, challenge_forget(number).await)
+    }
+
     /// Allows another code from `now` on while this one stays valid: for a code that may or may not have been sent.
     /// False when the number has another challenge by now.
     ///

@@ -69,6 +69,29 @@ impl Sled {
         .await
     }
 
+    pub(crate) fn challenge_resend_at(
+        &self,
+        number: &str,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let challenge = Contact::read(&self.tree, number)?.challenge;
+        let pending = challenge.filter(|challenge| now < challenge.expires_at && now < challenge.resend_at);
+        Ok(pending.map(|challenge| challenge.resend_at.min(challenge.expires_at)))
+    }
+
+    pub(crate) async fn challenge_forget(&self, number: &str) -> Result<bool, StoreError> {
+        let number = number.to_owned();
+        self.change(move |txn| {
+            let mut contact = Contact::get(txn, &number)?;
+            let was = contact.challenge.take().is_some();
+            if was {
+                contact.put(txn, &number);
+            }
+            Ok(was)
+        })
+        .await
+    }
+
     pub(crate) async fn challenge_allow_resend(
         &self,
         number: &str,

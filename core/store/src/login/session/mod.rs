@@ -138,6 +138,20 @@ impl Store {
 
     /// A user's session, expired or not.
     ///
+    /// Sessions of all users, those of the newest user first, below a place in this order; at most `limit`. The place is
+    /// a user and a session.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn sessions_before(
+        &self,
+        before: Option<(UserId, SessionId)>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        on_engine!(self, read sessions_before(before, limit))
+    }
+
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].

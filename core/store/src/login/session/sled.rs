@@ -98,6 +98,23 @@ impl Sled {
         Ok(sessions)
     }
 
+    pub(crate) fn sessions_before(
+        &self,
+        before: Option<(UserId, SessionId)>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        let (user, session) = before.unwrap_or((UserId(u64::MAX), SessionId(u64::MAX)));
+        let range = keys::session(UserId(0), SessionId(0))..keys::session(user, session);
+        let mut sessions = Vec::new();
+        for entry in self.tree.range(range).rev().take(limit) {
+            let (key, value) = entry.map_err(error::read)?;
+            if let (Some(user), Some(id)) = (keys::session_user(&key), keys::session_id(&key)) {
+                sessions.push(decode::<SessionRecord>(&value)?.with_ids(user, id, &self.agents));
+            }
+        }
+        Ok(sessions)
+    }
+
     pub(crate) async fn session_touch_many(
         &self,
         touches: Vec<(UserId, SessionId, Timestamp)>,

@@ -1,0 +1,239 @@
+//! The configuration file as operators see it: without its secrets, and with them again when an edit comes back.
+//!
+//! Which settings of a plugin are secret is the plugin's word, and a refused file may name a plugin that does not load.
+//! So every text in a provider's settings is hidden unless it is an address, and every value under a name such as
+//! `secret` or `key`. `{ env = .. }` and `{ file = .. }` name where a secret is and stay. Invariant: a hidden value that
+//! comes back unchanged is put back by its path; one that comes back at a new path is refused.
+
+use std::collections::BTreeMap;
+
+use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+
+/// What stands for a hidden value.
+pub const HIDDEN: &str = "••••••";
+
+/// Names whose values are hidden wherever they stand.
+const SECRET_NAMES: [&str; 7] =
+    ["secret", "secrets", "password", "token", "api_key", "keys", "otp_test_numbers"];
+
+/// A text of the configuration without secrets; `None` when it is no TOML.
+#[must_use]
+pub fn hide_secrets(text: &str) -> Option<String> {
+    let mut document: DocumentMut = text.parse().ok()?;
+    each(document.as_table_mut(), &mut Vec::new(), &mut |_, value| {
+        set(value, HIDDEN);
+    });
+    // Comments may hold what was once a value.
+    let shown = document.to_string();
+    Some(shown)
+}
+
+/// A text as it came back from an operator, with the hidden values of the file.
+///
+/// # Errors
+///
+/// The path of a hidden value that the file does not have. A text that is no TOML stays as it is: reading it names the
+/// line.
+pub fn restore_secrets(text: &str, file: &str) -> Result<String, String> {
+    let (Ok(mut edited), Ok(mut original)) = (text.parse::<DocumentMut>(), file.parse::<DocumentMut>())
+    else {
+        return Ok(text.to_owned());
+    };
+    let mut known = Vec::new();
+    each(original.as_table_mut(), &mut Vec::new(), &mut |path, value| {
+        known.push((path.to_owned(), value.as_str().map(str::to_owned)));
+    });
+    let mut missing = None;
+    each(edited.as_table_mut(), &mut Vec::new(), &mut |path, value| {
+        if value.as_str() == Some(HIDDEN) {
+            match known.iter().find(|(at, _)| at == path) {
+                Some((_, Some(secret))) => set(value, secret),
+                _ => missing = Some(path.to_owned()),
+            }
+        }
+    });
+    match missing {
+        Some(path) => Err(path),
+        None => Ok(edited.to_string()),
+    }
+}
+
+/// The settings of each provider's entry, without secrets; empty when the text is no TOML.
+#[must_use]
+pub fn settings_shown(text: &str) -> BTreeMap<String, Vec<(String, String)>> {
+    let document = hide_secrets(text).and_then(|shown| shown.parse::<DocumentMut>().ok()).unwrap_or_default();
+    let providers = document.get("provider").and_then(Item::as_table_like);
+    let entries = providers.into_iter().flat_map(TableLike::iter);
+    let settings = |entry: &Item| {
+        let table = entry.get("settings").and_then(Item::as_table_like);
+        let shown = |(name, value): (&str, &Item)| {
+            let text = value.as_str().map_or_else(|| value.to_string().trim().to_owned(), str::to_owned);
+            (name.to_owned(), text)
+        };
+        table.into_iter().flat_map(TableLike::iter).map(shown).collect()
+    };
+    entries.map(|(name, entry)| (name.to_owned(), settings(entry))).collect()
+}
+
+/// Moves a provider in the order in which messages are offered to them; comments stay.
+///
+/// # Errors
+///
+/// A text when `sms.service` is no list with this name.
+pub fn move_provider(text: &str, name: &str, earlier: bool) -> Result<String, String> {
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
+    let list = document.get_mut("sms").and_then(|sms| sms.get_mut("service")).and_then(Item::as_array_mut);
+    let list = list.ok_or("sms.service is no list")?;
+    let at = list.iter().position(|entry| entry.as_str() == Some(name));
+    let at = at.ok_or_else(|| format!("sms.service does not name {name}"))?;
+    let to = if earlier { at.checked_sub(1) } else { (at + 1 < list.len()).then_some(at + 1) };
+    let Some(to) = to else { return Ok(text.to_owned()) };
+    let (one, other) = (texts(list, at), texts(list, to));
+    for (place, name) in [(at, other), (to, one)] {
+        if let Some(value) = list.get_mut(place) {
+            set(value, &name);
+        }
+    }
+    Ok(document.to_string())
+}
+
+fn texts(list: &toml_edit::Array, at: usize) -> String {
+    list.get(at).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Replaces a value and keeps the space and the comments around it.
+fn set(value: &mut Value, text: &str) {
+    let decor = value.decor().clone();
+    *value = Value::from(text);
+    *value.decor_mut() = decor;
+}
+
+/// Visits every value that is hidden, with its path.
+fn each(table: &mut Table, path: &mut Vec<String>, visit: &mut dyn FnMut(&str, &mut Value)) {
+    visit_table(table, path, visit);
+}
+
+fn visit_table(table: &mut dyn TableLike, path: &mut Vec<String>, visit: &mut dyn FnMut(&str, &mut Value)) {
+    for (key, item) in table.iter_mut() {
+        path.push(key.get().to_owned());
+        match item {
+            Item::Value(value) => visit_value(value, path, visit),
+            Item::Table(inner) => visit_table(inner, path, visit),
+            Item::ArrayOfTables(list) => {
+                for (at, inner) in list.iter_mut().enumerate() {
+                    path.push(at.to_string());
+                    visit_table(inner, path, visit);
+                    path.pop();
+                }
+            }
+            Item::None => {}
+        }
+        path.pop();
+    }
+}
+
+fn visit_value(value: &mut Value, path: &mut Vec<String>, visit: &mut dyn FnMut(&str, &mut Value)) {
+    match value {
+        Value::InlineTable(inner) => visit_table(inner, path, visit),
+        Value::Array(list) => {
+            for (at, inner) in list.iter_mut().enumerate() {
+                path.push(at.to_string());
+                visit_value(inner, path, visit);
+                path.pop();
+            }
+        }
+        Value::String(text) if is_secret(path, text.value()) => visit(&path.join("."), value),
+        _ => {}
+    }
+}
+
+fn is_secret(path: &[String], text: &str) -> bool {
+    if matches!(path.last().map(String::as_str), Some("env" | "file")) {
+        return false;
+    }
+    let in_settings = path.first().is_some_and(|first| first == "provider")
+        && path.get(2).is_some_and(|third| third == "settings");
+    let is_address =
+        ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) && !text.contains('@');
+    (in_settings && !is_address) || path.iter().any(|name| SECRET_NAMES.contains(&name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"# our gateway
+[sms]
+service = ["ONE", "TWO"] # in this order
+[auth.otp_test_numbers]
+"09120000000" = "123456"
+[provider.ONE.settings]
+api_key = "topsecret" # of the shop
+base_url = "https://sms.example/"
+request_timeout_ms = 5000
+[provider.TWO.settings]
+username = "shop"
+password = { env = "TWO_PASSWORD" }
+[webhooks.endpoints.SHOP]
+url = "https://shop.example/hook"
+secret = "whsec_abc"
+"#;
+
+    #[test]
+    fn secrets_are_hidden_and_everything_else_is_as_it_was() {
+        let shown = hide_secrets(FILE).expect("TOML");
+        for secret in ["topsecret", "123456", "whsec_abc"] {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+        for kept in [
+            "# our gateway",
+            "# in this order",
+            "# of the shop",
+            "https://sms.example/",
+            "TWO_PASSWORD",
+            "https://shop.example/hook",
+            "5000",
+        ] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+        }
+        assert_eq!(shown.lines().count(), FILE.lines().count(), "lines keep their numbers");
+        assert_eq!(hide_secrets("[sms"), None);
+    }
+
+    #[test]
+    fn hidden_values_come_back_by_their_path_only() {
+        let shown = hide_secrets(FILE).expect("TOML");
+        assert_eq!(restore_secrets(&shown, FILE), Ok(FILE.to_owned()));
+        let changed = shown.replacen(HIDDEN, "654321", 1);
+        let restored = restore_secrets(&changed, FILE).expect("restored");
+        assert!(restored.contains("654321") && restored.contains("topsecret"), "{restored}");
+        let moved = shown.replace("[provider.ONE.settings]", "[provider.THREE.settings]");
+        assert_eq!(restore_secrets(&moved, FILE), Err("provider.THREE.settings.api_key".to_owned()));
+        assert_eq!(restore_secrets("[sms", FILE), Ok("[sms".to_owned()));
+    }
+
+    #[test]
+    fn settings_are_shown_by_entry() {
+        let shown = settings_shown(FILE);
+        let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        assert_eq!(
+            shown["ONE"],
+            [
+                pair("api_key", HIDDEN),
+                pair("base_url", "https://sms.example/"),
+                pair("request_timeout_ms", "5000")
+            ]
+        );
+        assert_eq!(shown["TWO"][1], pair("password", "{ env = \"TWO_PASSWORD\" }"));
+    }
+
+    #[test]
+    fn a_provider_moves_in_the_order_and_comments_stay() {
+        let moved = move_provider(FILE, "TWO", true).expect("moved");
+        assert!(moved.contains("service = [\"TWO\", \"ONE\"] # in this order"), "{moved}");
+        assert_eq!(move_provider(&moved, "TWO", false).as_deref(), Ok(FILE));
+        assert_eq!(move_provider(FILE, "ONE", true).as_deref(), Ok(FILE), "it is the first");
+        assert!(move_provider(FILE, "THREE", true).is_err());
+        assert!(move_provider("[sms]\nservice = \"ONE\"\n", "ONE", true).is_err());
+    }
+}

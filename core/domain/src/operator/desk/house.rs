@@ -1,0 +1,114 @@
+//! The configuration file, the order of providers, and backups.
+
+use std::path::Path;
+
+use super::Desk;
+use crate::operator::audit::{AuditEvent, AuditKind};
+use crate::operator::house::{BackupCounts, ConfigChecked, ConfigSeen, HouseError};
+use crate::operator::role::{BackupRead, BackupWrite, ConfigRead, ConfigWrite, Permit, Reason};
+
+impl Desk {
+    /// The configuration file without secrets.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`].
+    pub async fn config(&self, _permit: &Permit<ConfigRead>) -> Result<ConfigSeen, HouseError> {
+        self.services.house.config().await
+    }
+
+    /// Checks a configuration as `check` does, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`].
+    pub async fn config_check(
+        &self,
+        _permit: &Permit<ConfigWrite>,
+        text: &str,
+    ) -> Result<ConfigChecked, HouseError> {
+        self.services.house.config_check(text).await
+    }
+
+    /// Writes a configuration and makes it serve, as a whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`]; nothing changed then.
+    pub async fn config_apply(
+        &self,
+        permit: &Permit<ConfigWrite>,
+        text: &str,
+        mark: &str,
+        reason: &Reason,
+    ) -> Result<(), HouseError> {
+        self.services.house.config_apply(text, mark).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::ConfigChanged).subject("configuration file");
+        self.audit().record(event.change(mark, "edited").reason(reason));
+        Ok(())
+    }
+
+    /// Moves a provider one place in the order of messages.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`]; nothing changed then.
+    pub async fn provider_move(
+        &self,
+        permit: &Permit<ConfigWrite>,
+        name: &str,
+        earlier: bool,
+        reason: &Reason,
+    ) -> Result<(), HouseError> {
+        let (text, mark) = self.services.house.provider_moved(name, earlier).await?;
+        self.services.house.config_apply(&text, &mark).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::ConfigChanged).subject(name);
+        let place = if earlier { "one place earlier" } else { "one place later" };
+        self.audit().record(event.change("", place).reason(reason));
+        Ok(())
+    }
+
+    /// Writes a backup. Callers spawn it: it runs to its end once begun.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`].
+    pub async fn backup_write(
+        &self,
+        permit: &Permit<BackupWrite>,
+        folder: &Path,
+    ) -> Result<BackupCounts, HouseError> {
+        let counts = self.services.house.backup_write(folder).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::BackupWritten).subject(folder.display());
+        self.audit().record(event.change("", format!("{} records", counts.amount)));
+        Ok(counts)
+    }
+
+    /// Verifies a backup.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`].
+    pub async fn backup_verify(
+        &self,
+        _permit: &Permit<BackupWrite>,
+        folder: &Path,
+    ) -> Result<BackupCounts, HouseError> {
+        self.services.house.backup_verify(folder).await
+    }
+
+    /// Backups that the audit log knows, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn backups(
+        &self,
+        _permit: &Permit<BackupRead>,
+        limit: usize,
+    ) -> Result<crate::operator::audit::AuditPage, chelseru_store::StoreError> {
+        let event = Some(AuditKind::BackupWritten.as_str().to_owned());
+        let query = crate::operator::audit::AuditQuery { event, limit, ..Default::default() };
+        self.audit().page(query).await
+    }
+}

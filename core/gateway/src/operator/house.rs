@@ -1,0 +1,211 @@
+//! The configuration file and backups, as the console asks for them.
+//!
+//! An edit is checked as a [`Candidate`], written beside the file and renamed over it, and then applied by the task
+//! that applies every other edit. The content before stays beside the file ([`before`]). Invariants: one edit at a
+//! time; an edit of another content than the operator saw is refused; an edit that does not come to serve is taken
+//! back; no secret leaves this file in a shown text.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chelseru_config::{hide_secrets, move_provider, restore_secrets, settings_shown};
+use chelseru_domain::operator::house::{BackupCounts, ConfigChecked, ConfigSeen, House, HouseError};
+
+use super::backup;
+use super::view::View;
+use crate::app::App;
+use crate::candidate::{Candidate, Occasion};
+use crate::config::{Config, Loaded, Problems};
+use crate::{money, private};
+
+/// Longest wait for an edit to serve. Components that it names for the first time are compiled meanwhile.
+const APPLY_MAX: Duration = Duration::from_secs(60);
+const APPLY_STEP: Duration = Duration::from_millis(20);
+/// Bytes of an edited file.
+const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
+fn failed(error: impl ToString) -> HouseError {
+    HouseError::Failed(error.to_string())
+}
+
+fn refused(problems: &Problems) -> HouseError {
+    HouseError::Refused(problems.0.iter().map(ToString::to_string).collect())
+}
+
+/// What the last edit replaced, beside the file.
+fn before(file: &Path) -> PathBuf {
+    beside(file, ".before")
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn mark(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+fn read(file: &Path) -> Result<String, HouseError> {
+    fs::read_to_string(file).map_err(|error| HouseError::Failed(format!("{}: {error}", file.display())))
+}
+
+/// Replaces a file in one step; the new one is readable by whoever could read the old one.
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let part = beside(file, ".part");
+    let mode = fs::metadata(file)?.permissions();
+    let written = (|| {
+        let mut out = File::create(&part)?;
+        out.set_permissions(mode)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&part, file)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    private::sync_dir(folder)
+}
+
+/// Prepares an edit and drops it. The keys that would wait for a restart keep their running values, as in a reload.
+async fn prepare(app: &App, file: &Path, text: String) -> Result<ConfigChecked, HouseError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(failed(format!("a configuration has at most {TEXT_BYTES_MAX} bytes")));
+    }
+    if text.trim().is_empty() {
+        return Err(failed("the configuration is empty; write a comment to use the defaults"));
+    }
+    let mut loaded: Loaded = Config::parse(file, text).map_err(|problems| refused(&problems))?;
+    let running = app.live();
+    let restart_keys = running.config.restart_keys(&loaded.config);
+    loaded.config.keep_restart_keys(&running.config);
+    let open = money::open(&app.store, &running.gateways).await.map_err(failed)?;
+    let candidate = Candidate::prepare(&app.ground, loaded, &open, Occasion::Edit).await;
+    let candidate = candidate.map_err(|problems| refused(&problems))?;
+    let warnings = candidate.warnings().iter().map(ToString::to_string).collect();
+    Ok(ConfigChecked { restart_keys, warnings })
+}
+
+/// Waits until the file is applied or refused. `generation` is the one that served before.
+async fn applied(app: &App, generation: u64) -> Result<(), HouseError> {
+    let until = tokio::time::Instant::now() + APPLY_MAX;
+    loop {
+        {
+            let status = app.reload_status();
+            if status.generation > generation {
+                return Ok(());
+            }
+            if let Some(error) = &status.last_error {
+                return Err(HouseError::Refused(error.lines().map(str::to_owned).collect()));
+            }
+        }
+        if tokio::time::Instant::now() >= until {
+            return Err(failed("the edit did not come to serve in time"));
+        }
+        tokio::time::sleep(APPLY_STEP).await;
+    }
+}
+
+#[async_trait]
+impl House for View {
+    async fn config(&self) -> Result<ConfigSeen, HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        let (file, generation, last_error, restart_keys) = {
+            let status = app.reload_status();
+            let (error, keys) = (status.last_error.clone(), status.restart_keys.clone());
+            (status.file.clone(), status.generation, error, keys)
+        };
+        let text = read(&file)?;
+        Ok(ConfigSeen {
+            mark: mark(text.as_bytes()),
+            text: hide_secrets(&text).unwrap_or_default(),
+            settings: settings_shown(&text),
+            order: app.live().config.sms.service.names().iter().map(ToString::to_string).collect(),
+            generation,
+            refused: last_error,
+            restart_keys,
+            before: fs::read_to_string(before(&file)).ok().and_then(|text| hide_secrets(&text)),
+            file: file.display().to_string(),
+        })
+    }
+
+    async fn config_check(&self, text: &str) -> Result<ConfigChecked, HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        let file = app.reload_status().file.clone();
+        let text = whole(&file, text)?;
+        prepare(&app, &file, text).await
+    }
+
+    async fn config_apply(&self, text: &str, seen: &str) -> Result<(), HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        let _one = app.editing.lock().await;
+        let file = app.reload_status().file.clone();
+        let old = read(&file)?;
+        if mark(old.as_bytes()) != seen {
+            return Err(HouseError::Stale);
+        }
+        let text = whole(&file, text)?;
+        if text == old {
+            return Ok(());
+        }
+        prepare(&app, &file, text.clone()).await?;
+        let kept = before(&file);
+        let copied = fs::copy(&file, &kept).map(drop);
+        copied.map_err(|error| HouseError::Failed(format!("{}: {error}", kept.display())))?;
+        let generation = {
+            let mut status = app.reload_status();
+            // An older refusal is not this edit's.
+            status.last_error = None;
+            status.generation
+        };
+        replace(&file, &text).map_err(|error| HouseError::Failed(format!("{}: {error}", file.display())))?;
+        app.reload_asked.notify_one();
+        let done = applied(&app, generation).await;
+        if done.is_err() {
+            if let Err(error) = replace(&file, &old) {
+                tracing::error!(%error, file = %file.display(), "a refused edit could not be taken back");
+            }
+            app.reload_asked.notify_one();
+        }
+        done
+    }
+
+    async fn provider_moved(&self, name: &str, earlier: bool) -> Result<(String, String), HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        let file = app.reload_status().file.clone();
+        let text = read(&file)?;
+        let moved = move_provider(&text, name, earlier).map_err(HouseError::Failed)?;
+        Ok((moved, mark(text.as_bytes())))
+    }
+
+    async fn backup_write(&self, folder: &Path) -> Result<BackupCounts, HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        let copied =
+            backup::write(&app.store, &app.ground.data_dir, folder).await.map_err(HouseError::Failed)?;
+        Ok(BackupCounts { files: copied.files, amount: copied.records })
+    }
+
+    async fn backup_verify(&self, folder: &Path) -> Result<BackupCounts, HouseError> {
+        let folder = folder.to_owned();
+        let verified = tokio::task::spawn_blocking(move || backup::verify(&folder)).await.map_err(failed)?;
+        let (files, amount) = verified.map_err(HouseError::Failed)?;
+        Ok(BackupCounts { files, amount })
+    }
+}
+
+/// A shown text with the secrets of the file.
+fn whole(file: &Path, text: &str) -> Result<String, HouseError> {
+    // Browsers send lines that end with two characters.
+    let text = text.replace("\r\n", "\n");
+    restore_secrets(&text, &read(file)?).map_err(|path| {
+        HouseError::Failed(format!(
+            "{path}: its hidden value is not in the file; write the value or a reference"
+        ))
+    })
+}
