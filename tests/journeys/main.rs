@@ -20,6 +20,7 @@ mod console;
 mod console_acts;
 mod console_house;
 mod console_rooms;
+mod console_v1;
 mod contract;
 mod crash;
 mod doors;

@@ -228,6 +228,7 @@ impl Shared {
         chelseru_http::console::Console {
             desk: Arc::new(Desk::new(services)),
             currency: currency(config),
+            token: OperatorToken::new(&self.operator_token),
             personal: Arc::new(self.personal(parts)),
         }
     }

@@ -10,6 +10,7 @@ mod backup;
 mod check;
 mod compiler;
 mod conformance;
+mod find;
 mod import;
 mod ledger;
 mod load;
@@ -125,6 +126,12 @@ enum Command {
     /// once. USER is a user name, a phone number or an account number.
     #[command(subcommand)]
     User(user::Arguments),
+    /// Find payments in the running gateway.
+    #[command(subcommand)]
+    Payment(find::PaymentCommand),
+    /// Find sessions in the running gateway.
+    #[command(subcommand)]
+    Session(find::SessionCommand),
 }
 
 #[derive(Subcommand)]
@@ -308,6 +315,11 @@ pub fn main() -> ExitCode {
             }
             Command::Apikey(ApiKeyCommand::List { json }) => apikey::list(&cli.config, *json).await,
             Command::Apikey(ApiKeyCommand::Revoke { id }) => apikey::revoke(&cli.config, *id).await,
+            Command::Payment(find::PaymentCommand::List(wanted)) => find::payments(&cli.config, wanted).await,
+            Command::Session(find::SessionCommand::List(wanted)) => find::sessions(&cli.config, wanted).await,
+            Command::User(user::Arguments::List { search: Some(search), json }) => {
+                find::users(&cli.config, search, *json).await
+            }
             Command::User(arguments) => user::run(&cli.config, arguments).await,
         }
     });

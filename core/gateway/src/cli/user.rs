@@ -42,6 +42,9 @@ pub(crate) enum Arguments {
     },
     /// List accounts.
     List {
+        /// Only accounts with these parts of a number, a name or a mail address; asks the running gateway.
+        #[arg(long)]
+        search: Option<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -108,7 +111,7 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
             let user = accounts.run(command).await?;
             print_done(&user, "was created with all rights", made.then_some(password));
         }
-        Arguments::List { json } => list(accounts, *json).await?,
+        Arguments::List { json, .. } => list(accounts, *json).await?,
         Arguments::Show { user, json } => {
             let user = accounts.run(UserCommand::Show { user: user.clone() }).await?;
             match json {

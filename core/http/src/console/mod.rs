@@ -9,7 +9,7 @@
 mod filter;
 mod page;
 mod row;
-mod show;
+pub(crate) mod show;
 mod visit;
 mod words;
 
@@ -36,6 +36,7 @@ use std::sync::Arc;
 use chelseru_domain::money::Currency;
 use chelseru_domain::operator::desk::Desk;
 
+use crate::operator::OperatorToken;
 use crate::personal::Personal;
 
 /// The page that enters a one-time link.
@@ -46,6 +47,8 @@ pub struct Console {
     pub desk: Arc<Desk>,
     /// The unit of typed amounts.
     pub currency: Currency,
+    /// Admits commands on this machine.
+    pub token: OperatorToken,
     /// Archives of users.
     pub personal: Arc<Personal>,
 }

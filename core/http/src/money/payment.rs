@@ -93,9 +93,14 @@ pub(crate) async fn payment_json(
         0 => None,
         _ => money.payments.reversal(payment.id).await.map_err(|error| failed(context, &error))?,
     };
+    Ok(payment_shown(payment, reversal.as_ref()))
+}
+
+/// A payment with its reversal.
+pub(crate) fn payment_shown(payment: &Payment, reversal: Option<&Reversal>) -> Value {
     let start = payment.start.as_ref();
     let receipt = payment.receipt.as_ref();
-    Ok(json!({
+    json!({
         "id": payment.id.0,
         "user": payment.user.0,
         "state": state_name(payment.state),
@@ -114,8 +119,8 @@ pub(crate) async fn payment_json(
         "created_at": rest_format(payment.created_at),
         "paid_at": payment.paid_at.map(rest_format),
         "ended_at": payment.ended_at.map(rest_format),
-        "reversal": reversal.as_ref().map(reversal_json),
-    }))
+        "reversal": reversal.map(reversal_json),
+    })
 }
 
 /// A reversal's state, and the code of the gateway's refusal.

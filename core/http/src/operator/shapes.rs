@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::openapi::shape::{list, maybe, maybe_time, object, text, time, whole};
+use crate::openapi::shape::{list, maybe, maybe_time, object, text, time, truth, whole};
 
 pub(crate) fn shapes() -> Value {
     json!({
@@ -12,6 +12,13 @@ pub(crate) fn shapes() -> Value {
             "before": text(), "after": text(), "reason": text(),
         })),
         "OperatorSession": object(json!({"token": text(), "expires_at": time()})),
+        "Ended": object(json!({"ended": whole()})),
+        "Lifted": object(json!({"lifted": truth()})),
+        "OperatorRoom": object(json!({
+            "id": whole(), "kind": {"enum": ["pair", "group"]}, "name": maybe("string"), "owner": whole(),
+            "status": {"enum": ["open", "on hold", "closed"]}, "members": whole(), "messages": whole(),
+            "created_at": time(), "updated_at": time(),
+        })),
         "InboxMessage": object(json!({
             "mobile_number": text(), "text": text(), "provider": text(), "created_at": text(),
         })),

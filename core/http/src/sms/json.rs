@@ -9,7 +9,12 @@ use super::Sms;
 
 pub(crate) fn message_json(sms: &Sms, message: &SmsRecord) -> Value {
     let provider = message.provider.as_deref().unwrap_or_default();
-    let numeric = sms.numeric_ids.contains(provider);
+    message_shown(message, sms.numeric_ids.contains(provider))
+}
+
+/// `numeric`: the provider's id is a number in the original's answers.
+pub(crate) fn message_shown(message: &SmsRecord, numeric: bool) -> Value {
+    let provider = message.provider.as_deref().unwrap_or_default();
     let template = match &message.content {
         SmsContent::Template { name, .. } => Some(name.as_str()),
         _ => None,
@@ -31,7 +36,7 @@ pub(crate) fn message_json(sms: &Sms, message: &SmsRecord) -> Value {
     })
 }
 
-const STATUSES: [(SmsStatus, &str); 7] = [
+pub(crate) const STATUSES: [(SmsStatus, &str); 7] = [
     (SmsStatus::Queued, "queued"),
     (SmsStatus::Sending, "sending"),
     (SmsStatus::Accepted, "accepted"),

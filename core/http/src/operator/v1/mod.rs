@@ -1,32 +1,36 @@
-//! `operator/v1/`: users and the audit log as in the console, as JSON and with the same rights.
+//! `operator/v1/`: what the console's pages show and do, as JSON and with the same rights.
 //!
-//! The caller sends `Authorization: Bearer` with the token of a console session (`operator/v1/login/`), or
-//! `Authorization: Api-Key` with a key whose scope is `operator:ROLE`. The calls are those of the console's pages.
+//! The caller sends `Authorization: Bearer` with the token of a console session (`operator/v1/login/`),
+//! `Authorization: Api-Key` with a key whose scope is `operator:ROLE`, or, as a command on this machine, the token in
+//! the data folder. Invariant: a handler makes the calls of a console's page, so a role means the same in both.
+//!
+//! Reading order: this file, `users`, `money`, `records`.
 
+pub(crate) mod money;
+pub(crate) mod records;
+pub(crate) mod users;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chelseru_domain::ids::UserId;
-use chelseru_domain::login::identity::UserActError;
 use chelseru_domain::login::password::Password;
-use chelseru_domain::login::user_index::UserQuery;
 use chelseru_domain::operator::audit::AuditQuery;
 use chelseru_domain::operator::console::{ConsoleError, Opened, Visitor};
-use chelseru_domain::operator::role::{
-    Act, AuditRead, Operator, Permit, REASON_CHARS_MAX, Reason, UserRead, UserSetActive,
-};
-use chelseru_domain::{StoreError, clock::rest_format};
+use chelseru_domain::operator::role::{Act, AuditRead, Operator, Permit, REASON_CHARS_MAX, Reason, UserRead};
+use chelseru_domain::{StoreError, Timestamp, clock::rest_format};
 use http::StatusCode;
 use http::header;
 use serde_json::{Value, json};
 
 use super::audit::{entry_json, query};
 use crate::console::Console;
+use crate::console::show::day;
 use crate::fields::{Fields, Text};
-use crate::login::me::user_json;
-use crate::page::{CURSOR, Cursor, page, start};
+use crate::page::{CURSOR, Cursor, page};
 use crate::reply::{Failure, Reply, whole_seconds};
-use crate::request::{Access, ByOperator, Context, Request, no_credentials, not_found};
-use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
+use crate::request::{Access, ByOperator, Context, Request, no_credentials, number};
+use crate::route::{About, Answer, Call, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
     route(
@@ -51,51 +55,6 @@ pub(crate) const ROUTES: &[Route] = &[
                 ],
             },
         }],
-    ),
-    route(
-        "/operator/v1/users/",
-        "Operator User List",
-        &[Operation {
-            verb: Verb::Get,
-            id: "operator_user_list",
-            call: call!(users),
-            about: About {
-                summary: "Find users by a part of a number, a name or a mail address, newest first",
-                parameters: &[CURSOR, Field("search", Is::MayText, "Parts that must all be found.")],
-                fields: &[],
-                answers: &[
-                    (200, "Page<Account>"),
-                    (401, NO_TOKEN),
-                    (403, NO_ROLE),
-                    (404, "An invalid cursor."),
-                ],
-            },
-        }],
-    ),
-    route(
-        "/operator/v1/users/{id}/",
-        "Operator User",
-        &[Operation {
-            verb: Verb::Get,
-            id: "operator_user",
-            call: call!(user),
-            about: About {
-                summary: "Show a user",
-                parameters: &[],
-                fields: &[],
-                answers: &[(200, "Account"), (401, NO_TOKEN), (403, NO_ROLE)],
-            },
-        }],
-    ),
-    route(
-        "/operator/v1/users/{id}/disable/",
-        "Operator User Disable",
-        &[act("operator_user_disable", "Disable a user and end the sessions", call!(disable))],
-    ),
-    route(
-        "/operator/v1/users/{id}/enable/",
-        "Operator User Enable",
-        &[act("operator_user_enable", "Enable a disabled user", call!(enable))],
     ),
     route(
         "/operator/v1/audit/",
@@ -135,19 +94,120 @@ const fn route(path: &'static str, name: &'static str, operations: &'static [Ope
     Route { path, name, access: Access::Operator, kind: Kind::Plain, operations }
 }
 
-/// An act on a user, with a reason.
-const fn act(id: &'static str, summary: &'static str, call: crate::route::Call) -> Operation {
-    let about = About {
-        summary,
-        parameters: &[],
-        fields: &[Field("reason", Is::Text, "Why, for the audit log.")],
-        answers: &[
-            (200, "Account"),
-            (401, NO_TOKEN),
-            (403, "The role does not include this, or the account has rights."),
-        ],
-    };
-    Operation { verb: Verb::Post, id, call, about }
+/// A read.
+const fn read(
+    id: &'static str,
+    summary: &'static str,
+    parameters: &'static [Field],
+    answers: &'static [(u16, &'static str)],
+    call: Call,
+) -> Operation {
+    Operation { verb: Verb::Get, id, call, about: About { summary, parameters, fields: &[], answers } }
+}
+
+/// An act, with a reason.
+const fn act(
+    id: &'static str,
+    summary: &'static str,
+    fields: &'static [Field],
+    answers: &'static [(u16, &'static str)],
+    call: Call,
+) -> Operation {
+    Operation { verb: Verb::Post, id, call, about: About { summary, parameters: &[], fields, answers } }
+}
+
+const WHY: Field = Field("reason", Is::Text, "Why, for the audit log.");
+
+/// The reason of an act.
+///
+/// # Errors
+///
+/// A field error.
+fn reason(fields: &mut Fields) -> Result<Reason, Failure> {
+    let text = fields.required("reason", REASON);
+    let text = fields.all(text)?;
+    Reason::new(&text).map_err(|error| Failure::field("reason", error.to_string()))
+}
+
+/// The filters of a request. Wrong ones are answered together.
+struct Filters<'a> {
+    context: &'a Context,
+    errors: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl<'a> Filters<'a> {
+    fn new(context: &'a Context) -> Filters<'a> {
+        Filters { context, errors: BTreeMap::new() }
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.context.query(name).filter(|text| !text.is_empty())
+    }
+
+    fn refuse(&mut self, name: &'static str, text: &str) {
+        self.errors.insert(name, vec![text.to_owned()]);
+    }
+
+    fn number(&mut self, name: &'static str) -> Option<u64> {
+        let found = number(&self.text(name)?);
+        if found.is_none() {
+            self.refuse(name, "A valid integer is required.");
+        }
+        found
+    }
+
+    /// A day in Tehran, as the console reads it.
+    fn day(&mut self, name: &'static str) -> Option<Timestamp> {
+        let found = day(&self.text(name)?);
+        if found.is_none() {
+            self.refuse(name, "A day such as 2026-11-26 or 1405/09/05 is required.");
+        }
+        found
+    }
+
+    fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let word = self.text(name)?;
+        let found = choices.iter().find(|(choice, _)| *choice == word).map(|(_, value)| *value);
+        if found.is_none() {
+            let accepted: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+            self.refuse(name, &format!("Must be one of: {}.", accepted.join(", ")));
+        }
+        found
+    }
+
+    /// The user that a filter names.
+    async fn user(
+        &mut self,
+        console: &Console,
+        permit: &Permit<UserRead>,
+        name: &'static str,
+    ) -> Result<Option<UserId>, Failure> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let found = console.desk.user_named(permit, &text).await;
+        let found = found.map_err(|error| failed(self.context, &error))?;
+        if found.is_none() {
+            self.refuse(name, "There is no such user.");
+        }
+        Ok(found.map(|user| user.id))
+    }
+
+    /// # Errors
+    ///
+    /// 400 with every wrong filter.
+    fn finish(self) -> Result<(), Failure> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Failure::fields(self.errors)) }
+    }
+}
+
+/// The fields of a page that begins at a place of its own form.
+fn placed(context: &Context, next: Option<String>, results: &[Value]) -> Reply {
+    let next = next.map(|before| {
+        let pairs = form_urlencoded::parse(context.query_text().as_bytes()).into_owned();
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(pairs.filter(|(name, _)| name != "before")).append_pair("before", &before);
+        format!("{}{}?{}", context.origin(), context.path(), query.finish())
+    });
+    Reply::json(StatusCode::OK, &json!({"next": next, "previous": null, "results": results}))
 }
 
 impl Console {
@@ -165,6 +225,10 @@ impl Console {
     }
 
     async fn program(&self, context: &Context) -> Result<Operator, Failure> {
+        // A command on the gateway's machine.
+        if self.token.is_known(context) {
+            return Ok(Operator::of_this_machine());
+        }
         let mut words = context.header(header::AUTHORIZATION).split_ascii_whitespace();
         let (scheme, token) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let ip = Some(context.client);
@@ -203,52 +267,6 @@ async fn login(console: Arc<Console>, request: Request<ByOperator, Fields>) -> A
         }
         Err(ConsoleError::Busy) => Err(Failure::store_busy()),
         Err(error) => Err(failed(&context, &error)),
-    }
-}
-
-/// `GET operator/v1/users/`.
-async fn users(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
-    let permit = console.allow::<UserRead>(&request).await?;
-    let query = UserQuery { text: request.query("search").unwrap_or_default(), ..UserQuery::default() };
-    let found = console.desk.users(&permit, &query, start(&request)?.map(UserId), PAGE).await;
-    let found = found.map_err(|error| failed(&request, &error))?;
-    let results: Vec<Value> = found.users.iter().map(user_json).collect();
-    Ok(page(&request, found.next.map(|next| Cursor::Next(next.0)), None, &results))
-}
-
-/// `GET operator/v1/users/{id}/`.
-async fn user(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
-    let permit = console.allow::<UserRead>(&request).await?;
-    let found = console.desk.user(&permit, UserId(request.id("id")?)).await;
-    let user = found.map_err(|error| failed(&request, &error))?.ok_or_else(not_found)?;
-    Ok(Reply::json(StatusCode::OK, &user_json(&user)))
-}
-
-/// `POST operator/v1/users/{id}/disable/`.
-async fn disable(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
-    set_active(&console, request, false).await
-}
-
-/// `POST operator/v1/users/{id}/enable/`.
-async fn enable(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
-    set_active(&console, request, true).await
-}
-
-async fn set_active(console: &Console, request: Request<ByOperator, Fields>, active: bool) -> Answer {
-    let Request { context, body: mut fields, .. } = request;
-    let permit = console.allow::<UserSetActive>(&context).await?;
-    let id = UserId(context.id("id")?);
-    let text = fields.required("reason", REASON);
-    let text = fields.all(text)?;
-    let reason = Reason::new(&text).map_err(|error| Failure::field("reason", error.to_string()))?;
-    match console.desk.user_set_active(&permit, id, active, &reason).await {
-        Ok(user) => Ok(Reply::json(StatusCode::OK, &user_json(&user))),
-        Err(UserActError::NoAccount) => Err(not_found()),
-        Err(error @ (UserActError::Protected | UserActError::Own)) => {
-            let text = crate::reply::sentence(&error);
-            Err(Failure::detail(StatusCode::FORBIDDEN, "account_protected", text))
-        }
-        Err(UserActError::Store(error)) => Err(failed(&context, &error)),
     }
 }
 
