@@ -26,7 +26,7 @@ pub(crate) async fn with_role(gateway: &TestGateway, name: &str, role: Role) -> 
 }
 
 /// The code that an authenticator shows.
-fn code(secret: &str) -> String {
+pub(crate) fn code(secret: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let secret = totp_rs::Secret::try_from_base32(secret).expect("a secret");
     let totp = totp_rs::Builder::new().with_secret(secret).build_noncompliant();
@@ -390,6 +390,10 @@ async fn a_payment_is_found_asked_about_and_refunded_after_a_preview() {
     for wrong in ["?amount=x", "?user=nobody", "?state=x", "?from=x"] {
         assert_eq!(browser.get(&format!("/console/payments/{wrong}")).await.status, 400, "{wrong}");
     }
+    let all = browser.get("/console/payments/?order=o-1").await;
+    assert!(all.has("href=\"/console/payments/?order=o-1&#38;sums=1\""), "{}", all.html);
+    let summed = browser.get("/console/payments/?order=o-1&sums=1").await;
+    assert!(summed.has("۱٬۰۰۰ تومان (۱۰٬۰۰۰ ریال)"), "{}", summed.html);
     let page = browser.get(&path).await;
     let asked = browser.submit(&page, &format!("{path}ask/"), &[]).await;
     assert!(asked.has("state good\"><bdi dir=\"auto\">paid"), "{}", asked.html);

@@ -90,6 +90,12 @@ async fn a_configuration_is_checked_applied_and_rolled_back() {
 async fn a_provider_is_shown_moved_and_tested() {
     let gateway = TestGateway::start(TWO).await;
     let mut viewer = with_role(&gateway, "viewer", Role::Viewer).await;
+    let config = viewer.get("/console/config/").await;
+    assert!(
+        config.status == 200 && !config.has("otp_test_numbers"),
+        "comments are for admins: {}",
+        config.html
+    );
     let list = viewer.get("/console/providers/").await;
     assert!(list.has("/console/providers/FIRST/") && list.has("serving"), "{}", list.html);
     let path = "/console/providers/SECOND/";

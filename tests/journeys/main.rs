@@ -18,6 +18,7 @@ mod chat_uploads;
 mod cli;
 mod console;
 mod console_acts;
+mod console_chromium;
 mod console_house;
 mod console_rooms;
 mod console_v1;

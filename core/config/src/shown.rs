@@ -2,8 +2,8 @@
 //!
 //! Which settings of a plugin are secret is the plugin's word, and a refused file may name a plugin that does not load.
 //! So every text in a provider's settings is hidden unless it is an address, and every value under a name such as
-//! `secret` or `key`. `{ env = .. }` and `{ file = .. }` name where a secret is and stay. Invariant: a hidden value that
-//! comes back unchanged is put back by its path; one that comes back at a new path is refused.
+//! `secret` or `key`. `{ env = .. }` and `{ file = .. }` name where a secret is and stay. Invariant: a hidden value
+//! that comes back unchanged is put back by its path; one that comes back at a new path is refused.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,15 @@ pub const HIDDEN: &str = "••••••";
 const SECRET_NAMES: [&str; 7] =
     ["secret", "secrets", "password", "token", "api_key", "keys", "otp_test_numbers"];
 
-/// A text of the configuration without secrets; `None` when it is no TOML.
+/// A text of the configuration without secrets; `None` when it is no TOML. Comments stay, and may hold what was once a
+/// value: the text is for whoever may edit it.
 #[must_use]
 pub fn hide_secrets(text: &str) -> Option<String> {
     let mut document: DocumentMut = text.parse().ok()?;
     each(document.as_table_mut(), &mut Vec::new(), &mut |_, value| {
         set(value, HIDDEN);
     });
-    // Comments may hold what was once a value.
-    let shown = document.to_string();
-    Some(shown)
+    Some(document.to_string())
 }
 
 /// A text as it came back from an operator, with the hidden values of the file.

@@ -130,8 +130,6 @@ acts! {
     ConfigWrite = "config_write" [] reason;
     /// Sends a message through one provider.
     ProviderTest = "provider_test" [] reason;
-    /// Proves that the postings add up.
-    LedgerVerify = "ledger_verify" [Finance];
 }
 
 /// How an operator proved who it is.
@@ -294,7 +292,7 @@ mod tests {
             PaymentAsk PaymentRefund ReversalDecide WalletRead WalletCorrect WebhookRead WebhookReplay
             WebhookTest RoomRead RoomMessageRead RoomChange AuditRead AuditExport ApiKeyRead ApiKeyCreate
             ApiKeyRevoke OperatorRead OperatorSetRole OperatorReset ConsoleLinkMake BackupRead BackupWrite
-            ConfigRead ConfigWrite ProviderTest LedgerVerify);
+            ConfigRead ConfigWrite ProviderTest);
         assert_eq!(found.len(), ACTS.len(), "a new act is decided here too");
         let decided = [
             "overview_read vsfa",
@@ -338,7 +336,6 @@ mod tests {
             "config_read va",
             "config_write a",
             "provider_test a",
-            "ledger_verify fa",
         ];
         assert_eq!(found, decided);
     }

@@ -73,8 +73,9 @@ fn config_page(seen: &ConfigSeen, visit: &Visit, edit: Option<Edit>) -> Page {
             let form = edit_form(t, t.config_back, before.clone());
             parts.push(Part::Form(Box::new(Form { text: t.config_back_text.to_owned(), ..form })));
         }
+        // Comments may hold what was once a secret, so the text is for whoever may edit it.
+        parts.push(Part::Text(seen.text.clone()));
     }
-    parts.push(Part::Text(seen.text.clone()));
     Page { title: t.config.to_owned(), parts }
 }
 

@@ -151,6 +151,11 @@ impl<'a> Filtered<'a> {
         }
     }
 
+    /// Another address with these filters and one more.
+    pub(crate) fn with(&self, path: &str, name: &str, value: &str) -> String {
+        format!("{path}?{}", self.query().append_pair(name, value).finish())
+    }
+
     fn query(&self) -> form_urlencoded::Serializer<'static, String> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.values);

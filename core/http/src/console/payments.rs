@@ -7,7 +7,7 @@ use chelseru_domain::clock::rest_format;
 use chelseru_domain::money::Money;
 use chelseru_domain::money::payment::{
     PayMode, Payment, PaymentId, PaymentQuery, PaymentRefunded, PaymentState, Refund, RefundTo, Reversal,
-    ReversalDecided, ReversalDecision, ReversalState, state_name, state_of,
+    ReversalDecided, ReversalDecision, ReversalState, Totals, state_name, state_of,
 };
 use chelseru_domain::operator::desk::RefundOrder;
 use chelseru_domain::operator::role::{
@@ -99,15 +99,13 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
         if found.payments.len() < PAGE && found.next.is_some() {
             parts.push(Part::Note(t.more_looked.to_owned()));
         }
-        let totals = console.desk.payment_totals(&permit, &query).await?;
-        let sum = |rial: u128| Cell::money(u64::try_from(rial).unwrap_or(u64::MAX), language);
-        let facts = vec![
-            (t.count, Cell::code(grouped(totals.payments, language))),
-            (t.amount, sum(totals.amount)),
-            (t.paid_count, Cell::code(grouped(totals.paid, language))),
-            (t.paid_amount, sum(totals.paid_amount)),
-            (t.refunded, sum(totals.refunded_amount)),
-        ];
+        // Summing looks at every payment that fits, so it is asked for: a page must not wait for a million of them.
+        let facts = match filtered.given("sums") {
+            Some(_) => sums(&console.desk.payment_totals(&permit, &query).await?, visit),
+            None => {
+                vec![(t.totals, Cell::link(filtered.with("/console/payments/", "sums", "1"), t.totals_show))]
+            }
+        };
         parts.push(Part::Facts { title: t.totals.to_owned(), facts });
         table.rows.extend(found.payments.iter().map(|payment| line(payment, language)));
         let stuck = console.desk.reversals_undecided(&permit).await?;
@@ -136,6 +134,23 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     parts.insert(0, Part::Filters(filters));
     parts.push(Part::Table(table));
     filtered.outcome(Page { title: t.payments.to_owned(), parts })
+}
+
+/// What a query finds, summed, and whether there is more of it.
+fn sums(totals: &Totals, visit: &Visit) -> Vec<(&'static str, Cell)> {
+    let (t, language) = (visit.t, visit.language);
+    let sum = |rial: u128| Cell::money(u64::try_from(rial).unwrap_or(u64::MAX), language);
+    let mut facts = vec![
+        (t.count, Cell::code(grouped(totals.payments, language))),
+        (t.amount, sum(totals.amount)),
+        (t.paid_count, Cell::code(grouped(totals.paid, language))),
+        (t.paid_amount, sum(totals.paid_amount)),
+        (t.refunded, sum(totals.refunded_amount)),
+    ];
+    if totals.next.is_some() {
+        facts.push((t.detail, Cell::bad(t.totals_cut)));
+    }
+    facts
 }
 
 fn empty(title: &str, t: &Words) -> Table {

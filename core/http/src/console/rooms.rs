@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chelseru_domain::chat::{ChatError, MessageView, OrganizationId, RoomId, RoomKind, RoomStatus};
+use chelseru_domain::chat::{ChatError, OrganizationId, RoomId, RoomKind, RoomStatus};
 use chelseru_domain::ids::UserId;
-use chelseru_domain::operator::desk::{Looked, RoomAct, RoomQuery, RoomSeen};
+use chelseru_domain::operator::desk::{Looked, RoomAct, RoomQuery, RoomSeen, WrittenMessage};
 use chelseru_domain::operator::role::{RoomChange, RoomMessageRead, RoomRead, UserRead};
 
 use super::Console;
@@ -381,8 +381,8 @@ async fn messages_page(
     Ok(if again { Outcome::Again(page) } else { Outcome::Page(page) })
 }
 
-fn text_line(view: &MessageView, form: Form, visit: &Visit) -> Vec<Cell> {
-    let MessageView { message, sender_name } = view;
+fn text_line(view: &WrittenMessage, form: Form, visit: &Visit) -> Vec<Cell> {
+    let WrittenMessage { message, sender_name } = view;
     let sender_name: &Arc<str> = sender_name;
     vec![
         Cell::code(message.seq),

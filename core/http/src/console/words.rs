@@ -140,16 +140,18 @@ words! {
         "Forgets the codes that count against this number and voids a pending one. The caps of prefix, address and \
          total stay.";
     user_copy: "رونوشت همهٔ داده‌ها", "Export everything";
-    user_copy_text: "هرچه از این کاربر نگه داشته شده، در یک فایل زیپ.", "Everything stored about this user, as a zip archive.";
+    user_copy_text: "هرچه از این کاربر نگه داشته شده، در یک فایل زیپ.",
+        "Everything stored about this user, as a zip archive.";
     user_copy_waits: "رونوشت دیگری در حال ساخت است یا سقف امروز پر شده است.",
         "Another export is running, or today's limit is reached.";
     erase: "پاک کردن حساب", "Erase";
     erase_text: "حساب، نشست‌ها، پیام‌ها و فایل‌هایش پاک می‌شود؛ سندهای مالی بی‌نام می‌مانند. بازگشت‌پذیر نیست.",
-        "Erases the account, its sessions, messages and files; records of money stay without a name. It cannot be undone.";
+        "Erases the account, its sessions, messages and files; records of money stay. It cannot be undone.";
     forfeit: "موجودی کیف پول", "Balance of the wallet";
     forfeit_no: "اگر موجودی دارد، پاک نکن", "Refuse when there is one";
     forfeit_yes: "موجودی از دست می‌رود", "Give it up";
-    erase_rights: "این حساب دسترسی یا نقش دارد؛ نخست آن را بگیرید.", "The account has rights or a role; take them first.";
+    erase_rights: "این حساب دسترسی یا نقش دارد؛ نخست آن را بگیرید.",
+        "The account has rights or a role; take them first.";
     erase_payment: "این پرداخت باز است:", "This payment is open:";
     erase_held: "این مبلغ مسدود است:", "This amount is held:";
     erase_balance: "در کیف پول مانده است:", "The wallet still holds:";
@@ -222,6 +224,8 @@ words! {
     amount_max: "بیشینهٔ مبلغ", "At most";
     refunded: "بازگردانده", "Refunded";
     totals: "جمع", "Totals";
+    totals_show: "جمع همهٔ یافته‌ها", "Sum up everything found";
+    totals_cut: "بیش از این یافته شد؛ جستجو را تنگ‌تر کنید.", "There is more; narrow the search.";
     count: "تعداد", "Count";
     paid_count: "پرداخت‌شده", "Paid";
     paid_amount: "مبلغ پرداخت‌شده", "Paid amount";
@@ -351,7 +355,8 @@ words! {
     config_apply_text: "فایل را می‌نویسد؛ اگر به کار نیفتد، فایل پیشین برمی‌گردد.",
         "Writes the file; when it does not come to serve, the file of before comes back.";
     config_back: "بازگشت", "Roll back";
-    config_back_text: "متنی که آخرین ویرایش این کنسول جایگزین کرد.", "The text that the last edit at this console replaced.";
+    config_back_text: "متنی که آخرین ویرایش این کنسول جایگزین کرد.",
+        "The text that the last edit at this console replaced.";
     config_stale: "فایل از آن پس تغییر کرده است؛ دوباره باز کنید.", "The file changed meanwhile; open it again.";
     order_of_messages: "ترتیب پیامک", "Order of messages";
     interface: "نسخهٔ رابط", "Interface";
@@ -369,7 +374,8 @@ words! {
     move_earlier: "یک جا زودتر", "One place earlier";
     move_later: "یک جا دیرتر", "One place later";
     test_send: "پیامک آزمایشی", "Test message";
-    test_send_text: "از همین سرویس‌دهنده می‌فرستد؛ هزینه دارد.", "Sends by this provider; it costs what a message costs.";
+    test_send_text: "از همین سرویس‌دهنده می‌فرستد؛ هزینه دارد.",
+        "Sends by this provider; it costs what a message costs.";
     test_text_wrong: "متنی تا ۱۶۰ نویسه بنویسید.", "Write a text of at most 160 characters.";
     backups: "پشتیبان‌ها", "Backups";
     backup_write: "پشتیبان بگیر", "Back up now";

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use money::{PaymentFile, RefundOrder};
 pub use records::{MessageQuery, ResendError};
-pub use rooms::{ListedRoom, Looked, RoomAct, RoomQuery, RoomSeen, status_name};
+pub use rooms::{ListedRoom, Looked, RoomAct, RoomQuery, RoomSeen, WrittenMessage, status_name};
 pub use sessions::{SessionPlace, SessionQuery, SessionsFound};
 pub use users::{CodeStanding, UserFile};
 

@@ -110,8 +110,8 @@ impl Desk {
         Ok(sent.id)
     }
 
-    /// Sends a message by one provider, with a record like any other. What fails in passing is tried again by the queue,
-    /// with all providers. Callers spawn it. Returns the message's id.
+    /// Sends a message by one provider, with a record like any other. The queue retries what fails for a transient
+    /// reason, with all providers. Callers spawn it. Returns the message's id.
     ///
     /// # Errors
     ///

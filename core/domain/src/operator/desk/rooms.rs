@@ -9,8 +9,7 @@ use chelseru_store::StoreError;
 
 use super::Desk;
 use crate::chat::{
-    ChatError, Member, Message, MessageView, Organization, OrganizationId, Room, RoomEdit, RoomId,
-    RoomRequest, RoomStatus,
+    ChatError, Member, Message, Organization, OrganizationId, Room, RoomEdit, RoomId, RoomRequest, RoomStatus,
 };
 use crate::ids::UserId;
 use crate::login::account::look_alike;
@@ -53,6 +52,13 @@ pub struct RoomSeen {
     /// The next page of members begins here.
     pub members_next: Option<UserId>,
     pub bans: Vec<UserId>,
+}
+
+/// A message with its sender's public name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenMessage {
+    pub message: Message,
+    pub sender_name: Arc<str>,
 }
 
 /// What an operator does to a room.
@@ -158,7 +164,7 @@ impl Desk {
         text: &str,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Looked<MessageView>, ChatError> {
+    ) -> Result<Looked<WrittenMessage>, ChatError> {
         let event = AuditEvent::by(permit.operator(), AuditKind::RoomMessagesRead);
         self.audit().record(event.subject(format!("room {}", room.0)));
         let wanted = look_alike(text.trim());
@@ -172,7 +178,7 @@ impl Desk {
                 place = message.seq;
                 if !message.deleted && fits(message) {
                     let sender_name = chat.name(message.sender).await;
-                    found.push(MessageView { message: message.clone(), sender_name });
+                    found.push(WrittenMessage { message: message.clone(), sender_name });
                     if found.len() == limit {
                         return Ok(Looked { found, next: Some(place) });
                     }

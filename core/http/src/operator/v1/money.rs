@@ -42,7 +42,6 @@ pub(crate) const ROUTES: &[Route] = &[
             ],
             &[
                 (200, "Page<Payment>"),
-                (400, "A wrong filter."),
                 (401, NO_TOKEN),
                 (403, NO_ROLE),
                 (404, "An invalid cursor."),

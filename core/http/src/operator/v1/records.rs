@@ -57,7 +57,6 @@ pub(crate) const ROUTES: &[Route] = &[
             ],
             &[
                 (200, "Page<Message>"),
-                (400, "A wrong filter."),
                 (401, NO_TOKEN),
                 (403, NO_ROLE),
                 (404, LISTED),
@@ -101,7 +100,6 @@ pub(crate) const ROUTES: &[Route] = &[
             ],
             &[
                 (200, "Page<OperatorRoom>"),
-                (400, "A wrong filter."),
                 (401, NO_TOKEN),
                 (403, NO_ROLE),
                 (404, LISTED),
@@ -123,7 +121,6 @@ pub(crate) const ROUTES: &[Route] = &[
             ],
             &[
                 (204, "Changed."),
-                (400, "A wrong act, or what it needs is missing."),
                 (401, NO_TOKEN),
                 (403, NO_ROLE),
                 (409, "The room does not allow it, such as removing its owner."),

@@ -26,7 +26,6 @@ use crate::route::{Answer, Field, Is, Route, call};
 
 const LIST: &[(u16, &str)] = &[
     (200, "Page<Account>"),
-    (400, "A wrong filter."),
     (401, NO_TOKEN),
     (403, NO_ROLE),
     (404, "An invalid cursor."),
@@ -140,7 +139,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 Field("device", Is::MayText, "A part of the device's name or of the user agent."),
                 Field("user", Is::MayText, "Only of this user: a number, a name or an account number."),
             ],
-            &[(200, "Page<Session>"), (400, "A wrong filter."), (401, NO_TOKEN), (403, NO_ROLE)],
+            &[(200, "Page<Session>"), (401, NO_TOKEN), (403, NO_ROLE)],
             call!(sessions),
         )],
     ),

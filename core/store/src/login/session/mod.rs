@@ -138,8 +138,8 @@ impl Store {
 
     /// A user's session, expired or not.
     ///
-    /// Sessions of all users, those of the newest user first, below a place in this order; at most `limit`. The place is
-    /// a user and a session.
+    /// Sessions of all users, those of the newest user first, at most `limit`: those below a place in this order, which
+    /// is a user and a session.
     ///
     /// # Errors
     ///
