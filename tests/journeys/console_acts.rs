@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chelseru_domain::login::password::Password;
 use chelseru_domain::operator::api_key::ApiKeys;
 use chelseru_tests::browser::Browser;
-use chelseru_tests::{Answer, PATIENCE, TestGateway, machine};
+use chelseru_tests::{Answer, BY_PASSWORD, PATIENCE, TestGateway, machine};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -86,7 +86,10 @@ async fn a_user_is_exported_and_erased_and_money_stands_in_the_way() {
 async fn one_session_of_a_user_is_ended() {
     let gateway = TestGateway::start("[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n").await;
     let live = gateway.app.live();
-    live.identity.register("sara", &Password::new("kavir darya 7"), "", None).await.expect("made");
+    live.identity
+        .register(BY_PASSWORD, "sara", &Password::new("kavir darya 7"), "", None)
+        .await
+        .expect("made");
     let login = async || {
         let body = json!({"username": "sara", "password": "kavir darya 7"});
         let answer = Answer::of(gateway.client.post(gateway.at("/login/")).json(&body)).await;

@@ -84,7 +84,6 @@ async fn lists_have_the_filters_of_the_console() {
     for path in ["/wallets/99/", "/users/99/", "/payments/99/", "/messages/99/"] {
         assert_eq!(program.get(path).await.status, 404, "{path}");
     }
-    assert_eq!(program.get("/status/").await.body["store"]["healthy"], true);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,9 +160,11 @@ async fn rooms_are_changed_by_programs() {
     let owner_stays = act(json!({"act": "remove", "user": 1, "reason": "x"})).await;
     assert_eq!((owner_stays.status, &owner_stays.body["code"]), (409, &json!("room_refuses")));
     assert_eq!(act(json!({"act": "delete_message", "seq": 1, "reason": "x"})).await.status, 404);
+    let rooms = gateway.get("/chat/chatrooms/", Some(&member.access)).await;
+    assert_eq!(rooms.body.as_array().map(Vec::len), Some(1), "{rooms:?}");
     assert_eq!(act(json!({"act": "remove", "user": 2, "reason": "insults"})).await.status, 204);
-    let seen = gateway.get(&format!("/chat/messages/?chat_room={room}"), Some(&member.access)).await;
-    assert_eq!(seen.status, 403, "{seen:?}");
+    let rooms = gateway.get("/chat/chatrooms/", Some(&member.access)).await;
+    assert_eq!(rooms.body, json!([]), "{rooms:?}");
     assert_eq!(act(json!({"act": "close", "reason": "quarrel"})).await.status, 204);
     assert_eq!(program.count("/rooms/?status=closed").await, 1);
     assert_eq!(act(json!({"act": "delete", "reason": "spam"})).await.status, 204);

@@ -40,12 +40,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 Field("from", Is::MayText, "Made on this day or later: 2026-11-26 or 1405/09/05."),
                 Field("until", Is::MayText, "Made before this day."),
             ],
-            &[
-                (200, "Page<Payment>"),
-                (401, NO_TOKEN),
-                (403, NO_ROLE),
-                (404, "An invalid cursor."),
-            ],
+            &[(200, "Page<Payment>"), (401, NO_TOKEN), (403, NO_ROLE), (404, "An invalid cursor.")],
             call!(list),
         )],
     ),

@@ -1,4 +1,4 @@
-//! `operator/v1/messages/...`, `operator/v1/rooms/...` and `operator/v1/status/`.
+//! `operator/v1/messages/...` and `operator/v1/rooms/...`.
 
 use std::sync::Arc;
 
@@ -9,9 +9,7 @@ use chelseru_domain::ids::UserId;
 use chelseru_domain::operator::desk::{
     ListedRoom, MessageQuery, ResendError, RoomAct, RoomQuery, status_name,
 };
-use chelseru_domain::operator::role::{
-    MessageRead, MessageResend, OverviewRead, RoomChange, RoomRead, UserRead,
-};
+use chelseru_domain::operator::role::{MessageRead, MessageResend, RoomChange, RoomRead, UserRead};
 use chelseru_domain::sms::queue::SubmitError;
 use chelseru_domain::sms::{SmsFilter, SmsOrder, SmsRange, SmsRecord, SmsStatus};
 use http::StatusCode;
@@ -31,17 +29,6 @@ const LISTED: &str = "An invalid cursor.";
 
 pub(crate) const ROUTES: &[Route] = &[
     route(
-        "/operator/v1/status/",
-        "Operator Status",
-        &[read(
-            "operator_status",
-            "Show what serves, what fails and what waits",
-            &[],
-            &[(200, "Everything that status/ answers."), (401, NO_TOKEN), (403, NO_ROLE)],
-            call!(status),
-        )],
-    ),
-    route(
         "/operator/v1/messages/",
         "Operator Message List",
         &[read(
@@ -55,12 +42,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 Field("from", Is::MayText, "Made on this day or later: 2026-11-26 or 1405/09/05."),
                 Field("until", Is::MayText, "Made before this day."),
             ],
-            &[
-                (200, "Page<Message>"),
-                (401, NO_TOKEN),
-                (403, NO_ROLE),
-                (404, LISTED),
-            ],
+            &[(200, "Page<Message>"), (401, NO_TOKEN), (403, NO_ROLE), (404, LISTED)],
             call!(messages),
         )],
     ),
@@ -98,12 +80,7 @@ pub(crate) const ROUTES: &[Route] = &[
                 Field("member", Is::MayText, "With this member: a number, a name or an account number."),
                 Field("status", Is::MayText, "open, hold or closed."),
             ],
-            &[
-                (200, "Page<OperatorRoom>"),
-                (401, NO_TOKEN),
-                (403, NO_ROLE),
-                (404, LISTED),
-            ],
+            &[(200, "Page<OperatorRoom>"), (401, NO_TOKEN), (403, NO_ROLE), (404, LISTED)],
             call!(rooms),
         )],
     ),
@@ -129,11 +106,6 @@ pub(crate) const ROUTES: &[Route] = &[
         )],
     ),
 ];
-
-async fn status(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
-    let permit = console.allow::<OverviewRead>(&request).await?;
-    Ok(Reply::json(StatusCode::OK, &console.desk.overview(&permit).await))
-}
 
 async fn messages(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
     let permit = console.allow::<MessageRead>(&request).await?;

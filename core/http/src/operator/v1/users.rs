@@ -24,12 +24,8 @@ use crate::reply::{Failure, Reply, sentence};
 use crate::request::{ByOperator, Context, Request, not_found, number};
 use crate::route::{Answer, Field, Is, Route, call};
 
-const LIST: &[(u16, &str)] = &[
-    (200, "Page<Account>"),
-    (401, NO_TOKEN),
-    (403, NO_ROLE),
-    (404, "An invalid cursor."),
-];
+const LIST: &[(u16, &str)] =
+    &[(200, "Page<Account>"), (401, NO_TOKEN), (403, NO_ROLE), (404, "An invalid cursor.")];
 const ONE: &[(u16, &str)] = &[(200, "Account"), (401, NO_TOKEN), (403, NO_ROLE)];
 const ACTED: &[(u16, &str)] =
     &[(200, "Account"), (401, NO_TOKEN), (403, "The role does not include this, or the account has rights.")];
