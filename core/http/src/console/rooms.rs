@@ -241,7 +241,10 @@ fn status_form(seen: &RoomSeen, t: &Words) -> Form {
     ))
 }
 
-const MEMBER_ACTS: [(&str, fn(UserId) -> RoomAct); 3] =
+/// An act on one user.
+type OnUser = fn(UserId) -> RoomAct;
+
+const MEMBER_ACTS: [(&str, OnUser); 3] =
     [("remove", RoomAct::Remove), ("ban", RoomAct::Ban), ("unban", RoomAct::Unban)];
 
 fn member_form(seen: &RoomSeen, t: &Words) -> Form {
