@@ -1,9 +1,10 @@
 //! The configuration file as operators see it: without its secrets, and with them again when an edit comes back.
 //!
 //! Which settings of a plugin are secret is the plugin's word, and a refused file may name a plugin that does not load.
-//! So every text in a provider's settings is hidden unless it is an address, and every value under a name such as
-//! `secret` or `key`. `{ env = .. }` and `{ file = .. }` name where a secret is and stay. Invariant: a hidden value
-//! that comes back unchanged is put back by its path; one that comes back at a new path is refused.
+//! So every text in a provider's settings is hidden unless it is an address without a user or a query, every number
+//! there under a name such as `password`, and elsewhere every text under such a name. `{ env = .. }` and
+//! `{ file = .. }` name where a secret is and stay. Invariant: a hidden value that comes back unchanged is put back by
+//! its path; one that comes back at a new path is refused.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,12 @@ use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 /// What stands for a hidden value.
 pub const HIDDEN: &str = "••••••";
 
-/// Names whose values are hidden wherever they stand.
-const SECRET_NAMES: [&str; 7] =
-    ["secret", "secrets", "password", "token", "api_key", "keys", "otp_test_numbers"];
+/// Parts of names whose texts are hidden wherever they stand, such as `legacy_secret` and `secret_previous`.
+const SECRET_PARTS: [&str; 4] = ["secret", "passw", "api_key", "otp_test_numbers"];
+/// Whole names of the same kind. A key of tokens is a kind such as `hs256-1`, or somebody's mistake.
+const SECRET_NAMES: [&str; 6] = ["token", "token_key", "token_keys_old", "key", "keys", "pin"];
+/// How the kinds of token keys begin that are no secret.
+const KEY_KIND: &str = "hs256-";
 
 /// A text of the configuration without secrets; `None` when it is no TOML. Comments stay, and may hold what was once a
 /// value: the text is for whoever may edit it.
@@ -40,14 +44,14 @@ pub fn restore_secrets(text: &str, file: &str) -> Result<String, String> {
     };
     let mut known = Vec::new();
     each(original.as_table_mut(), &mut Vec::new(), &mut |path, value| {
-        known.push((path.to_owned(), value.as_str().map(str::to_owned)));
+        known.push((path.to_owned(), value.clone()));
     });
     let mut missing = None;
     each(edited.as_table_mut(), &mut Vec::new(), &mut |path, value| {
         if value.as_str() == Some(HIDDEN) {
             match known.iter().find(|(at, _)| at == path) {
-                Some((_, Some(secret))) => set(value, secret),
-                _ => missing = Some(path.to_owned()),
+                Some((_, secret)) => set(value, secret.clone()),
+                None => missing = Some(path.to_owned()),
             }
         }
     });
@@ -90,7 +94,7 @@ pub fn move_provider(text: &str, name: &str, earlier: bool) -> Result<String, St
     let (one, other) = (texts(list, at), texts(list, to));
     for (place, name) in [(at, other), (to, one)] {
         if let Some(value) = list.get_mut(place) {
-            set(value, &name);
+            set(value, name.as_str());
         }
     }
     Ok(document.to_string())
@@ -101,9 +105,9 @@ fn texts(list: &toml_edit::Array, at: usize) -> String {
 }
 
 /// Replaces a value and keeps the space and the comments around it.
-fn set(value: &mut Value, text: &str) {
+fn set(value: &mut Value, new: impl Into<Value>) {
     let decor = value.decor().clone();
-    *value = Value::from(text);
+    *value = new.into();
     *value.decor_mut() = decor;
 }
 
@@ -142,6 +146,9 @@ fn visit_value(value: &mut Value, path: &mut Vec<String>, visit: &mut dyn FnMut(
             }
         }
         Value::String(text) if is_secret(path, text.value()) => visit(&path.join("."), value),
+        Value::Integer(_) | Value::Float(_) if in_settings(path) && has_secret_name(path) => {
+            visit(&path.join("."), value);
+        }
         _ => {}
     }
 }
@@ -150,11 +157,20 @@ fn is_secret(path: &[String], text: &str) -> bool {
     if matches!(path.last().map(String::as_str), Some("env" | "file")) {
         return false;
     }
-    let in_settings = path.first().is_some_and(|first| first == "provider")
-        && path.get(2).is_some_and(|third| third == "settings");
     let is_address =
-        ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) && !text.contains('@');
-    (in_settings && !is_address) || path.iter().any(|name| SECRET_NAMES.contains(&name.as_str()))
+        ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) && !text.contains(['@', '?']);
+    (in_settings(path) && !is_address) || (has_secret_name(path) && !text.starts_with(KEY_KIND))
+}
+
+fn in_settings(path: &[String]) -> bool {
+    path.first().is_some_and(|first| first == "provider")
+        && path.get(2).is_some_and(|third| third == "settings")
+}
+
+fn has_secret_name(path: &[String]) -> bool {
+    path.iter().any(|name| {
+        SECRET_NAMES.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part))
+    })
 }
 
 #[cfg(test)]
@@ -164,6 +180,11 @@ mod tests {
     const FILE: &str = r#"# our gateway
 [sms]
 service = ["ONE", "TWO"] # in this order
+[auth]
+token_key = "hs256-1"
+token_keys_old = ["pastedkey", { file = "old.pem" }]
+legacy_secret = "django-insecure"
+password_attempts_max = 7
 [auth.otp_test_numbers]
 "09120000000" = "123456"
 [provider.ONE.settings]
@@ -173,15 +194,20 @@ request_timeout_ms = 5000
 [provider.TWO.settings]
 username = "shop"
 password = { env = "TWO_PASSWORD" }
+[provider.THREE.settings]
+password = 778899 # a number
+relay = "https://sms.example/?key=inaquery"
 [webhooks.endpoints.SHOP]
 url = "https://shop.example/hook"
 secret = "whsec_abc"
+secret_previous = "whsec_before"
 "#;
 
     #[test]
     fn secrets_are_hidden_and_everything_else_is_as_it_was() {
         let shown = hide_secrets(FILE).expect("TOML");
-        for secret in ["topsecret", "123456", "whsec_abc"] {
+        let secrets = ["topsecret", "123456", "whsec_abc", "whsec_before", "django-insecure", "pastedkey"];
+        for secret in secrets.into_iter().chain(["778899", "inaquery"]) {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
         for kept in [
@@ -192,6 +218,10 @@ secret = "whsec_abc"
             "TWO_PASSWORD",
             "https://shop.example/hook",
             "5000",
+            "# a number",
+            "hs256-1",
+            "old.pem",
+            "password_attempts_max = 7",
         ] {
             assert!(shown.contains(kept), "{kept}: {shown}");
         }
@@ -206,8 +236,8 @@ secret = "whsec_abc"
         let changed = shown.replacen(HIDDEN, "654321", 1);
         let restored = restore_secrets(&changed, FILE).expect("restored");
         assert!(restored.contains("654321") && restored.contains("topsecret"), "{restored}");
-        let moved = shown.replace("[provider.ONE.settings]", "[provider.THREE.settings]");
-        assert_eq!(restore_secrets(&moved, FILE), Err("provider.THREE.settings.api_key".to_owned()));
+        let moved = shown.replace("[provider.ONE.settings]", "[provider.FOUR.settings]");
+        assert_eq!(restore_secrets(&moved, FILE), Err("provider.FOUR.settings.api_key".to_owned()));
         assert_eq!(restore_secrets("[sms", FILE), Ok("[sms".to_owned()));
     }
 
