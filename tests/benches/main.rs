@@ -14,6 +14,7 @@ mod payments;
 mod payments_staff;
 mod plugin_call;
 mod reload;
+mod search;
 mod sms;
 
 /// The allocator of the `chelseru` command. The baselines use it too.
@@ -37,6 +38,7 @@ fn main() {
             "payments" => payments::run(),
             "plugin-call" => plugin_call::run(),
             "reload" => reload::run(),
+            "search" => search::run(),
             "sms" => sms::run(),
             other => panic!("no bench {other:?}; `cargo xtask bench` lists them"),
         }

@@ -12,6 +12,7 @@ mod chat_pictures;
 mod chat_rest;
 mod chat_rights;
 mod chat_rooms;
+mod chat_search;
 mod chat_socket;
 mod chat_strangers;
 mod chat_uploads;

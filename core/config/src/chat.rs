@@ -32,6 +32,8 @@ pub struct Chat {
     pub directory: Directory,
     /// Numbers and names that one user may look up in a day.
     pub lookups_per_day_max: u64,
+    /// Searches of one user in a minute.
+    pub searches_per_minute_max: u64,
     /// Messages, and as many edits, that a resume delivers; a longer gap answers a reset. 1 to 100000.
     pub resume_max: u64,
     /// Messages, edits and signals of one user in a minute; one more is refused with 429 or an error frame.
@@ -142,6 +144,7 @@ impl Default for Chat {
             requests_per_hour_max: rules.requests_per_hour_max,
             directory: rules.directory.into(),
             lookups_per_day_max: rules.lookups_per_day_max,
+            searches_per_minute_max: rules.searches_per_minute_max,
             resume_max: rules.resume_max,
             messages_per_minute_max: rules.messages_per_minute_max,
             messages_per_day_max: rules.messages_per_day_max,
@@ -178,6 +181,8 @@ impl Chat {
             requests_per_hour_max: self.requests_per_hour_max,
             directory: self.directory.into(),
             lookups_per_day_max: self.lookups_per_day_max,
+            searches_per_minute_max: self.searches_per_minute_max,
+            search_steps_max: chat::SEARCH_STEPS_MAX,
             resume_max: self.resume_max,
             messages_per_minute_max: self.messages_per_minute_max,
             messages_per_day_max: self.messages_per_day_max,
@@ -210,6 +215,7 @@ impl Checker<'_> {
         self.rule("chat.rooms_per_hour_max", chat.rooms_per_hour_max, chat::ROOMS_PER_HOUR);
         self.rule("chat.requests_per_hour_max", chat.requests_per_hour_max, chat::REQUESTS_PER_HOUR);
         self.rule("chat.lookups_per_day_max", chat.lookups_per_day_max, chat::LOOKUPS_PER_DAY);
+        self.rule("chat.searches_per_minute_max", chat.searches_per_minute_max, chat::SEARCHES_PER_MINUTE);
         self.rule("chat.resume_max", chat.resume_max, chat::RESUME_MESSAGES);
         self.rule("chat.messages_per_minute_max", chat.messages_per_minute_max, chat::MESSAGES_PER_MINUTE);
         self.rule("chat.messages_per_day_max", chat.messages_per_day_max, chat::MESSAGES_PER_DAY);

@@ -20,28 +20,39 @@ const REMOVED: usize = ENTRIES_MAX / 16;
 /// An allowance: so much in such a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
+    /// Of what, for clients.
+    pub name: &'static str,
     pub max: u64,
     pub span: Duration,
 }
 
 impl Rate {
-    pub const fn per_minute(max: u64) -> Rate {
-        Rate { max, span: Duration::from_secs(60) }
+    pub const fn per_minute(name: &'static str, max: u64) -> Rate {
+        Rate { name, max, span: Duration::from_secs(60) }
     }
 
-    pub const fn per_hour(max: u64) -> Rate {
-        Rate { max, span: Duration::from_secs(60 * 60) }
+    pub const fn per_hour(name: &'static str, max: u64) -> Rate {
+        Rate { name, max, span: Duration::from_secs(60 * 60) }
     }
 
-    pub const fn per_day(max: u64) -> Rate {
-        Rate { max, span: Duration::from_secs(24 * 60 * 60) }
+    pub const fn per_day(name: &'static str, max: u64) -> Rate {
+        Rate { name, max, span: Duration::from_secs(24 * 60 * 60) }
     }
 }
 
 /// An allowance that is used up; it is renewed after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted {
+    pub rate: Rate,
     pub retry_after: Duration,
+}
+
+/// What is left of an allowance, and when it is renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    pub rate: Rate,
+    pub amount: u64,
+    pub renewed_in: Duration,
 }
 
 /// Counts by subject.
@@ -55,6 +66,12 @@ struct Window {
     /// Seconds since 1970.
     ends: u64,
     used: u64,
+}
+
+impl Window {
+    fn renewed_in(&self, now: u64) -> Duration {
+        Duration::from_secs(self.ends.saturating_sub(now).max(1))
+    }
 }
 
 impl<K> Default for Rates<K> {
@@ -74,9 +91,7 @@ impl<K: Eq + Hash + Clone> Rates<K> {
         let mut windows = self.lock();
         let window = running(&mut windows, subject, rate, now);
         match window.used.saturating_add(amount) {
-            used if used > rate.max => {
-                Err(Exhausted { retry_after: Duration::from_secs(window.ends.saturating_sub(now).max(1)) })
-            }
+            used if used > rate.max => Err(Exhausted { rate, retry_after: window.renewed_in(now) }),
             used => {
                 window.used = used;
                 Ok(())
@@ -91,7 +106,15 @@ impl<K: Eq + Hash + Clone> Rates<K> {
         let window = running(&mut windows, subject, rate, now);
         let taken = amount.min(rate.max.saturating_sub(window.used));
         window.used = window.used.saturating_add(taken);
-        (taken, Exhausted { retry_after: Duration::from_secs(window.ends.saturating_sub(now).max(1)) })
+        (taken, Exhausted { rate, retry_after: window.renewed_in(now) })
+    }
+
+    /// What is left now.
+    pub fn left(&self, subject: &K, rate: Rate, now: Timestamp) -> Left {
+        let now = now.as_secs();
+        let mut windows = self.lock();
+        let window = running(&mut windows, subject, rate, now);
+        Left { rate, amount: rate.max.saturating_sub(window.used), renewed_in: window.renewed_in(now) }
     }
 
     /// Gives back what was counted for something that did not happen.
@@ -143,7 +166,7 @@ fn make_room<K: Eq + Hash + Clone>(windows: &mut HashMap<K, Window>, now: u64) {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate::per_minute(10);
+    const RATE: Rate = Rate::per_minute("messages", 10);
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_micros((1_000_000 + seconds) * 1_000_000)
@@ -153,25 +176,42 @@ mod tests {
     fn an_allowance_is_used_up_and_renewed_when_its_window_ends() {
         let rates = Rates::default();
         assert_eq!(rates.take(&"ali", 9, RATE, at(0)), Ok(()));
-        let wait = |seconds| Err(Exhausted { retry_after: Duration::from_secs(seconds) });
+        let wait = |seconds| Err(Exhausted { rate: RATE, retry_after: Duration::from_secs(seconds) });
         assert_eq!(rates.take(&"ali", 2, RATE, at(10)), wait(50));
         assert_eq!(rates.take(&"ali", 1, RATE, at(20)), Ok(()), "what was refused is not counted");
         assert_eq!(rates.take(&"ali", 1, RATE, at(59)), wait(1));
         assert_eq!(rates.take(&"sara", 10, RATE, at(59)), Ok(()), "each has its own");
         assert_eq!(rates.take(&"ali", 10, RATE, at(60)), Ok(()));
-        assert_eq!(rates.take(&"ali", 11, Rate::per_minute(10), at(200)), wait(60), "never so much at once");
+        assert_eq!(
+            rates.take(&"ali", 11, Rate::per_minute("messages", 10), at(200)),
+            wait(60),
+            "never so much at once"
+        );
     }
 
     #[test]
     fn as_much_as_is_left_is_taken() {
         let rates = Rates::default();
-        let wait = |seconds| Exhausted { retry_after: Duration::from_secs(seconds) };
+        let wait = |seconds| Exhausted { rate: RATE, retry_after: Duration::from_secs(seconds) };
         assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(0)), (7, wait(60)));
         assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(10)), (3, wait(50)));
         assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(10)), (0, wait(50)));
         rates.give_back(&"ali", 2);
         assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(10)), (2, wait(50)));
         assert_eq!(rates.take_up_to(&"ali", 7, RATE, at(60)), (7, wait(60)));
+    }
+
+    #[test]
+    fn what_is_left_is_told() {
+        let rates = Rates::default();
+        let left = |at| {
+            let left = rates.left(&"ali", RATE, at);
+            (left.amount, left.renewed_in.as_secs())
+        };
+        assert_eq!(left(at(0)), (10, 60));
+        assert_eq!(rates.take(&"ali", 7, RATE, at(5)), Ok(()));
+        assert_eq!(left(at(20)), (3, 40));
+        assert_eq!(left(at(60)), (10, 60));
     }
 
     #[test]

@@ -192,7 +192,7 @@ async fn one_address_registers_so_many_accounts_in_an_hour() {
     world.register("a-3", HOME).await.unwrap();
     let refused = world.register("a-4", HOME).await;
     assert!(
-        matches!(refused, Err(RegisterError::Waiting { retry_after }) if retry_after <= Duration::from_secs(3600)),
+        matches!(refused, Err(RegisterError::Waiting(exhausted)) if exhausted.retry_after <= Duration::from_secs(3600)),
         "{refused:?}"
     );
     world.register("b-1", AWAY).await.unwrap();

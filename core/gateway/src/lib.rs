@@ -24,6 +24,7 @@ pub mod operator;
 pub mod sms;
 
 mod erase;
+mod search;
 mod upkeep;
 
 mod door;

@@ -40,7 +40,7 @@ use crate::operator::news;
 use crate::operator::view::View;
 use crate::operator::webhooks;
 use crate::reload;
-use crate::{erase, import, keys, machine, money, sms, upkeep};
+use crate::{erase, import, keys, machine, money, search, sms, upkeep};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
@@ -141,6 +141,7 @@ impl Server {
         tokio::spawn(sms::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
         background.spawn(erase::erase_all(app.clone(), stop.clone()));
+        background.spawn(search::index_all(app.clone(), stop.clone()));
         background.spawn(look_after(app.sockets.clone(), stop.clone()));
         background.spawn(money::reconcile(app.clone(), stop.clone()));
         background.spawn(sms::watch_credit(app.clone(), stop.clone()));

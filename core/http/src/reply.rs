@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chelseru_domain::language::Language;
+use chelseru_domain::rate::{Exhausted, Left, Rate};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -52,6 +53,13 @@ impl Reply {
     /// A status and no body.
     pub fn bare(status: StatusCode) -> Reply {
         Reply { status, headers: Vec::new(), body: Bytes::new(), file: None }
+    }
+
+    /// With what is left of an allowance.
+    #[must_use]
+    pub fn with_left(mut self, left: Left) -> Reply {
+        self.headers.extend(rate_headers(left.rate, left.amount, whole_seconds(left.renewed_in)));
+        self
     }
 
     /// 204 without a body or content type.
@@ -114,6 +122,23 @@ impl Reply {
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+
+/// Source: draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4, 2025-09-27.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// An allowance and what is left of it.
+fn rate_headers(rate: Rate, left: u64, seconds: u64) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let policy = format!("\"{}\";q={};w={}", rate.name, rate.max, rate.span.as_secs());
+    let policy = HeaderValue::from_str(&policy).ok().map(|policy| (RATE_LIMIT_POLICY, policy));
+    policy.into_iter().chain(rate_limit(rate.name, left, seconds))
+}
+
+/// What is left, without the allowance: where only its end may be known.
+fn rate_limit(name: &str, left: u64, seconds: u64) -> Option<(HeaderName, HeaderValue)> {
+    let text = format!("\"{name}\";r={left};t={seconds}");
+    HeaderValue::from_str(&text).ok().map(|limit| (RATE_LIMIT, limit))
+}
 
 /// A request that failed.
 #[derive(Debug)]
@@ -232,9 +257,22 @@ impl Failure {
         self
     }
 
+    /// When a retry can help. A 429 says so in `RateLimit`, too.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Failure {
         self.headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            self.headers.extend(rate_limit(self.code, 0, seconds));
+        }
+        self
+    }
+
+    /// With the allowance that is used up, and when it is renewed.
+    #[must_use]
+    pub fn exhausted(mut self, exhausted: Exhausted) -> Failure {
+        let seconds = whole_seconds(exhausted.retry_after);
+        self.headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        self.headers.extend(rate_headers(exhausted.rate, 0, seconds));
         self
     }
 

@@ -46,6 +46,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("chat", chat::request::ROUTES),
     group("chat", chat::directory::ROUTES),
     group("chat", chat::message::ROUTES),
+    group("chat", chat::search::ROUTES),
     group("chat", chat::organization::ROUTES),
     group("chat", files::upload::ROUTES),
     group("chat", files::tus::ROUTES),

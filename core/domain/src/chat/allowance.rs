@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{ChatError, ChatService};
 use crate::ids::UserId;
-use crate::rate::{Exhausted, Rate, Rates};
+use crate::rate::{Exhausted, Left, Rate, Rates};
 
 /// Which of a user's counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +20,7 @@ enum Count {
     RoomsOfHour,
     RequestsOfHour,
     LookupsOfDay,
+    SearchesOfMinute,
 }
 
 /// The counts of all users.
@@ -35,10 +36,10 @@ impl ChatService {
     pub fn charge(&self, user: UserId, bytes: usize) -> Result<(), ChatError> {
         let (rules, now, bytes) = (self.rules(), self.clock.now(), bytes as u64);
         let counts = [
-            (Count::MessagesOfMinute, 1, Rate::per_minute(rules.messages_per_minute_max)),
-            (Count::BytesOfMinute, bytes, Rate::per_minute(rules.bytes_per_minute_max)),
-            (Count::MessagesOfDay, 1, Rate::per_day(rules.messages_per_day_max)),
-            (Count::BytesOfDay, bytes, Rate::per_day(rules.bytes_per_day_max)),
+            (Count::MessagesOfMinute, 1, Rate::per_minute("messages-minute", rules.messages_per_minute_max)),
+            (Count::BytesOfMinute, bytes, Rate::per_minute("bytes-minute", rules.bytes_per_minute_max)),
+            (Count::MessagesOfDay, 1, Rate::per_day("messages-day", rules.messages_per_day_max)),
+            (Count::BytesOfDay, bytes, Rate::per_day("bytes-day", rules.bytes_per_day_max)),
         ];
         for (at, (count, amount, rate)) in counts.iter().enumerate() {
             if let Err(exhausted) = self.allowance.0.take(&(user, *count), *amount, *rate, now) {
@@ -82,8 +83,8 @@ impl ChatService {
     /// Reserves rooms, and requests as far as they are left.
     pub(super) fn reserve(&self, user: UserId, rooms: u64, requests: u64) -> Result<Reserved, ChatError> {
         let (rules, now) = (self.rules(), self.clock.now());
-        let (rooms_rate, requests_rate) =
-            (Rate::per_hour(rules.rooms_per_hour_max), Rate::per_hour(rules.requests_per_hour_max));
+        let rooms_rate = Rate::per_hour("rooms", rules.rooms_per_hour_max);
+        let requests_rate = Rate::per_hour("requests", rules.requests_per_hour_max);
         self.allowance.0.take(&(user, Count::RoomsOfHour), rooms, rooms_rate, now)?;
         let subject = (user, Count::RequestsOfHour);
         let (requests, renewed) = self.allowance.0.take_up_to(&subject, requests, requests_rate, now);
@@ -92,8 +93,41 @@ impl ChatService {
 
     /// Counts names or numbers that a user looks up.
     pub(super) fn charge_lookups(&self, user: UserId, count: u64) -> Result<(), ChatError> {
-        let rate = Rate::per_day(self.rules().lookups_per_day_max);
-        Ok(self.allowance.0.take(&(user, Count::LookupsOfDay), count, rate, self.clock.now())?)
+        Ok(self.allowance.0.take(&(user, Count::LookupsOfDay), count, self.lookups(), self.clock.now())?)
+    }
+}
+
+impl ChatService {
+    /// Counts a search.
+    pub(super) fn charge_search(&self, user: UserId) -> Result<(), ChatError> {
+        Ok(self.allowance.0.take(&(user, Count::SearchesOfMinute), 1, self.searches(), self.clock.now())?)
+    }
+
+    /// What is left of a user's messages in this minute.
+    #[must_use]
+    pub fn messages_left(&self, user: UserId) -> Left {
+        let rate = Rate::per_minute("messages-minute", self.rules().messages_per_minute_max);
+        self.allowance.0.left(&(user, Count::MessagesOfMinute), rate, self.clock.now())
+    }
+
+    /// What is left of a user's look-ups on this day.
+    #[must_use]
+    pub fn lookups_left(&self, user: UserId) -> Left {
+        self.allowance.0.left(&(user, Count::LookupsOfDay), self.lookups(), self.clock.now())
+    }
+
+    /// What is left of a user's searches in this minute.
+    #[must_use]
+    pub fn searches_left(&self, user: UserId) -> Left {
+        self.allowance.0.left(&(user, Count::SearchesOfMinute), self.searches(), self.clock.now())
+    }
+
+    fn lookups(&self) -> Rate {
+        Rate::per_day("lookups", self.rules().lookups_per_day_max)
+    }
+
+    fn searches(&self) -> Rate {
+        Rate::per_minute("searches", self.rules().searches_per_minute_max)
     }
 }
 

@@ -5,8 +5,8 @@
 //! Invariants: nothing is shown before it is durable; a room's members see its events in the order of their numbers; no
 //! route and no frame decides a right by itself.
 //!
-//! Not here: sockets and JSON; the gateway implements the port. Reading order: `rights`, `service`, `message`, `room`
-//! and `change`.
+//! Not here: sockets and JSON; the gateway implements the port. Reading order: `rights`, `service`, `message`, `room`,
+//! `change` and `search`.
 
 mod public;
 pub mod rights;
@@ -25,6 +25,8 @@ mod request;
 
 mod away;
 mod depart;
+
+pub mod search;
 
 mod missed;
 mod order;
@@ -70,6 +72,10 @@ pub const ROOMS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000_000, 100);
 pub const REQUESTS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000_000, 100);
 /// Names and numbers that one user may look up in a day.
 pub const LOOKUPS_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 2000);
+/// Searches of one user in a minute.
+pub const SEARCHES_PER_MINUTE: Range<u64> = Range::new(1, 1_000_000, 60);
+/// Reads of one search, in messages: some 30 ms of one core.
+pub const SEARCH_STEPS_MAX: usize = 24_000;
 /// Days for which messages are kept; 0 keeps them.
 pub const MESSAGES_KEEP_DAYS: Range<u64> = Range::new(0, 36_500, 0);
 /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
@@ -123,6 +129,9 @@ pub struct ChatRules {
     pub requests_per_hour_max: u64,
     pub directory: Directory,
     pub lookups_per_day_max: u64,
+    pub searches_per_minute_max: u64,
+    /// Reads of one search, in messages.
+    pub search_steps_max: usize,
     /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
     pub resume_max: u64,
     pub messages_per_minute_max: u64,
@@ -145,6 +154,8 @@ impl Default for ChatRules {
             requests_per_hour_max: REQUESTS_PER_HOUR.default,
             directory: Directory::default(),
             lookups_per_day_max: LOOKUPS_PER_DAY.default,
+            searches_per_minute_max: SEARCHES_PER_MINUTE.default,
+            search_steps_max: SEARCH_STEPS_MAX,
             resume_max: RESUME_MESSAGES.default,
             messages_per_minute_max: MESSAGES_PER_MINUTE.default,
             messages_per_day_max: MESSAGES_PER_DAY.default,
@@ -295,6 +306,9 @@ pub enum ChatError {
     /// The user has sent as much as one may in a minute or a day.
     #[error("too much was sent; wait {} seconds", .0.retry_after.as_secs())]
     Exhausted(Exhausted),
+    /// Too little of the user's rooms is indexed for a search over all of them. A retry later helps.
+    #[error("the messages are being indexed")]
+    Preparing,
     /// Too many changes wait. A retry later helps.
     #[error("too many changes are waiting")]
     Busy,

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chelseru_store::chat::{RoomFacts, RoomId, RoomLimits};
 use chelseru_store::{Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::allowance::Allowance;
 use super::missed::name_of;
 use super::publish::{self, Entrance};
 use super::rights::{Action, permit};
+use super::search::wanted::{AT_ONCE, Wanted};
 use super::stored::Stored;
 use super::{ChatError, ChatPort, ChatRules, PublicUser};
 use crate::Clock;
@@ -31,6 +32,9 @@ pub struct ChatService {
     pub(super) contacts: SubKey,
     /// Up to where old messages were removed in this walk.
     pub(super) expired: Mutex<(RoomId, u64)>,
+    /// Places of running searches.
+    pub(super) searches: Semaphore,
+    pub(super) wanted: Wanted,
 }
 
 impl ChatService {
@@ -53,6 +57,8 @@ impl ChatService {
                 allowance,
                 contacts,
                 expired: Mutex::new((RoomId(0), 0)),
+                searches: Semaphore::new(AT_ONCE),
+                wanted: Wanted::default(),
             },
             queue,
         )

@@ -4,6 +4,7 @@
 mod chat;
 mod erasure;
 mod requests;
+mod search;
 
 use std::sync::{Arc, Mutex};
 
@@ -48,6 +49,7 @@ struct World {
     watcher: Arc<Watcher>,
     folder: tempfile::TempDir,
     rules: ChatRules,
+    clock: Arc<ManualClock>,
 }
 
 impl World {
@@ -57,30 +59,34 @@ impl World {
 
     async fn with(users: u64, rules: ChatRules) -> World {
         let folder = tempfile::tempdir().unwrap();
-        let world = World::open(folder, rules, Arc::default());
+        let world = World::open(folder, rules, Arc::default(), Arc::new(ManualClock::at(START)));
         for user in 1..=users {
             assert_eq!(log_in(world.chat.store(), &format!("+98912000{user:04}")).await, UserId(user));
         }
         world
     }
 
-    fn open(folder: tempfile::TempDir, rules: ChatRules, watcher: Arc<Watcher>) -> World {
+    fn open(
+        folder: tempfile::TempDir,
+        rules: ChatRules,
+        watcher: Arc<Watcher>,
+        clock: Arc<ManualClock>,
+    ) -> World {
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         let contacts = MasterKey::from_bytes([7; 32]).derive(KeyUse::Contacts);
-        let clock = Arc::new(ManualClock::at(START));
-        let (chat, queue) = ChatService::new(store, clock, rules.clone(), contacts);
+        let (chat, queue) = ChatService::new(store, clock.clone(), rules.clone(), contacts);
         tokio::spawn(ChatService::publish_all(queue, watcher.clone()));
-        World { chat: Arc::new(chat), watcher, folder, rules }
+        World { chat: Arc::new(chat), watcher, folder, rules, clock }
     }
 
     /// As after an end of the process.
     async fn restarted(self) -> World {
-        let World { chat, watcher, folder, rules } = self;
+        let World { chat, watcher, folder, rules, clock } = self;
         chat.store().close();
         drop(chat);
         // The publisher's last handle goes with its task.
         tokio::task::yield_now().await;
-        World::open(folder, rules, watcher)
+        World::open(folder, rules, watcher, clock)
     }
 
     async fn group(&self, owner: u64, members: &[u64]) -> RoomId {

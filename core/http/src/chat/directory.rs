@@ -100,7 +100,8 @@ async fn find(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let found = chat.chat.find(request.caller.user_id, &by).await;
     let found = found.map_err(|error| failure(&request, error, no_user))?;
     let results: Vec<UserJson> = found.into_iter().map(UserJson::from).collect();
-    Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
+    let left = chat.chat.lookups_left(request.caller.user_id);
+    Ok(Reply::json(StatusCode::OK, &json!({"results": results})).with_left(left))
 }
 
 /// `POST contacts/lookup/`: each number that finds somebody, as it was sent.
@@ -116,7 +117,8 @@ async fn lookup(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
         .zip(found)
         .filter_map(|(text, user)| Some(json!({"mobile_number": text, "user": UserJson::from(user?)})))
         .collect();
-    Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
+    let left = chat.chat.lookups_left(caller.user_id);
+    Ok(Reply::json(StatusCode::OK, &json!({"results": results})).with_left(left))
 }
 
 /// `DELETE contacts/`.

@@ -39,9 +39,12 @@ pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Fail
         }
         ChatError::Full(_) => Failure::detail(StatusCode::CONFLICT, "limit_reached", sentence(&error)),
         ChatError::Exhausted(exhausted) => {
-            let wait = exhausted.retry_after.as_secs();
             Failure::detail(StatusCode::TOO_MANY_REQUESTS, "allowance_used", sentence(&error))
-                .retry_after(wait)
+                .exhausted(exhausted)
+        }
+        ChatError::Preparing => {
+            let text = sentence(&error);
+            Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "search_preparing", text).retry_after(5)
         }
         ChatError::Busy => {
             Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error)).retry_after(1)

@@ -107,7 +107,12 @@ const CREATE: About = About {
         Field("lng", Is::MayNumber, "A coordinate of a location."),
         Field("client_id", Is::MayText, "The caller's reference: a duplicate is the same message."),
     ],
-    answers: &[(201, "ChatMessage"), (200, "ChatMessage"), (403, "A right is missing.")],
+    answers: &[
+        (201, "ChatMessage"),
+        (200, "ChatMessage"),
+        (403, "A right is missing."),
+        (429, "The user has sent as much as one may in that time."),
+    ],
 };
 
 const UPDATE: About = About {
@@ -204,7 +209,7 @@ async fn listed(
 }
 
 /// As in the original's framework: too large is the largest, and a size that cannot be read is the usual one.
-fn page_size(context: &Context) -> usize {
+pub(super) fn page_size(context: &Context) -> usize {
     let asked = context.query("page_size").and_then(|text| text.parse::<usize>().ok());
     asked.filter(|size| *size > 0).map_or(PAGE, |size| size.min(PAGE_MAX))
 }
@@ -253,7 +258,8 @@ async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let posted = chat.chat.post_and_wait(room, post).await;
     let posted = posted.map_err(|error| failure(&context, error, no_room_to_post))?;
     let status = if posted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    show(&chat, &context, caller, &posted.view.message, status).await
+    let shown = show(&chat, &context, caller, &posted.view.message, status).await?;
+    Ok(shown.with_left(chat.chat.messages_left(user)))
 }
 
 /// `GET chat/messages/{id}/?chat_room=`.

@@ -163,11 +163,10 @@ async fn register(login: Arc<Login>, request: Request<Tokenless, Fields>) -> Ans
         }
         Err(RegisterError::Username(fault)) => Err(Failure::field("username", fault.to_string())),
         Err(RegisterError::Password(faults)) => Err(faults_failure("password", &faults)),
-        Err(RegisterError::Waiting { retry_after }) => {
-            let seconds = whole_seconds(retry_after);
+        Err(RegisterError::Waiting(exhausted)) => {
             let text = "Too many accounts were created from this address. Please try again later.";
             Err(Failure::detail(StatusCode::TOO_MANY_REQUESTS, "registrations_limited", text)
-                .retry_after(seconds))
+                .exhausted(exhausted))
         }
         Err(RegisterError::Hash(error)) => Err(hash_failure(&context, &error)),
         Err(RegisterError::Store(error)) => Err(internal(&context, &error)),

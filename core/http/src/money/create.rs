@@ -19,7 +19,7 @@ use super::input::{CURRENCY, DESCRIPTION, ORDER, amount, check_currency, failed,
 use super::{Money, go};
 use crate::fields::{Fields, Text};
 use crate::key::{IDEMPOTENCY_KEY, idempotency_key, key_reused, key_running, replayed};
-use crate::reply::{Failure, Reply, whole_seconds};
+use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
@@ -256,7 +256,7 @@ fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: 
         CreateError::Exhausted(exhausted) => {
             let text = "Too many payments were begun. Please try again later.";
             Failure::detail(StatusCode::TOO_MANY_REQUESTS, "payments_limited", text)
-                .retry_after(whole_seconds(exhausted.retry_after))
+                .exhausted(*exhausted)
         }
         CreateError::Gateway(error) => gateway_failure(context, callback_url, error),
         CreateError::Randomness => {

@@ -82,6 +82,15 @@ fn headers() -> Value {
         "X-Request-Id": {"description": "Names the request in the gateway's log.", "schema": text},
         "X-Error-Code": {"description": "The code of the error, also where the body has none.", "schema": text},
         "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
+        "RateLimit": {
+            "description": "What is left of the allowance of this name (r), and the seconds until it is renewed (t): \
+                draft-ietf-httpapi-ratelimit-headers-10. Some allowances are told when they are used up only.",
+            "schema": text, "example": "\"searches\";r=59;t=60",
+        },
+        "RateLimit-Policy": {
+            "description": "The allowance: so much (q) in so many seconds (w).",
+            "schema": text, "example": "\"searches\";q=60;w=60",
+        },
     })
 }
 
@@ -124,6 +133,14 @@ fn describe(group: &Group, route: &Route, operation: &Operation) -> Value {
     for (status, shape) in about.answers {
         let told = if *status < 400 || !is_sentence(shape) { response(shape) } else { failure(shape) };
         responses.insert(status.to_string(), with_headers(told, *status));
+    }
+    if about.answers.iter().any(|(status, _)| *status == 429) {
+        for (status, _) in about.answers.iter().filter(|(status, _)| *status < 300 || *status == 429) {
+            for name in ["RateLimit", "RateLimit-Policy"] {
+                let header = json!({"$ref": format!("#/components/headers/{name}")});
+                responses[&status.to_string()]["headers"][name] = header;
+            }
+        }
     }
     for (status, text) in errors(group, route, operation) {
         responses.entry(status.to_string()).or_insert_with(|| with_headers(failure(text), status));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
-use chelseru_domain::rate::{Exhausted, Rate};
+use chelseru_domain::rate::Rate;
 use http::{HeaderValue, StatusCode, header};
 
 use super::{Exports, Personal, archive};
@@ -139,11 +139,10 @@ fn turn(personal: &Personal, user: UserId) -> Result<Turn, Failure> {
         let text = "Too many exports are in progress. Please try again.";
         return Err(Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", text).retry_after(10));
     }
-    let taken = exports.made.take(&user, 1, Rate::per_day(PER_DAY), personal.clock.now());
-    taken.map_err(|Exhausted { retry_after }| {
+    let taken = exports.made.take(&user, 1, Rate::per_day("exports", PER_DAY), personal.clock.now());
+    taken.map_err(|exhausted| {
         let text = "This account was exported often enough today. Please try again later.";
-        Failure::detail(StatusCode::TOO_MANY_REQUESTS, "exports_limited", text)
-            .retry_after(retry_after.as_secs().max(1))
+        Failure::detail(StatusCode::TOO_MANY_REQUESTS, "exports_limited", text).exhausted(exhausted)
     })?;
     running.insert(user);
     Ok(Turn { exports: exports.clone(), user })

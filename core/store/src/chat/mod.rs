@@ -11,13 +11,15 @@
 //! A change takes a closure that runs once the change is durable, on any thread and in any order. The [`Position`] in
 //! its outcome is the change's place in its room's history; publishers sort by it.
 //!
-//! Reading order: this file, `room`, `request`, `message`, `organization`, then `crate::files`.
+//! Reading order: this file, `room`, `request`, `message`, `search`, `organization`, then
+//! `crate::files`.
 
 pub(crate) mod import;
 pub(crate) mod message;
 pub(crate) mod organization;
 pub(crate) mod request;
 pub(crate) mod room;
+pub(crate) mod search;
 
 pub(crate) mod sled;
 
@@ -38,6 +40,7 @@ pub use room::{
     Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomKind, RoomLimits,
     RoomMade, RoomSummary,
 };
+pub use search::{WORD_BLOCK_BYTES_MAX, WordBlock};
 
 /// Messages of one room; one more is refused. Room and number share the 53 bits of a public message id.
 pub const SEQ_MAX: u64 = (1 << 26) - 1;

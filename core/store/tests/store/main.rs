@@ -15,6 +15,7 @@ mod passwords;
 mod power;
 mod refresh;
 mod replace;
+mod search;
 mod sessions;
 mod sms;
 

@@ -39,7 +39,7 @@ pub enum RegisterError {
     Password(Vec<PasswordFault>),
     /// Too many accounts from this address.
     #[error("too many accounts were created from this address")]
-    Waiting { retry_after: Duration },
+    Waiting(Exhausted),
     #[error(transparent)]
     Hash(#[from] HashError),
     #[error(transparent)]
@@ -83,9 +83,9 @@ impl Identity {
         username_check(username)?;
         let subject = self.registrant(ip);
         if let Some(subject) = &subject {
-            let rate = Rate::per_hour(self.rules.passwords.registrations_per_hour_max);
+            let rate = Rate::per_hour("registrations", self.rules.passwords.registrations_per_hour_max);
             let taken = self.registrations.take(subject, 1, rate, self.clock.now());
-            taken.map_err(|Exhausted { retry_after }| RegisterError::Waiting { retry_after })?;
+            taken.map_err(RegisterError::Waiting)?;
         }
         let made = self.user_create(username, password, email, ip, false).await;
         if let (Some(subject), Err(_)) = (&subject, &made) {

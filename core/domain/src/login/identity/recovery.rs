@@ -28,7 +28,7 @@ use crate::{PhoneNumber, Range, Timestamp};
 pub const RESET_TOKEN_HOURS: Range<u64> = Range::new(1, 168, 24);
 
 /// Wrong tokens of one address in an hour.
-const WRONG_TOKENS: Rate = Rate::per_hour(20);
+const WRONG_TOKENS: Rate = Rate::per_hour("wrong-tokens", 20);
 
 const TOKEN_CHARS: usize = 26;
 /// No `0`, `1`, `l` and `o`, because a token may be read out.
@@ -120,7 +120,7 @@ impl Identity {
         let subject = self.registrant(ip);
         if let Some(subject) = &subject {
             let taken = self.wrong_tokens.take(subject, 1, WRONG_TOKENS, self.clock.now());
-            taken.map_err(|Exhausted { retry_after }| PasswordError::Waiting { retry_after })?;
+            taken.map_err(|Exhausted { retry_after, .. }| PasswordError::Waiting { retry_after })?;
         }
         let set = self.reset_by_token(token, new, ip).await;
         match &set {

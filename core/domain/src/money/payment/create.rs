@@ -114,7 +114,7 @@ impl Payments {
         let callback_key = callback_key::draw().ok_or(CreateError::Randomness)?;
         let callback_url = callback_key::add(&request.callback_url, &callback_key);
         let draft = PaymentDraft { callback_key, ..draft(&request, gateway.as_ref(), &rules, now) };
-        let rate = Rate::per_hour(request.per_hour_max);
+        let rate = Rate::per_hour("payments", request.per_hour_max);
         self.begun.take(&request.user, 1, rate, now).map_err(CreateError::Exhausted)?;
         let made = self.store.payment_create(draft).await;
         if !matches!(made, Ok(PaymentCreated::Created(_))) {

@@ -50,7 +50,7 @@ const TOUCH_AFTER: Duration = Duration::from_secs(60);
 /// Stored characters of a `User-Agent` header.
 const USER_AGENT_CHARS_MAX: usize = 256;
 /// Wrong links from one address in an hour. A link has 256 random bits; this keeps wrong ones cheap.
-const WRONG_LINKS: Rate = Rate::per_hour(60);
+const WRONG_LINKS: Rate = Rate::per_hour("wrong-links", 60);
 
 /// The languages of the console, the first one by default.
 pub const LANGUAGES: [&str; 2] = ["fa", "en"];
@@ -182,7 +182,7 @@ impl Console {
         let (ip, now) = (visitor.ip, self.clock.now());
         if let Some(ip) = &ip {
             let taken = self.keys.wrong_links.take(ip, 1, WRONG_LINKS, now);
-            taken.map_err(|Exhausted { retry_after }| ConsoleError::Waiting { retry_after })?;
+            taken.map_err(|Exhausted { retry_after, .. }| ConsoleError::Waiting { retry_after })?;
         }
         let opened = match user_in(token) {
             Some(user) if self.role(user).await?.is_some() => {

@@ -2,7 +2,8 @@
 //!
 //! Invariants: the numbers of a room have no gap, and a deleted message keeps its number without its text. One client
 //! id of one user in one room is one message forever. Sending counts as reading: a user's own messages are never
-//! unread. An edit or deletion takes the next revision of its room.
+//! unread. An edit or deletion takes the next revision of its room, and removes the block of words that covers the
+//! message (see `search`).
 
 pub(crate) mod sled;
 

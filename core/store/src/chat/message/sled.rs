@@ -5,6 +5,7 @@ use crate::chat::message::{
     MessagePage, OlderMessages,
 };
 use crate::chat::room::RoomFacts;
+use crate::chat::search::sled::remove_covering;
 use crate::chat::sled::facts::facts;
 use crate::chat::sled::message::{MessageRecord, newest};
 use crate::chat::sled::request::accept;
@@ -267,6 +268,9 @@ fn change(
         return Ok(Judged::Refused(refusal));
     }
     let newest = newest(txn, room)?;
+    if edit != MessageEdit::DropFile {
+        remove_covering(txn, room, seq, seq)?;
+    }
     match edit {
         MessageEdit::Body(body) => {
             message.body = body;

@@ -181,6 +181,7 @@ impl Sled {
                 key::deletions(room),
                 key::revisions(room),
                 key::leavers(room),
+                key::words(room),
             ];
             for table in tables {
                 for (key, _) in txn.scan(&table, limit.saturating_sub(swept))? {

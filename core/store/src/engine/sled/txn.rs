@@ -243,11 +243,18 @@ impl Txn {
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
-        let range = (Bound::Included(prefix), Bound::Excluded(end.as_slice()));
+        self.last_key_in((Bound::Included(prefix), Bound::Excluded(&end)))
+    }
+
+    /// The last key from `first` to `last`, both included.
+    pub(crate) fn last_key_of(&self, first: &[u8], last: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.last_key_in((Bound::Included(first), Bound::Included(last)))
+    }
+
+    fn last_key_in(&self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<Option<IVec>, StoreError> {
         let removed = |key: &[u8]| self.overlay.get(key).is_some_and(Option::is_none);
         let pending = self.overlay.range::<[u8], _>(range).rev().find(|(_, value)| value.is_some());
-        let mut stored =
-            self.tree.range::<&[u8], _>((Bound::Included(prefix), Bound::Excluded(end.as_slice())));
+        let mut stored = self.tree.range::<&[u8], _>(range);
         let stored = loop {
             match stored.next_back().transpose().map_err(error::read)? {
                 Some((key, _)) if removed(&key) => {}

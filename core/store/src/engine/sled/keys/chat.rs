@@ -22,6 +22,7 @@
 //! | `Cg` | stored name | file id |
 //! | `Ck` | path in the program it comes from | file id: imported files |
 //! | `Cl` | id in the program it comes from | room, number: imported messages |
+//! | `Cs` | room, first number | last number, words of a run of messages |
 //! | `Cq` | user | u64: bytes of the user's files |
 //! | `Cz` | room | empty: deleted, and not swept yet |
 
@@ -150,6 +151,15 @@ pub(crate) fn revision(room: RoomId, revision: u64) -> IVec {
 
 pub(crate) fn revisions(room: RoomId) -> IVec {
     numbers(b"Cv", &[room.0])
+}
+
+/// The words of the messages from `first` on.
+pub(crate) fn words_at(room: RoomId, first: u64) -> IVec {
+    numbers(b"Cs", &[room.0, first])
+}
+
+pub(crate) fn words(room: RoomId) -> IVec {
+    numbers(b"Cs", &[room.0])
 }
 
 pub(crate) fn organization(id: OrganizationId) -> IVec {

@@ -1,0 +1,57 @@
+//! Blocks of words: what a search needs of a run of a room's messages.
+//!
+//! A block covers the messages `first..=last` of a room; the caller encodes its content, and the store does not
+//! interpret it. Messages that no block covers are searched one by one, so a missing block is never an error.
+//! Invariants: the blocks of a room do not overlap; the change that edits a message's body or deletes the message
+//! also removes the block that covers it, so no block holds words that a message lost; a deleted room loses its
+//! blocks with its messages.
+
+pub(crate) mod sled;
+
+use crate::chat::RoomId;
+use crate::engine::{Engine, on_engine};
+use crate::{Store, StoreError};
+
+/// Bytes of a block's content.
+pub const WORD_BLOCK_BYTES_MAX: usize = 32 * 1024;
+
+/// The words of some messages of a room, one after another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WordBlock {
+    /// Numbers of the first and the last message covered.
+    pub first: u64,
+    pub last: u64,
+    /// At most [`WORD_BLOCK_BYTES_MAX`].
+    pub bytes: Vec<u8>,
+}
+
+impl Store {
+    /// The blocks of a room that begin below the message `below`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn chat_word_blocks(
+        &self,
+        room: RoomId,
+        below: u64,
+        limit: usize,
+    ) -> Result<Vec<WordBlock>, StoreError> {
+        on_engine!(self, read chat_word_blocks(room, below, limit))
+    }
+
+    /// Stores a block in place of those that it overlaps. False, and nothing changes, when the room does not exist or
+    /// its revision is not `revision` any more: a message may have changed since the caller read it.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn chat_word_block_put(
+        &self,
+        room: RoomId,
+        block: WordBlock,
+        revision: u64,
+    ) -> Result<bool, StoreError> {
+        on_engine!(self, chat_word_block_put(room, block, revision).await)
+    }
+}
