@@ -91,6 +91,30 @@ async fn lists_of_rooms_and_rooms_show_their_pictures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn open_sockets_see_a_rooms_new_picture() {
+    let street = Street::open("").await;
+    let address = format!("/chat/{}/?events=1&token={}", street.room, street.users[1].access);
+    let mut socket = Socket::open(&street.gateway.at(&address), &[]).await.expect("open");
+    socket.json_of("subscribed").await;
+    let avatar = street.upload(1, "face.png", &png(400, 400)).await.body["id"].clone();
+    let path = format!("/chat/chatrooms/{}/", street.room);
+    for (change, expected) in [
+        (json!({"name": "tea"}), Value::Null),
+        (json!({"avatar": avatar}), avatar.clone()),
+        (json!({"name": "coffee"}), avatar.clone()),
+        (json!({"avatar": null}), Value::Null),
+    ] {
+        assert_eq!(street.ask(1, "PATCH", &path, change).await.status, 200);
+        let frame = socket.json_of("room_updated").await;
+        assert_eq!(frame["avatar_file"]["id"], expected, "{frame}");
+        assert!(frame.get("avatar_file").is_some(), "{frame}");
+        if let Some(link) = frame["avatar_file"]["link"].as_str() {
+            assert_eq!(street.bytes(2, link).await.0, 200);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_frame_shows_its_picture_to_all_alike_and_nothing_new_to_old_clients() {
     let street = Street::open("").await;
     let open = async |query: &str| {

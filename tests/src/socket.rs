@@ -17,6 +17,8 @@ pub struct Socket {
     taken: usize,
     /// Its frames are held against the AsyncAPI document.
     is_chat: bool,
+    /// References of sent frames that the document does not allow, and why. The gateway must not accept them.
+    undocumented: Vec<(Value, String)>,
     pub protocol: Option<String>,
 }
 
@@ -87,11 +89,23 @@ impl Socket {
         assert_eq!(field("sec-websocket-extensions:"), None, "nothing was offered");
         let protocol = field("sec-websocket-protocol:");
         let is_chat = path.contains("/chat/") || path.ends_with("/ws/") || path.contains("/ws/?");
-        Ok(Socket { stream, buffer: buffer.split_off(end), taken: 0, is_chat, protocol })
+        Ok(Socket {
+            stream,
+            buffer: buffer.split_off(end),
+            taken: 0,
+            is_chat,
+            undocumented: Vec::new(),
+            protocol,
+        })
     }
 
     /// Sends a frame of JSON.
     pub async fn send(&mut self, value: &Value) {
+        if let Some(problem) = self.is_chat.then(|| spec::client_frame_problem(value)).flatten() {
+            let references = ["ref", "client_id"].into_iter().filter_map(|key| value.get(key));
+            self.undocumented
+                .extend(references.map(|reference| (reference.clone(), format!("{problem}: {value}"))));
+        }
         self.send_text(&value.to_string()).await;
     }
 
@@ -138,12 +152,24 @@ impl Socket {
                     let frame = serde_json::from_str(&text).expect("JSON");
                     let problem = self.is_chat.then(|| spec::frame_problem(&frame)).flatten();
                     assert_eq!(problem, None, "{frame}");
+                    self.check_accepted(&frame);
                     return frame;
                 }
                 Event::Ping(payload) => self.send_bytes(&frame(0x8a, &payload)).await,
                 Event::Pong(_) => {}
                 other => panic!("a text was expected, not {other:?}"),
             }
+        }
+    }
+
+    /// What the gateway carries out, the document must allow.
+    fn check_accepted(&self, frame: &Value) {
+        if frame["type"] != "ack" {
+            return;
+        }
+        for (reference, problem) in &self.undocumented {
+            let is_of = |key: &str| frame.get(key) == Some(reference);
+            assert!(!is_of("ref") && !is_of("client_id"), "accepted, and not documented: {problem}");
         }
     }
 

@@ -146,13 +146,13 @@ pub(crate) fn problem(method: &Method, url: &Url, answer: &Answer) -> Option<Str
     }
 }
 
-/// The shapes of what the gateway sends on sockets, by type.
+/// The shapes of frames on sockets, by type; those of clients behind `client.`.
 static FRAMES: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
     let mut document = asyncapi(&chelseru::config::Server::default());
     close(&mut document);
     let messages = document["components"]["messages"].as_object().expect("messages");
-    let sent = messages.iter().filter(|(key, _)| !key.starts_with("client."));
-    sent.map(|(key, message)| {
+    let all = messages.iter();
+    all.map(|(key, message)| {
         let root = json!({"allOf": [message["payload"]], "components": document["components"]});
         let validator = jsonschema::draft202012::new(&root).unwrap_or_else(|error| panic!("{key}: {error}"));
         (key.clone(), validator)
@@ -166,7 +166,19 @@ pub(crate) fn frame_problem(frame: &Value) -> Option<String> {
     if frame["message_type"] == "webrtc_signal" {
         return None;
     }
-    let Some(validator) = frame["type"].as_str().and_then(|kind| FRAMES.get(kind)) else {
+    mismatch(frame["type"].as_str().unwrap_or_default(), frame)
+}
+
+/// The mismatch between a client's frame and the document. A frame without a type publishes.
+pub(crate) fn client_frame_problem(frame: &Value) -> Option<String> {
+    if frame["message_type"] == "webrtc_signal" {
+        return mismatch("client.webrtc_signal", frame);
+    }
+    mismatch(&format!("client.{}", frame["type"].as_str().unwrap_or("publish")), frame)
+}
+
+fn mismatch(key: &str, frame: &Value) -> Option<String> {
+    let Some(validator) = FRAMES.get(key) else {
         return Some("the document does not name this type".to_owned());
     };
     let errors: Vec<String> =

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use chelseru_domain::chat::{ChatEvent, ChatPort, Removal, Room, RoomId, RoomKind, RoomStatus};
+use chelseru_domain::chat::{ChatEvent, ChatPort, Removal, Room, RoomId, RoomKind, RoomStatus, StoredFile};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::text::name_as_seen;
 use serde_json::{Value, json};
@@ -34,6 +34,31 @@ impl ChatPort for Hub {
 }
 
 impl Hub {
+    fn updated(&self, room: &Room, avatar: Option<&StoredFile>, by: UserId) {
+        let mut notice = json!({
+            "type": "room_updated",
+            "room": room.id.0,
+            "name": shown(room),
+            "descriptions": room.descriptions,
+            "status": frames::status_number(room.status).to_string(),
+            "by": by.0,
+        });
+        // Without the file of an avatar, clients ask for the room.
+        if avatar.is_some() || room.avatar.is_none() {
+            notice["avatar_file"] = avatar.map(|file| frames::file_facts(file, &file.path())).into();
+        }
+        let notice = frames::frame(&notice);
+        self.rooms.with_room(room.id, |watch| {
+            watch.tell_watchers(&notice, None);
+            watch.tell_followers(&notice);
+            if room.status == RoomStatus::Closed {
+                watch.end_all(room.id, Close::ROOM_CLOSED);
+            }
+        });
+    }
+}
+
+impl Hub {
     /// Publishes an event about the room or its members.
     fn change(&self, id: RoomId, event: &ChatEvent) {
         match event {
@@ -58,23 +83,7 @@ impl Hub {
                 }
             }
             ChatEvent::Joined { room, user } => self.joined(room, *user),
-            ChatEvent::Updated { room, by } => {
-                let notice = frames::frame(&json!({
-                    "type": "room_updated",
-                    "room": id.0,
-                    "name": shown(room),
-                    "descriptions": room.descriptions,
-                    "status": frames::status_number(room.status).to_string(),
-                    "by": by.0,
-                }));
-                self.rooms.with_room(id, |watch| {
-                    watch.tell_watchers(&notice, None);
-                    watch.tell_followers(&notice);
-                    if room.status == RoomStatus::Closed {
-                        watch.end_all(id, Close::ROOM_CLOSED);
-                    }
-                });
-            }
+            ChatEvent::Updated { room, avatar, by } => self.updated(room, avatar.as_deref(), *by),
             ChatEvent::Rights { user, rights } => {
                 let access: Vec<u64> = rights.iter().map(|access| access.number()).collect();
                 let notice =

@@ -4,9 +4,11 @@
 //! them. Neither reads a clock or the store, so the store may run them again.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use chelseru_store::chat::{
-    Acquaintance, Additions, FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomKind, RoomStatus,
+    Acquaintance, Additions, FileId, Limit, Refusal, RoomChange, RoomChanged, RoomFacts, RoomKind,
+    RoomStatus, StoredFile,
 };
 
 use super::rights::{Action, Denied, Rights, permit};
@@ -321,13 +323,22 @@ fn judge_edit(edit: &RoomEdit, facts: &RoomFacts) -> Result<Vec<RoomChange>, Den
 }
 
 /// The event that other members see.
-pub(super) fn event(request: &RoomRequest, actor: UserId, changed: &RoomChanged) -> Option<ChatEvent> {
+/// The event of a change. `avatars` are files that the room may show after it.
+pub(super) fn event(
+    request: &RoomRequest,
+    actor: UserId,
+    changed: &RoomChanged,
+    avatars: &[Arc<StoredFile>],
+) -> Option<ChatEvent> {
     if changed.changes.is_empty() {
         return None;
     }
     let room = changed.room.clone();
     Some(match request {
-        RoomRequest::Edit(_) => ChatEvent::Updated { room, by: actor },
+        RoomRequest::Edit(_) => {
+            let avatar = avatars.iter().find(|file| room.avatar == Some(file.id)).cloned();
+            ChatEvent::Updated { room, avatar, by: actor }
+        }
         RoomRequest::Add(user) | RoomRequest::Ask(user) => match changed.changes.first() {
             Some(RoomChange::Invite { .. }) => ChatEvent::Asked { room, user: *user, by: actor },
             _ => ChatEvent::Joined { room, user: *user },

@@ -76,7 +76,7 @@ impl ChatService {
                     Ok(shown.then_some(RoomChange::Avatar(None)).into_iter().collect())
                 };
                 self.decree(room, user, None, judge, move |changed| {
-                    Some(ChatEvent::Updated { room: changed.room.clone(), by: user })
+                    Some(ChatEvent::Updated { room: changed.room.clone(), avatar: None, by: user })
                 })
                 .await
             }
@@ -119,8 +119,10 @@ impl ChatService {
             let fits = facts.room.owner == user && facts.target.is_some_and(|target| !target.pending);
             Ok(if fits { vec![RoomChange::Owner] } else { Vec::new() })
         };
+        let avatar = self.avatar(room).await?;
         self.decree(room, user, Some(heir), judge, move |changed| {
-            Some(ChatEvent::Updated { room: changed.room.clone(), by: user })
+            let avatar = avatar.filter(|file| changed.room.avatar == Some(file.id));
+            Some(ChatEvent::Updated { room: changed.room.clone(), avatar, by: user })
         })
         .await
     }

@@ -242,6 +242,8 @@ pub enum ChatEvent {
     },
     Updated {
         room: Room,
+        /// The file of the room's avatar; absent, too, when another change came between.
+        avatar: Option<Arc<StoredFile>>,
         by: UserId,
     },
     Joined {

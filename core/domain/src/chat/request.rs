@@ -37,7 +37,7 @@ impl ChatService {
         Ok(asking(&rules, requests))
     }
 
-    /// The requests that wait for a user, newest first.
+    /// The requests that wait for a user, newest first. Those of a disabled account are left out while it is.
     ///
     /// # Errors
     ///
@@ -47,6 +47,10 @@ impl ChatService {
         requests.sort_by_key(|request| std::cmp::Reverse((request.at, request.room)));
         let mut waiting = Vec::with_capacity(requests.len());
         for request in requests {
+            let asker = self.store.user_get(request.by).await?;
+            if asker.is_some_and(|asker| !asker.active) {
+                continue;
+            }
             // The room may be deleted between the two reads.
             if let Some(summary) = self.store.chat_summary(request.room, user).await? {
                 waiting.push(WaitingRequest { request, summary });

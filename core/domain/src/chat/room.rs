@@ -3,6 +3,8 @@
 //! A pair of users has at most one pair room. Limits on a user's rooms, on members and on bans are enforced inside
 //! the store's change, so concurrent requests cannot exceed them together.
 
+use std::sync::Arc;
+
 use chelseru_store::StoreError;
 use chelseru_store::chat::{
     Additions, Judged, Limit, OrganizationId, PairDraft, Position, Refusal, Room, RoomChange, RoomChanged,
@@ -155,6 +157,7 @@ impl ChatService {
         let target = request.target(actor);
         let (sender, receiver) = oneshot::channel();
         self.entrance.expect(&self.store, room).await?;
+        let avatars = self.avatars(room, &request).await?;
         let stored = self.entrance.sender();
         let now = self.clock.now();
         self.store.chat_room_change(room, actor, target, now, judge, move |result| {
@@ -177,10 +180,29 @@ impl ChatService {
                 Ok(changed) => Place::After(changed.position()),
                 Err(_) => Place::Nowhere,
             };
-            let event = result.as_ref().ok().and_then(|changed| event(&request, actor, changed));
+            let event = result.as_ref().ok().and_then(|changed| event(&request, actor, changed, &avatars));
             stored.send(StoredChange::awaited(room, (place, event, result), sender));
         })?;
         answer(receiver).await
+    }
+
+    /// The files that a room may show as its avatar after an edit. A file never changes, so reading it early is enough.
+    async fn avatars(&self, room: RoomId, request: &RoomRequest) -> Result<Vec<Arc<StoredFile>>, ChatError> {
+        let RoomRequest::Edit(edit) = request else { return Ok(Vec::new()) };
+        let mut avatars = Vec::from_iter(self.avatar(room).await?);
+        if let Some(Some(id)) = edit.avatar
+            && let Some(file) = self.store.chat_file(id).await?
+        {
+            avatars.push(Arc::new(file));
+        }
+        Ok(avatars)
+    }
+
+    /// The file of a room's avatar.
+    pub(super) async fn avatar(&self, room: RoomId) -> Result<Option<Arc<StoredFile>>, ChatError> {
+        let facts = self.store.chat_facts(room, OPERATOR).await?;
+        let Some(id) = facts.and_then(|facts| facts.room.avatar) else { return Ok(None) };
+        Ok(self.store.chat_file(id).await?.map(Arc::new))
     }
 
     /// Rooms for operators: with numbers below `before`, newest first.

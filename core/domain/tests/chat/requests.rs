@@ -74,6 +74,17 @@ async fn a_strangers_pair_waits_until_it_is_answered() {
 }
 
 #[tokio::test]
+async fn a_disabled_accounts_requests_are_not_listed_while_it_is_disabled() {
+    let world = World::with(3, asking()).await;
+    let pair = world.pair(1, 2).await.unwrap();
+    let group = world.group(3, &[2]).await;
+    world.chat.store().user_set_active(UserId(1), false).await.unwrap();
+    assert_eq!(world.waiting(2).await, BTreeMap::from([(group, 3)]));
+    world.chat.store().user_set_active(UserId(1), true).await.unwrap();
+    assert_eq!(world.waiting(2).await, BTreeMap::from([(pair, 1), (group, 3)]));
+}
+
+#[tokio::test]
 async fn who_shares_a_room_and_staff_and_closed_communities_ask_nobody() {
     let world = World::with(4, asking()).await;
     let group = world.group(1, &[2]).await;

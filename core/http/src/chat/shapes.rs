@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::openapi::shape::{list, maybe, maybe_time, object, or_null, reference, text, time, truth, whole};
+use crate::openapi::shape::{
+    list, maybe, maybe_time, message_kind, object, or_null, reference, text, time, truth, whole,
+};
 
 pub(crate) fn shapes() -> Value {
     let user = || reference("PublicUser");
@@ -27,15 +29,15 @@ pub(crate) fn shapes() -> Value {
             },
             "banneds": list(user()), "is_group": truth(), "owner": whole(), "members_count": whole(),
             "last_seq": whole(), "read_seq": whole(), "avatar": maybe("string"),
-            "avatar_file": or_null(reference("File")),
+            "avatar_file": or_null(reference("FileFacts")),
             "pending": {"type": "boolean", "description": "The caller has not accepted the room."},
             "my_access": list(whole()), "last_message": or_null(reference("MessagePreview")),
         })),
         "MessagePreview": object(json!({
             "id": whole(), "seq": whole(), "sender": or_null(user()),
-            "message_type": {"enum": ["text", "image", "file", "location"]},
+            "message_type": message_kind(),
             "text": {"type": "string", "description": "The first 200 characters."},
-            "file_id": maybe("integer"), "file": or_null(reference("File")), "created_at": time(),
+            "file_id": maybe("integer"), "file": or_null(reference("FileFacts")), "created_at": time(),
         })),
         "RoomReference": object(json!({
             "id": whole(), "status": reference("RoomStatus"), "name": maybe("string"), "descriptions": maybe("string"),
@@ -59,12 +61,12 @@ pub(crate) fn shapes() -> Value {
         })),
         "ChatMessage": object(json!({
             "id": whole(), "sender": or_null(user()), "file_url": maybe("string"),
-            "message_type": {"enum": ["text", "image", "file", "location"]}, "text": text(), "timestamp": time(),
+            "message_type": message_kind(), "text": text(), "timestamp": time(),
             "lat": maybe("number"), "lng": maybe("number"), "created_at": time(),
             "chat_room": reference("RoomReference"), "read_by": list(user()),
             "seq": {"type": "integer", "description": "The message's number in its room, from 1 without gaps."},
             "client_id": maybe("string"), "edited_at": maybe_time(), "file_id": maybe("integer"),
-            "file": or_null(reference("File")),
+            "file": or_null(reference("FileFacts")),
         })),
     })
 }

@@ -17,7 +17,7 @@ pub(crate) fn shapes() -> Value {
             "link?": {"type": "string", "description": "Opens the file without a token, for a few minutes."},
             "link_expires_at?": time(), "thumbnail?": or_null(reference("Thumbnail")),
         })),
-        "File": object(json!({
+        "FileFacts": object(json!({
             "id": whole(), "name": text(), "content_type": text(), "size": whole(),
             "width": {"type": ["integer", "null"], "description": "Pixels; null for a file that is no picture."},
             "height": maybe("integer"),

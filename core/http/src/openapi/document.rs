@@ -48,7 +48,7 @@ pub fn document(server: &Server, audience: Audience) -> Value {
     }
     // Relative to where the document is served.
     let url = if server.public_url.is_empty() { "/" } else { server.public_url.as_str() };
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "chelseru",
@@ -72,7 +72,33 @@ pub fn document(server: &Server, audience: Audience) -> Value {
                 },
             },
         },
-    })
+    });
+    complete(&mut document);
+    document
+}
+
+/// Says of every number how large it may be and of every list of values what type they have: generators take 32 bits,
+/// and anything, otherwise.
+fn complete(schema: &mut Value) {
+    let Value::Object(object) = schema else {
+        if let Value::Array(items) = schema {
+            items.iter_mut().for_each(complete);
+        }
+        return;
+    };
+    let is = |name: &str, value: &str| object.get(name).is_some_and(|given| given == value);
+    let may_be_null = object.get("type").is_some_and(|kinds| *kinds == json!(["integer", "null"]));
+    if (is("type", "integer") || may_be_null) && !object.contains_key("format") {
+        object.insert("format".into(), "int64".into());
+    }
+    let first = object.get("enum").and_then(|values| values.get(0));
+    let kind = first.map(|value| if value.is_string() { "string" } else { "integer" });
+    if let Some(kind) = kind
+        && !object.contains_key("type")
+    {
+        object.insert("type".into(), kind.into());
+    }
+    object.values_mut().for_each(complete);
 }
 
 /// Headers of answers, by name.
@@ -301,7 +327,9 @@ impl Is {
             Is::MayNumber => json!({"type": ["number", "string"]}),
             Is::MayBool => json!({"type": "boolean"}),
             Is::MayList => json!({"type": "array", "items": {}}),
-            Is::File => json!({"type": "string", "contentMediaType": "application/octet-stream"}),
+            Is::File => {
+                json!({"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"})
+            }
         }
     }
 }

@@ -4,9 +4,10 @@
 //! it sends what clients receive.
 
 use chelseru_config::Server;
+use chelseru_domain::chat::KINDS;
 use serde_json::{Map, Value, json};
 
-use super::shape::{list, maybe, object, reference, text, time, truth, whole};
+use super::shape::{list, maybe, message_kind, object, or_null, reference, text, time, truth, whole};
 use crate::files;
 
 /// The document of a gateway with this configuration.
@@ -17,7 +18,12 @@ pub fn asyncapi(server: &Server) -> Value {
             // A client and the gateway may both send a `read`.
             let key = if sent { name.to_owned() } else { format!("client.{name}") };
             let mut payload = object(fields);
-            payload["properties"]["type"] = json!({"const": name});
+            if name == "webrtc_signal" && !sent {
+                // Its keys are the client's own; on `/ws/` its type is publish.
+                payload["additionalProperties"] = true.into();
+            } else {
+                payload["properties"]["type"] = json!({"const": name});
+            }
             // On a room's socket `publish` needs no type.
             if sent {
                 payload["required"]
@@ -96,7 +102,7 @@ fn schemas() -> Value {
     let mut schemas = files::shapes::shapes();
     let user = object(json!({"id": whole(), "username": text()}));
     schemas["User"] = user;
-    json!({"User": schemas["User"], "File": schemas["File"], "Thumbnail": schemas["Thumbnail"]})
+    json!({"User": schemas["User"], "FileFacts": schemas["FileFacts"], "Thumbnail": schemas["Thumbnail"]})
 }
 
 /// The frame's fields and those that name the client's frame.
@@ -112,9 +118,9 @@ fn message() -> Value {
     let coordinate = || json!({"type": ["number", "string", "null"]});
     json!({
         "id": whole(), "message": {"description": "A text, or the JSON that was sent in its place."},
-        "message_type": {"enum": ["text", "image", "file", "location"]}, "file_url": maybe("string"),
-        "lat": coordinate(), "lng": coordinate(), "sender": reference("User"), "created_at": time(),
-        "file?": reference("File"),
+        "message_type": message_kind(), "file_url": maybe("string"), "lat": coordinate(),
+        "lng": coordinate(), "sender": reference("User"), "created_at": time(),
+        "file?": reference("FileFacts"),
     })
 }
 
@@ -201,12 +207,12 @@ fn sent_of_rooms() -> Vec<Frame> {
     let membership = || json!({"room": whole(), "user": whole(), "code?": text()});
     let updated = json!({
         "room": whole(), "name": maybe("string"), "descriptions": maybe("string"), "status": {"enum": ["1", "2", "3"]},
-        "by": whole(),
+        "by": whole(), "avatar_file?": or_null(reference("FileFacts")),
     });
     let asked = json!({"room": whole(), "name": maybe("string"), "is_group": truth(), "by": whole()});
     let coded = || json!({"room": whole(), "code": text()});
     vec![
-        ("room_updated", true, "Name, description or status changed.", updated),
+        ("room_updated", true, "Name, description, status or avatar changed.", updated),
         (
             "rights",
             true,
@@ -239,7 +245,10 @@ fn received() -> Vec<Frame> {
     let one = || json!({"seq?": whole(), "id?": whole()});
     let place = object(json!({"room": whole(), "since?": whole(), "revision?": whole()}));
     let published = json!({
-        "message?": {}, "message_type?": text(), "attach_id?": whole(), "lat?": {}, "lng?": {}, "client_id?": text(),
+        "message?": {}, "message_type?": {"enum": KINDS}, "attach_id?": whole(), "lat?": {}, "lng?": {}, "client_id?": text(),
+    });
+    let signal = json!({
+        "message_type": {"const": "webrtc_signal"}, "type?": text(), "room?": whole(), "ref?": its_reference(),
     });
     let mut changed = one();
     changed["message"] = text();
@@ -258,6 +267,12 @@ fn received() -> Vec<Frame> {
         ),
         ("unsubscribe", false, "Watches a room no more.", asked(json!({}))),
         ("publish", true, "Sends a message, once for each client_id.", asked(published)),
+        (
+            "webrtc_signal",
+            true,
+            "A signal to the other members: `message_type` is webrtc_signal, and the other keys are the signal.",
+            signal,
+        ),
         ("typing", true, "The user types, or stopped.", asked(json!({"typing": truth()}))),
         ("delivered", true, "The device has a message.", asked(one())),
         ("read", true, "The user has read up to a message.", asked(one())),

@@ -3,6 +3,7 @@
 //! Every named property is always present, except names that end in a question mark. The journeys check every answer
 //! against these shapes; an answered field that is not named fails them, too.
 
+use chelseru_domain::chat::KINDS;
 use serde_json::{Map, Value, json};
 
 use super::codes;
@@ -46,6 +47,14 @@ pub(crate) fn text() -> Value {
 
 pub(crate) fn whole() -> Value {
     json!({"type": "integer"})
+}
+
+/// The kind of a message that is shown.
+pub(crate) fn message_kind() -> Value {
+    json!({
+        "type": "string", "examples": KINDS,
+        "description": "text, image, file or location; an imported message may have another.",
+    })
 }
 
 pub(crate) fn truth() -> Value {
