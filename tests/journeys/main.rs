@@ -28,6 +28,7 @@ mod crash;
 mod doors;
 mod floods;
 mod gateways;
+mod generators;
 mod hostile_plugins;
 mod import;
 mod import_sources;

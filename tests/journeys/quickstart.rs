@@ -116,7 +116,7 @@ fn python() -> Option<Command> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_javascript_quick_start_logs_in_pays_and_chats_over_a_broken_network() {
     match node() {
-        Some(node) => try_out(node, "examples/javascript/quickstart.mjs").await,
+        Some(node) => try_out(node, Some("examples/javascript/quickstart.mjs")).await,
         None => {
             println!("not run: node with WebSocket is not installed, so examples/javascript is not tried")
         }
@@ -126,18 +126,53 @@ async fn the_javascript_quick_start_logs_in_pays_and_chats_over_a_broken_network
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_quick_start_logs_in_pays_and_chats_over_a_broken_network() {
     match python() {
-        Some(python) => try_out(python, "examples/python/quickstart.py").await,
+        Some(python) => try_out(python, Some("examples/python/quickstart.py")).await,
         None => println!("not run: Python with websockets is not installed, so examples/python is not tried"),
     }
 }
 
-async fn try_out(mut interpreter: Command, script: &str) {
+/// Java with a Kotlin compiler, the standard library and kotlinx-serialization-json in the class path that
+/// `CHELSERU_KOTLIN` names; `None` without it.
+fn kotlin() -> Option<(String, tempfile::TempDir)> {
+    let path = std::env::var("CHELSERU_KOTLIN").ok()?;
+    let out = tempfile::tempdir().expect("a folder");
+    let compiled = Command::new("java")
+        .args([
+            "-cp",
+            &path,
+            "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler",
+            "-no-stdlib",
+            "-no-reflect",
+            "-cp",
+            &path,
+        ])
+        .arg("-d")
+        .arg(out.path())
+        .arg(root().join("examples/kotlin/Quickstart.kt"))
+        .status();
+    assert!(compiled.is_ok_and(|status| status.success()), "the quick start compiles");
+    Some((format!("{}:{path}", out.path().display()), out))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kotlin_quick_start_logs_in_pays_and_chats_over_a_broken_network() {
+    match tokio::task::spawn_blocking(kotlin).await.expect("no panic") {
+        Some((path, _out)) => {
+            let mut java = Command::new("java");
+            java.args(["-cp", &path, "QuickstartKt"]);
+            try_out(java, None).await;
+        }
+        None => println!("not run: CHELSERU_KOTLIN is not set, so examples/kotlin is not tried"),
+    }
+}
+
+async fn try_out(mut interpreter: Command, script: Option<&str>) {
     let config = "[auth]\notp_test_numbers = { \"09120000002\" = \"482913\" }\n";
     let gateway = Arc::new(TestGateway::start(config).await);
     let network = Network::to(&gateway).await;
     let peer = gateway.login("09120000001").await.access;
     let arguments = [network.url.as_str(), "09120000002", "482913", "1"];
-    interpreter.arg(root().join(script)).args(arguments);
+    interpreter.args(script.map(|script| root().join(script))).args(arguments);
     let mut program = Program::start(&mut interpreter);
     assert_eq!(program.line().await, "logged in as 2");
     let pay = program.line().await;
