@@ -89,10 +89,14 @@ pub struct Transport {
 
 async fn serve(place: Place, transport: Transport, purpose: Purpose, bytes_max: usize) {
     let Transport { stream, read, held: _held } = transport;
-    let socket = Socket {
+    let stash = read.to_vec();
+    // It keeps the buffer of the handshake, 8 KiB, even when nothing is left in it.
+    drop(read);
+    // Moved by its pointer: a future keeps room for each place that a value was moved from.
+    let socket = Box::new(Socket {
         stream,
         decoder: Decoder::new(bytes_max),
-        stash: read.to_vec(),
+        stash,
         writing: VecDeque::new(),
         written: 0,
         catch_ups: Vec::new(),
@@ -100,7 +104,7 @@ async fn serve(place: Place, transport: Transport, purpose: Purpose, bytes_max: 
         purpose,
         closing: Closing::Open,
         place,
-    };
+    });
     if let Err(error) = socket.run().await {
         tracing::debug!(%error, "a socket ended");
     }
@@ -131,7 +135,7 @@ enum Closing {
 }
 
 impl Socket {
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(mut self: Box<Self>) -> io::Result<()> {
         loop {
             self.peer().begin_round();
             if self.peer().is_dead() {
@@ -183,7 +187,8 @@ impl Socket {
         self.writing.extend(queue.chunks);
         if !queue.unread.is_empty() {
             self.peer().unread_at.store(now_ms, Ordering::Relaxed);
-            self.writing.extend(act::unread(&self.place, &queue.unread).await);
+            let unread = Box::pin(act::unread(&self.place, &queue.unread)).await;
+            self.writing.extend(unread);
         }
         if let Some(close) = queue.close {
             self.begin_closing(close, now_ms);
@@ -214,7 +219,10 @@ impl Socket {
             if self.write()? {
                 return Ok(true);
             }
-            if !self.take_queue().await && !self.catch_up().await {
+            // What asks the store is in a box: an idle socket keeps no room for it.
+            let more =
+                self.take_queue().await || (!self.catch_ups.is_empty() && Box::pin(self.catch_up()).await);
+            if !more {
                 return Ok(false);
             }
             // A long gap is read in several rounds, so that other sockets get their turn.
@@ -472,4 +480,21 @@ fn spawn(peer: Arc<Peer>, change: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let _ends = ends;
         change.await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_bytes<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The task of an idle socket holds this much; connection, peer and subscriptions come on top.
+    #[test]
+    fn an_idle_socket_is_a_small_task() {
+        let bytes = future_bytes(serve as fn(_, _, _, _) -> _);
+        println!("the future of a socket: {bytes} bytes; its state: {} bytes", size_of::<Socket>());
+        assert!(bytes <= 4096, "{bytes}");
+    }
 }
