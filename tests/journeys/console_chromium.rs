@@ -22,7 +22,7 @@ const CONFIG: &str = "[sms]\nservice = [\"FIRST\", \"SECOND\"]\n[provider.FIRST]
                       [provider.SECOND]\nplugin = \"sandbox-sms\"\n[chat]\nstrangers = \"admit\"\n";
 
 /// Each page, by the name of its picture.
-const PAGES: [(&str, &str); 20] = [
+const PAGES: [(&str, &str); 24] = [
     ("overview", "/console/"),
     ("users", "/console/users/"),
     ("users-wrong", "/console/users/?from=x&q=ali"),
@@ -38,9 +38,13 @@ const PAGES: [(&str, &str); 20] = [
     ("room-messages", "/console/rooms/1/messages/"),
     ("organizations", "/console/organizations/"),
     ("webhooks", "/console/webhooks/"),
+    ("providers", "/console/providers/"),
     ("provider", "/console/providers/FIRST/"),
     ("config", "/console/config/"),
     ("backups", "/console/backups/"),
+    ("keys", "/console/keys/"),
+    ("me", "/console/me/"),
+    ("factor", "/console/me/factor/"),
     ("operators", "/console/operators/"),
     ("audit", "/console/audit/"),
 ];
@@ -91,6 +95,12 @@ async fn faults(page: &mut Page) -> Vec<String> {
         .await;
     let faults = found.as_array().unwrap_or_else(|| panic!("{found}"));
     faults.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Holds that a page is as wide as its window; what is wider scrolls inside.
+async fn fits(page: &mut Page, name: &str) {
+    let wide = page.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+    assert!(wide.as_i64().unwrap_or(1) <= 0, "{name} is {wide} too wide");
 }
 
 async fn picture(page: &mut Page, name: &str) {
@@ -150,13 +160,39 @@ async fn every_page_is_accessible_in_both_languages() {
             page.until(&format!("document.documentElement.lang === '{language}'")).await;
             let found = faults(&mut page).await;
             all.extend(found.into_iter().map(|fault| format!("{language} {name}: {fault}")));
-            // The page is as wide as the window; what is wider scrolls inside.
-            let wide = page.eval("document.documentElement.scrollWidth - innerWidth").await;
-            assert!(wide.as_i64().unwrap_or(1) <= 0, "{language} {name} is {wide} too wide");
+            fits(&mut page, &format!("{language} {name}")).await;
             picture(&mut page, &format!("{language}-{name}")).await;
         }
     }
     assert!(all.is_empty(), "{all:#?}");
+}
+
+/// The narrowest window that the console promises to fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_is_wider_than_360_pixels() {
+    let Some(chromium) = Chromium::start().await else { return };
+    let (shop, payment, recovery) = furnished().await;
+    let origin = origin(&shop);
+    let mut page = chromium.page("about:blank").await;
+    let narrow = json!({"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": false});
+    page.call("Emulation.setDeviceMetricsOverride", narrow).await;
+    page.go(&format!("{origin}/console/login/")).await;
+    fits(&mut page, "the login").await;
+    enter(&mut page, &origin, "fa", &recovery).await;
+    for language in ["fa", "en"] {
+        if language == "en" {
+            page.click("form[action='/console/me/language/'] button").await;
+            page.until("document.documentElement.lang === 'en' && document.readyState === 'complete'").await;
+        }
+        for (name, path) in PAGES {
+            page.go(&format!("{origin}{}", path.replace("PAYMENT", &payment.to_string()))).await;
+            assert_eq!(page.eval("innerWidth").await, 360, "{name}");
+            // Forms are closed until somebody opens one.
+            page.eval("document.querySelectorAll('details').forEach(one => one.open = true)").await;
+            fits(&mut page, &format!("{language} {name}")).await;
+            picture(&mut page, &format!("{language}-{name}-360")).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +202,10 @@ async fn the_keyboard_searches_opens_and_goes() {
     let origin = origin(&shop);
     let mut page = chromium.page("about:blank").await;
     enter(&mut page, &origin, "en", &recovery).await;
+    key(&mut page, "?").await;
+    page.until("document.getElementById('keys').open").await;
+    page.click("#keys button").await;
+    page.until("!document.getElementById('keys').open").await;
     for name in ["g", "u"] {
         key(&mut page, name).await;
     }

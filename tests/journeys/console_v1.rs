@@ -7,29 +7,34 @@ use serde_json::{Value, json};
 use super::payments::{NUMBER, Shop};
 
 /// A program with a key for operators.
-struct Program<'a> {
+pub(crate) struct Program<'a> {
     gateway: &'a TestGateway,
     token: String,
 }
 
 impl Program<'_> {
-    async fn of<'a>(gateway: &'a TestGateway, scope: &str) -> Program<'a> {
+    pub(crate) async fn of<'a>(gateway: &'a TestGateway, scope: &str) -> Program<'a> {
         let keys = ApiKeys::new(gateway.app.store.clone(), gateway.app.clock.clone());
         let token = keys.create(scope, scope, None).await.expect("a key").token;
         Program { gateway, token }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let request = self.gateway.client.get(self.gateway.at(&format!("/operator/v1{path}")));
         Answer::of(request.header("authorization", format!("Api-Key {}", self.token))).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.post_with(path, body, &[]).await
+    }
+
+    pub(crate) async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
         let request = self.gateway.client.post(self.gateway.at(&format!("/operator/v1{path}"))).json(&body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         Answer::of(request.header("authorization", format!("Api-Key {}", self.token))).await
     }
 
-    async fn count(&self, path: &str) -> usize {
+    pub(crate) async fn count(&self, path: &str) -> usize {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.body["results"].as_array().unwrap_or_else(|| panic!("{path}: {answer:?}")).len()

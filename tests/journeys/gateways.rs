@@ -44,12 +44,12 @@ request_timeout_ms = 1500
 pub(crate) struct Street {
     pub(crate) shop: Shop,
     pub(crate) simulator: Simulator,
-    clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
     config: String,
 }
 
 impl Street {
-    async fn open(gateway: &str) -> Street {
+    pub(crate) async fn open(gateway: &str) -> Street {
         Street::open_with(gateway, |config| config).await
     }
 
@@ -63,7 +63,7 @@ impl Street {
         Street { shop, simulator, clock, config }
     }
 
-    async fn create(&self, toman: u64) -> Value {
+    pub(crate) async fn create(&self, toman: u64) -> Value {
         // An order is paid once.
         let order = format!("o-{toman}-{}", self.simulator.sessions().len());
         self.shop.create(json!({"amount": toman, "order_id": order})).await
@@ -77,7 +77,7 @@ impl Street {
         without.replace("gateway = \"ZARINPAL_COM\"", "gateway = \"PAYPING_IR\"")
     }
 
-    async fn zarinpal_back(&self, details: &Value, status: &str) -> Answer {
+    pub(crate) async fn zarinpal_back(&self, details: &Value, status: &str) -> Answer {
         let url = self.callback_url(details);
         let url = format!("{url}&Authority={}&Status={status}", authority(details));
         Answer::of(self.shop.gateway.client.get(url)).await
@@ -114,11 +114,11 @@ impl Street {
     }
 }
 
-fn authority(details: &Value) -> &str {
+pub(crate) fn authority(details: &Value) -> &str {
     details["authority"].as_str().expect("an authority")
 }
 
-fn is_pay(answer: &Answer) -> &Value {
+pub(crate) fn is_pay(answer: &Answer) -> &Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     &answer.body["details"]["is_pay"]
 }

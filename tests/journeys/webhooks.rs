@@ -102,7 +102,7 @@ impl Receiver {
         Receiver { address, statuses, body_bytes, messages, task }
     }
 
-    fn config(&self, hosts: &str) -> String {
+    pub(crate) fn config(&self, hosts: &str) -> String {
         format!(
             "[webhooks.endpoints.shop]\nurl = \"http://{}/hooks\"\nsecret = \"{SECRET}\"\n\
              events = [\"payment.paid\"]\n{hosts}",
@@ -110,11 +110,11 @@ impl Receiver {
         )
     }
 
-    fn granted(&self) -> String {
+    pub(crate) fn granted(&self) -> String {
         self.config(&format!("hosts = [\"{}\"]\n", self.address))
     }
 
-    async fn wait_for(&self, count: usize) -> Vec<Message> {
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Message> {
         let until = Instant::now() + PATIENCE;
         loop {
             let messages = self.messages.lock().expect("no panic").clone();

@@ -23,6 +23,9 @@ pub struct Payment {
     pub callback_urls: Vec<String>,
     /// Users who may capture and void holds and refund payments, besides staff accounts.
     pub staff_users: Vec<u64>,
+    /// The largest correction of a wallet that one person makes alone, in `currency`; a larger one waits for a second
+    /// operator. 0: any.
+    pub correction_alone_max: u64,
     /// Refuse a payment, and a spend, of an order that is paid. `false` for shops whose order ids repeat.
     pub unique_orders: bool,
     /// Days after which held money that nobody captured goes back to its wallet, 1 to 365. An edit applies to new
@@ -42,6 +45,7 @@ impl Default for Payment {
             callback_url: String::new(),
             callback_urls: Vec::new(),
             staff_users: Vec::new(),
+            correction_alone_max: 0,
             unique_orders: true,
             hold_days: HOLD_DAYS.default,
             payments_per_hour_max: PAYMENTS_PER_HOUR.default,

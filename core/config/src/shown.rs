@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 /// What stands for a hidden value.
 pub const HIDDEN: &str = "••••••";
@@ -25,7 +25,7 @@ const KEY_KIND: &str = "hs256-";
 #[must_use]
 pub fn hide_secrets(text: &str) -> Option<String> {
     let mut document: DocumentMut = text.parse().ok()?;
-    each(document.as_table_mut(), &mut Vec::new(), &mut |_, value| {
+    visit_table(document.as_table_mut(), &mut Vec::new(), &mut |_, value| {
         set(value, HIDDEN);
     });
     Some(document.to_string())
@@ -43,11 +43,11 @@ pub fn restore_secrets(text: &str, file: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     };
     let mut known = Vec::new();
-    each(original.as_table_mut(), &mut Vec::new(), &mut |path, value| {
+    visit_table(original.as_table_mut(), &mut Vec::new(), &mut |path, value| {
         known.push((path.to_owned(), value.clone()));
     });
     let mut missing = None;
-    each(edited.as_table_mut(), &mut Vec::new(), &mut |path, value| {
+    visit_table(edited.as_table_mut(), &mut Vec::new(), &mut |path, value| {
         if value.as_str() == Some(HIDDEN) {
             match known.iter().find(|(at, _)| at == path) {
                 Some((_, secret)) => set(value, secret.clone()),
@@ -112,10 +112,6 @@ fn set(value: &mut Value, new: impl Into<Value>) {
 }
 
 /// Visits every value that is hidden, with its path.
-fn each(table: &mut Table, path: &mut Vec<String>, visit: &mut dyn FnMut(&str, &mut Value)) {
-    visit_table(table, path, visit);
-}
-
 fn visit_table(table: &mut dyn TableLike, path: &mut Vec<String>, visit: &mut dyn FnMut(&str, &mut Value)) {
     for (key, item) in table.iter_mut() {
         path.push(key.get().to_owned());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
+use chelseru_domain::money::correction::AloneMax;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::operator::api_key::ApiKeys;
@@ -179,6 +180,7 @@ impl Shared {
             identity: parts.identity.clone(),
             rules: config.payment.clone(),
             currency: currency(config),
+            correction_alone: correction_alone(config),
             bank: bank.then(|| self.bank.clone() as _),
             detached: self.services.detached.clone(),
         }
@@ -213,6 +215,7 @@ impl Shared {
             identity: parts.identity.clone(),
             payments: self.services.payments.clone(),
             wallets: self.services.wallets.clone(),
+            correction_alone: correction_alone(config),
             gateways: parts.gateways.clone(),
             webhooks: self.services.webhooks.clone(),
             endpoints: config.webhooks.endpoints.keys().cloned().collect(),
@@ -224,6 +227,7 @@ impl Shared {
             overview: self.overview.clone(),
             house: self.house.clone(),
             clock: self.services.clock.clone(),
+            detached: self.services.detached.clone(),
         };
         chelseru_http::console::Console {
             desk: Arc::new(Desk::new(services)),
@@ -247,6 +251,15 @@ impl Shared {
             documents: self.documents.clone(),
             detached: self.services.detached.clone(),
         }
+    }
+}
+
+/// What one person may correct alone; the configuration says it in the unit of the API.
+fn correction_alone(config: &Config) -> AloneMax {
+    match (config.payment.correction_alone_max, currency(config)) {
+        (0, _) => AloneMax::ANY,
+        (toman, chelseru_domain::money::Currency::Irt) => AloneMax::rial(toman.saturating_mul(10)),
+        (rial, chelseru_domain::money::Currency::Irr) => AloneMax::rial(rial),
     }
 }
 

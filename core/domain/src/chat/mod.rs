@@ -17,7 +17,7 @@ mod stored;
 mod allowance;
 mod change;
 mod message;
-mod organization;
+pub(crate) mod organization;
 mod room;
 
 mod directory;

@@ -105,6 +105,29 @@ impl ChatService {
     }
 }
 
+/// Characters of an organization's name, and of its unique name.
+const NAME_CHARS_MAX: usize = 100;
+const UNAME_CHARS_MAX: usize = 45;
+
+/// A name, and a unique name in lower case.
+///
+/// # Errors
+///
+/// [`ChatError::Invalid`] names the wrong one.
+pub(crate) fn named(name: &str, uname: &str) -> Result<(String, String), ChatError> {
+    let (name, uname) = (name.trim(), uname.trim());
+    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+        let reason = format!("A name has 1 to {NAME_CHARS_MAX} characters.");
+        return Err(ChatError::Invalid { field: "name", reason });
+    }
+    let plain = uname.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if uname.is_empty() || uname.len() > UNAME_CHARS_MAX || !plain {
+        let reason = format!("A unique name has 1 to {UNAME_CHARS_MAX} ASCII letters, digits and _ - .");
+        return Err(ChatError::Invalid { field: "uname", reason });
+    }
+    Ok((name.to_owned(), uname.to_ascii_lowercase()))
+}
+
 fn uname_taken() -> ChatError {
     let reason = "organization with this uname already exists.".to_owned();
     ChatError::Invalid { field: "uname", reason }

@@ -5,9 +5,10 @@
 //! gateway's own confirmation; a wallet is never below zero.
 //!
 //! Not here: gateway protocols (plugins) and the ledger's records (the store). Reading order: `amount`, `foreign`,
-//! `payment`, `wallet`.
+//! `payment`, `wallet`, `correction`.
 
 mod amount;
+pub mod correction;
 mod foreign;
 pub mod payment;
 mod test_bank;

@@ -18,6 +18,7 @@ use chelseru_store::{
 use crate::idempotency::{Hashes, IdempotencyKey, Kind};
 use crate::ids::UserId;
 use crate::money::amount::Money;
+use crate::money::correction::AloneMax;
 use crate::{Clock, Range};
 
 /// The caller of an operation.
@@ -88,14 +89,17 @@ const EXPIRE_MAX: usize = 1000;
 pub enum WalletError {
     #[error("only staff may do this")]
     StaffOnly,
+    /// Nothing was posted; see [`crate::money::correction`].
+    #[error("this correction needs a second person")]
+    NeedsSecond,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Wallets and their changes.
 pub struct Wallets {
-    store: Store,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Wallets {
@@ -194,7 +198,8 @@ impl Wallets {
         self.store.holds(limit).await
     }
 
-    /// Moves money between a user's wallet and the merchant, for a reason that the ledger keeps.
+    /// Moves money between a user's wallet and the merchant, for a reason that the ledger keeps. `alone` is what one
+    /// person may move.
     ///
     /// # Errors
     ///
@@ -203,8 +208,12 @@ impl Wallets {
         &self,
         actor: Actor,
         request: CorrectionRequest,
+        alone: AloneMax,
     ) -> Result<CorrectionMade, WalletError> {
         staff_only(actor)?;
+        if alone.needs_second(request.amount) {
+            return Err(WalletError::NeedsSecond);
+        }
         let now = self.clock.now();
         let CorrectionRequest { user, amount, takes, reason, idempotency_key } = request;
         let amount = i64::try_from(amount.rial()).expect("an amount is below 2^63");

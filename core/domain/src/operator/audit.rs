@@ -130,6 +130,10 @@ events! {
     RoomChanged = "room_changed",
     /// An operator sent a webhook event again, or a test.
     WebhookReplayed = "webhook_replayed",
+    /// An operator paused or resumed a webhook endpoint; the subject is its name.
+    WebhookPaused = "webhook_paused",
+    /// An operator had the ledger recomputed.
+    LedgerVerified = "ledger_verified",
     /// A copy of everything was written, the key included; the subject is its folder.
     BackupWritten = "backup_written",
     /// This store was filled from a backup; the subject is its folder.
@@ -152,9 +156,8 @@ impl AuditKind {
             | ConfigChanged | ConfigRefused | PluginChanged | PluginRefused | MoneyDecided
             | BackupWritten | BackupRestored | StoreImported | ConsoleLogin | ConsoleSessionEnded
             | ConsoleLinkMade | SecondFactorChanged | OperatorRoleChanged | ListExported
-            | WebhookReplayed | CapLifted | MessageResent | RoomMessagesRead | RoomChanged => {
-                AuditLog::Operator
-            }
+            | WebhookReplayed | WebhookPaused | LedgerVerified | CapLifted | MessageResent
+            | RoomMessagesRead | RoomChanged => AuditLog::Operator,
         }
     }
 }

@@ -1,9 +1,13 @@
-//! The port to what an operator keeps in order besides records: the configuration file, and backups.
+//! The port to what an operator keeps in order besides records: the configuration file, components, backups, and the
+//! health of ledger and machine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use async_trait::async_trait;
+
+use super::doctor::Finding;
+use crate::Timestamp;
 
 /// The configuration file as it is, and what serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +44,46 @@ pub struct BackupCounts {
     pub files: u64,
     /// Records of a written backup, bytes of a verified one.
     pub amount: u64,
+}
+
+/// A recomputation of the ledger: it runs beside the gateway, on a copy of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerCheck {
+    /// None since the start.
+    Never,
+    Running {
+        since: Timestamp,
+        phase: LedgerPhase,
+        /// Bytes of the copy so far.
+        copied_bytes: u64,
+    },
+    Done {
+        at: Timestamp,
+        /// How long it took.
+        seconds: u64,
+        /// The counts, or the first difference, or why it could not be recomputed.
+        outcome: Result<LedgerCounts, String>,
+    },
+}
+
+/// What a recomputation is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerPhase {
+    Copying,
+    Reading,
+    Recomputing,
+}
+
+/// What a recomputed ledger holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerCounts {
+    pub postings: u64,
+    pub accounts: u64,
+    pub payments: u64,
+    /// What all users have, in rial.
+    pub users_total: u64,
+    /// The hash of the last posting, in hexadecimal digits.
+    pub head: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,4 +141,17 @@ pub trait House: Send + Sync {
     ///
     /// [`HouseError::Failed`] names the first file that differs.
     async fn backup_verify(&self, folder: &Path) -> Result<BackupCounts, HouseError>;
+
+    /// Begins to recompute the ledger; false while it is being recomputed.
+    fn ledger_check_start(&self) -> bool;
+
+    /// The last recomputation of the ledger.
+    fn ledger_check(&self) -> LedgerCheck;
+
+    /// Examines the gateway and its machine, worst first.
+    ///
+    /// # Errors
+    ///
+    /// [`HouseError::Failed`] while the gateway stops.
+    async fn doctor(&self) -> Result<Vec<Finding>, HouseError>;
 }

@@ -10,6 +10,7 @@ pub mod api_key;
 pub mod audit;
 pub mod console;
 pub mod desk;
+pub mod doctor;
 pub mod house;
 mod meter;
 pub mod role;

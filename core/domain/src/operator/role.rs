@@ -100,10 +100,16 @@ acts! {
     /// Balances, entries and holds.
     WalletRead = "wallet_read" [Viewer Support Finance];
     WalletCorrect = "wallet_correct" [Finance] reason;
+    /// Confirms or withdraws a correction that another operator asked for.
+    CorrectionConfirm = "correction_confirm" [Finance] reason;
+    /// Recomputes the ledger.
+    LedgerVerify = "ledger_verify" [Finance];
     /// Events and their deliveries.
     WebhookRead = "webhook_read" [Viewer Support Finance];
     WebhookReplay = "webhook_replay" [Finance];
     WebhookTest = "webhook_test" [];
+    /// Pauses an endpoint, or ends its pause.
+    WebhookPause = "webhook_pause" [Finance] reason;
     /// Rooms and organisations with their members, without messages.
     RoomRead = "room_read" [Viewer Support];
     /// What people wrote. Each look is in the audit log.
@@ -130,6 +136,8 @@ acts! {
     ConfigWrite = "config_write" [] reason;
     /// Sends a message through one provider.
     ProviderTest = "provider_test" [] reason;
+    /// Replaces a component by another one, or by the one before.
+    PluginWrite = "plugin_write" [] reason;
 }
 
 /// How an operator proved who it is.
@@ -289,10 +297,10 @@ mod tests {
         }
         ask!(OverviewRead UserRead UserExport UserSetActive UserSetRights SessionEnd UserCopy UserErase CapLift
             ResetLinkMake PasswordOverride SuperuserCreate MessageRead MessageResend PaymentRead PaymentExport
-            PaymentAsk PaymentRefund ReversalDecide WalletRead WalletCorrect WebhookRead WebhookReplay
-            WebhookTest RoomRead RoomMessageRead RoomChange AuditRead AuditExport ApiKeyRead ApiKeyCreate
-            ApiKeyRevoke OperatorRead OperatorSetRole OperatorReset ConsoleLinkMake BackupRead BackupWrite
-            ConfigRead ConfigWrite ProviderTest);
+            PaymentAsk PaymentRefund ReversalDecide WalletRead WalletCorrect CorrectionConfirm LedgerVerify
+            WebhookRead WebhookReplay WebhookTest WebhookPause RoomRead RoomMessageRead RoomChange AuditRead
+            AuditExport ApiKeyRead ApiKeyCreate ApiKeyRevoke OperatorRead OperatorSetRole OperatorReset
+            ConsoleLinkMake BackupRead BackupWrite ConfigRead ConfigWrite ProviderTest PluginWrite);
         assert_eq!(found.len(), ACTS.len(), "a new act is decided here too");
         let decided = [
             "overview_read vsfa",
@@ -316,9 +324,12 @@ mod tests {
             "reversal_decide fa",
             "wallet_read vsfa",
             "wallet_correct fa",
+            "correction_confirm fa",
+            "ledger_verify fa",
             "webhook_read vsfa",
             "webhook_replay fa",
             "webhook_test a",
+            "webhook_pause fa",
             "room_read vsa",
             "room_message_read sa",
             "room_change sa",
@@ -336,6 +347,7 @@ mod tests {
             "config_read va",
             "config_write a",
             "provider_test a",
+            "plugin_write a",
         ];
         assert_eq!(found, decided);
     }

@@ -9,6 +9,7 @@
 //! Not here: how a body is sent (the port's), what is an event (`chelseru-store::outbox`).
 
 mod body;
+mod pause;
 
 pub use chelseru_store::EventFilter;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 pub use body::{KINDS, body, report_json};
+pub use pause::Pause;
 
 use crate::{Clock, Range, Timestamp};
 
@@ -114,8 +116,9 @@ impl Webhooks {
         self.store.events_route(ROUTE_MAX, self.clock.now(), wanting).await
     }
 
-    /// Delivers due events to one endpoint, oldest first, a few at a time. After a failure no further attempt begins,
-    /// so an endpoint that is down is not called for each waiting event. Call it from one task per endpoint.
+    /// Delivers due events to one endpoint, oldest first, a few at a time; a paused endpoint gets none. After a failure
+    /// no further attempt begins, so an endpoint that is down is not called for each waiting event. Call it from one
+    /// task per endpoint.
     ///
     /// Cancellation: a delivery that was not recorded is repeated.
     ///
@@ -123,6 +126,9 @@ impl Webhooks {
     ///
     /// Any error of a change; see [`StoreError`].
     pub async fn deliver(&self, receivers: &dyn Receivers, endpoint: &str) -> Result<Step, StoreError> {
+        if self.pause_of(endpoint).await?.is_some() {
+            return Ok(Step::default());
+        }
         let due = self.store.deliveries_due(endpoint, self.clock.now(), STEP_MAX).await?;
         let mut step = Step { more: due.len() == STEP_MAX, ..Step::default() };
         let mut attempts = Vec::with_capacity(due.len());

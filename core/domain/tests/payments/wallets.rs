@@ -1,5 +1,6 @@
 //! Single rules of wallets: spends, holds, refunds, and what the ledger can show.
 
+use chelseru_domain::money::correction::AloneMax;
 use chelseru_domain::money::wallet::{
     Actor, CorrectionMade, CorrectionRequest, RefundRequest, Role, SpendRequest, WalletError,
 };
@@ -343,7 +344,7 @@ async fn a_correction_is_a_posting_with_a_reason_and_happens_once() {
         reason: "the bank said so".to_owned(),
         idempotency_key: "k".parse().ok(),
     };
-    let make = |request| world.wallets.correct(STAFF, request);
+    let make = |request| world.wallets.correct(STAFF, request, AloneMax::ANY);
     let CorrectionMade::Done(first) = make(correction(500, false)).await.unwrap() else { panic!("not made") };
     assert_eq!((first.amount, first.balance, first.by), (500, 10_500, STAFF.user));
     assert_eq!(make(correction(500, false)).await.unwrap(), CorrectionMade::Repeated(first));
@@ -354,7 +355,10 @@ async fn a_correction_is_a_posting_with_a_reason_and_happens_once() {
     );
     assert_eq!(make(keyless(10_001, true)).await.unwrap(), CorrectionMade::Overdraft { available: 10_000 });
     let anybody = Actor { user: USER, role: Role::Customer };
-    assert!(matches!(world.wallets.correct(anybody, keyless(1, false)).await, Err(WalletError::StaffOnly)));
+    assert!(matches!(
+        world.wallets.correct(anybody, keyless(1, false), AloneMax::ANY).await,
+        Err(WalletError::StaffOnly)
+    ));
     assert_eq!(world.available().await, 10_000);
     world.check_ledger().await;
 }

@@ -1,5 +1,5 @@
-//! The command line: `chelseru serve | check | plugin ... | apikey ... | user ... | ledger ... | webhooks ... |
-//! backup | restore | import ...`.
+//! The command line: `chelseru serve | check | doctor | plugin ... | apikey ... | user ... | ledger ... |
+//! webhooks ... | backup | restore | import ...`.
 //!
 //! Exit status: 0 success, 1 failure (the reason is on standard error), 2 usage error. Results go to standard output,
 //! everything else to standard error.
@@ -10,6 +10,7 @@ mod backup;
 mod check;
 mod compiler;
 mod conformance;
+mod doctor;
 mod find;
 mod import;
 mod ledger;
@@ -76,6 +77,15 @@ enum Command {
     /// Reports every problem with file, line, key, found value and accepted values. A damaged component is a warning
     /// and `degraded`: a gateway starts with its last good version, or without it.
     Check,
+    /// Examine the running gateway and its machine: what is wrong, and the cure of each.
+    ///
+    /// Disk, backups, clock, open files, permissions, providers, callbacks, webhooks, operators. Without a running
+    /// gateway, examines the machine only. Exit status 1 when something is bad.
+    Doctor {
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// List, inspect, test and create plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -157,7 +167,7 @@ enum BackupAction {
 enum ApiKeyCommand {
     /// Create a key and print it. It is stored as a hash and never shown again.
     Create {
-        /// What the key may do: sms.
+        /// What the key may do: sms, or operator:viewer, operator:support, operator:finance, operator:admin.
         #[arg(long)]
         scope: String,
         /// A name for people.
@@ -289,6 +299,7 @@ pub fn main() -> ExitCode {
             Command::Import(ImportCommand::Django(arguments)) => import::django(&cli.config, arguments).await,
             Command::Openapi { operators } => openapi(&cli.config, *operators),
             Command::Check => check::check(&cli.config).await,
+            Command::Doctor { json } => doctor::run(&cli.config, *json).await,
             Command::Ledger(LedgerCommand::Verify) => ledger::verify(&cli.config).await,
             Command::Webhooks(WebhooksCommand::Secret) => webhooks::secret(),
             Command::Webhooks(WebhooksCommand::Test { endpoint }) => {

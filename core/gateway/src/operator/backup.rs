@@ -22,13 +22,14 @@ use chelseru_outbound::plugins;
 use chelseru_store::Store;
 use manifest::{Entry, Manifest};
 
+use super::ledger_check::SCRATCH;
 use crate::config::STORE_DIR;
 use crate::{door, keys, private};
 
 /// The store, as [`Store::export`] writes it.
 const STORE_FILE: &str = "store.export";
 /// Parts of a data folder that a backup skips: open files, or files the gateway rebuilds.
-const LEFT_OUT: [&str; 3] = [STORE_DIR, plugins::CACHE_DIR, door::TOKEN_FILE];
+const LEFT_OUT: [&str; 4] = [STORE_DIR, plugins::CACHE_DIR, door::TOKEN_FILE, SCRATCH];
 /// Bytes copied and hashed at once.
 const PIECE: usize = 256 * 1024;
 
@@ -81,9 +82,8 @@ pub(crate) fn part_of(target: &Path) -> PathBuf {
 }
 
 /// Exports the store to an unnamed file on its own disk, so a slow target delays no change.
-async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
-    let size =
-        fs::metadata(data.join(STORE_DIR).join("sled").join("db")).map_or(0, |metadata| metadata.len());
+pub(crate) async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
+    let size = store_bytes(data);
     if let Some(free) = store.disk_free_bytes().filter(|free| *free < size) {
         let (size, free) = (size >> 20, free >> 20);
         let data = data.display();
@@ -96,6 +96,11 @@ async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
     let records = store.export(file).await.map_err(|error| at(data, &error))?;
     staged.rewind().map_err(|error| at(data, &error))?;
     Ok((staged, records))
+}
+
+/// The size of the store in a data folder.
+pub(crate) fn store_bytes(data: &Path) -> u64 {
+    fs::metadata(data.join(STORE_DIR).join("sled").join("db")).map_or(0, |metadata| metadata.len())
 }
 
 /// Fills the folder; the manifest comes last. Returns the number of files besides the store.

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_config::{hide_secrets, move_provider, restore_secrets, settings_shown};
-use chelseru_domain::operator::house::{BackupCounts, ConfigChecked, ConfigSeen, House, HouseError};
+use chelseru_domain::operator::doctor::Finding;
+use chelseru_domain::operator::house::{
+    BackupCounts, ConfigChecked, ConfigSeen, House, HouseError, LedgerCheck,
+};
 
-use super::backup;
 use super::view::View;
+use super::{backup, doctor};
 use crate::app::App;
 use crate::candidate::{Candidate, Occasion};
 use crate::config::{Config, Loaded, Problems};
@@ -138,7 +141,7 @@ impl House for View {
     async fn config_check(&self, text: &str) -> Result<ConfigChecked, HouseError> {
         let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
         let file = app.reload_status().file.clone();
-        let text = whole(&file, text)?;
+        let text = whole(text, &read(&file)?)?;
         prepare(&app, &file, text).await
     }
 
@@ -150,7 +153,7 @@ impl House for View {
         if mark(old.as_bytes()) != seen {
             return Err(HouseError::Stale);
         }
-        let text = whole(&file, text)?;
+        let text = whole(text, &old)?;
         if text == old {
             return Ok(());
         }
@@ -168,9 +171,7 @@ impl House for View {
         app.reload_asked.notify_one();
         let done = applied(&app, generation).await;
         if done.is_err() {
-            if let Err(error) = replace(&file, &old) {
-                tracing::error!(%error, file = %file.display(), "a refused edit could not be taken back");
-            }
+            take_back(&file, &text, &old);
             app.reload_asked.notify_one();
         }
         done
@@ -197,13 +198,37 @@ impl House for View {
         let (files, amount) = verified.map_err(HouseError::Failed)?;
         Ok(BackupCounts { files, amount })
     }
+
+    fn ledger_check_start(&self) -> bool {
+        self.app().is_some_and(|app| self.ledger.start(app))
+    }
+
+    fn ledger_check(&self) -> LedgerCheck {
+        self.ledger.last()
+    }
+
+    async fn doctor(&self) -> Result<Vec<Finding>, HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        doctor::gateway(&app).await.map_err(failed)
+    }
 }
 
-/// A shown text with the secrets of the file.
-fn whole(file: &Path, text: &str) -> Result<String, HouseError> {
+/// Writes the text before an edit that does not serve, unless somebody else changed the file meanwhile.
+fn take_back(file: &Path, edit: &str, old: &str) {
+    match read(file) {
+        Ok(now) if now == edit => {}
+        _ => return,
+    }
+    if let Err(error) = replace(file, old) {
+        tracing::error!(%error, file = %file.display(), "a refused edit could not be taken back");
+    }
+}
+
+/// A shown text with the secrets of the file's text.
+fn whole(text: &str, kept: &str) -> Result<String, HouseError> {
     // Browsers send lines that end with two characters.
     let text = text.replace("\r\n", "\n");
-    restore_secrets(&text, &read(file)?).map_err(|path| {
+    restore_secrets(&text, kept).map_err(|path| {
         HouseError::Failed(format!(
             "{path}: its hidden value is not in the file; write the value or a reference"
         ))

@@ -1,7 +1,9 @@
 //! What operators see and get: status, metrics, the store's health, backups, webhooks.
 
 pub(crate) mod backup;
+pub(crate) mod doctor;
 pub(crate) mod house;
+pub(crate) mod ledger_check;
 pub mod metrics;
 pub(crate) mod store_watch;
 pub(crate) mod view;

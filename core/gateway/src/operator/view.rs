@@ -10,21 +10,26 @@ use chelseru_outbound::plugins;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::operator::ledger_check::{self, LedgerChecks};
 use crate::operator::{backup, store_watch};
 use crate::{money, sms};
 
 /// The application as operator routes see it. Holds a weak reference, so it does not keep the gateway alive.
 #[derive(Default)]
-pub(crate) struct View(OnceLock<Weak<App>>);
+pub(crate) struct View {
+    app: OnceLock<Weak<App>>,
+    pub(super) ledger: Arc<LedgerChecks>,
+}
 
 impl View {
     /// Sets the application.
     pub(crate) fn show(&self, app: &Arc<App>) {
-        let _ = self.0.set(Arc::downgrade(app));
+        ledger_check::clear(&app.ground.data_dir);
+        let _ = self.app.set(Arc::downgrade(app));
     }
 
     pub(super) fn app(&self) -> Option<Arc<App>> {
-        self.0.get()?.upgrade()
+        self.app.get()?.upgrade()
     }
 }
 

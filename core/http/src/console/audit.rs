@@ -80,7 +80,7 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     ];
     let filters = Filters { fields, clear: "/console/audit/".to_owned() };
     let parts = vec![Part::Filters(filters), Part::Table(table)];
-    filtered.outcome(Page { title: t.audit.to_owned(), parts })
+    filtered.outcome(Page::new(t.audit.to_owned(), parts))
 }
 
 async fn exported(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {

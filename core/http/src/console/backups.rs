@@ -1,15 +1,16 @@
-//! Backups: written now, verified, and listed from the audit log.
+//! Backups: written now, verified, and listed from the audit log; and what the doctor finds.
 
 use std::path::PathBuf;
 
-use chelseru_domain::operator::role::{BackupRead, BackupWrite};
+use chelseru_domain::operator::role::{BackupRead, BackupWrite, OverviewRead};
 
-use super::Console;
+use super::config::failed;
 use super::page::{Cell, Form, Input, Page, Part, Table, acts};
 use super::row::{forms, operation, pages, row};
 use super::show::grouped;
 use super::visit::{Outcome, Refused, Typed, Visit};
 use super::words::Words;
+use super::{Console, doctor};
 use crate::request::Context;
 use crate::route::{Route, Verb, call};
 
@@ -54,7 +55,9 @@ async fn backups_page(
         ]);
     }
     parts.push(Part::Table(table));
-    Ok(Page { title: t.backups.to_owned(), parts })
+    let findings = console.desk.doctor(&visit.permit::<OverviewRead>()?).await.map_err(failed)?;
+    parts.push(Part::Table(doctor::table(t.doctor, &findings, visit)));
+    Ok(Page::new(t.backups.to_owned(), parts))
 }
 
 fn folder_form(t: &Words, writes: bool) -> Form {
@@ -87,7 +90,7 @@ async fn written(console: &Console, _: &Context, visit: &Visit, typed: &Typed) -
         return Ok(Outcome::Again(backups_page(console, visit, Some(form), None).await?));
     };
     let desk = console.desk.clone();
-    let done = tokio::spawn(async move { desk.backup_write(&permit, &folder).await });
+    let done = console.desk.spawn(async move { desk.backup_write(&permit, &folder).await });
     match done.await.map_err(|error| Refused::Failed(error.to_string()))? {
         Ok(_) => Ok(Outcome::Done("/console/backups/".to_owned())),
         Err(error) => {

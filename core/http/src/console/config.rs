@@ -76,7 +76,7 @@ fn config_page(seen: &ConfigSeen, visit: &Visit, edit: Option<Edit>) -> Page {
         // Comments may hold what was once a secret, so the text is for whoever may edit it.
         parts.push(Part::Text(seen.text.clone()));
     }
-    Page { title: t.config.to_owned(), parts }
+    Page::new(t.config.to_owned(), parts)
 }
 
 fn edit_form(t: &Words, title: &'static str, text: String) -> Form {
@@ -170,7 +170,7 @@ async fn applied(console: &Console, _: &Context, visit: &Visit, typed: &Typed) -
     };
     // It runs to its end when the browser goes away.
     let (desk, sent) = (console.desk.clone(), text.clone());
-    let done = tokio::spawn(async move { desk.config_apply(&permit, &sent, &mark, &reason).await });
+    let done = console.desk.spawn(async move { desk.config_apply(&permit, &sent, &mark, &reason).await });
     match done.await.map_err(|error| Refused::Failed(error.to_string()))? {
         Ok(()) => Ok(Outcome::Done("/console/config/".to_owned())),
         Err(error) => {

@@ -55,7 +55,7 @@ async fn keys_page(console: &Console, visit: &Visit, refused: Option<Form>) -> R
         ]);
     }
     parts.push(Part::Table(table));
-    Ok(Page { title: t.api_keys.to_owned(), parts })
+    Ok(Page::new(t.api_keys.to_owned(), parts))
 }
 
 fn create_form(t: &Words) -> Form {
@@ -96,7 +96,7 @@ async fn key_create(
     match console.desk.api_key_create(&permit, &name, &scope, daily_cap, &reason).await {
         Ok(made) => {
             let parts = vec![Part::Secret { text: t.key_made, lines: vec![made.token] }];
-            Ok(Outcome::Page(Page { title: t.api_keys.to_owned(), parts }))
+            Ok(Outcome::Page(Page::new(t.api_keys.to_owned(), parts)))
         }
         Err(ApiKeyError::UnknownScope(_)) => {
             form.refuse("scope", t.choice_wrong);
@@ -161,7 +161,7 @@ async fn operators_page(console: &Console, visit: &Visit, refused: Option<Form>)
         ]);
     }
     parts.push(Part::Table(table));
-    Ok(Page { title: t.operators.to_owned(), parts })
+    Ok(Page::new(t.operators.to_owned(), parts))
 }
 
 /// The field that names an operator, or a user who becomes one.
@@ -263,7 +263,7 @@ async fn link_make(console: &Console, _: &Context, visit: &Visit, typed: &Typed)
         if let Some(link) = made.map_err(|error| Refused::Failed(error.to_string()))? {
             let lines = vec![format!("{LINK_PATH}?token={}", link.token)];
             let parts = vec![Part::Secret { text: t.link_text, lines }];
-            return Ok(Outcome::Page(Page { title: t.link_title.to_owned(), parts }));
+            return Ok(Outcome::Page(Page::new(t.link_title.to_owned(), parts)));
         }
         form.refuse("user", t.user_wrong);
     }

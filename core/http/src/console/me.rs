@@ -65,13 +65,13 @@ async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome,
     parts.push(Part::Table(table));
     let others = Form::new(t.end_others, "", "/console/me/sessions/end/".to_owned());
     parts.push(Part::Form(Box::new(others)));
-    Ok(Outcome::Page(Page { title: t.me.to_owned(), parts }))
+    Ok(Outcome::Page(Page::new(t.me.to_owned(), parts)))
 }
 
 async fn factor_shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome, Refused> {
     if visit.seat.has_factor && !visit.seat.session.by_link {
         let note = Part::Note(visit.t.factor_exists.to_owned());
-        return Ok(Outcome::Page(Page { title: visit.t.factor.to_owned(), parts: vec![note] }));
+        return Ok(Outcome::Page(Page::new(visit.t.factor.to_owned(), vec![note])));
     }
     let draft = console.desk.console().factor_begin(&visit.seat).map_err(failed)?;
     Ok(Outcome::Page(factor_form(visit, &draft, None)))
@@ -90,7 +90,7 @@ async fn factor_confirm(
     match logins.factor_confirm(&visit.seat, &sealed, &typed.get("code")).await {
         Ok(lines) => {
             let parts = vec![Part::Secret { text: t.recovery_text, lines }];
-            Ok(Outcome::Page(Page { title: t.recovery.to_owned(), parts }))
+            Ok(Outcome::Page(Page::new(t.recovery.to_owned(), parts)))
         }
         Err(FactorError::Wrong) => match logins.factor_again(&visit.seat, &sealed) {
             Ok(draft) => Ok(Outcome::Again(factor_form(visit, &draft, Some(t.factor_wrong)))),
@@ -99,7 +99,7 @@ async fn factor_confirm(
         },
         Err(FactorError::Exists) => {
             let note = Part::Note(t.factor_exists.to_owned());
-            Ok(Outcome::Again(Page { title: t.factor.to_owned(), parts: vec![note] }))
+            Ok(Outcome::Again(Page::new(t.factor.to_owned(), vec![note])))
         }
         Err(error) => Err(failed(error)),
     }
@@ -122,7 +122,7 @@ fn factor_form(visit: &Visit, draft: &FactorDraft, error: Option<&str>) -> Page 
     form.fields.push(Input { error: error.map(str::to_owned), ..input });
     form.open = true;
     parts.push(Part::Form(Box::new(form)));
-    Page { title: t.factor_setup.to_owned(), parts }
+    Page::new(t.factor_setup.to_owned(), parts)
 }
 
 /// A code as the path of an SVG picture, with its quiet zone of four modules.

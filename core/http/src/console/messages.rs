@@ -84,7 +84,7 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     parts.insert(0, Part::Filters(Filters { fields, clear: "/console/messages/".to_owned() }));
     parts.push(Part::Table(table));
     parts.extend(credits(console, visit).await?.map(Part::Table));
-    filtered.outcome(Page { title: t.messages.to_owned(), parts })
+    filtered.outcome(Page::new(t.messages.to_owned(), parts))
 }
 
 /// What is left at each provider.
@@ -184,7 +184,7 @@ fn message_page(message: &SmsRecord, visit: &Visit, answered: Option<Form>) -> P
     let mut parts = vec![Part::Facts { title: String::new(), facts }];
     let sends = visit.may::<MessageResend>() && message.class == SmsClass::Notice;
     parts.extend(acts([sends.then(|| again_form(message, t))], answered.as_ref()));
-    Page { title: format!("{} {}", t.message, show::digits(&message.id.to_string(), language)), parts }
+    Page::new(format!("{} {}", t.message, show::digits(&message.id.to_string(), language)), parts)
 }
 
 /// Messages as a table, for this page and for that of a user.

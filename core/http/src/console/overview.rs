@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
+use chelseru_domain::operator::doctor::State;
 use chelseru_domain::operator::role::OverviewRead;
 
-use super::Console;
 use super::page::{Cell, Page, Part};
 use super::row::{operation, pages, row};
 use super::show::grouped;
 use super::visit::{Outcome, Refused, Visit};
+use super::{Console, doctor};
 use crate::request::Context;
 use crate::route::{Route, Verb, call};
 
@@ -18,7 +19,8 @@ pub(crate) const ROUTES: &[Route] =
 pages!(overview = shown);
 
 async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome, Refused> {
-    let status = console.desk.overview(&visit.permit::<OverviewRead>()?).await;
+    let permit = visit.permit::<OverviewRead>()?;
+    let status = console.desk.overview(&permit).await;
     let (t, language) = (visit.t, visit.language);
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -45,10 +47,12 @@ async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome,
     if !waits.is_empty() {
         facts.push((t.restart_keys, Cell::Lines(waits)));
     }
-    let table = super::providers::table(&status, visit, false);
-    let title = t.overview.to_owned();
-    Ok(Outcome::Page(Page {
-        title,
-        parts: vec![Part::Facts { title: String::new(), facts }, Part::Table(table)],
-    }))
+    let findings = console.desk.doctor(&permit).await.map_err(super::config::failed)?;
+    let wrong: Vec<_> = findings.into_iter().filter(|one| one.state != State::Well).collect();
+    let mut parts = vec![Part::Facts { title: String::new(), facts }];
+    if !wrong.is_empty() {
+        parts.push(Part::Table(doctor::table(t.attention, &wrong, visit)));
+    }
+    parts.push(Part::Table(super::providers::table(&status, visit, false)));
+    Ok(Outcome::Page(Page { title: t.overview.to_owned(), parts, live: true }))
 }

@@ -44,6 +44,14 @@ pub(crate) struct Notice {
 pub(crate) struct Page {
     pub(crate) title: String,
     pub(crate) parts: Vec<Part>,
+    /// Shows something that changes by itself, so a browser asks again.
+    pub(crate) live: bool,
+}
+
+impl Page {
+    pub(crate) fn new(title: String, parts: Vec<Part>) -> Page {
+        Page { title, parts, live: false }
+    }
 }
 
 pub(crate) enum Part {
@@ -382,7 +390,7 @@ mod tests {
         let table = Table { rows: vec![vec![Cell::text(&hostile)]], ..Table::new("t", vec!["<i>"]) };
         let input = Input { value: "\"><script>".to_owned(), ..Input::default() };
         let filters = Filters { fields: vec![input], clear: String::new() };
-        let page = Page { title: hostile.clone(), parts: vec![Part::Table(table), Part::Filters(filters)] };
+        let page = Page::new(hostile.clone(), vec![Part::Table(table), Part::Filters(filters)]);
         let page = Page { title: cut(&page.title), ..page };
         let html =
             Whole { frame: &frame, page: &page, t: frame.language.words() }.render().expect("rendered");

@@ -133,7 +133,7 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     let filters = Filters { fields, clear: "/console/payments/".to_owned() };
     parts.insert(0, Part::Filters(filters));
     parts.push(Part::Table(table));
-    filtered.outcome(Page { title: t.payments.to_owned(), parts })
+    filtered.outcome(Page::new(t.payments.to_owned(), parts))
 }
 
 /// What a query finds, summed, and whether there is more of it.
@@ -291,7 +291,7 @@ fn payment_page(found: &Found, visit: &Visit, replaced: Option<Form>) -> Page {
     }
     parts.push(Part::Table(table));
     let number = digits(&payment.id.to_string(), language);
-    Page { title: format!("{} {number}", t.payment), parts }
+    Page::new(format!("{} {number}", t.payment), parts)
 }
 
 fn facts(payment: &Payment, visit: &Visit) -> Vec<(&'static str, Cell)> {
@@ -385,7 +385,7 @@ async fn ask_bank(
     let permit = visit.permit::<PaymentAsk>()?;
     let (payment, ..) = found(console, context, visit).await?;
     let (desk, id) = (console.desk.clone(), payment.id);
-    let asked = tokio::spawn(async move { desk.payment_ask(&permit, id).await });
+    let asked = console.desk.spawn(async move { desk.payment_ask(&permit, id).await });
     asked.await.map_err(|error| Refused::Failed(error.to_string()))??;
     Ok(Outcome::Done(format!("/console/payments/{id}/")))
 }
@@ -432,14 +432,14 @@ async fn refund_ordered(
             false => Outcome::Again(payment_page(&found, visit, Some(form))),
         });
     }
-    let order = RefundOrder { payment: payment.id, amount, to };
+    let order = RefundOrder { payment: payment.id, amount, to, key: None };
     let refunded = console.desk.payment_refund(&permit, order, &reason).await;
     let refunded = refunded.map_err(|error| Refused::Failed(error.to_string()))?;
     let (field, text) = match refunded {
         PaymentRefunded::Done(..) | PaymentRefunded::Repeated(..) => {
             if to == RefundTo::Reverse {
                 let (desk, id) = (console.desk.clone(), payment.id);
-                let asked = tokio::spawn(async move { desk.reversal_continue(&permit, id).await });
+                let asked = console.desk.spawn(async move { desk.reversal_continue(&permit, id).await });
                 asked.await.map_err(|error| Refused::Failed(error.to_string()))??;
             }
             return Ok(Outcome::Done(format!("/console/payments/{}/", payment.id)));
@@ -475,7 +475,7 @@ async fn decided(
         return Ok(Outcome::Again(payment_page(&found, visit, Some(form))));
     };
     let desk = console.desk.clone();
-    let done = tokio::spawn(async move { desk.reversal_decide(&permit, id, decision, &reason).await });
+    let done = console.desk.spawn(async move { desk.reversal_decide(&permit, id, decision, &reason).await });
     let done = done.await.map_err(|error| Refused::Failed(error.to_string()))??;
     let text = match done {
         ReversalDecided::Done(_) => return Ok(Outcome::Done(format!("/console/payments/{id}/"))),

@@ -44,7 +44,7 @@ async fn listed(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome
     let order = Cell::Lines(seen.order.iter().map(|name| super::page::cut(name)).collect());
     let facts = vec![(t.order_of_messages, order)];
     let parts = vec![Part::Facts { title: String::new(), facts }, Part::Table(table(&status, visit, true))];
-    Ok(Outcome::Page(Page { title: t.providers.to_owned(), parts }))
+    Ok(Outcome::Page(Page::new(t.providers.to_owned(), parts)))
 }
 
 /// The providers of a status, for this page and for the overview.
@@ -164,7 +164,7 @@ fn provider_page(found: &Found, visit: &Visit, answered: Option<Form>) -> Page {
         table.rows.push(vec![Cell::code(name), value]);
     }
     parts.push(Part::Table(table));
-    Page { title: found.name.clone(), parts }
+    Page::new(found.name.clone(), parts)
 }
 
 fn form(found: &Found, act: &str, title: &'static str, about: &str, t: &Words) -> Form {
@@ -200,7 +200,7 @@ async fn moved(
         return Ok(Outcome::Again(provider_page(&found, visit, Some(form))));
     };
     let (desk, name) = (console.desk.clone(), found.name.clone());
-    let done = tokio::spawn(async move { desk.provider_move(&permit, &name, earlier, &reason).await });
+    let done = console.desk.spawn(async move { desk.provider_move(&permit, &name, earlier, &reason).await });
     match done.await.map_err(|error| Refused::Failed(error.to_string()))? {
         Ok(()) => return Ok(Outcome::Done(format!("/console/providers/{}/", path_part(&found.name)))),
         Err(HouseError::Stale) => form.refuse("", t.config_stale),
@@ -234,7 +234,8 @@ async fn tested(
         return Ok(Outcome::Again(provider_page(&found, visit, Some(form))));
     };
     let (desk, name) = (console.desk.clone(), found.name.clone());
-    let sent = tokio::spawn(async move { desk.provider_test(&permit, &name, number, body, &reason).await });
+    let sent =
+        console.desk.spawn(async move { desk.provider_test(&permit, &name, number, body, &reason).await });
     match sent.await.map_err(|error| Refused::Failed(error.to_string()))? {
         Ok(id) => Ok(Outcome::Done(format!("/console/messages/{id}/"))),
         Err(error) => {

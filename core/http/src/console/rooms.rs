@@ -41,7 +41,7 @@ const PAGE: usize = 50;
 const STATUSES: [(&str, RoomStatus); 3] =
     [("open", RoomStatus::Open), ("hold", RoomStatus::Hold), ("closed", RoomStatus::Closed)];
 
-fn failed(error: ChatError) -> Refused {
+pub(super) fn failed(error: ChatError) -> Refused {
     match error {
         ChatError::RoomMissing | ChatError::MessageMissing => Refused::Missing,
         error => Refused::Failed(error.to_string()),
@@ -114,7 +114,7 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     parts.insert(0, Part::Facts { title: String::new(), facts: vec![(t.organizations, organizations)] });
     parts.insert(0, Part::Filters(Filters { fields, clear: "/console/rooms/".to_owned() }));
     parts.push(Part::Table(table));
-    filtered.outcome(Page { title: t.rooms.to_owned(), parts })
+    filtered.outcome(Page::new(t.rooms.to_owned(), parts))
 }
 
 fn status_choices(t: &Words) -> [(&'static str, &'static str); 3] {
@@ -133,7 +133,7 @@ fn state(status: RoomStatus, t: &Words) -> Cell {
     }
 }
 
-fn user_link(user: UserId) -> Cell {
+pub(super) fn user_link(user: UserId) -> Cell {
     Cell::link(format!("/console/users/{user}/"), user)
 }
 
@@ -223,7 +223,7 @@ async fn room_page(
         parts.push(Part::Table(table));
     }
     let number = digits(&room.id.0.to_string(), language);
-    Ok(Page { title: format!("{} {number}", t.room), parts })
+    Ok(Page::new(format!("{} {number}", t.room), parts))
 }
 
 fn form(seen: &RoomSeen, act: &str, title: &'static str, text: &str, t: &Words) -> Form {
@@ -380,7 +380,7 @@ async fn messages_page(
     parts.push(Part::Note(t.messages_read_text.to_owned()));
     parts.push(Part::Table(table));
     let number = digits(&id.0.to_string(), visit.language);
-    let page = Page { title: format!("{}: {} {number}", t.messages_count, t.room), parts };
+    let page = Page::new(format!("{}: {} {number}", t.messages_count, t.room), parts);
     Ok(if again { Outcome::Again(page) } else { Outcome::Page(page) })
 }
 
@@ -439,7 +439,7 @@ async fn organizations_listed(
         let looked = looked.map_err(failed)?;
         for one in &looked.found {
             table.rows.push(vec![
-                Cell::code(one.id.0),
+                Cell::link(format!("/console/organizations/{}/", one.id.0), one.id.0),
                 Cell::text(&one.name),
                 Cell::code(&one.uname),
                 user_link(one.owner),
@@ -453,5 +453,5 @@ async fn organizations_listed(
     let fields = vec![search, filtered.input("owner", t.owner)];
     parts.insert(0, Part::Filters(Filters { fields, clear: "/console/organizations/".to_owned() }));
     parts.push(Part::Table(table));
-    filtered.outcome(Page { title: t.organizations.to_owned(), parts })
+    filtered.outcome(Page::new(t.organizations.to_owned(), parts))
 }

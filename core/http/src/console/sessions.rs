@@ -73,5 +73,5 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     ];
     parts.insert(0, Part::Filters(Filters { fields, clear: "/console/sessions/".to_owned() }));
     parts.push(Part::Table(table));
-    filtered.outcome(Page { title: t.sessions.to_owned(), parts })
+    filtered.outcome(Page::new(t.sessions.to_owned(), parts))
 }

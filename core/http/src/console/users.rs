@@ -109,7 +109,7 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     ];
     let filters = Filters { fields, clear: "/console/users/".to_owned() };
     let parts = vec![Part::Filters(filters), Part::Table(table)];
-    filtered.outcome(Page { title: t.users.to_owned(), parts })
+    filtered.outcome(Page::new(t.users.to_owned(), parts))
 }
 
 /// The filtered list as CSV, at most ten thousand users; a `Link` header names the rest.
@@ -214,7 +214,7 @@ async fn user_page(
     } else {
         parts.push(Part::Table(messages::table(t.messages, &sent, visit)));
     }
-    Ok(Page { title: user.username.clone(), parts })
+    Ok(Page::new(user.username.clone(), parts))
 }
 
 fn state(user: &UserView, t: &Words) -> Cell {
@@ -466,7 +466,7 @@ async fn reset_link(
     match console.desk.reset_token_make(&permit, user.id, &reason).await {
         Ok(made) => {
             let parts = vec![Part::Secret { text: t.reset_link_made, lines: vec![made.token] }];
-            Ok(Outcome::Page(Page { title: user.username, parts }))
+            Ok(Outcome::Page(Page::new(user.username, parts)))
         }
         Err(ResetTokenError::Protected) => {
             acted(console, visit, &user, form, Err(UserActError::Protected)).await

@@ -1,14 +1,17 @@
-//! Wallets: balance, entries and holds of a user, and corrections as balanced postings.
+//! Wallets: balance, entries and holds of a user, and corrections as balanced postings. A large correction waits for a
+//! second operator, who confirms it on its own page.
 
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::account::UserView;
 use chelseru_domain::money::Money;
+use chelseru_domain::money::correction::{Confirmed, Waiting};
 use chelseru_domain::money::payment::PaymentQuery;
 use chelseru_domain::money::wallet::CorrectionMade;
-use chelseru_domain::operator::role::{PaymentRead, UserRead, WalletCorrect, WalletRead};
+use chelseru_domain::operator::desk::{Corrected, CorrectionOrder};
+use chelseru_domain::operator::role::{CorrectionConfirm, PaymentRead, UserRead, WalletCorrect, WalletRead};
 
 use super::filter::Filtered;
-use super::page::{Cell, Filters, Form, Input, InputKind, Page, Part, Table};
+use super::page::{Cell, Filters, Form, Input, InputKind, Page, Part, Table, acts};
 use super::row::{forms, operation, pages, row};
 use super::show::{latin, money};
 use super::visit::{Outcome, Refused, Typed, Visit, reason_field};
@@ -21,10 +24,19 @@ pub(crate) const ROUTES: &[Route] = &[
     row("/console/wallets/", &[operation(Verb::Get, "console_wallets", call!(list))]),
     row("/console/wallets/{id}/", &[operation(Verb::Get, "console_wallet", call!(one))]),
     row("/console/wallets/{id}/correct/", &[operation(Verb::Post, "console_wallet_correct", call!(correct))]),
+    row("/console/corrections/{id}/", &[operation(Verb::Get, "console_correction", call!(asked))]),
+    row(
+        "/console/corrections/{id}/confirm/",
+        &[operation(Verb::Post, "console_correction_confirm", call!(confirm))],
+    ),
+    row(
+        "/console/corrections/{id}/withdraw/",
+        &[operation(Verb::Post, "console_correction_withdraw", call!(withdraw))],
+    ),
 ];
 
-pages!(list = listed, one = shown);
-forms!(correct = corrected);
+pages!(list = listed, one = shown, asked = correction_shown);
+forms!(correct = corrected, confirm = confirmed, withdraw = withdrawn);
 
 /// Lines on one page.
 const PAGE: usize = 50;
@@ -55,8 +67,14 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
             Cell::maybe_time(hold.expires_at, language),
         ]);
     }
-    let parts = vec![Part::Filters(filters), Part::Table(table)];
-    filtered.outcome(Page { title: t.wallets.to_owned(), parts })
+    let facts = vec![(t.ledger, Cell::link("/console/ledger/".to_owned(), t.ledger_verify))];
+    let mut parts = vec![Part::Filters(filters), Part::Facts { title: String::new(), facts }];
+    let waiting = console.desk.corrections_waiting(&permit).await?;
+    if !waiting.is_empty() {
+        parts.push(Part::Table(waiting_table(&waiting, visit)));
+    }
+    parts.push(Part::Table(table));
+    filtered.outcome(Page::new(t.wallets.to_owned(), parts))
 }
 
 async fn found(console: &Console, context: &Context, visit: &Visit) -> Result<UserView, Refused> {
@@ -112,7 +130,7 @@ async fn wallet_page(
         let found = console.desk.payments(&visit.permit::<PaymentRead>()?, &query, None, 10).await?;
         parts.push(Part::Table(payments::table(t.payments, &found.payments, visit)));
     }
-    Ok(Page { title: format!("{} {}", t.wallet, user.username), parts })
+    Ok(Page::new(format!("{} {}", t.wallet, user.username), parts))
 }
 
 fn correct_form(user: &UserView, t: &Words) -> Form {
@@ -144,14 +162,146 @@ async fn corrected(
     let (Some(reason), Some(takes), Some(amount)) = (typed.reason(&mut form, t), takes, amount) else {
         return Ok(Outcome::Again(wallet_page(console, context, visit, &user, Some(form)).await?));
     };
-    let made = console.desk.wallet_correct(&permit, user.id, amount, takes, &reason).await;
+    let order = CorrectionOrder { user: user.id, amount, takes, key: None };
+    let made = console.desk.wallet_correct(&permit, order, &reason).await;
     let text = match made.map_err(|error| Refused::Failed(error.to_string()))? {
-        CorrectionMade::Done(_) | CorrectionMade::Repeated(_) => {
-            return Ok(Outcome::Done(format!("/console/wallets/{}/", user.id)));
+        Corrected::Waits(waiting) => {
+            return Ok(Outcome::Done(format!("/console/corrections/{}/", waiting.id)));
         }
-        CorrectionMade::Overdraft { .. } => t.overdraft,
-        CorrectionMade::TooLarge | CorrectionMade::KeyReused => t.too_large,
+        Corrected::TooMany => t.corrections_full,
+        Corrected::Made(made) => match not_made(&made, t) {
+            None => return Ok(Outcome::Done(format!("/console/wallets/{}/", user.id))),
+            Some(text) => text,
+        },
     };
     form.refuse("amount", text);
     Ok(Outcome::Again(wallet_page(console, context, visit, &user, Some(form)).await?))
+}
+
+/// Why a correction was not made.
+fn not_made(made: &CorrectionMade, t: &Words) -> Option<&'static str> {
+    match made {
+        CorrectionMade::Done(_) | CorrectionMade::Repeated(_) => None,
+        CorrectionMade::Overdraft { .. } => Some(t.overdraft),
+        CorrectionMade::TooLarge | CorrectionMade::KeyReused => Some(t.too_large),
+    }
+}
+
+fn waiting_table(waiting: &[Waiting], visit: &Visit) -> Table {
+    let (t, language) = (visit.t, visit.language);
+    let columns = vec![t.id, t.user, t.amount, t.actor, t.reason, t.expires];
+    let mut table = Table::new(t.corrections_waiting, columns);
+    for one in waiting {
+        table.rows.push(vec![
+            Cell::link(format!("/console/corrections/{}/", one.id), &one.id),
+            Cell::link(format!("/console/wallets/{}/", one.user), one.user),
+            signed(one, visit),
+            Cell::link(format!("/console/users/{}/", one.by), one.by),
+            Cell::text(&one.reason),
+            Cell::time(one.expires_at(), language),
+        ]);
+    }
+    table
+}
+
+fn signed(one: &Waiting, visit: &Visit) -> Cell {
+    let sign = if one.takes { "−" } else { "+" };
+    Cell::code(format!("{sign}{}", money(one.amount.rial(), visit.language)))
+}
+
+/// The waiting correction of the address.
+async fn waiting(console: &Console, context: &Context, visit: &Visit) -> Result<Waiting, Refused> {
+    let id = context.parameter("id");
+    let waiting = console.desk.corrections_waiting(&visit.permit::<WalletRead>()?).await?;
+    waiting.into_iter().find(|one| one.id == id).ok_or(Refused::Missing)
+}
+
+async fn correction_shown(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
+    let one = waiting(console, context, visit).await?;
+    Ok(Outcome::Page(correction_page(&one, visit, None)))
+}
+
+fn correction_page(one: &Waiting, visit: &Visit, answered: Option<Form>) -> Page {
+    let (t, language) = (visit.t, visit.language);
+    let facts = vec![
+        (t.user, Cell::link(format!("/console/wallets/{}/", one.user), one.user)),
+        (t.amount, signed(one, visit)),
+        (t.reason, Cell::text(&one.reason)),
+        (t.actor, Cell::link(format!("/console/users/{}/", one.by), one.by)),
+        (t.created, Cell::time(one.at, language)),
+        (t.expires, Cell::time(one.expires_at(), language)),
+    ];
+    let mut parts =
+        vec![Part::Note(t.correction_waits.to_owned()), Part::Facts { title: String::new(), facts }];
+    let may = visit.may::<CorrectionConfirm>();
+    let own = visit.seat.operator.user() == Some(one.by);
+    let offered = [
+        (may && !own).then(|| confirm_form(one, t)),
+        (may && one.confirmed_by.is_none()).then(|| withdraw_form(one, t)),
+    ];
+    parts.extend(acts(offered, answered.as_ref()));
+    Page::new(t.correction.to_owned(), parts)
+}
+
+fn confirm_form(one: &Waiting, t: &Words) -> Form {
+    Form::new(
+        t.correction_confirm,
+        t.correction_confirm_text,
+        format!("/console/corrections/{}/confirm/", one.id),
+    )
+    .danger()
+    .confirm(one.user)
+    .field(reason_field(t))
+}
+
+fn withdraw_form(one: &Waiting, t: &Words) -> Form {
+    Form::new(t.correction_withdraw, "", format!("/console/corrections/{}/withdraw/", one.id))
+        .field(reason_field(t))
+}
+
+async fn confirmed(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let t = visit.t;
+    let permit = visit.permit::<CorrectionConfirm>()?;
+    let one = waiting(console, context, visit).await?;
+    let mut form = confirm_form(&one, t);
+    let Some(reason) = typed.reason(&mut form, t) else {
+        return Ok(Outcome::Again(correction_page(&one, visit, Some(form))));
+    };
+    let (desk, id) = (console.desk.clone(), one.id.clone());
+    // Once begun it runs to its end, also when the browser goes away.
+    let done = console.desk.spawn(async move { desk.correction_confirm(&permit, &id, &reason).await }).await;
+    let done = done.map_err(|error| Refused::Failed(error.to_string()))?;
+    let text = match done.map_err(|error| Refused::Failed(error.to_string()))? {
+        Confirmed::Missing => return Err(Refused::Missing),
+        Confirmed::Own => t.correction_own,
+        Confirmed::Ended(_, made) => match not_made(&made, t) {
+            None => return Ok(Outcome::Done(format!("/console/wallets/{}/", one.user))),
+            Some(text) => text,
+        },
+    };
+    form.refuse("", text);
+    Ok(Outcome::Again(correction_page(&one, visit, Some(form))))
+}
+
+async fn withdrawn(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let permit = visit.permit::<CorrectionConfirm>()?;
+    let one = waiting(console, context, visit).await?;
+    let mut form = withdraw_form(&one, visit.t);
+    let Some(reason) = typed.reason(&mut form, visit.t) else {
+        return Ok(Outcome::Again(correction_page(&one, visit, Some(form))));
+    };
+    match console.desk.correction_withdraw(&permit, &one.id, &reason).await? {
+        true => Ok(Outcome::Done(format!("/console/wallets/{}/", one.user))),
+        false => Err(Refused::Missing),
+    }
 }

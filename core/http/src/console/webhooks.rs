@@ -1,14 +1,16 @@
-//! Webhooks: events with their deliveries, and deliveries that are made again.
+//! Webhooks: endpoints, which can be paused; events with their deliveries, which can be made again.
 
-use chelseru_domain::operator::role::{WebhookRead, WebhookReplay, WebhookTest};
-use chelseru_domain::operator::webhook::{self, EventFilter};
+use std::collections::{BTreeMap, BTreeSet};
+
+use chelseru_domain::operator::role::{WebhookPause, WebhookRead, WebhookReplay, WebhookTest};
+use chelseru_domain::operator::webhook::{self, EventFilter, Pause};
 use serde_json::Value;
 
 use super::Console;
 use super::filter::Filtered;
-use super::page::{Cell, Filters, Form, Input, Page, Part, Table, cut};
+use super::page::{Cell, Filters, Form, Input, Page, Part, Table, acts, cut};
 use super::row::{forms, operation, pages, row};
-use super::visit::{Outcome, Refused, Typed, Visit};
+use super::visit::{Outcome, Refused, Typed, Visit, reason_field};
 use crate::request::Context;
 use crate::route::{Route, Verb, call};
 
@@ -17,15 +19,26 @@ pub(crate) const ROUTES: &[Route] = &[
     row("/console/webhooks/{id}/", &[operation(Verb::Get, "console_webhook", call!(one))]),
     row("/console/webhooks/replay/", &[operation(Verb::Post, "console_webhook_replay", call!(replay))]),
     row("/console/webhooks/test/", &[operation(Verb::Post, "console_webhook_test", call!(test))]),
+    row("/console/webhooks/pause/", &[operation(Verb::Post, "console_webhook_pause", call!(pause))]),
+    row("/console/webhooks/resume/", &[operation(Verb::Post, "console_webhook_resume", call!(resume))]),
 ];
 
 pages!(list = listed, one = shown);
-forms!(replay = replayed, test = tested);
+forms!(replay = replayed, test = tested, pause = paused, resume = resumed);
 
 /// Events on one page.
 const PAGE: usize = 50;
 
 async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
+    list_page(console, context, visit, None).await
+}
+
+async fn list_page(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    answered: Option<Form>,
+) -> Result<Outcome, Refused> {
     let t = visit.t;
     let permit = visit.permit::<WebhookRead>()?;
     let mut filtered = Filtered::new(context, t);
@@ -63,8 +76,104 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
         form.fields.push(Input::select("endpoint", t.endpoint, (*first).to_owned(), endpoints.clone()));
         parts.push(Part::Form(Box::new(form)));
     }
+    let paused = console.desk.endpoints_paused(&permit).await?;
+    let offered = [pause_form(console, &paused, visit), resume_form(&paused, visit)];
+    parts.extend(acts(offered, answered.as_ref()));
     parts.push(Part::Table(table));
-    filtered.outcome(Page { title: t.webhooks.to_owned(), parts })
+    parts.push(Part::Table(endpoints_table(console, &paused, visit)));
+    let page = Page::new(t.webhooks.to_owned(), parts);
+    if answered.is_some() { Ok(Outcome::Again(page)) } else { filtered.outcome(page) }
+}
+
+type Paused = BTreeMap<String, Pause>;
+
+/// Every endpoint, with those that are paused and no longer configured.
+fn endpoints_table(console: &Console, paused: &Paused, visit: &Visit) -> Table {
+    let t = visit.t;
+    let mut table = Table::new(t.endpoints, vec![t.name, t.state, t.since, t.actor, t.reason]);
+    let names: BTreeSet<&String> = console.desk.endpoints().iter().chain(paused.keys()).collect();
+    for name in names {
+        table.rows.push(match paused.get(name) {
+            None => vec![
+                Cell::code(name),
+                Cell::good(t.delivering),
+                Cell::code(""),
+                Cell::code(""),
+                Cell::text(""),
+            ],
+            Some(pause) => vec![
+                Cell::code(name),
+                Cell::bad(t.paused),
+                Cell::time(pause.at, visit.language),
+                Cell::code(pause.by),
+                Cell::text(&pause.reason),
+            ],
+        });
+    }
+    table
+}
+
+fn pause_form(console: &Console, paused: &Paused, visit: &Visit) -> Option<Form> {
+    let names = console.desk.endpoints().iter().filter(|name| !paused.contains_key(*name));
+    endpoint_form(names, "pause", visit)
+}
+
+fn resume_form(paused: &Paused, visit: &Visit) -> Option<Form> {
+    endpoint_form(paused.keys(), "resume", visit)
+}
+
+/// A form that acts on one of these endpoints; none without any, and for roles without the act.
+fn endpoint_form<'a>(names: impl Iterator<Item = &'a String>, act: &str, visit: &Visit) -> Option<Form> {
+    let t = visit.t;
+    let choices: Vec<(&str, &str)> = names.map(|name| (name.as_str(), name.as_str())).collect();
+    let first = choices.first().filter(|_| visit.may::<WebhookPause>())?.0.to_owned();
+    let (title, text) = match act {
+        "pause" => (t.pause, t.pause_text),
+        _ => (t.resume, t.resume_text),
+    };
+    let form = Form::new(title, text, format!("/console/webhooks/{act}/"));
+    Some(form.field(Input::select("endpoint", t.endpoint, first, choices)).field(reason_field(t)))
+}
+
+async fn paused(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let form = pause_form(console, &BTreeMap::new(), visit);
+    pause_set(console, context, visit, typed, form, true).await
+}
+
+async fn resumed(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let paused = console.desk.endpoints_paused(&visit.permit::<WebhookRead>()?).await?;
+    pause_set(console, context, visit, typed, resume_form(&paused, visit), false).await
+}
+
+async fn pause_set(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    typed: &Typed,
+    form: Option<Form>,
+    pause: bool,
+) -> Result<Outcome, Refused> {
+    let permit = visit.permit::<WebhookPause>()?;
+    let mut form = form.ok_or(Refused::Missing)?;
+    typed.fill(&mut form);
+    let Some(reason) = typed.reason(&mut form, visit.t) else {
+        return list_page(console, context, visit, Some(form)).await;
+    };
+    if console.desk.endpoint_pause(&permit, &typed.get("endpoint"), pause, &reason).await? {
+        return Ok(Outcome::Done("/console/webhooks/".to_owned()));
+    }
+    form.refuse("endpoint", visit.t.choice_wrong);
+    list_page(console, context, visit, Some(form)).await
 }
 
 /// Each endpoint with the state of its delivery.
@@ -105,7 +214,7 @@ async fn shown(console: &Console, context: &Context, visit: &Visit) -> Result<Ou
         table.rows.push(vec![Cell::code(key), Cell::text(&text)]);
     }
     parts.push(Part::Table(table));
-    Ok(Outcome::Page(Page { title: name, parts }))
+    Ok(Outcome::Page(Page::new(name, parts)))
 }
 
 /// Delivers one event again, or every dead one.

@@ -392,6 +392,89 @@ words! {
     rial: "ریال", "rial";
     details: "مشخصات", "Details";
     last_error: "آخرین خطا", "Last error";
+    endpoints: "گیرنده‌ها", "Endpoints";
+    delivering: "در حال رساندن", "Delivering";
+    paused: "نگه داشته", "Paused";
+    pause: "نگه داشتن", "Pause";
+    pause_text: "رویدادهای این گیرنده می‌مانند و فرستاده نمی‌شوند تا ادامه داده شود؛ چیزی گم نمی‌شود، مگر آنکه از مدت نگهداری بگذرد.",
+        "Events for this endpoint wait until it is resumed. Nothing is lost while they are kept.";
+    resume: "ادامه دادن", "Resume";
+    resume_text: "رویدادهایی که مانده‌اند به ترتیب فرستاده می‌شوند.", "The waiting events are delivered in their order.";
+    correction: "اصلاح در انتظار", "Waiting correction";
+    corrections_waiting: "اصلاح‌های در انتظار نفر دوم", "Corrections that wait for a second operator";
+    corrections_full: "اصلاح‌های زیادی در انتظار است.", "Too many corrections wait.";
+    correction_waits: "این اصلاح هنوز انجام نشده است. اپراتور دیگری باید آن را تأیید کند.",
+        "Nothing is posted yet. Another operator has to confirm this correction.";
+    correction_confirm: "تأیید اصلاح", "Confirm the correction";
+    correction_confirm_text: "مبلغ در دفتر کل ثبت می‌شود. شمارهٔ کاربر را بنویسید.",
+        "The amount is posted to the ledger. Type the number of the user.";
+    correction_withdraw: "پس گرفتن", "Withdraw";
+    correction_own: "درخواست‌کننده نمی‌تواند تأیید کند.", "Who asked for it cannot confirm it.";
+    ledger: "دفتر کل", "Ledger";
+    ledger_verify: "بازشماری دفتر کل", "Verify the ledger";
+    ledger_verify_text: "از همه چیز در یک لحظه رونوشت برمی‌دارد و همهٔ ثبت‌ها و مانده‌ها را از نو می‌شمارد. دروازه در این میان کار می‌کند؛ به اندازهٔ دو برابر پایگاه داده جای خالی لازم است.",
+        "Copies the store as of one moment and recomputes every posting and balance. The gateway serves meanwhile; twice the store's size must be free on its disk.";
+    ledger_never: "هنوز بازشماری نشده است", "Not verified since the start";
+    ledger_copying: "در حال رونوشت", "Copying";
+    ledger_reading: "در حال خواندن رونوشت", "Reading the copy";
+    ledger_recomputing: "در حال شمارش", "Recomputing";
+    ledger_well: "درست است", "Verified";
+    postings: "ثبت‌ها", "Postings";
+    accounts: "حساب‌ها", "Accounts";
+    users_total: "موجودی همهٔ کاربران", "Held by all users";
+    last_hash: "آخرین درهم‌ساز", "Last hash";
+    seconds: "ثانیه", "Seconds";
+    doctor: "وارسی", "Doctor";
+    attention: "نیازمند رسیدگی", "Needs attention";
+    check: "وارسی", "Check";
+    found: "یافته", "Found";
+    cure: "چاره", "Cure";
+    warning: "هشدار", "Warning";
+    check_disk: "دیسک", "Disk";
+    check_callbacks: "نشانی بازگشت", "Callbacks";
+    check_files: "پرونده‌های باز", "Open files";
+    check_clock: "ساعت", "Clock";
+    check_permissions: "اجازهٔ پرونده‌ها", "Permissions";
+    check_keys: "کلید", "Key";
+    cure_store: "گزارش را بخوانید؛ جا باز کنید یا دروازه را از نو راه بیندازید و اگر راه نیفتاد پشتیبان را برگردانید.",
+        "Read the log; free disk space or restart the gateway, and restore a backup if it does not start.";
+    cure_disk: "روی دیسک پوشهٔ داده جا باز کنید یا پوشه را به دیسک بزرگ‌تری ببرید.",
+        "Free space on the disk of the data folder, or move the folder to a larger disk.";
+    cure_backup: "هر روز پشتیبان بگیرید و آن را روی دستگاه دیگری نگه دارید.",
+        "Write a backup every day and keep it on another machine.";
+    cure_config: "خطی را که نام برده شده درست کنید، یا در صفحهٔ پیکربندی بازگردید.",
+        "Correct the named line, or roll back on the configuration page.";
+    cure_restart: "در وقت مناسب دروازه را از نو راه بیندازید.", "Restart the gateway when its users can bear it.";
+    cure_providers: "صفحهٔ فراهم‌کننده را باز کنید و آخرین خطا، تنظیم‌ها و مؤلفه را ببینید.",
+        "Open the provider's page, read its last error, and check its settings and component.";
+    cure_callbacks: "نشانی عمومی را در server.public_url یا payment.callback_url بنویسید.",
+        "Set server.public_url, or payment.callback_url.";
+    cure_files: "سقف پرونده‌های باز (LimitNOFILE) را بالا ببرید یا کلیدهای نام‌برده را کم کنید.",
+        "Raise the limit of open files (LimitNOFILE), or lower the named keys.";
+    cure_clock: "ساعت دستگاه را با NTP هماهنگ کنید.", "Synchronise the machine's clock by NTP.";
+    cure_permissions: "روی مسیر نام‌برده chmod -R go= اجرا کنید.", "Run chmod -R go= on the named path.";
+    cure_keys: "رونوشتی از کلید را کنار پشتیبان‌ها نگه دارید.", "Keep a copy of the key with the backups.";
+    cure_webhooks: "وقتی گیرنده پاسخ داد رویدادهای مرده را دوباره بفرستید و گیرنده‌های نگه‌داشته را ادامه دهید.",
+        "Replay the dead events once their endpoint answers, and resume paused endpoints.";
+    cure_money: "در صفحهٔ پرداخت‌ها دربارهٔ برگشت‌های نام‌برده تصمیم بگیرید.", "Decide the named reversals on the payments page.";
+    cure_operators: "در «حساب من» عامل دوم بگذارید، یا نقش را از کسی که به آن نیاز ندارد بگیرید.",
+        "Set up a second factor under My account, or take the role from who does not need it.";
+    rename: "تغییر نام", "Rename";
+    rename_text: "نام یکتا در نشانی‌ها می‌آید؛ پیوندهای پیشین دیگر کار نمی‌کنند.",
+        "The unique name is part of addresses; earlier links stop working.";
+    organization_remove: "حذف سازمان", "Remove the organisation";
+    organization_remove_text: "سازمان بدون اتاق برای همیشه حذف می‌شود. نام یکتا را بنویسید.",
+        "Removes an organisation without rooms for good. Type its unique name.";
+    organization_has_rooms: "نخست اتاق‌های آن را ببندید یا حذف کنید. شمار اتاق‌ها:",
+        "Delete its rooms first. Rooms:";
+    uname_wrong: "این نام یکتا نادرست است یا گرفته شده است.", "This unique name is wrong or taken.";
+    name_wrong: "این نام نادرست است.", "This name is wrong.";
+    keys: "کلیدهای صفحه‌کلید", "Keys";
+    keys_search: "جستجو", "Search";
+    keys_rows: "سطر بعد و پیش", "Next and previous row";
+    keys_open: "باز کردن سطر", "Open the row";
+    keys_help: "این راهنما", "This help";
+    close: "بستن", "Close";
 }
 
 /// A language of the console.

@@ -28,6 +28,7 @@ pub(crate) mod shapes;
 use std::sync::Arc;
 
 use chelseru_domain::login::identity::Identity;
+use chelseru_domain::money::correction::AloneMax;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::payment::gateway::PaymentGateways;
 use chelseru_domain::money::wallet::Wallets;
@@ -44,6 +45,8 @@ pub struct Money {
     pub rules: chelseru_config::Payment,
     /// The unit of amounts in the API.
     pub currency: Currency,
+    /// What one person of the staff may correct alone.
+    pub correction_alone: AloneMax,
     /// The virtual bank, while it is the selected gateway.
     pub bank: Option<Arc<dyn TestBank>>,
     /// Work that outlives its client.

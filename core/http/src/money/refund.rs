@@ -54,7 +54,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 const TO: Text = Text { chars_max: 20 };
-const TO_HELP: &str = "The receiver: payer (the gateway is asked to return the whole payment), payer_outside (booked only; pay the payer \
+pub(crate) const TO_HELP: &str = "The receiver: payer (the gateway is asked to return the whole payment), payer_outside (booked only; pay the payer \
                        back yourself; the default) or wallet (the payer's, for a payment that did not charge it).";
 
 /// `POST payment/{id}/refund/`.
@@ -93,7 +93,7 @@ async fn refund(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
 }
 
 /// The receiver of the money. The older names are understood, too.
-fn to(fields: &mut Fields) -> RefundTo {
+pub(crate) fn to(fields: &mut Fields) -> RefundTo {
     match fields.given("to", TO).as_deref() {
         None | Some("payer_outside" | "gateway") => RefundTo::Gateway,
         Some("wallet") => RefundTo::Wallet,
@@ -113,7 +113,7 @@ pub(crate) fn to_name(to: RefundTo) -> &'static str {
     }
 }
 
-fn refund_json(refund: &Refund, unit: Currency) -> Value {
+pub(crate) fn refund_json(refund: &Refund, unit: Currency) -> Value {
     json!({
         "number": refund.number,
         "amount": money::to_json(refund.amount, unit),
@@ -124,7 +124,7 @@ fn refund_json(refund: &Refund, unit: Currency) -> Value {
 }
 
 /// The payment and its refund; a repeated request returns the same.
-fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), Failure> {
+pub(crate) fn done(unit: Currency, refunded: PaymentRefunded) -> Result<(Payment, Refund), Failure> {
     Err(match refunded {
         PaymentRefunded::Done(payment, refund) | PaymentRefunded::Repeated(payment, refund) => {
             return Ok((payment, refund));
@@ -190,6 +190,10 @@ pub(crate) async fn reverse(
 pub(crate) fn wallet_failure(context: &Context, error: WalletError) -> Failure {
     match error {
         WalletError::StaffOnly => permission_denied(),
+        WalletError::NeedsSecond => {
+            let text = "This correction needs a second operator; ask for it at the console.";
+            Failure::detail(StatusCode::CONFLICT, "second_person_required", text)
+        }
         WalletError::Store(error) => failed(context, &error),
     }
 }

@@ -14,7 +14,7 @@ pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod ready;
 pub(crate) mod status;
-pub(crate) mod v1;
+pub mod v1;
 pub(crate) mod webhook;
 
 pub(crate) mod shapes;

@@ -2,9 +2,18 @@
 
 use serde_json::{Value, json};
 
-use crate::openapi::shape::{list, maybe, maybe_time, object, text, time, truth, whole};
+use crate::openapi::shape::{list, maybe, maybe_time, object, reference, text, time, truth, whole};
 
 pub(crate) fn shapes() -> Value {
+    let mut all = of_operators();
+    let of_acts = of_acts();
+    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), of_acts) {
+        all.extend(more);
+    }
+    all
+}
+
+fn of_operators() -> Value {
     json!({
         "AuditEvent": object(json!({
             "id": whole(), "created_at": time(), "event": text(), "user": maybe("integer"), "session": maybe("integer"),
@@ -43,5 +52,52 @@ pub(crate) fn shapes() -> Value {
         "Health": object(json!({"status": {"enum": [
             "ok", "degraded", "store_failed", "store_stalled", "storage_full", "stopping",
         ]}})),
+    })
+}
+
+/// What `operator/v1/` answers about money that people decide about, webhooks and the house.
+fn of_acts() -> Value {
+    json!({
+        "OperatorOrganization": object(json!({
+            "id": whole(), "name": text(), "uname": text(), "owner": whole(), "created_at": time(),
+        })),
+        "WaitingCorrection": object(json!({
+            "id": text(), "user": whole(), "direction": {"enum": ["in", "out"]}, "amount": reference("Amount"),
+            "currency": {"enum": ["IRT", "IRR"]}, "reason": text(), "asked_by": whole(), "created_at": time(),
+            "expires_at": time(),
+        })),
+        "LedgerCheck": {
+            "type": "object", "required": ["state"],
+            "properties": {
+                "state": {"enum": ["never", "running", "verified", "failed"]}, "since": time(),
+                "phase": {"enum": ["copying", "reading", "recomputing"]}, "copied_bytes": whole(),
+                "ended_at": time(), "seconds": whole(), "problem": text(), "postings": whole(),
+                "accounts": whole(), "payments": whole(), "users_total_rial": whole(), "head": text(),
+            },
+        },
+        "WebhookEndpoint": object(json!({
+            "name": text(), "configured": truth(), "paused": truth(), "paused_at": maybe_time(),
+            "paused_by": maybe("integer"), "reason": text(),
+        })),
+        "Finding": object(json!({
+            "check": text(), "state": {"enum": ["ok", "warning", "bad"]}, "what": text(), "cure": text(),
+        })),
+        "OperatorAccount": object(json!({
+            "user": whole(), "username": text(), "role": maybe("string"), "factor_since": maybe_time(),
+            "sessions": whole(),
+        })),
+        "OperatorProviders": object(json!({
+            "order": list(text()), "providers": list(json!({"type": "object"})), "settings": {"type": "object"},
+        })),
+        "OperatorMessageId": object(json!({"id": whole()})),
+        "OperatorConfig": object(json!({
+            "file": text(), "text": maybe("string"), "mark": text(), "generation": whole(),
+            "refused": maybe("string"), "restart_keys": list(text()),
+        })),
+        "OperatorConfigChecked": object(json!({"restart_keys": list(text()), "warnings": list(text())})),
+        "OperatorBackup": object(json!({
+            "folder": text(), "created_at": time(), "detail": text(), "actor": maybe("integer"),
+        })),
+        "OperatorBackupVerified": object(json!({"files": whole(), "bytes": whole()})),
     })
 }

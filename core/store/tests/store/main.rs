@@ -11,6 +11,7 @@ mod erasure;
 mod find;
 mod history;
 mod ledger;
+mod notes;
 mod passwords;
 mod power;
 mod refresh;

@@ -1,11 +1,14 @@
-//! The configuration file, the order of providers, and backups.
+//! The configuration file, the order of providers, backups, the ledger's recomputation, and the doctor.
 
 use std::path::Path;
 
 use super::Desk;
 use crate::operator::audit::{AuditEvent, AuditKind};
-use crate::operator::house::{BackupCounts, ConfigChecked, ConfigSeen, HouseError};
-use crate::operator::role::{BackupRead, BackupWrite, ConfigRead, ConfigWrite, Permit, Reason};
+use crate::operator::doctor::Finding;
+use crate::operator::house::{BackupCounts, ConfigChecked, ConfigSeen, HouseError, LedgerCheck};
+use crate::operator::role::{
+    BackupRead, BackupWrite, ConfigRead, ConfigWrite, LedgerVerify, OverviewRead, Permit, Reason, WalletRead,
+};
 
 impl Desk {
     /// The configuration file without secrets.
@@ -110,5 +113,29 @@ impl Desk {
         let event = Some(AuditKind::BackupWritten.as_str().to_owned());
         let query = crate::operator::audit::AuditQuery { event, limit, ..Default::default() };
         self.audit().page(query).await
+    }
+
+    /// Begins to recompute the ledger; false while it is being recomputed.
+    pub fn ledger_check_start(&self, permit: &Permit<LedgerVerify>) -> bool {
+        let started = self.services.house.ledger_check_start();
+        if started {
+            self.audit()
+                .record(AuditEvent::by(permit.operator(), AuditKind::LedgerVerified).subject("ledger"));
+        }
+        started
+    }
+
+    /// The last recomputation of the ledger.
+    pub fn ledger_check(&self, _permit: &Permit<WalletRead>) -> LedgerCheck {
+        self.services.house.ledger_check()
+    }
+
+    /// Examines the gateway and its machine, worst first.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`].
+    pub async fn doctor(&self, _permit: &Permit<OverviewRead>) -> Result<Vec<Finding>, HouseError> {
+        self.services.house.doctor().await
     }
 }

@@ -17,9 +17,13 @@ mod users;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use money::{PaymentFile, RefundOrder};
+use tokio_util::task::TaskTracker;
+
+pub use money::{Corrected, CorrectionOrder, PaymentFile, RefundOrder};
 pub use records::{MessageQuery, ResendError};
-pub use rooms::{ListedRoom, Looked, RoomAct, RoomQuery, RoomSeen, WrittenMessage, status_name};
+pub use rooms::{
+    ListedRoom, Looked, OrganizationAct, RoomAct, RoomQuery, RoomSeen, WrittenMessage, status_name,
+};
 pub use sessions::{SessionPlace, SessionQuery, SessionsFound};
 pub use users::{CodeStanding, UserFile};
 
@@ -28,6 +32,7 @@ use super::role::{Permit, Reason};
 use crate::Clock;
 use crate::chat::ChatService;
 use crate::login::identity::Identity;
+use crate::money::correction::AloneMax;
 use crate::money::payment::Payments;
 use crate::money::payment::gateway::PaymentGateways;
 use crate::money::wallet::Wallets;
@@ -49,6 +54,8 @@ pub struct DeskServices {
     pub identity: Arc<Identity>,
     pub payments: Arc<Payments>,
     pub wallets: Arc<Wallets>,
+    /// What one operator corrects alone.
+    pub correction_alone: AloneMax,
     pub gateways: Arc<dyn PaymentGateways>,
     pub webhooks: Webhooks,
     /// Names of the configured webhook endpoints.
@@ -61,6 +68,8 @@ pub struct DeskServices {
     pub overview: Arc<dyn Overview>,
     pub house: Arc<dyn House>,
     pub clock: Arc<dyn Clock>,
+    /// Work that outlives its request.
+    pub detached: TaskTracker,
 }
 
 impl Desk {
@@ -79,6 +88,14 @@ impl Desk {
     #[must_use]
     pub fn endpoints(&self) -> &BTreeSet<String> {
         &self.services.endpoints
+    }
+
+    /// Runs work that a gateway finishes before it stops, also when whoever asked for it goes away.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.services.detached.spawn(work)
     }
 
     fn audit(&self) -> &crate::operator::audit::Audit {

@@ -2,19 +2,21 @@
 
 use chelseru_store::{
     Correction, CorrectionMade, Payment, PaymentId, PaymentQuery, PaymentRefunded, PaymentsFound, Refund,
-    RefundQuery, RefundTo, Reversal, ReversalDecided, ReversalDecision, Spend, StoreError, WalletBalance,
-    WalletEntry,
+    RefundQuery, RefundTo, RefundsFound, Reversal, ReversalDecided, ReversalDecision, Spend, StoreError,
+    WalletBalance, WalletEntry,
 };
 
 use super::Desk;
+use crate::idempotency::IdempotencyKey;
 use crate::ids::UserId;
 use crate::money::Money;
+use crate::money::correction::{Confirmed, Waiting};
 use crate::money::payment::{NotReversible, Totals, state_name};
 use crate::money::wallet::{Actor, CorrectionRequest, RefundRequest, Role, WalletError};
 use crate::operator::audit::{AuditEvent, AuditKind};
 use crate::operator::role::{
-    Act, PaymentAsk, PaymentExport, PaymentRead, PaymentRefund, Permit, Reason, ReversalDecide,
-    WalletCorrect, WalletRead,
+    Act, CorrectionConfirm, PaymentAsk, PaymentExport, PaymentRead, PaymentRefund, Permit, Reason,
+    ReversalDecide, WalletCorrect, WalletRead,
 };
 
 /// Payments of one exported file.
@@ -36,6 +38,19 @@ pub struct RefundOrder {
     /// `None`: everything left.
     pub amount: Option<Money>,
     pub to: RefundTo,
+    /// A repeat with the same key gets the first answer.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// A correction that an operator orders.
+#[derive(Debug, Clone)]
+pub struct CorrectionOrder {
+    pub user: UserId,
+    pub amount: Money,
+    /// Take the amount from the wallet instead of adding it.
+    pub takes: bool,
+    /// A repeat with the same key gets the first answer. One that waits for a second operator has none.
+    pub key: Option<IdempotencyKey>,
 }
 
 impl Desk {
@@ -108,6 +123,21 @@ impl Desk {
         Ok(Some((payment, refunds, payments.reversal(id).await?)))
     }
 
+    /// A page of refunds, newest first, each with its payment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn refunds(
+        &self,
+        _permit: &Permit<PaymentRead>,
+        query: &RefundQuery,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<RefundsFound, StoreError> {
+        self.services.payments.find_refunds(query, before, limit).await
+    }
+
     /// The reversals that are open or refused.
     ///
     /// # Errors
@@ -162,9 +192,9 @@ impl Desk {
         order: RefundOrder,
         reason: &Reason,
     ) -> Result<PaymentRefunded, WalletError> {
-        let RefundOrder { payment, amount, to } = order;
+        let RefundOrder { payment, amount, to, key } = order;
         let note = reason.as_str().chars().take(NOTE_CHARS_MAX).collect();
-        let request = RefundRequest { payment, amount, to, note, idempotency_key: None };
+        let request = RefundRequest { payment, amount, to, note, idempotency_key: key };
         let refunded = self.services.wallets.refund(actor(permit), request).await?;
         if let PaymentRefunded::Done(payment, refund) = &refunded {
             let event = money_event(permit, payment.user, format!("payment {}", payment.id));
@@ -249,7 +279,8 @@ impl Desk {
         self.services.wallets.holds(LISTED_MAX).await
     }
 
-    /// Corrects a wallet by a balanced posting.
+    /// Corrects a wallet by a balanced posting. One above what an operator corrects alone waits for a second one;
+    /// programs cannot ask for it, because nobody could tell whose it is.
     ///
     /// # Errors
     ///
@@ -257,23 +288,123 @@ impl Desk {
     pub async fn wallet_correct(
         &self,
         permit: &Permit<WalletCorrect>,
-        user: UserId,
-        amount: Money,
-        takes: bool,
+        order: CorrectionOrder,
         reason: &Reason,
-    ) -> Result<CorrectionMade, WalletError> {
-        let text = reason.as_str().chars().take(NOTE_CHARS_MAX).collect();
-        let request = CorrectionRequest { user, amount, takes, reason: text, idempotency_key: None };
-        let made = self.services.wallets.correct(actor(permit), request).await?;
-        if let CorrectionMade::Done(correction) = &made {
-            let Correction { number, amount, balance, .. } = correction;
+    ) -> Result<Corrected, WalletError> {
+        let CorrectionOrder { user, amount, takes, key } = order;
+        let text: String = reason.as_str().chars().take(NOTE_CHARS_MAX).collect();
+        let alone = self.services.correction_alone;
+        if alone.needs_second(amount) {
+            let by = permit.operator().user().ok_or(WalletError::NeedsSecond)?;
+            let asked = self.services.wallets.correction_ask(by, user, amount, takes, text).await?;
+            let Some(waiting) = asked else { return Ok(Corrected::TooMany) };
             let event = money_event(permit, user, format!("wallet of user {user}"));
-            let before = i128::from(*balance) - i128::from(*amount);
-            let event = event.detail(format!("correction {number}, in rial"));
-            self.audit().record(event.change(before, balance).reason(reason));
+            self.audit().record(event.change("", correction_text("asked for", &waiting)).reason(reason));
+            return Ok(Corrected::Waits(waiting));
         }
-        Ok(made)
+        let request = CorrectionRequest { user, amount, takes, reason: text, idempotency_key: key };
+        let made = self.services.wallets.correct(actor(permit), request, alone).await?;
+        if let CorrectionMade::Done(correction) = &made {
+            self.correction_posted(permit, user, correction, "", reason);
+        }
+        Ok(Corrected::Made(made))
     }
+
+    fn correction_posted<A: Act>(
+        &self,
+        permit: &Permit<A>,
+        user: UserId,
+        correction: &Correction,
+        how: &str,
+        reason: &Reason,
+    ) {
+        let Correction { number, amount, balance, .. } = correction;
+        let event = money_event(permit, user, format!("wallet of user {user}"));
+        let before = i128::from(*balance) - i128::from(*amount);
+        let event = event.detail(format!("correction {number}, in rial{how}"));
+        self.audit().record(event.change(before, balance).reason(reason));
+    }
+
+    /// The corrections that wait for a second operator, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn corrections_waiting(
+        &self,
+        _permit: &Permit<WalletRead>,
+    ) -> Result<Vec<Waiting>, StoreError> {
+        let (waiting, expired) = self.services.wallets.corrections_waiting().await?;
+        for one in &expired {
+            let event = AuditEvent::new(AuditKind::MoneyDecided).user(one.user);
+            let event = event.subject(format!("wallet of user {}", one.user));
+            self.audit().record(event.change(correction_text("asked for", one), "expired"));
+        }
+        Ok(waiting)
+    }
+
+    /// Posts a correction that another operator asked for.
+    ///
+    /// # Errors
+    ///
+    /// See [`WalletError`].
+    pub async fn correction_confirm(
+        &self,
+        permit: &Permit<CorrectionConfirm>,
+        id: &str,
+        reason: &Reason,
+    ) -> Result<Confirmed, WalletError> {
+        let by = permit.operator().user().ok_or(WalletError::NeedsSecond)?;
+        let confirmed = self.services.wallets.correction_confirm(by, id).await?;
+        if let Confirmed::Ended(
+            waiting,
+            CorrectionMade::Done(correction) | CorrectionMade::Repeated(correction),
+        ) = &confirmed
+        {
+            let how = format!(", asked for by user {}", waiting.by);
+            self.correction_posted(permit, waiting.user, correction, &how, reason);
+        }
+        Ok(confirmed)
+    }
+
+    /// Withdraws a correction that waits; false when it does not wait any more.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn correction_withdraw(
+        &self,
+        permit: &Permit<CorrectionConfirm>,
+        id: &str,
+        reason: &Reason,
+    ) -> Result<bool, StoreError> {
+        let (waiting, _) = self.services.wallets.corrections_waiting().await?;
+        let Some(one) = waiting.into_iter().find(|one| one.id == id && one.confirmed_by.is_none()) else {
+            return Ok(false);
+        };
+        let ended = self.services.wallets.correction_end(&one).await?;
+        if ended {
+            let event = money_event(permit, one.user, format!("wallet of user {}", one.user));
+            let before = correction_text("asked for", &one);
+            self.audit().record(event.change(before, "withdrawn").reason(reason));
+        }
+        Ok(ended)
+    }
+}
+
+fn correction_text(verb: &str, waiting: &Waiting) -> String {
+    let sign = if waiting.takes { "-" } else { "+" };
+    format!("{verb} by user {}: {sign}{} rial", waiting.by, waiting.amount.rial())
+}
+
+/// What became of a correction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Corrected {
+    Made(CorrectionMade),
+    /// It waits for a second operator.
+    Waits(Waiting),
+    /// Too many wait.
+    TooMany,
 }
 
 /// Characters of a note in the ledger; the audit log has the whole reason.

@@ -5,6 +5,7 @@ use chelseru_store::{
     SmsStatus, StoreError,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 use super::Desk;
 use crate::login::user_index::UserQuery;
@@ -13,8 +14,10 @@ use crate::operator::audit::{AuditEvent, AuditKind, AuditPage, AuditQuery};
 use crate::operator::console::OperatorView;
 use crate::operator::role::{
     ApiKeyCreate, ApiKeyRead, ApiKeyRevoke, AuditExport, AuditRead, MessageRead, MessageResend, OperatorRead,
-    OverviewRead, Permit, ProviderTest, Reason, UserRead, WebhookRead, WebhookReplay, WebhookTest,
+    OverviewRead, Permit, ProviderTest, Reason, UserRead, WebhookPause, WebhookRead, WebhookReplay,
+    WebhookTest,
 };
+use crate::operator::webhook::Pause;
 use crate::sms::queue::{SmsRequest, SubmitError, Submitted};
 use crate::{PhoneNumber, sms};
 
@@ -193,6 +196,45 @@ impl Desk {
         let event = AuditEvent::by(permit.operator(), AuditKind::WebhookReplayed);
         self.audit().record(event.subject(endpoint).change("", "test event"));
         Ok(Some(id))
+    }
+
+    /// The paused endpoints by name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn endpoints_paused(
+        &self,
+        _permit: &Permit<WebhookRead>,
+    ) -> Result<BTreeMap<String, Pause>, StoreError> {
+        self.services.webhooks.paused().await
+    }
+
+    /// Pauses an endpoint, or ends its pause. Returns false when it is so already, and for an endpoint that is neither
+    /// configured nor paused.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn endpoint_pause(
+        &self,
+        permit: &Permit<WebhookPause>,
+        endpoint: &str,
+        pause: bool,
+        reason: &Reason,
+    ) -> Result<bool, StoreError> {
+        let by = permit.operator().user().map_or(0, |user| user.0);
+        let changed = match pause {
+            true if !self.services.endpoints.contains(endpoint) => false,
+            true => self.services.webhooks.pause(endpoint, by, reason).await?,
+            false => self.services.webhooks.resume(endpoint).await?,
+        };
+        if changed {
+            let event = AuditEvent::by(permit.operator(), AuditKind::WebhookPaused).subject(endpoint);
+            let (before, after) = if pause { ("delivering", "paused") } else { ("paused", "delivering") };
+            self.audit().record(event.change(before, after).reason(reason));
+        }
+        Ok(changed)
     }
 
     /// A page of the audit log.

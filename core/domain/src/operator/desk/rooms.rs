@@ -9,7 +9,8 @@ use chelseru_store::StoreError;
 
 use super::Desk;
 use crate::chat::{
-    ChatError, Member, Message, Organization, OrganizationId, Room, RoomEdit, RoomId, RoomRequest, RoomStatus,
+    ChatError, Member, Message, Organization, OrganizationId, Room, RoomEdit, RoomId, RoomRequest,
+    RoomStatus, organization,
 };
 use crate::ids::UserId;
 use crate::login::account::look_alike;
@@ -72,6 +73,17 @@ pub enum RoomAct {
     DeleteMessage(u64),
     /// Deletes the room with everything in it.
     Delete,
+}
+
+/// What an operator does to an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrganizationAct {
+    Rename {
+        name: String,
+        uname: String,
+    },
+    /// Removes one without rooms.
+    Remove,
 }
 
 impl RoomQuery {
@@ -230,7 +242,7 @@ impl Desk {
         if act == RoomAct::Delete {
             // The periodic upkeep finishes what a stop interrupts.
             let chat = Arc::clone(chat);
-            tokio::spawn(async move {
+            self.services.detached.spawn(async move {
                 if let Err(error) = chat.sweep(room).await {
                     tracing::warn!(%error, "the messages of a deleted room could not be removed");
                 }
@@ -275,6 +287,39 @@ impl Desk {
             }
         }
         Ok(Looked { found, next: place.map(|place| place.0) })
+    }
+
+    /// Renames an organisation, or removes one without rooms.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChatError`]; nothing changed then.
+    pub async fn organization_act(
+        &self,
+        permit: &Permit<RoomChange>,
+        id: OrganizationId,
+        act: OrganizationAct,
+        reason: &Reason,
+    ) -> Result<(), ChatError> {
+        let chat = &self.services.chat;
+        let one = chat.organization(id).await?.ok_or(ChatError::OrganizationMissing)?;
+        let before = format!("{} ({})", one.name, one.uname);
+        // The owner's own operations: an organisation belongs to nobody else.
+        let after = match act {
+            OrganizationAct::Rename { name, uname } => {
+                let (name, uname) = organization::named(&name, &uname)?;
+                let changed = chat.organization_update(one.owner, id, Some(name), Some(uname)).await?;
+                format!("{} ({})", changed.name, changed.uname)
+            }
+            OrganizationAct::Remove => {
+                chat.organization_remove(one.owner, id).await?;
+                "removed".to_owned()
+            }
+        };
+        let event = AuditEvent::by(permit.operator(), AuditKind::RoomChanged).user(one.owner);
+        let event = event.subject(format!("organization {}", id.0));
+        self.audit().record(event.change(before, after).reason(reason));
+        Ok(())
     }
 
     /// The organisation of a number.

@@ -1,4 +1,5 @@
-// Keys of the console: / searches, j and k move over rows, Enter opens one, g and a letter opens a page (g u: users).
+// Keys of the console: / searches, j and k move over rows, Enter opens one, g and a letter opens a page (g u: users),
+// ? lists the keys. A page that changes by itself is asked for again every few seconds.
 // Everything works without this file.
 "use strict";
 
@@ -41,6 +42,30 @@
       case "j": move(1); break;
       case "k": move(-1); break;
       case "g": going = true; break;
+      case "?": document.getElementById("keys")?.showModal(); break;
     }
   });
+
+  // Nothing is replaced under somebody who types or has a form open.
+  const busy = (main) => document.hidden || main.contains(document.activeElement) || main.querySelector("details[open]:has(textarea, input:not([type=hidden]))");
+
+  const again = async () => {
+    const main = document.querySelector("main[data-live]");
+    if (!main) return;
+    if (!busy(main)) {
+      try {
+        const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const next = page.querySelector("main");
+        if (answer.ok && !answer.redirected && next) {
+          main.replaceWith(document.adoptNode(next));
+          row = -1;
+        }
+      } catch {
+        // The gateway restarts; the page stays as it was.
+      }
+    }
+    setTimeout(again, 3000);
+  };
+  setTimeout(again, 3000);
 })();

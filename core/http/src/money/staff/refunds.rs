@@ -185,7 +185,7 @@ fn state_name(state: RefundState) -> &'static str {
     }
 }
 
-fn refund_json(refund: &Refund, payment: &Payment) -> Value {
+pub(crate) fn refund_json(refund: &Refund, payment: &Payment) -> Value {
     json!({
         "payment": payment.id.0,
         "number": refund.number,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
-use chelseru_domain::money::wallet::{CorrectionMade, CorrectionRequest};
+use chelseru_domain::money::wallet::{Correction, CorrectionMade, CorrectionRequest};
 use chelseru_domain::money::{self, Currency};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ pub(crate) const ROUTES: &[Route] = &[
                     (201, "Correction"),
                     (403, "Not staff."),
                     (404, "No such user."),
-                    (409, "The wallet has too little."),
+                    (409, "The wallet has too little, or the correction needs a second operator."),
                     (422, "The key stands for another request."),
                 ],
             },
@@ -171,7 +171,7 @@ async fn correct(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer 
     let idempotency_key = idempotency_key(&context)?;
     let (amount, takes, reason) = fields.all((amount, takes, reason))?;
     let request = CorrectionRequest { user, amount, takes, reason, idempotency_key };
-    let made = money.wallets.correct(actor, request).await;
+    let made = money.wallets.correct(actor, request, money.correction_alone).await;
     let (correction, repeated) = match made.map_err(|error| wallet_failure(&context, error))? {
         CorrectionMade::Done(correction) => (correction, false),
         CorrectionMade::Repeated(correction) => (correction, true),
@@ -184,7 +184,12 @@ async fn correct(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer 
             format!("correction {}: {} rial: {}", correction.number, correction.amount, correction.reason);
         record(&money, &context, actor, format!("wallet of user {user}"), detail);
     }
-    let body = json!({
+    let reply = Reply::json(StatusCode::CREATED, &correction_json(user, &correction, unit));
+    Ok(if repeated { replayed(reply) } else { reply })
+}
+
+pub(crate) fn correction_json(user: UserId, correction: &Correction, unit: Currency) -> Value {
+    json!({
         "number": correction.number,
         "user": user.0,
         "direction": if correction.amount < 0 { "out" } else { "in" },
@@ -193,9 +198,7 @@ async fn correct(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer 
         "currency": money::currency_name(unit),
         "reason": correction.reason,
         "created_at": rest_format(correction.at),
-    });
-    let reply = Reply::json(StatusCode::CREATED, &body);
-    Ok(if repeated { replayed(reply) } else { reply })
+    })
 }
 
 /// `GET staff/holds/`.

@@ -4,11 +4,14 @@
 //! `Authorization: Api-Key` with a key whose scope is `operator:ROLE`, or, as a command on this machine, the token in
 //! the data folder. Invariant: a handler makes the calls of a console's page, so a role means the same in both.
 //!
-//! Reading order: this file, `users`, `money`, `records`.
+//! Reading order: this file, `users`, `money`, `treasury`, `records`, `webhooks`, `house`.
 
+pub mod house;
 pub(crate) mod money;
 pub(crate) mod records;
+pub(crate) mod treasury;
 pub(crate) mod users;
+pub(crate) mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -131,7 +131,7 @@ async fn shown(console: &Console, context: &Context, id: PaymentId) -> Answer {
 async fn ask(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
     let permit = console.allow::<PaymentAsk>(&request).await?;
     let (desk, id) = (console.desk.clone(), PaymentId(request.id("id")?));
-    let asked = tokio::spawn(async move { desk.payment_ask(&permit, id).await });
+    let asked = console.desk.spawn(async move { desk.payment_ask(&permit, id).await });
     let asked = asked.await.map_err(|error| failed(&request, &error))?;
     asked.map_err(|error| failed(&request, &error))?.ok_or_else(not_found)?;
     shown(&console, &request, id).await

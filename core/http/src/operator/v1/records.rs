@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use chelseru_domain::PhoneNumber;
-use chelseru_domain::chat::{ChatError, RoomId, RoomKind, RoomStatus};
+use chelseru_domain::chat::{ChatError, Organization, OrganizationId, RoomId, RoomKind, RoomStatus};
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::operator::desk::{
-    ListedRoom, MessageQuery, ResendError, RoomAct, RoomQuery, status_name,
+    ListedRoom, MessageQuery, OrganizationAct, ResendError, RoomAct, RoomQuery, status_name,
 };
 use chelseru_domain::operator::role::{MessageRead, MessageResend, RoomChange, RoomRead, UserRead};
 use chelseru_domain::sms::queue::SubmitError;
@@ -103,6 +103,37 @@ pub(crate) const ROUTES: &[Route] = &[
                 (409, "The room does not allow it, such as removing its owner."),
             ],
             call!(change),
+        )],
+    ),
+    route(
+        "/operator/v1/organizations/",
+        "Operator Organization List",
+        &[read(
+            "operator_organization_list",
+            "Find organisations, newest first",
+            &[
+                CURSOR,
+                Field("name", Is::MayText, "A part of either name."),
+                Field("owner", Is::MayText, "Of this owner: a number, a name or an account number."),
+            ],
+            &[(200, "Page<OperatorOrganization>"), (401, NO_TOKEN), (403, NO_ROLE), (404, LISTED)],
+            call!(organizations),
+        )],
+    ),
+    route(
+        "/operator/v1/organizations/{id}/change/",
+        "Operator Organization Change",
+        &[act(
+            "operator_organization_change",
+            "Rename an organisation, or remove one without rooms",
+            &[
+                WHY,
+                Field("act", Is::Text, "rename or remove."),
+                Field("name", Is::MayText, "The new name."),
+                Field("uname", Is::MayText, "The new unique name."),
+            ],
+            &[(204, "Changed."), (401, NO_TOKEN), (403, NO_ROLE), (409, "It has rooms.")],
+            call!(organization_change),
         )],
     ),
 ];
@@ -228,6 +259,52 @@ async fn change(console: Arc<Console>, request: Request<ByOperator, Fields>) -> 
         Err(ChatError::RoomMissing | ChatError::MessageMissing) => Err(not_found()),
         Err(error @ (ChatError::Denied(_) | ChatError::Full(_))) => {
             Err(Failure::detail(StatusCode::CONFLICT, "room_refuses", sentence(&error)))
+        }
+        Err(error) => Err(failed(&context, &error)),
+    }
+}
+
+async fn organizations(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
+    let permit = console.allow::<RoomRead>(&request).await?;
+    let users = console.allow::<UserRead>(&request).await?;
+    let mut filters = Filters::new(&request);
+    let name = filters.text("name").unwrap_or_default();
+    let owner = filters.user(&console, &users, "owner").await?;
+    filters.finish()?;
+    let looked = console.desk.organizations(&permit, &name, owner, start(&request)?, PAGE).await;
+    let looked = looked.map_err(|error| failed(&request, &error))?;
+    let one = |one: &Organization| {
+        json!({
+            "id": one.id.0, "name": one.name, "uname": one.uname, "owner": one.owner.0,
+            "created_at": rest_format(one.created_at),
+        })
+    };
+    let results: Vec<Value> = looked.found.iter().map(one).collect();
+    Ok(page(&request, looked.next.map(Cursor::Next), None, &results))
+}
+
+async fn organization_change(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    let permit = console.allow::<RoomChange>(&context).await?;
+    let id = OrganizationId(context.id("id")?);
+    let word = fields.required("act", super::NAME);
+    let act = match fields.all(word)?.as_str() {
+        "rename" => {
+            let name = fields.required("name", super::NAME);
+            let uname = fields.required("uname", super::NAME);
+            let (name, uname) = fields.all((name, uname))?;
+            OrganizationAct::Rename { name, uname }
+        }
+        "remove" => OrganizationAct::Remove,
+        _ => return Err(Failure::field("act", "Must be rename or remove.")),
+    };
+    let reason = reason(&mut fields)?;
+    match console.desk.organization_act(&permit, id, act, &reason).await {
+        Ok(()) => Ok(Reply::empty()),
+        Err(ChatError::OrganizationMissing) => Err(not_found()),
+        Err(ChatError::Invalid { field, reason }) => Err(Failure::field(field, reason)),
+        Err(error @ ChatError::OrganizationHasRooms(_)) => {
+            Err(Failure::detail(StatusCode::CONFLICT, "organization_refuses", sentence(&error)))
         }
         Err(error) => Err(failed(&context, &error)),
     }
