@@ -22,7 +22,7 @@ const CONFIG: &str = "[sms]\nservice = [\"FIRST\", \"SECOND\"]\n[provider.FIRST]
                       [provider.SECOND]\nplugin = \"sandbox-sms\"\n[chat]\nstrangers = \"admit\"\n";
 
 /// Each page, by the name of its picture.
-const PAGES: [(&str, &str); 24] = [
+const PAGES: [(&str, &str); 26] = [
     ("overview", "/console/"),
     ("users", "/console/users/"),
     ("users-wrong", "/console/users/?from=x&q=ali"),
@@ -40,6 +40,8 @@ const PAGES: [(&str, &str); 24] = [
     ("webhooks", "/console/webhooks/"),
     ("providers", "/console/providers/"),
     ("provider", "/console/providers/FIRST/"),
+    ("components", "/console/components/"),
+    ("ledger", "/console/ledger/"),
     ("config", "/console/config/"),
     ("backups", "/console/backups/"),
     ("keys", "/console/keys/"),

@@ -34,6 +34,10 @@ impl Program<'_> {
         Answer::of(request.header("authorization", format!("Api-Key {}", self.token))).await
     }
 
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        Answer::of(request.header("authorization", format!("Api-Key {}", self.token))).await
+    }
+
     pub(crate) async fn count(&self, path: &str) -> usize {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");

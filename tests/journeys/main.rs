@@ -20,6 +20,8 @@ mod cli;
 mod console;
 mod console_acts;
 mod console_chromium;
+mod console_components;
+mod console_filters;
 mod console_health;
 mod console_house;
 mod console_models;

@@ -132,6 +132,39 @@ pub(crate) async fn multipart_fields(
     Ok(values)
 }
 
+/// The text fields of a form with a file, and its first file.
+///
+/// # Errors
+///
+/// 415 for another media type, 400 for a body that cannot be read.
+pub(crate) async fn multipart_with_file(
+    content_type: &str,
+    bytes: Bytes,
+) -> Result<(Fields, Option<Bytes>), Failure> {
+    if !content_type.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
+        let text = format!("Unsupported media type \"{content_type}\" in request.");
+        return Err(Failure::detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text));
+    }
+    let refuse = |error: multer::Error| {
+        let text = format!("Multipart form parse error - {error}");
+        Failure::detail(StatusCode::BAD_REQUEST, "parse_error", text)
+    };
+    let boundary = multer::parse_boundary(content_type).map_err(refuse)?;
+    let stream = futures_util::stream::once(async move { Ok::<_, Infallible>(bytes) });
+    let mut multipart = multer::Multipart::new(stream, boundary);
+    let (mut values, mut file) = (Map::new(), None);
+    while let Some(field) = multipart.next_field().await.map_err(refuse)? {
+        let Disposition { name, file: is_file } = Disposition::of(field.headers());
+        if is_file.is_some() {
+            let bytes = field.bytes().await.map_err(refuse)?;
+            file.get_or_insert(bytes);
+        } else if !name.is_empty() && values.len() < FIELDS_MAX {
+            values.insert(name, Value::String(field.text().await.map_err(refuse)?));
+        }
+    }
+    Ok((Fields { values, errors: BTreeMap::new(), body: Bytes::new(), is_json: false }, file))
+}
+
 impl Fields {
     #[cfg(test)]
     fn of(value: Value) -> Fields {

@@ -86,6 +86,7 @@ const CONSOLE: &[&[Route]] = &[
     console::ledger::ROUTES,
     console::webhooks::ROUTES,
     console::providers::ROUTES,
+    console::components::ROUTES,
     console::config::ROUTES,
     console::backups::ROUTES,
     console::keys::ROUTES,

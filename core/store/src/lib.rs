@@ -75,7 +75,9 @@ pub use operator::console::{
     CONSOLE_SESSIONS_MAX, ConsoleDraft, ConsoleProof, ConsoleSession, OperatorChange, OperatorRecord,
     OperatorRole, SecondFactor,
 };
-pub use operator::note::{NOTE_NAME_BYTES_MAX, NOTE_VALUE_BYTES_MAX, NOTES_MAX, Note, NoteKind, NotePut};
+pub use operator::note::{
+    NOTE_NAME_BYTES_MAX, NOTE_VALUE_BYTES_MAX, NOTES_MAX, Note, NoteKind, NotePut, filters_of,
+};
 pub use options::{Durability, StoreOptions};
 pub use sms::report::{SmsProgress, SmsReported};
 pub use sms::{

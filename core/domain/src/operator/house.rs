@@ -46,6 +46,17 @@ pub struct BackupCounts {
     pub amount: u64,
 }
 
+/// A component in the plugins folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentSeen {
+    pub name: String,
+    pub bytes: u64,
+    /// The provider entries that use it.
+    pub used_by: Vec<String>,
+    /// The component before it is kept, and can be put back.
+    pub has_before: bool,
+}
+
 /// A recomputation of the ledger: it runs beside the gateway, on a copy of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerCheck {
@@ -141,6 +152,31 @@ pub trait House: Send + Sync {
     ///
     /// [`HouseError::Failed`] names the first file that differs.
     async fn backup_verify(&self, folder: &Path) -> Result<BackupCounts, HouseError>;
+
+    /// The components of the plugins folder, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`HouseError::Failed`] when the folder cannot be read.
+    fn components(&self) -> Result<Vec<ComponentSeen>, HouseError>;
+
+    /// The largest accepted component, in bytes.
+    fn component_bytes_max(&self) -> u64;
+
+    /// Checks a component, puts it in the place of the one of this name, and waits until its providers serve it.
+    /// Returns its digest.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`]. A component that does not come to serve is taken back.
+    async fn component_put(&self, name: &str, bytes: Vec<u8>) -> Result<String, HouseError>;
+
+    /// Puts the component before back. Returns its digest.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`]; nothing changed then.
+    async fn component_back(&self, name: &str) -> Result<String, HouseError>;
 
     /// Begins to recompute the ledger; false while it is being recomputed.
     fn ledger_check_start(&self) -> bool;

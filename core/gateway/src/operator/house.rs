@@ -14,11 +14,11 @@ use async_trait::async_trait;
 use chelseru_config::{hide_secrets, move_provider, restore_secrets, settings_shown};
 use chelseru_domain::operator::doctor::Finding;
 use chelseru_domain::operator::house::{
-    BackupCounts, ConfigChecked, ConfigSeen, House, HouseError, LedgerCheck,
+    BackupCounts, ComponentSeen, ConfigChecked, ConfigSeen, House, HouseError, LedgerCheck,
 };
 
 use super::view::View;
-use super::{backup, doctor};
+use super::{backup, component, doctor};
 use crate::app::App;
 use crate::candidate::{Candidate, Occasion};
 use crate::config::{Config, Loaded, Problems};
@@ -197,6 +197,25 @@ impl House for View {
         let verified = tokio::task::spawn_blocking(move || backup::verify(&folder)).await.map_err(failed)?;
         let (files, amount) = verified.map_err(HouseError::Failed)?;
         Ok(BackupCounts { files, amount })
+    }
+
+    fn components(&self) -> Result<Vec<ComponentSeen>, HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        component::all(&app)
+    }
+
+    fn component_bytes_max(&self) -> u64 {
+        self.app().map_or(0, |app| app.live().config.plugins.plugin_bytes_max)
+    }
+
+    async fn component_put(&self, name: &str, bytes: Vec<u8>) -> Result<String, HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        component::put(&app, name, bytes).await
+    }
+
+    async fn component_back(&self, name: &str) -> Result<String, HouseError> {
+        let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
+        component::back(&app, name).await
     }
 
     fn ledger_check_start(&self) -> bool {

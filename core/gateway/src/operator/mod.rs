@@ -1,6 +1,7 @@
 //! What operators see and get: status, metrics, the store's health, backups, webhooks.
 
 pub(crate) mod backup;
+pub(crate) mod component;
 pub(crate) mod doctor;
 pub(crate) mod house;
 pub(crate) mod ledger_check;

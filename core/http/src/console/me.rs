@@ -15,6 +15,11 @@ use crate::request::Context;
 use crate::route::{Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[
+    row("/console/me/filters/save/", &[operation(Verb::Post, "console_filter_save", call!(filter_save))]),
+    row(
+        "/console/me/filters/remove/",
+        &[operation(Verb::Post, "console_filter_remove", call!(filter_remove))],
+    ),
     row("/console/me/", &[operation(Verb::Get, "console_me", call!(me))]),
     row(
         "/console/me/factor/",
@@ -28,7 +33,13 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 pages!(me = shown, factor_page = factor_shown);
-forms!(factor = factor_confirm, language = language_set, end = session_end);
+forms!(
+    factor = factor_confirm,
+    language = language_set,
+    end = session_end,
+    filter_save = filter_saved,
+    filter_remove = filter_removed,
+);
 
 async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome, Refused> {
     let (t, language) = (visit.t, visit.language);
@@ -161,6 +172,35 @@ async fn session_end(
     };
     console.desk.console().session_end(&visit.seat, id).await?;
     Ok(Outcome::Done("/console/me/".to_owned()))
+}
+
+/// Saves the address of a list under a name.
+async fn filter_saved(
+    console: &Console,
+    _: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    let address = own_page(&typed.get("address")).to_owned();
+    match console.desk.console().filter_save(&visit.seat.operator, &typed.get("name"), &address).await? {
+        true => Ok(Outcome::Done(address)),
+        false => Ok(Outcome::Again(Page::new(
+            visit.t.filters_saved.to_owned(),
+            vec![Part::Note(visit.t.filter_wrong.to_owned())],
+        ))),
+    }
+}
+
+async fn filter_removed(
+    console: &Console,
+    _: &Context,
+    visit: &Visit,
+    typed: &Typed,
+) -> Result<Outcome, Refused> {
+    match console.desk.console().filter_remove(&visit.seat.operator, &typed.get("name")).await? {
+        true => Ok(Outcome::Done(own_page(&typed.get("then")).to_owned())),
+        false => Err(Refused::Missing),
+    }
 }
 
 fn failed(error: FactorError) -> Refused {

@@ -20,6 +20,7 @@ pub(crate) mod overview;
 
 pub(crate) mod audit;
 pub(crate) mod backups;
+pub(crate) mod components;
 pub(crate) mod config;
 mod doctor;
 pub(crate) mod keys;

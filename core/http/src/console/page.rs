@@ -6,6 +6,7 @@
 
 use askama::Template;
 use chelseru_domain::Timestamp;
+use chelseru_domain::operator::console::SavedFilter;
 
 use super::show;
 use super::words::{Language, Words};
@@ -23,6 +24,8 @@ pub(crate) struct Frame {
     pub(crate) form_key: String,
     /// The address of this page, to come back to.
     pub(crate) here: String,
+    /// Filters of this page that the operator saved.
+    pub(crate) saved: Vec<SavedFilter>,
     pub(crate) menu: Vec<MenuItem>,
     /// Shown above the page.
     pub(crate) notice: Option<Notice>,
@@ -158,6 +161,11 @@ impl Form {
         self
     }
 
+    /// Whether it carries a file.
+    fn has_file(&self) -> bool {
+        self.fields.iter().any(Input::is_file)
+    }
+
     /// Opens the form with a message at one of its fields, or above them when there is no such field.
     pub(crate) fn refuse(&mut self, name: &str, text: &str) {
         self.open = true;
@@ -201,6 +209,8 @@ pub(crate) enum InputKind {
     Area,
     /// Many lines of a file, left to right.
     Long,
+    /// A file of the browser's machine.
+    File,
 }
 
 impl Input {
@@ -237,6 +247,10 @@ impl Input {
 
     fn is_area(&self) -> bool {
         matches!(self.kind, InputKind::Area)
+    }
+
+    fn is_file(&self) -> bool {
+        matches!(self.kind, InputKind::File)
     }
 
     fn is_code(&self) -> bool {
@@ -384,6 +398,7 @@ mod tests {
             role: "Admin",
             form_key: String::new(),
             here: "/console/".to_owned(),
+            saved: Vec::new(),
             menu: Vec::new(),
             notice: Some(Notice { bad: true, text: "<b>".to_owned() }),
         };

@@ -42,7 +42,8 @@ async fn listed(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome
     let status = console.desk.overview(&visit.permit::<OverviewRead>()?).await;
     let seen = console.desk.config(&visit.permit::<ConfigRead>()?).await.map_err(failed)?;
     let order = Cell::Lines(seen.order.iter().map(|name| super::page::cut(name)).collect());
-    let facts = vec![(t.order_of_messages, order)];
+    let components = Cell::link("/console/components/".to_owned(), t.components);
+    let facts = vec![(t.order_of_messages, order), (t.components, components)];
     let parts = vec![Part::Facts { title: String::new(), facts }, Part::Table(table(&status, visit, true))];
     Ok(Outcome::Page(Page::new(t.providers.to_owned(), parts)))
 }

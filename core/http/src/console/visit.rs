@@ -5,7 +5,7 @@
 //! kept by the browser.
 
 use chelseru_domain::StoreError;
-use chelseru_domain::operator::console::{Console as Logins, Opened, Seat, Visitor};
+use chelseru_domain::operator::console::{Console as Logins, Opened, SavedFilter, Seat, Visitor};
 use chelseru_domain::operator::role::{
     Act, ApiKeyRead, AuditRead, BackupRead, ConfigRead, Forbidden, MessageRead, OperatorRead, PaymentRead,
     Permit, Reason, Role, RoomRead, UserRead, WalletRead, WebhookRead,
@@ -79,6 +79,8 @@ pub(crate) struct Visit {
     pub(crate) seat: Seat,
     pub(crate) language: Language,
     pub(crate) t: &'static Words,
+    /// The filters that the operator saved, for pages.
+    filters: Vec<SavedFilter>,
 }
 
 impl Visit {
@@ -122,6 +124,12 @@ impl Visit {
         html(status, &Whole { frame: &frame, page: &page, t })
     }
 
+    /// The saved filters of a page.
+    fn saved(&self, path: &str) -> Vec<SavedFilter> {
+        let of = |one: &&SavedFilter| one.address.split('?').next() == Some(path);
+        self.filters.iter().filter(of).cloned().collect()
+    }
+
     fn frame(&self, context: &Context, notice: Option<Notice>) -> Frame {
         let path = context.path();
         let menu = menu(self).into_iter().map(|(href, text)| {
@@ -138,6 +146,7 @@ impl Visit {
             who: cut(&self.seat.user.username),
             role: role_text(self.seat.operator.role(), self.t),
             form_key: self.seat.form_key.clone(),
+            saved: self.saved(path),
             here,
             menu: menu.collect(),
             notice,
@@ -197,7 +206,12 @@ impl Console {
         match seat {
             Ok(Some(seat)) => {
                 let language = Language::of(&seat.language);
-                Ok(Visit { seat, language, t: language.words() })
+                // A form leads to another page.
+                let filters = match context.head.method == http::Method::GET {
+                    true => self.desk.console().filters(&seat.operator).await.unwrap_or_default(),
+                    false => Vec::new(),
+                };
+                Ok(Visit { seat, language, t: language.words(), filters })
             }
             Ok(None) => Err(see_other(&to_login(context))),
             Err(error) => {

@@ -475,6 +475,22 @@ words! {
     keys_open: "باز کردن سطر", "Open the row";
     keys_help: "این راهنما", "This help";
     close: "بستن", "Close";
+    components: "مؤلفه‌ها", "Components";
+    component_file: "پروندهٔ مؤلفه (wasm)", "Component file (wasm)";
+    component_upload: "بارگذاری مؤلفه", "Upload a component";
+    component_upload_text: "مؤلفه آزموده می‌شود و جای همنام خود را می‌گیرد. اگر به کار نیفتد، پیشین برمی‌گردد و در این میان نیز کار می‌کند.",
+        "The component is checked and replaces the one of its name. If it does not come to serve, the one before is put back, and it serves meanwhile.";
+    component_back: "بازگشت به مؤلفهٔ پیشین", "Roll a component back";
+    component_back_text: "مؤلفهٔ پیشین دوباره به کار می‌افتد و کنونی کنار گذاشته می‌شود.",
+        "The component before serves again, and the present one is kept in its place.";
+    component_before: "پیشین نگه داشته شده", "One before is kept";
+    component_missing: "یک پرونده انتخاب کنید.", "Choose a file.";
+    filters_saved: "صافی‌های ذخیره‌شده", "Saved filters";
+    filter_name: "نام این صافی", "Name of this filter";
+    filter_save: "ذخیرهٔ صافی کنونی", "Save the present filter";
+    filter_remove: "حذف", "Remove";
+    filter_wrong: "نام ۱ تا ۴۰ نویسه دارد و هر اپراتور ۵۰ صافی؛ نشانی نباید بلند باشد.",
+        "A name has 1 to 40 characters, an operator 50 filters, and an address must not be long.";
 }
 
 /// A language of the console.

@@ -89,6 +89,10 @@ fn of_acts() -> Value {
         "OperatorProviders": object(json!({
             "order": list(text()), "providers": list(json!({"type": "object"})), "settings": {"type": "object"},
         })),
+        "OperatorComponent": object(json!({
+            "name": text(), "bytes": whole(), "used_by": list(text()), "has_before": truth(),
+        })),
+        "OperatorDigest": object(json!({"blake3": text()})),
         "OperatorMessageId": object(json!({"id": whole()})),
         "OperatorConfig": object(json!({
             "file": text(), "text": maybe("string"), "mark": text(), "generation": whole(),

@@ -26,6 +26,7 @@ use crate::money::ledger::Account;
 use crate::money::ledger::sled::balance;
 use crate::money::payment::sled as payment;
 use crate::money::spend::Spend;
+use crate::operator::note::{NOTES_MAX, NoteKind, filters_of};
 use crate::sms::SmsRecord;
 use crate::sms::sled as sms;
 use crate::{PaymentId, SpendId, StoreError, Timestamp, UserId};
@@ -308,6 +309,10 @@ fn begin(txn: &mut Txn, draft: ErasureDraft) -> Result<ErasureBegun, StoreError>
 /// Removes what makes the account one, and returns its number when no other account has it.
 fn close(txn: &mut Txn, user: &User, look: &str) -> Result<String, StoreError> {
     revoke_all(txn, user.id, None)?;
+    let filters = keys::console::note(NoteKind::Filter, &filters_of(user.id));
+    for (key, _) in txn.scan(&filters, NOTES_MAX)? {
+        txn.delete(key);
+    }
     let operator = keys::console::operator(user.id);
     for key in [keys::password(user.id), keys::reset_token(user.id), keys::user(user.id), operator] {
         txn.delete(key);

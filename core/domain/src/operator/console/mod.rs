@@ -9,6 +9,7 @@
 //! `operators`.
 
 mod factor;
+mod filters;
 mod operators;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 pub use factor::{FactorDraft, FactorError};
+pub use filters::{FILTERS_MAX, SavedFilter};
 pub use operators::{OperatorView, RoleError};
 
 use super::api_key::ApiKey;

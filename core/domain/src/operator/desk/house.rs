@@ -5,9 +5,12 @@ use std::path::Path;
 use super::Desk;
 use crate::operator::audit::{AuditEvent, AuditKind};
 use crate::operator::doctor::Finding;
-use crate::operator::house::{BackupCounts, ConfigChecked, ConfigSeen, HouseError, LedgerCheck};
+use crate::operator::house::{
+    BackupCounts, ComponentSeen, ConfigChecked, ConfigSeen, HouseError, LedgerCheck,
+};
 use crate::operator::role::{
-    BackupRead, BackupWrite, ConfigRead, ConfigWrite, LedgerVerify, OverviewRead, Permit, Reason, WalletRead,
+    BackupRead, BackupWrite, ConfigRead, ConfigWrite, LedgerVerify, OverviewRead, Permit, PluginWrite,
+    Reason, WalletRead,
 };
 
 impl Desk {
@@ -113,6 +116,56 @@ impl Desk {
         let event = Some(AuditKind::BackupWritten.as_str().to_owned());
         let query = crate::operator::audit::AuditQuery { event, limit, ..Default::default() };
         self.audit().page(query).await
+    }
+
+    /// The components of the plugins folder, by name.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`].
+    pub fn components(&self, _permit: &Permit<ConfigRead>) -> Result<Vec<ComponentSeen>, HouseError> {
+        self.services.house.components()
+    }
+
+    /// The largest accepted component, in bytes.
+    #[must_use]
+    pub fn component_bytes_max(&self) -> u64 {
+        self.services.house.component_bytes_max()
+    }
+
+    /// Replaces a component by an uploaded one, or adds it. Callers spawn it. Returns its digest.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`]. A component that does not come to serve is taken back.
+    pub async fn component_put(
+        &self,
+        permit: &Permit<PluginWrite>,
+        name: &str,
+        bytes: Vec<u8>,
+        reason: &Reason,
+    ) -> Result<String, HouseError> {
+        let digest = self.services.house.component_put(name, bytes).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::PluginChanged).subject(name);
+        self.audit().record(event.change("", format!("uploaded, blake3 {digest}")).reason(reason));
+        Ok(digest)
+    }
+
+    /// Puts the component before back. Callers spawn it. Returns its digest.
+    ///
+    /// # Errors
+    ///
+    /// See [`HouseError`]; nothing changed then.
+    pub async fn component_back(
+        &self,
+        permit: &Permit<PluginWrite>,
+        name: &str,
+        reason: &Reason,
+    ) -> Result<String, HouseError> {
+        let digest = self.services.house.component_back(name).await?;
+        let event = AuditEvent::by(permit.operator(), AuditKind::PluginChanged).subject(name);
+        self.audit().record(event.change("", format!("rolled back, blake3 {digest}")).reason(reason));
+        Ok(digest)
     }
 
     /// Begins to recompute the ledger; false while it is being recomputed.

@@ -11,21 +11,24 @@ use chelseru_domain::operator::audit::AuditEntry;
 use chelseru_domain::operator::console::{OperatorView, RoleError};
 use chelseru_domain::operator::desk::ResendError;
 use chelseru_domain::operator::doctor::Finding;
-use chelseru_domain::operator::house::{ConfigSeen, HouseError};
+use chelseru_domain::operator::house::{ComponentSeen, ConfigSeen, HouseError};
 use chelseru_domain::operator::role::{
     ApiKeyCreate, ApiKeyRead, ApiKeyRevoke, BackupRead, BackupWrite, ConfigRead, ConfigWrite, OperatorRead,
-    OperatorReset, OperatorSetRole, OverviewRead, ProviderTest, UserRead, role_name, role_of,
+    OperatorReset, OperatorSetRole, OverviewRead, PluginWrite, ProviderTest, UserRead, role_name, role_of,
 };
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{NAME, NO_ROLE, NO_TOKEN, PAGE, WHY, act, failed, read, reason, route};
+use crate::body::{BodyBounds, read_bytes};
 use crate::console::Console;
-use crate::fields::{Fields, Text};
+use crate::console::components::OVERHEAD_BYTES;
+use crate::drain::Incoming;
+use crate::fields::{Fields, Text, multipart_with_file};
 use crate::operator::api_key::api_key_json;
 use crate::reply::{Failure, Reply, sentence};
 use crate::request::{ByOperator, Context, Request, not_found};
-use crate::route::{Answer, Field, Is, Route, call};
+use crate::route::{About, Answer, Field, Is, Operation, Route, Verb, call};
 
 const REFUSED: &str = "The configuration is refused, or the file changed meanwhile.";
 const FOLDER: Field = Field("folder", Is::Text, "An absolute path on the gateway's machine.");
@@ -163,6 +166,51 @@ pub(crate) const ROUTES: &[Route] = &[
                 (503, "The queue or the disk is full."),
             ],
             call!(provider_test),
+        )],
+    ),
+    route(
+        "/operator/v1/components/",
+        "Operator Component List",
+        &[
+            read(
+                "operator_component_list",
+                "List the components of the plugins folder",
+                &[],
+                &[(200, "Results<OperatorComponent>"), (401, NO_TOKEN), (403, NO_ROLE)],
+                call!(components),
+            ),
+            Operation {
+                verb: Verb::Post,
+                id: "operator_component_put",
+                call: call!(component_put),
+                about: About {
+                    summary: "Upload a component in the place of the one of its name, or take it back",
+                    parameters: &[],
+                    fields: &[
+                        WHY,
+                        Field("name", Is::Text, "The component's name, as used in the configuration."),
+                        Field("file", Is::File, "The component."),
+                    ],
+                    answers: &[
+                        (201, "OperatorDigest"),
+                        (401, NO_TOKEN),
+                        (403, NO_ROLE),
+                        (409, "The component is refused."),
+                        (413, "It exceeds plugins.plugin_bytes_max."),
+                    ],
+                },
+            },
+        ],
+    ),
+    route(
+        "/operator/v1/components/{name}/back/",
+        "Operator Component Back",
+        &[act(
+            "operator_component_back",
+            "Put the component before back",
+            &[WHY],
+            &[(200, "OperatorDigest"), (401, NO_TOKEN), (403, NO_ROLE), (409, "The component is refused.")],
+            call!(component_back),
         )],
     ),
     route(
@@ -523,4 +571,52 @@ async fn backup_verify(console: Arc<Console>, request: Request<ByOperator, Field
     let verified = console.desk.backup_verify(&permit, &folder).await;
     let counts = verified.map_err(|error| house_failure(&context, error))?;
     Ok(Reply::json(StatusCode::OK, &json!({"files": counts.files, "bytes": counts.amount})))
+}
+
+async fn components(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
+    let permit = console.allow::<ConfigRead>(&request).await?;
+    let components = console.desk.components(&permit).map_err(|error| house_failure(&request, error))?;
+    let one = |one: &ComponentSeen| {
+        json!({
+            "name": one.name, "bytes": one.bytes, "used_by": one.used_by, "has_before": one.has_before,
+        })
+    };
+    let results: Vec<Value> = components.iter().map(one).collect();
+    Ok(Reply::json(StatusCode::OK, &json!({"results": results})))
+}
+
+fn digest(context: &Context, status: StatusCode, done: Result<String, HouseError>) -> Answer {
+    let digest = done.map_err(|error| house_failure(context, error))?;
+    Ok(Reply::json(status, &json!({"blake3": digest})))
+}
+
+/// Takes a component, within a bound of its own.
+async fn component_put(console: Arc<Console>, request: Request<ByOperator, Incoming>) -> Answer {
+    let Request { mut context, body, .. } = request;
+    let permit = console.allow::<PluginWrite>(&context).await?;
+    let bytes_max = console.desk.component_bytes_max().saturating_add(OVERHEAD_BYTES);
+    let bounds = BodyBounds {
+        bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+        timeout: context.edge.body_bounds().timeout,
+    };
+    let bytes = read_bytes(body, bounds, &mut context.memory).await?;
+    let (mut fields, file) = multipart_with_file(context.header(header::CONTENT_TYPE), bytes).await?;
+    let name = fields.required("name", NAME);
+    let name = fields.all(name)?;
+    let reason = reason(&mut fields)?;
+    let file = file.filter(|file| !file.is_empty());
+    let file = file.ok_or_else(|| Failure::field("file", "No file was submitted."))?;
+    let desk = console.desk.clone();
+    let work =
+        console.desk.spawn(async move { desk.component_put(&permit, &name, file.to_vec(), &reason).await });
+    digest(&context, StatusCode::CREATED, work.await.map_err(|error| failed(&context, &error))?)
+}
+
+async fn component_back(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    let permit = console.allow::<PluginWrite>(&context).await?;
+    let reason = reason(&mut fields)?;
+    let (desk, name) = (console.desk.clone(), context.parameter("name").to_owned());
+    let work = console.desk.spawn(async move { desk.component_back(&permit, &name, &reason).await });
+    digest(&context, StatusCode::OK, work.await.map_err(|error| failed(&context, &error))?)
 }

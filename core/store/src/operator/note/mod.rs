@@ -10,7 +10,7 @@ pub(crate) mod sled;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, on_engine};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, UserId};
 
 /// Notes of one kind.
 pub const NOTES_MAX: usize = 1000;
@@ -26,7 +26,7 @@ pub enum NoteKind {
     PausedEndpoint = 1,
     /// A correction that waits for a second person, by its number.
     Correction = 2,
-    /// A saved filter, by the operator and its name.
+    /// A saved filter, by the operator ([`filters_of`]) and its name.
     Filter = 3,
 }
 
@@ -44,6 +44,12 @@ pub enum NotePut {
     Changed,
     /// The kind holds [`NOTES_MAX`] notes, or the name or the value is too long.
     Full,
+}
+
+/// The beginning of the names of an operator's saved filters, which an erasure removes.
+#[must_use]
+pub fn filters_of(user: UserId) -> String {
+    format!("{:020}/", user.0)
 }
 
 impl Store {

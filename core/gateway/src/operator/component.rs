@@ -1,0 +1,164 @@
+//! Components that operators upload: checked by the plugin host, put in place, and taken back when they do not serve.
+//!
+//! The bytes are loaded first, within the limits of any component, and describe themselves. Then they replace the file
+//! in the plugins folder, and the task that applies every other change of that folder prepares the providers that use
+//! it. Invariants: one at a time, and none while the configuration is edited; the file before stays beside the new one
+//! ([`kept`]); a component that a provider refuses is taken back, and meanwhile the last good one serves.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chelseru_domain::operator::house::{ComponentSeen, HouseError};
+use chelseru_outbound::kinds::KINDS;
+
+use crate::app::App;
+use crate::private;
+
+/// Longest wait for the providers of a component to take it. A component is compiled meanwhile.
+const TAKE_MAX: Duration = Duration::from_secs(60);
+const TAKE_STEP: Duration = Duration::from_millis(20);
+/// Characters of a component's name.
+const NAME_CHARS_MAX: usize = 64;
+
+fn failed(error: impl ToString) -> HouseError {
+    HouseError::Failed(error.to_string())
+}
+
+fn at(path: &Path, error: &std::io::Error) -> HouseError {
+    HouseError::Failed(format!("{}: {error}", path.display()))
+}
+
+/// The file of a component.
+fn file(app: &App, name: &str) -> Result<PathBuf, HouseError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(plain) {
+        return Err(failed("a component's name has 1 to 64 lower case letters, digits and dashes"));
+    }
+    Ok(app.ground.plugins_dir.join(format!("{name}.wasm")))
+}
+
+/// The component before, beside its file. Its ending keeps the watcher from loading it.
+fn kept(file: &Path) -> PathBuf {
+    file.with_extension("wasm.before")
+}
+
+/// The components of the plugins folder, by name.
+pub(crate) fn all(app: &App) -> Result<Vec<ComponentSeen>, HouseError> {
+    let folder = &app.ground.plugins_dir;
+    let mut components = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| at(folder, &error))? {
+        let path = entry.map_err(|error| at(folder, &error))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(name) = name.strip_suffix(".wasm") else { continue };
+        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let used_by = users(app, name);
+        components.push(ComponentSeen {
+            name: name.to_owned(),
+            bytes,
+            used_by,
+            has_before: kept(&path).is_file(),
+        });
+    }
+    components.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(components)
+}
+
+/// The provider entries that use a component.
+fn users(app: &App, name: &str) -> Vec<String> {
+    let config = &app.live().config;
+    config.provider_names().into_iter().filter(|entry| config.plugin_of(entry) == Some(name)).collect()
+}
+
+/// Checks a component and puts it in the place of the one of this name. Returns its digest.
+pub(crate) async fn put(app: &App, name: &str, bytes: Vec<u8>) -> Result<String, HouseError> {
+    let file = file(app, name)?;
+    let _one = app.editing.lock().await;
+    let loaded = app.registry.host().load(bytes.clone(), KINDS).await;
+    loaded.map_err(|error| HouseError::Refused(vec![error.to_string()]))?;
+    let before = match fs::read(&file) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(at(&file, &error)),
+    };
+    if before.as_ref() == Some(&bytes) {
+        return Ok(blake3::hash(&bytes).to_hex().to_string());
+    }
+    exchange(app, name, &file, before, bytes).await
+}
+
+/// Puts the component before back; the present one takes its place beside the file.
+pub(crate) async fn back(app: &App, name: &str) -> Result<String, HouseError> {
+    let file = file(app, name)?;
+    let _one = app.editing.lock().await;
+    let bytes = fs::read(kept(&file)).map_err(|_| failed("there is no component before this one"))?;
+    let present = fs::read(&file).map_err(|error| at(&file, &error))?;
+    exchange(app, name, &file, Some(present), bytes).await
+}
+
+/// Replaces the file and waits until every provider that uses it serves the new bytes; otherwise takes it back.
+async fn exchange(
+    app: &App,
+    name: &str,
+    file: &Path,
+    before: Option<Vec<u8>>,
+    bytes: Vec<u8>,
+) -> Result<String, HouseError> {
+    let digest = blake3::hash(&bytes).to_hex().to_string();
+    let entries = users(app, name);
+    // Refusals of before are not this component's.
+    let refusals: Vec<u64> = entries.iter().map(|entry| refusals(app, entry)).collect();
+    write(file, &bytes).map_err(|error| at(file, &error))?;
+    let done = taken(app, &entries, &refusals, &digest).await;
+    let kept = kept(file);
+    match (&done, before) {
+        (Ok(()), Some(before)) => write(&kept, &before).map_err(|error| at(&kept, &error))?,
+        (Ok(()), None) => {}
+        (Err(_), Some(before)) => write(file, &before).map_err(|error| at(file, &error))?,
+        (Err(_), None) => fs::remove_file(file).map_err(|error| at(file, &error))?,
+    }
+    done.map(|()| digest)
+}
+
+fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let part = file.with_extension("part");
+    let _ = fs::remove_file(&part);
+    let written = private::make_file(&part).and_then(|mut out| {
+        std::io::Write::write_all(&mut out, bytes)?;
+        out.sync_all()?;
+        fs::rename(&part, file)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written?;
+    private::sync_dir(file.parent().unwrap_or(Path::new(".")))
+}
+
+fn refusals(app: &App, entry: &str) -> u64 {
+    let status = app.registry.status();
+    status.iter().find(|one| one.name == entry).map_or(0, |one| one.reload_failures)
+}
+
+/// Waits until each entry serves the digest, or one refuses it.
+async fn taken(app: &App, entries: &[String], refused: &[u64], digest: &str) -> Result<(), HouseError> {
+    let until = tokio::time::Instant::now() + TAKE_MAX;
+    loop {
+        let status = app.registry.status();
+        let one = |entry: &String| status.iter().find(|one| one.name == *entry);
+        for (entry, before) in entries.iter().zip(refused) {
+            if let Some(found) = one(entry).filter(|found| found.reload_failures > *before) {
+                let reason = found.last_error.clone().unwrap_or_else(|| "it was refused".to_owned());
+                return Err(HouseError::Refused(vec![format!("{entry}: {reason}")]));
+            }
+        }
+        let serves = |entry: &String| one(entry).is_some_and(|found| found.blake3.as_deref() == Some(digest));
+        if entries.iter().all(serves) {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= until {
+            return Err(failed("the component did not come to serve in time"));
+        }
+        tokio::time::sleep(TAKE_STEP).await;
+    }
+}

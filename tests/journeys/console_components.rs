@@ -1,0 +1,114 @@
+//! Components uploaded at the console: checked, put in place, taken back when a provider refuses them, rolled back.
+
+use std::fs;
+
+use chelseru_domain::operator::role::Role;
+use chelseru_tests::TestGateway;
+use chelseru_tests::browser::{Browser, Shown};
+use serde_json::json;
+
+use super::console::with_role;
+use super::console_v1::Program;
+
+const CONFIG: &str = "[sms]\nservice = [\"FIRST\"]\n[provider.FIRST]\nplugin = \"sandbox-sms\"\n\
+                      [plugins]\nplugin_bytes_max = 2097152\n";
+const BOUNDARY: &str = "----component";
+
+/// A form with a file, as a browser sends it.
+fn multipart(fields: &[(&str, &str)], file: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let part =
+            format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend(part.as_bytes());
+    }
+    let head = format!(
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x.wasm\"\r\n\
+         Content-Type: application/wasm\r\n\r\n"
+    );
+    body.extend(head.as_bytes());
+    body.extend(file);
+    body.extend(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+    body
+}
+
+async fn upload(browser: &Browser, page: &Shown, name: &str, reason: &str, file: &[u8]) -> (u16, String) {
+    let key = page.hidden("/console/logout/")["form_key"].clone();
+    let body = multipart(&[("form_key", &key), ("name", name), ("reason", reason)], file);
+    let request = browser.client().post(browser.at("/console/components/upload/")).body(body);
+    let request = request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
+    let answer = browser.raw(request.header("origin", browser.at(""))).await;
+    (answer.status().as_u16(), answer.text().await.expect("a page"))
+}
+
+/// The same component with another digest: a custom section says nothing.
+fn changed(component: &[u8]) -> Vec<u8> {
+    let mut changed = component.to_vec();
+    changed.extend([0, 5, 4]);
+    changed.extend(b"note");
+    changed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_is_uploaded_refused_and_rolled_back() {
+    let gateway = TestGateway::start(CONFIG).await;
+    let file = gateway.plugins_dir().join("sandbox-sms.wasm");
+    let first = fs::read(&file).expect("installed");
+    let other = fs::read(gateway.plugins_dir().join("kavenegar.wasm")).expect("installed");
+    let digest = async || gateway.provider("FIRST").await["blake3"].clone();
+    let before = digest().await;
+    let mut browser = Browser::of(&gateway, "root").await;
+    let page = browser.get("/console/components/").await;
+    assert!(page.has("sandbox-sms") && page.has("FIRST"), "{}", page.html);
+    assert!(!page.has("/console/components/back/"), "there is none before yet");
+
+    let large = vec![0; (2 << 20) + (64 << 10) + 1];
+    for (name, reason, bytes, status) in [
+        ("sandbox-sms", "x", &b"no component at all"[..], 400),
+        ("sandbox-sms", "x", &first[..first.len() / 2], 400),
+        ("sandbox-sms", "", &changed(&first)[..], 400),
+        ("sandbox-sms", "x", b"", 400),
+        ("../config", "x", &first[..], 400),
+        // A whole component that this provider's entry does not suit: it lacks settings.
+        ("sandbox-sms", "x", &other[..], 400),
+        ("sandbox-sms", "x", &large[..], 413),
+    ] {
+        let (found, html) = upload(&browser, &page, name, reason, bytes).await;
+        assert_eq!(found, status, "{name} {reason:?}, {} bytes: {html}", bytes.len());
+        assert_eq!(fs::read(&file).expect("a file"), first, "{name}: the file is the one before");
+        assert_eq!(digest().await, before, "the last good one serves");
+    }
+    let mut viewer = with_role(&gateway, "viewer", Role::Viewer).await;
+    let seen = viewer.get("/console/components/").await;
+    assert!(seen.status == 200 && !seen.has("/console/components/upload/"), "{}", seen.html);
+    assert_eq!(upload(&viewer, &seen, "sandbox-sms", "x", &changed(&first)).await.0, 403);
+
+    let (status, html) = upload(&browser, &page, "sandbox-sms", "a newer one", &changed(&first)).await;
+    assert_eq!(status, 303, "{html}");
+    let after = digest().await;
+    assert_ne!(after, before, "the new one serves");
+    let page = browser.get("/console/components/").await;
+    let back = [("name", "sandbox-sms"), ("reason", "it was worse")];
+    let done = browser.submit(&page, "/console/components/back/", &back).await;
+    assert_eq!(done.address, "/console/components/?done=1", "{}", done.html);
+    assert_eq!((digest().await, fs::read(&file).expect("a file")), (before.clone(), first.clone()));
+
+    // A new name is added, and programs do the same.
+    let admin = Program::of(&gateway, "operator:admin").await;
+    let send = async |name: &str, bytes: &[u8]| {
+        let body = multipart(&[("name", name), ("reason", "x")], bytes);
+        let request = gateway.client.post(gateway.at("/operator/v1/components/")).body(body);
+        admin.send(request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))).await
+    };
+    assert_eq!(send("second-sms", &first).await.status, 201);
+    assert!(gateway.plugins_dir().join("second-sms.wasm").is_file());
+    let refused = send("sandbox-sms", b"no component at all").await;
+    assert_eq!((refused.status, refused.header("x-error-code")), (409, "config_refused"), "{refused:?}");
+    let again = admin.post("/components/sandbox-sms/back/", json!({"reason": "it was better"})).await;
+    assert_eq!((again.status, &again.body["blake3"]), (200, &after), "{again:?}");
+    assert_eq!(digest().await, after);
+    assert!(admin.count("/components/").await > 2);
+    gateway.app.live().identity.audit().flush().await;
+    let log = browser.get("/console/audit/?event=plugin_changed").await;
+    assert!(log.has("a newer one") && log.has("it was worse"), "{}", log.html);
+}
