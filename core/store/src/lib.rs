@@ -84,8 +84,12 @@ pub use sms::{
 pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
 
+use engine::postgres::Postgres;
 use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, export, open};
 use engine::{Engine, on_engine};
+
+/// Why an operation over the store's files is refused on PostgreSQL.
+const ON_FILES: &str = "the store is on PostgreSQL; use the database's own tools (pg_dump, pg_basebackup)";
 
 /// A handle to an open store; clones share it. The last one to go closes it.
 #[derive(Clone)]
@@ -118,6 +122,19 @@ impl Store {
         Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
     }
 
+    /// Opens the store in a PostgreSQL database, and brings its tables up to date. The address is a URL or a key-value
+    /// text as libpq takes it. The store lives on the runtime that this is called on.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreError::Database`] with one sentence: wrong address, user or password, missing rights, no such
+    ///   database, a server before version 13, tables of a newer version, another gateway.
+    /// - [`StoreError::Unavailable`] while the server cannot be reached.
+    pub async fn open_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+        let postgres = Postgres::open(url, &options).await?;
+        Ok(Store { engine: Arc::new(Engine::Postgres(postgres)) })
+    }
+
     /// Writes every record to a file, consistent with one moment, and returns their approximate number once the file
     /// is synced. No change waits for it; concurrent writes are buffered in memory until the end.
     ///
@@ -128,9 +145,13 @@ impl Store {
     pub async fn export(&self, file: File) -> io::Result<u64> {
         let store = self.clone();
         // A separate task, because the captured writes must be released even when the caller is dropped.
-        tokio::spawn(async move { on_engine!(store, export_to(file).await) })
-            .await
-            .map_err(io::Error::other)?
+        let export = async move {
+            match &*store.engine {
+                Engine::Sled(sled) => sled.export_to(file).await,
+                Engine::Postgres(_) => Err(io::Error::new(io::ErrorKind::Unsupported, ON_FILES)),
+            }
+        };
+        tokio::spawn(export).await.map_err(io::Error::other)?
     }
 
     /// Creates a store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
@@ -163,6 +184,7 @@ impl Store {
         };
         match engine {
             Engine::Sled(sled) => sled.replace(path, with),
+            Engine::Postgres(_) => Err(StoreError::Database { reason: ON_FILES.to_owned() }),
         }
     }
 
@@ -189,13 +211,20 @@ impl Store {
     /// The state of the disk's free space.
     #[must_use]
     pub fn room(&self) -> DiskRoom {
-        on_engine!(self, room())
+        match &*self.engine {
+            Engine::Sled(sled) => sled.room(),
+            // The disk is the server's; when it is full, changes answer so.
+            Engine::Postgres(_) => DiskRoom::Ample,
+        }
     }
 
     /// Free bytes on the store's disk; `None` when unknown.
     #[must_use]
     pub fn disk_free_bytes(&self) -> Option<u64> {
-        on_engine!(self, disk_free_bytes())
+        match &*self.engine {
+            Engine::Sled(sled) => sled.disk_free_bytes(),
+            Engine::Postgres(_) => None,
+        }
     }
 
     /// Returns true when the store holds nothing but the records of opening and the mark of the key.

@@ -19,6 +19,7 @@ pub(crate) mod organization;
 pub(crate) mod request;
 pub(crate) mod room;
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

@@ -4,6 +4,7 @@
 //! id of one user in one room is one message forever. Sending counts as reading: a user's own messages are never
 //! unread. An edit or deletion takes the next revision of its room.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

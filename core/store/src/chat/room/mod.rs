@@ -4,6 +4,7 @@
 //! banned user is no member. Unread counts are a subtraction (`last number - read up to - deleted since`), never a
 //! scan over messages.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{Acquaintance, FileId, Judged, OrganizationId, Position, Refusal, RoomId, RoomStatus};

@@ -7,6 +7,7 @@
 //! an account's owner out of the login by code. Invariant: a new password ends the sessions opened with the old one,
 //! in the same change.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use std::time::Duration;

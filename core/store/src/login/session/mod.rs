@@ -4,6 +4,7 @@
 //! belongs to one user, whose id is the first part of its key, so no operation can reach a session by its number
 //! alone. A user has at most as many sessions as the draft allows; the oldest is ended first.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use std::net::IpAddr;

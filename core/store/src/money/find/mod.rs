@@ -8,6 +8,7 @@
 //! A store of a version without these indexes gets them when it is opened: in steps, each one durable with its
 //! position, so that an interrupted start goes on where it stopped.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

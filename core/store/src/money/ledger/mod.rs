@@ -14,6 +14,7 @@
 //! A refused posting writes nothing. Posting is part of larger changes (see `payment` and `spend`), so a state and
 //! its money change together or not at all.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use std::fmt;

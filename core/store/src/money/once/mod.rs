@@ -4,6 +4,7 @@
 //! never exists without its outcome: a crash leaves both or neither. Not here: which requests have keys, what a key
 //! covers, and how an answer is repeated (`chelseru-domain`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

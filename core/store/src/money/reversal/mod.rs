@@ -5,6 +5,7 @@
 //! reverse a payment as a whole. A refusal keeps the refund booked until the staff decides: ask again, undo the refund,
 //! credit the wallet, or record that the payer was paid outside. Not here: what to ask and what an answer means.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@
 //! owner and a list shows when it was revoked. Not here: the form and hash of a key, and what a scope allows
 //! (`chelseru-domain::api_key`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -8,6 +8,7 @@
 //! Entries hold readable data only: no code, token or key. The caller masks numbers and names. Not here: which event
 //! belongs to which log, and the queue in front of the log (`chelseru-domain`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -7,6 +7,7 @@
 //!
 //! Not here: what a role may do, the second factor's arithmetic, and the seal on its secret (`chelseru-domain`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

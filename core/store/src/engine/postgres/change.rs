@@ -1,0 +1,338 @@
+//! Changes: one transaction each, run again after a conflict, and looked up when the answer to COMMIT was lost.
+//!
+//! The level is READ COMMITTED where an operation locks the rows it judges (`for update`, in the order its contract
+//! names), and SERIALIZABLE where there is no row to lock. A change runs to its end even when its caller is dropped.
+//!
+//! **A lost answer.** Each change reads its transaction id when it begins. When the connection breaks in COMMIT, the
+//! server is asked on another one what became of that id: committed: the result stands; aborted: the change runs
+//! again; still in progress: it is asked again, for at most [`UNSURE_MAX`]. Ids mean something on one timeline only:
+//! after a fail-over another transaction may have got the same id. Then the caller gets [`StoreError::Unsure`], and
+//! looks the change up by its own key.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::sql::{Fault, Sql, judge};
+use super::{Postgres, Shared};
+use crate::StoreError;
+
+/// A running operation.
+pub(crate) type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// How a change is kept apart from those beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// READ COMMITTED: the operation locks the rows it judges.
+    Locks,
+    /// SERIALIZABLE: the database aborts one of two changes that could not have run one after the other.
+    Serializable,
+}
+
+/// Runs of a change that meets conflicts.
+const RUNS_MAX: u32 = 12;
+
+/// Runs of a change that meets a unique key that it did not see; the second run sees it, so more find a defect.
+const DUPLICATES_MAX: u32 = 3;
+
+/// Longest wait before a run after a conflict; the first wait is up to 2 ms, and each doubles.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Longest time that a commit without an answer is looked for.
+const UNSURE_MAX: Duration = Duration::from_secs(15);
+
+/// Also tells where the transaction ids are from.
+const BEGIN_LOCKS: &str = "begin isolation level read committed; \
+     select pg_current_xact_id(), left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+const BEGIN_SERIALIZABLE: &str = "begin isolation level serializable; \
+     select pg_current_xact_id(), left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+
+const OUTCOME: &str = "select left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_xact_status($1::text::xid8)";
+
+impl Postgres {
+    /// Runs one state change that locks what it judges, and returns its result once it is committed.
+    ///
+    /// `run` may be called again after a conflict, so it decides by its input and by what it reads, and nothing else.
+    /// The input is shared by all runs.
+    pub(crate) async fn change<I, T, F>(&self, input: I, run: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+    {
+        self.change_at(Level::Locks, input, run).await
+    }
+
+    /// [`Postgres::change`] for a change with no row to lock.
+    pub(crate) async fn change_serializable<I, T, F>(&self, input: I, run: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+    {
+        self.change_at(Level::Serializable, input, run).await
+    }
+
+    async fn change_at<I, T, F>(&self, level: Level, input: I, run: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+    {
+        let slot = self.shared.admit()?;
+        let running = self.shared.runtime.spawn(async move { slot.shared.repeat(level, &input, &run).await });
+        running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
+    }
+
+    /// Begins a change, and calls a closure with its result.
+    pub(crate) fn change_then<I, T, F, A>(&self, input: I, run: F, then: A) -> Result<(), StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        let slot = self.shared.admit()?;
+        let runtime = self.shared.runtime.clone();
+        self.shared.runtime.spawn(async move {
+            // A task of its own, so that a panic of the change still has an answer.
+            let running = runtime.spawn(async move { slot.shared.repeat(Level::Locks, &input, &run).await });
+            then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
+        });
+        Ok(())
+    }
+
+    /// Runs reads that must see one moment, in a transaction that changes nothing.
+    pub(crate) async fn snapshot<I, T, F>(&self, input: I, run: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let running = self.shared.runtime.spawn(async move {
+            let sql = shared.connection().await?;
+            let begun = sql.simple("begin isolation level repeatable read read only").await;
+            begun.map_err(|error| judge(&error).1)?;
+            let read = run(&sql, &input).await;
+            match sql.simple("commit").await {
+                Ok(_) => read,
+                Err(error) => {
+                    sql.discard();
+                    read.and(Err(judge(&error).1))
+                }
+            }
+        });
+        running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
+    }
+}
+
+fn ended_early(ended: &tokio::task::JoinError) -> StoreError {
+    if ended.is_panic() { StoreError::Panicked } else { StoreError::Closed }
+}
+
+/// The place of an admitted change among the waiting and running ones.
+struct Slot {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.moments().running.remove(&self.number);
+    }
+}
+
+/// How one run ended.
+enum Run<T> {
+    Done(Result<T, StoreError>),
+    /// Nothing was changed, and running again may succeed.
+    Again(Fault, StoreError),
+    /// Nobody knows yet: COMMIT was sent and not answered.
+    Unsure {
+        id: String,
+        timeline: String,
+        result: T,
+    },
+}
+
+impl Shared {
+    fn admit(self: &Arc<Self>) -> Result<Slot, StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        if let Some(reason) = self.sole.as_ref().and_then(super::Sole::lost) {
+            return Err(StoreError::Unavailable { reason });
+        }
+        let mut moments = self.moments();
+        if moments.running.len() >= self.queue_max {
+            moments.refused_at = Some(Instant::now());
+            return Err(StoreError::Busy);
+        }
+        moments.begun += 1;
+        let number = moments.begun;
+        moments.running.insert(number, Instant::now());
+        Ok(Slot { shared: Arc::clone(self), number })
+    }
+
+    async fn repeat<I, T, F>(&self, level: Level, input: &I, run: &F) -> Result<T, StoreError>
+    where
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
+    {
+        let mut duplicates = 0;
+        for runs in 1.. {
+            let (fault, error) = match self.run_once(level, input, run).await {
+                Run::Done(result) => {
+                    self.changes.fetch_add(1, Ordering::Relaxed);
+                    return result;
+                }
+                Run::Again(fault, error) => (fault, error),
+                Run::Unsure { id, timeline, result } => match self.outcome(&id, &timeline).await? {
+                    true => return Ok(result),
+                    false => (Fault::Lost, StoreError::Busy),
+                },
+            };
+            duplicates += u32::from(fault == Fault::Duplicate);
+            if runs >= RUNS_MAX || duplicates >= DUPLICATES_MAX {
+                return Err(error);
+            }
+            if fault == Fault::Conflict {
+                tokio::time::sleep(pause(runs)).await;
+            }
+        }
+        unreachable!("the loop above has no end of its own")
+    }
+
+    /// One transaction.
+    async fn run_once<I, T, F>(&self, level: Level, input: &I, run: &F) -> Run<T>
+    where
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
+    {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let connection = self.connection().await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let sql = match connection {
+            Ok(sql) => sql,
+            Err(error) => return Run::Done(Err(error)),
+        };
+        let begun = sql
+            .simple(match level {
+                Level::Locks => BEGIN_LOCKS,
+                Level::Serializable => BEGIN_SERIALIZABLE,
+            })
+            .await;
+        let [id, timeline] = match begun.map(<[String; 2]>::try_from) {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(_)) => unreachable!("the statement has two columns"),
+            Err(error) => {
+                sql.discard();
+                // A connection that broke while it waited in the pool: another one may do.
+                let (fault, error) = judge(&error);
+                return Run::Again(fault, error);
+            }
+        };
+        let guard = Guard(Some(sql));
+        let result = run(guard.sql(), input).await;
+        let fault = guard.sql().take_fault();
+        let (result, fault) = match (result, fault) {
+            (Ok(result), None) => return self.commit(guard, id, timeline, result).await,
+            // An operation that made something of an error still cannot keep the transaction.
+            (Ok(_), Some(fault)) => (StoreError::Busy, fault),
+            (Err(error), fault) => (error, fault.unwrap_or(Fault::Refused)),
+        };
+        guard.rollback().await;
+        match fault {
+            Fault::Refused => Run::Done(Err(result)),
+            Fault::Lost | Fault::Conflict | Fault::Duplicate => Run::Again(fault, result),
+        }
+    }
+
+    async fn commit<T>(&self, guard: Guard, id: String, timeline: String, result: T) -> Run<T> {
+        let began = Instant::now();
+        let committed = guard.sql().simple("commit").await;
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.write_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.last_write_nanos.store(nanos, Ordering::Relaxed);
+        match committed {
+            Ok(_) => {
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                guard.keep();
+                Run::Done(Ok(result))
+            }
+            Err(error) => match judge(&error) {
+                // The server ended the session: before or after the commit, its message does not say.
+                (Fault::Lost, _) => Run::Unsure { id, timeline, result },
+                // An answer is a decision: not committed. SERIALIZABLE and deferred checks decide here.
+                (fault @ (Fault::Conflict | Fault::Duplicate), error) => Run::Again(fault, error),
+                (Fault::Refused, error) => Run::Done(Err(error)),
+            },
+        }
+    }
+
+    /// Whether a transaction was committed whose connection broke.
+    async fn outcome(&self, id: &str, timeline: &str) -> Result<bool, StoreError> {
+        let until = Instant::now() + UNSURE_MAX;
+        for tries in 1.. {
+            let asked = async {
+                let sql = self.connection().await?;
+                let row = sql.row(OUTCOME, &[&id]).await?;
+                Ok::<_, StoreError>((row.get::<_, String>(0), row.get::<_, Option<String>>(1)))
+            };
+            match asked.await {
+                Ok((now, _)) if now != timeline => return Err(StoreError::Unsure),
+                Ok((_, status)) => match status.as_deref() {
+                    Some("committed") => return Ok(true),
+                    Some("aborted") => return Ok(false),
+                    Some(_) => {}
+                    None => return Err(StoreError::Unsure),
+                },
+                Err(error) => tracing::debug!(%error, "the outcome of a change is not known yet"),
+            }
+            if Instant::now() >= until {
+                return Err(StoreError::Unsure);
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+        unreachable!("the loop above has no end of its own")
+    }
+}
+
+/// Keeps a connection in the middle of a transaction out of the pool, also when the operation panics.
+struct Guard(Option<Sql>);
+
+impl Guard {
+    fn sql(&self) -> &Sql {
+        self.0.as_ref().expect("only the last step takes it")
+    }
+
+    /// Gives the connection back: its transaction has ended.
+    fn keep(mut self) {
+        drop(self.0.take());
+    }
+
+    async fn rollback(mut self) {
+        if let Some(sql) = self.0.take()
+            && let Err(error) = sql.simple("rollback").await
+        {
+            tracing::debug!(reason = super::connect::reason(&error), "a rollback had no answer");
+            sql.discard();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(sql) = self.0.take() {
+            sql.discard();
+        }
+    }
+}
+
+/// A random part of twice the last wait, so that two changes do not meet again.
+fn pause(runs: u32) -> Duration {
+    let most = PAUSE_MAX.min(Duration::from_millis(1) * 2u32.saturating_pow(runs.min(16)));
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

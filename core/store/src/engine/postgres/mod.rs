@@ -1,0 +1,196 @@
+//! The PostgreSQL engine: one schema of real tables, a bounded pool of connections, one transaction per change.
+//!
+//! Several gateways may run every operation at once, so each operation says in its `postgres.rs` which lock or level
+//! makes it right. Invariants:
+//!
+//! - **Answered means durable.** A change answers after its COMMIT was confirmed. The database decides what a commit
+//!   survives (`synchronous_commit`, replicas).
+//! - **All or nothing.** One change is one transaction. A statement's error rolls all of it back ([`change`]).
+//! - **Judges are pure.** A change runs again after a conflict with another one.
+//! - **A lost answer is looked up**, never guessed: see [`change`].
+//!
+//! Reading order: [`connect`], [`migrate`], [`change`], [`sql`], [`value`], [`sole`]. The statements of an operation
+//! are in its feature's `postgres.rs`, its tables in `migrations/`.
+
+pub(crate) mod change;
+pub(crate) mod connect;
+pub(crate) mod migrate;
+pub(crate) mod sole;
+pub(crate) mod sql;
+pub(crate) mod value;
+
+mod store;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Pool, PoolError};
+use tokio::runtime::Handle;
+
+use self::connect::Address;
+use self::sole::Sole;
+use self::sql::Sql;
+use crate::engine::sled::commit::{CommitStats, Health};
+use crate::{StoreError, StoreOptions};
+
+/// The database of a store, on a server.
+pub(crate) struct Postgres {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What running changes need; they may outlive the caller that began them.
+pub(crate) struct Shared {
+    pool: Pool,
+    /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
+    runtime: Handle,
+    sole: Option<Sole>,
+    closed: AtomicBool,
+    queue_max: usize,
+    waiting: AtomicUsize,
+    moments: Mutex<Moments>,
+    commits: AtomicU64,
+    changes: AtomicU64,
+    write_nanos: AtomicU64,
+    last_write_nanos: AtomicU64,
+}
+
+#[derive(Default)]
+struct Moments {
+    /// When each running change began, by its number. Numbers rise with time.
+    running: std::collections::BTreeMap<u64, Instant>,
+    begun: u64,
+    refused_at: Option<Instant>,
+    /// Why the database could not be reached the last time it was asked.
+    away: Option<String>,
+}
+
+impl Postgres {
+    /// Connects, brings the tables up to date and, unless the options say otherwise, makes this the only gateway.
+    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let address = Address::parse(url)?;
+        let runtime = Handle::current();
+        migrate::migrate(&address, &runtime).await?;
+        let sole = match options.shared {
+            true => None,
+            false => Some(Sole::hold(address.clone(), runtime.clone()).await?),
+        };
+        let pool = connect::pool(&address, &runtime, options)?;
+        let shared = Shared {
+            pool,
+            runtime,
+            sole,
+            closed: AtomicBool::new(false),
+            queue_max: options.queue_max.max(1),
+            waiting: AtomicUsize::new(0),
+            moments: Mutex::default(),
+            commits: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            write_nanos: AtomicU64::new(0),
+            last_write_nanos: AtomicU64::new(0),
+        };
+        Ok(Postgres { shared: Arc::new(shared) })
+    }
+
+    /// A connection for reads: each statement sees what was committed before it.
+    pub(crate) async fn reader(&self) -> Result<Sql, StoreError> {
+        self.shared.connection().await
+    }
+
+    pub(crate) fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        if let Some(sole) = &self.shared.sole {
+            sole.release();
+        }
+    }
+
+    /// Refuses changes from now on; true when none is running at the end of the time.
+    pub(crate) fn close_within(&self, patience: Duration) -> bool {
+        self.shared.closed.store(true, Ordering::Release);
+        let until = Instant::now() + patience;
+        while !self.shared.moments().running.is_empty() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.close();
+        true
+    }
+
+    pub(crate) fn oldest_waiting(&self) -> Duration {
+        let moments = self.shared.moments();
+        moments.running.values().next().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Health::Closed;
+        }
+        if let Some(reason) = self.shared.sole.as_ref().and_then(Sole::lost) {
+            return Health::Away(reason);
+        }
+        self.shared.moments().away.clone().map_or(Health::Serving, Health::Away)
+    }
+
+    pub(crate) fn changes_waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_refused_since(&self, since: Instant) -> bool {
+        self.shared.moments().refused_at.is_some_and(|refused| refused >= since)
+    }
+
+    pub(crate) fn commit_stats(&self) -> CommitStats {
+        let shared = &self.shared;
+        CommitStats {
+            batches: shared.commits.load(Ordering::Relaxed),
+            changes: shared.changes.load(Ordering::Relaxed),
+            write_time: Duration::from_nanos(shared.write_nanos.load(Ordering::Relaxed)),
+            last_write: Duration::from_nanos(shared.last_write_nanos.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Shared {
+    /// A connection from the pool, within the pool's time-out.
+    async fn connection(&self) -> Result<Sql, StoreError> {
+        match self.pool.get().await {
+            Ok(client) => {
+                self.reached();
+                Ok(Sql::new(client))
+            }
+            Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
+                self.moments().refused_at = Some(Instant::now());
+                Err(StoreError::Busy)
+            }
+            Err(PoolError::Closed) => Err(StoreError::Closed),
+            Err(PoolError::Backend(error)) => Err(self.away(connect::reason(&error))),
+            Err(error) => Err(self.away(error.to_string())),
+        }
+    }
+
+    fn away(&self, reason: String) -> StoreError {
+        let mut moments = self.moments();
+        if moments.away.is_none() {
+            tracing::error!(reason, "the database cannot be reached");
+        }
+        moments.away = Some(reason.clone());
+        StoreError::Unavailable { reason }
+    }
+
+    fn reached(&self) {
+        if self.moments().away.take().is_some() {
+            tracing::info!("the database answers again");
+        }
+    }
+
+    fn moments(&self) -> MutexGuard<'_, Moments> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
