@@ -235,7 +235,7 @@ async fn an_upgrade_logs_nobody_out() {
     db.remove("munbound-sessions").unwrap().expect("it was noted");
     db.flush().unwrap();
     drop(db);
-    let store = TestStore::open(Engine::Sled, folder);
+    let store = TestStore::open(folder);
     let (_, after) = store.log_in(&number(1), 100).await;
     let store = &store.reopened();
     assert_eq!(gates(store, &before, before.binding()).await, [Open, Open]);

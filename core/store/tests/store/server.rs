@@ -1,0 +1,200 @@
+//! A PostgreSQL server for the tests of this process, and a database for each store.
+//!
+//! The server is started by the first test that asks for one, on a Unix socket in a temporary folder, and lives in its
+//! own shell, which ends it and removes the folder as soon as this process is gone, however it ends. It does not sync
+//! its files: what these tests ask is not whether the disk keeps its promises.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use chelseru_store::{Store, StoreError, StoreOptions};
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, NoTls};
+
+/// Longest wait for the server's first answer, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A database with all tables, which the others are copies of.
+const TEMPLATE: &str = "store_template";
+
+/// Stores outlive the runtime of the test that opens them, for as long as they have to.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+});
+
+static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
+    let started = installed().map(|bin| Server::start(&bin));
+    if started.is_none() {
+        eprintln!("skipped: the tests over PostgreSQL (no initdb in /usr/lib/postgresql)");
+    }
+    started
+});
+
+pub struct Server {
+    folder: PathBuf,
+    client: Arc<Client>,
+    /// Its end is the end of the server.
+    _life: std::process::ChildStdin,
+}
+
+/// The server of this process, where PostgreSQL is installed.
+pub fn server() -> Option<&'static Server> {
+    SERVER.as_ref()
+}
+
+impl Server {
+    fn start(bin: &Path) -> Server {
+        let folder = tempfile::Builder::new().prefix("chelseru-pg-").tempdir().unwrap().keep();
+        if is_root() {
+            // The server refuses to run as root.
+            assert!(Command::new("chown").arg("postgres").arg(&folder).status().unwrap().success());
+        }
+        let script = format!(
+            "cd {folder} && {bin}/initdb -U owner -E UTF8 --locale=C --auth=trust --no-sync -D data >log 2>&1 || exit 1
+             {bin}/postgres -D data -k {folder} -c listen_addresses= -c fsync=off -c max_connections=400 \
+                 -c shared_buffers=32MB -c autovacuum=off >>log 2>&1 &
+             read end
+             kill -QUIT $!
+             wait
+             cd /
+             rm -rf {folder}",
+            folder = folder.display(),
+            bin = bin.display()
+        );
+        let mut child = as_server_user()
+            .args(["sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let life = child.stdin.take().unwrap();
+        let until = Instant::now() + PATIENCE;
+        let client = loop {
+            match on_runtime(connected(url_in(&folder, "postgres"))) {
+                Ok(client) => break client,
+                Err(error) => assert!(Instant::now() < until, "the server does not answer: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let server = Server { folder, client: Arc::new(client), _life: life };
+        server.make(TEMPLATE, "template1");
+        drop(on_runtime(open(server.url(TEMPLATE))).unwrap());
+        server.wait_until_left(TEMPLATE);
+        server
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        url_in(&self.folder, database)
+    }
+
+    /// Statements on the server's own database.
+    pub fn run(&self, statements: &str) {
+        self.try_run(statements).unwrap();
+    }
+
+    fn try_run(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
+        let (client, statements) = (Arc::clone(&self.client), statements.to_owned());
+        on_runtime(async move { client.batch_execute(&statements).await })
+    }
+
+    /// The first column of the only row of a query on the server's own database.
+    pub fn count(&self, query: String) -> i64 {
+        let client = Arc::clone(&self.client);
+        on_runtime(async move { client.query_one(&query, &[]).await }).unwrap().get(0)
+    }
+
+    fn make(&self, name: &str, from: &str) {
+        self.run(&format!("create database {name} template {from}"));
+    }
+
+    /// A database is copied only while nobody uses it.
+    fn wait_until_left(&self, database: &str) {
+        let until = Instant::now() + PATIENCE;
+        while self.count(format!("select count(*) from pg_stat_activity where datname = '{database}'")) > 0 {
+            assert!(Instant::now() < until, "{database} is still in use");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A database of one test, removed after it.
+pub struct Database {
+    pub name: String,
+    server: &'static Server,
+}
+
+impl Database {
+    pub fn new() -> Database {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let server = server().expect("the engine is tested where a server is installed");
+        let name = format!("store_{}", LAST.fetch_add(1, Ordering::Relaxed));
+        server.make(&name, TEMPLATE);
+        Database { name, server }
+    }
+
+    pub fn url(&self) -> String {
+        self.server.url(&self.name)
+    }
+
+    pub fn open(&self) -> Store {
+        on_runtime(open(self.url())).unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let statement = format!("drop database if exists {} with (force)", self.name);
+        if let Err(error) = self.server.try_run(&statement) {
+            eprintln!("{}: {error}", self.name);
+        }
+    }
+}
+
+async fn open(url: String) -> Result<Store, StoreError> {
+    let options = StoreOptions { connections_max: 4, ..StoreOptions::default() };
+    Store::open_postgres(&url, options).await
+}
+
+async fn connected(url: String) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn url_in(folder: &Path, database: &str) -> String {
+    format!("host={} user=owner dbname={database}", folder.display())
+}
+
+/// Runs a future on the runtime of the stores while this thread waits.
+pub fn on_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    RUNTIME.spawn(async move {
+        let _ = sender.send(future.await);
+    });
+    receiver.recv().expect("the future does not panic")
+}
+
+/// The folder of the newest installed server's programs.
+fn installed() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut folders: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
+    folders.sort();
+    folders.into_iter().rev().find(|folder| folder.join("initdb").exists())
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn as_server_user() -> Command {
+    if !is_root() {
+        return Command::new("env");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    command
+}
