@@ -128,7 +128,7 @@ pub(crate) trait Columns {
     /// An id or a count.
     fn uint(&self, column: &str) -> u64;
     fn uint_opt(&self, column: &str) -> Option<u64>;
-    /// A count stored as `integer`.
+    /// A number below 2^32, stored as `bigint` too.
     fn uint32(&self, column: &str) -> u32;
     /// A 64-bit hash.
     fn bits(&self, column: &str) -> u64;
@@ -158,7 +158,7 @@ impl Columns for Row {
     }
 
     fn uint32(&self, column: &str) -> u32 {
-        u32::try_from(self.get::<_, i32>(column)).unwrap_or(0)
+        u32::try_from(self.get::<_, i64>(column)).unwrap_or(u32::MAX)
     }
 
     fn bits(&self, column: &str) -> u64 {
