@@ -247,7 +247,7 @@ impl Store {
     }
 
     /// Counts at most `limit` records after a key. Returns the key to continue from, `None` at the end. The first key
-    /// is empty.
+    /// is empty. On PostgreSQL it returns the server's own estimate of all of them, and `None`.
     ///
     /// # Errors
     ///

@@ -156,7 +156,8 @@ async fn expired_sessions_are_purged_in_bounded_steps() {
         assert_eq!(step(99 + SESSION_TTL, 10).await, (0, true));
         assert_eq!(step(103 + SESSION_TTL, 3).await, (3, false));
         assert_eq!(step(103 + SESSION_TTL, 3).await, (1, true));
-        assert_eq!(step(103 + SESSION_TTL, 1).await, (0, false));
+        // One engine walks over what stays, the other is led by an index.
+        assert_eq!(step(103 + SESSION_TTL, 1).await, (0, engine == Engine::Postgres));
         assert_eq!(step(103 + SESSION_TTL, 1).await, (0, true));
         let mut left = Vec::new();
         for user in &users {

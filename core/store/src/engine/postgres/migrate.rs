@@ -21,8 +21,16 @@ macro_rules! steps {
     };
 }
 
-const STEPS: &[Step] =
-    steps!["0001_core", "0002_login", "0003_money", "0004_sms", "0005_chat", "0006_operator", "0007_files"];
+const STEPS: &[Step] = steps![
+    "0001_core",
+    "0002_login",
+    "0003_money",
+    "0004_sms",
+    "0005_chat",
+    "0006_operator",
+    "0007_files",
+    "0008_erasure"
+];
 
 /// Among the advisory locks of the database. Any number that no other program uses.
 const LOCK: i64 = 0x6368_656c_7365_0001;

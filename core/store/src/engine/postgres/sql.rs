@@ -21,6 +21,14 @@ pub(crate) struct Sql {
     fault: Mutex<Option<Fault>>,
 }
 
+/// What has no row to lock. The numbers keep the keys of one kind apart from those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// An operator's sessions in the console, by account.
+    Console = 1,
+    ApiKeys = 2,
+}
+
 /// What an error of a statement means for its change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -74,6 +82,14 @@ impl Sql {
             self.client.execute(&statement, args).await
         };
         changed.await.map_err(|error| self.fault(&error))
+    }
+
+    /// Locks something that has no row of its own, until the change ends.
+    pub(crate) async fn lock(&self, lock: Lock, key: u64) -> Result<(), StoreError> {
+        // Keys are ids, far below 2^56.
+        let key = ((lock as u64) << 56 | key & (u64::MAX >> 8)).cast_signed();
+        self.rows("select pg_advisory_xact_lock($1)", &[&key]).await?;
+        Ok(())
     }
 
     /// Runs statements without arguments; the last result row's columns as text.

@@ -5,19 +5,28 @@ use crate::StoreError;
 
 impl Postgres {
     pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
-        todo!()
+        let sql = self.reader().await?;
+        let used = "select has_rows('{migration}') or exists (select from audit_count where entries > 0)";
+        Ok(!sql.row(used, &[]).await?.get::<_, bool>(0))
     }
 
     pub(crate) async fn is_unused(&self) -> Result<bool, StoreError> {
-        todo!()
+        let sql = self.reader().await?;
+        let used = "select has_rows('{migration, audit_entry}')";
+        Ok(!sql.row(used, &[]).await?.get::<_, bool>(0))
     }
 
+    /// The server's own estimate, in one step: to count large tables again and again would cost more than it tells.
     pub(crate) async fn count_on(
         &self,
         _after: &[u8],
         _limit: usize,
     ) -> Result<(usize, Option<Vec<u8>>), StoreError> {
-        todo!()
+        let sql = self.reader().await?;
+        let estimate = "select coalesce(sum(n_live_tup), 0)::bigint from pg_stat_user_tables
+            where schemaname = 'chelseru'";
+        let count = sql.row(estimate, &[]).await?.get::<_, i64>(0);
+        Ok((usize::try_from(count).unwrap_or(0), None))
     }
 
     pub(crate) async fn key_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {

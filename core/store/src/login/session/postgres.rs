@@ -28,7 +28,7 @@ macro_rules! sessions {
 }
 
 const GATE: &str = "select a.active, s.expires_at, s.key, s.unbound
-    from account a left join session s on s.account = a.id and s.id = $2 where a.id = $1";
+    from account a left join session s on s.account = a.id and s.id = $2 where a.id = $1 and not a.erased";
 
 /// Sessions that one login ends, so that a lowered limit is reached in steps.
 const ENDED_MAX: u64 = 64;
@@ -253,7 +253,7 @@ fn numbers(rows: &[Row]) -> Vec<SessionId> {
 
 async fn rotate(sql: &Sql, draft: &RefreshDraft) -> Result<RefreshOutcome, StoreError> {
     let (user, id) = (int(draft.user.0), int(draft.session.0));
-    let active = sql.found("select active from account where id = $1", &[&user]).await?;
+    let active = sql.found("select active from account where id = $1 and not erased", &[&user]).await?;
     match active.map(|row| row.get("active")) {
         None => return Ok(RefreshOutcome::UserMissing),
         Some(false) => return Ok(RefreshOutcome::UserInactive),

@@ -23,7 +23,7 @@ macro_rules! columns {
 
 impl Postgres {
     pub(crate) async fn user_get(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let by_id = concat!("select ", columns!(), " from account a where id = $1");
+        let by_id = concat!("select ", columns!(), " from account a where id = $1 and not erased");
         let sql = self.reader().await?;
         Ok(sql.found(by_id, &[&int(id.0)]).await?.map(|row| read(&row)))
     }
@@ -32,7 +32,7 @@ impl Postgres {
         let by_name = concat!(
             "select ",
             columns!(),
-            " from account a join account_name n on n.account = a.id where n.name = $1"
+            " from account a join account_name n on n.account = a.id where n.name = $1 and not a.erased"
         );
         let sql = self.reader().await?;
         Ok(sql.found(by_name, &[&Text(name)]).await?.map(|row| read(&row)))
@@ -42,7 +42,7 @@ impl Postgres {
         let by_look = concat!(
             "select ",
             columns!(),
-            " from account a join account_look l on l.account = a.id where l.look = $1"
+            " from account a join account_look l on l.account = a.id where l.look = $1 and not a.erased"
         );
         let sql = self.reader().await?;
         Ok(sql.found(by_look, &[&Text(look)]).await?.map(|row| read(&row)))
@@ -97,7 +97,7 @@ impl Postgres {
                 let update = concat!(
                     "update account a set first_name = coalesce($2, first_name),
                      last_name = coalesce($3, last_name), email = coalesce($4, email)
-                     where id = $1 returning ",
+                     where id = $1 and not erased returning ",
                     columns!()
                 );
                 let UserChange { first_name, last_name, email } = change;
@@ -124,7 +124,7 @@ impl Postgres {
         self.change((id, rights), |sql, &(id, rights)| {
             Box::pin(async move {
                 let update = concat!(
-                    "update account a set staff = $2, superuser = $3 where id = $1 returning ",
+                    "update account a set staff = $2, superuser = $3 where id = $1 and not erased returning ",
                     columns!()
                 );
                 let (staff, superuser) = (rights != Rights::None, rights == Rights::Superuser);
@@ -138,7 +138,7 @@ impl Postgres {
     pub(crate) async fn user_set_active(&self, id: UserId, active: bool) -> Result<bool, StoreError> {
         self.change((id, active), |sql, &(id, active)| {
             Box::pin(async move {
-                let set = "update account set active = $2 where id = $1";
+                let set = "update account set active = $2 where id = $1 and not erased";
                 if sql.run(set, &[&int(id.0), &active]).await? == 0 {
                     return Ok(false);
                 }
@@ -181,7 +181,8 @@ async fn enter_looks(sql: &Sql, look: fn(&str) -> String, limit: usize) -> Resul
 }
 
 async fn list(sql: &Sql, after: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
-    let list = concat!("select ", columns!(), " from account a where id > $1 order by id limit $2");
+    let list =
+        concat!("select ", columns!(), " from account a where id > $1 and not erased order by id limit $2");
     let after = after.map_or(-1, |after| int(after.0));
     Ok(sql.rows(list, &[&after, &int(limit as u64)]).await?.iter().map(read).collect())
 }
@@ -260,7 +261,7 @@ pub(crate) async fn name(sql: &Sql, name: &str, user: UserId) -> Result<(), Stor
 
 /// Locks an account.
 pub(crate) async fn locked(sql: &Sql, id: UserId) -> Result<Option<User>, StoreError> {
-    let locked = concat!("select ", columns!(), " from account a where id = $1 for update");
+    let locked = concat!("select ", columns!(), " from account a where id = $1 and not erased for update");
     Ok(sql.found(locked, &[&int(id.0)]).await?.map(|row| read(&row)))
 }
 
@@ -325,6 +326,27 @@ pub(crate) async fn create(
     Ok(user)
 }
 
+/// Empties a locked account and what makes it one; it is then as if it did not exist.
+pub(crate) async fn erase(sql: &Sql, user: &User, look: &str) -> Result<(), StoreError> {
+    let id = int(user.id.0);
+    let empty = "update account set active = false, username = '', number = '', last_login_at = null,
+        first_name = '', last_name = '', email = '', staff = false, superuser = false, erased = true
+        where id = $1";
+    sql.run(empty, &[&id]).await?;
+    for table in [
+        "delete from password where account = $1",
+        "delete from password_token where account = $1",
+        "delete from account_number where account = $1",
+    ] {
+        sql.run(table, &[&id]).await?;
+    }
+    // Another account may have the look.
+    let name = "delete from account_name where account = $1 and name = $2";
+    sql.run(name, &[&id, &Text(&user.username)]).await?;
+    sql.run("delete from account_look where account = $1 and look = $2", &[&id, &Text(look)]).await?;
+    Ok(())
+}
+
 async fn next_id(sql: &Sql) -> Result<UserId, StoreError> {
     Ok(UserId(sql.row("select nextval('account_id')", &[]).await?.uint("nextval")))
 }
@@ -335,10 +357,10 @@ pub(crate) async fn put(sql: &Sql, user: &User) -> Result<(), StoreError> {
             first_name, last_name, email, staff, superuser)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         on conflict (id) do update set (active, username, number, group_number, created_at, last_login_at,
-            first_name, last_name, email, staff, superuser)
+            first_name, last_name, email, staff, superuser, erased)
         = (excluded.active, excluded.username, excluded.number, excluded.group_number, excluded.created_at,
             excluded.last_login_at, excluded.first_name, excluded.last_name, excluded.email, excluded.staff,
-            excluded.superuser)";
+            excluded.superuser, false)";
     let args: Args<'_> = &[
         &int(user.id.0),
         &user.active,

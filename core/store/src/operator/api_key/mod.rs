@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp};
 
+/// Most keys in a store, revoked ones included.
+pub(crate) const API_KEYS_MAX: usize = 1000;
+
 #[derive(Debug, Clone)]
 pub struct ApiKeyDraft {
     pub name: String,

@@ -19,3 +19,26 @@ create table probe (
     value bytea not null
 );
 comment on table probe is 'Values that measurements write and nothing reads.';
+
+-- A table with a column `one` has one row by design, which says nothing about use.
+create function has_rows(skipped text[]) returns boolean language plpgsql stable as $$
+declare
+    name text;
+    found boolean;
+begin
+    for name in
+        select c.relname from pg_class c
+        where c.relnamespace = 'chelseru'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+            and c.relname <> all (skipped)
+            and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'one')
+        order by c.relname
+    loop
+        execute format('select exists (select from chelseru.%I)', name) into found;
+        if found then
+            return true;
+        end if;
+    end loop;
+    return false;
+end
+$$;
+comment on function has_rows is 'Whether any table but those skipped has rows.';

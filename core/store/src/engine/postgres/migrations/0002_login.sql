@@ -14,9 +14,12 @@ create table account (
     last_name text not null default '',
     email text not null default '',
     staff boolean not null default false,
-    superuser boolean not null default false
+    superuser boolean not null default false,
+    erased boolean not null default false,
+    check (not erased or not (active or staff or superuser))
 );
-comment on table account is 'User accounts. An erased account stays as an empty, inactive row.';
+comment on table account is 'User accounts. An erased account keeps an empty row, because rooms and money refer to it.';
+comment on column account.erased is 'Closed for good: to every operation there is no such account.';
 comment on column account.number is 'Canonical phone number; empty for an account without one.';
 comment on column account.staff is 'May use the operator routes.';
 comment on column account.superuser is 'Has all rights.';
