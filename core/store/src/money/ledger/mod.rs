@@ -14,6 +14,7 @@
 //! A refused posting writes nothing. Posting is part of larger changes (see `payment` and `spend`), so a state and
 //! its money change together or not at all.
 
+mod rules;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
@@ -21,6 +22,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::rules::{
+    Posted, capture_key, check_legs, correction_key, payment_key, refund_key, refund_moved_key,
+    refund_undone_key, signed, spend_key, void_key,
+};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 

@@ -12,6 +12,7 @@
 //! unfinished payments, and gateways do not delay each other. Not here: what to ask a gateway, what an answer means
 //! (`chelseru-domain`), and any protocol.
 
+mod rules;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 

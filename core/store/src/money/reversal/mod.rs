@@ -73,6 +73,41 @@ pub enum ReversalDecided {
     Missing,
 }
 
+impl Reversal {
+    /// A reversal that is ordered with its refund.
+    pub(crate) fn ordered(payment: &Payment, now: Timestamp) -> Reversal {
+        Reversal {
+            payment: payment.id,
+            gateway: payment.gateway.clone(),
+            state: ReversalState::Open,
+            asked: 0,
+            doubtful: false,
+            ask_at: now,
+            ordered_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Counts a question about an open reversal and what came of it.
+    pub(crate) fn stepped(&mut self, step: ReversalStep, now: Timestamp) {
+        self.asked += 1;
+        self.updated_at = now;
+        match step {
+            ReversalStep::Done => self.state = ReversalState::Done,
+            ReversalStep::Refused(reason) => self.state = ReversalState::Refused(reason),
+            ReversalStep::AskAgain { at, doubtful } => {
+                self.ask_at = at;
+                self.doubtful |= doubtful;
+            }
+        }
+    }
+
+    pub(crate) fn asked_again(&mut self, now: Timestamp) {
+        self.state = ReversalState::Open;
+        (self.asked, self.ask_at, self.updated_at) = (0, now, now);
+    }
+}
+
 impl Store {
     /// Carries out what the staff decides about a reversal that is open or refused. One that ended otherwise is gone.
     ///

@@ -4,6 +4,7 @@
 //! money change together. A hold is captured once, for its amount or less, and the rest is returned in the same
 //! posting. No spend takes more than the wallet holds.
 
+pub(crate) mod rules;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
