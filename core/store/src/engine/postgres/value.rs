@@ -6,6 +6,7 @@
 //! | an id, a count | `bigint` ([`int`], [`uint`]) |
 //! | a 64-bit hash | `bigint` with the same bits ([`bits`], [`unbits`]) |
 //! | free text | `text`, with U+0000 escaped ([`Text`]) |
+//! | a list, or what has no columns of its own | `json` ([`Json`]); `jsonb` would refuse U+0000 |
 //! | an amount | `bigint`, whole rial |
 //!
 //! Everything that the store may hold comes back as it was; only numbers above 2^63 are cut, which nothing counts to.
@@ -15,10 +16,12 @@ use std::error::Error;
 use std::net::IpAddr;
 
 use bytes::BytesMut;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-use crate::Timestamp;
+use crate::{StoreError, Timestamp};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -101,6 +104,28 @@ pub(crate) fn unescaped(column: String) -> String {
     text
 }
 
+/// A value in a `json` column.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Serialize + std::fmt::Debug> ToSql for Json<T> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&serde_json::to_vec(&self.0)?);
+        Ok(IsNull::No)
+    }
+
+    accepts!(JSON);
+    to_sql_checked!();
+}
+
+impl<T: DeserializeOwned> FromSql<'_> for Json<T> {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Json(serde_json::from_slice(raw)?))
+    }
+
+    accepts!(JSON);
+}
+
 /// An id or a count as a `bigint`.
 pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -136,6 +161,13 @@ pub(crate) trait Columns {
     fn text(&self, column: &str) -> String;
     fn text_opt(&self, column: &str) -> Option<String>;
     fn ip_opt(&self, column: &str) -> Option<IpAddr>;
+    /// A value that an operator or another version may have made unreadable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Record`].
+    fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError>;
+    fn json_opt<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError>;
     /// A `bytea` of exactly `N` bytes.
     fn bytes<const N: usize>(&self, column: &str) -> [u8; N];
 }
@@ -175,6 +207,19 @@ impl Columns for Row {
 
     fn ip_opt(&self, column: &str) -> Option<IpAddr> {
         self.get(column)
+    }
+
+    fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+        match self.json_opt(column)? {
+            Some(value) => Ok(value),
+            None => Err(StoreError::Record { kind: column, reason: "it is null".to_owned() }),
+        }
+    }
+
+    fn json_opt<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        let value: Result<Option<Json<T>>, _> = self.try_get(column);
+        let value = value.map_err(|error| StoreError::Record { kind: column, reason: error.to_string() })?;
+        Ok(value.map(|value| value.0))
     }
 
     fn bytes<const N: usize>(&self, column: &str) -> [u8; N] {

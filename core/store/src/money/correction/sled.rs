@@ -8,8 +8,7 @@ use crate::engine::sled::txn::Txn;
 use crate::money::correction::{Correction, CorrectionDraft, CorrectionMade};
 use crate::money::ledger::sled::post;
 use crate::money::ledger::{Account, Posted, correction_key};
-use crate::money::once::sled as once;
-use crate::money::once::sled::Subject;
+use crate::money::once::{Subject, sled as once};
 
 impl Record for Correction {
     const KIND: &'static str = "correction";

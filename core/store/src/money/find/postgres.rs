@@ -1,9 +1,51 @@
 //! The operations of this folder, in PostgreSQL statements.
+//!
+//! A query walks the index of the attribute that names the fewest payments, over a bounded number of rows, and checks
+//! the other attributes on what it reads. Every walk goes by payment number, newest first.
 
-#![allow(unused_variables, reason = "statements to come")]
-
-use super::*;
 use crate::engine::postgres::Postgres;
+use crate::engine::postgres::sql::Sql;
+use crate::engine::postgres::value::{At, Text, int};
+use crate::money::find::{PaymentQuery, PaymentsFound};
+use crate::money::payment::postgres::row::{payment_columns, read};
+use crate::{PaymentId, StoreError, Timestamp};
+
+const REFERENCE: &str = "
+    select payment_id from payment_reference where reference = $1 and ($2::text is null or gateway = $2)";
+
+const RECEIPT: &str = "
+    select payment_id from payment_receipt where number = $1 and ($2::text is null or gateway = $2)";
+
+/// The payments that an index gives between two numbers.
+macro_rules! walk {
+    ($index:literal) => {
+        concat!(
+            "select ",
+            payment_columns!(),
+            " from (select id from payment where id between $1 and $2 and ",
+            $index,
+            " order by id desc limit $3) walked join payment on payment.id = walked.id order by payment.id desc"
+        )
+    };
+}
+
+const WALK: &str = walk!("true");
+const WALK_NUMBERS: &str = walk!("id = any($4)");
+const WALK_ORDER: &str = walk!("order_name = $4 and order_name <> ''");
+const WALK_USER: &str = walk!("user_id = $4");
+const WALK_AMOUNT: &str = walk!("amount = $4");
+const WALK_STATE: &str = walk!("state = $4");
+const WALK_GATEWAY: &str = walk!("gateway = $4");
+
+/// The first payment of a time has the least number, unless a clock was turned back: then times overlap, so those of
+/// some days at both ends count.
+const MADE_BETWEEN: &str = "
+    select (select min(id) from payment, (
+            select min(created_at) as at from payment where created_at >= $1 and created_at < $2) first
+            where created_at >= first.at and created_at < least($2, first.at + interval '72 hours')) as first,
+        (select max(id) from payment, (
+            select max(created_at) as at from payment where created_at >= $1 and created_at < $2) last
+            where created_at <= last.at and created_at >= greatest($1, last.at - interval '72 hours')) as last";
 
 impl Postgres {
     pub(crate) async fn payments_find(
@@ -13,6 +55,69 @@ impl Postgres {
         limit: usize,
         looks: usize,
     ) -> Result<PaymentsFound, StoreError> {
-        todo!()
+        let mut found = PaymentsFound { payments: Vec::new(), next: None };
+        let sql = self.reader().await?;
+        let Some((first, last)) = made_between(&sql, query).await? else { return Ok(found) };
+        let last = before.map_or(last, |before| last.min(int(before.0.saturating_sub(1))));
+        let numbers = named(&sql, query).await?;
+        let taken = int(looks as u64);
+        let rows = match (numbers, query) {
+            (Some(numbers), _) => sql.rows(WALK_NUMBERS, &[&first, &last, &taken, &numbers]).await?,
+            (None, PaymentQuery { order: Some(order), .. }) => {
+                sql.rows(WALK_ORDER, &[&first, &last, &taken, &Text(order)]).await?
+            }
+            (None, PaymentQuery { user: Some(user), .. }) => {
+                sql.rows(WALK_USER, &[&first, &last, &taken, &int(user.0)]).await?
+            }
+            (None, PaymentQuery { amount: Some(amount), .. }) => {
+                sql.rows(WALK_AMOUNT, &[&first, &last, &taken, &int(*amount)]).await?
+            }
+            (None, PaymentQuery { state: Some(state), .. }) => {
+                sql.rows(WALK_STATE, &[&first, &last, &taken, &state.column()]).await?
+            }
+            (None, PaymentQuery { gateway: Some(gateway), .. }) => {
+                sql.rows(WALK_GATEWAY, &[&first, &last, &taken, &Text(gateway)]).await?
+            }
+            (None, _) => sql.rows(WALK, &[&first, &last, &taken]).await?,
+        };
+        for (looked, row) in rows.iter().enumerate() {
+            let payment = read(row)?;
+            let id = payment.id;
+            found.payments.extend(Some(payment).filter(|payment| query.matches(payment)));
+            let is_last = looked + 1 == rows.len();
+            if (found.payments.len() == limit && !is_last) || (is_last && rows.len() == looks) {
+                found.next = Some(id);
+                break;
+            }
+        }
+        Ok(found)
     }
+}
+
+/// The numbers of the first and the last payment that may have been made in the query's time.
+async fn made_between(sql: &Sql, query: &PaymentQuery) -> Result<Option<(i64, i64)>, StoreError> {
+    if query.from.is_none() && query.until.is_none() {
+        return Ok(Some((1, i64::MAX)));
+    }
+    let from = At(query.from.unwrap_or_default());
+    let until = At(query.until.unwrap_or(Timestamp::from_micros(u64::MAX)));
+    let row = sql.row(MADE_BETWEEN, &[&from, &until]).await?;
+    let (first, last): (Option<i64>, Option<i64>) = (row.get("first"), row.get("last"));
+    Ok(first.zip(last))
+}
+
+/// The payments that have the names which belong to one payment each; none when the query has no such name.
+async fn named(sql: &Sql, query: &PaymentQuery) -> Result<Option<Vec<i64>>, StoreError> {
+    let mut numbers = query.id.map(|id| vec![int(id.0)]);
+    let gateway = query.gateway.as_deref().map(Text);
+    for (statement, name) in [(REFERENCE, &query.reference), (RECEIPT, &query.receipt)] {
+        let Some(name) = name else { continue };
+        let rows = sql.rows(statement, &[&Text(name), &gateway]).await?;
+        let mut known: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        if let Some(before) = &numbers {
+            known.retain(|number| before.contains(number));
+        }
+        numbers = Some(known);
+    }
+    Ok(numbers)
 }

@@ -14,8 +14,8 @@
 //! A refused posting writes nothing. Posting is part of larger changes (see `payment` and `spend`), so a state and
 //! its money change together or not at all.
 
-mod rules;
 pub(crate) mod postgres;
+mod rules;
 pub(crate) mod sled;
 
 use std::fmt;

@@ -21,6 +21,14 @@ pub struct Once {
     pub keep_until: Timestamp,
 }
 
+/// What a key maps to.
+pub(crate) enum Subject {
+    New,
+    Known(u64),
+    /// The key was used for another request.
+    Other,
+}
+
 impl Store {
     /// Continues the walk over idempotency records, at most `limit` of them, and removes expired ones.
     ///
