@@ -15,6 +15,7 @@
 pub(crate) mod import;
 pub(crate) mod postgres;
 pub(crate) mod report;
+mod rules;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Pool, PoolError};
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use self::connect::Address;
 use self::sole::Sole;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     sole: Option<Sole>,
     closed: AtomicBool,
     queue_max: usize,
+    /// Names this opening of the store in rows that only it may go on with.
+    pub(crate) instance: Uuid,
     waiting: AtomicUsize,
     moments: Mutex<Moments>,
     commits: AtomicU64,
@@ -87,6 +90,7 @@ impl Postgres {
             sole,
             closed: AtomicBool::new(false),
             queue_max: options.queue_max.max(1),
+            instance: Uuid::new_v4(),
             waiting: AtomicUsize::new(0),
             moments: Mutex::default(),
             commits: AtomicU64::new(0),
@@ -162,6 +166,11 @@ impl Postgres {
 }
 
 impl Shared {
+    /// Whether no other gateway uses the database at the same time.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.sole.is_some()
+    }
+
     /// A connection from the pool, within the pool's time-out.
     async fn connection(&self) -> Result<Sql, StoreError> {
         match self.pool.get().await {
