@@ -5,6 +5,7 @@
 //! unread. An edit or deletion takes the next revision of its room.
 
 pub(crate) mod postgres;
+pub(crate) mod rules;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
