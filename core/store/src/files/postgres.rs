@@ -63,7 +63,7 @@ impl Postgres {
                 let seen: Vec<i64> = seen.iter().map(|row| row.get(0)).collect();
                 let doom = concat!(
                     "update stored_file f set doomed = true where id = any($1)
-                     and (doomed or not exists (select from room where room.id = f.room)
+                     and (doomed or not exists (select from room where room.id = f.room and room.state <> 'deleted')
                           or (message is null and not shared and created_at <= $2))
                      returning ",
                     columns!()

@@ -3,6 +3,7 @@
 
 mod audit;
 mod challenges;
+mod chat;
 mod console;
 mod crash;
 mod damage;

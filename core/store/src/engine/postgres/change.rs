@@ -104,6 +104,38 @@ impl Postgres {
         Ok(())
     }
 
+    /// [`Postgres::change_then`], after the changes that came before it in the same lane.
+    pub(crate) fn change_in_order_then<I, T, F, A>(
+        &self,
+        lane: u64,
+        input: I,
+        run: F,
+        then: A,
+    ) -> Result<(), StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        let slot = self.shared.admit()?;
+        let runtime = self.shared.runtime.clone();
+        let job = Box::pin(async move {
+            let running = runtime.spawn(async move { slot.shared.repeat(Level::Locks, &input, &run).await });
+            then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
+        });
+        if self.shared.lanes.add(lane, job) {
+            let shared = Arc::clone(&self.shared);
+            self.shared.runtime.spawn(async move {
+                while let Some(job) = shared.lanes.next(lane) {
+                    // A task of its own, so that a panic of its answer does not end the lane.
+                    let _ = shared.runtime.spawn(job).await;
+                }
+            });
+        }
+        Ok(())
+    }
+
     /// Runs reads that must see one moment, in a transaction that changes nothing.
     pub(crate) async fn snapshot<I, T, F>(&self, input: I, run: F) -> Result<T, StoreError>
     where

@@ -9,12 +9,13 @@
 //! - **Judges are pure.** A change runs again after a conflict with another one.
 //! - **A lost answer is looked up**, never guessed: see [`change`].
 //!
-//! Reading order: [`connect`], [`migrate`], [`change`], [`sql`], [`value`], [`sole`]. The statements of an operation
+//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`value`], [`sole`]. The statements of an operation
 //! are in its feature's `postgres.rs`, its tables in `migrations/`.
 
 pub(crate) mod agent;
 pub(crate) mod change;
 pub(crate) mod connect;
+mod lanes;
 pub(crate) mod migrate;
 pub(crate) mod purge;
 pub(crate) mod sole;
@@ -33,6 +34,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use self::connect::Address;
+use self::lanes::Lanes;
 use self::sole::Sole;
 use self::sql::Sql;
 use crate::engine::sled::commit::{CommitStats, Health};
@@ -54,6 +56,7 @@ pub(crate) struct Shared {
     queue_max: usize,
     /// Names this opening of the store in rows that only it may go on with.
     pub(crate) instance: Uuid,
+    lanes: Lanes,
     waiting: AtomicUsize,
     moments: Mutex<Moments>,
     commits: AtomicU64,
@@ -91,6 +94,7 @@ impl Postgres {
             closed: AtomicBool::new(false),
             queue_max: options.queue_max.max(1),
             instance: Uuid::new_v4(),
+            lanes: Lanes::default(),
             waiting: AtomicUsize::new(0),
             moments: Mutex::default(),
             commits: AtomicU64::new(0),

@@ -136,6 +136,11 @@ pub(crate) fn uint(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
+/// A limit as a `bigint`.
+pub(crate) fn size(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 /// A 64-bit hash as a `bigint` of the same bits.
 pub(crate) fn bits(hash: u64) -> i64 {
     hash.cast_signed()
