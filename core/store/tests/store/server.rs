@@ -1,13 +1,14 @@
 //! A PostgreSQL server for the tests of this process, and a database for each store.
 //!
-//! The server is started by the first test that asks for one, on a Unix socket in a temporary folder, and lives in its
-//! own shell, which ends it and removes the folder as soon as this process is gone, however it ends. It does not sync
+//! The server is started by the first test that asks for one, in a temporary folder, and lives in its own shell, which ends it and removes the folder as soon as this process is gone, however it ends. It does not sync
 //! its files: what these tests ask is not whether the disk keeps its promises.
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use chelseru_store::{Store, StoreError, StoreOptions};
@@ -35,9 +36,10 @@ static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
 
 pub struct Server {
     folder: PathBuf,
+    port: u16,
     client: Arc<Client>,
-    /// Its end is the end of the server.
-    _life: std::process::ChildStdin,
+    /// Orders to the shell that runs the server; its end is the end of the server.
+    orders: Mutex<ChildStdin>,
 }
 
 /// The server of this process, where PostgreSQL is installed.
@@ -46,18 +48,35 @@ pub fn server() -> Option<&'static Server> {
 }
 
 impl Server {
+    /// A server of one test, which may do with it what it likes.
+    pub fn own() -> Option<Server> {
+        server()?;
+        installed().map(|bin| Server::start(&bin))
+    }
+
     fn start(bin: &Path) -> Server {
         let folder = tempfile::Builder::new().prefix("chelseru-pg-").tempdir().unwrap().keep();
         if is_root() {
             // The server refuses to run as root.
             assert!(Command::new("chown").arg("postgres").arg(&folder).status().unwrap().success());
         }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let script = format!(
-            "cd {folder} && {bin}/initdb -U owner -E UTF8 --locale=C --auth=trust --no-sync -D data >log 2>&1 || exit 1
-             {bin}/postgres -D data -k {folder} -c listen_addresses= -c fsync=off -c max_connections=400 \
-                 -c shared_buffers=32MB -c autovacuum=off >>log 2>&1 &
-             read end
-             kill -QUIT $!
+            "cd {folder} && {bin}/initdb -U owner -E UTF8 --locale=C --auth-local=trust \
+                 --auth-host=scram-sha-256 --no-sync -D data >log 2>&1 || exit 1
+             start() {{
+                 {bin}/postgres -D data -k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
+                     -c max_connections=400 -c shared_buffers=32MB -c autovacuum=off >>log 2>&1 &
+                 server=$!
+             }}
+             start
+             while read order; do
+                 case $order in
+                     crash) kill -QUIT $server; wait $server ;;
+                     start) start ;;
+                 esac
+             done
+             kill -QUIT $server
              wait
              cd /
              rm -rf {folder}",
@@ -71,24 +90,41 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let life = child.stdin.take().unwrap();
-        let until = Instant::now() + PATIENCE;
-        let client = loop {
-            match on_runtime(connected(url_in(&folder, "postgres"))) {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < until, "the server does not answer: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let server = Server { folder, client: Arc::new(client), _life: life };
+        let orders = Mutex::new(child.stdin.take().unwrap());
+        let client = Arc::new(reached(&folder, port));
+        let server = Server { folder, port, client, orders };
         server.make(TEMPLATE, "template1");
-        drop(on_runtime(open(server.url(TEMPLATE))).unwrap());
+        drop(on_runtime(open(server.url(TEMPLATE), options())).unwrap());
         server.wait_until_left(TEMPLATE);
         server
     }
 
+    /// Ends the server at once, as a crash does: what it acknowledged is in its log.
+    pub fn crash(&self) {
+        self.order("crash");
+    }
+
+    /// Starts the server again after a crash.
+    pub fn restart(&mut self) {
+        self.order("start");
+        self.client = Arc::new(reached(&self.folder, self.port));
+    }
+
+    fn order(&self, order: &str) {
+        writeln!(self.orders.lock().unwrap(), "{order}").unwrap();
+    }
+
+    /// Where the server listens for programs on this machine.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self, database: &str) -> String {
-        url_in(&self.folder, database)
+        url_in(&self.folder, self.port, database)
     }
 
     /// Statements on the server's own database.
@@ -105,6 +141,14 @@ impl Server {
     pub fn count(&self, query: String) -> i64 {
         let client = Arc::clone(&self.client);
         on_runtime(async move { client.query_one(&query, &[]).await }).unwrap().get(0)
+    }
+
+    /// A copy of the database with all tables.
+    pub fn new_database(&self) -> String {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let name = format!("store_{}", LAST.fetch_add(1, Ordering::Relaxed));
+        self.make(&name, TEMPLATE);
+        name
     }
 
     fn make(&self, name: &str, from: &str) {
@@ -124,16 +168,13 @@ impl Server {
 /// A database of one test, removed after it.
 pub struct Database {
     pub name: String,
-    server: &'static Server,
+    pub server: &'static Server,
 }
 
 impl Database {
     pub fn new() -> Database {
-        static LAST: AtomicU64 = AtomicU64::new(0);
         let server = server().expect("the engine is tested where a server is installed");
-        let name = format!("store_{}", LAST.fetch_add(1, Ordering::Relaxed));
-        server.make(&name, TEMPLATE);
-        Database { name, server }
+        Database { name: server.new_database(), server }
     }
 
     pub fn url(&self) -> String {
@@ -141,7 +182,12 @@ impl Database {
     }
 
     pub fn open(&self) -> Store {
-        on_runtime(open(self.url())).unwrap()
+        opened(&self.url(), options()).unwrap()
+    }
+
+    /// One of several stores that use the database at the same time.
+    pub fn open_shared(&self) -> Store {
+        opened(&self.url(), StoreOptions { shared: true, ..options() }).unwrap()
     }
 }
 
@@ -154,19 +200,39 @@ impl Drop for Database {
     }
 }
 
-async fn open(url: String) -> Result<Store, StoreError> {
-    let options = StoreOptions { connections_max: 4, ..StoreOptions::default() };
+pub fn options() -> StoreOptions {
+    StoreOptions { connections_max: 4, ..StoreOptions::default() }
+}
+
+/// Opens a store on the runtime of the stores.
+pub fn opened(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    on_runtime(open(url.to_owned(), options))
+}
+
+async fn open(url: String, options: StoreOptions) -> Result<Store, StoreError> {
     Store::open_postgres(&url, options).await
 }
 
-async fn connected(url: String) -> Result<Client, tokio_postgres::Error> {
+pub async fn connected(url: String) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-fn url_in(folder: &Path, database: &str) -> String {
-    format!("host={} user=owner dbname={database}", folder.display())
+fn url_in(folder: &Path, port: u16, database: &str) -> String {
+    format!("host={} port={port} user=owner dbname={database}", folder.display())
+}
+
+/// Waits for the server's first answer.
+fn reached(folder: &Path, port: u16) -> Client {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match on_runtime(connected(url_in(folder, port, "postgres"))) {
+            Ok(client) => return client,
+            Err(error) => assert!(Instant::now() < until, "the server does not answer: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Runs a future on the runtime of the stores while this thread waits.

@@ -54,24 +54,26 @@ pub(crate) async fn migrate(address: &Address, runtime: &Handle) -> Result<(), S
     let (client, _task) = address.connect(runtime).await?;
     address.check(&client).await?;
     let refused = |error| address.refusal(&error);
-    while applied(address, &client).await? < STEPS.len() {
+    if applied(address, &client).await? == STEPS.len() {
+        return Ok(());
+    }
+    // Of the session and not of a transaction: one that began before it got the lock may see older tables than there
+    // are. It ends with the connection.
+    client.execute("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(refused)?;
+    loop {
         client.batch_execute("begin").await.map_err(refused)?;
-        client.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(refused)?;
-        // Another gateway may have been first.
         let done = applied(address, &client).await?;
-        if let Some(step) = STEPS.get(done) {
-            tracing::info!(step = step.name, "migrating the database");
-            let number = i32::try_from(done + 1).unwrap_or(i32::MAX);
-            if done == 0 {
-                client.batch_execute(PREPARE).await.map_err(refused)?;
-            }
-            client.batch_execute(step.statements).await.map_err(refused)?;
-            let note = "insert into migration (number, name) values ($1, $2)";
-            client.execute(note, &[&number, &step.name]).await.map_err(refused)?;
+        let Some(step) = STEPS.get(done) else { return Ok(()) };
+        tracing::info!(step = step.name, "migrating the database");
+        if done == 0 {
+            client.batch_execute(PREPARE).await.map_err(refused)?;
         }
+        client.batch_execute(step.statements).await.map_err(refused)?;
+        let number = i32::try_from(done + 1).unwrap_or(i32::MAX);
+        let note = "insert into migration (number, name) values ($1, $2)";
+        client.execute(note, &[&number, &step.name]).await.map_err(refused)?;
         client.batch_execute("commit").await.map_err(refused)?;
     }
-    Ok(())
 }
 
 /// How many steps were applied.

@@ -107,7 +107,8 @@ impl Postgres {
 
     /// A connection for reads: each statement sees what was committed before it.
     pub(crate) async fn reader(&self) -> Result<Sql, StoreError> {
-        self.shared.connection().await
+        let client = self.shared.client().await?;
+        Ok(Sql::reader(client, Arc::clone(&self.shared)))
     }
 
     pub(crate) fn close(&self) {
@@ -177,10 +178,14 @@ impl Shared {
 
     /// A connection from the pool, within the pool's time-out.
     async fn connection(&self) -> Result<Sql, StoreError> {
+        self.client().await.map(Sql::new)
+    }
+
+    async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
         match self.pool.get().await {
             Ok(client) => {
                 self.reached();
-                Ok(Sql::new(client))
+                Ok(client)
             }
             Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 self.moments().refused_at = Some(Instant::now());

@@ -4,19 +4,25 @@
 //! each other's answers (pipelining). Inside a change the first error dooms the transaction: PostgreSQL refuses every
 //! later statement, and [`change`](super::change) rolls back, whatever the operation makes of the error.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
+use super::Shared;
 use crate::StoreError;
+
+/// Other connections that a read tries. Those that broke in the pool are noticed within milliseconds.
+const READ_AGAIN_MAX: usize = 3;
 
 /// The arguments of a statement.
 pub(crate) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 pub(crate) struct Sql {
     client: deadpool_postgres::Client,
+    /// Where a read finds another connection when this one turns out to be gone, as all do after the server restarted.
+    spare: Option<Arc<Shared>>,
     /// The first error since the change began.
     fault: Mutex<Option<Fault>>,
 }
@@ -44,16 +50,29 @@ pub(crate) enum Fault {
 
 impl Sql {
     pub(super) fn new(client: deadpool_postgres::Client) -> Self {
-        Sql { client, fault: Mutex::new(None) }
+        Sql { client, spare: None, fault: Mutex::new(None) }
+    }
+
+    /// For reads outside a change, which may run again on another connection.
+    pub(super) fn reader(client: deadpool_postgres::Client, spare: Arc<Shared>) -> Self {
+        Sql { client, spare: Some(spare), fault: Mutex::new(None) }
     }
 
     /// All rows of a statement.
     pub(crate) async fn rows(&self, statement: &'static str, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
-        let rows = async {
-            let statement = self.client.prepare_cached(statement).await?;
-            self.client.query(&statement, args).await
+        let mut lost = match rows(&self.client, statement, args).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => self.fault(&error)?,
         };
-        rows.await.map_err(|error| self.fault(&error))
+        let Some(spare) = &self.spare else { return Err(lost) };
+        for _ in 0..READ_AGAIN_MAX {
+            let other = spare.connection().await?;
+            match rows(&other.client, statement, args).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => lost = self.fault(&error)?,
+            }
+        }
+        Err(lost)
     }
 
     /// The only row, if any.
@@ -81,7 +100,7 @@ impl Sql {
             let statement = self.client.prepare_cached(statement).await?;
             self.client.execute(&statement, args).await
         };
-        changed.await.map_err(|error| self.fault(&error))
+        changed.await.map_err(|error| self.fault(&error).unwrap_or_else(|error| error))
     }
 
     /// Locks something that has no row of its own, until the change ends.
@@ -113,11 +132,21 @@ impl Sql {
         drop(deadpool_postgres::Object::take(self.client));
     }
 
-    fn fault(&self, error: &tokio_postgres::Error) -> StoreError {
+    /// Notes an error. `Ok` when only the connection is gone.
+    fn fault(&self, error: &tokio_postgres::Error) -> Result<StoreError, StoreError> {
         let (fault, error) = judge(error);
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-        error
+        if fault == Fault::Lost { Ok(error) } else { Err(error) }
     }
+}
+
+async fn rows(
+    client: &deadpool_postgres::Client,
+    statement: &'static str,
+    args: Args<'_>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let statement = client.prepare_cached(statement).await?;
+    client.query(&statement, args).await
 }
 
 /// What an error means, for the change and for the caller.

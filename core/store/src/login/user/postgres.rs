@@ -261,7 +261,8 @@ pub(crate) async fn name(sql: &Sql, name: &str, user: UserId) -> Result<(), Stor
 
 /// Locks an account.
 pub(crate) async fn locked(sql: &Sql, id: UserId) -> Result<Option<User>, StoreError> {
-    let locked = concat!("select ", columns!(), " from account a where id = $1 and not erased for update");
+    let locked =
+        concat!("select ", columns!(), " from account a where id = $1 and not erased for no key update");
     Ok(sql.found(locked, &[&int(id.0)]).await?.map(|row| read(&row)))
 }
 
@@ -275,7 +276,7 @@ pub(crate) async fn locked_by_identity(
         "select ",
         columns!(),
         " from account a join account_number n on n.account = a.id
-          where n.number = $1 and n.group_number = $2 for update of a"
+          where n.number = $1 and n.group_number = $2 for no key update of a"
     );
     Ok(sql.found(locked, &[&Text(number), &i64::from(group)]).await?.map(|row| read(&row)))
 }
