@@ -10,11 +10,11 @@ use crate::engine::postgres::value::{At, Columns, Text, int};
 use crate::erasure::{Erasure, ErasureBegun, ErasureDraft, ErasureProof};
 use crate::files::postgres as file;
 use crate::login::challenge::code::Guess;
-use crate::login::challenge::postgres as challenge;
 use crate::login::password::postgres as password;
+use crate::login::postgres::account;
+use crate::login::postgres::code;
 use crate::login::session::postgres::revoke_all;
 use crate::login::user::User;
-use crate::login::user::postgres as user;
 use crate::money::correction::postgres as correction;
 use crate::money::correction::{CorrectionDraft, CorrectionMade};
 use crate::money::ledger::postgres::balance_locked;
@@ -227,9 +227,9 @@ impl Postgres {
 async fn begin(sql: &Sql, draft: &ErasureDraft) -> Result<ErasureBegun, StoreError> {
     let ErasureDraft { user, look, proof, forfeit, by, now } = draft;
     if let ErasureProof::Code { challenge, .. } = proof {
-        challenge::lock(sql, challenge).await?;
+        code::lock(sql, challenge).await?;
     }
-    let Some(user) = user::locked(sql, *user).await? else { return Ok(ErasureBegun::Missing) };
+    let Some(user) = account::locked(sql, *user).await? else { return Ok(ErasureBegun::Missing) };
     // A disabled account is erased by the staff only.
     if !user.active && !matches!(proof, ErasureProof::Staff) {
         return Ok(ErasureBegun::Missing);
@@ -251,7 +251,7 @@ async fn begin(sql: &Sql, draft: &ErasureDraft) -> Result<ErasureBegun, StoreErr
     }
     match proof {
         ErasureProof::Code { challenge, mac, guesser } => {
-            match challenge::guess(sql, challenge, mac, *guesser, *now).await?.0 {
+            match code::guess(sql, challenge, mac, *guesser, *now).await?.0 {
                 Guess::Right => {}
                 Guess::Burned => return Ok(ErasureBegun::Exhausted),
                 _ => return Ok(ErasureBegun::Refused),
@@ -276,7 +276,7 @@ async fn begin(sql: &Sql, draft: &ErasureDraft) -> Result<ErasureBegun, StoreErr
 async fn close(sql: &Sql, user: &User, look: &str) -> Result<String, StoreError> {
     revoke_all(sql, user.id, None).await?;
     console::remove(sql, user.id).await?;
-    user::erase(sql, user, look).await?;
+    account::erase(sql, user, look).await?;
     if user.number.is_empty() {
         return Ok(String::new());
     }

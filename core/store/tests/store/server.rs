@@ -1,7 +1,8 @@
 //! A PostgreSQL server for the tests of this process, and a database for each store.
 //!
-//! The server is started by the first test that asks for one, in a temporary folder, and lives in its own shell, which ends it and removes the folder as soon as this process is gone, however it ends. It does not sync
-//! its files: what these tests ask is not whether the disk keeps its promises.
+//! The server is started by the first test that asks for one, in a temporary folder, and lives in its own shell, which
+//! ends it and removes the folder as soon as this process is gone, however it ends. It does not sync its files: what
+//! these tests ask is not whether the disk keeps its promises.
 
 use std::io::Write;
 use std::net::TcpListener;

@@ -3,13 +3,14 @@
 //! texts each session stores its own.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Postgres;
-use super::value::{Columns, Text};
+use super::sql::Sql;
+use super::value::{Text, int};
+use crate::StoreError;
 
 /// Different user agents stored once.
-const AGENTS_MAX: i64 = 10_000;
+const AGENTS_MAX: usize = 10_000;
 
 /// A shorter text is about as long as its number.
 const TEXT_BYTES_MIN: usize = 4;
@@ -23,53 +24,45 @@ pub(crate) enum AgentRef {
 
 /// The texts whose numbers this gateway knows; `None` while one is being learnt, or cannot be.
 #[derive(Default)]
-pub(super) struct Agents(Mutex<HashMap<Arc<str>, Option<i64>>>);
+pub(crate) struct Agents(Mutex<HashMap<Arc<str>, Option<i64>>>);
 
-impl Postgres {
+impl Agents {
     /// How a new session refers to this text. The number stays good: no text is ever removed.
-    pub(crate) fn agent(&self, text: &str) -> AgentRef {
-        let known = self.shared.agents.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(text).copied().flatten().map_or(AgentRef::Text, AgentRef::Number)
+    pub(crate) fn name(&self, text: &str) -> AgentRef {
+        self.known().get(text).copied().flatten().map_or(AgentRef::Text, AgentRef::Number)
     }
 
-    /// Stores a user agent for later sessions, unless it is known. No caller waits for it, and a failure refuses no
-    /// login.
-    pub(crate) fn agent_learn(&self, text: &Arc<str>) {
-        let mut known = self.shared.agents.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = known.len() as i64 >= AGENTS_MAX;
-        if full || text.len() < TEXT_BYTES_MIN || known.contains_key(text) {
-            return;
+    /// Returns true when the caller is the one to store this text.
+    pub(crate) fn begin(&self, text: &Arc<str>) -> bool {
+        let mut known = self.known();
+        if known.len() >= AGENTS_MAX || text.len() < TEXT_BYTES_MIN || known.contains_key(text) {
+            return false;
         }
         known.insert(Arc::clone(text), None);
-        drop(known);
-        let (shared, text) = (Arc::clone(&self.shared), Arc::clone(text));
-        let learnt = self.change_then(
-            Arc::clone(&text),
-            |sql, text| {
-                Box::pin(async move {
-                    let add = "insert into user_agent (text)
-                        select $1 where (select count(*) from user_agent) < $2 on conflict do nothing";
-                    sql.run(add, &[&Text(text), &AGENTS_MAX]).await?;
-                    let find = "select id from user_agent where md5(text) = md5($1) and text = $1";
-                    Ok(sql.found(find, &[&Text(text)]).await?.map(|row| row.uint("id").cast_signed()))
-                })
-            },
-            {
-                let text = Arc::clone(&text);
-                move |number| {
-                    let mut known = shared.agents.0.lock().unwrap_or_else(PoisonError::into_inner);
-                    match number {
-                        Ok(number) => drop(known.insert(text, number)),
-                        Err(error) => {
-                            tracing::warn!(%error, "a user agent could not be stored");
-                            known.remove(&text);
-                        }
-                    }
-                }
-            },
-        );
-        if learnt.is_err() {
-            self.shared.agents.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&text);
+        true
+    }
+
+    /// Ends a storing attempt, successful or not. `None` when the table is full.
+    pub(crate) fn end(&self, text: &Arc<str>, stored: Result<Option<i64>, StoreError>) {
+        match stored {
+            Ok(number) => drop(self.known().insert(Arc::clone(text), number)),
+            Err(error) => {
+                tracing::warn!(%error, "a user agent could not be stored");
+                self.known().remove(text);
+            }
         }
     }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Option<i64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stores a text for later sessions, unless the table is full, and returns its number.
+pub(crate) async fn store(sql: &Sql, text: &str) -> Result<Option<i64>, StoreError> {
+    let add = "insert into user_agent (text)
+        select $1 where (select count(*) from user_agent) < $2 on conflict do nothing";
+    sql.run(add, &[&Text(text), &int(AGENTS_MAX as u64)]).await?;
+    let find = "select id from user_agent where md5(text) = md5($1) and text = $1";
+    Ok(sql.found(find, &[&Text(text)]).await?.map(|row| row.get("id")))
 }

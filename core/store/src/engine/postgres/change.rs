@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::sole::Sole;
 use super::sql::{Fault, Sql, judge};
 use super::{Postgres, Shared};
 use crate::StoreError;
@@ -195,7 +196,7 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        if let Some(reason) = self.sole.as_ref().and_then(super::Sole::lost) {
+        if let Some(reason) = self.sole.as_ref().and_then(Sole::lost) {
             return Err(StoreError::Unavailable { reason });
         }
         let mut moments = self.moments();

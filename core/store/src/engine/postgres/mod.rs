@@ -33,6 +33,7 @@ use deadpool_postgres::{Pool, PoolError};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use self::agent::Agents;
 use self::connect::Address;
 use self::lanes::Lanes;
 use self::sole::Sole;
@@ -48,7 +49,7 @@ pub(crate) struct Postgres {
 /// What running changes need; they may outlive the caller that began them.
 pub(crate) struct Shared {
     pool: Pool,
-    agents: agent::Agents,
+    pub(crate) agents: Agents,
     /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
     runtime: Handle,
     sole: Option<Sole>,
@@ -88,7 +89,7 @@ impl Postgres {
         let pool = connect::pool(&address, &runtime, options)?;
         let shared = Shared {
             pool,
-            agents: agent::Agents::default(),
+            agents: Agents::default(),
             runtime,
             sole,
             closed: AtomicBool::new(false),
@@ -108,7 +109,7 @@ impl Postgres {
     /// A connection for reads: each statement sees what was committed before it.
     pub(crate) async fn reader(&self) -> Result<Sql, StoreError> {
         let client = self.shared.client().await?;
-        Ok(Sql::reader(client, Arc::clone(&self.shared)))
+        Ok(Sql::reader(client, self.shared.pool.clone()))
     }
 
     pub(crate) fn close(&self) {

@@ -4,13 +4,13 @@
 //! each other's answers (pipelining). Inside a change the first error dooms the transaction: PostgreSQL refuses every
 //! later statement, and [`change`](super::change) rolls back, whatever the operation makes of the error.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use deadpool_postgres::Pool;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use super::Shared;
 use crate::StoreError;
 
 /// Other connections that a read tries. Those that broke in the pool are noticed within milliseconds.
@@ -22,7 +22,7 @@ pub(crate) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(crate) struct Sql {
     client: deadpool_postgres::Client,
     /// Where a read finds another connection when this one turns out to be gone, as all do after the server restarted.
-    spare: Option<Arc<Shared>>,
+    spare: Option<Pool>,
     /// The first error since the change began.
     fault: Mutex<Option<Fault>>,
 }
@@ -54,7 +54,7 @@ impl Sql {
     }
 
     /// For reads outside a change, which may run again on another connection.
-    pub(super) fn reader(client: deadpool_postgres::Client, spare: Arc<Shared>) -> Self {
+    pub(super) fn reader(client: deadpool_postgres::Client, spare: Pool) -> Self {
         Sql { client, spare: Some(spare), fault: Mutex::new(None) }
     }
 
@@ -66,8 +66,8 @@ impl Sql {
         };
         let Some(spare) = &self.spare else { return Err(lost) };
         for _ in 0..READ_AGAIN_MAX {
-            let other = spare.connection().await?;
-            match rows(&other.client, statement, args).await {
+            let Ok(other) = spare.get().await else { break };
+            match rows(&other, statement, args).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) => lost = self.fault(&error)?,
             }

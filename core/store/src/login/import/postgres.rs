@@ -5,7 +5,7 @@ use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{Columns, Text, int};
 use crate::login::import::ImportedUser;
 use crate::login::password::postgres as password;
-use crate::login::user::postgres as user;
+use crate::login::postgres::account;
 use crate::{StoreError, UserId};
 
 impl Postgres {
@@ -30,14 +30,14 @@ impl Postgres {
 
 async fn put(sql: &Sql, imported: &ImportedUser) -> Result<(), StoreError> {
     let ImportedUser { user, password_hash, owns_number, derived_name, merged } = imported;
-    user::put(sql, user).await?;
+    account::put(sql, user).await?;
     if !derived_name {
         let name = "insert into account_name (name, account) values ($1, $2)
             on conflict (name) do update set account = $2";
         sql.run(name, &[&Text(&user.username), &int(user.id.0)]).await?;
     }
     if *owns_number && !user.number.is_empty() {
-        user::own_number(sql, &user.number, user.group, user.id).await?;
+        account::own_number(sql, &user.number, user.group, user.id).await?;
     }
     if let Some(hash) = password_hash {
         password::put(sql, user.id, hash, user.created_at).await?;

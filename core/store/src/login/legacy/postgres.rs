@@ -7,8 +7,8 @@ use crate::engine::postgres::agent::AgentRef;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, int};
 use crate::login::legacy::{LegacyDraft, LegacyOpened};
+use crate::login::postgres::account;
 use crate::login::session::postgres as session;
-use crate::login::user::postgres as user;
 use crate::{PurgeStep, SessionId, StoreError, Timestamp, UserId};
 
 impl Postgres {
@@ -41,14 +41,14 @@ impl Postgres {
 }
 
 async fn open(sql: &Sql, draft: &LegacyDraft, agent: &AgentRef) -> Result<LegacyOpened, StoreError> {
-    let Some(user) = user::locked(sql, draft.user).await? else { return Ok(LegacyOpened::UserMissing) };
+    let Some(user) = account::locked(sql, draft.user).await? else { return Ok(LegacyOpened::UserMissing) };
     if !user.active {
         return Ok(LegacyOpened::UserInactive);
     }
     if let Some(session) = before(sql, user.id, draft.token).await? {
         return Ok(LegacyOpened::Before(session));
     }
-    user::logged_in(sql, user.id, draft.now).await?;
+    account::logged_in(sql, user.id, draft.now).await?;
     let (session, ended) = session::create(sql, user.id, false, &draft.session, agent, draft.now).await?;
     let note = "insert into used_token (account, token, token_expires_at, session) values ($1, $2, $3, $4)";
     let token = Uuid::from_u128(draft.token);

@@ -7,14 +7,14 @@ use crate::engine::postgres::agent::AgentRef;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, Text, int};
 use crate::login::challenge::code::Guess;
-use crate::login::challenge::postgres as challenge;
 use crate::login::password::{
     Guard, GuardOutcome, GuardRecord, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
     ResetOutcome, ResetToken, count_all,
 };
+use crate::login::postgres::account;
+use crate::login::postgres::code;
 use crate::login::session::postgres as session;
 use crate::login::session::postgres::revoke_all;
-use crate::login::user::postgres as user;
 use crate::{PurgeStep, SessionId, StoreError, Timestamp, UserId};
 
 impl Postgres {
@@ -70,7 +70,7 @@ impl Postgres {
     ) -> Result<PasswordSet, StoreError> {
         self.change((user, checked, hash, except, now), |sql, (user, checked, hash, except, now)| {
             Box::pin(async move {
-                if user::locked(sql, *user).await?.is_none()
+                if account::locked(sql, *user).await?.is_none()
                     || (checked.is_some() && kept(sql, *user).await? != *checked)
                 {
                     return Ok(PasswordSet::Refused);
@@ -87,14 +87,14 @@ impl Postgres {
         self.change(draft, |sql, draft| {
             Box::pin(async move {
                 let ResetDraft { number, group, challenge, mac, guesser, hash, now } = draft;
-                match challenge::guess(sql, challenge, mac, *guesser, *now).await?.0 {
+                match code::guess(sql, challenge, mac, *guesser, *now).await?.0 {
                     Guess::Right => {}
                     Guess::Wrong { attempts_left: 0 } => return Ok(ResetOutcome::Burned),
                     Guess::Burned => return Ok(ResetOutcome::Exhausted),
                     _ => return Ok(ResetOutcome::Refused),
                 }
-                challenge::remove(sql, challenge).await?;
-                let user = user::locked_by_identity(sql, *group, number).await?;
+                code::remove(sql, challenge).await?;
+                let user = account::locked_by_identity(sql, *group, number).await?;
                 let Some(user) = user.filter(|user| user.active) else { return Ok(ResetOutcome::Refused) };
                 replace(sql, user.id, hash, *now).await?;
                 let ended = revoke_all(sql, user.id, None).await?;
@@ -108,7 +108,7 @@ impl Postgres {
     pub(crate) async fn reset_token_put(&self, user: UserId, token: ResetToken) -> Result<bool, StoreError> {
         self.change((user, token), |sql, &(user, token)| {
             Box::pin(async move {
-                if user::locked(sql, user).await?.is_none_or(|user| !user.active) {
+                if account::locked(sql, user).await?.is_none_or(|user| !user.active) {
                     return Ok(false);
                 }
                 let put = "insert into password_token (account, mac, expires_at) values ($1, $2, $3)
@@ -139,7 +139,7 @@ impl Postgres {
     ) -> Result<PasswordSet, StoreError> {
         self.change((user, mac, hash, now), |sql, (user, mac, hash, now)| {
             Box::pin(async move {
-                let active = user::locked(sql, *user).await?.is_some_and(|user| user.active);
+                let active = account::locked(sql, *user).await?.is_some_and(|user| user.active);
                 if !active || !fits(sql, *user, mac, *now).await? {
                     return Ok(PasswordSet::Refused);
                 }
@@ -194,7 +194,7 @@ async fn count(sql: &Sql, guards: &[Guard], now: Timestamp) -> Result<GuardOutco
 }
 
 async fn login(sql: &Sql, draft: &PasswordLoginDraft, agent: &AgentRef) -> Result<PasswordLogin, StoreError> {
-    let Some(mut user) = user::locked(sql, draft.user).await?.filter(|user| user.active) else {
+    let Some(mut user) = account::locked(sql, draft.user).await?.filter(|user| user.active) else {
         return Ok(PasswordLogin::Refused);
     };
     if kept(sql, user.id).await?.as_ref() != Some(&draft.checked) {
@@ -209,7 +209,7 @@ async fn login(sql: &Sql, draft: &PasswordLoginDraft, agent: &AgentRef) -> Resul
     if let Some(hash) = &draft.renewed {
         put(sql, user.id, hash, draft.now).await?;
     }
-    user::logged_in(sql, user.id, draft.now).await?;
+    account::logged_in(sql, user.id, draft.now).await?;
     user.last_login_at = Some(draft.now);
     let (session, ended) = session::create(sql, user.id, false, &draft.session, agent, draft.now).await?;
     Ok(PasswordLogin::LoggedIn { user, session, ended })

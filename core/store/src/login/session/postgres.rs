@@ -3,16 +3,19 @@
 //! Whoever opens a session, or ends all of a user's, locks the account first: no login under way outlives a new
 //! password, and no two logins exceed the limit of sessions.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 
 use crate::engine::postgres::Postgres;
+use crate::engine::postgres::agent;
 use crate::engine::postgres::agent::AgentRef;
 use crate::engine::postgres::sql::{Args, Sql};
 use crate::engine::postgres::value::{At, Columns, Text, int};
+use crate::login::postgres::account;
 use crate::login::session::{
     Life, Refresh, RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate, binding_of,
 };
-use crate::login::user::postgres as user;
 use crate::operator::console::postgres as console;
 use crate::{PurgeStep, SessionId, StoreError, Timestamp, UserId};
 
@@ -51,6 +54,28 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<SessionGate, StoreError> {
         self.gate(user, session, now, |row| may_open(row, binding)).await
+    }
+
+    /// How a session to open refers to its user agent.
+    pub(crate) fn agent(&self, text: &str) -> AgentRef {
+        self.shared.agents.name(text)
+    }
+
+    /// Stores a user agent for later sessions, unless it is known. No caller waits for it, and a failure refuses no
+    /// login.
+    pub(crate) fn agent_learn(&self, text: &Arc<str>) {
+        if !self.shared.agents.begin(text) {
+            return;
+        }
+        let (shared, learnt) = (Arc::clone(&self.shared), Arc::clone(text));
+        let begun = self.change_then(
+            Arc::clone(text),
+            |sql, text| Box::pin(agent::store(sql, text)),
+            move |stored| shared.agents.end(&learnt, stored),
+        );
+        if let Err(error) = begun {
+            self.shared.agents.end(text, Err(error));
+        }
     }
 
     async fn gate(
@@ -162,7 +187,7 @@ impl Postgres {
     ) -> Result<Vec<SessionId>, StoreError> {
         self.change((user, except), |sql, &(user, except)| {
             Box::pin(async move {
-                user::locked(sql, user).await?;
+                account::locked(sql, user).await?;
                 revoke_all(sql, user, except).await
             })
         })

@@ -113,9 +113,9 @@ impl Store {
         on_engine!(self, audit_append(drafts, keep).await)
     }
 
-    /// Removes the oldest entries of each log that were written before an instant, at most `limit` chunks of each: as
-    /// many entries as the engine keeps together, which is one on PostgreSQL. Returns the number of chunks; 0 means none
-    /// remain.
+    /// Removes the oldest entries of each log that were written before an instant, at most `limit` chunks of each. A
+    /// chunk is what the engine keeps together; on PostgreSQL it is one entry. Returns the number of chunks; 0 means
+    /// none remain.
     ///
     /// # Errors
     ///

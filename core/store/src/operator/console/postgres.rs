@@ -1,6 +1,7 @@
 //! The operations of this folder, in PostgreSQL statements.
 //!
-//! Whoever changes an operator or the set of an operator's sessions takes the operator's lock ([`Lock::Console`]) first.
+//! Whoever changes an operator or the set of an operator's sessions first takes the operator's lock
+//! ([`Lock::Console`]).
 
 use tokio_postgres::Row;
 
