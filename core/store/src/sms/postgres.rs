@@ -316,25 +316,43 @@ impl Postgres {
 
 /// Why a message is not stored. Otherwise its key is kept and its API key's use counted.
 async fn refusal(sql: &Sql, draft: &SmsDraft) -> Result<Option<SmsInserted>, StoreError> {
-    let now = draft.created_at;
-    if let Some(idempotency) = &draft.idempotency {
-        let key = idempotency.key.as_slice();
-        let expired = now.minus(IDEMPOTENCY_TTL);
-        match sql.found(KEY, &[&key]).await? {
-            Some(row) if row.at("created_at") > expired => {
-                if row.bytes::<32>("request") != idempotency.request {
-                    return Ok(Some(SmsInserted::KeyReused));
-                }
-                let message = sql.found(GET, &[&row.get::<_, i64>("message_id")]).await?;
-                let message = message.as_ref().map(read).transpose()?;
-                return Ok(Some(SmsInserted::Repeated(message.map(Box::new))));
-            }
-            Some(_) => drop(sql.run(KEY_EXPIRED, &[&key, &At(expired)]).await?),
-            None if is_full(sql, "idempotency", idempotency.keys_max).await? => {
-                return Ok(Some(SmsInserted::Full));
-            }
-            None => {}
-        }
+    if let Some(repeated) = repeated(sql, draft).await? {
+        return Ok(Some(repeated));
+    }
+    let refused = match room(sql, draft).await? {
+        Some(refused) => refused,
+        None => return Ok(None),
+    };
+    // The request with this key that was stored meanwhile may have taken the last place.
+    let repeated = repeated(sql, draft).await?;
+    Ok(repeated.or(Some(refused)))
+}
+
+/// The answer to an earlier request with this key. Forgets one that has expired.
+async fn repeated(sql: &Sql, draft: &SmsDraft) -> Result<Option<SmsInserted>, StoreError> {
+    let Some(idempotency) = &draft.idempotency else { return Ok(None) };
+    let key = idempotency.key.as_slice();
+    let expired = draft.created_at.minus(IDEMPOTENCY_TTL);
+    let Some(row) = sql.found(KEY, &[&key]).await? else { return Ok(None) };
+    if row.at("created_at") <= expired {
+        sql.run(KEY_EXPIRED, &[&key, &At(expired)]).await?;
+        return Ok(None);
+    }
+    if row.bytes::<32>("request") != idempotency.request {
+        return Ok(Some(SmsInserted::KeyReused));
+    }
+    let message = sql.found(GET, &[&row.get::<_, i64>("message_id")]).await?;
+    let message = message.as_ref().map(read).transpose()?;
+    Ok(Some(SmsInserted::Repeated(message.map(Box::new))))
+}
+
+/// Takes a place for the message and its key, or says which is missing.
+async fn room(sql: &Sql, draft: &SmsDraft) -> Result<Option<SmsInserted>, StoreError> {
+    let idempotency = draft.idempotency.as_ref();
+    if let Some(idempotency) = idempotency
+        && is_full(sql, "idempotency", idempotency.keys_max).await?
+    {
+        return Ok(Some(SmsInserted::Full));
     }
     if draft.begun.is_none() && is_full(sql, "waiting", draft.queue_max).await? {
         return Ok(Some(SmsInserted::Full));
@@ -344,9 +362,9 @@ async fn refusal(sql: &Sql, draft: &SmsDraft) -> Result<Option<SmsInserted>, Sto
     {
         return Ok(Some(SmsInserted::QuotaReached));
     }
-    if let Some(idempotency) = &draft.idempotency {
+    if let Some(idempotency) = idempotency {
         let (key, request) = (idempotency.key.as_slice(), idempotency.request.as_slice());
-        sql.run(KEEP, &[&key, &request, &int(draft.id), &At(now)]).await?;
+        sql.run(KEEP, &[&key, &request, &int(draft.id), &At(draft.created_at)]).await?;
     }
     Ok(None)
 }

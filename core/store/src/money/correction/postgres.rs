@@ -6,7 +6,7 @@ use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, Text, int};
 use crate::money::correction::{Correction, CorrectionDraft, CorrectionMade};
-use crate::money::ledger::postgres::post;
+use crate::money::ledger::postgres::{balance_locked, post};
 use crate::money::ledger::{Account, Posted, correction_key};
 use crate::money::once::{Subject, postgres as once};
 use crate::{StoreError, UserId};
@@ -42,6 +42,8 @@ impl Postgres {
 pub(crate) async fn make(sql: &Sql, draft: &CorrectionDraft) -> Result<CorrectionMade, StoreError> {
     let CorrectionDraft { user, amount, by, now, .. } = *draft;
     assert!(amount != 0 && amount != i64::MIN, "amounts are checked when they come in");
+    // Before the key is looked up: the same request beside this one may have taken the last rial.
+    balance_locked(sql, user).await?;
     if let Some(key) = &draft.once {
         match once::look(sql, by, key, now).await? {
             Subject::New => {}

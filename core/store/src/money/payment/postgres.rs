@@ -321,6 +321,10 @@ enum Stepped {
 
 async fn create(sql: &Sql, draft: &PaymentDraft) -> Result<PaymentCreated, StoreError> {
     let (user, now) = (draft.user, draft.now);
+    if !draft.order.is_empty() {
+        // Before the key is looked up: the same request beside this one may have begun the order.
+        sql.run(ORDER_LOCK, &[&int(user.0), &Text(&draft.order)]).await?;
+    }
     if let Some(key) = &draft.once {
         match once::look(sql, user, key, now).await? {
             Subject::New => {}
@@ -337,7 +341,6 @@ async fn create(sql: &Sql, draft: &PaymentDraft) -> Result<PaymentCreated, Store
     }
     if !draft.order.is_empty() {
         let (user, order) = (int(user.0), Text(&draft.order));
-        sql.run(ORDER_LOCK, &[&user, &order]).await?;
         if let Some(row) = sql.found(OF_ORDER, &[&user, &order, &draft.unique_order]).await? {
             let payment = row::read(&row)?;
             return Ok(match payment.state {

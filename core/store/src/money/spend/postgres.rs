@@ -204,6 +204,8 @@ impl Postgres {
 async fn create(sql: &Sql, draft: &SpendDraft) -> Result<SpendMade, StoreError> {
     let legs = draft.legs();
     let (user, now) = (draft.user, draft.now);
+    // Before the key is looked up: the same request beside this one may have taken the last rial.
+    balance_locked(sql, user).await?;
     if let Some(key) = &draft.once {
         match once::look(sql, user, key, now).await? {
             Subject::New => {}
@@ -217,7 +219,6 @@ async fn create(sql: &Sql, draft: &SpendDraft) -> Result<SpendMade, StoreError> 
         }
     }
     if draft.unique_order && !draft.order.is_empty() {
-        balance_locked(sql, user).await?;
         if let Some(row) = sql.found(OF_ORDER, &[&int(user.0), &Text(&draft.order)]).await? {
             return Ok(SpendMade::OrderTaken(read(&row)));
         }
