@@ -12,6 +12,8 @@ mod erasure;
 mod find;
 mod history;
 mod ledger;
+mod money;
+mod money_together;
 mod passwords;
 mod postgres;
 mod power;

@@ -190,6 +190,12 @@ impl Database {
     pub fn open_shared(&self) -> Store {
         opened(&self.url(), StoreOptions { shared: true, ..options() }).unwrap()
     }
+
+    /// Statements of somebody who knows the tables.
+    pub fn run(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
+        let (url, statements) = (self.url(), format!("set search_path to chelseru; {statements}"));
+        on_runtime(async move { connected(url).await?.batch_execute(&statements).await })
+    }
 }
 
 impl Drop for Database {
@@ -246,7 +252,7 @@ pub fn on_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 's
 }
 
 /// The folder of the newest installed server's programs.
-fn installed() -> Option<PathBuf> {
+pub fn installed() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let mut folders: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
     folders.sort();
