@@ -1,16 +1,20 @@
 //! Payments and wallets against a bank that keeps its own books, with a hand-moved clock and a store in a temporary
-//! folder. No sockets, no sleeping.
+//! folder. No sockets, no sleeping. Where PostgreSQL is installed, all of it runs again with the stores there.
 
 mod bank;
 mod history;
 mod late;
 mod reversals;
 mod rules;
+#[path = "../../../store/tests/store/server.rs"]
+#[allow(dead_code, reason = "the tests of the store use the rest")]
+mod server;
 mod views;
 mod wallets;
 mod webhooks;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +27,7 @@ use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::money::{Currency, Money};
 use chelseru_domain::{Clock, Timestamp};
 use chelseru_store::{Durability, PayMode, Payment, Store, StoreError, StoreOptions};
+use server::Database;
 use tempfile::TempDir;
 
 const USER: UserId = UserId(7);
@@ -32,7 +37,7 @@ const START_SECS: u64 = 1_000_000;
 
 /// A process that can crash: everything but the folder, the clock and the bank is gone then.
 struct World {
-    folder: TempDir,
+    place: Place,
     clock: Arc<ManualClock>,
     store: Store,
     payments: Arc<Payments>,
@@ -46,23 +51,23 @@ impl World {
     }
 
     fn with_banks(banks: impl FnOnce(Arc<ManualClock>) -> Banks) -> World {
-        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(START_SECS)));
-        let store = open(&folder);
+        let store = place.open();
         let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
         let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
         let banks = Arc::new(banks(clock.clone()));
-        World { folder, clock, store, payments, wallets, banks }
+        World { place, clock, store, payments, wallets, banks }
     }
 
     /// The process ends and starts again.
     fn restarted(self) -> World {
-        let World { folder, clock, store, payments, wallets, banks } = self;
+        let World { place, clock, store, payments, wallets, banks } = self;
         drop((store, payments, wallets));
-        let store = open(&folder);
+        let store = place.open();
         let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
         let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
-        World { folder, clock, store, payments, wallets, banks }
+        World { place, clock, store, payments, wallets, banks }
     }
 
     fn bank(&self) -> &Arc<Bank> {
@@ -126,6 +131,50 @@ impl World {
         self.reconcile().await;
     }
 }
+
+/// Set while the stores of this program's tests are in PostgreSQL.
+const OVER_POSTGRES: &str = "CHELSERU_TEST_POSTGRES";
+
+/// Where a world's store outlives the process.
+enum Place {
+    Folder(TempDir),
+    Database(Database),
+}
+
+impl Place {
+    fn new() -> Place {
+        match std::env::var_os(OVER_POSTGRES) {
+            Some(_) => Place::Database(Database::new()),
+            None => Place::Folder(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    fn open(&self) -> Store {
+        match self {
+            Place::Folder(folder) => open(folder),
+            Place::Database(database) => database.open(),
+        }
+    }
+}
+
+#[test]
+fn everything_holds_over_postgresql_too() {
+    if std::env::var_os(OVER_POSTGRES).is_some() {
+        return;
+    }
+    if server::installed().is_none() {
+        return eprintln!("skipped: payments over PostgreSQL (no initdb in /usr/lib/postgresql)");
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let again = again.env(OVER_POSTGRES, "1").env("CHELSERU_HISTORIES", HISTORIES_OVER_POSTGRES);
+    let output = again.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("any_history_settles_each_paid_payment_once_and_nothing_else ... ok"), "{said}");
+}
+
+/// A history takes some thousand statements.
+const HISTORIES_OVER_POSTGRES: &str = "40";
 
 fn open(folder: &TempDir) -> Store {
     // Crashes are of the process here; the disk's part is the store's own test.
