@@ -136,7 +136,7 @@ async fn a_banned_user_does_not_return_to_the_pair() {
     }
 }
 
-fn pair(user: UserId, other: UserId, additions: Additions) -> PairDraft {
+pub(super) fn pair(user: UserId, other: UserId, additions: Additions) -> PairDraft {
     PairDraft {
         user,
         other,
@@ -581,7 +581,7 @@ impl History {
 }
 
 /// The answer of a change that calls back.
-async fn answered<T: Send + 'static>(
+pub(super) async fn answered<T: Send + 'static>(
     call: impl FnOnce(Box<dyn FnOnce(Result<T, StoreError>) + Send>) -> Result<(), StoreError>,
 ) -> T {
     let (sender, receiver) = tokio::sync::oneshot::channel();

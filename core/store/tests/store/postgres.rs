@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOCK: i64 = 0x6368_656c_7365_0002;
 
 /// Two stores over one database, as two gateways have them.
-fn two() -> Option<([Arc<Store>; 2], Database)> {
+pub(super) fn two() -> Option<([Arc<Store>; 2], Database)> {
     server()?;
     let database = Database::new();
     Some(([Arc::new(database.open_shared()), Arc::new(database.open_shared())], database))
 }
 
 /// Runs an operation `times` times at once, on both stores in turn.
-async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+pub(super) async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     stores: &[Arc<Store>; 2],
     times: usize,
     operation: impl Fn(Arc<Store>, usize) -> F,
