@@ -389,8 +389,7 @@ impl History {
     async fn block(&mut self) {
         let (blocker, blocked) = (self.random.somebody(), self.random.user());
         if self.random.one_in(3) {
-            let unblocked = self.store.chat_unblock(blocker, blocked).await.unwrap();
-            return self.tell("unblock", unblocked);
+            return self.store.chat_unblock(blocker, blocked).await.unwrap();
         }
         let outcome = self.store.chat_block(blocker, blocked).await.unwrap();
         self.tell("block", outcome);

@@ -4,6 +4,7 @@
 mod audit;
 mod challenges;
 mod chat;
+mod chat_import;
 mod chat_together;
 mod console;
 mod crash;

@@ -79,7 +79,7 @@ impl Postgres {
                              coalesce(pg_sequence_last_value($1::text::regclass), 0)";
                 let sequences = [
                     ("account_id", last.user),
-                    ("payment_id", last.payment),
+                    ("payment_id_seq", last.payment),
                     ("room_id", last.room),
                     ("organization_id", last.organization),
                     ("stored_file_id", last.file),

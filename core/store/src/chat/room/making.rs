@@ -30,31 +30,31 @@ impl Asked {
     /// Admits or asks the next user, in order of the numbers.
     ///
     /// Errors: why the room is refused.
-    pub(crate) fn add(&mut self, candidate: Candidate) -> Result<(), RoomMade> {
+    pub(crate) fn add(&mut self, candidate: Candidate) -> Result<(), Box<RoomMade>> {
         let Candidate { user, acquaintance, full } = candidate;
         if acquaintance.blocks {
-            return Err(RoomMade::Blocked);
+            return Err(Box::new(RoomMade::Blocked));
         }
         match self.additions {
             Additions::Ask { waiting_max, waiting_per_sender_max, .. } if !acquaintance.share_a_room => {
                 if acquaintance.waiting >= waiting_per_sender_max {
-                    return Err(RoomMade::TooManyRequests);
+                    return Err(Box::new(RoomMade::TooManyRequests));
                 }
                 self.waiting_max = waiting_max;
                 self.users.push(user);
                 Ok(())
             }
             // A request is no room of the user yet.
-            _ if full => Err(RoomMade::TooManyRooms),
+            _ if full => Err(Box::new(RoomMade::TooManyRooms)),
             _ => Ok(()),
         }
     }
 
     /// The decision after the last user.
-    pub(crate) fn whole(self) -> Result<Asked, RoomMade> {
+    pub(crate) fn whole(self) -> Result<Asked, Box<RoomMade>> {
         match self.additions {
             Additions::Ask { requests_max, .. } if self.users.len() > requests_max => {
-                Err(RoomMade::RequestsExhausted)
+                Err(Box::new(RoomMade::RequestsExhausted))
             }
             _ => Ok(self),
         }

@@ -255,7 +255,7 @@ async fn pair_open(sql: &Sql, draft: &PairDraft) -> Result<RoomMade, StoreError>
     }
     let asked = match asked(sql, user, &[other], additions, &limits).await? {
         Ok(asked) => asked,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let room = NewRoom {
         kind: RoomKind::Pair,
@@ -351,7 +351,7 @@ async fn group_create(sql: &Sql, draft: &RoomDraft) -> Result<RoomMade, StoreErr
     }
     let asked = match asked(sql, owner, &members, draft.additions, &limits).await? {
         Ok(asked) => asked,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let room = NewRoom {
         kind: RoomKind::Group,
@@ -377,7 +377,7 @@ async fn asked(
     users: &[UserId],
     additions: Additions,
     limits: &RoomLimits,
-) -> Result<Result<Asked, RoomMade>, StoreError> {
+) -> Result<Result<Asked, Box<RoomMade>>, StoreError> {
     let mut asked = Asked::new(by, additions);
     for known in acquaintances(sql, by, users, None).await? {
         if known.user == by {
@@ -576,9 +576,12 @@ async fn change_membership(
             }
         }
         RoomChange::Owner => {
-            if member_of(sql, room.id, target).await?.is_some_and(|member| !member.pending) {
-                (room.owner, room.organization) = (target, None);
-            }
+            let accepted = |member: &Member| !member.pending;
+            let successor = member_of(sql, room.id, target).await?.filter(accepted);
+            (room.owner, room.organization) = match successor {
+                Some(_) => (target, None),
+                None => (room.owner, room.organization),
+            };
         }
         RoomChange::Ban => {
             // Within the bound on blocks; past it the ban holds alone.

@@ -228,7 +228,7 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
     }
     let asked = match asked(txn, user, &[other], additions, &limits)? {
         Ok(asked) => asked,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let Some(id) = next_room(txn)? else { return Ok(RoomMade::TooManyRooms) };
     let mut record = RoomRecord {
@@ -277,7 +277,7 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
     }
     let asked = match asked(txn, owner, &members, draft.additions, &limits)? {
         Ok(asked) => asked,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let Some(id) = next_room(txn)? else { return Ok(RoomMade::TooManyRooms) };
     let mut record = RoomRecord {
@@ -311,7 +311,7 @@ fn asked(
     users: &[UserId],
     additions: Additions,
     limits: &RoomLimits,
-) -> Result<Result<Asked, RoomMade>, StoreError> {
+) -> Result<Result<Asked, Box<RoomMade>>, StoreError> {
     let mut asked = Asked::new(by, additions);
     for user in users.iter().filter(|user| **user != by) {
         let acquaintance = acquaintance(txn, by, *user, None)?;
