@@ -67,28 +67,21 @@ const INTERRUPTED: &str = concat!(
 const LAST: &str = "select max(id) from sms";
 
 macro_rules! page {
-    ($number:literal, $order:literal) => {
-        concat!(
-            "select ",
-            sms_columns!(),
-            " from sms where id >= $1 and id < $2 and ",
-            $number,
-            " order by id ",
-            $order,
-            " limit $3"
-        )
+    ($range:literal, $order:literal) => {
+        concat!("select ", sms_columns!(), " from sms where ", $range, " order by ", $order, " limit $3")
     };
 }
 
-const NEWEST: &str = page!("true", "desc");
-const OLDEST: &str = page!("true", "asc");
-const NEWEST_OF: &str = page!("number = $4", "desc");
-const OLDEST_OF: &str = page!("number = $4", "asc");
+const NEWEST: &str = page!("id >= $1 and id < $2", "id desc");
+const OLDEST: &str = page!("id >= $1 and id < $2", "id");
+/// The order names the index's columns, so that the planner walks no other.
+const NEWEST_OF: &str = page!("(number, id) >= ($4, $1) and (number, id) < ($4, $2)", "number desc, id desc");
+const OLDEST_OF: &str = page!("(number, id) >= ($4, $1) and (number, id) < ($4, $2)", "number, id");
 
 const PURGE: &str = "
-    delete from sms where id in (
+    delete from sms where id = any(array(
         select id from (select id, status from sms where id < $1 order by id limit $2) as oldest
-        where status not in ('queued', 'sending'))
+        where status not in ('queued', 'sending')))
     and status not in ('queued', 'sending')";
 
 const KEYS_PURGE: &str = "

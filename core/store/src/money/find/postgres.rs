@@ -16,26 +16,45 @@ const REFERENCE: &str = "
 const RECEIPT: &str = "
     select payment_id from payment_receipt where number = $1 and ($2::text is null or gateway = $2)";
 
-/// The payments that an index gives between two numbers.
+/// The payments that an index gives between two numbers. The bounds and the order name the index's columns, not the
+/// payment's number alone: for a name with few payments the planner might else walk all payments backwards.
 macro_rules! walk {
-    ($index:literal) => {
+    ($index:literal, $order:literal) => {
         concat!(
             "select ",
             payment_columns!(),
-            " from (select id from payment where id between $1 and $2 and ",
+            " from (select id from payment where ",
             $index,
-            " order by id desc limit $3) walked join payment on payment.id = walked.id order by payment.id desc"
+            " order by ",
+            $order,
+            " limit $3) walked join payment on payment.id = walked.id order by payment.id desc"
+        )
+    };
+    ($column:literal) => {
+        concat!(
+            "select ",
+            payment_columns!(),
+            " from (select id from payment where (",
+            $column,
+            ", id) >= ($4, $1) and (",
+            $column,
+            ", id) <= ($4, $2) order by ",
+            $column,
+            " desc, id desc limit $3) walked join payment on payment.id = walked.id order by payment.id desc"
         )
     };
 }
 
-const WALK: &str = walk!("true");
-const WALK_NUMBERS: &str = walk!("id = any($4)");
-const WALK_ORDER: &str = walk!("order_name = $4 and order_name <> ''");
-const WALK_USER: &str = walk!("user_id = $4");
-const WALK_AMOUNT: &str = walk!("amount = $4");
-const WALK_STATE: &str = walk!("state = $4");
-const WALK_GATEWAY: &str = walk!("gateway = $4");
+const WALK: &str = walk!("id >= $1 and id <= $2", "id desc");
+const WALK_NUMBERS: &str = walk!("id = any($4) and id >= $1 and id <= $2", "id desc");
+const WALK_ORDER: &str = walk!(
+    "order_name <> '' and (order_name, id) >= ($4, $1) and (order_name, id) <= ($4, $2)",
+    "order_name desc, id desc"
+);
+const WALK_USER: &str = walk!("user_id");
+const WALK_AMOUNT: &str = walk!("amount");
+const WALK_STATE: &str = walk!("state");
+const WALK_GATEWAY: &str = walk!("gateway");
 
 /// The first payment of a time has the least number, unless a clock was turned back: then times overlap, so those of
 /// some days at both ends count.

@@ -10,6 +10,8 @@
 
 mod verify;
 
+use futures_util::future::try_join;
+
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, int, uint};
@@ -145,8 +147,8 @@ pub(crate) async fn post(
 ) -> Result<Posted, StoreError> {
     check_legs(legs);
     let user_id = int(user.0);
-    let locked = sql.found(WALLET_LOCKED, &[&user_id]).await?;
-    if sql.row(BEFORE, &[&key]).await?.get(0) {
+    let (locked, posted) = try_join(sql.found(WALLET_LOCKED, &[&user_id]), sql.row(BEFORE, &[&key])).await?;
+    if posted.get(0) {
         return Ok(Posted::Before);
     }
     let before = locked.as_ref().map(Purse::read).unwrap_or_default();
@@ -173,14 +175,18 @@ pub(crate) async fn post(
     purse.postings += 1;
     purse.hash = hash(user, purse.postings, key, at, &entries, before.hash);
     let balance = entries[0].balance.unwrap_or(0);
-    write(sql, user, key, at, &before, &purse, &entries, (&shared, &moved)).await?;
-    for (account, amount) in legs {
-        if let Account::Wallet(user) = *account {
-            let (balance, posting, order) = (purse.available, key.to_owned(), order.to_owned());
-            let body = EventBody::WalletChanged { user, amount: *amount, balance, posting, order };
-            emit(sql, at, &body).await?;
+    let written = write(sql, user, key, at, &before, &purse, &entries, (&shared, &moved));
+    let said = async {
+        for (account, amount) in legs {
+            if let Account::Wallet(user) = *account {
+                let (balance, posting, order) = (purse.available, key.to_owned(), order.to_owned());
+                let body = EventBody::WalletChanged { user, amount: *amount, balance, posting, order };
+                emit(sql, at, &body).await?;
+            }
         }
-    }
+        Ok(())
+    };
+    try_join(written, said).await?;
     Ok(Posted::Done { balance })
 }
 
@@ -242,8 +248,8 @@ const LINES: &str = "
         exists(select from ledger_entry held
             where held.posting = entry.posting and held.account = $2 and held.amount > 0) as is_hold
     from ledger_entry entry join ledger_posting posting on posting.number = entry.posting
-    where entry.account = $1 and entry.posting <= $3
-    order by entry.posting desc limit $4";
+    where (entry.account, entry.posting) >= ($1, 0) and (entry.account, entry.posting) <= ($1, $3)
+    order by entry.account desc, entry.posting desc limit $4";
 
 /// Balances and previous postings that are not stored follow from the entries in the order of their numbers.
 const POSTING: &str = "

@@ -88,19 +88,20 @@ const SPAN: &str = "select min(id), max(id), (array_agg(at order by id))[1] from
 /// The newest event beyond the number to keep.
 const BEYOND: &str = "select id from event order by id desc offset $1 limit 1";
 
-/// From the oldest on, as far as they are old or beyond.
+/// From the oldest on, as far as they are old or beyond. Counting makes the planner look each event's deliveries up
+/// instead of reading all deliveries.
 const PURGE: &str = "
     with oldest as (
         select id, at, routed from event order by id limit $3 for update
     ), doomed as (
-        select id, not routed or exists(
-            select from delivery where event_id = oldest.id and state <> 'delivered') as untold
+        select id, not routed or 0 < (
+            select count(*) from delivery where event_id = oldest.id and state <> 'delivered') as untold
         from oldest
         where id < coalesce((select min(id) from oldest where at >= $1 and id > $2), 9223372036854775807)
     ), removed as (
-        delete from event using doomed where event.id = doomed.id returning doomed.untold
+        delete from event where id = any(array(select id from doomed)) returning id
     )
-    select count(*) as removed, count(*) filter (where untold) as untold from removed";
+    select count(*) as removed, count(*) filter (where untold) as untold from removed join doomed using (id)";
 
 impl DeliveryState {
     fn column(self) -> &'static str {

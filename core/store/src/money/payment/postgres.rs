@@ -6,6 +6,8 @@
 
 pub(crate) mod row;
 
+use futures_util::future::try_join;
+
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Text, int};
@@ -64,7 +66,8 @@ const BY_REFERENCE_LOCKED: &str = concat!(
 const OF_USER: &str = concat!(
     "select ",
     payment_columns!(),
-    " from payment where user_id = $1 and id < $2 order by id desc limit $3"
+    " from payment where (user_id, id) >= ($1, 0) and (user_id, id) < ($1, $2)
+      order by user_id desc, id desc limit $3"
 );
 
 const DUE: &str = concat!(
@@ -414,8 +417,7 @@ async fn settle(
         }
     }
     payment.paid(receipt.clone(), now);
-    put(sql, &payment).await?;
-    emit(sql, now, &EventBody::ended(&payment)).await?;
+    try_join(put(sql, &payment), emit(sql, now, &EventBody::ended(&payment))).await?;
     Ok(PaymentSettled::Now(payment))
 }
 
@@ -428,6 +430,6 @@ async fn end(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     payment.end(state, reason, now);
-    put(sql, payment).await?;
-    emit(sql, now, &EventBody::ended(payment)).await
+    try_join(put(sql, payment), emit(sql, now, &EventBody::ended(payment))).await?;
+    Ok(())
 }

@@ -43,26 +43,33 @@ const ONE: &str = concat!("select ", refund_columns!(), " from refund where paym
 const OF_PAYMENT: &str =
     concat!("select ", refund_columns!(), " from refund where payment_id = $1 order by number");
 
-/// The refunds that an index gives, with their payments, newest first.
+/// The refunds that an index gives, with their payments, newest first. The bounds and the order name the index's
+/// columns, so that the planner walks no other index.
 macro_rules! walk {
-    ($index:literal) => {
+    ($index:literal, $order:literal) => {
         concat!(
             "select ",
             refund_columns!(),
             ", ",
             payment_columns!(),
-            " from (select * from refund where position between $1 and $2 and ",
+            " from (select * from refund where ",
             $index,
-            " order by position desc limit $3) refund
-            join payment on payment.id = refund.payment_id order by refund.position desc"
+            " order by ",
+            $order,
+            " limit $3) refund join payment on payment.id = refund.payment_id order by refund.position desc"
         )
     };
 }
 
-const WALK: &str = walk!("true");
-const WALK_PAYMENT: &str = walk!("payment_id = $4");
-const WALK_USER: &str = walk!("user_id = $4");
-const WALK_STATE: &str = walk!("state = $4");
+const WALK: &str = walk!("position >= $1 and position <= $2", "position desc");
+const WALK_PAYMENT: &str =
+    walk!("payment_id = $4 and position >= $1 and position <= $2", "position + 0 desc");
+const WALK_USER: &str = walk!(
+    "(user_id, position) >= ($4, $1) and (user_id, position) <= ($4, $2)",
+    "user_id desc, position desc"
+);
+const WALK_STATE: &str =
+    walk!("(state, position) >= ($4, $1) and (state, position) <= ($4, $2)", "state desc, position desc");
 
 impl RefundState {
     fn column(self) -> &'static str {

@@ -3,6 +3,7 @@
 //! Every change locks the user's row in `wallet` before it judges, and a spend that exists before that. The order of a
 //! spend is looked up under that lock, so one order is spent for once.
 
+use futures_util::future::try_join;
 use tokio_postgres::Row;
 
 use crate::engine::postgres::Postgres;
@@ -30,7 +31,7 @@ const OF_ORDER: &str = concat!(
     "select ",
     columns!(),
     " from spend where user_id = $1 and order_name = $2 and state in ('held', 'captured')
-      order by id desc limit 1"
+      order by id + 0 desc limit 1"
 );
 
 const NEXT: &str = "select nextval(pg_get_serial_sequence('spend', 'id'))";
@@ -52,8 +53,12 @@ const HOLDS: &str = concat!(
     " from spend where state = 'held' and expires_at is not null order by expires_at, id limit $1"
 );
 
-const OF_USER: &str =
-    concat!("select ", columns!(), " from spend where user_id = $1 and id < $2 order by id desc limit $3");
+const OF_USER: &str = concat!(
+    "select ",
+    columns!(),
+    " from spend where (user_id, id) >= ($1, 0) and (user_id, id) < ($1, $2)
+      order by user_id desc, id desc limit $3"
+);
 
 impl SpendState {
     fn column(self) -> &'static str {
@@ -205,7 +210,7 @@ async fn create(sql: &Sql, draft: &SpendDraft) -> Result<SpendMade, StoreError> 
     let legs = draft.legs();
     let (user, now) = (draft.user, draft.now);
     // Before the key is looked up: the same request beside this one may have taken the last rial.
-    balance_locked(sql, user).await?;
+    let (_, next) = try_join(balance_locked(sql, user), sql.row(NEXT, &[])).await?;
     if let Some(key) = &draft.once {
         match once::look(sql, user, key, now).await? {
             Subject::New => {}
@@ -223,8 +228,7 @@ async fn create(sql: &Sql, draft: &SpendDraft) -> Result<SpendMade, StoreError> 
             return Ok(SpendMade::OrderTaken(read(&row)));
         }
     }
-    let id: i64 = sql.row(NEXT, &[]).await?.get(0);
-    let id = SpendId(id.unsigned_abs());
+    let id = SpendId(next.get::<_, i64>(0).unsigned_abs());
     let balance = match post(sql, user, &spend_key(id), &legs, &draft.order, now).await? {
         Posted::Done { balance } => u64::try_from(balance).unwrap_or(0),
         Posted::Overdraft { available } => return Ok(SpendMade::Overdraft { available }),

@@ -13,7 +13,7 @@ const BY_PROVIDER: &str = concat!(
     "select ",
     sms_columns!(),
     " from sms where provider = $1 and provider_message_id = $2 and not imported
-      order by id desc limit 1 for update"
+      order by id + 0 desc limit 1 for update"
 );
 
 const TO_POLL: &str =
