@@ -4,17 +4,15 @@
 mod bank;
 mod history;
 mod late;
+#[path = "../place/mod.rs"]
+mod place;
 mod reversals;
 mod rules;
-#[path = "../../../store/tests/store/server.rs"]
-#[allow(dead_code, reason = "the tests of the store use the rest")]
-mod server;
 mod views;
 mod wallets;
 mod webhooks;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +24,8 @@ use chelseru_domain::money::payment::{CALLBACK_KEY, CallbackCaller, PaymentReque
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::money::{Currency, Money};
 use chelseru_domain::{Clock, Timestamp};
-use chelseru_store::{Durability, PayMode, Payment, Store, StoreError, StoreOptions};
-use server::Database;
-use tempfile::TempDir;
+use chelseru_store::{Durability, PayMode, Payment, Store, StoreOptions};
+use place::Place;
 
 const USER: UserId = UserId(7);
 /// A caller without a token.
@@ -53,7 +50,7 @@ impl World {
     fn with_banks(banks: impl FnOnce(Arc<ManualClock>) -> Banks) -> World {
         let place = Place::new();
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(START_SECS)));
-        let store = place.open();
+        let store = open(&place);
         let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
         let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
         let banks = Arc::new(banks(clock.clone()));
@@ -64,7 +61,7 @@ impl World {
     fn restarted(self) -> World {
         let World { place, clock, store, payments, wallets, banks } = self;
         drop((store, payments, wallets));
-        let store = place.open();
+        let store = open(&place);
         let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
         let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
         World { place, clock, store, payments, wallets, banks }
@@ -132,64 +129,20 @@ impl World {
     }
 }
 
-/// Set while the stores of this program's tests are in PostgreSQL.
-const OVER_POSTGRES: &str = "CHELSERU_TEST_POSTGRES";
-
-/// Where a world's store outlives the process.
-enum Place {
-    Folder(TempDir),
-    Database(Database),
-}
-
-impl Place {
-    fn new() -> Place {
-        match std::env::var_os(OVER_POSTGRES) {
-            Some(_) => Place::Database(Database::new()),
-            None => Place::Folder(tempfile::tempdir().unwrap()),
-        }
-    }
-
-    fn open(&self) -> Store {
-        match self {
-            Place::Folder(folder) => open(folder),
-            Place::Database(database) => database.open(),
-        }
-    }
+fn open(place: &Place) -> Store {
+    // Crashes are of the process here; the disk's part is the store's own test.
+    place.open(&StoreOptions {
+        durability: Durability::Process,
+        cache_bytes: 1 << 20,
+        ..StoreOptions::default()
+    })
 }
 
 #[test]
 fn everything_holds_over_postgresql_too() {
-    if std::env::var_os(OVER_POSTGRES).is_some() {
-        return;
-    }
-    if server::installed().is_none() {
-        return eprintln!("skipped: payments over PostgreSQL (no initdb in /usr/lib/postgresql)");
-    }
-    let mut again = Command::new(std::env::current_exe().unwrap());
-    let again = again.env(OVER_POSTGRES, "1").env("CHELSERU_HISTORIES", HISTORIES_OVER_POSTGRES);
-    let output = again.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("any_history_settles_each_paid_payment_once_and_nothing_else ... ok"), "{said}");
-}
-
-/// A history takes some thousand statements.
-const HISTORIES_OVER_POSTGRES: &str = "40";
-
-fn open(folder: &TempDir) -> Store {
-    // Crashes are of the process here; the disk's part is the store's own test.
-    let options =
-        StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, ..StoreOptions::default() };
-    // A store that was dropped lets go of its folder a moment later.
-    let until = std::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        match Store::open(folder.path(), options.clone()) {
-            Err(StoreError::Locked { .. }) if std::time::Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            opened => return opened.unwrap(),
-        }
-    }
+    // A history takes some thousand statements.
+    let histories = ("CHELSERU_HISTORIES", "40");
+    place::run_again("history::any_history_settles_each_paid_payment_once_and_nothing_else", &[histories]);
 }
 
 fn request(amount_rial: u64) -> PaymentRequest {
