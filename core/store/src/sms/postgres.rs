@@ -252,27 +252,34 @@ impl Postgres {
         limit: usize,
         looked_max: usize,
     ) -> Result<SmsPage, StoreError> {
-        let (from, to, looks) = (int(range.from), int(range.to), int(looked_max as u64));
         let sql = self.reader().await?;
-        let rows = match (&filter.number, range.order) {
-            (None, SmsOrder::NewestFirst) => sql.rows(NEWEST, &[&from, &to, &looks]).await?,
-            (None, SmsOrder::OldestFirst) => sql.rows(OLDEST, &[&from, &to, &looks]).await?,
-            (Some(number), SmsOrder::NewestFirst) => {
-                sql.rows(NEWEST_OF, &[&from, &to, &looks, &Text(number)]).await?
-            }
-            (Some(number), SmsOrder::OldestFirst) => {
-                sql.rows(OLDEST_OF, &[&from, &to, &looks, &Text(number)]).await?
-            }
-        };
+        let (mut from, mut to) = (int(range.from), int(range.to));
+        let (mut left, mut taken) = (looked_max, limit);
         let mut page = SmsPage { messages: Vec::new(), stopped_at: None };
-        for row in &rows {
-            if page.messages.len() == limit {
-                return Ok(page);
+        while page.messages.len() < limit {
+            taken = taken.min(left);
+            let rows = looked_at(&sql, filter.number.as_deref(), range.order, (from, to), taken).await?;
+            for row in &rows {
+                if page.messages.len() == limit {
+                    return Ok(page);
+                }
+                let message = read(row)?;
+                match range.order {
+                    SmsOrder::NewestFirst => to = int(message.id),
+                    SmsOrder::OldestFirst => from = int(message.id) + 1,
+                }
+                page.messages.extend(Some(message).filter(|message| filter.matches(message)));
             }
-            page.messages.extend(Some(read(row)?).filter(|message| filter.matches(message)));
-        }
-        if rows.len() == looked_max && page.messages.len() < limit {
-            page.stopped_at = rows.last().map(|row| row.uint("id"));
+            left -= rows.len();
+            if rows.len() < taken {
+                break;
+            }
+            if left == 0 && page.messages.len() < limit {
+                page.stopped_at = rows.last().map(|row| row.uint("id"));
+                break;
+            }
+            // What is read fits rarely.
+            taken = taken.saturating_mul(4);
         }
         Ok(page)
     }
@@ -304,6 +311,23 @@ impl Postgres {
             })
         })
         .await
+    }
+}
+
+/// Messages of a range of numbers, at most `taken`.
+async fn looked_at(
+    sql: &Sql,
+    number: Option<&str>,
+    order: SmsOrder,
+    (from, to): (i64, i64),
+    taken: usize,
+) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+    let taken = int(taken as u64);
+    match (number.map(Text), order) {
+        (None, SmsOrder::NewestFirst) => sql.rows(NEWEST, &[&from, &to, &taken]).await,
+        (None, SmsOrder::OldestFirst) => sql.rows(OLDEST, &[&from, &to, &taken]).await,
+        (Some(number), SmsOrder::NewestFirst) => sql.rows(NEWEST_OF, &[&from, &to, &taken, &number]).await,
+        (Some(number), SmsOrder::OldestFirst) => sql.rows(OLDEST_OF, &[&from, &to, &taken, &number]).await,
     }
 }
 

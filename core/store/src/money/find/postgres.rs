@@ -5,7 +5,7 @@
 
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
-use crate::engine::postgres::value::{At, Text, int};
+use crate::engine::postgres::value::{At, Text, int, uint};
 use crate::money::find::{PaymentQuery, PaymentsFound};
 use crate::money::payment::postgres::row::{payment_columns, read};
 use crate::{PaymentId, StoreError, Timestamp};
@@ -77,39 +77,61 @@ impl Postgres {
         let mut found = PaymentsFound { payments: Vec::new(), next: None };
         let sql = self.reader().await?;
         let Some((first, last)) = made_between(&sql, query).await? else { return Ok(found) };
-        let last = before.map_or(last, |before| last.min(int(before.0.saturating_sub(1))));
+        let mut last = before.map_or(last, |before| last.min(int(before.0.saturating_sub(1))));
         let numbers = named(&sql, query).await?;
-        let taken = int(looks as u64);
-        let rows = match (numbers, query) {
-            (Some(numbers), _) => sql.rows(WALK_NUMBERS, &[&first, &last, &taken, &numbers]).await?,
-            (None, PaymentQuery { order: Some(order), .. }) => {
-                sql.rows(WALK_ORDER, &[&first, &last, &taken, &Text(order)]).await?
+        let (mut left, mut taken) = (looks, limit.saturating_add(1));
+        loop {
+            taken = taken.min(left);
+            let rows = walk(&sql, query, numbers.as_ref(), (first, last), int(taken as u64)).await?;
+            for row in &rows {
+                if found.payments.len() == limit {
+                    found.next = Some(PaymentId(uint(last) + 1));
+                    return Ok(found);
+                }
+                let payment = read(row)?;
+                last = int(payment.id.0) - 1;
+                found.payments.extend(Some(payment).filter(|payment| query.matches(payment)));
             }
-            (None, PaymentQuery { user: Some(user), .. }) => {
-                sql.rows(WALK_USER, &[&first, &last, &taken, &int(user.0)]).await?
+            left -= rows.len();
+            if rows.len() < taken {
+                return Ok(found);
             }
-            (None, PaymentQuery { amount: Some(amount), .. }) => {
-                sql.rows(WALK_AMOUNT, &[&first, &last, &taken, &int(*amount)]).await?
+            if left == 0 {
+                found.next = Some(PaymentId(uint(last) + 1));
+                return Ok(found);
             }
-            (None, PaymentQuery { state: Some(state), .. }) => {
-                sql.rows(WALK_STATE, &[&first, &last, &taken, &state.column()]).await?
-            }
-            (None, PaymentQuery { gateway: Some(gateway), .. }) => {
-                sql.rows(WALK_GATEWAY, &[&first, &last, &taken, &Text(gateway)]).await?
-            }
-            (None, _) => sql.rows(WALK, &[&first, &last, &taken]).await?,
-        };
-        for (looked, row) in rows.iter().enumerate() {
-            let payment = read(row)?;
-            let id = payment.id;
-            found.payments.extend(Some(payment).filter(|payment| query.matches(payment)));
-            let is_last = looked + 1 == rows.len();
-            if (found.payments.len() == limit && !is_last) || (is_last && rows.len() == looks) {
-                found.next = Some(id);
-                break;
-            }
+            // What is read fits rarely.
+            taken = taken.saturating_mul(4);
         }
-        Ok(found)
+    }
+}
+
+/// The newest payments between two numbers in the index of the attribute that names the fewest.
+async fn walk(
+    sql: &Sql,
+    query: &PaymentQuery,
+    numbers: Option<&Vec<i64>>,
+    (first, last): (i64, i64),
+    taken: i64,
+) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+    match (numbers, query) {
+        (Some(numbers), _) => sql.rows(WALK_NUMBERS, &[&first, &last, &taken, numbers]).await,
+        (None, PaymentQuery { order: Some(order), .. }) => {
+            sql.rows(WALK_ORDER, &[&first, &last, &taken, &Text(order)]).await
+        }
+        (None, PaymentQuery { user: Some(user), .. }) => {
+            sql.rows(WALK_USER, &[&first, &last, &taken, &int(user.0)]).await
+        }
+        (None, PaymentQuery { amount: Some(amount), .. }) => {
+            sql.rows(WALK_AMOUNT, &[&first, &last, &taken, &int(*amount)]).await
+        }
+        (None, PaymentQuery { state: Some(state), .. }) => {
+            sql.rows(WALK_STATE, &[&first, &last, &taken, &state.column()]).await
+        }
+        (None, PaymentQuery { gateway: Some(gateway), .. }) => {
+            sql.rows(WALK_GATEWAY, &[&first, &last, &taken, &Text(gateway)]).await
+        }
+        (None, _) => sql.rows(WALK, &[&first, &last, &taken]).await,
     }
 }
 

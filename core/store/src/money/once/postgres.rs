@@ -11,7 +11,7 @@ use crate::{PurgeStep, StoreError, Timestamp, UserId};
 /// An expired record makes room for the next one of its key.
 const EXPIRE: &str = "delete from idempotency where user_id = $1 and key = $2 and keep_until <= $3";
 
-const KEPT: &str = "select request, subject from idempotency where user_id = $1 and key = $2";
+const KEPT: &str = "select request, subject, keep_until from idempotency where user_id = $1 and key = $2";
 
 const KEEP: &str =
     "insert into idempotency (user_id, key, request, subject, keep_until) values ($1, $2, $3, $4, $5)";
@@ -30,7 +30,8 @@ pub(crate) async fn look(
 ) -> Result<Subject, StoreError> {
     let (user, key) = (int(user.0), once.key.as_slice());
     let Some(row) = sql.found(KEPT, &[&user, &key]).await? else { return Ok(Subject::New) };
-    if sql.run(EXPIRE, &[&user, &key, &At(now)]).await? > 0 {
+    if row.at("keep_until") <= now {
+        sql.run(EXPIRE, &[&user, &key, &At(now)]).await?;
         return Ok(Subject::New);
     }
     let same = row.bytes::<32>("request") == once.request;

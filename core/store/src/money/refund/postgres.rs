@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
-use crate::engine::postgres::value::{At, Columns, Text, int};
+use crate::engine::postgres::value::{At, Columns, Text, int, uint};
 use crate::money::ledger::postgres::post;
 use crate::money::ledger::{Posted, refund_key};
 use crate::money::once::{Subject, postgres as once};
@@ -179,37 +179,56 @@ impl Postgres {
         if before == Some(0) {
             return Ok(found);
         }
-        let (last, taken) = (int(last), int(looks as u64));
         let sql = self.reader().await?;
-        // The index of the fewest: one payment's, what waits for somebody, then one user's, then one state's.
-        let rows = match (query.payment, query.state, query.user) {
-            (Some(payment), ..) => sql.rows(WALK_PAYMENT, &[&first, &last, &taken, &int(payment.0)]).await?,
-            (_, Some(state @ (RefundState::Open | RefundState::Refused)), _) => {
-                sql.rows(WALK_STATE, &[&first, &last, &taken, &state.column()]).await?
+        let (mut last, mut left, mut taken) = (int(last), looks, limit.saturating_add(1));
+        loop {
+            taken = taken.min(left);
+            let rows = walk(&sql, query, (first, last), int(taken as u64)).await?;
+            for row in &rows {
+                if found.refunds.len() == limit {
+                    found.next = Some(uint(last) + 1);
+                    return Ok(found);
+                }
+                let (refund, payment) = (read(row), payment::row::read(row)?);
+                last = int(refund.position) - 1;
+                if matches(query, &refund, &payment) {
+                    found.refunds.push((refund, payment));
+                }
             }
-            (_, _, Some(user)) => sql.rows(WALK_USER, &[&first, &last, &taken, &int(user.0)]).await?,
-            (_, Some(state), None) => sql.rows(WALK_STATE, &[&first, &last, &taken, &state.column()]).await?,
-            (None, None, None) => sql.rows(WALK, &[&first, &last, &taken]).await?,
-        };
-        for (looked, row) in rows.iter().enumerate() {
-            let refund = read(row);
-            let position = refund.position;
-            let payment = payment::row::read(row)?;
-            if matches(query, &refund, &payment) {
-                found.refunds.push((refund, payment));
+            left -= rows.len();
+            if rows.len() < taken {
+                return Ok(found);
             }
-            let is_last = looked + 1 == rows.len();
-            if (found.refunds.len() == limit && !is_last) || (is_last && rows.len() == looks) {
-                found.next = Some(position);
-                break;
+            if left == 0 {
+                found.next = Some(uint(last) + 1);
+                return Ok(found);
             }
+            // What is read fits rarely.
+            taken = taken.saturating_mul(4);
         }
-        Ok(found)
     }
 
     pub(crate) async fn payment_refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
         let rows = self.reader().await?.rows(OF_PAYMENT, &[&int(id.0)]).await?;
         Ok(rows.iter().map(read).collect())
+    }
+}
+
+/// The newest refunds between two positions in the index of the fewest: one payment's, what waits for somebody, then
+/// one user's, then one state's.
+async fn walk(
+    sql: &Sql,
+    query: &RefundQuery,
+    (first, last): (i64, i64),
+    taken: i64,
+) -> Result<Vec<Row>, StoreError> {
+    match (query.payment, query.state, query.user) {
+        (Some(payment), ..) => sql.rows(WALK_PAYMENT, &[&first, &last, &taken, &int(payment.0)]).await,
+        (_, Some(state @ (RefundState::Open | RefundState::Refused)), _) | (_, Some(state), None) => {
+            sql.rows(WALK_STATE, &[&first, &last, &taken, &state.column()]).await
+        }
+        (_, _, Some(user)) => sql.rows(WALK_USER, &[&first, &last, &taken, &int(user.0)]).await,
+        (None, None, None) => sql.rows(WALK, &[&first, &last, &taken]).await,
     }
 }
 
@@ -231,7 +250,7 @@ async fn refund(sql: &Sql, draft: &RefundDraft) -> Result<PaymentRefunded, Store
     }
     let Booking { legs, mut refund, payment } = match book(payment, draft.clone()) {
         Ok(booking) => booking,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let (amount, number) = (refund.amount, refund.number);
     match post(sql, payment.user, &refund_key(id, number), &legs, &payment.order, now).await? {

@@ -20,28 +20,28 @@ pub(crate) struct Booking {
 /// # Panics
 ///
 /// For an amount of 0: a defect, because no such amount is accepted.
-pub(crate) fn book(mut payment: Payment, draft: RefundDraft) -> Result<Booking, PaymentRefunded> {
+pub(crate) fn book(mut payment: Payment, draft: RefundDraft) -> Result<Booking, Box<PaymentRefunded>> {
     assert!(draft.amount != Some(0), "amounts are checked when they come in");
     let RefundDraft { amount, to, by, note, now, .. } = draft;
     if payment.imported {
-        return Err(PaymentRefunded::Imported(payment));
+        return Err(Box::new(PaymentRefunded::Imported(payment)));
     }
     if payment.state != PaymentState::Paid {
-        return Err(PaymentRefunded::NotPaid(payment));
+        return Err(Box::new(PaymentRefunded::NotPaid(payment)));
     }
     let left = payment.amount - payment.refunded;
     let amount = amount.unwrap_or(left);
     if amount > left {
-        return Err(PaymentRefunded::TooMuch { left });
+        return Err(Box::new(PaymentRefunded::TooMuch { left }));
     }
     if to == RefundTo::Reverse && amount != payment.amount {
-        return Err(PaymentRefunded::NotWhole);
+        return Err(Box::new(PaymentRefunded::NotWhole));
     }
     let wallet = Account::Wallet(payment.user);
     let gateway = Account::Gateway(payment.gateway.clone());
     let (from, into) = match (payment.mode, to) {
         (PayMode::Charge, RefundTo::Gateway | RefundTo::Reverse) => (wallet, gateway),
-        (PayMode::Charge, RefundTo::Wallet) => return Err(PaymentRefunded::InWallet),
+        (PayMode::Charge, RefundTo::Wallet) => return Err(Box::new(PaymentRefunded::InWallet)),
         (PayMode::Direct, RefundTo::Gateway | RefundTo::Reverse) => (Account::Merchant, gateway),
         (PayMode::Direct, RefundTo::Wallet) => (Account::Merchant, wallet),
     };

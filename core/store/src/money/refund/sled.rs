@@ -176,7 +176,7 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
     }
     let Booking { legs, mut refund, payment } = match book(payment, draft) {
         Ok(booking) => booking,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let (amount, number) = (refund.amount, refund.number);
     match post(txn, refund_key(id, number), &legs, &payment.order, now)? {

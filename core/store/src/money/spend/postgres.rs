@@ -140,8 +140,10 @@ impl Postgres {
                 let Some(spend) = get_locked(sql, id).await? else { return Ok(SpendEnded::Missing) };
                 let (legs, spend) = match spend.capture(amount, now) {
                     Ok(capture) => capture,
-                    Err(SpendEnded::Done(spend, _)) => return done(sql, spend).await,
-                    Err(refused) => return Ok(refused),
+                    Err(ended) => match *ended {
+                        SpendEnded::Done(spend, _) => return done(sql, spend).await,
+                        refused => return Ok(refused),
+                    },
                 };
                 let posted = post(sql, spend.user, &capture_key(id), &legs, &spend.order, now).await?;
                 if posted == Posted::TooLarge {
@@ -223,10 +225,11 @@ async fn create(sql: &Sql, draft: &SpendDraft) -> Result<SpendMade, StoreError> 
             Subject::Other => return Ok(SpendMade::KeyReused),
         }
     }
-    if draft.unique_order && !draft.order.is_empty() {
-        if let Some(row) = sql.found(OF_ORDER, &[&int(user.0), &Text(&draft.order)]).await? {
-            return Ok(SpendMade::OrderTaken(read(&row)));
-        }
+    if draft.unique_order
+        && !draft.order.is_empty()
+        && let Some(row) = sql.found(OF_ORDER, &[&int(user.0), &Text(&draft.order)]).await?
+    {
+        return Ok(SpendMade::OrderTaken(read(&row)));
     }
     let id = SpendId(next.get::<_, i64>(0).unsigned_abs());
     let balance = match post(sql, user, &spend_key(id), &legs, &draft.order, now).await? {

@@ -42,14 +42,14 @@ impl Spend {
 
     /// Captures a hold: all of it, or `amount` of it. `Err` when there is nothing to post; it holds the answer, a
     /// `Done` with a balance that the caller fills in.
-    pub(crate) fn capture(mut self, amount: Option<u64>, now: Timestamp) -> Result<Capture, SpendEnded> {
+    pub(crate) fn capture(mut self, amount: Option<u64>, now: Timestamp) -> Result<Capture, Box<SpendEnded>> {
         let captured = amount.unwrap_or(self.amount);
         if self.state != SpendState::Held {
             let same = self.hold && self.state == SpendState::Captured && self.captured == captured;
-            return Err(if same { SpendEnded::Done(self, 0) } else { SpendEnded::Was(self) });
+            return Err(Box::new(if same { SpendEnded::Done(self, 0) } else { SpendEnded::Was(self) }));
         }
         if captured > self.amount || captured == 0 {
-            return Err(SpendEnded::TooMuch { held: self.amount });
+            return Err(Box::new(SpendEnded::TooMuch { held: self.amount }));
         }
         let rest = self.amount - captured;
         let mut legs =

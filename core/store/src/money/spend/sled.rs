@@ -70,8 +70,10 @@ impl Sled {
             };
             let (legs, spend) = match spend.capture(amount, now) {
                 Ok(capture) => capture,
-                Err(SpendEnded::Done(spend, _)) => return done(txn, spend),
-                Err(refused) => return Ok(refused),
+                Err(ended) => match *ended {
+                    SpendEnded::Done(spend, _) => return done(txn, spend),
+                    refused => return Ok(refused),
+                },
             };
             if post(txn, capture_key(id), &legs, &spend.order, now)? == Posted::TooLarge {
                 return Ok(SpendEnded::TooLarge);
