@@ -18,6 +18,10 @@
 //! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `login::challenge` and
 //! its `sled` file, `engine`, `engine::sled`, `chat`.
 
+// Tests inside the crate share helpers with those outside.
+#[cfg(test)]
+extern crate self as chelseru_store;
+
 mod options;
 mod types;
 

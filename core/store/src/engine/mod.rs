@@ -55,4 +55,12 @@ impl crate::Store {
             Engine::Postgres(_) => panic!("the store is on PostgreSQL"),
         }
     }
+
+    /// Likewise.
+    pub(crate) fn postgres(&self) -> &Postgres {
+        match &*self.engine {
+            Engine::Postgres(postgres) => postgres,
+            Engine::Sled(_) => panic!("the store is on sled"),
+        }
+    }
 }

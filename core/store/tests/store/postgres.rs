@@ -357,7 +357,8 @@ async fn a_database_that_cannot_be_used_is_refused_with_one_sentence() {
     })
     .unwrap();
     check(&database.url(), &["step 9999", "newer version"]);
-    server.run("drop database empty_one; drop role keeper");
+    server.run("drop database empty_one");
+    server.run("drop role keeper");
 }
 
 #[tokio::test]

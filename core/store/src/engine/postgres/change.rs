@@ -1,19 +1,24 @@
 //! Changes: one transaction each, run again after a conflict, and looked up when the answer to COMMIT was lost.
 //!
-//! The level is READ COMMITTED where an operation locks the rows it judges (`for update`, in the order its contract
-//! names), and SERIALIZABLE where there is no row to lock. A change runs to its end even when its caller is dropped.
+//! The level is READ COMMITTED: an operation locks the rows it judges (`for update`, in the order its contract names),
+//! or what has no row by [`Sql::lock`], or leaves the decision to a unique key. SERIALIZABLE would do without that care,
+//! and would abort changes that touch only neighbours. A change runs to its end even when its caller is dropped.
 //!
-//! **A lost answer.** Each change reads its transaction id when it begins. When the connection breaks in COMMIT, the
-//! server is asked on another one what became of that id: committed: the result stands; aborted: the change runs
-//! again; still in progress: it is asked again, for at most [`UNSURE_MAX`]. Ids mean something on one timeline only:
-//! after a fail-over another transaction may have got the same id. Then the caller gets [`StoreError::Unsure`], and
-//! looks the change up by its own key.
+//! **A lost answer.** Each change writes its number into a row of the table `commit_mark`, in its own transaction. When
+//! the connection breaks in COMMIT, the row is asked on another one: it has the number exactly if the change was made,
+//! on a replica that took over, too. Asking waits for a transaction that is still under way. Only when the database is
+//! away for [`UNSURE_MAX`] does the caller get [`StoreError::Unsure`], and looks the change up by its own key.
+//!
+//! Transaction ids do not do: after a crash the server gives ids again that it had given to unfinished transactions, so
+//! `pg_xact_status` reports another transaction's commit.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::sole::Sole;
 use super::sql::{Fault, Sql, judge};
@@ -22,15 +27,6 @@ use crate::StoreError;
 
 /// A running operation.
 pub(crate) type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// How a change is kept apart from those beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// READ COMMITTED: the operation locks the rows it judges.
-    Locks,
-    /// SERIALIZABLE: the database aborts one of two changes that could not have run one after the other.
-    Serializable,
-}
 
 /// Runs of a change that meets conflicts.
 const RUNS_MAX: u32 = 12;
@@ -44,13 +40,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Longest time that a commit without an answer is looked for.
 const UNSURE_MAX: Duration = Duration::from_secs(15);
 
-/// Also tells where the transaction ids are from.
-const BEGIN_LOCKS: &str = "begin isolation level read committed; \
-     select pg_current_xact_id(), left(pg_walfile_name(pg_current_wal_lsn()), 8)";
-const BEGIN_SERIALIZABLE: &str = "begin isolation level serializable; \
-     select pg_current_xact_id(), left(pg_walfile_name(pg_current_wal_lsn()), 8)";
-
-const OUTCOME: &str = "select left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_xact_status($1::text::xid8)";
+/// The number in a row of [`Mark`], or -1 when there is none. Waits for a transaction that is writing it.
+const OUTCOME: &str = "insert into commit_mark as mark (slot, change) values ($1, -1)
+    on conflict (slot) do update set change = mark.change returning change";
 
 impl Postgres {
     /// Runs one state change that locks what it judges, and returns its result once it is committed.
@@ -63,27 +55,8 @@ impl Postgres {
         T: Send + 'static,
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
     {
-        self.change_at(Level::Locks, input, run).await
-    }
-
-    /// [`Postgres::change`] for a change with no row to lock.
-    pub(crate) async fn change_serializable<I, T, F>(&self, input: I, run: F) -> Result<T, StoreError>
-    where
-        I: Send + Sync + 'static,
-        T: Send + 'static,
-        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
-    {
-        self.change_at(Level::Serializable, input, run).await
-    }
-
-    async fn change_at<I, T, F>(&self, level: Level, input: I, run: F) -> Result<T, StoreError>
-    where
-        I: Send + Sync + 'static,
-        T: Send + 'static,
-        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
-    {
         let slot = self.shared.admit()?;
-        let running = self.shared.runtime.spawn(async move { slot.shared.repeat(level, &input, &run).await });
+        let running = self.shared.runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
         running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
     }
 
@@ -99,7 +72,7 @@ impl Postgres {
         let runtime = self.shared.runtime.clone();
         self.shared.runtime.spawn(async move {
             // A task of its own, so that a panic of the change still has an answer.
-            let running = runtime.spawn(async move { slot.shared.repeat(Level::Locks, &input, &run).await });
+            let running = runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
             then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
         });
         Ok(())
@@ -122,7 +95,7 @@ impl Postgres {
         let slot = self.shared.admit()?;
         let runtime = self.shared.runtime.clone();
         let job = Box::pin(async move {
-            let running = runtime.spawn(async move { slot.shared.repeat(Level::Locks, &input, &run).await });
+            let running = runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
             then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
         });
         if self.shared.lanes.add(lane, job) {
@@ -185,8 +158,7 @@ enum Run<T> {
     Again(Fault, StoreError),
     /// Nobody knows yet: COMMIT was sent and not answered.
     Unsure {
-        id: String,
-        timeline: String,
+        mark: Mark,
         result: T,
     },
 }
@@ -210,19 +182,19 @@ impl Shared {
         Ok(Slot { shared: Arc::clone(self), number })
     }
 
-    async fn repeat<I, T, F>(&self, level: Level, input: &I, run: &F) -> Result<T, StoreError>
+    async fn repeat<I, T, F>(&self, input: &I, run: &F) -> Result<T, StoreError>
     where
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
     {
         let mut duplicates = 0;
         for runs in 1.. {
-            let (fault, error) = match self.run_once(level, input, run).await {
+            let (fault, error) = match self.run_once(input, run).await {
                 Run::Done(result) => {
                     self.changes.fetch_add(1, Ordering::Relaxed);
                     return result;
                 }
                 Run::Again(fault, error) => (fault, error),
-                Run::Unsure { id, timeline, result } => match self.outcome(&id, &timeline).await? {
+                Run::Unsure { mark, result } => match self.outcome(&mark).await? {
                     true => return Ok(result),
                     false => (Fault::Lost, StoreError::Busy),
                 },
@@ -239,7 +211,7 @@ impl Shared {
     }
 
     /// One transaction.
-    async fn run_once<I, T, F>(&self, level: Level, input: &I, run: &F) -> Run<T>
+    async fn run_once<I, T, F>(&self, input: &I, run: &F) -> Run<T>
     where
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
     {
@@ -250,39 +222,32 @@ impl Shared {
             Ok(sql) => sql,
             Err(error) => return Run::Done(Err(error)),
         };
-        let begun = sql
-            .simple(match level {
-                Level::Locks => BEGIN_LOCKS,
-                Level::Serializable => BEGIN_SERIALIZABLE,
-            })
-            .await;
-        let [id, timeline] = match begun.map(<[String; 2]>::try_from) {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(_)) => unreachable!("the statement has two columns"),
-            Err(error) => {
-                sql.discard();
-                // A connection that broke while it waited in the pool: another one may do.
-                let (fault, error) = judge(&error);
-                return Run::Again(fault, error);
-            }
-        };
+        let mark = Mark::next(self.marks().pop());
+        if let Err(error) = sql.simple(&mark.begin()).await {
+            sql.discard();
+            // A connection that broke while it waited in the pool: another one may do.
+            let (fault, error) = judge(&error);
+            return Run::Again(fault, error);
+        }
         let guard = Guard(Some(sql));
         let result = run(guard.sql(), input).await;
         let fault = guard.sql().take_fault();
         let (result, fault) = match (result, fault) {
-            (Ok(result), None) => return self.commit(guard, id, timeline, result).await,
+            (Ok(result), None) => return self.commit(guard, mark, result).await,
             // An operation that made something of an error still cannot keep the transaction.
             (Ok(_), Some(fault)) => (StoreError::Busy, fault),
             (Err(error), fault) => (error, fault.unwrap_or(Fault::Refused)),
         };
-        guard.rollback().await;
+        if guard.rollback().await {
+            self.marks().push(mark);
+        }
         match fault {
             Fault::Refused => Run::Done(Err(result)),
             Fault::Lost | Fault::Conflict | Fault::Duplicate => Run::Again(fault, result),
         }
     }
 
-    async fn commit<T>(&self, guard: Guard, id: String, timeline: String, result: T) -> Run<T> {
+    async fn commit<T>(&self, guard: Guard, mark: Mark, result: T) -> Run<T> {
         let began = Instant::now();
         let committed = guard.sql().simple("commit").await;
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -292,11 +257,12 @@ impl Shared {
             Ok(_) => {
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 guard.keep();
+                self.marks().push(mark);
                 Run::Done(Ok(result))
             }
             Err(error) => match judge(&error) {
                 // The server ended the session: before or after the commit, its message does not say.
-                (Fault::Lost, _) => Run::Unsure { id, timeline, result },
+                (Fault::Lost, _) => Run::Unsure { mark, result },
                 // An answer is a decision: not committed. SERIALIZABLE and deferred checks decide here.
                 (fault @ (Fault::Conflict | Fault::Duplicate), error) => Run::Again(fault, error),
                 (Fault::Refused, error) => Run::Done(Err(error)),
@@ -304,23 +270,16 @@ impl Shared {
         }
     }
 
-    /// Whether a transaction was committed whose connection broke.
-    async fn outcome(&self, id: &str, timeline: &str) -> Result<bool, StoreError> {
+    /// Whether a change was committed whose connection broke.
+    async fn outcome(&self, mark: &Mark) -> Result<bool, StoreError> {
         let until = Instant::now() + UNSURE_MAX;
         for tries in 1.. {
             let asked = async {
                 let sql = self.connection().await?;
-                let row = sql.row(OUTCOME, &[&id]).await?;
-                Ok::<_, StoreError>((row.get::<_, String>(0), row.get::<_, Option<String>>(1)))
+                Ok::<_, StoreError>(sql.row(OUTCOME, &[&mark.slot]).await?.get::<_, i64>("change"))
             };
             match asked.await {
-                Ok((now, _)) if now != timeline => return Err(StoreError::Unsure),
-                Ok((_, status)) => match status.as_deref() {
-                    Some("committed") => return Ok(true),
-                    Some("aborted") => return Ok(false),
-                    Some(_) => {}
-                    None => return Err(StoreError::Unsure),
-                },
+                Ok(change) => return Ok(change == mark.change),
                 Err(error) => tracing::debug!(%error, "the outcome of a change is not known yet"),
             }
             if Instant::now() >= until {
@@ -330,7 +289,40 @@ impl Shared {
         }
         unreachable!("the loop above has no end of its own")
     }
+
+    /// Marks that no running change has.
+    fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// A row that one change at a time writes its number into. One whose transaction may still be under way is not used
+/// again.
+#[derive(Debug)]
+pub(super) struct Mark {
+    slot: Uuid,
+    change: i64,
+}
+
+impl Mark {
+    /// The mark of the next change.
+    fn next(free: Option<Mark>) -> Mark {
+        let Mark { slot, change } = free.unwrap_or_else(|| Mark { slot: Uuid::new_v4(), change: 0 });
+        Mark { slot, change: change + 1 }
+    }
+
+    fn begin(&self) -> String {
+        let Mark { slot, change } = self;
+        format!(
+            "begin isolation level read committed;
+             insert into commit_mark (slot, change) values ('{slot}', {change})
+             on conflict (slot) do update set change = {change}, at = now()"
+        )
+    }
+}
+
+/// Forgets marks of gateways that ended long ago; one that is asked for is seconds old.
+pub(super) const FORGET_MARKS: &str = "delete from commit_mark where at < now() - interval '30 days'";
 
 /// Keeps a connection in the middle of a transaction out of the pool, also when the operation panics.
 struct Guard(Option<Sql>);
@@ -345,13 +337,13 @@ impl Guard {
         drop(self.0.take());
     }
 
-    async fn rollback(mut self) {
-        if let Some(sql) = self.0.take()
-            && let Err(error) = sql.simple("rollback").await
-        {
-            tracing::debug!(reason = super::connect::reason(&error), "a rollback had no answer");
-            sql.discard();
-        }
+    /// Whether the transaction has certainly ended.
+    async fn rollback(mut self) -> bool {
+        let Some(sql) = self.0.take() else { return false };
+        let Err(error) = sql.simple("rollback").await else { return true };
+        tracing::debug!(reason = super::connect::reason(&error), "a rollback had no answer");
+        sql.discard();
+        false
     }
 }
 
@@ -369,3 +361,6 @@ fn pause(runs: u32) -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX);
     most.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,8 @@
 //! - **Judges are pure.** A change runs again after a conflict with another one.
 //! - **A lost answer is looked up**, never guessed: see [`change`].
 //!
-//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`value`], [`sole`]. The statements of an operation
-//! are in its feature's `postgres.rs`, its tables in `migrations/`.
+//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`value`], [`sole`]. The statements of an
+//! operation are in its feature's `postgres.rs`, its tables in `migrations/`.
 
 pub(crate) mod agent;
 pub(crate) mod change;
@@ -23,6 +23,11 @@ pub(crate) mod sql;
 pub(crate) mod value;
 
 mod store;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "the tests of the store use all of it")]
+#[path = "../../../tests/store/server.rs"]
+mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -54,6 +59,8 @@ pub(crate) struct Shared {
     runtime: Handle,
     sole: Option<Sole>,
     closed: AtomicBool,
+    /// Marks that no running change has.
+    marks: Mutex<Vec<change::Mark>>,
     queue_max: usize,
     /// Names this opening of the store in rows that only it may go on with.
     pub(crate) instance: Uuid,
@@ -93,6 +100,7 @@ impl Postgres {
             runtime,
             sole,
             closed: AtomicBool::new(false),
+            marks: Mutex::default(),
             queue_max: options.queue_max.max(1),
             instance: Uuid::new_v4(),
             lanes: Lanes::default(),
@@ -103,7 +111,9 @@ impl Postgres {
             write_nanos: AtomicU64::new(0),
             last_write_nanos: AtomicU64::new(0),
         };
-        Ok(Postgres { shared: Arc::new(shared) })
+        let postgres = Postgres { shared: Arc::new(shared) };
+        postgres.reader().await?.run(change::FORGET_MARKS, &[]).await?;
+        Ok(postgres)
     }
 
     /// A connection for reads: each statement sees what was committed before it.

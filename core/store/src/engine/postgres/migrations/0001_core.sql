@@ -14,6 +14,14 @@ create table gateway (
 );
 comment on table gateway is 'The last gateway that held the lock of the only gateway.';
 
+create table commit_mark (
+    slot uuid primary key,
+    change bigint not null,
+    at timestamptz not null default now()
+) with (fillfactor = 20);
+comment on table commit_mark is
+    'Each running change of a gateway has a row. It tells whether the last change was committed, when its answer was lost.';
+
 create table probe (
     key bytea primary key,
     value bytea not null
