@@ -241,15 +241,6 @@ pub(crate) async fn of_message(sql: &Sql, id: Option<FileId>) -> Result<Option<S
     Ok(sql.found(BY_ID, &[&int(id.0)]).await?.map(|row| read(&row)))
 }
 
-/// The files of messages, in any order.
-pub(crate) async fn of_messages(sql: &Sql, ids: &[i64]) -> Result<Vec<StoredFile>, StoreError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let by_ids = concat!("select ", columns!(), " from stored_file where id = any($1)");
-    Ok(sql.rows(by_ids, &[&ids]).await?.iter().map(read).collect())
-}
-
 /// Marks a file for removal, whatever uses it.
 pub(crate) async fn doom(sql: &Sql, id: FileId) -> Result<(), StoreError> {
     let doom = "update stored_file set message = null, shared = false, doomed = true where id = $1";

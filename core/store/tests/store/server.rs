@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub struct Server {
     client: Arc<Client>,
     /// Orders to the shell that runs the server; its end is the end of the server.
     orders: Mutex<ChildStdin>,
+    /// The shell. Nobody waits for it: it ends after this process.
+    _shell: Child,
 }
 
 /// The server of this process, where PostgreSQL is installed.
@@ -93,7 +95,7 @@ impl Server {
             .unwrap();
         let orders = Mutex::new(child.stdin.take().unwrap());
         let client = Arc::new(reached(&folder, port));
-        let server = Server { folder, port, client, orders };
+        let server = Server { folder, port, client, orders, _shell: child };
         server.make(TEMPLATE, "template1");
         drop(on_runtime(open(server.url(TEMPLATE), options())).unwrap());
         server.wait_until_left(TEMPLATE);

@@ -3,15 +3,15 @@
 //! Whoever changes an account, its password or the set of its sessions locks its row first.
 
 use crate::engine::postgres::Postgres;
-use crate::engine::postgres::sql::{Args, Sql};
-use crate::engine::postgres::value::{At, Columns, Text, int};
+use crate::engine::postgres::sql::Sql;
+use crate::engine::postgres::value::{Columns, Text, int};
 use crate::login::challenge::code::Guess;
 use crate::login::password::postgres as password;
 use crate::login::postgres::account;
 use crate::login::postgres::code;
 use crate::login::session::postgres::revoke_all;
 use crate::login::user::{LooksStep, NumberAdded, NumberDraft, User, UserChange, UserDraft, UserMade};
-use crate::{Rights, StoreError, Timestamp, UserId};
+use crate::{Rights, StoreError, UserId};
 
 impl Postgres {
     pub(crate) async fn user_get(&self, id: UserId) -> Result<Option<User>, StoreError> {
