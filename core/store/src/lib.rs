@@ -1,22 +1,22 @@
-//! Persistence: atomic, durable state changes of the domain over an embedded sled database.
+//! Persistence: atomic, durable state changes of the domain, over an embedded sled database or a PostgreSQL server.
 //!
 //! A public operation is a whole state change with a typed outcome (`login_with_challenge`, `session_revoke`, ...),
-//! so another engine can implement the same operations. Invariants:
+//! so every engine implements the same operations. Invariants:
 //!
-//! - **Answered means durable.** An operation answers after its change is flushed.
-//! - **One writer.** All changes run one after another on one thread and see each other (`engine::sled::commit`), so an
-//!   operation needs no lock and cannot lose a race.
-//! - **All or nothing.** A failed change leaves no trace. A batch of changes survives a crash as a whole or not at
-//!   all.
-//! - **Fail closed.** After a write error, nothing is written until the process restarts.
+//! - **Answered means durable.** An operation answers after its change is flushed, or committed.
+//! - **One after another.** Changes that could disturb each other run as if alone. On sled all of them run on one thread
+//!   (`engine::sled::commit`); on PostgreSQL each locks what it judges (`engine::postgres::change`), and several
+//!   gateways may run any of them at once.
+//! - **All or nothing.** A failed change leaves no trace. What was answered together survives a crash together.
+//! - **Fail closed.** After a write error on sled, nothing is written until the process restarts.
 //!
-//! Reads go straight to the database; on sled they are ready at the first poll. They may see a change that is applied
-//! but not flushed, and a read of several keys may fall between two writes of one change; the operations are designed
-//! so that neither matters. Reads may touch the disk, but do not need a blocking pool: the working set is cached.
+//! Reads go straight to the database; on sled they are ready at the first poll. There they may see a change that is
+//! applied but not flushed, and a read of several keys may fall between two writes of one change; the operations are
+//! designed so that neither matters. Reads may touch the disk, but do not need a blocking pool.
 //!
 //! Not here: rules (lengths, lifetimes, permissions: see `chelseru-domain`), HMAC and token keys, and any
-//! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `login::challenge` and
-//! its `sled` file, `engine`, `engine::sled`, `chat`.
+//! clock; every operation takes `now`. No type of sled or PostgreSQL leaves this crate. Reading order: `types`,
+//! `login::challenge` with a file of statements for each engine, `engine`, `chat`.
 
 // Tests inside the crate share helpers with those outside.
 #[cfg(test)]
@@ -194,13 +194,13 @@ impl Store {
 
     /// Finishes the accepted changes, flushes, and ends the writer thread. Later changes answer
     /// [`StoreError::Closed`]; reads keep working while a handle exists. Blocks for about one flush. Dropping the
-    /// last handle does the same.
+    /// last handle does the same. On PostgreSQL the accepted changes end by themselves: see [`Store::close_within`].
     pub fn close(&self) {
         on_engine!(self, close());
     }
 
-    /// [`Store::close`] with a time limit; false when the writer thread still runs. Dropping the last handle then
-    /// does not wait for it, either.
+    /// [`Store::close`] with a time limit; false when changes still run. Dropping the last handle then does not wait for
+    /// them, either.
     #[must_use]
     pub fn close_within(&self, patience: Duration) -> bool {
         on_engine!(self, close_within(patience))
@@ -212,7 +212,8 @@ impl Store {
         on_engine!(self, oldest_waiting())
     }
 
-    /// The state of the disk's free space.
+    /// The state of the disk's free space; on PostgreSQL always ample, because the disk is the server's: a full one is
+    /// the answer of a change ([`StoreError::Full`]).
     #[must_use]
     pub fn room(&self) -> DiskRoom {
         match &*self.engine {
@@ -222,7 +223,7 @@ impl Store {
         }
     }
 
-    /// Free bytes on the store's disk; `None` when unknown.
+    /// Free bytes on the store's disk; `None` when unknown, as on PostgreSQL.
     #[must_use]
     pub fn disk_free_bytes(&self) -> Option<u64> {
         match &*self.engine {
@@ -278,19 +279,20 @@ impl Store {
         on_engine!(self, key_mark_set(mark).await)
     }
 
-    /// The health of the writer.
+    /// Whether changes can be made.
     #[must_use]
     pub fn health(&self) -> Health {
         on_engine!(self, health())
     }
 
-    /// Returns true after a failed write: [`Store::health`] for every request, one atomic load.
+    /// Returns true after a failed write: [`Store::health`] for every request, one atomic load. Never on PostgreSQL,
+    /// which gets over what happens to it.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         on_engine!(self, has_failed())
     }
 
-    /// Changes waiting for the writer, without those in progress.
+    /// Changes waiting for the writer or a connection, without those in progress.
     #[must_use]
     pub fn changes_waiting(&self) -> usize {
         on_engine!(self, changes_waiting())
@@ -302,7 +304,7 @@ impl Store {
         on_engine!(self, has_refused_since(since))
     }
 
-    /// The writer's counters since the store was opened.
+    /// Counters since the store was opened. On PostgreSQL each change is a batch, and writing is the time of COMMIT.
     #[must_use]
     pub fn commit_stats(&self) -> CommitStats {
         on_engine!(self, commit_stats())

@@ -180,6 +180,28 @@ async fn a_commit_whose_answer_is_lost_is_made_once() {
 }
 
 #[tokio::test]
+async fn a_server_that_stands_still_is_given_up_and_nothing_is_made_twice() {
+    if server().is_none() {
+        return;
+    }
+    let database = Database::new();
+    let proxy = Proxy::new(database.server.socket());
+    let url = format!("host=127.0.0.1 port={} user=owner dbname={}", proxy.port, database.name);
+    let store = opened(&url, StoreOptions { answer_wait: Duration::from_secs(3), ..options() }).unwrap();
+    store.challenge_open(challenge(NUMBER, 1, 100)).await.unwrap();
+    proxy.cut_next(Cut::Silent);
+    let made = match store.login_with_challenge(login(NUMBER, RIGHT, 100)).await {
+        Ok(LoginOutcome::LoggedIn { .. }) => 1..=1,
+        // As fits a machine that takes seconds for a statement.
+        Err(StoreError::Unavailable { .. } | StoreError::Unsure | StoreError::Busy) => 0..=1,
+        other => panic!("{other:?}"),
+    };
+    assert!(proxy.has_cut());
+    let sessions = store.sessions_before(None, 10).await.unwrap().len();
+    assert!(made.contains(&sessions), "{sessions} sessions for {made:?} logins");
+}
+
+#[tokio::test]
 async fn a_second_gateway_is_refused_and_names_the_first() {
     if server().is_none() {
         return;

@@ -20,6 +20,8 @@ pub enum Cut {
     After,
     /// The server gets the commit, and the connection is gone at the same moment.
     Within,
+    /// Nothing passes from the commit on, and nothing is closed, as when a server stands still.
+    Silent,
 }
 
 pub struct Proxy {
@@ -78,6 +80,11 @@ async fn between(client: TcpStream, socket: PathBuf, cut: Arc<AtomicUsize>) {
         first = false;
         let due = if is_commit(&message) { cut.swap(Cut::Nowhere as usize, Ordering::SeqCst) } else { 0 };
         if due == Cut::Before as usize {
+            break;
+        }
+        if due == Cut::Silent as usize {
+            let mut rest = vec![0; 8192];
+            while let Ok(1..) = from_client.read(&mut rest).await {}
             break;
         }
         silence.send_replace(due == Cut::After as usize);

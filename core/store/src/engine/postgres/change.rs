@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::sole::Sole;
-use super::sql::{Fault, Sql, judge};
+use super::sql::{Fault, Sql};
 use super::{Postgres, Shared};
 use crate::StoreError;
 
@@ -119,15 +119,15 @@ impl Postgres {
     {
         let shared = Arc::clone(&self.shared);
         let running = self.shared.runtime.spawn(async move {
-            let sql = shared.connection().await?;
+            let sql = Sql::new(shared.client().await?, None);
             let begun = sql.simple("begin isolation level repeatable read read only").await;
-            begun.map_err(|error| judge(&error).1)?;
+            begun.map_err(|(_, error)| error)?;
             let read = run(&sql, &input).await;
             match sql.simple("commit").await {
                 Ok(_) => read,
-                Err(error) => {
+                Err((_, error)) => {
                     sql.discard();
-                    read.and(Err(judge(&error).1))
+                    read.and(Err(error))
                 }
             }
         });
@@ -223,11 +223,11 @@ impl Shared {
             Err(error) => return Run::Done(Err(error)),
         };
         let mark = Mark::next(self.marks().pop());
-        if let Err(error) = sql.simple(&mark.begin()).await {
+        if let Err((fault, error)) = sql.simple(&mark.begin()).await {
+            // One that broke while it waited in the pool: another one may do. A silent server is not asked again.
+            let silent = sql.is_broken();
             sql.discard();
-            // A connection that broke while it waited in the pool: another one may do.
-            let (fault, error) = judge(&error);
-            return Run::Again(fault, error);
+            return if silent { Run::Done(Err(error)) } else { Run::Again(fault, error) };
         }
         let guard = Guard(Some(sql));
         let result = run(guard.sql(), input).await;
@@ -238,10 +238,13 @@ impl Shared {
             (Ok(_), Some(fault)) => (StoreError::Busy, fault),
             (Err(error), fault) => (error, fault.unwrap_or(Fault::Refused)),
         };
+        // Asked again, a server that is silent would be waited for once more.
+        let silent = guard.sql().is_broken();
         if guard.rollback().await {
             self.marks().push(mark);
         }
         match fault {
+            Fault::Lost if silent => Run::Done(Err(result)),
             Fault::Refused => Run::Done(Err(result)),
             Fault::Lost | Fault::Conflict | Fault::Duplicate => Run::Again(fault, result),
         }
@@ -260,7 +263,7 @@ impl Shared {
                 self.marks().push(mark);
                 Run::Done(Ok(result))
             }
-            Err(error) => match judge(&error) {
+            Err(failed) => match failed {
                 // The server ended the session: before or after the commit, its message does not say.
                 (Fault::Lost, _) => Run::Unsure { mark, result },
                 // An answer is a decision: not committed. SERIALIZABLE and deferred checks decide here.
@@ -340,8 +343,10 @@ impl Guard {
     /// Whether the transaction has certainly ended.
     async fn rollback(mut self) -> bool {
         let Some(sql) = self.0.take() else { return false };
-        let Err(error) = sql.simple("rollback").await else { return true };
-        tracing::debug!(reason = super::connect::reason(&error), "a rollback had no answer");
+        if !sql.is_broken() {
+            let Err((_, error)) = sql.simple("rollback").await else { return true };
+            tracing::debug!(%error, "a rollback had no answer");
+        }
         sql.discard();
         false
     }

@@ -46,6 +46,9 @@ use self::sql::Sql;
 use crate::engine::sled::commit::{CommitStats, Health};
 use crate::{StoreError, StoreOptions};
 
+/// Longest wait for running changes when a store is closed; what they do is then decided by the server.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The database of a store, on a server.
 pub(crate) struct Postgres {
     pub(crate) shared: Arc<Shared>,
@@ -62,6 +65,7 @@ pub(crate) struct Shared {
     /// Marks that no running change has.
     marks: Mutex<Vec<change::Mark>>,
     queue_max: usize,
+    answer_wait: Duration,
     /// Names this opening of the store in rows that only it may go on with.
     pub(crate) instance: Uuid,
     lanes: Lanes,
@@ -102,6 +106,7 @@ impl Postgres {
             closed: AtomicBool::new(false),
             marks: Mutex::default(),
             queue_max: options.queue_max.max(1),
+            answer_wait: options.answer_wait,
             instance: Uuid::new_v4(),
             lanes: Lanes::default(),
             waiting: AtomicUsize::new(0),
@@ -119,17 +124,14 @@ impl Postgres {
     /// A connection for reads: each statement sees what was committed before it.
     pub(crate) async fn reader(&self) -> Result<Sql, StoreError> {
         let client = self.shared.client().await?;
-        Ok(Sql::reader(client, self.shared.pool.clone()))
+        Ok(Sql::reader(client, Some(self.shared.answer_wait), self.shared.pool.clone()))
     }
 
     pub(crate) fn close(&self) {
-        self.shared.closed.store(true, Ordering::Release);
-        if let Some(sole) = &self.shared.sole {
-            sole.release();
-        }
+        let _ = self.close_within(CLOSE_PATIENCE);
     }
 
-    /// Refuses changes from now on; true when none is running at the end of the time.
+    /// Refuses changes from now on; true when none is running any more.
     pub(crate) fn close_within(&self, patience: Duration) -> bool {
         self.shared.closed.store(true, Ordering::Release);
         let until = Instant::now() + patience;
@@ -139,7 +141,9 @@ impl Postgres {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.close();
+        if let Some(sole) = &self.shared.sole {
+            sole.release();
+        }
         true
     }
 
@@ -189,7 +193,7 @@ impl Shared {
 
     /// A connection from the pool, within the pool's time-out.
     async fn connection(&self) -> Result<Sql, StoreError> {
-        self.client().await.map(Sql::new)
+        Ok(Sql::new(self.client().await?, Some(self.answer_wait)))
     }
 
     async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {

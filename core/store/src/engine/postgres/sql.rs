@@ -4,7 +4,9 @@
 //! each other's answers (pipelining). Inside a change the first error dooms the transaction: PostgreSQL refuses every
 //! later statement, and [`change`](super::change) rolls back, whatever the operation makes of the error.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tokio_postgres::Row;
@@ -20,7 +22,12 @@ const READ_AGAIN_MAX: usize = 3;
 pub(crate) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 pub(crate) struct Sql {
-    client: deadpool_postgres::Client,
+    /// `None` only while it is dropped.
+    client: Option<deadpool_postgres::Client>,
+    /// Longest wait for the answer to a statement; `None` for reads that take as long as there is much to read.
+    patience: Option<Duration>,
+    /// The connection is not to be used again.
+    broken: AtomicBool,
     /// Where a read finds another connection when this one turns out to be gone, as all do after the server restarted.
     spare: Option<Pool>,
     /// The first error since the change began.
@@ -49,30 +56,39 @@ pub(crate) enum Fault {
 }
 
 impl Sql {
-    pub(super) fn new(client: deadpool_postgres::Client) -> Self {
-        Sql { client, spare: None, fault: Mutex::new(None) }
+    pub(super) fn new(client: deadpool_postgres::Client, patience: Option<Duration>) -> Self {
+        let (broken, fault) = (AtomicBool::new(false), Mutex::new(None));
+        Sql { client: Some(client), patience, broken, spare: None, fault }
     }
 
     /// For reads outside a change, which may run again on another connection.
-    pub(super) fn reader(client: deadpool_postgres::Client, spare: Pool) -> Self {
-        Sql { client, spare: Some(spare), fault: Mutex::new(None) }
+    pub(super) fn reader(client: deadpool_postgres::Client, patience: Option<Duration>, spare: Pool) -> Self {
+        let mut sql = Sql::new(client, patience);
+        sql.spare = Some(spare);
+        sql
     }
 
     /// All rows of a statement.
     pub(crate) async fn rows(&self, statement: &'static str, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
-        let mut lost = match rows(&self.client, statement, args).await {
+        let (mut fault, mut error) = match self.answered(rows(self.client(), statement, args)).await {
             Ok(rows) => return Ok(rows),
-            Err(error) => self.fault(&error)?,
+            Err(failed) => failed,
         };
-        let Some(spare) = &self.spare else { return Err(lost) };
-        for _ in 0..READ_AGAIN_MAX {
-            let Ok(other) = spare.get().await else { break };
-            match rows(&other, statement, args).await {
-                Ok(rows) => return Ok(rows),
-                Err(error) => lost = self.fault(&error)?,
+        if let Some(spare) = &self.spare {
+            for _ in 0..READ_AGAIN_MAX {
+                // A database that is silent is so on every connection.
+                if fault != Fault::Lost || self.broken.load(Ordering::Relaxed) {
+                    break;
+                }
+                let Ok(other) = spare.get().await else { break };
+                let other = Sql::new(other, self.patience);
+                (fault, error) = match other.answered(rows(other.client(), statement, args)).await {
+                    Ok(rows) => return Ok(rows),
+                    Err(failed) => failed,
+                };
             }
         }
-        Err(lost)
+        Err(self.note(fault, error))
     }
 
     /// The only row, if any.
@@ -97,10 +113,11 @@ impl Sql {
     /// Runs a statement and returns how many rows it changed.
     pub(crate) async fn run(&self, statement: &'static str, args: Args<'_>) -> Result<u64, StoreError> {
         let changed = async {
-            let statement = self.client.prepare_cached(statement).await?;
-            self.client.execute(&statement, args).await
+            let client = self.client();
+            let statement = client.prepare_cached(statement).await?;
+            client.execute(&statement, args).await
         };
-        changed.await.map_err(|error| self.fault(&error).unwrap_or_else(|error| error))
+        self.answered(changed).await.map_err(|(fault, error)| self.note(fault, error))
     }
 
     /// Locks something that has no row of its own, until the change ends.
@@ -111,15 +128,9 @@ impl Sql {
         Ok(())
     }
 
-    /// Runs statements without arguments; the last result row's columns as text.
-    pub(super) async fn simple(&self, statements: &str) -> Result<Vec<String>, tokio_postgres::Error> {
-        let mut columns = Vec::new();
-        for message in self.client.simple_query(statements).await? {
-            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
-                columns = (0..row.len()).map(|n| row.get(n).unwrap_or_default().to_owned()).collect();
-            }
-        }
-        Ok(columns)
+    /// Runs statements without arguments.
+    pub(super) async fn simple(&self, statements: &str) -> Result<(), (Fault, StoreError)> {
+        self.answered(self.client().batch_execute(statements)).await
     }
 
     /// The first error since this was last asked.
@@ -129,14 +140,46 @@ impl Sql {
 
     /// Keeps the connection from being used again.
     pub(super) fn discard(self) {
-        drop(deadpool_postgres::Object::take(self.client));
+        self.broken.store(true, Ordering::Relaxed);
     }
 
-    /// Notes an error. `Ok` when only the connection is gone.
-    fn fault(&self, error: &tokio_postgres::Error) -> Result<StoreError, StoreError> {
-        let (fault, error) = judge(error);
+    /// Whether the connection is not to be used again.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    fn client(&self) -> &deadpool_postgres::Client {
+        self.client.as_ref().expect("it is taken when this is dropped")
+    }
+
+    /// Waits for an answer. A server that is silent for too long, because it stands still or the way to it is cut, is
+    /// as good as one that is gone.
+    async fn answered<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, (Fault, StoreError)> {
+        let Some(patience) = self.patience else { return answer.await.map_err(|error| judge(&error)) };
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answered) => answered.map_err(|error| judge(&error)),
+            Err(_) => {
+                self.broken.store(true, Ordering::Relaxed);
+                let reason = format!("the database did not answer within {} s", patience.as_secs_f32());
+                Err((Fault::Lost, StoreError::Unavailable { reason }))
+            }
+        }
+    }
+
+    fn note(&self, fault: Fault, error: StoreError) -> StoreError {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-        if fault == Fault::Lost { Ok(error) } else { Err(error) }
+        error
+    }
+}
+
+impl Drop for Sql {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take().filter(|_| self.is_broken()) {
+            drop(deadpool_postgres::Object::take(client));
+        }
     }
 }
 
@@ -150,7 +193,7 @@ async fn rows(
 }
 
 /// What an error means, for the change and for the caller.
-pub(super) fn judge(error: &tokio_postgres::Error) -> (Fault, StoreError) {
+fn judge(error: &tokio_postgres::Error) -> (Fault, StoreError) {
     let Some(found) = error.as_db_error() else {
         let reason = super::connect::reason(error);
         let lost =
@@ -167,7 +210,10 @@ pub(super) fn judge(error: &tokio_postgres::Error) -> (Fault, StoreError) {
         &SqlState::LOCK_NOT_AVAILABLE => (Fault::Refused, busy()),
         &SqlState::UNIQUE_VIOLATION => (Fault::Duplicate, refused(found)),
         &SqlState::DISK_FULL | &SqlState::OUT_OF_MEMORY => (Fault::Refused, StoreError::Full),
-        code if code.code().starts_with("57P") || code.code().starts_with("08") || code.code() == "25006" => {
+        code if code.code().starts_with("57P")
+            || code.code().starts_with("08")
+            || ["25006", "25P03"].contains(&code.code()) =>
+        {
             (Fault::Lost, StoreError::Unavailable { reason: found.message().to_owned() })
         }
         _ => (Fault::Refused, refused(found)),

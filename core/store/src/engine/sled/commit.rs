@@ -46,7 +46,7 @@ pub enum Health {
 /// Counters since the store was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitStats {
-    /// Batches written, one flush each.
+    /// Batches written, one flush each; transactions on PostgreSQL.
     pub batches: u64,
     /// Changes answered after a flush, including those that changed nothing.
     pub changes: u64,
