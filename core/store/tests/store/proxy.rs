@@ -12,7 +12,7 @@ use super::server::on_runtime;
 /// Where the next commit's connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Cut {
+pub(crate) enum Cut {
     Nowhere,
     /// The server never sees the commit.
     Before,
@@ -24,13 +24,13 @@ pub enum Cut {
     Silent,
 }
 
-pub struct Proxy {
-    pub port: u16,
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
     cut: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    pub fn new(socket: PathBuf) -> Proxy {
+    pub(crate) fn new(socket: PathBuf) -> Proxy {
         let cut = Arc::new(AtomicUsize::new(Cut::Nowhere as usize));
         let seen = Arc::clone(&cut);
         let port = on_runtime(async move {
@@ -47,12 +47,12 @@ impl Proxy {
     }
 
     /// Cuts the connection of the next commit.
-    pub fn cut_next(&self, cut: Cut) {
+    pub(crate) fn cut_next(&self, cut: Cut) {
         self.cut.store(cut as usize, Ordering::SeqCst);
     }
 
     /// Whether the cut was made.
-    pub fn has_cut(&self) -> bool {
+    pub(crate) fn has_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst) == Cut::Nowhere as usize
     }
 }

@@ -35,7 +35,7 @@ static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     started
 });
 
-pub struct Server {
+pub(crate) struct Server {
     folder: PathBuf,
     port: u16,
     client: Arc<Client>,
@@ -46,13 +46,13 @@ pub struct Server {
 }
 
 /// The server of this process, where PostgreSQL is installed.
-pub fn server() -> Option<&'static Server> {
+pub(crate) fn server() -> Option<&'static Server> {
     SERVER.as_ref()
 }
 
 impl Server {
     /// A server of one test, which may do with it what it likes.
-    pub fn own() -> Option<Server> {
+    pub(crate) fn own() -> Option<Server> {
         server()?;
         installed().map(|bin| Server::start(&bin))
     }
@@ -103,12 +103,12 @@ impl Server {
     }
 
     /// Ends the server at once, as a crash does: what it acknowledged is in its log.
-    pub fn crash(&self) {
+    pub(crate) fn crash(&self) {
         self.order("crash");
     }
 
     /// Starts the server again after a crash.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.order("start");
         self.client = Arc::new(reached(&self.folder, self.port));
     }
@@ -118,20 +118,20 @@ impl Server {
     }
 
     /// Where the server listens for programs on this machine.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join(format!(".s.PGSQL.{}", self.port))
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         url_in(&self.folder, self.port, database)
     }
 
     /// Statements on the server's own database.
-    pub fn run(&self, statements: &str) {
+    pub(crate) fn run(&self, statements: &str) {
         self.try_run(statements).unwrap();
     }
 
@@ -141,13 +141,13 @@ impl Server {
     }
 
     /// The first column of the only row of a query on the server's own database.
-    pub fn count(&self, query: String) -> i64 {
+    pub(crate) fn count(&self, query: String) -> i64 {
         let client = Arc::clone(&self.client);
         on_runtime(async move { client.query_one(&query, &[]).await }).unwrap().get(0)
     }
 
     /// A copy of the database with all tables.
-    pub fn new_database(&self) -> String {
+    pub(crate) fn new_database(&self) -> String {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let name = format!("store_{}", LAST.fetch_add(1, Ordering::Relaxed));
         self.make(&name, TEMPLATE);
@@ -169,32 +169,32 @@ impl Server {
 }
 
 /// A database of one test, removed after it.
-pub struct Database {
-    pub name: String,
-    pub server: &'static Server,
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) server: &'static Server,
 }
 
 impl Database {
-    pub fn new() -> Database {
+    pub(crate) fn new() -> Database {
         let server = server().expect("the engine is tested where a server is installed");
         Database { name: server.new_database(), server }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.url(&self.name)
     }
 
-    pub fn open(&self) -> Store {
+    pub(crate) fn open(&self) -> Store {
         opened(&self.url(), options()).unwrap()
     }
 
     /// One of several stores that use the database at the same time.
-    pub fn open_shared(&self) -> Store {
+    pub(crate) fn open_shared(&self) -> Store {
         opened(&self.url(), StoreOptions { shared: true, ..options() }).unwrap()
     }
 
     /// Statements of somebody who knows the tables.
-    pub fn run(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
+    pub(crate) fn run(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
         let (url, statements) = (self.url(), format!("set search_path to chelseru; {statements}"));
         on_runtime(async move { connected(url).await?.batch_execute(&statements).await })
     }
@@ -209,12 +209,12 @@ impl Drop for Database {
     }
 }
 
-pub fn options() -> StoreOptions {
+pub(crate) fn options() -> StoreOptions {
     StoreOptions { connections_max: 4, ..StoreOptions::default() }
 }
 
 /// Opens a store on the runtime of the stores.
-pub fn opened(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+pub(crate) fn opened(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
     on_runtime(open(url.to_owned(), options))
 }
 
@@ -222,7 +222,7 @@ async fn open(url: String, options: StoreOptions) -> Result<Store, StoreError> {
     Store::open_postgres(&url, options).await
 }
 
-pub async fn connected(url: String) -> Result<Client, tokio_postgres::Error> {
+pub(crate) async fn connected(url: String) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
@@ -245,7 +245,7 @@ fn reached(folder: &Path, port: u16) -> Client {
 }
 
 /// Runs a future on the runtime of the stores while this thread waits.
-pub fn on_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) fn on_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     RUNTIME.spawn(async move {
         let _ = sender.send(future.await);
@@ -254,7 +254,7 @@ pub fn on_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 's
 }
 
 /// The folder of the newest installed server's programs.
-pub fn installed() -> Option<PathBuf> {
+pub(crate) fn installed() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let mut folders: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
     folders.sort();

@@ -25,7 +25,7 @@ pub(crate) mod value;
 mod store;
 
 #[cfg(test)]
-#[allow(dead_code, unreachable_pub, reason = "written for the tests outside the crate, which use all of it")]
+#[allow(dead_code, reason = "written for the tests outside the crate, which use all of it")]
 #[path = "../../../tests/store/server.rs"]
 mod server;
 
