@@ -4,8 +4,8 @@
 //! so every engine implements the same operations. Invariants:
 //!
 //! - **Answered means durable.** An operation answers after its change is flushed, or committed.
-//! - **One after another.** Changes that could disturb each other run as if alone. On sled all of them run on one thread
-//!   (`engine::sled::commit`); on PostgreSQL each locks what it judges (`engine::postgres::change`), and several
+//! - **One after another.** Changes that could disturb each other run as if alone. On sled all of them run on one
+//!   thread (`engine::sled::commit`); on PostgreSQL each locks what it judges (`engine::postgres::change`), and several
 //!   gateways may run any of them at once.
 //! - **All or nothing.** A failed change leaves no trace. What was answered together survives a crash together.
 //! - **Fail closed.** After a write error on sled, nothing is written until the process restarts.
@@ -199,8 +199,8 @@ impl Store {
         on_engine!(self, close());
     }
 
-    /// [`Store::close`] with a time limit; false when changes still run. Dropping the last handle then does not wait for
-    /// them, either.
+    /// [`Store::close`] with a time limit; false when changes still run. Dropping the last handle then does not wait
+    /// for them, either.
     #[must_use]
     pub fn close_within(&self, patience: Duration) -> bool {
         on_engine!(self, close_within(patience))

@@ -33,8 +33,8 @@ pub struct StoreOptions {
     pub connections_max: usize,
     /// PostgreSQL: longest wait for a free connection; then [`StoreError::Busy`](crate::StoreError::Busy). Default 5 s.
     pub connection_wait: Duration,
-    /// PostgreSQL: longest wait for the answer to a statement; a server that is silent for longer counts as gone. Longer
-    /// than the 10 s that a statement waits for another change's lock. Default 20 s.
+    /// PostgreSQL: longest wait for the answer to a statement; a server that is silent for longer counts as gone.
+    /// Longer than the 10 s that a statement waits for another change's lock. Default 20 s.
     pub answer_wait: Duration,
     /// PostgreSQL: whether other gateways may use the database at the same time. Default false: a second one is
     /// refused.

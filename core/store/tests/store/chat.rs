@@ -1,6 +1,6 @@
 //! Random histories of chat, the same on every engine: rooms, members, requests, blocks, messages, files and
-//! organisations. Each answer, the facts that every judge saw, and everything that can be read afterwards must be equal.
-//! A failure names its seed; set `CHELSERU_SEED` to run that one.
+//! organisations. Each answer, the facts that every judge saw, and everything that can be read afterwards must be
+//! equal. A failure names its seed; set `CHELSERU_SEED` to run that one.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};

@@ -86,6 +86,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ),
     (
         "chelseru-domain",
+        // Its tests start a PostgreSQL server, by tokio-postgres.
         &[
             "deadpool-postgres",
             "fastwebsockets",
@@ -95,7 +96,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "hyper-util",
             "reqwest",
             "sled",
-            "tokio-postgres",
             "toml",
             "wasmtime",
             "wasmtime-wasi",

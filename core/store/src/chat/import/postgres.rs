@@ -116,7 +116,8 @@ impl Postgres {
         room: RoomId,
         before: Timestamp,
     ) -> Result<u64, StoreError> {
-        // Halves the numbers until one is left: `low` was sent before the instant, or is 0; what follows `high` was not.
+        // Halves the numbers until one is left: `low` was sent before the instant, or is 0; what follows `high` was
+        // not.
         let statement = "
             with recursive bounds (low, high) as (
                 select 0::bigint, last_seq from room where id = $1

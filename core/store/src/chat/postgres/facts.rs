@@ -10,8 +10,8 @@ use crate::{StoreError, UserId};
 /// Rooms that are counted of a user.
 const ROOMS_MAX: i64 = 10_000;
 
-/// Facts about the actor in a room whose row is locked. Locks an actor who was asked into the room, because the rooms of
-/// one who accepts are counted.
+/// Facts about the actor in a room whose row is locked. Locks an actor who was asked into the room, because the rooms
+/// of one who accepts are counted.
 pub(crate) async fn facts(sql: &Sql, kept: &Kept, actor: UserId) -> Result<RoomFacts, StoreError> {
     let (member, banned) = standing(sql, kept, actor).await?;
     let actor_rooms = rooms_if_asked(sql, member).await?;

@@ -1,8 +1,8 @@
 //! Changes: one transaction each, run again after a conflict, and looked up when the answer to COMMIT was lost.
 //!
 //! The level is READ COMMITTED: an operation locks the rows it judges (`for update`, in the order its contract names),
-//! or what has no row by [`Sql::lock`], or leaves the decision to a unique key. SERIALIZABLE would do without that care,
-//! and would abort changes that touch only neighbours. A change runs to its end even when its caller is dropped.
+//! or what has no row by [`Sql::lock`], or leaves the decision to a unique key. SERIALIZABLE would do without that
+//! care, and would abort changes that touch only neighbours. A change runs to its end even when its caller is dropped.
 //!
 //! **A lost answer.** Each change writes its number into a row of the table `commit_mark`, in its own transaction. When
 //! the connection breaks in COMMIT, the row is asked on another one: it has the number exactly if the change was made,

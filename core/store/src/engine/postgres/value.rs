@@ -26,8 +26,8 @@ use crate::{StoreError, Timestamp};
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// An instant in a `timestamptz` column. Those past 2^63 microseconds (in the year 294247) are `infinity`, and come back
-/// as the last instant.
+/// An instant in a `timestamptz` column. Those past 2^63 microseconds (in the year 294247) are `infinity`, and come
+/// back as the last instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct At(pub(crate) Timestamp);
 

@@ -1,3 +1,5 @@
+//! Changes that meet each other, fail, panic or are left alone, over a real server.
+
 use std::sync::atomic::AtomicU32;
 
 use tokio::sync::Barrier;

@@ -20,7 +20,7 @@ create table commit_mark (
     at timestamptz not null default now()
 ) with (fillfactor = 20);
 comment on table commit_mark is
-    'Each running change of a gateway has a row. It tells whether the last change was committed, when its answer was lost.';
+    'Each running change of a gateway has a row: whether the last change was committed, when its answer was lost.';
 
 create table probe (
     key bytea primary key,

@@ -18,7 +18,8 @@ create table account (
     erased boolean not null default false,
     check (not erased or not (active or staff or superuser))
 );
-comment on table account is 'User accounts. An erased account keeps an empty row, because rooms and money refer to it.';
+comment on table account is
+    'User accounts. An erased account keeps an empty row, because rooms and money refer to it.';
 comment on column account.erased is 'Closed for good: to every operation there is no such account.';
 comment on column account.number is 'Canonical phone number; empty for an account without one.';
 comment on column account.staff is 'May use the operator routes.';
@@ -105,7 +106,8 @@ comment on column challenge.id is 'The same bits as an unsigned number: tells la
 comment on column challenge.mac is 'Keyed MAC over number and code; the code itself is nowhere.';
 comment on column challenge.attempts_max is 'Guesses of one address.';
 comment on column challenge.others_max is 'Guesses of all addresses together that did not ask for the code.';
-comment on column challenge.guess_addresses is 'Keyed hashes of the addresses that guessed, in the order of the counts.';
+comment on column challenge.guess_addresses is
+    'Keyed hashes of the addresses that guessed, in the order of the counts.';
 comment on column challenge.known_guesses is 'Guesses from addresses that the account was used from before.';
 
 create table user_agent (

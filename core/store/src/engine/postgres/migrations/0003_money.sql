@@ -11,7 +11,9 @@ create table wallet (
     postings bigint not null check (postings > 0),
     hash bytea not null check (octet_length(hash) = 32)
 );
-comment on table wallet is 'One user''s money, and the end of the chain of postings that moved it. Its row is locked by whatever moves money for the user.';
+comment on table wallet is
+    'One user''s money, and the end of the chain of postings that moved it. Its row is locked by whatever moves '
+    'money for the user.';
 comment on column wallet.available is 'What the user may spend: account wallet:USER of the ledger.';
 comment on column wallet.held is 'Set aside until it is captured or voided: account held:USER.';
 comment on column wallet.debt is 'What the user owed at an import, counted downwards: account debt:USER.';
@@ -30,8 +32,10 @@ create table ledger_posting (
     hash bytea not null check (octet_length(hash) = 32),
     unique (user_id, place)
 );
-comment on table ledger_posting is 'Movements of money, appended only. Each belongs to the chain of the user for whom it was made.';
-comment on column ledger_posting.number is 'Rises with time within one user''s chain. A refused or interrupted posting leaves a gap.';
+comment on table ledger_posting is
+    'Movements of money, appended only. Each belongs to the chain of the user for whom it was made.';
+comment on column ledger_posting.number is
+    'Rises with time within one user''s chain. A refused or interrupted posting leaves a gap.';
 comment on column ledger_posting.key is 'What it books: payment:7, spend:3. Each is booked once.';
 comment on column ledger_posting.place is 'Its place in the user''s chain, from 1, without a gap.';
 comment on column ledger_posting.hash is 'BLAKE3 over the posting, its entries and the hash before it.';
@@ -49,7 +53,9 @@ create table ledger_entry (
 create unique index ledger_entry_account on ledger_entry (account, posting) include (amount);
 comment on table ledger_entry is 'What a posting moved: the amounts of one posting sum to zero.';
 comment on column ledger_entry.amount is 'Positive: to the account.';
-comment on column ledger_entry.balance is 'Of the account after the posting. Shared accounts have none, because postings of many users move them at once.';
+comment on column ledger_entry.balance is
+    'Of the account after the posting. Shared accounts have none, because postings of many users move them at '
+    'once.';
 
 create table ledger_share (
     account text not null check (account ~ '^(merchant|import|gateway:.+)$'),
@@ -57,7 +63,9 @@ create table ledger_share (
     balance bigint not null,
     primary key (account, stripe)
 );
-comment on table ledger_share is 'The balance of a shared account is the sum of its rows. There are several, so that users'' payments do not wait for each other.';
+comment on table ledger_share is
+    'The balance of a shared account is the sum of its rows. There are several, so that users'' payments do not '
+    'wait for each other.';
 
 create function ledger_balanced() returns trigger language plpgsql as $$
 begin
@@ -140,16 +148,22 @@ create index payment_state on payment (state, id);
 create index payment_created on payment (created_at, id);
 create index payment_check on payment (gateway, check_at, id)
     where state in ('created', 'pending') or late_question;
-comment on table payment is 'Payments: created, pending, then an end. One that ended without money may still become paid, when its gateway took it after all.';
+comment on table payment is
+    'Payments: created, pending, then an end. One that ended without money may still become paid, when its '
+    'gateway took it after all.';
 comment on column payment.reason is 'Why it ended, as a stable word.';
-comment on column payment.currency is 'The unit of the client''s amounts, irr (rial) or irt (toman). Columns count rial.';
+comment on column payment.currency is
+    'The unit of the client''s amounts, irr (rial) or irt (toman). Columns count rial.';
 comment on column payment.mode is 'charge: credits the payer''s wallet. direct: pays the merchant.';
 comment on column payment.reference is 'The gateway''s id of the payment, once it knows it.';
 comment on column payment.claims is 'What callbacks said, oldest first. Never trusted.';
 comment on column payment.asked is 'The gateway may have been asked to confirm it.';
 comment on column payment.check_at is 'When an open payment is looked at next.';
-comment on column payment.late_question is 'It ended without money, and a later question may have confirmed it: it is looked at until the gateway answers.';
-comment on column payment.imported is 'It ended in the program it comes from. Its money is inside an opening balance.';
+comment on column payment.late_question is
+    'It ended without money, and a later question may have confirmed it: it is looked at until the gateway '
+    'answers.';
+comment on column payment.imported is
+    'It ended in the program it comes from. Its money is inside an opening balance.';
 
 create table payment_reference (
     gateway text not null,
@@ -189,8 +203,11 @@ create index refund_user on refund (user_id, position);
 create index refund_state on refund (state, position);
 comment on table refund is 'Parts of payments, or all of them, that were returned.';
 comment on column refund.user_id is 'The payer.';
-comment on column refund.position is 'Its place among all refunds: the microsecond in which it was booked, or the next free one.';
-comment on column refund.target is 'Where the money goes: to the payer through the gateway (booked, or reversed by asking it), or to the wallet.';
+comment on column refund.position is
+    'Its place among all refunds: the microsecond in which it was booked, or the next free one.';
+comment on column refund.target is
+    'Where the money goes: to the payer through the gateway (booked, or reversed by asking it), or to the '
+    'wallet.';
 
 create table reversal (
     payment_id bigint primary key references payment,

@@ -36,11 +36,14 @@ create index sms_sending on sms (id) where status = 'sending';
 create index sms_provider on sms (provider, provider_message_id, id)
     where provider_message_id is not null and not imported;
 create index sms_poll on sms (poll_at, id) where poll_at is not null;
-comment on table sms is 'Messages: queued or sending, then accepted by a provider and delivered, or an end. The id is the microsecond of creation.';
+comment on table sms is
+    'Messages: queued or sending, then accepted by a provider and delivered, or an end. The id is the '
+    'microsecond of creation.';
 comment on column sms.content is 'Null: not stored, because one-time codes are stored nowhere in clear text.';
 comment on column sms.api_key is 'Who asked for it; null: the gateway itself, or staff.';
 comment on column sms.begun_provider is 'The provider that is being asked.';
-comment on column sms.begun_deduplicates is 'That provider may be asked again with the same id without sending twice.';
+comment on column sms.begun_deduplicates is
+    'That provider may be asked again with the same id without sending twice.';
 comment on column sms.sender is 'The gateway process that has it in hand while it is sending.';
 comment on column sms.resume_with is 'Only this provider may be asked: it may have the message.';
 comment on column sms.tried is 'The newest attempts that did not send.';
@@ -68,7 +71,9 @@ create table sms_count (
     count bigint not null,
     primary key (what, stripe)
 );
-comment on table sms_count is 'How many messages wait and how many idempotency keys are stored: the sum of the rows. There are several, so that senders do not wait for each other.';
+comment on table sms_count is
+    'How many messages wait and how many idempotency keys are stored: the sum of the rows. There are several, '
+    'so that senders do not wait for each other.';
 
 create function sms_count_waiting() returns trigger language plpgsql as $$
 declare

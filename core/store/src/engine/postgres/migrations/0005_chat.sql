@@ -1,5 +1,5 @@
--- Tables of chat/. An erased account keeps its row, so those who are in a room refer to it. The sender of a message does
--- not: checking that would lock a row of the sender for each message, and a sender was a member.
+-- Tables of chat/. An erased account keeps its row, so those who are in a room refer to it. The sender of a message
+-- does not: checking that would lock a row of the sender for each message, and a sender was a member.
 
 create sequence organization_id;
 
@@ -49,7 +49,8 @@ comment on column room.state is 'deleted: hidden; its messages are removed in st
 comment on column room.pair_low is 'The two users of a pair, the smaller number here. A pair has one live room.';
 comment on column room.members is 'Rows in room_member, with those who have not accepted.';
 comment on column room.bans is 'Rows in room_ban.';
-comment on column room.last_seq is 'The number of the newest message; 0: none. The next message gets the next number.';
+comment on column room.last_seq is
+    'The number of the newest message; 0: none. The next message gets the next number.';
 comment on column room.last_at is 'When the newest message was sent.';
 comment on column room.revision is 'Edits and deletions of messages so far.';
 comment on column room.changes is 'Changes of the room and its members so far.';

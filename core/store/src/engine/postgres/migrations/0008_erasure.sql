@@ -9,4 +9,5 @@ create table erasure (
 );
 create index erasure_open on erasure (account) where not ended;
 comment on table erasure is 'Accounts that were closed, and whether all their traces are removed.';
-comment on column erasure.number is 'The account''s number, until its traces are removed and when no other account has it.';
+comment on column erasure.number is
+    'The account''s number, until its traces are removed and when no other account has it.';
