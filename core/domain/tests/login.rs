@@ -1,6 +1,8 @@
 //! Whole logins at the domain's boundary: a temporary store, a clock moved by hand, and a provider that does what
 //! the test says. No sockets, no sleeping.
 
+mod place;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{Rejection, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use chelseru_domain::{PhoneNumber, Timestamp};
 use chelseru_store::{Store, StoreOptions};
+use place::Place;
 
 const BY_CODE: ByCode = match LoginMethods::Both.by_code() {
     Ok(by) => by,
@@ -60,7 +63,7 @@ struct World {
     store: Store,
     clock: Arc<ManualClock>,
     handset: Handset,
-    _folder: tempfile::TempDir,
+    _place: Place,
 }
 
 impl World {
@@ -69,15 +72,15 @@ impl World {
     }
 
     fn with(otp_rules: OtpRules, rules: IdentityRules) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let place = Place::new();
+        let store = place.open(&StoreOptions::default());
         let clock = Arc::new(ManualClock::at(START));
         let master = MasterKey::from_bytes([3; 32]);
         let pepper = master.derive(KeyUse::OtpPepper);
         let otp = Arc::new(OtpService::new(store.clone(), clock.clone(), otp_rules, pepper).unwrap());
         let tokens = Tokens::new(TokenRules::default(), &master.derive(KeyUse::JwtHs256)).unwrap();
         let identity = Identity::new(store.clone(), clock.clone(), Arc::clone(&otp), tokens, rules).unwrap();
-        World { otp, identity, store, clock, handset: Handset::default(), _folder: folder }
+        World { otp, identity, store, clock, handset: Handset::default(), _place: place }
     }
 
     async fn send(&self) -> Result<Sent, SendError> {
@@ -141,6 +144,11 @@ fn other_than(code: &str) -> String {
 #[track_caller]
 fn assert_wrong_code(result: Result<LoggedIn, AuthenticateError>) {
     assert!(matches!(result, Err(AuthenticateError::WrongCode)), "{result:?}");
+}
+
+#[test]
+fn everything_holds_over_postgresql_too() {
+    place::run_again("a_number_logs_in_and_is_known_again", &[]);
 }
 
 #[tokio::test]

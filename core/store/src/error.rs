@@ -47,4 +47,15 @@ pub enum StoreError {
     /// A record is unreadable: written by a newer version, or damaged.
     #[error("{kind} record is not readable: {reason}")]
     Record { kind: &'static str, reason: String },
+    /// The database cannot be used as it is: wrong address or password, missing rights, an old server, newer tables,
+    /// another gateway. A retry cannot help.
+    #[error("{reason}")]
+    Database { reason: String },
+    /// The database server could not be reached. Nothing changed; a retry can succeed once it answers again.
+    #[error("{reason}")]
+    Unavailable { reason: String },
+    /// The connection broke while the change was committed, and its outcome cannot be found out. The change may or may
+    /// not have been made: look it up before anything is tried again.
+    #[error("the connection to the database broke, and it is not known whether the change was made")]
+    Unsure,
 }

@@ -1,22 +1,26 @@
-//! Persistence: atomic, durable state changes of the domain over an embedded sled database.
+//! Persistence: atomic, durable state changes of the domain, over an embedded sled database or a PostgreSQL server.
 //!
 //! A public operation is a whole state change with a typed outcome (`login_with_challenge`, `session_revoke`, ...),
-//! so another engine can implement the same operations. Invariants:
+//! so every engine implements the same operations. Invariants:
 //!
-//! - **Answered means durable.** An operation answers after its change is flushed.
-//! - **One writer.** All changes run one after another on one thread and see each other (`engine::sled::commit`), so an
-//!   operation needs no lock and cannot lose a race.
-//! - **All or nothing.** A failed change leaves no trace. A batch of changes survives a crash as a whole or not at
-//!   all.
-//! - **Fail closed.** After a write error, nothing is written until the process restarts.
+//! - **Answered means durable.** An operation answers after its change is flushed, or committed.
+//! - **One after another.** Changes that could disturb each other run as if alone. On sled all of them run on one
+//!   thread (`engine::sled::commit`); on PostgreSQL each locks what it judges (`engine::postgres::change`), and several
+//!   gateways may run any of them at once.
+//! - **All or nothing.** A failed change leaves no trace. What was answered together survives a crash together.
+//! - **Fail closed.** After a write error on sled, nothing is written until the process restarts.
 //!
-//! Reads go straight to the database; on sled they are ready at the first poll. They may see a change that is applied
-//! but not flushed, and a read of several keys may fall between two writes of one change; the operations are designed
-//! so that neither matters. Reads may touch the disk, but do not need a blocking pool: the working set is cached.
+//! Reads go straight to the database; on sled they are ready at the first poll. There they may see a change that is
+//! applied but not flushed, and a read of several keys may fall between two writes of one change; the operations are
+//! designed so that neither matters. Reads may touch the disk, but do not need a blocking pool.
 //!
 //! Not here: rules (lengths, lifetimes, permissions: see `chelseru-domain`), HMAC and token keys, and any
-//! clock; every operation takes `now`. No sled type leaves this crate. Reading order: `types`, `login::challenge` and
-//! its `sled` file, `engine`, `engine::sled`, `chat`.
+//! clock; every operation takes `now`. No type of sled or PostgreSQL leaves this crate. Reading order: `types`,
+//! `login::challenge` with a file of statements for each engine, `engine`, `chat`.
+
+// Tests inside the crate share helpers with those outside.
+#[cfg(test)]
+extern crate self as chelseru_store;
 
 mod options;
 mod types;
@@ -87,8 +91,12 @@ pub use sms::{
 pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
 
+use engine::postgres::Postgres;
 use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, export, open};
 use engine::{Engine, on_engine};
+
+/// Why an operation over the store's files is refused on PostgreSQL.
+const ON_FILES: &str = "the store is on PostgreSQL; use the database's own tools (pg_dump, pg_basebackup)";
 
 /// A handle to an open store; clones share it. The last one to go closes it.
 #[derive(Clone)]
@@ -121,6 +129,19 @@ impl Store {
         Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
     }
 
+    /// Opens the store in a PostgreSQL database, and brings its tables up to date. The address is a URL or a key-value
+    /// text as libpq takes it. The store lives on the runtime that this is called on.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreError::Database`] with one sentence: wrong address, user or password, missing rights, no such
+    ///   database, a server before version 13, tables of a newer version, another gateway.
+    /// - [`StoreError::Unavailable`] while the server cannot be reached.
+    pub async fn open_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+        let postgres = Postgres::open(url, &options).await?;
+        Ok(Store { engine: Arc::new(Engine::Postgres(postgres)) })
+    }
+
     /// Writes every record to a file, consistent with one moment, and returns their approximate number once the file
     /// is synced. No change waits for it; concurrent writes are buffered in memory until the end.
     ///
@@ -131,9 +152,13 @@ impl Store {
     pub async fn export(&self, file: File) -> io::Result<u64> {
         let store = self.clone();
         // A separate task, because the captured writes must be released even when the caller is dropped.
-        tokio::spawn(async move { on_engine!(store, export_to(file).await) })
-            .await
-            .map_err(io::Error::other)?
+        let export = async move {
+            match &*store.engine {
+                Engine::Sled(sled) => sled.export_to(file).await,
+                Engine::Postgres(_) => Err(io::Error::new(io::ErrorKind::Unsupported, ON_FILES)),
+            }
+        };
+        tokio::spawn(export).await.map_err(io::Error::other)?
     }
 
     /// Creates a store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
@@ -166,18 +191,19 @@ impl Store {
         };
         match engine {
             Engine::Sled(sled) => sled.replace(path, with),
+            Engine::Postgres(_) => Err(StoreError::Database { reason: ON_FILES.to_owned() }),
         }
     }
 
     /// Finishes the accepted changes, flushes, and ends the writer thread. Later changes answer
     /// [`StoreError::Closed`]; reads keep working while a handle exists. Blocks for about one flush. Dropping the
-    /// last handle does the same.
+    /// last handle does the same. On PostgreSQL the accepted changes end by themselves: see [`Store::close_within`].
     pub fn close(&self) {
         on_engine!(self, close());
     }
 
-    /// [`Store::close`] with a time limit; false when the writer thread still runs. Dropping the last handle then
-    /// does not wait for it, either.
+    /// [`Store::close`] with a time limit; false when changes still run. Dropping the last handle then does not wait
+    /// for them, either.
     #[must_use]
     pub fn close_within(&self, patience: Duration) -> bool {
         on_engine!(self, close_within(patience))
@@ -189,16 +215,24 @@ impl Store {
         on_engine!(self, oldest_waiting())
     }
 
-    /// The state of the disk's free space.
+    /// The state of the disk's free space; on PostgreSQL always ample, because the disk is the server's: a full one is
+    /// the answer of a change ([`StoreError::Full`]).
     #[must_use]
     pub fn room(&self) -> DiskRoom {
-        on_engine!(self, room())
+        match &*self.engine {
+            Engine::Sled(sled) => sled.room(),
+            // The disk is the server's; when it is full, changes answer so.
+            Engine::Postgres(_) => DiskRoom::Ample,
+        }
     }
 
-    /// Free bytes on the store's disk; `None` when unknown.
+    /// Free bytes on the store's disk; `None` when unknown, as on PostgreSQL.
     #[must_use]
     pub fn disk_free_bytes(&self) -> Option<u64> {
-        on_engine!(self, disk_free_bytes())
+        match &*self.engine {
+            Engine::Sled(sled) => sled.disk_free_bytes(),
+            Engine::Postgres(_) => None,
+        }
     }
 
     /// Returns true when the store holds nothing but the records of opening and the mark of the key.
@@ -221,7 +255,7 @@ impl Store {
     }
 
     /// Counts at most `limit` records after a key. Returns the key to continue from, `None` at the end. The first key
-    /// is empty.
+    /// is empty. On PostgreSQL it returns the server's own estimate of all of them, and `None`.
     ///
     /// # Errors
     ///
@@ -248,19 +282,20 @@ impl Store {
         on_engine!(self, key_mark_set(mark).await)
     }
 
-    /// The health of the writer.
+    /// Whether changes can be made.
     #[must_use]
     pub fn health(&self) -> Health {
         on_engine!(self, health())
     }
 
-    /// Returns true after a failed write: [`Store::health`] for every request, one atomic load.
+    /// Returns true after a failed write: [`Store::health`] for every request, one atomic load. Never on PostgreSQL,
+    /// which gets over what happens to it.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         on_engine!(self, has_failed())
     }
 
-    /// Changes waiting for the writer, without those in progress.
+    /// Changes waiting for the writer or a connection, without those in progress.
     #[must_use]
     pub fn changes_waiting(&self) -> usize {
         on_engine!(self, changes_waiting())
@@ -272,7 +307,7 @@ impl Store {
         on_engine!(self, has_refused_since(since))
     }
 
-    /// The writer's counters since the store was opened.
+    /// Counters since the store was opened. On PostgreSQL each change is a batch, and writing is the time of COMMIT.
     #[must_use]
     pub fn commit_stats(&self) -> CommitStats {
         on_engine!(self, commit_stats())

@@ -2,6 +2,8 @@
 //!
 //! Not here: opening itself (see [`Store::open`](crate::Store::open)).
 
+use std::time::Duration;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// Survives the end of the process in any way, `kill -9` included: written to the operating system and on its way
@@ -27,6 +29,16 @@ pub struct StoreOptions {
     /// Bytes of the disk kept free. Below it, changes that can wait are refused with [`StoreError::Full`]. 0 keeps
     /// none. Default `None`: 256 MiB, but at most a quarter of the disk.
     pub disk_reserve_bytes: Option<u64>,
+    /// PostgreSQL: most connections for changes and reads. Default 16; at least 1 is used.
+    pub connections_max: usize,
+    /// PostgreSQL: longest wait for a free connection; then [`StoreError::Busy`](crate::StoreError::Busy). Default 5 s.
+    pub connection_wait: Duration,
+    /// PostgreSQL: longest wait for the answer to a statement; a server that is silent for longer counts as gone.
+    /// Longer than the 10 s that a statement waits for another change's lock. Default 20 s.
+    pub answer_wait: Duration,
+    /// PostgreSQL: whether other gateways may use the database at the same time. Default false: a second one is
+    /// refused.
+    pub shared: bool,
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -55,6 +67,10 @@ impl Default for StoreOptions {
             queue_max: 8192,
             durability: Durability::Disk,
             disk_reserve_bytes: None,
+            connections_max: 16,
+            connection_wait: Duration::from_secs(5),
+            answer_wait: Duration::from_secs(20),
+            shared: false,
         }
     }
 }

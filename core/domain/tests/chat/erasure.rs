@@ -105,8 +105,8 @@ async fn an_interrupted_erasure_begins_again_and_members_see_it_once() {
 
 #[tokio::test]
 async fn old_messages_go_in_steps_and_keep_their_numbers() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    let place = Place::new();
+    let store = place.open(&StoreOptions::default());
     let contacts = MasterKey::from_bytes([7; 32]).derive(KeyUse::Contacts);
     let clock = Arc::new(ManualClock::at(START));
     let (chat, queue) = ChatService::new(store.clone(), clock.clone(), open(), contacts);

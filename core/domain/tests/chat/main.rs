@@ -3,6 +3,8 @@
 
 mod chat;
 mod erasure;
+#[path = "../place/mod.rs"]
+mod place;
 mod requests;
 mod search;
 
@@ -17,6 +19,7 @@ use chelseru_domain::clock::ManualClock;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_store::{ChallengeDraft, LoginDraft, LoginOutcome, SessionDraft, Store, StoreOptions};
+use place::Place;
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -44,10 +47,15 @@ impl Watcher {
     }
 }
 
+#[test]
+fn everything_holds_over_postgresql_too() {
+    place::run_again("erasure::old_messages_go_in_steps_and_keep_their_numbers", &[]);
+}
+
 struct World {
     chat: Arc<ChatService>,
     watcher: Arc<Watcher>,
-    folder: tempfile::TempDir,
+    place: Place,
     rules: ChatRules,
     clock: Arc<ManualClock>,
 }
@@ -58,35 +66,29 @@ impl World {
     }
 
     async fn with(users: u64, rules: ChatRules) -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let world = World::open(folder, rules, Arc::default(), Arc::new(ManualClock::at(START)));
+        let world = World::open(Place::new(), rules, Arc::default(), Arc::new(ManualClock::at(START)));
         for user in 1..=users {
             assert_eq!(log_in(world.chat.store(), &format!("+98912000{user:04}")).await, UserId(user));
         }
         world
     }
 
-    fn open(
-        folder: tempfile::TempDir,
-        rules: ChatRules,
-        watcher: Arc<Watcher>,
-        clock: Arc<ManualClock>,
-    ) -> World {
-        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    fn open(place: Place, rules: ChatRules, watcher: Arc<Watcher>, clock: Arc<ManualClock>) -> World {
+        let store = place.open(&StoreOptions::default());
         let contacts = MasterKey::from_bytes([7; 32]).derive(KeyUse::Contacts);
         let (chat, queue) = ChatService::new(store, clock.clone(), rules.clone(), contacts);
         tokio::spawn(ChatService::publish_all(queue, watcher.clone()));
-        World { chat: Arc::new(chat), watcher, folder, rules, clock }
+        World { chat: Arc::new(chat), watcher, place, rules, clock }
     }
 
     /// As after an end of the process.
     async fn restarted(self) -> World {
-        let World { chat, watcher, folder, rules, clock } = self;
+        let World { chat, watcher, place, rules, clock } = self;
         chat.store().close();
         drop(chat);
         // The publisher's last handle goes with its task.
         tokio::task::yield_now().await;
-        World::open(folder, rules, watcher, clock)
+        World::open(place, rules, watcher, clock)
     }
 
     async fn group(&self, owner: u64, members: &[u64]) -> RoomId {

@@ -1,9 +1,11 @@
 //! Payments and wallets against a bank that keeps its own books, with a hand-moved clock and a store in a temporary
-//! folder. No sockets, no sleeping.
+//! folder. No sockets, no sleeping. Where PostgreSQL is installed, all of it runs again with the stores there.
 
 mod bank;
 mod history;
 mod late;
+#[path = "../place/mod.rs"]
+mod place;
 mod reversals;
 mod rules;
 mod views;
@@ -22,8 +24,8 @@ use chelseru_domain::money::payment::{CALLBACK_KEY, CallbackCaller, PaymentReque
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::money::{Currency, Money};
 use chelseru_domain::{Clock, Timestamp};
-use chelseru_store::{Durability, PayMode, Payment, Store, StoreError, StoreOptions};
-use tempfile::TempDir;
+use chelseru_store::{Durability, PayMode, Payment, Store, StoreOptions};
+use place::Place;
 
 const USER: UserId = UserId(7);
 /// A caller without a token.
@@ -32,7 +34,7 @@ const START_SECS: u64 = 1_000_000;
 
 /// A process that can crash: everything but the folder, the clock and the bank is gone then.
 struct World {
-    folder: TempDir,
+    place: Place,
     clock: Arc<ManualClock>,
     store: Store,
     payments: Arc<Payments>,
@@ -46,23 +48,23 @@ impl World {
     }
 
     fn with_banks(banks: impl FnOnce(Arc<ManualClock>) -> Banks) -> World {
-        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(START_SECS)));
-        let store = open(&folder);
+        let store = open(&place);
         let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
         let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
         let banks = Arc::new(banks(clock.clone()));
-        World { folder, clock, store, payments, wallets, banks }
+        World { place, clock, store, payments, wallets, banks }
     }
 
     /// The process ends and starts again.
     fn restarted(self) -> World {
-        let World { folder, clock, store, payments, wallets, banks } = self;
+        let World { place, clock, store, payments, wallets, banks } = self;
         drop((store, payments, wallets));
-        let store = open(&folder);
+        let store = open(&place);
         let payments = Arc::new(Payments::new(store.clone(), clock.clone()));
         let wallets = Arc::new(Wallets::new(store.clone(), clock.clone()));
-        World { folder, clock, store, payments, wallets, banks }
+        World { place, clock, store, payments, wallets, banks }
     }
 
     fn bank(&self) -> &Arc<Bank> {
@@ -127,20 +129,20 @@ impl World {
     }
 }
 
-fn open(folder: &TempDir) -> Store {
+fn open(place: &Place) -> Store {
     // Crashes are of the process here; the disk's part is the store's own test.
-    let options =
-        StoreOptions { durability: Durability::Process, cache_bytes: 1 << 20, ..StoreOptions::default() };
-    // A store that was dropped lets go of its folder a moment later.
-    let until = std::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        match Store::open(folder.path(), options.clone()) {
-            Err(StoreError::Locked { .. }) if std::time::Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            opened => return opened.unwrap(),
-        }
-    }
+    place.open(&StoreOptions {
+        durability: Durability::Process,
+        cache_bytes: 1 << 20,
+        ..StoreOptions::default()
+    })
+}
+
+#[test]
+fn everything_holds_over_postgresql_too() {
+    // A history takes some thousand statements.
+    let histories = ("CHELSERU_HISTORIES", "40");
+    place::run_again("history::any_history_settles_each_paid_payment_once_and_nothing_else", &[histories]);
 }
 
 fn request(amount_rial: u64) -> PaymentRequest {

@@ -21,6 +21,7 @@ pub(crate) mod request;
 pub(crate) mod room;
 pub(crate) mod search;
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

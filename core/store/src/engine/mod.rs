@@ -7,13 +7,16 @@
 //!
 //! Not here: opening (see [`Store::open`](crate::Store::open)), and statements.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
+use self::postgres::Postgres;
 use self::sled::Sled;
 
 /// The database of a store.
 pub(crate) enum Engine {
     Sled(Sled),
+    Postgres(Postgres),
 }
 
 /// Calls one operation on the engine of the store.
@@ -24,16 +27,19 @@ macro_rules! on_engine {
     ($store:ident, read $operation:ident($($argument:expr),* $(,)?)) => {
         match &*$store.engine {
             Engine::Sled(engine) => engine.$operation($($argument),*),
+            Engine::Postgres(engine) => engine.$operation($($argument),*).await,
         }
     };
     ($store:ident, $operation:ident($($argument:expr),* $(,)?)) => {
         match &*$store.engine {
             Engine::Sled(engine) => engine.$operation($($argument),*),
+            Engine::Postgres(engine) => engine.$operation($($argument),*),
         }
     };
     ($store:ident, $operation:ident($($argument:expr),* $(,)?).await) => {
         match &*$store.engine {
             Engine::Sled(engine) => engine.$operation($($argument),*).await,
+            Engine::Postgres(engine) => engine.$operation($($argument),*).await,
         }
     };
 }
@@ -44,7 +50,17 @@ pub(crate) use on_engine;
 impl crate::Store {
     /// The engine, for tests that bypass the store's operations.
     pub(crate) fn sled(&self) -> &Sled {
-        let Engine::Sled(sled) = &*self.engine;
-        sled
+        match &*self.engine {
+            Engine::Sled(sled) => sled,
+            Engine::Postgres(_) => panic!("the store is on PostgreSQL"),
+        }
+    }
+
+    /// Likewise.
+    pub(crate) fn postgres(&self) -> &Postgres {
+        match &*self.engine {
+            Engine::Postgres(postgres) => postgres,
+            Engine::Sled(_) => panic!("the store is on sled"),
+        }
     }
 }

@@ -7,4 +7,5 @@ pub(crate) mod password;
 pub(crate) mod session;
 pub(crate) mod user;
 
+pub(crate) mod postgres;
 pub(crate) mod sled;

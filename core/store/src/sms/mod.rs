@@ -13,7 +13,9 @@
 //! Not here: the choice of a provider, and when to retry or give up (`chelseru-domain::sms`).
 
 pub(crate) mod import;
+pub(crate) mod postgres;
 pub(crate) mod report;
+mod rules;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

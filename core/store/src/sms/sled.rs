@@ -8,10 +8,11 @@ use crate::engine::sled::keys::sms as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::sms::sled::insert::{IDEMPOTENCY_TTL, count, insert};
+use crate::sms::rules::IDEMPOTENCY_TTL;
+use crate::sms::sled::insert::{count, insert};
 use crate::sms::{
-    SMS_TRIED_MAX, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsInserted, SmsOrder,
-    SmsPage, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
+    SmsBegun, SmsClass, SmsDraft, SmsEnd, SmsFilter, SmsInserted, SmsOrder, SmsPage, SmsRange, SmsRecord,
+    SmsRecovered, SmsStatus, SmsTried,
 };
 use crate::{StoreError, Timestamp};
 
@@ -45,10 +46,7 @@ impl Sled {
                 SmsStatus::Sending => {}
                 _ => return Ok(false),
             }
-            message.status = SmsStatus::Sending;
-            message.begun = Some(begun);
-            message.updated_at = now;
-            note(&mut message, failed);
+            message.begin(begun, failed, now);
             txn.put(keys::begun(id), IVec::default());
             txn.put_record(keys::message(id), &message);
             Ok(true)
@@ -70,9 +68,7 @@ impl Sled {
                 return Ok(false);
             }
             // Its key among the begun ones stays, so recovery finds it after a crash.
-            message.begun = None;
-            message.updated_at = now;
-            note(&mut message, failed);
+            message.rest(failed, now);
             txn.put_record(keys::message(id), &message);
             Ok(true)
         })
@@ -137,28 +133,8 @@ impl Sled {
                     txn.delete(key);
                     continue;
                 };
-                let hidden = message.content == SmsContent::Hidden;
-                let again = !hidden && now < message.deadline;
-                let end = match &message.begun {
-                    Some(SmsBegun { provider, deduplicates: true }) if again => {
-                        SmsEnd::Retry { due_at: now, resume_with: Some(provider.clone()) }
-                    }
-                    Some(_) => SmsEnd::Unknown,
-                    None if again => SmsEnd::Retry { due_at: now, resume_with: None },
-                    None if hidden => SmsEnd::Failed,
-                    None => SmsEnd::Expired,
-                };
-                match &end {
-                    SmsEnd::Retry { .. } => recovered.resumed += 1,
-                    SmsEnd::Unknown => recovered.unknown += 1,
-                    _ => recovered.failed += 1,
-                }
-                let interrupted = message.begun.iter().map(|begun| SmsTried {
-                    provider: begun.provider.clone(),
-                    code: "interrupted".to_owned(),
-                    provider_code: None,
-                });
-                let interrupted = interrupted.collect();
+                let (end, interrupted) = message.interrupted(now);
+                recovered.count(&end);
                 ended(txn, &mut message, end, interrupted, now)?;
             }
             Ok(recovered)
@@ -202,14 +178,7 @@ impl Sled {
                 Some(_) => self.sms_get(id)?,
                 None => Some(decode::<SmsRecord>(&value)?),
             };
-            page.messages.extend(message.filter(|message| {
-                filter.status.is_none_or(|status| message.status == status)
-                    && filter
-                        .provider
-                        .as_ref()
-                        .is_none_or(|provider| message.provider.as_ref() == Some(provider))
-                    && filter.owner.is_none_or(|owner| message.owner == owner)
-            }));
+            page.messages.extend(message.filter(|message| filter.matches(message)));
             looked += 1;
             if looked == looked_max && page.messages.len() < limit {
                 page.stopped_at = Some(id);
@@ -300,36 +269,20 @@ fn ended(
     if message.status == SmsStatus::Queued {
         leave_queue(txn, message)?;
     }
-    note(message, failed);
+    message.end(end, failed, now);
     txn.delete(keys::begun(message.id));
-    message.begun = None;
-    message.updated_at = now;
-    let last_error = message.tried.last().map(|tried| tried.code.clone());
-    match end {
-        SmsEnd::Accepted { provider, provider_message_id, cost_rial, poll_at } => {
-            if let Some(id) = &provider_message_id {
-                txn.put(keys::of_provider(&provider, id), encode_u64(message.id));
-                if let Some(at) = poll_at {
-                    message.poll_at = poll_at;
-                    txn.put(keys::poll(at, message.id), IVec::default());
-                }
+    match (message.status, &message.provider, &message.provider_message_id) {
+        (SmsStatus::Accepted, Some(provider), Some(id)) => {
+            txn.put(keys::of_provider(provider, id), encode_u64(message.id));
+            if let Some(at) = message.poll_at {
+                txn.put(keys::poll(at, message.id), IVec::default());
             }
-            message.status = SmsStatus::Accepted;
-            message.provider = Some(provider);
-            message.provider_message_id = provider_message_id;
-            message.cost_rial = cost_rial;
         }
-        SmsEnd::Failed => (message.status, message.error) = (SmsStatus::Failed, last_error),
-        SmsEnd::Unknown => (message.status, message.error) = (SmsStatus::Unknown, last_error),
-        SmsEnd::Expired => (message.status, message.error) = (SmsStatus::Expired, last_error),
-        SmsEnd::Retry { due_at, resume_with } => {
-            message.status = SmsStatus::Queued;
-            message.rounds += 1;
-            message.due_at = due_at;
-            message.resume_with = resume_with;
-            txn.put(keys::due(due_at, message.id), IVec::default());
+        (SmsStatus::Queued, ..) => {
+            txn.put(keys::due(message.due_at, message.id), IVec::default());
             count(txn, keys::WAITING, 1)?;
         }
+        _ => {}
     }
     txn.put_record(keys::message(message.id), message);
     Ok(())
@@ -346,18 +299,12 @@ pub(crate) fn stop_polling(txn: &mut Txn, message: &mut SmsRecord) {
     }
 }
 
-fn note(message: &mut SmsRecord, failed: Vec<SmsTried>) {
-    message.tried.extend(failed);
-    let surplus = message.tried.len().saturating_sub(SMS_TRIED_MAX);
-    message.tried.drain(..surplus);
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
 
     use super::*;
-    use crate::SmsOwner;
+    use crate::{SmsContent, SmsOwner};
 
     /// A message as it was stored while absent values were zeros and empty texts.
     #[derive(Serialize)]

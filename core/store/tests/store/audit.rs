@@ -163,7 +163,7 @@ async fn entries_from_before_chunks_are_read_and_go_first() {
     db.remove(b"maudit-anyone").unwrap();
     db.flush().unwrap();
     drop(db);
-    let store = TestStore::open(Engine::Sled, folder);
+    let store = TestStore::open(folder);
     let all = AuditQuery { limit: 100, ..query() };
     assert_eq!(page(&store, all.clone()).await, (vec![5, 4, 3, 2, 1], None));
     store.audit_append(vec![draft("login", 1, 9), draft("login", 1, 9)], 4).await.unwrap();

@@ -337,8 +337,10 @@ async fn expired_codes_are_purged_in_bounded_steps() {
         };
         assert_eq!(step(99 + TTL, 100).await, (0, true));
         assert_eq!(step(104 + TTL, 3).await, (3, false));
-        assert_eq!(step(104 + TTL, 3).await, (2, false));
-        assert_eq!(step(104 + TTL, 10).await, (0, true));
+        // One engine walks over what stays, the other is led by an index.
+        let (removed, finished) = step(104 + TTL, 3).await;
+        assert_eq!(removed, 2);
+        assert_eq!((finished, step(104 + TTL, 10).await), (engine == Engine::Postgres, (0, true)));
         let gone = store.login_with_challenge(login(&number(0), RIGHT, 101)).await.unwrap();
         assert_eq!(gone, LoginOutcome::Missing);
         let kept = store.login_with_challenge(login(&number(9), RIGHT, 110)).await.unwrap();

@@ -3,6 +3,9 @@
 
 mod audit;
 mod challenges;
+mod chat;
+mod chat_import;
+mod chat_together;
 mod console;
 mod crash;
 mod damage;
@@ -11,12 +14,17 @@ mod erasure;
 mod find;
 mod history;
 mod ledger;
+mod money;
+mod money_together;
 mod notes;
 mod passwords;
+mod postgres;
 mod power;
+mod proxy;
 mod refresh;
 mod replace;
 mod search;
+mod server;
 mod sessions;
 mod sms;
 
@@ -27,6 +35,7 @@ use chelseru_store::{
     ChallengeDraft, ChallengeOpened, Guesser, LoginDraft, LoginOutcome, Session, SessionDraft, Store,
     StoreOptions, Timestamp, User,
 };
+use server::Database;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -43,18 +52,23 @@ const SESSION_TTL: u64 = 86_400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
     Sled,
+    Postgres,
 }
 
 /// Every engine. Each test of an operation runs over all of them, so another engine needs one name here and an arm in
-/// [`TestStore::open`]. A test that damages files names its engine.
-fn engines() -> [Engine; 1] {
-    [Engine::Sled]
+/// [`TestStore::new`]. A test that damages files names its engine.
+fn engines() -> Vec<Engine> {
+    match server::server() {
+        Some(_) => vec![Engine::Sled, Engine::Postgres],
+        None => vec![Engine::Sled],
+    }
 }
 
 /// A store that is removed after the test.
 struct TestStore {
     store: Store,
-    engine: Engine,
+    /// Removed after the store is dropped.
+    database: Option<Database>,
     folder: TempDir,
 }
 
@@ -68,22 +82,31 @@ impl std::ops::Deref for TestStore {
 
 impl TestStore {
     fn new(engine: Engine) -> Self {
-        Self::open(engine, tempfile::tempdir().unwrap())
+        let folder = tempfile::tempdir().unwrap();
+        match engine {
+            Engine::Sled => Self::open(folder),
+            Engine::Postgres => Self::open_database(Database::new(), folder),
+        }
     }
 
     /// Opens what a test left in a folder.
-    fn open(engine: Engine, folder: TempDir) -> Self {
-        let store = match engine {
-            Engine::Sled => Store::open(folder.path(), StoreOptions::default()).unwrap(),
-        };
-        TestStore { store, engine, folder }
+    fn open(folder: TempDir) -> Self {
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        TestStore { store, database: None, folder }
+    }
+
+    fn open_database(database: Database, folder: TempDir) -> Self {
+        TestStore { store: database.open(), database: Some(database), folder }
     }
 
     /// Closes the store and opens it again.
     fn reopened(self) -> Self {
-        let TestStore { store, engine, folder } = self;
+        let TestStore { store, database, folder } = self;
         drop(store);
-        Self::open(engine, folder)
+        match database {
+            None => Self::open(folder),
+            Some(database) => Self::open_database(database, folder),
+        }
     }
 
     async fn open_code(&self, number: &str, id: u64, at_secs: u64) -> ChallengeOpened {

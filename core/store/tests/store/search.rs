@@ -66,6 +66,7 @@ async fn spans(store: &Store) -> Vec<(u64, u64)> {
 async fn blocks_are_read_newest_first_and_replace_what_they_overlap() {
     for engine in engines() {
         let store = TestStore::new(engine);
+        store.log_in(NUMBER, 1).await;
         room_with_messages(&store, 40).await;
         let put = async |first, last| {
             store.chat_word_block_put(ROOM, block(first, last, "words"), 0).await.unwrap()
@@ -97,6 +98,7 @@ async fn blocks_are_read_newest_first_and_replace_what_they_overlap() {
 async fn a_changed_message_loses_its_block_and_a_late_block_is_refused() {
     for engine in engines() {
         let store = TestStore::new(engine);
+        store.log_in(NUMBER, 1).await;
         room_with_messages(&store, 30).await;
         for (first, last) in [(1, 10), (11, 20), (21, 30)] {
             assert!(store.chat_word_block_put(ROOM, block(first, last, "words"), 0).await.unwrap());
@@ -122,6 +124,7 @@ async fn a_changed_message_loses_its_block_and_a_late_block_is_refused() {
 async fn a_deleted_room_keeps_no_block() {
     for engine in engines() {
         let store = TestStore::new(engine);
+        store.log_in(NUMBER, 1).await;
         room_with_messages(&store, 5).await;
         assert!(store.chat_word_block_put(ROOM, block(1, 5, "words"), 0).await.unwrap());
         let (sender, receiver) = tokio::sync::oneshot::channel();

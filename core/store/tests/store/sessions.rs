@@ -156,7 +156,8 @@ async fn expired_sessions_are_purged_in_bounded_steps() {
         assert_eq!(step(99 + SESSION_TTL, 10).await, (0, true));
         assert_eq!(step(103 + SESSION_TTL, 3).await, (3, false));
         assert_eq!(step(103 + SESSION_TTL, 3).await, (1, true));
-        assert_eq!(step(103 + SESSION_TTL, 1).await, (0, false));
+        // One engine walks over what stays, the other is led by an index.
+        assert_eq!(step(103 + SESSION_TTL, 1).await, (0, engine == Engine::Postgres));
         assert_eq!(step(103 + SESSION_TTL, 1).await, (0, true));
         let mut left = Vec::new();
         for user in &users {
@@ -235,7 +236,7 @@ async fn an_upgrade_logs_nobody_out() {
     db.remove("munbound-sessions").unwrap().expect("it was noted");
     db.flush().unwrap();
     drop(db);
-    let store = TestStore::open(Engine::Sled, folder);
+    let store = TestStore::open(folder);
     let (_, after) = store.log_in(&number(1), 100).await;
     let store = &store.reopened();
     assert_eq!(gates(store, &before, before.binding()).await, [Open, Open]);

@@ -55,17 +55,40 @@ const PLUGIN_ARROWS: &[&str] = &["chelseru-plugin-sdk"];
 
 /// External packages that a crate must not depend on.
 const FOREIGN: &[(&str, &[&str])] = &[
-    ("chelseru", &["sled"]),
-    ("chelseru-http", &["reqwest", "sled", "wasmtime", "wasmtime-wasi"]),
-    ("chelseru-sockets", &["reqwest", "sled", "wasmtime", "wasmtime-wasi"]),
-    ("chelseru-outbound", &["fastwebsockets", "matchit", "multer", "sled"]),
+    // The import of the original's database reads PostgreSQL; the store's own is behind the store.
+    ("chelseru", &["deadpool-postgres", "sled"]),
+    (
+        "chelseru-http",
+        &["deadpool-postgres", "reqwest", "sled", "tokio-postgres", "wasmtime", "wasmtime-wasi"],
+    ),
+    (
+        "chelseru-sockets",
+        &["deadpool-postgres", "reqwest", "sled", "tokio-postgres", "wasmtime", "wasmtime-wasi"],
+    ),
+    (
+        "chelseru-outbound",
+        &["deadpool-postgres", "fastwebsockets", "matchit", "multer", "sled", "tokio-postgres"],
+    ),
     (
         "chelseru-config",
-        &["fastwebsockets", "http", "hyper", "hyper-util", "reqwest", "sled", "wasmtime", "wasmtime-wasi"],
+        &[
+            "deadpool-postgres",
+            "fastwebsockets",
+            "http",
+            "hyper",
+            "hyper-util",
+            "reqwest",
+            "sled",
+            "tokio-postgres",
+            "wasmtime",
+            "wasmtime-wasi",
+        ],
     ),
     (
         "chelseru-domain",
+        // Its tests start a PostgreSQL server, by tokio-postgres.
         &[
+            "deadpool-postgres",
             "fastwebsockets",
             "http",
             "http-body-util",
@@ -82,7 +105,10 @@ const FOREIGN: &[(&str, &[&str])] = &[
         "chelseru-store",
         &["fastwebsockets", "http", "hyper", "hyper-util", "reqwest", "wasmtime", "wasmtime-wasi"],
     ),
-    ("chelseru-plugin-host", &["fastwebsockets", "jsonwebtoken", "sled"]),
+    (
+        "chelseru-plugin-host",
+        &["deadpool-postgres", "fastwebsockets", "jsonwebtoken", "sled", "tokio-postgres"],
+    ),
 ];
 
 /// The only allowed source of a locked package.

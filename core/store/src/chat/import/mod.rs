@@ -5,6 +5,7 @@
 //! the file. Invariant: what is imported obeys the rules of what is made here; the caller brings members, bans and
 //! numbers that fit together.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{Member, Message, Organization, Room, RoomId, StoredFile};

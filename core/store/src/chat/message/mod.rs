@@ -5,6 +5,8 @@
 //! unread. An edit or deletion takes the next revision of its room, and removes the block of words that covers the
 //! message (see `search`).
 
+pub(crate) mod postgres;
+pub(crate) mod rules;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,9 @@
 //! The operations of this folder, in sled statements.
 
+use crate::chat::message::rules::{self, Pager};
 use crate::chat::message::{
-    Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
-    MessagePage, OlderMessages,
+    Appended, Edited, Message, MessageChange, MessageDraft, MessageEdit, MessageEdited, MessagePage,
+    OlderMessages,
 };
 use crate::chat::room::RoomFacts;
 use crate::chat::search::sled::remove_covering;
@@ -17,10 +18,6 @@ use crate::engine::sled::txn::{Newest, Txn};
 use crate::engine::sled::{Sled, error};
 use crate::files::{StoredFile, sled as file};
 use crate::{DiskRoom, StoreError, Timestamp, UserId};
-
-/// Deleted messages that a page skips before it ends early, possibly empty, and reports that more exist. Without this
-/// limit a long row of deletions would make every page behind it a long scan.
-const STEPS_MAX: usize = 1000;
 
 impl Sled {
     pub(crate) fn chat_message_append(
@@ -86,7 +83,7 @@ impl Sled {
         limit: usize,
     ) -> Result<MessagePage, StoreError> {
         let range = self.tree.range(key::message(room, 0)..key::message(room, before));
-        page(room, range.rev(), limit, true)
+        page(room, range.rev(), limit)
     }
 
     pub(crate) fn chat_messages_after(
@@ -96,7 +93,7 @@ impl Sled {
         limit: usize,
     ) -> Result<MessagePage, StoreError> {
         let first = key::message(room, after.saturating_add(1));
-        page(room, self.tree.range(first..=key::message(room, u64::MAX)), limit, true)
+        page(room, self.tree.range(first..=key::message(room, u64::MAX)), limit)
     }
 
     pub(crate) fn chat_gap(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Message>, StoreError> {
@@ -104,7 +101,11 @@ impl Sled {
             return Ok(Vec::new());
         }
         let range = self.tree.range(key::message(room, after + 1)..=key::message(room, last));
-        Ok(page(room, range, usize::MAX, false)?.messages)
+        let message = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, value) = entry.map_err(error::read)?;
+            Ok(decode::<MessageRecord>(&value)?.with_id(room, key::last(&key)))
+        };
+        range.map(message).collect()
     }
 
     pub(crate) fn chat_revisions(
@@ -138,28 +139,15 @@ fn page(
     room: RoomId,
     entries: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
     limit: usize,
-    skip_deleted: bool,
 ) -> Result<MessagePage, StoreError> {
-    let (mut messages, mut end, mut steps) = (Vec::new(), 0, 0);
+    let mut pager = Pager::new(limit);
     for entry in entries {
         let (key, value) = entry.map_err(error::read)?;
-        let record = decode::<MessageRecord>(&value)?;
-        if skip_deleted && record.deleted {
-            // Without a limit every message must be returned.
-            if steps >= STEPS_MAX && limit != usize::MAX {
-                return Ok(MessagePage { messages, more: true, end });
-            }
-            steps += 1;
-            end = key::last(&key);
-            continue;
+        if !pager.take(decode::<MessageRecord>(&value)?.with_id(room, key::last(&key))) {
+            break;
         }
-        if messages.len() >= limit {
-            return Ok(MessagePage { messages, more: true, end });
-        }
-        end = key::last(&key);
-        messages.push(record.with_id(room, end));
     }
-    Ok(MessagePage { messages, more: false, end })
+    Ok(pager.page())
 }
 
 impl Sled {
@@ -271,34 +259,19 @@ fn change(
     if edit != MessageEdit::DropFile {
         remove_covering(txn, room, seq, seq)?;
     }
-    match edit {
-        MessageEdit::Body(body) => {
-            message.body = body;
-            message.edited_at = Some(now);
-        }
-        MessageEdit::DropFile => {
-            if let Some(file) = message.file.take() {
-                file::detach(txn, file)?;
-            }
-            message.file_name = None;
-        }
-        MessageEdit::Delete => {
-            if let Some(file) = message.file.take() {
-                file::detach(txn, file)?;
-            }
-            message.body = MessageBody { kind: message.body.kind, ..MessageBody::default() };
-            message.file_name = None;
-            message.edited_at = Some(now);
-            message.deleted = true;
-            txn.put(key::deletion(room, seq), sled::IVec::default());
-            // Deletions are rare, and a room has a bounded number of members; unread counts are read all the time.
-            for (key, value) in txn.scan(&key::members(room), usize::MAX)? {
-                let member = decode::<MemberRecord>(&value)?;
-                let mut member = member.as_of(UserId(key::last(&key)), newest);
-                if member.read_seq < seq {
-                    member.deleted_unread += 1;
-                    txn.put_record(key, &member);
-                }
+    let deletes = edit == MessageEdit::Delete;
+    if let Some(file) = rules::edit(&mut message, edit, now) {
+        file::detach(txn, file)?;
+    }
+    if deletes {
+        txn.put(key::deletion(room, seq), sled::IVec::default());
+        // Deletions are rare, and a room has a bounded number of members; unread counts are read all the time.
+        for (key, value) in txn.scan(&key::members(room), usize::MAX)? {
+            let member = decode::<MemberRecord>(&value)?;
+            let mut member = member.as_of(UserId(key::last(&key)), newest);
+            if member.read_seq < seq {
+                member.deleted_unread += 1;
+                txn.put_record(key, &member);
             }
         }
     }

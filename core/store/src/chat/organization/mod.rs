@@ -2,6 +2,7 @@
 //!
 //! Invariants: a unique name belongs to one organisation; an organisation with rooms is not removed.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{Organization, OrganizationId};

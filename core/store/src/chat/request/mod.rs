@@ -8,6 +8,7 @@
 //! A block is one user's decision against another. Blocking within a pair's room bans the other one there and makes a
 //! block as well, so it outlives the room. Pairs that were blocked before blocks existed have the ban only.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::RoomId;

@@ -4,6 +4,8 @@
 //! banned user is no member. Unread counts are a subtraction (`last number - read up to - deleted since`), never a
 //! scan over messages.
 
+pub(crate) mod making;
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{Acquaintance, FileId, Judged, OrganizationId, Position, Refusal, RoomId, RoomStatus};
@@ -76,6 +78,23 @@ pub struct RoomFacts {
     pub actor_rooms: usize,
 }
 
+impl RoomFacts {
+    /// Facts without bans, about no target.
+    pub(crate) fn of(room: Room, actor: Option<Member>) -> RoomFacts {
+        RoomFacts {
+            room,
+            actor,
+            actor_banned: false,
+            target: None,
+            target_banned: false,
+            target_exists: false,
+            target_rooms: 0,
+            acquaintance: Acquaintance::default(),
+            actor_rooms: 0,
+        }
+    }
+}
+
 /// One effect on a room. A judge returns the effects to apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomChange {
@@ -111,6 +130,14 @@ pub enum RoomChange {
     Read(u64),
     /// Deletes the room with its content; a later sweep removes the messages in steps.
     Delete,
+}
+
+impl RoomChange {
+    /// Whether the change takes a number of the room. Pins, read markers and hiding concern one member only.
+    pub(crate) fn is_numbered(&self) -> bool {
+        use RoomChange::{Dismiss, Hide, Pin, Read};
+        !matches!(self, Pin(_) | Read(_) | Hide | Dismiss)
+    }
 }
 
 /// A changed room, as it is now.

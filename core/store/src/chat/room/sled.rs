@@ -2,6 +2,7 @@
 
 use crate::chat::organization::sled as organization;
 use crate::chat::request::sled::{acquaintance, blocks, end_requests, put_block, remove_block};
+use crate::chat::room::making::{Asked, Candidate, others};
 use crate::chat::room::{
     Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade,
     RoomSummary,
@@ -10,7 +11,7 @@ use crate::chat::sled::facts::{active, facts};
 use crate::chat::sled::message::newest;
 use crate::chat::sled::request::{Invitation, accept, put_invited};
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member, put_member, remove_member};
-use crate::chat::{Acquaintance, FileId, Judged, ROOMS_MAX, Refusal, RoomId};
+use crate::chat::{FileId, Judged, ROOMS_MAX, Refusal, RoomId};
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
@@ -75,17 +76,7 @@ impl Sled {
         let Some(record) = self.record::<RoomRecord>(&key::room(room))? else { return Ok(None) };
         let member = self.chat_member(room, actor)?;
         let banned = self.tree.contains_key(key::ban(room, actor)).map_err(error::read)?;
-        Ok(Some(RoomFacts {
-            room: record.with_id(room),
-            actor: member,
-            actor_banned: banned,
-            target: None,
-            target_banned: false,
-            target_exists: false,
-            target_rooms: 0,
-            acquaintance: Acquaintance::default(),
-            actor_rooms: 0,
-        }))
+        Ok(Some(RoomFacts { actor_banned: banned, ..RoomFacts::of(record.with_id(room), member) }))
     }
 
     pub(crate) fn chat_members(&self, room: RoomId, limit: usize) -> Result<Vec<Member>, StoreError> {
@@ -238,7 +229,7 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
     }
     let asked = match asked(txn, user, &[other], additions, &limits)? {
         Ok(asked) => asked,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let Some(id) = next_room(txn)? else { return Ok(RoomMade::TooManyRooms) };
     let mut record = RoomRecord {
@@ -268,10 +259,7 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
 
 fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError> {
     let RoomDraft { owner, limits, now, .. } = draft;
-    let mut members = draft.members;
-    members.retain(|member| *member != owner);
-    members.sort_unstable();
-    members.dedup();
+    let members = others(owner, draft.members);
     if members.len() as u64 + 1 > u64::from(limits.members_max) {
         return Ok(RoomMade::TooManyMembers);
     }
@@ -290,7 +278,7 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
     }
     let asked = match asked(txn, owner, &members, draft.additions, &limits)? {
         Ok(asked) => asked,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(*refused),
     };
     let Some(id) = next_room(txn)? else { return Ok(RoomMade::TooManyRooms) };
     let mut record = RoomRecord {
@@ -317,14 +305,6 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
     Ok(RoomMade::New { room: record.with_id(id), asked: asked.users })
 }
 
-/// The users of a new room who have to accept it.
-struct Asked {
-    by: UserId,
-    /// Sorted.
-    users: Vec<UserId>,
-    waiting_max: usize,
-}
-
 /// Who of these users is asked, or why the room is refused.
 fn asked(
     txn: &Txn,
@@ -332,32 +312,16 @@ fn asked(
     users: &[UserId],
     additions: Additions,
     limits: &RoomLimits,
-) -> Result<Result<Asked, RoomMade>, StoreError> {
-    let mut asked = Asked { by, users: Vec::new(), waiting_max: usize::MAX };
+) -> Result<Result<Asked, Box<RoomMade>>, StoreError> {
+    let mut asked = Asked::new(by, additions);
     for user in users.iter().filter(|user| **user != by) {
         let acquaintance = acquaintance(txn, by, *user, None)?;
-        if acquaintance.blocks {
-            return Ok(Err(RoomMade::Blocked));
-        }
-        match additions {
-            Additions::Ask { waiting_max, waiting_per_sender_max, .. } if !acquaintance.share_a_room => {
-                if acquaintance.waiting >= waiting_per_sender_max {
-                    return Ok(Err(RoomMade::TooManyRequests));
-                }
-                asked.waiting_max = waiting_max;
-                asked.users.push(*user);
-            }
-            // A request is no room of the user yet.
-            _ if full(txn, *user, limits)? => return Ok(Err(RoomMade::TooManyRooms)),
-            _ => {}
+        let full = full(txn, *user, limits)?;
+        if let Err(refused) = asked.add(Candidate { user: *user, acquaintance, full }) {
+            return Ok(Err(refused));
         }
     }
-    match additions {
-        Additions::Ask { requests_max, .. } if asked.users.len() > requests_max => {
-            Ok(Err(RoomMade::RequestsExhausted))
-        }
-        _ => Ok(Ok(asked)),
-    }
+    Ok(asked.whole())
 }
 
 /// Adds a user to a new room, or asks.
@@ -370,11 +334,11 @@ fn add(
     asked: &Asked,
     now: Timestamp,
 ) -> Result<RoomRecord, StoreError> {
-    let Asked { by, users, waiting_max } = asked;
-    if users.binary_search(&user).is_err() {
+    if !asked.includes(user) {
         return put_member(txn, id, record, user, rights, now);
     }
-    put_invited(txn, id, record, user, Invitation { by: *by, rights, waiting_max: *waiting_max, now })
+    let Asked { by, waiting_max, .. } = *asked;
+    put_invited(txn, id, record, user, Invitation { by, rights, waiting_max, now })
 }
 
 fn next_room(txn: &mut Txn) -> Result<Option<RoomId>, StoreError> {
@@ -404,15 +368,11 @@ fn apply(
             reason: "it disappeared within a change".into(),
         });
     };
-    let mut former = Vec::new();
+    let (mut former, mut deleted) = (Vec::new(), false);
     let newest = newest(txn, id)?;
     let last_seq = newest.map_or(0, |newest| newest.seq);
-    let mut touched = false;
+    let touched = changes.iter().any(RoomChange::is_numbered);
     for change in &changes {
-        touched |= !matches!(
-            change,
-            RoomChange::Pin(_) | RoomChange::Read(_) | RoomChange::Hide | RoomChange::Dismiss
-        );
         match (change, target) {
             (RoomChange::Name(name), _) => room.name.clone_from(name),
             (RoomChange::Descriptions(text), _) => room.descriptions.clone_from(text),
@@ -425,7 +385,10 @@ fn apply(
             }
             (RoomChange::Pin(pinned), _) => change_member(txn, id, actor, |member| member.pinned = *pinned)?,
             (RoomChange::Read(seq), _) => read(txn, id, actor, (*seq).min(last_seq), newest)?,
-            (RoomChange::Delete, _) => former = delete(txn, id, &room)?,
+            (RoomChange::Delete, _) => {
+                former = delete(txn, id, &room)?;
+                deleted = true;
+            }
             (membership, Some(target)) => {
                 room = change_membership(txn, room, (id, actor, target), membership, now)?
             }
@@ -442,7 +405,8 @@ fn apply(
         }
     }
     room.changes += u64::from(touched);
-    if former.is_empty() && touched {
+    // The last member may have left a room before it is deleted.
+    if touched && !deleted {
         room.updated_at = now;
         txn.put_record(key, &room);
     }

@@ -6,6 +6,7 @@
 //! also removes the block that covers it, so no block holds words that a message lost; a deleted room loses its
 //! blocks with its messages.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::RoomId;

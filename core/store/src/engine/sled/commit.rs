@@ -37,13 +37,16 @@ pub enum Health {
     Serving,
     /// A write failed. Every change is refused until the store is opened again. Holds the first error's text.
     Failed(String),
+    /// The database server does not answer, or the lock of the only gateway is lost. Changes are refused until that is
+    /// over by itself. Holds the reason.
+    Away(String),
     Closed,
 }
 
 /// Counters since the store was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitStats {
-    /// Batches written, one flush each.
+    /// Batches written, one flush each; transactions on PostgreSQL.
     pub batches: u64,
     /// Changes answered after a flush, including those that changed nothing.
     pub changes: u64,
@@ -129,7 +132,7 @@ impl Committer {
         let mut queue = self.shared.lock();
         match queue.state {
             Health::Serving => {}
-            Health::Failed(_) => return Err(StoreError::Failed),
+            Health::Failed(_) | Health::Away(_) => return Err(StoreError::Failed),
             Health::Closed => return Err(StoreError::Closed),
         }
         if queue.jobs.len() >= self.shared.queue_max {

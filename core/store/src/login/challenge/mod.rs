@@ -8,6 +8,8 @@
 //! Login is here and not beside sessions because consuming the code, finding or creating the user and opening the
 //! session are one change. A crash between two of them would lose a code or leave a user without a session.
 
+pub(crate) mod code;
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::engine::sled::record::decode;
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error, keys};
+use crate::login::challenge::code::Guess;
 use crate::login::challenge::{ChallengeDraft, ChallengeOpened, LoginDraft, LoginOutcome};
 use crate::login::session::sled as session;
 use crate::login::session::sled::SessionSeed;
-use crate::login::sled::contact::{Challenge, Contact, Guess, guess};
+use crate::login::sled::contact::{Contact, guess};
 use crate::login::sled::user;
 use crate::{PurgeStep, StoreError, Timestamp, UserId};
 
@@ -21,19 +22,9 @@ impl Sled {
             {
                 return Ok(ChallengeOpened::Pending { retry_at: old.resend_at.min(old.expires_at) });
             }
-            contact.challenge = Some(Challenge {
-                id: draft.id,
-                mac: draft.mac,
-                created_at: draft.created_at,
-                expires_at: draft.expires_at,
-                resend_at: draft.resend_at,
-                attempts_max: draft.attempts_max.max(1),
-                others_max: draft.others_max,
-                from: draft.from,
-                guesses: Vec::new(),
-                known: 0,
-            });
-            contact.put(txn, &draft.number);
+            let number = draft.number.clone();
+            contact.challenge = Some(draft.into());
+            contact.put(txn, &number);
             Ok(ChallengeOpened::Opened)
         })
         .await

@@ -4,6 +4,7 @@
 //! Invariant: an imported account is as one that was made here, so no other code knows of imports. The exception is a
 //! merged account, whose old id leads to the account it became.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a token never opens a second session, so one that was ended stays ended, however long the token lives.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

@@ -7,9 +7,13 @@
 //! an account's owner out of the login by code. Invariant: a new password ends the sessions opened with the old one,
 //! in the same change.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 use crate::engine::{Engine, on_engine};
 use crate::login::challenge::Guesser;
@@ -110,11 +114,63 @@ pub enum ResetOutcome {
 }
 
 /// An operator's token that sets a user's password once. A user has at most one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetToken {
     /// Keyed MAC of the token.
     pub mac: [u8; 32],
     pub expires_at: Timestamp,
+}
+
+impl ResetToken {
+    /// Compares in constant time.
+    pub(crate) fn fits(&self, mac: &[u8; 32], now: Timestamp) -> bool {
+        now < self.expires_at && bool::from(self.mac.ct_eq(mac))
+    }
+}
+
+/// What a guard has counted.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct GuardRecord {
+    /// Guesses since the guard was created.
+    pub(crate) guesses: u32,
+    /// When the next guess may be compared.
+    pub(crate) open_at: Timestamp,
+    /// When the guard expires.
+    pub(crate) forget_at: Timestamp,
+}
+
+impl GuardRecord {
+    /// Counts a guess.
+    pub(crate) fn count(&mut self, rules: &GuardRules, now: Timestamp) {
+        self.guesses = self.guesses.saturating_add(1);
+        // The last free guess is the first one followed by a wait.
+        let wait = match self.guesses.checked_sub(rules.free.max(1)) {
+            None => Duration::ZERO,
+            Some(beyond) => {
+                let times = 1u32.checked_shl(beyond).unwrap_or(u32::MAX);
+                rules.wait_first.saturating_mul(times).min(rules.wait_max)
+            }
+        };
+        self.open_at = now.plus(wait);
+        self.forget_at = self.open_at.plus(rules.forget_after);
+    }
+}
+
+/// Counts a guess by each guard, in their order, unless one of them has to wait. A guard that has expired begins anew.
+pub(crate) fn count_all(guards: &[Guard], records: &mut [GuardRecord], now: Timestamp) -> GuardOutcome {
+    for record in &mut *records {
+        if record.forget_at <= now {
+            *record = GuardRecord::default();
+        }
+    }
+    if let Some(first) = records.iter().position(|record| now < record.open_at) {
+        let retry_at = records.iter().map(|record| record.open_at).max().unwrap_or(now);
+        return GuardOutcome::Waiting { retry_at, first };
+    }
+    for (guard, record) in guards.iter().zip(records) {
+        record.count(&guard.rules, now);
+    }
+    GuardOutcome::Open
 }
 
 impl Store {

@@ -1,21 +1,20 @@
 //! The operations of this folder, in sled statements.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error, keys};
+use crate::login::challenge::code::Guess;
 use crate::login::password::{
-    Guard, GuardOutcome, GuardRules, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
-    ResetOutcome, ResetToken,
+    Guard, GuardOutcome, GuardRecord, PasswordLogin, PasswordLoginDraft, PasswordSet, ResetDraft,
+    ResetOutcome, ResetToken, count_all,
 };
 use crate::login::session::sled as session;
 use crate::login::session::sled::revoke_all;
-use crate::login::sled::contact::{Guess, guess};
+use crate::login::sled::contact::guess;
 use crate::login::sled::user;
 use crate::{PurgeStep, SessionId, StoreError, Timestamp, UserId};
 
@@ -33,18 +32,15 @@ impl Sled {
         self.change(move |txn| {
             let mut records = Vec::with_capacity(guards.len());
             for Guard { key, .. } in &guards {
-                let record = txn.get_record::<GuardRecord>(&keys::guard(key))?;
-                records.push(record.filter(|record| now < record.forget_at).unwrap_or_default());
+                records.push(txn.get_record::<GuardRecord>(&keys::guard(key))?.unwrap_or_default());
             }
-            if let Some(first) = records.iter().position(|record| now < record.open_at) {
-                let retry_at = records.iter().map(|record| record.open_at).max().unwrap_or(now);
-                return Ok(GuardOutcome::Waiting { retry_at, first });
+            let outcome = count_all(&guards, &mut records, now);
+            if outcome == GuardOutcome::Open {
+                for (Guard { key, .. }, record) in guards.iter().zip(&records) {
+                    txn.put_record(keys::guard(key), record);
+                }
             }
-            for (Guard { key, rules }, mut record) in guards.iter().zip(records) {
-                record.count(rules, now);
-                txn.put_record(keys::guard(key), &record);
-            }
-            Ok(GuardOutcome::Open)
+            Ok(outcome)
         })
         .await
     }
@@ -137,8 +133,7 @@ impl Sled {
             if user::get(txn, user)?.is_none_or(|user| !user.active) {
                 return Ok(false);
             }
-            let ResetToken { mac, expires_at } = token;
-            txn.put_record(keys::reset_token(user), &ResetTokenRecord { mac, expires_at });
+            txn.put_record(keys::reset_token(user), &token);
             Ok(true)
         })
         .await
@@ -151,7 +146,7 @@ impl Sled {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let bytes = self.tree.get(keys::reset_token(user)).map_err(error::read)?;
-        let record = bytes.map(|bytes| decode::<ResetTokenRecord>(&bytes)).transpose()?;
+        let record = bytes.map(|bytes| decode::<ResetToken>(&bytes)).transpose()?;
         Ok(record.is_some_and(|record| record.fits(&mac, now)))
     }
 
@@ -163,7 +158,7 @@ impl Sled {
         now: Timestamp,
     ) -> Result<PasswordSet, StoreError> {
         self.change(move |txn| {
-            let record = txn.get_record::<ResetTokenRecord>(&keys::reset_token(user))?;
+            let record = txn.get_record::<ResetToken>(&keys::reset_token(user))?;
             let active = user::get(txn, user)?.is_some_and(|user| user.active);
             if !active || !record.is_some_and(|record| record.fits(&mac, now)) {
                 return Ok(PasswordSet::Refused);
@@ -192,52 +187,14 @@ impl Record for PasswordRecord {
     const SCHEMA: u8 = 1;
 }
 
-impl GuardRecord {
-    fn count(&mut self, rules: &GuardRules, now: Timestamp) {
-        self.guesses = self.guesses.saturating_add(1);
-        // The last free guess is the first one followed by a wait.
-        let wait = match self.guesses.checked_sub(rules.free.max(1)) {
-            None => Duration::ZERO,
-            Some(beyond) => {
-                let times = 1u32.checked_shl(beyond).unwrap_or(u32::MAX);
-                rules.wait_first.saturating_mul(times).min(rules.wait_max)
-            }
-        };
-        self.open_at = now.plus(wait);
-        self.forget_at = self.open_at.plus(rules.forget_after);
-    }
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct GuardRecord {
-    /// Guesses since the guard was created.
-    guesses: u32,
-    /// When the next guess may be compared.
-    open_at: Timestamp,
-    /// When the guard expires.
-    forget_at: Timestamp,
-}
-
 impl Record for GuardRecord {
     const KIND: &'static str = "password guard";
     const SCHEMA: u8 = 1;
 }
 
-#[derive(Serialize, Deserialize)]
-struct ResetTokenRecord {
-    mac: [u8; 32],
-    expires_at: Timestamp,
-}
-
-impl Record for ResetTokenRecord {
+impl Record for ResetToken {
     const KIND: &'static str = "password reset token";
     const SCHEMA: u8 = 1;
-}
-
-impl ResetTokenRecord {
-    fn fits(&self, mac: &[u8; 32], now: Timestamp) -> bool {
-        now < self.expires_at && bool::from(self.mac.ct_eq(mac))
-    }
 }
 
 /// [`put`] in place of another password. An operator's token for the old one ends.

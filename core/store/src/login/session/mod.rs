@@ -4,6 +4,7 @@
 //! belongs to one user, whose id is the first part of its key, so no operation can reach a session by its number
 //! alone. A user has at most as many sessions as the draft allows; the oldest is ended first.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use std::net::IpAddr;
@@ -102,6 +103,48 @@ impl Session {
 /// The half of a random UUID that has 62 random bits.
 pub(crate) fn binding_of(key: u128) -> u64 {
     key as u64
+}
+
+/// What a refresh judges and changes.
+pub(crate) struct Life {
+    pub(crate) created_at: Timestamp,
+    pub(crate) last_seen_at: Timestamp,
+    pub(crate) rotated_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) generation: u32,
+}
+
+/// What a refresh token is good for.
+pub(crate) enum Refresh {
+    /// The next generation is current: to be stored.
+    Rotated,
+    /// Nothing changes.
+    Repeated,
+    /// The session is to be removed.
+    Reused,
+    Ended,
+}
+
+impl Life {
+    /// Replaces the refresh token, if it may be: see [`Store::refresh_rotate`].
+    pub(crate) fn refresh(&mut self, draft: &RefreshDraft) -> Refresh {
+        let now = draft.now;
+        let ends_at = self.created_at.plus(draft.absolute_max);
+        if self.expires_at <= now || ends_at <= now || self.generation < draft.generation {
+            return Refresh::Ended;
+        }
+        if self.generation == draft.generation {
+            self.generation += 1;
+            self.rotated_at = now;
+            self.last_seen_at = self.last_seen_at.max(now);
+            self.expires_at = now.plus(draft.idle_max).min(ends_at);
+            return Refresh::Rotated;
+        }
+        if self.generation == draft.generation + 1 && now.since(self.rotated_at) <= draft.repeat_max {
+            return Refresh::Repeated;
+        }
+        Refresh::Reused
+    }
 }
 
 impl Store {

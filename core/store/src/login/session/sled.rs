@@ -10,7 +10,9 @@ use crate::engine::sled::record::{decode, decode_head};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error, keys};
 use crate::login::session::sled::record::{SessionHead, SessionRecord};
-use crate::login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate, binding_of};
+use crate::login::session::{
+    Life, Refresh, RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate, binding_of,
+};
 use crate::login::sled::user::UserRecord;
 use crate::{PurgeStep, SessionId, StoreError, Timestamp, UserId};
 
@@ -235,33 +237,37 @@ fn rotate(
     agents: &Agents,
     unbound_up_to: SessionId,
 ) -> Result<RefreshOutcome, StoreError> {
-    let RefreshDraft { user, session: id, now, .. } = *draft;
+    let RefreshDraft { user, session: id, .. } = *draft;
     let Some(bytes) = txn.get(&keys::user(user))? else { return Ok(RefreshOutcome::UserMissing) };
     if !decode_head::<UserRecord, bool>(&bytes)? {
         return Ok(RefreshOutcome::UserInactive);
     }
     let key = keys::session(user, id);
-    let Some(mut record) = txn.get_record::<SessionRecord>(&key)? else { return Ok(RefreshOutcome::Ended) };
+    let Some(record) = txn.get_record::<SessionRecord>(&key)? else { return Ok(RefreshOutcome::Ended) };
     if !may_open(id, record.key, draft.binding, unbound_up_to) {
         return Ok(RefreshOutcome::Ended);
     }
-    let ends_at = record.created_at.plus(draft.absolute_max);
-    if record.expires_at <= now || ends_at <= now || record.generation < draft.generation {
-        return Ok(RefreshOutcome::Ended);
+    let mut life = Life {
+        created_at: record.created_at,
+        last_seen_at: record.last_seen_at,
+        rotated_at: record.rotated_at,
+        expires_at: record.expires_at,
+        generation: record.generation,
+    };
+    match life.refresh(draft) {
+        Refresh::Rotated => {
+            let Life { last_seen_at, rotated_at, expires_at, generation, .. } = life;
+            let next = SessionRecord { last_seen_at, rotated_at, expires_at, generation, ..record };
+            txn.put_record(key, &next);
+            Ok(RefreshOutcome::Rotated(next.with_ids(user, id, agents)))
+        }
+        Refresh::Repeated => Ok(RefreshOutcome::Repeated(record.with_ids(user, id, agents))),
+        Refresh::Reused => {
+            txn.delete(key);
+            Ok(RefreshOutcome::Reused)
+        }
+        Refresh::Ended => Ok(RefreshOutcome::Ended),
     }
-    if record.generation == draft.generation {
-        record.generation += 1;
-        record.rotated_at = now;
-        record.last_seen_at = record.last_seen_at.max(now);
-        record.expires_at = now.plus(draft.idle_max).min(ends_at);
-        txn.put_record(key, &record);
-        return Ok(RefreshOutcome::Rotated(record.with_ids(user, id, agents)));
-    }
-    if record.generation == draft.generation + 1 && now.since(record.rotated_at) <= draft.repeat_max {
-        return Ok(RefreshOutcome::Repeated(record.with_ids(user, id, agents)));
-    }
-    txn.delete(key);
-    Ok(RefreshOutcome::Reused)
 }
 
 pub(crate) fn revoke_all(

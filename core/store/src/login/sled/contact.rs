@@ -5,13 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 use sled::IVec;
-use subtle::ConstantTimeEq;
 
 use crate::engine::sled::purge::Purge;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{error, keys};
 use crate::login::challenge::Guesser;
+use crate::login::challenge::code::{Challenge, Guess};
 use crate::{StoreError, Timestamp, UserId};
 
 #[derive(Default, Serialize, Deserialize)]
@@ -97,25 +97,6 @@ impl Contact {
     }
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Challenge {
-    pub(crate) id: u64,
-    pub(crate) mac: [u8; 32],
-    pub(crate) created_at: Timestamp,
-    pub(crate) expires_at: Timestamp,
-    pub(crate) resend_at: Timestamp,
-    /// Guesses of one address.
-    pub(crate) attempts_max: u32,
-    /// Guesses of all addresses but `from` and known ones.
-    pub(crate) others_max: u32,
-    /// Who asked for the code.
-    pub(crate) from: u64,
-    /// Guesses so far, by address; at most as many entries as there are guesses.
-    pub(crate) guesses: Vec<(u64, u32)>,
-    /// Guesses so far from addresses that the account was used from before.
-    pub(crate) known: u32,
-}
-
 /// A challenge of the versions before.
 #[derive(Serialize, Deserialize)]
 struct OlderChallenge {
@@ -149,59 +130,8 @@ impl From<OlderChallenge> for Challenge {
     }
 }
 
-impl Challenge {
-    pub(crate) fn expired(&self, now: Timestamp) -> bool {
-        self.expires_at <= now
-    }
-
-    /// Whether another code has to wait, asked for by `from`.
-    pub(crate) fn pending(&self, from: u64, now: Timestamp) -> bool {
-        let own_used = self.guesses_of(self.from) >= self.attempts_max;
-        let burned = own_used && (from == self.from || self.guesses_of_others() >= self.others_max);
-        !self.expired(now) && !burned && now < self.resend_at
-    }
-
-    fn guesses_of(&self, address: u64) -> u32 {
-        self.guesses.iter().find(|(known, _)| *known == address).map_or(0, |(_, count)| *count)
-    }
-
-    fn guesses_of_others(&self) -> u32 {
-        self.guesses.iter().filter(|(address, _)| *address != self.from).map(|(_, count)| count).sum()
-    }
-
-    /// Guesses that a guesser has left.
-    fn left(&self, guesser: Guesser) -> u32 {
-        let own = self.attempts_max.saturating_sub(self.guesses_of(guesser.address));
-        match guesser {
-            Guesser { address, .. } if address == self.from => own,
-            Guesser { known: true, .. } => self.attempts_max.saturating_sub(self.known),
-            Guesser { .. } => own.min(self.others_max.saturating_sub(self.guesses_of_others())),
-        }
-    }
-
-    fn count(&mut self, guesser: Guesser) {
-        if guesser.known && guesser.address != self.from {
-            self.known = self.known.saturating_add(1);
-            return;
-        }
-        match self.guesses.iter_mut().find(|(address, _)| *address == guesser.address) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => self.guesses.push((guesser.address, 1)),
-        }
-    }
-}
-
-/// The result of a guess. A right one is counted, too, and does not consume the code by itself.
-pub(crate) enum Guess {
-    Right,
-    Wrong { attempts_left: u32 },
-    Burned,
-    Expired,
-    Missing,
-}
-
-/// Counts a guess, then compares it in constant time. Also returns the number's record including the guess; after a
-/// right guess the caller must store it.
+/// [`Challenge::guess`] at the number's code. Also returns the number's record including the guess; after a right guess
+/// the caller must store it.
 pub(crate) fn guess(
     txn: &mut Txn,
     number: &str,
@@ -211,20 +141,11 @@ pub(crate) fn guess(
 ) -> Result<(Guess, Contact), StoreError> {
     let mut contact = Contact::get(txn, number)?;
     let Some(challenge) = &mut contact.challenge else { return Ok((Guess::Missing, contact)) };
-    if challenge.expired(now) {
-        return Ok((Guess::Expired, contact));
+    let guess = challenge.guess(mac, guesser, now);
+    if matches!(guess, Guess::Wrong { .. }) {
+        contact.put(txn, number);
     }
-    if challenge.left(guesser) == 0 {
-        return Ok((Guess::Burned, contact));
-    }
-    challenge.count(guesser);
-    let right = bool::from(challenge.mac.ct_eq(mac));
-    let attempts_left = challenge.left(guesser);
-    if right {
-        return Ok((Guess::Right, contact));
-    }
-    contact.put(txn, number);
-    Ok((Guess::Wrong { attempts_left }, contact))
+    Ok((guess, contact))
 }
 
 #[cfg(test)]

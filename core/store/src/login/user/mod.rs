@@ -10,6 +10,7 @@
 //! Invariants: a user name belongs to one account, as long as nobody registers names of the form `G<group>-<number>`;
 //! an identity belongs to one account; disabling an account ends its sessions in the same change.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

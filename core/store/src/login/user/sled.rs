@@ -3,9 +3,10 @@
 use crate::Rights;
 use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::{Sled, error, keys};
+use crate::login::challenge::code::Guess;
 use crate::login::password::sled as password;
 use crate::login::session::sled::revoke_all;
-use crate::login::sled::contact::{Contact, Guess, guess};
+use crate::login::sled::contact::{Contact, guess};
 use crate::login::sled::user;
 use crate::login::sled::user::UserRecord;
 use crate::login::user::{LooksStep, NumberAdded, NumberDraft, User, UserChange, UserDraft, UserMade};

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a correction and its posting are one change; nothing of either ever changes.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -6,10 +6,9 @@ use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::Record;
 use crate::engine::sled::txn::Txn;
 use crate::money::correction::{Correction, CorrectionDraft, CorrectionMade};
-use crate::money::ledger::Account;
-use crate::money::ledger::sled::{Posted, correction_key, post};
-use crate::money::once::sled as once;
-use crate::money::once::sled::Subject;
+use crate::money::ledger::sled::post;
+use crate::money::ledger::{Account, Posted, correction_key};
+use crate::money::once::{Subject, sled as once};
 
 impl Record for Correction {
     const KIND: &'static str = "correction";

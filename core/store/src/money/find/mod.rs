@@ -8,6 +8,7 @@
 //! A store of a version without these indexes gets them when it is opened: in steps, each one durable with its
 //! position, so that an interrupted start goes on where it stopped.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};
@@ -36,6 +37,22 @@ pub struct PaymentQuery {
     pub from: Option<Timestamp>,
     /// Made before this instant.
     pub until: Option<Timestamp>,
+}
+
+impl PaymentQuery {
+    /// Whether a payment is one that the query asks for, as far as its record says. The names of its gateway, which
+    /// belong to one payment each, are looked up.
+    pub(crate) fn matches(&self, payment: &Payment) -> bool {
+        self.user.is_none_or(|user| payment.user == user)
+            && self.order.as_ref().is_none_or(|order| payment.order == *order)
+            && self.gateway.as_ref().is_none_or(|gateway| payment.gateway == *gateway)
+            && self.state.is_none_or(|state| payment.state == state)
+            && self.amount.is_none_or(|amount| payment.amount == amount)
+            && self.amount_min.is_none_or(|least| payment.amount >= least)
+            && self.amount_max.is_none_or(|most| payment.amount <= most)
+            && self.from.is_none_or(|from| payment.created_at >= from)
+            && self.until.is_none_or(|until| payment.created_at < until)
+    }
 }
 
 /// A part of what a query finds.

@@ -175,7 +175,7 @@ impl Sled {
                 }
             }
             let payment = self.payment_read(PaymentId(at))?;
-            found.payments.extend(payment.filter(|payment| matches(query, payment)));
+            found.payments.extend(payment.filter(|payment| query.matches(payment)));
             at -= 1;
         }
         Ok(found)
@@ -276,19 +276,6 @@ fn in_states(gateway: &str, state: Option<PaymentState>) -> Vec<Set> {
             std::iter::once(open()).chain(ended).collect()
         }
     }
-}
-
-/// What the indexes only narrow down, and what may have changed since they were read.
-fn matches(query: &PaymentQuery, payment: &Payment) -> bool {
-    query.user.is_none_or(|user| payment.user == user)
-        && query.order.as_ref().is_none_or(|order| payment.order == *order)
-        && query.gateway.as_ref().is_none_or(|gateway| payment.gateway == *gateway)
-        && query.state.is_none_or(|state| payment.state == state)
-        && query.amount.is_none_or(|amount| payment.amount == amount)
-        && query.amount_min.is_none_or(|least| payment.amount >= least)
-        && query.amount_max.is_none_or(|most| payment.amount <= most)
-        && query.from.is_none_or(|from| payment.created_at >= from)
-        && query.until.is_none_or(|until| payment.created_at < until)
 }
 
 /// How far building is: payments first, then spends, then the refunds of payments.

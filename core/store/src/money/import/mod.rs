@@ -4,6 +4,7 @@
 //! and nothing about it changes any more; an open payment is not one of them, it is settled like every other. A wallet
 //! is never negative: what a user owed is a debt with an account of its own.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

@@ -7,8 +7,8 @@ use crate::engine::sled::record::encode_u64;
 use crate::engine::sled::txn::Txn;
 use crate::money::find::sled::{self as find, OrderEntry};
 use crate::money::import::OpeningBalance;
-use crate::money::ledger::Account;
-use crate::money::ledger::sled::{Posted, post};
+use crate::money::ledger::sled::post;
+use crate::money::ledger::{Account, Posted};
 use crate::money::payment::{Payment, PaymentState, sled as payment};
 
 impl Sled {

@@ -1,25 +1,32 @@
 //! The ledger: double entry in whole rial, append-only.
 //!
 //! A posting moves money between accounts and sums to zero. It has a unique key (`payment:7`), so each event is
-//! posted at most once. Each posting carries the hash of the one before it. Each of its entries carries the account's
-//! balance after it and the number of the account's previous posting, so an account's history is a linked list,
-//! walked backwards without an index. Balances are stored beside the postings and can be recomputed from them:
-//! [`Store::ledger_verify`] recomputes everything and names the first difference.
+//! posted at most once. Each posting carries the hash of the one before it in its chain, which is the chain of all
+//! postings on sled and that of the user's postings on PostgreSQL. Each of its entries carries the account's balance
+//! after it and the number of the account's previous posting. Balances are stored beside the postings and can be
+//! recomputed from them: [`Store::ledger_verify`] recomputes everything and names the first difference.
 //!
-//! Postings are stored in blocks of [`BLOCK_POSTINGS`], because the engine's work is per key and not per byte: the
-//! number of the first one, then each posting's length (u32, big-endian) and its record. A posting with its own key
-//! comes from a version before blocks and is read in place.
+//! On sled an account's history is a linked list, walked backwards without an index, and postings are stored in blocks
+//! of `BLOCK_POSTINGS`, because the engine's work is per key and not per byte: the number of the first one, then each
+//! posting's length (u32, big-endian) and its record. A posting with its own key comes from a version before blocks
+//! and is read in place.
 //!
 //! Invariants: a user's wallet and held money are never negative. Arithmetic that would overflow refuses the posting.
 //! A refused posting writes nothing. Posting is part of larger changes (see `payment` and `spend`), so a state and
 //! its money change together or not at all.
 
+pub(crate) mod postgres;
+mod rules;
 pub(crate) mod sled;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::rules::{
+    Posted, capture_key, check_legs, correction_key, payment_key, refund_key, refund_moved_key,
+    refund_undone_key, signed, spend_key, void_key,
+};
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
@@ -68,15 +75,15 @@ pub struct Entry {
 /// One movement of money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Posting {
-    /// From 1, without a gap.
+    /// From 1. Without a gap on sled; on PostgreSQL it rises within a user's chain.
     pub number: u64,
     /// What it books: `payment:7`, `spend:3`. Unique.
     pub key: String,
     pub at: Timestamp,
     pub entries: Vec<Entry>,
-    /// The hash of the previous posting; zeros for the first.
+    /// The hash of the previous posting of the chain; zeros for the first.
     pub previous_hash: [u8; 32],
-    /// BLAKE3 over everything above.
+    /// BLAKE3 over what the posting is; see the engine.
     pub hash: [u8; 32],
 }
 
@@ -110,7 +117,8 @@ pub struct LedgerReport {
     pub payments: u64,
     /// Balance of all users together, held money included, in rial.
     pub users_total: i64,
-    /// The hash of the last posting. Keep it elsewhere, and a later check can prove that nothing before it changed.
+    /// The hash of the last posting; on PostgreSQL the hash of the ends of all users' chains. Keep it elsewhere, and a
+    /// later check can prove that nothing before it changed.
     pub head: [u8; 32],
     /// The first inconsistency.
     pub difference: Option<String>,

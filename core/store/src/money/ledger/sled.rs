@@ -8,10 +8,10 @@ use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::money::ledger::{Account, Entry, Posting, WalletBalance, WalletEntry};
+use crate::money::ledger::{Account, Entry, Posted, Posting, WalletBalance, WalletEntry, check_legs, signed};
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
-use crate::{PaymentId, SpendId, StoreError, Timestamp, UserId};
+use crate::{StoreError, Timestamp, UserId};
 
 /// Postings under one key: some kilobytes, rewritten by each lone posting.
 const BLOCK_POSTINGS: u64 = 16;
@@ -30,10 +30,6 @@ impl Account {
         bytes.extend_from_slice(rest);
         bytes
     }
-
-    fn may_be_negative(&self) -> bool {
-        !matches!(self, Account::Wallet(_) | Account::Held(_))
-    }
 }
 
 impl Record for Posting {
@@ -42,12 +38,6 @@ impl Record for Posting {
 }
 
 impl Posting {
-    /// Rial moved to an account; negative when taken from it.
-    fn moved(&self, account: &Account) -> i64 {
-        let own = self.entries.iter().find(|entry| entry.account == *account);
-        own.map_or(0, |entry| entry.amount)
-    }
-
     fn computed_hash(&self) -> [u8; 32] {
         let hashed = (self.number, &self.key, self.at, &self.entries, self.previous_hash);
         let bytes = postcard::to_stdvec(&hashed)
@@ -79,19 +69,6 @@ impl Record for Head {
     const SCHEMA: u8 = 1;
 }
 
-/// The result of a posting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Posted {
-    /// Posted; `balance` is that of the first leg's account.
-    Done { balance: i64 },
-    /// A posting with this key exists; nothing was done.
-    Before,
-    /// An account that may not be negative would be; it holds this much. Nothing was done.
-    Overdraft { available: u64 },
-    /// A balance would overflow 64 bits. Nothing was done.
-    TooLarge,
-}
-
 /// Makes a posting within a change, once per key. `order` is the client's name of what it is for; it goes into the
 /// event.
 ///
@@ -106,16 +83,7 @@ pub(crate) fn post(
     order: &str,
     at: Timestamp,
 ) -> Result<Posted, StoreError> {
-    let sum: i128 = legs.iter().map(|(_, amount)| i128::from(*amount)).sum();
-    assert!(sum == 0 && legs.len() >= 2, "a posting is balanced");
-    assert!(legs.iter().all(|(_, amount)| *amount != 0), "a leg moves something");
-    assert!(
-        legs.iter()
-            .enumerate()
-            .all(|(at, (account, _))| legs[..at].iter().all(|(other, _)| other != account)),
-        "a posting names an account once"
-    );
-
+    check_legs(legs);
     let posting_key = keys::posting_key(&key);
     if txn.get(&posting_key)?.is_some() {
         return Ok(Posted::Before);
@@ -196,15 +164,6 @@ pub(crate) fn block_records(block: &[u8]) -> impl Iterator<Item = Result<(u64, &
         (number, rest) = (number.wrapping_add(1), after);
         Some(Ok((place, record)))
     })
-}
-
-/// An amount as a leg; amounts are validated on input.
-///
-/// # Panics
-///
-/// Beyond 63 bits: a defect, because no such amount is accepted.
-pub(crate) fn signed(amount: u64) -> i64 {
-    i64::try_from(amount).expect("amounts were checked to fit")
 }
 
 impl Sled {
@@ -293,36 +252,4 @@ impl Sled {
         let bytes = self.tree.get(keys::account(&account.bytes())).map_err(error::read)?;
         bytes.map_or(Ok(AccountRecord::default()), |bytes| decode(&bytes))
     }
-}
-
-pub(crate) fn payment_key(id: PaymentId) -> String {
-    format!("payment:{id}")
-}
-
-pub(crate) fn refund_key(id: PaymentId, number: u32) -> String {
-    format!("refund:{id}:{number}")
-}
-
-pub(crate) fn refund_undone_key(id: PaymentId, number: u32) -> String {
-    format!("refund-undone:{id}:{number}")
-}
-
-pub(crate) fn refund_moved_key(id: PaymentId, number: u32) -> String {
-    format!("refund-moved:{id}:{number}")
-}
-
-pub(crate) fn correction_key(number: u64) -> String {
-    format!("correction:{number}")
-}
-
-pub(crate) fn spend_key(id: SpendId) -> String {
-    format!("spend:{id}")
-}
-
-pub(crate) fn capture_key(id: SpendId) -> String {
-    format!("capture:{id}")
-}
-
-pub(crate) fn void_key(id: SpendId) -> String {
-    format!("void:{id}")
 }

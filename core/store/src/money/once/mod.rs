@@ -4,6 +4,7 @@
 //! never exists without its outcome: a crash leaves both or neither. Not here: which requests have keys, what a key
 //! covers, and how an answer is repeated (`chelseru-domain`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};
@@ -18,6 +19,14 @@ pub struct Once {
     pub request: [u8; 32],
     /// When the key may be used again.
     pub keep_until: Timestamp,
+}
+
+/// What a key maps to.
+pub(crate) enum Subject {
+    New,
+    Known(u64),
+    /// The key was used for another request.
+    Other,
 }
 
 impl Store {

@@ -6,7 +6,7 @@ use crate::engine::sled::Sled;
 use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
-use crate::money::once::Once;
+use crate::money::once::{Once, Subject};
 use crate::{PurgeStep, StoreError, Timestamp, UserId};
 
 #[derive(Serialize, Deserialize)]
@@ -20,14 +20,6 @@ struct Kept {
 impl Record for Kept {
     const KIND: &'static str = "idempotency";
     const SCHEMA: u8 = 1;
-}
-
-/// What a key maps to.
-pub(crate) enum Subject {
-    New,
-    Known(u64),
-    /// The key was used for another request.
-    Other,
 }
 
 pub(crate) fn look(txn: &Txn, user: UserId, once: &Once, now: Timestamp) -> Result<Subject, StoreError> {

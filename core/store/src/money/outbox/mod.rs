@@ -7,6 +7,8 @@
 //!
 //! Not here: endpoints, the form of a delivery, and its retries (`chelseru-domain::webhook`).
 
+mod event;
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -9,11 +9,7 @@ use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::money::outbox::{
-    Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventReport, PaymentFacts,
-};
-use crate::money::payment::{Payment, PaymentState};
-use crate::money::spend::Spend;
+use crate::money::outbox::{Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventReport};
 use crate::{EventId, StoreError, Timestamp};
 
 impl Record for Event {
@@ -23,106 +19,6 @@ impl Record for Event {
 
     fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
         older::first(body)
-    }
-}
-
-impl EventBody {
-    /// Every kind there is, as configurations and receivers name them.
-    pub const KINDS: [&'static str; 14] = [
-        "payment.paid",
-        "payment.failed",
-        "payment.cancelled",
-        "payment.expired",
-        "payment.refunded",
-        "payment.uncredited",
-        "payment.reversal_refused",
-        "payment.refund_undone",
-        "wallet.credited",
-        "wallet.debited",
-        "wallet.captured",
-        "wallet.hold_expired",
-        "webhook.test",
-        "sms.credit_low",
-    ];
-
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            EventBody::PaymentEnded(payment) => match payment.state {
-                PaymentState::Paid | PaymentState::Refunded => "payment.paid",
-                PaymentState::Cancelled => "payment.cancelled",
-                PaymentState::Expired => "payment.expired",
-                PaymentState::Failed | PaymentState::Created | PaymentState::Pending => "payment.failed",
-            },
-            EventBody::PaymentRefunded { .. } => "payment.refunded",
-            EventBody::PaymentUncredited { .. } => "payment.uncredited",
-            EventBody::WalletChanged { amount, .. } if *amount > 0 => "wallet.credited",
-            EventBody::WalletChanged { .. } => "wallet.debited",
-            EventBody::SpendCaptured { .. } => "wallet.captured",
-            EventBody::ReversalRefused { .. } => "payment.reversal_refused",
-            EventBody::RefundUndone { .. } => "payment.refund_undone",
-            EventBody::HoldExpired { .. } => "wallet.hold_expired",
-            EventBody::Test => "webhook.test",
-            EventBody::CreditLow(_) => "sms.credit_low",
-        }
-    }
-
-    pub(crate) fn refunded(payment: &Payment, amount: u64, number: u32) -> EventBody {
-        EventBody::PaymentRefunded { payment: facts(payment), amount, number }
-    }
-
-    pub(crate) fn ended(payment: &Payment) -> EventBody {
-        EventBody::PaymentEnded(facts(payment))
-    }
-
-    pub(crate) fn uncredited(
-        gateway: &str,
-        reference: &str,
-        listed: Option<u64>,
-        payment: Option<&Payment>,
-    ) -> EventBody {
-        let (gateway, reference) = (gateway.to_owned(), reference.to_owned());
-        EventBody::PaymentUncredited { gateway, reference, listed, payment: payment.map(facts) }
-    }
-
-    pub(crate) fn reversal_refused(payment: &Payment, code: &str) -> EventBody {
-        EventBody::ReversalRefused { payment: facts(payment), code: code.to_owned() }
-    }
-
-    pub(crate) fn refund_undone(payment: &Payment, amount: u64, number: u32) -> EventBody {
-        EventBody::RefundUndone { payment: facts(payment), amount, number }
-    }
-
-    pub(crate) fn hold_expired(spend: &Spend) -> EventBody {
-        let (spend, order) = (spend, spend.order.clone());
-        EventBody::HoldExpired { spend: spend.id, user: spend.user, amount: spend.amount, order }
-    }
-
-    pub(crate) fn captured(spend: &Spend) -> EventBody {
-        EventBody::SpendCaptured {
-            spend: spend.id,
-            user: spend.user,
-            held: spend.amount,
-            captured: spend.captured,
-            order: spend.order.clone(),
-        }
-    }
-}
-
-fn facts(payment: &Payment) -> PaymentFacts {
-    PaymentFacts {
-        id: payment.id,
-        user: payment.user,
-        state: payment.state,
-        reason: payment.reason.clone(),
-        amount: payment.amount,
-        refunded: payment.refunded,
-        currency: payment.currency,
-        mode: payment.mode,
-        order: payment.order.clone(),
-        gateway: payment.gateway.clone(),
-        reference: payment.start.as_ref().map(|start| start.reference.clone()),
-        receipt: payment.receipt.as_ref().map(|receipt| receipt.number.clone()),
     }
 }
 
@@ -221,22 +117,16 @@ impl Sled {
                     continue;
                 }
                 txn.delete(keys::delivery_due(&endpoint, delivery.due_at, id));
-                delivery.attempts = delivery.attempts.saturating_add(1);
-                match attempt {
-                    Attempt::Delivered => {
-                        delivery.state = DeliveryState::Delivered;
-                        delivery.error.clear();
+                delivery.attempted(attempt);
+                match delivery.state {
+                    DeliveryState::Pending => {
+                        let due = keys::delivery_due(&endpoint, delivery.due_at, id);
+                        txn.put(due, sled::IVec::default());
                     }
-                    Attempt::Failed { error, again_at: Some(at) } => {
-                        delivery.error = error;
-                        delivery.due_at = at;
-                        txn.put(keys::delivery_due(&endpoint, at, id), sled::IVec::default());
-                    }
-                    Attempt::Failed { error, again_at: None } => {
-                        delivery.error = error;
-                        delivery.state = DeliveryState::Dead;
+                    DeliveryState::Dead => {
                         txn.put(keys::delivery_dead(id, &endpoint), sled::IVec::default());
                     }
+                    DeliveryState::Delivered => {}
                 }
                 txn.put_record(key, &delivery);
             }

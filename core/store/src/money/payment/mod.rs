@@ -12,6 +12,8 @@
 //! unfinished payments, and gateways do not delay each other. Not here: what to ask a gateway, what an answer means
 //! (`chelseru-domain`), and any protocol.
 
+pub(crate) mod postgres;
+mod rules;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -9,12 +9,12 @@ use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::find::sled as find;
 use crate::money::find::sled::OrderEntry;
-use crate::money::ledger::Account;
-use crate::money::ledger::sled::{Posted, payment_key, post, signed};
-use crate::money::once::sled as once;
-use crate::money::once::sled::Subject;
+use crate::money::ledger::sled::post;
+use crate::money::ledger::{Posted, payment_key};
+use crate::money::once::{Subject, sled as once};
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
+use crate::money::payment::rules::Claimed;
 use crate::money::payment::{
     Currency, KeptClaim, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt,
     PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
@@ -119,9 +119,7 @@ impl Sled {
                 return Ok(PaymentStep::Was(payment));
             }
             txn.put(reference, encode_u64(id.0));
-            payment.state = PaymentState::Pending;
-            payment.asked = true;
-            payment.start = Some(start);
+            payment.started(start);
             reschedule(txn, &mut payment, check_at);
             put(txn, &payment);
             Ok(PaymentStep::Done(payment))
@@ -137,25 +135,15 @@ impl Sled {
     ) -> Result<PaymentStep, StoreError> {
         self.change(move |txn| {
             let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
-            if payment.state != PaymentState::Pending && !payment.may_be_late() {
+            if !payment.takes_claims() {
                 return Ok(PaymentStep::Was(payment));
             }
-            let mut changed = claim.clone().is_some_and(|claim| payment.keep_claim(claim));
-            match (payment.state, asking) {
-                (PaymentState::Pending, Some(_)) if !payment.asked => {
-                    payment.asked = true;
-                    changed = true;
-                }
-                (state, Some(at)) if state != PaymentState::Pending && !payment.late_question => {
-                    payment.late_question = true;
-                    payment.attempts = 0;
-                    txn.put(keys::open(&payment.gateway, id), sled::IVec::default());
-                    reschedule(txn, &mut payment, at);
-                    changed = true;
-                }
-                _ => {}
+            let claimed = payment.claimed(claim.clone(), asking);
+            if let Claimed::Recheck(at) = claimed {
+                txn.put(keys::open(&payment.gateway, id), sled::IVec::default());
+                reschedule(txn, &mut payment, at);
             }
-            if changed {
+            if claimed != Claimed::Nothing {
                 put(txn, &payment);
             }
             Ok(PaymentStep::Done(payment))
@@ -263,11 +251,7 @@ impl Sled {
             if !payment.state.is_open() && !payment.late_question {
                 return Ok(PaymentStep::Was(payment));
             }
-            payment.attempts = payment.attempts.saturating_add(1);
-            payment.asked &= question == Question::MayBeHeard;
-            if let Some(claim) = claim.clone() {
-                payment.keep_claim(claim);
-            }
+            payment.unanswered(question, claim.clone());
             reschedule(txn, &mut payment, at);
             put(txn, &payment);
             Ok(PaymentStep::Done(payment))
@@ -354,24 +338,20 @@ impl Sled {
 }
 
 fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreError> {
-    assert!((1..=i64::MAX as u64).contains(&draft.amount), "amounts are checked when they come in");
-    let PaymentDraft { user, order, now, once, .. } = draft;
+    let (user, now, once) = (draft.user, draft.now, draft.once.clone());
     if let Some(once) = &once {
         match once::look(txn, user, once, now)? {
             Subject::New => {}
             Subject::Known(id) => {
-                // One that its gateway never took can be tried again: no payer has an address to pay at.
-                let known = get(txn, PaymentId(id))?;
-                let taken = |payment: &Payment| payment.start.is_some() || payment.state.is_open();
-                if let Some(payment) = known.filter(taken) {
+                if let Some(payment) = get(txn, PaymentId(id))?.filter(Payment::answers_repeats) {
                     return Ok(PaymentCreated::Repeated(payment));
                 }
             }
             Subject::Other => return Ok(PaymentCreated::KeyReused),
         }
     }
-    if !order.is_empty() {
-        let entry = OrderEntry::get(txn, &keys::order(user, &order))?;
+    if !draft.order.is_empty() {
+        let entry = OrderEntry::get(txn, &keys::order(user, &draft.order))?;
         if let Some(open) = get(txn, PaymentId(entry.open))? {
             return Ok(PaymentCreated::OrderOpen(open));
         }
@@ -382,38 +362,8 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
         }
     }
     let id = PaymentId(txn.next(keys::PAYMENT_SEQUENCE)?);
-    let mut payment = Payment {
-        id,
-        user,
-        state: PaymentState::Created,
-        reason: String::new(),
-        amount: draft.amount,
-        currency: draft.currency,
-        mode: draft.mode,
-        order,
-        gateway: draft.gateway,
-        plugin_digest: draft.plugin_digest,
-        description: draft.description,
-        callback_url: draft.callback_url,
-        frontend_url: draft.frontend_url,
-        created_at: now,
-        window_ends_at: draft.window_ends_at,
-        paid_at: None,
-        ended_at: None,
-        start: None,
-        claims: Vec::new(),
-        asked: false,
-        attempts: 0,
-        check_at: draft.check_at,
-        receipt: None,
-        refunded: 0,
-        refunds: 0,
-        callback_key: draft.callback_key,
-        refusal: None,
-        uncredited: false,
-        late_question: false,
-        imported: false,
-    };
+    let check_at = draft.check_at;
+    let mut payment = Payment::created(id, draft);
     if !payment.order.is_empty() {
         let order = keys::order(user, &payment.order);
         OrderEntry { open: id.0, ..OrderEntry::get(txn, &order)? }.put(txn, order);
@@ -421,7 +371,7 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
     find::enter(txn, &payment)?;
     txn.put(keys::payment_of(user, id), sled::IVec::default());
     txn.put(keys::open(&payment.gateway, id), sled::IVec::default());
-    reschedule(txn, &mut payment, draft.check_at);
+    reschedule(txn, &mut payment, check_at);
     put(txn, &payment);
     if let Some(once) = once {
         once::keep(txn, user, &once, id.0);
@@ -457,13 +407,7 @@ fn settle(
         }
         txn.put(key, encode_u64(id.0));
     }
-    let to = match payment.mode {
-        PayMode::Charge => Account::Wallet(payment.user),
-        PayMode::Direct => Account::Merchant,
-    };
-    let amount = signed(payment.amount);
-    let legs = [(to, amount), (Account::Gateway(payment.gateway.clone()), -amount)];
-    match post(txn, payment_key(id), &legs, &payment.order, now)? {
+    match post(txn, payment_key(id), &payment.credit(), &payment.order, now)? {
         Posted::Done { .. } => {}
         Posted::TooLarge => {
             // Left pending: the gateway may keep or return the money, and a person has to look.
@@ -474,20 +418,13 @@ fn settle(
             panic!("a pending payment has no posting, and a credit overdraws nothing")
         }
     }
-    payment.receipt = Some(receipt);
-    payment.paid_at = Some(now);
-    payment.late_question = false;
-    let before = match payment.state {
-        PaymentState::Failed => "after_failed",
-        PaymentState::Cancelled => "after_cancelled",
-        PaymentState::Expired => "after_expired",
-        _ => "",
-    };
-    end(txn, &mut payment, PaymentState::Paid, before, now)?;
+    let before = payment.state;
+    payment.paid(receipt, now);
+    ended(txn, &payment, before, now)?;
     Ok(PaymentSettled::Now(payment))
 }
 
-/// Ends a payment and removes it from every index of open ones.
+/// Ends a payment.
 fn end(
     txn: &mut Txn,
     payment: &mut Payment,
@@ -496,9 +433,12 @@ fn end(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let before = payment.state;
-    payment.state = state;
-    reason.clone_into(&mut payment.reason);
-    payment.ended_at = Some(now);
+    payment.end(state, reason, now);
+    ended(txn, payment, before, now)
+}
+
+/// Stores a payment that ended, and removes it from every index of open ones.
+fn ended(txn: &mut Txn, payment: &Payment, before: PaymentState, now: Timestamp) -> Result<(), StoreError> {
     if !payment.order.is_empty() {
         // A payment that is paid late may find another open payment for its order.
         let order = keys::order(payment.user, &payment.order);
@@ -506,7 +446,7 @@ fn end(
         if entry.open == payment.id.0 {
             entry.open = 0;
         }
-        if state == PaymentState::Paid {
+        if payment.state == PaymentState::Paid {
             entry.paid = payment.id.0;
         }
         entry.put(txn, order);

@@ -3,6 +3,8 @@
 //! Each refund has a position: the microsecond in which it was booked, or the next one that no other refund has. The
 //! indexes of all refunds, of a user's and of a state's end in it, so a list is one walk, newest first.
 
+pub(crate) mod postgres;
+pub(crate) mod rules;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

@@ -9,15 +9,15 @@ use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::find::sled as find;
-use crate::money::ledger::Account;
-use crate::money::ledger::sled::{Posted, post, refund_key, refund_moved_key, refund_undone_key, signed};
-use crate::money::once::sled as once;
-use crate::money::once::sled::Subject;
+use crate::money::ledger::sled::post;
+use crate::money::ledger::{Posted, refund_key};
+use crate::money::once::{Subject, sled as once};
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
-use crate::money::payment::{PayMode, Payment, PaymentState, sled as payment};
+use crate::money::payment::{Payment, PaymentState, sled as payment};
+use crate::money::refund::rules::{Booking, UndoInto, UndoRefused, book, matches, undo_posting, undone};
 use crate::money::refund::{
-    PaymentRefunded, Refund, RefundDraft, RefundQuery, RefundState, RefundTo, RefundUndone, RefundsFound,
+    PaymentRefunded, Refund, RefundDraft, RefundQuery, RefundState, RefundTo, RefundsFound,
 };
 use crate::money::reversal::{Reversal, ReversalState, sled as reversal};
 use crate::{PaymentId, StoreError, Timestamp, UserId};
@@ -160,9 +160,8 @@ impl Sled {
 }
 
 fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreError> {
-    assert!(draft.amount != Some(0), "amounts are checked when they come in");
-    let RefundDraft { payment: id, amount, to, by, note, now, once } = draft;
-    let Some(mut payment) = payment::get(txn, id)? else { return Ok(PaymentRefunded::Missing) };
+    let (id, by, now, once) = (draft.payment, draft.by, draft.now, draft.once.clone());
+    let Some(payment) = payment::get(txn, id)? else { return Ok(PaymentRefunded::Missing) };
     if let Some(once) = &once {
         match once::look(txn, by, once, now)? {
             Subject::New => {}
@@ -175,48 +174,22 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
             Subject::Other => return Ok(PaymentRefunded::KeyReused),
         }
     }
-    if payment.imported {
-        return Ok(PaymentRefunded::Imported(payment));
-    }
-    if payment.state != PaymentState::Paid {
-        return Ok(PaymentRefunded::NotPaid(payment));
-    }
-    let left = payment.amount - payment.refunded;
-    let amount = amount.unwrap_or(left);
-    if amount > left {
-        return Ok(PaymentRefunded::TooMuch { left });
-    }
-    if to == RefundTo::Reverse && amount != payment.amount {
-        return Ok(PaymentRefunded::NotWhole);
-    }
-    let wallet = Account::Wallet(payment.user);
-    let gateway = Account::Gateway(payment.gateway.clone());
-    let (from, into) = match (payment.mode, to) {
-        (PayMode::Charge, RefundTo::Gateway | RefundTo::Reverse) => (wallet, gateway),
-        (PayMode::Charge, RefundTo::Wallet) => return Ok(PaymentRefunded::InWallet),
-        (PayMode::Direct, RefundTo::Gateway | RefundTo::Reverse) => (Account::Merchant, gateway),
-        (PayMode::Direct, RefundTo::Wallet) => (Account::Merchant, wallet),
+    let Booking { legs, mut refund, payment } = match book(payment, draft) {
+        Ok(booking) => booking,
+        Err(refused) => return Ok(*refused),
     };
-    let number = payment.refunds + 1;
-    let legs = [(from, -signed(amount)), (into, signed(amount))];
+    let (amount, number) = (refund.amount, refund.number);
     match post(txn, refund_key(id, number), &legs, &payment.order, now)? {
         Posted::Done { .. } => {}
         Posted::Overdraft { available } => return Ok(PaymentRefunded::Overdraft { available }),
         Posted::TooLarge => return Ok(PaymentRefunded::TooLarge),
         Posted::Before => panic!("refunds are numbered in the same change"),
     }
-    let state = if to == RefundTo::Reverse { RefundState::Open } else { RefundState::Done };
-    let mut refund =
-        Refund { payment: id, number, amount, to, by, note, at: now, undone: None, position: 0, state };
     enter(txn, &mut refund, payment.user)?;
-    if to == RefundTo::Reverse {
-        reversal::order(txn, id, &payment.gateway, now);
+    if refund.to == RefundTo::Reverse {
+        reversal::order(txn, &payment, now);
     }
-    payment.refunds = number;
-    payment.refunded += amount;
-    if payment.refunded == payment.amount {
-        payment.state = PaymentState::Refunded;
-        payment.ended_at = Some(now);
+    if payment.state == PaymentState::Refunded {
         find::move_state(txn, &payment, PaymentState::Paid);
         find::order_paid(txn, &payment, false)?;
     }
@@ -275,9 +248,14 @@ fn enter_older(txn: &mut Txn, mut refund: Refund) -> Result<(), StoreError> {
 
 /// The caller stores the record.
 fn move_state(txn: &mut Txn, refund: &mut Refund, state: RefundState) {
-    txn.delete(positioned(keys::refunds_in(refund.state as u8), refund.position));
-    refund.state = state;
-    txn.put(positioned(keys::refunds_in(state as u8), refund.position), name(refund));
+    let before = std::mem::replace(&mut refund.state, state);
+    state_moved(txn, refund, before);
+}
+
+/// Moves a refund in the index of states, after its state changed from `before`.
+fn state_moved(txn: &mut Txn, refund: &Refund, before: RefundState) {
+    txn.delete(positioned(keys::refunds_in(before as u8), refund.position));
+    txn.put(positioned(keys::refunds_in(refund.state as u8), refund.position), name(refund));
 }
 
 fn positioned(prefix: Vec<u8>, position: u64) -> sled::IVec {
@@ -296,17 +274,6 @@ fn named(value: &[u8]) -> Option<(PaymentId, u32)> {
     Some((PaymentId(u64::from_be_bytes(*payment)), u32::from_be_bytes(*number)))
 }
 
-/// What a query says beyond its index.
-fn matches(query: &RefundQuery, refund: &Refund, payment: &Payment) -> bool {
-    query.user.is_none_or(|user| payment.user == user)
-        && query.state.is_none_or(|state| refund.state == state)
-        && query.to.is_none_or(|to| refund.to == to)
-        && query.gateway.as_ref().is_none_or(|gateway| payment.gateway == *gateway)
-        && query.by.is_none_or(|by| refund.by == by)
-        && query.from.is_none_or(|from| refund.at >= from)
-        && query.until.is_none_or(|until| refund.at < until)
-}
-
 /// Takes the newest refund back, in the change that ends its reversal: the money returns to where it came from, or goes
 /// to the payer's wallet. `Err` holds why nothing was done.
 pub(crate) fn undo(
@@ -320,14 +287,10 @@ pub(crate) fn undo(
     let Some(mut refund) = txn.get_record::<Refund>(&keys::refund(id, number))? else {
         return Ok(Err(UndoRefused::Missing));
     };
-    let gateway = Account::Gateway(payment.gateway.clone());
-    let (to, key) = match (payment.mode, into) {
-        (PayMode::Charge, UndoInto::Origin) => (Account::Wallet(payment.user), refund_undone_key(id, number)),
-        (PayMode::Direct, UndoInto::Origin) => (Account::Merchant, refund_undone_key(id, number)),
-        (PayMode::Direct, UndoInto::Wallet) => (Account::Wallet(payment.user), refund_moved_key(id, number)),
-        (PayMode::Charge, UndoInto::Wallet) => return Ok(Err(UndoRefused::InWallet)),
+    let (key, legs) = match undo_posting(payment, &refund, into) {
+        Ok(posting) => posting,
+        Err(refused) => return Ok(Err(refused)),
     };
-    let legs = [(to, signed(refund.amount)), (gateway, -signed(refund.amount))];
     match post(txn, key, &legs, &payment.order, now)? {
         Posted::Done { .. } => {}
         Posted::TooLarge => return Ok(Err(UndoRefused::TooLarge)),
@@ -335,21 +298,13 @@ pub(crate) fn undo(
             panic!("a refund is taken back once, and a credit overdraws nothing")
         }
     }
-    match into {
-        UndoInto::Wallet => {
-            refund.to = RefundTo::Wallet;
-            move_state(txn, &mut refund, RefundState::Done);
-        }
-        UndoInto::Origin => {
-            refund.undone = Some(RefundUndone { by, at: now });
-            move_state(txn, &mut refund, RefundState::Undone);
-            payment.refunded -= refund.amount;
-            payment.state = PaymentState::Paid;
-            payment.ended_at = payment.paid_at;
-            find::move_state(txn, payment, PaymentState::Refunded);
-            find::order_paid(txn, payment, true)?;
-            emit(txn, now, EventBody::refund_undone(payment, refund.amount, number))?;
-        }
+    let before = (payment.state, refund.state);
+    undone(payment, &mut refund, into, by, now);
+    state_moved(txn, &refund, before.1);
+    if into == UndoInto::Origin {
+        find::move_state(txn, payment, before.0);
+        find::order_paid(txn, payment, true)?;
+        emit(txn, now, EventBody::refund_undone(payment, refund.amount, number))?;
     }
     txn.put_record(keys::refund(id, number), &refund);
     payment::put(txn, payment);
@@ -367,28 +322,13 @@ pub(crate) fn paid_outside(txn: &mut Txn, payment: &Payment) -> Result<(), Store
     Ok(())
 }
 
-/// Where money of a refund that the payer did not get goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UndoInto {
-    Origin,
-    Wallet,
-}
-
-/// Why a refund was not taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UndoRefused {
-    /// The payment charged the wallet: taking back returns it there.
-    InWallet,
-    TooLarge,
-    Missing,
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
 
     use super::*;
     use crate::engine::sled::record::encode;
+    use crate::money::refund::RefundUndone;
 
     /// A refund as the version before the indexes stored it.
     #[derive(Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! reverse a payment as a whole. A refusal keeps the refund booked until the staff decides: ask again, undo the refund,
 //! credit the wallet, or record that the payer was paid outside. Not here: what to ask and what an answer means.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,41 @@ pub enum ReversalDecided {
     TooLarge,
     /// There is no payment, or nothing to decide about it.
     Missing,
+}
+
+impl Reversal {
+    /// A reversal that is ordered with its refund.
+    pub(crate) fn ordered(payment: &Payment, now: Timestamp) -> Reversal {
+        Reversal {
+            payment: payment.id,
+            gateway: payment.gateway.clone(),
+            state: ReversalState::Open,
+            asked: 0,
+            doubtful: false,
+            ask_at: now,
+            ordered_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Counts a question about an open reversal and what came of it.
+    pub(crate) fn stepped(&mut self, step: ReversalStep, now: Timestamp) {
+        self.asked += 1;
+        self.updated_at = now;
+        match step {
+            ReversalStep::Done => self.state = ReversalState::Done,
+            ReversalStep::Refused(reason) => self.state = ReversalState::Refused(reason),
+            ReversalStep::AskAgain { at, doubtful } => {
+                self.ask_at = at;
+                self.doubtful |= doubtful;
+            }
+        }
+    }
+
+    pub(crate) fn asked_again(&mut self, now: Timestamp) {
+        self.state = ReversalState::Open;
+        (self.asked, self.ask_at, self.updated_at) = (0, now, now);
+    }
 }
 
 impl Store {

@@ -6,8 +6,8 @@ use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
-use crate::money::payment::sled as payment;
-use crate::money::refund::sled::{UndoInto, UndoRefused};
+use crate::money::payment::{Payment, sled as payment};
+use crate::money::refund::rules::{UndoInto, UndoRefused};
 use crate::money::refund::{RefundState, sled as refund};
 use crate::money::reversal::{Reversal, ReversalDecided, ReversalDecision, ReversalState, ReversalStep};
 use crate::{PaymentId, StoreError, Timestamp, UserId};
@@ -67,16 +67,7 @@ impl Sled {
             if reversal.state != ReversalState::Open {
                 return Ok(Some(reversal));
             }
-            reversal.asked += 1;
-            reversal.updated_at = now;
-            match step {
-                ReversalStep::Done => reversal.state = ReversalState::Done,
-                ReversalStep::Refused(reason) => reversal.state = ReversalState::Refused(reason),
-                ReversalStep::AskAgain { at, doubtful } => {
-                    reversal.ask_at = at;
-                    reversal.doubtful |= doubtful;
-                }
-            }
+            reversal.stepped(step, now);
             if reversal.state != ReversalState::Open {
                 txn.delete(keys::reversal_open(payment));
             }
@@ -121,8 +112,7 @@ fn decide(
         }
         _ if is_open => return Ok(ReversalDecided::Open),
         ReversalDecision::AskAgain => {
-            reversal.state = ReversalState::Open;
-            (reversal.asked, reversal.ask_at, reversal.updated_at) = (0, now, now);
+            reversal.asked_again(now);
             txn.put_record(keys::reversal(id), &reversal);
             txn.put(keys::reversal_open(id), sled::IVec::default());
             txn.delete(keys::reversal_refused(id));
@@ -148,17 +138,7 @@ fn decide(
 }
 
 /// Opens a reversal in the change that books its refund.
-pub(crate) fn order(txn: &mut Txn, payment: PaymentId, gateway: &str, now: Timestamp) {
-    let reversal = Reversal {
-        payment,
-        gateway: gateway.to_owned(),
-        state: ReversalState::Open,
-        asked: 0,
-        doubtful: false,
-        ask_at: now,
-        ordered_at: now,
-        updated_at: now,
-    };
-    txn.put_record(keys::reversal(payment), &reversal);
-    txn.put(keys::reversal_open(payment), sled::IVec::default());
+pub(crate) fn order(txn: &mut Txn, payment: &Payment, now: Timestamp) {
+    txn.put_record(keys::reversal(payment.id), &Reversal::ordered(payment, now));
+    txn.put(keys::reversal_open(payment.id), sled::IVec::default());
 }

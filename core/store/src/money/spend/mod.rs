@@ -4,6 +4,8 @@
 //! money change together. A hold is captured once, for its amount or less, and the rest is returned in the same
 //! posting. No spend takes more than the wallet holds.
 
+pub(crate) mod postgres;
+pub(crate) mod rules;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

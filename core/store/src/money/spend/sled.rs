@@ -6,10 +6,9 @@ use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::money::ledger::Account;
-use crate::money::ledger::sled::{Posted, balance, capture_key, post, signed, spend_key, void_key};
-use crate::money::once::sled as once;
-use crate::money::once::sled::Subject;
+use crate::money::ledger::sled::{balance, post};
+use crate::money::ledger::{Account, Posted, capture_key, spend_key, void_key};
+use crate::money::once::{Subject, sled as once};
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
@@ -66,30 +65,20 @@ impl Sled {
         now: Timestamp,
     ) -> Result<SpendEnded, StoreError> {
         self.change(move |txn| {
-            let Some(mut spend) = txn.get_record::<Spend>(&keys::spend(id))? else {
+            let Some(spend) = txn.get_record::<Spend>(&keys::spend(id))? else {
                 return Ok(SpendEnded::Missing);
             };
-            let captured = amount.unwrap_or(spend.amount);
-            if spend.state != SpendState::Held {
-                let same = spend.hold && spend.state == SpendState::Captured && spend.captured == captured;
-                return if same { done(txn, spend) } else { Ok(SpendEnded::Was(spend)) };
-            }
-            if captured > spend.amount || captured == 0 {
-                return Ok(SpendEnded::TooMuch { held: spend.amount });
-            }
-            let rest = spend.amount - captured;
-            let mut legs = vec![
-                (Account::Held(spend.user), -signed(spend.amount)),
-                (Account::Merchant, signed(captured)),
-            ];
-            if rest > 0 {
-                legs.push((Account::Wallet(spend.user), signed(rest)));
-            }
+            let (legs, spend) = match spend.capture(amount, now) {
+                Ok(capture) => capture,
+                Err(ended) => match *ended {
+                    SpendEnded::Done(spend, _) => return done(txn, spend),
+                    refused => return Ok(refused),
+                },
+            };
             if post(txn, capture_key(id), &legs, &spend.order, now)? == Posted::TooLarge {
                 return Ok(SpendEnded::TooLarge);
             }
-            spend.captured = captured;
-            end(txn, &mut spend, SpendState::Captured, now);
+            put_ended(txn, &spend);
             emit(txn, now, EventBody::captured(&spend))?;
             done(txn, spend)
         })
@@ -177,8 +166,8 @@ impl Sled {
 }
 
 fn create(txn: &mut Txn, draft: SpendDraft) -> Result<SpendMade, StoreError> {
-    assert!((1..=i64::MAX as u64).contains(&draft.amount), "amounts are checked when they come in");
-    let SpendDraft { user, amount, hold, expires_at, order, unique_order, description, now, once } = draft;
+    let legs = draft.legs();
+    let (user, now, once) = (draft.user, draft.now, draft.once.clone());
     if let Some(once) = &once {
         match once::look(txn, user, once, now)? {
             Subject::New => {}
@@ -190,39 +179,24 @@ fn create(txn: &mut Txn, draft: SpendDraft) -> Result<SpendMade, StoreError> {
             Subject::Other => return Ok(SpendMade::KeyReused),
         }
     }
-    let taken = match order.is_empty() {
+    let taken = match draft.order.is_empty() {
         true => None,
-        false => txn.get(&keys::spend_order(user, &order))?,
+        false => txn.get(&keys::spend_order(user, &draft.order))?,
     };
-    if let Some(taken) = taken.filter(|_| unique_order)
+    if let Some(taken) = taken.filter(|_| draft.unique_order)
         && let Some(spend) = txn.get_record(&keys::spend(SpendId(decode_u64("order", &taken)?)))?
     {
         return Ok(SpendMade::OrderTaken(spend));
     }
     let id = SpendId(txn.peek_next(keys::SPEND_SEQUENCE)?);
-    let to = if hold { Account::Held(user) } else { Account::Merchant };
-    let legs = [(Account::Wallet(user), -signed(amount)), (to, signed(amount))];
-    let balance = match post(txn, spend_key(id), &legs, &order, now)? {
+    let balance = match post(txn, spend_key(id), &legs, &draft.order, now)? {
         Posted::Done { balance } => u64::try_from(balance).unwrap_or(0),
         Posted::Overdraft { available } => return Ok(SpendMade::Overdraft { available }),
         Posted::TooLarge => return Ok(SpendMade::TooLarge),
         Posted::Before => panic!("spends are numbered in the same change"),
     };
     txn.next(keys::SPEND_SEQUENCE)?;
-    let spend = Spend {
-        id,
-        user,
-        state: if hold { SpendState::Held } else { SpendState::Captured },
-        hold,
-        amount,
-        captured: if hold { 0 } else { amount },
-        balance,
-        order,
-        description,
-        created_at: now,
-        ended_at: (!hold).then_some(now),
-        expires_at: expires_at.filter(|_| hold),
-    };
+    let spend = Spend::made(id, balance, draft);
     if let Some(at) = spend.expires_at {
         txn.put(keys::hold_due(at, id), sled::IVec::default());
     }
@@ -250,9 +224,7 @@ fn give_back(
     state: SpendState,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let amount = signed(spend.amount);
-    let legs = [(Account::Wallet(spend.user), amount), (Account::Held(spend.user), -amount)];
-    if post(txn, void_key(spend.id), &legs, &spend.order, now)? == Posted::TooLarge {
+    if post(txn, void_key(spend.id), &spend.return_legs(), &spend.order, now)? == Posted::TooLarge {
         return Ok(false);
     }
     if !spend.order.is_empty() {
@@ -262,15 +234,14 @@ fn give_back(
             txn.delete(order);
         }
     }
-    end(txn, spend, state, now);
+    spend.end(state, now);
+    put_ended(txn, spend);
     Ok(true)
 }
 
-fn end(txn: &mut Txn, spend: &mut Spend, state: SpendState, now: Timestamp) {
+fn put_ended(txn: &mut Txn, spend: &Spend) {
     if let Some(at) = spend.expires_at {
         txn.delete(keys::hold_due(at, spend.id));
     }
-    spend.state = state;
-    spend.ended_at = Some(now);
     txn.put_record(keys::spend(spend.id), spend);
 }

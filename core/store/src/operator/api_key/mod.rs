@@ -4,12 +4,16 @@
 //! owner and a list shows when it was revoked. Not here: the form and hash of a key, and what a scope allows
 //! (`chelseru-domain::api_key`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, on_engine};
 use crate::{Store, StoreError, Timestamp};
+
+/// Most keys in a store, revoked ones included.
+pub(crate) const API_KEYS_MAX: usize = 1000;
 
 #[derive(Debug, Clone)]
 pub struct ApiKeyDraft {

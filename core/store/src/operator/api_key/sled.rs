@@ -3,11 +3,8 @@
 use crate::engine::sled::keys::sms as keys;
 use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::{Sled, error};
-use crate::operator::api_key::{ApiKey, ApiKeyDraft};
+use crate::operator::api_key::{API_KEYS_MAX, ApiKey, ApiKeyDraft};
 use crate::{StoreError, Timestamp};
-
-/// Most keys in a store, revoked ones included.
-const API_KEYS_MAX: usize = 1000;
 
 impl Record for ApiKey {
     const KIND: &'static str = "API key";

@@ -8,6 +8,7 @@
 //! Entries hold readable data only: no code, token or key. The caller masks numbers and names. Not here: which event
 //! belongs to which log, and the queue in front of the log (`chelseru-domain`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,17 @@ pub struct AuditQuery {
     pub look_max: usize,
 }
 
+impl AuditQuery {
+    /// Whether an entry is one of those asked for, apart from its number.
+    pub(crate) fn wants(&self, draft: &AuditDraft) -> bool {
+        self.event.as_ref().is_none_or(|event| *event == draft.event)
+            && self.user.is_none_or(|user| draft.user == Some(user))
+            && self.actor.is_none_or(|actor| draft.actor == Some(actor))
+            && self.from.is_none_or(|from| from <= draft.at)
+            && self.until.is_none_or(|until| draft.at < until)
+    }
+}
+
 /// A page, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage {
@@ -101,8 +113,9 @@ impl Store {
         on_engine!(self, audit_append(drafts, keep).await)
     }
 
-    /// Removes the oldest entries of each log that were written before an instant, at most `limit` chunks of each.
-    /// Returns the number of chunks.
+    /// Removes the oldest entries of each log that were written before an instant, at most `limit` chunks of each. A
+    /// chunk is what the engine keeps together; on PostgreSQL it is one entry. Returns the number of chunks; 0 means
+    /// none remain.
     ///
     /// # Errors
     ///

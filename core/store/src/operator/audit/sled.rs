@@ -84,12 +84,7 @@ impl Sled {
             }
             let Some((id, draft)) = walks[at].ready.pop_front() else { break };
             looked_at = Some(id);
-            let wanted = query.event.as_ref().is_none_or(|event| *event == draft.event)
-                && query.user.is_none_or(|user| draft.user == Some(user))
-                && query.actor.is_none_or(|actor| draft.actor == Some(actor))
-                && query.from.is_none_or(|from| from <= draft.at)
-                && query.until.is_none_or(|until| draft.at < until);
-            if wanted {
+            if query.wants(&draft) {
                 page.entries.push(AuditEntry { id, draft });
             }
         }

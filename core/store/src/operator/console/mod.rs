@@ -7,6 +7,7 @@
 //!
 //! Not here: what a role may do, the second factor's arithmetic, and the seal on its secret (`chelseru-domain`).
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,40 @@ impl OperatorRecord {
     #[must_use]
     pub fn new(user: UserId) -> Self {
         OperatorRecord { user, role: None, factor: None, language: String::new() }
+    }
+}
+
+impl OperatorRecord {
+    /// Applies a change; true when it ends the sessions.
+    pub(crate) fn change(&mut self, change: OperatorChange) -> bool {
+        match change {
+            OperatorChange::Role(role) => {
+                self.role = role;
+                true
+            }
+            OperatorChange::Language(language) => {
+                self.language = language;
+                false
+            }
+            OperatorChange::Factor(factor) => {
+                self.factor = factor;
+                self.factor.is_none()
+            }
+        }
+    }
+}
+
+impl SecondFactor {
+    /// Uses a proof up; false when it is no proof of this factor, or used.
+    pub(crate) fn use_up(&mut self, proof: &ConsoleProof) -> bool {
+        match proof {
+            ConsoleProof::Step(step) if *step > self.step => self.step = *step,
+            ConsoleProof::Recovery(hash) if self.recovery.contains(hash) => {
+                self.recovery.retain(|kept| kept != hash);
+            }
+            _ => return false,
+        }
+        true
     }
 }
 

@@ -50,21 +50,7 @@ impl Sled {
         self.change(move |txn| {
             let before = txn.get_record::<OperatorRecord>(&keys::operator(user))?;
             let mut record = before.clone().unwrap_or_else(|| OperatorRecord::new(user));
-            let ends = match change {
-                OperatorChange::Role(role) => {
-                    record.role = role;
-                    true
-                }
-                OperatorChange::Language(language) => {
-                    record.language = language;
-                    false
-                }
-                OperatorChange::Factor(factor) => {
-                    let ends = factor.is_none();
-                    record.factor = factor;
-                    ends
-                }
-            };
+            let ends = record.change(change);
             txn.put_record(keys::operator(user), &record);
             if ends {
                 end_all(txn, user)?;
@@ -195,13 +181,8 @@ fn use_up(txn: &mut Txn, draft: &ConsoleDraft) -> Result<bool, StoreError> {
         return Ok(fits);
     }
     let Some(mut record) = txn.get_record::<OperatorRecord>(&keys::operator(user))? else { return Ok(false) };
-    let Some(factor) = &mut record.factor else { return Ok(false) };
-    match &draft.proof {
-        ConsoleProof::Step(step) if *step > factor.step => factor.step = *step,
-        ConsoleProof::Recovery(hash) if factor.recovery.contains(hash) => {
-            factor.recovery.retain(|kept| kept != hash);
-        }
-        _ => return Ok(false),
+    if !record.factor.as_mut().is_some_and(|factor| factor.use_up(&draft.proof)) {
+        return Ok(false);
     }
     txn.put_record(keys::operator(user), &record);
     Ok(true)

@@ -5,6 +5,7 @@
 //!
 //! Not here: what a note means (`chelseru-domain`). Next: `sled`.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};

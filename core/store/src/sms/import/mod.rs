@@ -3,6 +3,7 @@
 //! Their ids are of the time of the import and not of their creation, so that the purge, which goes by ids, counts
 //! their age from the import on. Nothing of them is sent, polled or repeated.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

@@ -1,5 +1,6 @@
 //! Delivery of accepted messages: pushed reports and polled answers.
 
+pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::engine::{Engine, on_engine};

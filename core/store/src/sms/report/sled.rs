@@ -25,17 +25,8 @@ impl Sled {
             let Some(mut message) = txn.get_record::<SmsRecord>(&keys::message(id))? else {
                 return Ok(SmsReported::UnknownId);
             };
-            let status = match (message.status, progress) {
-                (SmsStatus::Accepted | SmsStatus::Failed, SmsProgress::Delivered) => SmsStatus::Delivered,
-                (SmsStatus::Accepted, SmsProgress::Failed) => SmsStatus::Failed,
-                _ => return Ok(SmsReported::Unchanged),
-            };
-            message.status = status;
-            message.updated_at = now;
-            message.error = match status {
-                SmsStatus::Failed => Some("not_delivered".to_owned()),
-                _ => None,
-            };
+            let Some(status) = message.reported(progress) else { return Ok(SmsReported::Unchanged) };
+            message.report(status, now);
             stop_polling(txn, &mut message);
             txn.put_record(keys::message(id), &message);
             Ok(SmsReported::Moved)

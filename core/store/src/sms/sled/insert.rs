@@ -6,11 +6,9 @@ use sled::IVec;
 use crate::engine::sled::keys::sms as keys;
 use crate::engine::sled::record::{Record, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
-use crate::sms::{SmsDraft, SmsIdempotency, SmsInserted, SmsQuota, SmsRecord, SmsStatus};
+use crate::sms::rules::IDEMPOTENCY_TTL;
+use crate::sms::{SmsDraft, SmsIdempotency, SmsInserted, SmsQuota, SmsRecord};
 use crate::{StoreError, Timestamp};
-
-/// How long a repeated Idempotency-Key returns the first result.
-pub(crate) const IDEMPOTENCY_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 #[derive(Serialize, Deserialize)]
 struct Idempotency {
@@ -65,35 +63,8 @@ pub(crate) fn insert(txn: &mut Txn, draft: SmsDraft) -> Result<SmsInserted, Stor
         count(txn, keys::WAITING, 1)?;
     }
     txn.put(keys::of_number(&draft.number, id), IVec::default());
-    txn.put_record(keys::message(id), &record(draft));
+    txn.put_record(keys::message(id), &SmsRecord::made(draft));
     Ok(SmsInserted::Inserted)
-}
-
-/// The record of a new message.
-fn record(draft: SmsDraft) -> SmsRecord {
-    let SmsDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
-    SmsRecord {
-        status: if begun.is_some() { SmsStatus::Sending } else { SmsStatus::Queued },
-        id,
-        number,
-        content,
-        class,
-        owner,
-        created_at,
-        updated_at: created_at,
-        due_at: created_at,
-        deadline,
-        rounds: 0,
-        begun,
-        resume_with: None,
-        provider: None,
-        provider_message_id: None,
-        cost_rial: None,
-        error: None,
-        tried,
-        poll_at: None,
-        polls: 0,
-    }
 }
 
 /// Counts a message against its key's day; false when the cap is reached.

@@ -6,11 +6,11 @@ use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::{decode, decode_u64};
 use crate::engine::sled::{Sled, error};
 use crate::money::correction::Correction;
-use crate::money::ledger::sled::{
-    AccountRecord, Head, block_records, capture_key, correction_key, payment_key, refund_key,
-    refund_moved_key, refund_undone_key, signed, spend_key, void_key,
+use crate::money::ledger::sled::{AccountRecord, Head, block_records};
+use crate::money::ledger::{
+    Account, LedgerReport, Posting, capture_key, correction_key, payment_key, refund_key, refund_moved_key,
+    refund_undone_key, signed, spend_key, void_key,
 };
-use crate::money::ledger::{Account, LedgerReport, Posting};
 use crate::money::payment::{PayMode, Payment, PaymentState};
 use crate::money::spend::{Spend, SpendState};
 use crate::{PaymentId, SpendId, StoreError, UserId};

@@ -1,0 +1,67 @@
+//! Where the stores of a test program are: in folders, or in databases when the program starts itself again to run all
+//! its tests over PostgreSQL.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use chelseru_store::{Store, StoreError, StoreOptions};
+use server::Database;
+use tempfile::TempDir;
+
+#[path = "../../../store/tests/store/server.rs"]
+#[allow(dead_code, reason = "the tests of the store use the rest")]
+mod server;
+
+/// Set while the stores are in databases.
+const OVER_POSTGRES: &str = "CHELSERU_TEST_POSTGRES";
+
+/// A store that was dropped lets go of its folder a moment later.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a store outlives its process. Removed when it is dropped.
+pub(crate) enum Place {
+    Folder(TempDir),
+    Database(Database),
+}
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        match std::env::var_os(OVER_POSTGRES) {
+            Some(_) => Place::Database(Database::new()),
+            None => Place::Folder(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    /// The options are those of a store in a folder.
+    pub(crate) fn open(&self, options: &StoreOptions) -> Store {
+        let folder = match self {
+            Place::Folder(folder) => folder,
+            Place::Database(database) => return database.open(),
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match Store::open(folder.path(), options.clone()) {
+                Err(StoreError::Locked { .. }) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+}
+
+/// Runs all tests of this program again with their stores in PostgreSQL, where it is installed. `ran` is one of them.
+pub(crate) fn run_again(ran: &str, variables: &[(&str, &str)]) {
+    if std::env::var_os(OVER_POSTGRES).is_some() {
+        return;
+    }
+    if server::installed().is_none() {
+        return eprintln!("skipped: the tests over PostgreSQL (no initdb in /usr/lib/postgresql)");
+    }
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.env(OVER_POSTGRES, "1").envs(variables.iter().copied());
+    let output = program.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(&format!("test {ran} ... ok")), "{said}");
+}

@@ -1,0 +1,371 @@
+//! Changes: one transaction each, run again after a conflict, and looked up when the answer to COMMIT was lost.
+//!
+//! The level is READ COMMITTED: an operation locks the rows it judges (`for update`, in the order its contract names),
+//! or what has no row by [`Sql::lock`], or leaves the decision to a unique key. SERIALIZABLE would do without that
+//! care, and would abort changes that touch only neighbours. A change runs to its end even when its caller is dropped.
+//!
+//! **A lost answer.** Each change writes its number into a row of the table `commit_mark`, in its own transaction. When
+//! the connection breaks in COMMIT, the row is asked on another one: it has the number exactly if the change was made,
+//! on a replica that took over, too. Asking waits for a transaction that is still under way. Only when the database is
+//! away for [`UNSURE_MAX`] does the caller get [`StoreError::Unsure`], and looks the change up by its own key.
+//!
+//! Transaction ids do not do: after a crash the server gives ids again that it had given to unfinished transactions, so
+//! `pg_xact_status` reports another transaction's commit.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::sole::Sole;
+use super::sql::{Fault, Sql};
+use super::{Postgres, Shared};
+use crate::StoreError;
+
+/// A running operation.
+pub(crate) type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Runs of a change that meets conflicts.
+const RUNS_MAX: u32 = 12;
+
+/// Runs of a change that meets a unique key that it did not see; the second run sees it, so more find a defect.
+const DUPLICATES_MAX: u32 = 3;
+
+/// Longest wait before a run after a conflict; the first wait is up to 2 ms, and each doubles.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Longest time that a commit without an answer is looked for.
+const UNSURE_MAX: Duration = Duration::from_secs(15);
+
+/// The number in a row of [`Mark`], or -1 when there is none. Waits for a transaction that is writing it.
+const OUTCOME: &str = "insert into commit_mark as mark (slot, change) values ($1, -1)
+    on conflict (slot) do update set change = mark.change returning change";
+
+impl Postgres {
+    /// Runs one state change that locks what it judges, and returns its result once it is committed.
+    ///
+    /// `run` may be called again after a conflict, so it decides by its input and by what it reads, and nothing else.
+    /// The input is shared by all runs.
+    pub(crate) async fn change<I, T, F>(&self, input: I, run: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+    {
+        let slot = self.shared.admit()?;
+        let running = self.shared.runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
+        running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
+    }
+
+    /// Begins a change, and calls a closure with its result.
+    pub(crate) fn change_then<I, T, F, A>(&self, input: I, run: F, then: A) -> Result<(), StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        let slot = self.shared.admit()?;
+        let runtime = self.shared.runtime.clone();
+        self.shared.runtime.spawn(async move {
+            // A task of its own, so that a panic of the change still has an answer.
+            let running = runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
+            then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
+        });
+        Ok(())
+    }
+
+    /// [`Postgres::change_then`], after the changes that came before it in the same lane.
+    pub(crate) fn change_in_order_then<I, T, F, A>(
+        &self,
+        lane: u64,
+        input: I,
+        run: F,
+        then: A,
+    ) -> Result<(), StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        let slot = self.shared.admit()?;
+        let runtime = self.shared.runtime.clone();
+        let job = Box::pin(async move {
+            let running = runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
+            then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
+        });
+        if self.shared.lanes.add(lane, job) {
+            let shared = Arc::clone(&self.shared);
+            self.shared.runtime.spawn(async move {
+                while let Some(job) = shared.lanes.next(lane) {
+                    // A task of its own, so that a panic of its answer does not end the lane.
+                    let _ = shared.runtime.spawn(job).await;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Runs reads that must see one moment, in a transaction that changes nothing.
+    pub(crate) async fn snapshot<I, T, F>(&self, input: I, run: F) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let running = self.shared.runtime.spawn(async move {
+            let sql = Sql::new(shared.client().await?, None);
+            let begun = sql.simple("begin isolation level repeatable read read only").await;
+            begun.map_err(|(_, error)| error)?;
+            let read = run(&sql, &input).await;
+            match sql.simple("commit").await {
+                Ok(_) => read,
+                Err((_, error)) => {
+                    sql.discard();
+                    read.and(Err(error))
+                }
+            }
+        });
+        running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
+    }
+}
+
+fn ended_early(ended: &tokio::task::JoinError) -> StoreError {
+    if ended.is_panic() { StoreError::Panicked } else { StoreError::Closed }
+}
+
+/// The place of an admitted change among the waiting and running ones.
+struct Slot {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.moments().running.remove(&self.number);
+    }
+}
+
+/// How one run ended.
+enum Run<T> {
+    Done(Result<T, StoreError>),
+    /// Nothing was changed, and running again may succeed.
+    Again(Fault, StoreError),
+    /// Nobody knows yet: COMMIT was sent and not answered.
+    Unsure {
+        mark: Mark,
+        result: T,
+    },
+}
+
+impl Shared {
+    fn admit(self: &Arc<Self>) -> Result<Slot, StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        if let Some(reason) = self.sole.as_ref().and_then(Sole::lost) {
+            return Err(StoreError::Unavailable { reason });
+        }
+        let mut moments = self.moments();
+        if moments.running.len() >= self.queue_max {
+            moments.refused_at = Some(Instant::now());
+            return Err(StoreError::Busy);
+        }
+        moments.begun += 1;
+        let number = moments.begun;
+        moments.running.insert(number, Instant::now());
+        Ok(Slot { shared: Arc::clone(self), number })
+    }
+
+    async fn repeat<I, T, F>(&self, input: &I, run: &F) -> Result<T, StoreError>
+    where
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
+    {
+        let mut duplicates = 0;
+        for runs in 1.. {
+            let (fault, error) = match self.run_once(input, run).await {
+                Run::Done(result) => {
+                    self.changes.fetch_add(1, Ordering::Relaxed);
+                    return result;
+                }
+                Run::Again(fault, error) => (fault, error),
+                Run::Unsure { mark, result } => match self.outcome(&mark).await? {
+                    true => return Ok(result),
+                    false => (Fault::Lost, StoreError::Busy),
+                },
+            };
+            duplicates += u32::from(fault == Fault::Duplicate);
+            if runs >= RUNS_MAX || duplicates >= DUPLICATES_MAX {
+                return Err(error);
+            }
+            if fault == Fault::Conflict {
+                tokio::time::sleep(pause(runs)).await;
+            }
+        }
+        unreachable!("the loop above has no end of its own")
+    }
+
+    /// One transaction.
+    async fn run_once<I, T, F>(&self, input: &I, run: &F) -> Run<T>
+    where
+        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
+    {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let connection = self.connection().await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let sql = match connection {
+            Ok(sql) => sql,
+            Err(error) => return Run::Done(Err(error)),
+        };
+        let mark = Mark::next(self.marks().pop());
+        if let Err((fault, error)) = sql.simple(&mark.begin()).await {
+            // One that broke while it waited in the pool: another one may do. A silent server is not asked again.
+            let silent = sql.is_broken();
+            sql.discard();
+            return if silent { Run::Done(Err(error)) } else { Run::Again(fault, error) };
+        }
+        let guard = Guard(Some(sql));
+        let result = run(guard.sql(), input).await;
+        let fault = guard.sql().take_fault();
+        let (result, fault) = match (result, fault) {
+            (Ok(result), None) => return self.commit(guard, mark, result).await,
+            // An operation that made something of an error still cannot keep the transaction.
+            (Ok(_), Some(fault)) => (StoreError::Busy, fault),
+            (Err(error), fault) => (error, fault.unwrap_or(Fault::Refused)),
+        };
+        // Asked again, a server that is silent would be waited for once more.
+        let silent = guard.sql().is_broken();
+        if guard.rollback().await {
+            self.marks().push(mark);
+        }
+        match fault {
+            Fault::Lost if silent => Run::Done(Err(result)),
+            Fault::Refused => Run::Done(Err(result)),
+            Fault::Lost | Fault::Conflict | Fault::Duplicate => Run::Again(fault, result),
+        }
+    }
+
+    async fn commit<T>(&self, guard: Guard, mark: Mark, result: T) -> Run<T> {
+        let began = Instant::now();
+        let committed = guard.sql().simple("commit").await;
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.write_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.last_write_nanos.store(nanos, Ordering::Relaxed);
+        match committed {
+            Ok(_) => {
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                guard.keep();
+                self.marks().push(mark);
+                Run::Done(Ok(result))
+            }
+            Err(failed) => match failed {
+                // The server ended the session: before or after the commit, its message does not say.
+                (Fault::Lost, _) => Run::Unsure { mark, result },
+                // An answer is a decision: not committed. SERIALIZABLE and deferred checks decide here.
+                (fault @ (Fault::Conflict | Fault::Duplicate), error) => Run::Again(fault, error),
+                (Fault::Refused, error) => Run::Done(Err(error)),
+            },
+        }
+    }
+
+    /// Whether a change was committed whose connection broke.
+    async fn outcome(&self, mark: &Mark) -> Result<bool, StoreError> {
+        let until = Instant::now() + UNSURE_MAX;
+        for tries in 1.. {
+            let asked = async {
+                let sql = self.connection().await?;
+                Ok::<_, StoreError>(sql.row(OUTCOME, &[&mark.slot]).await?.get::<_, i64>("change"))
+            };
+            match asked.await {
+                Ok(change) => return Ok(change == mark.change),
+                Err(error) => tracing::debug!(%error, "the outcome of a change is not known yet"),
+            }
+            if Instant::now() >= until {
+                return Err(StoreError::Unsure);
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+        unreachable!("the loop above has no end of its own")
+    }
+
+    /// Marks that no running change has.
+    fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A row that one change at a time writes its number into. One whose transaction may still be under way is not used
+/// again.
+#[derive(Debug)]
+pub(super) struct Mark {
+    slot: Uuid,
+    change: i64,
+}
+
+impl Mark {
+    /// The mark of the next change.
+    fn next(free: Option<Mark>) -> Mark {
+        let Mark { slot, change } = free.unwrap_or_else(|| Mark { slot: Uuid::new_v4(), change: 0 });
+        Mark { slot, change: change + 1 }
+    }
+
+    fn begin(&self) -> String {
+        let Mark { slot, change } = self;
+        format!(
+            "begin isolation level read committed;
+             insert into commit_mark (slot, change) values ('{slot}', {change})
+             on conflict (slot) do update set change = {change}, at = now()"
+        )
+    }
+}
+
+/// Forgets marks of gateways that ended long ago; one that is asked for is seconds old.
+pub(super) const FORGET_MARKS: &str = "delete from commit_mark where at < now() - interval '30 days'";
+
+/// Keeps a connection in the middle of a transaction out of the pool, also when the operation panics.
+struct Guard(Option<Sql>);
+
+impl Guard {
+    fn sql(&self) -> &Sql {
+        self.0.as_ref().expect("only the last step takes it")
+    }
+
+    /// Gives the connection back: its transaction has ended.
+    fn keep(mut self) {
+        drop(self.0.take());
+    }
+
+    /// Whether the transaction has certainly ended.
+    async fn rollback(mut self) -> bool {
+        let Some(sql) = self.0.take() else { return false };
+        if !sql.is_broken() {
+            let Err((_, error)) = sql.simple("rollback").await else { return true };
+            tracing::debug!(%error, "a rollback had no answer");
+        }
+        sql.discard();
+        false
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(sql) = self.0.take() {
+            sql.discard();
+        }
+    }
+}
+
+/// A random part of twice the last wait, so that two changes do not meet again.
+fn pause(runs: u32) -> Duration {
+    let most = PAUSE_MAX.min(Duration::from_millis(1) * 2u32.saturating_pow(runs.min(16)));
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

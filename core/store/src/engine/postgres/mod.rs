@@ -1,0 +1,233 @@
+//! The PostgreSQL engine: one schema of real tables, a bounded pool of connections, one transaction per change.
+//!
+//! Several gateways may run every operation at once, so each operation says in its `postgres.rs` which lock or level
+//! makes it right. Invariants:
+//!
+//! - **Answered means durable.** A change answers after its COMMIT was confirmed. The database decides what a commit
+//!   survives (`synchronous_commit`, replicas).
+//! - **All or nothing.** One change is one transaction. A statement's error rolls all of it back ([`change`]).
+//! - **Judges are pure.** A change runs again after a conflict with another one.
+//! - **A lost answer is looked up**, never guessed: see [`change`].
+//!
+//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`value`], [`sole`]. The statements of an
+//! operation are in its feature's `postgres.rs`, its tables in `migrations/`.
+
+pub(crate) mod agent;
+pub(crate) mod change;
+pub(crate) mod connect;
+mod lanes;
+pub(crate) mod migrate;
+pub(crate) mod purge;
+pub(crate) mod sole;
+pub(crate) mod sql;
+pub(crate) mod value;
+
+mod store;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "written for the tests outside the crate, which use all of it")]
+#[path = "../../../tests/store/server.rs"]
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Pool, PoolError};
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use self::agent::Agents;
+use self::connect::Address;
+use self::lanes::Lanes;
+use self::sole::Sole;
+use self::sql::Sql;
+use crate::engine::sled::commit::{CommitStats, Health};
+use crate::{StoreError, StoreOptions};
+
+/// Longest wait for running changes when a store is closed; what they do is then decided by the server.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The database of a store, on a server.
+pub(crate) struct Postgres {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What running changes need; they may outlive the caller that began them.
+pub(crate) struct Shared {
+    pool: Pool,
+    pub(crate) agents: Agents,
+    /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
+    runtime: Handle,
+    sole: Option<Sole>,
+    closed: AtomicBool,
+    /// Marks that no running change has.
+    marks: Mutex<Vec<change::Mark>>,
+    queue_max: usize,
+    answer_wait: Duration,
+    /// Names this opening of the store in rows that only it may go on with.
+    pub(crate) instance: Uuid,
+    lanes: Lanes,
+    waiting: AtomicUsize,
+    moments: Mutex<Moments>,
+    commits: AtomicU64,
+    changes: AtomicU64,
+    write_nanos: AtomicU64,
+    last_write_nanos: AtomicU64,
+}
+
+#[derive(Default)]
+struct Moments {
+    /// When each running change began, by its number. Numbers rise with time.
+    running: std::collections::BTreeMap<u64, Instant>,
+    begun: u64,
+    refused_at: Option<Instant>,
+    /// Why the database could not be reached the last time it was asked.
+    away: Option<String>,
+}
+
+impl Postgres {
+    /// Connects, brings the tables up to date and, unless the options say otherwise, makes this the only gateway.
+    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let address = Address::parse(url)?;
+        let runtime = Handle::current();
+        migrate::migrate(&address, &runtime).await?;
+        let sole = match options.shared {
+            true => None,
+            false => Some(Sole::hold(address.clone(), runtime.clone()).await?),
+        };
+        let pool = connect::pool(&address, &runtime, options)?;
+        let shared = Shared {
+            pool,
+            agents: Agents::default(),
+            runtime,
+            sole,
+            closed: AtomicBool::new(false),
+            marks: Mutex::default(),
+            queue_max: options.queue_max.max(1),
+            answer_wait: options.answer_wait,
+            instance: Uuid::new_v4(),
+            lanes: Lanes::default(),
+            waiting: AtomicUsize::new(0),
+            moments: Mutex::default(),
+            commits: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            write_nanos: AtomicU64::new(0),
+            last_write_nanos: AtomicU64::new(0),
+        };
+        let postgres = Postgres { shared: Arc::new(shared) };
+        postgres.reader().await?.run(change::FORGET_MARKS, &[]).await?;
+        Ok(postgres)
+    }
+
+    /// A connection for reads: each statement sees what was committed before it.
+    pub(crate) async fn reader(&self) -> Result<Sql, StoreError> {
+        let client = self.shared.client().await?;
+        Ok(Sql::reader(client, Some(self.shared.answer_wait), self.shared.pool.clone()))
+    }
+
+    pub(crate) fn close(&self) {
+        let _ = self.close_within(CLOSE_PATIENCE);
+    }
+
+    /// Refuses changes from now on; true when none is running any more.
+    pub(crate) fn close_within(&self, patience: Duration) -> bool {
+        self.shared.closed.store(true, Ordering::Release);
+        let until = Instant::now() + patience;
+        while !self.shared.moments().running.is_empty() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(sole) = &self.shared.sole {
+            sole.release();
+        }
+        true
+    }
+
+    pub(crate) fn oldest_waiting(&self) -> Duration {
+        let moments = self.shared.moments();
+        moments.running.values().next().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Health::Closed;
+        }
+        if let Some(reason) = self.shared.sole.as_ref().and_then(Sole::lost) {
+            return Health::Away(reason);
+        }
+        self.shared.moments().away.clone().map_or(Health::Serving, Health::Away)
+    }
+
+    pub(crate) fn changes_waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_refused_since(&self, since: Instant) -> bool {
+        self.shared.moments().refused_at.is_some_and(|refused| refused >= since)
+    }
+
+    pub(crate) fn commit_stats(&self) -> CommitStats {
+        let shared = &self.shared;
+        CommitStats {
+            batches: shared.commits.load(Ordering::Relaxed),
+            changes: shared.changes.load(Ordering::Relaxed),
+            write_time: Duration::from_nanos(shared.write_nanos.load(Ordering::Relaxed)),
+            last_write: Duration::from_nanos(shared.last_write_nanos.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Shared {
+    /// Whether no other gateway uses the database at the same time.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.sole.is_some()
+    }
+
+    /// A connection from the pool, within the pool's time-out.
+    async fn connection(&self) -> Result<Sql, StoreError> {
+        Ok(Sql::new(self.client().await?, Some(self.answer_wait)))
+    }
+
+    async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
+        match self.pool.get().await {
+            Ok(client) => {
+                self.reached();
+                Ok(client)
+            }
+            Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
+                self.moments().refused_at = Some(Instant::now());
+                Err(StoreError::Busy)
+            }
+            Err(PoolError::Closed) => Err(StoreError::Closed),
+            Err(PoolError::Backend(error)) => Err(self.away(connect::reason(&error))),
+            Err(error) => Err(self.away(error.to_string())),
+        }
+    }
+
+    fn away(&self, reason: String) -> StoreError {
+        let mut moments = self.moments();
+        if moments.away.is_none() {
+            tracing::error!(reason, "the database cannot be reached");
+        }
+        moments.away = Some(reason.clone());
+        StoreError::Unavailable { reason }
+    }
+
+    fn reached(&self) {
+        if self.moments().away.take().is_some() {
+            tracing::info!("the database answers again");
+        }
+    }
+
+    fn moments(&self) -> MutexGuard<'_, Moments> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

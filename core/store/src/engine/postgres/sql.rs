@@ -1,0 +1,230 @@
+//! A connection and its statements: what an operation's SQL runs on, in a change or beside one.
+//!
+//! Every statement is prepared once per connection. Statements whose futures are joined are sent without waiting for
+//! each other's answers (pipelining). Inside a change the first error dooms the transaction: PostgreSQL refuses every
+//! later statement, and [`change`](super::change) rolls back, whatever the operation makes of the error.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+
+use crate::StoreError;
+
+/// Other connections that a read tries. Those that broke in the pool are noticed within milliseconds.
+const READ_AGAIN_MAX: usize = 3;
+
+/// The arguments of a statement.
+pub(crate) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+pub(crate) struct Sql {
+    /// `None` only while it is dropped.
+    client: Option<deadpool_postgres::Client>,
+    /// Longest wait for the answer to a statement; `None` for reads that take as long as there is much to read.
+    patience: Option<Duration>,
+    /// The connection is not to be used again.
+    broken: AtomicBool,
+    /// Where a read finds another connection when this one turns out to be gone, as all do after the server restarted.
+    spare: Option<Pool>,
+    /// The first error since the change began.
+    fault: Mutex<Option<Fault>>,
+}
+
+/// What has no row to lock. The numbers keep the keys of one kind apart from those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// An operator's sessions in the console, by account.
+    Console = 1,
+    ApiKeys = 2,
+    /// Notes, by their kind.
+    Notes = 3,
+}
+
+/// What an error of a statement means for its change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A conflict with another change; it may succeed when it runs again.
+    Conflict,
+    /// A unique key exists already. Another change may have made it since this one looked, so it runs again.
+    Duplicate,
+    /// The connection is gone, and the transaction with it.
+    Lost,
+    /// The statement or its values are wrong.
+    Refused,
+}
+
+impl Sql {
+    pub(super) fn new(client: deadpool_postgres::Client, patience: Option<Duration>) -> Self {
+        let (broken, fault) = (AtomicBool::new(false), Mutex::new(None));
+        Sql { client: Some(client), patience, broken, spare: None, fault }
+    }
+
+    /// For reads outside a change, which may run again on another connection.
+    pub(super) fn reader(client: deadpool_postgres::Client, patience: Option<Duration>, spare: Pool) -> Self {
+        let mut sql = Sql::new(client, patience);
+        sql.spare = Some(spare);
+        sql
+    }
+
+    /// All rows of a statement.
+    pub(crate) async fn rows(&self, statement: &'static str, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
+        let (mut fault, mut error) = match self.answered(rows(self.client(), statement, args)).await {
+            Ok(rows) => return Ok(rows),
+            Err(failed) => failed,
+        };
+        if let Some(spare) = &self.spare {
+            for _ in 0..READ_AGAIN_MAX {
+                // A database that is silent is so on every connection.
+                if fault != Fault::Lost || self.broken.load(Ordering::Relaxed) {
+                    break;
+                }
+                let Ok(other) = spare.get().await else { break };
+                let other = Sql::new(other, self.patience);
+                (fault, error) = match other.answered(rows(other.client(), statement, args)).await {
+                    Ok(rows) => return Ok(rows),
+                    Err(failed) => failed,
+                };
+            }
+        }
+        Err(self.note(fault, error))
+    }
+
+    /// The only row, if any.
+    pub(crate) async fn found(
+        &self,
+        statement: &'static str,
+        args: Args<'_>,
+    ) -> Result<Option<Row>, StoreError> {
+        let mut rows = self.rows(statement, args).await?;
+        debug_assert!(rows.len() <= 1, "{} rows: {statement}", rows.len());
+        Ok(rows.pop())
+    }
+
+    /// The only row of a statement that always has one.
+    pub(crate) async fn row(&self, statement: &'static str, args: Args<'_>) -> Result<Row, StoreError> {
+        self.found(statement, args).await?.ok_or_else(|| StoreError::Record {
+            kind: "PostgreSQL",
+            reason: format!("a statement has no row: {statement}"),
+        })
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    pub(crate) async fn run(&self, statement: &'static str, args: Args<'_>) -> Result<u64, StoreError> {
+        let changed = async {
+            let client = self.client();
+            let statement = client.prepare_cached(statement).await?;
+            client.execute(&statement, args).await
+        };
+        self.answered(changed).await.map_err(|(fault, error)| self.note(fault, error))
+    }
+
+    /// Locks something that has no row of its own, until the change ends.
+    pub(crate) async fn lock(&self, lock: Lock, key: u64) -> Result<(), StoreError> {
+        // Keys are ids, far below 2^56.
+        let key = ((lock as u64) << 56 | key & (u64::MAX >> 8)).cast_signed();
+        self.rows("select pg_advisory_xact_lock($1)", &[&key]).await?;
+        Ok(())
+    }
+
+    /// Runs statements without arguments.
+    pub(super) async fn simple(&self, statements: &str) -> Result<(), (Fault, StoreError)> {
+        self.answered(self.client().batch_execute(statements)).await
+    }
+
+    /// The first error since this was last asked.
+    pub(super) fn take_fault(&self) -> Option<Fault> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Keeps the connection from being used again.
+    pub(super) fn discard(self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is not to be used again.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    fn client(&self) -> &deadpool_postgres::Client {
+        self.client.as_ref().expect("it is taken when this is dropped")
+    }
+
+    /// Waits for an answer. A server that is silent for too long, because it stands still or the way to it is cut, is
+    /// as good as one that is gone.
+    async fn answered<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, (Fault, StoreError)> {
+        let Some(patience) = self.patience else { return answer.await.map_err(|error| judge(&error)) };
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answered) => answered.map_err(|error| judge(&error)),
+            Err(_) => {
+                self.broken.store(true, Ordering::Relaxed);
+                let reason = format!("the database did not answer within {} s", patience.as_secs_f32());
+                Err((Fault::Lost, StoreError::Unavailable { reason }))
+            }
+        }
+    }
+
+    fn note(&self, fault: Fault, error: StoreError) -> StoreError {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+        error
+    }
+}
+
+impl Drop for Sql {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take().filter(|_| self.is_broken()) {
+            drop(deadpool_postgres::Object::take(client));
+        }
+    }
+}
+
+async fn rows(
+    client: &deadpool_postgres::Client,
+    statement: &'static str,
+    args: Args<'_>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let statement = client.prepare_cached(statement).await?;
+    client.query(&statement, args).await
+}
+
+/// What an error means, for the change and for the caller.
+fn judge(error: &tokio_postgres::Error) -> (Fault, StoreError) {
+    let Some(found) = error.as_db_error() else {
+        let reason = super::connect::reason(error);
+        let lost =
+            error.is_closed() || std::error::Error::source(error).is_some_and(|e| e.is::<std::io::Error>());
+        return match lost {
+            true => (Fault::Lost, StoreError::Unavailable { reason }),
+            false => (Fault::Refused, StoreError::Record { kind: "PostgreSQL", reason }),
+        };
+    };
+    let code = found.code();
+    let busy = || StoreError::Busy;
+    match code {
+        &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => (Fault::Conflict, busy()),
+        &SqlState::LOCK_NOT_AVAILABLE => (Fault::Refused, busy()),
+        &SqlState::UNIQUE_VIOLATION => (Fault::Duplicate, refused(found)),
+        &SqlState::DISK_FULL | &SqlState::OUT_OF_MEMORY => (Fault::Refused, StoreError::Full),
+        code if code.code().starts_with("57P")
+            || code.code().starts_with("08")
+            || ["25006", "25P03"].contains(&code.code()) =>
+        {
+            (Fault::Lost, StoreError::Unavailable { reason: found.message().to_owned() })
+        }
+        _ => (Fault::Refused, refused(found)),
+    }
+}
+
+/// Without the values of the row, which the server puts into the detail.
+fn refused(error: &tokio_postgres::error::DbError) -> StoreError {
+    let name = error.constraint().or(error.table()).unwrap_or_default();
+    let reason = format!("{} ({}) {name}", error.message(), error.code().code());
+    StoreError::Record { kind: "PostgreSQL", reason: reason.trim_end().to_owned() }
+}

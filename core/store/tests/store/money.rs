@@ -1,0 +1,319 @@
+//! Money on every engine: free text of any kind, the outbox, idempotency keys, postings read by their key. The rules of
+//! payments, spends and refunds are tested in the domain.
+
+use chelseru_store::{
+    Account, Attempt, CreditFacts, DeliveryState, EventBody, EventFilter, EventId, KeptClaim, Once,
+    OpeningBalance, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt, PaymentRefunded,
+    PaymentSettled, PaymentStart, PaymentStep, Redirect, RedirectMethod, RefundDraft, RefundTo, SpendDraft,
+    SpendMade, UserId,
+};
+
+use super::*;
+
+pub(crate) const ALICE: UserId = UserId(1);
+
+pub(crate) fn payment(order: &str, once: Option<Once>) -> PaymentDraft {
+    PaymentDraft {
+        user: ALICE,
+        amount: 1000,
+        currency: chelseru_store::Currency::Irr,
+        mode: chelseru_store::PayMode::Charge,
+        order: order.to_owned(),
+        unique_order: true,
+        gateway: "BANK".to_owned(),
+        plugin_digest: "d".to_owned(),
+        description: "for\0you".to_owned(),
+        callback_url: "https://shop.example/\0".to_owned(),
+        callback_key: "k".to_owned(),
+        frontend_url: Some("f\0".to_owned()),
+        now: secs(10),
+        window_ends_at: secs(1000),
+        check_at: secs(70),
+        once,
+    }
+}
+
+pub(crate) fn start(reference: &str) -> PaymentStart {
+    PaymentStart {
+        reference: reference.to_owned(),
+        redirect: Redirect {
+            method: RedirectMethod::Post,
+            url: "https://bank.example/\0".to_owned(),
+            fields: vec![("token\0".to_owned(), "\u{10FFFF}\"".to_owned())],
+        },
+        state: vec![0, 1, 255],
+        message: "\0".to_owned(),
+    }
+}
+
+pub(crate) fn receipt(number: &str) -> PaymentReceipt {
+    PaymentReceipt {
+        number: number.to_owned(),
+        card_pan: "6037\0".to_owned(),
+        card_hash: String::new(),
+        fee_rial: Some(u64::MAX >> 1),
+        code: "100".to_owned(),
+        message: "\u{10FFFF}0".to_owned(),
+    }
+}
+
+pub(crate) fn spend(amount: u64, order: &str, once: Option<Once>) -> SpendDraft {
+    SpendDraft {
+        user: ALICE,
+        amount,
+        hold: false,
+        expires_at: None,
+        order: order.to_owned(),
+        unique_order: true,
+        description: "a\0b".to_owned(),
+        now: secs(20),
+        once,
+    }
+}
+
+pub(crate) fn once(key: u8) -> Once {
+    Once { key: [key; 32], request: [1; 32], keep_until: secs(1_000) }
+}
+
+pub(crate) fn opening(user: UserId, amount: i64) -> Vec<OpeningBalance> {
+    vec![OpeningBalance { key: format!("import:wallet:{user}"), user, amount, at: secs(1) }]
+}
+
+#[tokio::test]
+async fn any_text_of_a_payment_comes_back_as_it_was() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let claim = PaymentClaim { cancelled: false, receipt: Some("r\0".to_owned()), data: vec![0, 200] };
+        for (n, text) in ["a", "a\0", "\0a", "\u{10FFFF}0a", "a\u{10FFFF}"].into_iter().enumerate() {
+            let draft = payment(text, None);
+            let PaymentCreated::Created(made) = store.payment_create(draft.clone()).await.unwrap() else {
+                panic!("{text:?} is another order")
+            };
+            assert_eq!((&made.order, &made.description), (&draft.order, &draft.description));
+            let known = start(text);
+            store.payment_started(made.id, known.clone(), secs(70), secs(11)).await.unwrap();
+            let kept = KeptClaim { claim: claim.clone(), vouched: true };
+            store.payment_claimed(made.id, Some(kept), Some(secs(80))).await.unwrap();
+            let PaymentSettled::Now(paid) =
+                store.payment_settle(made.id, receipt(text), None, secs(12)).await.unwrap()
+            else {
+                panic!("{text:?} is another receipt")
+            };
+            let read = store.payment_by_reference("BANK", text).await.unwrap().unwrap();
+            assert_eq!(read, paid);
+            assert_eq!((read.start, read.receipt), (Some(known), Some(receipt(text))));
+            assert_eq!(
+                (read.claims[0].claim.clone(), read.frontend_url),
+                (claim.clone(), draft.frontend_url)
+            );
+            let note = format!("{text}\0");
+            let (by, to, now) = (UserId(9), RefundTo::Gateway, secs(13 + n as u64));
+            let refund = RefundDraft { payment: made.id, amount: Some(1), to, by, note, now, once: None };
+            let PaymentRefunded::Done(_, refund) = store.payment_refund(refund).await.unwrap() else {
+                panic!("not refunded")
+            };
+            assert_eq!(store.payment_refunds(made.id).await.unwrap(), [refund]);
+        }
+        let SpendMade::Done(made) = store.spend_create(spend(5, "x\0", None)).await.unwrap() else {
+            panic!("not spent")
+        };
+        assert_eq!(store.spend_get(made.id).await.unwrap(), Some(made));
+        assert_eq!(store.ledger_verify().await.unwrap().difference, None);
+    }
+}
+
+#[tokio::test]
+async fn a_posting_tells_what_it_moved_and_what_was_left() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        store.import_balances(opening(ALICE, 700)).await.unwrap();
+        store.import_balances(opening(UserId(2), -40)).await.unwrap();
+        store.spend_create(spend(200, "", None)).await.unwrap();
+        store.spend_create(SpendDraft { hold: true, ..spend(300, "", None) }).await.unwrap();
+        let posting = store.posting_by_key("spend:2").await.unwrap().unwrap();
+        let moved: Vec<_> = posting
+            .entries
+            .iter()
+            .map(|entry| (entry.account.clone(), entry.amount, entry.balance))
+            .collect();
+        assert_eq!(moved, [(Account::Wallet(ALICE), -300, 200), (Account::Held(ALICE), 300, 300)]);
+        let before = store.posting_by_key("spend:1").await.unwrap().unwrap();
+        assert_eq!((posting.entries[0].previous, posting.entries[1].previous), (before.number, 0));
+        assert_eq!(before.entries[1].balance, 200);
+        let import = store.posting_by_key("import:wallet:2").await.unwrap().unwrap();
+        assert_eq!((import.entries[0].balance, import.entries[1].balance), (-40, -660));
+        for (account, balance) in
+            [(Account::Import, -660), (Account::Debt(UserId(2)), -40), (Account::Merchant, 200)]
+        {
+            assert_eq!(store.account_balance(&account).await.unwrap(), balance);
+        }
+        let (lines, next) = store.wallet_entries(ALICE, None, 2).await.unwrap();
+        assert_eq!(
+            lines.iter().map(|line| (line.amount, line.is_hold)).collect::<Vec<_>>(),
+            [(-300, true), (-200, false)]
+        );
+        let (lines, end) = store.wallet_entries(ALICE, next, 2).await.unwrap();
+        assert_eq!((lines.len(), lines[0].amount, end), (1, 700, None));
+        // A posting that never moved this wallet.
+        assert_eq!(store.wallet_entries(ALICE, Some(import.number), 2).await.unwrap(), (vec![], None));
+        assert_eq!(store.import_balances(opening(ALICE, 700)).await.unwrap(), 0);
+        let report = store.ledger_verify().await.unwrap();
+        assert_eq!((report.difference, report.postings, report.users_total), (None, 4, 500));
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_one_request_until_it_ends() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        store.import_balances(opening(ALICE, 700)).await.unwrap();
+        let SpendMade::Done(first) = store.spend_create(spend(5, "", Some(once(1)))).await.unwrap() else {
+            panic!("not spent")
+        };
+        let again = store.spend_create(spend(5, "", Some(once(1)))).await.unwrap();
+        assert_eq!(again, SpendMade::Repeated(first));
+        let other = Once { request: [2; 32], ..once(1) };
+        let reused = store.spend_create(spend(6, "", Some(other.clone()))).await.unwrap();
+        assert_eq!(reused, SpendMade::KeyReused);
+        // Expired although not purged.
+        let late =
+            SpendDraft { now: secs(1_000), ..spend(6, "", Some(Once { keep_until: secs(2_000), ..other })) };
+        assert!(matches!(store.spend_create(late).await.unwrap(), SpendMade::Done(_)));
+        let PaymentCreated::Created(failed) = store.payment_create(payment("", Some(once(2)))).await.unwrap()
+        else {
+            panic!("not created")
+        };
+        let end = chelseru_store::PaymentState::Failed;
+        store.payment_end(failed.id, end, "refused".to_owned(), None, secs(11)).await.unwrap();
+        // The gateway never took it: the key begins it again.
+        let PaymentCreated::Created(second) = store.payment_create(payment("", Some(once(2)))).await.unwrap()
+        else {
+            panic!("not begun again")
+        };
+        assert_ne!(second.id, failed.id);
+        let repeated = store.payment_create(payment("", Some(once(2)))).await.unwrap();
+        assert_eq!(repeated, PaymentCreated::Repeated(second));
+        let mut removed = 0;
+        loop {
+            let step = store.once_purge(secs(1_500), 1).await.unwrap();
+            removed += step.removed;
+            if step.finished {
+                break;
+            }
+        }
+        assert_eq!(removed, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_routed_delivered_replayed_and_purged() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        // Nothing is written while nobody wants it.
+        store.import_balances(opening(UserId(5), 7)).await.unwrap();
+        store.events_want(true).await.unwrap();
+        store.import_balances(opening(ALICE, 700)).await.unwrap();
+        for _ in 0..2 {
+            store.spend_create(spend(5, "", None)).await.unwrap();
+        }
+        let routed = store.events_route(10, secs(20), |event| match event.body {
+            EventBody::WalletChanged { amount: 700, .. } => vec!["a".to_owned(), "b".to_owned()],
+            _ => vec!["a".to_owned()],
+        });
+        assert_eq!(routed.await.unwrap(), 3);
+        assert_eq!(store.events_route(10, secs(20), |_| vec!["b".to_owned()]).await.unwrap(), 0);
+        assert!(store.deliveries_due("a", secs(19), 10).await.unwrap().is_empty());
+        let due = store.deliveries_due("a", secs(20), 10).await.unwrap();
+        assert_eq!(due.len(), 3);
+        let EventBody::WalletChanged { amount, balance, posting, .. } = &due[1].0.body else {
+            panic!("{:?}", due[1])
+        };
+        assert_eq!((*amount, *balance, posting.as_str()), (-5, 695, "spend:1"));
+        let error = "no\0".to_owned();
+        let again_at = Some(secs(60));
+        let attempts = vec![
+            (due[2].0.id, Attempt::Failed { error: error.clone(), again_at: None }),
+            (due[0].0.id, Attempt::Delivered),
+            (due[1].0.id, Attempt::Failed { error: error.clone(), again_at }),
+            (EventId(99), Attempt::Delivered),
+        ];
+        store.deliveries_note("a", attempts).await.unwrap();
+        let due = store.deliveries_due("a", secs(60), 10).await.unwrap();
+        assert_eq!((due.len(), due[0].1.attempts, &due[0].1.error), (1, 1, &error));
+        assert_eq!(store.deliveries_dead(10).await.unwrap(), 1);
+        let dead = store.events_list(None, EventFilter::Dead, 10).await.unwrap();
+        let states =
+            |at: usize| dead[at].deliveries.iter().map(|(_, delivery)| delivery.state).collect::<Vec<_>>();
+        assert_eq!((dead.len(), states(0)), (1, vec![DeliveryState::Dead]));
+        assert_eq!(store.events_replay_dead(Some("b".to_owned()), 10, secs(70)).await.unwrap(), 0);
+        assert_eq!(store.events_replay_dead(None, 10, secs(70)).await.unwrap(), 1);
+        let first = store.events_list(None, EventFilter::All, 10).await.unwrap().pop().unwrap();
+        assert_eq!(first.deliveries.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(store.event_replay(first.event.id, None, secs(80)).await.unwrap(), 2);
+        assert_eq!(store.event_replay(first.event.id, Some("c".to_owned()), secs(80)).await.unwrap(), 1);
+        assert_eq!(store.event_replay(EventId(99), Some("c".to_owned()), secs(80)).await.unwrap(), 0);
+        let test = store.event_test("c".to_owned(), secs(90)).await.unwrap();
+        let of_c = store.deliveries_due("c", secs(90), 10).await.unwrap();
+        assert_eq!(of_c.iter().map(|(event, _)| event.id).collect::<Vec<_>>(), [first.event.id, test]);
+        let listed = store.events_list(Some(test), EventFilter::All, 2).await.unwrap();
+        assert_eq!(
+            listed.iter().map(|report| report.event.id.0).collect::<Vec<_>>(),
+            [test.0 - 1, test.0 - 2]
+        );
+        // None is too old, and there are no more than four.
+        assert_eq!(store.events_purge(secs(1), 4, 10).await.unwrap(), (0, 0));
+        assert_eq!(store.events_purge(secs(1), 3, 10).await.unwrap(), (1, 1));
+        assert_eq!(store.events_purge(secs(90), 10, 1).await.unwrap(), (1, 1));
+        assert_eq!(store.events_purge(secs(90), 10, 10).await.unwrap(), (1, 1));
+        assert_eq!(store.events_list(None, EventFilter::All, 10).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_low_credit_is_said_once_until_it_rises() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        store.events_want(true).await.unwrap();
+        let credit = || {
+            let (provider, unit) = ("SMS".to_owned(), "rial".to_owned());
+            CreditFacts { provider, amount: 5, unit, min: 10 }
+        };
+        for (low, news) in [(false, false), (true, true), (true, false), (false, false), (true, true)] {
+            assert_eq!(store.credit_note(credit(), low, secs(1)).await.unwrap(), news);
+        }
+        assert_eq!(store.events_list(None, EventFilter::All, 10).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn open_payments_are_found_by_their_gateway_and_time() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let mut ids = Vec::new();
+        for (gateway, check_at) in [("BANK", 90), ("BANK", 70), ("BANK_2", 80)] {
+            let gateway = gateway.to_owned();
+            let draft = PaymentDraft { gateway, check_at: secs(check_at), ..payment("", None) };
+            let PaymentCreated::Created(made) = store.payment_create(draft).await.unwrap() else {
+                panic!("not created")
+            };
+            ids.push(made.id);
+        }
+        let due = async |gateway, at| {
+            let due = store.payments_due(gateway, secs(at), 10).await.unwrap();
+            due.iter().map(|payment| payment.id).collect::<Vec<_>>()
+        };
+        assert_eq!((due("BANK", 89).await, due("BANK", 90).await), (vec![ids[1]], vec![ids[1], ids[0]]));
+        assert_eq!(store.payments_open("BANK", 10).await.unwrap(), 2);
+        assert_eq!(store.payments_open_gateways().await.unwrap(), ["BANK", "BANK_2"]);
+        store.payment_started(ids[2], start("A"), secs(80), secs(11)).await.unwrap();
+        let end = chelseru_store::PaymentState::Expired;
+        store.payment_end(ids[2], end, "not_paid".to_owned(), None, secs(100)).await.unwrap();
+        assert_eq!(store.payments_open_gateways().await.unwrap(), ["BANK"]);
+        // A late question opens it again for its gateway, until an answer comes.
+        store.payment_claimed(ids[2], None, Some(secs(120))).await.unwrap();
+        assert_eq!((due("BANK_2", 119).await, due("BANK_2", 120).await), (vec![], vec![ids[2]]));
+        assert!(matches!(store.payment_late_answered(ids[2]).await.unwrap(), PaymentStep::Done(_)));
+        assert!(matches!(store.payment_late_answered(ids[2]).await.unwrap(), PaymentStep::Was(_)));
+        assert_eq!(store.payments_open("BANK_2", 10).await.unwrap(), 0);
+    }
+}
