@@ -33,6 +33,7 @@ mod origins;
 mod read;
 pub mod rules;
 mod shown;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ pub use server::{Audit, Data, Log, LogFormat, LogLevel, Server};
 pub use setting::SettingSource;
 pub use shown::{HIDDEN, hide_secrets, move_provider, restore_secrets, settings_shown};
 pub use sms::{OneOrMany, Shield, Sms, SmsCredit};
+pub use store::{Store, StoreEngine, StorePlace};
 pub use url::{is_allowed as payment_url_allowed, is_authority, parts as payment_parts};
 pub use webhooks::{Endpoint as WebhookEndpoint, Webhooks};
 
@@ -65,6 +67,7 @@ pub struct Config {
     pub operator: Operator,
     pub log: Log,
     pub data: Data,
+    pub store: Store,
     pub auth: Auth,
     pub audit: Audit,
     pub sms: Sms,
@@ -104,6 +107,9 @@ impl Config {
         note(self.data.cache_mib != next.data.cache_mib, "data.cache_mib");
         note(self.data.changes_waiting_max != next.data.changes_waiting_max, "data.changes_waiting_max");
         note(self.data.disk_reserve_mib != next.data.disk_reserve_mib, "data.disk_reserve_mib");
+        note(self.store.engine != next.store.engine, "store.engine");
+        note(self.store.url != next.store.url, "store.url");
+        note(self.store.connections_max != next.store.connections_max, "store.connections_max");
         let (plugins, next) = (&self.plugins, &next.plugins);
         note(plugins.calls_max != next.calls_max, "plugins.calls_max");
         note(plugins.plugin_bytes_max != next.plugin_bytes_max, "plugins.plugin_bytes_max");
@@ -120,6 +126,7 @@ impl Config {
         self.operator = running.operator.clone();
         self.log.format = running.log.format;
         self.data = running.data.clone();
+        self.store = running.store.clone();
         let (plugins, running) = (&mut self.plugins, &running.plugins);
         plugins.calls_max = running.calls_max;
         plugins.plugin_bytes_max = running.plugin_bytes_max;

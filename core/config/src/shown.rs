@@ -2,7 +2,7 @@
 //!
 //! Which settings of a plugin are secret is the plugin's word, and a refused file may name a plugin that does not load.
 //! So every text in a provider's settings is hidden unless it is an address without a user or a query, every number
-//! there under a name such as `password`, and elsewhere every text under such a name. `{ env = .. }` and
+//! there under a name such as `password`, and elsewhere every text under such a name and every address with a user. `{ env = .. }` and
 //! `{ file = .. }` name where a secret is and stay. Invariant: a hidden value that comes back unchanged is put back by
 //! its path; one that comes back at a new path is refused.
 
@@ -155,7 +155,19 @@ fn is_secret(path: &[String], text: &str) -> bool {
     }
     let is_address =
         ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) && !text.contains(['@', '?']);
-    (in_settings(path) && !is_address) || (has_secret_name(path) && !text.starts_with(KEY_KIND))
+    (in_settings(path) && !is_address)
+        || (has_secret_name(path) && !is_key_kind(text))
+        || has_credentials(text)
+}
+
+fn is_key_kind(text: &str) -> bool {
+    text.strip_prefix(KEY_KIND).is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether a text is an address with a user, or a list of pairs with a password, as `store.url` may be.
+fn has_credentials(text: &str) -> bool {
+    let authority = text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    authority.is_some_and(|authority| authority.contains('@')) || text.contains("password=")
 }
 
 fn in_settings(path: &[String]) -> bool {
@@ -223,6 +235,16 @@ secret_previous = "whsec_before"
         }
         assert_eq!(shown.lines().count(), FILE.lines().count(), "lines keep their numbers");
         assert_eq!(hide_secrets("[sms"), None);
+    }
+
+    #[test]
+    fn an_address_with_a_user_is_hidden_wherever_it_stands() {
+        let hidden = |line: &str| hide_secrets(line).is_some_and(|shown| shown.contains(HIDDEN));
+        assert!(hidden("[store]\nurl = \"postgres://app:pw@db/app\""));
+        assert!(hidden("[store]\nurl = \"host=db user=app password=pw\""));
+        assert!(hidden("[auth]\ntoken_key = \"hs256-hunter\""));
+        assert!(!hidden("[store]\nurl = \"postgres://db/app\""));
+        assert!(!hidden("[auth]\ntoken_key = \"hs256-12\""));
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Checker<'_> {
     /// Runs every section's check, in the order of the file.
     pub(crate) fn check(&mut self, config: &Config) {
         self.check_server(config);
+        self.check_store(config);
         self.check_auth(config);
         self.check_plugins(config);
         self.check_sms(config);
