@@ -7,7 +7,7 @@
 //! (`chelseru-http`).
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -26,14 +26,14 @@ use chelseru_http::{Addresses, Api};
 use chelseru_outbound::sms::{Reports, SandboxInbox};
 use chelseru_plugin_host::{Desired, Registry};
 use chelseru_sockets::{Hub, Sockets};
-use chelseru_store::{Store, StoreError, StoreOptions};
+use chelseru_store::Store;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::candidate::Candidate;
-use crate::config::{self, Config};
+use crate::config;
 use crate::door::OperatorDoor;
 use crate::ground::{Ground, Standing};
 use crate::live::{Live, Serving};
@@ -192,14 +192,4 @@ pub fn unix_millis() -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(crate) fn open_store(config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
-    let options = StoreOptions {
-        cache_bytes: config.data.cache_mib * 1024 * 1024,
-        queue_max: config.data.changes_waiting_max,
-        disk_reserve_bytes: config.data.disk_reserve_mib.map(|mib| mib * 1024 * 1024),
-        ..StoreOptions::default()
-    };
-    Store::open(data_dir.join(config::STORE_DIR), options)
 }

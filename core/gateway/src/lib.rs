@@ -14,6 +14,7 @@ mod generation;
 mod live;
 
 mod candidate;
+mod database;
 mod ground;
 mod machine;
 pub mod reload;

@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{App, open_store};
+use crate::app::App;
 use crate::candidate::{Candidate, Occasion, OpenPayments};
 use crate::config::{self, Loaded, OperatorListen};
 use crate::door::{self, OperatorDoor};
@@ -40,7 +40,7 @@ use crate::operator::news;
 use crate::operator::view::View;
 use crate::operator::webhooks;
 use crate::reload;
-use crate::{erase, import, keys, machine, money, search, sms, upkeep};
+use crate::{database, erase, import, keys, machine, money, search, sms, upkeep};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
@@ -94,13 +94,16 @@ impl Server {
         let config_file = loaded.source.path.clone();
         let ground = Ground::open(&loaded.config, &config_file, options.compiler.clone())?;
         let machine = machine::warnings(&loaded);
+        let place = loaded.store_place();
         let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default(), Occasion::Start).await;
         let candidate = candidate.map_err(|problems| problems.to_string())?;
         for warning in candidate.warnings().iter().chain(&machine) {
             tracing::warn!("{warning}");
         }
         let config = candidate.config().clone();
-        let store = open_store(&config, &ground.data_dir).map_err(|error| error.to_string())?;
+        let place = place.map_err(|problems| problems.to_string())?;
+        let store = database::open(&place, &config, &ground.data_dir).await;
+        let store = store.map_err(|error| error.to_string())?;
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         import::sweep(&ground.data_dir, &store).await?;
         let listener = TcpListener::bind(config.server.listen)

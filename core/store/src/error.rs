@@ -9,6 +9,9 @@ pub enum StoreError {
     /// Another process, or another handle of this process, has the store open.
     #[error("store {path:?} is in use by another process")]
     Locked { path: PathBuf },
+    /// Another gateway uses the database.
+    #[error("{reason}")]
+    InUse { reason: String },
     /// Written by a newer version of this program; this version would damage it.
     #[error("store {path:?} has format {found}; this program reads formats up to {supported}")]
     FormatNewer { path: PathBuf, found: u64, supported: u64 },
@@ -47,8 +50,8 @@ pub enum StoreError {
     /// A record is unreadable: written by a newer version, or damaged.
     #[error("{kind} record is not readable: {reason}")]
     Record { kind: &'static str, reason: String },
-    /// The database cannot be used as it is: wrong address or password, missing rights, an old server, newer tables,
-    /// another gateway. A retry cannot help.
+    /// The database cannot be used as it is: wrong address or password, missing rights, an old server, newer tables.
+    /// A retry cannot help.
     #[error("{reason}")]
     Database { reason: String },
     /// The database server could not be reached. Nothing changed; a retry can succeed once it answers again.
@@ -58,4 +61,12 @@ pub enum StoreError {
     /// not have been made: look it up before anything is tried again.
     #[error("the connection to the database broke, and it is not known whether the change was made")]
     Unsure,
+}
+
+impl StoreError {
+    /// Whether another process, or another handle, has the store open.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, StoreError::Locked { .. } | StoreError::InUse { .. })
+    }
 }

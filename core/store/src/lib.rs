@@ -134,8 +134,9 @@ impl Store {
     ///
     /// # Errors
     ///
+    /// - [`StoreError::InUse`] while another gateway uses it.
     /// - [`StoreError::Database`] with one sentence: wrong address, user or password, missing rights, no such
-    ///   database, a server before version 13, tables of a newer version, another gateway.
+    ///   database, a server before version 13, tables of a newer version.
     /// - [`StoreError::Unavailable`] while the server cannot be reached.
     pub async fn open_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
         let postgres = Postgres::open(url, &options).await?;

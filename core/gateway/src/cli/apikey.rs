@@ -21,7 +21,7 @@ pub(crate) async fn create(
     daily_cap: Option<u64>,
 ) -> Result<(), String> {
     let wanted = json!({"scope": scope, "name": name, "daily_cap": daily_cap});
-    let made = match open(config_file)? {
+    let made = match open(config_file).await? {
         Way::Store(store) => {
             let made = api_key::create(&store, SystemClock.now(), name, scope, daily_cap).await;
             let made = made.map_err(|error| error.to_string())?;
@@ -43,7 +43,7 @@ pub(crate) async fn create(
 }
 
 pub(crate) async fn list(config_file: &Path, as_json: bool) -> Result<(), String> {
-    let keys = match open(config_file)? {
+    let keys = match open(config_file).await? {
         Way::Store(store) => {
             let keys = store.api_keys().await.map_err(|error| error.to_string())?;
             store.close();
@@ -73,7 +73,7 @@ pub(crate) async fn list(config_file: &Path, as_json: bool) -> Result<(), String
 
 pub(crate) async fn revoke(config_file: &Path, id: u64) -> Result<(), String> {
     let gone = || format!("API key {id} does not exist or is already revoked");
-    match open(config_file)? {
+    match open(config_file).await? {
         Way::Store(store) => {
             let revoked = store.api_key_revoke(id, SystemClock.now()).await;
             if revoked.map_err(|error| error.to_string())? {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chelseru_domain::clock::SystemClock;
 use chelseru_domain::operator::audit::{Audit, AuditEvent};
-use chelseru_store::{Store, StoreError, StoreOptions};
+use chelseru_store::Store;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::{self, OperatorListen};
+use crate::database::{self, Refused};
 use crate::door::OperatorDoor;
 
 /// Time limit of a running gateway's answer. A hash may wait behind others, and a write waits for its flush.
@@ -115,14 +116,14 @@ impl Running {
 }
 
 /// Opens the store, or finds the gateway that has it open. Errors: a text for the operator.
-pub(super) fn open(config_file: &Path) -> Result<Way, String> {
+pub(super) async fn open(config_file: &Path) -> Result<Way, String> {
     let loaded = super::load::load(config_file)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
-    match Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default()) {
+    match database::open_for_command(&loaded, &data_dir).await {
         Ok(store) => Ok(Way::Store(store)),
-        Err(StoreError::Locked { .. }) => Ok(Way::Gateway(Box::new(Running(OperatorDoor::find(&data_dir)?)))),
-        Err(error) => Err(error.to_string()),
+        Err(Refused::InUse(_)) => Ok(Way::Gateway(Box::new(Running(OperatorDoor::find(&data_dir)?)))),
+        Err(Refused::Other(reason)) => Err(reason),
     }
 }
 

@@ -5,20 +5,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
-use chelseru_store::{Store, StoreOptions};
 use http::Method;
 use serde_json::json;
 
 use super::ask::{Way, open, record};
 use crate::config;
+use crate::database;
 use crate::operator::backup;
 
 /// Time limit of a running gateway. It copies uploaded files at the disk's speed.
 const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
+/// What to do where the store is on a server.
+const INSTEAD: &str = "copy the database with its own tools (pg_dump, pg_restore), and data.dir with yours: it holds the key, plugins \
+     and uploads";
 
 /// Errors: a text for the operator; no folder remains.
 pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
+    database::needs_folder(&loaded, INSTEAD)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     if !data_dir.join(config::STORE_DIR).is_dir() {
         return Err(format!(
@@ -28,7 +32,7 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
     }
     let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let part = backup::part_of(&folder);
-    let (records, files) = match open(config_file)? {
+    let (records, files) = match open(config_file).await? {
         Way::Store(store) => {
             let copied = showing(&part, backup::write(&store, &data_dir, &folder)).await;
             if let Ok(copied) = copied {
@@ -66,14 +70,14 @@ pub(super) async fn verify(folder: &Path) -> Result<(), String> {
 /// Errors: a text for the operator.
 pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
+    database::needs_folder(&loaded, INSTEAD)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
     let work = tokio::task::spawn_blocking({
         let (folder, data_dir) = (folder.to_owned(), data_dir.clone());
         move || backup::restore(&folder, &data_dir)
     });
     let copied = showing(&data_dir, work).await.map_err(|error| error.to_string())??;
-    let store = Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default());
-    let store = store.map_err(|error| error.to_string())?;
+    let store = database::open_for_command(&loaded, &data_dir).await?;
     let report = store.ledger_verify().await.map_err(|error| error.to_string())?;
     if let Some(difference) = report.difference {
         return Err(format!("restored, but the ledger is inconsistent: {difference}"));

@@ -15,7 +15,7 @@ use crate::operator::doctor;
 ///
 /// Errors: something is bad, or the examination failed.
 pub(super) async fn run(config_file: &Path, json: bool) -> Result<(), String> {
-    let findings = match open(config_file)? {
+    let findings = match open(config_file).await? {
         Way::Gateway(gateway) => {
             let mut answer = gateway.ask(Method::GET, "/operator/v1/doctor/", None).await?;
             answer["results"].as_array_mut().map(std::mem::take).unwrap_or_default()

@@ -120,7 +120,7 @@ async fn found(
     columns: &[Column],
     print: &Print,
 ) -> Result<(), String> {
-    let gateway: Box<Running> = match open(config_file)? {
+    let gateway: Box<Running> = match open(config_file).await? {
         Way::Gateway(gateway) => gateway,
         Way::Store(store) => {
             store.close();

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use super::compiler::compiler;
 use crate::candidate::{Candidate, Occasion, OpenPayments};
 use crate::config::{self, Loaded};
+use crate::database;
 use crate::ground::Ground;
 use crate::import::{self, Report, Request, SourceName};
 use crate::keys::{self, Accepted};
@@ -101,6 +102,7 @@ pub(super) async fn django(config_file: &Path, arguments: &Arguments) -> Result<
     if !arguments.media.is_dir() {
         return Err(format!("--media {}: there is no such folder", arguments.media.display()));
     }
+    database::needs_folder(&loaded, "an import fills the embedded engine; choose engine = \"sled\" for it")?;
     let mut notes = check_secret(&loaded, arguments)?;
     let unit = match arguments.unit {
         Unit::Irt => Currency::Irt,

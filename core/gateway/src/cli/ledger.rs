@@ -2,27 +2,28 @@
 
 use std::path::Path;
 
-use chelseru_store::{Store, StoreError, StoreOptions};
-
-use crate::config;
+use crate::config::{self, StorePlace};
+use crate::database::{self, Refused};
 
 /// Recomputes the whole ledger. It opens the store itself, so the gateway must not run.
 ///
 /// Errors: the first difference, or why the store cannot be read.
 pub(super) async fn verify(config_file: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
-    let folder = config::data_dir(&loaded.config, config_file).join(config::STORE_DIR);
-    if !folder.is_dir() {
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    let folder = data_dir.join(config::STORE_DIR);
+    let place = loaded.store_place().map_err(|problems| problems.to_string())?;
+    if place == StorePlace::Folder && !folder.is_dir() {
         return Err(format!(
             "{}: no store found; start the gateway once, or check --config",
             folder.display()
         ));
     }
-    let store = Store::open(&folder, StoreOptions::default()).map_err(|error| match error {
-        StoreError::Locked { .. } => {
-            format!("{error}; stop the gateway first, or verify a copy of its data folder")
+    let store = database::open_for_command(&loaded, &data_dir).await.map_err(|refused| match refused {
+        Refused::InUse(reason) => {
+            format!("{reason}; stop the gateway first, or verify a copy of its data")
         }
-        other => other.to_string(),
+        Refused::Other(reason) => reason,
     })?;
     let report = store.ledger_verify().await.map_err(|error| error.to_string())?;
     let head: String = report.head.iter().map(|byte| format!("{byte:02x}")).collect();

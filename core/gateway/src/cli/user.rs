@@ -9,7 +9,6 @@ use chelseru_domain::login::account::Rights;
 use chelseru_domain::login::identity::RESET_TOKEN_HOURS;
 use chelseru_domain::operator::console::{Console, ConsoleKeys, LINK_TTL};
 use chelseru_domain::operator::role::{ROLES, role_name};
-use chelseru_store::StoreError;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http::{Method, StatusCode};
@@ -18,12 +17,13 @@ use serde_json::Value;
 use super::ask::{TIMEOUT, exchange};
 use crate::config::rules::tokens;
 use crate::config::{self, Loaded, OperatorListen};
+use crate::database::{self, Refused};
 use crate::door::OperatorDoor;
 use crate::http::console::LINK_PATH;
 use crate::http::operator::users::{self, RightsName, UserCommand};
 use crate::http::reachable;
+use crate::keys;
 use crate::login::Services;
-use crate::{app, keys};
 
 /// Length of a generated password: 20 characters of 32 different ones are 100 bits.
 const MADE_CHARS: usize = 20;
@@ -247,7 +247,7 @@ enum Accounts {
 impl Accounts {
     async fn open(loaded: &Loaded, config_file: &Path) -> Result<Accounts, String> {
         let data_dir = config::data_dir(&loaded.config, config_file);
-        match app::open_store(&loaded.config, &data_dir) {
+        match database::open_for_command(loaded, &data_dir).await {
             Ok(store) => {
                 let (key, _) = keys::of_store(&data_dir, &store, keys::Accepted::default()).await?;
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -263,14 +263,14 @@ impl Accounts {
                 let (services, console) = (Box::new(services), Box::new(console));
                 Ok(Accounts::Store { store, services, console, listen })
             }
-            Err(StoreError::Locked { .. }) => match OperatorDoor::find(&data_dir) {
+            Err(Refused::InUse(_)) => match OperatorDoor::find(&data_dir) {
                 Ok(door) => Ok(Accounts::Gateway(door)),
                 Err(reason) => Err(format!(
                     "a gateway uses {} but cannot be reached ({reason}); stop it and retry",
                     data_dir.display()
                 )),
             },
-            Err(error) => Err(error.to_string()),
+            Err(Refused::Other(reason)) => Err(reason),
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn secret() -> Result<(), String> {
 }
 
 pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Result<(), String> {
-    let events: Vec<Value> = match open(config_file)? {
+    let events: Vec<Value> = match open(config_file).await? {
         Way::Store(store) => {
             let which = if dead { EventFilter::Dead } else { EventFilter::All };
             let events =
@@ -70,7 +70,7 @@ pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Resul
 
 /// Sends a test event through the running gateway.
 pub(crate) async fn test(config_file: &Path, endpoint: &str) -> Result<(), String> {
-    match open(config_file)? {
+    match open(config_file).await? {
         Way::Store(store) => {
             store.close();
             Err("the gateway does not run; start it, because it is what sends events".to_owned())
@@ -89,7 +89,7 @@ pub(crate) async fn replay(
     event: Option<&str>,
     endpoint: Option<&str>,
 ) -> Result<(), String> {
-    let count = match open(config_file)? {
+    let count = match open(config_file).await? {
         Way::Store(store) => {
             let webhooks = Webhooks::new(store.clone(), Arc::new(SystemClock));
             let endpoint = endpoint.map(str::to_owned);

@@ -108,7 +108,7 @@ async fn take(address: &Address, runtime: &Handle) -> Result<(Client, JoinHandle
         )
     });
     let reason = format!("another gateway uses the database at {address}: {who}; stop it first");
-    Err(StoreError::Database { reason })
+    Err(StoreError::InUse { reason })
 }
 
 fn host() -> String {

@@ -1,0 +1,60 @@
+//! Opening the store: the only place that chooses its engine.
+
+use std::path::Path;
+
+use chelseru_store::{Store, StoreError, StoreOptions};
+
+use crate::config::{self, Config, Loaded, StorePlace};
+
+/// Why a command cannot open the store.
+pub(crate) enum Refused {
+    /// A running gateway has it open; the text says which.
+    InUse(String),
+    Other(String),
+}
+
+impl From<Refused> for String {
+    fn from(refused: Refused) -> String {
+        match refused {
+            Refused::InUse(reason) | Refused::Other(reason) => reason,
+        }
+    }
+}
+
+/// Opens the store of a configuration, and creates a missing one.
+pub(crate) async fn open(place: &StorePlace, config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
+    let options = StoreOptions {
+        cache_bytes: config.data.cache_mib * 1024 * 1024,
+        queue_max: config.data.changes_waiting_max,
+        disk_reserve_bytes: config.data.disk_reserve_mib.map(|mib| mib * 1024 * 1024),
+        ..StoreOptions::default()
+    };
+    match place {
+        StorePlace::Folder => Store::open(data_dir.join(config::STORE_DIR), options),
+        StorePlace::Postgres { url, connections_max } => {
+            let options = StoreOptions { connections_max: *connections_max as usize, ..options };
+            Store::open_postgres(url, options).await
+        }
+    }
+}
+
+/// [`open`] for a command.
+pub(crate) async fn open_for_command(loaded: &Loaded, data_dir: &Path) -> Result<Store, Refused> {
+    let place = loaded.store_place().map_err(|problems| Refused::Other(problems.to_string()))?;
+    open(&place, &loaded.config, data_dir).await.map_err(|error| match error.is_in_use() {
+        true => Refused::InUse(error.to_string()),
+        false => Refused::Other(error.to_string()),
+    })
+}
+
+/// For commands that work on the files of the embedded engine.
+///
+/// Errors: a text that says what to do instead.
+pub(crate) fn needs_folder(loaded: &Loaded, instead: &str) -> Result<(), String> {
+    match loaded.store_place().map_err(|problems| problems.to_string())? {
+        StorePlace::Folder => Ok(()),
+        StorePlace::Postgres { .. } => {
+            Err(format!("{}: store.engine is \"postgres\"; {instead}", loaded.source.path.display()))
+        }
+    }
+}
