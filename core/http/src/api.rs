@@ -232,6 +232,7 @@ fn with_cause(generation: &Generation, failure: Failure, started: Instant) -> Fa
         Storage::Failed => Failure::store_failed(),
         Storage::Full => Failure::storage_full(),
         Storage::Stalled => Failure::store_stalled(),
+        Storage::Away => Failure::store_away(),
         Storage::Serving if overview.has_refused_since(started) => Failure::store_busy(),
         Storage::Serving => failure,
     }
@@ -298,7 +299,7 @@ fn log(
             )
         };
     }
-    if matches!(code, Some("store_failed" | "store_stalled" | "storage_full" | "busy")) {
+    if matches!(code, Some("store_failed" | "store_stalled" | "store_away" | "storage_full" | "busy")) {
         // Every request answers so; the gateway says it once a minute, or in the metrics.
         line!(debug);
     } else if status.is_server_error() {

@@ -216,6 +216,12 @@ impl Failure {
         Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "store_stalled", text).retry_after(10)
     }
 
+    /// 503: the database server does not answer.
+    pub fn store_away() -> Failure {
+        let text = "The gateway cannot reach its database at the moment.";
+        Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "store_away", text).retry_after(5)
+    }
+
     /// 503: too many changes wait for the disk; nothing was changed.
     pub fn store_busy() -> Failure {
         let text = "Too many requests are waiting for the store; try again.";

@@ -92,6 +92,8 @@ pub enum Storage {
     Stalled,
     /// The disk has no room left.
     Full,
+    /// The database server does not answer. It recovers by itself.
+    Away,
 }
 
 impl Storage {
@@ -103,6 +105,7 @@ impl Storage {
             Storage::Failed => "store_failed",
             Storage::Stalled => "store_stalled",
             Storage::Full => "storage_full",
+            Storage::Away => "store_away",
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) fn storage(store: &Store) -> Storage {
         Storage::Failed
     } else if store.oldest_waiting() >= STALL_UNHEALTHY {
         Storage::Stalled
+    } else if matches!(store.health(), Health::Away(_)) {
+        Storage::Away
     } else if store.room() == DiskRoom::None {
         Storage::Full
     } else {
@@ -93,6 +95,8 @@ impl RecordCount {
                     tokio::time::sleep(SAY_INTERVAL).await;
                 }
                 Err(StoreError::Failed | StoreError::Closed) => return,
+                // A server may answer later.
+                Err(StoreError::Busy | StoreError::Unavailable { .. }) => {}
                 Err(error) => {
                     tracing::error!(%error, "the store's records cannot be counted");
                     return;

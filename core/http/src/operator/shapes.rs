@@ -50,7 +50,7 @@ fn of_operators() -> Value {
         "Replayed": object(json!({"replayed": whole()})),
         "Copied": object(json!({"records": whole(), "files": whole()})),
         "Health": object(json!({"status": {"enum": [
-            "ok", "degraded", "store_failed", "store_stalled", "storage_full", "stopping",
+            "ok", "degraded", "store_failed", "store_stalled", "store_away", "storage_full", "stopping",
         ]}})),
     })
 }

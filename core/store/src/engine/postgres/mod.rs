@@ -218,6 +218,7 @@ impl Shared {
             tracing::error!(reason, "the database cannot be reached");
         }
         moments.away = Some(reason.clone());
+        moments.refused_at = Some(Instant::now());
         StoreError::Unavailable { reason }
     }
 
