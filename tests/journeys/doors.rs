@@ -139,15 +139,40 @@ async fn a_client_refused_early_still_reads_why() {
 
 const PROXIED: &str = "trusted_proxies = [\"127.0.0.0/8\"]\n";
 
+/// A client's address, as a proxy says it or as its connection shows it.
+#[derive(Clone, Copy)]
+enum From {
+    Proxied(&'static str),
+    /// `127.0.0.N`.
+    Direct(u8),
+}
+
 /// A stranger holds half-sent bodies; the owner of another address, and a small body of the same, go through.
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_in_memory_are_bounded_in_total_and_for_each_address() {
-    let config = format!("[server]\nbody_bytes_max = 65536\nbodies_bytes_max = 262144\n{PROXIED}");
+async fn bodies_in_memory_are_bounded_in_total_and_for_each_proxied_address() {
+    bodies_in_memory_are_bounded(PROXIED, From::Proxied("203.0.113.1"), From::Proxied("198.51.100.1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_in_memory_are_bounded_in_total_and_for_each_direct_address() {
+    bodies_in_memory_are_bounded("", From::Direct(2), From::Direct(3)).await;
+}
+
+async fn bodies_in_memory_are_bounded(server: &str, stranger: From, other: From) {
+    let config = format!("[server]\nbody_bytes_max = 65536\nbodies_bytes_max = 262144\n{server}");
     let gateway = TestGateway::start(&config).await;
-    let send = async |from: &str, promised: usize, sent: usize| {
-        let mut stream = connect(&gateway).await;
+    let send = async |from: From, promised: usize, sent: usize| {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        let mut forwarded = String::new();
+        match from {
+            From::Proxied(address) => forwarded = format!("x-forwarded-for: {address}\r\n"),
+            From::Direct(last) => {
+                socket.bind(([127, 0, 0, last], 0).into()).expect("an address of this machine")
+            }
+        }
+        let mut stream = socket.connect(gateway.app.public).await.expect("accepted");
         let head = format!(
-            "POST /drfchelseru/otp/send/ HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {from}\r\n\
+            "POST /drfchelseru/otp/send/ HTTP/1.1\r\nhost: localhost\r\n{forwarded}\
              content-type: application/json\r\ncontent-length: {promised}\r\nconnection: close\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.expect("written");
@@ -167,23 +192,19 @@ async fn bodies_in_memory_are_bounded_in_total_and_for_each_address() {
     let until = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(10);
     let held = loop {
-        let held = send("203.0.113.1", 65536, 60000).await;
+        let held = send(stranger, 65536, 60000).await;
         tokio::time::sleep(pause).await;
-        if status(send("203.0.113.1", 20000, 20000).await).await == "503" {
+        if status(send(stranger, 20000, 20000).await).await == "503" {
             break held;
         }
         assert!(Instant::now() < until, "the share of the address is not used up");
         pause *= 2;
     };
-    assert_eq!(status(send("203.0.113.1", 4096, 4096).await).await, "400", "a small body is read");
-    assert_eq!(
-        status(send("198.51.100.1", 20000, 20000).await).await,
-        "400",
-        "another address is not hindered"
-    );
+    assert_eq!(status(send(stranger, 4096, 4096).await).await, "400", "a small body is read");
+    assert_eq!(status(send(other, 20000, 20000).await).await, "400", "another address is not hindered");
     drop(held);
     let until = Instant::now() + PATIENCE;
-    while status(send("203.0.113.1", 20000, 20000).await).await != "400" {
+    while status(send(stranger, 20000, 20000).await).await != "400" {
         assert!(Instant::now() < until, "the memory is not given back");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
