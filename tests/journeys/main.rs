@@ -52,6 +52,7 @@ mod payer_pages;
 mod payments;
 mod payments_crash;
 mod payments_staff;
+mod postgres;
 mod quickstart;
 mod recorded;
 mod recorded_chat;

@@ -29,6 +29,7 @@ pub mod nginx;
 pub mod process;
 pub mod socket;
 mod spec;
+pub mod store;
 
 /// For accounts that a test makes by itself.
 pub const BY_PASSWORD: ByPassword = match LoginMethods::Both.by_password() {
@@ -125,7 +126,8 @@ impl TestGateway {
 
     /// Replaces the configuration as an editor does: writes aside, then renames.
     pub fn edit_config(&self, text: &str) {
-        replace(&self.config_file(), listening_anywhere(text).as_bytes());
+        let text = store::kept(listening_anywhere(text), &self.config_file());
+        replace(&self.config_file(), text.as_bytes());
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
@@ -267,7 +269,8 @@ pub fn folder(config: &str) -> tempfile::TempDir {
         std::fs::copy(&path, plugins.join(name)).expect("a plugin is copied");
     }
     code::install(&dir.path().join("data/cache"));
-    std::fs::write(dir.path().join("config.toml"), listening_anywhere(config)).expect("a file");
+    let config = store::chosen(listening_anywhere(config));
+    std::fs::write(dir.path().join("config.toml"), config).expect("a file");
     dir
 }
 

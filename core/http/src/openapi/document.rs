@@ -288,7 +288,10 @@ fn errors(group: &Group, route: &Route, operation: &Operation) -> Vec<(u16, &'st
         errors.push((421, "A Host that is neither an address, localhost, nor in operator.hosts."));
     }
     if route.access != Access::Operator {
-        errors.push((503, "Nothing can be stored (store_failed, store_stalled, store_away), or too much waits (busy)."));
+        errors.push((
+            503,
+            "Nothing can be stored (store_failed, store_stalled, store_away), or too much waits (busy).",
+        ));
         if operation.verb != Verb::Get {
             errors.push((507, "The disk is nearly full (storage_full)."));
         }
