@@ -1,11 +1,9 @@
 //! The original's database from PostgreSQL and from a dump: the same import as from SQLite.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use chelseru_tests::PATIENCE;
+use chelseru_postgres_server::server;
 use rusqlite::Connection;
 use rusqlite::types::Value as Sql;
 use serde_json::{Value, json};
@@ -145,17 +143,17 @@ fn dumped_value(value: Sql, kind: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_is_imported_like_sqlite() {
-    let Some(server) = Server::start().await else {
-        eprintln!("skipped: no PostgreSQL server is installed (initdb was not found)");
-        return;
-    };
+    let Some(server) = server() else { return };
+    server.make("original", "template1");
+    server.run("create role old superuser login password 'pass-word'");
+    let address = format!("postgresql://old:pass-word@127.0.0.1:{}/original", server.port());
     let (client, connection) =
-        tokio_postgres::connect(&server.url, tokio_postgres::NoTls).await.expect("a connection");
+        tokio_postgres::connect(&address, tokio_postgres::NoTls).await.expect("a connection");
     tokio::spawn(connection);
     client.batch_execute(&as_postgres(&original().join("db.sqlite3"))).await.expect("filled");
 
     let (dir, other) = (new_folder(), new_folder());
-    let source = format!("postgres:{}", server.url);
+    let source = format!("postgres:{address}");
     let (done, text, report) = import_from(dir.path(), &source, &["--allow-debt"]);
     assert!(done && !text.contains("pass-word"), "{text}");
     let (_, _, expected) = import(other.path(), &original().join("db.sqlite3"), &["--allow-debt"]);
@@ -221,87 +219,4 @@ fn as_postgres(path: &Path) -> String {
         }
     }
     script
-}
-
-/// A PostgreSQL server of its own, on a socket in its own folder. Dropping it ends it.
-struct Server {
-    child: Child,
-    url: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Server {
-    /// `None` where no server is installed.
-    async fn start() -> Option<Server> {
-        let bin = installed()?;
-        let dir = tempfile::tempdir().expect("a folder");
-        let data = dir.path().join("data");
-        std::fs::write(dir.path().join("password"), "pass-word").expect("a file");
-        if is_root() {
-            // The server refuses to run as root.
-            let owned = Command::new("chown").args(["-R", "postgres"]).arg(dir.path()).status();
-            assert!(owned.expect("chown starts").success());
-        }
-        let made = as_server_user(&bin.join("initdb"))
-            .args(["-U", "old", "-E", "UTF8", "--auth", "scram-sha-256", "--no-sync", "-D"])
-            .arg(&data)
-            .arg(format!("--pwfile={}", dir.path().join("password").display()))
-            .stdout(Stdio::null())
-            .status();
-        assert!(made.expect("initdb starts").success());
-        let child = as_server_user(&bin.join("postgres"))
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"])
-            .arg(dir.path())
-            .arg("-D")
-            .arg(&data)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let host = dir.path().display().to_string().replace('/', "%2F");
-        let url = |database: &str| format!("postgresql://old:pass-word@{host}/{database}");
-        let until = Instant::now() + PATIENCE;
-        let client = loop {
-            match tokio_postgres::connect(&url("postgres"), tokio_postgres::NoTls).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    break client;
-                }
-                Err(error) => assert!(Instant::now() < until, "the server does not answer: {error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
-        client.batch_execute("CREATE DATABASE old").await.expect("a database");
-        Some(Server { child, url: url("old"), _dir: dir })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The folder of the newest installed server.
-fn installed() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-    let mut folders: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
-    folders.sort();
-    folders.into_iter().rev().find(|folder| folder.join("initdb").exists())
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().expect("id starts");
-    id.stdout.trim_ascii() == b"0"
-}
-
-/// A program of the server. It replaces the command that changes the user, so that ending the child ends it.
-fn as_server_user(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-    command
 }

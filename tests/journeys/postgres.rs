@@ -25,8 +25,9 @@ struct Member {
 impl Member {
     async fn join(gateway: &TestGateway) -> Member {
         let access = gateway.login("09120000001").await.access;
+        gateway.login("09120000002").await;
         let made = gateway.client.post(gateway.at("/chat/chatrooms/")).bearer_auth(&access);
-        let made = Answer::of(made.json(&json!({"name": "club", "is_group": true}))).await;
+        let made = Answer::of(made.json(&json!({"user_id": 2}))).await;
         assert_eq!(made.status, 201, "{made:?}");
         Member { access, room: made.body["id"].clone() }
     }
@@ -45,8 +46,8 @@ impl Member {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_there_after_a_restart() {
-    let Some(server) = server() else { return };
-    let gateway = TestGateway::start(&on(&store::database(server))).await;
+    let Some(address) = store::database() else { return };
+    let gateway = TestGateway::start(&on(&address)).await;
     let member = Member::join(&gateway).await;
     for text in ["سلام", "U+0000: \u{0}", "third"] {
         assert_eq!(member.send(&gateway, text).await.status, 201, "{text:?}");
@@ -72,8 +73,7 @@ fn cut(server: &Server, database: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_goes_away_is_503_and_comes_back_by_itself() {
-    let Some(server) = server() else { return };
-    let address = store::database(server);
+    let (Some(server), Some(address)) = (server(), store::database()) else { return };
     let database = address.rsplit('/').next().expect("a name").to_owned();
     let gateway = TestGateway::start(&on(&address)).await;
     let member = Member::join(&gateway).await;
@@ -112,8 +112,7 @@ async fn a_database_that_goes_away_is_503_and_comes_back_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_gateway_at_a_time_and_commands_ask_it() {
-    let Some(server) = server() else { return };
-    let address = store::database(server);
+    let Some(address) = store::database() else { return };
     let (dir, other) = (folder(&on(&address)), folder(&on(&address)));
     let served = Served::start(dir.path());
     let run = |dir: &std::path::Path, arguments: &[&str]| {

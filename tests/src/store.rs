@@ -12,12 +12,9 @@ use chelseru_store::{Store, StoreOptions};
 const TEMPLATE: &str = "journeys";
 const SECTION: &str = "\n[store]\nengine = \"postgres\"\n";
 
-/// The server, when the journeys run over it.
-static POSTGRES: LazyLock<Option<&'static Server>> = LazyLock::new(|| {
-    if std::env::var("CHELSERU_TEST_STORE").as_deref() != Ok("postgres") {
-        return None;
-    }
-    let server = server().expect("CHELSERU_TEST_STORE=postgres needs an installed server");
+/// The server, once it has the template.
+static PREPARED: LazyLock<Option<&'static Server>> = LazyLock::new(|| {
+    let server = server()?;
     server.make(TEMPLATE, "template1");
     let address = server.pairs(TEMPLATE);
     let opened = on_runtime(async move { Store::open_postgres(&address, StoreOptions::default()).await });
@@ -28,25 +25,25 @@ static POSTGRES: LazyLock<Option<&'static Server>> = LazyLock::new(|| {
 
 /// Whether the journeys run over PostgreSQL. A journey about the files of the embedded engine has nothing to ask there.
 pub fn is_postgres() -> bool {
-    POSTGRES.is_some()
+    std::env::var("CHELSERU_TEST_STORE").as_deref() == Ok("postgres")
 }
 
-/// The address of a new, empty database.
-pub fn database(server: &Server) -> String {
+/// The address of a new, empty database; `None` where no server is installed.
+pub fn database() -> Option<String> {
     static LAST: AtomicU64 = AtomicU64::new(0);
+    let server = PREPARED.as_ref()?;
     let name = format!("gateway_{}", LAST.fetch_add(1, Ordering::Relaxed));
     server.make(&name, TEMPLATE);
-    server.url(&name)
+    Some(server.url(&name))
 }
 
 /// A configuration with the store of this run.
 pub(crate) fn chosen(config: String) -> String {
-    match *POSTGRES {
-        Some(server) if !config.contains("[store]") => {
-            format!("{config}{SECTION}url = \"{}\"\nconnections_max = 6\n", database(server))
-        }
-        _ => config,
+    if !is_postgres() || config.contains("[store]") {
+        return config;
     }
+    let address = database().expect("CHELSERU_TEST_STORE=postgres needs an installed server");
+    format!("{config}{SECTION}url = \"{address}\"\nconnections_max = 6\n")
 }
 
 /// An edited configuration with the store of the file that it replaces.

@@ -2,9 +2,9 @@
 //!
 //! Which settings of a plugin are secret is the plugin's word, and a refused file may name a plugin that does not load.
 //! So every text in a provider's settings is hidden unless it is an address without a user or a query, every number
-//! there under a name such as `password`, and elsewhere every text under such a name and every address with a user. `{ env = .. }` and
-//! `{ file = .. }` name where a secret is and stay. Invariant: a hidden value that comes back unchanged is put back by
-//! its path; one that comes back at a new path is refused.
+//! there under a name such as `password`, and elsewhere every text under such a name and every address with a user.
+//! `{ env = .. }` and `{ file = .. }` name where a secret is and stay. Invariant: a hidden value that comes back
+//! unchanged is put back by its path; one that comes back at a new path is refused.
 
 use std::collections::BTreeMap;
 

@@ -9,6 +9,8 @@ pub(crate) struct Dependency {
     /// Package name. For a renamed dependency, the name in `package = "..."`.
     pub(crate) name: String,
     pub(crate) line: usize,
+    /// Of tests and benches only.
+    pub(crate) dev: bool,
 }
 
 /// Dependencies of every kind: normal, dev, build, and target-specific.
@@ -34,7 +36,8 @@ pub(crate) fn dependencies(manifest: &str) -> Vec<Dependency> {
         } else {
             continue;
         };
-        found.push(Dependency { name, line });
+        let dev = section.ends_with("dev-dependencies") || before.ends_with("dev-dependencies");
+        found.push(Dependency { name, line, dev });
     }
     found
 }

@@ -1,12 +1,16 @@
-//! A PostgreSQL server for the tests of one process.
+//! PostgreSQL servers for the tests of one process.
 //!
-//! The first test that asks starts it, on a Unix socket in a temporary folder. It lives in a shell of its own, which
+//! The first test that asks starts the shared one, in a temporary folder. A server lives in a shell of its own, which
 //! ends it and removes the folder as soon as this process is gone, however it ends. It does not sync its files: what
-//! these tests ask is not whether the disk keeps its promises. Every user is let in without a password.
+//! these tests ask is not whether the disk keeps its promises. Over its Unix socket it lets every user in without a
+//! password; over TCP it asks for one.
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, LazyLock};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -14,6 +18,9 @@ use tokio_postgres::{Client, NoTls};
 
 /// Longest wait for an answer of the server, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Ports of servers. Below those that a system gives to whoever asks for any.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// What outlives the runtime of a test runs here.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -29,19 +36,28 @@ static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     started
 });
 
-/// The server of this process; `None`, said in one line, where PostgreSQL is not installed.
+/// The shared server of this process; `None`, said in one line, where PostgreSQL is not installed.
 pub fn server() -> Option<&'static Server> {
     SERVER.as_ref()
 }
 
 pub struct Server {
     folder: PathBuf,
+    port: u16,
     client: Arc<Client>,
-    /// Its end is the end of the server.
-    _life: std::process::ChildStdin,
+    /// Orders to the shell that runs the server; its end is the end of the server.
+    orders: Mutex<ChildStdin>,
+    /// The shell. Nobody waits for it: it ends after this process.
+    _shell: Child,
 }
 
 impl Server {
+    /// A server of one test, which may do with it what it likes.
+    pub fn own() -> Option<Server> {
+        server()?;
+        installed().map(|bin| Server::start(&bin))
+    }
+
     fn start(bin: &Path) -> Server {
         let folder = tempfile::Builder::new().prefix("chelseru-pg-").tempdir().expect("a folder").keep();
         if is_root() {
@@ -49,12 +65,23 @@ impl Server {
             let owned = Command::new("chown").arg("postgres").arg(&folder).status();
             assert!(owned.expect("chown starts").success());
         }
+        let port = free_port();
         let script = format!(
-            "cd {folder} && {bin}/initdb -U owner -E UTF8 --locale=C --auth=trust --no-sync -D data >log 2>&1 || exit 1
-             {bin}/postgres -D data -k {folder} -c listen_addresses= -c fsync=off -c max_connections=400 \
-                 -c shared_buffers=32MB -c autovacuum=off >>log 2>&1 &
-             read end
-             kill -QUIT $!
+            "cd {folder} && {bin}/initdb -U owner -E UTF8 --locale=C --auth-local=trust \
+                 --auth-host=scram-sha-256 --no-sync -D data >log 2>&1 || exit 1
+             start() {{
+                 {bin}/postgres -D data -k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
+                     -c max_connections=400 -c shared_buffers=32MB -c autovacuum=off >>log 2>&1 &
+                 server=$!
+             }}
+             start
+             while read order; do
+                 case $order in
+                     crash) kill -QUIT $server; wait $server ;;
+                     start) start ;;
+                 esac
+             done
+             kill -QUIT $server
              wait
              cd /
              rm -rf {folder}",
@@ -68,27 +95,45 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell starts");
-        let life = child.stdin.take().expect("piped");
-        let until = Instant::now() + PATIENCE;
-        let client = loop {
-            match on_runtime(connected(pairs(&folder, "postgres"))) {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < until, "the server does not answer: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        Server { folder, client: Arc::new(client), _life: life }
+        let orders = Mutex::new(child.stdin.take().expect("piped"));
+        let client = Arc::new(reached(&folder, port));
+        Server { folder, port, client, orders, _shell: child }
     }
 
-    /// The address of a database, as `key=value` pairs.
+    /// Ends the server at once, as a crash does: what it acknowledged is in its log.
+    pub fn crash(&self) {
+        self.order("crash");
+    }
+
+    /// Starts the server again after a crash.
+    pub fn restart(&mut self) {
+        self.order("start");
+        self.client = Arc::new(reached(&self.folder, self.port));
+    }
+
+    fn order(&self, order: &str) {
+        writeln!(self.orders.lock().expect("nobody panics with it"), "{order}").expect("the shell reads");
+    }
+
+    /// Where the server listens for programs on this machine.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address of a database over the socket, as `key=value` pairs.
     pub fn pairs(&self, database: &str) -> String {
-        pairs(&self.folder, database)
+        pairs(&self.folder, self.port, database)
     }
 
-    /// The address of a database, as a URL with a password that nobody asks for.
+    /// The same address as a URL, with a password that nobody asks for.
     pub fn url(&self, database: &str) -> String {
         let host = self.folder.display().to_string().replace('/', "%2F");
-        format!("postgresql://owner:pass-word@{host}/{database}")
+        format!("postgresql://owner:pass-word@{host}:{}/{database}", self.port)
     }
 
     /// Runs statements on the server's own database.
@@ -96,7 +141,7 @@ impl Server {
         self.try_run(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
-    pub fn try_run(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
+    fn try_run(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
         let (client, statements) = (Arc::clone(&self.client), statements.to_owned());
         on_runtime(async move { client.batch_execute(&statements).await })
     }
@@ -129,14 +174,55 @@ impl Server {
     }
 }
 
-fn pairs(folder: &Path, database: &str) -> String {
-    format!("host={} user=owner dbname={database}", folder.display())
+fn pairs(folder: &Path, port: u16, database: &str) -> String {
+    format!("host={} port={port} user=owner dbname={database}", folder.display())
 }
 
-async fn connected(address: String) -> Result<Client, tokio_postgres::Error> {
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 9_973).expect("below 9,973");
+    loop {
+        let n = own.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + n % (PORTS.end - PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Waits for the server's first answer.
+fn reached(folder: &Path, port: u16) -> Client {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match on_runtime(connected(pairs(folder, port, "postgres"))) {
+            Ok(client) => return client,
+            Err(error) => assert!(Instant::now() < until, "the server does not answer: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A client of a database, for tests that look behind the store.
+///
+/// # Errors
+///
+/// Those of connecting.
+pub async fn connected(address: String) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// Why the server did not run something.
+pub type Refused = tokio_postgres::Error;
+
+/// Runs statements on a database.
+///
+/// # Errors
+///
+/// Those of connecting and of the statements.
+pub fn run_in(address: String, statements: String) -> Result<(), Refused> {
+    on_runtime(async move { connected(address).await?.batch_execute(&statements).await })
 }
 
 /// Runs a future that may outlive the caller's runtime, while this thread waits for it.
@@ -146,6 +232,11 @@ pub fn on_runtime<T: Send + 'static>(future: impl Future<Output = T> + Send + 's
         let _ = sender.send(future.await);
     });
     receiver.recv().expect("the future does not panic")
+}
+
+/// Whether PostgreSQL is installed.
+pub fn is_installed() -> bool {
+    installed().is_some()
 }
 
 /// The folder of the newest installed server's programs.
@@ -160,11 +251,11 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// In a session of its own, so that whatever ends the tests does not end the shell before it has cleaned up.
 fn as_server_user() -> Command {
-    if !is_root() {
-        return Command::new("env");
+    let mut command = Command::new("setsid");
+    if is_root() {
+        command.args(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     command
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 mod server;
 
 /// Set while the stores are in databases.
-const OVER_POSTGRES: &str = "CHELSERU_TEST_POSTGRES";
+const OVER_POSTGRES: &str = "CHELSERU_TEST_STORE";
 
 /// A store that was dropped lets go of its folder a moment later.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,11 +55,11 @@ pub(crate) fn run_again(ran: &str, variables: &[(&str, &str)]) {
     if std::env::var_os(OVER_POSTGRES).is_some() {
         return;
     }
-    if server::installed().is_none() {
+    if !chelseru_postgres_server::is_installed() {
         return eprintln!("skipped: the tests over PostgreSQL (no initdb in /usr/lib/postgresql)");
     }
     let mut program = Command::new(std::env::current_exe().unwrap());
-    program.env(OVER_POSTGRES, "1").envs(variables.iter().copied());
+    program.env(OVER_POSTGRES, "postgres").envs(variables.iter().copied());
     let output = program.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -20,7 +20,6 @@ use crate::money::correction::{CorrectionDraft, CorrectionMade};
 use crate::money::ledger::postgres::balance_locked;
 use crate::operator::console::postgres as console;
 use crate::operator::note::postgres as note;
-use crate::operator::note::{NoteKind, filters_of};
 use crate::{PaymentId, SpendId, StoreError, Timestamp, UserId};
 
 impl Postgres {
@@ -278,7 +277,7 @@ async fn begin(sql: &Sql, draft: &ErasureDraft) -> Result<ErasureBegun, StoreErr
 async fn close(sql: &Sql, user: &User, look: &str) -> Result<String, StoreError> {
     revoke_all(sql, user.id, None).await?;
     console::remove(sql, user.id).await?;
-    note::remove(sql, NoteKind::Filter, &filters_of(user.id)).await?;
+    note::remove_filters(sql, user.id).await?;
     account::erase(sql, user, look).await?;
     if user.number.is_empty() {
         return Ok(String::new());

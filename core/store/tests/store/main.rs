@@ -58,7 +58,7 @@ enum Engine {
 /// Every engine. Each test of an operation runs over all of them, so another engine needs one name here and an arm in
 /// [`TestStore::new`]. A test that damages files names its engine.
 fn engines() -> Vec<Engine> {
-    match server::server() {
+    match chelseru_postgres_server::server() {
         Some(_) => vec![Engine::Sled, Engine::Postgres],
         None => vec![Engine::Sled],
     }

@@ -24,7 +24,7 @@ struct Two {
 
 impl Two {
     fn new() -> Option<Two> {
-        server::server()?;
+        chelseru_postgres_server::server()?;
         let database = Database::new();
         let stores = [database.open_shared(), database.open_shared()];
         Some(Two { stores, database })
@@ -297,7 +297,7 @@ async fn killed_connections_lose_and_double_nothing() {
     let (over, name) = (Arc::new(AtomicBool::new(false)), two.database.name.clone());
     let until = Arc::clone(&over);
     let killer = std::thread::spawn(move || {
-        let server = server::server().expect("it runs");
+        let server = chelseru_postgres_server::server().expect("it runs");
         let mut killed = 0;
         while !until.load(Ordering::Acquire) {
             killed += server.count(format!(

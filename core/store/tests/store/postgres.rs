@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chelseru_postgres_server::{Server, connected, on_runtime, server};
 use chelseru_store::{
     AuditDraft, AuditLog, AuditQuery, Health, RefreshDraft, RefreshOutcome, StoreError, UserDraft, UserMade,
 };
 
 use super::proxy::{Cut, Proxy};
-use super::server::{Server, connected, on_runtime, opened, options, server};
+use super::server::{Database, new_database, opened, options, prepare};
 use super::*;
 
 /// Longest wait for something that comes by itself.
@@ -264,10 +265,11 @@ fn lock_taken(database: &Database) -> tokio_postgres::Client {
 #[tokio::test]
 async fn a_crash_of_the_server_loses_nothing_acknowledged_and_is_got_over() {
     let Some(mut server) = Server::own() else { return };
-    let name = server.new_database();
+    prepare(&server);
+    let name = new_database(&server);
     let wait = Duration::from_secs(1);
     let options = StoreOptions { connection_wait: wait, ..options() };
-    let store = Arc::new(opened(&server.url(&name), options).unwrap());
+    let store = Arc::new(opened(&server.pairs(&name), options).unwrap());
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let workers: Vec<_> = (0..8u64)
         .map(|worker| {
@@ -389,7 +391,7 @@ async fn gateways_that_start_together_make_the_tables_once() {
     server.run("create database new_one");
     let starts: Vec<_> = (0..6)
         .map(|_| {
-            let url = server.url("new_one");
+            let url = server.pairs("new_one");
             std::thread::spawn(move || opened(&url, StoreOptions { shared: true, ..options() }))
         })
         .collect();

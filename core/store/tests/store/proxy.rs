@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use chelseru_postgres_server::on_runtime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-
-use super::server::on_runtime;
 
 /// Where the next commit's connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

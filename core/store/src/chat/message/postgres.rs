@@ -360,10 +360,10 @@ async fn change(
     if let Err(refusal) = judge(&facts, &message) {
         return Ok(Judged::Refused(refusal));
     }
-    let deletes = *edit == MessageEdit::Delete;
     if *edit != MessageEdit::DropFile {
         remove_covering(sql, room, seq, seq).await?;
     }
+    let deletes = *edit == MessageEdit::Delete;
     if let Some(file) = rules::edit(&mut message, edit.clone(), now) {
         file::detach(sql, file).await?;
     }

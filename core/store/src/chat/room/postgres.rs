@@ -195,9 +195,11 @@ impl Postgres {
                 let rest = size(limit.saturating_sub(usize::try_from(messages).unwrap_or(limit)));
                 let statement = "delete from room_leaver where room = $1 and account in \
                                  (select account from room_leaver where room = $1 limit $2)";
-                let swept = messages + sql.run(statement, &[room, &rest]).await?;
+                let leavers = sql.run(statement, &[room, &rest]).await?;
+                let statement = "delete from word_block where room = $1 and first in \
+                                 (select first from word_block where room = $1 limit $2)";
+                let swept = messages + leavers + sql.run(statement, &[room, &rest]).await?;
                 if swept == 0 {
-                    sql.run("delete from chat_word_block where room = $1", &[room]).await?;
                     sql.run("delete from room where id = $1", &[room]).await?;
                 }
                 Ok(usize::try_from(swept).unwrap_or(usize::MAX))

@@ -1,11 +1,12 @@
-//! The operations of this folder, in PostgreSQL statements. Whoever changes the blocks of a room locks its row.
+//! The operations of this folder, in PostgreSQL statements.
 
 use crate::StoreError;
 use crate::chat::RoomId;
+use crate::chat::postgres::room::lock;
 use crate::chat::search::{WORD_BLOCK_BYTES_MAX, WordBlock};
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
-use crate::engine::postgres::value::{Columns, int};
+use crate::engine::postgres::value::{Columns, int, size};
 
 impl Postgres {
     pub(crate) async fn chat_word_blocks(
@@ -14,19 +15,18 @@ impl Postgres {
         below: u64,
         limit: usize,
     ) -> Result<Vec<WordBlock>, StoreError> {
-        let sql = self.reader().await?;
-        let list = "select first, last, words from chat_word_block where room = $1 and first < $2
-            order by first desc limit $3";
-        let rows = sql.rows(list, &[&int(room.0), &int(below), &int(limit as u64)]).await?;
-        let read = |row: &tokio_postgres::Row| WordBlock {
+        let statement = "select first, last, content from word_block where room = $1 and first < $2 \
+                         order by first desc limit $3";
+        let rows = self.reader().await?.rows(statement, &[&int(room.0), &int(below), &size(limit)]).await?;
+        let block = |row: &tokio_postgres::Row| WordBlock {
             first: row.uint("first"),
             last: row.uint("last"),
-            bytes: row.get("words"),
+            bytes: row.get("content"),
         };
-        Ok(rows.iter().map(read).collect())
+        Ok(rows.iter().map(block).collect())
     }
 
-    /// Locks the room: an edit beside this either comes first, and the revision differs, or removes the block.
+    /// Locks the room's row.
     pub(crate) async fn chat_word_block_put(
         &self,
         room: RoomId,
@@ -38,14 +38,12 @@ impl Postgres {
         }
         self.change((room, block, revision), |sql, (room, block, revision)| {
             Box::pin(async move {
-                let lock = "select revision from room where id = $1 and state <> 'deleted' for no key update";
-                let current = sql.found(lock, &[&int(room.0)]).await?;
-                if current.is_none_or(|row| row.uint("revision") != *revision) {
+                if lock(sql, *room).await?.is_none_or(|kept| kept.room.revision != *revision) {
                     return Ok(false);
                 }
                 remove_covering(sql, *room, block.first, block.last).await?;
-                let put = "insert into chat_word_block (room, first, last, words) values ($1, $2, $3, $4)";
-                sql.run(put, &[&int(room.0), &int(block.first), &int(block.last), &block.bytes]).await?;
+                let insert = "insert into word_block (room, first, last, content) values ($1, $2, $3, $4)";
+                sql.run(insert, &[&int(room.0), &int(block.first), &int(block.last), &block.bytes]).await?;
                 Ok(true)
             })
         })
@@ -53,14 +51,14 @@ impl Postgres {
     }
 }
 
-/// Removes the blocks that cover a message from `first` to `last` of a locked room.
+/// Removes the blocks that cover a message from `first` to `last`, in a change that has locked the room's row.
 pub(crate) async fn remove_covering(
     sql: &Sql,
     room: RoomId,
     first: u64,
     last: u64,
 ) -> Result<(), StoreError> {
-    let remove = "delete from chat_word_block where room = $1 and first <= $3 and last >= $2";
-    sql.run(remove, &[&int(room.0), &int(first), &int(last)]).await?;
+    let statement = "delete from word_block where room = $1 and first <= $3 and last >= $2";
+    sql.run(statement, &[&int(room.0), &int(first), &int(last)]).await?;
     Ok(())
 }

@@ -40,7 +40,7 @@ pub(crate) enum Lock {
     /// An operator's sessions in the console, by account.
     Console = 1,
     ApiKeys = 2,
-    /// Notes, by their kind.
+    /// The notes of operators, by kind.
     Notes = 3,
 }
 

@@ -1,21 +1,30 @@
 //! The operations of this folder, in PostgreSQL statements.
 
-use crate::StoreError;
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::{Lock, Sql};
 use crate::engine::postgres::value::{Columns, Text};
-use crate::operator::note::{NOTES_MAX, Note, NoteKind, NotePut};
+use crate::operator::note::{NOTES_MAX, Note, NoteKind, NotePut, filters_of};
+use crate::{StoreError, UserId};
+
+impl NoteKind {
+    fn column(self) -> &'static str {
+        match self {
+            NoteKind::PausedEndpoint => "paused_endpoint",
+            NoteKind::Correction => "correction",
+            NoteKind::Filter => "filter",
+        }
+    }
+}
 
 impl Postgres {
     pub(crate) async fn notes(&self, kind: NoteKind, prefix: &str) -> Result<Vec<Note>, StoreError> {
-        let sql = self.reader().await?;
-        let list = "select name, value from note where kind = $1 and starts_with(name, $2)
-            order by name collate \"C\"";
-        let rows = sql.rows(list, &[&kind_name(kind), &Text(prefix)]).await?;
+        let statement = "select name, value from operator_note where kind = $1 and starts_with(name, $2) \
+                         order by name collate \"C\"";
+        let rows = self.reader().await?.rows(statement, &[&kind.column(), &Text(prefix)]).await?;
         Ok(rows.iter().map(|row| Note { name: row.text("name"), value: row.text("value") }).collect())
     }
 
-    /// Locks the kind: its notes are counted, and one may not exist yet.
+    /// Locks the notes of the kind, so that their number stays within its limit.
     pub(crate) async fn note_put(
         &self,
         kind: NoteKind,
@@ -23,28 +32,27 @@ impl Postgres {
         seen: Option<String>,
         value: Option<String>,
     ) -> Result<NotePut, StoreError> {
-        self.change((kind, name, seen, value), |sql, (kind, name, seen, value)| {
+        self.change((name, seen, value), move |sql, (name, seen, value)| {
             Box::pin(async move {
-                sql.lock(Lock::Notes, *kind as u64).await?;
-                let kind = kind_name(*kind);
-                let stored = "select value from note where kind = $1 and name = $2";
-                let stored = sql.found(stored, &[&kind, &Text(name)]).await?.map(|row| row.text("value"));
+                sql.lock(Lock::Notes, kind as u64).await?;
+                let (column, name) = (kind.column(), Text(name));
+                let found = "select value from operator_note where kind = $1 and name = $2";
+                let stored = sql.found(found, &[&column, &name]).await?.map(|row| row.text("value"));
                 if stored != *seen {
                     return Ok(NotePut::Changed);
                 }
                 let Some(value) = value else {
-                    sql.run("delete from note where kind = $1 and name = $2", &[&kind, &Text(name)]).await?;
+                    let statement = "delete from operator_note where kind = $1 and name = $2";
+                    sql.run(statement, &[&column, &name]).await?;
                     return Ok(NotePut::Done);
                 };
-                if stored.is_none() {
-                    let count = "select count(*) as notes from note where kind = $1";
-                    if sql.row(count, &[&kind]).await?.uint("notes") >= NOTES_MAX as u64 {
-                        return Ok(NotePut::Full);
-                    }
+                let count = "select count(*) as notes from operator_note where kind = $1";
+                if stored.is_none() && sql.row(count, &[&column]).await?.uint("notes") >= NOTES_MAX as u64 {
+                    return Ok(NotePut::Full);
                 }
-                let put = "insert into note (kind, name, value) values ($1, $2, $3)
-                    on conflict (kind, name) do update set value = $3";
-                sql.run(put, &[&kind, &Text(name), &Text(value)]).await?;
+                let put = "insert into operator_note (kind, name, value) values ($1, $2, $3) \
+                           on conflict (kind, name) do update set value = excluded.value";
+                sql.run(put, &[&column, &name, &Text(value)]).await?;
                 Ok(NotePut::Done)
             })
         })
@@ -52,18 +60,9 @@ impl Postgres {
     }
 }
 
-fn kind_name(kind: NoteKind) -> &'static str {
-    match kind {
-        NoteKind::PausedEndpoint => "paused_endpoint",
-        NoteKind::Correction => "correction",
-        NoteKind::Filter => "filter",
-    }
-}
-
-/// Removes the notes of a kind whose names begin so.
-pub(crate) async fn remove(sql: &Sql, kind: NoteKind, prefix: &str) -> Result<(), StoreError> {
-    sql.lock(Lock::Notes, kind as u64).await?;
-    let remove = "delete from note where kind = $1 and starts_with(name, $2)";
-    sql.run(remove, &[&kind_name(kind), &Text(prefix)]).await?;
+/// Removes the saved filters of an account.
+pub(crate) async fn remove_filters(sql: &Sql, user: UserId) -> Result<(), StoreError> {
+    let statement = "delete from operator_note where kind = 'filter' and starts_with(name, $1)";
+    sql.run(statement, &[&filters_of(user)]).await?;
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::AtomicU32;
 
+use chelseru_postgres_server::server;
 use tokio::sync::Barrier;
 
 use super::*;
-use crate::engine::postgres::server::{Database, opened, options, server};
+use crate::engine::postgres::server::{Database, opened, options};
 use crate::{Store, StoreOptions};
 
 const PUT: &str = "insert into probe (key, value) values ($1, 'v') on conflict do nothing";

@@ -134,6 +134,15 @@ comment on column message.lat is 'JSON: a number, or a text that holds one.';
 comment on column message.client_id is 'The client''s own id of the message: sent again, it is the same message.';
 comment on column message.revision is 'The room''s revision of the last edit or deletion; 0: never changed.';
 
+create table word_block (
+    room bigint not null references room,
+    first bigint not null check (first >= 1),
+    last bigint not null check (last >= first),
+    content bytea not null check (octet_length(content) <= 32768),
+    primary key (room, first)
+);
+comment on table word_block is 'The words of a run of messages, for searches. A change of one of the messages removes it; it is made again.';
+
 create table chat_block (
     blocker bigint not null references account,
     blocked bigint not null references account,
@@ -163,12 +172,3 @@ create table imported_file (
     file bigint not null
 );
 comment on table imported_file is 'Paths that files had in the program they were imported from.';
-
-create table chat_word_block (
-    room bigint not null references room,
-    first bigint not null check (first > 0),
-    last bigint not null check (last >= first),
-    words bytea not null check (octet_length(words) <= 32768),
-    primary key (room, first)
-);
-comment on table chat_word_block is 'What a search needs of runs of messages. The blocks of a room do not overlap.';

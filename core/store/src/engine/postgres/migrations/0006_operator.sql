@@ -87,10 +87,10 @@ comment on table api_key is 'Credentials of programs. A revoked one stays.';
 comment on column api_key.hash is 'Hash of the secret part.';
 comment on column api_key.daily_cap is 'Messages per day.';
 
-create table note (
+create table operator_note (
     kind text not null check (kind in ('paused_endpoint', 'correction', 'filter')),
     name text not null,
     value text not null,
     primary key (kind, name)
 );
-comment on table note is 'Small records that operators leave beside accounts.';
+comment on table operator_note is 'Small records that operators leave: paused endpoints, corrections that wait for a second person, saved filters.';
