@@ -32,7 +32,9 @@ pub(crate) async fn open(place: &StorePlace, config: &Config, data_dir: &Path) -
     match place {
         StorePlace::Folder => Store::open(data_dir.join(config::STORE_DIR), options),
         StorePlace::Postgres { url, connections_max } => {
-            let options = StoreOptions { connections_max: *connections_max as usize, ..options };
+            let files_folder = Some(data_dir.to_owned());
+            let connections_max = *connections_max as usize;
+            let options = StoreOptions { connections_max, files_folder, ..options };
             Store::open_postgres(url, options).await
         }
     }

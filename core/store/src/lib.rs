@@ -216,24 +216,24 @@ impl Store {
         on_engine!(self, oldest_waiting())
     }
 
-    /// The state of the disk's free space; on PostgreSQL always ample, because the disk is the server's: a full one is
-    /// the answer of a change ([`StoreError::Full`]).
+    /// Whether the store is a folder of this machine, which can be exported, imported and replaced.
     #[must_use]
-    pub fn room(&self) -> DiskRoom {
-        match &*self.engine {
-            Engine::Sled(sled) => sled.room(),
-            // The disk is the server's; when it is full, changes answer so.
-            Engine::Postgres(_) => DiskRoom::Ample,
-        }
+    pub fn is_folder(&self) -> bool {
+        matches!(&*self.engine, Engine::Sled(_))
     }
 
-    /// Free bytes on the store's disk; `None` when unknown, as on PostgreSQL.
+    /// The state of the disk's free space. On PostgreSQL the disk of [`StoreOptions::files_folder`], and never worse
+    /// than [`DiskRoom::Reserve`]: the store's own disk is the server's, and a full one is the answer of a change
+    /// ([`StoreError::Full`]).
+    #[must_use]
+    pub fn room(&self) -> DiskRoom {
+        on_engine!(self, room())
+    }
+
+    /// Free bytes on the disk that [`Store::room`] is about; `None` when unknown.
     #[must_use]
     pub fn disk_free_bytes(&self) -> Option<u64> {
-        match &*self.engine {
-            Engine::Sled(sled) => sled.disk_free_bytes(),
-            Engine::Postgres(_) => None,
-        }
+        on_engine!(self, disk_free_bytes())
     }
 
     /// Returns true when the store holds nothing but the records of opening and the mark of the key.

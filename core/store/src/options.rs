@@ -2,6 +2,7 @@
 //!
 //! Not here: opening itself (see [`Store::open`](crate::Store::open)).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub struct StoreOptions {
     /// PostgreSQL: whether other gateways may use the database at the same time. Default false: a second one is
     /// refused.
     pub shared: bool,
+    /// PostgreSQL: the folder whose disk [`Store::room`](crate::Store::room) is about: that of the uploads. Default
+    /// `None`: every disk counts as ample.
+    pub files_folder: Option<PathBuf>,
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -71,6 +75,7 @@ impl Default for StoreOptions {
             connection_wait: Duration::from_secs(5),
             answer_wait: Duration::from_secs(20),
             shared: false,
+            files_folder: None,
         }
     }
 }

@@ -98,6 +98,10 @@ fn disk(app: &App) -> Finding {
 }
 
 async fn backups(app: &App) -> Result<Finding, StoreError> {
+    if !app.store.is_folder() {
+        let what = "the store is on a server: its backups are the server's, data.dir beside them is yours";
+        return Ok(Finding::new(Check::Backup, State::Well, what));
+    }
     let event = Some(AuditKind::BackupWritten.as_str().to_owned());
     let query = AuditQuery { event, limit: 1, ..AuditQuery::default() };
     let page = app.live().identity.audit().page(query).await?;

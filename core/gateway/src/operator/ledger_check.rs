@@ -1,6 +1,6 @@
 //! Recomputes the ledger beside a running gateway.
 //!
-//! The store is exported as of one moment, read into a store of its own in the data folder ([`SCRATCH`]), and
+//! An embedded store is exported as of one moment, read into a store of its own in the data folder ([`SCRATCH`]), and
 //! recomputed there: a recomputation of the serving store would meet changes halfway. Changes go on meanwhile.
 //! Invariants: one recomputation at a time; the copy is removed at its end, and at the next start after a crash.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chelseru_domain::Clock;
 use chelseru_domain::clock::SystemClock;
 use chelseru_domain::operator::house::{LedgerCheck, LedgerCounts, LedgerPhase};
-use chelseru_store::{Store, StoreOptions};
+use chelseru_store::{LedgerReport, Store, StoreOptions};
 
 use super::backup;
 use crate::app::App;
@@ -77,6 +77,27 @@ impl LedgerChecks {
     }
 
     async fn run(&self, app: &App, folder: &Path) -> Result<LedgerCounts, String> {
+        let report = match app.store.is_folder() {
+            true => self.of_a_copy(app, folder).await?,
+            false => {
+                // A server reads all of it as of one moment, beside changes.
+                self.phase(LedgerPhase::Recomputing, 0);
+                app.store.ledger_verify().await.map_err(|error| error.to_string())?
+            }
+        };
+        match report.difference {
+            Some(difference) => Err(difference),
+            None => Ok(LedgerCounts {
+                postings: report.postings,
+                accounts: report.accounts,
+                payments: report.payments,
+                users_total: u64::try_from(report.users_total).unwrap_or(0),
+                head: report.head.iter().map(|byte| format!("{byte:02x}")).collect(),
+            }),
+        }
+    }
+
+    async fn of_a_copy(&self, app: &App, folder: &Path) -> Result<LedgerReport, String> {
         clear(&app.ground.data_dir);
         private::make_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let size = backup::store_bytes(&app.ground.data_dir);
@@ -111,17 +132,7 @@ impl LedgerChecks {
             store.close();
             report
         });
-        let report = recomputed.await.map_err(|error| error.to_string())??;
-        match report.difference {
-            Some(difference) => Err(difference),
-            None => Ok(LedgerCounts {
-                postings: report.postings,
-                accounts: report.accounts,
-                payments: report.payments,
-                users_total: u64::try_from(report.users_total).unwrap_or(0),
-                head: report.head.iter().map(|byte| format!("{byte:02x}")).collect(),
-            }),
-        }
+        recomputed.await.map_err(|error| error.to_string())?
     }
 }
 

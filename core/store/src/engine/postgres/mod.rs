@@ -44,7 +44,8 @@ use self::lanes::Lanes;
 use self::sole::Sole;
 use self::sql::Sql;
 use crate::engine::sled::commit::{CommitStats, Health};
-use crate::{StoreError, StoreOptions};
+use crate::space::Space;
+use crate::{DiskRoom, StoreError, StoreOptions};
 
 /// Longest wait for running changes when a store is closed; what they do is then decided by the server.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
     runtime: Handle,
     sole: Option<Sole>,
+    /// The disk of the files that are kept beside the database.
+    space: Option<Space>,
     closed: AtomicBool,
     /// Marks that no running change has.
     marks: Mutex<Vec<change::Mark>>,
@@ -97,12 +100,15 @@ impl Postgres {
             true => None,
             false => Some(Sole::hold(address.clone(), runtime.clone()).await?),
         };
+        let folder = options.files_folder.as_deref();
+        let space = folder.map(|folder| Space::of_folder(folder, options.disk_reserve_bytes));
         let pool = connect::pool(&address, &runtime, options)?;
         let shared = Shared {
             pool,
             agents: Agents::default(),
             runtime,
             sole,
+            space,
             closed: AtomicBool::new(false),
             marks: Mutex::default(),
             queue_max: options.queue_max.max(1),
@@ -150,6 +156,19 @@ impl Postgres {
     pub(crate) fn oldest_waiting(&self) -> Duration {
         let moments = self.shared.moments();
         moments.running.values().next().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    /// The room for uploads. The database has its own disk; a full one refuses a change by itself.
+    pub(crate) fn room(&self) -> DiskRoom {
+        match &self.shared.space {
+            // What is small goes to the database and not to this disk.
+            Some(space) if space.room() != DiskRoom::Ample => DiskRoom::Reserve,
+            _ => DiskRoom::Ample,
+        }
+    }
+
+    pub(crate) fn disk_free_bytes(&self) -> Option<u64> {
+        self.shared.space.as_ref()?.free_bytes()
     }
 
     pub(crate) fn has_failed(&self) -> bool {
