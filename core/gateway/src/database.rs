@@ -1,10 +1,14 @@
 //! Opening the store: the only place that chooses its engine.
 
 use std::path::Path;
+use std::time::Duration;
 
 use chelseru_store::{Store, StoreError, StoreOptions};
 
 use crate::config::{self, Config, Loaded, StorePlace};
+
+/// How long a command waits for a gateway that ends; one that runs is asked instead.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
 
 /// Why a command cannot open the store.
 pub(crate) enum Refused {
@@ -23,19 +27,25 @@ impl From<Refused> for String {
 
 /// Opens the store of a configuration, and creates a missing one.
 pub(crate) async fn open(place: &StorePlace, config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
-    let options = StoreOptions {
+    open_with(place, data_dir, options(config)).await
+}
+
+fn options(config: &Config) -> StoreOptions {
+    StoreOptions {
         cache_bytes: config.data.cache_mib * 1024 * 1024,
         queue_max: config.data.changes_waiting_max,
         disk_reserve_bytes: config.data.disk_reserve_mib.map(|mib| mib * 1024 * 1024),
         ..StoreOptions::default()
-    };
+    }
+}
+
+async fn open_with(place: &StorePlace, data_dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
     match place {
         StorePlace::Folder => Store::open(data_dir.join(config::STORE_DIR), options),
         StorePlace::Postgres { url, connections_max } => {
             let files_folder = Some(data_dir.to_owned());
             let connections_max = *connections_max as usize;
-            let options = StoreOptions { connections_max, files_folder, ..options };
-            Store::open_postgres(url, options).await
+            Store::open_postgres(url, StoreOptions { connections_max, files_folder, ..options }).await
         }
     }
 }
@@ -43,7 +53,8 @@ pub(crate) async fn open(place: &StorePlace, config: &Config, data_dir: &Path) -
 /// [`open`] for a command.
 pub(crate) async fn open_for_command(loaded: &Loaded, data_dir: &Path) -> Result<Store, Refused> {
     let place = loaded.store_place().map_err(|problems| Refused::Other(problems.to_string()))?;
-    open(&place, &loaded.config, data_dir).await.map_err(|error| match error.is_in_use() {
+    let options = StoreOptions { lock_wait: LOCK_WAIT, ..options(&loaded.config) };
+    open_with(&place, data_dir, options).await.map_err(|error| match error.is_in_use() {
         true => Refused::InUse(error.to_string()),
         false => Refused::Other(error.to_string()),
     })

@@ -40,6 +40,9 @@ pub struct StoreOptions {
     /// PostgreSQL: whether other gateways may use the database at the same time. Default false: a second one is
     /// refused.
     pub shared: bool,
+    /// PostgreSQL: how long a gateway that still holds the lock is waited for; the server may notice the end of one a
+    /// moment later. Default 10 s.
+    pub lock_wait: Duration,
     /// PostgreSQL: the folder whose disk [`Store::room`](crate::Store::room) is about: that of the uploads. Default
     /// `None`: every disk counts as ample.
     pub files_folder: Option<PathBuf>,
@@ -75,6 +78,7 @@ impl Default for StoreOptions {
             connection_wait: Duration::from_secs(5),
             answer_wait: Duration::from_secs(20),
             shared: false,
+            lock_wait: Duration::from_secs(10),
             files_folder: None,
         }
     }

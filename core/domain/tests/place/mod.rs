@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chelseru_store::{Store, StoreError, StoreOptions};
+use chelseru_store::{Store, StoreOptions};
 use server::Database;
 use tempfile::TempDir;
 
@@ -41,7 +41,7 @@ impl Place {
         let until = Instant::now() + PATIENCE;
         loop {
             match Store::open(folder.path(), options.clone()) {
-                Err(StoreError::Locked { .. }) if Instant::now() < until => {
+                Err(error) if error.is_in_use() && Instant::now() < until => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 opened => return opened.unwrap(),

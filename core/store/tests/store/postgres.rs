@@ -210,7 +210,7 @@ async fn a_second_gateway_is_refused_and_names_the_first() {
     let database = Database::new();
     let store = database.open();
     let refused = opened(&database.url(), options()).unwrap_err();
-    let StoreError::Database { reason } = &refused else { panic!("{refused:?}") };
+    let StoreError::InUse { reason } = &refused else { panic!("{refused:?}") };
     let process = format!("process {}", std::process::id());
     assert!(reason.contains("another gateway") && reason.contains(&process), "{reason}");
     drop(store);

@@ -2,12 +2,15 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use chelseru_postgres_server::{Refused, Server, on_runtime, run_in, server};
 use chelseru_store::{Store, StoreError, StoreOptions};
 
 /// A database with all tables, which the others are copies of.
 const TEMPLATE: &str = "store_template";
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The shared server once it has the template.
 static PREPARED: LazyLock<Option<&'static Server>> = LazyLock::new(|| {
@@ -47,8 +50,17 @@ impl Database {
         self.server.pairs(&self.name)
     }
 
+    /// A store that was dropped lets go of its lock a moment later.
     pub(crate) fn open(&self) -> Store {
-        opened(&self.url(), options()).unwrap()
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match opened(&self.url(), options()) {
+                Err(error) if error.is_in_use() && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
     /// One of several stores that use the database at the same time.
@@ -73,7 +85,7 @@ impl Drop for Database {
 }
 
 pub(crate) fn options() -> StoreOptions {
-    StoreOptions { connections_max: 4, ..StoreOptions::default() }
+    StoreOptions { connections_max: 4, lock_wait: Duration::from_secs(3), ..StoreOptions::default() }
 }
 
 /// Opens a store on a runtime that outlives the test's.

@@ -98,7 +98,7 @@ impl Postgres {
         migrate::migrate(&address, &runtime).await?;
         let sole = match options.shared {
             true => None,
-            false => Some(Sole::hold(address.clone(), runtime.clone()).await?),
+            false => Some(Sole::hold(address.clone(), runtime.clone(), options.lock_wait).await?),
         };
         let folder = options.files_folder.as_deref();
         let space = folder.map(|folder| Space::of_folder(folder, options.disk_reserve_bytes));

@@ -17,9 +17,6 @@ use crate::StoreError;
 /// Among the advisory locks of the database.
 const LOCK: i64 = 0x6368_656c_7365_0002;
 
-/// A gateway that ended a moment ago may still hold the lock.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(crate) struct Sole {
@@ -28,16 +25,16 @@ pub(crate) struct Sole {
 }
 
 impl Sole {
-    /// Takes the lock, and keeps it until the end.
+    /// Takes the lock, and keeps it until the end. Waits for it: a gateway that ended a moment ago may still hold it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Database`] that names the gateway which holds it.
-    pub(crate) async fn hold(address: Address, runtime: Handle) -> Result<Self, StoreError> {
-        let until = Instant::now() + PATIENCE;
+    /// [`StoreError::InUse`] that names the gateway which holds it.
+    pub(crate) async fn hold(address: Address, runtime: Handle, wait: Duration) -> Result<Self, StoreError> {
+        let until = Instant::now() + wait;
         let mut held = loop {
             match take(&address, &runtime).await {
-                Err(StoreError::Database { .. }) if Instant::now() < until => {
+                Err(StoreError::InUse { .. }) if Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 other => break other?,
