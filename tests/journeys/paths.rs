@@ -60,10 +60,6 @@ async fn by_anybody(
     request.header("authorization", format!("Api-Key {}", key.token))
 }
 
-fn host(gateway: &TestGateway) -> &str {
-    gateway.url.strip_suffix("/drfchelseru").expect("the default base path")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_in_a_path_has_one_spelling_on_every_route() {
     let (gateway, access) = start().await;
@@ -97,9 +93,9 @@ async fn an_idempotency_key_has_one_rule_on_every_route() {
         if !parameters.iter().any(|parameter| parameter["name"] == "Idempotency-Key") {
             continue;
         }
-        let url = format!("{}{}", host(&gateway), path.replace("{id}", "1"));
+        let path = path.replace("{id}", "1");
         for keys in [vec![""], vec!["a b"], vec!["کلید"], vec![long.as_str()], vec!["a", "a"]] {
-            let mut request = gateway.client.request(method.clone(), &url).bearer_auth(&access).json(&body);
+            let mut request = by_anybody(&gateway, method.clone(), &path, &access).await.json(&body);
             for key in &keys {
                 let value = reqwest::header::HeaderValue::from_bytes(key.as_bytes()).expect("a value");
                 request = request.header("idempotency-key", value);
@@ -132,7 +128,7 @@ async fn a_list_has_one_form_of_pages_on_every_route() {
         let list = path.replace("{id}", "1");
         let ask = async |cursor: Option<&str>| {
             let cursor = cursor.map(|cursor| format!("&cursor={}", cursor.replace('=', "%3D")));
-            let page = format!("{list}?chat_room={room}{}", cursor.unwrap_or_default());
+            let page = format!("{list}?chat_room={room}&q=word{}", cursor.unwrap_or_default());
             Answer::of(by_anybody(&gateway, method.clone(), &page, &access).await).await
         };
         let first = ask(None).await;

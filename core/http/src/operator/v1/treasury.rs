@@ -174,7 +174,7 @@ pub(crate) const ROUTES: &[Route] = &[
         )],
     ),
     route(
-        "/operator/v1/corrections/{id}/confirm/",
+        "/operator/v1/corrections/{correction}/confirm/",
         "Operator Correction Confirm",
         &[act(
             "operator_correction_confirm",
@@ -185,7 +185,7 @@ pub(crate) const ROUTES: &[Route] = &[
         )],
     ),
     route(
-        "/operator/v1/corrections/{id}/withdraw/",
+        "/operator/v1/corrections/{correction}/withdraw/",
         "Operator Correction Withdraw",
         &[act(
             "operator_correction_withdraw",
@@ -419,7 +419,7 @@ async fn confirm(console: Arc<Console>, request: Request<ByOperator, Fields>) ->
     let Request { context, body: mut fields, .. } = request;
     let permit = console.allow::<CorrectionConfirm>(&context).await?;
     let reason = reason(&mut fields)?;
-    let (desk, id) = (console.desk.clone(), context.parameter("id").to_owned());
+    let (desk, id) = (console.desk.clone(), context.parameter("correction").to_owned());
     let work = console.desk.spawn(async move { desk.correction_confirm(&permit, &id, &reason).await });
     let done = work.await.map_err(|error| failed(&context, &error))?;
     match done.map_err(|error| wallet_failure(&context, error))? {
@@ -436,7 +436,7 @@ async fn withdraw(console: Arc<Console>, request: Request<ByOperator, Fields>) -
     let Request { context, body: mut fields, .. } = request;
     let permit = console.allow::<CorrectionConfirm>(&context).await?;
     let reason = reason(&mut fields)?;
-    let ended = console.desk.correction_withdraw(&permit, context.parameter("id"), &reason).await;
+    let ended = console.desk.correction_withdraw(&permit, context.parameter("correction"), &reason).await;
     match ended.map_err(|error| failed(&context, &error))? {
         true => Ok(Reply::empty()),
         false => Err(not_found()),
