@@ -78,8 +78,12 @@ async fn a_database_that_goes_away_is_503_and_comes_back_by_itself() {
     let gateway = TestGateway::start(&on(&address)).await;
     let member = Member::join(&gateway).await;
     assert_eq!(member.send(&gateway, "before").await.status, 201);
-    let mut socket =
-        Socket::open(&format!("{}/ws/?token={}", gateway.url, member.access), &[]).await.expect("open");
+    let at = format!("{}/chat/{}/?token={}", gateway.url, member.room, member.access);
+    let mut socket = Socket::open(&at, &[]).await.expect("open");
+
+    // What comes through shows that the socket watches the room.
+    assert_eq!(member.send(&gateway, "seen").await.status, 201);
+    while socket.json_of("chat_message").await["message"] != "seen" {}
 
     cut(server, &database);
     let until = Instant::now() + PATIENCE;

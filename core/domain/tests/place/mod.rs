@@ -50,9 +50,14 @@ impl Place {
     }
 }
 
+/// Whether the stores are in databases.
+pub(crate) fn over_postgres() -> bool {
+    std::env::var_os(OVER_POSTGRES).is_some()
+}
+
 /// Runs all tests of this program again with their stores in PostgreSQL, where it is installed. `ran` is one of them.
 pub(crate) fn run_again(ran: &str, variables: &[(&str, &str)]) {
-    if std::env::var_os(OVER_POSTGRES).is_some() {
+    if over_postgres() {
         return;
     }
     if !chelseru_postgres_server::is_installed() {
