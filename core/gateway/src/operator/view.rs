@@ -48,6 +48,9 @@ impl Overview for View {
         sms::measure(&app).await;
         money::measure(&app).await;
         plugins::measure(&app.registry, app.metrics.as_ref());
+        if let Some(bytes) = app.live().identity.search_bytes() {
+            app.metrics.gauge("chelseru_user_search_bytes", &[], bytes as f64);
+        }
         if let Ok(bytes) = app.chat.file_bytes_total().await {
             app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
         }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use chelseru_domain::operator::doctor::State;
-use chelseru_domain::operator::role::OverviewRead;
+use chelseru_domain::operator::role::{OverviewRead, UserRead};
 
 use super::page::{Cell, Page, Part};
 use super::row::{operation, pages, row};
@@ -20,6 +20,10 @@ pages!(overview = shown);
 
 async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome, Refused> {
     let permit = visit.permit::<OverviewRead>()?;
+    // The search that usually comes next finds its table.
+    if let Ok(permit) = visit.permit::<UserRead>() {
+        console.desk.users_soon(permit);
+    }
     let status = console.desk.overview(&permit).await;
     let (t, language) = (visit.t, visit.language);
     let text = |value: &Value| match value {

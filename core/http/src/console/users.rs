@@ -74,11 +74,15 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     let permit = visit.permit::<UserRead>()?;
     let mut filtered = Filtered::new(context, t);
     let query = query(&mut filtered);
+    let mut notes = Vec::new();
     let mut table =
         Table::new("", vec![t.id, t.username, t.number, t.name, t.group, t.state, t.rights, t.joined]);
     if !filtered.is_wrong() {
         let found = console.desk.users(&permit, &query, filtered.before().map(UserId), PAGE).await?;
         table.next = found.next.map(|next| filtered.at(next.0));
+        if let Some(last) = found.unsearched {
+            notes.push(Part::Note(t.users_unsearched.replace("{id}", &last.to_string())));
+        }
         for user in &found.users {
             table.rows.push(vec![
                 Cell::link(format!("/console/users/{}/", user.id), user.id),
@@ -108,7 +112,9 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
         filtered.day_input("until", t.until),
     ];
     let filters = Filters { fields, clear: "/console/users/".to_owned() };
-    let parts = vec![Part::Filters(filters), Part::Table(table)];
+    let mut parts = vec![Part::Filters(filters)];
+    parts.append(&mut notes);
+    parts.push(Part::Table(table));
     filtered.outcome(Page::new(t.users.to_owned(), parts))
 }
 

@@ -63,6 +63,8 @@ words! {
     none: "چیزی یافت نشد.", "Nothing was found.";
     more_looked: "هنوز همه بررسی نشده است؛ صفحهٔ بعد ادامه می‌دهد.",
         "Not everything was examined yet; the next page continues.";
+    users_unsearched: "کاربرهای تا شمارهٔ {id} با بخشی از متن جستجو نمی‌شوند؛ شماره یا نام کامل را بنویسید.",
+        "Users up to number {id} are not searched by parts; type the whole number or name.";
     yes: "بله", "Yes";
     no: "خیر", "No";
     id: "شماره", "Number";

@@ -209,6 +209,15 @@ async fn a_name_is_registered_once() {
         assert_eq!(names(None, 9).await, ["alice", "bob"]);
         assert_eq!(names(None, 1).await, ["alice"]);
         assert_eq!(names(Some(user.id), 9).await, ["bob"]);
+        let newest = async |before, limit| {
+            let users = store.users_newest(before, limit).await.unwrap();
+            users.into_iter().map(|user| user.username).collect::<Vec<_>>()
+        };
+        assert_eq!(newest(None, 9).await, ["bob", "alice"]);
+        assert_eq!(newest(None, 1).await, ["bob"]);
+        let bob = store.user_by_name("bob").await.unwrap().unwrap();
+        assert_eq!(newest(Some(bob.id), 9).await, ["alice"]);
+        assert_eq!(newest(Some(user.id), 9).await, [""; 0]);
     }
 }
 

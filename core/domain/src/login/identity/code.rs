@@ -120,6 +120,9 @@ impl Identity {
         let (session, new_user) = match outcome {
             LoginOutcome::LoggedIn { session, new_user, ended, .. } => {
                 self.give_way(session.user, ended, ip);
+                if new_user {
+                    self.index.changed(session.user);
+                }
                 (session, new_user)
             }
             LoginOutcome::UserInactive => {

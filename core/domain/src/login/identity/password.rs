@@ -407,6 +407,7 @@ impl Identity {
         };
         match self.store.user_register(draft).await? {
             UserMade::Made(user) => {
+                self.index.changed(user.id);
                 let kind = match all_rights {
                     true => AuditKind::SuperuserCreated,
                     false => AuditKind::UserRegistered,

@@ -191,7 +191,7 @@ impl Identity {
     ///
     /// Any error of a change; see [`StoreError`]. Expired records are refused even when they are not removed.
     pub async fn purge(&self, step: usize) -> Result<usize, StoreError> {
-        self.index.rest();
+        self.index.tend(&self.store).await?;
         let now = self.clock.now();
         let mut removed = 0;
         loop {

@@ -1,5 +1,6 @@
 //! Users, their sessions, and why a user got no code.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_store::{Rights, SmsFilter, SmsOrder, SmsRange, SmsRecord, StoreError};
@@ -56,6 +57,16 @@ impl Desk {
         self.services.identity.users_find(permit, query, before, limit).await
     }
 
+    /// Prepares the first search of users while an operator looks at something else.
+    pub fn users_soon(&self, permit: Permit<UserRead>) {
+        let identity = Arc::clone(&self.services.identity);
+        drop(self.spawn(async move {
+            if let Err(error) = identity.users_find_soon(&permit).await {
+                tracing::warn!(error = %error, "the search of users could not be prepared");
+            }
+        }));
+    }
+
     /// The same, to take away: in the audit log.
     ///
     /// # Errors
@@ -68,7 +79,7 @@ impl Desk {
         query: &UserQuery,
         before: Option<UserId>,
     ) -> Result<UserFile, StoreError> {
-        let UsersFound { users, next } =
+        let UsersFound { users, next, .. } =
             self.services.identity.users_find(read, query, before, EXPORT_MAX).await?;
         let event = AuditEvent::by(permit.operator(), AuditKind::ListExported).subject("users");
         self.audit().record(event.change("", users.len()));

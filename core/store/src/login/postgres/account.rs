@@ -26,6 +26,17 @@ pub(crate) async fn list(sql: &Sql, after: Option<UserId>, limit: usize) -> Resu
     Ok(sql.rows(list, &[&after, &int(limit as u64)]).await?.iter().map(read).collect())
 }
 
+/// Accounts in the other order.
+pub(crate) async fn newest(sql: &Sql, before: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
+    let list = concat!(
+        "select ",
+        columns!(),
+        " from account a where id < $1 and not erased order by id desc limit $2"
+    );
+    let before = before.map_or(i64::MAX, |before| int(before.0));
+    Ok(sql.rows(list, &[&before, &int(limit as u64)]).await?.iter().map(read).collect())
+}
+
 /// Makes a number lead to an account; false when it leads to another one.
 pub(crate) async fn own_number(
     sql: &Sql,

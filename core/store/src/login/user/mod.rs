@@ -176,6 +176,15 @@ impl Store {
         on_engine!(self, read users_list(after, limit))
     }
 
+    /// The newest accounts, at most `limit`; with `before`, those with a smaller number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn users_newest(&self, before: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
+        on_engine!(self, read users_newest(before, limit))
+    }
+
     /// Creates an account with a password, unless the name is taken.
     ///
     /// # Errors

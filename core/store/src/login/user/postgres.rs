@@ -73,6 +73,14 @@ impl Postgres {
         account::list(&self.reader().await?, after, limit).await
     }
 
+    pub(crate) async fn users_newest(
+        &self,
+        before: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<User>, StoreError> {
+        account::newest(&self.reader().await?, before, limit).await
+    }
+
     /// The keys of the tables decide between two that register a name at once.
     pub(crate) async fn user_register(&self, draft: UserDraft) -> Result<UserMade, StoreError> {
         self.change(draft, |sql, draft| Box::pin(register(sql, draft))).await

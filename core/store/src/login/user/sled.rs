@@ -77,14 +77,12 @@ impl Sled {
     pub(crate) fn users_list(&self, after: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
         let first = keys::user(UserId(after.map_or(0, |id| id.0.saturating_add(1))));
         let last = keys::user(UserId(u64::MAX));
-        let mut users = Vec::new();
-        for entry in self.tree.range(first..=last).take(limit) {
-            let (key, value) = entry.map_err(error::read)?;
-            if let Some(id) = keys::session_id(&key) {
-                users.push(decode::<UserRecord>(&value)?.with_id(UserId(id.0)));
-            }
-        }
-        Ok(users)
+        read_all(self.tree.range(first..=last).take(limit))
+    }
+
+    pub(crate) fn users_newest(&self, before: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
+        let end = keys::user(before.unwrap_or(UserId(u64::MAX)));
+        read_all(self.tree.range(keys::user(UserId(0))..end).rev().take(limit))
     }
 
     pub(crate) async fn user_register(&self, draft: UserDraft) -> Result<UserMade, StoreError> {
@@ -193,4 +191,17 @@ impl Sled {
         })
         .await
     }
+}
+
+fn read_all(
+    entries: impl Iterator<Item = Result<(sled::IVec, sled::IVec), sled::Error>>,
+) -> Result<Vec<User>, StoreError> {
+    let mut users = Vec::new();
+    for entry in entries {
+        let (key, value) = entry.map_err(error::read)?;
+        if let Some(id) = keys::session_id(&key) {
+            users.push(decode::<UserRecord>(&value)?.with_id(UserId(id.0)));
+        }
+    }
+    Ok(users)
 }
