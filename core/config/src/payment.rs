@@ -23,8 +23,8 @@ pub struct Payment {
     pub callback_urls: Vec<String>,
     /// Users who may capture and void holds and refund payments, besides staff accounts.
     pub staff_users: Vec<u64>,
-    /// The largest correction of a wallet that one person makes alone, in `currency`; a larger one waits for a second
-    /// operator. 0: any.
+    /// The most that one person corrects alone in a wallet within 24 hours, in `currency`; what exceeds it waits for a
+    /// second operator. 0: any.
     pub correction_alone_max: u64,
     /// Refuse a payment, and a spend, of an order that is paid. `false` for shops whose order ids repeat.
     pub unique_orders: bool,

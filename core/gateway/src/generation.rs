@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
-use chelseru_domain::money::correction::AloneMax;
+use chelseru_domain::money::alone::AloneMax;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::operator::api_key::ApiKeys;

@@ -1,9 +1,9 @@
 //! Corrections that wait for a second person.
 //!
-//! A correction above [`AloneMax`] is not posted when it is asked for. It waits as a note until another operator
-//! confirms it, somebody withdraws it, or [`WAIT_MAX`] passes. Invariants: who asked never confirms; a waiting
-//! correction is posted at most once, because its number is the posting's idempotency key and both end together; every
-//! end is reported to the caller, who writes the audit record.
+//! A correction that no one person may make (`alone`) is not posted when it is asked for. It waits as a note until
+//! another operator confirms it, somebody withdraws it, or [`WAIT_MAX`] passes. Invariants: who asked never confirms; a
+//! waiting correction is posted at most once, because its number is the posting's idempotency key and both end
+//! together; every end is reported to the caller, who writes the audit record.
 //!
 //! Not here: who may ask (`operator::desk`) and the posting (`wallet`).
 
@@ -13,6 +13,7 @@ use chelseru_store::{CorrectionMade, NOTE_VALUE_BYTES_MAX, NoteKind, NotePut, St
 use serde::{Deserialize, Serialize};
 
 use super::Money;
+use super::alone::AloneMax;
 use super::wallet::{Actor, CorrectionRequest, Role, WalletError, Wallets};
 use crate::Timestamp;
 use crate::idempotency::IdempotencyKey;
@@ -20,27 +21,6 @@ use crate::ids::UserId;
 
 /// Time limit of the second person. A posting's idempotency key is remembered for at least as long.
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The largest correction that one person makes alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AloneMax(Option<u64>);
-
-impl AloneMax {
-    /// Any amount.
-    pub const ANY: AloneMax = AloneMax(None);
-
-    /// At most this many rial.
-    #[must_use]
-    pub fn rial(rial: u64) -> AloneMax {
-        AloneMax(Some(rial))
-    }
-
-    /// Whether an amount needs a second person.
-    #[must_use]
-    pub fn needs_second(self, amount: Money) -> bool {
-        self.0.is_some_and(|most| amount.rial() > most)
-    }
-}
 
 /// A correction that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]

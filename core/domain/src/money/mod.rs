@@ -5,8 +5,9 @@
 //! gateway's own confirmation; a wallet is never below zero.
 //!
 //! Not here: gateway protocols (plugins) and the ledger's records (the store). Reading order: `amount`, `foreign`,
-//! `payment`, `wallet`, `correction`.
+//! `payment`, `wallet`, `alone`, `correction`.
 
+pub mod alone;
 mod amount;
 pub mod correction;
 mod foreign;

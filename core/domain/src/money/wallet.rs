@@ -17,8 +17,8 @@ use chelseru_store::{
 
 use crate::idempotency::{Hashes, IdempotencyKey, Kind};
 use crate::ids::UserId;
+use crate::money::alone::{AloneMax, Attempt, Counted};
 use crate::money::amount::Money;
-use crate::money::correction::AloneMax;
 use crate::{Clock, Range};
 
 /// The caller of an operation.
@@ -199,7 +199,7 @@ impl Wallets {
     }
 
     /// Moves money between a user's wallet and the merchant, for a reason that the ledger keeps. `alone` is what one
-    /// person may move.
+    /// person may move within a day.
     ///
     /// # Errors
     ///
@@ -211,19 +211,25 @@ impl Wallets {
         alone: AloneMax,
     ) -> Result<CorrectionMade, WalletError> {
         staff_only(actor)?;
-        if alone.needs_second(request.amount) {
-            return Err(WalletError::NeedsSecond);
-        }
         let now = self.clock.now();
-        let CorrectionRequest { user, amount, takes, reason, idempotency_key } = request;
-        let amount = i64::try_from(amount.rial()).expect("an amount is below 2^63");
+        let CorrectionRequest { user, amount: money, takes, reason, idempotency_key } = request;
+        let amount = i64::try_from(money.rial()).expect("an amount is below 2^63");
         let amount = if takes { -amount } else { amount };
         let once = idempotency_key.map(|key| {
             let parts: [&[u8]; 3] = [&user.0.to_be_bytes(), &amount.to_be_bytes(), reason.as_bytes()];
             Hashes::of(Kind::Correction, &key, &parts).once(now)
         });
-        let draft = CorrectionDraft { user, amount, reason, by: actor.user, now, once };
-        Ok(self.store.correction_make(draft).await?)
+        let attempt = Attempt { by: actor.user, user, amount: money, once: once.as_ref(), now };
+        let counted = self.alone_count(attempt, alone).await?;
+        if counted == Counted::NeedsSecond {
+            return Err(WalletError::NeedsSecond);
+        }
+        let draft = CorrectionDraft { user, amount, reason, by: actor.user, now, once: once.clone() };
+        let made = self.store.correction_make(draft).await?;
+        if counted == Counted::Now && !matches!(made, CorrectionMade::Done(_)) {
+            self.alone_take_back(attempt).await?;
+        }
+        Ok(made)
     }
 
     /// A spend that the actor may see: the actor's own, or any for staff.

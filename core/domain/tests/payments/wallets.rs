@@ -1,6 +1,6 @@
 //! Single rules of wallets: spends, holds, refunds, and what the ledger can show.
 
-use chelseru_domain::money::correction::AloneMax;
+use chelseru_domain::money::alone::{AloneMax, SUM_OF};
 use chelseru_domain::money::wallet::{
     Actor, CorrectionMade, CorrectionRequest, RefundRequest, Role, SpendRequest, WalletError,
 };
@@ -360,5 +360,49 @@ async fn a_correction_is_a_posting_with_a_reason_and_happens_once() {
         Err(WalletError::StaffOnly)
     ));
     assert_eq!(world.available().await, 10_000);
+    world.check_ledger().await;
+}
+
+#[tokio::test]
+async fn corrections_of_one_person_in_one_wallet_count_together_for_a_day() {
+    let world = World::new();
+    world.charge(10_000).await;
+    let most = AloneMax::rial(1000);
+    let correction = |rial, takes, key: &str| CorrectionRequest {
+        user: USER,
+        amount: Money::from_rial(rial).unwrap(),
+        takes,
+        reason: "goodwill".to_owned(),
+        idempotency_key: key.parse().ok(),
+    };
+    let make = |actor, request| world.wallets.correct(actor, request, most);
+    assert!(matches!(make(STAFF, correction(1001, false, "")).await, Err(WalletError::NeedsSecond)));
+    let first = make(STAFF, correction(600, false, "k")).await.unwrap();
+    assert!(matches!(first, CorrectionMade::Done(_)));
+    // The same request is no other correction; another request with its key is refused.
+    assert!(matches!(make(STAFF, correction(600, false, "k")).await.unwrap(), CorrectionMade::Repeated(_)));
+    assert_eq!(make(STAFF, correction(300, false, "k")).await.unwrap(), CorrectionMade::KeyReused);
+    // What the wallet refuses counts no more than what was refused before.
+    for _ in 0..3 {
+        let other = CorrectionRequest { user: UserId(99), ..correction(900, true, "") };
+        let refused = make(STAFF, other).await.unwrap();
+        assert_eq!(refused, CorrectionMade::Overdraft { available: 0 });
+    }
+    // Both directions count, and several at once.
+    let calls = (0..8).map(|_| make(STAFF, correction(100, true, "")));
+    let made = futures_util::future::join_all(calls).await;
+    let done = made.iter().filter(|made| matches!(made, Ok(CorrectionMade::Done(_)))).count();
+    assert_eq!(done, 4, "{made:?}");
+    assert!(matches!(make(STAFF, correction(1, false, "")).await, Err(WalletError::NeedsSecond)));
+    assert_eq!(world.available().await, 10_200);
+    // Another person, and another wallet.
+    let colleague = Actor { user: UserId(77), role: Role::Staff };
+    assert!(matches!(make(colleague, correction(1000, false, "")).await, Ok(CorrectionMade::Done(_))));
+    let other = CorrectionRequest { user: UserId(99), ..correction(1000, false, "") };
+    assert!(matches!(make(STAFF, other).await, Ok(CorrectionMade::Done(_))));
+    world.clock.advance(SUM_OF - Duration::from_secs(1));
+    assert!(matches!(make(STAFF, correction(1, false, "")).await, Err(WalletError::NeedsSecond)));
+    world.clock.advance(Duration::from_secs(1));
+    assert!(matches!(make(STAFF, correction(1000, false, "")).await, Ok(CorrectionMade::Done(_))));
     world.check_ledger().await;
 }

@@ -28,7 +28,7 @@ pub(crate) mod shapes;
 use std::sync::Arc;
 
 use chelseru_domain::login::identity::Identity;
-use chelseru_domain::money::correction::AloneMax;
+use chelseru_domain::money::alone::AloneMax;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::payment::gateway::PaymentGateways;
 use chelseru_domain::money::wallet::Wallets;

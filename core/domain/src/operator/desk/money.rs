@@ -279,7 +279,7 @@ impl Desk {
         self.services.wallets.holds(LISTED_MAX).await
     }
 
-    /// Corrects a wallet by a balanced posting. One above what an operator corrects alone waits for a second one;
+    /// Corrects a wallet by a balanced posting. What exceeds an operator's sum of a day waits for a second operator;
     /// programs cannot ask for it, because nobody could tell whose it is.
     ///
     /// # Errors
@@ -293,17 +293,18 @@ impl Desk {
     ) -> Result<Corrected, WalletError> {
         let CorrectionOrder { user, amount, takes, key } = order;
         let text: String = reason.as_str().chars().take(NOTE_CHARS_MAX).collect();
-        let alone = self.services.correction_alone;
-        if alone.needs_second(amount) {
-            let by = permit.operator().user().ok_or(WalletError::NeedsSecond)?;
-            let asked = self.services.wallets.correction_ask(by, user, amount, takes, text).await?;
-            let Some(waiting) = asked else { return Ok(Corrected::TooMany) };
-            let event = money_event(permit, user, format!("wallet of user {user}"));
-            self.audit().record(event.change("", correction_text("asked for", &waiting)).reason(reason));
-            return Ok(Corrected::Waits(waiting));
-        }
-        let request = CorrectionRequest { user, amount, takes, reason: text, idempotency_key: key };
-        let made = self.services.wallets.correct(actor(permit), request, alone).await?;
+        let (alone, wallets) = (self.services.correction_alone, &self.services.wallets);
+        let request = CorrectionRequest { user, amount, takes, reason: text.clone(), idempotency_key: key };
+        let made = match (wallets.correct(actor(permit), request, alone).await, permit.operator().user()) {
+            (Err(WalletError::NeedsSecond), Some(by)) => {
+                let asked = wallets.correction_ask(by, user, amount, takes, text).await?;
+                let Some(waiting) = asked else { return Ok(Corrected::TooMany) };
+                let event = money_event(permit, user, format!("wallet of user {user}"));
+                self.audit().record(event.change("", correction_text("asked for", &waiting)).reason(reason));
+                return Ok(Corrected::Waits(waiting));
+            }
+            (made, _) => made?,
+        };
         if let CorrectionMade::Done(correction) = &made {
             self.correction_posted(permit, user, correction, "", reason);
         }

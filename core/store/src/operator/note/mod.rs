@@ -29,6 +29,8 @@ pub enum NoteKind {
     Correction = 2,
     /// A saved filter, by the operator ([`filters_of`]) and its name.
     Filter = 3,
+    /// What an operator corrected alone in a wallet lately, by both accounts.
+    Alone = 4,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

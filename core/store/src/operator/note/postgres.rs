@@ -12,6 +12,7 @@ impl NoteKind {
             NoteKind::PausedEndpoint => "paused_endpoint",
             NoteKind::Correction => "correction",
             NoteKind::Filter => "filter",
+            NoteKind::Alone => "alone",
         }
     }
 }

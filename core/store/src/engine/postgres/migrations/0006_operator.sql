@@ -88,9 +88,9 @@ comment on column api_key.hash is 'Hash of the secret part.';
 comment on column api_key.daily_cap is 'Messages per day.';
 
 create table operator_note (
-    kind text not null check (kind in ('paused_endpoint', 'correction', 'filter')),
+    kind text not null check (kind in ('paused_endpoint', 'correction', 'filter', 'alone')),
     name text not null,
     value text not null,
     primary key (kind, name)
 );
-comment on table operator_note is 'Small records that operators leave: paused endpoints, corrections that wait for a second person, saved filters.';
+comment on table operator_note is 'Small records that operators leave: paused endpoints, corrections that wait for a second person, saved filters, sums of corrections.';
