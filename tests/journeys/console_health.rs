@@ -74,16 +74,20 @@ async fn the_doctor_names_what_is_wrong_and_its_cure() {
     assert_eq!(state(&before, "permissions"), "ok");
     assert_eq!((state(&before, "backup"), state(&before, "operators")), ("warning", "warning"));
     let page = browser.get("/console/backups/").await;
-    assert!(page.has("وارسی") && page.has("no backup is on record"), "{}", page.html);
+    assert!(page.has("وارسی") && page.has("هیچ پشتیبانی ثبت نشده است"), "{}", page.html);
     let overview = browser.get("/console/").await;
-    assert!(overview.has("نیازمند رسیدگی") && overview.has("no second factor: root"), "{}", overview.html);
+    assert!(
+        overview.has("نیازمند رسیدگی") && overview.has("بدون عامل دوم: \u{2068}root\u{2069}"),
+        "{}",
+        overview.html
+    );
 
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("opened");
     gateway.edit_config("[sms]\nservice = 5\n");
     gateway.wait_for("a refusal", |status| !status["config"]["last_error"].is_null()).await;
     // The command reads the configuration to find the gateway, so it asks with the last good one.
     let page = browser.get("/console/backups/").await;
-    assert!(page.has("is open to others (mode 755)") && page.has("sms.service"), "{}", page.html);
+    assert!(page.has("برای دیگران باز است (حالت ۷۵۵)") && page.has("sms.service"), "{}", page.html);
     let elsewhere = tempfile::tempdir().expect("a folder");
     let folder = elsewhere.path().join("monday");
     let name = folder.to_str().expect("text");
@@ -132,8 +136,8 @@ async fn an_edit_that_does_not_come_to_serve_is_taken_back() {
             }
             let _ = fs::remove_file(gone);
         });
-        let applied =
-            browser.submit(&checked, "/console/config/apply/", &[("reason", "a new component")]).await;
+        let apply = [("reason", "a new component"), ("confirm", "config.toml")];
+        let applied = browser.submit(&checked, "/console/config/apply/", &apply).await;
         remover.join().expect("no panic");
         if applied.status == 400 {
             assert!(applied.has("second-sms"), "the reason is shown: {}", applied.html);

@@ -47,7 +47,7 @@ async fn a_paused_endpoint_waits_over_a_restart_and_loses_nothing() {
     other.wait_for(2).await;
     assert_eq!(paused.messages.lock().expect("no panic").len(), 0, "it is paused over a restart");
     let overview = Browser::of(&shop.gateway, "root").await.get("/console/").await;
-    assert!(overview.has("paused: shop"), "{}", overview.html);
+    assert!(overview.has("متوقف: \u{2068}shop\u{2069}"), "{}", overview.html);
 
     let mut viewer = with_role(&shop.gateway, "viewer", Role::Viewer).await;
     let page = viewer.get("/console/webhooks/").await;

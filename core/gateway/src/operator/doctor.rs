@@ -8,7 +8,7 @@ use std::time::Duration;
 use chelseru_domain::Timestamp;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::operator::audit::{AuditKind, AuditQuery};
-use chelseru_domain::operator::doctor::{Check, Finding, State};
+use chelseru_domain::operator::doctor::{Check, Finding, Found, Phrase, State};
 use chelseru_domain::operator::webhook::EventFilter;
 use chelseru_store::{DiskRoom, StoreError};
 
@@ -28,7 +28,7 @@ const DEAD_COUNTED: usize = 100;
 /// Superusers and operators looked at.
 const OPERATORS_LOOKED: usize = 200;
 
-fn finding(check: Check, bad: Option<String>, state: State, well: impl Into<String>) -> Finding {
+fn finding(check: Check, bad: Option<Found>, state: State, well: Phrase) -> Finding {
     match bad {
         Some(what) => Finding::new(check, state, what),
         None => Finding::new(check, State::Well, well),
@@ -38,17 +38,19 @@ fn finding(check: Check, bad: Option<String>, state: State, well: impl Into<Stri
 /// What can be told without a running gateway.
 pub(crate) fn machine(loaded: &Loaded, data_dir: &Path) -> Vec<Finding> {
     let warnings = machine::warnings(loaded);
-    let warned = |key: &str| {
+    let warned = |key: &str, phrase| {
         let found = warnings.iter().find(|problem| problem.key == key);
-        found.map(|problem| format!("{}: {}", problem.key, problem.message))
+        found.map(|problem| Found::of(phrase, [format!("{}: {}", problem.key, problem.message)]))
     };
     let callbacks = match loaded.config.payment.gateway.as_str() {
-        "" => "no payments are taken",
-        _ => "payers come back",
+        "" => Phrase::CallbacksNone,
+        _ => Phrase::CallbacksWell,
     };
+    let back = warned("payment.callback_url", Phrase::CallbacksWarned);
+    let files = warned("server.connections_max", Phrase::FilesWarned);
     vec![
-        finding(Check::Callbacks, warned("payment.callback_url"), State::Bad, callbacks),
-        finding(Check::OpenFiles, warned("server.connections_max"), State::Warning, "enough"),
+        finding(Check::Callbacks, back, State::Bad, callbacks),
+        finding(Check::OpenFiles, files, State::Warning, Phrase::FilesEnough),
         permissions(data_dir),
         key(data_dir),
         clock(None),
@@ -77,16 +79,16 @@ pub(crate) async fn gateway(app: &App) -> Result<Vec<Finding>, StoreError> {
 
 fn store(app: &App) -> Finding {
     let state = store_watch::storage(&app.store);
-    let bad = (!app.is_healthy()).then(|| format!("the store is {}", state.as_str()));
-    finding(Check::Store, bad, State::Bad, "changes are stored")
+    let bad = (!app.is_healthy()).then(|| Found::of(Phrase::StoreIs, [state.as_str().to_owned()]));
+    finding(Check::Store, bad, State::Bad, Phrase::StoreServes)
 }
 
 fn disk(app: &App) -> Finding {
     let size = backup::store_bytes(&app.ground.data_dir);
     let free = app.store.disk_free_bytes();
     let what = match free {
-        Some(free) => format!("{} MiB free, the store has {} MiB", free >> 20, size >> 20),
-        None => "the free space is unknown".to_owned(),
+        Some(free) => Found::of(Phrase::DiskFree, [free, size].map(|bytes| (bytes >> 20).to_string())),
+        None => Phrase::DiskUnknown.into(),
     };
     let state = match app.store.room() {
         DiskRoom::None | DiskRoom::Reserve => State::Bad,
@@ -99,17 +101,17 @@ fn disk(app: &App) -> Finding {
 
 async fn backups(app: &App) -> Result<Finding, StoreError> {
     if !app.store.is_folder() {
-        let what = "the store is on a server: its backups are the server's, data.dir beside them is yours";
-        return Ok(Finding::new(Check::Backup, State::Well, what));
+        return Ok(Finding::new(Check::Backup, State::Well, Phrase::BackupOnServer));
     }
     let event = Some(AuditKind::BackupWritten.as_str().to_owned());
     let query = AuditQuery { event, limit: 1, ..AuditQuery::default() };
     let page = app.live().identity.audit().page(query).await?;
     let Some(newest) = page.entries.first() else {
-        return Ok(Finding::new(Check::Backup, State::Warning, "no backup is on record"));
+        return Ok(Finding::new(Check::Backup, State::Warning, Phrase::BackupNone));
     };
     let age = age(app.clock.now(), newest.draft.at);
-    let what = format!("the last one is {} old: {}", spoken(age), newest.draft.subject);
+    let (phrase, old) = spoken(age, Phrase::BackupHours, Phrase::BackupDays);
+    let what = Found::of(phrase, [old, newest.draft.subject.clone()]);
     let state = if age > BACKUP_AGE_MAX { State::Warning } else { State::Well };
     Ok(Finding::new(Check::Backup, state, what))
 }
@@ -118,17 +120,20 @@ fn age(now: Timestamp, then: Timestamp) -> Duration {
     Duration::from_micros(now.as_micros().saturating_sub(then.as_micros()))
 }
 
-fn spoken(age: Duration) -> String {
+/// The phrase of an age in hours or in days, and how many.
+fn spoken(age: Duration, in_hours: Phrase, in_days: Phrase) -> (Phrase, String) {
     let hours = age.as_secs() / 3600;
-    if hours < 48 { format!("{hours} hours") } else { format!("{} days", hours / 24) }
+    if hours < 48 { (in_hours, hours.to_string()) } else { (in_days, (hours / 24).to_string()) }
 }
 
 fn configuration(app: &App) -> [Finding; 2] {
     let status = app.reload_status();
-    let keys = (!status.restart_keys.is_empty()).then(|| status.restart_keys.join(", "));
+    let keys = status.restart_keys.join(", ");
+    let keys = (!keys.is_empty()).then(|| Found::of(Phrase::RestartKeys, [keys]));
+    let refused = status.last_error.clone().map(|error| Found::of(Phrase::ConfigRefused, [error]));
     [
-        finding(Check::Config, status.last_error.clone(), State::Bad, "the file serves"),
-        finding(Check::Restart, keys, State::Warning, "no key waits for a restart"),
+        finding(Check::Config, refused, State::Bad, Phrase::ConfigServes),
+        finding(Check::Restart, keys, State::Warning, Phrase::RestartNone),
     ]
 }
 
@@ -139,55 +144,57 @@ fn providers(app: &App) -> Finding {
         return Finding::new(
             Check::Providers,
             State::Bad,
-            format!("do not serve: {}", names(&health.failed)),
+            Found::of(Phrase::ProvidersDown, [names(&health.failed)]),
         );
     }
     if !health.serving_old.is_empty() {
         let old = names(&health.serving_old);
-        return Finding::new(
-            Check::Providers,
-            State::Warning,
-            format!("serve their last good version: {old}"),
-        );
+        return Finding::new(Check::Providers, State::Warning, Found::of(Phrase::ProvidersOld, [old]));
     }
-    Finding::new(Check::Providers, State::Well, format!("{} serve", app.registry.status().len()))
+    let serve = Found::of(Phrase::ProvidersServe, [app.registry.status().len().to_string()]);
+    Finding::new(Check::Providers, State::Well, serve)
 }
 
 /// Who else may read what the owner's folder holds.
 fn permissions(data_dir: &Path) -> Finding {
     let open = open_to_others(data_dir);
-    finding(Check::Permissions, open, State::Bad, "only the owner reads the data folder")
+    finding(Check::Permissions, open, State::Bad, Phrase::PermissionsWell)
 }
 
 #[cfg(unix)]
-fn open_to_others(data_dir: &Path) -> Option<String> {
+fn open_to_others(data_dir: &Path) -> Option<Found> {
     use std::os::unix::fs::PermissionsExt;
 
     // A closed folder closes what is in it.
     let mode = std::fs::metadata(data_dir).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| format!("{} is open to others (mode {mode:o})", data_dir.display()))
+    let parts = || [data_dir.display().to_string(), format!("{mode:o}")];
+    (mode & 0o077 != 0).then(|| Found::of(Phrase::PermissionsOpen, parts()))
 }
 
 #[cfg(not(unix))]
-fn open_to_others(_: &Path) -> Option<String> {
+fn open_to_others(_: &Path) -> Option<Found> {
     None
 }
 
 fn key(data_dir: &Path) -> Finding {
     let file = data_dir.join(keys::FILE);
-    let bad = std::fs::File::open(&file).err().map(|error| format!("{}: {error}", file.display()));
-    finding(Check::Keys, bad, State::Bad, "the key is in the data folder")
+    let text = |error| Found::of(Phrase::KeyMissing, [format!("{}: {error}", file.display())]);
+    let bad = std::fs::File::open(&file).err().map(text);
+    finding(Check::Keys, bad, State::Bad, Phrase::KeyThere)
 }
 
 fn clock(newest: Option<Timestamp>) -> Finding {
     let now = SystemClock.now();
     let bad = if now < CLOCK_LEAST {
-        Some("the clock is years behind".to_owned())
+        Some(Phrase::ClockYears.into())
     } else {
         let ahead = newest.filter(|newest| newest.minus(CLOCK_BACK_MAX) > now);
-        ahead.map(|newest| format!("a record is {} ahead of the clock", spoken(age(newest, now))))
+        ahead.map(|newest| {
+            let (phrase, ahead) = spoken(age(newest, now), Phrase::ClockHours, Phrase::ClockDays);
+            Found::of(phrase, [ahead])
+        })
     };
-    finding(Check::Clock, bad, State::Bad, "not behind the newest record")
+    finding(Check::Clock, bad, State::Bad, Phrase::ClockWell)
 }
 
 /// When the newest audit entry was made.
@@ -201,25 +208,24 @@ async fn newest_record(app: &App) -> Result<Option<Timestamp>, StoreError> {
 async fn webhooks(app: &App) -> Result<Finding, StoreError> {
     let paused = app.webhooks.paused().await?;
     let dead = app.webhooks.list(None, EventFilter::Dead, DEAD_COUNTED).await?.len();
-    let mut what = Vec::new();
+    let mut what = Found::default();
     if dead > 0 {
-        let least = if dead == DEAD_COUNTED { "at least " } else { "" };
-        what.push(format!("{least}{dead} dead events"));
+        let phrase = if dead == DEAD_COUNTED { Phrase::WebhooksDeadLeast } else { Phrase::WebhooksDead };
+        what = what.and(Found::of(phrase, [dead.to_string()]));
     }
     if !paused.is_empty() {
         let names: Vec<&str> = paused.keys().map(String::as_str).collect();
-        what.push(format!("paused: {}", names.join(", ")));
+        what = what.and(Found::of(Phrase::WebhooksPaused, [names.join(", ")]));
     }
-    let bad = (!what.is_empty()).then(|| what.join("; "));
-    Ok(finding(Check::Webhooks, bad, State::Warning, "none dead, none paused"))
+    let bad = (!what.is_empty()).then_some(what);
+    Ok(finding(Check::Webhooks, bad, State::Warning, Phrase::WebhooksWell))
 }
 
 async fn money(app: &App) -> Result<Finding, StoreError> {
     let stuck = app.payments.reversals_undecided(DEAD_COUNTED).await?;
     let numbers: Vec<String> = stuck.iter().map(|one| one.payment.to_string()).collect();
-    let bad =
-        (!numbers.is_empty()).then(|| format!("undecided reversals of payments {}", numbers.join(", ")));
-    Ok(finding(Check::Money, bad, State::Warning, "no reversal waits for a decision"))
+    let bad = (!numbers.is_empty()).then(|| Found::of(Phrase::MoneyStuck, [numbers.join(", ")]));
+    Ok(finding(Check::Money, bad, State::Warning, Phrase::MoneyWell))
 }
 
 /// Operators who could enter by a link only.
@@ -232,6 +238,6 @@ async fn operators(app: &App) -> Result<Finding, StoreError> {
             without.push(user.username);
         }
     }
-    let bad = (!without.is_empty()).then(|| format!("no second factor: {}", without.join(", ")));
-    Ok(finding(Check::Operators, bad, State::Warning, "each has a second factor"))
+    let bad = (!without.is_empty()).then(|| Found::of(Phrase::OperatorsWithout, [without.join(", ")]));
+    Ok(finding(Check::Operators, bad, State::Warning, Phrase::OperatorsWell))
 }

@@ -304,7 +304,7 @@ pub fn finding_json(finding: &Finding) -> Value {
     json!({
         "check": finding.check.as_str(),
         "state": finding.state.as_str(),
-        "what": finding.what,
+        "what": finding.what.to_string(),
         "cure": finding.check.cure(),
     })
 }
