@@ -476,7 +476,11 @@ async fn keys_and_operators_are_made_and_taken() {
         assert_eq!(ask(reqwest::Method::GET, "users/", wrong).await.status, 401, "{wrong}");
     }
     let page = browser.get("/console/keys/").await;
-    let gone = browser.submit(&page, "/console/keys/revoke/", &[("id", "۱"), ("reason", "done")]).await;
+    let revoke = |name| [("id", "۱"), ("reason", "done"), ("confirm", name)];
+    let unnamed = browser.submit(&page, "/console/keys/revoke/", &revoke("1")).await;
+    assert!(unnamed.status == 400 && unnamed.has("<bdi>shop</bdi>"), "which key it is: {}", unnamed.html);
+    assert_eq!(ask(reqwest::Method::GET, "users/", &key).await.status, 200);
+    let gone = browser.submit(&page, "/console/keys/revoke/", &revoke("shop")).await;
     assert!(gone.address.ends_with("?done=1"), "{}", gone.html);
     assert_eq!(ask(reqwest::Method::GET, "users/", &key).await.status, 401);
 
@@ -486,7 +490,10 @@ async fn keys_and_operators_are_made_and_taken() {
         .await
         .expect("made");
     let page = browser.get("/console/operators/").await;
-    let set = |user, role| [("user", user), ("role", role), ("reason", "joined us")];
+    let set = |user, role| [("user", user), ("role", role), ("reason", "joined us"), ("confirm", user)];
+    let unnamed = [("user", "sara"), ("role", "support"), ("reason", "joined us")];
+    assert_eq!(browser.submit(&page, "/console/operators/role/", &unnamed).await.status, 400);
+    assert_eq!(browser.submit(&page, "/console/operators/factor/", &unnamed).await.status, 400);
     let own = browser.submit(&page, "/console/operators/role/", &set("root", "none")).await;
     assert_eq!(own.status, 400);
     let nobody = browser.submit(&page, "/console/operators/role/", &set("nobody", "viewer")).await;

@@ -88,7 +88,10 @@ async fn a_component_is_uploaded_refused_and_rolled_back() {
     let after = digest().await;
     assert_ne!(after, before, "the new one serves");
     let page = browser.get("/console/components/").await;
-    let back = [("name", "sandbox-sms"), ("reason", "it was worse")];
+    let unnamed = [("name", "sandbox-sms"), ("reason", "it was worse")];
+    assert_eq!(browser.submit(&page, "/console/components/back/", &unnamed).await.status, 400);
+    assert_eq!(digest().await, after);
+    let back = [unnamed[0], unnamed[1], ("confirm", "sandbox-sms")];
     let done = browser.submit(&page, "/console/components/back/", &back).await;
     assert_eq!(done.address, "/console/components/?done=1", "{}", done.html);
     assert_eq!((digest().await, fs::read(&file).expect("a file")), (before.clone(), first.clone()));

@@ -35,6 +35,9 @@ async fn check(browser: &mut Browser, page: &Shown, text: &str) -> Shown {
     browser.submit(page, "/console/config/check/", &[("text", &text)]).await
 }
 
+/// What is typed before a configuration is applied.
+const CONFIRM: (&str, &str) = ("confirm", "config.toml");
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_is_checked_applied_and_rolled_back() {
     let gateway = TestGateway::start(TWO).await;
@@ -61,14 +64,17 @@ async fn a_configuration_is_checked_applied_and_rolled_back() {
     let refused = browser.submit(&checked, apply, &[("reason", "")]).await;
     assert_eq!(refused.status, 400);
     assert_eq!(fs::read_to_string(&file).expect("a file"), first);
-    let applied = browser.submit(&checked, apply, &[("reason", "shorter codes")]).await;
+    let unnamed = browser.submit(&checked, apply, &[("reason", "shorter codes")]).await;
+    assert_eq!(unnamed.status, 400);
+    assert_eq!(fs::read_to_string(&file).expect("a file"), first);
+    let applied = browser.submit(&checked, apply, &[("reason", "shorter codes"), CONFIRM]).await;
     assert_eq!(applied.address, "/console/config/?done=1", "{}", applied.html);
     assert_eq!(gateway.app.live().config.auth.otp_length, 5, "it serves");
     let second = fs::read_to_string(&file).expect("a file");
     assert!(second.contains("54321") && second.contains("# in this order"), "{second}");
 
     // The form of the first check is stale now.
-    let stale = browser.submit(&checked, apply, &[("reason", "again")]).await;
+    let stale = browser.submit(&checked, apply, &[("reason", "again"), CONFIRM]).await;
     assert_eq!(stale.status, 400, "{}", stale.html);
     let back = browser.get("/console/config/").await;
     assert!(back.has("Roll back") || back.has("بازگشت"), "{}", back.html);
@@ -77,7 +83,7 @@ async fn a_configuration_is_checked_applied_and_rolled_back() {
     let rest = back.html.rsplit_once("class=\"long\"").expect("a second field").1;
     assert!(rest.contains("••••••"), "secrets are hidden there too");
     let checked = check(&mut browser, &back, &first).await;
-    let applied = browser.submit(&checked, apply, &[("reason", "longer codes again")]).await;
+    let applied = browser.submit(&checked, apply, &[("reason", "longer codes again"), CONFIRM]).await;
     assert_eq!(applied.address, "/console/config/?done=1", "{}", applied.html);
     assert_eq!(gateway.app.live().config.auth.otp_length, 6);
     assert_eq!(fs::read_to_string(&file).expect("a file"), first);

@@ -75,16 +75,23 @@ async fn rooms_are_found_and_members_removed_and_banned() {
     let page = browser.get(&path).await;
     assert!(page.has("Chess club"), "{}", page.html);
     let member = format!("{path}member/");
-    let act = |user, act| [("user", user), ("act", act), ("reason", "insults")];
+    let act = |user, act, name| [("user", user), ("act", act), ("reason", "insults"), ("confirm", name)];
     for (user, what) in [("09121234567", "remove"), ("helper", "remove"), ("nobody", "ban")] {
-        let refused = browser.submit(&page, &member, &act(user, what)).await;
+        let named = if user == "09121234567" { "G0-09121234567" } else { user };
+        let refused = browser.submit(&page, &member, &act(user, what, named)).await;
         assert_eq!(refused.status, 400, "{user} {what}: {}", refused.html);
     }
     assert_eq!(group.messages(&group.member).await.status, 200);
-    let banned = browser.submit(&page, &member, &act("09121234568", "ban")).await;
+    let name = "G0-09121234568";
+    for wrong in ["", "09121234568", "G0-09121234567"] {
+        let unnamed = browser.submit(&page, &member, &act("09121234568", "ban", wrong)).await;
+        assert!(unnamed.status == 400 && unnamed.has(name), "the form says whom it means: {}", unnamed.html);
+    }
+    assert_eq!(group.messages(&group.member).await.status, 200);
+    let banned = browser.submit(&page, &member, &act("09121234568", "ban", name)).await;
     assert!(banned.address.ends_with("?done=1"), "{}", banned.html);
     assert_eq!(group.messages(&group.member).await.status, 403, "banned");
-    let freed = browser.submit(&page, &member, &act("09121234568", "unban")).await;
+    let freed = browser.submit(&page, &member, &act("09121234568", "unban", name)).await;
     assert!(freed.address.ends_with("?done=1"), "{}", freed.html);
 
     group.gateway.app.live().identity.audit().flush().await;
@@ -110,15 +117,21 @@ async fn a_room_is_closed_read_and_deleted_with_a_record_of_each() {
     let found = browser.get(&format!("{texts}?q=%D8%B9%D9%84%DB%8C")).await;
     assert_eq!(rows(&found), 1, "{}", found.html);
     let delete = format!("{texts}delete/");
-    assert_eq!(browser.submit(&found, &delete, &[("reason", "")]).await.status, 400);
-    let done = browser.submit(&found, &delete, &[("reason", "an insult")]).await;
+    for wrong in [[("reason", ""), ("confirm", "1")], [("reason", "an insult"), ("confirm", "2")]] {
+        assert_eq!(browser.submit(&found, &delete, &wrong).await.status, 400);
+    }
+    let done = browser.submit(&found, &delete, &[("reason", "an insult"), ("confirm", "1")]).await;
     assert!(done.address.ends_with("?done=1") && rows(&done) == 1, "{}", done.html);
     let seen = group.messages(&group.member).await;
     assert!(!seen.body.to_string().contains("is here"), "{seen:?}");
 
     let page = browser.get(&path).await;
     let close = format!("{path}status/");
-    let closed = browser.submit(&page, &close, &[("status", "closed"), ("reason", "quarrel")]).await;
+    let number = group.room.to_string();
+    let unnamed = [("status", "closed"), ("reason", "quarrel")];
+    assert_eq!(browser.submit(&page, &close, &unnamed).await.status, 400);
+    let named = [unnamed[0], unnamed[1], ("confirm", &*number)];
+    let closed = browser.submit(&page, &close, &named).await;
     assert!(closed.address.ends_with("?done=1"), "{}", closed.html);
     let body = json!({"chat_room": group.room, "text": "x", "message_type": "text"});
     let request = group.gateway.client.post(group.gateway.at("/chat/messages/"));
@@ -128,7 +141,6 @@ async fn a_room_is_closed_read_and_deleted_with_a_record_of_each() {
     let delete = format!("{path}delete/");
     let unnamed = [("reason", "spam"), ("confirm", "1234")];
     assert_eq!(browser.submit(&page, &delete, &unnamed).await.status, 400);
-    let number = group.room.to_string();
     let gone = browser.submit(&page, &delete, &[("reason", "spam"), ("confirm", &number)]).await;
     assert_eq!(gone.address, "/console/rooms/?done=1", "{}", gone.html);
     assert_eq!(browser.get(&path).await.status, 404);

@@ -61,7 +61,6 @@ fn page(console: &Console, visit: &Visit, answered: Option<Form>) -> Result<Page
 fn upload_form(t: &Words) -> Form {
     let file = Input { name: "file", label: t.component_file, kind: InputKind::File, ..Input::default() };
     Form::new(t.component_upload, t.component_upload_text, "/console/components/upload/".to_owned())
-        .danger()
         .field(Input::code("name", t.name, String::new()))
         .field(reason_field(t))
         .field(file)
@@ -72,7 +71,7 @@ fn back_form(components: &[ComponentSeen], t: &Words) -> Option<Form> {
     let choices: Vec<(&str, &str)> = kept.map(|one| (one.name.as_str(), one.name.as_str())).collect();
     let first = choices.first()?.0.to_owned();
     let form = Form::new(t.component_back, t.component_back_text, "/console/components/back/".to_owned());
-    Some(form.danger().field(Input::select("name", t.name, first, choices)).field(reason_field(t)))
+    Some(form.danger_of_choice().field(Input::select("name", t.name, first, choices)).field(reason_field(t)))
 }
 
 /// Takes a component. Not one of `forms!`, whose bodies are small.
@@ -131,10 +130,12 @@ async fn rolled_back(
         console.desk.components(&visit.permit::<ConfigRead>()?).map_err(super::config::failed)?;
     let mut form = back_form(&components, visit.t).ok_or(Refused::Missing)?;
     typed.fill(&mut form);
+    let name = typed.get("name");
+    form.target(&name);
     let Some(reason) = typed.reason(&mut form, visit.t) else {
         return Ok(Outcome::Again(page(console, visit, Some(form))?));
     };
-    let (desk, name) = (console.desk.clone(), typed.get("name"));
+    let desk = console.desk.clone();
     let work = console.desk.spawn(async move { desk.component_back(&permit, &name, &reason).await });
     done(console, visit, form, work.await)
 }

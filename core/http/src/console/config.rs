@@ -105,9 +105,12 @@ fn edit_parts(seen: &ConfigSeen, edit: &Edit, t: &Words) -> Vec<Part> {
     parts
 }
 
+/// What is typed before the configuration is replaced, whatever its file is called.
+const CONFIRMED_BY: &str = "config.toml";
+
 fn apply_form(seen: &ConfigSeen, text: &str, t: &Words) -> Form {
     let form = Form::new(t.config_apply, t.config_apply_text, "/console/config/apply/".to_owned())
-        .danger()
+        .danger(CONFIRMED_BY)
         .hide("text", text)
         .hide("mark", &seen.mark)
         .field(reason_field(t));

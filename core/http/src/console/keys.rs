@@ -69,7 +69,7 @@ fn create_form(t: &Words) -> Form {
 
 fn revoke_form(t: &Words) -> Form {
     Form::new(t.revoke, t.revoke_text, "/console/keys/revoke/".to_owned())
-        .danger()
+        .danger_of_choice()
         .field(Input::code("id", t.id, String::new()))
         .field(reason_field(t))
 }
@@ -121,8 +121,15 @@ async fn key_revoke(
     let mut form = revoke_form(t);
     typed.fill(&mut form);
     let id: Option<u64> = typed.latin("id").parse().ok();
-    if id.is_none() {
-        form.refuse("id", t.number_wrong);
+    match id {
+        Some(id) => {
+            let keys = console.desk.api_keys(&visit.permit::<ApiKeyRead>()?).await?;
+            match keys.iter().find(|key| key.id == id) {
+                Some(key) => form.target(&key.name),
+                None => form.refuse("id", t.missing),
+            }
+        }
+        None => form.refuse("id", t.number_wrong),
     }
     if let (Some(reason), Some(id)) = (typed.reason(&mut form, t), id) {
         if console.desk.api_key_revoke(&permit, id, &reason).await? {
@@ -173,7 +180,7 @@ fn role_form(t: &Words) -> Form {
     let roles = ROLES.map(|role| (role_name(role), role_text(role, t)));
     let choices = roles.into_iter().chain([("none", t.role_none)]);
     Form::new(t.set_role, t.set_role_text, "/console/operators/role/".to_owned())
-        .danger()
+        .danger_of_choice()
         .field(user_field(t))
         .field(Input::select("role", t.role, "viewer".to_owned(), choices))
         .field(reason_field(t))
@@ -181,7 +188,7 @@ fn role_form(t: &Words) -> Form {
 
 fn factor_form(t: &Words) -> Form {
     Form::new(t.factor_reset, t.factor_reset_text, "/console/operators/factor/".to_owned())
-        .danger()
+        .danger_of_choice()
         .field(user_field(t))
         .field(reason_field(t))
 }
@@ -201,8 +208,10 @@ async fn named(
     let permit = visit.permit::<UserRead>()?;
     let found = console.desk.user_named(&permit, &latin(&text)).await?;
     typed.fill(form);
-    if found.is_none() {
-        form.refuse("user", visit.t.user_wrong);
+    match &found {
+        Some(user) if form.danger.is_some() => form.target(&user.username),
+        Some(_) => {}
+        None => form.refuse("user", visit.t.user_wrong),
     }
     Ok(found.map(|user| user.id))
 }

@@ -71,8 +71,7 @@ fn remove_form(one: &Organization, t: &Words) -> Form {
         t.organization_remove_text,
         format!("/console/organizations/{}/remove/", one.id.0),
     )
-    .danger()
-    .confirm(&one.uname)
+    .danger(&one.uname)
     .field(reason_field(t))
 }
 

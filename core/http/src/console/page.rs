@@ -117,9 +117,8 @@ pub(crate) struct Form {
     pub(crate) fields: Vec<Input>,
     pub(crate) hidden: Vec<(&'static str, String)>,
     pub(crate) button: &'static str,
-    /// The text to type before it acts.
-    pub(crate) confirm: Option<String>,
-    pub(crate) danger: bool,
+    /// It takes access, data or money, or replaces what serves. See [`Form::danger`].
+    pub(crate) danger: Option<Named>,
     /// Open, because it was refused.
     pub(crate) open: bool,
 }
@@ -133,22 +132,36 @@ impl Form {
             fields: Vec::new(),
             hidden: Vec::new(),
             button: title,
-            confirm: None,
-            danger: false,
+            danger: None,
             open: false,
         }
     }
 
-    /// Marked as one that takes something away.
-    pub(crate) fn danger(mut self) -> Form {
-        self.danger = true;
+    /// Marks a form that takes access, data or money from somebody, or replaces what serves. It acts only when the
+    /// name of its target is typed: there is no such mark without a name.
+    pub(crate) fn danger(mut self, target: impl ToString) -> Form {
+        self.danger = Some(Named::Target(target.to_string()));
         self
     }
 
-    /// Acts only when this text is typed.
-    pub(crate) fn confirm(mut self, text: impl ToString) -> Form {
-        self.confirm = Some(text.to_string());
+    /// The same for a form in which the target is chosen. The handler says which it is, with [`Form::target`].
+    pub(crate) fn danger_of_choice(mut self) -> Form {
+        self.danger = Some(Named::Choice);
         self
+    }
+
+    /// Names the target that was chosen.
+    pub(crate) fn target(&mut self, target: impl ToString) {
+        self.danger = Some(Named::Target(target.to_string()));
+    }
+
+    /// Whether a text names the target; true for a form that takes nothing away.
+    pub(crate) fn is_named(&self, text: &str) -> bool {
+        match &self.danger {
+            None => true,
+            Some(Named::Target(target)) => [text, &*show::latin(text)].contains(&target.as_str()),
+            Some(Named::Choice) => false,
+        }
     }
 
     pub(crate) fn hide(mut self, name: &'static str, value: impl ToString) -> Form {
@@ -174,6 +187,14 @@ impl Form {
             None => self.text = text.to_owned(),
         }
     }
+}
+
+/// What has to be typed before a form acts.
+#[derive(Clone)]
+pub(crate) enum Named {
+    Target(String),
+    /// The name of what is chosen in the form, which is not known yet.
+    Choice,
 }
 
 /// The forms that a role includes; `answered` stands for the one of its address.

@@ -342,7 +342,6 @@ fn refund_form(payment: &Payment, visit: &Visit) -> Form {
     let text = format!("{} {}: {left}", t.refund_text, t.refund_left);
     let places = PLACES.map(|(word, to)| (word, to_text(to, t)));
     let form = Form::new(t.refund, &text, format!("/console/payments/{}/refund/", payment.id))
-        .danger()
         .field(Input::select("to", t.refund_to, "payer".to_owned(), places))
         .field(Input::code("amount", t.refund_amount, String::new()))
         .field(reason_field(t));
@@ -353,8 +352,7 @@ fn decide_form(payment: &Payment, t: &Words) -> Form {
     let action = format!("/console/payments/{}/reversal/", payment.id);
     let choices = DECISIONS.map(|(word, decision)| (word, decision_text(decision, t)));
     Form::new(t.decide, t.decide_text, action)
-        .danger()
-        .confirm(payment.id)
+        .danger(payment.id)
         .field(Input::select("decision", t.decide, "retry".to_owned(), choices))
         .field(reason_field(t))
 }
@@ -419,13 +417,13 @@ async fn refund_ordered(
     let whole = amount.map_or(left, Money::rial);
     form.text = format!("{}: {} · {}. {}", t.preview, money(whole, language), to_text(to, t), t.preview_text);
     form.button = t.refund;
-    form.confirm = Some(payment.id.to_string());
+    form.target(payment.id);
     let reversible = to != RefundTo::Reverse
         || console.desk.payment_reversible(&visit.permit::<PaymentRead>()?, payment).is_ok();
     if !reversible {
         form.refuse("to", t.not_reversible);
     }
-    if latin(&typed.get("confirm")) != payment.id.to_string() || !reversible {
+    if !form.is_named(&typed.get("confirm")) || !reversible {
         // A preview, or a wrong number.
         return Ok(match typed.get("confirm").is_empty() && reversible {
             true => Outcome::Page(payment_page(&found, visit, Some(form))),

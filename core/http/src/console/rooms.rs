@@ -233,12 +233,8 @@ fn form(seen: &RoomSeen, act: &str, title: &'static str, text: &str, t: &Words) 
 
 fn status_form(seen: &RoomSeen, t: &Words) -> Form {
     let is = STATUSES.iter().find(|(_, status)| *status == seen.room.status).map_or("open", |(word, _)| word);
-    form(seen, "status", t.room_status, t.room_status_text, t).field(Input::select(
-        "status",
-        t.state,
-        is.to_owned(),
-        status_choices(t),
-    ))
+    let status = Input::select("status", t.state, is.to_owned(), status_choices(t));
+    form(seen, "status", t.room_status, t.room_status_text, t).danger(seen.room.id.0).field(status)
 }
 
 /// An act on one user.
@@ -250,13 +246,13 @@ const MEMBER_ACTS: [(&str, OnUser); 3] =
 fn member_form(seen: &RoomSeen, t: &Words) -> Form {
     let choices = [("remove", t.member_remove), ("ban", t.member_ban), ("unban", t.member_unban)];
     form(seen, "member", t.members, t.member_text, t)
-        .danger()
+        .danger_of_choice()
         .field(Input { name: "user", label: t.user, ..Input::default() })
         .field(Input::select("act", t.change, "remove".to_owned(), choices))
 }
 
 fn delete_form(seen: &RoomSeen, t: &Words) -> Form {
-    form(seen, "delete", t.room_delete, t.room_delete_text, t).danger().confirm(seen.room.id.0)
+    form(seen, "delete", t.room_delete, t.room_delete_text, t).danger(seen.room.id.0)
 }
 
 /// The answer to an act on a room.
@@ -319,8 +315,9 @@ async fn member_acted(
     typed.fill(&mut form);
     let act = typed.one_of(&mut form, "act", &MEMBER_ACTS, t);
     let user = console.desk.user_named(&visit.permit::<UserRead>()?, &typed.latin("user")).await?;
-    if user.is_none() {
-        form.refuse("user", t.user_wrong);
+    match &user {
+        Some(user) => form.target(&user.username),
+        None => form.refuse("user", t.user_wrong),
     }
     let (Some(reason), Some(act), Some(user)) = (typed.reason(&mut form, t), act, user) else {
         return Ok(Outcome::Again(room_page(console, context, visit, &seen, Some(form)).await?));
@@ -400,7 +397,7 @@ fn text_line(view: &WrittenMessage, form: Form, visit: &Visit) -> Vec<Cell> {
 
 fn text_form(room: RoomId, seq: u64, t: &Words) -> Form {
     Form::new(t.message_delete, "", format!("/console/rooms/{}/messages/delete/", room.0))
-        .danger()
+        .danger(seq)
         .hide("seq", seq)
         .field(reason_field(t))
 }

@@ -270,7 +270,7 @@ fn act_form(user: &UserView, act: &str, title: &'static str, text: &str, t: &Wor
 
 fn active_form(user: &UserView, t: &Words) -> Form {
     let form = match user.active {
-        true => act_form(user, "active", t.disable, t.disable_text, t).danger().confirm(&user.username),
+        true => act_form(user, "active", t.disable, t.disable_text, t).danger(&user.username),
         false => act_form(user, "active", t.enable, t.enable_text, t),
     };
     form.hide("active", !user.active)
@@ -300,7 +300,7 @@ fn copy_form(user: &UserView, t: &Words) -> Form {
 }
 
 fn erase_form(user: &UserView, t: &Words) -> Form {
-    let form = act_form(user, "erase", t.erase, t.erase_text, t).danger().confirm(&user.username);
+    let form = act_form(user, "erase", t.erase, t.erase_text, t).danger(&user.username);
     let balance = [("keep", t.forfeit_no), ("forfeit", t.forfeit_yes)];
     form.field(Input::select("balance", t.forfeit, "keep".to_owned(), balance))
 }
@@ -308,10 +308,7 @@ fn erase_form(user: &UserView, t: &Words) -> Form {
 fn rights_form(user: &UserView, t: &Words) -> Form {
     let choices = [("none", t.rights_none), ("staff", t.rights_staff), ("superuser", t.rights_superuser)];
     let rights = Input::select("rights", t.rights, user.rights().as_str().to_owned(), choices);
-    act_form(user, "rights", t.set_rights, t.set_rights_text, t)
-        .danger()
-        .confirm(&user.username)
-        .field(rights)
+    act_form(user, "rights", t.set_rights, t.set_rights_text, t).danger(&user.username).field(rights)
 }
 
 async fn set_active(

@@ -357,9 +357,7 @@ impl Typed {
     pub(crate) fn reason(&self, form: &mut Form, t: &Words) -> Option<Reason> {
         let text = self.get("reason");
         let reason = Reason::new(&text).ok();
-        let named = self.get("confirm");
-        let confirmed =
-            form.confirm.as_ref().is_none_or(|wanted| [&named, &show::latin(&named)].contains(&wanted));
+        let confirmed = form.is_named(&self.get("confirm"));
         if !confirmed {
             form.open = true;
             form.text = format!("{} {}", form.text, t.confirm_wrong);

@@ -136,8 +136,7 @@ async fn wallet_page(
 fn correct_form(user: &UserView, t: &Words) -> Form {
     let directions = [("in", t.direction_in), ("out", t.direction_out)];
     Form::new(t.correct, t.correct_text, format!("/console/wallets/{}/correct/", user.id))
-        .danger()
-        .confirm(&user.username)
+        .danger(&user.username)
         .field(Input::select("direction", t.direction, "in".to_owned(), directions))
         .field(Input::code("amount", t.amount, String::new()))
         .field(reason_field(t))
@@ -249,8 +248,7 @@ fn confirm_form(one: &Waiting, t: &Words) -> Form {
         t.correction_confirm_text,
         format!("/console/corrections/{}/confirm/", one.id),
     )
-    .danger()
-    .confirm(one.user)
+    .danger(one.user)
     .field(reason_field(t))
 }
 

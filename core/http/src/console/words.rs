@@ -93,6 +93,7 @@ words! {
     reason: "دلیل", "Reason";
     reason_missing: "دلیل را بنویسید (حداکثر ۵۰۰ نویسه).", "Write a reason (at most 500 characters).";
     confirm_name: "برای تأیید، این را بنویسید:", "To confirm, type:";
+    confirm_choice: "برای تأیید، نام آنچه برگزیده‌اید:", "To confirm, type the name of what you chose:";
     confirm_wrong: "متن تأیید یکی نیست.", "The typed text does not match.";
     done: "انجام شد.", "Done.";
     forbidden: "نقش شما اجازهٔ این کار را نمی‌دهد.", "Your role does not include this.";
