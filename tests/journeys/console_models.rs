@@ -2,6 +2,9 @@
 //! that names a person, an order, a room or a state, by parts, in Persian or Latin digits, and by days in both
 //! calendars.
 
+use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_store::{SmsClass, SmsContent, SmsOwner, SmsRecord, SmsStatus, Timestamp};
+use chelseru_tests::TestGateway;
 use chelseru_tests::browser::{Browser, Shown};
 use serde_json::{Value, json};
 
@@ -48,6 +51,53 @@ async fn finds(browser: &mut Browser, page: &str, queries: &[(&str, usize)]) {
 }
 
 const NOBODY: &str = "user=09129999999";
+
+/// A notice as the gateway keeps it.
+fn notice(id: u64, text: &str) -> SmsRecord {
+    let at = Timestamp::from_micros(id);
+    SmsRecord {
+        status: SmsStatus::Delivered,
+        id,
+        number: "+989121234567".to_owned(),
+        content: SmsContent::Text(text.to_owned()),
+        class: SmsClass::Notice,
+        owner: SmsOwner::Gateway,
+        created_at: at,
+        updated_at: at,
+        due_at: at,
+        deadline: at,
+        rounds: 1,
+        begun: None,
+        resume_with: None,
+        provider: Some("FIRST".to_owned()),
+        provider_message_id: None,
+        cost_rial: None,
+        error: None,
+        tried: Vec::new(),
+        poll_at: None,
+        polls: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_found_by_words_of_their_text() {
+    let gateway = TestGateway::start("").await;
+    let first = SystemClock.now().as_micros() - 1_000_000;
+    let notices = [notice(first, "سفارش ۷۷ علي رسید"), notice(first + 1, "Order 78 <b>left</b>")];
+    gateway.app.store.import_sms(notices.into()).await.expect("stored");
+    let mut browser = Browser::of(&gateway, "root").await;
+    let found = [
+        ("", 2),
+        // Letters and digits of either form.
+        ("text=%D8%B9%D9%84%DB%8C", 1),
+        ("text=77", 1),
+        ("text=LEFT+order", 1),
+        ("text=77+order", 0),
+        ("text=left&status=delivered", 1),
+        ("text=left&status=failed", 0),
+    ];
+    finds(&mut browser, "messages", &found).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_model_of_the_originals_admin_is_found_by_its_columns() {

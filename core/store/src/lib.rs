@@ -86,7 +86,7 @@ pub use options::{Durability, StoreOptions};
 pub use sms::report::{SmsProgress, SmsReported};
 pub use sms::{
     SMS_TRIED_MAX, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsIdempotency, SmsInserted,
-    SmsOrder, SmsOwner, SmsPage, SmsQuota, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsTried,
+    SmsOrder, SmsOwner, SmsPage, SmsQuota, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsText, SmsTried,
 };
 pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 pub use chelseru_store::{
     SmsClass, SmsContent, SmsFilter, SmsOrder, SmsOwner, SmsPage, SmsProgress, SmsRange, SmsRecord,
-    SmsReported, SmsStatus, SmsTried,
+    SmsReported, SmsStatus, SmsText, SmsTried,
 };
 
 pub use inbox::{Inbox, ShownMessage};
@@ -34,6 +34,18 @@ pub(crate) use record::body as body_of;
 pub use report::{Delivery, ReportDecoder, ReportError};
 
 use crate::PhoneNumber;
+use crate::login::account::look_alike;
+
+/// Words of one search in texts; the rest is ignored.
+const TEXT_WORDS_MAX: usize = 8;
+
+/// Messages whose text holds all words of this one, as it looks to people; `None` without words.
+#[must_use]
+pub fn holding(text: &str) -> Option<SmsText> {
+    let parts: Vec<String> =
+        look_alike(text).split_whitespace().take(TEXT_WORDS_MAX).map(str::to_owned).collect();
+    (!parts.is_empty()).then_some(SmsText { parts, folded: look_alike })
+}
 
 /// Sends messages by the configured providers.
 #[async_trait]

@@ -5,7 +5,7 @@ use chelseru_domain::operator::desk::{MessageQuery, ResendError};
 use chelseru_domain::operator::role::{MessageRead, MessageResend, OverviewRead};
 use chelseru_domain::sms::queue::SubmitError;
 use chelseru_domain::sms::{
-    SmsClass, SmsContent, SmsFilter, SmsOrder, SmsRange, SmsRecord, SmsStatus, SmsTried,
+    SmsClass, SmsContent, SmsFilter, SmsOrder, SmsRange, SmsRecord, SmsStatus, SmsTried, holding,
 };
 
 use super::Console;
@@ -46,6 +46,7 @@ pub(crate) fn query(filtered: &mut Filtered<'_>) -> MessageQuery {
         status: filtered.one_of("status", &statuses),
         provider: filtered.given("provider"),
         owner: None,
+        text: holding(&filtered.text("text")),
     };
     // Ids are microseconds, so times are a range of ids.
     let from = filtered.day("from").map_or(0, |from| from.as_micros());
@@ -76,6 +77,7 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     let statuses: Vec<(&str, &'static str)> = STATUSES.iter().map(|word| (*word, *word)).collect();
     let fields = vec![
         Input { kind: InputKind::Search, ..filtered.input("number", t.number) },
+        filtered.input("text", t.text),
         filtered.choice("status", t.state, &statuses),
         filtered.input("provider", t.provider),
         filtered.day_input("from", t.from),

@@ -256,6 +256,23 @@ pub struct SmsFilter {
     pub status: Option<SmsStatus>,
     pub provider: Option<String>,
     pub owner: Option<SmsOwner>,
+    pub text: Option<SmsText>,
+}
+
+/// What a message's text or values must hold. Hidden content holds nothing.
+#[derive(Clone)]
+pub struct SmsText {
+    /// All of them, in the form of `folded`.
+    pub parts: Vec<String>,
+    /// A text in the form in which parts are compared.
+    pub folded: fn(&str) -> String,
+}
+
+/// Without the text, which is a person's.
+impl std::fmt::Debug for SmsText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SmsText(..)")
+    }
 }
 
 /// The range of ids to list, and the direction.

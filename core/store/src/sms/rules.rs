@@ -6,7 +6,7 @@ use crate::Timestamp;
 use crate::sms::report::SmsProgress;
 use crate::sms::{
     SMS_TRIED_MAX, SmsBegun, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsRecord, SmsRecovered, SmsStatus,
-    SmsTried,
+    SmsText, SmsTried,
 };
 
 /// How long a repeated Idempotency-Key returns the first result.
@@ -142,5 +142,26 @@ impl SmsFilter {
         self.status.is_none_or(|status| message.status == status)
             && self.provider.as_ref().is_none_or(|provider| message.provider.as_ref() == Some(provider))
             && self.owner.is_none_or(|owner| message.owner == owner)
+            && self.text.as_ref().is_none_or(|text| text.is_in(&message.content))
+    }
+}
+
+impl SmsText {
+    fn is_in(&self, content: &SmsContent) -> bool {
+        let mut whole = String::new();
+        match content {
+            SmsContent::Hidden => return false,
+            SmsContent::Text(text) => whole.push_str(text),
+            SmsContent::Template { name, values, .. } => {
+                // Not the fallback text, which repeats the values.
+                let values = values.iter().map(|(_, value)| value.as_str());
+                for text in std::iter::once(name.as_str()).chain(values) {
+                    whole.push_str(text);
+                    whole.push('\n');
+                }
+            }
+        }
+        let whole = (self.folded)(&whole);
+        self.parts.iter().all(|part| whole.contains(part.as_str()))
     }
 }

@@ -2,7 +2,7 @@
 
 use chelseru_store::{
     SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsFilter, SmsIdempotency, SmsInserted, SmsOrder,
-    SmsOwner, SmsProgress, SmsQuota, SmsRange, SmsRecovered, SmsReported, SmsStatus, SmsTried,
+    SmsOwner, SmsProgress, SmsQuota, SmsRange, SmsRecovered, SmsReported, SmsStatus, SmsText, SmsTried,
 };
 
 use super::*;
@@ -278,6 +278,29 @@ async fn lists_filter_and_say_where_they_stopped() {
         assert_eq!(list(accepted, all, 9, 5).await, (vec![], Some(5)));
         let owned = SmsFilter { owner: Some(SmsOwner::Gateway), ..any() };
         assert_eq!(list(owned, all, 9, 100).await, (vec![9, 6, 3], None));
+        let templated = SmsContent::Template {
+            name: "welcome".into(),
+            values: vec![("name".into(), "Sara".into())],
+            fallback_text: None,
+        };
+        let contents = [SmsContent::Text("Your ORDER 77 left".into()), templated, SmsContent::Hidden];
+        for (id, content) in (20..).zip(contents) {
+            store.insert(SmsDraft { content, ..draft(id, Some(begun("a"))) }).await;
+        }
+        let holding = |parts: &[&str]| {
+            let parts = parts.iter().map(|part| (*part).to_owned()).collect();
+            SmsFilter { text: Some(SmsText { parts, folded: str::to_lowercase }), ..any() }
+        };
+        for (parts, found) in [
+            (&["order", "77"][..], vec![20]),
+            (&["order", "78"], vec![]),
+            (&["sara"], vec![21]),
+            (&["welcome"], vec![21]),
+            (&[""], vec![21, 20]),
+        ] {
+            let texts = SmsRange { from: 20, ..all };
+            assert_eq!(list(holding(parts), texts, 9, 100).await, (found, None), "{parts:?}");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use chelseru_domain::operator::desk::{
 };
 use chelseru_domain::operator::role::{MessageRead, MessageResend, RoomChange, RoomRead, UserRead};
 use chelseru_domain::sms::queue::SubmitError;
-use chelseru_domain::sms::{SmsFilter, SmsOrder, SmsRange, SmsRecord, SmsStatus};
+use chelseru_domain::sms::{SmsFilter, SmsOrder, SmsRange, SmsRecord, SmsStatus, holding};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -39,6 +39,11 @@ pub(crate) const ROUTES: &[Route] = &[
                 Field("mobile_number", Is::MayText, "Only to this number."),
                 Field("status", Is::MayText, "Only in this state."),
                 Field("provider", Is::MayText, "Only by this provider."),
+                Field(
+                    "text",
+                    Is::MayText,
+                    "Words that the text or the values of a template hold; codes have none.",
+                ),
                 Field("from", Is::MayText, "Made on this day or later: 2026-11-26 or 1405/09/05."),
                 Field("until", Is::MayText, "Made before this day."),
             ],
@@ -152,6 +157,7 @@ async fn messages(console: Arc<Console>, request: Request<ByOperator>) -> Answer
         status: filters.one_of("status", &statuses),
         provider: filters.text("provider"),
         owner: None,
+        text: filters.text("text").as_deref().and_then(holding),
     };
     // Ids are microseconds, so times are a range of ids.
     let from = filters.day("from").map_or(0, |from| from.as_micros());
