@@ -86,7 +86,8 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     parts.insert(0, Part::Filters(Filters { fields, clear: "/console/messages/".to_owned() }));
     parts.push(Part::Table(table));
     parts.extend(credits(console, visit).await?.map(Part::Table));
-    filtered.outcome(Page::new(t.messages.to_owned(), parts))
+    let live = filtered.first().is_none();
+    filtered.outcome(Page { live, ..Page::new(t.messages.to_owned(), parts) })
 }
 
 /// What is left at each provider.

@@ -133,7 +133,8 @@ async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<O
     let filters = Filters { fields, clear: "/console/payments/".to_owned() };
     parts.insert(0, Part::Filters(filters));
     parts.push(Part::Table(table));
-    filtered.outcome(Page::new(t.payments.to_owned(), parts))
+    let live = filtered.first().is_none();
+    filtered.outcome(Page { live, ..Page::new(t.payments.to_owned(), parts) })
 }
 
 /// What a query finds, summed, and whether there is more of it.

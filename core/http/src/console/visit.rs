@@ -33,6 +33,9 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("same-origin");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Marks a request that a page makes by itself.
+const LIVE: HeaderName = HeaderName::from_static("x-live");
+
 /// The cookie with the session's token. Over TLS its name has the prefix with which browsers refuse one of a
 /// neighbouring site.
 const COOKIE: &str = "chelseru_console";
@@ -200,7 +203,10 @@ impl Console {
     /// The answer instead: the login, or that the store cannot be read.
     pub(crate) async fn visit(&self, context: &Context) -> Result<Visit, Reply> {
         let seat = match token_in(context) {
-            Some(token) => self.desk.console().seat(token, Some(context.client)).await,
+            Some(token) if context.header(LIVE).is_empty() => {
+                self.desk.console().seat(token, Some(context.client)).await
+            }
+            Some(token) => self.desk.console().glance(token, Some(context.client)).await,
             None => Ok(None),
         };
         match seat {

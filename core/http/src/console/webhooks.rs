@@ -81,7 +81,7 @@ async fn list_page(
     parts.extend(acts(offered, answered.as_ref()));
     parts.push(Part::Table(table));
     parts.push(Part::Table(endpoints_table(console, &paused, visit)));
-    let page = Page::new(t.webhooks.to_owned(), parts);
+    let page = Page { live: filtered.first().is_none(), ..Page::new(t.webhooks.to_owned(), parts) };
     if answered.is_some() { Ok(Outcome::Again(page)) } else { filtered.outcome(page) }
 }
 

@@ -233,6 +233,23 @@ impl Console {
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub async fn seat(&self, token: &str, ip: Option<IpAddr>) -> Result<Option<Seat>, StoreError> {
+        let seat = self.glance(token, ip).await?;
+        let now = self.clock.now();
+        if let Some(seat) = seat.as_ref().filter(|seat| now.since(seat.session.last_seen_at) >= TOUCH_AFTER)
+            && let Err(error) = self.store.console_touch(seat.user.id, hash(token), now).await
+        {
+            tracing::warn!(%error, "the use of a console session could not be noted");
+        }
+        Ok(seat)
+    }
+
+    /// The same for a request that a page makes by itself, which is no use of the session: a forgotten page must not
+    /// keep its session open.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn glance(&self, token: &str, ip: Option<IpAddr>) -> Result<Option<Seat>, StoreError> {
         let Some(id) = user_in(token) else { return Ok(None) };
         let (hash, now) = (hash(token), self.clock.now());
         let Some(session) = self.store.console_session(id, hash).await? else { return Ok(None) };
@@ -242,11 +259,6 @@ impl Console {
         let Some(user) = self.identity.user(id).await?.filter(|user| user.active) else { return Ok(None) };
         let record = self.store.operator_get(id).await?.unwrap_or_else(|| OperatorRecord::new(id));
         let Some(role) = role(user.superuser, &record) else { return Ok(None) };
-        if now.since(session.last_seen_at) >= TOUCH_AFTER
-            && let Err(error) = self.store.console_touch(id, hash, now).await
-        {
-            tracing::warn!(%error, "the use of a console session could not be noted");
-        }
         let known = LANGUAGES.contains(&record.language.as_str());
         Ok(Some(Seat {
             operator: Operator::new(Some(id), role, Proof::Session(session.id), ip),

@@ -47,19 +47,26 @@
   });
 
   // Nothing is replaced under somebody who types or has a form open.
-  const busy = (main) => document.hidden || main.contains(document.activeElement) || main.querySelector("details[open]:has(textarea, input:not([type=hidden]))");
+  const typed = (field) => field.value !== field.defaultValue;
+  const chosen = (select) => select.querySelector("option[selected]") && !select.selectedOptions[0]?.defaultSelected;
+  const touched = (main) => [...main.querySelectorAll("input, textarea")].some(typed) || [...main.querySelectorAll("select")].some(chosen);
+  const busy = (main) => document.hidden || touched(main) || main.contains(document.activeElement) || main.querySelector("details[open]:has(textarea, input:not([type=hidden]))");
 
+  let last = "";
   const again = async () => {
     const main = document.querySelector("main[data-live]");
     if (!main) return;
     if (!busy(main)) {
       try {
-        const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        const next = page.querySelector("main");
-        if (answer.ok && !answer.redirected && next) {
+        // Marked, because a page that is forgotten must not keep its session open.
+        const answer = await fetch(location.href, { headers: { accept: "text/html", "x-live": "1" } });
+        if (answer.redirected) return location.reload();
+        const text = await answer.text();
+        const next = answer.ok && text !== last && new DOMParser().parseFromString(text, "text/html").querySelector("main");
+        if (next && !busy(main)) {
           main.replaceWith(document.adoptNode(next));
           row = -1;
+          last = text;
         }
       } catch {
         // The gateway restarts; the page stays as it was.
