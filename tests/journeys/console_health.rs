@@ -106,6 +106,23 @@ async fn the_doctor_names_what_is_wrong_and_its_cure() {
     assert!(!offline.status.success() && text.contains("chmod"), "without a gateway, too: {text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overview_draws_the_last_24_hours() {
+    let gateway = TestGateway::start("").await;
+    gateway.login("09121234567").await;
+    let mut browser = Browser::of(&gateway, "root").await;
+    let has_numbers = |status: &Value| {
+        let requests = status["trends"]["series"]["requests"].as_array();
+        requests.is_some_and(|numbers| numbers.iter().any(|number| number.as_u64() > Some(0)))
+    };
+    gateway.wait_for("numbers of the last quarter", has_numbers).await;
+    let overview = browser.get("/console/").await;
+    assert!(overview.has("۲۴ ساعت گذشته") && overview.has("<path d=\"M"), "{}", overview.html);
+    let data_dir = gateway.stop().await;
+    let kept = fs::read_to_string(data_dir.path().join("data/trends.json")).expect("a file");
+    assert!(kept.contains("\"logins\""), "{kept}");
+}
+
 const FIRST: &str = "[sms]\nservice = [\"FIRST\"]\n[provider.FIRST]\nplugin = \"sandbox-sms\"\n";
 
 /// The check and the application prepare one after the other; a component that goes in between is missed by the second

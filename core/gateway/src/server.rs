@@ -226,6 +226,9 @@ impl Server {
                 tracing::warn!(%error, "last-seen times could not be stored");
             }
             app.live().identity.audit().flush().await;
+            if let Err(error) = app.metrics.trends.save(&app.ground.data_dir) {
+                tracing::warn!(%error, "the numbers of the last hours could not be written");
+            }
         };
         let until = until.max(Instant::now() + CLOSE_PATIENCE_MIN);
         let noted = tokio::time::timeout_at(until.into(), noted).await;

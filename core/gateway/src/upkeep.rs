@@ -24,7 +24,7 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
         }
-        app.metrics.upkeep();
+        trends(&app).await;
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
         }
@@ -48,6 +48,21 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         if let Err(error) = app.wallets.purge(PURGE_STEP).await {
             tracing::warn!(%error, "idempotency records could not be removed");
         }
+    }
+}
+
+/// Takes the metrics in. Rendering them folds their samples, so that memory stays bounded while nobody reads them.
+async fn trends(app: &Arc<App>) {
+    let (app, now) = (app.clone(), app.clock.now());
+    let work = move || {
+        let (trends, data_dir) = (&app.metrics.trends, &app.ground.data_dir);
+        match trends.sample(&app.metrics.render(), data_dir, now) {
+            true => trends.save(data_dir),
+            false => Ok(()),
+        }
+    };
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+        tracing::warn!(%error, "the numbers of the last hours could not be written");
     }
 }
 

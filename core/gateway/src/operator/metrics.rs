@@ -7,6 +7,8 @@
 use chelseru_domain::operator::{Counter, Histogram, Labels, Meter};
 use chelseru_domain::sms::queue::Observer;
 use chelseru_store::SmsStatus;
+
+use super::trends::Trends;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -45,6 +47,8 @@ pub struct Metrics {
     handle: PrometheusHandle,
     reloads: Counter,
     reload_failures: Counter,
+    /// What the metrics grew by in the last 24 hours.
+    pub(crate) trends: Trends,
 }
 
 impl Metrics {
@@ -95,6 +99,7 @@ impl Metrics {
             reload_failures: counter("chelseru_reload_failures_total", &[]),
             handle: recorder.handle(),
             recorder,
+            trends: Trends::default(),
         }
     }
 
@@ -123,12 +128,6 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.handle.run_upkeep();
         self.handle.render()
-    }
-
-    /// Folds recorded samples together, so memory stays bounded while nobody reads the metrics. Call it every few
-    /// seconds.
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod house;
 pub(crate) mod ledger_check;
 pub mod metrics;
 pub(crate) mod store_watch;
+pub(crate) mod trends;
 pub(crate) mod view;
 pub mod webhooks;
 

@@ -110,5 +110,6 @@ async fn status(app: &App) -> Value {
             "compiling": plugins.compiling,
         },
         "providers": app.registry.status(),
+        "trends": app.metrics.trends.status(),
     })
 }

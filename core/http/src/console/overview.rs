@@ -5,7 +5,7 @@ use serde_json::Value;
 use chelseru_domain::operator::doctor::State;
 use chelseru_domain::operator::role::{OverviewRead, UserRead};
 
-use super::page::{Cell, Page, Part};
+use super::page::{Cell, Page, Part, Trend};
 use super::row::{operation, pages, row};
 use super::show::grouped;
 use super::visit::{Outcome, Refused, Visit};
@@ -58,5 +58,25 @@ async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome,
         parts.push(Part::Table(doctor::table(t.attention, &wrong, visit)));
     }
     parts.push(Part::Table(super::providers::table(&status, visit, false)));
+    parts.extend(trends(&status["trends"]["series"], visit));
     Ok(Outcome::Page(Page { title: t.overview.to_owned(), parts, live: true }))
+}
+
+/// The last 24 hours; nothing before the first numbers.
+fn trends(series: &Value, visit: &Visit) -> Option<Part> {
+    let t = visit.t;
+    let labels = [
+        ("requests", t.trend_requests),
+        ("logins", t.trend_logins),
+        ("messages", t.trend_messages),
+        ("messages_failed", t.trend_messages_failed),
+        ("provider_errors", t.trend_provider_errors),
+        ("webhooks", t.trend_webhooks),
+    ];
+    let drawn = |(name, label): (&str, &'static str)| {
+        let values: Vec<u64> = series[name].as_array()?.iter().filter_map(Value::as_u64).collect();
+        Some(Trend::new(label, &values, visit.language))
+    };
+    let drawn: Vec<Trend> = labels.into_iter().filter_map(drawn).collect();
+    (!drawn.is_empty()).then_some(Part::Trends(drawn))
 }

@@ -76,8 +76,35 @@ pub(crate) enum Part {
         path: String,
     },
     Note(String),
+    /// Numbers of the last 24 hours.
+    Trends(Vec<Trend>),
     /// Lines of a file, as they are.
     Text(String),
+}
+
+/// A series of numbers: what it counts, its sum, and its picture as an SVG path of bars.
+pub(crate) struct Trend {
+    pub(crate) label: &'static str,
+    pub(crate) sum: String,
+    pub(crate) steps: usize,
+    pub(crate) path: String,
+}
+
+/// The height of a trend's picture; each number is one unit wide.
+const TREND_HEIGHT: u64 = 24;
+
+impl Trend {
+    pub(crate) fn new(label: &'static str, values: &[u64], language: Language) -> Trend {
+        let most = values.iter().copied().max().unwrap_or(0).max(1);
+        let bar = |(at, value): (usize, &u64)| {
+            // Something is seen of every number that is not 0.
+            let height = (u128::from(*value) * u128::from(TREND_HEIGHT)).div_ceil(u128::from(most));
+            (height > 0).then(|| format!("M{at},{TREND_HEIGHT}v-{height}h1v{height}z"))
+        };
+        let path = values.iter().enumerate().filter_map(bar).collect();
+        let sum = values.iter().fold(0, |sum: u64, value| sum.saturating_add(*value));
+        Trend { label, sum: show::grouped(sum, language), steps: values.len(), path }
+    }
 }
 
 pub(crate) struct Table {
@@ -409,6 +436,16 @@ impl Door<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trend_shows_each_number_beside_the_largest() {
+        let trend = Trend::new("x", &[0, 12, 24, 1], Language::English);
+        assert_eq!((trend.sum.as_str(), trend.steps), ("37", 4));
+        assert_eq!(trend.path, "M1,24v-12h1v12zM2,24v-24h1v24zM3,24v-1h1v1z");
+        let huge = Trend::new("x", &[u64::MAX, 1], Language::English);
+        assert_eq!(huge.path, "M0,24v-24h1v24zM1,24v-1h1v1z");
+        assert_eq!(Trend::new("x", &[0; 3], Language::English).path, "");
+    }
 
     #[test]
     fn a_hostile_text_is_cut_and_escaped() {

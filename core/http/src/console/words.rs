@@ -65,6 +65,13 @@ words! {
         "Not everything was examined yet; the next page continues.";
     users_unsearched: "کاربرهای تا شمارهٔ {id} با بخشی از متن جستجو نمی‌شوند؛ شماره یا نام کامل را بنویسید.",
         "Users up to number {id} are not searched by parts; type the whole number or name.";
+    trends: "۲۴ ساعت گذشته", "The last 24 hours";
+    trend_requests: "درخواست‌ها", "Requests";
+    trend_logins: "ورودها", "Logins";
+    trend_messages: "پیامک‌های فرستاده", "Messages sent";
+    trend_messages_failed: "پیامک‌های نافرستاده", "Messages not sent";
+    trend_provider_errors: "خطاهای ارائه‌دهنده‌ها", "Provider errors";
+    trend_webhooks: "رویدادهای وب‌هوک", "Webhook deliveries";
     yes: "بله", "Yes";
     no: "خیر", "No";
     id: "شماره", "Number";
