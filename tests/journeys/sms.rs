@@ -1,18 +1,17 @@
 //! Messages from a client to a provider and back: keys, idempotency, failover, retries, reports, shield, crashes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_domain::operator::api_key;
-use chelseru_simulator::{Fault, FaultKind, Simulator};
-use chelseru_store::{SmsContent, SmsFilter, SmsOrder, SmsRange, SmsReported};
+use chelseru_simulator::{Fault, Simulator};
+use chelseru_store::{SmsContent, SmsFilter, SmsOrder, SmsRange};
 use chelseru_tests::process::{self, Served};
 use chelseru_tests::{Answer, PATIENCE, TestGateway, code_in};
 use serde_json::{Value, json};
 
-const KAVENEGAR: &str = r#"
+pub(crate) const KAVENEGAR: &str = r#"
 [sms]
 service = "KAVENEGAR_COM"
 retry_seconds_min = 1
@@ -27,34 +26,16 @@ base_url = "http://SIMULATOR"
 request_timeout_ms = 5000
 "#;
 
-const TWO: &str = r#"
-[sms]
-service = ["KAVENEGAR_COM", "MELI_PAYAMAK_COM"]
-circuit_failures = 3
-[provider.KAVENEGAR_COM]
-hosts = ["SIMULATOR"]
-[provider.KAVENEGAR_COM.settings]
-api_key = "test-key"
-base_url = "http://SIMULATOR"
-[provider.MELI_PAYAMAK_COM]
-hosts = ["SIMULATOR"]
-[provider.MELI_PAYAMAK_COM.settings]
-username = "u"
-password = "p"
-sender = "50001"
-base_url = "http://SIMULATOR"
-"#;
-
 /// A gateway behind a simulator, and an API key.
-struct Shop {
-    simulator: Simulator,
-    gateway: TestGateway,
-    clock: Arc<ManualClock>,
+pub(crate) struct Shop {
+    pub(crate) simulator: Simulator,
+    pub(crate) gateway: TestGateway,
+    pub(crate) clock: Arc<ManualClock>,
     token: String,
 }
 
 impl Shop {
-    async fn open(config: &str) -> Shop {
+    pub(crate) async fn open(config: &str) -> Shop {
         let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
         let config = config.replace("SIMULATOR", &simulator.addr.to_string());
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
@@ -63,23 +44,23 @@ impl Shop {
         Shop { simulator, gateway, clock, token }
     }
 
-    fn request(&self, body: &Value) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, body: &Value) -> reqwest::RequestBuilder {
         let request = self.gateway.client.post(self.gateway.at("/message/send/")).json(body);
         request.header("authorization", format!("Api-Key {}", self.token))
     }
 
-    async fn send(&self, body: Value) -> Answer {
+    pub(crate) async fn send(&self, body: Value) -> Answer {
         Answer::of(self.request(&body)).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let url = if path.starts_with("http") { path.to_owned() } else { self.gateway.at(path) };
         let request = self.gateway.client.get(url);
         Answer::of(request.header("authorization", format!("Api-Key {}", self.token))).await
     }
 
     /// Advances the clock until a message has a status.
-    async fn wait_for(&self, id: &Value, status: &str) -> Value {
+    pub(crate) async fn wait_for(&self, id: &Value, status: &str) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             let message = self.get(&format!("/message/{id}/")).await.body;
@@ -98,7 +79,7 @@ async fn new_key(gateway: &TestGateway, daily_cap: Option<u64>) -> String {
     api_key::create(&gateway.app.store, now, "test", "sms", daily_cap).await.expect("a key").token
 }
 
-fn hello(number: &str) -> Value {
+pub(crate) fn hello(number: &str) -> Value {
     json!({"mobile_number": number, "message_text": "hello"})
 }
 
@@ -306,285 +287,6 @@ async fn a_daily_cap_stops_a_key_until_the_next_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_reply_says_who_served_and_why_others_did_not() {
-    let shop = Shop::open(TWO).await;
-    for (code, reason) in [(403, "unauthorized"), (429, "throttled"), (403, "unauthorized")] {
-        shop.simulator.faults_clear();
-        shop.simulator.fault(Fault::code("kavenegar", code)).expect("a fault");
-        let sent = shop.send(hello("09120000001")).await;
-        assert_eq!((sent.status, &sent.body["provider"]), (200, &json!("MELI_PAYAMAK_COM")), "{sent:?}");
-        assert_eq!(sent.body["tried"], json!([{"provider": "KAVENEGAR_COM", "reason": reason}]));
-        assert!(sent.body["messageid"].is_string(), "too large for a number: {sent:?}");
-    }
-    // The third consecutive failure opened the circuit: the provider is not asked.
-    let asked = shop.simulator.requests().iter().filter(|request| request.provider == "kavenegar").count();
-    let sent = shop.send(hello("09120000001")).await;
-    assert_eq!(sent.body["tried"][0]["reason"], "circuit_open", "{sent:?}");
-    let now = shop.simulator.requests().iter().filter(|request| request.provider == "kavenegar").count();
-    assert_eq!(now, asked);
-    let circuit = async |state: &str, gauge: u8| {
-        assert_eq!(shop.gateway.status().await["sms"]["providers"]["KAVENEGAR_COM"]["circuit"], state);
-        let metrics = shop.gateway.get("/metrics/", None).await.text;
-        let line = format!("chelseru_sms_circuit{{provider=\"KAVENEGAR_COM\"}} {gauge}\n");
-        assert!(metrics.contains(&line), "{line}: {metrics}");
-    };
-    circuit("open", 2).await;
-    // After the open time one message tries, and closes the circuit.
-    shop.simulator.faults_clear();
-    shop.clock.advance(Duration::from_secs(15));
-    circuit("half-open", 1).await;
-    assert_eq!(shop.send(hello("09120000001")).await.body["provider"], "KAVENEGAR_COM");
-    circuit("closed", 0).await;
-
-    // A fault of the message is the same at every provider.
-    for code in [411, 413] {
-        shop.simulator.faults_clear();
-        shop.simulator.fault(Fault::code("kavenegar", code)).expect("a fault");
-        let refused = shop.send(hello("09120000001")).await;
-        assert_eq!((refused.status, refused.body["tried"].as_array().map(Vec::len)), (502, Some(1)));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_says_it_failed_is_followed_by_the_next_and_its_proxy_is_not_believed() {
-    for status in [500, 503] {
-        let shop = Shop::open(TWO).await;
-        shop.simulator.fault(Fault::status("kavenegar", status)).expect("a fault");
-        let sent = shop.send(hello("09120000001")).await;
-        assert_eq!((sent.status, &sent.body["provider"]), (200, &json!("MELI_PAYAMAK_COM")), "{sent:?}");
-        assert_eq!(
-            sent.body["tried"],
-            json!([{"provider": "KAVENEGAR_COM", "reason": "unavailable"}]),
-            "{status}"
-        );
-        assert_eq!(shop.simulator.messages().len(), 1, "{status}");
-    }
-    // Where our id is not known, each provider is asked once; then the outcome is unknown and nothing is retried.
-    let turned = TWO.replace("[\"KAVENEGAR_COM\", \"MELI_PAYAMAK_COM\"]", "\"MELI_PAYAMAK_COM\"");
-    let shop = Shop::open(&turned).await;
-    shop.simulator.fault(Fault::status("meli_payamak", 503)).expect("a fault");
-    let unknown = shop.send(hello("09120000001")).await;
-    assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
-    shop.clock.advance(Duration::from_secs(600));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(shop.simulator.requests().len(), 1);
-    let stored = shop.get(&format!("/message/{}/", unknown.body["id"])).await.body;
-    assert_eq!((&stored["status"], &stored["tried"][0]["reason"]), (&json!("unknown"), &json!("broke_down")));
-
-    // A template has no id of ours at this provider, so it is not retried, either.
-    let template = "[sms.templates.1]\nKAVENEGAR_COM = \"welcome\"\nMELI_PAYAMAK_COM = \"12345\"\n";
-    let shop = Shop::open(&format!("{TWO}{template}")).await;
-    shop.simulator.fault(Fault::status("kavenegar", 502)).expect("a fault");
-    let body = json!({"mobile_number": "09120000002", "message_text": "x", "template_id": "1"});
-    let unknown = shop.send(body).await;
-    assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
-    assert_eq!(shop.simulator.accepted("meli_payamak"), 0);
-}
-
-/// A proxy before the provider refused the request, so the provider did not take the message.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_page_with_a_redirect_or_a_client_error_leaves_the_message_to_the_next_provider() {
-    let templates = "[sms.templates.1]\nKAVENEGAR_COM = \"welcome\"\nMELI_PAYAMAK_COM = \"12345\"\n";
-    let config = format!("{}{templates}", TWO.replace("circuit_failures = 3", "circuit_failures = 100"));
-    for (first, provider, second) in [
-        ("KAVENEGAR_COM", "kavenegar", "MELI_PAYAMAK_COM"),
-        ("MELI_PAYAMAK_COM", "meli_payamak", "KAVENEGAR_COM"),
-    ] {
-        let order = format!("[\"{first}\", \"{second}\"]");
-        let shop = Shop::open(&config.replace("[\"KAVENEGAR_COM\", \"MELI_PAYAMAK_COM\"]", &order)).await;
-        for (sent, status) in (1..).zip([302, 401, 403, 404, 405, 413, 429]) {
-            shop.simulator.fault(Fault::page(provider, status).times(1)).expect("a fault");
-            let template = json!({"mobile_number": "09120000001", "message_text": "x", "template_id": "1"});
-            let body = if sent % 2 == 0 { hello("09120000001") } else { template };
-            let answer = shop.send(body).await;
-            assert_eq!(
-                (answer.status, &answer.body["provider"]),
-                (200, &json!(second)),
-                "{status}: {answer:?}"
-            );
-            assert_eq!(shop.simulator.messages().len(), sent, "{status}: once");
-            let reason = match status {
-                401 | 403 => "unauthorized",
-                429 => "throttled",
-                _ => "unavailable",
-            };
-            assert_eq!(answer.body["tried"], json!([{"provider": first, "reason": reason}]), "{status}");
-        }
-        // 408 does not tell how far the request came.
-        shop.simulator.fault(Fault::page(provider, 408).times(2)).expect("a fault");
-        let template = json!({"mobile_number": "09120000001", "message_text": "x", "template_id": "1"});
-        let unknown = shop.send(template).await;
-        assert_eq!(
-            (unknown.status, &unknown.body["code"]),
-            (500, &json!("sms_outcome_unknown")),
-            "{unknown:?}"
-        );
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_provider_is_handed_no_more_than_its_entry_allows() {
-    let entry = "[provider.KAVENEGAR_COM]\n";
-    let served = |answers: &[Answer]| {
-        let by = |name: &str| answers.iter().filter(|answer| answer.body["provider"] == name).count();
-        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-        (by("KAVENEGAR_COM"), by("MELI_PAYAMAK_COM"))
-    };
-
-    // Concurrency: messages wait for each other, so five take five times as long as one.
-    let shop = Shop::open(&TWO.replace(entry, &format!("{entry}concurrency_max = 1\n"))).await;
-    shop.simulator.fault(Fault::delay("kavenegar", 200).accept(true)).expect("a fault");
-    let started = Instant::now();
-    let sends = (0..5).map(|n| shop.send(hello(&format!("0912000000{n}"))));
-    let answers = futures_util::future::join_all(sends).await;
-    assert_eq!(served(&answers), (5, 0));
-    assert!(started.elapsed() >= Duration::from_millis(1000), "two at once: {:?}", started.elapsed());
-
-    // Rate, by the gateway's clock.
-    let shop = Shop::open(&TWO.replace(entry, &format!("{entry}rate_per_second = 2\n"))).await;
-    for _ in 0..2 {
-        let mut answers = Vec::new();
-        for n in 0..5 {
-            answers.push(shop.send(hello(&format!("0912000000{n}"))).await);
-        }
-        assert_eq!(served(&answers), (2, 3));
-        shop.clock.advance(Duration::from_secs(1));
-    }
-    assert_eq!(shop.simulator.accepted("kavenegar"), 4);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_passing_failure_is_tried_again_until_it_is_sent_or_expires() {
-    let shop =
-        Shop::open(&KAVENEGAR.replace("retry_seconds_min", "circuit_failures = 1000\nretry_seconds_min"))
-            .await;
-    shop.simulator.fault(Fault::code("kavenegar", 429).times(3)).expect("a fault");
-    let queued = shop.send(hello("09120000001")).await;
-    assert_eq!((queued.status, &queued.body["status"]), (202, &json!("queued")), "{queued:?}");
-    let message = shop.wait_for(&queued.body["id"], "accepted").await;
-    assert_eq!(message["tried"].as_array().map(Vec::len), Some(3), "{message}");
-    assert_eq!(shop.simulator.accepted("kavenegar"), 1);
-
-    // Without waiting for the first pass.
-    let body = json!({"mobile_number": "09120000002", "message_text": "x", "wait": false});
-    let queued = shop.send(body).await;
-    assert_eq!(queued.status, 202);
-    shop.wait_for(&queued.body["id"], "accepted").await;
-
-    // An hour later it has expired.
-    shop.simulator.fault(Fault::code("kavenegar", 429)).expect("a fault");
-    let queued = shop.send(hello("09120000003")).await;
-    assert_eq!(queued.status, 202);
-    shop.clock.advance(Duration::from_secs(60 * 60));
-    let message = shop.wait_for(&queued.body["id"], "expired").await;
-    assert_eq!(message["error"], "throttled");
-    assert_eq!(shop.gateway.status().await["sms"]["waiting"], 0);
-    shop.simulator.faults_clear();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(shop.simulator.accepted("kavenegar"), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_answers_503() {
-    let shop =
-        Shop::open(&KAVENEGAR.replace("retry_seconds_min = 1", "queue_max = 2\nretry_seconds_min = 1")).await;
-    shop.simulator.fault(Fault::code("kavenegar", 429)).expect("a fault");
-    for number in ["09120000001", "09120000002"] {
-        assert_eq!(shop.send(hello(number)).await.status, 202);
-    }
-    let body = json!({"mobile_number": "09120000003", "message_text": "x", "wait": false});
-    let full = shop.send(body).await;
-    assert_eq!((full.status, &full.body["code"]), (503, &json!("queue_full")), "{full:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_outcome_is_asked_again_only_where_our_id_is_known() {
-    let shop = Shop::open(KAVENEGAR).await;
-    shop.simulator.fault(Fault::new("kavenegar", FaultKind::CutAfter).times(1)).expect("a fault");
-    let text = shop.send(hello("09120000001")).await;
-    assert_eq!(text.status, 200, "{text:?}");
-    let messages = shop.simulator.messages();
-    assert_eq!((messages.len(), messages[0].times_asked), (1, 2));
-    // A template has no such id at this provider.
-    shop.simulator.fault(Fault::new("kavenegar", FaultKind::CutAfter).times(1)).expect("a fault");
-    let body = json!({"mobile_number": "09120000002", "message_text": "x", "template_id": "1"});
-    let unknown = shop.send(body).await;
-    assert_eq!((unknown.status, &unknown.body["code"]), (500, &json!("sms_outcome_unknown")), "{unknown:?}");
-    assert_eq!(shop.get(&format!("/message/{}/", unknown.body["id"])).await.body["status"], "unknown");
-    shop.clock.advance(Duration::from_secs(600));
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(shop.simulator.messages().len(), 2);
-    // Defect 24: an unreadable answer was an empty success. The id makes a retry safe.
-    shop.simulator.fault(Fault::new("kavenegar", FaultKind::Html).times(4)).expect("a fault");
-    let unreadable = shop.send(hello("09120000003")).await;
-    assert_eq!((unreadable.status, &unreadable.body["status"]), (202, &json!("queued")), "{unreadable:?}");
-    shop.wait_for(&unreadable.body["id"], "accepted").await;
-    let messages = shop.simulator.messages();
-    assert_eq!(messages.len(), 3, "the provider has it once: {messages:?}");
-    // Retried until the deadline; then the outcome is unknown.
-    shop.simulator.fault(Fault::new("kavenegar", FaultKind::Html)).expect("a fault");
-    let hopeless = shop.send(hello("09120000004")).await;
-    assert_eq!(hopeless.status, 202, "{hopeless:?}");
-    shop.clock.advance(Duration::from_secs(3590));
-    shop.wait_for(&hopeless.body["id"], "unknown").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn delivery_reports_move_a_message_only_forward() {
-    let shop = Shop::open(KAVENEGAR).await;
-    let sent = shop.send(hello("09120000001")).await;
-    let (id, provider_id) = (sent.body["id"].clone(), sent.body["messageid"].clone());
-    let path = shop.gateway.status().await["sms"]["providers"]["KAVENEGAR_COM"]["report_path"]
-        .as_str()
-        .expect("a path")
-        .trim_start_matches("/drfchelseru")
-        .to_owned();
-    let report = |path: &str, id: &Value, status: i64| {
-        let form = format!("messageid={id}&status={status}");
-        let request = shop.gateway.client.post(shop.gateway.at(path)).body(form);
-        Answer::of(request.header("content-type", "application/x-www-form-urlencoded"))
-    };
-    // A wrong address finds nothing.
-    for wrong in ["/message/report/KAVENEGAR_COM/0123456789abcdef/", "/message/report/OTHER/x/"] {
-        assert_eq!(report(wrong, &provider_id, 10).await.status, 404, "{wrong}");
-    }
-    let status = async || shop.get(&format!("/message/{id}/")).await.body["status"].clone();
-    assert_eq!(status().await, "accepted");
-    for (code, expected) in
-        [(5, "accepted"), (11, "failed"), (1, "failed"), (10, "delivered"), (11, "delivered")]
-    {
-        assert_eq!(report(&path, &provider_id, code).await.status, 200);
-        assert_eq!(status().await, expected, "after {code}");
-    }
-    assert_eq!(report(&path, &json!(999), 10).await.status, 200, "unknown ids are no errors");
-    assert_eq!(report(&path, &json!("x"), 10).await.status, 400);
-    let metrics = shop.gateway.get("/metrics/", None).await.text;
-    for line in ["outcome=\"moved\"} 2", "outcome=\"unchanged\"} 3", "outcome=\"unknown_id\"} 1"] {
-        assert!(metrics.contains(&format!("chelseru_sms_reports_total{{{line}")), "{line}: {metrics}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn providers_are_asked_what_became_of_messages() {
-    let shop = Shop::open(KAVENEGAR).await;
-    let sent = shop.send(hello("09120000001")).await;
-    let app = &shop.gateway.app;
-    let poll = async || {
-        let reported = app.sms_queue.poll(&app.live().sms).await.expect("polled");
-        reported.iter().filter(|reported| **reported == SmsReported::Moved).count()
-    };
-    assert_eq!(poll().await, 0, "too early");
-    shop.simulator.settings(|settings| settings.kavenegar.delivery_status = 4);
-    shop.clock.advance(Duration::from_secs(60));
-    assert_eq!(poll().await, 0, "on its way");
-    shop.simulator.settings(|settings| settings.kavenegar.delivery_status = 10);
-    assert_eq!(poll().await, 0, "asked again only later");
-    shop.clock.advance(Duration::from_secs(5 * 60));
-    assert_eq!(poll().await, 1);
-    assert_eq!(shop.get(&format!("/message/{}/", sent.body["id"])).await.body["status"], "delivered");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn messages_are_listed_in_pages_to_who_sent_them() {
     let shop = Shop::open(KAVENEGAR).await;
     for n in 0..65 {
@@ -641,133 +343,6 @@ async fn a_code_is_on_record_without_its_digits() {
     assert_eq!(page.messages[0].provider.as_deref(), Some("KAVENEGAR_COM"));
 }
 
-const SHIELD: &str = "[sms]\nservice = \"SANDBOX_SMS\"\n[auth]\notp_resend_seconds = 1\n[sms.shield]\n";
-
-/// Requests a code after two seconds; returns 200, or the limit's status.
-async fn ask(shop: &Shop, number: &str) -> u16 {
-    shop.clock.advance(Duration::from_secs(2));
-    let answer = shop.gateway.post("/otp/send/", json!({"mobile_number": number})).await;
-    if answer.status == 429 {
-        assert_eq!(answer.body["code"], "sms_limited");
-        assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 1), "{answer:?}");
-    }
-    answer.status
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_cap_of_the_shield_stops() {
-    let open = "number_gap_seconds = 0\nnumber_per_hour_max = 1000\nnumber_per_day_max = 1000\n";
-    type Case = (&'static str, &'static str, fn(u32) -> String, u32);
-    let cases: [Case; 5] = [
-        ("number_gap", "number_gap_seconds = 60\n", |_| "09120000001".into(), 1),
-        ("number_hour", "number_gap_seconds = 0\nnumber_per_hour_max = 2\n", |_| "09120000001".into(), 2),
-        (
-            "number_day",
-            "number_gap_seconds = 0\nnumber_per_hour_max = 9\nnumber_per_day_max = 3\n",
-            |_| "09120000001".into(),
-            3,
-        ),
-        ("address", "address_per_hour_max = 4\n", |n| format!("0912{n:03}0001"), 4),
-        ("network", "network_per_hour_max = 5\n", |n| format!("0912{n:03}0001"), 5),
-    ];
-    for (cap, config, number, max) in cases {
-        let config = if config.contains("number") { config.to_owned() } else { format!("{open}{config}") };
-        let shop = Shop::open(&format!("{SHIELD}{config}")).await;
-        for n in 0..max {
-            assert_eq!(ask(&shop, &number(n)).await, 200, "{cap}: {n}");
-        }
-        assert_eq!(ask(&shop, &number(max)).await, 429, "{cap}");
-        // A forged header changes nothing.
-        let forged =
-            shop.gateway.client.post(shop.gateway.at("/otp/send/")).header("x-forwarded-for", "203.0.113.9");
-        let forged = Answer::of(forged.json(&json!({"mobile_number": number(max)}))).await;
-        assert_eq!(forged.status, 429, "{cap}");
-        let metrics = shop.gateway.get("/metrics/", None).await.text;
-        let line = format!("chelseru_sms_shield_refusals_total{{cap=\"{cap}\"}} 2");
-        assert!(metrics.contains(&line), "{cap}: {metrics}");
-        shop.clock.advance(Duration::from_secs(24 * 60 * 60));
-        assert_eq!(ask(&shop, &number(max)).await, 200, "{cap}: a day later");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_trusted_proxys_clients_are_told_apart() {
-    let config = format!("[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n{SHIELD}address_per_hour_max = 1\n");
-    let shop = Shop::open(&config).await;
-    let ask = |number: &str, forwarded: &str| {
-        let request = shop.gateway.client.post(shop.gateway.at("/otp/send/"));
-        Answer::of(request.header("x-forwarded-for", forwarded).json(&json!({"mobile_number": number})))
-    };
-    assert_eq!(ask("09120000001", "203.0.113.1").await.status, 200);
-    assert_eq!(ask("09120010001", "203.0.113.1").await.status, 429);
-    assert_eq!(ask("09120010001", "198.51.100.7, 203.0.113.1").await.status, 429, "written by the client");
-    assert_eq!(ask("09120010001", "203.0.113.2").await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_prefix_whose_codes_lead_to_no_login_is_slowed_by_itself() {
-    let shop = Shop::open(&format!("{SHIELD}ratio_codes_min = 5\n")).await;
-    for n in 0..5 {
-        assert_eq!(ask(&shop, &format!("0912000{n:04}")).await, 200);
-    }
-    // The reply is the same for all numbers of the prefix; only one with an account would get a code.
-    assert_eq!(ask(&shop, "09120000009").await, 200);
-    assert!(!got_a_code(&shop, "09120000009").await, "slowed");
-    let metrics = shop.gateway.get("/metrics/", None).await.text;
-    assert!(metrics.contains("chelseru_sms_prefixes_slowed 1"), "{metrics}");
-    assert_eq!(ask(&shop, "09130000009").await, 200);
-    assert!(got_a_code(&shop, "09130000009").await, "another prefix");
-    // One login in five is enough again.
-    let code = shop.gateway.sandbox_code("09120000003").await;
-    let login = json!({"mobile_number": "09120000003", "code": code});
-    shop.gateway.post("/authenticate/", login).await.login();
-    assert_eq!(ask(&shop, "09120000008").await, 200);
-    assert!(got_a_code(&shop, "09120000008").await);
-}
-
-/// Whether a number got a code, once the work in the background is done.
-async fn got_a_code(shop: &Shop, number: &str) -> bool {
-    let until = std::time::Instant::now() + chelseru_tests::PATIENCE;
-    while !shop.gateway.app.detached.is_empty() {
-        assert!(std::time::Instant::now() < until, "the message was never sent");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    let inbox = shop.gateway.get(&format!("/sandbox/inbox/?mobile_number={number}"), None).await;
-    !inbox.body["results"].as_array().expect("a list").is_empty()
-}
-
-/// A quarter of these two caps is kept for numbers with an account.
-#[tokio::test(flavor = "multi_thread")]
-async fn past_the_prefix_and_the_total_a_new_number_gets_no_code_and_no_reply_of_its_own() {
-    let open = "number_gap_seconds = 0\nnumber_per_hour_max = 1000\nnumber_per_day_max = 1000\n";
-    type Case = (&'static str, fn(u32) -> String);
-    let cases: [Case; 2] =
-        [("prefix", |n| format!("0912000{n:04}")), ("total", |n| format!("0912{n:03}0001"))];
-    for (cap, number) in cases {
-        let shop = Shop::open(&format!("{SHIELD}{open}{cap}_per_hour_max = 8\n")).await;
-        for n in 0..9 {
-            assert_eq!(ask(&shop, &number(n)).await, 200, "{cap}: {n}");
-            assert_eq!(got_a_code(&shop, &number(n)).await, n < 6, "{cap}: {n}");
-        }
-        let metrics = shop.gateway.get("/metrics/", None).await.text;
-        let line = format!("chelseru_sms_shield_refusals_total{{cap=\"{cap}\"}} 3");
-        assert!(metrics.contains(&line), "{cap}: {metrics}");
-        shop.clock.advance(Duration::from_secs(60 * 60));
-        assert_eq!(ask(&shop, &number(8)).await, 200);
-        assert!(got_a_code(&shop, &number(8)).await, "{cap}: an hour later");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_ends_the_wait_and_the_defaults_let_a_person_in() {
-    let shop = Shop::open("[sms.shield]\n").await;
-    for _ in 0..5 {
-        shop.gateway.login("09120000001").await;
-    }
-    let sixth = shop.gateway.post("/otp/send/", json!({"mobile_number": "09120000001"})).await;
-    assert_eq!(sixth.status, 429, "five an hour: {sixth:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_made_listed_and_revoked_beside_a_running_gateway_and_without_one() {
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
@@ -811,185 +386,4 @@ async fn keys_are_made_listed_and_revoked_beside_a_running_gateway_and_without_o
     }
     served.kill();
     assert!(run(&["apikey", "revoke", "2"]).0);
-}
-
-const PARSIAN: &str = r#"
-[sms]
-service = "PARSIAN_WEBCO_IR"
-[sms.templates.1]
-PARSIAN_WEBCO_IR = "55"
-[provider.PARSIAN_WEBCO_IR]
-hosts = ["SIMULATOR"]
-[provider.PARSIAN_WEBCO_IR.settings]
-api_key = "k"
-base_url = "http://SIMULATOR"
-"#;
-
-const MELI: &str = r#"
-[sms]
-service = "MELI_PAYAMAK_COM"
-[sms.templates.1]
-MELI_PAYAMAK_COM = "12345"
-[provider.MELI_PAYAMAK_COM]
-hosts = ["SIMULATOR"]
-[provider.MELI_PAYAMAK_COM.settings]
-api = "API"
-username = "u"
-password = "p"
-console_token = "t"
-sender = "50001"
-base_url = "http://SIMULATOR"
-"#;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_plugin_carries_messages_through_a_gateway() {
-    let meli = |api: &str| MELI.replace("API", api);
-    for (config, name, text) in [
-        (KAVENEGAR.to_owned(), "kavenegar", true),
-        (PARSIAN.to_owned(), "parsian_webco", false),
-        (meli("rest"), "meli_payamak", true),
-        (meli("soap"), "meli_payamak", true),
-        (meli("console"), "meli_payamak", true),
-    ] {
-        let shop = Shop::open(&config).await;
-        if text {
-            let sent = shop.send(hello("09120000001")).await;
-            assert_eq!((sent.status, shop.simulator.accepted(name)), (200, 1), "{config}: {sent:?}");
-        }
-        let body = json!({"mobile_number": "09120000002", "message_text": "4711", "template_id": 1});
-        let sent = shop.send(body).await;
-        assert_eq!(sent.status, 200, "{config}: {sent:?}");
-        let messages = shop.simulator.messages();
-        let message = messages.last().expect("a message");
-        assert_eq!(message.number, "09120000002");
-        assert!(message.tokens.iter().any(|(_, value)| value.contains("4711")), "{message:?}");
-        // The delivery state, as the provider reports it.
-        shop.clock.advance(Duration::from_secs(60));
-        let app = &shop.gateway.app;
-        app.sms_queue.poll(&app.live().sms).await.expect("polled");
-        let message = shop.get(&format!("/message/{}/", sent.body["id"])).await.body;
-        assert!(["accepted", "delivered"].iter().any(|status| message["status"] == *status), "{message}");
-    }
-    // A provider with templates only reports that instead of sending.
-    let shop = Shop::open(PARSIAN).await;
-    let refused = shop.send(hello("09120000001")).await;
-    assert_eq!((refused.status, refused.body["template_id"].is_array()), (400, true), "{refused:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn meli_payamaks_failures_are_failures() {
-    // Defect 23: "2" (no credit) and "0" (bad login) were answered with 200.
-    for api in ["rest", "soap"] {
-        for (code, reason) in [(2, "insufficient_credit"), (0, "unauthorized")] {
-            let shop = Shop::open(&MELI.replace("API", api)).await;
-            shop.simulator.fault(Fault::code("meli_payamak", code)).expect("a fault");
-            let refused = shop.send(hello("09120000001")).await;
-            assert_eq!((refused.status, &refused.body["code"]), (502, &json!("sms_refused")), "{api} {code}");
-            assert_eq!(refused.body["tried"][0]["reason"], reason, "{api}: {refused:?}");
-            let otp = shop.gateway.post("/otp/send/", json!({"mobile_number": "09120000002"})).await;
-            assert_eq!(otp.status, 502, "{api} {code}: {otp:?}");
-            assert_eq!(shop.simulator.accepted("meli_payamak"), 0);
-        }
-    }
-}
-
-const CRASH: &str = "[log]\nlevel = \"error\"\n";
-/// Messages queued when the gateway is killed, and how many of them the provider has answered.
-const QUEUED: usize = 1000;
-const ANSWERED: u32 = 200;
-/// Messages that may be on their way to the provider at the kill.
-const IN_FLIGHT_MAX: usize = 64;
-
-fn crash_number(n: usize) -> String {
-    format!("0935{n:07}")
-}
-
-/// Queues 1,000 messages, kills the gateway while it sends them, restarts it, and waits for all outcomes. Returns the
-/// outcomes by number, and how many messages the provider had at the kill.
-async fn queue_and_kill(simulator: &Simulator, template: bool) -> (BTreeMap<String, String>, usize) {
-    let config = format!("{CRASH}{}", KAVENEGAR.replace("SIMULATOR", &simulator.addr.to_string()));
-    let dir = chelseru_tests::folder(&config);
-    let key = process::run(dir.path(), &["apikey", "create", "--scope", "sms"]);
-    let token = format!("Api-Key {}", String::from_utf8_lossy(&key.stdout).trim());
-    let client = chelseru_tests::client();
-    let served = Served::start(dir.path());
-    // Some are answered; the next ones are accepted and held, so the kill strikes during sending.
-    simulator.fault(Fault::delay("kavenegar", 1).accept(true).times(ANSWERED)).expect("a fault");
-    simulator.fault(Fault::delay("kavenegar", 60_000).accept(true)).expect("a fault");
-    let numbers: Vec<String> = (0..QUEUED).map(crash_number).collect();
-    for some in numbers.chunks(64) {
-        let sends = some.iter().map(|number| {
-            let mut body = json!({"mobile_number": number, "message_text": "hello", "wait": false});
-            if template {
-                body["template_id"] = 1.into();
-            }
-            let request = client.post(format!("{}/message/send/", served.url)).json(&body);
-            Answer::of(request.header("authorization", &token))
-        });
-        for answer in futures_util::future::join_all(sends).await {
-            assert_eq!(answer.status, 202, "{answer:?}");
-        }
-    }
-    let until = Instant::now() + PATIENCE;
-    while simulator.accepted("kavenegar") <= u64::from(ANSWERED) {
-        assert!(Instant::now() < until, "only {} were sent", simulator.accepted("kavenegar"));
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    served.kill();
-    let before = usize::try_from(simulator.accepted("kavenegar")).expect("few");
-    assert!(before < QUEUED, "all were sent before the kill");
-    simulator.faults_clear();
-
-    let served = Served::start(dir.path());
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let status = Answer::of(client.get(format!("{}/status/", served.operator_url))).await.body;
-        let sending = client.get(format!("{}/message/?status=sending", served.url));
-        let sending = Answer::of(sending.header("authorization", &token)).await.body;
-        if status["sms"]["waiting"] == 0 && sending["results"] == json!([]) {
-            break;
-        }
-        assert!(Instant::now() < until, "{status}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let mut ends = BTreeMap::new();
-    let mut next = Some(format!("{}/message/", served.url));
-    while let Some(url) = next {
-        let page = Answer::of(client.get(url).header("authorization", &token)).await.body;
-        for message in page["results"].as_array().expect("a list") {
-            let text = |key: &str| message[key].as_str().expect("text").to_owned();
-            assert!(ends.insert(text("receiver"), text("status")).is_none(), "listed twice: {message}");
-        }
-        next = page["next"].as_str().map(str::to_owned);
-    }
-    assert_eq!(ends.len(), QUEUED);
-    (ends, before)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn after_kill_9_every_queued_text_is_accepted_once() {
-    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
-    let (ends, before) = queue_and_kill(&simulator, false).await;
-    assert!(ends.values().all(|status| status == "accepted"), "{ends:?}");
-    let messages = simulator.messages();
-    assert_eq!(messages.len(), QUEUED, "each once");
-    let asked_again = messages.iter().filter(|message| message.times_asked > 1).count();
-    let begun = before + IN_FLIGHT_MAX;
-    assert!((1..=begun).contains(&asked_again), "{asked_again} of {begun} were asked again by their id");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn after_kill_9_no_template_whose_outcome_is_unknown_is_sent_again() {
-    let simulator = Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator");
-    let (ends, before) = queue_and_kill(&simulator, true).await;
-    let unknown = ends.values().filter(|status| *status == "unknown").count();
-    let begun = before + IN_FLIGHT_MAX;
-    assert!((1..=begun).contains(&unknown), "{unknown} of {begun} are unknown");
-    assert!(ends.values().all(|status| status == "accepted" || status == "unknown"), "{ends:?}");
-    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
-    for request in simulator.requests() {
-        *asked.entry(request.fields.get("receptor").unwrap_or_default().to_owned()).or_default() += 1;
-    }
-    let twice: Vec<_> = asked.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "asked twice: {twice:?}");
 }
