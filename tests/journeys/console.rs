@@ -10,6 +10,7 @@ use chelseru_tests::browser::{Browser, Shown};
 use chelseru_tests::{Answer, BY_PASSWORD, TestGateway, folder, machine, process};
 use serde_json::json;
 
+use super::console_v1::Program;
 use super::payments::Shop;
 
 const BOTH: &str = "[auth]\nmethod = [\"OTP\", \"PASSWD\"]\n";
@@ -540,6 +541,22 @@ async fn the_operator_api_logs_in_with_the_second_factor_and_acts() {
     assert_eq!(act("enable", json!({"reason": "came back"})).await.body["is_active"], true);
     let request = gateway.client.get(gateway.at("/operator/v1/users/2/")).bearer_auth(&token);
     assert_eq!(Answer::of(request).await.body["mobile_number"], "09121234567");
+    // A one-time link for an operator; a key, even an admin's, gets none.
+    let link = async |user: &str, auth: &str| {
+        let request = gateway.client.post(gateway.at("/operator/v1/operators/link/"));
+        Answer::of(request.header("authorization", auth).json(&json!({"user": user}))).await
+    };
+    let bearer = format!("Bearer {token}");
+    assert_eq!(link("2", &bearer).await.status, 400, "no operator");
+    let made = link("root", &bearer).await;
+    assert_eq!((made.status, &made.body["username"]), (200, &json!("root")), "{made:?}");
+    let address = format!("/console/link/?token={}", made.body["token"].as_str().expect("a token"));
+    let mut other = Browser::new(&gateway);
+    let shown = other.get(&address).await;
+    assert_eq!(other.submit(&shown, "/console/link/", &[]).await.address, "/console/me/");
+    let program = Program::of(&gateway, "operator:admin").await;
+    let refused = program.post("/operators/link/", json!({"user": "root"})).await;
+    assert_eq!((refused.status, refused.header("x-error-code")), (403, "role_forbids"), "{refused:?}");
     // The clients' listener has none of it, and no page of the console.
     for path in ["/operator/v1/users/", "/operator/v1/login/"] {
         let answer = gateway.client.get(format!("{}{path}", gateway.url)).send().await.expect("an answer");

@@ -22,7 +22,7 @@ const CONFIG: &str = "[sms]\nservice = [\"FIRST\", \"SECOND\"]\n[provider.FIRST]
                       [provider.SECOND]\nplugin = \"sandbox-sms\"\n[chat]\nstrangers = \"admit\"\n";
 
 /// Each page, by the name of its picture.
-const PAGES: [(&str, &str); 26] = [
+const PAGES: [(&str, &str); 27] = [
     ("overview", "/console/"),
     ("users", "/console/users/"),
     ("users-wrong", "/console/users/?from=x&q=ali"),
@@ -37,6 +37,7 @@ const PAGES: [(&str, &str); 26] = [
     ("room", "/console/rooms/1/"),
     ("room-messages", "/console/rooms/1/messages/"),
     ("organizations", "/console/organizations/"),
+    ("files", "/console/files/"),
     ("webhooks", "/console/webhooks/"),
     ("providers", "/console/providers/"),
     ("provider", "/console/providers/FIRST/"),

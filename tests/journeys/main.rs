@@ -22,6 +22,7 @@ mod console;
 mod console_acts;
 mod console_chromium;
 mod console_components;
+mod console_files;
 mod console_filters;
 mod console_health;
 mod console_house;

@@ -5,8 +5,8 @@
 //!
 //! Not here: the bytes, their type and their place on disk (the gateway), and links (the gateway signs them).
 
-use chelseru_store::DiskRoom;
 use chelseru_store::chat::{FileDraft, FileId, FileKept, StoredFile};
+use chelseru_store::{DiskRoom, StoreError};
 
 use crate::Range;
 use crate::chat::{Action, ChatError, ChatService};
@@ -95,6 +95,28 @@ impl ChatService {
         limit: usize,
     ) -> Result<(Vec<StoredFile>, Option<FileId>), ChatError> {
         Ok(self.store.erasure_files(user, after, limit).await?)
+    }
+
+    /// The newest files, or those with smaller numbers than one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub(crate) async fn files_newest(
+        &self,
+        before: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<StoredFile>, StoreError> {
+        self.store.chat_files_newest(before, limit).await
+    }
+
+    /// Marks a file for removal that nothing shows; false when something does.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub(crate) async fn file_doom(&self, id: FileId) -> Result<bool, StoreError> {
+        self.store.chat_file_doom(id).await
     }
 
     /// Bytes of all files that a user uploaded.

@@ -23,6 +23,7 @@ pub(crate) mod backups;
 pub(crate) mod components;
 pub(crate) mod config;
 mod doctor;
+pub(crate) mod files;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod messages;

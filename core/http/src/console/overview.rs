@@ -8,7 +8,7 @@ use chelseru_domain::operator::role::{OverviewRead, UserRead};
 use super::page::{Cell, Page, Part, Trend};
 use super::row::{operation, pages, row};
 use super::show::grouped;
-use super::visit::{Outcome, Refused, Visit};
+use super::visit::{Outcome, Refused, Visit, is_live};
 use super::{Console, doctor};
 use crate::request::Context;
 use crate::route::{Route, Verb, call};
@@ -18,10 +18,10 @@ pub(crate) const ROUTES: &[Route] =
 
 pages!(overview = shown);
 
-async fn shown(console: &Console, _: &Context, visit: &Visit) -> Result<Outcome, Refused> {
+async fn shown(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
     let permit = visit.permit::<OverviewRead>()?;
     // The search that usually comes next finds its table.
-    if let Ok(permit) = visit.permit::<UserRead>() {
+    if let (false, Ok(permit)) = (is_live(context), visit.permit::<UserRead>()) {
         console.desk.users_soon(permit);
     }
     let status = console.desk.overview(&permit).await;

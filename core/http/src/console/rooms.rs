@@ -49,7 +49,12 @@ pub(super) fn failed(error: ChatError) -> Refused {
 }
 
 /// Sets the next page of a list, and says when it was not looked at whole.
-fn paged<T>(filtered: &Filtered<'_>, looked: &Looked<T>, table: &mut Table, parts: &mut Vec<Part>) {
+pub(super) fn paged<T>(
+    filtered: &Filtered<'_>,
+    looked: &Looked<T>,
+    table: &mut Table,
+    parts: &mut Vec<Part>,
+) {
     table.next = looked.next.map(|next| filtered.at(next));
     table.first = filtered.first();
     if looked.next.is_some() && looked.found.len() < PAGE {
@@ -58,7 +63,7 @@ fn paged<T>(filtered: &Filtered<'_>, looked: &Looked<T>, table: &mut Table, part
 }
 
 /// The user that a filter names.
-async fn user_filter(
+pub(super) async fn user_filter(
     console: &Console,
     filtered: &mut Filtered<'_>,
     visit: &Visit,

@@ -8,7 +8,7 @@ use chelseru_domain::StoreError;
 use chelseru_domain::operator::console::{Console as Logins, Opened, SavedFilter, Seat, Visitor};
 use chelseru_domain::operator::role::{
     Act, ApiKeyRead, AuditRead, BackupRead, ConfigRead, Forbidden, MessageRead, OperatorRead, PaymentRead,
-    Permit, Reason, Role, RoomRead, UserRead, WalletRead, WebhookRead,
+    Permit, Reason, Role, RoomMessageRead, RoomRead, UserRead, WalletRead, WebhookRead,
 };
 use http::header::{self, HeaderValue};
 use http::{HeaderName, StatusCode};
@@ -172,6 +172,7 @@ fn menu(visit: &Visit) -> Vec<(&'static str, &'static str)> {
     add(visit.may::<WalletRead>(), "/console/wallets/", t.wallets);
     add(visit.may::<MessageRead>(), "/console/messages/", t.messages);
     add(visit.may::<RoomRead>(), "/console/rooms/", t.rooms);
+    add(visit.may::<RoomMessageRead>(), "/console/files/", t.uploads);
     add(visit.may::<WebhookRead>(), "/console/webhooks/", t.webhooks);
     add(visit.may::<ConfigRead>(), "/console/providers/", t.providers);
     add(visit.may::<ConfigRead>(), "/console/config/", t.config);
@@ -203,10 +204,8 @@ impl Console {
     /// The answer instead: the login, or that the store cannot be read.
     pub(crate) async fn visit(&self, context: &Context) -> Result<Visit, Reply> {
         let seat = match token_in(context) {
-            Some(token) if context.header(LIVE).is_empty() => {
-                self.desk.console().seat(token, Some(context.client)).await
-            }
-            Some(token) => self.desk.console().glance(token, Some(context.client)).await,
+            Some(token) if is_live(context) => self.desk.console().glance(token, Some(context.client)).await,
+            Some(token) => self.desk.console().seat(token, Some(context.client)).await,
             None => Ok(None),
         };
         match seat {
@@ -237,6 +236,11 @@ impl Console {
     pub(crate) fn unseated(context: &Context) -> Reply {
         see_other("/console/login/").with(header::SET_COOKIE, cookie(context, "", Some(0)))
     }
+}
+
+/// Whether a page makes the request by itself.
+pub(crate) fn is_live(context: &Context) -> bool {
+    !context.header(LIVE).is_empty()
 }
 
 /// Where the login leads back to: a page of the console, whatever a query says.

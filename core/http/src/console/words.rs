@@ -65,6 +65,12 @@ words! {
         "Not everything was examined yet; the next page continues.";
     users_unsearched: "کاربرهای تا شمارهٔ {id} با بخشی از متن جستجو نمی‌شوند؛ شماره یا نام کامل را بنویسید.",
         "Users up to number {id} are not searched by parts; type the whole number or name.";
+    uploads: "پرونده‌ها", "Files";
+    uploads_bytes: "حجم همهٔ پرونده‌ها (بایت)", "Bytes of all files";
+    bytes_min: "دست‌کم این حجم (بایت)", "At least this large (bytes)";
+    file_kind: "نوع", "Type";
+    file_remove: "حذف", "Remove";
+    avatar: "تصویر گروه", "Avatar";
     trends: "۲۴ ساعت گذشته", "The last 24 hours";
     trend_requests: "درخواست‌ها", "Requests";
     trend_logins: "ورودها", "Logins";

@@ -61,6 +61,10 @@ fn of_acts() -> Value {
         "OperatorOrganization": object(json!({
             "id": whole(), "name": text(), "uname": text(), "owner": whole(), "created_at": time(),
         })),
+        "OperatorFile": object(json!({
+            "id": whole(), "title": text(), "content_type": text(), "bytes": whole(), "user": whole(),
+            "room": whole(), "message": maybe("integer"), "avatar": truth(), "created_at": time(),
+        })),
         "WaitingCorrection": object(json!({
             "id": text(), "user": whole(), "direction": {"enum": ["in", "out"]}, "amount": reference("Amount"),
             "currency": {"enum": ["IRT", "IRR"]}, "reason": text(), "asked_by": whole(), "created_at": time(),

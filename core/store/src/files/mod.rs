@@ -152,6 +152,29 @@ impl Store {
         on_engine!(self, read chat_file_by_name(name))
     }
 
+    /// The newest files, at most `limit`; with `before`, those with a smaller number. Without those that are about to
+    /// be removed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn chat_files_newest(
+        &self,
+        before: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<StoredFile>, StoreError> {
+        on_engine!(self, read chat_files_newest(before, limit))
+    }
+
+    /// Marks a file for removal that no message and no room shows; false when one does, and without such a file.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    pub async fn chat_file_doom(&self, id: FileId) -> Result<bool, StoreError> {
+        on_engine!(self, chat_file_doom(id).await)
+    }
+
     /// Examines at most `limit` files after `after` and marks for removal those without a message that are older than
     /// `before`, and those whose room is gone. Returns them and where to continue; `None` at the end.
     ///

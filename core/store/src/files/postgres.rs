@@ -48,6 +48,33 @@ impl Postgres {
         Ok(sql.found(by_name, &[&Text(name)]).await?.map(|row| read(&row)))
     }
 
+    pub(crate) async fn chat_files_newest(
+        &self,
+        before: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<StoredFile>, StoreError> {
+        let newest = concat!(
+            "select ",
+            columns!(),
+            " from stored_file where id < $1 and not doomed order by id desc limit $2"
+        );
+        let before = before.map_or(i64::MAX, |before| int(before.0));
+        let rows = self.reader().await?.rows(newest, &[&before, &int(limit as u64)]).await?;
+        Ok(rows.iter().map(read).collect())
+    }
+
+    /// A message takes a file by changing its row, so one of the two comes first.
+    pub(crate) async fn chat_file_doom(&self, id: FileId) -> Result<bool, StoreError> {
+        self.change(id, |sql, id| {
+            Box::pin(async move {
+                let doom = "update stored_file set shared = false, doomed = true
+                    where id = $1 and message is null and not doomed";
+                Ok(sql.run(doom, &[&int(id.0)]).await? > 0)
+            })
+        })
+        .await
+    }
+
     /// Locks the files, in order of their numbers. A message takes a file by changing its row, so it either comes
     /// first and keeps the file, or finds the mark.
     pub(crate) async fn chat_files_doom(

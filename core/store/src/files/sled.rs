@@ -70,6 +70,38 @@ impl Sled {
         }
     }
 
+    pub(crate) fn chat_files_newest(
+        &self,
+        before: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<StoredFile>, StoreError> {
+        let end = key::file(before.unwrap_or(FileId(u64::MAX)));
+        let mut files = Vec::new();
+        for entry in self.tree.range(key::file(FileId(0))..end).rev() {
+            if files.len() == limit {
+                break;
+            }
+            let (key, value) = entry.map_err(error::read)?;
+            let record = decode::<FileRecord>(&value)?;
+            if !record.doomed {
+                files.push(record.with_id(FileId(key::last(&key))));
+            }
+        }
+        Ok(files)
+    }
+
+    pub(crate) async fn chat_file_doom(&self, id: FileId) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            let Some(record) = txn.get_record::<FileRecord>(&key::file(id))? else { return Ok(false) };
+            let is_free = record.message.is_none() && !record.doomed;
+            if is_free {
+                txn.put_record(key::file(id), &FileRecord { shared: false, doomed: true, ..record });
+            }
+            Ok(is_free)
+        })
+        .await
+    }
+
     pub(crate) async fn chat_files_doom(
         &self,
         after: FileId,

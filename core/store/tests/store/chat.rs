@@ -455,6 +455,14 @@ impl History {
             }
             self.tell("doomed", doomed);
         }
+        if !self.files.is_empty() && self.random.one_in(6) {
+            let id = self.files[self.random.below(self.files.len() as u64) as usize];
+            let doomed = self.store.chat_file_doom(id).await.unwrap();
+            self.tell("doomed alone", doomed);
+        }
+        let before = self.files.last().copied().filter(|_| self.random.one_in(2));
+        let newest = self.store.chat_files_newest(before, 4).await.unwrap();
+        self.tell("newest", newest);
     }
 
     async fn contacts(&mut self) {

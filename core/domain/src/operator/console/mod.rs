@@ -295,7 +295,8 @@ impl Console {
         mac.finalize().into_bytes().into()
     }
 
-    /// Makes a one-time link's token for an operator, in place of an older one; `None` when the account is no operator.
+    /// Makes a one-time link's token for an operator, in place of an older one; `None` when the account is no operator,
+    /// and for an API key: a key must not open a person's session.
     ///
     /// # Errors
     ///
@@ -305,7 +306,7 @@ impl Console {
         permit: &Permit<ConsoleLinkMake>,
         user: UserId,
     ) -> Result<Option<Opened>, ConsoleError> {
-        if self.role(user).await?.is_none() {
+        if matches!(permit.operator().proof(), Proof::ApiKey(_)) || self.role(user).await?.is_none() {
             return Ok(None);
         }
         let token = token_of(user).map_err(ConsoleError::Randomness)?;

@@ -5,8 +5,9 @@
 //! [`Reason`] and leaves an audit record with actor, target, before and after.
 //!
 //! Not here: logins of operators (`console`) and the rules of the features, which keep their own operations. Reading
-//! order: `users`, `sessions`, `money`, `rooms`, `house`, `records`.
+//! order: `users`, `sessions`, `money`, `rooms`, `files`, `house`, `records`.
 
+mod files;
 mod house;
 mod money;
 mod records;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
+pub use files::FileQuery;
 pub use money::{Corrected, CorrectionOrder, PaymentFile, RefundOrder};
 pub use records::{MessageQuery, ResendError};
 pub use rooms::{
@@ -32,7 +34,7 @@ use super::role::{Permit, Reason};
 use crate::Clock;
 use crate::chat::ChatService;
 use crate::login::identity::Identity;
-use crate::money::correction::AloneMax;
+use crate::money::alone::AloneMax;
 use crate::money::payment::Payments;
 use crate::money::payment::gateway::PaymentGateways;
 use crate::money::wallet::Wallets;

@@ -18,8 +18,8 @@ use crate::operator::audit::{AuditEvent, AuditKind};
 use crate::operator::role::{Permit, Reason, RoomChange, RoomMessageRead, RoomRead};
 
 /// Rooms, organisations or messages that one page looks at: some milliseconds.
-const LOOKED_MAX: usize = 5000;
-const LOOK_STEP: usize = 500;
+pub(super) const LOOKED_MAX: usize = 5000;
+pub(super) const LOOK_STEP: usize = 500;
 /// Rooms of an organisation, and bans of a room, on one page.
 const LISTED_MAX: usize = 200;
 

@@ -8,13 +8,14 @@ use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::operator::api_key::ApiKeyError;
 use chelseru_domain::operator::audit::AuditEntry;
-use chelseru_domain::operator::console::{OperatorView, RoleError};
+use chelseru_domain::operator::console::{Opened, OperatorView, RoleError};
 use chelseru_domain::operator::desk::ResendError;
 use chelseru_domain::operator::doctor::Finding;
 use chelseru_domain::operator::house::{ComponentSeen, ConfigSeen, HouseError};
 use chelseru_domain::operator::role::{
-    ApiKeyCreate, ApiKeyRead, ApiKeyRevoke, BackupRead, BackupWrite, ConfigRead, ConfigWrite, OperatorRead,
-    OperatorReset, OperatorSetRole, OverviewRead, PluginWrite, ProviderTest, UserRead, role_name, role_of,
+    ApiKeyCreate, ApiKeyRead, ApiKeyRevoke, BackupRead, BackupWrite, ConfigRead, ConfigWrite,
+    ConsoleLinkMake, OperatorRead, OperatorReset, OperatorSetRole, OverviewRead, PluginWrite, Proof,
+    ProviderTest, UserRead, role_name, role_of,
 };
 use http::{StatusCode, header};
 use serde_json::{Value, json};
@@ -124,6 +125,17 @@ pub(crate) const ROUTES: &[Route] = &[
             &[WHY, MAIN],
             &[(204, "Removed."), (401, NO_TOKEN), (403, NO_ROLE)],
             call!(factor_reset),
+        )],
+    ),
+    route(
+        "/operator/v1/operators/link/",
+        "Operator Console Link",
+        &[act(
+            "operator_console_link",
+            "Make the one-time link of an operator's console, for whom no key can ask",
+            &[MAIN],
+            &[(200, "ResetToken"), (401, NO_TOKEN), (403, "The role does not include this, or a key asks.")],
+            call!(link_make),
         )],
     ),
     route(
@@ -408,6 +420,25 @@ async fn factor_reset(console: Arc<Console>, request: Request<ByOperator, Fields
     let reason = reason(&mut fields)?;
     let reset = console.desk.console().factor_reset(&permit, user, &reason).await;
     reset.map(|()| Reply::empty()).map_err(|error| role_failure(&context, error))
+}
+
+async fn link_make(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
+    let Request { context, body: mut fields, .. } = request;
+    let permit = console.allow::<ConsoleLinkMake>(&context).await?;
+    if matches!(permit.operator().proof(), Proof::ApiKey(_)) {
+        let text = "Not allowed: a key opens no session of a person.";
+        return Err(Failure::detail(StatusCode::FORBIDDEN, "role_forbids", text));
+    }
+    let user = named(&console, &context, &mut fields).await?;
+    let made = console.desk.console().link_make(&permit, user).await;
+    let made = made.map_err(|error| failed(&context, &error))?;
+    let Opened { token, expires_at } =
+        made.ok_or_else(|| Failure::field("user", "This user is no operator."))?;
+    let users = console.allow::<UserRead>(&context).await?;
+    let found = console.desk.user(&users, user).await.map_err(|error| failed(&context, &error))?;
+    let username = found.map(|user| user.username).unwrap_or_default();
+    let body = json!({"username": username, "token": token, "expires_at": rest_format(expires_at)});
+    Ok(Reply::json(StatusCode::OK, &body))
 }
 
 async fn providers(console: Arc<Console>, request: Request<ByOperator>) -> Answer {

@@ -4,8 +4,9 @@
 //! `Authorization: Api-Key` with a key whose scope is `operator:ROLE`, or, as a command on this machine, the token in
 //! the data folder. Invariant: a handler makes the calls of a console's page, so a role means the same in both.
 //!
-//! Reading order: this file, `users`, `money`, `treasury`, `records`, `webhooks`, `house`.
+//! Reading order: this file, `users`, `money`, `treasury`, `records`, `files`, `webhooks`, `house`.
 
+pub(crate) mod files;
 pub mod house;
 pub(crate) mod money;
 pub(crate) mod records;
