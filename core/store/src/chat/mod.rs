@@ -72,7 +72,7 @@ pub struct Organization {
 ///
 /// Every visible change of a room takes exactly one of the three numbers. The changes of a room are therefore one
 /// sequence without gaps ([`Position::order`]), on every engine and from any thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Position {
     pub seq: u64,
     pub revision: u64,
@@ -169,6 +169,15 @@ impl Store {
     /// [`StoreError::Read`], [`StoreError::Record`].
     pub async fn chat_position(&self, room: RoomId) -> Result<Option<Position>, StoreError> {
         on_engine!(self, read chat_position(room))
+    }
+
+    /// Where each of these rooms stands now. Rooms that do not exist are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn chat_positions(&self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Position)>, StoreError> {
+        on_engine!(self, read chat_positions(rooms))
     }
 
     /// Waits until every change applied before is durable.

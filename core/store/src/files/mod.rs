@@ -60,7 +60,7 @@ pub struct FileDraft {
     pub now: Timestamp,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
     pub id: FileId,
     pub room: RoomId,

@@ -57,11 +57,15 @@ const DUE: &str = concat!(
 
 const NEXT_DUE: &str = "select min(due_at) from sms where status = 'queued'";
 
-/// In the order of their numbers, so that two recoveries wait for each other.
+/// Those of a gateway that was not seen for some time, or that is too old for any; all when this one is alone, which
+/// recovers before it sends. In the order of their numbers, so that two recoveries wait for each other.
 const INTERRUPTED: &str = concat!(
     "select ",
     sms_columns!(),
-    " from sms where status = 'sending' and (sender = $1 or updated_at <= $2) order by id for update"
+    " from sms where status = 'sending' and (updated_at <= $2 or case when $3 then true
+        else sender <> $1 and not exists (
+            select from node where instance = sender and seen_at > clock_timestamp() - interval '15 seconds') end)
+      order by id for update"
 );
 
 const LAST: &str = "select max(id) from sms";
@@ -213,17 +217,14 @@ impl Postgres {
     }
 
     /// Locks the rows of the messages, in the order of their numbers. While other gateways may be at work, what they
-    /// have in hand is left alone for as long as an attempt may take.
+    /// have in hand is left alone while they are seen (`node`), and for as long as an attempt may take.
     pub(crate) async fn sms_recover(&self, now: Timestamp) -> Result<SmsRecovered, StoreError> {
         let sender = self.shared.instance;
-        let untouched = match self.shared.is_alone() {
-            true => Timestamp::from_micros(u64::MAX),
-            false => now.minus(ATTEMPT_MAX),
-        };
+        let (alone, untouched) = (self.shared.is_alone(), now.minus(ATTEMPT_MAX));
         self.change((), move |sql, ()| {
             Box::pin(async move {
                 let mut recovered = SmsRecovered::default();
-                for row in sql.rows(INTERRUPTED, &[&sender, &At(untouched)]).await? {
+                for row in sql.rows(INTERRUPTED, &[&sender, &At(untouched), &alone]).await? {
                     let mut message = read(&row)?;
                     let (end, interrupted) = message.interrupted(now);
                     recovered.count(&end);

@@ -243,6 +243,9 @@ fn begun() -> SmsBegun {
 async fn a_message_is_in_one_hand() {
     let Some(two) = Two::new() else { return };
     for id in 1..=10 {
+        for store in &two.stores {
+            store.node_seen(super::node::facts("here"), Duration::from_secs(60)).await.unwrap();
+        }
         two.stores[0].sms_insert(message(id, None)).await.unwrap();
         let began = two
             .each(6, async |store, n| (n % 2, store.sms_begin(id, begun(), vec![], secs(5)).await.unwrap()));

@@ -7,7 +7,7 @@ use chelseru_store::{
 
 use super::*;
 
-fn draft(id: u64, begun: Option<SmsBegun>) -> SmsDraft {
+pub(super) fn draft(id: u64, begun: Option<SmsBegun>) -> SmsDraft {
     SmsDraft {
         id,
         number: NUMBER.to_owned(),
@@ -24,7 +24,7 @@ fn draft(id: u64, begun: Option<SmsBegun>) -> SmsDraft {
     }
 }
 
-fn begun(provider: &str) -> SmsBegun {
+pub(super) fn begun(provider: &str) -> SmsBegun {
     SmsBegun { provider: provider.to_owned(), deduplicates: provider.starts_with("dedup") }
 }
 

@@ -42,7 +42,7 @@ pub struct MessageDraft {
     pub now: Timestamp,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub room: RoomId,
     /// Number in the room, from 1.

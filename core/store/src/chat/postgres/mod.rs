@@ -18,15 +18,26 @@ impl Postgres {
     pub(crate) async fn chat_position(&self, room: RoomId) -> Result<Option<Position>, StoreError> {
         let statement = "select last_seq, revision, changes from room where id = $1 and state = 'live'";
         let found = self.reader().await?.found(statement, &[&int(room.0)]).await?;
-        Ok(found.map(|row| Position {
-            seq: row.uint("last_seq"),
-            revision: row.uint("revision"),
-            changes: row.uint("changes"),
-        }))
+        Ok(found.as_ref().map(position))
+    }
+
+    pub(crate) async fn chat_positions(
+        &self,
+        rooms: &[RoomId],
+    ) -> Result<Vec<(RoomId, Position)>, StoreError> {
+        let statement =
+            "select id, last_seq, revision, changes from room where id = any($1) and state = 'live'";
+        let asked: Vec<i64> = rooms.iter().map(|room| int(room.0)).collect();
+        let rows = self.reader().await?.rows(statement, &[&asked]).await?;
+        Ok(rows.iter().map(|row| (RoomId(row.uint("id")), position(row))).collect())
     }
 
     /// A read sees only what is committed, and thus durable.
     pub(crate) async fn chat_barrier(&self) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+fn position(row: &tokio_postgres::Row) -> Position {
+    Position { seq: row.uint("last_seq"), revision: row.uint("revision"), changes: row.uint("changes") }
 }

@@ -10,17 +10,19 @@ pub(crate) mod sled;
 
 use crate::chat::{Acquaintance, FileId, Judged, OrganizationId, Position, Refusal, RoomId, RoomStatus};
 use crate::engine::{Engine, on_engine};
+use serde::{Deserialize, Serialize};
+
 use crate::{Store, StoreError, Timestamp, UserId};
 
 /// What a room is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoomKind {
     /// A room of two users, opened by naming the other one.
     Pair,
     Group,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     pub id: RoomId,
     pub kind: RoomKind,

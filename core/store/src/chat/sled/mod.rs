@@ -18,6 +18,11 @@ impl Sled {
         Ok(Some(Position { seq, revision: record.revision, changes: record.changes }))
     }
 
+    pub(crate) fn chat_positions(&self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Position)>, StoreError> {
+        let place = |room: &RoomId| Ok(self.chat_position(*room)?.map(|position| (*room, position)));
+        rooms.iter().filter_map(|room| place(room).transpose()).collect()
+    }
+
     pub(crate) async fn chat_barrier(&self) -> Result<(), StoreError> {
         self.change(|_| Ok(())).await
     }

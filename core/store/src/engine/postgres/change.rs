@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::sole::Sole;
 use super::sql::{Fault, Sql};
 use super::{Postgres, Shared};
 use crate::StoreError;
@@ -168,7 +167,7 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        if let Some(reason) = self.sole.as_ref().and_then(Sole::lost) {
+        if let Some(reason) = self.sole.lost() {
             return Err(StoreError::Unavailable { reason });
         }
         let mut moments = self.moments();

@@ -29,7 +29,8 @@ const STEPS: &[Step] = steps![
     "0005_chat",
     "0006_operator",
     "0007_files",
-    "0008_erasure"
+    "0008_erasure",
+    "0009_node"
 ];
 
 /// Among the advisory locks of the database. Any number that no other program uses.

@@ -41,7 +41,7 @@ use uuid::Uuid;
 use self::agent::Agents;
 use self::connect::Address;
 use self::lanes::Lanes;
-use self::sole::Sole;
+use self::sole::{Company, Sole};
 use self::sql::Sql;
 use crate::engine::sled::commit::{CommitStats, Health};
 use crate::space::Space;
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) agents: Agents,
     /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
     runtime: Handle,
-    sole: Option<Sole>,
+    sole: Sole,
     /// The disk of the files that are kept beside the database.
     space: Option<Space>,
     closed: AtomicBool,
@@ -91,15 +91,13 @@ struct Moments {
 }
 
 impl Postgres {
-    /// Connects, brings the tables up to date and, unless the options say otherwise, makes this the only gateway.
+    /// Connects, brings the tables up to date and, unless the options share the database, makes this the only gateway.
     pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let address = Address::parse(url)?;
         let runtime = Handle::current();
         migrate::migrate(&address, &runtime).await?;
-        let sole = match options.shared {
-            true => None,
-            false => Some(Sole::hold(address.clone(), runtime.clone(), options.lock_wait).await?),
-        };
+        let company = if options.shared { Company::Together } else { Company::Alone };
+        let sole = Sole::hold(address.clone(), runtime.clone(), company, options.lock_wait).await?;
         let folder = options.files_folder.as_deref();
         let space = folder.map(|folder| Space::of_folder(folder, options.disk_reserve_bytes));
         let pool = connect::pool(&address, &runtime, options)?;
@@ -147,9 +145,7 @@ impl Postgres {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        if let Some(sole) = &self.shared.sole {
-            sole.release();
-        }
+        self.shared.sole.release();
         true
     }
 
@@ -179,7 +175,7 @@ impl Postgres {
         if self.shared.closed.load(Ordering::Acquire) {
             return Health::Closed;
         }
-        if let Some(reason) = self.shared.sole.as_ref().and_then(Sole::lost) {
+        if let Some(reason) = self.shared.sole.lost() {
             return Health::Away(reason);
         }
         self.shared.moments().away.clone().map_or(Health::Serving, Health::Away)
@@ -207,7 +203,7 @@ impl Postgres {
 impl Shared {
     /// Whether no other gateway uses the database at the same time.
     pub(crate) fn is_alone(&self) -> bool {
-        self.sole.is_some()
+        self.sole.is_alone()
     }
 
     /// A connection from the pool, within the pool's time-out.

@@ -42,6 +42,8 @@ pub(crate) enum Lock {
     ApiKeys = 2,
     /// The notes of operators, by kind.
     Notes = 3,
+    /// The slots of gateways.
+    Nodes = 4,
 }
 
 /// What an error of a statement means for its change.

@@ -6,13 +6,13 @@ use crate::StoreError;
 impl Postgres {
     pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
         let sql = self.reader().await?;
-        let used = "select has_rows('{migration, commit_mark}') or exists (select from audit_count where entries > 0)";
+        let used = "select has_rows('{migration, commit_mark, node, lease}') or exists (select from audit_count where entries > 0)";
         Ok(!sql.row(used, &[]).await?.get::<_, bool>(0))
     }
 
     pub(crate) async fn is_unused(&self) -> Result<bool, StoreError> {
         let sql = self.reader().await?;
-        let used = "select has_rows('{migration, commit_mark, audit_entry}')";
+        let used = "select has_rows('{migration, commit_mark, audit_entry, node, lease}')";
         Ok(!sql.row(used, &[]).await?.get::<_, bool>(0))
     }
 

@@ -179,8 +179,19 @@ impl Store {
         on_engine!(self, read session_gate(user, session, now))
     }
 
-    /// A user's session, expired or not.
+    /// Which of these sessions are usable at `now`, in the order of the question.
     ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn sessions_open(
+        &self,
+        asked: &[(UserId, SessionId)],
+        now: Timestamp,
+    ) -> Result<Vec<bool>, StoreError> {
+        on_engine!(self, read sessions_open(asked, now))
+    }
+
     /// Sessions of all users, those of the newest user first, at most `limit`: those below a place in this order, which
     /// is a user and a session.
     ///
@@ -195,6 +206,8 @@ impl Store {
         on_engine!(self, read sessions_before(before, limit))
     }
 
+    /// A user's session, expired or not.
+    ///
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].

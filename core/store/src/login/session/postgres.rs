@@ -33,6 +33,13 @@ macro_rules! sessions {
 const GATE: &str = "select a.active, s.expires_at, s.key, s.unbound
     from account a left join session s on s.account = a.id and s.id = $2 where a.id = $1 and not a.erased";
 
+const OPEN: &str = "
+    select exists (
+        select from session s join account a on a.id = s.account
+        where s.id = asked.session and s.account = asked.account and s.expires_at > $3 and a.active and not a.erased
+    ) as open
+    from unnest($1::bigint[], $2::bigint[]) with ordinality as asked (account, session, place) order by place";
+
 /// Sessions that one login ends, so that a lowered limit is reached in steps.
 const ENDED_MAX: u64 = 64;
 
@@ -54,6 +61,17 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<SessionGate, StoreError> {
         self.gate(user, session, now, |row| may_open(row, binding)).await
+    }
+
+    pub(crate) async fn sessions_open(
+        &self,
+        asked: &[(UserId, SessionId)],
+        now: Timestamp,
+    ) -> Result<Vec<bool>, StoreError> {
+        let users: Vec<i64> = asked.iter().map(|(user, _)| int(user.0)).collect();
+        let sessions: Vec<i64> = asked.iter().map(|(_, session)| int(session.0)).collect();
+        let rows = self.reader().await?.rows(OPEN, &[&users, &sessions, &At(now)]).await?;
+        Ok(rows.iter().map(|row| row.get("open")).collect())
     }
 
     /// How a session to open refers to its user agent.

@@ -31,6 +31,15 @@ impl Sled {
         Ok(if now < expires_at { SessionGate::Open } else { SessionGate::Ended })
     }
 
+    pub(crate) fn sessions_open(
+        &self,
+        asked: &[(UserId, SessionId)],
+        now: Timestamp,
+    ) -> Result<Vec<bool>, StoreError> {
+        let open = |(user, session): &(UserId, SessionId)| self.session_gate(*user, *session, now);
+        asked.iter().map(|asked| Ok(open(asked)? == SessionGate::Open)).collect()
+    }
+
     /// The bytes of a session of an active user, or why there is none.
     fn session_bytes(
         &self,
