@@ -46,6 +46,7 @@ mod language;
 mod leaving;
 mod limits;
 mod login;
+mod nodes;
 mod operator;
 mod operator_routes;
 mod page;

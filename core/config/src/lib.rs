@@ -28,6 +28,7 @@ mod files;
 mod provider;
 mod setting;
 
+mod bus;
 mod network;
 mod origins;
 mod read;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use bus::Bus;
 pub use chat::Chat;
 pub use files::Files;
 pub use login::{AnyWord, Auth, AuthMethod, AuthMethods, Groups};
@@ -68,6 +70,7 @@ pub struct Config {
     pub log: Log,
     pub data: Data,
     pub store: Store,
+    pub bus: Bus,
     pub auth: Auth,
     pub audit: Audit,
     pub sms: Sms,
@@ -109,6 +112,7 @@ impl Config {
         note(self.data.disk_reserve_mib != next.data.disk_reserve_mib, "data.disk_reserve_mib");
         note(self.store.engine != next.store.engine, "store.engine");
         note(self.store.url != next.store.url, "store.url");
+        note(self.bus.url != next.bus.url, "bus.url");
         note(self.store.connections_max != next.store.connections_max, "store.connections_max");
         let (plugins, next) = (&self.plugins, &next.plugins);
         note(plugins.calls_max != next.calls_max, "plugins.calls_max");
@@ -127,6 +131,7 @@ impl Config {
         self.log.format = running.log.format;
         self.data = running.data.clone();
         self.store = running.store.clone();
+        self.bus = running.bus.clone();
         let (plugins, running) = (&mut self.plugins, &running.plugins);
         plugins.calls_max = running.calls_max;
         plugins.plugin_bytes_max = running.plugin_bytes_max;

@@ -164,7 +164,7 @@ fn is_key_kind(text: &str) -> bool {
     text.strip_prefix(KEY_KIND).is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether a text is an address with a user, or a list of pairs with a password, as `store.url` may be.
+/// Whether a text is an address with a user, or a list of pairs with a password, as `store.url` and `bus.url` may be.
 fn has_credentials(text: &str) -> bool {
     let authority = text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
     authority.is_some_and(|authority| authority.contains('@')) || text.contains("password=")

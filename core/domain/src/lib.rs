@@ -7,8 +7,9 @@
 //! reach a `Debug` or `Display` text.
 //!
 //! One folder per feature: `login`, `sms`, `money`, `chat`, `files`, `operator`; `erasure` crosses them. Shared parts
-//! stand beside them: `clock`, `ids`, `phone`, `secret`, `range`, `share`, `rate`, `text`, `idempotency`.
+//! stand beside them: `clock`, `ids`, `phone`, `secret`, `range`, `share`, `rate`, `text`, `idempotency`, `bus`.
 
+pub mod bus;
 pub mod clock;
 pub mod ids;
 pub mod language;

@@ -30,6 +30,8 @@ pub enum KeyUse {
     Console,
     /// Says in a store which key belongs to it.
     StoreMark,
+    /// Names the channels between gateways that share a store.
+    Bus,
     /// Signs tokens with HS256 from the second rotation on: the number, from 2.
     JwtHs256Later(u32),
 }
@@ -42,6 +44,7 @@ impl KeyUse {
             KeyUse::ConsoleSeal => "chelseru/console-seal/1".into(),
             KeyUse::Console => "chelseru/console/1".into(),
             KeyUse::StoreMark => "chelseru/store-mark/1".into(),
+            KeyUse::Bus => "chelseru/bus/1".into(),
             KeyUse::SmsReports => "chelseru/sms-reports/1".into(),
             KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),
             KeyUse::JwtHs256 => "chelseru/jwt-hs256/1".into(),

@@ -60,7 +60,7 @@ impl World {
     async fn new(script: Vec<SmsError>, for_ever: bool, rules: SmsRules, gate: GateRules) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(folder.path(), StoreOptions::default()).expect("open");
-        let opened = SmsQueue::open(store.clone(), Arc::new(SystemClock), Box::new(|_| {})).await;
+        let opened = SmsQueue::open(store.clone(), Arc::new(SystemClock), Box::new(|_| {}), None).await;
         let queue = opened.expect("open").0;
         let provider = Arc::new(Scripted { script: Mutex::new(script), for_ever, asked: Mutex::default() });
         let candidate = Candidate { provider: provider.clone(), gate: Arc::new(Gate::new(gate)) };

@@ -37,6 +37,7 @@ use crate::config;
 use crate::door::OperatorDoor;
 use crate::ground::{Ground, Standing};
 use crate::live::{Live, Serving};
+use crate::nodes::Nodes;
 use crate::operator::metrics::Metrics;
 use crate::operator::store_watch::{self, RecordCount};
 
@@ -76,6 +77,8 @@ pub struct App {
     pub sockets: Arc<Sockets>,
     pub(crate) records: RecordCount,
     pub sms_queue: SmsQueue,
+    /// This gateway among those that share the store.
+    pub(crate) nodes: Arc<Nodes>,
     pub shield: Arc<Shield>,
     pub(crate) api: Arc<Api>,
     pub(crate) ground: Ground,
@@ -136,6 +139,7 @@ impl App {
             sockets: standing.sockets.clone(),
             records: RecordCount::default(),
             sms_queue: standing.sms_queue.clone(),
+            nodes: standing.nodes.clone(),
             shield: shared.services.shield.clone(),
             clock: shared.services.clock.clone(),
             api,

@@ -25,9 +25,14 @@ impl From<Refused> for String {
     }
 }
 
-/// Opens the store of a configuration, and creates a missing one.
-pub(crate) async fn open(place: &StorePlace, config: &Config, data_dir: &Path) -> Result<Store, StoreError> {
-    open_with(place, data_dir, options(config)).await
+/// Opens the store of a configuration, and creates a missing one. With `shared`, other gateways may use it, too.
+pub(crate) async fn open(
+    place: &StorePlace,
+    config: &Config,
+    data_dir: &Path,
+    shared: bool,
+) -> Result<Store, StoreError> {
+    open_with(place, data_dir, StoreOptions { shared, ..options(config) }).await
 }
 
 fn options(config: &Config) -> StoreOptions {

@@ -18,6 +18,7 @@ use chelseru_sockets::Sockets;
 use crate::config::{self, Config};
 use crate::generation::Shared;
 use crate::logging::LogHandle;
+use crate::nodes::Nodes;
 use crate::operator::metrics::Metrics;
 use crate::{keys, private};
 
@@ -82,5 +83,6 @@ pub(crate) struct Standing {
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) sms_queue: SmsQueue,
     pub(crate) gates: Gates,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) shared: Shared,
 }

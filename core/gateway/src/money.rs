@@ -11,7 +11,7 @@ use std::time::Duration;
 use chelseru_domain::money::payment::gateway::PaymentGateways;
 use chelseru_domain::operator::Meter;
 use chelseru_outbound::money::PluginPaymentGateways;
-use chelseru_store::{Store, StoreError};
+use chelseru_store::{Store, StoreError, Task};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ use crate::candidate::{OpenPayments, Waiting};
 
 /// Key of the reversal task among the gateways' tasks; no gateway's name contains brackets.
 const REVERSALS: &str = "(reversals)";
+/// How often it is asked whether this gateway is the one that settles payments.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// Open payments counted per gateway, for a refusal and for the status.
 const COUNT_MAX: usize = 10_000;
 
@@ -54,6 +56,13 @@ pub async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     let mut running: HashMap<String, JoinHandle<()>> = HashMap::new();
     while !stop.is_cancelled() {
         running.retain(|_, task| !task.is_finished());
+        if !app.nodes.holds(Task::Payments) {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LEASE_LOOK) => {}
+            }
+            continue;
+        }
         match app.payments.due_gateways(app.live().gateways.as_ref()).await {
             Ok(names) => {
                 for name in names {
@@ -89,7 +98,7 @@ async fn reverse_due(app: Arc<App>) {
 
 /// Runs rounds over one gateway's open payments while more are due than one round handles.
 async fn reconcile_gateway(app: Arc<App>, name: String, stop: CancellationToken) {
-    while !stop.is_cancelled() {
+    while !stop.is_cancelled() && app.nodes.holds(Task::Payments) {
         let live = app.live();
         match app.payments.reconcile_gateway(live.gateways.as_ref(), &name).await {
             Ok(round) if round.more && round.settled + round.ended > 0 => {}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::chat::search::Indexer;
+use chelseru_store::Task;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -13,15 +14,15 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// Indexes until the gateway stops.
 pub(crate) async fn index_all(app: Arc<App>, stop: CancellationToken) {
-    let mut indexer = Indexer::new(app.chat.clone());
-    let work = async {
+    let work = app.nodes.while_held(Task::Search, || async {
+        let mut indexer = Indexer::new(app.chat.clone());
         loop {
             if let Err(error) = indexer.run().await {
                 tracing::warn!(%error, "messages could not be indexed for searches");
             }
             tokio::time::sleep(RETRY).await;
         }
-    };
+    });
     tokio::select! {
         () = stop.cancelled() => {}
         () = work => {}

@@ -21,7 +21,7 @@ use chelseru_http::sms::ReportSecrets;
 use chelseru_http::{Door, openapi, reachable, server};
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
 use chelseru_plugin_host::Compiler;
-use chelseru_sockets::{Sockets, look_after};
+use chelseru_sockets::{Sockets, look, look_after, receive};
 use chelseru_store::{Health, SmsRecovered, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +29,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::candidate::{Candidate, Occasion, OpenPayments};
-use crate::config::{self, Loaded, OperatorListen};
+use crate::config::{self, Config, Loaded, OperatorListen};
 use crate::door::{self, OperatorDoor};
 use crate::generation::{self, Shared};
 use crate::ground::{Ground, Standing};
 use crate::logging::LogHandle;
 use crate::login::Services;
+use crate::nodes::{self, Nodes};
 use crate::operator::metrics::Metrics;
 use crate::operator::news;
 use crate::operator::view::View;
@@ -94,7 +95,7 @@ impl Server {
         let config_file = loaded.source.path.clone();
         let ground = Ground::open(&loaded.config, &config_file, options.compiler.clone())?;
         let machine = machine::warnings(&loaded);
-        let place = loaded.store_place();
+        let (place, bus_url) = (loaded.store_place(), loaded.bus_url());
         let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default(), Occasion::Start).await;
         let candidate = candidate.map_err(|problems| problems.to_string())?;
         for warning in candidate.warnings().iter().chain(&machine) {
@@ -102,7 +103,8 @@ impl Server {
         }
         let config = candidate.config().clone();
         let place = place.map_err(|problems| problems.to_string())?;
-        let store = database::open(&place, &config, &ground.data_dir).await;
+        let bus_url = bus_url.map_err(|problems| problems.to_string())?;
+        let store = database::open(&place, &config, &ground.data_dir, bus_url.is_some()).await;
         let store = store.map_err(|error| error.to_string())?;
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         import::sweep(&ground.data_dir, &store).await?;
@@ -115,14 +117,23 @@ impl Server {
         money::warn_of_orphans(candidate.gateways(), &store).await;
         store.events_want(candidate.wants_events()).await.map_err(|error| error.to_string())?;
 
-        let opened = Opened { clock: options.clock.clone(), store, address, door, config_file };
+        let (nodes, notes) = match bus_url {
+            None => (Nodes::alone(), None),
+            Some(url) => Nodes::connect(&url, &ground.key).map(|(nodes, notes)| (nodes, Some(notes)))?,
+        };
+        let opened = Opened { clock: options.clock.clone(), store, address, door, config_file, nodes };
         let (app, stored) = opened.build(ground, candidate, log, &options).await?;
         let listeners = Listeners { public: Listener::Tcp(listener), operators };
-        Server::start(app, listeners, stored)
+        Server::start(app, listeners, stored, notes)
     }
 
     /// Starts the background tasks.
-    fn start(app: Arc<App>, listeners: Listeners, stored: StoredQueue) -> Result<Server, String> {
+    fn start(
+        app: Arc<App>,
+        listeners: Listeners,
+        stored: StoredQueue,
+        notes: Option<nodes::Notes>,
+    ) -> Result<Server, String> {
         let config_file = app.reload_status().file.clone();
         if app.ground.key_made {
             app.audit(AuditEvent::new(AuditKind::KeyCreated).subject("master key"));
@@ -140,7 +151,10 @@ impl Server {
                 }
             }
         });
-        tokio::spawn(ChatService::publish_all(stored, app.hub.clone()));
+        tokio::spawn(ChatService::publish_all(stored, app.hub.clone(), app.nodes.bus()));
+        if let Some(notes) = notes {
+            tokio::spawn(receive(app.sockets.clone(), notes));
+        }
         tokio::spawn(sms::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
         background.spawn(erase::erase_all(app.clone(), stop.clone()));
@@ -150,6 +164,9 @@ impl Server {
         background.spawn(sms::watch_credit(app.clone(), stop.clone()));
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
         background.spawn(news::tell_news(app.clone(), stop.clone()));
+        background.spawn(nodes::be_seen(app.clone(), stop.clone()));
+        background.spawn(nodes::recover_messages(app.clone(), stop.clone()));
+        background.spawn(look(app.sockets.clone(), stop.clone()));
         Ok(Server { app, listeners, stop, background })
     }
 
@@ -263,6 +280,7 @@ struct Opened {
     address: SocketAddr,
     door: OperatorDoor,
     config_file: PathBuf,
+    nodes: Nodes,
 }
 
 impl Opened {
@@ -274,10 +292,11 @@ impl Opened {
         log: LogHandle,
         options: &ServerOptions,
     ) -> Result<(Arc<App>, StoredQueue), String> {
-        let Opened { clock, store, address, door, config_file } = self;
+        let Opened { clock, store, address, door, config_file, nodes } = self;
         let config = candidate.config().clone();
         let metrics = Arc::new(Metrics::new());
-        let sms_queue = open_queue(&store, &clock, &metrics).await?;
+        let slot = slot(&nodes, &store, address, &config).await?;
+        let sms_queue = open_queue(&store, &clock, &metrics, slot).await?;
         let tokens = candidate.tokens().clone();
         let services = Services::new(&config, tokens, &store, &ground.key, &clock, sms_queue.ids())?;
         let contacts = ground.key.derive(KeyUse::Contacts);
@@ -287,7 +306,8 @@ impl Opened {
             FileStore::open(&ground.data_dir, chat.clone(), ground.key.derive(KeyUse::FileLinks)).await?;
         let identity = services.identity.clone();
         identity.looks_enter().await.map_err(|error| error.to_string())?;
-        let sockets = Arc::new(Sockets::new(chat.clone(), identity, metrics.clone(), clock.clone()));
+        let sockets =
+            Arc::new(Sockets::new(chat.clone(), identity, metrics.clone(), clock.clone(), nodes.bus()));
         let inbox = Arc::new(SandboxInbox::new(options.print_sandbox));
         let reports = Arc::new(Reports::new(ground.registry.clone()));
         let view = Arc::new(View::default());
@@ -308,9 +328,20 @@ impl Opened {
             exports: Arc::default(),
             test_routes: options.test_routes,
         };
-        let (registry, gates) = (ground.registry.clone(), Gates::default());
-        let standing =
-            Standing { registry, log, metrics, inbox, reports, chat, sockets, sms_queue, gates, shared };
+        let (registry, gates, nodes) = (ground.registry.clone(), Gates::default(), Arc::new(nodes));
+        let standing = Standing {
+            registry,
+            log,
+            metrics,
+            inbox,
+            reports,
+            chat,
+            sockets,
+            sms_queue,
+            gates,
+            nodes,
+            shared,
+        };
         let (live, desired) = candidate.take_over(&standing, &services);
         let app = Arc::new(App::new(store, ground, standing, live, desired, (address, door), config_file)?);
         view.show(&app);
@@ -318,9 +349,29 @@ impl Opened {
     }
 }
 
+/// Enters this gateway among those that share the store. Returns its slot there; `None` when it is alone.
+async fn slot(
+    nodes: &Nodes,
+    store: &Store,
+    address: SocketAddr,
+    config: &Config,
+) -> Result<Option<u64>, String> {
+    if !nodes.is_shared() {
+        return Ok(None);
+    }
+    let facts = nodes::facts(nodes::name(address), config, 1);
+    let seen = store.node_seen(facts, Duration::from_secs(60)).await.map_err(|error| error.to_string())?;
+    Ok(seen.iter().find(|node| node.own).map(|node| node.slot))
+}
+
 /// Opens the message queue. Messages in flight when the server ended are resumed, or become unknown.
-async fn open_queue(store: &Store, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<SmsQueue, String> {
-    let opened = SmsQueue::open(store.clone(), clock.clone(), metrics.message_observer()).await;
+async fn open_queue(
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    slot: Option<u64>,
+) -> Result<SmsQueue, String> {
+    let opened = SmsQueue::open(store.clone(), clock.clone(), metrics.message_observer(), slot).await;
     let (sms_queue, recovered) = opened.map_err(|error| error.to_string())?;
     if recovered != SmsRecovered::default() {
         tracing::warn!(

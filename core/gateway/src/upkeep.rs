@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_store::Task;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -27,6 +28,9 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         trends(&app).await;
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
+        }
+        if !app.nodes.holds(Task::Upkeep) {
+            continue;
         }
         sms::upkeep(&app).await;
         // Later rounds remove the rest.

@@ -228,10 +228,10 @@ async fn relay_signal(
     let mut original = signal.clone();
     original.insert("sender".to_owned(), frames::user(&who));
     original.insert("room".to_owned(), room.0.into());
-    let original = frames::frame(&Value::Object(original));
+    let original = Value::Object(original);
     let frame =
         json!({"type": "webrtc_signal", "room": room.0, "sender": frames::user(&who), "signal": signal});
-    sockets.hub.rooms.relay(room, who.user, &frames::frame(&frame), Some(&original));
+    sockets.hub.rooms.relay(room, who.user, &frame, Some(&original));
 }
 
 /// Shows a state that is not stored, unless it comes too early.
@@ -269,7 +269,7 @@ impl Sockets {
             }
             Kind::Delivered => json!({"type": "delivered", "room": room.0, "user": user.0, "seq": value}),
         };
-        self.hub.rooms.relay(room, user, &frames::frame(&frame), None);
+        self.hub.rooms.relay(room, user, &frame, None);
     }
 
     /// Shows the states that waited, to rooms that their users may still see.

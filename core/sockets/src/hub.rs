@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::away::{Away, Notes};
 use crate::close::Close;
 use crate::coalesce::{Coalesce, State};
+use crate::link::Link;
 use crate::open::{Opened, Who};
 use crate::peer::Peer;
 use crate::rooms::Rooms;
@@ -53,10 +54,15 @@ pub enum NoPlace {
 
 impl Hub {
     pub fn new() -> Hub {
+        Hub::linked(None)
+    }
+
+    /// A hub that shares its rooms with other gateways.
+    pub(crate) fn linked(link: Option<Arc<Link>>) -> Hub {
         Hub {
             peers: RwLock::default(),
             users: Mutex::default(),
-            rooms: Rooms::default(),
+            rooms: Rooms::new(link),
             next: AtomicU64::new(1),
             unknown: Shares::new(ShareLimits { total: 0, network: 0, address: 0 }),
             states: Mutex::default(),
@@ -215,7 +221,7 @@ impl Hub {
     }
 
     /// Closes the sockets of sessions that ended.
-    pub(super) fn sessions_ended(&self, ended: SessionsEnded) {
+    pub(crate) fn sessions_ended(&self, ended: SessionsEnded) {
         let (user, session) = match ended {
             SessionsEnded::One(user, session) => (user, Some(session)),
             SessionsEnded::All(user) => (user, None),

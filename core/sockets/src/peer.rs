@@ -114,6 +114,11 @@ impl Peer {
         self.hidden().as_ref().is_some_and(|users| users.binary_search(&user).is_ok())
     }
 
+    /// From whom the holder's presence is hidden, sorted.
+    pub(super) fn hidden_from(&self) -> Option<Arc<[UserId]>> {
+        self.hidden().clone()
+    }
+
     /// Whether the holder's presence is hidden from anybody.
     pub(super) fn hides(&self) -> bool {
         self.hidden().is_some()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use chelseru_config::Chat;
+use chelseru_domain::bus::Bus;
 use chelseru_domain::chat::{BLOCKS_MAX, ChatError, ChatService};
 use chelseru_domain::clock::{Clock, Timestamp};
 use chelseru_domain::ids::UserId;
@@ -14,12 +15,15 @@ use chelseru_domain::operator::Meter;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::{Hub, NoPlace};
+use crate::link::Link;
 use crate::open::{Opened, Who};
 use crate::peer::Peer;
 
 /// Everything that sockets share.
 pub struct Sockets {
     pub hub: Arc<Hub>,
+    /// To other gateways that share the store.
+    pub(crate) link: Option<Arc<Link>>,
     pub(crate) chat: Arc<ChatService>,
     /// Of the serving configuration. A socket outlives configurations, so it asks anew for each token.
     identity: ArcSwap<Identity>,
@@ -35,9 +39,12 @@ impl Sockets {
         identity: Arc<Identity>,
         meter: Arc<dyn Meter>,
         clock: Arc<dyn Clock>,
+        bus: Option<Arc<dyn Bus>>,
     ) -> Sockets {
         let identity = ArcSwap::new(identity);
-        Sockets { hub: Arc::new(Hub::new()), chat, identity, meter, clock, tasks: TaskTracker::new() }
+        let link = bus.map(|bus| Arc::new(Link::new(bus, chat.clone())));
+        let hub = Arc::new(Hub::linked(link.clone()));
+        Sockets { hub, link, chat, identity, meter, clock, tasks: TaskTracker::new() }
     }
 
     /// Lets the identity service of another configuration take over.

@@ -17,8 +17,19 @@ use crate::peer::Peer;
 use crate::watch::lock;
 
 impl ChatPort for Hub {
-    fn publish(&self, room: RoomId, events: &[ChatEvent]) {
+    fn tell_absent(&self, room: RoomId, events: &[ChatEvent]) {
         self.away.note(room, events);
+    }
+
+    fn shows(&self, room: RoomId) -> bool {
+        self.rooms.has(room)
+    }
+
+    fn users(&self, room: RoomId) -> Vec<UserId> {
+        self.rooms.with_room(room, |watch| watch.users()).unwrap_or_default()
+    }
+
+    fn publish(&self, room: RoomId, events: &[ChatEvent]) {
         // Frames for all watchers are encoded together. An event that changes who watches stands between two such runs.
         let mut from = 0;
         for (at, event) in events.iter().enumerate() {

@@ -10,12 +10,19 @@
 //! queue.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use chelseru_domain::chat::RoomId;
+use chelseru_domain::bus::{NodeId, Note, Present, Signal};
+use chelseru_domain::chat::{ChatError, RoomId};
 use chelseru_domain::ids::UserId;
+use serde_json::Value;
 
+use crate::codec::{self, Opcode};
+use crate::frames;
+use crate::link::Link;
 use crate::open::Form;
 use crate::peer::{CatchUp, Peer};
 use crate::watch::{State, Step, Watch, Watcher, lock};
@@ -25,14 +32,48 @@ const LAST_STEP_MAX: u64 = 32;
 
 /// The rooms that a socket watches or follows.
 #[derive(Default)]
-pub(crate) struct Rooms(RwLock<HashMap<RoomId, Arc<Room>>>);
+pub(crate) struct Rooms {
+    rooms: RwLock<HashMap<RoomId, Arc<Room>>>,
+    /// To other gateways that share the store.
+    link: Option<Arc<Link>>,
+}
 
 #[derive(Default)]
 struct Room {
     watch: Mutex<Watch>,
+    /// What other gateways change arrives.
+    is_attended: AtomicBool,
 }
 
 impl Rooms {
+    pub(crate) fn new(link: Option<Arc<Link>>) -> Rooms {
+        Rooms { rooms: RwLock::default(), link }
+    }
+
+    pub(crate) fn has(&self, room: RoomId) -> bool {
+        self.rooms.read().unwrap_or_else(PoisonError::into_inner).contains_key(&room)
+    }
+
+    /// The rooms that are watched or followed.
+    pub(crate) fn all(&self) -> Vec<RoomId> {
+        self.rooms.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Waits until what other gateways change of these rooms arrives, which are watched or followed already.
+    pub(crate) async fn attend(&self, rooms: &[RoomId]) -> Result<(), ChatError> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let fresh: Vec<_> = {
+            let all = self.rooms.read().unwrap_or_else(PoisonError::into_inner);
+            let fresh = |id: &RoomId| Some((*id, Arc::clone(all.get(id)?)));
+            let is_fresh = |(_, room): &(_, Arc<Room>)| !room.is_attended.load(Ordering::Acquire);
+            rooms.iter().filter_map(fresh).filter(is_fresh).collect()
+        };
+        let ids: Vec<RoomId> = fresh.iter().map(|(id, _)| *id).collect();
+        link.attend(&ids).await?;
+        fresh.iter().for_each(|(_, room)| room.is_attended.store(true, Ordering::Release));
+        Ok(())
+    }
+
     /// Adds a watcher whose right is not checked yet. False when it watches already, or has left.
     pub(crate) fn watch(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) -> bool {
         self.in_room(room, |watch| {
@@ -134,15 +175,45 @@ impl Rooms {
 
     /// Relays a frame that is not stored to a room's watchers, except one user's. `original` is for the
     /// original's clients; `None` skips them.
-    pub(crate) fn relay(&self, room: RoomId, from: UserId, extended: &Bytes, original: Option<&Bytes>) {
+    pub(crate) fn relay(&self, room: RoomId, from: UserId, frame: &Value, original: Option<&Value>) {
+        // A state shows that its user is there, so it goes where presence goes. Signals belong to a call.
+        let hides = |watch: &mut Watch| {
+            let own = watch.seeing().find(|watcher| watcher.user == from)?;
+            own.peer.hidden_from()
+        };
+        let hidden_from = match original {
+            None => self.with_room(room, hides).flatten(),
+            Some(_) => None,
+        };
+        let hidden_from = hidden_from.as_deref().unwrap_or_default();
+        if let Some(link) = &self.link {
+            let (frame, original) = (frame.to_string(), original.map(Value::to_string));
+            let hidden_from = hidden_from.to_vec();
+            link.send(Note::Signal(Signal { room, from, frame, original, hidden_from }));
+        }
+        self.show_signal(room, from, &frames::frame(frame), original.map(frames::frame), hidden_from);
+    }
+
+    /// [`Rooms::relay`] of another gateway.
+    pub(crate) fn relay_elsewhere(&self, signal: &Signal) {
+        let Signal { room, from, frame, original, hidden_from } = signal;
+        let of_text = |text: &String| codec::frame(Opcode::Text, text.as_bytes());
+        self.show_signal(*room, *from, &of_text(frame), original.as_ref().map(of_text), hidden_from);
+    }
+
+    fn show_signal(
+        &self,
+        room: RoomId,
+        from: UserId,
+        frame: &Bytes,
+        original: Option<Bytes>,
+        hidden_from: &[UserId],
+    ) {
+        let hides = |reader: UserId| hidden_from.binary_search(&reader).is_ok();
         self.with_room(room, |watch| {
-            // A state shows that its user is there, so it goes where presence goes. Signals belong to a call.
-            let own =
-                original.is_none().then(|| watch.seeing().find(|watcher| watcher.user == from)).flatten();
-            let hides = |reader: UserId| own.is_some_and(|own| own.peer.hides_from(reader));
             for watcher in watch.seeing().filter(|watcher| watcher.user != from && !hides(watcher.user)) {
-                match (watcher.peer.opened.form, original) {
-                    (Form::Extended, _) => watcher.peer.push(extended.clone(), 1),
+                match (watcher.peer.opened.form, &original) {
+                    (Form::Extended, _) => watcher.peer.push(frame.clone(), 1),
                     (Form::Original, Some(original)) => watcher.peer.push(original.clone(), 1),
                     (Form::Original, None) => {}
                 }
@@ -150,12 +221,47 @@ impl Rooms {
         });
     }
 
+    /// Takes who watches a room at another gateway.
+    pub(crate) fn present_elsewhere(&self, room: RoomId, node: NodeId, users: Vec<Present>) {
+        self.with_room(room, |watch| watch.present_elsewhere(room, node, users));
+    }
+
+    /// Tells other gateways who watches a room here, if anybody does.
+    pub(crate) fn tell_present(&self, room: RoomId) {
+        let present = self.with_room(room, |watch| watch.present_here()).flatten();
+        if let (Some(link), Some(users)) = (&self.link, present.filter(|users| !users.is_empty())) {
+            link.send(Note::Present { room, users });
+        }
+    }
+
+    /// Nobody is seen at a gateway any more.
+    pub(crate) fn node_gone(&self, node: NodeId) {
+        for room in self.all() {
+            self.with_room(room, |watch| watch.present_elsewhere(room, node, Vec::new()));
+        }
+    }
+
+    /// While notes do not arrive, nobody is seen elsewhere; when they do again, everybody tells.
+    pub(crate) fn bus_changed(&self, is_up: bool) {
+        let Some(link) = &self.link else { return };
+        for room in self.all() {
+            if is_up {
+                link.send(Note::WhoIsThere { room });
+                self.tell_present(room);
+            } else {
+                self.with_room(room, |watch| watch.nobody_elsewhere(room));
+            }
+        }
+    }
+
     /// Runs a closure over a room that is watched or followed; `None` for other rooms. An empty room is dropped.
     pub(crate) fn with_room<T>(&self, room: RoomId, run: impl FnOnce(&mut Watch) -> T) -> Option<T> {
-        let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned()?;
+        let found = self.rooms.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned()?;
         let (result, empty) = {
             let mut watch = lock(&found.watch);
-            (run(&mut watch), watch.is_empty())
+            let result = run(&mut watch);
+            self.tell_changed(room, &mut watch);
+            (result, watch.is_empty())
         };
         if empty {
             self.drop_empty(room);
@@ -163,14 +269,21 @@ impl Rooms {
         Some(result)
     }
 
+    /// Tells other gateways of a change of who is present. Under the room's lock, so that the last note is true.
+    fn tell_changed(&self, room: RoomId, watch: &mut Watch) {
+        if let Some(link) = &self.link
+            && std::mem::take(&mut watch.presence_changed)
+            && let Some(users) = watch.present_here()
+        {
+            link.send(Note::Present { room, users });
+        }
+    }
+
     /// Runs a closure over a room, which is created if necessary.
     pub(crate) fn in_room<T>(&self, room: RoomId, run: impl FnOnce(&mut Watch) -> T) -> T {
         loop {
-            let found = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned();
-            let found = found.unwrap_or_else(|| {
-                let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
-                Arc::clone(rooms.entry(room).or_default())
-            });
+            let found = self.rooms.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned();
+            let found = found.unwrap_or_else(|| self.make(room));
             let mut watch = lock(&found.watch);
             if !watch.gone {
                 return run(&mut watch);
@@ -178,14 +291,26 @@ impl Rooms {
         }
     }
 
+    fn make(&self, room: RoomId) -> Arc<Room> {
+        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
+        let found = rooms.entry(room);
+        if let (Entry::Vacant(_), Some(link)) = (&found, &self.link) {
+            link.enter(room);
+        }
+        Arc::clone(found.or_default())
+    }
+
     fn drop_empty(&self, room: RoomId) {
-        let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
         let Some(found) = rooms.get(&room) else { return };
         let mut watch = lock(&found.watch);
         if watch.is_empty() {
             watch.gone = true;
             drop(watch);
             rooms.remove(&room);
+            if let Some(link) = &self.link {
+                link.leave(room);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chelseru_domain::chat::{Action, ChatError, Denied, RoomId, RoomStatus};
+use chelseru_domain::chat::{Action, ChatError, Denied, RoomId, RoomStatus, RoomSummary};
 use serde_json::json;
 
 use crate::frames::{self, About};
@@ -42,8 +42,7 @@ pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Res
         }
         None => {
             let mut rooms = Vec::new();
-            for summary in sockets.chat.rooms_and_hidden(who.user).await? {
-                sockets.hub.rooms.follow(summary.room.id, peer, who.user);
+            for summary in follow_all(sockets, peer, who).await? {
                 if summary.is_hidden() {
                     continue;
                 }
@@ -66,6 +65,24 @@ pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Res
     }
 }
 
+/// Follows all rooms of a user, and returns them as they are from when on nothing of them is missed.
+async fn follow_all(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Result<Vec<RoomSummary>, ChatError> {
+    let follow = |rooms: &[RoomSummary]| {
+        rooms.iter().for_each(|summary| sockets.hub.rooms.follow(summary.room.id, peer, who.user));
+    };
+    let rooms = sockets.chat.rooms_and_hidden(who.user).await?;
+    follow(&rooms);
+    if sockets.link.is_none() {
+        return Ok(rooms);
+    }
+    let ids: Vec<RoomId> = rooms.iter().map(|summary| summary.room.id).collect();
+    sockets.hub.rooms.attend(&ids).await?;
+    // Other gateways may have changed them meanwhile.
+    let rooms = sockets.chat.rooms_and_hidden(who.user).await?;
+    follow(&rooms);
+    Ok(rooms)
+}
+
 /// Watches a room from the client's last position, or from now.
 pub(crate) async fn subscribe(
     sockets: &Sockets,
@@ -79,7 +96,11 @@ pub(crate) async fn subscribe(
         peer.refuse("subscribed_already", "This socket already watches the room.", about);
         return Ok(());
     }
-    match heads(sockets, who, room).await {
+    let heads = async {
+        sockets.hub.rooms.attend(&[room]).await?;
+        heads(sockets, who, room).await
+    };
+    match heads.await {
         Ok(heads) => {
             let max = sockets.chat.rules().resume_max;
             let from = since.map_or(heads, |since| (since.seq, since.revision.unwrap_or(heads.1)));

@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chelseru_domain::bus::Note;
 use chelseru_domain::clock::Timestamp;
-use chelseru_domain::login::identity::Identity;
-use chelseru_domain::login::token::TokenError;
+use chelseru_domain::login::identity::{Caller, Identity};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,12 @@ const TOKEN_WAIT_MS: u64 = 10_000;
 
 /// Ticks between two checks of one socket's session, besides announced ends.
 const CHECK_TICKS: u64 = 120;
+
+/// The same while another gateway may end a session, whose note may be lost.
+const CHECK_SHARED_TICKS: u64 = 10;
+
+/// Sessions asked for in one question to the store.
+const CHECK_STEP: usize = 1000;
 
 /// An empty ping.
 const PING: &[u8] = &[0x89, 0];
@@ -47,6 +53,9 @@ pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
             event = ended.recv() => match event {
                 Ok(event) => {
                     sockets.hub.sessions_ended(event);
+                    if let Some(link) = &sockets.link {
+                        link.send(Note::SessionsEnded(event));
+                    }
                     continue;
                 }
                 // Some announcements were missed, so check all sessions.
@@ -62,15 +71,21 @@ pub async fn look_after(sockets: Arc<Sockets>, stop: CancellationToken) {
             }
         };
         sockets.meter.gauge("chelseru_chat_sockets", &[], sockets.hub.sockets() as f64);
-        sockets.hub.tick(&sockets.identity(), sockets.clock.now(), check_all).await;
+        let check_ticks = match &sockets.link {
+            _ if check_all => 1,
+            None => CHECK_TICKS,
+            Some(link) if link.is_up() => CHECK_SHARED_TICKS,
+            Some(_) => 1,
+        };
+        sockets.hub.tick(&sockets.identity(), sockets.clock.now(), check_ticks).await;
         sockets.show_due().await;
     }
 }
 
 impl Hub {
     /// Checks every socket: expired tokens, silence, closings that take too long, unread counts that are
-    /// due. With `check_all`, every session is checked; otherwise a few.
-    pub(super) async fn tick(&self, identity: &Identity, now: Timestamp, check_all: bool) {
+    /// due. Of the sessions one in `check_ticks` is checked.
+    pub(super) async fn tick(&self, identity: &Identity, now: Timestamp, check_ticks: u64) {
         let now_ms = self.now_ms();
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
         let mut suspects = Vec::new();
@@ -103,14 +118,16 @@ impl Hub {
             } else if peer.has_unread() && peer.unread_due(now_ms) {
                 peer.signal();
             }
-            if check_all || peer.id % CHECK_TICKS == tick % CHECK_TICKS {
+            if peer.id % check_ticks == tick % check_ticks {
                 suspects.push((Arc::clone(peer), caller));
             }
         }
-        for (peer, caller) in suspects {
-            match identity.stands(&caller).await {
-                Ok(()) | Err(TokenError::Store) => {}
-                Err(_) => peer.close(Close::SESSION_ENDED),
+        for suspects in suspects.chunks(CHECK_STEP) {
+            let callers: Vec<Caller> = suspects.iter().map(|(_, caller)| *caller).collect();
+            // While the store cannot be read, they stay.
+            let Ok(stand) = identity.stand(&callers).await else { return };
+            for ((peer, _), _) in suspects.iter().zip(stand).filter(|(_, stands)| !stands) {
+                peer.close(Close::SESSION_ENDED);
             }
         }
     }

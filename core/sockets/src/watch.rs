@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use chelseru_domain::bus::{NodeId, Present};
 use chelseru_domain::chat::{ChatEvent, Gap, RoomId};
 use chelseru_domain::ids::UserId;
 use serde_json::json;
@@ -23,6 +24,10 @@ pub(super) struct Watch {
     pub(super) published: (u64, u64),
     /// Too many sockets watch, so presence is not told.
     pub(super) presence_paused: bool,
+    /// Who watches here changed, and other gateways were not told yet.
+    pub(super) presence_changed: bool,
+    /// Who watches at other gateways.
+    pub(super) elsewhere: Vec<(NodeId, Vec<Present>)>,
     /// No longer in the hub's map: look the room up again.
     pub(super) gone: bool,
 }
@@ -105,6 +110,16 @@ impl Watcher {
 impl Watch {
     pub(super) fn is_empty(&self) -> bool {
         self.watchers.is_empty() && self.followers.is_empty()
+    }
+
+    /// The users who watch or follow.
+    pub(super) fn users(&self) -> Vec<UserId> {
+        let followers = self.followers.iter().map(|follower| follower.user);
+        let mut users: Vec<UserId> =
+            self.watchers.iter().map(|watcher| watcher.user).chain(followers).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
     }
 
     /// The watcher of a socket.

@@ -18,6 +18,7 @@ impl Checker<'_> {
     pub(crate) fn check(&mut self, config: &Config) {
         self.check_server(config);
         self.check_store(config);
+        self.check_bus(config);
         self.check_auth(config);
         self.check_plugins(config);
         self.check_sms(config);

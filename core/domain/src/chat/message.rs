@@ -132,7 +132,7 @@ impl ChatService {
                 Ok(Judged::Refused(refusal)) => (Place::Nowhere, None, Err(refusal.into())),
                 Err(error) => (Place::Nowhere, None, Err(error.into())),
             };
-            stored.send(StoredChange { room, place, event, done: Box::new(move || done(result)) });
+            stored.send(StoredChange { room, place, event, done: Some(Box::new(move || done(result))) });
         })?;
         Ok(())
     }
@@ -336,7 +336,12 @@ impl ChatService {
 fn accepted(room: Room, user: UserId, message: Position) -> StoredChange {
     let place = Place::At(Position { seq: message.seq - 1, ..message });
     let id = room.id;
-    StoredChange { room: id, place, event: Some(ChatEvent::Accepted { room, user }), done: Box::new(|| {}) }
+    StoredChange {
+        room: id,
+        place,
+        event: Some(ChatEvent::Accepted { room, user }),
+        done: Some(Box::new(|| {})),
+    }
 }
 
 fn short(text: &str) -> String {

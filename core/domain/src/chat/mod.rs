@@ -29,6 +29,7 @@ mod depart;
 pub mod search;
 
 mod missed;
+mod note;
 mod order;
 mod publish;
 
@@ -51,7 +52,9 @@ pub use publish::Entry;
 pub use request::WaitingRequest;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
 pub use service::ChatService;
-pub use stored::Stored;
+pub use stored::{RoomNews, Stored};
+
+use serde::{Deserialize, Serialize};
 
 use crate::Range;
 use crate::ids::UserId;
@@ -184,11 +187,13 @@ pub const DESCRIPTIONS_CHARS_MAX: usize = 2000;
 pub const CLIENT_ID_CHARS_MAX: usize = 64;
 
 /// A message with its sender's name as others see it ([`PublicUser`]).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageView {
     pub message: Message,
+    #[serde(with = "note::shared")]
     pub sender_name: Arc<str>,
     /// The message's file.
+    #[serde(with = "note::shared_file")]
     pub file: Option<Arc<StoredFile>>,
 }
 
@@ -205,7 +210,7 @@ pub fn message_of(id: u64) -> (RoomId, u64) {
 }
 
 /// A stored change that members may see.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChatEvent {
     Posted(MessageView),
     /// An edit, or a deletion if the message says so.
@@ -243,6 +248,7 @@ pub enum ChatEvent {
     Updated {
         room: Room,
         /// The file of the room's avatar; absent, too, when another change came between.
+        #[serde(with = "note::shared_file")]
         avatar: Option<Arc<StoredFile>>,
         by: UserId,
     },
@@ -268,7 +274,29 @@ pub enum ChatEvent {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl ChatEvent {
+    /// Whether it is for users wherever they are connected, whether they watch the room or not.
+    #[must_use]
+    pub fn is_for_users(&self) -> bool {
+        match self {
+            ChatEvent::Made { .. }
+            | ChatEvent::Asked { .. }
+            | ChatEvent::Accepted { .. }
+            | ChatEvent::Declined { .. }
+            | ChatEvent::Joined { .. }
+            | ChatEvent::Hidden { .. } => true,
+            ChatEvent::Posted(_)
+            | ChatEvent::Edited { .. }
+            | ChatEvent::Read { .. }
+            | ChatEvent::Updated { .. }
+            | ChatEvent::Rights { .. }
+            | ChatEvent::Removed { .. }
+            | ChatEvent::Deleted { .. } => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Removal {
     Left,
     Kicked,
@@ -278,6 +306,19 @@ pub enum Removal {
 /// Shows events to a room's watchers. One task calls it, in the order of positions. Must not block.
 pub trait ChatPort: Send + Sync {
     fn publish(&self, room: RoomId, events: &[ChatEvent]);
+
+    /// Notes what users without a socket may want to hear of. Called once for each change, where it was made.
+    fn tell_absent(&self, _room: RoomId, _events: &[ChatEvent]) {}
+
+    /// Whether somebody watches or follows the room here. Asked only while other gateways share the store.
+    fn shows(&self, _room: RoomId) -> bool {
+        true
+    }
+
+    /// The users who watch or follow the room here.
+    fn users(&self, _room: RoomId) -> Vec<UserId> {
+        Vec::new()
+    }
 }
 
 /// Why chat refused a request.

@@ -63,7 +63,7 @@ impl Access {
 }
 
 /// A set of levels of access.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Rights(u16);
 
 impl Rights {

@@ -15,9 +15,10 @@ use super::missed::name_of;
 use super::publish::{self, Entrance};
 use super::rights::{Action, permit};
 use super::search::wanted::{AT_ONCE, Wanted};
-use super::stored::Stored;
+use super::stored::{RoomNews, Stored};
 use super::{ChatError, ChatPort, ChatRules, PublicUser};
 use crate::Clock;
+use crate::bus::Bus;
 use crate::ids::UserId;
 use crate::secret::SubKey;
 
@@ -45,7 +46,7 @@ impl ChatService {
         rules: ChatRules,
         contacts: SubKey,
     ) -> (Self, mpsc::UnboundedReceiver<Stored>) {
-        let (entrance, queue) = Entrance::new();
+        let (entrance, queue) = Entrance::new(store.is_shared());
         let rules = RwLock::new(Arc::new(rules));
         let allowance = Arc::default();
         (
@@ -64,9 +65,51 @@ impl ChatService {
         )
     }
 
-    /// Publishes stored changes until the service is dropped.
-    pub async fn publish_all(queue: mpsc::UnboundedReceiver<Stored>, port: Arc<dyn ChatPort>) {
-        publish::run(queue, port).await;
+    /// Publishes stored changes until the service is dropped. `bus` leads to gateways that share the store.
+    pub async fn publish_all(
+        queue: mpsc::UnboundedReceiver<Stored>,
+        port: Arc<dyn ChatPort>,
+        bus: Option<Arc<dyn Bus>>,
+    ) {
+        publish::run(queue, port, bus).await;
+    }
+
+    /// Whether other gateways may change rooms at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// Begins to show rooms that somebody watches from now on. Call it before their messages are read for the watcher;
+    /// what other gateways change afterwards is shown. Costs nothing while no other gateway shares the store.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn attend(&self, rooms: &[RoomId]) -> Result<(), ChatError> {
+        if !self.is_shared() || rooms.is_empty() {
+            return Ok(());
+        }
+        self.entrance.attend(&self.store, rooms).await
+    }
+
+    /// Ends [`ChatService::attend`] for a room that nobody watches any more.
+    pub fn leave(&self, room: RoomId) {
+        self.entrance.leave(room);
+    }
+
+    /// Looks where watched rooms stand in the store, and shows what is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn look_at(&self, rooms: &[RoomId]) -> Result<(), ChatError> {
+        self.entrance.look_at(&self.store, rooms).await
+    }
+
+    /// Takes changes that another gateway made.
+    pub fn elsewhere(&self, room: RoomId, news: Vec<RoomNews>) {
+        self.entrance.elsewhere(room, news);
     }
 
     pub fn rules(&self) -> Arc<ChatRules> {

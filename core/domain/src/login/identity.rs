@@ -79,7 +79,7 @@ pub struct Caller {
 }
 
 /// Sessions that ended before their time. Close every connection that belongs to one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SessionsEnded {
     One(UserId, SessionId),
     /// All sessions of a user.
@@ -259,6 +259,16 @@ impl Identity {
         let Caller { user_id, session_id } = *caller;
         let gate = self.store.session_gate(user_id, session_id, self.clock.now()).await;
         self.standing(user_id, session_id, gate).map(drop)
+    }
+
+    /// Which of these callers' sessions are still valid, in the order of the question.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    pub async fn stand(&self, callers: &[Caller]) -> Result<Vec<bool>, StoreError> {
+        let asked: Vec<_> = callers.iter().map(|caller| (caller.user_id, caller.session_id)).collect();
+        self.store.sessions_open(&asked, self.clock.now()).await
     }
 
     /// The random part of a caller's session (see [`Session::binding`](chelseru_store::Session::binding)), `None` when

@@ -63,7 +63,8 @@ pub struct SmsRoute {
 pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 impl SmsQueue {
-    /// Takes over the messages of the previous process: see [`Store::sms_recover`].
+    /// Takes over the messages of the previous process: see [`Store::sms_recover`]. `slot` is this gateway's among
+    /// those that share the store, if any do.
     ///
     /// # Errors
     ///
@@ -72,8 +73,13 @@ impl SmsQueue {
         store: Store,
         clock: Arc<dyn Clock>,
         observer: Observer,
+        slot: Option<u64>,
     ) -> Result<(SmsQueue, SmsRecovered), StoreError> {
-        let ids = Arc::new(LocalIds::after(store.sms_last_id().await?));
+        let ids = LocalIds::after(store.sms_last_id().await?);
+        let ids = Arc::new(match slot {
+            Some(slot) => ids.in_slot(slot),
+            None => ids,
+        });
         let recovered = store.sms_recover(clock.now()).await?;
         let inner = Inner { store, clock, ids, wake: Notify::new(), active: Mutex::default(), observer };
         Ok((SmsQueue(Arc::new(inner)), recovered))
@@ -82,6 +88,19 @@ impl SmsQueue {
     #[must_use]
     pub fn ids(&self) -> Arc<LocalIds> {
         Arc::clone(&self.0.ids)
+    }
+
+    /// Takes over the messages of other gateways that are gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn recover(&self) -> Result<SmsRecovered, StoreError> {
+        let recovered = self.0.store.sms_recover(self.0.clock.now()).await?;
+        if recovered.resumed > 0 {
+            self.0.wake.notify_one();
+        }
+        Ok(recovered)
     }
 
     /// Sends waiting messages until it is dropped. `route` returns the current providers, `spawn` runs work to

@@ -111,7 +111,7 @@ async fn old_messages_go_in_steps_and_keep_their_numbers() {
     let clock = Arc::new(ManualClock::at(START));
     let (chat, queue) = ChatService::new(store.clone(), clock.clone(), open(), contacts);
     let (chat, watcher) = (Arc::new(chat), Arc::<Watcher>::default());
-    tokio::spawn(ChatService::publish_all(queue, watcher.clone()));
+    tokio::spawn(ChatService::publish_all(queue, watcher.clone(), None));
     for user in 1..=2 {
         log_in(&store, &format!("+98912000{user:04}")).await;
     }

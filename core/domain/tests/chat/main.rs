@@ -3,6 +3,7 @@
 
 mod chat;
 mod erasure;
+mod nodes;
 #[path = "../place/mod.rs"]
 mod place;
 mod requests;
@@ -77,7 +78,7 @@ impl World {
         let store = place.open(&StoreOptions::default());
         let contacts = MasterKey::from_bytes([7; 32]).derive(KeyUse::Contacts);
         let (chat, queue) = ChatService::new(store, clock.clone(), rules.clone(), contacts);
-        tokio::spawn(ChatService::publish_all(queue, watcher.clone()));
+        tokio::spawn(ChatService::publish_all(queue, watcher.clone(), None));
         World { chat: Arc::new(chat), watcher, place, rules, clock }
     }
 

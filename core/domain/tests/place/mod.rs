@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chelseru_store::{Store, StoreOptions};
-use server::Database;
+pub(crate) use server::Database;
 use tempfile::TempDir;
 
 #[path = "../../../store/tests/store/server.rs"]

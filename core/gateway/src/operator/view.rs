@@ -51,6 +51,7 @@ impl Overview for View {
         if let Some(bytes) = app.live().identity.search_bytes() {
             app.metrics.gauge("chelseru_user_search_bytes", &[], bytes as f64);
         }
+        app.nodes.measure(&app.metrics);
         if let Ok(bytes) = app.chat.file_bytes_total().await {
             app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
         }
@@ -70,7 +71,7 @@ impl Overview for View {
     }
 
     fn is_degraded(&self) -> bool {
-        self.app().is_some_and(|app| app.registry.health().is_degraded())
+        self.app().is_some_and(|app| app.registry.health().is_degraded() || !app.nodes.is_connected())
     }
 
     fn is_stopping(&self) -> bool {
@@ -97,6 +98,7 @@ async fn status(app: &App) -> Value {
         "uptime_seconds": app.started.0.elapsed().as_secs(),
         "listen": {"server": app.public.to_string(), "operator": app.door.address.to_string()},
         "store": {"healthy": app.is_healthy()},
+        "gateways": app.nodes.status(),
         "config": config,
         "sms": sms,
         "payment": payment,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chelseru_domain::operator::Meter;
 use chelseru_outbound::money::webhooks::Endpoints;
+use chelseru_store::Task;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,7 +30,7 @@ pub async fn tell_all(app: Arc<App>, stop: CancellationToken) {
             _ = tick.tick() => {}
         }
         let endpoints = app.live().endpoints.clone();
-        if endpoints.is_empty() {
+        if endpoints.is_empty() || !app.nodes.holds(Task::Webhooks) {
             continue;
         }
         if let Err(error) = app.webhooks.route(endpoints.as_ref()).await {
@@ -56,7 +57,7 @@ pub async fn tell_all(app: Arc<App>, stop: CancellationToken) {
 }
 
 async fn tell(app: &App, endpoints: &Endpoints, name: &str, stop: &CancellationToken) {
-    while !stop.is_cancelled() {
+    while !stop.is_cancelled() && app.nodes.holds(Task::Webhooks) {
         match app.webhooks.deliver(endpoints, name).await {
             Ok(step) => {
                 for (outcome, count) in

@@ -74,7 +74,7 @@ fn read(position: Position) -> (Place, Option<ChatEvent>) {
 impl World {
     fn beginning(shown: Position) -> World {
         let mut world = World::default();
-        world.order.begin(ROOM, shown);
+        world.order.begin(ROOM, shown, &mut world.batch);
         world
     }
 
@@ -83,14 +83,23 @@ impl World {
         for (place, event) in changes {
             let name = event.as_ref().map_or("silent".to_owned(), word);
             let answered = Arc::clone(&self.answered);
-            let done = Box::new(move || answered.lock().unwrap().push(name));
+            let done = Some(Box::new(move || answered.lock().unwrap().push(name)) as _);
             self.order.take(StoredChange { room: ROOM, place, event, done }, Instant::now(), &mut self.batch);
         }
         self.shown()
     }
 
+    /// Takes changes of another gateway; what was shown since the last call.
+    fn hear(&mut self, changes: Vec<(Place, Option<ChatEvent>)>) -> String {
+        for (place, event) in changes {
+            let change = StoredChange { room: ROOM, place, event, done: None };
+            self.order.take(change, Instant::now(), &mut self.batch);
+        }
+        self.shown()
+    }
+
     fn shown(&mut self) -> String {
-        self.batch.publish(&self.shown);
+        self.batch.publish(&self.shown, None);
         std::mem::take(&mut *self.shown.lock().unwrap()).join(" ")
     }
 
@@ -227,10 +236,74 @@ fn any_order_of_arrival_is_shown_in_the_order_of_positions() {
 fn quiet_rooms_are_forgotten_and_waiting_ones_kept() {
     let mut world = World::beginning(at(1, 0, 0));
     for room in 0..ROOMS_MAX as u64 {
-        world.order.begin(RoomId(1000 + room), at(1, 0, 0));
+        world.order.begin(RoomId(1000 + room), at(1, 0, 0), &mut world.batch);
     }
     assert_eq!(world.take(vec![posted(at(3, 0, 0))]), "");
     world.order.forget_quiet();
     assert_eq!(world.order.rooms.keys().collect::<Vec<_>>(), [&ROOM]);
     assert_eq!(world.take(vec![posted(at(2, 0, 0))]), "m2 m3");
+}
+
+#[test]
+fn changes_of_another_gateway_stand_between_and_are_shown_once() {
+    let mut world = World::beginning(at(4, 0, 0));
+    assert_eq!(world.take(vec![posted(at(6, 0, 0))]), "", "the other one has the fifth");
+    assert_eq!(world.hear(vec![posted(at(5, 0, 0))]), "m5 m6");
+    assert_eq!(world.answered(), "m6", "the other one has a caller of its own");
+    assert_eq!(world.hear(vec![posted(at(5, 0, 0)), posted(at(6, 0, 0))]), "", "twice, and from the store");
+    assert_eq!(world.hear(vec![posted(at(9, 0, 0)), posted(at(8, 0, 0))]), "");
+    assert_eq!(world.hear(vec![posted(at(7, 0, 0)), removed(at(9, 0, 1), 3)]), "m7 m8 m9 r3");
+}
+
+#[test]
+fn what_the_store_has_reached_is_waited_for_and_then_a_gap() {
+    let mut world = World::beginning(at(4, 0, 0));
+    let now = Instant::now();
+    world.order.reached(ROOM, at(4, 0, 0), now);
+    assert_eq!(world.order.overdue_at(), None, "nothing is missing");
+    world.order.reached(ROOM, at(6, 1, 0), now);
+    assert_eq!(world.order.overdue_at(), Some(now + GAP_WAIT));
+    assert_eq!(world.order.overdue(now), None);
+    assert_eq!(world.hear(vec![posted(at(5, 0, 0)), posted(at(6, 0, 0))]), "m5 m6");
+    let late = Instant::now() + GAP_WAIT;
+    let gap = world.order.overdue(late).expect("the edit is missing");
+    assert_eq!((gap.from, gap.to), (at(6, 0, 0), at(6, 1, 0)));
+    world.order.skip(gap, &mut world.batch);
+    assert_eq!((world.order.overdue_at(), world.order.overdue(late)), (None, None));
+    assert_eq!(world.hear(vec![edited(at(6, 1, 0))]), "", "it was read from the store");
+}
+
+#[test]
+fn a_long_gap_is_read_in_parts() {
+    let mut world = World::beginning(at(10, 0, 0));
+    let now = Instant::now();
+    world.order.reached(ROOM, at(10 + GAP_MESSAGES_MAX * 2 + 1, 3, 2), now);
+    let mut parts = Vec::new();
+    while let Some(gap) = world.order.overdue(Instant::now() + GAP_WAIT) {
+        parts.push((gap.to.seq - gap.from.seq, gap.to.revision, gap.to.changes));
+        world.order.skip(gap, &mut world.batch);
+    }
+    assert_eq!(parts, [(GAP_MESSAGES_MAX, 0, 0), (GAP_MESSAGES_MAX, 0, 0), (1, 3, 2)]);
+    assert_eq!(world.order.overdue_at(), None);
+}
+
+#[test]
+fn the_first_base_of_a_watched_room_counts_until_it_is_forgotten() {
+    let mut world = World::beginning(at(4, 0, 0));
+    world.order.begin(ROOM, at(6, 0, 0), &mut world.batch);
+    assert_eq!(world.hear(vec![posted(at(5, 0, 0))]), "m5", "whoever watches already lacks it");
+    assert_eq!(world.take(vec![posted(at(8, 0, 0))]), "");
+    world.order.forget(ROOM, &mut world.batch);
+    assert_eq!((world.shown().as_str(), world.answered().as_str()), ("m8", "m8"), "its caller has an answer");
+    world.order.begin(ROOM, at(20, 0, 0), &mut world.batch);
+    assert_eq!(world.hear(vec![posted(at(20, 0, 0)), posted(at(21, 0, 0))]), "m21");
+}
+
+#[test]
+fn a_base_shows_what_waited_for_something_before_it() {
+    let mut world = World::default();
+    assert_eq!(world.take(vec![posted(at(4, 0, 0)), posted(at(7, 0, 0))]), "m4");
+    world.order.begin(ROOM, at(6, 0, 0), &mut world.batch);
+    assert_eq!(world.shown(), "m7");
+    assert_eq!(world.order.overdue_at(), None);
 }

@@ -1,0 +1,236 @@
+//! This gateway among others that share the store: who is there, who does what, and the bus between them.
+//!
+//! A task that must not run twice runs where its lease is held ([`Nodes::holds`]). A lease is renewed every
+//! [`RENEW`] and counts here for less time than in the store, so that a gateway that was paused or cannot reach the
+//! store has stopped before another one begins. Work in one step may end after its lease; every step is right twice.
+//! A gateway that is alone holds every lease and asks nobody.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chelseru_domain::bus::{Bus, NodeId, Note};
+use chelseru_domain::operator::Meter;
+use chelseru_domain::secret::{KeyUse, MasterKey};
+use chelseru_outbound::bus::RedisBus;
+use chelseru_store::{Node, NodeFacts, SmsRecovered, Store, StoreError, Task};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::operator::metrics::Metrics;
+
+/// How often this gateway says that it is there and renews its leases.
+const RENEW: Duration = Duration::from_secs(2);
+/// How long a lease is held in the store.
+const LEASE: Duration = Duration::from_secs(12);
+/// How long it counts here, from before it was asked for.
+const LEASE_HERE: Duration = Duration::from_secs(9);
+/// A gateway that was not seen for so long is not told of.
+const SEEN: Duration = Duration::from_secs(15);
+/// How often it is asked whether a lease is held.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often messages of gateways that are gone are looked for.
+const RECOVER: Duration = Duration::from_secs(5);
+
+/// This gateway among the others.
+pub(crate) struct Nodes {
+    /// `None`: it is alone.
+    bus: Option<Arc<RedisBus>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: Vec<Task>,
+    until: Option<Instant>,
+    nodes: Vec<Node>,
+}
+
+/// Notes of other gateways.
+pub(crate) type Notes = mpsc::Receiver<(NodeId, Note)>;
+
+/// What a gateway says of itself at its start.
+pub(crate) fn facts(name: String, config: &crate::config::Config, generation: u64) -> NodeFacts {
+    let text = serde_json::to_string(config).unwrap_or_default();
+    let digest = blake3::hash(text.as_bytes()).to_hex();
+    NodeFacts { name, generation, config: digest[..16].to_owned() }
+}
+
+/// The name of this machine, with an address.
+pub(crate) fn name(listen: std::net::SocketAddr) -> String {
+    #[cfg(unix)]
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let host = std::env::var("COMPUTERNAME").unwrap_or_default();
+    format!("{host} {listen}")
+}
+
+impl Nodes {
+    /// A gateway that is alone.
+    pub(crate) fn alone() -> Nodes {
+        Nodes { bus: None, state: Mutex::default() }
+    }
+
+    /// Connects to the bus. Also returns the notes that arrive.
+    ///
+    /// Errors: a text for the operator when the address is wrong.
+    pub(crate) fn connect(url: &str, key: &MasterKey) -> Result<(Nodes, Notes), String> {
+        let me = NodeId(uuid::Uuid::new_v4().as_u128());
+        let deployment = blake3::hash(key.derive(KeyUse::Bus).expose()).to_hex();
+        let (bus, notes) =
+            RedisBus::open(url, me, &deployment[..16]).map_err(|error| format!("bus.url {error}"))?;
+        Ok((Nodes { bus: Some(bus), state: Mutex::default() }, notes))
+    }
+
+    pub(crate) fn bus(&self) -> Option<Arc<dyn Bus>> {
+        self.bus.clone().map(|bus| bus as Arc<dyn Bus>)
+    }
+
+    /// Whether other gateways may share the store.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.bus.is_some()
+    }
+
+    /// Whether news arrive from the other gateways; true for one that is alone.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.bus.as_ref().is_none_or(|bus| bus.is_up())
+    }
+
+    /// Whether this gateway may do a task now.
+    pub(crate) fn holds(&self, task: Task) -> bool {
+        if self.bus.is_none() {
+            return true;
+        }
+        let state = self.state();
+        state.until.is_some_and(|until| Instant::now() < until) && state.held.contains(&task)
+    }
+
+    /// Runs endless work while the task's lease is held here, and drops it when the lease is lost.
+    pub(crate) async fn while_held<F: Future<Output = ()>>(&self, task: Task, work: impl Fn() -> F) {
+        if self.bus.is_none() {
+            return work().await;
+        }
+        loop {
+            while !self.holds(task) {
+                tokio::time::sleep(LOOK).await;
+            }
+            let lost = async {
+                while self.holds(task) {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            tokio::select! {
+                () = work() => {}
+                () = lost => {}
+            }
+        }
+    }
+
+    /// Says that this gateway is there, and renews its leases.
+    async fn renew(&self, store: &Store, facts: NodeFacts) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let nodes = store.node_seen(facts, SEEN).await?;
+        let held = store.leases_renew(LEASE).await?;
+        let mut state = self.state();
+        for task in held.iter().filter(|task| !state.held.contains(task)) {
+            tracing::info!(task = task.as_str(), "this gateway does the task from now on");
+        }
+        *state = State { held, until: Some(asked + LEASE_HERE), nodes };
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The part of `status/` about gateways; null for one that is alone.
+    pub(crate) fn status(&self) -> Value {
+        let Some(bus) = &self.bus else { return Value::Null };
+        let held = |task: &Task| self.holds(*task).then(|| task.as_str());
+        let tasks: Vec<_> = Task::ALL.iter().filter_map(held).collect();
+        let nodes = self.state().nodes.clone();
+        let own = nodes.iter().find(|node| node.own).map(|node| node.facts.config.clone());
+        let nodes = nodes.iter().map(|node| {
+            json!({
+                "name": node.facts.name,
+                "own": node.own,
+                "up_seconds": node.up.as_secs(),
+                "seen_seconds_ago": node.silent.as_secs(),
+                "generation": node.facts.generation,
+                "config": node.facts.config,
+                "config_differs": own.as_ref().is_some_and(|own| *own != node.facts.config),
+            })
+        });
+        json!({
+            "bus": {"up": bus.is_up(), "dropped": bus.dropped()},
+            "tasks": tasks,
+            "nodes": nodes.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Sets the gauges of gateways.
+    pub(crate) fn measure(&self, metrics: &Metrics) {
+        let Some(bus) = &self.bus else { return };
+        metrics.gauge("chelseru_bus_up", &[], f64::from(u8::from(bus.is_up())));
+        metrics.gauge("chelseru_bus_dropped", &[], bus.dropped() as f64);
+        metrics.gauge("chelseru_nodes", &[], self.state().nodes.len() as f64);
+        for task in Task::ALL {
+            let held = f64::from(u8::from(self.holds(task)));
+            metrics.gauge("chelseru_task_held", &[("task", task.as_str())], held);
+        }
+    }
+}
+
+/// Says that this gateway is there until it stops, and then gives up what it holds.
+pub(crate) async fn be_seen(app: Arc<App>, stop: CancellationToken) {
+    if !app.nodes.is_shared() {
+        return;
+    }
+    let mut tick = tokio::time::interval(RENEW);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let name = name(app.public);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        let generation = app.reload_status().generation;
+        let facts = facts(name.clone(), &app.live().config, generation);
+        if let Err(error) = app.nodes.renew(&app.store, facts).await {
+            tracing::warn!(%error, "this gateway could not say that it is there");
+        }
+    }
+    app.nodes.state().until = None;
+    if let Err(error) = app.store.node_leave().await {
+        tracing::warn!(%error, "this gateway could not give up its tasks; they are free in {LEASE:?}");
+    }
+}
+
+/// Takes over messages of gateways that are gone, until this one stops.
+pub(crate) async fn recover_messages(app: Arc<App>, stop: CancellationToken) {
+    if !app.nodes.is_shared() {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RECOVER) => {}
+        }
+        if !app.nodes.holds(Task::Messages) {
+            continue;
+        }
+        match app.sms_queue.recover().await {
+            Ok(recovered) if recovered == SmsRecovered::default() => {}
+            Ok(SmsRecovered { resumed, unknown, failed }) => {
+                tracing::warn!(
+                    resumed,
+                    unknown,
+                    failed,
+                    "messages of a gateway that is gone were taken over"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "messages of gateways that are gone could not be read"),
+        }
+    }
+}
