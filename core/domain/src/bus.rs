@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::RoomNews;
 use crate::ids::UserId;
 use crate::login::identity::SessionsEnded;
+use crate::sms::shield::ShieldNote;
 
 /// One run of a gateway, unique for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,6 +40,8 @@ pub enum Note {
         room: RoomId,
     },
     SessionsEnded(SessionsEnded),
+    /// What counts against the caps of codes.
+    Shield(ShieldNote),
     /// The sender is there.
     Here,
 }
@@ -76,7 +79,7 @@ impl Note {
                 Some(*room)
             }
             Note::Signal(signal) => Some(signal.room),
-            Note::SessionsEnded(_) | Note::Here => None,
+            Note::SessionsEnded(_) | Note::Shield(_) | Note::Here => None,
         }
     }
 }

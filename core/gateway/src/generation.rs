@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chelseru_domain::bus::Bus;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
 use chelseru_domain::money::alone::AloneMax;
@@ -78,6 +79,7 @@ impl Services {
         key: &MasterKey,
         clock: &Arc<dyn Clock>,
         chat: Arc<ChatService>,
+        bus: Option<Arc<dyn Bus>>,
     ) -> Services {
         Services {
             store: store.clone(),
@@ -87,7 +89,7 @@ impl Services {
             payments: Arc::new(Payments::new(store.clone(), clock.clone())),
             wallets: Arc::new(Wallets::new(store.clone(), clock.clone())),
             chat,
-            shield: Arc::default(),
+            shield: Arc::new(Shield::shared(bus)),
             clock: clock.clone(),
             detached: TaskTracker::new(),
         }

@@ -153,7 +153,7 @@ impl Server {
         });
         tokio::spawn(ChatService::publish_all(stored, app.hub.clone(), app.nodes.bus()));
         if let Some(notes) = notes {
-            tokio::spawn(receive(app.sockets.clone(), notes));
+            tokio::spawn(receive(app.sockets.clone(), app.shield.clone(), notes));
         }
         tokio::spawn(sms::carry_on(app.clone(), stop.clone()));
         let background = TaskTracker::new();
@@ -312,7 +312,7 @@ impl Opened {
         let reports = Arc::new(Reports::new(ground.registry.clone()));
         let view = Arc::new(View::default());
         let shared = Shared {
-            services: generation::Services::new(&store, &ground.key, &clock, chat.clone()),
+            services: generation::Services::new(&store, &ground.key, &clock, chat.clone(), nodes.bus()),
             sockets: sockets.clone(),
             files: Arc::new(files),
             inbox: inbox.clone(),

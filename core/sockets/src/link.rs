@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chelseru_domain::bus::{Bus, NodeId, Note};
 use chelseru_domain::chat::{ChatError, ChatService, RoomId};
+use chelseru_domain::sms::shield::Shield;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +76,7 @@ impl Link {
 }
 
 /// Takes notes of other gateways until none can come.
-pub async fn receive(sockets: Arc<Sockets>, mut notes: mpsc::Receiver<(NodeId, Note)>) {
+pub async fn receive(sockets: Arc<Sockets>, shield: Arc<Shield>, mut notes: mpsc::Receiver<(NodeId, Note)>) {
     let mut heard = HashMap::new();
     let mut quiet = tokio::time::interval(SILENCE_MAX / 2);
     loop {
@@ -83,7 +84,7 @@ pub async fn receive(sockets: Arc<Sockets>, mut notes: mpsc::Receiver<(NodeId, N
             received = notes.recv() => match received {
                 Some((node, note)) => {
                     heard.insert(node, Instant::now());
-                    take(&sockets, node, note);
+                    take(&sockets, &shield, node, note);
                 }
                 None => return,
             },
@@ -98,13 +99,14 @@ pub async fn receive(sockets: Arc<Sockets>, mut notes: mpsc::Receiver<(NodeId, N
     }
 }
 
-fn take(sockets: &Sockets, node: NodeId, note: Note) {
+fn take(sockets: &Sockets, shield: &Shield, node: NodeId, note: Note) {
     match note {
         Note::Changed { room, news } => sockets.chat.elsewhere(room, news),
         Note::Signal(signal) => sockets.hub.rooms.relay_elsewhere(&signal),
         Note::Present { room, users } => sockets.hub.rooms.present_elsewhere(room, node, users),
         Note::WhoIsThere { room } => sockets.hub.rooms.tell_present(room),
         Note::SessionsEnded(ended) => sockets.hub.sessions_ended(ended),
+        Note::Shield(note) => shield.elsewhere(note),
         Note::Here => {}
     }
 }

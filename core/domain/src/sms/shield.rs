@@ -4,7 +4,8 @@
 //! Caps per number (gap, hour, day), per address and its network, per number prefix (all but the last four digits) and
 //! in total prevent both. A prefix whose codes do not lead to logins is slowed automatically, because that is the
 //! pattern of number-range pumping. Invariants: a refused request counts for nothing; the total cap bounds every map,
-//! because only admitted requests are counted. Counts are in memory and are lost at a restart.
+//! because only admitted requests are counted. Counts are in memory and are lost at a restart. Gateways that share a
+//! store tell each other what they count, so that a cap is one cap; without the bus each has the whole cap for itself.
 //!
 //! A cap that a stranger can use up is a weapon against everybody else. So a quarter of the total and of each prefix
 //! is kept for numbers that have an account; such numbers are not slowed. While only that part is left, the caller gets
@@ -21,9 +22,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::bus::{Bus, Note};
 use crate::share::{is_own_machine, network};
 use crate::{PhoneNumber, Range, Timestamp};
 
@@ -174,9 +178,27 @@ pub struct Standing {
 }
 
 /// Counts codes; one for the whole gateway.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Shield {
     state: Mutex<State>,
+    /// To gateways that share the store.
+    bus: Option<Arc<dyn Bus>>,
+}
+
+/// What another gateway counts, too. Numbers as they are stored (E.164).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShieldNote {
+    Admitted { number: String, address: IpAddr, part: Part, here: bool, in_ratio: bool, at: Timestamp },
+    Verified { number: String, at: Timestamp },
+    NotSent { number: String },
+    Lifted { number: String },
+}
+
+/// Without the number.
+impl std::fmt::Debug for ShieldNote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShieldNote(..)")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -299,6 +321,40 @@ impl Window {
 }
 
 impl Shield {
+    /// A shield that counts with other gateways.
+    pub fn shared(bus: Option<Arc<dyn Bus>>) -> Shield {
+        Shield { state: Mutex::default(), bus }
+    }
+
+    /// Counts what another gateway counted. Numbers that are none are ignored.
+    pub fn elsewhere(&self, note: ShieldNote) {
+        let number = match &note {
+            ShieldNote::Admitted { number, .. }
+            | ShieldNote::Verified { number, .. }
+            | ShieldNote::NotSent { number }
+            | ShieldNote::Lifted { number } => number,
+        };
+        let Ok(number) = PhoneNumber::parse(number) else { return };
+        let mut state = self.lock();
+        match note {
+            ShieldNote::Admitted { address, part, here, in_ratio, at, .. } => {
+                state.make_room(at.as_secs());
+                if !state.is_full() {
+                    state.count(&Asked::new(&number, address, at), part, here, in_ratio);
+                }
+            }
+            ShieldNote::Verified { at, .. } => state.verified(&number, at),
+            ShieldNote::NotSent { .. } => state.end_gap(&number),
+            ShieldNote::Lifted { .. } => drop(state.numbers.remove(number.e164())),
+        }
+    }
+
+    fn tell(&self, note: impl FnOnce() -> ShieldNote) {
+        if let Some(bus) = &self.bus {
+            bus.send(Note::Shield(note()));
+        }
+    }
+
     /// Admits and counts a code, or names the cap that refuses it. With [`Admission::AccountsOnly`] the reply must not
     /// depend on whether the number has an account; neither does what is counted for the caller.
     ///
@@ -407,25 +463,27 @@ impl Shield {
         }
         let counts = !own_share || caused < part(rules.ratio_codes_min, ADDRESS_OF_RATIO_PERCENT);
         state.count(asked, part_of_cap, here, counts);
+        self.tell(|| ShieldNote::Admitted {
+            number: number.e164().to_owned(),
+            address,
+            part: part_of_cap,
+            here,
+            in_ratio: counts,
+            at: Timestamp::from_secs(now),
+        });
         Ok(())
     }
 
     /// Records a login with a number's code.
     pub fn verified(&self, number: &PhoneNumber, now: Timestamp) {
-        let mut state = self.lock();
-        if let Some(number) = state.numbers.get_mut(number.e164()) {
-            number.verified = true;
-        }
-        if let Some(prefix) = state.prefixes.get_mut(&prefix(number)) {
-            prefix.verified.add(now.as_secs());
-        }
+        self.lock().verified(number, now);
+        self.tell(|| ShieldNote::Verified { number: number.e164().to_owned(), at: now });
     }
 
     /// Records that a code was certainly not sent: the gap ends. The hour's and the day's counts keep it.
     pub fn not_sent(&self, number: &PhoneNumber) {
-        if let Some(number) = self.lock().numbers.get_mut(number.e164()) {
-            number.verified = true;
-        }
+        self.lock().end_gap(number);
+        self.tell(|| ShieldNote::NotSent { number: number.e164().to_owned() });
     }
 
     /// What counts against the next code to a number. A refusal is the longest of those that one of the number's own
@@ -461,6 +519,7 @@ impl Shield {
     /// Forgets the codes that count against a number. Those of its prefix, of addresses and in total stay. False when
     /// none counted.
     pub fn lift(&self, number: &PhoneNumber) -> bool {
+        self.tell(|| ShieldNote::Lifted { number: number.e164().to_owned() });
         self.lock().numbers.remove(number.e164()).is_some()
     }
 
@@ -498,8 +557,8 @@ impl Asked<'_> {
 }
 
 /// Which part of the total and of the prefix a code is counted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
     /// What everybody may use.
     Open,
     /// What is kept for numbers with an account.
@@ -522,6 +581,20 @@ impl State {
         let State { numbers, addresses, networks, prefixes, shares, .. } = self;
         let full = [numbers.len(), addresses.len(), networks.len(), prefixes.len(), shares.len()];
         full.iter().any(|len| *len >= ENTRIES_MAX)
+    }
+
+    /// A login with a number's code.
+    fn verified(&mut self, number: &PhoneNumber, now: Timestamp) {
+        self.end_gap(number);
+        if let Some(prefix) = self.prefixes.get_mut(&prefix(number)) {
+            prefix.verified.add(now.as_secs());
+        }
+    }
+
+    fn end_gap(&mut self, number: &PhoneNumber) {
+        if let Some(number) = self.numbers.get_mut(number.e164()) {
+            number.verified = true;
+        }
     }
 
     /// `in_ratio`: it counts for the prefix's share of logins.

@@ -256,3 +256,88 @@ fn requests_about_unknown_numbers_do_not_use_up_what_is_kept() {
     let used_up = |says| world.admit(says, "09121250001", "198.51.102.1", 0).unwrap_err().cap;
     assert_eq!([used_up(ACCOUNT), used_up(NEW)], [Cap::Total; 2], "429 comes to both at one moment");
 }
+
+/// Carries notes to one other shield at once.
+#[derive(Default)]
+struct ToOther(std::sync::OnceLock<std::sync::Weak<Shield>>);
+
+#[async_trait::async_trait]
+impl Bus for ToOther {
+    fn send(&self, note: Note) {
+        // As over a wire.
+        let note = serde_json::from_slice(&serde_json::to_vec(&note).unwrap()).unwrap();
+        if let (Note::Shield(note), Some(other)) = (note, self.0.get().and_then(std::sync::Weak::upgrade)) {
+            other.elsewhere(note);
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        true
+    }
+
+    fn enter(&self, _room: chelseru_store::chat::RoomId) {}
+
+    fn leave(&self, _room: chelseru_store::chat::RoomId) {}
+
+    async fn ready(&self, _room: chelseru_store::chat::RoomId) {}
+}
+
+/// Two gateways that share a store.
+fn two(rules: &ShieldRules) -> [(Arc<Shield>, ShieldRules); 2] {
+    let buses = [Arc::new(ToOther::default()), Arc::new(ToOther::default())];
+    let shields = buses.clone().map(|bus| Arc::new(Shield::shared(Some(bus))));
+    for (bus, other) in buses.iter().zip(shields.iter().rev()) {
+        bus.0.set(Arc::downgrade(other)).unwrap();
+    }
+    shields.map(|shield| (shield, rules.clone()))
+}
+
+#[test]
+fn a_cap_is_one_cap_for_gateways_that_share_a_store() {
+    let caps: [(ShieldRules, Cap, usize); 4] = [
+        (ShieldRules { number_per_hour_max: 6, ..open() }, Cap::NumberHour, 6),
+        (ShieldRules { address_per_hour_max: 8, ..open() }, Cap::Address, 8),
+        (ShieldRules { prefix_per_hour_max: 40, ..open() }, Cap::Prefix, 30),
+        (ShieldRules { total_per_hour_max: 40, ..open() }, Cap::Total, 30),
+    ];
+    for (rules, cap, expected) in caps {
+        let two = two(&rules);
+        let mut admitted = 0;
+        let refused = (0..100).find_map(|n| {
+            let (shield, rules) = &two[n % 2];
+            let (number, address) = match cap {
+                Cap::NumberHour => (A.to_owned(), format!("192.0.{n}.1")),
+                Cap::Address => (format!("0912{n:03}0000"), "192.0.2.1".to_owned()),
+                Cap::Prefix => (format!("0912123{n:04}"), format!("192.0.{n}.1")),
+                _ => (format!("0912{n:03}0000"), format!("192.0.{n}.1")),
+            };
+            let number = PhoneNumber::parse(&number).unwrap();
+            let (address, now) = (address.parse().unwrap(), Timestamp::from_secs(36_000_000));
+            let answer = shield.admit(rules, &number, address, &NEW, now).now_or_never().unwrap();
+            admitted += usize::from(matches!(answer, Ok(Admission::Open)));
+            match answer {
+                Ok(Admission::Open) => None,
+                Ok(Admission::AccountsOnly { cap, .. }) | Err(Refusal { cap, .. }) => Some(cap),
+            }
+        });
+        assert_eq!((refused, admitted), (Some(cap), expected), "{cap:?}");
+    }
+}
+
+#[test]
+fn a_login_and_a_lifted_cap_count_at_every_gateway() {
+    let rules = ShieldRules { number_gap: Duration::from_secs(60), number_per_hour_max: 2, ..open() };
+    let [(one, _), (other, _)] = two(&rules);
+    let (number, now) = (PhoneNumber::parse(A).unwrap(), Timestamp::from_secs(36_000_000));
+    let ask = |shield: &Shield| {
+        shield.admit(&rules, &number, "192.0.2.1".parse().unwrap(), &NEW, now).now_or_never().unwrap()
+    };
+    assert!(ask(&one).is_ok());
+    assert_eq!(ask(&other).unwrap_err().cap, Cap::NumberGap);
+    other.verified(&number, now);
+    assert!(ask(&one).is_ok());
+    one.not_sent(&number);
+    assert_eq!(ask(&other).unwrap_err().cap, Cap::NumberHour);
+    assert!(one.lift(&number));
+    assert!(ask(&other).is_ok());
+}
