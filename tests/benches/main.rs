@@ -14,6 +14,7 @@ mod payments;
 mod payments_staff;
 mod plugin_call;
 mod reload;
+mod scale;
 mod search;
 mod sms;
 
@@ -38,6 +39,7 @@ fn main() {
             "payments" => payments::run(),
             "plugin-call" => plugin_call::run(),
             "reload" => reload::run(),
+            "scale" => scale::run(),
             "search" => search::run(),
             "sms" => sms::run(),
             other => panic!("no bench {other:?}; `cargo xtask bench` lists them"),

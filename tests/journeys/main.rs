@@ -47,6 +47,7 @@ mod leaving;
 mod limits;
 mod login;
 mod nodes;
+mod nodes_faults;
 mod operator;
 mod operator_routes;
 mod page;

@@ -49,10 +49,22 @@ impl Socket {
     ///
     /// The reply, when its status is not 101.
     pub async fn open(address: &str, headers: &[(&str, &str)]) -> Result<Socket, Refusal> {
+        Socket::try_open(address, headers).await.expect("the gateway answers")
+    }
+
+    /// [`Socket::open`] at a gateway that may be gone.
+    ///
+    /// # Errors
+    ///
+    /// Without an answer.
+    pub async fn try_open(
+        address: &str,
+        headers: &[(&str, &str)],
+    ) -> std::io::Result<Result<Socket, Refusal>> {
         let rest = address.strip_prefix("http://").expect("a plain address");
         let (host, path) = rest.split_once('/').expect("a path");
-        let mut stream = TcpStream::connect(host).await.expect("the gateway listens");
-        stream.set_nodelay(true).expect("a socket");
+        let mut stream = TcpStream::connect(host).await?;
+        stream.set_nodelay(true)?;
         let key = base64::engine::general_purpose::STANDARD.encode([7; 16]);
         let mut head = format!(
             "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -62,14 +74,16 @@ impl Socket {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).await.expect("sent");
+        stream.write_all(head.as_bytes()).await?;
         let mut buffer = Vec::new();
         let end = loop {
             if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
             let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut buffer)).await;
-            assert!(read.expect("an answer in time").expect("readable") > 0, "an answer");
+            if read.map_err(std::io::Error::other)?? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
         };
         let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
         let status: u16 = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
@@ -80,23 +94,24 @@ impl Socket {
         if status != 101 {
             let length: usize = field("content-length:").and_then(|text| text.parse().ok()).unwrap_or(0);
             while buffer.len() < end + length {
-                let read = stream.read_buf(&mut buffer).await.expect("readable");
-                assert!(read > 0, "the whole body");
+                if stream.read_buf(&mut buffer).await? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
             }
             let body = String::from_utf8_lossy(&buffer[end..]).into_owned();
-            return Err(Refusal { status, head, body });
+            return Ok(Err(Refusal { status, head, body }));
         }
         assert_eq!(field("sec-websocket-extensions:"), None, "nothing was offered");
         let protocol = field("sec-websocket-protocol:");
         let is_chat = path.contains("/chat/") || path.ends_with("/ws/") || path.contains("/ws/?");
-        Ok(Socket {
+        Ok(Ok(Socket {
             stream,
             buffer: buffer.split_off(end),
             taken: 0,
             is_chat,
             undocumented: Vec::new(),
             protocol,
-        })
+        }))
     }
 
     /// Sends a frame of JSON.

@@ -7,11 +7,13 @@
 //!
 //! Not here: the servers that carry notes (`chelseru-outbound`), and what sockets make of them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chelseru_store::chat::RoomId;
 use serde::{Deserialize, Serialize};
 
-use crate::chat::RoomNews;
+use crate::chat::{Others, RoomNews};
 use crate::ids::UserId;
 use crate::login::identity::SessionsEnded;
 use crate::sms::shield::ShieldNote;
@@ -81,6 +83,19 @@ impl Note {
             Note::Signal(signal) => Some(signal.room),
             Note::SessionsEnded(_) | Note::Shield(_) | Note::Here => None,
         }
+    }
+}
+
+/// The bus as chat knows it.
+pub struct ToOthers(pub Arc<dyn Bus>);
+
+impl Others for ToOthers {
+    fn tell(&self, room: RoomId, news: Vec<RoomNews>) {
+        self.0.send(Note::Changed { room, news });
+    }
+
+    fn are_heard(&self) -> bool {
+        self.0.is_up()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chelseru_domain::bus::Bus;
+use chelseru_domain::bus::{Bus, Note};
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::Clock;
 use chelseru_domain::money::alone::AloneMax;
@@ -89,7 +89,9 @@ impl Services {
             payments: Arc::new(Payments::new(store.clone(), clock.clone())),
             wallets: Arc::new(Wallets::new(store.clone(), clock.clone())),
             chat,
-            shield: Arc::new(Shield::shared(bus)),
+            shield: Arc::new(bus.map_or_else(Shield::default, |bus| {
+                Shield::shared(move |note| bus.send(Note::Shield(note)))
+            })),
             clock: clock.clone(),
             detached: TaskTracker::new(),
         }

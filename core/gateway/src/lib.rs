@@ -25,6 +25,7 @@ pub mod operator;
 pub mod sms;
 
 mod erase;
+mod neighbours;
 mod nodes;
 mod search;
 mod upkeep;

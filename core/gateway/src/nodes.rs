@@ -1,27 +1,25 @@
 //! This gateway among others that share the store: who is there, who does what, and the bus between them.
 //!
-//! A task that must not run twice runs where its lease is held ([`Nodes::holds`]). A lease is renewed every
-//! [`RENEW`] and counts here for less time than in the store, so that a gateway that was paused or cannot reach the
-//! store has stopped before another one begins. Work in one step may end after its lease; every step is right twice.
-//! A gateway that is alone holds every lease and asks nobody.
+//! A task that must not run twice runs where its lease is held ([`Nodes::holds`]). A lease is renewed every two seconds
+//! (`neighbours`) and counts here for less time than in the store, so that a gateway that was paused or cannot reach
+//! the store has stopped before another one begins. Work in one step may end after its lease; every step is right
+//! twice. A gateway that is alone holds every lease and asks nobody.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chelseru_domain::bus::{Bus, NodeId, Note};
+use chelseru_domain::bus::{Bus, NodeId, Note, ToOthers};
+use chelseru_domain::chat::Others;
 use chelseru_domain::operator::Meter;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_outbound::bus::RedisBus;
-use chelseru_store::{Node, NodeFacts, SmsRecovered, Store, StoreError, Task};
+use chelseru_store::{Node, NodeFacts, Store, StoreError, Task};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
 use crate::operator::metrics::Metrics;
 
-/// How often this gateway says that it is there and renews its leases.
-const RENEW: Duration = Duration::from_secs(2);
 /// How long a lease is held in the store.
 const LEASE: Duration = Duration::from_secs(12);
 /// How long it counts here, from before it was asked for.
@@ -30,8 +28,6 @@ const LEASE_HERE: Duration = Duration::from_secs(9);
 const SEEN: Duration = Duration::from_secs(15);
 /// How often it is asked whether a lease is held.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often messages of gateways that are gone are looked for.
-const RECOVER: Duration = Duration::from_secs(5);
 
 /// This gateway among the others.
 pub(crate) struct Nodes {
@@ -59,11 +55,22 @@ pub(crate) fn facts(name: String, config: &crate::config::Config, generation: u6
 
 /// The name of this machine, with an address.
 pub(crate) fn name(listen: std::net::SocketAddr) -> String {
+    format!("{} {listen}", host())
+}
+
+/// A short mark of this machine and its data folder, the same at each start.
+pub(crate) fn mark(data_dir: &Path) -> String {
+    let folder = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let hash = blake3::hash(format!("{}:{}", host(), folder.display()).as_bytes()).to_hex();
+    hash[..12].to_owned()
+}
+
+fn host() -> String {
     #[cfg(unix)]
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     #[cfg(not(unix))]
     let host = std::env::var("COMPUTERNAME").unwrap_or_default();
-    format!("{host} {listen}")
+    host
 }
 
 impl Nodes {
@@ -85,6 +92,11 @@ impl Nodes {
 
     pub(crate) fn bus(&self) -> Option<Arc<dyn Bus>> {
         self.bus.clone().map(|bus| bus as Arc<dyn Bus>)
+    }
+
+    /// The same for chat.
+    pub(crate) fn others(&self) -> Option<Arc<dyn Others>> {
+        Some(Arc::new(ToOthers(self.bus()?)))
     }
 
     /// Whether other gateways may share the store.
@@ -127,17 +139,33 @@ impl Nodes {
         }
     }
 
-    /// Says that this gateway is there, and renews its leases.
-    async fn renew(&self, store: &Store, facts: NodeFacts) -> Result<(), StoreError> {
+    /// Says that this gateway is there, and renews its leases unless it is `stopping`.
+    pub(crate) async fn renew(
+        &self,
+        store: &Store,
+        facts: NodeFacts,
+        stopping: bool,
+    ) -> Result<(), StoreError> {
         let asked = Instant::now();
         let nodes = store.node_seen(facts, SEEN).await?;
-        let held = store.leases_renew(LEASE).await?;
+        let held = if stopping { Vec::new() } else { store.leases_renew(LEASE).await? };
         let mut state = self.state();
         for task in held.iter().filter(|task| !state.held.contains(task)) {
             tracing::info!(task = task.as_str(), "this gateway does the task from now on");
         }
         *state = State { held, until: Some(asked + LEASE_HERE), nodes };
         Ok(())
+    }
+
+    /// Gives up what this gateway holds.
+    pub(crate) async fn leave(&self, store: &Store) {
+        if !self.is_shared() {
+            return;
+        }
+        self.state().until = None;
+        if let Err(error) = store.node_leave().await {
+            tracing::warn!(%error, "this gateway could not give up its tasks; they are free in {LEASE:?}");
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,59 +206,6 @@ impl Nodes {
         for task in Task::ALL {
             let held = f64::from(u8::from(self.holds(task)));
             metrics.gauge("chelseru_task_held", &[("task", task.as_str())], held);
-        }
-    }
-}
-
-/// Says that this gateway is there until it stops, and then gives up what it holds.
-pub(crate) async fn be_seen(app: Arc<App>, stop: CancellationToken) {
-    if !app.nodes.is_shared() {
-        return;
-    }
-    let mut tick = tokio::time::interval(RENEW);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let name = name(app.public);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = tick.tick() => {}
-        }
-        let generation = app.reload_status().generation;
-        let facts = facts(name.clone(), &app.live().config, generation);
-        if let Err(error) = app.nodes.renew(&app.store, facts).await {
-            tracing::warn!(%error, "this gateway could not say that it is there");
-        }
-    }
-    app.nodes.state().until = None;
-    if let Err(error) = app.store.node_leave().await {
-        tracing::warn!(%error, "this gateway could not give up its tasks; they are free in {LEASE:?}");
-    }
-}
-
-/// Takes over messages of gateways that are gone, until this one stops.
-pub(crate) async fn recover_messages(app: Arc<App>, stop: CancellationToken) {
-    if !app.nodes.is_shared() {
-        return;
-    }
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(RECOVER) => {}
-        }
-        if !app.nodes.holds(Task::Messages) {
-            continue;
-        }
-        match app.sms_queue.recover().await {
-            Ok(recovered) if recovered == SmsRecovered::default() => {}
-            Ok(SmsRecovered { resumed, unknown, failed }) => {
-                tracing::warn!(
-                    resumed,
-                    unknown,
-                    failed,
-                    "messages of a gateway that is gone were taken over"
-                );
-            }
-            Err(error) => tracing::warn!(%error, "messages of gateways that are gone could not be read"),
         }
     }
 }

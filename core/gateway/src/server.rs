@@ -24,6 +24,7 @@ use chelseru_plugin_host::Compiler;
 use chelseru_sockets::{Sockets, look, look_after, receive};
 use chelseru_store::{Health, SmsRecovered, Store};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +42,7 @@ use crate::operator::news;
 use crate::operator::view::View;
 use crate::operator::webhooks;
 use crate::reload;
-use crate::{database, erase, import, keys, machine, money, search, sms, upkeep};
+use crate::{database, erase, import, keys, machine, money, neighbours, search, sms, upkeep};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
@@ -85,6 +86,8 @@ pub struct Server {
     stop: CancellationToken,
     /// Tasks that run as long as the server.
     background: TaskTracker,
+    /// Says that this gateway is there, to its last moment.
+    seen: JoinHandle<()>,
 }
 
 impl Server {
@@ -151,11 +154,12 @@ impl Server {
                 }
             }
         });
-        tokio::spawn(ChatService::publish_all(stored, app.hub.clone(), app.nodes.bus()));
+        tokio::spawn(ChatService::publish_all(stored, app.hub.clone(), app.nodes.others()));
         if let Some(notes) = notes {
             tokio::spawn(receive(app.sockets.clone(), app.shield.clone(), notes));
         }
         tokio::spawn(sms::carry_on(app.clone(), stop.clone()));
+        let seen = tokio::spawn(neighbours::be_seen(app.clone()));
         let background = TaskTracker::new();
         background.spawn(erase::erase_all(app.clone(), stop.clone()));
         background.spawn(search::index_all(app.clone(), stop.clone()));
@@ -164,10 +168,9 @@ impl Server {
         background.spawn(sms::watch_credit(app.clone(), stop.clone()));
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
         background.spawn(news::tell_news(app.clone(), stop.clone()));
-        background.spawn(nodes::be_seen(app.clone(), stop.clone()));
-        background.spawn(nodes::recover_messages(app.clone(), stop.clone()));
+        background.spawn(neighbours::recover_messages(app.clone(), stop.clone()));
         background.spawn(look(app.sockets.clone(), stop.clone()));
-        Ok(Server { app, listeners, stop, background })
+        Ok(Server { app, listeners, stop, background, seen })
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -198,7 +201,7 @@ impl Server {
     ///
     /// Errors: a text for the operator when the store failed or did not finish.
     pub async fn run(self) -> Result<(), String> {
-        let Server { app, listeners, stop, background } = self;
+        let Server { app, listeners, stop, background, seen } = self;
         let limits = app.limits.clone();
         let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
         // Operators are served while clients finish: `ready/` says that the gateway stops, and commands are answered.
@@ -246,6 +249,8 @@ impl Server {
             if let Err(error) = app.metrics.trends.save(&app.ground.data_dir) {
                 tracing::warn!(%error, "the numbers of the last hours could not be written");
             }
+            seen.abort();
+            app.nodes.leave(&app.store).await;
         };
         let until = until.max(Instant::now() + CLOSE_PATIENCE_MIN);
         let noted = tokio::time::timeout_at(until.into(), noted).await;
@@ -302,8 +307,9 @@ impl Opened {
         let contacts = ground.key.derive(KeyUse::Contacts);
         let (chat, stored) = ChatService::new(store.clone(), clock.clone(), config.chat.rules(), contacts);
         let chat = Arc::new(chat);
-        let files =
-            FileStore::open(&ground.data_dir, chat.clone(), ground.key.derive(KeyUse::FileLinks)).await?;
+        let node = nodes.is_shared().then(|| nodes::mark(&ground.data_dir));
+        let key = ground.key.derive(KeyUse::FileLinks);
+        let files = FileStore::open(&ground.data_dir, chat.clone(), key, node.as_deref()).await?;
         let identity = services.identity.clone();
         identity.looks_enter().await.map_err(|error| error.to_string())?;
         let sockets =

@@ -5,8 +5,8 @@
 //! it does not show and a room costs no subscription of its own. Sharded publish and subscribe (SPUBLISH) would spread
 //! channels over a cluster's servers; with one server it does nothing, so plain channels are used, which both have.
 //!
-//! The bus counts as up while its own notes come back. A connection that is silent is made anew. What waits for a server
-//! that is away is dropped: a receiver that needs it reads it from the store.
+//! The bus counts as up while its own notes come back. A connection that is silent is made anew. What waits for a
+//! server that is away is dropped: a receiver that needs it reads it from the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

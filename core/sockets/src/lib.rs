@@ -7,7 +7,7 @@
 //! Reading order: `place` (what a socket needs), `open` (how it was opened), `hub` (all sockets), `rooms` and `watch`
 //! (who sees what), `peer` (one socket's queue), `socket` (its task), `codec` (frames as bytes), `request`, `act` and
 //! `subscribe` (what clients ask), `publish` (what was stored), `frames` (what clients get), `close` (why a socket
-//! ends), `link` (other gateways), `tick` (the task that checks all sockets).
+//! ends), `link` and `relay` (other gateways), `tick` (the task that checks all sockets).
 
 mod place;
 
@@ -35,6 +35,7 @@ mod frames;
 mod publish;
 
 mod link;
+mod relay;
 
 mod close;
 mod tick;
@@ -43,9 +44,9 @@ pub use away::Notes;
 pub use close::Close;
 pub use frames::{TYPES, file_facts};
 pub use hub::{Hub, NoPlace};
-pub use link::{look, receive};
 pub use open::{Form, Opened, Since, Until, Who, seen};
 pub use place::{Place, Sockets, holder};
 pub use refusal::refusal;
+pub use relay::{look, receive};
 pub use socket::{Purpose, Transport};
 pub use tick::look_after;

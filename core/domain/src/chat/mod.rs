@@ -52,7 +52,7 @@ pub use publish::Entry;
 pub use request::WaitingRequest;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
 pub use service::ChatService;
-pub use stored::{RoomNews, Stored};
+pub use stored::{Others, RoomNews, Stored};
 
 use serde::{Deserialize, Serialize};
 

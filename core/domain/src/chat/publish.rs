@@ -4,7 +4,7 @@
 //! the queue, sorts it by [`super::order`], hands it to the port room by room, and then answers the callers. The
 //! queue is bounded by its senders: each answer releases a waiting caller.
 //!
-//! While other gateways share the store, they are told of this one's changes over the [`Bus`], and theirs arrive here,
+//! While other gateways share the store, they are told of this one's changes ([`Others`]), and theirs arrive here,
 //! for the rooms that somebody watches here. Nothing depends on it: the watched rooms' positions are also read from the
 //! store every so often ([`ChatService::look_at`](super::ChatService::look_at)), and what is missing is read.
 //!
@@ -22,9 +22,8 @@ use tokio::time::Instant;
 
 use super::missed::missed;
 use super::order::{GAP_WAIT, Gap, Order, ROOMS_MAX};
-use super::stored::{Batch, Queued, RoomNews, Stored, StoredChange};
+use super::stored::{Batch, Others, Queued, RoomNews, Stored, StoredChange};
 use super::{Action, ChatError, ChatEvent, ChatPort, OPERATOR, Removal, permit};
-use crate::bus::Bus;
 
 /// Events handed to the port at once.
 const PUBLISH_MAX: usize = 4096;
@@ -133,10 +132,10 @@ impl Sender {
 pub(super) async fn run(
     mut queue: mpsc::UnboundedReceiver<Stored>,
     port: Arc<dyn ChatPort>,
-    bus: Option<Arc<dyn Bus>>,
+    others: Option<Arc<dyn Others>>,
 ) {
-    let batch = Batch::new(bus.is_some());
-    let mut publisher = Publisher { port, bus, order: Order::default(), batch, reads: None };
+    let batch = Batch::new(others.is_some());
+    let mut publisher = Publisher { port, others, order: Order::default(), batch, reads: None };
     let mut waiting = Vec::new();
     loop {
         let received = queue.recv_many(&mut waiting, PUBLISH_MAX);
@@ -153,8 +152,8 @@ pub(super) async fn run(
             publisher.take(queued, now);
         }
         publisher.fill_gaps(now).await;
-        publisher.batch.publish(&*publisher.port, publisher.bus.as_deref());
-        if publisher.bus.is_none() {
+        publisher.batch.publish(&*publisher.port, publisher.others.as_deref());
+        if publisher.others.is_none() {
             publisher.order.forget_quiet();
         }
         // A flood of events does not keep others from this thread.
@@ -165,7 +164,7 @@ pub(super) async fn run(
 struct Publisher {
     port: Arc<dyn ChatPort>,
     /// Other gateways share the store.
-    bus: Option<Arc<dyn Bus>>,
+    others: Option<Arc<dyn Others>>,
     order: Order,
     batch: Batch,
     /// From the first base on; before it nothing can be parked.
@@ -175,9 +174,9 @@ struct Publisher {
 impl Publisher {
     /// How long a missing change is waited for.
     fn wait(&self) -> Duration {
-        match &self.bus {
+        match &self.others {
             None => GAP_WAIT,
-            Some(bus) if bus.is_up() => NOTE_WAIT,
+            Some(others) if others.are_heard() => NOTE_WAIT,
             Some(_) => NO_NOTE_WAIT,
         }
     }
@@ -220,7 +219,7 @@ impl Publisher {
     }
 
     fn is_unwatched(&self, room: RoomId) -> bool {
-        self.bus.is_some() && !self.port.shows(room)
+        self.others.is_some() && !self.port.shows(room)
     }
 
     async fn fill_gaps(&mut self, now: Instant) {
@@ -230,7 +229,7 @@ impl Publisher {
             {
                 let room = gap.room.0;
                 tracing::error!(%error, room.id = room, "missing changes of a room could not be read");
-                if self.bus.is_some() {
+                if self.others.is_some() {
                     // The store comes back, and the next look at the room's position finds them again.
                     self.order.postpone(&gap, now);
                     continue;
@@ -244,7 +243,7 @@ impl Publisher {
     async fn fill(&mut self, store: &Store, gap: &Gap) -> Result<(), StoreError> {
         let Gap { room, from, to } = *gap;
         let (from_order, to_order, id) = (from.order(), to.order(), room.0);
-        if self.bus.is_some() {
+        if self.others.is_some() {
             tracing::debug!(
                 room.id = id,
                 from.order = from_order,
@@ -265,7 +264,7 @@ impl Publisher {
             let by = view.message.sender;
             self.batch.event(room, ChatEvent::Edited { view, revision, by });
         }
-        if self.bus.is_some() && to.changes > from.changes {
+        if self.others.is_some() && to.changes > from.changes {
             self.look_again(store, room).await?;
         }
         Ok(())

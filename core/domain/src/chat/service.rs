@@ -15,10 +15,9 @@ use super::missed::name_of;
 use super::publish::{self, Entrance};
 use super::rights::{Action, permit};
 use super::search::wanted::{AT_ONCE, Wanted};
-use super::stored::{RoomNews, Stored};
+use super::stored::{Others, RoomNews, Stored};
 use super::{ChatError, ChatPort, ChatRules, PublicUser};
 use crate::Clock;
-use crate::bus::Bus;
 use crate::ids::UserId;
 use crate::secret::SubKey;
 
@@ -65,13 +64,13 @@ impl ChatService {
         )
     }
 
-    /// Publishes stored changes until the service is dropped. `bus` leads to gateways that share the store.
+    /// Publishes stored changes until the service is dropped. `others` are gateways that share the store.
     pub async fn publish_all(
         queue: mpsc::UnboundedReceiver<Stored>,
         port: Arc<dyn ChatPort>,
-        bus: Option<Arc<dyn Bus>>,
+        others: Option<Arc<dyn Others>>,
     ) {
-        publish::run(queue, port, bus).await;
+        publish::run(queue, port, others).await;
     }
 
     /// Whether other gateways may change rooms at the same time.

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{ChatEvent, ChatPort};
-use crate::bus::{Bus, Note};
 
 /// Rooms whose lists of events are kept for the next batch.
 const ROOMS_MAX: usize = 4096;
@@ -107,6 +106,15 @@ pub(super) enum Place {
     Nowhere,
 }
 
+/// Other gateways that share the store. What they are told may be lost, come twice or late.
+pub trait Others: Send + Sync {
+    /// Tells of changes of a room. Never waits.
+    fn tell(&self, room: RoomId, news: Vec<RoomNews>);
+
+    /// Whether what they tell arrives.
+    fn are_heard(&self) -> bool;
+}
+
 /// Events and answers of one batch.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -152,17 +160,17 @@ impl Batch {
         shown
     }
 
-    pub(super) fn publish(&mut self, port: &dyn ChatPort, bus: Option<&dyn Bus>) {
+    pub(super) fn publish(&mut self, port: &dyn ChatPort, others: Option<&dyn Others>) {
         for room in self.order.drain(..) {
             let Some(Shown { events, own }) = self.rooms.get_mut(&room) else { continue };
             port.publish(room, events);
-            match bus {
+            match others {
                 None => port.tell_absent(room, events),
-                Some(bus) => {
+                Some(others) => {
                     for event in own.iter().filter_map(|news| news.event.as_ref()) {
                         port.tell_absent(room, std::slice::from_ref(event));
                     }
-                    tell(bus, room, std::mem::take(own));
+                    tell(others, room, std::mem::take(own));
                 }
             }
             events.clear();
@@ -176,18 +184,18 @@ impl Batch {
 }
 
 /// Tells other gateways of changes, in notes of bounded size.
-fn tell(bus: &dyn Bus, room: RoomId, news: Vec<RoomNews>) {
+fn tell(others: &dyn Others, room: RoomId, news: Vec<RoomNews>) {
     let (mut part, mut bytes) = (Vec::new(), 0);
     for news in news {
         let size = news.size();
         if bytes + size > NOTE_BYTES_MAX && !part.is_empty() {
-            bus.send(Note::Changed { room, news: std::mem::take(&mut part) });
+            others.tell(room, std::mem::take(&mut part));
             bytes = 0;
         }
         bytes += size;
         part.push(news);
     }
     if !part.is_empty() {
-        bus.send(Note::Changed { room, news: part });
+        others.tell(room, part);
     }
 }

@@ -22,12 +22,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus::{Bus, Note};
 use crate::share::{is_own_machine, network};
 use crate::{PhoneNumber, Range, Timestamp};
 
@@ -181,9 +180,11 @@ pub struct Standing {
 #[derive(Default)]
 pub struct Shield {
     state: Mutex<State>,
-    /// To gateways that share the store.
-    bus: Option<Arc<dyn Bus>>,
+    others: Option<Tell>,
 }
+
+/// Tells gateways that share the store.
+type Tell = Box<dyn Fn(ShieldNote) + Send + Sync>;
 
 /// What another gateway counts, too. Numbers as they are stored (E.164).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -321,9 +322,9 @@ impl Window {
 }
 
 impl Shield {
-    /// A shield that counts with other gateways.
-    pub fn shared(bus: Option<Arc<dyn Bus>>) -> Shield {
-        Shield { state: Mutex::default(), bus }
+    /// A shield that counts with other gateways, and tells them what it counts.
+    pub fn shared(tell: impl Fn(ShieldNote) + Send + Sync + 'static) -> Shield {
+        Shield { state: Mutex::default(), others: Some(Box::new(tell)) }
     }
 
     /// Counts what another gateway counted. Numbers that are none are ignored.
@@ -350,8 +351,8 @@ impl Shield {
     }
 
     fn tell(&self, note: impl FnOnce() -> ShieldNote) {
-        if let Some(bus) = &self.bus {
-            bus.send(Note::Shield(note()));
+        if let Some(tell) = &self.others {
+            tell(note());
         }
     }
 

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use chelseru_domain::bus::{Bus, Note};
-use chelseru_domain::chat::MessageEdit;
+use chelseru_domain::chat::{MessageEdit, Others, RoomNews};
 
 use super::*;
 
@@ -18,7 +17,7 @@ struct TestBus {
     /// Of a hundred notes so many are lost, and as many come twice or late.
     faults: AtomicU64,
     random: Mutex<u64>,
-    late: Mutex<Vec<Note>>,
+    late: Mutex<Vec<(RoomId, Vec<RoomNews>)>>,
 }
 
 impl TestBus {
@@ -38,47 +37,40 @@ impl TestBus {
         (*state >> 33) % bound
     }
 
-    fn deliver(&self, note: Note) {
+    fn deliver(&self, (room, news): (RoomId, Vec<RoomNews>)) {
         let other = self.other.lock().unwrap().clone();
-        if let (Some(chat), Note::Changed { room, news }) = (other, note) {
+        if let Some(chat) = other {
             chat.elsewhere(room, news);
         }
     }
 }
 
-#[async_trait::async_trait]
-impl Bus for TestBus {
-    fn send(&self, note: Note) {
+impl Others for TestBus {
+    fn tell(&self, room: RoomId, news: Vec<RoomNews>) {
         if !self.up.load(Ordering::Relaxed) {
             return;
         }
         // As over a wire.
-        let note: Note = serde_json::from_slice(&serde_json::to_vec(&note).unwrap()).unwrap();
+        let news: Vec<RoomNews> = serde_json::from_slice(&serde_json::to_vec(&news).unwrap()).unwrap();
         let faults = self.faults.load(Ordering::Relaxed);
         match self.below(100) {
             lost if lost < faults => {}
             twice if twice < 2 * faults => {
-                self.deliver(note.clone());
-                self.deliver(note);
+                self.deliver((room, news.clone()));
+                self.deliver((room, news));
             }
-            late if late < 3 * faults => self.late.lock().unwrap().push(note),
+            late if late < 3 * faults => self.late.lock().unwrap().push((room, news)),
             _ => {
-                self.deliver(note);
+                self.deliver((room, news));
                 let late = std::mem::take(&mut *self.late.lock().unwrap());
                 late.into_iter().for_each(|note| self.deliver(note));
             }
         }
     }
 
-    fn is_up(&self) -> bool {
+    fn are_heard(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
-
-    fn enter(&self, _room: RoomId) {}
-
-    fn leave(&self, _room: RoomId) {}
-
-    async fn ready(&self, _room: RoomId) {}
 }
 
 /// Watches rooms as sockets do: by their numbers.

@@ -384,10 +384,11 @@ impl Store {
         on_engine!(self, read sms_waiting())
     }
 
-    /// Settles what the last process left in progress, or another gateway that was not seen for 15 s. An attempt whose provider knows our id waits to be asked
-    /// again, at that provider only; any other attempt has an unknown outcome. Between two attempts no provider has
-    /// the message: it waits for the next attempt, or has failed when its text is not stored. A gateway that is alone
-    /// calls it before anything is sent; one that shares the database may call it at any time.
+    /// Settles what the last process left in progress, or another gateway that was not seen for 15 s. An attempt whose
+    /// provider knows our id waits to be asked again, at that provider only; any other attempt has an unknown outcome.
+    /// Between two attempts no provider has the message: it waits for the next attempt, or has failed when its text is
+    /// not stored. A gateway that is alone calls it before anything is sent; one that shares the database may call it
+    /// at any time.
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
 //! Both sides of every cap: the stranger who uses it up, and the owner who still gets a code.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 
 use super::*;
@@ -257,37 +259,19 @@ fn requests_about_unknown_numbers_do_not_use_up_what_is_kept() {
     assert_eq!([used_up(ACCOUNT), used_up(NEW)], [Cap::Total; 2], "429 comes to both at one moment");
 }
 
-/// Carries notes to one other shield at once.
-#[derive(Default)]
-struct ToOther(std::sync::OnceLock<std::sync::Weak<Shield>>);
-
-#[async_trait::async_trait]
-impl Bus for ToOther {
-    fn send(&self, note: Note) {
-        // As over a wire.
-        let note = serde_json::from_slice(&serde_json::to_vec(&note).unwrap()).unwrap();
-        if let (Note::Shield(note), Some(other)) = (note, self.0.get().and_then(std::sync::Weak::upgrade)) {
-            other.elsewhere(note);
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        true
-    }
-
-    fn enter(&self, _room: chelseru_store::chat::RoomId) {}
-
-    fn leave(&self, _room: chelseru_store::chat::RoomId) {}
-
-    async fn ready(&self, _room: chelseru_store::chat::RoomId) {}
-}
-
 /// Two gateways that share a store.
 fn two(rules: &ShieldRules) -> [(Arc<Shield>, ShieldRules); 2] {
-    let buses = [Arc::new(ToOther::default()), Arc::new(ToOther::default())];
-    let shields = buses.clone().map(|bus| Arc::new(Shield::shared(Some(bus))));
-    for (bus, other) in buses.iter().zip(shields.iter().rev()) {
-        bus.0.set(Arc::downgrade(other)).unwrap();
+    let others: [Arc<std::sync::OnceLock<std::sync::Weak<Shield>>>; 2] =
+        std::array::from_fn(|_| Arc::default());
+    let shields = others.clone().map(|other| {
+        Arc::new(Shield::shared(move |note| {
+            // As over a wire.
+            let note = serde_json::from_slice(&serde_json::to_vec(&note).unwrap()).unwrap();
+            other.get().and_then(std::sync::Weak::upgrade).unwrap().elsewhere(note);
+        }))
+    });
+    for (other, shield) in others.iter().zip(shields.iter().rev()) {
+        other.set(Arc::downgrade(shield)).unwrap();
     }
     shields.map(|shield| (shield, rules.clone()))
 }

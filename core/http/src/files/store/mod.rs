@@ -87,6 +87,9 @@ pub struct FileWords {
 pub struct FileStore {
     chat: Arc<ChatService>,
     data_dir: PathBuf,
+    /// Where uploads are until their records are stored. Each gateway has a folder of its own, because the finished
+    /// ones may be in a shared one.
+    incoming: PathBuf,
     key: SubKey,
     slots: Arc<slots::Slots>,
     pictures: picture::Pictures,
@@ -96,13 +99,21 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the folder, and completes or removes what a stop left unfinished.
+    /// Opens the folder, and completes or removes what a stop left unfinished. `node` names this gateway among those
+    /// that share the store, the same at each start.
     ///
     /// # Errors
     ///
     /// A text for the operator when the folder cannot be used.
-    pub async fn open(data_dir: &Path, chat: Arc<ChatService>, key: SubKey) -> Result<FileStore, String> {
+    pub async fn open(
+        data_dir: &Path,
+        chat: Arc<ChatService>,
+        key: SubKey,
+        node: Option<&str>,
+    ) -> Result<FileStore, String> {
+        let own = node.map_or_else(|| INCOMING.to_owned(), |node| format!("{INCOMING}-{node}"));
         let files = FileStore {
+            incoming: data_dir.join(FOLDER).join(own),
             chat,
             data_dir: data_dir.to_owned(),
             key,
@@ -277,7 +288,7 @@ impl FileStore {
     }
 
     fn incoming_dir(&self) -> PathBuf {
-        self.data_dir.join(FOLDER).join(INCOMING)
+        self.incoming.clone()
     }
 
     fn place(&self, file: &StoredFile) -> PathBuf {
