@@ -13,8 +13,8 @@ use chelseru_store::chat::{
     Additions, Judged, MessageBody, MessageDraft, PairDraft, RoomId, RoomLimits, RoomMade, RoomStatus,
 };
 use chelseru_store::{
-    ChallengeDraft, Guesser, LoginDraft, LoginOutcome, SessionDraft, SessionId, Store, StoreOptions,
-    Timestamp, UserId,
+    ChallengeDraft, Guesser, LoginDraft, LoginOutcome, SessionDraft, SessionGate, SessionId, Store,
+    StoreOptions, Timestamp, UserId,
 };
 use chelseru_tests::bus::BusServer;
 use chelseru_tests::process::Served;
@@ -102,7 +102,9 @@ async fn operations(server: &'static Server) {
     let append = append.await;
     let gate = rate(|_, _| {
         let store = store.clone();
-        async move { drop(store.session_gate(owner, session, now()).await.expect("read")) }
+        async move {
+            assert_eq!(store.session_gate(owner, session, now()).await.expect("read"), SessionGate::Open)
+        }
     });
     let gate = gate.await;
     let Some(pgbench) = pgbench() else { return println!("skipped: pgbench is not installed") };

@@ -149,7 +149,8 @@ async fn watch(
         let last = seen.lock().expect("no panic under the lock").last;
         let offered = format!("chelseru, bearer.{access}");
         let at = format!("{}/chat/{room}/?since={last}", town.url(node % 2));
-        let opened = Socket::try_open(&at, &[("Sec-WebSocket-Protocol", &offered)]);
+        let headers = [("Sec-WebSocket-Protocol", offered.as_str())];
+        let opened = Socket::try_open(&at, &headers);
         if let Ok(Ok(Ok(mut socket))) = tokio::time::timeout(REQUEST_WAIT, opened).await {
             while let Ok(event) = tokio::time::timeout(REQUEST_WAIT, socket.event_ever()).await {
                 match event {
