@@ -109,7 +109,7 @@ impl Place {
         self.gateway.app.live().identity.audit().flush().await;
         let export = self.gateway.dir.path().join("export");
         let file = std::fs::File::create(&export).expect("a file");
-        self.gateway.app.store.export(file).await.expect("an export");
+        self.gateway.app.store.export(file, &self.gateway.dir.path().join("copy")).await.expect("an export");
         let bytes = std::fs::read(&export).expect("the export").to_ascii_lowercase();
         let found = |at: &usize| bytes[*at..].starts_with(word.as_bytes());
         let places: Vec<usize> = (0..bytes.len()).filter(found).collect();

@@ -46,6 +46,7 @@ mod language;
 mod leaving;
 mod limits;
 mod login;
+mod moving;
 mod nodes;
 mod nodes_faults;
 mod operator;

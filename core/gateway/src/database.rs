@@ -6,6 +6,7 @@ use std::time::Duration;
 use chelseru_store::{Store, StoreError, StoreOptions};
 
 use crate::config::{self, Config, Loaded, StorePlace};
+use crate::operator::backup::RESTORING;
 
 /// How long a command waits for a gateway that ends; one that runs is asked instead.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
@@ -45,6 +46,14 @@ fn options(config: &Config) -> StoreOptions {
 }
 
 async fn open_with(place: &StorePlace, data_dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
+    if data_dir.join(RESTORING).exists() {
+        let data = data_dir.display();
+        let reason = format!(
+            "a restore into {data} was interrupted; move that folder away, empty the database (drop schema chelseru \
+             cascade), and restore again"
+        );
+        return Err(StoreError::Database { reason });
+    }
     match place {
         StorePlace::Folder => Store::open(data_dir.join(config::STORE_DIR), options),
         StorePlace::Postgres { url, connections_max } => {
@@ -63,16 +72,4 @@ pub(crate) async fn open_for_command(loaded: &Loaded, data_dir: &Path) -> Result
         true => Refused::InUse(error.to_string()),
         false => Refused::Other(error.to_string()),
     })
-}
-
-/// For commands that work on the files of the embedded engine.
-///
-/// Errors: a text that says what to do instead.
-pub(crate) fn needs_folder(loaded: &Loaded, instead: &str) -> Result<(), String> {
-    match loaded.store_place().map_err(|problems| problems.to_string())? {
-        StorePlace::Folder => Ok(()),
-        StorePlace::Postgres { .. } => {
-            Err(format!("{}: store.engine is \"postgres\"; {instead}", loaded.source.path.display()))
-        }
-    }
 }

@@ -50,6 +50,9 @@ pub enum StoreError {
     /// A record is unreadable: written by a newer version, or damaged.
     #[error("{kind} record is not readable: {reason}")]
     Record { kind: &'static str, reason: String },
+    /// A record could not be copied from one engine to the other. The store that was being filled is to be removed.
+    #[error("{what}, record {record}: {source}")]
+    Copy { what: &'static str, record: u64, source: Box<StoreError> },
     /// The database cannot be used as it is: wrong address or password, missing rights, an old server, newer tables.
     /// A retry cannot help.
     #[error("{reason}")]

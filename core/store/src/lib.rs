@@ -35,6 +35,7 @@ mod sms;
 
 mod engine;
 mod error;
+mod moving;
 mod space;
 
 use std::fs::File;
@@ -43,6 +44,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use engine::moving::Progress;
 pub use engine::sled::commit::{CommitStats, Health};
 pub use erasure::{Erasure, ErasureBegun, ErasureDraft, ErasureProof};
 pub use error::StoreError;
@@ -96,9 +98,6 @@ use engine::postgres::Postgres;
 use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, export, open};
 use engine::{Engine, on_engine};
 
-/// Why an operation over the store's files is refused on PostgreSQL.
-const ON_FILES: &str = "the store is on PostgreSQL; use the database's own tools (pg_dump, pg_basebackup)";
-
 /// A handle to an open store; clones share it. The last one to go closes it.
 #[derive(Clone)]
 pub struct Store {
@@ -144,25 +143,6 @@ impl Store {
         Ok(Store { engine: Arc::new(Engine::Postgres(postgres)) })
     }
 
-    /// Writes every record to a file, consistent with one moment, and returns their approximate number once the file
-    /// is synced. No change waits for it; concurrent writes are buffered in memory until the end.
-    ///
-    /// # Errors
-    ///
-    /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was
-    /// written meanwhile; the store's own as [`io::ErrorKind::Other`]. The store stays usable.
-    pub async fn export(&self, file: File) -> io::Result<u64> {
-        let store = self.clone();
-        // A separate task, because the captured writes must be released even when the caller is dropped.
-        let export = async move {
-            match &*store.engine {
-                Engine::Sled(sled) => sled.export_to(file).await,
-                Engine::Postgres(_) => Err(io::Error::new(io::ErrorKind::Unsupported, ON_FILES)),
-            }
-        };
-        tokio::spawn(export).await.map_err(io::Error::other)?
-    }
-
     /// Creates a store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
     /// `before_whole` runs when all records are written and opening would still refuse the store. New users,
     /// sessions, payments, events, rooms and files are numbered from a million above the last one. Blocks.
@@ -193,7 +173,10 @@ impl Store {
         };
         match engine {
             Engine::Sled(sled) => sled.replace(path, with),
-            Engine::Postgres(_) => Err(StoreError::Database { reason: ON_FILES.to_owned() }),
+            Engine::Postgres(_) => {
+                let reason = "a database is not replaced by a folder: fill an empty one".to_owned();
+                Err(StoreError::Database { reason })
+            }
         }
     }
 
@@ -217,7 +200,7 @@ impl Store {
         on_engine!(self, oldest_waiting())
     }
 
-    /// Whether the store is a folder of this machine, which can be exported, imported and replaced.
+    /// Whether the store is a folder of this machine, which can be replaced.
     #[must_use]
     pub fn is_folder(&self) -> bool {
         matches!(&*self.engine, Engine::Sled(_))

@@ -9,22 +9,19 @@ use http::Method;
 use serde_json::json;
 
 use super::ask::{Way, open, record};
-use crate::config;
+use crate::config::{self, Loaded, StorePlace};
 use crate::database;
 use crate::operator::backup;
 
 /// Time limit of a running gateway. It copies uploaded files at the disk's speed.
 const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
-/// What to do where the store is on a server.
-const INSTEAD: &str = "copy the database with its own tools (pg_dump, pg_restore), and data.dir with yours: it holds the key, plugins \
-     and uploads";
 
 /// Errors: a text for the operator; no folder remains.
 pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
-    database::needs_folder(&loaded, INSTEAD)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
-    if !data_dir.join(config::STORE_DIR).is_dir() {
+    let is_folder = matches!(place(&loaded)?, StorePlace::Folder);
+    if is_folder && !data_dir.join(config::STORE_DIR).is_dir() {
         return Err(format!(
             "{}: no store found; start the gateway once, or check --config",
             data_dir.display()
@@ -34,6 +31,7 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
     let part = backup::part_of(&folder);
     let (records, files) = match open(config_file).await? {
         Way::Store(store) => {
+            backup::clear(&data_dir);
             let copied = showing(&part, backup::write(&store, &data_dir, &folder)).await;
             if let Ok(copied) = copied {
                 let event = AuditEvent::new(AuditKind::BackupWritten);
@@ -60,24 +58,39 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
 pub(super) async fn verify(folder: &Path) -> Result<(), String> {
     let work = tokio::task::spawn_blocking({
         let folder = folder.to_owned();
-        move || backup::verify(&folder)
+        move || backup::verified(&folder)
     });
-    let (files, bytes) = work.await.map_err(|error| error.to_string())??;
-    println!("{}: verified: {files} files, {} MiB", folder.display(), bytes >> 20);
+    let manifest = work.await.map_err(|error| error.to_string())??;
+    let (files, bytes, engine) = (manifest.files(), manifest.bytes(), manifest.engine);
+    println!("{}: verified: {files} files, {} MiB, of a store on {engine}", folder.display(), bytes >> 20);
     Ok(())
 }
 
 /// Errors: a text for the operator.
 pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
-    database::needs_folder(&loaded, INSTEAD)?;
     let data_dir = config::data_dir(&loaded.config, config_file);
-    let work = tokio::task::spawn_blocking({
-        let (folder, data_dir) = (folder.to_owned(), data_dir.clone());
-        move || backup::restore(&folder, &data_dir)
+    backup::check_place(&data_dir)?;
+    let verified = tokio::task::spawn_blocking({
+        let folder = folder.to_owned();
+        move || backup::verified(&folder)
     });
-    let copied = showing(&data_dir, work).await.map_err(|error| error.to_string())??;
-    let store = database::open_for_command(&loaded, &data_dir).await?;
+    let manifest = verified.await.map_err(|error| error.to_string())??;
+    let (copied, store) = match place(&loaded)? {
+        StorePlace::Folder => {
+            let work = tokio::task::spawn_blocking({
+                let (folder, data_dir) = (folder.to_owned(), data_dir.clone());
+                move || backup::restore(&manifest, &folder, &data_dir)
+            });
+            let copied = showing(&data_dir, work).await.map_err(|error| error.to_string())??;
+            (copied, database::open_for_command(&loaded, &data_dir).await?)
+        }
+        StorePlace::Postgres { .. } => {
+            let store = database::open_for_command(&loaded, &data_dir).await?;
+            let said = |what: &'static str, records: u64| eprintln!("{what}: {records}");
+            (backup::restore_database(manifest, folder, &data_dir, &store, &said).await?, store)
+        }
+    };
     let report = store.ledger_verify().await.map_err(|error| error.to_string())?;
     if let Some(difference) = report.difference {
         return Err(format!("restored, but the ledger is inconsistent: {difference}"));
@@ -94,6 +107,11 @@ pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), Str
         report.postings
     );
     Ok(())
+}
+
+/// Where the store of a configuration is.
+fn place(loaded: &Loaded) -> Result<StorePlace, String> {
+    loaded.store_place().map_err(|problems| problems.to_string())
 }
 
 /// Waits for work; on a terminal, prints the size of a folder every second.

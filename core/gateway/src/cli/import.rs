@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use chelseru_domain::money::Currency;
 use chelseru_domain::money::payment::gateway::PaymentGateways;
-use chelseru_store::{Store, StoreError, StoreOptions};
+use chelseru_store::Store;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use super::compiler::compiler;
 use crate::candidate::{Candidate, Occasion, OpenPayments};
 use crate::config::{self, Loaded};
-use crate::database;
+use crate::database::{self, Refused};
 use crate::ground::Ground;
 use crate::import::{self, Report, Request, SourceName};
 use crate::keys::{self, Accepted};
@@ -102,7 +102,6 @@ pub(super) async fn django(config_file: &Path, arguments: &Arguments) -> Result<
     if !arguments.media.is_dir() {
         return Err(format!("--media {}: there is no such folder", arguments.media.display()));
     }
-    database::needs_folder(&loaded, "an import fills the embedded engine; choose engine = \"sled\" for it")?;
     let mut notes = check_secret(&loaded, arguments)?;
     let unit = match arguments.unit {
         Unit::Irt => Currency::Irt,
@@ -120,7 +119,7 @@ pub(super) async fn django(config_file: &Path, arguments: &Arguments) -> Result<
     };
     let store = match arguments.dry_run {
         true => None,
-        false => Some(empty_store(&request).await?),
+        false => Some(empty_store(&loaded, &request).await?),
     };
     let candidate = match prepare(loaded, config_file).await {
         Ok(candidate) => Some(candidate),
@@ -163,14 +162,13 @@ fn check_secret(loaded: &Loaded, arguments: &Arguments) -> Result<Vec<String>, S
     }
 }
 
-/// The store of the data folder, which is made when it is missing, with its key.
-async fn empty_store(request: &Request) -> Result<Store, String> {
+/// The store of the configuration, which is made when it is missing, with its key.
+async fn empty_store(loaded: &Loaded, request: &Request) -> Result<Store, String> {
     let data_dir = &request.data_dir;
     private::make_dir(data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
-    let store = Store::open(data_dir.join(config::STORE_DIR), StoreOptions::default());
-    let store = store.map_err(|error| match error {
-        StoreError::Locked { .. } => format!("{error}: stop the gateway first"),
-        other => other.to_string(),
+    let store = database::open_for_command(loaded, data_dir).await.map_err(|refused| match refused {
+        Refused::InUse(reason) => format!("{reason}: stop the gateway first"),
+        Refused::Other(reason) => reason,
     })?;
     // That the store is empty beside a key is what an import wants.
     keys::of_store(data_dir, &store, Accepted { new_store: true, new_key: false }).await?;

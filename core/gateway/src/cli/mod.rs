@@ -101,8 +101,9 @@ enum Command {
     /// Write the store, the key, the plugins and the uploaded files into a new folder.
     ///
     /// A running gateway is asked to write the backup and keeps serving. The store is exported to the data folder's
-    /// disk first and needs free space there. The backup holds the key and every phone number: protect it like the
-    /// data folder. It does not hold the configuration.
+    /// disk first and needs free space there; one on PostgreSQL is copied there first and needs twice as much. The
+    /// backup holds the key and every phone number: protect it like the data folder. It does not hold the
+    /// configuration. It can be restored into either engine.
     #[command(args_conflicts_with_subcommands = true)]
     Backup {
         /// A folder that does not exist yet, outside the data folder.
@@ -111,9 +112,11 @@ enum Command {
         #[command(subcommand)]
         action: Option<BackupAction>,
     },
-    /// Fill the data folder of this configuration from a backup, and verify the balances.
+    /// Fill the data folder and the database of this configuration from a backup, and verify the balances.
     ///
-    /// The data folder must hold neither store nor key: stop the gateway and move the folder away first.
+    /// The store goes to the engine that the configuration names, whichever it comes from. The data folder must hold
+    /// neither store nor key: stop the gateway and move the folder away first. A database must be empty; it is filled
+    /// in one transaction.
     Restore {
         /// A folder written by `chelseru backup`.
         folder: PathBuf,

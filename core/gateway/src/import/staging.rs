@@ -1,16 +1,19 @@
 //! All or nothing: an import fills a store beside the empty one, and takes its place with one rename.
 //!
 //! Everything is built in [`FOLDER`] inside the data folder. In the end the files move to `uploads/`, and then the
-//! store takes the place of the empty one, which is the moment from which the import counts. The empty store is open
+//! store takes the place of the empty one, or fills the empty database in one transaction, which is the moment from
+//! which the import counts. The empty store is open
 //! and locked all the while, so no gateway can start on it. A marker says that files were moved; [`sweep`], at the
 //! next start or import, uses it to take back what a crash left.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chelseru_http::files::store::FOLDER as UPLOADS;
-use chelseru_store::{Durability, Store, StoreOptions};
+use chelseru_store::{Durability, Store, StoreError, StoreOptions};
+use tokio::runtime::Handle;
 
 use crate::config::STORE_DIR;
 use crate::private;
@@ -19,6 +22,9 @@ use crate::private;
 const FOLDER: &str = "import.part";
 /// A file in [`FOLDER`]: the files are where they belong, or on their way.
 const FILES_MOVED: &str = "files-moved";
+
+/// Longest wait for the engine to close the store that was filled.
+const CLOSED_MAX: Duration = Duration::from_secs(10);
 
 pub(super) struct Staging {
     data_dir: PathBuf,
@@ -47,15 +53,21 @@ impl Staging {
         Store::open(self.folder.join(STORE_DIR), options).map_err(|error| error.to_string())
     }
 
-    /// Puts files and store where they belong. The filled store is closed. Blocks.
+    /// Puts files and store where they belong. The filled store is closed. Blocks; a tokio runtime can be entered.
     ///
     /// Errors: a text for the operator; the store is empty then, and the files are taken back.
     pub(super) fn commit(self, empty: Store) -> Result<(), String> {
         let moved = self.move_files().map_err(|error| at(&self.data_dir.join(UPLOADS), &error));
-        let replaced = moved.and_then(|()| {
-            let (own, filled) = (self.data_dir.join(STORE_DIR), self.folder.join(STORE_DIR));
-            empty.replace(&own, &filled).map_err(|error| error.to_string())
-        });
+        let (own, filled) = (self.data_dir.join(STORE_DIR), self.folder.join(STORE_DIR));
+        let replaced = match moved {
+            Ok(()) if empty.is_folder() => empty.replace(&own, &filled).map_err(|error| error.to_string()),
+            Ok(()) => match fill(&empty, &filled) {
+                // The next start finds out, and removes what does not belong to the store.
+                Err(error @ StoreError::Unsure) => return Err(error.to_string()),
+                filled => filled.map_err(|error| error.to_string()),
+            },
+            Err(error) => Err(error),
+        };
         if let Err(error) = replaced {
             sweep_folder(&self.data_dir, true).map_err(|sweep| format!("{error}; and {sweep}"))?;
             return Err(error);
@@ -86,6 +98,20 @@ impl Staging {
             tracing::warn!(%error, "what an import left could not be removed; the next start removes it");
         }
     }
+}
+
+/// Fills an empty database with the store in a folder.
+fn fill(empty: &Store, filled: &Path) -> Result<(), StoreError> {
+    let until = Instant::now() + CLOSED_MAX;
+    let filled = loop {
+        // The engine lets go of its lock a moment after its last handle is gone.
+        match Store::open(filled, StoreOptions::default()) {
+            Err(StoreError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
+            opened => break opened?,
+        }
+    };
+    let said = |what: &'static str, records: u64| eprintln!("{what}: {records}");
+    Handle::current().block_on(empty.fill_from(&filled, &said, async || Ok(())))
 }
 
 /// Removes what an import left that was cut off. The store of the data folder is open.
@@ -154,7 +180,7 @@ fn at(path: &Path, error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chelseru_store::{StoreError, UserDraft};
+    use chelseru_store::UserDraft;
 
     use super::*;
 

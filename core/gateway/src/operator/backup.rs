@@ -6,10 +6,12 @@
 //! and renamed when complete and synced. It contains the key and every phone number, so it is readable by its owner
 //! only, like the data folder.
 //!
-//! Invariants: no change waits for the backup's target, because the store is first exported to its own disk. A
-//! restore writes nothing unless every file of the manifest exists unaltered, and copies no other files. The store is
+//! Invariants: no change waits for the backup's target, because the store is first exported to the data folder's disk.
+//! A restore writes nothing unless every file of the manifest exists unaltered, and copies no other files. The store is
 //! exported first: a file uploaded afterwards is in no record and is collected later; a file deleted afterwards
-//! belongs to a record that was deleted too.
+//! belongs to a record that was deleted too. A backup is the same whatever engine it comes from and goes to. One that
+//! goes to a database is read into a store in [`RESTORING`] first, and from there into one transaction, whose last step
+//! comes when every file is in its place. While that folder exists, nothing opens the store.
 
 mod manifest;
 
@@ -19,8 +21,9 @@ use std::path::{Path, PathBuf};
 
 use chelseru_http::operator::Copied;
 use chelseru_outbound::plugins;
-use chelseru_store::Store;
-use manifest::{Entry, Manifest};
+use chelseru_store::{Store, StoreError, StoreOptions};
+pub(crate) use manifest::Manifest;
+use manifest::{EngineName, Entry};
 
 use super::ledger_check::SCRATCH;
 use crate::config::STORE_DIR;
@@ -28,8 +31,14 @@ use crate::{door, keys, private};
 
 /// The store, as [`Store::export`] writes it.
 const STORE_FILE: &str = "store.export";
+/// The copy of a database while it is exported, in the data folder.
+const COPY: &str = "backup-copy";
+/// What a restore into a database reads the backup's store into, in the data folder.
+pub(crate) const RESTORING: &str = "restoring";
 /// Parts of a data folder that a backup skips: open files, or files the gateway rebuilds.
-const LEFT_OUT: [&str; 4] = [STORE_DIR, plugins::CACHE_DIR, door::TOKEN_FILE, SCRATCH];
+const LEFT_OUT: [&str; 6] = [STORE_DIR, plugins::CACHE_DIR, door::TOKEN_FILE, SCRATCH, COPY, RESTORING];
+/// The cache of a store that is read once.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes copied and hashed at once.
 const PIECE: usize = 256 * 1024;
 
@@ -55,10 +64,11 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
         return Err(format!("{part}: exists, from an interrupted or running backup; remove it first"));
     }
     let (staged, records) = stage(store, &data).await?;
+    let engine = if store.is_folder() { EngineName::Sled } else { EngineName::Postgres };
     let work = tokio::task::spawn_blocking({
         let (part, target) = (part.clone(), target.to_owned());
         move || {
-            let written = gather(staged, &data, &part).and_then(|files| {
+            let written = gather(staged, engine, &data, &part).and_then(|files| {
                 fs::rename(&part, &target).map_err(|error| at(&target, &error))?;
                 private::sync_dir(&parent).map_err(|error| at(&parent, &error))?;
                 Ok(files)
@@ -81,7 +91,18 @@ pub(crate) fn part_of(target: &Path) -> PathBuf {
     PathBuf::from(part)
 }
 
-/// Exports the store to an unnamed file on its own disk, so a slow target delays no change.
+/// Removes the copy of a database that a crash left. No backup runs.
+pub(crate) fn clear(data_dir: &Path) {
+    let copy = data_dir.join(COPY);
+    match fs::remove_dir_all(&copy) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, folder = %copy.display(), "a copy of the store could not be removed");
+        }
+        _ => {}
+    }
+}
+
+/// Exports the store to an unnamed file on the data folder's disk, so a slow target delays no change.
 pub(crate) async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
     let size = store_bytes(data);
     if let Some(free) = store.disk_free_bytes().filter(|free| *free < size) {
@@ -93,7 +114,7 @@ pub(crate) async fn stage(store: &Store, data: &Path) -> Result<(File, u64), Str
     }
     let mut staged = tempfile::tempfile_in(data).map_err(|error| at(data, &error))?;
     let file = staged.try_clone().map_err(|error| at(data, &error))?;
-    let records = store.export(file).await.map_err(|error| at(data, &error))?;
+    let records = store.export(file, &data.join(COPY)).await.map_err(|error| at(data, &error))?;
     staged.rewind().map_err(|error| at(data, &error))?;
     Ok((staged, records))
 }
@@ -104,9 +125,9 @@ pub(crate) fn store_bytes(data: &Path) -> u64 {
 }
 
 /// Fills the folder; the manifest comes last. Returns the number of files besides the store.
-fn gather(mut staged: File, data: &Path, part: &Path) -> Result<u64, String> {
+fn gather(mut staged: File, engine: EngineName, data: &Path, part: &Path) -> Result<u64, String> {
     private::make_dir(part).map_err(|error| at(part, &error))?;
-    let mut manifest = Manifest::default();
+    let mut manifest = Manifest { engine, ..Manifest::default() };
     let file = part.join(STORE_FILE);
     let copied = private::make_file(&file).and_then(|out| copy(&mut staged, out));
     let (bytes, hash) = copied.map_err(|error| at(&file, &error))?;
@@ -182,12 +203,14 @@ fn pieces(input: &mut impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) 
 ///
 /// Errors: a text for the operator that names the first file that differs.
 pub(crate) fn verify(backup: &Path) -> Result<(u64, u64), String> {
-    let manifest = read_manifest(backup)?;
-    Ok((manifest.entries.len() as u64, manifest.entries.iter().map(|entry| entry.bytes).sum()))
+    let manifest = verified(backup)?;
+    Ok((manifest.files(), manifest.bytes()))
 }
 
-/// Reads the manifest of a verified backup.
-fn read_manifest(backup: &Path) -> Result<Manifest, String> {
+/// Verifies a backup and returns its manifest. Blocks.
+///
+/// Errors: a text for the operator that names the first file that differs.
+pub(crate) fn verified(backup: &Path) -> Result<Manifest, String> {
     let manifest = Manifest::read(backup)?;
     for needed in [STORE_FILE, keys::FILE] {
         if !manifest.has(needed) {
@@ -200,30 +223,104 @@ fn read_manifest(backup: &Path) -> Result<Manifest, String> {
     Ok(manifest)
 }
 
-/// Fills a data folder from a backup. The folder may hold plugins, which are replaced by name, but no store and no
-/// key. Blocks.
+/// Refuses a data folder that a restore would mix with another gateway's.
 ///
-/// Errors: a text for the operator. `serve` refuses a store that an interrupted restore left.
-pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Copied, String> {
-    let manifest = read_manifest(backup)?;
-    let store = data_dir.join(STORE_DIR);
-    if store.exists() || keys::is_made(data_dir) {
+/// Errors: a text for the operator.
+pub(crate) fn check_place(data_dir: &Path) -> Result<(), String> {
+    let taken = [STORE_DIR, RESTORING].iter().any(|name| data_dir.join(name).exists());
+    if taken || keys::is_made(data_dir) {
         return Err(format!(
             "{}: already holds a store or a key; stop the gateway and move the folder away first",
             data_dir.display()
         ));
     }
+    Ok(())
+}
+
+/// Fills a data folder from a verified backup, its store included. The folder may hold plugins, which are replaced by
+/// name, but no store and no key. Blocks.
+///
+/// Errors: a text for the operator. `serve` refuses a store that an interrupted restore left.
+pub(crate) fn restore(manifest: &Manifest, backup: &Path, data_dir: &Path) -> Result<Copied, String> {
+    check_place(data_dir)?;
+    let store = data_dir.join(STORE_DIR);
     private::make_dir(data_dir).map_err(|error| at(data_dir, &error))?;
     let file = backup.join(STORE_FILE);
     let mut input = File::open(&file).map_err(|error| at(&file, &error))?;
     let mut files = 0;
     // These come before the store counts as restored; otherwise a gateway could start on it with a key of its own.
     let copy = || {
-        files = put_back(&manifest, backup, data_dir).map_err(io::Error::other)?;
+        files = put_back(manifest, backup, data_dir).map_err(io::Error::other)?;
         Ok(())
     };
     let records = Store::import(&store, &mut input, copy).map_err(|error| at(&file, &error))?;
     Ok(Copied { records, files })
+}
+
+/// Fills an empty database and a data folder from a verified backup, as [`restore`] fills a folder alone. `said` hears
+/// what is being copied.
+///
+/// Errors: a text for the operator. What an interrupted restore left in the data folder is refused by `serve`; the
+/// database has all or nothing.
+pub(crate) async fn restore_database(
+    manifest: Manifest,
+    backup: &Path,
+    data_dir: &Path,
+    database: &Store,
+    said: chelseru_store::Progress<'_>,
+) -> Result<Copied, String> {
+    check_place(data_dir)?;
+    if !database.is_new().await.map_err(|error| error.to_string())? {
+        return Err("the database already holds a store; name an empty one in store.url".to_owned());
+    }
+    let folder = data_dir.join(RESTORING);
+    private::make_dir(&folder).map_err(|error| at(&folder, &error))?;
+    private::sync_dir(data_dir).map_err(|error| at(data_dir, &error))?;
+    let read = tokio::task::spawn_blocking({
+        let (backup, folder) = (backup.to_owned(), folder.clone());
+        move || -> Result<(Store, u64), String> {
+            let (file, path) = (backup.join(STORE_FILE), folder.join(STORE_DIR));
+            let mut input = File::open(&file).map_err(|error| at(&file, &error))?;
+            let records = Store::import(&path, &mut input, || Ok(())).map_err(|error| at(&file, &error))?;
+            let options = StoreOptions { cache_bytes: CACHE_BYTES, ..StoreOptions::default() };
+            Ok((Store::open(path, options).map_err(|error| error.to_string())?, records))
+        }
+    });
+    let (store, records) = match read.await.map_err(|error| error.to_string()).and_then(|read| read) {
+        Ok(read) => read,
+        Err(error) => {
+            // Nothing else was written yet.
+            let _ = fs::remove_dir_all(&folder);
+            return Err(error);
+        }
+    };
+    let mut files = 0;
+    let put_back = async || {
+        let work = tokio::task::spawn_blocking({
+            let (backup, data_dir) = (backup.to_owned(), data_dir.to_owned());
+            move || put_back(&manifest, &backup, &data_dir)
+        });
+        files = work.await.map_err(|error| error.to_string()).and_then(|copied| copied).map_err(refused)?;
+        Ok(())
+    };
+    database.fill_from(&store, said, put_back).await.map_err(|error| interrupted(&error, data_dir))?;
+    store.close();
+    drop(store);
+    fs::remove_dir_all(&folder).map_err(|error| at(&folder, &error))?;
+    private::sync_dir(data_dir).map_err(|error| at(data_dir, &error))?;
+    Ok(Copied { records, files })
+}
+
+fn refused(reason: String) -> StoreError {
+    StoreError::Database { reason }
+}
+
+fn interrupted(error: &StoreError, data_dir: &Path) -> String {
+    let database = match error {
+        StoreError::Unsure => "it is not known whether the database was filled: empty it",
+        _ => "the database is as it was",
+    };
+    format!("{error}; {database}. Move {} away, and restore again", data_dir.display())
 }
 
 /// Copies the files besides the store; returns their number.
@@ -297,7 +394,10 @@ mod tests {
         let again = dir.path().join("again");
         fs::create_dir_all(again.join("plugins")).expect("a folder");
         fs::write(again.join("plugins/p.wasm"), "another version").expect("a file");
-        assert_eq!(restore(&backup, &again).expect("restored"), Copied { records: 4, files: 3 });
+        assert_eq!(
+            restore(&verified(&backup).expect("whole"), &backup, &again).expect("restored"),
+            Copied { records: 4, files: 3 }
+        );
         assert_eq!(fs::read(again.join("plugins/p.wasm")).expect("a plugin"), b"wasm");
         assert!(!again.join("plugins/extra.wasm").exists() && !again.join("cache").exists());
         let store = Store::open(again.join(STORE_DIR), StoreOptions::default()).expect("a store");
@@ -309,10 +409,8 @@ mod tests {
         let (dir, backup) = backed_up().await;
         let again = dir.path().join("again");
         let refused = |file: &str, why: &str| {
-            for result in [verify(&backup).map(|_| ()), restore(&backup, &again).map(|_| ())] {
-                let error = result.expect_err(file);
-                assert!(error.contains(file) && error.contains(why), "{file}: {error}");
-            }
+            let error = verify(&backup).expect_err(file);
+            assert!(error.contains(file) && error.contains(why), "{file}: {error}");
             assert!(!again.exists(), "{file}");
         };
         for file in ["master.key", "plugins/p.wasm", "uploads/aa/f", "store.export", "manifest.json"] {
@@ -339,8 +437,8 @@ mod tests {
         fs::remove_dir_all(&backup).expect("removed");
         let data = dir.path().join("data");
         fs::remove_file(data.join("master.key")).expect("removed");
-        let again = dir.path().join("again");
-        restore_nothing(&again);
+        let error = verify(Path::new("/nowhere")).expect_err("no backup");
+        assert!(error.contains("chelseru backup"), "{error}");
         let store = loop {
             // The engine releases its lock a moment after its last handle is dropped.
             if let Ok(store) = Store::open(data.join(STORE_DIR), StoreOptions::default()) {
@@ -350,10 +448,5 @@ mod tests {
         let error = write(&store, &data, &backup).await.expect_err("the key is missing");
         assert!(error.contains("master.key: the key is missing"), "{error}");
         assert!(!backup.exists() && !part_of(&backup).exists());
-    }
-
-    fn restore_nothing(data: &Path) {
-        let error = restore(Path::new("/nowhere"), data).expect_err("no backup");
-        assert!(error.contains("chelseru backup"), "{error}");
     }
 }

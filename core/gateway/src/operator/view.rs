@@ -25,6 +25,7 @@ impl View {
     /// Sets the application.
     pub(crate) fn show(&self, app: &Arc<App>) {
         ledger_check::clear(&app.ground.data_dir);
+        backup::clear(&app.ground.data_dir);
         let _ = self.app.set(Arc::downgrade(app));
     }
 

@@ -16,6 +16,7 @@
 
 pub(crate) mod import;
 pub(crate) mod message;
+pub(crate) mod moving;
 pub(crate) mod organization;
 pub(crate) mod request;
 pub(crate) mod room;

@@ -7,6 +7,7 @@
 //!
 //! Not here: opening (see [`Store::open`](crate::Store::open)), and statements.
 
+pub(crate) mod moving;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 

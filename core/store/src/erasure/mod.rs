@@ -7,6 +7,7 @@
 //!
 //! Money keeps account number, amounts, order and receipt, because postings are evidence. Free text of the person goes.
 
+pub(crate) mod moving;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 

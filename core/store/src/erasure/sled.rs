@@ -36,11 +36,11 @@ use crate::{PaymentId, SpendId, StoreError, Timestamp, UserId};
 const PAYMENTS_MAX: usize = 100;
 
 #[derive(Serialize, Deserialize)]
-struct ErasureRecord {
-    at: Timestamp,
-    by: UserId,
-    number: String,
-    ended: bool,
+pub(crate) struct ErasureRecord {
+    pub(crate) at: Timestamp,
+    pub(crate) by: UserId,
+    pub(crate) number: String,
+    pub(crate) ended: bool,
 }
 
 impl Record for ErasureRecord {
@@ -330,7 +330,7 @@ fn close(txn: &mut Txn, user: &User, look: &str) -> Result<String, StoreError> {
     }
     let mut contact = Contact::get(txn, &user.number)?;
     contact.remove_account(user.id);
-    let shared = contact.users().next().is_some();
+    let shared = contact.accounts().next().is_some();
     contact.put(txn, &user.number);
     let older = keys::identity(user.group, &user.number);
     if txn.get(&older)?.is_some_and(|owner| owner == own) {

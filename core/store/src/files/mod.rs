@@ -4,6 +4,7 @@
 //! and of all files, are counted in the same change, thumbnails included, and never exceed their limits; no message can
 //! take a file that is about to be removed.
 
+pub(crate) mod moving;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 

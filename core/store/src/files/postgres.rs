@@ -18,6 +18,9 @@ macro_rules! columns {
     };
 }
 
+/// With the mark of those that are about to be removed.
+pub(crate) const ALL: &str = concat!("select ", columns!(), ", doomed from stored_file order by id");
+
 const BY_ID: &str = concat!("select ", columns!(), " from stored_file where id = $1");
 
 impl Postgres {
@@ -174,7 +177,7 @@ async fn take_back(sql: &Sql, uploader: UserId, held: u64) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn put(sql: &Sql, file: &StoredFile) -> Result<(), StoreError> {
+pub(crate) async fn put(sql: &Sql, file: &StoredFile) -> Result<(), StoreError> {
     let put = concat!(
         "insert into stored_file (",
         columns!(),

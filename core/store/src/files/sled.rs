@@ -161,7 +161,7 @@ impl Sled {
 }
 
 #[derive(Serialize, Deserialize)]
-struct FileRecord {
+pub(crate) struct FileRecord {
     room: RoomId,
     uploader: UserId,
     name: String,
@@ -172,7 +172,7 @@ struct FileRecord {
     text: Option<String>,
     created_at: Timestamp,
     message: Option<u64>,
-    doomed: bool,
+    pub(crate) doomed: bool,
     shared: bool,
     picture: Option<Picture>,
 }
@@ -195,7 +195,25 @@ impl FileRecord {
         self.bytes.saturating_add(Picture::extra_bytes(self.picture))
     }
 
-    fn with_id(self, id: FileId) -> StoredFile {
+    pub(crate) fn of(file: StoredFile) -> FileRecord {
+        FileRecord {
+            room: file.room,
+            uploader: file.uploader,
+            name: file.name,
+            folder: file.folder,
+            title: file.title,
+            content_type: file.content_type,
+            bytes: file.bytes,
+            text: file.text,
+            picture: file.picture,
+            created_at: file.created_at,
+            message: file.message,
+            doomed: false,
+            shared: file.shared,
+        }
+    }
+
+    pub(crate) fn with_id(self, id: FileId) -> StoredFile {
         StoredFile {
             id,
             room: self.room,
@@ -269,22 +287,7 @@ pub(crate) fn put_imported(txn: &mut Txn, file: StoredFile) -> Result<(), StoreE
     txn.put(key::file_bytes(file.uploader), encode_u64(used.saturating_add(held)));
     txn.put(key::FILE_TOTAL.into(), encode_u64(total.saturating_add(held)));
     txn.put(key::file_name(&file.name), encode_u64(file.id.0));
-    let record = FileRecord {
-        room: file.room,
-        uploader: file.uploader,
-        name: file.name,
-        folder: file.folder,
-        title: file.title,
-        content_type: file.content_type,
-        bytes: file.bytes,
-        text: file.text,
-        picture: file.picture,
-        created_at: file.created_at,
-        message: file.message,
-        doomed: false,
-        shared: file.shared,
-    };
-    txn.put_record(key::file(file.id), &record);
+    txn.put_record(key::file(file.id), &FileRecord::of(file));
     Ok(())
 }
 

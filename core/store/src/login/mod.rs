@@ -7,5 +7,6 @@ pub(crate) mod password;
 pub(crate) mod session;
 pub(crate) mod user;
 
+pub(crate) mod moving;
 pub(crate) mod postgres;
 pub(crate) mod sled;

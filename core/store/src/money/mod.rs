@@ -10,4 +10,5 @@ pub(crate) mod refund;
 pub(crate) mod reversal;
 pub(crate) mod spend;
 
+pub(crate) mod moving;
 pub(crate) mod once;

@@ -4,5 +4,6 @@
 pub(crate) mod api_key;
 pub(crate) mod audit;
 pub(crate) mod console;
+pub(crate) mod moving;
 pub(crate) mod node;
 pub(crate) mod note;

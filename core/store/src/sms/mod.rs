@@ -13,6 +13,7 @@
 //! Not here: the choice of a provider, and when to retry or give up (`chelseru-domain::sms`).
 
 pub(crate) mod import;
+pub(crate) mod moving;
 pub(crate) mod postgres;
 pub(crate) mod report;
 mod rules;

@@ -1,6 +1,6 @@
 //! The operations of this folder, in sled statements.
 
-mod insert;
+pub(crate) mod insert;
 
 use sled::IVec;
 

@@ -151,8 +151,8 @@ pub(super) fn pair(user: UserId, other: UserId, additions: Additions) -> PairDra
     }
 }
 
-struct History {
-    store: TestStore,
+pub(super) struct History {
+    pub(super) store: TestStore,
     random: Random,
     now: u64,
     rooms: Vec<RoomId>,
@@ -164,7 +164,7 @@ struct History {
 }
 
 impl History {
-    async fn begin(engine: Engine, seed: u64) -> History {
+    pub(super) async fn begin(engine: Engine, seed: u64) -> History {
         let store = TestStore::new(engine);
         for user in 1..=USERS {
             let (user, _) = store.log_in(&number(user as usize), 100 + user).await;
@@ -183,12 +183,23 @@ impl History {
     }
 
     async fn told(mut self) -> Vec<String> {
+        self.run().await;
+        self.read_all().await;
+        self.told
+    }
+
+    pub(super) async fn run(&mut self) {
         for _ in 0..STEPS {
             self.now += self.random.below(3);
             self.step().await;
         }
+    }
+
+    /// All that can be read now.
+    pub(super) async fn reading(&mut self) -> Vec<String> {
+        self.told.clear();
         self.read_all().await;
-        self.told
+        std::mem::take(&mut self.told)
     }
 
     fn tell(&mut self, what: &str, answer: impl Debug) {

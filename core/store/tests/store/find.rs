@@ -57,7 +57,7 @@ fn receipt(number: &str) -> PaymentReceipt {
 }
 
 /// Payments in every state but refunded, and refunds in every state.
-async fn filled(store: &Store) {
+pub(super) async fn filled(store: &Store) {
     for n in 1..=PAYMENTS {
         let draft = draft(n);
         let now = draft.now;

@@ -16,6 +16,7 @@ mod history;
 mod ledger;
 mod money;
 mod money_together;
+mod moving;
 mod node;
 mod notes;
 mod passwords;

@@ -1,7 +1,8 @@
 //! The manifest: size and hash of every file of a backup, and a hash of the list itself.
 //!
-//! It is JSON, so other programs can verify a backup: `{"version": 1, "files": [{"path", "bytes", "blake3"}],
-//! "blake3"}`. The last hash covers one line per file: `hash bytes path` and a line feed.
+//! It is JSON, so other programs can verify a backup: `{"version": 1, "engine", "files": [{"path", "bytes", "blake3"}],
+//! "blake3"}`. The last hash covers one line per file: `hash bytes path` and a line feed. The engine is the one that
+//! the store was on; without it, the embedded one. Every engine reads the backups of every other.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,14 +27,42 @@ pub(super) struct Entry {
 }
 
 #[derive(Default)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     pub(super) entries: Vec<Entry>,
+    pub(crate) engine: EngineName,
+}
+
+/// The engine that a store was on when it was backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EngineName {
+    #[default]
+    Sled,
+    Postgres,
+}
+
+impl EngineName {
+    fn is_default(&self) -> bool {
+        *self == EngineName::default()
+    }
+}
+
+impl std::fmt::Display for EngineName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            EngineName::Sled => "sled",
+            EngineName::Postgres => "postgres",
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     version: u32,
+    /// Left out for sled, as before there was another engine.
+    #[serde(default, skip_serializing_if = "EngineName::is_default")]
+    engine: EngineName,
     files: Vec<WrittenFile>,
     blake3: String,
 }
@@ -49,6 +78,16 @@ struct WrittenFile {
 impl Manifest {
     pub(super) fn has(&self, path: &str) -> bool {
         self.entries.iter().any(|entry| entry.path == path)
+    }
+
+    /// How many files the backup has.
+    pub(crate) fn files(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// The bytes of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
     fn hash(&self) -> blake3::Hash {
@@ -67,7 +106,7 @@ impl Manifest {
             blake3: entry.hash.to_hex().to_string(),
         });
         let blake3 = self.hash().to_hex().to_string();
-        let written = Written { version: VERSION, files: files.collect(), blake3 };
+        let written = Written { version: VERSION, engine: self.engine, files: files.collect(), blake3 };
         let path = backup.join(FILE);
         let write = || -> io::Result<()> {
             let mut file = private::make_file(&path)?;
@@ -106,7 +145,7 @@ impl Manifest {
             };
             entries.push(Entry { path: file.path, bytes: file.bytes, hash });
         }
-        let manifest = Manifest { entries };
+        let manifest = Manifest { entries, engine: written.engine };
         if blake3::Hash::from_hex(written.blake3.as_bytes()).ok() != Some(manifest.hash()) {
             return Err(refused("was altered: it does not match its own hash"));
         }

@@ -111,21 +111,12 @@ impl Sled {
 fn put_room(txn: &mut Txn, imported: ImportedRoom) {
     let ImportedRoom { room, members, bans, pair_with } = imported;
     let id = room.id;
+    let other = pair_with.unwrap_or(room.owner);
     let record = RoomRecord {
         pair: pair_with.is_some(),
-        owner: room.owner,
-        name: room.name,
-        descriptions: room.descriptions,
-        avatar: room.avatar,
-        status: room.status,
-        organization: room.organization,
-        created_at: room.created_at,
-        updated_at: room.updated_at,
         members: u32::try_from(members.len()).unwrap_or(u32::MAX),
         bans: u32::try_from(bans.len()).unwrap_or(u32::MAX),
-        revision: room.revision,
-        other: pair_with.unwrap_or(room.owner),
-        changes: room.changes,
+        ..RoomRecord::of(room, other)
     };
     if let Some(other) = pair_with {
         txn.put(key::pair(record.owner, other), encode_u64(id.0));
@@ -145,16 +136,5 @@ fn put_message(txn: &mut Txn, imported: ImportedMessage) {
     let ImportedMessage { message, old_id } = imported;
     let Message { room, seq, .. } = message;
     txn.put(key::old_message(old_id), [room.0.to_be_bytes(), seq.to_be_bytes()].concat().into());
-    let record = MessageRecord {
-        created_at: message.created_at,
-        deleted: message.deleted,
-        sender: message.sender,
-        body: message.body,
-        file: message.file,
-        file_name: message.file_name,
-        client_id: message.client_id,
-        edited_at: message.edited_at,
-        revision: 0,
-    };
-    txn.put_record(key::message(room, seq), &record);
+    txn.put_record(key::message(room, seq), &MessageRecord::of(message, 0));
 }

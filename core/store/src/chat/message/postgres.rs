@@ -27,6 +27,8 @@ macro_rules! message_columns {
     };
 }
 
+pub(crate) use message_columns;
+
 /// Messages read at once for a page that needs more than its limit: it skips deleted ones.
 const CHUNK: i64 = 250;
 
@@ -208,7 +210,7 @@ impl Postgres {
     }
 }
 
-fn message(row: &Row) -> Message {
+pub(crate) fn message(row: &Row) -> Message {
     Message {
         room: RoomId(row.uint("room")),
         seq: row.uint("seq"),

@@ -276,20 +276,7 @@ fn change(
         }
     }
     let revision = facts.room.revision + 1;
-    txn.put_record(
-        key,
-        &MessageRecord {
-            created_at: message.created_at,
-            deleted: message.deleted,
-            sender: message.sender,
-            body: message.body.clone(),
-            file: message.file,
-            file_name: message.file_name.clone(),
-            client_id: message.client_id.clone(),
-            edited_at: message.edited_at,
-            revision,
-        },
-    );
+    txn.put_record(key, &MessageRecord::of(message.clone(), revision));
     RoomRecord::revise(txn, room, revision)?;
     // A returning client needs only a message's last change, so older revisions are removed.
     if revision_before > 0 {

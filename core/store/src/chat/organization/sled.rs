@@ -134,7 +134,7 @@ impl Record for OrganizationRecord {
 }
 
 impl OrganizationRecord {
-    fn with_id(self, id: OrganizationId) -> Organization {
+    pub(crate) fn with_id(self, id: OrganizationId) -> Organization {
         let OrganizationRecord { name, uname, owner, created_at } = self;
         Organization { id, name, uname, owner, created_at }
     }

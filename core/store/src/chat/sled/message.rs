@@ -58,6 +58,20 @@ impl Record for MessageRecord {
 }
 
 impl MessageRecord {
+    pub(crate) fn of(message: Message, revision: u64) -> MessageRecord {
+        MessageRecord {
+            created_at: message.created_at,
+            deleted: message.deleted,
+            sender: message.sender,
+            body: message.body,
+            file: message.file,
+            file_name: message.file_name,
+            client_id: message.client_id,
+            edited_at: message.edited_at,
+            revision,
+        }
+    }
+
     pub(crate) fn with_id(self, room: RoomId, seq: u64) -> Message {
         Message {
             room,

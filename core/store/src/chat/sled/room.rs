@@ -82,6 +82,26 @@ impl RoomRecord {
         Ok(())
     }
 
+    /// The record of a room; `other` is the other user of a pair, or the owner.
+    pub(crate) fn of(room: Room, other: UserId) -> RoomRecord {
+        RoomRecord {
+            pair: room.kind == RoomKind::Pair,
+            owner: room.owner,
+            name: room.name,
+            descriptions: room.descriptions,
+            avatar: room.avatar,
+            status: room.status,
+            organization: room.organization,
+            created_at: room.created_at,
+            updated_at: room.updated_at,
+            members: room.members,
+            bans: room.bans,
+            revision: room.revision,
+            other,
+            changes: room.changes,
+        }
+    }
+
     pub(crate) fn with_id(self, id: RoomId) -> Room {
         Room {
             id,

@@ -131,6 +131,11 @@ impl Postgres {
         Ok(Sql::reader(client, Some(self.shared.answer_wait), self.shared.pool.clone()))
     }
 
+    /// A connection for one long transaction. It ends with what is returned, and the transaction with it.
+    pub(crate) async fn alone(&self) -> Result<Sql, StoreError> {
+        Ok(Sql::once(self.shared.client().await?))
+    }
+
     pub(crate) fn close(&self) {
         let _ = self.close_within(CLOSE_PATIENCE);
     }

@@ -5,18 +5,21 @@
 //! later statement, and [`change`](super::change) rolls back, whatever the operation makes of the error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, RowStream};
 
 use crate::StoreError;
 
 /// Other connections that a read tries. Those that broke in the pool are noticed within milliseconds.
 const READ_AGAIN_MAX: usize = 3;
+
+/// The code of a statement in a transaction that already failed.
+const DOOMED: &str = "(25P02)";
 
 /// The arguments of a statement.
 pub(crate) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -32,6 +35,8 @@ pub(crate) struct Sql {
     spare: Option<Pool>,
     /// The first error since the change began.
     fault: Mutex<Option<Fault>>,
+    /// What the first error of the connection was.
+    reason: OnceLock<String>,
 }
 
 /// What has no row to lock. The numbers keep the keys of one kind apart from those of another.
@@ -62,7 +67,14 @@ pub(crate) enum Fault {
 impl Sql {
     pub(super) fn new(client: deadpool_postgres::Client, patience: Option<Duration>) -> Self {
         let (broken, fault) = (AtomicBool::new(false), Mutex::new(None));
-        Sql { client: Some(client), patience, broken, spare: None, fault }
+        Sql { client: Some(client), patience, broken, spare: None, fault, reason: OnceLock::new() }
+    }
+
+    /// For one long transaction: statements take as long as they take, and the connection is used once.
+    pub(super) fn once(client: deadpool_postgres::Client) -> Self {
+        let sql = Sql::new(client, None);
+        sql.broken.store(true, Ordering::Relaxed);
+        sql
     }
 
     /// For reads outside a change, which may run again on another connection.
@@ -124,6 +136,21 @@ impl Sql {
         self.answered(changed).await.map_err(|(fault, error)| self.note(fault, error))
     }
 
+    /// The rows of a statement as they come, for more than fits into memory.
+    pub(crate) async fn stream(&self, statement: &'static str) -> Result<RowStream, StoreError> {
+        let client = self.client();
+        let stream = async {
+            let statement = client.prepare(statement).await?;
+            client.query_raw(&statement, [0_i64; 0]).await
+        };
+        stream.await.map_err(|error| judge(&error).1)
+    }
+
+    /// What an error of [`Sql::stream`] means.
+    pub(crate) fn failed(error: &tokio_postgres::Error) -> StoreError {
+        judge(error).1
+    }
+
     /// Locks something that has no row of its own, until the change ends.
     pub(crate) async fn lock(&self, lock: Lock, key: u64) -> Result<(), StoreError> {
         // Keys are ids, far below 2^56.
@@ -133,7 +160,7 @@ impl Sql {
     }
 
     /// Runs statements without arguments.
-    pub(super) async fn simple(&self, statements: &str) -> Result<(), (Fault, StoreError)> {
+    pub(crate) async fn simple(&self, statements: &str) -> Result<(), (Fault, StoreError)> {
         self.answered(self.client().batch_execute(statements)).await
     }
 
@@ -173,7 +200,19 @@ impl Sql {
         }
     }
 
+    /// The error that another one follows from: of statements that were sent together, the first one that fails dooms
+    /// the others.
+    pub(crate) fn root(&self, error: StoreError) -> StoreError {
+        match self.reason.get() {
+            Some(reason) if error.to_string().contains(DOOMED) => {
+                StoreError::Database { reason: reason.clone() }
+            }
+            _ => error,
+        }
+    }
+
     fn note(&self, fault: Fault, error: StoreError) -> StoreError {
+        self.reason.get_or_init(|| error.to_string());
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
         error
     }

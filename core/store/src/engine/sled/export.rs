@@ -240,7 +240,10 @@ mod tests {
         }
         let path = dir.path().join("export");
         // And the format's number, from which session on tokens are bound, and that payments are indexed.
-        assert_eq!(store.export(File::create(&path).unwrap()).await.unwrap(), records + 3);
+        assert_eq!(
+            store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap(),
+            records + 3
+        );
         let bytes = std::fs::read(&path).unwrap();
         (dir, bytes)
     }
@@ -299,7 +302,7 @@ mod tests {
         });
         for n in 0..5 {
             let path = dir.path().join(format!("export-{n}"));
-            store.export(File::create(&path).unwrap()).await.unwrap();
+            store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap();
             let bytes = std::fs::read(&path).unwrap();
             import(dir.path(), &format!("again-{n}"), &bytes).unwrap();
             let again = Store::open(dir.path().join(format!("again-{n}")), StoreOptions::default()).unwrap();
@@ -333,10 +336,10 @@ mod tests {
         let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
         assert!(store.sled().change(|txn| Ok(txn.capture())).await.unwrap());
         let path = dir.path().join("second");
-        let refused = store.export(File::create(&path).unwrap()).await.unwrap_err();
+        let refused = store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
         store.sled().change(|txn| Ok(txn.captured().is_some())).await.unwrap();
-        store.export(File::create(&path).unwrap()).await.unwrap();
+        store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap();
     }
 
     #[tokio::test]
@@ -369,7 +372,7 @@ mod tests {
         let one: Vec<u64> = numbers(&store).await;
         assert_eq!(one, [1; KEPT_OUTSIDE.len()]);
         let path = dir.path().join("export");
-        store.export(File::create(&path).unwrap()).await.unwrap();
+        store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap();
         import(dir.path(), "again", &std::fs::read(&path).unwrap()).unwrap();
         let again = Store::open(dir.path().join("again"), StoreOptions::default()).unwrap();
         assert_eq!(numbers(&again).await, [GAP + 2; KEPT_OUTSIDE.len()]);

@@ -44,7 +44,7 @@ impl Sled {
         // Accounts of the versions before have keys of their own; theirs of group 0 are found.
         let get = |key: &[u8]| self.tree.get(key).map_err(error::read);
         let first = contact.account(0, number, get)?;
-        Ok(contact.users().chain(first).collect())
+        Ok(contact.accounts().map(|(_, user)| user).chain(first).collect())
     }
 
     pub(crate) async fn challenge_release(&self, number: &str, id: u64) -> Result<bool, StoreError> {

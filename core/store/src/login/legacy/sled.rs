@@ -15,10 +15,10 @@ use crate::{PurgeStep, SessionId, StoreError, Timestamp, UserId};
 
 /// A token that was used.
 #[derive(Serialize, Deserialize)]
-struct LegacyRecord {
+pub(crate) struct LegacyRecord {
     /// First, because a purge reads it alone.
-    token_expires_at: Timestamp,
-    session: SessionId,
+    pub(crate) token_expires_at: Timestamp,
+    pub(crate) session: SessionId,
 }
 
 impl Record for LegacyRecord {

@@ -176,10 +176,10 @@ impl Sled {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PasswordRecord {
+pub(crate) struct PasswordRecord {
     /// In the PHC text form.
-    hash: String,
-    changed_at: Timestamp,
+    pub(crate) hash: String,
+    pub(crate) changed_at: Timestamp,
 }
 
 impl Record for PasswordRecord {

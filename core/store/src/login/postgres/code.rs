@@ -15,6 +15,8 @@ macro_rules! columns {
     };
 }
 
+pub(crate) use columns;
+
 /// Locks a code, and counts and compares a guess at it. A wrong guess is stored; after a right one the caller removes
 /// the code, or stores the guess by [`keep_guesses`].
 pub(crate) async fn guess(
@@ -94,7 +96,7 @@ fn guesses(challenge: &Challenge) -> (Vec<i64>, Vec<i64>) {
     challenge.guesses.iter().map(|(address, count)| (bits(*address), i64::from(*count))).unzip()
 }
 
-fn read(row: &Row) -> Challenge {
+pub(crate) fn read(row: &Row) -> Challenge {
     let addresses: Vec<i64> = row.get("guess_addresses");
     let counts: Vec<i64> = row.get("guess_counts");
     let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);

@@ -9,7 +9,8 @@ use crate::engine::sled::agent::{AgentRef, Agents};
 use crate::engine::sled::record::{decode, decode_head};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error, keys};
-use crate::login::session::sled::record::{SessionHead, SessionRecord};
+use crate::login::session::sled::record::SessionHead;
+pub(crate) use crate::login::session::sled::record::SessionRecord;
 use crate::login::session::{
     Life, Refresh, RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate, binding_of,
 };

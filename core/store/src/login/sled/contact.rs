@@ -81,9 +81,9 @@ impl Contact {
             .transpose()
     }
 
-    /// The accounts that the record names.
-    pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
-        self.accounts.iter().map(|(_, user)| *user)
+    /// The accounts that the record names, with their groups.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = (u32, UserId)> {
+        self.accounts.iter().copied()
     }
 
     /// Forgets an account, and the number's pending code with it.

@@ -17,10 +17,13 @@ const INSERT: &str = "
     insert into correction (number, user_id, amount, balance, reason, ordered_by, at)
     values ($1, $2, $3, $4, $5, $6, $7)";
 
+pub(crate) const ALL: &str =
+    "select number, user_id, amount, balance, reason, ordered_by, at from correction order by number";
+
 const GET: &str =
     "select number, user_id, amount, balance, reason, ordered_by, at from correction where number = $1";
 
-fn read(row: &Row) -> Correction {
+pub(crate) fn read(row: &Row) -> Correction {
     Correction {
         number: row.uint("number"),
         user: UserId(row.uint("user_id")),
@@ -65,12 +68,18 @@ pub(crate) async fn make(sql: &Sql, draft: &CorrectionDraft) -> Result<Correctio
         Posted::TooLarge => return Ok(CorrectionMade::TooLarge),
         Posted::Before => panic!("numbers of corrections are given once"),
     };
-    let args: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&int(number), &int(user.0), &amount, &int(balance), &Text(&draft.reason), &int(by.0), &At(now)];
-    sql.run(INSERT, args).await?;
+    let reason = draft.reason.clone();
+    let correction = Correction { number, user, amount, balance, reason, by, at: now };
+    insert(sql, &correction).await?;
     if let Some(key) = &draft.once {
         once::keep(sql, by, key, number).await?;
     }
-    let reason = draft.reason.clone();
-    Ok(CorrectionMade::Done(Correction { number, user, amount, balance, reason, by, at: now }))
+    Ok(CorrectionMade::Done(correction))
+}
+
+pub(crate) async fn insert(sql: &Sql, correction: &Correction) -> Result<(), StoreError> {
+    let Correction { number, user, amount, balance, reason, by, at } = correction;
+    let args: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+        &[&int(*number), &int(user.0), amount, &int(*balance), &Text(reason), &int(by.0), &At(*at)];
+    sql.run(INSERT, args).await.map(drop)
 }

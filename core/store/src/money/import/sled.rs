@@ -37,7 +37,8 @@ impl Sled {
     }
 }
 
-fn put(txn: &mut Txn, payment: &Payment) -> Result<(), StoreError> {
+/// Stores a payment under its id, and enters it into every index.
+pub(crate) fn put(txn: &mut Txn, payment: &Payment) -> Result<(), StoreError> {
     let Payment { id, user, gateway, .. } = payment;
     txn.put(keys::payment_of(*user, *id), sled::IVec::default());
     if let Some(start) = &payment.start {
@@ -58,7 +59,7 @@ fn put(txn: &mut Txn, payment: &Payment) -> Result<(), StoreError> {
         }
         entry.put(txn, order);
     }
-    if payment.state.is_open() {
+    if payment.state.is_open() || payment.late_question {
         txn.put(keys::open(gateway, *id), sled::IVec::default());
         txn.put(keys::due(gateway, payment.check_at, *id), sled::IVec::default());
     }

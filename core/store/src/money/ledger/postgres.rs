@@ -8,6 +8,7 @@
 //! A posting is read by its key; the account's balance after it and its previous posting are computed for accounts
 //! that do not store them.
 
+pub(crate) mod moving;
 mod verify;
 
 use futures_util::future::try_join;
@@ -100,6 +101,35 @@ impl Purse {
         }
     }
 
+    /// Moves the user's money and appends a posting to the chain. `Err` holds why it is refused.
+    fn take(
+        &mut self,
+        user: UserId,
+        key: &str,
+        legs: &[(Account, i64)],
+        at: Timestamp,
+    ) -> Result<Vec<Leg>, Posted> {
+        let mut entries = Vec::with_capacity(legs.len());
+        for (account, amount) in legs {
+            let column = account.column();
+            if account.is_shared() {
+                entries.push(Leg { account: column, amount: *amount, balance: None });
+                continue;
+            }
+            let balance = self.balance(user, account);
+            let available = u64::try_from(*balance).unwrap_or(0);
+            let Some(sum) = balance.checked_add(*amount) else { return Err(Posted::TooLarge) };
+            if sum < 0 && *amount < 0 && !account.may_be_negative() {
+                return Err(Posted::Overdraft { available });
+            }
+            *balance = sum;
+            entries.push(Leg { account: column, amount: *amount, balance: Some(sum) });
+        }
+        self.postings += 1;
+        self.hash = hash(user, self.postings, key, at, &entries, self.hash);
+        Ok(entries)
+    }
+
     /// The balance of one of the user's accounts.
     ///
     /// # Panics
@@ -153,27 +183,15 @@ pub(crate) async fn post(
     }
     let before = locked.as_ref().map(Purse::read).unwrap_or_default();
     let mut purse = before;
-    let mut entries = Vec::with_capacity(legs.len());
-    let (mut shared, mut moved) = (Vec::new(), Vec::new());
-    for (account, amount) in legs {
-        let column = account.column();
-        if account.is_shared() {
-            shared.push(column.clone());
-            moved.push(*amount);
-            entries.push(Leg { account: column, amount: *amount, balance: None });
-            continue;
-        }
-        let balance = purse.balance(user, account);
-        let available = u64::try_from(*balance).unwrap_or(0);
-        let Some(sum) = balance.checked_add(*amount) else { return Ok(Posted::TooLarge) };
-        if sum < 0 && *amount < 0 && !account.may_be_negative() {
-            return Ok(Posted::Overdraft { available });
-        }
-        *balance = sum;
-        entries.push(Leg { account: column, amount: *amount, balance: Some(sum) });
-    }
-    purse.postings += 1;
-    purse.hash = hash(user, purse.postings, key, at, &entries, before.hash);
+    let entries = match purse.take(user, key, legs, at) {
+        Ok(entries) => entries,
+        Err(refused) => return Ok(refused),
+    };
+    let (shared, moved): (Vec<String>, Vec<i64>) = entries
+        .iter()
+        .filter(|leg| leg.balance.is_none())
+        .map(|leg| (leg.account.clone(), leg.amount))
+        .unzip();
     let balance = entries[0].balance.unwrap_or(0);
     let written = write(sql, user, key, at, &before, &purse, &entries, (&shared, &moved));
     let said = async {
@@ -201,7 +219,7 @@ async fn write(
     entries: &[Leg],
     (shared, moved): (&[String], &[i64]),
 ) -> Result<(), StoreError> {
-    let stripe = i16::try_from(user.0 % STRIPES).expect("it is below the number of stripes");
+    let stripe = stripe_of(user);
     let accounts: Vec<&str> = entries.iter().map(|entry| entry.account.as_str()).collect();
     let amounts: Vec<i64> = entries.iter().map(|entry| entry.amount).collect();
     let balances: Vec<Option<i64>> = entries.iter().map(|entry| entry.balance).collect();
@@ -227,6 +245,11 @@ async fn write(
     )
     .await?;
     Ok(())
+}
+
+/// The row of a shared account that a user's postings move.
+fn stripe_of(user: UserId) -> i16 {
+    i16::try_from(user.0 % STRIPES).expect("it is below the number of stripes")
 }
 
 /// What a user has, within a change. Locks the user's row in `wallet`.

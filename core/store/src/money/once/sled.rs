@@ -10,11 +10,11 @@ use crate::money::once::{Once, Subject};
 use crate::{PurgeStep, StoreError, Timestamp, UserId};
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+pub(crate) struct Kept {
     /// First, because purging reads it alone.
-    keep_until: Timestamp,
-    request: [u8; 32],
-    subject: u64,
+    pub(crate) keep_until: Timestamp,
+    pub(crate) request: [u8; 32],
+    pub(crate) subject: u64,
 }
 
 impl Record for Kept {

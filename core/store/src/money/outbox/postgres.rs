@@ -104,7 +104,7 @@ const PURGE: &str = "
     select count(*) as removed, count(*) filter (where untold) as untold from removed join doomed using (id)";
 
 impl DeliveryState {
-    fn column(self) -> &'static str {
+    pub(crate) fn column(self) -> &'static str {
         match self {
             DeliveryState::Pending => "pending",
             DeliveryState::Delivered => "delivered",
@@ -113,11 +113,11 @@ impl DeliveryState {
     }
 }
 
-fn event(row: &Row) -> Result<Event, StoreError> {
+pub(crate) fn event(row: &Row) -> Result<Event, StoreError> {
     Ok(Event { id: EventId(row.uint("id")), at: row.at("at"), body: row.json("body")? })
 }
 
-fn delivery(row: &Row) -> Delivery {
+pub(crate) fn delivery(row: &Row) -> Delivery {
     let state = match row.get("state") {
         "pending" => DeliveryState::Pending,
         "delivered" => DeliveryState::Delivered,

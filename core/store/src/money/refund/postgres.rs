@@ -40,6 +40,10 @@ const UPDATE: &str = "
 
 const ONE: &str = concat!("select ", refund_columns!(), " from refund where payment_id = $1 and number = $2");
 
+/// With the payer.
+pub(crate) const ALL: &str =
+    concat!("select ", refund_columns!(), ", refund.user_id from refund order by refund.position");
+
 const OF_PAYMENT: &str =
     concat!("select ", refund_columns!(), " from refund where payment_id = $1 order by number");
 
@@ -72,7 +76,7 @@ const WALK_STATE: &str =
     walk!("(state, position) >= ($4, $1) and (state, position) <= ($4, $2)", "state desc, position desc");
 
 impl RefundState {
-    fn column(self) -> &'static str {
+    pub(crate) fn column(self) -> &'static str {
         match self {
             RefundState::Open => "open",
             RefundState::Done => "done",
@@ -83,7 +87,7 @@ impl RefundState {
 }
 
 impl RefundTo {
-    fn column(self) -> &'static str {
+    pub(crate) fn column(self) -> &'static str {
         match self {
             RefundTo::Gateway => "gateway",
             RefundTo::Wallet => "wallet",
@@ -92,7 +96,7 @@ impl RefundTo {
     }
 }
 
-fn read(row: &Row) -> Refund {
+pub(crate) fn read(row: &Row) -> Refund {
     let undone = row.at_opt("undone_at").map(|at| {
         let by = UserId(row.uint_opt("undone_by").unwrap_or(0));
         RefundUndone { by, at }

@@ -218,12 +218,17 @@ fn enter(txn: &mut Txn, refund: &mut Refund, user: UserId) -> Result<(), StoreEr
         position += 1;
     }
     refund.position = position;
-    let names = name(refund);
+    enter_at(txn, refund, user);
+    Ok(())
+}
+
+/// Stores a refund and enters it into the indexes at its position.
+pub(crate) fn enter_at(txn: &mut Txn, refund: &Refund, user: UserId) {
+    let (position, names) = (refund.position, name(refund));
     txn.put(keys::refund_position(position), names.clone());
     txn.put(positioned(keys::refunds_of(user), position), names.clone());
     txn.put(positioned(keys::refunds_in(refund.state as u8), position), names);
     txn.put_record(keys::refund(refund.payment, refund.number), refund);
-    Ok(())
 }
 
 /// Enters a refund that was stored without its indexes. What its reversal says is its state.

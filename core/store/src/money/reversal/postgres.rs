@@ -20,6 +20,8 @@ macro_rules! columns {
     };
 }
 
+pub(crate) const ALL: &str = concat!("select ", columns!(), " from reversal order by payment_id");
+
 const GET: &str = concat!("select ", columns!(), " from reversal where payment_id = $1");
 
 const OPEN: &str =
@@ -42,7 +44,7 @@ const PUT: &str = "
 
 const DELETE: &str = "delete from reversal where payment_id = $1";
 
-fn read(row: &Row) -> Reversal {
+pub(crate) fn read(row: &Row) -> Reversal {
     Reversal {
         payment: PaymentId(row.uint("payment_id")),
         gateway: row.text("gateway"),
@@ -63,7 +65,7 @@ async fn get(sql: &Sql, payment: PaymentId) -> Result<Option<Reversal>, StoreErr
     Ok(sql.found(GET, &[&int(payment.0)]).await?.as_ref().map(read))
 }
 
-async fn put(sql: &Sql, reversal: &Reversal) -> Result<(), StoreError> {
+pub(crate) async fn put(sql: &Sql, reversal: &Reversal) -> Result<(), StoreError> {
     let (state, refusal) = match &reversal.state {
         ReversalState::Open => ("open", None),
         ReversalState::Done => ("done", None),

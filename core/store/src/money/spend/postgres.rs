@@ -23,6 +23,8 @@ macro_rules! columns {
     };
 }
 
+pub(crate) const ALL: &str = concat!("select ", columns!(), " from spend order by id");
+
 const GET: &str = concat!("select ", columns!(), " from spend where id = $1");
 
 const GET_LOCKED: &str = concat!("select ", columns!(), " from spend where id = $1 for update");
@@ -71,7 +73,7 @@ impl SpendState {
     }
 }
 
-fn read(row: &Row) -> Spend {
+pub(crate) fn read(row: &Row) -> Spend {
     Spend {
         id: SpendId(row.uint("id")),
         user: UserId(row.uint("user_id")),
@@ -97,7 +99,7 @@ async fn get_locked(sql: &Sql, id: SpendId) -> Result<Option<Spend>, StoreError>
     Ok(sql.found(GET_LOCKED, &[&int(id.0)]).await?.as_ref().map(read))
 }
 
-async fn insert(sql: &Sql, spend: &Spend) -> Result<(), StoreError> {
+pub(crate) async fn insert(sql: &Sql, spend: &Spend) -> Result<(), StoreError> {
     let args: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &int(spend.id.0),
         &int(spend.user.0),

@@ -14,6 +14,8 @@ macro_rules! columns {
     };
 }
 
+pub(crate) const ALL: &str = concat!("select ", columns!(), " from api_key order by id");
+
 impl Postgres {
     /// Locks the set of keys, so that their number stays within its limit.
     pub(crate) async fn api_key_create(&self, draft: ApiKeyDraft) -> Result<Option<ApiKey>, StoreError> {
@@ -52,12 +54,7 @@ impl Postgres {
 
     pub(crate) async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         let sql = self.reader().await?;
-        Ok(sql
-            .rows(concat!("select ", columns!(), " from api_key order by id"), &[])
-            .await?
-            .iter()
-            .map(read)
-            .collect())
+        Ok(sql.rows(ALL, &[]).await?.iter().map(read).collect())
     }
 
     /// One statement.
@@ -72,7 +69,7 @@ impl Postgres {
     }
 }
 
-fn read(row: &Row) -> ApiKey {
+pub(crate) fn read(row: &Row) -> ApiKey {
     ApiKey {
         hash: row.bytes("hash"),
         id: row.uint("id"),

@@ -18,6 +18,9 @@ macro_rules! columns {
     };
 }
 
+/// With log and place.
+pub(crate) const ALL: &str = concat!("select ", columns!(), ", log, place from audit_entry order by id");
+
 /// Entries that one statement reads, while it looks for those that a query wants.
 const LOOK_STEP: usize = 500;
 
@@ -134,7 +137,13 @@ async fn append(sql: &Sql, drafts: &[(AuditLog, AuditDraft)], keep: u64) -> Resu
     Ok(())
 }
 
-async fn insert(sql: &Sql, id: i64, log: AuditLog, place: i64, draft: &AuditDraft) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    sql: &Sql,
+    id: i64,
+    log: AuditLog,
+    place: i64,
+    draft: &AuditDraft,
+) -> Result<(), StoreError> {
     let insert =
         "insert into audit_entry (id, log, place, at, event, account, session, ip_address, subject, detail,
             actor, before, after, reason)
@@ -159,7 +168,7 @@ async fn insert(sql: &Sql, id: i64, log: AuditLog, place: i64, draft: &AuditDraf
     Ok(())
 }
 
-fn name(log: AuditLog) -> &'static str {
+pub(crate) fn name(log: AuditLog) -> &'static str {
     match log {
         AuditLog::Anyone => "anyone",
         AuditLog::Account => "account",
@@ -167,7 +176,7 @@ fn name(log: AuditLog) -> &'static str {
     }
 }
 
-fn read(row: &Row) -> AuditEntry {
+pub(crate) fn read(row: &Row) -> AuditEntry {
     let draft = AuditDraft {
         at: row.at("at"),
         event: row.text("event"),

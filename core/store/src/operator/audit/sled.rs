@@ -115,7 +115,7 @@ impl Sled {
     }
 }
 
-fn table(log: AuditLog) -> &'static keys::Log {
+pub(crate) fn table(log: AuditLog) -> &'static keys::Log {
     match log {
         AuditLog::Anyone => &keys::ANYONE,
         AuditLog::Account => &keys::ACCOUNT,
@@ -154,10 +154,10 @@ impl Walk {
 
 /// Entries of one log, stored under the number of the first.
 #[derive(Serialize, Deserialize)]
-struct Chunk {
+pub(crate) struct Chunk {
     /// How many entries its log ever had before the first of these.
-    before: u64,
-    entries: Vec<(u64, AuditDraft)>,
+    pub(crate) before: u64,
+    pub(crate) entries: Vec<(u64, AuditDraft)>,
 }
 
 impl Record for Chunk {
@@ -201,7 +201,7 @@ impl From<Draft2> for AuditDraft {
 }
 
 impl Chunk {
-    fn read(key: &[u8], value: &[u8]) -> Result<Chunk, StoreError> {
+    pub(crate) fn read(key: &[u8], value: &[u8]) -> Result<Chunk, StoreError> {
         let mut chunk: Chunk = decode(value)?;
         if let (Some(id), [(number @ 0, _)]) = (keys::id_of(key), chunk.entries.as_mut_slice()) {
             (*number, chunk.before) = (id, id.saturating_sub(1));

@@ -14,7 +14,7 @@ use crate::operator::console::{
 };
 use crate::{StoreError, Timestamp, UserId};
 
-const OPERATORS: &str =
+pub(crate) const OPERATORS: &str =
     "select account, role, language, factor_sealed, factor_step, factor_since, factor_recovery
     from operator order by account";
 const OPERATOR: &str =
@@ -26,6 +26,10 @@ macro_rules! columns {
         "account, id, created_at, last_seen_at, expires_at, ip_address, user_agent, by_link"
     };
 }
+
+/// With the hashes of their tokens.
+pub(crate) const SESSIONS: &str =
+    concat!("select ", columns!(), ", hash from console_session order by account, id");
 
 impl Postgres {
     pub(crate) async fn operator_get(&self, user: UserId) -> Result<Option<OperatorRecord>, StoreError> {
@@ -188,7 +192,7 @@ async fn get(sql: &Sql, user: UserId) -> Result<Option<OperatorRecord>, StoreErr
     sql.found(OPERATOR, &[&int(user.0)]).await?.map(|row| read(&row)).transpose()
 }
 
-async fn put(sql: &Sql, record: &OperatorRecord) -> Result<(), StoreError> {
+pub(crate) async fn put(sql: &Sql, record: &OperatorRecord) -> Result<(), StoreError> {
     let put = "insert into operator
             (account, role, language, factor_sealed, factor_step, factor_since, factor_recovery)
         values ($1, $2, $3, $4, $5, $6, $7)
@@ -218,7 +222,7 @@ fn role_name(role: OperatorRole) -> &'static str {
     }
 }
 
-fn read(row: &Row) -> Result<OperatorRecord, StoreError> {
+pub(crate) fn read(row: &Row) -> Result<OperatorRecord, StoreError> {
     let damaged = |what: &str| StoreError::Record { kind: "operator", reason: what.to_owned() };
     let role = match row.get::<_, Option<&str>>("role") {
         None => None,
@@ -245,7 +249,7 @@ fn read(row: &Row) -> Result<OperatorRecord, StoreError> {
     Ok(OperatorRecord { user: UserId(row.uint("account")), role, factor, language: row.text("language") })
 }
 
-fn read_session(row: &Row) -> ConsoleSession {
+pub(crate) fn read_session(row: &Row) -> ConsoleSession {
     ConsoleSession {
         user: UserId(row.uint("account")),
         id: row.uint("id"),

@@ -22,9 +22,9 @@ impl Record for ConsoleSession {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Link {
-    hash: [u8; 32],
-    expires_at: Timestamp,
+pub(crate) struct Link {
+    pub(crate) hash: [u8; 32],
+    pub(crate) expires_at: Timestamp,
 }
 
 impl Record for Link {

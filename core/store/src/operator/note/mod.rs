@@ -33,6 +33,11 @@ pub enum NoteKind {
     Alone = 4,
 }
 
+impl NoteKind {
+    pub(crate) const ALL: [NoteKind; 4] =
+        [NoteKind::PausedEndpoint, NoteKind::Correction, NoteKind::Filter, NoteKind::Alone];
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     pub name: String,

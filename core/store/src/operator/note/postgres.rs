@@ -7,7 +7,7 @@ use crate::operator::note::{NOTES_MAX, Note, NoteKind, NotePut, filters_of};
 use crate::{StoreError, UserId};
 
 impl NoteKind {
-    fn column(self) -> &'static str {
+    pub(crate) fn column(self) -> &'static str {
         match self {
             NoteKind::PausedEndpoint => "paused_endpoint",
             NoteKind::Correction => "correction",

@@ -11,10 +11,10 @@ use crate::sms::{SmsDraft, SmsIdempotency, SmsInserted, SmsQuota, SmsRecord};
 use crate::{StoreError, Timestamp};
 
 #[derive(Serialize, Deserialize)]
-struct Idempotency {
-    created_at: Timestamp,
-    request: [u8; 32],
-    message: u64,
+pub(crate) struct Idempotency {
+    pub(crate) created_at: Timestamp,
+    pub(crate) request: [u8; 32],
+    pub(crate) message: u64,
 }
 
 impl Record for Idempotency {

@@ -434,7 +434,7 @@ async fn a_power_cut_while_importing_leaves_a_whole_store_or_none() {
     let promised = Promised::of(recorded.said(recorded.len()));
     let export = folder.path().join("export");
     let store = Store::open(folder.path().join("root/db"), StoreOptions::default()).unwrap();
-    store.export(std::fs::File::create(&export).unwrap()).await.unwrap();
+    store.export(std::fs::File::create(&export).unwrap(), Path::new("unused")).await.unwrap();
     store.close();
     drop(store);
     std::fs::remove_dir_all(folder.path().join("root")).unwrap();
