@@ -9,14 +9,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chelseru_domain::bus::{Bus, NodeId, Note, ToOthers};
+use chelseru_domain::bus::{Bus, NodeId, ToOthers};
 use chelseru_domain::chat::Others;
 use chelseru_domain::operator::Meter;
 use chelseru_domain::secret::{KeyUse, MasterKey};
-use chelseru_outbound::bus::RedisBus;
+use chelseru_outbound::bus::{Notes, RedisBus};
 use chelseru_store::{Node, NodeFacts, Store, StoreError, Task};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use crate::operator::metrics::Metrics;
 
@@ -42,9 +41,6 @@ struct State {
     until: Option<Instant>,
     nodes: Vec<Node>,
 }
-
-/// Notes of other gateways.
-pub(crate) type Notes = mpsc::Receiver<(NodeId, Note)>;
 
 /// What a gateway says of itself at its start.
 pub(crate) fn facts(name: String, config: &crate::config::Config, generation: u64) -> NodeFacts {

@@ -19,6 +19,7 @@ use chelseru_http::files::store::FileStore;
 use chelseru_http::server::Listener;
 use chelseru_http::sms::ReportSecrets;
 use chelseru_http::{Door, openapi, reachable, server};
+use chelseru_outbound::bus::Notes;
 use chelseru_outbound::sms::{Gates, Reports, SandboxInbox};
 use chelseru_plugin_host::Compiler;
 use chelseru_sockets::{Sockets, look, look_after, receive};
@@ -135,7 +136,7 @@ impl Server {
         app: Arc<App>,
         listeners: Listeners,
         stored: StoredQueue,
-        notes: Option<nodes::Notes>,
+        notes: Option<Notes>,
     ) -> Result<Server, String> {
         let config_file = app.reload_status().file.clone();
         if app.ground.key_made {

@@ -40,6 +40,9 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How long a new watcher waits for its room's channel.
 const READY_WAIT: Duration = Duration::from_secs(1);
 
+/// Notes of other gateways, with their senders.
+pub type Notes = mpsc::Receiver<(NodeId, Note)>;
+
 /// A bus over a server.
 pub struct RedisBus {
     me: NodeId,
@@ -70,11 +73,7 @@ impl RedisBus {
     /// # Errors
     ///
     /// [`NoAddress`]; without a connection there is no error but a bus that is down.
-    pub fn open(
-        url: &str,
-        me: NodeId,
-        deployment: &str,
-    ) -> Result<(Arc<RedisBus>, mpsc::Receiver<(NodeId, Note)>), NoAddress> {
+    pub fn open(url: &str, me: NodeId, deployment: &str) -> Result<(Arc<RedisBus>, Notes), NoAddress> {
         let info = url.into_connection_info().map_err(|error| NoAddress(error.to_string()))?;
         let client = Client::open(info).map_err(|error| NoAddress(error.to_string()))?;
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);

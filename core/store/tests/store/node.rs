@@ -151,7 +151,7 @@ async fn one_that_is_alone_and_those_that_share_refuse_each_other() {
     let alone = opened(&database.url(), options()).unwrap();
     let quick = StoreOptions { lock_wait: Duration::ZERO, ..options() };
     let together = || opened(&database.url(), StoreOptions { shared: true, ..quick.clone() });
-    let refused = together().err().expect("refused").to_string();
+    let refused = together().expect_err("refused").to_string();
     assert!(refused.contains("without [bus]") && refused.contains("process"), "{refused}");
     drop(alone);
     // The server may notice the end of a connection a moment later.
@@ -164,6 +164,6 @@ async fn one_that_is_alone_and_those_that_share_refuse_each_other() {
     };
     store.node_seen(facts("node-one:8000"), MINUTE).await.unwrap();
     let _beside = together().expect("they share it");
-    let refused = opened(&database.url(), quick.clone()).err().expect("refused").to_string();
+    let refused = opened(&database.url(), quick.clone()).expect_err("refused").to_string();
     assert!(refused.contains("node-one:8000"), "{refused}");
 }
