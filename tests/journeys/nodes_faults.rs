@@ -1,7 +1,7 @@
 //! Two gateways, their database and their bus under load, while each of the four is killed, paused or cut off in turn:
 //! nothing acknowledged is lost, nothing is doubled, and whoever watches sees all of it in order.
 //!
-//! `CHELSERU_FAULT_SECONDS` says how long; a failure prints its seed, `CHELSERU_SEED` runs it again.
+//! Runs where `CHELSERU_FAULT_SECONDS` says how long; a failure prints its seed, `CHELSERU_SEED` runs it again.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +16,6 @@ use chelseru_tests::socket::{Event, Socket};
 use chelseru_tests::{Answer, PATIENCE, code_in, folder};
 use serde_json::{Value, json};
 
-/// How long in a normal run.
-const SECONDS: u64 = 30;
 /// A request that takes longer is tried again, at the other gateway.
 const REQUEST_WAIT: Duration = Duration::from_secs(20);
 const WRITERS: u64 = 4;
@@ -283,7 +281,11 @@ fn servers(bank: &Simulator, seed: u64) -> Option<Servers> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_doubled_whatever_dies() {
     let read = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seconds = read("CHELSERU_FAULT_SECONDS").unwrap_or(SECONDS);
+    let Some(seconds) = read("CHELSERU_FAULT_SECONDS") else {
+        return println!(
+            "skipped: faults of several gateways; CHELSERU_FAULT_SECONDS=600 runs them for ten minutes"
+        );
+    };
     let seed = read("CHELSERU_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("seed {seed}, {seconds} s");
     let bank = Arc::new(Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator"));
