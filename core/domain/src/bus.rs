@@ -111,8 +111,9 @@ pub trait Bus: Send + Sync {
     /// Asks for notes about a room. Each call is ended by one of [`Bus::leave`].
     fn enter(&self, room: RoomId);
 
+    /// Ends one [`Bus::enter`]. Notes about the room may still arrive.
     fn leave(&self, room: RoomId);
 
-    /// Waits until notes about a room that was entered arrive. Does not wait for a bus that is down.
+    /// Waits until notes about a room that was entered arrive: a bounded time, and not at all for a bus that is down.
     async fn ready(&self, room: RoomId);
 }

@@ -1,8 +1,9 @@
 //! The operations of this folder, in PostgreSQL statements.
 //!
 //! A change locks the message's row. A message that is sending is in the hand of one opening of the store
-//! (`sms.sender`): another gateway neither begins it nor ends it by recovery. What waits and what keys are stored is
-//! counted by triggers, in several rows; only near its bound do new ones wait for each other, so that the bound holds.
+//! (`sms.sender`): another gateway neither begins it nor ends it by recovery while that one is seen (`node`). What
+//! waits and what keys are stored is counted by triggers, in several rows; only near its bound do new ones wait for
+//! each other, so that the bound holds.
 
 pub(crate) mod row;
 
