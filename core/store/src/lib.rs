@@ -56,7 +56,9 @@ pub use login::password::{
     ResetOutcome, ResetToken,
 };
 pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
-pub use login::user::{LooksStep, NumberAdded, NumberDraft, Rights, User, UserChange, UserDraft, UserMade};
+pub use login::user::{
+    Look, LooksStep, NumberAdded, NumberDraft, Rights, User, UserChange, UserDraft, UserMade,
+};
 pub use money::correction::{Correction, CorrectionDraft, CorrectionMade};
 pub use money::find::{PaymentQuery, PaymentsFound};
 pub use money::import::OpeningBalance;
@@ -94,6 +96,7 @@ pub use sms::{
 pub use space::DiskRoom;
 pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
 
+use engine::boxed;
 use engine::postgres::Postgres;
 use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, export, open};
 use engine::{Engine, on_engine};
@@ -138,6 +141,7 @@ impl Store {
     /// - [`StoreError::Database`] with one sentence: wrong address, user or password, missing rights, no such
     ///   database, a server before version 13, tables of a newer version.
     /// - [`StoreError::Unavailable`] while the server cannot be reached.
+    #[boxed]
     pub async fn open_postgres(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
         let postgres = Postgres::open(url, &options).await?;
         Ok(Store { engine: Arc::new(Engine::Postgres(postgres)) })
@@ -225,6 +229,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn is_empty(&self) -> Result<bool, StoreError> {
         on_engine!(self, read is_empty())
     }
@@ -235,6 +240,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn is_unused(&self) -> Result<bool, StoreError> {
         on_engine!(self, read is_unused())
     }
@@ -245,6 +251,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`]; [`StoreError::Closed`] when the runtime ends.
+    #[boxed]
     pub async fn count_on(&self, after: &[u8], limit: usize) -> Result<(usize, Option<Vec<u8>>), StoreError> {
         on_engine!(self, count_on(after, limit).await)
     }
@@ -254,6 +261,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn key_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
         on_engine!(self, read key_mark())
     }
@@ -263,6 +271,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn key_mark_set(&self, mark: [u8; 16]) -> Result<(), StoreError> {
         on_engine!(self, key_mark_set(mark).await)
     }
@@ -304,6 +313,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn probe_put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         on_engine!(self, probe_put(key, value).await)
     }
@@ -313,6 +323,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn probe_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         on_engine!(self, read probe_get(key))
     }

@@ -22,12 +22,14 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::engine::Engine;
+use futures_util::future::BoxFuture;
+
 use crate::engine::moving::{Part, Progress, Records, Rows, row};
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::Columns;
 use crate::engine::sled::{Sled, error, keys};
+use crate::engine::{Engine, boxed};
 use crate::{Durability, Store, StoreError, StoreOptions, chat, erasure, files, login, money, operator, sms};
 
 /// Memory for the cache of a store that is filled and read once.
@@ -83,6 +85,7 @@ impl Store {
     ///
     /// Those of writing the file; [`io::ErrorKind::ResourceBusy`] while another export runs or when too much was
     /// written meanwhile; the store's own as [`io::ErrorKind::Other`]. The store stays usable.
+    #[boxed]
     pub async fn export(&self, file: File, scratch: &Path) -> io::Result<u64> {
         let (store, scratch) = (self.clone(), scratch.to_owned());
         // A separate task, because the captured writes must be released even when the caller is dropped.
@@ -100,6 +103,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn is_new(&self) -> Result<bool, StoreError> {
         Ok(self.is_empty().await? && self.key_mark().await?.is_none())
     }
@@ -119,7 +123,7 @@ impl Store {
         &self,
         source: &Store,
         progress: Progress<'_>,
-        before_commit: impl AsyncFnOnce() -> Result<(), StoreError>,
+        before_commit: BoxFuture<'_, Result<(), StoreError>>,
     ) -> Result<(), StoreError> {
         let (Engine::Postgres(target), Engine::Sled(source)) = (&*self.engine, &*source.engine) else {
             return Err(StoreError::Database { reason: "a copy goes from sled to PostgreSQL".to_owned() });
@@ -212,7 +216,7 @@ async fn fill_postgres(
     target: &Postgres,
     sled: &Sled,
     progress: Progress<'_>,
-    before_commit: impl AsyncFnOnce() -> Result<(), StoreError>,
+    before_commit: BoxFuture<'_, Result<(), StoreError>>,
 ) -> Result<(), StoreError> {
     let sql = target.alone().await?;
     sql.simple(BEGIN_FILLING).await.map_err(|(_, error)| error)?;
@@ -231,7 +235,7 @@ async fn fill_postgres(
         sql.run(counted, &[]).await?;
     }
     sql.simple(END_FILLING).await.map_err(|(_, error)| error)?;
-    before_commit().await?;
+    before_commit.await?;
     if let Err((_, error)) = sql.simple("commit").await {
         tracing::error!(%error, "the last step of the copy had no answer");
         return Err(StoreError::Unsure);

@@ -113,7 +113,7 @@ impl Webhooks {
     /// Any error of a change; see [`StoreError`].
     pub async fn route(&self, receivers: &dyn Receivers) -> Result<usize, StoreError> {
         let wanting = |event: &Event| receivers.wanting(event.body.kind());
-        self.store.events_route(ROUTE_MAX, self.clock.now(), wanting).await
+        self.store.events_route(ROUTE_MAX, self.clock.now(), &wanting).await
     }
 
     /// Delivers due events to one endpoint, oldest first, a few at a time; a paused endpoint gets none. After a failure

@@ -142,7 +142,7 @@ impl SmsQueue {
         }
         // Only this task adds to the active messages, so what it copied lacks none.
         let active: HashSet<u64> = self.active().keys().copied().collect();
-        let due = self.0.store.sms_due(now, free, |id| active.contains(&id)).await?;
+        let due = self.0.store.sms_due(now, free, &|id| active.contains(&id)).await?;
         let started = due.len();
         for message in due {
             self.active().insert(message.id, false);
@@ -167,7 +167,7 @@ impl SmsQueue {
 
     /// Ends expired messages while no provider can be asked, a few at a time.
     async fn expire(&self, now: Timestamp) -> Result<(), StoreError> {
-        for message in self.0.store.sms_due(now, 64, |_| false).await? {
+        for message in self.0.store.sms_due(now, 64, &|_| false).await? {
             if message.deadline <= now {
                 let queue = self.clone();
                 tokio::spawn(async move {

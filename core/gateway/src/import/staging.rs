@@ -111,7 +111,7 @@ fn fill(empty: &Store, filled: &Path) -> Result<(), StoreError> {
         }
     };
     let said = |what: &'static str, records: u64| eprintln!("{what}: {records}");
-    Handle::current().block_on(empty.fill_from(&filled, &said, async || Ok(())))
+    Handle::current().block_on(empty.fill_from(&filled, &said, Box::pin(async { Ok(()) })))
 }
 
 /// Removes what an import left that was cut off. The store of the data folder is open.

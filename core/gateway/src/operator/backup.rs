@@ -295,14 +295,14 @@ pub(crate) async fn restore_database(
         }
     };
     let mut files = 0;
-    let put_back = async || {
+    let put_back = Box::pin(async {
         let work = tokio::task::spawn_blocking({
             let (backup, data_dir) = (backup.to_owned(), data_dir.to_owned());
             move || put_back(&manifest, &backup, &data_dir)
         });
         files = work.await.map_err(|error| error.to_string()).and_then(|copied| copied).map_err(refused)?;
         Ok(())
-    };
+    });
     database.fill_from(&store, said, put_back).await.map_err(|error| interrupted(&error, data_dir))?;
     store.close();
     drop(store);

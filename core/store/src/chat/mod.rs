@@ -25,7 +25,7 @@ pub(crate) mod search;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -168,6 +168,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_position(&self, room: RoomId) -> Result<Option<Position>, StoreError> {
         on_engine!(self, read chat_position(room))
     }
@@ -177,6 +178,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_positions(&self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Position)>, StoreError> {
         on_engine!(self, read chat_positions(rooms))
     }
@@ -186,6 +188,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_barrier(&self) -> Result<(), StoreError> {
         on_engine!(self, chat_barrier().await)
     }

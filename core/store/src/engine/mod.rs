@@ -13,6 +13,7 @@ pub(crate) mod sled;
 
 use self::postgres::Postgres;
 use self::sled::Sled;
+use crate::StoreError;
 
 /// The database of a store.
 pub(crate) enum Engine {
@@ -20,10 +21,17 @@ pub(crate) enum Engine {
     Postgres(Postgres),
 }
 
+/// Makes an `async fn` return a boxed future. Every public operation of the store has it: an unboxed future is compiled
+/// in the crates that await it, with the statements of all engines, once for each of them.
+pub(crate) use async_recursion::async_recursion as boxed;
+
+/// Receives the result of a change, on any thread. Boxed for the same reason.
+pub(crate) type Then<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+
 /// Calls one operation on the engine of the store.
 ///
-/// A match instead of a trait object: futures stay unboxed, and engines may await different things. Sled answers a
-/// `read` at once, because its working set is cached; an engine that asks a server awaits it.
+/// A match instead of a trait object, because engines may await different things. Sled answers a `read` at once,
+/// because its working set is cached; an engine that asks a server awaits it.
 macro_rules! on_engine {
     ($store:ident, read $operation:ident($($argument:expr),* $(,)?)) => {
         match &*$store.engine {

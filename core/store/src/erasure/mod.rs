@@ -12,7 +12,7 @@ pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{FileId, RoomId, StoredFile};
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::login::challenge::Guesser;
 use crate::{PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
 
@@ -76,6 +76,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_begin(&self, draft: ErasureDraft) -> Result<ErasureBegun, StoreError> {
         on_engine!(self, erasure_begin(draft).await)
     }
@@ -85,6 +86,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn erasures_open(&self, limit: usize) -> Result<Vec<Erasure>, StoreError> {
         on_engine!(self, read erasures_open(limit))
     }
@@ -95,6 +97,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_rooms(
         &self,
         user: UserId,
@@ -109,6 +112,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn erasure_files(
         &self,
         user: UserId,
@@ -123,6 +127,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_file_doom(&self, file: FileId) -> Result<(), StoreError> {
         on_engine!(self, erasure_file_doom(file).await)
     }
@@ -133,6 +138,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_own(&self, user: UserId, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, erasure_own(user, limit).await)
     }
@@ -142,6 +148,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_blocks(
         &self,
         user: UserId,
@@ -157,6 +164,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_payments(
         &self,
         user: UserId,
@@ -171,6 +179,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_spends(
         &self,
         user: UserId,
@@ -186,6 +195,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_messages(
         &self,
         number: &str,
@@ -200,6 +210,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn erasure_end(&self, user: UserId) -> Result<(), StoreError> {
         on_engine!(self, erasure_end(user).await)
     }

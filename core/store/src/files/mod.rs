@@ -11,7 +11,7 @@ pub(crate) mod sled;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{FileId, RoomId};
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
 /// Facts of a picture, found when it was uploaded.
@@ -115,6 +115,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
         on_engine!(self, chat_file_keep(draft).await)
     }
@@ -124,6 +125,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
         on_engine!(self, read chat_file_bytes(user))
     }
@@ -133,6 +135,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_file_total(&self) -> Result<u64, StoreError> {
         on_engine!(self, read chat_file_total())
     }
@@ -140,6 +143,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_file(&self, id: FileId) -> Result<Option<StoredFile>, StoreError> {
         on_engine!(self, read chat_file(id))
     }
@@ -149,6 +153,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_file_by_name(&self, name: &str) -> Result<Option<StoredFile>, StoreError> {
         on_engine!(self, read chat_file_by_name(name))
     }
@@ -159,6 +164,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_files_newest(
         &self,
         before: Option<FileId>,
@@ -172,6 +178,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_file_doom(&self, id: FileId) -> Result<bool, StoreError> {
         on_engine!(self, chat_file_doom(id).await)
     }
@@ -182,6 +189,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_files_doom(
         &self,
         after: FileId,
@@ -196,6 +204,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_file_forget(&self, id: FileId) -> Result<bool, StoreError> {
         on_engine!(self, chat_file_forget(id).await)
     }

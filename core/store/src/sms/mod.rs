@@ -21,7 +21,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::types::absent;
 use crate::{Store, StoreError, Timestamp};
 
@@ -308,6 +308,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sms_insert(&self, draft: SmsDraft) -> Result<SmsInserted, StoreError> {
         on_engine!(self, sms_insert(draft).await)
     }
@@ -318,6 +319,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sms_begin(
         &self,
         id: u64,
@@ -334,6 +336,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sms_rest(&self, id: u64, failed: Vec<SmsTried>, now: Timestamp) -> Result<bool, StoreError> {
         on_engine!(self, sms_rest(id, failed, now).await)
     }
@@ -343,6 +346,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sms_end(
         &self,
         id: u64,
@@ -358,11 +362,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sms_due(
         &self,
         now: Timestamp,
         limit: usize,
-        skip: impl Fn(u64) -> bool,
+        skip: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Vec<SmsRecord>, StoreError> {
         on_engine!(self, read sms_due(now, limit, skip))
     }
@@ -372,6 +377,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn sms_next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         on_engine!(self, read sms_next_due())
     }
@@ -381,6 +387,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sms_waiting(&self) -> Result<u64, StoreError> {
         on_engine!(self, read sms_waiting())
     }
@@ -394,6 +401,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sms_recover(&self, now: Timestamp) -> Result<SmsRecovered, StoreError> {
         on_engine!(self, sms_recover(now).await)
     }
@@ -401,6 +409,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sms_get(&self, id: u64) -> Result<Option<SmsRecord>, StoreError> {
         on_engine!(self, read sms_get(id))
     }
@@ -410,6 +419,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn sms_last_id(&self) -> Result<u64, StoreError> {
         on_engine!(self, read sms_last_id())
     }
@@ -419,6 +429,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sms_page(
         &self,
         filter: &SmsFilter,
@@ -434,6 +445,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and any error of a change.
+    #[boxed]
     pub async fn sms_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, sms_purge(before, limit).await)
     }
@@ -443,6 +455,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and any error of a change.
+    #[boxed]
     pub async fn sms_idempotency_purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, sms_idempotency_purge(now, limit).await)
     }

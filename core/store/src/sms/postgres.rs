@@ -190,7 +190,7 @@ impl Postgres {
         &self,
         now: Timestamp,
         limit: usize,
-        skip: impl Fn(u64) -> bool,
+        skip: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Vec<SmsRecord>, StoreError> {
         let sql = self.reader().await?;
         let mut due = Vec::new();

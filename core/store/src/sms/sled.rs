@@ -96,7 +96,7 @@ impl Sled {
         &self,
         now: Timestamp,
         limit: usize,
-        skip: impl Fn(u64) -> bool,
+        skip: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Vec<SmsRecord>, StoreError> {
         let mut due = Vec::new();
         for entry in self.tree.range(keys::due(Timestamp::default(), 0)..keys::due(now, u64::MAX)) {

@@ -216,12 +216,12 @@ async fn an_event_is_routed_delivered_replayed_and_purged() {
         for _ in 0..2 {
             store.spend_create(spend(5, "", None)).await.unwrap();
         }
-        let routed = store.events_route(10, secs(20), |event| match event.body {
+        let routed = store.events_route(10, secs(20), &|event| match event.body {
             EventBody::WalletChanged { amount: 700, .. } => vec!["a".to_owned(), "b".to_owned()],
             _ => vec!["a".to_owned()],
         });
         assert_eq!(routed.await.unwrap(), 3);
-        assert_eq!(store.events_route(10, secs(20), |_| vec!["b".to_owned()]).await.unwrap(), 0);
+        assert_eq!(store.events_route(10, secs(20), &|_| vec!["b".to_owned()]).await.unwrap(), 0);
         assert!(store.deliveries_due("a", secs(19), 10).await.unwrap().is_empty());
         let due = store.deliveries_due("a", secs(20), 10).await.unwrap();
         assert_eq!(due.len(), 3);

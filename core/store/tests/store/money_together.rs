@@ -206,7 +206,7 @@ async fn an_event_is_routed_by_one() {
     }
     // By then the first ones may be delivered; routing them again would make them due again.
     two.each(6, async |store, _| {
-        store.events_route(20, secs(1), |_| vec!["a".to_owned()]).await.unwrap();
+        store.events_route(20, secs(1), &|_| vec!["a".to_owned()]).await.unwrap();
         let due = store.deliveries_due("a", secs(1), 100).await.unwrap();
         let delivered = due.iter().map(|(event, _)| (event.id, chelseru_store::Attempt::Delivered)).collect();
         store.deliveries_note("a", delivered).await.unwrap();

@@ -47,7 +47,7 @@ impl TestStore {
     }
 
     async fn due(&self, at: u64) -> Vec<u64> {
-        let due = self.sms_due(Timestamp::from_micros(at), 100, |_| false).await.unwrap();
+        let due = self.sms_due(Timestamp::from_micros(at), 100, &|_| false).await.unwrap();
         due.iter().map(|message| message.id).collect()
     }
 

@@ -9,7 +9,7 @@ pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{Member, Message, Organization, Room, RoomId, StoredFile};
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
 /// A room with those who are in it, and those who may not be.
@@ -53,6 +53,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_organizations(&self, organizations: Vec<Organization>) -> Result<(), StoreError> {
         on_engine!(self, import_organizations(organizations).await)
     }
@@ -62,6 +63,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_rooms(&self, rooms: Vec<ImportedRoom>) -> Result<(), StoreError> {
         on_engine!(self, import_rooms(rooms).await)
     }
@@ -71,6 +73,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_messages(&self, messages: Vec<ImportedMessage>) -> Result<(), StoreError> {
         on_engine!(self, import_messages(messages).await)
     }
@@ -80,6 +83,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_files(&self, files: Vec<ImportedFile>) -> Result<(), StoreError> {
         on_engine!(self, import_files(files).await)
     }
@@ -89,6 +93,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_ids(&self, last: ImportedIds) -> Result<(), StoreError> {
         on_engine!(self, import_ids(last).await)
     }
@@ -98,6 +103,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_message_by_old_id(&self, old_id: u64) -> Result<Option<(RoomId, u64)>, StoreError> {
         on_engine!(self, read chat_message_by_old_id(old_id))
     }
@@ -107,6 +113,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_file_by_old_path(&self, path: &str) -> Result<Option<StoredFile>, StoreError> {
         on_engine!(self, read chat_file_by_old_path(path))
     }
@@ -117,6 +124,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_last_seq_before(&self, room: RoomId, before: Timestamp) -> Result<u64, StoreError> {
         on_engine!(self, read chat_last_seq_before(room, before))
     }

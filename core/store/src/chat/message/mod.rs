@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::room::{Room, RoomFacts};
 use crate::chat::{FileId, Judged, Position, Refusal, RoomId};
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::files::StoredFile;
 use crate::{Store, StoreError, Timestamp, UserId};
 
@@ -110,6 +110,12 @@ pub struct Edited {
     pub message: Message,
 }
 
+/// Decides whether a message is accepted.
+pub(crate) type AppendJudge = Box<dyn Fn(&RoomFacts) -> Result<(), Refusal> + Send + Sync>;
+
+/// Decides whether a message may be changed.
+pub(crate) type MessageJudge = Box<dyn Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync>;
+
 /// Messages in the requested order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessagePage {
@@ -143,7 +149,7 @@ impl Store {
         judge: impl Fn(&RoomFacts) -> Result<(), Refusal> + Send + Sync + 'static,
         then: impl FnOnce(Result<Judged<Appended>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        on_engine!(self, chat_message_append(draft, judge, then))
+        on_engine!(self, chat_message_append(draft, Box::new(judge), Box::new(then)))
     }
 
     /// Edits or deletes a message, unless its judge refuses.
@@ -157,7 +163,7 @@ impl Store {
         judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
         then: impl FnOnce(Result<Judged<MessageEdited>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        on_engine!(self, chat_message_change(change, judge, then))
+        on_engine!(self, chat_message_change(change, Box::new(judge), Box::new(then)))
     }
 
     /// One message, deleted or not.
@@ -165,6 +171,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_message(&self, room: RoomId, seq: u64) -> Result<Option<Message>, StoreError> {
         on_engine!(self, read chat_message(room, seq))
     }
@@ -175,6 +182,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_messages_older(
         &self,
         after: (RoomId, u64),
@@ -189,6 +197,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn chat_last_seq(&self, room: RoomId) -> Result<u64, StoreError> {
         on_engine!(self, read chat_last_seq(room))
     }
@@ -198,6 +207,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_messages_before(
         &self,
         room: RoomId,
@@ -212,6 +222,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_messages_after(
         &self,
         room: RoomId,
@@ -226,6 +237,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_gap(&self, room: RoomId, after: u64, last: u64) -> Result<Vec<Message>, StoreError> {
         on_engine!(self, read chat_gap(room, after, last))
     }
@@ -236,6 +248,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_revisions(
         &self,
         room: RoomId,
@@ -250,6 +263,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_unread_recount(&self, room: RoomId, user: UserId) -> Result<Option<u64>, StoreError> {
         on_engine!(self, read chat_unread_recount(room, user))
     }

@@ -4,15 +4,16 @@ use tokio_postgres::Row;
 
 use crate::chat::message::rules::{self, Pager};
 use crate::chat::message::{
-    Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit, MessageEdited,
-    MessagePage, OlderMessages,
+    AppendJudge, Appended, Edited, Message, MessageBody, MessageChange, MessageDraft, MessageEdit,
+    MessageEdited, MessageJudge, MessagePage, OlderMessages,
 };
 use crate::chat::postgres::facts::{facts, rooms_if_asked};
 use crate::chat::postgres::request::accept;
 use crate::chat::postgres::room::{Kept, lock, member, member_columns};
 use crate::chat::room::RoomFacts;
 use crate::chat::search::postgres::remove_covering;
-use crate::chat::{FileId, Judged, Position, Refusal, RoomId, SEQ_MAX};
+use crate::chat::{FileId, Judged, Position, RoomId, SEQ_MAX};
+use crate::engine::Then;
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, Text, int, size};
@@ -37,8 +38,8 @@ impl Postgres {
     pub(crate) fn chat_message_append(
         &self,
         draft: MessageDraft,
-        judge: impl Fn(&RoomFacts) -> Result<(), Refusal> + Send + Sync + 'static,
-        then: impl FnOnce(Result<Judged<Appended>, StoreError>) + Send + 'static,
+        judge: AppendJudge,
+        then: Then<Judged<Appended>>,
     ) -> Result<(), StoreError> {
         self.change_in_order_then(
             draft.room.0,
@@ -52,8 +53,8 @@ impl Postgres {
     pub(crate) fn chat_message_change(
         &self,
         wanted: MessageChange,
-        judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
-        then: impl FnOnce(Result<Judged<MessageEdited>, StoreError>) + Send + 'static,
+        judge: MessageJudge,
+        then: Then<Judged<MessageEdited>>,
     ) -> Result<(), StoreError> {
         self.change_in_order_then(
             wanted.room.0,
@@ -234,7 +235,7 @@ pub(crate) fn message(row: &Row) -> Message {
 async fn append(
     sql: &Sql,
     draft: &MessageDraft,
-    judge: &(impl Fn(&RoomFacts) -> Result<(), Refusal> + Sync),
+    judge: &AppendJudge,
 ) -> Result<Judged<Appended>, StoreError> {
     let Some(kept) = lock(sql, draft.room).await? else { return Ok(Judged::Missing) };
     let Standing { facts, known } = standing(sql, &kept, draft).await?;
@@ -348,7 +349,7 @@ async fn put(sql: &Sql, message: &Message, accepts: bool) -> Result<(), StoreErr
 async fn change(
     sql: &Sql,
     wanted: &MessageChange,
-    judge: &(impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Sync),
+    judge: &MessageJudge,
 ) -> Result<Judged<MessageEdited>, StoreError> {
     let MessageChange { room, seq, actor, ref edit, now } = *wanted;
     let Some(kept) = lock(sql, room).await? else { return Ok(Judged::Missing) };

@@ -2,16 +2,16 @@
 
 use crate::chat::message::rules::{self, Pager};
 use crate::chat::message::{
-    Appended, Edited, Message, MessageChange, MessageDraft, MessageEdit, MessageEdited, MessagePage,
-    OlderMessages,
+    AppendJudge, Appended, Edited, Message, MessageChange, MessageDraft, MessageEdit, MessageEdited,
+    MessageJudge, MessagePage, OlderMessages,
 };
-use crate::chat::room::RoomFacts;
 use crate::chat::search::sled::remove_covering;
 use crate::chat::sled::facts::facts;
 use crate::chat::sled::message::{MessageRecord, newest};
 use crate::chat::sled::request::accept;
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member};
-use crate::chat::{Judged, Position, Refusal, RoomId, SEQ_MAX};
+use crate::chat::{Judged, Position, RoomId, SEQ_MAX};
+use crate::engine::Then;
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
@@ -23,8 +23,8 @@ impl Sled {
     pub(crate) fn chat_message_append(
         &self,
         draft: MessageDraft,
-        judge: impl Fn(&RoomFacts) -> Result<(), Refusal> + Send + Sync + 'static,
-        then: impl FnOnce(Result<Judged<Appended>, StoreError>) + Send + 'static,
+        judge: AppendJudge,
+        then: Then<Judged<Appended>>,
     ) -> Result<(), StoreError> {
         if self.room() != DiskRoom::Ample {
             return Err(StoreError::Full);
@@ -35,8 +35,8 @@ impl Sled {
     pub(crate) fn chat_message_change(
         &self,
         wanted: MessageChange,
-        judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal> + Send + Sync + 'static,
-        then: impl FnOnce(Result<Judged<MessageEdited>, StoreError>) + Send + 'static,
+        judge: MessageJudge,
+        then: Then<Judged<MessageEdited>>,
     ) -> Result<(), StoreError> {
         self.change_then(move |txn| change(txn, wanted, judge), then)
     }
@@ -160,11 +160,7 @@ impl Sled {
     }
 }
 
-fn append(
-    txn: &mut Txn,
-    draft: MessageDraft,
-    judge: impl Fn(&RoomFacts) -> Result<(), Refusal>,
-) -> Result<Judged<Appended>, StoreError> {
+fn append(txn: &mut Txn, draft: MessageDraft, judge: AppendJudge) -> Result<Judged<Appended>, StoreError> {
     let MessageDraft { room, sender, body, file, client_id, now } = draft;
     let Some(facts) = facts(txn, room, sender, None)? else { return Ok(Judged::Missing) };
     let dedupe = client_id.as_deref().map(|id| key::client_id(room, sender, id));
@@ -242,7 +238,7 @@ fn accepting(
 fn change(
     txn: &mut Txn,
     wanted: MessageChange,
-    judge: impl Fn(&RoomFacts, &Message) -> Result<(), Refusal>,
+    judge: MessageJudge,
 ) -> Result<Judged<MessageEdited>, StoreError> {
     let MessageChange { room, seq, actor, edit, now } = wanted;
     let Some(facts) = facts(txn, room, actor, None)? else { return Ok(Judged::Missing) };

@@ -6,7 +6,7 @@ pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{Organization, OrganizationId};
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_organization_create(
         &self,
         owner: UserId,
@@ -55,6 +56,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_organization_update(
         &self,
         owner: UserId,
@@ -70,6 +72,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_organization_remove(
         &self,
         owner: UserId,
@@ -81,6 +84,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_organization(&self, id: OrganizationId) -> Result<Option<Organization>, StoreError> {
         on_engine!(self, read chat_organization(id))
     }
@@ -90,6 +94,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_organizations_before(
         &self,
         before: Option<OrganizationId>,
@@ -103,6 +108,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_organizations_of(
         &self,
         owner: UserId,

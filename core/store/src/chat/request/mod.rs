@@ -12,7 +12,7 @@ pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::RoomId;
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
 /// Users that one user may block. A pair's ban beyond it holds in the pair's room only.
@@ -54,6 +54,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_requests(&self, user: UserId, limit: usize) -> Result<Vec<ChatRequest>, StoreError> {
         on_engine!(self, read chat_requests(user, limit))
     }
@@ -63,6 +64,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_block(&self, blocker: UserId, blocked: UserId) -> Result<Blocked, StoreError> {
         on_engine!(self, chat_block(blocker, blocked).await)
     }
@@ -72,6 +74,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_unblock(&self, blocker: UserId, blocked: UserId) -> Result<(), StoreError> {
         on_engine!(self, chat_unblock(blocker, blocked).await)
     }
@@ -81,6 +84,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn chat_blocks(
         &self,
         blocker: UserId,
@@ -95,6 +99,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_pair(&self, one: UserId, other: UserId) -> Result<Option<RoomId>, StoreError> {
         on_engine!(self, read chat_pair(one, other))
     }
@@ -104,6 +109,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn chat_share_a_room(&self, one: UserId, other: UserId) -> Result<bool, StoreError> {
         on_engine!(self, read chat_share_a_room(one, other))
     }
@@ -114,6 +120,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn contacts_add(
         &self,
         user: UserId,
@@ -128,6 +135,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn contacts_forget(&self, user: UserId, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, contacts_forget(user, limit).await)
     }
@@ -137,6 +145,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn contacts_have(&self, user: UserId, mark: [u8; 16]) -> Result<bool, StoreError> {
         on_engine!(self, read contacts_have(user, mark))
     }

@@ -9,7 +9,7 @@ pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::{Acquaintance, FileId, Judged, OrganizationId, Position, Refusal, RoomId, RoomStatus};
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use serde::{Deserialize, Serialize};
 
 use crate::{Store, StoreError, Timestamp, UserId};
@@ -278,6 +278,9 @@ impl Member {
     }
 }
 
+/// Decides how a room changes.
+pub(crate) type RoomJudge = Box<dyn Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync>;
+
 impl Store {
     /// Finds or creates the room of a pair.
     ///
@@ -289,7 +292,7 @@ impl Store {
         draft: PairDraft,
         then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        on_engine!(self, chat_pair_open(draft, then))
+        on_engine!(self, chat_pair_open(draft, Box::new(then)))
     }
 
     /// Creates a group room.
@@ -302,7 +305,7 @@ impl Store {
         draft: RoomDraft,
         then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        on_engine!(self, chat_group_create(draft, then))
+        on_engine!(self, chat_group_create(draft, Box::new(then)))
     }
 
     /// Applies the effects that the judge returns to a room.
@@ -319,7 +322,7 @@ impl Store {
         judge: impl Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync + 'static,
         then: impl FnOnce(Result<Judged<RoomChanged>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        on_engine!(self, chat_room_change(room, actor, target, now, judge, then))
+        on_engine!(self, chat_room_change(room, actor, target, now, Box::new(judge), Box::new(then)))
     }
 
     /// Rooms with numbers below `before`, newest first, each with the number of its newest message; at most `limit`.
@@ -327,6 +330,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_rooms_before(
         &self,
         before: Option<RoomId>,
@@ -340,6 +344,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_facts(&self, room: RoomId, actor: UserId) -> Result<Option<RoomFacts>, StoreError> {
         on_engine!(self, read chat_facts(room, actor))
     }
@@ -349,6 +354,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_members(&self, room: RoomId, limit: usize) -> Result<Vec<Member>, StoreError> {
         on_engine!(self, read chat_members(room, limit))
     }
@@ -358,6 +364,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_members_from(
         &self,
         room: RoomId,
@@ -372,6 +379,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn chat_bans(&self, room: RoomId, limit: usize) -> Result<Vec<UserId>, StoreError> {
         on_engine!(self, read chat_bans(room, limit))
     }
@@ -381,6 +389,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn chat_bans_from(
         &self,
         room: RoomId,
@@ -395,6 +404,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomSummary>, StoreError> {
         on_engine!(self, read chat_rooms_of(user, limit))
     }
@@ -404,6 +414,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_summary(&self, room: RoomId, user: UserId) -> Result<Option<RoomSummary>, StoreError> {
         on_engine!(self, read chat_summary(room, user))
     }
@@ -413,6 +424,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn chat_rooms_to_sweep(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
         on_engine!(self, read chat_rooms_to_sweep(limit))
     }
@@ -422,6 +434,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_room_sweep(&self, room: RoomId, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, chat_room_sweep(room, limit).await)
     }

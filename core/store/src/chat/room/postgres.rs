@@ -10,10 +10,11 @@ use crate::chat::postgres::room::{
 };
 use crate::chat::room::making::{Asked, Candidate, others};
 use crate::chat::room::{
-    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomKind, RoomLimits,
-    RoomMade, RoomSummary,
+    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomJudge, RoomKind,
+    RoomLimits, RoomMade, RoomSummary,
 };
-use crate::chat::{FileId, Judged, OrganizationId, ROOMS_MAX, Refusal, RoomId, RoomStatus};
+use crate::chat::{FileId, Judged, OrganizationId, ROOMS_MAX, RoomId, RoomStatus};
+use crate::engine::Then;
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, Text, int, size};
@@ -22,20 +23,12 @@ use crate::{StoreError, Timestamp, UserId};
 
 impl Postgres {
     /// Locks both users. They decide together whether their pair exists, so no other call makes it meanwhile.
-    pub(crate) fn chat_pair_open(
-        &self,
-        draft: PairDraft,
-        then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn chat_pair_open(&self, draft: PairDraft, then: Then<RoomMade>) -> Result<(), StoreError> {
         self.change_then(draft, |sql, draft| Box::pin(pair_open(sql, draft)), then)
     }
 
     /// Locks the owner and the members.
-    pub(crate) fn chat_group_create(
-        &self,
-        draft: RoomDraft,
-        then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn chat_group_create(&self, draft: RoomDraft, then: Then<RoomMade>) -> Result<(), StoreError> {
         self.change_then(draft, |sql, draft| Box::pin(group_create(sql, draft)), then)
     }
 
@@ -46,8 +39,8 @@ impl Postgres {
         actor: UserId,
         target: Option<UserId>,
         now: Timestamp,
-        judge: impl Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync + 'static,
-        then: impl FnOnce(Result<Judged<RoomChanged>, StoreError>) + Send + 'static,
+        judge: RoomJudge,
+        then: Then<Judged<RoomChanged>>,
     ) -> Result<(), StoreError> {
         self.change_in_order_then(
             room.0,

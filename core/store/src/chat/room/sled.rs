@@ -4,14 +4,15 @@ use crate::chat::organization::sled as organization;
 use crate::chat::request::sled::{acquaintance, blocks, end_requests, put_block, remove_block};
 use crate::chat::room::making::{Asked, Candidate, others};
 use crate::chat::room::{
-    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomLimits, RoomMade,
-    RoomSummary,
+    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomJudge, RoomLimits,
+    RoomMade, RoomSummary,
 };
 use crate::chat::sled::facts::{active, facts};
 use crate::chat::sled::message::newest;
 use crate::chat::sled::request::{Invitation, accept, put_invited};
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member, put_member, remove_member};
-use crate::chat::{FileId, Judged, ROOMS_MAX, Refusal, RoomId};
+use crate::chat::{FileId, Judged, ROOMS_MAX, RoomId};
+use crate::engine::Then;
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
@@ -20,19 +21,11 @@ use crate::files::sled as file;
 use crate::{StoreError, Timestamp, UserId};
 
 impl Sled {
-    pub(crate) fn chat_pair_open(
-        &self,
-        draft: PairDraft,
-        then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn chat_pair_open(&self, draft: PairDraft, then: Then<RoomMade>) -> Result<(), StoreError> {
         self.change_then(move |txn| pair_open(txn, draft), then)
     }
 
-    pub(crate) fn chat_group_create(
-        &self,
-        draft: RoomDraft,
-        then: impl FnOnce(Result<RoomMade, StoreError>) + Send + 'static,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn chat_group_create(&self, draft: RoomDraft, then: Then<RoomMade>) -> Result<(), StoreError> {
         self.change_then(move |txn| group_create(txn, draft), then)
     }
 
@@ -42,8 +35,8 @@ impl Sled {
         actor: UserId,
         target: Option<UserId>,
         now: Timestamp,
-        judge: impl Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync + 'static,
-        then: impl FnOnce(Result<Judged<RoomChanged>, StoreError>) + Send + 'static,
+        judge: RoomJudge,
+        then: Then<Judged<RoomChanged>>,
     ) -> Result<(), StoreError> {
         self.change_then(
             move |txn| {

@@ -10,7 +10,7 @@ pub(crate) mod postgres;
 pub(crate) mod sled;
 
 use crate::chat::RoomId;
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError};
 
 /// Bytes of a block's content.
@@ -32,6 +32,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn chat_word_blocks(
         &self,
         room: RoomId,
@@ -47,6 +48,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn chat_word_block_put(
         &self,
         room: RoomId,

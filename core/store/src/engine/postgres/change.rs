@@ -15,7 +15,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::sql::{Fault, Sql};
 use super::{Postgres, Shared};
 use crate::StoreError;
+use crate::engine::Then;
 
 /// A running operation.
 pub(crate) type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -54,57 +55,41 @@ impl Postgres {
         T: Send + 'static,
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
     {
-        let slot = self.shared.admit()?;
-        let running = self.shared.runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
-        running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
+        let step = Typed::new(input, run);
+        let ended = self.shared.admit()?.spawn(step.clone()).await;
+        step.result(ended)
     }
 
     /// Begins a change, and calls a closure with its result.
-    pub(crate) fn change_then<I, T, F, A>(&self, input: I, run: F, then: A) -> Result<(), StoreError>
+    pub(crate) fn change_then<I, T, F>(&self, input: I, run: F, then: Then<T>) -> Result<(), StoreError>
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
-        A: FnOnce(Result<T, StoreError>) + Send + 'static,
     {
         let slot = self.shared.admit()?;
         let runtime = self.shared.runtime.clone();
-        self.shared.runtime.spawn(async move {
-            // A task of its own, so that a panic of the change still has an answer.
-            let running = runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
-            then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
-        });
+        runtime.spawn(slot.answered(Typed::new(input, run).answering(then)));
         Ok(())
     }
 
     /// [`Postgres::change_then`], after the changes that came before it in the same lane.
-    pub(crate) fn change_in_order_then<I, T, F, A>(
+    pub(crate) fn change_in_order_then<I, T, F>(
         &self,
         lane: u64,
         input: I,
         run: F,
-        then: A,
+        then: Then<T>,
     ) -> Result<(), StoreError>
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
-        A: FnOnce(Result<T, StoreError>) + Send + 'static,
     {
         let slot = self.shared.admit()?;
-        let runtime = self.shared.runtime.clone();
-        let job = Box::pin(async move {
-            let running = runtime.spawn(async move { slot.shared.repeat(&input, &run).await });
-            then(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))));
-        });
-        if self.shared.lanes.add(lane, job) {
-            let shared = Arc::clone(&self.shared);
-            self.shared.runtime.spawn(async move {
-                while let Some(job) = shared.lanes.next(lane) {
-                    // A task of its own, so that a panic of its answer does not end the lane.
-                    let _ = shared.runtime.spawn(job).await;
-                }
-            });
+        let job = slot.answered(Typed::new(input, run).answering(then));
+        if self.shared.lanes.add(lane, Box::pin(job)) {
+            self.shared.runtime.spawn(Arc::clone(&self.shared).run_lane(lane));
         }
         Ok(())
     }
@@ -116,21 +101,60 @@ impl Postgres {
         T: Send + 'static,
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
     {
-        let shared = Arc::clone(&self.shared);
-        let running = self.shared.runtime.spawn(async move {
-            let sql = Sql::new(shared.client().await?, None);
-            let begun = sql.simple("begin isolation level repeatable read read only").await;
-            begun.map_err(|(_, error)| error)?;
-            let read = run(&sql, &input).await;
-            match sql.simple("commit").await {
-                Ok(_) => read,
-                Err((_, error)) => {
-                    sql.discard();
-                    read.and(Err(error))
-                }
-            }
-        });
-        running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
+        let step = Typed::new(input, run);
+        let running = self.shared.runtime.spawn(Arc::clone(&self.shared).look(step.clone()));
+        step.result(running.await.unwrap_or_else(|ended| Err(ended_early(&ended))))
+    }
+}
+
+/// An operation without its types, so that the code around it is compiled once and not for each operation.
+trait Step: Send + Sync {
+    /// Runs the operation and keeps what it returns, in place of what an earlier run returned.
+    fn run<'a>(&'a self, sql: &'a Sql) -> Running<'a, ()>;
+}
+
+struct Typed<I, T, F> {
+    input: I,
+    run: F,
+    /// What the last run returned.
+    kept: Mutex<Option<T>>,
+}
+
+impl<I, T, F> Typed<I, T, F>
+where
+    I: Send + Sync + 'static,
+    T: Send + 'static,
+    F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
+{
+    fn new(input: I, run: F) -> Arc<Self> {
+        Arc::new(Typed { input, run, kept: Mutex::new(None) })
+    }
+
+    /// What the operation returned, or why it did not.
+    fn result(&self, ended: Result<(), StoreError>) -> Result<T, StoreError> {
+        ended?;
+        // A run that ended well kept its result, which is taken once.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(StoreError::Panicked)
+    }
+
+    fn answering(self: Arc<Self>, then: Then<T>) -> (Arc<dyn Step>, Then<()>) {
+        let step = Arc::clone(&self);
+        (step, Box::new(move |ended| then(self.result(ended))))
+    }
+}
+
+impl<I, T, F> Step for Typed<I, T, F>
+where
+    I: Send + Sync,
+    T: Send,
+    F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync,
+{
+    fn run<'a>(&'a self, sql: &'a Sql) -> Running<'a, ()> {
+        Box::pin(async move {
+            let result = (self.run)(sql, &self.input).await?;
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            Ok(())
+        })
     }
 }
 
@@ -144,6 +168,20 @@ struct Slot {
     number: u64,
 }
 
+impl Slot {
+    /// Runs the change in a task of its own, so that it goes on when its caller is dropped, and a panic of it still has
+    /// an answer.
+    async fn spawn(self, step: Arc<dyn Step>) -> Result<(), StoreError> {
+        let runtime = self.shared.runtime.clone();
+        let running = runtime.spawn(async move { self.shared.repeat(&*step).await });
+        running.await.unwrap_or_else(|ended| Err(ended_early(&ended)))
+    }
+
+    async fn answered(self, (step, then): (Arc<dyn Step>, Then<()>)) {
+        then(self.spawn(step).await);
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         self.shared.moments().running.remove(&self.number);
@@ -151,15 +189,12 @@ impl Drop for Slot {
 }
 
 /// How one run ended.
-enum Run<T> {
-    Done(Result<T, StoreError>),
+enum Run {
+    Done(Result<(), StoreError>),
     /// Nothing was changed, and running again may succeed.
     Again(Fault, StoreError),
     /// Nobody knows yet: COMMIT was sent and not answered.
-    Unsure {
-        mark: Mark,
-        result: T,
-    },
+    Unsure(Mark),
 }
 
 impl Shared {
@@ -181,20 +216,39 @@ impl Shared {
         Ok(Slot { shared: Arc::clone(self), number })
     }
 
-    async fn repeat<I, T, F>(&self, input: &I, run: &F) -> Result<T, StoreError>
-    where
-        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
-    {
+    /// Runs the changes of a lane one after another, until none is left.
+    async fn run_lane(self: Arc<Self>, lane: u64) {
+        while let Some(job) = self.lanes.next(lane) {
+            // A task of its own, so that a panic of its answer does not end the lane.
+            let _ = self.runtime.spawn(job).await;
+        }
+    }
+
+    async fn look(self: Arc<Self>, step: Arc<dyn Step>) -> Result<(), StoreError> {
+        let sql = Sql::new(self.client().await?, None);
+        let begun = sql.simple("begin isolation level repeatable read read only").await;
+        begun.map_err(|(_, error)| error)?;
+        let read = step.run(&sql).await;
+        match sql.simple("commit").await {
+            Ok(_) => read,
+            Err((_, error)) => {
+                sql.discard();
+                read.and(Err(error))
+            }
+        }
+    }
+
+    async fn repeat(&self, step: &dyn Step) -> Result<(), StoreError> {
         let mut duplicates = 0;
         for runs in 1.. {
-            let (fault, error) = match self.run_once(input, run).await {
+            let (fault, error) = match self.run_once(step).await {
                 Run::Done(result) => {
                     self.changes.fetch_add(1, Ordering::Relaxed);
                     return result;
                 }
                 Run::Again(fault, error) => (fault, error),
-                Run::Unsure { mark, result } => match self.outcome(&mark).await? {
-                    true => return Ok(result),
+                Run::Unsure(mark) => match self.outcome(&mark).await? {
+                    true => return Ok(()),
                     false => (Fault::Lost, StoreError::Busy),
                 },
             };
@@ -210,10 +264,7 @@ impl Shared {
     }
 
     /// One transaction.
-    async fn run_once<I, T, F>(&self, input: &I, run: &F) -> Run<T>
-    where
-        F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T>,
-    {
+    async fn run_once(&self, step: &dyn Step) -> Run {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let connection = self.connection().await;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -229,12 +280,12 @@ impl Shared {
             return if silent { Run::Done(Err(error)) } else { Run::Again(fault, error) };
         }
         let guard = Guard(Some(sql));
-        let result = run(guard.sql(), input).await;
+        let result = step.run(guard.sql()).await;
         let fault = guard.sql().take_fault();
         let (result, fault) = match (result, fault) {
-            (Ok(result), None) => return self.commit(guard, mark, result).await,
+            (Ok(()), None) => return self.commit(guard, mark).await,
             // An operation that made something of an error still cannot keep the transaction.
-            (Ok(_), Some(fault)) => (StoreError::Busy, fault),
+            (Ok(()), Some(fault)) => (StoreError::Busy, fault),
             (Err(error), fault) => (error, fault.unwrap_or(Fault::Refused)),
         };
         // Asked again, a server that is silent would be waited for once more.
@@ -249,7 +300,7 @@ impl Shared {
         }
     }
 
-    async fn commit<T>(&self, guard: Guard, mark: Mark, result: T) -> Run<T> {
+    async fn commit(&self, guard: Guard, mark: Mark) -> Run {
         let began = Instant::now();
         let committed = guard.sql().simple("commit").await;
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -260,11 +311,11 @@ impl Shared {
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 guard.keep();
                 self.marks().push(mark);
-                Run::Done(Ok(result))
+                Run::Done(Ok(()))
             }
             Err(failed) => match failed {
                 // The server ended the session: before or after the commit, its message does not say.
-                (Fault::Lost, _) => Run::Unsure { mark, result },
+                (Fault::Lost, _) => Run::Unsure(mark),
                 // An answer is a decision: not committed. SERIALIZABLE and deferred checks decide here.
                 (fault @ (Fault::Conflict | Fault::Duplicate), error) => Run::Again(fault, error),
                 (Fault::Refused, error) => Run::Done(Err(error)),

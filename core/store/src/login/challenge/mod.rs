@@ -12,7 +12,7 @@ pub(crate) mod code;
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::login::session::{Session, SessionDraft};
 use crate::login::user::User;
 use crate::{PurgeStep, SessionId, Store, StoreError, Timestamp, UserId};
@@ -108,6 +108,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn challenge_open(&self, draft: ChallengeDraft) -> Result<ChallengeOpened, StoreError> {
         on_engine!(self, challenge_open(draft).await)
     }
@@ -117,6 +118,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn challenge_pending(
         &self,
         number: &str,
@@ -131,6 +133,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn accounts_of_number(&self, number: &str) -> Result<Vec<UserId>, StoreError> {
         on_engine!(self, read accounts_of_number(number))
     }
@@ -141,6 +144,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn challenge_release(&self, number: &str, id: u64) -> Result<bool, StoreError> {
         on_engine!(self, challenge_release(number, id).await)
     }
@@ -150,6 +154,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn challenge_resend_at(
         &self,
         number: &str,
@@ -163,6 +168,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn challenge_forget(&self, number: &str) -> Result<bool, StoreError> {
         on_engine!(self, challenge_forget(number).await)
     }
@@ -173,6 +179,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn challenge_allow_resend(
         &self,
         number: &str,
@@ -189,6 +196,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn login_with_challenge(&self, draft: LoginDraft) -> Result<LoginOutcome, StoreError> {
         on_engine!(self, login_with_challenge(draft).await)
     }
@@ -199,6 +207,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and any error of a change; the next call then starts over.
+    #[boxed]
     pub async fn challenges_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
         on_engine!(self, challenges_purge(now, limit).await)
     }

@@ -7,7 +7,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::login::user::User;
 use crate::{Store, StoreError, UserId};
 
@@ -31,6 +31,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_users(&self, users: Vec<ImportedUser>) -> Result<(), StoreError> {
         on_engine!(self, import_users(users).await)
     }
@@ -40,6 +41,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn user_merged_into(&self, old: UserId) -> Result<Option<UserId>, StoreError> {
         on_engine!(self, read user_merged_into(old))
     }

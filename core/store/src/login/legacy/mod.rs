@@ -5,7 +5,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::login::session::{Session, SessionDraft};
 use crate::{PurgeStep, SessionId, Store, StoreError, Timestamp, UserId};
 
@@ -37,6 +37,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn legacy_session(&self, user: UserId, token: u128) -> Result<Option<SessionId>, StoreError> {
         on_engine!(self, read legacy_session(user, token))
     }
@@ -46,6 +47,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn legacy_session_open(&self, draft: LegacyDraft) -> Result<LegacyOpened, StoreError> {
         on_engine!(self, legacy_session_open(draft).await)
     }
@@ -55,6 +57,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and those of every change; the next call then starts over.
+    #[boxed]
     pub async fn legacy_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
         on_engine!(self, legacy_purge(now, limit).await)
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::login::challenge::Guesser;
 use crate::login::session::{Session, SessionDraft};
 use crate::login::user::User;
@@ -179,6 +179,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn password_of(&self, user: UserId) -> Result<Option<String>, StoreError> {
         on_engine!(self, read password_of(user))
     }
@@ -188,6 +189,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn password_guard(
         &self,
         guards: Vec<Guard>,
@@ -201,6 +203,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn guards_clear(&self, keys: Vec<[u8; 32]>) -> Result<(), StoreError> {
         on_engine!(self, guards_clear(keys).await)
     }
@@ -210,6 +213,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn login_with_password(&self, draft: PasswordLoginDraft) -> Result<PasswordLogin, StoreError> {
         on_engine!(self, login_with_password(draft).await)
     }
@@ -220,6 +224,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn password_set(
         &self,
         user: UserId,
@@ -237,6 +242,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn password_reset(&self, draft: ResetDraft) -> Result<ResetOutcome, StoreError> {
         on_engine!(self, password_reset(draft).await)
     }
@@ -247,6 +253,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn reset_token_put(&self, user: UserId, token: ResetToken) -> Result<bool, StoreError> {
         on_engine!(self, reset_token_put(user, token).await)
     }
@@ -256,6 +263,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn reset_token_fits(
         &self,
         user: UserId,
@@ -271,6 +279,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn password_reset_by_token(
         &self,
         user: UserId,
@@ -286,6 +295,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and any error of a change; the next call then starts over.
+    #[boxed]
     pub async fn guards_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
         on_engine!(self, guards_purge(now, limit).await)
     }

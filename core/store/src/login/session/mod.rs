@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{PurgeStep, SessionId, Store, StoreError, Timestamp, UserId};
 
 /// The fields of a session before it exists.
@@ -154,6 +154,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn session_gate_of_token(
         &self,
         user: UserId,
@@ -170,6 +171,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn session_gate(
         &self,
         user: UserId,
@@ -184,6 +186,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sessions_open(
         &self,
         asked: &[(UserId, SessionId)],
@@ -198,6 +201,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sessions_before(
         &self,
         before: Option<(UserId, SessionId)>,
@@ -211,6 +215,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn session_get(&self, user: UserId, id: SessionId) -> Result<Option<Session>, StoreError> {
         on_engine!(self, read session_get(user, id))
     }
@@ -221,6 +226,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sessions_of(
         &self,
         user: UserId,
@@ -236,6 +242,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn session_touch_many(
         &self,
         touches: Vec<(UserId, SessionId, Timestamp)>,
@@ -251,6 +258,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn refresh_rotate(&self, draft: RefreshDraft) -> Result<RefreshOutcome, StoreError> {
         on_engine!(self, refresh_rotate(draft).await)
     }
@@ -260,6 +268,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn session_revoke(&self, user: UserId, id: SessionId) -> Result<bool, StoreError> {
         on_engine!(self, session_revoke(user, id).await)
     }
@@ -269,6 +278,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sessions_revoke_all(
         &self,
         user: UserId,
@@ -282,6 +292,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and any error of a change; the next call then starts over.
+    #[boxed]
     pub async fn sessions_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
         on_engine!(self, sessions_purge(now, limit).await)
     }

@@ -89,7 +89,7 @@ impl Postgres {
         let begun = self.change_then(
             Arc::clone(text),
             |sql, text| Box::pin(agent::store(sql, text)),
-            move |stored| shared.agents.end(&learnt, stored),
+            Box::new(move |stored| shared.agents.end(&learnt, stored)),
         );
         if let Err(error) = begun {
             self.shared.agents.end(text, Err(error));

@@ -13,7 +13,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::login::challenge::Guesser;
 use crate::{Store, StoreError, Timestamp, UserId};
 
@@ -56,6 +56,9 @@ pub enum UserMade {
     Made(User),
     NameTaken,
 }
+
+/// The look of a name: equal for names that a person takes for one.
+pub type Look = fn(&str) -> String;
 
 /// One step of [`Store::looks_enter`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +128,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn user_get(&self, id: UserId) -> Result<Option<User>, StoreError> {
         on_engine!(self, read user_get(id))
     }
@@ -135,6 +139,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn user_by_name(&self, name: &str) -> Result<Option<User>, StoreError> {
         on_engine!(self, read user_by_name(name))
     }
@@ -144,6 +149,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn user_by_look(&self, look: &str) -> Result<Option<User>, StoreError> {
         on_engine!(self, read user_by_look(look))
     }
@@ -154,7 +160,8 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
-    pub async fn looks_enter(&self, look: fn(&str) -> String, limit: usize) -> Result<LooksStep, StoreError> {
+    #[boxed]
+    pub async fn looks_enter(&self, look: Look, limit: usize) -> Result<LooksStep, StoreError> {
         on_engine!(self, looks_enter(look, limit).await)
     }
 
@@ -163,6 +170,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn user_by_identity(&self, group: u32, number: &str) -> Result<Option<User>, StoreError> {
         on_engine!(self, read user_by_identity(group, number))
     }
@@ -172,6 +180,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn users_list(&self, after: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
         on_engine!(self, read users_list(after, limit))
     }
@@ -181,6 +190,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn users_newest(&self, before: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError> {
         on_engine!(self, read users_newest(before, limit))
     }
@@ -190,6 +200,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn user_register(&self, draft: UserDraft) -> Result<UserMade, StoreError> {
         on_engine!(self, user_register(draft).await)
     }
@@ -199,6 +210,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn user_update(&self, id: UserId, change: UserChange) -> Result<Option<User>, StoreError> {
         on_engine!(self, user_update(id, change).await)
     }
@@ -209,6 +221,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn number_add(&self, draft: NumberDraft) -> Result<NumberAdded, StoreError> {
         on_engine!(self, number_add(draft).await)
     }
@@ -218,6 +231,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn user_set_rights(&self, id: UserId, rights: Rights) -> Result<Option<User>, StoreError> {
         on_engine!(self, user_set_rights(id, rights).await)
     }
@@ -227,6 +241,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn user_set_active(&self, id: UserId, active: bool) -> Result<bool, StoreError> {
         on_engine!(self, user_set_active(id, active).await)
     }

@@ -10,7 +10,7 @@ use crate::login::password::postgres as password;
 use crate::login::postgres::account;
 use crate::login::postgres::code;
 use crate::login::session::postgres::revoke_all;
-use crate::login::user::{LooksStep, NumberAdded, NumberDraft, User, UserChange, UserDraft, UserMade};
+use crate::login::user::{Look, LooksStep, NumberAdded, NumberDraft, User, UserChange, UserDraft, UserMade};
 use crate::{Rights, StoreError, UserId};
 
 impl Postgres {
@@ -41,11 +41,7 @@ impl Postgres {
     }
 
     /// Locks the position, so that gateways take turns.
-    pub(crate) async fn looks_enter(
-        &self,
-        look: fn(&str) -> String,
-        limit: usize,
-    ) -> Result<LooksStep, StoreError> {
+    pub(crate) async fn looks_enter(&self, look: Look, limit: usize) -> Result<LooksStep, StoreError> {
         self.change((look, limit), |sql, &(look, limit)| Box::pin(enter_looks(sql, look, limit))).await
     }
 
@@ -152,7 +148,7 @@ impl Postgres {
     }
 }
 
-async fn enter_looks(sql: &Sql, look: fn(&str) -> String, limit: usize) -> Result<LooksStep, StoreError> {
+async fn enter_looks(sql: &Sql, look: Look, limit: usize) -> Result<LooksStep, StoreError> {
     let begin = "insert into account_look_position (account) values (0) on conflict do nothing";
     sql.run(begin, &[]).await?;
     let position = sql.row("select account from account_look_position for update", &[]).await?;

@@ -9,7 +9,7 @@ use crate::login::session::sled::revoke_all;
 use crate::login::sled::contact::{Contact, guess};
 use crate::login::sled::user;
 use crate::login::sled::user::UserRecord;
-use crate::login::user::{LooksStep, NumberAdded, NumberDraft, User, UserChange, UserDraft, UserMade};
+use crate::login::user::{Look, LooksStep, NumberAdded, NumberDraft, User, UserChange, UserDraft, UserMade};
 use crate::{StoreError, UserId};
 
 impl Sled {
@@ -32,11 +32,7 @@ impl Sled {
         }
     }
 
-    pub(crate) async fn looks_enter(
-        &self,
-        look: fn(&str) -> String,
-        limit: usize,
-    ) -> Result<LooksStep, StoreError> {
+    pub(crate) async fn looks_enter(&self, look: Look, limit: usize) -> Result<LooksStep, StoreError> {
         let position = self.tree.get(keys::LOOKS).map_err(error::read)?;
         let after = position.map(|bytes| decode_u64("look position", &bytes)).transpose()?;
         let users = self.users_list(after.map(UserId), limit)?;

@@ -7,7 +7,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::money::once::Once;
 use crate::{Store, StoreError, Timestamp, UserId};
 
@@ -56,6 +56,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn correction_make(&self, draft: CorrectionDraft) -> Result<CorrectionMade, StoreError> {
         on_engine!(self, correction_make(draft).await)
     }

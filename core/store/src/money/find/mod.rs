@@ -11,7 +11,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::money::payment::{Payment, PaymentState};
 use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
 
@@ -71,6 +71,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn payments_find(
         &self,
         query: &PaymentQuery,

@@ -7,7 +7,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Payment, Store, StoreError, Timestamp, UserId};
 
 /// What a user had, or owed.
@@ -28,6 +28,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Record`] when a balance would leave 64 bits; those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_balances(&self, balances: Vec<OpeningBalance>) -> Result<usize, StoreError> {
         on_engine!(self, import_balances(balances).await)
     }
@@ -37,6 +38,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_payments(&self, payments: Vec<Payment>) -> Result<(), StoreError> {
         on_engine!(self, import_payments(payments).await)
     }

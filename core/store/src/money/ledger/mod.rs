@@ -27,7 +27,7 @@ pub(crate) use self::rules::{
     Posted, capture_key, check_legs, correction_key, payment_key, refund_key, refund_moved_key,
     refund_undone_key, signed, spend_key, void_key,
 };
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
 /// An account of the ledger.
@@ -130,6 +130,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn wallet_balance(&self, user: UserId) -> Result<WalletBalance, StoreError> {
         on_engine!(self, read wallet_balance(user))
     }
@@ -139,6 +140,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn account_balance(&self, account: &Account) -> Result<i64, StoreError> {
         on_engine!(self, read account_balance(account))
     }
@@ -149,6 +151,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn wallet_entries(
         &self,
         user: UserId,
@@ -163,6 +166,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn posting_by_key(&self, key: &str) -> Result<Option<Posting>, StoreError> {
         on_engine!(self, read posting_by_key(key))
     }
@@ -172,6 +176,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn ledger_probe(
         &self,
         key: String,
@@ -188,6 +193,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`]. An unreadable record is reported as the difference.
+    #[boxed]
     pub async fn ledger_verify(&self) -> Result<LedgerReport, StoreError> {
         on_engine!(self, read ledger_verify())
     }

@@ -7,7 +7,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{PurgeStep, Store, StoreError, Timestamp};
 
 /// A request's idempotency key.
@@ -35,6 +35,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and any error of a change; the next call then starts over.
+    #[boxed]
     pub async fn once_purge(&self, now: Timestamp, limit: usize) -> Result<PurgeStep, StoreError> {
         on_engine!(self, once_purge(now, limit).await)
     }

@@ -13,7 +13,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::money::payment::{Currency, PayMode, PaymentState};
 use crate::{EventId, PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
 
@@ -138,6 +138,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn events_want(&self, wanted: bool) -> Result<(), StoreError> {
         on_engine!(self, events_want(wanted).await)
     }
@@ -148,11 +149,12 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn events_route(
         &self,
         limit: usize,
         now: Timestamp,
-        endpoints_of: impl Fn(&Event) -> Vec<String>,
+        endpoints_of: &(dyn Fn(&Event) -> Vec<String> + Sync),
     ) -> Result<usize, StoreError> {
         on_engine!(self, events_route(limit, now, endpoints_of).await)
     }
@@ -162,6 +164,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn deliveries_due(
         &self,
         endpoint: &str,
@@ -176,6 +179,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn deliveries_note(
         &self,
         endpoint: &str,
@@ -190,6 +194,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], and any error of a change.
+    #[boxed]
     pub async fn credit_note(
         &self,
         credit: CreditFacts,
@@ -204,6 +209,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn event_test(&self, endpoint: String, now: Timestamp) -> Result<EventId, StoreError> {
         on_engine!(self, event_test(endpoint, now).await)
     }
@@ -214,6 +220,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn event_replay(
         &self,
         id: EventId,
@@ -228,6 +235,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn events_replay_dead(
         &self,
         endpoint: Option<String>,
@@ -242,6 +250,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn events_list(
         &self,
         before: Option<EventId>,
@@ -256,6 +265,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn deliveries_dead(&self, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, read deliveries_dead(limit))
     }
@@ -266,6 +276,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn events_purge(
         &self,
         since: Timestamp,

@@ -143,7 +143,7 @@ impl Postgres {
         &self,
         limit: usize,
         now: Timestamp,
-        endpoints_of: impl Fn(&Event) -> Vec<String>,
+        endpoints_of: &(dyn Fn(&Event) -> Vec<String> + Sync),
     ) -> Result<usize, StoreError> {
         let rows = self.reader().await?.rows(NEW, &[&int(limit as u64)]).await?;
         let (mut ids, mut routed, mut endpoints) = (Vec::new(), Vec::new(), Vec::new());

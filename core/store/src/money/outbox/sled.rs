@@ -59,7 +59,7 @@ impl Sled {
         &self,
         limit: usize,
         now: Timestamp,
-        endpoints_of: impl Fn(&Event) -> Vec<String>,
+        endpoints_of: &(dyn Fn(&Event) -> Vec<String> + Sync),
     ) -> Result<usize, StoreError> {
         let mut routes = Vec::new();
         for entry in self.tree.scan_prefix(keys::EVENTS_NEW).take(limit) {

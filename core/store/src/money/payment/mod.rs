@@ -18,7 +18,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::money::once::Once;
 use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
 
@@ -322,6 +322,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_create(&self, draft: PaymentDraft) -> Result<PaymentCreated, StoreError> {
         on_engine!(self, payment_create(draft).await)
     }
@@ -332,6 +333,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_started(
         &self,
         id: PaymentId,
@@ -349,6 +351,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_claimed(
         &self,
         id: PaymentId,
@@ -364,6 +367,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_late_answered(&self, id: PaymentId) -> Result<PaymentStep, StoreError> {
         on_engine!(self, payment_late_answered(id).await)
     }
@@ -373,6 +377,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_claims_denied(
         &self,
         id: PaymentId,
@@ -387,6 +392,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_uncredited(
         &self,
         gateway: String,
@@ -404,6 +410,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_settle(
         &self,
         id: PaymentId,
@@ -423,6 +430,7 @@ impl Store {
     /// # Panics
     ///
     /// Panics unless `state` is Failed, Cancelled or Expired; the writer catches it and rolls back.
+    #[boxed]
     pub async fn payment_end(
         &self,
         id: PaymentId,
@@ -441,6 +449,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_check_later(
         &self,
         id: PaymentId,
@@ -454,6 +463,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn payment_get(&self, id: PaymentId) -> Result<Option<Payment>, StoreError> {
         on_engine!(self, read payment_get(id))
     }
@@ -463,6 +473,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn payment_by_reference(
         &self,
         gateway: &str,
@@ -476,6 +487,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn payments_of(
         &self,
         user: UserId,
@@ -490,6 +502,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn payments_due(
         &self,
         gateway: &str,
@@ -504,6 +517,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn payments_open(&self, gateway: &str, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, read payments_open(gateway, limit))
     }
@@ -513,6 +527,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`].
+    #[boxed]
     pub async fn payments_open_gateways(&self) -> Result<Vec<String>, StoreError> {
         on_engine!(self, read payments_open_gateways())
     }

@@ -9,7 +9,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::money::once::Once;
 use crate::money::payment::Payment;
 use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
@@ -132,6 +132,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn payment_refund(&self, draft: RefundDraft) -> Result<PaymentRefunded, StoreError> {
         on_engine!(self, payment_refund(draft).await)
     }
@@ -142,6 +143,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn refunds_find(
         &self,
         query: &RefundQuery,
@@ -157,6 +159,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn payment_refunds(&self, id: PaymentId) -> Result<Vec<Refund>, StoreError> {
         on_engine!(self, read payment_refunds(id))
     }

@@ -10,7 +10,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::money::payment::Payment;
 use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
 
@@ -114,6 +114,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn reversal_decide(
         &self,
         payment: PaymentId,
@@ -127,6 +128,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn reversal_get(&self, payment: PaymentId) -> Result<Option<Reversal>, StoreError> {
         on_engine!(self, read reversal_get(payment))
     }
@@ -136,6 +138,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn reversals_open(&self, limit: usize) -> Result<Vec<Reversal>, StoreError> {
         on_engine!(self, read reversals_open(limit))
     }
@@ -145,6 +148,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn reversals_undecided(&self, limit: usize) -> Result<Vec<Reversal>, StoreError> {
         on_engine!(self, read reversals_undecided(limit))
     }
@@ -154,6 +158,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn reversal_step(
         &self,
         payment: PaymentId,

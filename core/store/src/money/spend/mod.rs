@@ -10,7 +10,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::money::once::Once;
 use crate::{SpendId, Store, StoreError, Timestamp, UserId};
 
@@ -98,6 +98,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn spend_create(&self, draft: SpendDraft) -> Result<SpendMade, StoreError> {
         on_engine!(self, spend_create(draft).await)
     }
@@ -107,6 +108,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn spend_capture(
         &self,
         id: SpendId,
@@ -121,6 +123,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn spend_void(&self, id: SpendId, now: Timestamp) -> Result<SpendEnded, StoreError> {
         on_engine!(self, spend_void(id, now).await)
     }
@@ -130,6 +133,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn holds_expire(&self, now: Timestamp, limit: usize) -> Result<Vec<Spend>, StoreError> {
         on_engine!(self, holds_expire(now, limit).await)
     }
@@ -139,6 +143,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn holds(&self, limit: usize) -> Result<Vec<Spend>, StoreError> {
         on_engine!(self, read holds(limit))
     }
@@ -146,6 +151,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn spend_get(&self, id: SpendId) -> Result<Option<Spend>, StoreError> {
         on_engine!(self, read spend_get(id))
     }
@@ -155,6 +161,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn spends_of(
         &self,
         user: UserId,

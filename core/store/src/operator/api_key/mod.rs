@@ -9,7 +9,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp};
 
 /// Most keys in a store, revoked ones included.
@@ -49,6 +49,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn api_key_create(&self, draft: ApiKeyDraft) -> Result<Option<ApiKey>, StoreError> {
         on_engine!(self, api_key_create(draft).await)
     }
@@ -56,6 +57,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn api_key_get(&self, id: u64) -> Result<Option<ApiKey>, StoreError> {
         on_engine!(self, read api_key_get(id))
     }
@@ -65,6 +67,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         on_engine!(self, read api_keys())
     }
@@ -74,6 +77,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn api_key_revoke(&self, id: u64, now: Timestamp) -> Result<bool, StoreError> {
         on_engine!(self, api_key_revoke(id, now).await)
     }

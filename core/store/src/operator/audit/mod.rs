@@ -13,7 +13,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{SessionId, Store, StoreError, Timestamp, UserId};
 
 /// The log, and so the limit, of an entry.
@@ -105,6 +105,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn audit_append(
         &self,
         drafts: Vec<(AuditLog, AuditDraft)>,
@@ -120,6 +121,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn audit_purge(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         on_engine!(self, audit_purge(before, limit).await)
     }
@@ -129,6 +131,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn audit_page(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
         on_engine!(self, read audit_page(query))
     }

@@ -12,7 +12,7 @@ pub(crate) mod sled;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 
 /// Sessions of one operator; one more ends the oldest.
@@ -159,6 +159,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn operator_get(&self, user: UserId) -> Result<Option<OperatorRecord>, StoreError> {
         on_engine!(self, read operator_get(user))
     }
@@ -168,6 +169,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn operators(&self) -> Result<Vec<OperatorRecord>, StoreError> {
         on_engine!(self, read operators())
     }
@@ -177,6 +179,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn operator_change(
         &self,
         user: UserId,
@@ -190,6 +193,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn console_link_put(
         &self,
         user: UserId,
@@ -204,6 +208,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn console_open(&self, draft: ConsoleDraft) -> Result<Option<ConsoleSession>, StoreError> {
         on_engine!(self, console_open(draft).await)
     }
@@ -213,6 +218,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn console_session(
         &self,
         user: UserId,
@@ -226,6 +232,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn console_touch(
         &self,
         user: UserId,
@@ -240,6 +247,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn console_sessions(&self, user: UserId) -> Result<Vec<ConsoleSession>, StoreError> {
         on_engine!(self, read console_sessions(user))
     }
@@ -249,6 +257,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn console_end(
         &self,
         user: UserId,

@@ -12,7 +12,7 @@ pub(crate) mod sled;
 
 use std::time::Duration;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError};
 
 /// Gateways that may share a database.
@@ -91,6 +91,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; [`StoreError::InUse`] when [`NODES_MAX`] run already.
+    #[boxed]
     pub async fn node_seen(&self, facts: NodeFacts, keep: Duration) -> Result<Vec<Node>, StoreError> {
         on_engine!(self, node_seen(facts, keep).await)
     }
@@ -100,6 +101,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn node_leave(&self) -> Result<(), StoreError> {
         on_engine!(self, node_leave().await)
     }
@@ -110,6 +112,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn leases_renew(&self, keep: Duration) -> Result<Vec<Task>, StoreError> {
         on_engine!(self, leases_renew(keep).await)
     }

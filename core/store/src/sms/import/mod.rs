@@ -6,7 +6,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::{SmsRecord, Store, StoreError};
 
 impl Store {
@@ -15,6 +15,7 @@ impl Store {
     /// # Errors
     ///
     /// Those of every change: see [`StoreError`].
+    #[boxed]
     pub async fn import_sms(&self, messages: Vec<SmsRecord>) -> Result<(), StoreError> {
         on_engine!(self, import_sms(messages).await)
     }

@@ -3,7 +3,7 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
-use crate::engine::{Engine, on_engine};
+use crate::engine::{Engine, boxed, on_engine};
 use crate::sms::SmsRecord;
 use crate::{Store, StoreError, Timestamp};
 
@@ -35,6 +35,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sms_report(
         &self,
         provider: &str,
@@ -50,6 +51,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
     pub async fn sms_to_poll(&self, now: Timestamp, limit: usize) -> Result<Vec<SmsRecord>, StoreError> {
         on_engine!(self, read sms_to_poll(now, limit))
     }
@@ -59,6 +61,7 @@ impl Store {
     /// # Errors
     ///
     /// Any error of a change; see [`StoreError`].
+    #[boxed]
     pub async fn sms_polled(&self, next: Vec<(u64, Option<Timestamp>)>) -> Result<(), StoreError> {
         on_engine!(self, sms_polled(next).await)
     }

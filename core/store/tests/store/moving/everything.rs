@@ -385,7 +385,7 @@ async fn payments(store: &TestStore) {
 
 async fn events(store: &TestStore) {
     let routed = |_: &chelseru_store::Event| vec!["one".to_owned(), "two".to_owned(), "three".to_owned()];
-    store.events_route(1, secs(50), routed).await.unwrap();
+    store.events_route(1, secs(50), &routed).await.unwrap();
     let event = store.events_list(None, chelseru_store::EventFilter::All, 100).await.unwrap();
     let event = event.iter().find(|report| !report.deliveries.is_empty()).unwrap().event.id;
     let failed = |again_at| Attempt::Failed { error: "away\0".to_owned(), again_at };

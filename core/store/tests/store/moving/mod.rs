@@ -26,7 +26,7 @@ fn place(folder: &TempDir) -> PathBuf {
 /// Copies a store on sled into a database.
 async fn into_postgres(sled: &Store) -> TestStore {
     let moved = TestStore::new(Engine::Postgres);
-    moved.fill_from(sled, &|_, _| {}, async || Ok(())).await.unwrap();
+    moved.fill_from(sled, &|_, _| {}, Box::pin(async { Ok(()) })).await.unwrap();
     moved
 }
 

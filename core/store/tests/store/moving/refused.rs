@@ -37,7 +37,7 @@ async fn a_database_that_holds_anything_is_refused() {
     marked.key_mark_set([6; 16]).await.unwrap();
     for target in [used, marked] {
         let before = tables(&target).await;
-        let refused = target.fill_from(&source, &|_, _| {}, async || Ok(())).await;
+        let refused = target.fill_from(&source, &|_, _| {}, Box::pin(async { Ok(()) })).await;
         assert!(
             matches!(&refused, Err(StoreError::Database { reason }) if reason.contains("empty")),
             "{refused:?}"
@@ -53,11 +53,11 @@ async fn a_copy_that_does_not_end_leaves_nothing() {
     }
     let source = filled().await;
     let target = TestStore::new(Engine::Postgres);
-    let cut = target.fill_from(&source, &|_, _| {}, async || Err(StoreError::Closed)).await;
+    let cut = target.fill_from(&source, &|_, _| {}, Box::pin(async { Err(StoreError::Closed) })).await;
     assert!(matches!(cut, Err(StoreError::Closed)), "{cut:?}");
     assert!(target.is_empty().await.unwrap() && target.key_mark().await.unwrap().is_none());
     // And it can be filled after that.
-    target.fill_from(&source, &|_, _| {}, async || Ok(())).await.unwrap();
+    target.fill_from(&source, &|_, _| {}, Box::pin(async { Ok(()) })).await.unwrap();
     assert_eq!(target.users_list(None, 10).await.unwrap(), source.users_list(None, 10).await.unwrap());
 }
 
@@ -69,7 +69,8 @@ async fn a_record_that_nothing_takes_ends_the_copy_before_it_begins() {
     let source = filled().await;
     let source = with_record(source, b"Cc newer".to_vec(), b"x");
     let target = TestStore::new(Engine::Postgres);
-    let refused = target.fill_from(&source, &|_, _| {}, async || Ok(())).await.unwrap_err().to_string();
+    let refused =
+        target.fill_from(&source, &|_, _| {}, Box::pin(async { Ok(()) })).await.unwrap_err().to_string();
     assert!(refused.contains("begins with Cc"), "{refused}");
     assert!(target.is_empty().await.unwrap());
 }
@@ -82,7 +83,8 @@ async fn a_table_that_nothing_takes_ends_the_copy() {
     let source = filled().await;
     let target = TestStore::new(Engine::Postgres);
     target.database.as_ref().unwrap().run("create table newer (id bigint)").unwrap();
-    let refused = target.fill_from(&source, &|_, _| {}, async || Ok(())).await.unwrap_err().to_string();
+    let refused =
+        target.fill_from(&source, &|_, _| {}, Box::pin(async { Ok(()) })).await.unwrap_err().to_string();
     assert!(refused.contains("newer"), "{refused}");
     let folder = tempfile::tempdir().unwrap();
     let file = File::create(folder.path().join("export")).unwrap();
@@ -99,7 +101,8 @@ async fn a_damaged_record_is_named_and_nothing_is_written() {
     let source = filled().await;
     let source = with_record(source, [b"u".as_slice(), &2_u64.to_be_bytes()].concat(), b"\x02");
     let target = TestStore::new(Engine::Postgres);
-    let refused = target.fill_from(&source, &|_, _| {}, async || Ok(())).await.unwrap_err().to_string();
+    let refused =
+        target.fill_from(&source, &|_, _| {}, Box::pin(async { Ok(()) })).await.unwrap_err().to_string();
     assert!(refused.starts_with("accounts, record 2: user record is not readable"), "{refused}");
     assert!(target.is_empty().await.unwrap());
 }
