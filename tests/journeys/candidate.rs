@@ -154,6 +154,28 @@ const SHAPES: &[Case] = &[
 
 /// Values that are not accepted.
 const VALUES: &[Case] = &[
+    case(
+        "a bucket without its table",
+        "[files]\nstore = \"s3\"\n",
+        &["FILE:2: files.store = \"s3\": needs [files.s3] with endpoint, bucket, access_key and secret_key"],
+    ),
+    case(
+        "a table of a bucket that nothing uses",
+        "[files.s3]\nbucket = \"chelseru\"\n",
+        &[
+            "FILE:1: files.store = \"folder\": leaves [files.s3] unused: set store = \"s3\", or remove the table",
+        ],
+    ),
+    case(
+        "half a bucket",
+        "[files]\nstore = \"s3\"\n[files.s3]\nendpoint = \"s3.example.com\"\nsecret_key = \"s3cret\"\nprefix = \"/a\"\n",
+        &[
+            "FILE:3: files.s3.bucket = \"\": must be the name of a bucket: ...",
+            "FILE:3: files.s3.access_key = nothing: must be a text, ...",
+            "FILE:4: files.s3.endpoint = \"s3.example.com\": must be http:// or https:// and a host, ...",
+            "FILE:6: files.s3.prefix = \"/a\": must be empty, or parts of ...",
+        ],
+    ),
     case("a code too short", "[auth]\notp_length = 3\n", &["FILE:2: auth.otp_length = 3: must be 4 to 10"]),
     case(
         "a trial bank on a public listener",

@@ -19,8 +19,8 @@ fn config(database: &str, bus: &str, more: &str) -> String {
 }
 
 /// Two gateways in this process, and what they share.
-struct Two {
-    nodes: [TestGateway; 2],
+pub(crate) struct Two {
+    pub(crate) nodes: [TestGateway; 2],
     bus: BusServer,
     database: String,
 }
@@ -28,10 +28,18 @@ struct Two {
 impl Two {
     /// `None` where a server is not installed.
     async fn start(more: &str) -> Option<Two> {
+        Two::start_with(more, |_| {}).await
+    }
+
+    /// The same, with something in each folder before its gateway starts.
+    pub(crate) async fn start_with(more: &str, prepare: impl Fn(&std::path::Path)) -> Option<Two> {
         let (bus, database) = (BusServer::start()?, store::database()?);
         let config = config(&database, &bus.url(), more);
-        let first = TestGateway::start(&config).await;
         let dir = folder(&config);
+        prepare(dir.path());
+        let first = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
+        let dir = folder(&config);
+        prepare(dir.path());
         copy_key(first.config_file().parent().expect("a folder"), dir.path());
         let second = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
         let two = Two { nodes: [first, second], bus, database };
@@ -42,7 +50,7 @@ impl Two {
     }
 
     /// Two users with a room, the first at the first gateway and the second at the second one.
-    async fn pair(&self) -> Pair {
+    pub(crate) async fn pair(&self) -> Pair {
         let users = [self.nodes[0].login("09120000001").await, self.nodes[1].login("09120000002").await];
         let made =
             self.nodes[0].client.post(self.nodes[0].at("/chat/chatrooms/")).bearer_auth(&users[0].access);
@@ -56,9 +64,9 @@ impl Two {
     }
 }
 
-struct Pair {
-    users: [Login; 2],
-    room: u64,
+pub(crate) struct Pair {
+    pub(crate) users: [Login; 2],
+    pub(crate) room: u64,
 }
 
 impl Pair {

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub mod browser;
+pub mod bucket;
 pub mod bus;
 pub mod chromium;
 mod code;

@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bus::Bus;
 pub use chat::Chat;
-pub use files::Files;
+pub use files::{BucketPlace, Files, FilesPlace, FilesStore, S3};
 pub use login::{AnyWord, Auth, AuthMethod, AuthMethods, Groups};
 pub use network::network;
 pub use operator::{Operator, OperatorListen, Sandbox, is_public};
@@ -114,6 +114,8 @@ impl Config {
         note(self.store.url != next.store.url, "store.url");
         note(self.bus.url != next.bus.url, "bus.url");
         note(self.store.connections_max != next.store.connections_max, "store.connections_max");
+        note(self.files.store != next.files.store, "files.store");
+        note(self.files.s3 != next.files.s3, "files.s3");
         let (plugins, next) = (&self.plugins, &next.plugins);
         note(plugins.calls_max != next.calls_max, "plugins.calls_max");
         note(plugins.plugin_bytes_max != next.plugin_bytes_max, "plugins.plugin_bytes_max");
@@ -132,6 +134,8 @@ impl Config {
         self.data = running.data.clone();
         self.store = running.store.clone();
         self.bus = running.bus.clone();
+        self.files.store = running.files.store;
+        self.files.s3 = running.files.s3.clone();
         let (plugins, running) = (&mut self.plugins, &running.plugins);
         plugins.calls_max = running.calls_max;
         plugins.plugin_bytes_max = running.plugin_bytes_max;

@@ -15,6 +15,7 @@ use chelseru_store::chat::{FileId, RoomId, StoredFile};
 use chelseru_store::{Erasure, PaymentId, SpendId, Store, StoreError};
 
 use crate::chat::{ChatError, ChatService};
+use crate::files::place::PlaceError;
 use crate::ids::UserId;
 
 /// Records examined in one step.
@@ -25,7 +26,7 @@ const ERASURES_MAX: usize = 100;
 /// The bytes of uploaded files.
 pub trait FileBytes: Send + Sync {
     /// Removes a file's bytes; missing ones are no error.
-    fn remove(&self, file: &StoredFile) -> impl Future<Output = std::io::Result<()>> + Send;
+    fn remove(&self, file: &StoredFile) -> impl Future<Output = Result<(), PlaceError>> + Send;
 
     /// Removes a user's unfinished uploads.
     fn abandon(&self, uploader: UserId) -> impl Future<Output = std::io::Result<()>> + Send;
@@ -37,6 +38,8 @@ pub enum EraseFault {
     Chat(#[from] ChatError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Bytes(#[from] PlaceError),
     #[error("disk error: {0}")]
     Disk(#[from] std::io::Error),
 }

@@ -62,6 +62,7 @@ impl Candidate {
         let public = loaded.public_sandbox();
         loaded.store_place().map_err(&mut note).ok();
         loaded.bus_url().map_err(&mut note).ok();
+        loaded.files_place().map_err(&mut note).ok();
         let prepared = ground.registry.prepare(&desired).await;
         note(match occasion {
             Occasion::Start => plugins::problems(&loaded.source, prepared.start_refusals()),

@@ -15,6 +15,7 @@ mod live;
 
 mod candidate;
 mod database;
+mod files;
 mod ground;
 mod machine;
 pub mod reload;

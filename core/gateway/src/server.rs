@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use chelseru_domain::chat::{ChatService, Stored};
 use chelseru_domain::clock::{Clock, SteadyClock};
+use chelseru_domain::files::place::FilePlace;
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_domain::secret::KeyUse;
 use chelseru_domain::sms::queue::SmsQueue;
@@ -43,7 +44,7 @@ use crate::operator::news;
 use crate::operator::view::View;
 use crate::operator::webhooks;
 use crate::reload;
-use crate::{database, erase, import, keys, machine, money, neighbours, search, sms, upkeep};
+use crate::{database, erase, files, import, keys, machine, money, neighbours, search, sms, upkeep};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
@@ -100,18 +101,23 @@ impl Server {
         let ground = Ground::open(&loaded.config, &config_file, options.compiler.clone())?;
         let machine = machine::warnings(&loaded);
         let (place, bus_url) = (loaded.store_place(), loaded.bus_url());
+        let files = files::choose(&loaded, &ground.data_dir);
         let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default(), Occasion::Start).await;
         let candidate = candidate.map_err(|problems| problems.to_string())?;
         for warning in candidate.warnings().iter().chain(&machine) {
             tracing::warn!("{warning}");
         }
         let config = candidate.config().clone();
+        let files = files?;
+        if let Some(warning) = files.try_out().await? {
+            tracing::warn!("{warning}");
+        }
         let place = place.map_err(|problems| problems.to_string())?;
         let bus_url = bus_url.map_err(|problems| problems.to_string())?;
         let store = database::open(&place, &config, &ground.data_dir, bus_url.is_some()).await;
         let store = store.map_err(|error| error.to_string())?;
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
-        import::sweep(&ground.data_dir, &store).await?;
+        import::sweep(&ground.data_dir, files.bucket(), &store).await?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .map_err(|error| format!("server.listen = {}: cannot listen: {error}", config.server.listen))?;
@@ -125,7 +131,8 @@ impl Server {
             None => (Nodes::alone(), None),
             Some(url) => Nodes::connect(&url, &ground.key).map(|(nodes, notes)| (nodes, Some(notes)))?,
         };
-        let opened = Opened { clock: options.clock.clone(), store, address, door, config_file, nodes };
+        let files = files.place;
+        let opened = Opened { clock: options.clock.clone(), store, files, address, door, config_file, nodes };
         let (app, stored) = opened.build(ground, candidate, log, &options).await?;
         let listeners = Listeners { public: Listener::Tcp(listener), operators };
         Server::start(app, listeners, stored, notes)
@@ -283,6 +290,7 @@ type StoredQueue = tokio::sync::mpsc::UnboundedReceiver<Stored>;
 struct Opened {
     clock: Arc<dyn Clock>,
     store: Store,
+    files: Arc<dyn FilePlace>,
     address: SocketAddr,
     door: OperatorDoor,
     config_file: PathBuf,
@@ -298,7 +306,7 @@ impl Opened {
         log: LogHandle,
         options: &ServerOptions,
     ) -> Result<(Arc<App>, StoredQueue), String> {
-        let Opened { clock, store, address, door, config_file, nodes } = self;
+        let Opened { clock, store, files, address, door, config_file, nodes } = self;
         let config = candidate.config().clone();
         let metrics = Arc::new(Metrics::new());
         let slot = slot(&nodes, &store, address, &config).await?;
@@ -310,7 +318,7 @@ impl Opened {
         let chat = Arc::new(chat);
         let node = nodes.is_shared().then(|| nodes::mark(&ground.data_dir));
         let key = ground.key.derive(KeyUse::FileLinks);
-        let files = FileStore::open(&ground.data_dir, chat.clone(), key, node.as_deref()).await?;
+        let files = FileStore::open(&ground.data_dir, files, chat.clone(), key, node.as_deref()).await?;
         let identity = services.identity.clone();
         identity.looks_enter().await.map_err(|error| error.to_string())?;
         let sockets =

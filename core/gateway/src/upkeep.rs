@@ -29,6 +29,7 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
         }
+        app.files.finish_left().await;
         if !app.nodes.holds(Task::Upkeep) {
             continue;
         }

@@ -1,20 +1,18 @@
 //! The body of a reply: bytes, or a file read while it is sent.
 //!
 //! Nearly every reply is small and complete. A file is read by a separate task, at most two pieces ahead of the
-//! client. The connection drops a client that does not read (`timed`), which ends the task.
+//! client. The connection drops a client that does not read (`timed`), which ends the task, and with it the reading.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use chelseru_domain::files::place::Pieces;
+use futures_util::StreamExt;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use tokio::sync::mpsc;
 
-/// Bytes read at once.
-const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AHEAD: usize = 2;
 
 /// The part sent after the head.
@@ -45,40 +43,20 @@ pub struct FileBody {
 }
 
 impl FileBody {
-    /// Sends `bytes` bytes from `start`. A shorter file ends the connection.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read there.
-    pub async fn open(mut file: File, start: u64, bytes: u64) -> io::Result<FileBody> {
-        file.seek(SeekFrom::Start(start)).await?;
+    /// Sends these pieces, which have `bytes` bytes together. Fewer end the connection.
+    pub fn new(mut read: Pieces, bytes: u64) -> FileBody {
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         tokio::spawn(async move {
-            let mut left = bytes;
-            while left > 0 {
-                let piece = read_piece(&mut file, left).await;
-                let read = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            while let Some(piece) = read.next().await {
+                let failed = piece.is_err();
                 // The client is gone. Dropping the sender ends the body early, which ends the connection.
-                if sender.send(piece).await.is_err() || read == 0 {
+                if sender.send(piece).await.is_err() || failed {
                     return;
                 }
-                left -= read;
             }
         });
-        Ok(FileBody { pieces, left: bytes })
+        FileBody { pieces, left: bytes }
     }
-}
-
-async fn read_piece(file: &mut File, left: u64) -> io::Result<Bytes> {
-    let size = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-    let mut piece = bytes::BytesMut::with_capacity(size);
-    while piece.len() < size {
-        let room = size - piece.len();
-        if file.take(room as u64).read_buf(&mut piece).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(piece.freeze())
 }
 
 impl Body for ReplyBody {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, from a fresh clone.
 //!
-//! Builds the plugins, which journeys load, and the gateway, which journeys start; then runs the tests of both
-//! workspaces. Every test runs even when some fail. The last line sums them up.
+//! Builds the plugins, which journeys load, and the gateway and the S3-compatible server, which journeys start; then
+//! runs the tests of both workspaces. Every test runs even when some fail. The last line sums them up.
 //! Journeys find the built plugins through `CHELSERU_PLUGINS_DIR`.
 
 use crate::workspace::{Workspace, ensure_wasm_target, host_target, run as run_command, run_seeing};
@@ -25,8 +25,9 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     let built = plugins::build(workspace)?;
     let folder = staged(workspace);
     plugins::install(&built, &folder)?;
-    println!("[2/4] the gateway (the first build takes several minutes)");
+    println!("[2/4] the gateway (the first build takes several minutes), and a store that journeys start");
     run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru"], false)))?;
+    run_command(&mut workspace.bucket_cargo(&["build"]))?;
 
     let mut count = Count::default();
     let mut broken = Vec::new();

@@ -60,6 +60,11 @@ impl Workspace {
         self.cargo_in(&self.root.join("plugins"), &self.plugins_target, arguments)
     }
 
+    /// A cargo command for the S3-compatible server of journeys, which look for it beside their own build folder.
+    pub(crate) fn bucket_cargo(&self, arguments: &[&str]) -> Command {
+        self.cargo_in(&self.root.join("tests/bucket"), &self.target.join("bucket-server"), arguments)
+    }
+
     fn cargo_in(&self, folder: &Path, target: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", target);

@@ -3,7 +3,9 @@
 //! A file belongs to a room from its upload on. Invariants: only its uploader sees a file that no message shows; a
 //! removed member reads no file of the room.
 //!
-//! Not here: the bytes, their type and their place on disk (the gateway), and links (the gateway signs them).
+//! Not here: the bytes and their type (the gateway, over the port [`place`]), and links (the gateway signs them).
+
+pub mod place;
 
 use chelseru_store::chat::{FileDraft, FileId, FileKept, StoredFile};
 use chelseru_store::{DiskRoom, StoreError};

@@ -62,6 +62,8 @@ checks! {
     Providers = "providers", "Open the provider's page, read its last error, and check its settings and component.";
     Callbacks = "callbacks", "Set `server.public_url`, or `payment.callback_url`.";
     OpenFiles = "open_files", "Raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower the named keys.";
+    /// The place of uploaded files.
+    Files = "files", "Correct [files.s3], or bring the bucket back; until then files answer 503.";
     /// The wall clock: codes, sessions and signatures depend on it.
     Clock = "clock", "Synchronise the machine's clock (`timedatectl set-ntp true`).";
     /// Who may read the key and the store.
@@ -112,6 +114,8 @@ phrases! {
     CallbacksWarned = "{}";
     FilesEnough = "enough";
     FilesWarned = "{}";
+    PlaceServes = "files are written, read and removed in {}";
+    PlaceFails = "{}";
     PermissionsWell = "only the owner reads the data folder";
     PermissionsOpen = "{} is open to others (mode {})";
     KeyThere = "the key is in the data folder";

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chelseru_domain::chat::{FileDraft, FileKept, StoredFile};
 use chelseru_domain::erasure::{Eraser, FileBytes};
+use chelseru_domain::files::place::PlaceError;
 use chelseru_store::{ErasureBegun, ErasureDraft, ErasureProof};
 
 use super::*;
@@ -16,10 +17,10 @@ struct Disk {
 }
 
 impl FileBytes for Disk {
-    async fn remove(&self, file: &StoredFile) -> io::Result<()> {
+    async fn remove(&self, file: &StoredFile) -> Result<(), PlaceError> {
         if self.refuses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
         {
-            return Err(io::Error::other("no"));
+            return Err(PlaceError::Away("no".to_owned()));
         }
         self.removed.lock().unwrap().push(file.name.clone());
         Ok(())

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
+use chelseru_http::files::store::FOLDER as UPLOADS;
 use http::Method;
 use serde_json::json;
 
 use super::ask::{Way, open, record};
-use crate::config::{self, Loaded, StorePlace};
+use crate::config::{self, Loaded, S3, StorePlace};
 use crate::database;
-use crate::operator::backup;
+use crate::operator::backup::{self, Kept, Manifest};
 
 /// Time limit of a running gateway. It copies uploaded files at the disk's speed.
 const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
@@ -32,7 +33,8 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
     let (records, files) = match open(config_file).await? {
         Way::Store(store) => {
             backup::clear(&data_dir);
-            let copied = showing(&part, backup::write(&store, &data_dir, &folder)).await;
+            let kept = Kept::of(&data_dir, &loaded.config);
+            let copied = showing(&part, backup::write(&store, kept, &folder)).await;
             if let Ok(copied) = copied {
                 let event = AuditEvent::new(AuditKind::BackupWritten);
                 record(config_file, &store, event.subject(folder.display()).detail(copied)).await?;
@@ -51,6 +53,12 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
     };
     println!("{}: {records} records, {files} files", folder.display());
     eprintln!("It holds the key and every phone number. It does not hold the configuration.");
+    if let Some(bucket) = loaded.config.files.bucket() {
+        eprintln!(
+            "It does not hold uploaded files: they are in {}, which needs a backup of its own.",
+            bucket.shown()
+        );
+    }
     Ok(())
 }
 
@@ -63,6 +71,9 @@ pub(super) async fn verify(folder: &Path) -> Result<(), String> {
     let manifest = work.await.map_err(|error| error.to_string())??;
     let (files, bytes, engine) = (manifest.files(), manifest.bytes(), manifest.engine);
     println!("{}: verified: {files} files, {} MiB, of a store on {engine}", folder.display(), bytes >> 20);
+    if let Some(bucket) = manifest.bucket {
+        println!("uploaded files are not in it: they were in {bucket}");
+    }
     Ok(())
 }
 
@@ -76,6 +87,7 @@ pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), Str
         move || backup::verified(&folder)
     });
     let manifest = verified.await.map_err(|error| error.to_string())??;
+    let files = where_files_are(&manifest, &loaded, &data_dir);
     let (copied, store) = match place(&loaded)? {
         StorePlace::Folder => {
             let work = tokio::task::spawn_blocking({
@@ -106,7 +118,28 @@ pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), Str
         copied.files,
         report.postings
     );
+    if let Some(files) = files {
+        eprintln!("{files}");
+    }
     Ok(())
+}
+
+/// What is left to do for uploaded files, when backup and configuration have them at different places, or in a bucket.
+fn where_files_are(manifest: &Manifest, loaded: &Loaded, data_dir: &Path) -> Option<String> {
+    let (then, now) = (&manifest.bucket, loaded.config.files.bucket().map(S3::shown));
+    let uploads = data_dir.join(UPLOADS);
+    let uploads = uploads.display();
+    match (then, now) {
+        (None, None) => None,
+        (Some(then), Some(now)) if *then == now => Some(format!(
+            "Uploaded files are in {now}, as they were. Only one gateway, or one group of them, may use it."
+        )),
+        (Some(then), Some(now)) => Some(format!("Uploaded files were in {then}: copy its objects to {now}.")),
+        (Some(then), None) => {
+            Some(format!("Uploaded files were in {then}: copy its objects into {uploads}."))
+        }
+        (None, Some(now)) => Some(format!("Uploaded files are in {uploads}: copy what is in it to {now}.")),
+    }
 }
 
 /// Where the store of a configuration is.

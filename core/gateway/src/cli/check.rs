@@ -13,7 +13,7 @@ use crate::candidate::{Candidate, Occasion, OpenPayments, Waiting};
 use crate::config::Loaded;
 use crate::door::OperatorDoor;
 use crate::ground::Ground;
-use crate::machine;
+use crate::{files, machine};
 
 /// The result for an accepted file.
 pub struct Report {
@@ -53,7 +53,9 @@ async fn check_with(config_file: &Path, compiler: Compiler) -> Result<Report, St
     let own = running.as_ref().map(|running| (running.listen, &running.door.address));
     warnings.extend(machine::occupied_ports(&loaded, own));
     let open = running.map(|running| running.open).unwrap_or_default();
+    let files = files::choose(&loaded, &ground.data_dir);
     let candidate = prepare(&ground, loaded, &open).await?;
+    warnings.extend(files?.try_out().await?);
     let warnings = candidate.warnings().iter().chain(&warnings).map(ToString::to_string).collect();
     let describe = |(name, provider): (&String, &Arc<Provider>)| {
         let description = provider.plugin().description();

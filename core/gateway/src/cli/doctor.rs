@@ -8,8 +8,8 @@ use http::Method;
 use serde_json::Value;
 
 use super::ask::{Way, open};
-use crate::config;
 use crate::operator::doctor;
+use crate::{config, files};
 
 /// Prints the findings, worst first. Asks the running gateway; without one, examines what needs none.
 ///
@@ -23,7 +23,14 @@ pub(super) async fn run(config_file: &Path, json: bool) -> Result<(), String> {
         Way::Store(store) => {
             store.close();
             let loaded = super::load::load(config_file)?;
-            let mut findings = doctor::machine(&loaded, &config::data_dir(&loaded.config, config_file));
+            let data_dir = config::data_dir(&loaded.config, config_file);
+            let mut findings = doctor::machine(&loaded, &data_dir);
+            if loaded.config.files.bucket().is_some() {
+                let place = files::choose(&loaded, &data_dir)?.place;
+                findings.push(
+                    doctor::files(place.probe(), doctor::place_of_files(&loaded.config, &data_dir)).await,
+                );
+            }
             findings.sort_by_key(|one| std::cmp::Reverse(one.state));
             eprintln!("no gateway runs with this configuration; only its machine is examined");
             findings.iter().map(finding_json).collect()

@@ -12,6 +12,7 @@ use super::compiler::compiler;
 use crate::candidate::{Candidate, Occasion, OpenPayments};
 use crate::config::{self, Loaded};
 use crate::database::{self, Refused};
+use crate::files;
 use crate::ground::Ground;
 use crate::import::{self, Report, Request, SourceName};
 use crate::keys::{self, Accepted};
@@ -107,6 +108,11 @@ pub(super) async fn django(config_file: &Path, arguments: &Arguments) -> Result<
         Unit::Irt => Currency::Irt,
         Unit::Irr => Currency::Irr,
     };
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    let files = files::choose(&loaded, &data_dir)?;
+    if let Some(away) = files.try_out().await?.filter(|_| !arguments.dry_run) {
+        return Err(away.to_string());
+    }
     let request = Request {
         source: arguments.source.clone(),
         media: arguments.media.clone(),
@@ -114,7 +120,8 @@ pub(super) async fn django(config_file: &Path, arguments: &Arguments) -> Result<
         zone,
         merge_numbers: arguments.merge_numbers,
         allow_debt: arguments.allow_debt,
-        data_dir: config::data_dir(&loaded.config, config_file),
+        data_dir,
+        bucket: files.is_bucket.then_some(files.place),
         callback_urls: loaded.config.payment.callback_urls.clone(),
     };
     let store = match arguments.dry_run {

@@ -25,9 +25,11 @@ mod report;
 mod staging;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use chelseru_domain::clock::{Clock, SystemClock, rest_format};
+use chelseru_domain::files::place::FilePlace;
 use chelseru_domain::money::Currency;
 use chelseru_domain::money::payment::gateway::PaymentGateways;
 use chelseru_domain::operator::audit::{Audit, AuditEvent, AuditKind};
@@ -57,6 +59,8 @@ pub(crate) struct Request {
     pub(crate) merge_numbers: bool,
     pub(crate) allow_debt: bool,
     pub(crate) data_dir: PathBuf,
+    /// Where files go instead of the data folder.
+    pub(crate) bucket: Option<Arc<dyn FilePlace>>,
     pub(crate) callback_urls: Vec<String>,
 }
 
@@ -83,8 +87,9 @@ pub(crate) fn run(
             request.data_dir.display()
         ));
     }
-    runtime.block_on(sweep(&request.data_dir, &empty))?;
-    let staging = Staging::begin(&request.data_dir)?;
+    let bucket = request.bucket.as_deref();
+    runtime.block_on(sweep(&request.data_dir, bucket, &empty))?;
+    let staging = Staging::begin(&request.data_dir, bucket)?;
     match fill(request, &staging, &empty, gateways) {
         Ok(report) => staging.commit(empty).map(|()| report),
         Err(error) => {
@@ -97,7 +102,7 @@ pub(crate) fn run(
 /// Fills a store of its own, proves its ledger, and closes it.
 fn fill(
     request: &Request,
-    staging: &Staging,
+    staging: &Staging<'_>,
     empty: &Store,
     gateways: Option<&dyn PaymentGateways>,
 ) -> Result<Report, String> {

@@ -1,18 +1,20 @@
 //! All or nothing: an import fills a store beside the empty one, and takes its place with one rename.
 //!
-//! Everything is built in [`FOLDER`] inside the data folder. In the end the files move to `uploads/`, and then the
-//! store takes the place of the empty one, or fills the empty database in one transaction, which is the moment from
-//! which the import counts. The empty store is open
-//! and locked all the while, so no gateway can start on it. A marker says that files were moved; [`sweep`], at the
-//! next start or import, uses it to take back what a crash left.
+//! Everything is built in [`FOLDER`] inside the data folder. In the end the files move to `uploads/`, or are copied to
+//! the bucket, and then the store takes the place of the empty one, or fills the empty database in one transaction,
+//! which is the moment from which the import counts. The empty store is open and locked all the while, so no gateway
+//! can start on it. A marker says that files were moved or copied; [`sweep`], at the next start or import, uses it to
+//! take back what a crash left. Files that were copied are still in [`FOLDER`] then, and name the copies.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use chelseru_domain::files::place::FilePlace;
 use chelseru_http::files::store::FOLDER as UPLOADS;
 use chelseru_store::{Durability, Store, StoreError, StoreOptions};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
 use crate::config::STORE_DIR;
@@ -23,22 +25,27 @@ const FOLDER: &str = "import.part";
 /// A file in [`FOLDER`]: the files are where they belong, or on their way.
 const FILES_MOVED: &str = "files-moved";
 
+/// Files that are copied to a bucket at once.
+const COPIES: usize = 16;
+
 /// Longest wait for the engine to close the store that was filled.
 const CLOSED_MAX: Duration = Duration::from_secs(10);
 
-pub(super) struct Staging {
+pub(super) struct Staging<'a> {
     data_dir: PathBuf,
     folder: PathBuf,
+    /// Where files go instead of the data folder.
+    bucket: Option<&'a dyn FilePlace>,
 }
 
-impl Staging {
+impl<'a> Staging<'a> {
     /// Makes the folder. What an earlier import left is gone (see [`sweep`]).
     ///
     /// Errors: a text that names the folder.
-    pub(super) fn begin(data_dir: &Path) -> Result<Staging, String> {
+    pub(super) fn begin(data_dir: &Path, bucket: Option<&'a dyn FilePlace>) -> Result<Staging<'a>, String> {
         let folder = data_dir.join(FOLDER);
         private::make_dir(&folder).map_err(|error| at(&folder, &error))?;
-        Ok(Staging { data_dir: data_dir.to_owned(), folder })
+        Ok(Staging { data_dir: data_dir.to_owned(), folder, bucket })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -57,7 +64,10 @@ impl Staging {
     ///
     /// Errors: a text for the operator; the store is empty then, and the files are taken back.
     pub(super) fn commit(self, empty: Store) -> Result<(), String> {
-        let moved = self.move_files().map_err(|error| at(&self.data_dir.join(UPLOADS), &error));
+        let moved = match self.bucket {
+            Some(bucket) => wait(self.copy_files(bucket)),
+            None => self.move_files().map_err(|error| at(&self.data_dir.join(UPLOADS), &error)),
+        };
         let (own, filled) = (self.data_dir.join(STORE_DIR), self.folder.join(STORE_DIR));
         let replaced = match moved {
             Ok(()) if empty.is_folder() => empty.replace(&own, &filled).map_err(|error| error.to_string()),
@@ -69,7 +79,7 @@ impl Staging {
             Err(error) => Err(error),
         };
         if let Err(error) = replaced {
-            sweep_folder(&self.data_dir, true).map_err(|sweep| format!("{error}; and {sweep}"))?;
+            self.sweep().map_err(|sweep| format!("{error}; and {sweep}"))?;
             return Err(error);
         }
         fs::remove_dir_all(&self.folder).map_err(|error| at(&self.folder, &error))
@@ -86,18 +96,40 @@ impl Staging {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "holds files although the store is empty"));
         }
         sync_tree(&from)?;
-        private::make_file(&self.folder.join(FILES_MOVED))?.sync_all()?;
-        private::sync_dir(&self.folder)?;
+        self.mark_moved()?;
         fs::rename(&from, &to)?;
         private::sync_dir(&self.data_dir)
     }
 
+    fn mark_moved(&self) -> io::Result<()> {
+        private::make_file(&self.folder.join(FILES_MOVED))?.sync_all()?;
+        private::sync_dir(&self.folder)
+    }
+
+    async fn copy_files(&self, bucket: &dyn FilePlace) -> Result<(), String> {
+        let from = self.folder.join(UPLOADS);
+        let files = files_below(&from).map_err(|error| at(&from, &error))?;
+        sync_tree(&self.folder).and_then(|()| self.mark_moved()).map_err(|error| at(&self.folder, &error))?;
+        let copies = files.iter().map(|(local, path)| bucket.offer(local, path));
+        let copied = stream::iter(copies).buffer_unordered(COPIES).try_collect::<()>().await;
+        copied.map_err(|error| error.to_string())
+    }
+
     /// Removes what was built.
     pub(super) fn abandon(self) {
-        if let Err(error) = sweep_folder(&self.data_dir, true) {
+        if let Err(error) = self.sweep() {
             tracing::warn!(%error, "what an import left could not be removed; the next start removes it");
         }
     }
+
+    fn sweep(&self) -> Result<(), String> {
+        wait(sweep_folder(&self.data_dir, self.bucket, true))
+    }
+}
+
+/// Waits on a thread that may block.
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| Handle::current().block_on(work))
 }
 
 /// Fills an empty database with the store in a folder.
@@ -116,26 +148,66 @@ fn fill(empty: &Store, filled: &Path) -> Result<(), StoreError> {
 
 /// Removes what an import left that was cut off. The store of the data folder is open.
 ///
-/// Errors: a text that names the folder.
-pub(crate) async fn sweep(data_dir: &Path, store: &Store) -> Result<(), String> {
+/// Errors: a text that names the folder, or says what the bucket answers.
+pub(crate) async fn sweep(
+    data_dir: &Path,
+    bucket: Option<&dyn FilePlace>,
+    store: &Store,
+) -> Result<(), String> {
     if !data_dir.join(FOLDER).exists() {
         return Ok(());
     }
     let is_unused = store.is_unused().await.map_err(|error| error.to_string())?;
     tracing::info!(whole = !is_unused, "removing what an import left");
-    sweep_folder(data_dir, is_unused)
+    sweep_folder(data_dir, bucket, is_unused).await
 }
 
 /// Removes the folder of an import. When the store is empty, its files go too.
-fn sweep_folder(data_dir: &Path, store_is_unused: bool) -> Result<(), String> {
+async fn sweep_folder(
+    data_dir: &Path,
+    bucket: Option<&dyn FilePlace>,
+    store_is_unused: bool,
+) -> Result<(), String> {
     let folder = data_dir.join(FOLDER);
     if store_is_unused && folder.join(FILES_MOVED).exists() {
-        let uploads = data_dir.join(UPLOADS);
-        remove(&uploads)?;
+        match bucket {
+            Some(bucket) => withdraw_files(bucket, &folder.join(UPLOADS)).await?,
+            None => remove(&data_dir.join(UPLOADS))?,
+        }
         private::sync_dir(data_dir).map_err(|error| at(data_dir, &error))?;
     }
     remove(&folder)?;
     private::sync_dir(data_dir).map_err(|error| at(data_dir, &error))
+}
+
+async fn withdraw_files(bucket: &dyn FilePlace, from: &Path) -> Result<(), String> {
+    let files = files_below(from).map_err(|error| at(from, &error))?;
+    let withdrawn = files.iter().map(|(_, path)| bucket.withdraw(path));
+    let withdrawn = stream::iter(withdrawn).buffer_unordered(COPIES).try_collect::<()>().await;
+    withdrawn.map_err(|error| format!("files of an interrupted import are still to be removed: {error}"))
+}
+
+/// The files below a folder, each with its path from there.
+fn files_below(root: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    let (mut files, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                let path = entry.path();
+                let below = path.strip_prefix(root).map_err(io::Error::other)?;
+                let below = below.to_str().ok_or(ErrorKind::InvalidData)?.replace('\\', "/");
+                files.push((path, below));
+            }
+        }
+    }
+    Ok(files)
 }
 
 fn remove(folder: &Path) -> Result<(), String> {
@@ -195,8 +267,8 @@ mod tests {
     }
 
     /// A store and a file that wait for the end of an import.
-    async fn built(data: &Path) -> Staging {
-        let staging = Staging::begin(data).expect("a folder");
+    async fn built(data: &Path) -> Staging<'static> {
+        let staging = Staging::begin(data, None).expect("a folder");
         let store = staging.store().expect("a store");
         let draft = UserDraft {
             username: "imported".to_owned(),
@@ -217,7 +289,7 @@ mod tests {
 
     async fn whole(data: &Path) -> (bool, bool) {
         let store = open(data);
-        sweep(data, &store).await.expect("swept");
+        sweep(data, None, &store).await.expect("swept");
         assert!(!data.join(FOLDER).exists());
         (!store.is_unused().await.expect("read"), data.join(UPLOADS).join("day/file").exists())
     }

@@ -1,10 +1,10 @@
 //! Backup of a data folder into a folder of its own, and restore from it.
 //!
 //! A backup holds the store as one checked file ([`STORE_FILE`]), the key, the plugins, the uploaded files, and a
-//! manifest with size and hash of each ([`manifest`]). It leaves out what the gateway can rebuild (compiled plugins,
-//! the operator's token) and the configuration, which belongs to the operator. It is assembled under a temporary name
-//! and renamed when complete and synced. It contains the key and every phone number, so it is readable by its owner
-//! only, like the data folder.
+//! manifest with size and hash of each ([`manifest`]). Files in a bucket stay there, and the manifest names it. A
+//! backup leaves out what the gateway can rebuild (compiled plugins, the operator's token) and the configuration,
+//! which belongs to the operator. It is assembled under a temporary name and renamed when complete and synced. It
+//! contains the key and every phone number, so it is readable by its owner only, like the data folder.
 //!
 //! Invariants: no change waits for the backup's target, because the store is first exported to the data folder's disk.
 //! A restore writes nothing unless every file of the manifest exists unaltered, and copies no other files. The store is
@@ -19,6 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use chelseru_http::files::store::FOLDER as UPLOADS;
 use chelseru_http::operator::Copied;
 use chelseru_outbound::plugins;
 use chelseru_store::{Store, StoreError, StoreOptions};
@@ -26,7 +27,7 @@ pub(crate) use manifest::Manifest;
 use manifest::{EngineName, Entry};
 
 use super::ledger_check::SCRATCH;
-use crate::config::STORE_DIR;
+use crate::config::{Config, S3, STORE_DIR};
 use crate::{door, keys, private};
 
 /// The store, as [`Store::export`] writes it.
@@ -42,10 +43,24 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes copied and hashed at once.
 const PIECE: usize = 256 * 1024;
 
+/// What a backup is of.
+pub(crate) struct Kept<'a> {
+    pub(crate) data_dir: &'a Path,
+    /// The bucket that has the uploaded files, as operators read it. The backup names it and copies none of them.
+    pub(crate) bucket: Option<String>,
+}
+
+impl<'a> Kept<'a> {
+    pub(crate) fn of(data_dir: &'a Path, config: &Config) -> Kept<'a> {
+        Kept { data_dir, bucket: config.files.bucket().map(S3::shown) }
+    }
+}
+
 /// Writes a backup into a folder that does not exist yet. Changes continue meanwhile.
 ///
 /// Errors: a text for the operator; the partial backup is removed.
-pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Result<Copied, String> {
+pub(crate) async fn write(store: &Store, kept: Kept<'_>, target: &Path) -> Result<Copied, String> {
+    let Kept { data_dir, bucket } = kept;
     if fs::symlink_metadata(target).is_ok() {
         return Err(format!("{}: exists already; name a folder that does not exist yet", target.display()));
     }
@@ -68,7 +83,8 @@ pub(crate) async fn write(store: &Store, data_dir: &Path, target: &Path) -> Resu
     let work = tokio::task::spawn_blocking({
         let (part, target) = (part.clone(), target.to_owned());
         move || {
-            let written = gather(staged, engine, &data, &part).and_then(|files| {
+            let manifest = Manifest { engine, bucket, ..Manifest::default() };
+            let written = gather(staged, manifest, &data, &part).and_then(|files| {
                 fs::rename(&part, &target).map_err(|error| at(&target, &error))?;
                 private::sync_dir(&parent).map_err(|error| at(&parent, &error))?;
                 Ok(files)
@@ -125,9 +141,8 @@ pub(crate) fn store_bytes(data: &Path) -> u64 {
 }
 
 /// Fills the folder; the manifest comes last. Returns the number of files besides the store.
-fn gather(mut staged: File, engine: EngineName, data: &Path, part: &Path) -> Result<u64, String> {
+fn gather(mut staged: File, mut manifest: Manifest, data: &Path, part: &Path) -> Result<u64, String> {
     private::make_dir(part).map_err(|error| at(part, &error))?;
-    let mut manifest = Manifest { engine, ..Manifest::default() };
     let file = part.join(STORE_FILE);
     let copied = private::make_file(&file).and_then(|out| copy(&mut staged, out));
     let (bytes, hash) = copied.map_err(|error| at(&file, &error))?;
@@ -141,7 +156,7 @@ fn gather(mut staged: File, engine: EngineName, data: &Path, part: &Path) -> Res
     Ok(manifest.entries.len() as u64 - 1)
 }
 
-/// Copies a folder, except some names at its top. Does not follow links.
+/// Copies a folder, except some names at its top. Follows no link but that to a shared folder of uploads.
 fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> Result<(), String> {
     for entry in fs::read_dir(from).map_err(|error| at(from, &error))? {
         let entry = entry.map_err(|error| at(from, &error))?;
@@ -149,12 +164,18 @@ fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> R
         let Ok(name) = entry.file_name().into_string() else {
             return Err(format!("{}: its name is not UTF-8", source.display()));
         };
-        if below.is_empty() && LEFT_OUT.contains(&name.as_str()) {
+        let is_top = below.is_empty();
+        // With a bucket there are received files only. Restored beside that bucket, they would be withdrawn from it.
+        let is_elsewhere = name == UPLOADS && manifest.bucket.is_some();
+        if is_top && (is_elsewhere || LEFT_OUT.contains(&name.as_str())) {
             continue;
         }
         let target = to.join(&name);
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        let kind = entry.file_type().map_err(|error| at(&source, &error))?;
+        let mut kind = entry.file_type().map_err(|error| at(&source, &error))?;
+        if is_top && name == UPLOADS && kind.is_symlink() {
+            kind = fs::metadata(&source).map_err(|error| at(&source, &error))?.file_type();
+        }
+        let path = if is_top { name } else { format!("{below}/{name}") };
         if kind.is_dir() {
             private::make_dir(&target).map_err(|error| at(&target, &error))?;
             gather_dir(&source, &target, &path, manifest)?;
@@ -381,7 +402,7 @@ mod tests {
         let store = Store::open(data.join(STORE_DIR), StoreOptions::default()).expect("a store");
         store.probe_put(b"k", b"v").await.expect("written");
         let backup = dir.path().join("backup");
-        let copied = write(&store, &data, &backup).await.expect("a backup");
+        let copied = write(&store, Kept { data_dir: &data, bucket: None }, &backup).await.expect("a backup");
         assert_eq!(copied, Copied { records: 4, files: 3 });
         (dir, backup)
     }
@@ -445,7 +466,9 @@ mod tests {
                 break store;
             }
         };
-        let error = write(&store, &data, &backup).await.expect_err("the key is missing");
+        let error = write(&store, Kept { data_dir: &data, bucket: None }, &backup)
+            .await
+            .expect_err("the key is missing");
         assert!(error.contains("master.key: the key is missing"), "{error}");
         assert!(!backup.exists() && !part_of(&backup).exists());
     }

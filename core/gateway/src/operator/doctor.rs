@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use chelseru_domain::Timestamp;
 use chelseru_domain::clock::{Clock, SystemClock};
+use chelseru_domain::files::place::PlaceError;
 use chelseru_domain::operator::audit::{AuditKind, AuditQuery};
 use chelseru_domain::operator::doctor::{Check, Finding, Found, Phrase, State};
 use chelseru_domain::operator::webhook::EventFilter;
+use chelseru_http::files::store::FOLDER as UPLOADS;
 use chelseru_store::{DiskRoom, StoreError};
 
 use super::{backup, store_watch};
 use crate::app::App;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, S3};
 use crate::{keys, machine};
 
 /// A backup that is older than this is reported.
@@ -57,6 +59,22 @@ pub(crate) fn machine(loaded: &Loaded, data_dir: &Path) -> Vec<Finding> {
     ]
 }
 
+/// Tries the place of uploaded files. `named`: as operators read it.
+pub(crate) async fn files(probe: impl Future<Output = Result<(), PlaceError>>, named: String) -> Finding {
+    match probe.await {
+        Ok(()) => Finding::new(Check::Files, State::Well, Found::of(Phrase::PlaceServes, [named])),
+        Err(error) => {
+            Finding::new(Check::Files, State::Bad, Found::of(Phrase::PlaceFails, [error.to_string()]))
+        }
+    }
+}
+
+/// The place of uploaded files, as operators read it.
+pub(crate) fn place_of_files(config: &Config, data_dir: &Path) -> String {
+    let folder = || data_dir.join(UPLOADS).display().to_string();
+    config.files.bucket().map_or_else(folder, S3::shown)
+}
+
 /// Everything. `file` is the configuration's.
 pub(crate) async fn gateway(app: &App) -> Result<Vec<Finding>, StoreError> {
     let file = app.reload_status().file.clone();
@@ -72,6 +90,8 @@ pub(crate) async fn gateway(app: &App) -> Result<Vec<Finding>, StoreError> {
     }
     findings.retain(|one| one.check != Check::Clock);
     findings.push(clock(newest_record(app).await?));
+    let place = place_of_files(&app.live().config, &app.ground.data_dir);
+    findings.push(files(app.files.probe(), place).await);
     findings.extend([webhooks(app).await?, money(app).await?, operators(app).await?]);
     findings.sort_by_key(|one| std::cmp::Reverse(one.state));
     Ok(findings)

@@ -187,8 +187,8 @@ impl House for View {
 
     async fn backup_write(&self, folder: &Path) -> Result<BackupCounts, HouseError> {
         let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
-        let copied =
-            backup::write(&app.store, &app.ground.data_dir, folder).await.map_err(HouseError::Failed)?;
+        let kept = backup::Kept::of(&app.ground.data_dir, &app.live().config);
+        let copied = backup::write(&app.store, kept, folder).await.map_err(HouseError::Failed)?;
         Ok(BackupCounts { files: copied.files, amount: copied.records })
     }
 

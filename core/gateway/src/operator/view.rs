@@ -84,7 +84,8 @@ impl Overview for View {
 impl Backups for View {
     async fn write(&self, folder: &std::path::Path) -> Result<Copied, String> {
         let app = self.app().ok_or("the gateway is stopping")?;
-        backup::write(&app.store, &app.ground.data_dir, folder).await
+        let kept = backup::Kept::of(&app.ground.data_dir, &app.live().config);
+        backup::write(&app.store, kept, folder).await
     }
 }
 

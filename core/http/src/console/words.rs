@@ -469,6 +469,8 @@ words! {
         "Raise the limit of open files (LimitNOFILE), or lower the named keys.";
     cure_clock: "ساعت دستگاه را با NTP هماهنگ کنید.", "Synchronise the machine's clock by NTP.";
     cure_permissions: "روی مسیر نام‌برده chmod -R go= اجرا کنید.", "Run chmod -R go= on the named path.";
+    cure_uploads: "بخش [files.s3] را درست کنید یا باکت را برگردانید؛ تا آن زمان فایل‌ها با ۵۰۳ پاسخ داده می‌شوند.",
+        "Correct [files.s3], or bring the bucket back; until then files answer 503.";
     cure_keys: "رونوشتی از کلید را کنار پشتیبان‌ها نگه دارید.", "Keep a copy of the key with the backups.";
     cure_webhooks: "وقتی گیرنده پاسخ داد رویدادهای مرده را دوباره بفرستید و گیرنده‌های نگه‌داشته را ادامه دهید.",
         "Replay the dead events once their endpoint answers, and resume paused endpoints.";

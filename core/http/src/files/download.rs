@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use chelseru_domain::chat::{FileId, StoredFile};
+use chelseru_domain::files::place::Part;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use chelseru_domain::text::name_as_seen;
@@ -61,6 +62,7 @@ pub(crate) const ROUTES: &[Route] = &[
                     (404, "No such file, or it has no thumbnail."),
                     (206, "A part of the bytes."),
                     (416, "No such part."),
+                    (503, "The store of files does not answer (files_away)."),
                 ],
             },
         }],
@@ -95,24 +97,24 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
     // An unknown caller learns nothing about the file.
     let user = request.caller.0.as_ref().map(|caller| caller.user_id).or(by_link);
     let file = allowed(&files, &request, file, user.ok_or_else(no_credentials)?).await?;
-    let (file, bytes) = match request.query("thumbnail").as_deref() {
-        Some("1") => {
-            let small = thumbnail_of(&file).ok_or_else(no_thumbnail)?;
-            (small, files.store.thumbnail_bytes(&file).await)
-        }
-        _ => {
-            let bytes = files.store.bytes(&file).await;
-            (file, bytes)
-        }
-    };
-    let bytes = bytes.map_err(|error| match error {
-        FileError::Disk(error) => {
-            tracing::error!(request.id = %request.id, %error, file.id = file.id.0, "a file cannot be read");
-            Failure::internal()
-        }
-        error => file_failure(&request, error, "file"),
-    })?;
-    send(&request, &file, bytes).await
+    let small = request.query("thumbnail").as_deref() == Some("1");
+    let shown = if small { thumbnail_of(&file).ok_or_else(no_thumbnail)? } else { file.clone() };
+    let (mut reply, part) = answer(&request, &shown)?;
+    if let Some(part) = part {
+        let bytes = match small {
+            true => files.store.thumbnail_bytes(&file, part).await,
+            false => files.store.bytes(&file, part).await,
+        };
+        let bytes = bytes.map_err(|error| match error {
+            FileError::Disk(error) => {
+                tracing::error!(request.id = %request.id, %error, file.id = file.id.0, "a file cannot be read");
+                Failure::internal()
+            }
+            error => file_failure(&request, error, "file"),
+        })?;
+        reply.file = Some(Box::new(FileBody::new(bytes, part.bytes)));
+    }
+    Ok(reply)
 }
 
 /// A file's thumbnail as a file of its own.
@@ -136,7 +138,8 @@ async fn signer(files: &Files, context: &Context, file: &StoredFile) -> Result<O
     Ok(fits.then_some(by.caller.user_id))
 }
 
-async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> Result<Reply, Failure> {
+/// The reply without its body, and the part of the file that belongs into it.
+fn answer(context: &Context, file: &StoredFile) -> Result<(Reply, Option<Part>), Failure> {
     let text = |text: String| HeaderValue::from_str(&text).map_err(|_| Failure::internal());
     let tag = format!("\"{}\"", file.name);
     let fresh = |reply: Reply| -> Result<Reply, Failure> {
@@ -145,7 +148,7 @@ async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> R
         Ok(reply.with(header::ETAG, text(tag.clone())?).with(header::CACHE_CONTROL, cached))
     };
     if is_known(context.header(header::IF_NONE_MATCH), &tag) {
-        return fresh(Reply::bare(StatusCode::NOT_MODIFIED));
+        return Ok((fresh(Reply::bare(StatusCode::NOT_MODIFIED))?, None));
     }
     let range = match context.head.headers.get(header::IF_RANGE) {
         // A range is of a GET only (RFC 9110, section 14.2).
@@ -180,11 +183,8 @@ async fn send(context: &Context, file: &StoredFile, bytes: tokio::fs::File) -> R
         let shown = format!("bytes {start}-{}/{}", start + count - 1, file.bytes);
         reply = reply.with(header::CONTENT_RANGE, text(shown)?);
     }
-    if context.head.method == Method::GET {
-        let body = FileBody::open(bytes, start, count).await.map_err(|_| Failure::internal())?;
-        reply.file = Some(Box::new(body));
-    }
-    Ok(reply)
+    let part = Part { start, bytes: count, of: file.bytes };
+    Ok((reply, Some(part).filter(|_| context.head.method == Method::GET)))
 }
 
 /// Whether an `If-None-Match` names the tag, weak or not, or any.

@@ -58,6 +58,11 @@ pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static 
         }
         FileError::TooManyResumable => detail(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads"),
         FileError::Chat(error) => chat_failure(context, error),
+        FileError::Away(reason) => {
+            tracing::warn!(request.id = %context.id, %reason, "the store of files cannot be used");
+            let text = "Files cannot be reached at the moment.";
+            Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "files_away", text).retry_after(5)
+        }
         FileError::Disk(error) if is_full(&error) => Failure::storage_full(),
         FileError::Disk(error) => {
             tracing::error!(request.id = %context.id, %error, "a file could not be written");

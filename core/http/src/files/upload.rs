@@ -41,6 +41,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
                 (201, "UploadedFile"),
                 (403, "A right is missing."),
                 (507, "The space for files is used up."),
+                (503, "The store of files does not answer (files_away)."),
                 (429, "Too many uploads at once."),
             ],
         },

@@ -6,10 +6,11 @@
 //! limit was reached. Other people appear as account numbers only, and none of their messages. Amounts are in rial.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 
 use chelseru_domain::chat::{ChatError, FileId, Message, RoomId, StoredFile, message_id};
 use chelseru_domain::clock::rest_format;
+use chelseru_domain::files::place::Part;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::money::Currency;
 use chelseru_domain::money::payment::{Payment, state_name};
@@ -17,6 +18,7 @@ use chelseru_domain::operator::audit::AuditQuery;
 use chelseru_domain::phone::PhoneNumber;
 use chelseru_domain::sms::{SmsFilter, SmsOrder, SmsRange};
 use chelseru_domain::{StoreError, login::identity::Caller};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -175,13 +177,19 @@ impl Archive<'_> {
                 continue;
             }
             self.personal.chat.check_room()?;
-            // A file may be removed meanwhile.
-            let Ok(bytes) = self.personal.files.bytes(file).await else { continue };
-            let mut bytes = bytes.into_std().await;
+            let mut bytes = match self.personal.files.bytes(file, Part::whole(file.bytes)).await {
+                // A file may be removed meanwhile.
+                Err(FileError::Disk(_)) => continue,
+                bytes => bytes?,
+            };
             // Pictures and films are compressed already.
             let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
             self.zip.start_file(path(file), options.large_file(true))?;
-            self.bytes += io::copy(&mut Read::by_ref(&mut bytes).take(file.bytes), &mut self.zip)?;
+            while let Some(piece) = bytes.next().await {
+                let piece = piece?;
+                self.zip.write_all(&piece)?;
+                self.bytes += piece.len() as u64;
+            }
         }
         Ok(())
     }

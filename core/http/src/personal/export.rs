@@ -17,6 +17,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::{Exports, Personal, archive};
 use crate::files::failure::file_failure;
+use crate::files::store::{FileError, pieces};
 use crate::reply::{Failure, Reply};
 use crate::reply_body::FileBody;
 use crate::request::{Access, Context, Request, not_found};
@@ -114,12 +115,15 @@ pub(crate) async fn export(personal: &Arc<Personal>, context: &Context, user: Us
         let _turn = turn;
         let mut file = runtime.block_on(archive::write(&building, user, scratch))?;
         let bytes = file.seek(SeekFrom::End(0))?;
+        file.rewind()?;
         Ok::<_, archive::ArchiveError>((file, bytes))
     });
     let built = built.await.map_err(|_| Failure::internal())?;
-    let (file, bytes) = built.map_err(|error| failed(context, &error))?;
-    let body = FileBody::open(tokio::fs::File::from_std(file), 0, bytes).await;
-    let body = body.map_err(|error| failed(context, &error))?;
+    let (file, bytes) = built.map_err(|error| match error {
+        archive::ArchiveError::File(error @ FileError::Away(_)) => file_failure(context, error, "detail"),
+        error => failed(context, &error),
+    })?;
+    let body = FileBody::new(pieces(tokio::fs::File::from_std(file), bytes), bytes);
     let name = HeaderValue::from_static("attachment; filename=\"export.zip\"");
     let mut reply = Reply::bare(StatusCode::OK).with(header::CONTENT_DISPOSITION, name);
     reply = reply.with(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));

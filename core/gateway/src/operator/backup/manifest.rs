@@ -1,8 +1,9 @@
 //! The manifest: size and hash of every file of a backup, and a hash of the list itself.
 //!
-//! It is JSON, so other programs can verify a backup: `{"version": 1, "engine", "files": [{"path", "bytes", "blake3"}],
-//! "blake3"}`. The last hash covers one line per file: `hash bytes path` and a line feed. The engine is the one that
-//! the store was on; without it, the embedded one. Every engine reads the backups of every other.
+//! It is JSON, so other programs can verify a backup: `{"version": 1, "engine", "bucket", "files": [{"path", "bytes",
+//! "blake3"}], "blake3"}`. The last hash covers one line per file: `hash bytes path` and a line feed. The engine is the
+//! one that the store was on; without it, the embedded one. Every engine reads the backups of every other. With a
+//! bucket, the uploaded files are there and not in the backup.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,6 +31,8 @@ pub(super) struct Entry {
 pub(crate) struct Manifest {
     pub(super) entries: Vec<Entry>,
     pub(crate) engine: EngineName,
+    /// Endpoint, bucket and prefix that had the uploaded files.
+    pub(crate) bucket: Option<String>,
 }
 
 /// The engine that a store was on when it was backed up.
@@ -63,6 +66,8 @@ struct Written {
     /// Left out for sled, as before there was another engine.
     #[serde(default, skip_serializing_if = "EngineName::is_default")]
     engine: EngineName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bucket: Option<String>,
     files: Vec<WrittenFile>,
     blake3: String,
 }
@@ -106,7 +111,8 @@ impl Manifest {
             blake3: entry.hash.to_hex().to_string(),
         });
         let blake3 = self.hash().to_hex().to_string();
-        let written = Written { version: VERSION, engine: self.engine, files: files.collect(), blake3 };
+        let (engine, bucket) = (self.engine, self.bucket.clone());
+        let written = Written { version: VERSION, engine, bucket, files: files.collect(), blake3 };
         let path = backup.join(FILE);
         let write = || -> io::Result<()> {
             let mut file = private::make_file(&path)?;
@@ -145,7 +151,7 @@ impl Manifest {
             };
             entries.push(Entry { path: file.path, bytes: file.bytes, hash });
         }
-        let manifest = Manifest { entries, engine: written.engine };
+        let manifest = Manifest { entries, engine: written.engine, bucket: written.bucket };
         if blake3::Hash::from_hex(written.blake3.as_bytes()).ok() != Some(manifest.hash()) {
             return Err(refused("was altered: it does not match its own hash"));
         }

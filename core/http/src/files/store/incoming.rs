@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chelseru_domain::chat::ChatService;
+use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use super::kind::{HEAD_BYTES, Kind};
 use super::slots::{NoPlace, Slot};
-use super::{FileError, FileStore, not_set_aside};
+use super::{FileError, FileStore, below, day, folder_of_day, not_set_aside};
 
 /// An upload on its way to disk.
 pub struct Incoming {
@@ -23,15 +24,28 @@ pub struct Incoming {
     bytes: u64,
     bytes_max: u64,
     may_be_empty: bool,
+    /// The resumable upload that wrote it.
+    upload: Option<String>,
     chat: Arc<ChatService>,
 }
 
 /// A complete file, not yet in its final place.
 pub(super) struct Received {
-    pub(super) path: PathBuf,
+    /// Its name says where it will be; see [`super::left`].
+    pub(super) local: PathBuf,
+    /// Where the bytes of a resumable upload were.
+    pub(super) part: Option<PathBuf>,
+    pub(super) folder: String,
     pub(super) name: String,
     pub(super) kind: Kind<'static>,
     pub(super) bytes: u64,
+}
+
+impl Received {
+    /// Where it will be in its place.
+    pub(super) fn path(&self) -> String {
+        format!("{}{}", below(&self.folder), self.name)
+    }
 }
 
 /// A path that is removed when it is dropped.
@@ -63,7 +77,7 @@ impl FileStore {
     ///
     /// [`FileError::Disk`], [`FileError::NoDescriptor`].
     pub async fn receive(&self, bytes_max: u64) -> Result<Incoming, FileError> {
-        let path = self.incoming_dir().join(random_name()?);
+        let path = self.incoming.join(random_name()?);
         let file = File::options().write(true).create_new(true).open(&path).await?;
         let path = Doomed(Some(path));
         let file = not_set_aside(file)?;
@@ -74,6 +88,7 @@ impl FileStore {
             bytes: 0,
             bytes_max,
             may_be_empty: false,
+            upload: None,
             chat: self.chat.clone(),
         })
     }
@@ -81,7 +96,7 @@ impl FileStore {
 
 impl Incoming {
     /// A resumable upload that was written before. It may be empty, because its client announced so.
-    pub(super) async fn written(path: PathBuf, chat: Arc<ChatService>) -> io::Result<Incoming> {
+    pub(super) async fn written(path: PathBuf, upload: &str, chat: Arc<ChatService>) -> io::Result<Incoming> {
         let mut file = File::options().read(true).write(true).open(&path).await?;
         let bytes = file.metadata().await?.len();
         let mut head = Vec::new();
@@ -94,6 +109,7 @@ impl Incoming {
             bytes,
             bytes_max: u64::MAX,
             may_be_empty: true,
+            upload: Some(upload.to_owned()),
             chat,
         })
     }
@@ -114,9 +130,9 @@ impl Incoming {
         Ok(())
     }
 
-    /// Flushes the file and gives it its name. From then on it stays until it is moved, or until a start finds no
-    /// record of it.
-    pub(super) async fn finish(mut self, folder: &Path) -> Result<Received, FileError> {
+    /// Flushes the file and gives it its name. From then on it stays until it settles, or until a start finds no record
+    /// of it.
+    pub(super) async fn finish(mut self, incoming: &Path, now: Timestamp) -> Result<Received, FileError> {
         if self.bytes == 0 && !self.may_be_empty {
             return Err(FileError::Empty);
         }
@@ -124,12 +140,14 @@ impl Incoming {
         self.file.sync_all().await?;
         let kind = Kind::of(&self.head);
         let name = format!("{}.{}", random_name()?, kind.extension);
-        let named = folder.join(&name);
+        let day = day(now);
+        let upload = self.upload.map(|id| format!("@{id}")).unwrap_or_default();
+        let local = incoming.join(format!("{day}_{name}{upload}"));
         if let Some(path) = &self.path.0 {
-            tokio::fs::rename(path, &named).await?;
+            tokio::fs::rename(path, &local).await?;
         }
-        self.path.0 = None;
-        Ok(Received { path: named, name, kind, bytes: self.bytes })
+        let part = self.path.0.take().filter(|_| !upload.is_empty());
+        Ok(Received { local, part, folder: folder_of_day(&day), name, kind, bytes: self.bytes })
     }
 }
 

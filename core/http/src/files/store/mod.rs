@@ -1,16 +1,20 @@
-//! Uploaded files on disk, from receipt to collection.
+//! Uploaded files, from receipt to collection.
 //!
-//! The record of a file (room, uploader, type, size) is in the store. Its bytes are under `uploads/` in the data
-//! folder, at the path in its link. Names are random and types are read from the content, so nothing from a client
-//! becomes a path or a type. Invariants: a file with a record has its bytes, complete and flushed. Bytes without a
-//! record exist only in `uploads/incoming/`, where a start removes them. No file exceeds the size limit, no user the
+//! The record of a file (room, uploader, type, size) is in the store. Its bytes are in a place: a [`Folder`], or a
+//! bucket (`chelseru-outbound`), at the path in its link. Names are random and types are read from the content, so
+//! nothing from a client becomes a path or a type. Bytes are received in `uploads/incoming/` of the data folder, and
+//! thumbnails are made there, whatever the place. Invariants: a file with a record has its bytes, complete and durable,
+//! in its place, or here until it settles. Bytes without a record exist only as a received file or as a copy that the
+//! received file's name tells of; both are removed at a start (`left`). No file exceeds the size limit, no user the
 //! quota.
 //!
 //! Not here: requests (`upload`, `tus`, `download`), who may have a file (`chelseru_domain::chat`).
-//! Reading order: this file, `slots`, `incoming`, `picture`, `resumable`, `link`, `kind`.
+//! Reading order: this file, `folder`, `slots`, `incoming`, `left`, `picture`, `resumable`, `link`, `kind`.
 
+mod folder;
 mod incoming;
 pub mod kind;
+mod left;
 mod link;
 pub mod picture;
 mod resumable;
@@ -27,12 +31,17 @@ use chelseru_domain::chat::{
 };
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::erasure::FileBytes;
+use chelseru_domain::files::place::{FilePlace, Part, Pieces, PlaceError};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::secret::SubKey;
 use chelseru_domain::text::name_as_seen;
 
 use crate::descriptors::{Use, is_set_aside};
+use incoming::Received;
 
+pub(crate) use folder::pieces;
+
+pub use folder::Folder;
 pub use incoming::Incoming;
 pub use link::SignedBy;
 pub use resumable::{Upload, UploadDraft};
@@ -40,7 +49,7 @@ pub(crate) use slots::Slot;
 
 /// Files checked in one round of collection.
 const COLLECT_STEP: usize = 500;
-/// Below the data folder.
+/// The folder of files below the data folder, and of received ones whatever the place.
 pub const FOLDER: &str = "uploads";
 /// The path before the folder in a link, as in the original. Files are outside the base path, so stored links stay
 /// valid.
@@ -70,6 +79,9 @@ pub enum FileError {
     NoDescriptor,
     #[error(transparent)]
     Chat(#[from] ChatError),
+    /// The place of files does not answer, or refuses this gateway. The text is for operators.
+    #[error("{0}")]
+    Away(String),
     #[error("disk error: {0}")]
     Disk(#[from] io::Error),
 }
@@ -86,7 +98,7 @@ pub struct FileWords {
 /// The uploaded files.
 pub struct FileStore {
     chat: Arc<ChatService>,
-    data_dir: PathBuf,
+    place: Arc<dyn FilePlace>,
     /// Where uploads are until their records are stored. Each gateway has a folder of its own, because the finished
     /// ones may be in a shared one.
     incoming: PathBuf,
@@ -96,17 +108,21 @@ pub struct FileStore {
     resumable: Mutex<HashMap<String, resumable::Begun>>,
     /// Where collection continues.
     collected: Mutex<FileId>,
+    /// Received files that wait for the place.
+    left: Mutex<Vec<PathBuf>>,
 }
 
 impl FileStore {
-    /// Opens the folder, and completes or removes what a stop left unfinished. `node` names this gateway among those
-    /// that share the store, the same at each start.
+    /// Opens the folder of received files, and completes or removes what a stop left unfinished; what needs a place
+    /// that is away waits for [`FileStore::finish_left`]. `node` names this gateway among those that share the store,
+    /// the same at each start.
     ///
     /// # Errors
     ///
     /// A text for the operator when the folder cannot be used.
     pub async fn open(
         data_dir: &Path,
+        place: Arc<dyn FilePlace>,
         chat: Arc<ChatService>,
         key: SubKey,
         node: Option<&str>,
@@ -115,14 +131,15 @@ impl FileStore {
         let files = FileStore {
             incoming: data_dir.join(FOLDER).join(own),
             chat,
-            data_dir: data_dir.to_owned(),
+            place,
             key,
             slots: Arc::default(),
             pictures: picture::Pictures::default(),
             resumable: Mutex::default(),
             collected: Mutex::new(FileId(0)),
+            left: Mutex::default(),
         };
-        let incoming = files.incoming_dir();
+        let incoming = files.incoming.clone();
         let fault = |error: io::Error| format!("{}: cannot be used: {error}", incoming.display());
         std::fs::create_dir_all(&incoming).map_err(fault)?;
         files.recover().await.map_err(fault)?;
@@ -148,22 +165,31 @@ impl FileStore {
         }
     }
 
-    /// The bytes of a file.
+    /// A part of a file's bytes.
     ///
     /// # Errors
     ///
-    /// [`FileError::Disk`], [`FileError::NoDescriptor`].
-    pub async fn bytes(&self, file: &StoredFile) -> Result<tokio::fs::File, FileError> {
-        not_set_aside(tokio::fs::File::open(self.place(file)).await?)
+    /// [`FileError::Disk`], [`FileError::NoDescriptor`], [`FileError::Away`].
+    pub async fn bytes(&self, file: &StoredFile, part: Part) -> Result<Pieces, FileError> {
+        Ok(self.place.open(&FileStore::path(file), part).await?)
     }
 
-    /// The bytes of a file's thumbnail.
+    /// A part of the bytes of a file's thumbnail.
     ///
     /// # Errors
     ///
     /// As [`FileStore::bytes`].
-    pub async fn thumbnail_bytes(&self, file: &StoredFile) -> Result<tokio::fs::File, FileError> {
-        not_set_aside(tokio::fs::File::open(picture::beside(&self.place(file))).await?)
+    pub async fn thumbnail_bytes(&self, file: &StoredFile, part: Part) -> Result<Pieces, FileError> {
+        Ok(self.place.open(&picture::beside_path(&FileStore::path(file)), part).await?)
+    }
+
+    /// Tries the place.
+    ///
+    /// # Errors
+    ///
+    /// See [`PlaceError`].
+    pub async fn probe(&self) -> Result<(), PlaceError> {
+        self.place.probe().await
     }
 
     /// Adds a received file to the room, with a thumbnail beside it.
@@ -181,15 +207,20 @@ impl FileStore {
         limits: &chelseru_config::Files,
     ) -> Result<StoredFile, FileError> {
         self.chat.check(words.room, words.uploader, Action::Post).await?;
-        let received = incoming.finish(&self.incoming_dir()).await?;
-        let memory = limits.thumbnail_memory_bytes_max;
-        let picture = self.pictures.of(&received.path, received.kind.mime, memory).await;
         let now = self.chat.now();
+        let received = incoming.finish(&self.incoming, now).await?;
+        let memory = limits.thumbnail_memory_bytes_max;
+        let picture = self.pictures.of(&received.local, received.kind.mime, memory).await;
+        let has_thumbnail = picture.is_some_and(|picture| picture.thumbnail.is_some());
+        if let Err(error) = self.offer(&received, has_thumbnail).await {
+            self.return_received(&received).await?;
+            return Err(error);
+        }
         let draft = FileDraft {
             room: words.room,
             uploader: words.uploader,
-            name: received.name,
-            folder: folder(now),
+            name: received.name.clone(),
+            folder: received.folder.clone(),
             title: received.kind.named(&title(&words.title), TITLE_CHARS_MAX),
             content_type: received.kind.mime.to_owned(),
             bytes: received.bytes,
@@ -202,19 +233,29 @@ impl FileStore {
         // After an error the record may be stored; the next start checks.
         let refused = match self.chat.file_keep(draft).await? {
             FileKept::Kept(kept) => {
-                let place = self.place(&kept);
-                move_into(&received.path, &place).await?;
-                if kept.picture.is_some_and(|picture| picture.thumbnail.is_some()) {
-                    move_into(&picture::beside(&received.path), &picture::beside(&place)).await?;
+                let path = received.path();
+                self.place.settle(&received.local, &path).await?;
+                if has_thumbnail {
+                    let small = picture::beside(&received.local);
+                    self.place.settle(&small, &picture::beside_path(&path)).await?;
                 }
                 return Ok(kept);
             }
             FileKept::QuotaExceeded => FileError::QuotaExceeded(limits.user_bytes_max),
             FileKept::TotalExceeded => FileError::TotalExceeded(limits.total_bytes_max),
         };
-        tokio::fs::remove_file(&received.path).await?;
-        removed(tokio::fs::remove_file(picture::beside(&received.path)).await)?;
+        self.drop_received(&received).await?;
         Err(refused)
+    }
+
+    /// Copies a received file to its place, with its thumbnail.
+    async fn offer(&self, received: &Received, has_thumbnail: bool) -> Result<(), FileError> {
+        let path = received.path();
+        self.place.offer(&received.local, &path).await?;
+        if has_thumbnail {
+            self.place.offer(&picture::beside(&received.local), &picture::beside_path(&path)).await?;
+        }
+        Ok(())
     }
 
     /// Refuses early what would be refused at the end: this many more bytes of a user, and of all users. Refuses
@@ -270,59 +311,24 @@ impl FileStore {
     /// [`FileError::Chat`] when the disk is nearly full, [`FileError::Disk`], [`FileError::NoDescriptor`].
     pub fn scratch(&self) -> Result<std::fs::File, FileError> {
         self.chat.check_room()?;
-        let file = tempfile::tempfile_in(self.incoming_dir())?;
+        let file = tempfile::tempfile_in(&self.incoming)?;
         if is_set_aside(&file, Use::File) { Err(FileError::NoDescriptor) } else { Ok(file) }
     }
 
-    async fn remove_bytes(&self, file: &StoredFile) -> io::Result<()> {
-        let place = self.place(file);
-        removed(tokio::fs::remove_file(&place).await)?;
-        removed(tokio::fs::remove_file(picture::beside(&place)).await)?;
-        // A day's folder is removed with its last file; a folder that is not empty stays.
-        for folder in place.ancestors().skip(1).take(3) {
-            if tokio::fs::remove_dir(folder).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
+    async fn remove_bytes(&self, file: &StoredFile) -> Result<(), PlaceError> {
+        let path = FileStore::path(file);
+        self.place.remove(&picture::beside_path(&path)).await?;
+        self.place.remove(&path).await
     }
 
-    fn incoming_dir(&self) -> PathBuf {
-        self.incoming.clone()
-    }
-
-    fn place(&self, file: &StoredFile) -> PathBuf {
-        let path = file.path();
-        self.data_dir.join(path.strip_prefix(LINKS).unwrap_or(&path))
-    }
-
-    /// Moves a received file whose record is stored to its place, keeps resumable uploads, and removes the rest.
-    async fn recover(&self) -> io::Result<()> {
-        for entry in std::fs::read_dir(self.incoming_dir())? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if self.recover_resumable(&path, name) {
-                continue;
-            }
-            let of = name.strip_suffix(picture::SUFFIX);
-            let known = self.chat.file_by_name(of.unwrap_or(name)).await.map_err(io::Error::other)?;
-            let place = known.map(|file| self.place(&file));
-            match place.map(|place| if of.is_some() { picture::beside(&place) } else { place }) {
-                Some(place) => {
-                    if let Some(folder) = place.parent() {
-                        std::fs::create_dir_all(folder)?;
-                    }
-                    std::fs::rename(&path, place)?;
-                }
-                None => std::fs::remove_file(&path)?,
-            }
-        }
-        Ok(())
+    /// Where a file is in its place.
+    fn path(file: &StoredFile) -> String {
+        below(&file.path()).to_owned()
     }
 }
 
 impl FileBytes for FileStore {
-    async fn remove(&self, file: &StoredFile) -> io::Result<()> {
+    async fn remove(&self, file: &StoredFile) -> Result<(), PlaceError> {
         self.remove_bytes(file).await
     }
 
@@ -360,37 +366,31 @@ pub fn import_place(created_at: Timestamp, kind: kind::Kind<'_>) -> io::Result<I
 
 /// The part of a link before the name: by day, as in the original.
 fn folder(now: Timestamp) -> String {
+    folder_of_day(&day(now))
+}
+
+/// `2026-11-27`.
+fn day(now: Timestamp) -> String {
     let written = chelseru_domain::clock::rest_format(now);
-    let day = written.get(..10).unwrap_or("1970-01-01").replace('-', "/");
-    format!("{LINKS}{FOLDER}/chat_files/{day}/")
+    written.get(..10).unwrap_or("1970-01-01").to_owned()
+}
+
+fn folder_of_day(day: &str) -> String {
+    format!("{LINKS}{FOLDER}/chat_files/{}/", day.replace('-', "/"))
+}
+
+/// The part of a link that says where a file is in its place.
+fn below(link: &str) -> &str {
+    link.strip_prefix(LINKS)
+        .and_then(|path| path.strip_prefix(FOLDER))
+        .unwrap_or(link)
+        .trim_start_matches('/')
 }
 
 /// The last component of a client's file name, as people see it.
 fn title(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     name_as_seen(last).chars().take(TITLE_CHARS_MAX).collect()
-}
-
-/// Whether a file is gone, whoever removed it.
-fn removed(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
-/// Renames into a folder, creating it if missing, and syncs the folder.
-async fn move_into(from: &Path, to: &Path) -> io::Result<()> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    // Collection may remove the folder in between.
-    for last in [false, true] {
-        tokio::fs::create_dir_all(folder).await?;
-        match tokio::fs::rename(from, to).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {}
-            other => {
-                other?;
-                break;
-            }
-        }
-    }
-    tokio::fs::File::open(folder).await?.sync_all().await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

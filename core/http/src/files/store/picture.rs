@@ -89,6 +89,11 @@ pub(super) fn beside(file: &Path) -> PathBuf {
     name.into()
 }
 
+/// The same for a path in the place of files.
+pub(super) fn beside_path(path: &str) -> String {
+    format!("{path}{SUFFIX}")
+}
+
 /// Runs on a thread for blocking work. `None` also when a decoder panics.
 async fn blocking(work: impl FnOnce() -> Option<Picture> + Send + 'static) -> Option<Picture> {
     tokio::task::spawn_blocking(work).await.ok().flatten()

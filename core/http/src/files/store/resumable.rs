@@ -180,9 +180,11 @@ impl FileStore {
             title: upload.title.clone(),
             text: upload.text.clone(),
         };
-        let incoming = Incoming::written(self.part(&upload.id), self.chat.clone()).await?;
+        let incoming = Incoming::written(self.part(&upload.id), &upload.id, self.chat.clone()).await?;
         let kept = match self.keep(incoming, words, limits).await {
             Ok(kept) => kept,
+            // Its bytes are back; a later request completes it.
+            Err(error @ FileError::Away(_)) => return Err(error),
             Err(error) => {
                 // Its bytes are gone after the attempt.
                 self.give_up(upload).await?;
@@ -313,12 +315,17 @@ impl FileStore {
         Ok(tokio::fs::rename(aside, path).await?)
     }
 
-    fn state(&self, id: &str) -> PathBuf {
-        self.incoming_dir().join(format!("{id}.{STATE}"))
+    /// Whether an upload is known on disk.
+    pub(super) fn has_state(&self, id: &str) -> bool {
+        self.state(id).exists()
     }
 
-    fn part(&self, id: &str) -> PathBuf {
-        self.incoming_dir().join(format!("{id}.{PART}"))
+    fn state(&self, id: &str) -> PathBuf {
+        self.incoming.join(format!("{id}.{STATE}"))
+    }
+
+    pub(super) fn part(&self, id: &str) -> PathBuf {
+        self.incoming.join(format!("{id}.{PART}"))
     }
 }
 

@@ -1,4 +1,6 @@
-//! `[files]`: the limits of uploads.
+//! `[files]`: where uploads are kept, and their limits.
+
+mod bucket;
 
 use chelseru_domain::files;
 use serde::{Deserialize, Serialize};
@@ -6,10 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::Config;
 use crate::read::Checker;
 
-/// Every key applies live, to uploads that begin afterwards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub use bucket::{BucketPlace, FilesPlace, S3};
+
+/// `store` and `[files.s3]` are read at start. Every other key applies live, to uploads that begin afterwards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Files {
+    pub store: FilesStore,
+    /// The bucket of `store = "s3"`.
+    pub s3: Option<S3>,
     /// Bytes of one file; a larger one answers 413. 1 to 4294967296.
     pub file_bytes_max: u64,
     /// Bytes of all files of one user. 1 to 1099511627776.
@@ -39,9 +46,21 @@ pub struct Files {
     pub link_seconds: u64,
 }
 
+/// What keeps the bytes of uploaded files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilesStore {
+    /// `uploads/` in `data.dir`.
+    Folder,
+    /// A bucket of an S3-compatible store.
+    S3,
+}
+
 impl Default for Files {
     fn default() -> Self {
         Files {
+            store: FilesStore::Folder,
+            s3: None,
             file_bytes_max: files::FILE_BYTES.default,
             user_bytes_max: files::USER_BYTES.default,
             total_bytes_max: files::TOTAL_BYTES.default,
@@ -77,6 +96,7 @@ impl Checker<'_> {
             files::THUMBNAIL_MEMORY_BYTES,
         );
         self.rule("files.link_seconds", files.link_seconds, files::LINK_SECS);
+        self.check_bucket(files);
     }
 }
 
