@@ -240,7 +240,7 @@ fn bare(server: &Server, pgbench: &Path, script: &str) -> f64 {
 async fn across(server: &'static Server, mut bus: BusServer) {
     server.make("bench_town", "template1");
     let config = format!(
-        "[auth]\naccess_token_seconds = 86400\n[log]\nlevel = \"error\"\n[chat]\nstrangers = \"admit\"\n\
+        "[auth]\naccess_token_seconds = 86400\n[log]\nlevel = \"error\"\n[chat]\nstrangers = \"admit\"\nframes_per_second_max = 1000\n\
          [store]\nengine = \"postgres\"\nurl = \"{}\"\nconnections_max = 8\n[bus]\nurl = \"{}\"\n",
         server.url("bench_town"),
         bus.url()

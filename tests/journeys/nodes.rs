@@ -11,7 +11,7 @@ use chelseru_tests::{Answer, Login, PATIENCE, TestGateway, folder, store};
 use serde_json::{Value, json};
 
 /// What every gateway of a test has in its file.
-fn config(database: &str, bus: &str, more: &str) -> String {
+pub(crate) fn config(database: &str, bus: &str, more: &str) -> String {
     format!(
         "{more}\n[store]\nengine = \"postgres\"\nurl = \"{database}\"\nconnections_max = 6\n\
          [bus]\nurl = \"{bus}\"\n"
@@ -21,24 +21,29 @@ fn config(database: &str, bus: &str, more: &str) -> String {
 /// Two gateways in this process, and what they share.
 pub(crate) struct Two {
     pub(crate) nodes: [TestGateway; 2],
-    bus: BusServer,
+    pub(crate) bus: BusServer,
     database: String,
 }
 
 impl Two {
     /// `None` where a server is not installed.
-    async fn start(more: &str) -> Option<Two> {
+    pub(crate) async fn start(more: &str) -> Option<Two> {
         Two::start_with(more, |_| {}).await
     }
 
     /// The same, with something in each folder before its gateway starts.
     pub(crate) async fn start_with(more: &str, prepare: impl Fn(&std::path::Path)) -> Option<Two> {
+        Two::start_each([more, more], prepare).await
+    }
+
+    /// The same with a file of their own each.
+    pub(crate) async fn start_each(more: [&str; 2], prepare: impl Fn(&std::path::Path)) -> Option<Two> {
         let (bus, database) = (BusServer::start()?, store::database()?);
-        let config = config(&database, &bus.url(), more);
-        let dir = folder(&config);
+        let [one, other] = more.map(|more| config(&database, &bus.url(), more));
+        let dir = folder(&one);
         prepare(dir.path());
         let first = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
-        let dir = folder(&config);
+        let dir = folder(&other);
         prepare(dir.path());
         copy_key(first.config_file().parent().expect("a folder"), dir.path());
         let second = TestGateway::start_in(dir, Arc::new(SystemClock)).await;
@@ -70,7 +75,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    async fn send(&self, at: &TestGateway, user: usize, text: &str) -> Answer {
+    pub(crate) async fn send(&self, at: &TestGateway, user: usize, text: &str) -> Answer {
         let sent = at.client.post(at.at("/chat/messages/")).bearer_auth(&self.users[user].access);
         Answer::of(sent.json(&json!({"chat_room": self.room, "text": text}))).await
     }
@@ -85,7 +90,7 @@ impl Pair {
     }
 
     /// The same, watching the room.
-    async fn watching(&self, at: &TestGateway, user: usize) -> Socket {
+    pub(crate) async fn watching(&self, at: &TestGateway, user: usize) -> Socket {
         let mut socket = self.socket(at, user).await;
         socket.send(&json!({"type": "subscribe", "room": self.room})).await;
         socket.json_of("subscribed").await;
@@ -94,7 +99,7 @@ impl Pair {
 }
 
 /// Gives the second gateway the key of the first one, as an operator does.
-fn copy_key(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy_key(from: &std::path::Path, to: &std::path::Path) {
     let key = |dir: &std::path::Path| dir.join("data/master.key");
     std::fs::copy(key(from), key(to)).expect("the key is copied");
 }

@@ -36,6 +36,11 @@ pub struct Nginx {
 impl Nginx {
     /// Starts nginx before an address of a gateway (`127.0.0.1:1234`); `None` where it is missing.
     pub async fn start(upstream: &str, directives: &str) -> Option<Nginx> {
+        Nginx::balanced(&[upstream], directives).await
+    }
+
+    /// Starts nginx before the addresses of several gateways, which it asks in turn.
+    pub async fn balanced(upstreams: &[&str], directives: &str) -> Option<Nginx> {
         let Some(program) = program() else {
             eprintln!("skipped: no nginx on this machine (package nginx, or CHELSERU_NGINX)");
             return None;
@@ -43,19 +48,19 @@ impl Nginx {
         let until = Instant::now() + PATIENCE;
         loop {
             // Another process may take the port in between.
-            match Nginx::try_start(&program, upstream, directives).await {
+            match Nginx::try_start(&program, upstreams, directives).await {
                 Ok(nginx) => return Some(nginx),
                 Err(reason) => assert!(Instant::now() < until, "nginx does not start: {reason}"),
             }
         }
     }
 
-    async fn try_start(program: &Path, upstream: &str, directives: &str) -> Result<Nginx, String> {
+    async fn try_start(program: &Path, upstreams: &[&str], directives: &str) -> Result<Nginx, String> {
         let dir = tempfile::tempdir().expect("a folder");
         let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
         let (pid, log) = (dir.path().join("nginx.pid"), dir.path().join("error.log"));
         let config = dir.path().join("nginx.conf");
-        std::fs::write(&config, configuration(dir.path(), &address.to_string(), upstream, directives))
+        std::fs::write(&config, configuration(dir.path(), &address.to_string(), upstreams, directives))
             .expect("a file");
         let child = Command::new(program)
             .arg("-c")
@@ -94,7 +99,10 @@ impl Drop for Nginx {
 }
 
 /// The whole configuration: one process, all files in its folder.
-fn configuration(dir: &Path, listen: &str, upstream: &str, directives: &str) -> String {
+fn configuration(dir: &Path, listen: &str, upstreams: &[&str], directives: &str) -> String {
+    let servers: String = upstreams.iter().map(|address| format!(" server {address} max_fails=0;")).collect();
+    // nginx sends the name as the Host unless told otherwise.
+    let upstream = if let [one] = upstreams { one } else { "gateways" };
     let dir = dir.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|part| format!("    {part}_temp_path {dir}/{part};\n"))
@@ -110,6 +118,7 @@ http {{
     client_max_body_size 16m;
 {temporary}
     map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+    upstream gateways {{{servers} }}
     server {{
         listen {listen};
         location / {{

@@ -29,6 +29,7 @@ mod provider;
 mod setting;
 
 mod bus;
+mod edit;
 mod network;
 mod origins;
 mod read;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bus::Bus;
 pub use chat::Chat;
+pub use edit::{KeyChange, changes, is_of_machine, with_changes};
 pub use files::{BucketPlace, Files, FilesPlace, FilesStore, S3};
 pub use login::{AnyWord, Auth, AuthMethod, AuthMethods, Groups};
 pub use network::network;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{Others, RoomNews};
 use crate::ids::UserId;
 use crate::login::identity::SessionsEnded;
+use crate::rate::Counted;
 use crate::sms::shield::ShieldNote;
 
 /// One run of a gateway, unique for ever.
@@ -44,6 +45,25 @@ pub enum Note {
     SessionsEnded(SessionsEnded),
     /// What counts against the caps of codes.
     Shield(ShieldNote),
+    /// What counts against the allowances of users and addresses.
+    Counted(Vec<Counted>),
+    /// An account was made or changed.
+    AccountChanged(UserId),
+    /// Whom a user blocks changed.
+    BlocksChanged(UserId),
+    /// Asks which of these users have a socket at the receiver.
+    WhoIsConnected {
+        /// Names the question in its answers.
+        ask: u64,
+        users: Vec<UserId>,
+    },
+    /// Those that have.
+    Connected {
+        ask: u64,
+        users: Vec<UserId>,
+    },
+    /// An edit that every gateway makes was entered in the store.
+    Edited,
     /// The sender is there.
     Here,
 }
@@ -81,7 +101,15 @@ impl Note {
                 Some(*room)
             }
             Note::Signal(signal) => Some(signal.room),
-            Note::SessionsEnded(_) | Note::Shield(_) | Note::Here => None,
+            Note::SessionsEnded(_)
+            | Note::Shield(_)
+            | Note::Counted(_)
+            | Note::AccountChanged(_)
+            | Note::BlocksChanged(_)
+            | Note::WhoIsConnected { .. }
+            | Note::Connected { .. }
+            | Note::Edited
+            | Note::Here => None,
         }
     }
 }

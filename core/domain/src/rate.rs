@@ -1,21 +1,33 @@
 //! How much of something one subject may cause in a time: messages of a user, accounts from an address.
 //!
 //! A window begins with the first use and ends after its span; so at most twice the allowance falls into any one span.
-//! Counts are in memory and are lost at a restart. Invariant: at most [`ENTRIES_MAX`] subjects are counted; past it,
-//! windows that ended are removed, and if none did, some that run, so that no stranger fills the counts against others.
+//! Counts are in memory and are lost at a restart. Gateways that share a store tell each other what they counted
+//! ([`Board`]), a moment later; while they do not hear each other, each has the whole allowance. Invariant: at
+//! most [`ENTRIES_MAX`] subjects are counted; past it, windows that ended are removed, and if none did, some that run,
+//! so that no stranger fills the counts against others.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// Subjects that are counted at once, each with 32 bytes and its key.
+/// Subjects that are counted at once, each with 32 bytes.
 const ENTRIES_MAX: usize = 200_000;
 
 /// What is removed at once when all windows run: a sixteenth.
 const REMOVED: usize = ENTRIES_MAX / 16;
+
+/// How far the clocks of two gateways may differ, in seconds.
+const SKEW_SECS_MAX: u64 = 5;
+
+/// Subjects that wait to be told; of others nobody hears.
+const UNTOLD_MAX: usize = 20_000;
 
 /// An allowance: so much in such a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +70,16 @@ pub struct Left {
 /// Counts by subject.
 #[derive(Debug)]
 pub struct Rates<K> {
-    windows: Mutex<HashMap<K, Window>>,
+    counts: Arc<Counts>,
+    subject: PhantomData<fn(K)>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// By the subject's hash, which is the same at every gateway of one version.
+    windows: Mutex<HashMap<u64, Window>>,
+    /// Whom to tell, and under which name.
+    board: OnceLock<(&'static str, Arc<Board>)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,11 +97,11 @@ impl Window {
 
 impl<K> Default for Rates<K> {
     fn default() -> Rates<K> {
-        Rates { windows: Mutex::default() }
+        Rates { counts: Arc::default(), subject: PhantomData }
     }
 }
 
-impl<K: Eq + Hash + Clone> Rates<K> {
+impl<K: Hash> Rates<K> {
     /// Counts an amount.
     ///
     /// # Errors
@@ -88,12 +109,15 @@ impl<K: Eq + Hash + Clone> Rates<K> {
     /// [`Exhausted`]; nothing is counted then.
     pub fn take(&self, subject: &K, amount: u64, rate: Rate, now: Timestamp) -> Result<(), Exhausted> {
         let now = now.as_secs();
-        let mut windows = self.lock();
-        let window = running(&mut windows, subject, rate, now);
+        let mut windows = self.counts.lock();
+        let window = running(&mut windows, hash(subject), rate, now);
         match window.used.saturating_add(amount) {
             used if used > rate.max => Err(Exhausted { rate, retry_after: window.renewed_in(now) }),
             used => {
                 window.used = used;
+                let ends = window.ends;
+                drop(windows);
+                self.counts.tell(hash(subject), signed(amount), ends);
                 Ok(())
             }
         }
@@ -102,69 +126,228 @@ impl<K: Eq + Hash + Clone> Rates<K> {
     /// Counts as much of an amount as is left, and says when more is.
     pub fn take_up_to(&self, subject: &K, amount: u64, rate: Rate, now: Timestamp) -> (u64, Exhausted) {
         let now = now.as_secs();
-        let mut windows = self.lock();
-        let window = running(&mut windows, subject, rate, now);
+        let mut windows = self.counts.lock();
+        let window = running(&mut windows, hash(subject), rate, now);
         let taken = amount.min(rate.max.saturating_sub(window.used));
         window.used = window.used.saturating_add(taken);
-        (taken, Exhausted { rate, retry_after: window.renewed_in(now) })
+        let (ends, retry_after) = (window.ends, window.renewed_in(now));
+        drop(windows);
+        self.counts.tell(hash(subject), signed(taken), ends);
+        (taken, Exhausted { rate, retry_after })
     }
 
     /// What is left now.
     pub fn left(&self, subject: &K, rate: Rate, now: Timestamp) -> Left {
         let now = now.as_secs();
-        let mut windows = self.lock();
-        let window = running(&mut windows, subject, rate, now);
+        let mut windows = self.counts.lock();
+        let window = running(&mut windows, hash(subject), rate, now);
         Left { rate, amount: rate.max.saturating_sub(window.used), renewed_in: window.renewed_in(now) }
     }
 
     /// Gives back what was counted for something that did not happen.
     pub fn give_back(&self, subject: &K, amount: u64) {
-        if let Some(window) = self.lock().get_mut(subject) {
-            window.used = window.used.saturating_sub(amount);
+        let mut windows = self.counts.lock();
+        let Some(window) = windows.get_mut(&hash(subject)) else { return };
+        window.used = window.used.saturating_sub(amount);
+        let ends = window.ends;
+        drop(windows);
+        self.counts.tell(hash(subject), -signed(amount), ends);
+    }
+}
+
+impl Counts {
+    fn tell(&self, subject: u64, amount: i64, ends: u64) {
+        if let Some((name, board)) = self.board.get() {
+            board.note(name, subject, amount, ends);
         }
     }
 
+    fn heard(&self, counted: &Counted, now: u64) {
+        let mut windows = self.lock();
+        if !windows.contains_key(&counted.subject) {
+            make_room(&mut windows, now);
+        }
+        let window = windows.entry(counted.subject).or_insert(Window { ends: counted.ends, used: 0 });
+        if now >= window.ends {
+            *window = Window { ends: counted.ends, used: 0 };
+        }
+        window.used = window.used.saturating_add_signed(counted.amount);
+    }
+
     /// No code that can panic runs under the lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Window>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Window>> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn hash(subject: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    subject.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
 /// The window of a subject that runs now.
-fn running<'a, K: Eq + Hash + Clone>(
-    windows: &'a mut HashMap<K, Window>,
-    subject: &K,
-    rate: Rate,
-    now: u64,
-) -> &'a mut Window {
+fn running(windows: &mut HashMap<u64, Window>, subject: u64, rate: Rate, now: u64) -> &mut Window {
     let fresh = Window { ends: now.saturating_add(rate.span.as_secs()), used: 0 };
-    if !windows.contains_key(subject) {
+    if !windows.contains_key(&subject) {
         make_room(windows, now);
     }
-    let window = windows.entry(subject.clone()).or_insert(fresh);
+    let window = windows.entry(subject).or_insert(fresh);
     // A clock that went back must not make a window endless.
-    if now >= window.ends || window.ends > fresh.ends {
+    if now >= window.ends || window.ends > fresh.ends.saturating_add(SKEW_SECS_MAX) {
         *window = fresh;
     }
     window
 }
 
-fn make_room<K: Eq + Hash + Clone>(windows: &mut HashMap<K, Window>, now: u64) {
+fn make_room(windows: &mut HashMap<u64, Window>, now: u64) {
     if windows.len() < ENTRIES_MAX {
         return;
     }
     windows.retain(|_, window| now < window.ends);
     if windows.len() >= ENTRIES_MAX {
-        let some: Vec<K> = windows.keys().take(REMOVED).cloned().collect();
+        let some: Vec<u64> = windows.keys().take(REMOVED).copied().collect();
         for subject in some {
             windows.remove(&subject);
         }
     }
 }
 
+/// Something that another gateway counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Name of the counts; see [`Board::join`].
+    pub of: String,
+    /// Hash of the subject.
+    pub subject: u64,
+    /// Negative when it was given back.
+    pub amount: i64,
+    /// When its window ends, in seconds since 1970.
+    pub ends: u64,
+}
+
+/// By name and subject: the amount, and when its window ends.
+type Untold = HashMap<(&'static str, u64), (i64, u64)>;
+
+/// What a gateway counted and did not tell the others yet, and the counts that hear what they tell.
+#[derive(Debug, Default)]
+pub struct Board {
+    members: Mutex<HashMap<&'static str, Arc<Counts>>>,
+    untold: Mutex<Untold>,
+}
+
+impl Board {
+    /// Lets the other gateways hear of counts, and these of theirs, under a name that is the same at all of them.
+    /// Only the first call for some counts does anything.
+    pub fn join<K>(self: &Arc<Board>, name: &'static str, rates: &Rates<K>) {
+        if rates.counts.board.set((name, Arc::clone(self))).is_ok() {
+            lock(&self.members).insert(name, Arc::clone(&rates.counts));
+        }
+    }
+
+    fn note(&self, name: &'static str, subject: u64, amount: i64, ends: u64) {
+        let mut untold = lock(&self.untold);
+        let full = untold.len() >= UNTOLD_MAX;
+        match untold.entry((name, subject)) {
+            Entry::Vacant(_) if full => {}
+            entry => {
+                let sum = entry.or_default();
+                *sum = (sum.0.saturating_add(amount), sum.1.max(ends));
+            }
+        }
+    }
+
+    /// What was counted since the last call.
+    pub fn take(&self) -> Vec<Counted> {
+        let untold = std::mem::take(&mut *lock(&self.untold));
+        let counted = |((of, subject), (amount, ends)): ((&str, u64), _)| Counted {
+            of: of.to_owned(),
+            subject,
+            amount,
+            ends,
+        };
+        untold.into_iter().filter(|(_, (amount, _))| *amount != 0).map(counted).collect()
+    }
+
+    /// Counts what another gateway counted.
+    pub fn heard(&self, counted: &[Counted], now: Timestamp) {
+        for one in counted {
+            let member = lock(&self.members).get(one.of.as_str()).cloned();
+            if let Some(counts) = member {
+                counts.heard(one, now.as_secs());
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The counts of two gateways, and their boards.
+    fn gateways() -> [(Rates<&'static str>, Arc<Board>); 2] {
+        [(); 2].map(|()| {
+            let (rates, board) = (Rates::default(), Arc::new(Board::default()));
+            board.join("messages", &rates);
+            (rates, board)
+        })
+    }
+
+    #[test]
+    fn what_one_gateway_counts_is_used_up_at_the_other() {
+        let [(one, here), (other, there)] = gateways();
+        assert_eq!(one.take(&"ali", 7, RATE, at(0)), Ok(()));
+        assert_eq!(one.take_up_to(&"ali", 9, RATE, at(1)).0, 3);
+        one.give_back(&"ali", 4);
+        let told = here.take();
+        assert_eq!(told.len(), 1, "one sum for each subject: {told:?}");
+        there.heard(&told, at(2));
+        assert_eq!(other.left(&"ali", RATE, at(2)).amount, 4);
+        assert_eq!(other.left(&"sara", RATE, at(2)).amount, 10);
+        assert!(other.take(&"ali", 5, RATE, at(2)).is_err());
+        assert_eq!(other.take(&"ali", 4, RATE, at(2)), Ok(()));
+        // What was heard is not told again.
+        let back = there.take();
+        assert_eq!(back.iter().map(|one| one.amount).collect::<Vec<_>>(), [4]);
+        here.heard(&back, at(3));
+        assert!(one.take(&"ali", 1, RATE, at(3)).is_err());
+        // The window ends at both together.
+        assert_eq!(other.left(&"ali", RATE, at(60)).amount, 10);
+        assert!(here.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_heard_late_begins_no_endless_window_and_refuses_nobody_for_long() {
+        let [(_, here), (other, there)] = gateways();
+        here.note("messages", hash(&"ali"), 1000, u64::MAX);
+        here.note("unknown", 1, 1, 1);
+        there.heard(&here.take(), at(0));
+        assert_eq!(
+            other.left(&"ali", RATE, at(0)).amount,
+            10,
+            "a window longer than the span is not believed"
+        );
+        there.heard(&[Counted { of: "messages".into(), subject: hash(&"ali"), amount: -5, ends: 0 }], at(1));
+        assert_eq!(other.left(&"ali", RATE, at(1)).amount, 10);
+    }
+
+    #[test]
+    fn what_waits_to_be_told_is_bounded() {
+        let board = Board::default();
+        (0..UNTOLD_MAX as u64 + 5).for_each(|subject| board.note("messages", subject, 1, 1));
+        board.note("messages", 1, 1, 1);
+        let told = board.take();
+        assert_eq!(told.len(), UNTOLD_MAX);
+        assert!(told.iter().any(|one| one.subject == 1 && one.amount == 2));
+    }
 
     const RATE: Rate = Rate::per_minute("messages", 10);
 
@@ -239,7 +422,7 @@ mod tests {
             assert_eq!(rates.take(&subject, 1, RATE, at(0)), Ok(()));
         }
         assert_eq!(rates.take(&ENTRIES_MAX, 1, RATE, at(1)), Ok(()));
-        assert!(rates.lock().len() <= ENTRIES_MAX);
+        assert!(rates.counts.lock().len() <= ENTRIES_MAX);
         assert_eq!(rates.take(&(ENTRIES_MAX + 1), 1, RATE, at(100)), Ok(()));
     }
 }

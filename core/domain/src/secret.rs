@@ -8,8 +8,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+/// Bytes of a nonce of AES-GCM.
+const NONCE_BYTES: usize = 12;
 
 /// The use of a derived key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub enum KeyUse {
     StoreMark,
     /// Names the channels between gateways that share a store.
     Bus,
+    /// Seals the edits that gateways over one store share.
+    EditSeal,
     /// Signs tokens with HS256 from the second rotation on: the number, from 2.
     JwtHs256Later(u32),
 }
@@ -45,6 +51,7 @@ impl KeyUse {
             KeyUse::Console => "chelseru/console/1".into(),
             KeyUse::StoreMark => "chelseru/store-mark/1".into(),
             KeyUse::Bus => "chelseru/bus/1".into(),
+            KeyUse::EditSeal => "chelseru/edit-seal/1".into(),
             KeyUse::SmsReports => "chelseru/sms-reports/1".into(),
             KeyUse::OtpPepper => "chelseru/otp-pepper/1".into(),
             KeyUse::JwtHs256 => "chelseru/jwt-hs256/1".into(),
@@ -99,6 +106,26 @@ impl SubKey {
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Encrypts and authenticates bytes (AES-256-GCM with a random nonce), bound to where they belong. `None` when the
+    /// operating system gives no randomness.
+    #[must_use]
+    pub fn seal(&self, bound: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &self.0).ok()?;
+        let mut sealed = bytes.to_vec();
+        let nonce = key.seal_in_place_append_tag(Aad::from(bound), &mut sealed).ok()?;
+        Some([nonce.as_ref().as_slice(), &sealed].concat())
+    }
+
+    /// The bytes that [`SubKey::seal`] sealed; `None` for anything else.
+    #[must_use]
+    pub fn unseal(&self, bound: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &self.0).ok()?;
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+        let mut opened = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        key.open_in_place(nonce, Aad::from(bound), &mut opened).ok().map(|bytes| bytes.to_vec())
+    }
 }
 
 impl fmt::Debug for MasterKey {
@@ -120,6 +147,21 @@ pub(crate) fn hmac_sha256(key: &[u8; 32]) -> Hmac<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_sealed_opens_only_whole_where_it_belongs_and_with_its_key() {
+        let key = |use_| MasterKey::from_bytes([1; 32]).derive(use_);
+        let sealed = key(KeyUse::EditSeal).seal(b"here", b"text").expect("randomness");
+        assert_eq!(key(KeyUse::EditSeal).unseal(b"here", &sealed).as_deref(), Some(b"text".as_slice()));
+        assert_eq!(key(KeyUse::EditSeal).unseal(b"there", &sealed), None);
+        assert_eq!(key(KeyUse::ConsoleSeal).unseal(b"here", &sealed), None);
+        for at in 0..sealed.len() {
+            let mut other = sealed.clone();
+            other[at] ^= 1;
+            assert_eq!(key(KeyUse::EditSeal).unseal(b"here", &other), None, "byte {at}");
+            assert_eq!(key(KeyUse::EditSeal).unseal(b"here", &sealed[..at]), None, "{at} bytes");
+        }
+    }
 
     #[test]
     fn keys_depend_on_the_master_key_and_on_their_use() {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use chelseru_domain::bus::Note;
 use chelseru_domain::chat::ChatService;
 use chelseru_domain::clock::{Clock, SystemClock};
 use chelseru_domain::money::payment::Payments;
@@ -19,6 +20,7 @@ use chelseru_domain::money::wallet::Wallets;
 use chelseru_domain::operator::Storage;
 use chelseru_domain::operator::audit::AuditEvent;
 use chelseru_domain::operator::webhook::Webhooks;
+use chelseru_domain::rate::Board;
 use chelseru_domain::sms::queue::SmsQueue;
 use chelseru_domain::sms::shield::Shield;
 use chelseru_http::files::store::FileStore;
@@ -35,9 +37,10 @@ use tokio_util::task::TaskTracker;
 use crate::candidate::Candidate;
 use crate::config;
 use crate::door::OperatorDoor;
+use crate::edits::{Edits, Others};
 use crate::ground::{Ground, Standing};
 use crate::live::{Live, Serving};
-use crate::nodes::Nodes;
+use crate::nodes::{self, Nodes};
 use crate::operator::metrics::Metrics;
 use crate::operator::store_watch::{self, RecordCount};
 
@@ -92,6 +95,10 @@ pub struct App {
     pub(crate) reload_asked: Notify,
     /// Held while the console edits the configuration file.
     pub(crate) editing: tokio::sync::Mutex<()>,
+    /// What counts against allowances, told to the gateways that share the store.
+    pub(crate) board: Arc<Board>,
+    /// The edits that all gateways over the store make.
+    pub(crate) edits: Edits,
     /// The operators' listener, and how commands on this machine authenticate.
     pub door: OperatorDoor,
     live: Arc<ArcSwap<Live>>,
@@ -122,6 +129,12 @@ impl App {
         let reload =
             ReloadStatus { file: config_file, generation: 1, loaded_at: now, ..ReloadStatus::default() };
         let shared = &standing.shared;
+        let others = standing.nodes.bus().map(|bus| Others {
+            store: store.clone(),
+            bus,
+            clock: shared.services.clock.clone(),
+            name: nodes::name(public),
+        });
         Ok(App {
             store,
             registry: standing.registry.clone(),
@@ -139,16 +152,18 @@ impl App {
             sockets: standing.sockets.clone(),
             records: RecordCount::default(),
             sms_queue: standing.sms_queue.clone(),
+            board: shared_counts(&standing, &live.load()),
             nodes: standing.nodes.clone(),
             shield: shared.services.shield.clone(),
             clock: shared.services.clock.clone(),
             api,
-            ground,
             public,
             door,
             stop: CancellationToken::new(),
             reload_asked: Notify::new(),
             editing: tokio::sync::Mutex::default(),
+            edits: Edits::open(&ground.data_dir, &ground.key, others),
+            ground,
             live,
             desired: Mutex::new(desired),
             reload: Mutex::new(reload),
@@ -187,6 +202,19 @@ impl App {
     pub fn is_healthy(&self) -> bool {
         store_watch::storage(&self.store) == Storage::Serving
     }
+}
+
+/// The board of counts. Where other gateways share the store, they hear of this one's counts and changed accounts.
+fn shared_counts(standing: &Standing, live: &Live) -> Arc<Board> {
+    let board = Arc::default();
+    let Some(bus) = standing.nodes.bus() else { return board };
+    standing.chat.share_counts(&board);
+    standing.shared.services.payments.share_counts(&board);
+    standing.shared.services.console_keys.share_counts(&board);
+    standing.shared.exports.share_counts(&board);
+    live.identity.share_counts(&board);
+    live.identity.tell_changes(move |user| bus.send(Note::AccountChanged(user)));
+    board
 }
 
 /// The current time in Unix milliseconds, for operators.

@@ -32,6 +32,7 @@ mod search;
 mod upkeep;
 
 mod door;
+mod edits;
 mod import;
 mod private;
 

@@ -5,18 +5,23 @@
 //! the store has stopped before another one begins. Work in one step may end after its lease; every step is right
 //! twice. A gateway that is alone holds every lease and asks nobody.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chelseru_domain::bus::{Bus, NodeId, ToOthers};
+use chelseru_domain::bus::{Bus, NodeId, Note, ToOthers};
 use chelseru_domain::chat::Others;
+use chelseru_domain::ids::UserId;
 use chelseru_domain::operator::Meter;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_outbound::bus::{Notes, RedisBus};
+use chelseru_plugin_host::{ProviderStatus, Registry};
 use chelseru_store::{Node, NodeFacts, Store, StoreError, Task};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
+use crate::edits::EditStatus;
 use crate::operator::metrics::Metrics;
 
 /// How long a lease is held in the store.
@@ -25,6 +30,8 @@ const LEASE: Duration = Duration::from_secs(12);
 const LEASE_HERE: Duration = Duration::from_secs(9);
 /// A gateway that was not seen for so long is not told of.
 const SEEN: Duration = Duration::from_secs(15);
+/// How long the other gateways are waited for that were asked who is connected there.
+const ANSWER_MAX: Duration = Duration::from_millis(200);
 /// How often it is asked whether a lease is held.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -33,6 +40,8 @@ pub(crate) struct Nodes {
     /// `None`: it is alone.
     bus: Option<Arc<RedisBus>>,
     state: Mutex<State>,
+    /// Running questions about sockets, with whoever waits for their answers.
+    asks: Mutex<HashMap<u64, mpsc::UnboundedSender<Vec<UserId>>>>,
 }
 
 #[derive(Default)]
@@ -44,9 +53,34 @@ struct State {
 
 /// What a gateway says of itself at its start.
 pub(crate) fn facts(name: String, config: &crate::config::Config, generation: u64) -> NodeFacts {
-    let text = serde_json::to_string(config).unwrap_or_default();
-    let digest = blake3::hash(text.as_bytes()).to_hex();
-    NodeFacts { name, generation, config: digest[..16].to_owned() }
+    let mut value = serde_json::to_value(config).unwrap_or_default();
+    without_machine(&mut value, &mut Vec::new());
+    NodeFacts { name, generation, config: digest(&value.to_string()), components: String::new(), edit: 0 }
+}
+
+/// Removes the keys of the machine.
+fn without_machine(value: &mut Value, path: &mut Vec<String>) {
+    let Value::Object(table) = value else { return };
+    table.retain(|key, value| {
+        path.push(key.clone());
+        let stays = !chelseru_config::is_of_machine(path);
+        if stays {
+            without_machine(value, path);
+        }
+        path.pop();
+        stays
+    });
+}
+
+/// Names the components that serve.
+pub(crate) fn components(registry: &Registry) -> String {
+    let status = registry.status();
+    let one = |entry: &ProviderStatus| format!("{} {}\n", entry.name, entry.blake3.as_deref().unwrap_or("-"));
+    digest(&status.iter().map(one).collect::<String>())
+}
+
+fn digest(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
 
 /// The name of this machine, with an address.
@@ -69,10 +103,14 @@ fn host() -> String {
     host
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Nodes {
     /// A gateway that is alone.
     pub(crate) fn alone() -> Nodes {
-        Nodes { bus: None, state: Mutex::default() }
+        Nodes { bus: None, state: Mutex::default(), asks: Mutex::default() }
     }
 
     /// Connects to the bus. Also returns the notes that arrive.
@@ -83,7 +121,7 @@ impl Nodes {
         let deployment = blake3::hash(key.derive(KeyUse::Bus).expose()).to_hex();
         let (bus, notes) =
             RedisBus::open(url, me, &deployment[..16]).map_err(|error| format!("bus.url {error}"))?;
-        Ok((Nodes { bus: Some(bus), state: Mutex::default() }, notes))
+        Ok((Nodes { bus: Some(bus), ..Nodes::alone() }, notes))
     }
 
     pub(crate) fn bus(&self) -> Option<Arc<dyn Bus>> {
@@ -103,6 +141,38 @@ impl Nodes {
     /// Whether news arrive from the other gateways; true for one that is alone.
     pub(crate) fn is_connected(&self) -> bool {
         self.bus.as_ref().is_none_or(|bus| bus.is_up())
+    }
+
+    /// Those of some users who have a socket at another gateway, as far as those answer at once.
+    pub(crate) async fn connected(&self, users: Vec<UserId>) -> HashSet<UserId> {
+        let mut found = HashSet::new();
+        let Some(bus) = self.bus.as_ref().filter(|bus| bus.is_up() && !users.is_empty()) else {
+            return found;
+        };
+        // One that has just started is not in the list yet.
+        let others = self.state().nodes.iter().filter(|node| !node.own).count().max(1);
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let ask = getrandom::u64().unwrap_or_default();
+        lock(&self.asks).insert(ask, sender);
+        bus.send(Note::WhoIsConnected { ask, users });
+        let answered = async {
+            for _ in 0..others {
+                match answers.recv().await {
+                    Some(users) => found.extend(users),
+                    None => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(ANSWER_MAX, answered).await;
+        lock(&self.asks).remove(&ask);
+        found
+    }
+
+    /// Takes an answer to [`Nodes::connected`].
+    pub(crate) fn answered(&self, ask: u64, users: Vec<UserId>) {
+        if let Some(waiting) = lock(&self.asks).get(&ask) {
+            let _ = waiting.send(users);
+        }
     }
 
     /// Whether this gateway may do a task now.
@@ -165,16 +235,16 @@ impl Nodes {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The part of `status/` about gateways; null for one that is alone.
-    pub(crate) fn status(&self) -> Value {
+    pub(crate) fn status(&self, edits: &EditStatus) -> Value {
         let Some(bus) = &self.bus else { return Value::Null };
         let held = |task: &Task| self.holds(*task).then(|| task.as_str());
         let tasks: Vec<_> = Task::ALL.iter().filter_map(held).collect();
         let nodes = self.state().nodes.clone();
-        let own = nodes.iter().find(|node| node.own).map(|node| node.facts.config.clone());
+        let own = nodes.iter().find(|node| node.own).map(|node| node.facts.clone());
         let nodes = nodes.iter().map(|node| {
             json!({
                 "name": node.facts.name,
@@ -183,12 +253,16 @@ impl Nodes {
                 "seen_seconds_ago": node.silent.as_secs(),
                 "generation": node.facts.generation,
                 "config": node.facts.config,
-                "config_differs": own.as_ref().is_some_and(|own| *own != node.facts.config),
+                "config_differs": own.as_ref().is_some_and(|own| own.config != node.facts.config),
+                "components": node.facts.components,
+                "components_differ": own.as_ref().is_some_and(|own| own.components != node.facts.components),
+                "edit": node.facts.edit,
             })
         });
         json!({
             "bus": {"up": bus.is_up(), "dropped": bus.dropped()},
             "tasks": tasks,
+            "edits": edits,
             "nodes": nodes.collect::<Vec<_>>(),
         })
     }

@@ -142,6 +142,8 @@ async fn apply_config(app: &App, file: &Path, overtake: &CancellationToken) -> A
             let detail = format!("generation {}", status.generation);
             drop(status);
             app.audit(AuditEvent::new(AuditKind::ConfigChanged).subject(file.display()).detail(detail));
+            // An edit of another gateway that the file refused before may fit now.
+            app.edits.entered.notify_one();
         }
         Err(reason) => {
             app.metrics.reload(false);

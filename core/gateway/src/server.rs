@@ -39,6 +39,7 @@ use crate::ground::{Ground, Standing};
 use crate::logging::LogHandle;
 use crate::login::Services;
 use crate::nodes::{self, Nodes};
+use crate::operator::follow::follow;
 use crate::operator::metrics::Metrics;
 use crate::operator::news;
 use crate::operator::view::View;
@@ -164,7 +165,7 @@ impl Server {
         });
         tokio::spawn(ChatService::publish_all(stored, app.hub.clone(), app.nodes.others()));
         if let Some(notes) = notes {
-            tokio::spawn(receive(app.sockets.clone(), app.shield.clone(), notes));
+            tokio::spawn(receive(app.sockets.clone(), neighbours::hear(app.clone()), notes));
         }
         tokio::spawn(sms::carry_on(app.clone(), stop.clone()));
         let seen = tokio::spawn(neighbours::be_seen(app.clone()));
@@ -177,6 +178,8 @@ impl Server {
         background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
         background.spawn(news::tell_news(app.clone(), stop.clone()));
         background.spawn(neighbours::recover_messages(app.clone(), stop.clone()));
+        background.spawn(neighbours::tell_counts(app.clone(), stop.clone()));
+        background.spawn(follow(app.clone(), stop.clone()));
         background.spawn(look(app.sockets.clone(), stop.clone()));
         Ok(Server { app, listeners, stop, background, seen })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use chelseru_config::Chat;
-use chelseru_domain::bus::Bus;
+use chelseru_domain::bus::{Bus, Note};
 use chelseru_domain::chat::{BLOCKS_MAX, ChatError, ChatService};
 use chelseru_domain::clock::{Clock, Timestamp};
 use chelseru_domain::ids::UserId;
@@ -56,12 +56,20 @@ impl Sockets {
         self.identity.load_full()
     }
 
-    /// Lets a user's open sockets follow a change of whom the user blocks.
+    /// Lets a user's open sockets, here and at other gateways, follow a change of whom the user blocks.
     ///
     /// # Errors
     ///
     /// [`ChatError::Store`].
     pub async fn blocks_changed(&self, user: UserId) -> Result<(), ChatError> {
+        if let Some(link) = &self.link {
+            link.send(Note::BlocksChanged(user));
+        }
+        self.blocks_changed_elsewhere(user).await
+    }
+
+    /// The same for a change that another gateway made.
+    pub(crate) async fn blocks_changed_elsewhere(&self, user: UserId) -> Result<(), ChatError> {
         if self.hub.has(user) {
             let from = self.blocked_by(user).await?;
             self.hub.hide(user, from.as_ref());

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_domain::bus::{NodeId, Note};
-use chelseru_domain::sms::shield::Shield;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +29,12 @@ const LOOK_TICK: Duration = Duration::from_millis(100);
 /// A gateway that was not heard for so long is gone, as far as presence goes.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Takes notes of other gateways until none can come.
-pub async fn receive(sockets: Arc<Sockets>, shield: Arc<Shield>, mut notes: mpsc::Receiver<(NodeId, Note)>) {
+/// Takes notes of other gateways until none can come. What does not concern sockets goes to `beyond`.
+pub async fn receive(
+    sockets: Arc<Sockets>,
+    beyond: impl Fn(Note),
+    mut notes: mpsc::Receiver<(NodeId, Note)>,
+) {
     let mut heard = HashMap::new();
     let mut quiet = tokio::time::interval(SILENCE_MAX / 2);
     loop {
@@ -39,7 +42,7 @@ pub async fn receive(sockets: Arc<Sockets>, shield: Arc<Shield>, mut notes: mpsc
             received = notes.recv() => match received {
                 Some((node, note)) => {
                     heard.insert(node, Instant::now());
-                    take(&sockets, &shield, node, note);
+                    take(&sockets, &beyond, node, note);
                 }
                 None => return,
             },
@@ -54,15 +57,33 @@ pub async fn receive(sockets: Arc<Sockets>, shield: Arc<Shield>, mut notes: mpsc
     }
 }
 
-fn take(sockets: &Sockets, shield: &Shield, node: NodeId, note: Note) {
+fn take(sockets: &Arc<Sockets>, beyond: &impl Fn(Note), node: NodeId, note: Note) {
     match note {
         Note::Changed { room, news } => sockets.chat.elsewhere(room, news),
         Note::Signal(signal) => sockets.hub.rooms.relay_elsewhere(&signal),
         Note::Present { room, users } => sockets.hub.rooms.present_elsewhere(room, node, users),
         Note::WhoIsThere { room } => sockets.hub.rooms.tell_present(room),
         Note::SessionsEnded(ended) => sockets.hub.sessions_ended(ended),
-        Note::Shield(note) => shield.elsewhere(note),
+        Note::BlocksChanged(user) => {
+            let sockets = Arc::clone(sockets);
+            tokio::spawn(async move {
+                if let Err(error) = sockets.blocks_changed_elsewhere(user).await {
+                    tracing::warn!(%error, "whom a user blocks could not be read");
+                }
+            });
+        }
+        Note::WhoIsConnected { ask, mut users } => {
+            users.retain(|user| sockets.hub.has(*user));
+            if let Some(link) = &sockets.link {
+                link.send(Note::Connected { ask, users });
+            }
+        }
         Note::Here => {}
+        note @ (Note::Shield(_)
+        | Note::Counted(_)
+        | Note::AccountChanged(_)
+        | Note::Connected { .. }
+        | Note::Edited) => beyond(note),
     }
 }
 

@@ -83,6 +83,7 @@ pub use operator::console::{
     CONSOLE_SESSIONS_MAX, ConsoleDraft, ConsoleProof, ConsoleSession, OperatorChange, OperatorRecord,
     OperatorRole, SecondFactor,
 };
+pub use operator::edit::{CONFIG_EDITS_MAX, Edit, EditDraft, EditOf};
 pub use operator::node::{NODES_MAX, Node, NodeFacts, Task};
 pub use operator::note::{
     NOTE_NAME_BYTES_MAX, NOTE_VALUE_BYTES_MAX, NOTES_MAX, Note, NoteKind, NotePut, filters_of,

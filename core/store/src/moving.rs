@@ -52,7 +52,8 @@ const PROBES: &[u8] = b"b";
 
 /// Tables of the engine itself. The mark of the key and the probes are copied; the others are about the server and the
 /// gateways that use it.
-const OWN_TABLES: [&str; 7] = ["commit_mark", "gateway", "key_mark", "lease", "migration", "node", "probe"];
+const OWN_TABLES: [&str; 8] =
+    ["commit_mark", "edit", "gateway", "key_mark", "lease", "migration", "node", "probe"];
 
 /// Waiting and locks of others play no part: nobody else uses the database.
 const BEGIN_FILLING: &str =

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{ChatError, ChatService};
 use crate::ids::UserId;
-use crate::rate::{Exhausted, Left, Rate, Rates};
+use crate::rate::{Board, Exhausted, Left, Rate, Rates};
 
 /// Which of a user's counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +28,11 @@ enum Count {
 pub(super) struct Allowance(Rates<(UserId, Count)>);
 
 impl ChatService {
+    /// Lets the other gateways hear what is counted here.
+    pub fn share_counts(&self, board: &Arc<Board>) {
+        board.join("chat", &self.allowance.0);
+    }
+
     /// Counts something that a user sends.
     ///
     /// # Errors

@@ -109,28 +109,29 @@ impl Notice {
 }
 
 impl ChatService {
-    /// Who of those that a notice is for has no socket. `None` when all have one, or when it is for nobody. Members who
-    /// have not accepted the room hear of their invitation only.
+    /// Whom a notice is for. Members who have not accepted the room hear of their invitation only.
     ///
     /// # Errors
     ///
     /// [`ChatError::Store`].
-    pub async fn absence(
-        &self,
-        notice: Notice,
-        is_here: impl Fn(UserId) -> bool,
-    ) -> Result<Option<Absence>, ChatError> {
-        let mut absent: Vec<UserId> = match &notice {
-            Notice::Invited { users, .. } => users.iter().copied().filter(|user| !is_here(*user)).collect(),
+    pub async fn addressed(&self, notice: &Notice) -> Result<Vec<UserId>, ChatError> {
+        Ok(match notice {
+            Notice::Invited { users, .. } => users.clone(),
             Notice::Posted { room, sender, .. } => {
                 let members = self.members(*room).await?;
-                let away = |user: &UserId| user != sender && !is_here(*user);
                 let accepted = members.iter().filter(|member| !member.pending);
-                accepted.map(|member| member.user).filter(away).collect()
+                accepted.map(|member| member.user).filter(|user| user != sender).collect()
             }
-        };
+        })
+    }
+}
+
+impl Absence {
+    /// A notice, and those it is for who have no socket; `None` when all have one.
+    #[must_use]
+    pub fn of(notice: Notice, mut absent: Vec<UserId>) -> Option<Absence> {
         let complete = absent.len() <= ABSENT_MAX;
         absent.truncate(ABSENT_MAX);
-        Ok((!absent.is_empty()).then_some(Absence { notice, absent, complete }))
+        (!absent.is_empty()).then_some(Absence { notice, absent, complete })
     }
 }

@@ -33,7 +33,7 @@ use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType, T
 use crate::login::user_agent::{Agents, MakeParser, UapCore};
 use crate::login::user_index::UserIndex;
 use crate::operator::audit::Audit;
-use crate::rate::Rates;
+use crate::rate::{Board, Rates};
 use crate::{Checked, Clock, RuleError, Timestamp};
 
 pub use code::AuthenticateError;
@@ -192,6 +192,22 @@ impl Identity {
             audit: self.audit.clone(),
             index: Arc::clone(&self.index),
         }
+    }
+
+    /// Lets the other gateways hear what is counted here.
+    pub fn share_counts(&self, board: &Arc<Board>) {
+        board.join("registrations", &self.registrations);
+        board.join("tokens", &self.wrong_tokens);
+    }
+
+    /// Calls a closure with each account that is made or changed here. Once.
+    pub fn tell_changes(&self, tell: impl Fn(UserId) + Send + Sync + 'static) {
+        self.index.tell(Box::new(tell));
+    }
+
+    /// Notes that another gateway made or changed an account.
+    pub fn changed_elsewhere(&self, user: UserId) {
+        self.index.changed_elsewhere(user);
     }
 
     /// Records events in this log. Without it, events are log lines only.

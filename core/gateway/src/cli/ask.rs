@@ -37,19 +37,58 @@ pub(super) async fn exchange(
     body: Option<Value>,
     patience: Duration,
 ) -> Result<(StatusCode, Value), String> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("{base_path}{path}"))
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(token) = operator_token {
+        request = request.header(crate::http::operator::OPERATOR_TOKEN, token);
+    }
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    send(address, request.body(Full::new(Bytes::from(body))), patience).await
+}
+
+/// Sends a form with a file to the gateway behind a door.
+pub(super) async fn upload(
+    door: &OperatorDoor,
+    path: &str,
+    fields: &[(&str, &str)],
+    file: &[u8],
+    patience: Duration,
+) -> Result<(StatusCode, Value), String> {
+    // Random, so that it is not in the file.
+    let boundary = uuid::Uuid::new_v4().simple().to_string();
+    let mut body = Vec::with_capacity(file.len() + 1024);
+    for (name, value) in fields {
+        let part =
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend_from_slice(part.as_bytes());
+    }
+    let part = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file\"\r\n\
+         Content-Type: application/octet-stream\r\n\r\n"
+    );
+    body.extend_from_slice(part.as_bytes());
+    body.extend_from_slice(file);
+    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    let request = Request::post(format!("{}{path}", door.base_path))
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+        .header(crate::http::operator::OPERATOR_TOKEN, &door.token)
+        .body(Full::new(Bytes::from(body)));
+    send(&door.address, request, patience).await
+}
+
+async fn send(
+    address: &OperatorListen,
+    request: http::Result<Request<Full<Bytes>>>,
+    patience: Duration,
+) -> Result<(StatusCode, Value), String> {
     let text = |error: &dyn std::fmt::Display| format!("no gateway answers at {address}: {error}");
+    let request = request.map_err(|error| text(&error))?;
     let exchange = async {
         let mut sender = connect(address).await.map_err(|error| text(&error))?;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{base_path}{path}"))
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json");
-        if let Some(token) = operator_token {
-            request = request.header(crate::http::operator::OPERATOR_TOKEN, token);
-        }
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| text(&error))?;
         let response = sender.send_request(request).await.map_err(|error| text(&error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), BYTES_MAX);

@@ -265,6 +265,21 @@ enum PluginCommand {
         #[arg(long = "set", value_name = "KEY=VALUE")]
         settings: Vec<String>,
     },
+    /// Install a component in the place of the one of its name.
+    ///
+    /// The gateway that runs with this configuration checks it and lets the providers that use it take it over; what
+    /// they refuse is taken back. Gateways that share its store take it, too. When none runs, it is checked and put
+    /// into the plugins folder. `operator/v1` and the console can put the one before back.
+    Install {
+        /// The component file.
+        file: PathBuf,
+        /// The component's name, as used in the configuration. Default: the file's name.
+        #[arg(long)]
+        name: Option<String>,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "chelseru plugin install")]
+        reason: String,
+    },
     /// Show a plugin's settings, the hosts it asks for, and its abilities.
     Inspect {
         /// A file, or a name in the plugins folder: `kavenegar`.
@@ -320,6 +335,9 @@ pub fn main() -> ExitCode {
             }
             Command::Plugin(PluginCommand::Test { file, settings }) => {
                 conformance::test(file, settings).await
+            }
+            Command::Plugin(PluginCommand::Install { file, name, reason }) => {
+                plugin::install(&cli.config, file, name.as_deref(), reason).await
             }
             Command::Plugin(PluginCommand::Inspect { plugin, json }) => {
                 plugin::inspect(&cli.config, plugin, *json).await

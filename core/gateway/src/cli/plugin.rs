@@ -1,4 +1,4 @@
-//! `chelseru plugin list` and `chelseru plugin inspect`.
+//! `chelseru plugin list`, `chelseru plugin install` and `chelseru plugin inspect`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +9,15 @@ use chelseru_plugin_host::{Description, Plugin, SettingKind};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::ask::exchange;
+use super::ask::{exchange, upload};
 use crate::config::{self, Loaded};
 use crate::door::OperatorDoor;
+use crate::operator::component;
 
 /// Time limit of a running gateway's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same while a component is compiled and put in its place.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(180);
 
 pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
     let loaded = super::load::load(config_file)?;
@@ -67,6 +70,59 @@ pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
         if let Some(error) = provider["last_error"].as_str() {
             println!("{}: last error: {error}", provider["name"].as_str().unwrap_or(""));
         }
+    }
+    Ok(())
+}
+
+/// Installs a component: at the gateway that runs, and so at every gateway over its store; or into the folder, when
+/// none runs.
+pub(crate) async fn install(
+    config_file: &Path,
+    file: &Path,
+    name: Option<&str>,
+    reason: &str,
+) -> Result<(), String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let name = match name.or_else(|| file.file_stem()?.to_str()) {
+        Some(name) => name.replace('_', "-"),
+        None => return Err(format!("{}: name the component with --name", file.display())),
+    };
+    let loaded = super::load::load(config_file)?;
+    let data_dir = config::data_dir(&loaded.config, config_file);
+    match ask(&data_dir).await {
+        Ok(status) => install_running(&data_dir, &name, &bytes, reason, &status).await,
+        Err(why) => {
+            eprintln!("no gateway answers ({why}); installing into the folder:");
+            let host = super::compiler::host_for_one()?;
+            let checked = host.load(bytes.clone(), KINDS).await;
+            checked.map_err(|error| format!("{}: {error}", file.display()))?;
+            let target = component::file_in(&data_dir.join(plugins::PLUGINS_DIR), &name)?;
+            component::write(&target, &bytes).map_err(|error| format!("{}: {error}", target.display()))?;
+            println!("installed {}", target.display());
+            Ok(())
+        }
+    }
+}
+
+async fn install_running(
+    data_dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    reason: &str,
+    status: &Value,
+) -> Result<(), String> {
+    let door = OperatorDoor::find(data_dir)?;
+    let fields = [("name", name), ("reason", reason)];
+    let sent = upload(&door, "/operator/v1/components/", &fields, bytes, INSTALL_TIMEOUT).await?;
+    let (code, answer) = sent;
+    if !code.is_success() {
+        let text = answer["details"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
+        return Err(format!("{name}: the running gateway answered {code}: {text}"));
+    }
+    println!("{name} serves; blake3 {}", answer["blake3"].as_str().unwrap_or("unknown"));
+    let nodes = status["gateways"]["nodes"].as_array().map_or(1, Vec::len);
+    if nodes > 1 {
+        println!("the other {} gateways take it within seconds; status/ says which have", nodes - 1);
     }
     Ok(())
 }

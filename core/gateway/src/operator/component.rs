@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use chelseru_domain::operator::house::{ComponentSeen, HouseError};
 use chelseru_outbound::kinds::KINDS;
+use chelseru_store::EditOf;
 
 use crate::app::App;
+use crate::edits::Ticket;
 use crate::private;
 
 /// Longest wait for the providers of a component to take it. A component is compiled meanwhile.
@@ -31,11 +33,16 @@ fn at(path: &Path, error: &std::io::Error) -> HouseError {
 
 /// The file of a component.
 fn file(app: &App, name: &str) -> Result<PathBuf, HouseError> {
+    file_in(&app.ground.plugins_dir, name).map_err(HouseError::Failed)
+}
+
+/// The file of a component in a folder. Errors: a text when it is no name.
+pub(crate) fn file_in(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(plain) {
-        return Err(failed("a component's name has 1 to 64 lower case letters, digits and dashes"));
+        return Err("a component's name has 1 to 64 lower case letters, digits and dashes".to_owned());
     }
-    Ok(app.ground.plugins_dir.join(format!("{name}.wasm")))
+    Ok(folder.join(format!("{name}.wasm")))
 }
 
 /// The component before, beside its file. Its ending keeps the watcher from loading it.
@@ -70,8 +77,19 @@ fn users(app: &App, name: &str) -> Vec<String> {
     config.provider_names().into_iter().filter(|entry| config.plugin_of(entry) == Some(name)).collect()
 }
 
-/// Checks a component and puts it in the place of the one of this name. Returns its digest.
+/// Checks a component and puts it in the place of the one of this name, here and at every gateway over the store.
+/// Returns its digest.
 pub(crate) async fn put(app: &App, name: &str, bytes: Vec<u8>) -> Result<String, HouseError> {
+    put_by(app, app.edits.draw().await?, name, bytes).await
+}
+
+/// [`put`], for an edit with this ticket.
+pub(crate) async fn put_by(
+    app: &App,
+    ticket: Ticket,
+    name: &str,
+    bytes: Vec<u8>,
+) -> Result<String, HouseError> {
     let file = file(app, name)?;
     let _one = app.editing.lock().await;
     let loaded = app.registry.host().load(bytes.clone(), KINDS).await;
@@ -82,23 +100,27 @@ pub(crate) async fn put(app: &App, name: &str, bytes: Vec<u8>) -> Result<String,
         Err(error) => return Err(at(&file, &error)),
     };
     if before.as_ref() == Some(&bytes) {
+        // The other gateways may have another one.
+        app.edits.enter(ticket, EditOf::Component(name.to_owned()), &bytes).await?;
         return Ok(blake3::hash(&bytes).to_hex().to_string());
     }
-    exchange(app, name, &file, before, bytes).await
+    exchange(app, ticket, name, &file, before, bytes).await
 }
 
 /// Puts the component before back; the present one takes its place beside the file.
 pub(crate) async fn back(app: &App, name: &str) -> Result<String, HouseError> {
     let file = file(app, name)?;
+    let ticket = app.edits.draw().await?;
     let _one = app.editing.lock().await;
     let bytes = fs::read(kept(&file)).map_err(|_| failed("there is no component before this one"))?;
     let present = fs::read(&file).map_err(|error| at(&file, &error))?;
-    exchange(app, name, &file, Some(present), bytes).await
+    exchange(app, ticket, name, &file, Some(present), bytes).await
 }
 
 /// Replaces the file and waits until every provider that uses it serves the new bytes; otherwise takes it back.
 async fn exchange(
     app: &App,
+    ticket: Ticket,
     name: &str,
     file: &Path,
     before: Option<Vec<u8>>,
@@ -109,7 +131,10 @@ async fn exchange(
     // Refusals of before are not this component's.
     let refusals: Vec<u64> = entries.iter().map(|entry| refusals(app, entry)).collect();
     write(file, &bytes).map_err(|error| at(file, &error))?;
-    let done = taken(app, &entries, &refusals, &digest).await;
+    let mut done = taken(app, &entries, &refusals, &digest).await;
+    if done.is_ok() {
+        done = app.edits.enter(ticket, EditOf::Component(name.to_owned()), &bytes).await;
+    }
     let kept = kept(file);
     match (&done, before) {
         (Ok(()), Some(before)) => write(&kept, &before).map_err(|error| at(&kept, &error))?,
@@ -120,7 +145,8 @@ async fn exchange(
     done.map(|()| digest)
 }
 
-fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Puts a component in its place in one step.
+pub(crate) fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let part = file.with_extension("part");
     let _ = fs::remove_file(&part);
     let written = private::make_file(&part).and_then(|mut out| {

@@ -11,17 +11,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chelseru_config::{hide_secrets, move_provider, restore_secrets, settings_shown};
+use chelseru_config::{
+    KeyChange, changes, hide_secrets, move_provider, restore_secrets, settings_shown, with_changes,
+};
 use chelseru_domain::operator::doctor::Finding;
 use chelseru_domain::operator::house::{
     BackupCounts, ComponentSeen, ConfigChecked, ConfigSeen, House, HouseError, LedgerCheck,
 };
+use chelseru_store::EditOf;
 
 use super::view::View;
 use super::{backup, component, doctor};
 use crate::app::App;
 use crate::candidate::{Candidate, Occasion};
 use crate::config::{Config, Loaded, Problems};
+use crate::edits::Ticket;
 use crate::{money, private};
 
 /// Longest wait for an edit to serve. Components that it names for the first time are compiled meanwhile.
@@ -115,6 +119,50 @@ async fn applied(app: &App, generation: u64) -> Result<(), HouseError> {
     }
 }
 
+/// Makes an edit of another gateway.
+pub(crate) async fn change_keys(app: &App, changes: &[KeyChange]) -> Result<(), HouseError> {
+    let _one = app.editing.lock().await;
+    let file = app.reload_status().file.clone();
+    let old = read(&file)?;
+    let text = with_changes(&old, changes).map_err(HouseError::Failed)?;
+    if text == old {
+        return Ok(());
+    }
+    exchange(app, &file, (&old, text), Ticket::here(), changes).await
+}
+
+/// Replaces the file by a checked text and waits until it serves; otherwise takes it back.
+async fn exchange(
+    app: &App,
+    file: &Path,
+    (old, text): (&str, String),
+    ticket: Ticket,
+    changes: &[KeyChange],
+) -> Result<(), HouseError> {
+    prepare(app, file, text.clone()).await?;
+    let kept = before(file);
+    let copied = fs::copy(file, &kept).map(drop);
+    copied.map_err(|error| HouseError::Failed(format!("{}: {error}", kept.display())))?;
+    let generation = {
+        let mut status = app.reload_status();
+        // An older refusal is not this edit's.
+        status.last_error = None;
+        status.generation
+    };
+    replace(file, &text).map_err(|error| HouseError::Failed(format!("{}: {error}", file.display())))?;
+    app.reload_asked.notify_one();
+    let mut done = applied(app, generation).await;
+    if done.is_ok() {
+        let body = serde_json::to_vec(changes).map_err(failed)?;
+        done = app.edits.enter(ticket, EditOf::Config, &body).await;
+    }
+    if done.is_err() {
+        take_back(file, &text, old);
+        app.reload_asked.notify_one();
+    }
+    done
+}
+
 #[async_trait]
 impl House for View {
     async fn config(&self) -> Result<ConfigSeen, HouseError> {
@@ -157,24 +205,10 @@ impl House for View {
         if text == old {
             return Ok(());
         }
-        prepare(&app, &file, text.clone()).await?;
-        let kept = before(&file);
-        let copied = fs::copy(&file, &kept).map(drop);
-        copied.map_err(|error| HouseError::Failed(format!("{}: {error}", kept.display())))?;
-        let generation = {
-            let mut status = app.reload_status();
-            // An older refusal is not this edit's.
-            status.last_error = None;
-            status.generation
-        };
-        replace(&file, &text).map_err(|error| HouseError::Failed(format!("{}: {error}", file.display())))?;
-        app.reload_asked.notify_one();
-        let done = applied(&app, generation).await;
-        if done.is_err() {
-            take_back(&file, &text, &old);
-            app.reload_asked.notify_one();
-        }
-        done
+        // A file that is no TOML never served: the edit repairs this one alone.
+        let changes = changes(&old, &text).unwrap_or_default();
+        let ticket = if changes.is_empty() { Ticket::here() } else { app.edits.draw().await? };
+        exchange(&app, &file, (&old, text), ticket, &changes).await
     }
 
     async fn provider_moved(&self, name: &str, earlier: bool) -> Result<(String, String), HouseError> {

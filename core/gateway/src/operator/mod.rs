@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod component;
 pub(crate) mod doctor;
+pub(crate) mod follow;
 pub(crate) mod house;
 pub(crate) mod ledger_check;
 pub mod metrics;

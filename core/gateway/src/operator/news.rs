@@ -5,11 +5,12 @@
 //! that: whoever connects gets every message. Bounds: [`WAITING_MAX`] per endpoint, [`AT_ONCE`] requests of one at a
 //! time; what exceeds them is dropped and counted. Payments' events have their own, durable path (`webhooks`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chelseru_domain::chat::{Notice, news, news_kind};
+use chelseru_domain::chat::{Absence, Notice, news, news_kind};
+use chelseru_domain::ids::UserId;
 use chelseru_domain::operator::Meter;
 use chelseru_domain::operator::webhook::Told;
 use tokio::sync::Semaphore;
@@ -26,6 +27,8 @@ const AT_ONCE: usize = 8;
 const DELAYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 /// Notices taken at once.
 const STEP: usize = 256;
+/// Users without a socket here of whom the other gateways are asked at once; the rest counts as away.
+const ASKED_MAX: usize = 10_000;
 
 /// The places of one endpoint.
 #[derive(Clone)]
@@ -43,7 +46,7 @@ impl Default for Line {
 /// Tells webhooks of news until the gateway stops.
 pub(crate) async fn tell_news(app: Arc<App>, stop: CancellationToken) {
     let Some(mut queue) = app.hub.news() else { return };
-    let (mut lines, mut notices) = (HashMap::new(), Vec::new());
+    let (mut lines, mut notices) = (HashMap::new(), Vec::with_capacity(STEP));
     let tasks = TaskTracker::new();
     let mut dropped = 0;
     loop {
@@ -51,8 +54,8 @@ pub(crate) async fn tell_news(app: Arc<App>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             received = queue.recv_many(&mut notices, STEP) => if received == 0 { return },
         }
-        for notice in notices.drain(..) {
-            tell_one(&app, &stop, &tasks, &mut lines, notice).await;
+        for absence in absences(&app, &mut notices).await {
+            tell_one(&app, &stop, &tasks, &mut lines, &absence);
         }
         let now = app.hub.news_dropped();
         if now > dropped {
@@ -62,29 +65,42 @@ pub(crate) async fn tell_news(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
+/// Who missed each notice. The other gateways are asked once for all of them.
+async fn absences(app: &App, notices: &mut Vec<Notice>) -> Vec<Absence> {
+    let (mut missed, mut absent) = (Vec::new(), BTreeSet::new());
+    for notice in notices.drain(..) {
+        match app.chat.addressed(&notice).await {
+            Ok(mut users) => {
+                users.retain(|user| !app.hub.has(*user));
+                absent.extend(users.iter().copied());
+                missed.push((notice, users));
+            }
+            Err(error) => tracing::warn!(%error, "the members who are away could not be read"),
+        }
+    }
+    let elsewhere = app.nodes.connected(absent.into_iter().take(ASKED_MAX).collect()).await;
+    let of = |(notice, mut users): (Notice, Vec<UserId>)| {
+        users.retain(|user| !elsewhere.contains(user));
+        Absence::of(notice, users)
+    };
+    missed.into_iter().filter_map(of).collect()
+}
+
 /// Sends one notice to every endpoint that wants it, each by a task of its own.
-async fn tell_one(
+fn tell_one(
     app: &Arc<App>,
     stop: &CancellationToken,
     tasks: &TaskTracker,
     lines: &mut HashMap<String, Line>,
-    notice: Notice,
+    absence: &Absence,
 ) {
-    let absence = match app.chat.absence(notice, |user| app.hub.has(user)).await {
-        Ok(Some(absence)) => absence,
-        Ok(None) => return,
-        Err(error) => {
-            tracing::warn!(%error, "the members who are away could not be read");
-            return;
-        }
-    };
-    for (name, with_text) in app.live().endpoints.wanting_news(news_kind(&absence)) {
+    for (name, with_text) in app.live().endpoints.wanting_news(news_kind(absence)) {
         let line = lines.entry(name.clone()).or_default().clone();
         let Ok(place) = line.waiting.try_acquire_owned() else {
             count(app, &name, "dropped");
             continue;
         };
-        let (id, body) = news(&absence, with_text);
+        let (id, body) = news(absence, with_text);
         let (app, stop) = (app.clone(), stop.clone());
         tasks.spawn(async move {
             let _place = place;

@@ -100,7 +100,7 @@ async fn status(app: &App) -> Value {
         "uptime_seconds": app.started.0.elapsed().as_secs(),
         "listen": {"server": app.public.to_string(), "operator": app.door.address.to_string()},
         "store": {"healthy": app.is_healthy()},
-        "gateways": app.nodes.status(),
+        "gateways": app.nodes.status(&app.edits.status()),
         "config": config,
         "sms": sms,
         "payment": payment,

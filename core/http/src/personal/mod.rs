@@ -15,7 +15,7 @@ use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Identity;
 use chelseru_domain::money::payment::Payments;
 use chelseru_domain::money::wallet::Wallets;
-use chelseru_domain::rate::Rates;
+use chelseru_domain::rate::{Board, Rates};
 use chelseru_domain::sms::queue::SmsRoute;
 
 use crate::files::store::FileStore;
@@ -40,6 +40,11 @@ pub struct Exports {
 }
 
 impl Exports {
+    /// Lets the other gateways hear what is counted here.
+    pub fn share_counts(&self, board: &Arc<Board>) {
+        board.join("exports", &self.made);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashSet<UserId>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

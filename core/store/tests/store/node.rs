@@ -1,7 +1,10 @@
 //! Gateways over one database: who is there, which does what, and what they ask for many at once.
 
 use chelseru_store::chat::RoomId;
-use chelseru_store::{NODES_MAX, Node, NodeFacts, SessionId, SmsStatus, StoreError, Task, UserId};
+use chelseru_store::{
+    CONFIG_EDITS_MAX, Edit, EditDraft, EditOf, NODES_MAX, Node, NodeFacts, SessionId, SmsStatus, StoreError,
+    Task, UserId,
+};
 
 use super::postgres::two;
 use super::server::{Database, opened, options};
@@ -10,7 +13,8 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 
 pub(super) fn facts(name: &str) -> NodeFacts {
-    NodeFacts { name: name.to_owned(), generation: 1, config: "digest".to_owned() }
+    let (config, components) = ("digest".to_owned(), "other".to_owned());
+    NodeFacts { name: name.to_owned(), generation: 1, config, components, edit: 3 }
 }
 
 #[tokio::test]
@@ -34,7 +38,7 @@ async fn two_gateways_see_each_other_under_slots_of_their_own() {
     let Some((stores, _database)) = two() else { return };
     assert!(stores[0].is_shared());
     assert_eq!(stores[0].node_seen(facts("a"), MINUTE).await.unwrap().len(), 1);
-    let later = NodeFacts { generation: 7, config: "other".to_owned(), ..facts("b") };
+    let later = NodeFacts { generation: 7, config: "other".to_owned(), edit: 9, ..facts("b") };
     let nodes = stores[1].node_seen(later.clone(), MINUTE).await.unwrap();
     let seen: Vec<_> = nodes.iter().map(|node| (node.slot, node.own, node.facts.clone())).collect();
     assert_eq!(seen, [(0, false, facts("a")), (1, true, later)]);
@@ -166,4 +170,57 @@ async fn one_that_is_alone_and_those_that_share_refuse_each_other() {
     let _beside = together().expect("they share it");
     let refused = opened(&database.url(), quick.clone()).expect_err("refused").to_string();
     assert!(refused.contains("node-one:8000"), "{refused}");
+}
+
+fn draft(of: EditOf, sealed: &[u8]) -> EditDraft {
+    EditDraft { of, sealed: sealed.to_vec(), made_at: "a".to_owned(), now: secs(1) }
+}
+
+fn component(name: &str) -> EditOf {
+    EditOf::Component(name.to_owned())
+}
+
+#[tokio::test]
+async fn edits_are_made_in_their_order_and_none_is_undone_unseen() {
+    let Some((stores, _database)) = two() else { return };
+    assert_eq!(stores[0].edit_last().await.unwrap(), 0);
+    assert!(stores[0].edit_after(0).await.unwrap().is_none());
+    assert_eq!(stores[0].edit_enter(0, draft(EditOf::Config, b"one")).await.unwrap(), Some(1));
+    // The second one has not made it yet.
+    assert_eq!(stores[1].edit_enter(0, draft(EditOf::Config, b"other")).await.unwrap(), None);
+    let Some(Edit { number: 1, of: EditOf::Config, sealed, made_at }) =
+        stores[1].edit_after(0).await.unwrap()
+    else {
+        panic!("no edit")
+    };
+    assert_eq!((sealed.as_slice(), made_at.as_str()), (b"one".as_slice(), "a"));
+    assert_eq!(stores[1].edit_enter(1, draft(component("bank"), &[0, 255])).await.unwrap(), Some(2));
+    assert_eq!(stores[0].edit_enter(2, draft(component("panel"), b"")).await.unwrap(), Some(3));
+    // Of a component the newest edit is enough.
+    assert_eq!(stores[0].edit_enter(3, draft(component("bank"), b"new")).await.unwrap(), Some(4));
+    let mut made = Vec::new();
+    while let Some(edit) = stores[1].edit_after(made.last().map_or(0, |(number, _)| *number)).await.unwrap() {
+        made.push((edit.number, edit.of));
+    }
+    assert_eq!(made, [(1, EditOf::Config), (3, component("panel")), (4, component("bank"))]);
+    // Many at once: exactly one is the next.
+    let entering = (0..8).map(|at| stores[at % 2].edit_enter(4, draft(EditOf::Config, b"race")));
+    let entered = futures_util::future::join_all(entering).await;
+    assert_eq!(entered.iter().filter(|entered| *entered.as_ref().unwrap() == Some(5)).count(), 1);
+    assert_eq!(stores[1].edit_last().await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn old_edits_of_the_configuration_are_forgotten() {
+    let Some((stores, database)) = two() else { return };
+    let rows = format!(
+        "insert into edit (number, component, sealed, made_by, made_at) \
+         select n, null, '', 'a', now() from generate_series(1, {CONFIG_EDITS_MAX}) as n"
+    );
+    database.run(&rows).unwrap();
+    let next = CONFIG_EDITS_MAX + 1;
+    let entered = stores[0].edit_enter(CONFIG_EDITS_MAX, draft(EditOf::Config, b"")).await.unwrap();
+    assert_eq!(entered, Some(next));
+    assert_eq!(stores[0].edit_after(0).await.unwrap().map(|edit| edit.number), Some(2));
+    assert_eq!(stores[0].edit_last().await.unwrap(), next);
 }

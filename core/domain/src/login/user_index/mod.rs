@@ -5,14 +5,15 @@
 //! searched for [`IDLE_MAX`], and is built beforehand when an operator signs in ([`UserIndex::warm`]).
 //!
 //! Invariants: what is found is read from the store again and compared, so a stale row shows nothing wrong; an account
-//! made or changed before a search is found by it, because whoever changes one says so ([`UserIndex::changed`]); the
-//! table has a bound ([`TABLE_BYTES_MAX`]), past which its oldest accounts leave it and a search says so.
+//! made or changed before a search is found by it, because whoever changes one says so ([`UserIndex::changed`]), to
+//! other gateways by a note; the table has a bound ([`TABLE_BYTES_MAX`]), past which its oldest accounts leave it and a
+//! search says so.
 
 mod table;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chelseru_store::{Store, StoreError, User};
@@ -68,6 +69,8 @@ pub(crate) struct UserIndex {
     /// A table exists or is being built, so changes are noted.
     listening: AtomicBool,
     bytes_max: usize,
+    /// Tells other gateways of a changed account.
+    told: OnceLock<Box<dyn Fn(UserId) + Send + Sync>>,
 }
 
 impl Default for UserIndex {
@@ -95,12 +98,25 @@ impl UserQuery {
 
 impl UserIndex {
     fn bounded(bytes_max: usize) -> UserIndex {
-        let (table, changed, listening) = Default::default();
-        UserIndex { table, changed, listening, bytes_max }
+        let (table, changed, listening, told) = Default::default();
+        UserIndex { table, changed, listening, bytes_max, told }
+    }
+
+    /// Calls the closure with each account that is made or changed here. Once.
+    pub(crate) fn tell(&self, told: Box<dyn Fn(UserId) + Send + Sync>) {
+        let _ = self.told.set(told);
     }
 
     /// Notes that an account was made or changed. Never waits.
     pub(crate) fn changed(&self, user: UserId) {
+        if let Some(tell) = self.told.get() {
+            tell(user);
+        }
+        self.changed_elsewhere(user);
+    }
+
+    /// The same for an account that another gateway made or changed.
+    pub(crate) fn changed_elsewhere(&self, user: UserId) {
         if self.listening.load(Ordering::Acquire) {
             let mut changed = self.lock();
             if changed.len() <= CHANGED_MAX {

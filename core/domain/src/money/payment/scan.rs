@@ -3,14 +3,13 @@
 //! References can be guessed, and `payment/verify/` is open to anyone. A request without the payment's own key, and
 //! without its owner's token, costs its network points; an unknown reference costs more than a known one. A payer whose
 //! browser brings the key, and the owner, cost nothing and are never refused, so a stranger behind the same address
-//! locks nobody out. Counted in memory; when too many networks are known, all are forgotten.
+//! locks nobody out.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::Timestamp;
+use crate::rate::{Rate, Rates};
 use crate::share::network;
 
 /// Points of one network in a [`WINDOW`].
@@ -22,17 +21,11 @@ pub const SCAN_POINTS_MISS: u32 = 10;
 /// How long points count.
 pub const SCAN_WINDOW: Duration = Duration::from_secs(60);
 
-/// Networks that are remembered: about 4 MiB.
-const NETWORKS_MAX: usize = 65_536;
+const SCANS: Rate = Rate { name: "questions", max: SCAN_POINTS_MAX as u64, span: SCAN_WINDOW };
 
 /// The points of all networks.
 #[derive(Default)]
-pub(super) struct Scans(Mutex<HashMap<IpAddr, Points>>);
-
-struct Points {
-    since: Timestamp,
-    count: u32,
-}
+pub(super) struct Scans(pub(super) Rates<IpAddr>);
 
 impl Scans {
     /// Takes points of an address's network.
@@ -41,36 +34,13 @@ impl Scans {
     ///
     /// How long the network must wait, when its points are used up. Nothing is taken then.
     pub(super) fn take(&self, address: IpAddr, points: u32, now: Timestamp) -> Result<(), Duration> {
-        let is_over = |points: &Points| now >= points.since.plus(SCAN_WINDOW);
-        let mut scans = self.lock();
-        if scans.len() >= NETWORKS_MAX {
-            scans.retain(|_, points| !is_over(points));
-            if scans.len() >= NETWORKS_MAX {
-                scans.clear();
-            }
-        }
-        let network = network(address.to_canonical());
-        let known = scans.entry(network).or_insert(Points { since: now, count: 0 });
-        if is_over(known) {
-            *known = Points { since: now, count: 0 };
-        }
-        if known.count >= SCAN_POINTS_MAX {
-            return Err(known.since.plus(SCAN_WINDOW).since(now));
-        }
-        known.count = known.count.saturating_add(points);
-        Ok(())
-    }
-
-    /// No code that can panic runs under the lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Points>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let taken = self.0.take(&network(address.to_canonical()), points.into(), SCANS, now);
+        taken.map_err(|exhausted| exhausted.retry_after)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn address(text: &str) -> IpAddr {
@@ -93,14 +63,5 @@ mod tests {
         let later = now.plus(SCAN_WINDOW);
         assert_eq!(take("192.0.2.1", SCAN_POINTS_MAX, later), Ok(()), "counted anew");
         assert_eq!(take("192.0.2.1", SCAN_POINTS_HIT, later), Err(SCAN_WINDOW));
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let (scans, now) = (Scans::default(), Timestamp::from_secs(1000));
-        for n in 0..2 * NETWORKS_MAX as u32 {
-            assert_eq!(scans.take(Ipv4Addr::from(n << 8).into(), 1, now), Ok(()));
-        }
-        assert!(scans.lock().len() <= NETWORKS_MAX);
     }
 }

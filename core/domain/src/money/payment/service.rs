@@ -9,7 +9,7 @@ use super::lists::Lists;
 use super::scan::Scans;
 use crate::Clock;
 use crate::ids::UserId;
-use crate::rate::Rates;
+use crate::rate::{Board, Rates};
 
 /// Creates, confirms and settles payments.
 pub struct Payments {
@@ -32,6 +32,12 @@ impl Payments {
         let (refused, scans, begun) = (Refused::default(), Scans::default(), Rates::default());
         let unasked = Unasked::default();
         Payments { store, clock, flights, unasked, holds, lists, refused, scans, begun }
+    }
+
+    /// Lets the other gateways hear what is counted here.
+    pub fn share_counts(&self, board: &Arc<Board>) {
+        board.join("payments", &self.begun);
+        board.join("scans", &self.scans.0);
     }
 
     /// # Errors

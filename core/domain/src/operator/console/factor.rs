@@ -3,7 +3,6 @@
 //! The secret is stored sealed with a key of the data folder, bound to its account. A secret that is being set up is
 //! not stored: the operator's form carries it, sealed in the same way.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use chelseru_store::{ConsoleProof, OperatorChange, SecondFactor, StoreError};
 use totp_rs::{Algorithm, Builder, Secret, Totp};
 
@@ -14,7 +13,6 @@ use crate::phone::ascii_digit;
 
 /// Bytes of a secret. Source: RFC 4226, section 4, R6: 160 bits are recommended.
 const SECRET_BYTES: usize = 20;
-const NONCE_BYTES: usize = 12;
 /// Recovery codes of an operator, and characters of one: 50 random bits.
 pub(super) const RECOVERY_CODES: usize = 10;
 const RECOVERY_CHARS: usize = 10;
@@ -121,19 +119,12 @@ impl Console {
     }
 
     fn seal(&self, user: UserId, secret: &[u8]) -> Option<Vec<u8>> {
-        let key = RandomizedNonceKey::new(&AES_256_GCM, self.keys.seal.expose()).ok()?;
-        let mut sealed = secret.to_vec();
-        let nonce = key.seal_in_place_append_tag(Aad::from(user.0.to_be_bytes()), &mut sealed).ok()?;
-        Some([nonce.as_ref().as_slice(), &sealed].concat())
+        self.keys.seal.seal(&user.0.to_be_bytes(), secret)
     }
 
     fn unseal(&self, user: UserId, sealed: &[u8]) -> Option<Vec<u8>> {
-        let key = RandomizedNonceKey::new(&AES_256_GCM, self.keys.seal.expose()).ok()?;
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-        let mut opened = sealed.to_vec();
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let secret = key.open_in_place(nonce, Aad::from(user.0.to_be_bytes()), &mut opened).ok()?;
-        (secret.len() == SECRET_BYTES).then(|| secret.to_vec())
+        let secret = self.keys.seal.unseal(&user.0.to_be_bytes(), sealed)?;
+        (secret.len() == SECRET_BYTES).then_some(secret)
     }
 }
 

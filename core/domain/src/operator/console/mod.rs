@@ -37,7 +37,7 @@ use crate::ids::UserId;
 use crate::login::account::UserView;
 use crate::login::identity::{Identity, PasswordError};
 use crate::login::password::Password;
-use crate::rate::{Exhausted, Rate, Rates};
+use crate::rate::{Board, Exhausted, Rate, Rates};
 use crate::secret::{KeyUse, MasterKey, SubKey, hmac_sha256};
 use crate::{Clock, Timestamp};
 
@@ -113,6 +113,11 @@ impl ConsoleKeys {
     pub fn new(key: &MasterKey) -> ConsoleKeys {
         let (seal, mac) = (key.derive(KeyUse::ConsoleSeal), key.derive(KeyUse::Console));
         ConsoleKeys { seal, mac, wrong_links: Rates::default() }
+    }
+
+    /// Lets the other gateways hear what is counted here.
+    pub fn share_counts(&self, board: &Arc<Board>) {
+        board.join("links", &self.wrong_links);
     }
 }
 

@@ -30,7 +30,8 @@ const STEPS: &[Step] = steps![
     "0006_operator",
     "0007_files",
     "0008_erasure",
-    "0009_node"
+    "0009_node",
+    "0010_edit"
 ];
 
 /// Among the advisory locks of the database. Any number that no other program uses.

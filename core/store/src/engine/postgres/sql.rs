@@ -49,6 +49,7 @@ pub(crate) enum Lock {
     Notes = 3,
     /// The slots of gateways.
     Nodes = 4,
+    Edits = 5,
 }
 
 /// What an error of a statement means for its change.

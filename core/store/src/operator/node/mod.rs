@@ -25,8 +25,12 @@ pub struct NodeFacts {
     pub name: String,
     /// How often it took a configuration over; 1 at its start.
     pub generation: u64,
-    /// Digest of the configuration that it serves.
+    /// Digest of the configuration that it serves, without the keys of its machine.
     pub config: String,
+    /// Digest of the components that serve.
+    pub components: String,
+    /// The last edit that it made; see [`Store::edit_enter`].
+    pub edit: u64,
 }
 
 /// A gateway that was seen lately.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::types::ToSql;
+
 use crate::StoreError;
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Lock;
@@ -9,7 +11,9 @@ use crate::engine::postgres::value::{Columns, Text, int};
 use crate::operator::node::{NODES_MAX, Node, NodeFacts, Task};
 
 const SEEN: &str = "
-    update node set seen_at = clock_timestamp(), name = $2, generation = $3, config = $4 where instance = $1";
+    update node 
+    set seen_at = clock_timestamp(), name = $2, generation = $3, config = $4, components = $5, edit = $6
+    where instance = $1";
 
 /// Its slot is free again, and what it held is free at the end of its time.
 const FORGET: &str = "delete from node where seen_at < clock_timestamp() - interval '1 minute'";
@@ -19,10 +23,11 @@ const FREE_SLOT: &str = "
     where not exists (select from node where slot = free) order by free limit 1";
 
 const ENTER: &str = "
-    insert into node (instance, slot, name, generation, config) values ($1, $2::bigint::smallint, $3, $4, $5)";
+    insert into node (instance, name, generation, config, components, edit, slot)
+    values ($1, $2, $3, $4, $5, $6, $7::bigint::smallint)";
 
 const NODES: &str = "
-    select instance, slot::bigint as slot, name, generation, config,
+    select instance, slot::bigint as slot, name, generation, config, components, edit,
         (extract(epoch from clock_timestamp() - started_at) * 1000)::bigint as up_ms,
         greatest(0, (extract(epoch from clock_timestamp() - seen_at) * 1000)::bigint) as silent_ms
     from node where seen_at > clock_timestamp() - $1::bigint * interval '1 millisecond' order by slot";
@@ -41,8 +46,12 @@ impl Postgres {
         let instance = self.shared.instance;
         self.change(facts, move |sql, facts| {
             Box::pin(async move {
-                let NodeFacts { name, generation, config } = facts;
-                let seen = sql.run(SEEN, &[&instance, &Text(name), &int(*generation), &Text(config)]).await?;
+                let NodeFacts { name, generation, config, components, edit } = facts;
+                let (name, config, components) = (Text(name), Text(config), Text(components));
+                let (generation, edit) = (int(*generation), int(*edit));
+                let told: [&(dyn ToSql + Sync); 6] =
+                    [&instance, &name, &generation, &config, &components, &edit];
+                let seen = sql.run(SEEN, &told).await?;
                 if seen == 0 {
                     sql.lock(Lock::Nodes, 0).await?;
                     sql.run(FORGET, &[]).await?;
@@ -51,8 +60,8 @@ impl Postgres {
                         let reason = format!("{NODES_MAX} gateways share the database already");
                         return Err(StoreError::InUse { reason });
                     };
-                    let enter = [&Text(name) as _, &int(*generation) as _, &Text(config) as _];
-                    sql.run(ENTER, &[&instance, &slot, enter[0], enter[1], enter[2]]).await?;
+                    let [a, b, c, d, e, f] = told;
+                    sql.run(ENTER, &[a, b, c, d, e, f, &slot]).await?;
                 }
                 let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
                 let rows = sql.rows(NODES, &[&keep]).await?;
@@ -64,6 +73,8 @@ impl Postgres {
                             name: row.text("name"),
                             generation: row.uint("generation"),
                             config: row.text("config"),
+                            components: row.text("components"),
+                            edit: row.uint("edit"),
                         },
                         up: Duration::from_millis(row.uint("up_ms")),
                         silent: Duration::from_millis(row.uint("silent_ms")),

@@ -1,0 +1,115 @@
+//! What two gateways over one database tell each other besides messages: allowances, who is connected, whom a user
+//! blocks, and changed accounts.
+
+use std::time::{Duration, Instant};
+
+use chelseru_tests::{Answer, PATIENCE};
+use serde_json::{Value, json};
+
+use super::console_v1::Program;
+use super::nodes::Two;
+use super::webhooks::{Receiver, SECRET};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allowance_is_one_at_both_gateways() {
+    let Some(two) = Two::start("[chat]\nmessages_per_minute_max = 40\n").await else { return };
+    let pair = two.pair().await;
+    let until = Instant::now() + PATIENCE;
+    let mut sent = 0;
+    loop {
+        let answer = pair.send(&two.nodes[sent % 2], 0, "hello").await;
+        if answer.status == 429 {
+            assert_eq!(answer.header("x-error-code"), "allowance_used", "{answer:?}");
+            break;
+        }
+        assert_eq!(answer.status, 201, "{answer:?}");
+        sent += 1;
+        assert!(Instant::now() < until && sent < 80, "{sent} were accepted");
+        // Slower than notes; each gateway alone would accept forty.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    assert!((40..=42).contains(&sent), "{sent} of 40 were accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_elsewhere_is_not_away() {
+    let push = Receiver::start(&[]).await;
+    let address = push.address;
+    let hooks = format!(
+        "[webhooks.endpoints.push]\nurl = \"http://{address}/hooks\"\nsecret = \"{SECRET}\"\n\
+         hosts = [\"{address}\"]\nevents = [\"message.created\"]\n"
+    );
+    let Some(two) = Two::start(&hooks).await else { return };
+    let pair = two.pair().await;
+    let told = async |count: usize| -> Vec<Value> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let messages = push.messages.lock().expect("no panic").clone();
+            if messages.len() >= count {
+                return messages.iter().map(|message| message.json()["data"].clone()).collect();
+            }
+            assert!(Instant::now() < until, "{} of {count} came", messages.len());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert_eq!(told(1).await[0]["absent"], json!([1]), "the first message is from the second user");
+    let there = pair.watching(&two.nodes[1], 1).await;
+    assert_eq!(pair.send(&two.nodes[0], 0, "you are there").await.status, 201);
+    // News of a room are told in order: the next one is of a message that the first user misses.
+    assert_eq!(pair.send(&two.nodes[0], 1, "you are not").await.status, 201);
+    let told_so_far = told(2).await;
+    assert_eq!(
+        (&told_so_far[1]["absent"], &told_so_far[1]["sender"]),
+        (&json!([1]), &json!(2)),
+        "{told_so_far:?}"
+    );
+    drop(there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_hides_presence_at_the_other_gateway() {
+    let Some(two) = Two::start("").await else { return };
+    let mut pair = two.pair().await;
+    // In a group: who blocks the other one of a pair leaves the other one no pair.
+    let group =
+        two.nodes[0].client.post(two.nodes[0].at("/chat/chatrooms/")).bearer_auth(&pair.users[0].access);
+    let group = Answer::of(group.json(&json!({"name": "all", "users": [2]}))).await;
+    assert_eq!(group.status, 201, "{group:?}");
+    pair.room = group.body["id"].as_u64().expect("a room");
+    let mut one = pair.watching(&two.nodes[0], 0).await;
+    let presence = async |socket: &mut chelseru_tests::socket::Socket, online: bool| loop {
+        let presence = socket.json_of("presence").await;
+        if presence["user"]["id"] == 2 && presence["online"] == online {
+            return;
+        }
+    };
+    let other = pair.watching(&two.nodes[1], 1).await;
+    presence(&mut one, true).await;
+    // The block is made at the gateway where the user has no socket.
+    let client = &two.nodes[0].client;
+    let blocks = client.post(two.nodes[0].at("/chat/blocks/")).bearer_auth(&pair.users[1].access);
+    let blocked = Answer::of(blocks.json(&json!({"user_id": 1}))).await;
+    assert!(blocked.status < 300, "{blocked:?}");
+    presence(&mut one, false).await;
+    let back = client.delete(two.nodes[0].at("/chat/blocks/1/")).bearer_auth(&pair.users[1].access);
+    let back = Answer::of(back).await;
+    assert!(back.status < 300, "{back:?}");
+    presence(&mut one, true).await;
+    drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_account_is_found_at_the_other_gateway() {
+    let Some(two) = Two::start("").await else { return };
+    let user = two.nodes[0].login("09120000001").await;
+    let support = Program::of(&two.nodes[1], "operator:support").await;
+    assert_eq!(support.count("/users/?search=shirin").await, 0);
+    let me = two.nodes[0].client.patch(two.nodes[0].at("/me/")).bearer_auth(&user.access);
+    let named = Answer::of(me.json(&json!({"first_name": "Shirin"}))).await;
+    assert_eq!(named.status, 200, "{named:?}");
+    let until = Instant::now() + PATIENCE;
+    while support.count("/users/?search=shirin").await == 0 {
+        assert!(Instant::now() < until, "the other gateway does not find the name");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
