@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test, from a fresh clone.
 //!
 //! Builds the plugins, which journeys load, and the gateway and the S3-compatible server, which journeys start; then
-//! runs the tests of both workspaces. Every test runs even when some fail. The last line sums them up.
+//! runs the tests of both workspaces, and some journeys again over PostgreSQL where it is installed. Every test runs
+//! even when some fail. The last line sums them up.
 //! Journeys find the built plugins through `CHELSERU_PLUGINS_DIR`.
 
 use crate::workspace::{Workspace, ensure_wasm_target, host_target, run as run_command, run_seeing};
@@ -16,36 +17,72 @@ The last line is the sum: N passed, N failed. Exit status 1 when a test failed o
 /// Environment variable that names the folder of the built plugins. The files have their installed names.
 pub(crate) const PLUGINS_DIR: &str = "CHELSERU_PLUGINS_DIR";
 
+/// Journeys whose gateways also run over a PostgreSQL database: one of each feature.
+const OVER_POSTGRES: &[&str] = &[
+    "chat_away::",
+    "chat_files::",
+    "chat_rest::",
+    "chat_rooms::",
+    "chat_socket::",
+    "console_models::",
+    "leaving::",
+    "login::",
+    "payments_staff::",
+    "recorded",
+    "sessions::",
+    "sms_failover::",
+    "webhooks::",
+];
+
 pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     if let Some(option) = filters.iter().find(|filter| filter.starts_with('-')) {
         return Err(Failure::Usage(format!("test: unknown option {option:?}; accepted: FILTER...")));
     }
-    println!("[1/4] WASM target and plugins");
+    println!("[1/5] WASM target and plugins");
     ensure_wasm_target(workspace)?;
     let built = plugins::build(workspace)?;
     let folder = staged(workspace);
     plugins::install(&built, &folder)?;
-    println!("[2/4] the gateway (the first build takes several minutes), and a store that journeys start");
+    println!("[2/5] the gateway (the first build takes several minutes), and a store that journeys start");
     run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru"], false)))?;
     run_command(&mut workspace.bucket_cargo(&["build"]))?;
 
     let mut count = Count::default();
     let mut broken = Vec::new();
-    println!("[3/4] tests of the plugins");
+    println!("[3/5] tests of the plugins");
     let host = host_target()?;
     let mut native =
         workspace.plugins_cargo(&["test", "--workspace", "--no-fail-fast", "--target", &host, "--"]);
     if !run_seeing(native.args(&filters), |line| count.see(line))? {
         broken.push("plugins");
     }
-    println!("[4/4] tests of the gateway");
+    println!("[4/5] tests of the gateway");
     let mut gateway = workspace.cargo(&["test", "--workspace", "--no-fail-fast", "--"]);
     if !run_seeing(gateway.args(&filters).env(PLUGINS_DIR, &folder), |line| count.see(line))? {
         broken.push("gateway");
     }
+    if filters.is_empty() {
+        println!("[5/5] journeys over PostgreSQL");
+        if postgres_is_installed() {
+            let mut journeys =
+                workspace.cargo(&["test", "--package", "chelseru-tests", "--test", "journeys", "--"]);
+            journeys.args(OVER_POSTGRES).env(PLUGINS_DIR, &folder).env("CHELSERU_TEST_STORE", "postgres");
+            if !run_seeing(&mut journeys, |line| count.see(line))? {
+                broken.push("journeys over PostgreSQL");
+            }
+        } else {
+            println!("skipped: no initdb in /usr/lib/postgresql");
+        }
+    }
     let result = verdict(&count, &broken, &filters);
     println!("{} passed, {} failed", count.passed, count.failed);
     result
+}
+
+/// Where Debian's packages of PostgreSQL put their programs.
+fn postgres_is_installed() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())
 }
 
 /// The folder of the built plugins for tests and benches.
