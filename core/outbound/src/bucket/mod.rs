@@ -9,6 +9,8 @@
 
 mod request;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
